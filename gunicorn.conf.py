@@ -1,0 +1,48 @@
+"""gunicorn reads this file by itself: `gunicorn` in this folder serves the application, set up by the WSGI_OAUTH_* variables.
+
+Options on gunicorn's command line win over what stands here.
+"""
+
+import multiprocessing
+
+wsgi_app = "wsgi_oauth:get_app()"
+
+# Loopback: whoever opens the application to others says so, and puts TLS in front. PORT is honoured by gunicorn itself.
+bind = "127.0.0.1:8000"
+
+# A thread that waits for a provider costs nothing; a sync worker that waits answers nobody else.
+worker_class = "gthread"
+threads = 16
+
+# Two for each processor keep it busy while some wait for the disk. WEB_CONCURRENCY, gunicorn's own variable, wins.
+workers = 2 * multiprocessing.cpu_count() + 1
+
+# Longer than the slowest request may take: a callback waits for one answer of the provider, a second copy of it a little longer.
+timeout = 60
+graceful_timeout = 30
+
+# Proxies in front keep idle connections for a minute or so; who closes first should be them.
+keepalive = 75
+
+# The application opens no file, socket or lock before the fork, so it may be loaded once and shared.
+preload_app = True
+
+# The request line of a callback carries the authorization code, and a Referer may, too: the path alone is logged.
+accesslog = "-"
+access_log_format = '%(h)s %(t)s "%(m)s %(U)s" %(s)s %(B)s %(M)sms'
+
+# The application decides whom it trusts (WSGI_OAUTH_TRUSTED_PROXIES). gunicorn on its own believes X-Forwarded-Proto from loopback.
+forwarded_allow_ips = ""
+
+# An authorization response has few and short parameters; a code or an `iss` of 4 KiB is already more than any provider sends.
+limit_request_line = 8190
+
+# Nothing of gunicorn needs to be commanded while it runs, so nobody should be able to.
+control_socket_disable = True
+
+# Sign-ins, refusals and failures belong into the log, beside gunicorn's own.
+logconfig_dict = {
+    "loggers": {
+        "wsgi_oauth": {"level": "INFO", "handlers": ["error_console"], "propagate": False},
+    },
+}

@@ -1,0 +1,454 @@
+"""``wsgi-oauth demo``: the command as people run it, a process with real servers behind it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import wsgi_oauth
+from wsgi_oauth.demo import command
+from wsgi_oauth.demo.command import DemoError, Options, Stopped, demo
+from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.walk import Narrator, WalkFailed, masked, masked_json, walk
+
+COMMAND = [sys.executable, "-m", "wsgi_oauth", "demo"]
+FREE_PORTS = ["--port", "0", "--provider-port", "0"]
+TIMEOUT = 60  # seconds after which a process hangs, as far as these tests are concerned
+SIGN_IN = [
+    ("browser", "application"),
+    ("application", "browser"),
+    ("browser", "provider"),
+    ("provider", "browser"),
+    ("browser", "provider"),
+    ("provider", "browser"),
+    ("browser", "application"),
+    ("application", "provider"),
+    ("provider", "application"),
+    ("application", "browser"),
+    ("browser", "application"),
+    ("application", "provider"),
+    ("provider", "application"),
+    ("application", "browser"),
+]
+
+
+@pytest.fixture(scope="module")
+def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment whose temporary files can be watched; the package is found from anywhere."""
+    return os.environ | {
+        "TMPDIR": str(tmp_path_factory.mktemp("tmp")),
+        "PYTHONPATH": str(Path(wsgi_oauth.__file__).parents[1]),
+        "PYTHONUTF8": "1",
+    }
+
+
+@pytest.fixture(scope="module")
+def run(
+    environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command to its end, in a folder that is not the checkout."""
+    folder = tmp_path_factory.mktemp("somewhere")
+
+    def run(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=folder,
+            env=environ | extra,
+            capture_output=True,
+            text=True,
+            encoding=extra.get("PYTHONIOENCODING", "utf-8"),
+            timeout=TIMEOUT,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def start(environ: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Demo]]:
+    """Start the command and wait until it says where to look."""
+    started = []
+
+    def start(*arguments: str) -> Demo:
+        started.append(Demo([*COMMAND, *arguments], environ, tmp_path))
+        started[-1].read_welcome()
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.end()
+
+
+class Demo:
+    """A demo that runs, in a process group of its own, as in a terminal."""
+
+    def __init__(self, arguments: list[str], environ: dict[str, str], cwd: Path) -> None:
+        self.process = subprocess.Popen(
+            arguments,
+            cwd=cwd,
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,
+        )
+        self.welcome = ""
+
+    def read_welcome(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.welcome += line
+            if "Ctrl-C" in line:
+                return
+        raise AssertionError(f"the demo did not start: {self.process.communicate()}")
+
+    @property
+    def url(self) -> str:
+        return re.findall(r"http://127\.0\.0\.1:\d+/", self.welcome)[0]
+
+    def signal(self, number: signal.Signals) -> None:
+        """To everything in the group, as a terminal does it."""
+        os.killpg(self.process.pid, number)
+
+    def finish(self) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=TIMEOUT)
+        return self.process.returncode, out, err
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.communicate(timeout=TIMEOUT)
+
+
+@pytest.fixture(scope="module")
+def walked(
+    run: Callable[..., subprocess.CompletedProcess[str]],
+) -> subprocess.CompletedProcess[str]:
+    """One walk, for all the tests that only read what it printed."""
+    return run("--walk", *FREE_PORTS)
+
+
+class TestWalk:
+    def test_it_exits_0_and_has_nothing_to_complain_about(self, walked):
+        assert (walked.returncode, walked.stderr) == (0, "")
+
+    def test_it_ends_with_the_profile_as_json(self, walked):
+        profile = json.loads(walked.stdout[walked.stdout.rindex("\n{") :])
+        assert profile["login"] == "octocat"
+
+    def test_it_names_the_steps_as_the_tutorial_does(self, walked):
+        titles = re.findall(r"^(.+)\n=+$", walked.stdout, re.M)
+        assert titles == [
+            "Step 1: User Authorization",
+            "Step 2: User authorization, this happens on the provider",
+            "Step 3: Retrieving an access token",
+            "Fetching a protected resource using an OAuth 2 token",
+        ]
+
+    def test_it_tells_every_message_in_its_true_order(self, walked):
+        messages = re.findall(r"^ *(\d+)  (\w+) → (\w+)$", walked.stdout, re.M)
+        assert [int(number) for number, _, _ in messages] == list(range(1, 15))
+        assert [(sender, receiver) for _, sender, receiver in messages] == SIGN_IN
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("response_type", "client_id", "redirect_uri", "scope", "state", "code_challenge"),
+            *("code_challenge_method", "code", "iss", "grant_type", "code_verifier"),
+            *("access_token", "token_type", "expires_in", "refresh_token"),
+            *("Cookie", "Set-Cookie", "Authorization", "Location"),
+        ],
+    )
+    def test_each_parameter_has_a_line_and_a_word(self, walked, name):
+        assert re.search(rf"^      {name} +\S.*\n {{29}}\S", walked.stdout, re.M)
+
+    @pytest.mark.parametrize(
+        "clause",
+        [
+            *("RFC 6749 4.1.1", "RFC 6749 4.1.2", "RFC 6749 4.1.3", "RFC 6749 10.12"),
+            *("RFC 7636 4.2", "RFC 7636 4.5", "RFC 9207 2", "RFC 6749 2.3.1", "RFC 6750 2.1"),
+        ],
+    )
+    def test_it_names_the_clause(self, walked, clause):
+        assert clause in walked.stdout
+
+    def test_it_shows_the_session_file_before_and_after(self, walked):
+        before, after = re.findall(r"The session on .* mode 0600:\n((?: {6}.*\n)+)", walked.stdout)
+        assert json.loads(before)["data"].keys() == {"oauth_state"}
+        assert "oauth_token" in json.loads(after)["data"]
+
+    def test_it_finds_a_new_session_id_and_a_hashed_file_name(self, walked):
+        assert "✓ the session has a new id" in walked.stdout
+        assert "✓ the file's name is the SHA-256 of the id" in walked.stdout
+
+    def test_nothing_in_it_is_long_enough_to_be_a_secret(self, walked):
+        assert re.findall(r"[A-Za-z0-9_-]{22,}", walked.stdout) == []
+
+    def test_it_fits_in_100_columns_without_colours_in_a_pipe(self, walked):
+        assert max(map(len, walked.stdout.splitlines())) <= 100
+        assert "\x1b" not in walked.stdout
+
+    def test_it_leaves_nothing_behind(self, walked, environ):
+        assert list(Path(environ["TMPDIR"]).iterdir()) == []
+
+    @pytest.mark.parametrize("worker_class", ["sync", "gthread", "gevent"])
+    def test_it_works_with_every_kind_of_worker(self, run, worker_class):
+        if worker_class == "gevent":
+            pytest.importorskip("gevent")
+        done = run("--walk", *FREE_PORTS, "--workers", "2", "--worker-class", worker_class)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def test_what_is_set_outside_does_not_change_it(self, run, tmp_path):
+        """Real credentials, gunicorn's own variable, and a proxy that takes everything."""
+        done = run(
+            *("--walk", *FREE_PORTS),
+            WSGI_OAUTH_CLIENT_SECRET="of-the-real-one",
+            WSGI_OAUTH_PUBLIC_URL="https://login.example.com",
+            WSGI_OAUTH_TYPO="1",
+            GUNICORN_CMD_ARGS="--bind nowhere:0 --workers 1",
+            HTTP_PROXY="http://127.0.0.1:9",
+            http_proxy="http://127.0.0.1:9",
+            ALL_PROXY="http://127.0.0.1:9",
+            no_proxy="example.com",
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def test_a_configuration_of_gunicorn_in_the_folder_is_not_read(self, environ, tmp_path):
+        (tmp_path / "gunicorn.conf.py").write_text("raise SystemExit('read')")
+        arguments = [*COMMAND, "--walk", *FREE_PORTS]
+        done = subprocess.run(
+            arguments, cwd=tmp_path, env=environ, capture_output=True, timeout=TIMEOUT, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+
+    def test_a_reader_who_leaves_early_gets_no_traceback(self, environ):
+        arguments = [*COMMAND, "--walk", *FREE_PORTS]
+        with subprocess.Popen(
+            arguments, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout
+            assert process.stderr
+            process.stdout.close()
+            assert process.stderr.read() == ""
+            assert process.wait(TIMEOUT) == 1
+
+    def test_it_can_be_printed_where_there_is_no_unicode(self, run):
+        done = run("--walk", *FREE_PORTS, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+        assert done.returncode == 0
+        assert " 1  browser -> application" in done.stdout
+
+    def test_it_has_colours_on_a_terminal(self, environ):
+        assert "\x1b[1m" in read_from_terminal([*COMMAND, "--walk", *FREE_PORTS], environ)
+
+
+def read_from_terminal(arguments: list[str], environ: dict[str, str]) -> str:
+    """What *arguments* print when their standard output is a terminal."""
+    leader, follower = pty.openpty()
+    clean = {name: value for name, value in environ.items() if name != "NO_COLOR"}
+    process = subprocess.Popen(arguments, env=clean, stdout=follower)
+    os.close(follower)
+    output = b""
+    with open(leader, "rb", buffering=0) as terminal:
+        try:
+            while some := terminal.read(65536):
+                output += some
+        except OSError:  # how Linux says that the other side is closed
+            pass
+    assert process.wait(TIMEOUT) == 0
+    return output.decode()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_no_color_is_honoured(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    terminal = Terminal()
+    Narrator(terminal).title("Step 1")
+    assert terminal.getvalue() == "\nStep 1\n======\n"
+
+
+@pytest.fixture(scope="module")
+def wire() -> tuple[str, set[str]]:
+    out = io.StringIO()
+    with demo(Options(port=0, provider_port=0, walk=True)) as running:
+        walk(running.url, running.provider, running.sessions, out)
+        wire = "\n".join(repr(exchange) for exchange in running.provider.exchanges)
+        wire += "".join(file.read_text() for file in running.sessions.iterdir())
+    return out.getvalue(), set(re.findall(r"[A-Za-z0-9_-]{22,}", wire))
+
+
+class TestSecrets:
+    """What a walk prints, compared with what really went over the wire."""
+
+    def test_of_no_secret_more_than_four_characters_are_shown(self, wire):
+        printed, secrets = wire
+        secrets -= {"code_challenge_method", "application_x-www-form-urlencoded"}
+        assert len(secrets) >= 6  # code, state, verifier, challenge, Basic, two tokens
+        words = set(re.findall(r"[A-Za-z0-9_-]{5,}", printed))
+        assert [s for s in secrets if any(s.startswith(word) for word in words)] == []
+
+    @pytest.mark.parametrize("short", ["a", "hunter2", "elevenchars"])
+    def test_of_a_short_secret_nothing_is_shown(self, short):
+        assert masked(short) == f"… ({len(short)} characters)"
+
+    def test_a_member_that_nobody_knows_is_a_secret(self):
+        assert masked_json({"id_token": "eyJhbGciOiJSUzI1NiJ9", "n": [1, "abc"]}) == {
+            "id_token": "eyJh… (20 characters)",
+            "n": [1, "… (3 characters)"],
+        }
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[command.Demo]:
+    with demo(Options(port=0, provider_port=0, walk=True)) as running:
+        yield running
+
+
+class TestFailure:
+    """A walk that goes wrong says at which step, and why."""
+
+    @pytest.mark.parametrize(
+        ("fault", "reason"),
+        [
+            ("authorize.access_denied", r"Step 3.* 403 Forbidden"),
+            ("authorize.wrong_iss", r"Step 3.* 400 Bad Request"),
+            ("authorize.missing_code", r"Step 3.* 400 Bad Request"),
+            ("token.invalid_client", r"Step 3.* 502 Bad Gateway"),
+            ("token.hang_up", r"Step 3.* 502 Bad Gateway"),
+            ("token.html_200", r"Step 3.* 502 Bad Gateway"),
+            ("profile.403", r"Fetching.* 403 Forbidden"),
+            ("profile.500", r"Fetching.* 502 Bad Gateway"),
+        ],
+    )
+    def test_the_step_and_the_reason_are_told(self, running, fault, reason):
+        running.provider.faults.add(fault)
+        out = io.StringIO()
+        with pytest.raises(WalkFailed, match=reason):
+            walk(running.url, running.provider, running.sessions, out)
+        assert "Traceback" not in out.getvalue()
+
+    def test_the_process_exits_1_with_the_reason(self, monkeypatch, capsys):
+        provider = LocalProvider()
+        provider.faults.add("token.500")
+        monkeypatch.setattr(command, "LocalProvider", lambda: provider)
+        assert command.run(Options(port=0, provider_port=0, walk=True)) == 1
+        err = capsys.readouterr().err
+        assert "the dance failed: Step 3: Retrieving an access token" in err
+        assert "provider_error" in err  # what the application's log says about it
+
+
+class TestPorts:
+    @pytest.mark.parametrize("option", ["--port", "--provider-port"])
+    def test_a_taken_port_is_one_clear_line(self, run, option):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            done = run("--walk", *FREE_PORTS, option, port)
+        assert done.returncode == 1
+        assert done.stdout == ""
+        [line] = done.stderr.splitlines()
+        assert port in line
+        assert option in line
+        assert "in use" in line
+
+    def test_one_port_cannot_serve_both(self, run):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = str(free.getsockname()[1])
+        done = run("--walk", "--port", port, "--provider-port", port)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+
+    def test_a_second_demo_says_that_the_port_is_taken(self, start, run):
+        port = start(*FREE_PORTS).url.rstrip("/").rpartition(":")[2]
+        done = run("--port", port, "--provider-port", "0")
+        assert done.returncode == 1
+        assert f"port {port} " in done.stderr
+
+    @pytest.mark.parametrize("wrong", ["65536", "-1", "http", "٣"])
+    def test_what_is_no_port_is_a_usage_error(self, run, wrong):
+        done = run(f"--port={wrong}")
+        assert done.returncode == 2
+        assert "is no port" in done.stderr
+
+
+class TestServing:
+    def test_it_prints_the_url_to_open(self, start):
+        running = start(*FREE_PORTS)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(running.url, timeout=TIMEOUT) as page:
+            assert "demo-client" in page.read().decode()  # led to the provider's page
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_a_signal_stops_both_and_leaves_nothing(self, start, environ, number):
+        running = start(*FREE_PORTS)
+        assert len(list(Path(environ["TMPDIR"]).iterdir())) == 1
+        running.signal(number)
+        status, _, err = running.finish()
+        assert (status, err) == (0, "")
+        assert list(Path(environ["TMPDIR"]).iterdir()) == []
+        for url in re.findall(r"127\.0\.0\.1:(\d+)", running.welcome):
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", int(url)), TIMEOUT)
+
+    def test_ctrl_c_does_not_wait_for_an_open_connection(self, start):
+        running = start(*FREE_PORTS)
+        port = int(running.url.rstrip("/").rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as browser:
+            browser.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert browser.recv(65536).startswith(b"HTTP/1.1 200")
+            running.signal(signal.SIGINT)
+            assert running.finish()[0] == 0
+
+    def test_ctrl_c_before_anything_runs_is_no_error_either(self, monkeypatch, capsys):
+        write = command._write_gunicorn_config
+
+        def interrupted(*arguments):
+            os.kill(os.getpid(), signal.SIGINT)
+            return write(*arguments)
+
+        monkeypatch.setattr(command, "_write_gunicorn_config", interrupted)
+        assert command.run(Options(port=0, provider_port=0)) == 0
+        assert capsys.readouterr().err == ""
+
+    def test_signals_mean_afterwards_what_they_meant_before(self):
+        before = signal.getsignal(signal.SIGINT)
+        with pytest.raises(Stopped), demo(Options(port=0, provider_port=0)) as running:
+            os.kill(os.getpid(), signal.SIGTERM)
+            running.gunicorn.wait()
+            raise Stopped
+        assert signal.getsignal(signal.SIGINT) is before
+
+    def test_a_gunicorn_that_cannot_start_is_reported_in_its_own_words(self, run, environ):
+        done = run(*FREE_PORTS, "--worker-class", "nonsense")
+        assert done.returncode == 1
+        assert "gunicorn ended by itself" in done.stderr
+        assert "nonsense" in done.stderr
+        assert list(Path(environ["TMPDIR"]).iterdir()) == []
+
+    def test_a_gunicorn_that_ends_by_itself_is_reported(self):
+        with demo(Options(port=0, provider_port=0)) as running:
+            os.kill(running.gunicorn.pid, signal.SIGTERM)
+            with pytest.raises(DemoError, match="ended by itself"):
+                running.gunicorn.wait()
+
+
+def test_the_application_imports_nothing_of_the_demo():
+    code = "import sys, wsgi_oauth.cli; print([m for m in sys.modules if '.demo' in m])"
+    root = str(Path(wsgi_oauth.__file__).parents[1])
+    environ = os.environ | {"PYTHONPATH": root}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

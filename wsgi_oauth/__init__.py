@@ -1,0 +1,26 @@
+"""OAuth 2 login as a plain WSGI application: the requests-oauthlib tutorial's imaginary web application, made real.
+
+Start reading at ``flow.py``: the whole flow on one page, in the tutorial's words. Then ``login.py`` (what makes it safe), ``client.py``
+(speaking to the provider) and ``sessions/`` (what is remembered, and where). ``app.py`` holds it together.
+"""
+
+from . import errors
+from .app import create_app, get_app
+from .config import Config
+from .dispatch import RequestHandler
+from .sessions.file import FileStore
+from .sessions.memory import MemoryStore
+from .sessions.store import SessionStore
+
+__all__ = [
+    "Config",
+    "FileStore",
+    "MemoryStore",
+    "RequestHandler",
+    "SessionStore",
+    "create_app",
+    "errors",
+    "get_app",
+]
+
+__version__ = "1.0.0"

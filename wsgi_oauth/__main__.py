@@ -1,0 +1,9 @@
+"""``python -m wsgi_oauth`` is ``wsgi-oauth``."""
+
+from __future__ import annotations
+
+import sys
+
+from wsgi_oauth.cli import main
+
+sys.exit(main())

@@ -1,0 +1,191 @@
+"""The WSGI application: find the handler, open the session, answer, save, and let nothing out that was not meant to go."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from werkzeug import Response
+from werkzeug.exceptions import HTTPException
+
+from . import errors, flow, health, login, pages
+from .client import OAuth2Session
+from .config import Config
+from .dispatch import Request, RequestHandler, Routes
+from .providers import provider_from_config
+from .sessions.file import FileStore
+from .sessions.memory import MemoryStore
+from .sessions.session import Session, Sessions
+from .sessions.store import SessionStore
+from .transport import Transport
+from .urls import Site
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+_log = logging.getLogger("wsgi_oauth")
+
+
+class OAuthApp:
+    """One application for all threads. It holds what never changes; what belongs to a request lives on the request."""
+
+    def __init__(self, config: Config, store: SessionStore, handlers: Iterable[type[RequestHandler]] = ()) -> None:
+        self.config = config
+        self.provider = provider_from_config(config)
+        self.site = Site(config.public_url)
+        self.sessions = Sessions(store, idle=config.session_idle, lifetime=config.session_lifetime)
+        self.transport = Transport(config.upstream_timeout)
+        self.routes = Routes([*flow.HANDLERS, *health.HANDLERS, *handlers])
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request = Request(environ)
+        request.open_session = self._open_session
+        try:
+            response = self._answer(request)
+        except errors.Error as error:
+            response = self._refuse(request, error)
+        except HTTPException as error:
+            response = self._http_error(request, error)
+        except Exception:
+            _log.exception("[%s] %s failed", request.id, _route(request))
+            response = self._refuse(request, errors.Error())
+        for name, value in pages.SECURITY_HEADERS.items():
+            response.headers.setdefault(name, value)
+        response.vary.add("Cookie")
+        return response(environ, start_response)
+
+    def oauth2_session(self, *, token: dict[str, Any] | None = None, redirect_uri: str | None = None) -> OAuth2Session:
+        """Return a client for one user and one request, over the transport that all of them share."""
+        config = self.config
+        return OAuth2Session(
+            self.provider,
+            config.client_id,
+            config.client_secret,
+            self.transport,
+            token=token,
+            redirect_uri=redirect_uri,
+        )
+
+    def _answer(self, request: Request) -> Response:
+        handler, arguments = self.routes.match(request)
+        if not handler.any_host:
+            request.base = self.site.base(request.environ)
+        try:
+            response = handler(self, request).answer(**arguments)
+        except errors.TokenRejected as error:
+            response = self._sign_in_again(request, error)
+        self._save_session(request, response)
+        return response
+
+    def _open_session(self, request: Request) -> Session:
+        return self.sessions.open(request, secure=request.is_secure_site)
+
+    def _save_session(self, request: Request, response: Response) -> None:
+        """Store first, promise then: no cookie and no redirect leaves for a session that is not stored."""
+        session = request.__dict__.get("session")  # a cached property: absent when nobody asked for it
+        if session is not None:
+            self.sessions.save(session)
+            if session.event:
+                _log.info("[%s] %s", request.id, session.event)
+            self.sessions.set_cookie(response, session, secure=request.is_secure_site)
+
+    def _sign_in_again(self, request: Request, error: errors.TokenRejected) -> Response:
+        """End a session whose token is worth nothing any more."""
+        session = request.session
+        circling = session.get(login.AGAIN) and time.time() - session.started < login.MAX_AGE
+        session.end()
+        if circling:  # a provider that refuses each token it gives must not keep a browser going round
+            raise errors.ProviderError("the provider refuses the token that it has just given") from error
+        return self._refuse(request, error)
+
+    def _refuse(self, request: Request, error: errors.Error) -> Response:
+        """Answer an error with its own page, or with the way to sign in where that helps."""
+        _log.log(_level(error), "[%s] %a: %s: %s", request.id, _route(request), error.cause, error.detail)
+        unsigned = isinstance(error, errors.NotSignedIn)
+        if unsigned and request.is_navigation and request.method == "GET":
+            again = {"again": "1"} if isinstance(error, errors.TokenRejected) else {}
+            query = urlencode({"next": _path_and_query(request), **again})
+            return Response(status=302, headers={"Location": f"{self._login_url(request)}?{query}"})
+        as_json = pages.wants_json(request) or (unsigned and not request.is_navigation)
+        message = pages.Message.of(error, id=request.id, login_url=self._login_url(request))
+        response = pages.show(message, as_json=as_json)
+        if error.retry_after:
+            response.headers["Retry-After"] = error.retry_after
+        return response
+
+    def _login_url(self, request: Request) -> str:
+        return f"{request.base}{flow.PreAuthorization.route}" if request.base else ""
+
+    def _http_error(self, request: Request, error: HTTPException) -> Response:
+        """Show Werkzeug's own errors, 404 and 405 among them, the way ours are shown."""
+        if error.response is not None or error.code is None or error.code < 400:
+            return Response.force_type(error.get_response(request.environ))
+        cause = error.name.lower().replace(" ", "_")
+        message = pages.Message(error.name, error.description or "", "", cause, error.code, id=request.id)
+        response = pages.show(message, as_json=pages.wants_json(request))
+        response.headers.extend(
+            (name, value) for name, value in error.get_headers() if name in {"Allow", "Retry-After"}
+        )
+        return response
+
+
+def _level(error: errors.Error) -> int:
+    """What the operator should look at is an error, what a user or a provider did is not."""
+    if isinstance(error, (errors.StoreError, errors.ConfigError, errors.ClientRefused)):
+        return logging.ERROR
+    return logging.INFO if isinstance(error, errors.UserError) else logging.WARNING
+
+
+def _route(request: Request) -> str:
+    """Method and path: never the query, where code and state are."""
+    return f"{request.method} {request.path}"
+
+
+def _path_and_query(request: Request) -> str:
+    """What the browser asked for, below the host and with the mount prefix."""
+    query = request.query_string.decode("latin-1")
+    return urlsplit(request.base).path + quote(request.path) + (f"?{query}" if query else "")
+
+
+def open_store(config: Config) -> SessionStore:
+    """Open the store that ``WSGI_OAUTH_SESSION_STORE`` names."""
+    kind, _, place = config.session_store.partition(":")
+    return MemoryStore() if kind == "memory" else FileStore(place)
+
+
+def create_app(
+    config: Config, *, store: SessionStore | None = None, handlers: Iterable[type[RequestHandler]] = ()
+) -> WSGIApplication:
+    """Return the application for *config*, with *handlers* of your own beside the flow's.
+
+    Reads no environment and shares nothing with other applications of the process.
+
+    :param store: instead of the one that ``config.session_store`` names.
+    :raises errors.ConfigError: when it cannot work.
+    """
+    return OAuthApp(config, store if store is not None else open_store(config), handlers)
+
+
+def get_app() -> WSGIApplication:
+    """Return the application for the environment's ``WSGI_OAUTH_*`` variables: ``gunicorn "wsgi_oauth:get_app()"``.
+
+    :raises errors.Error: ConfigError or StoreError, when it cannot work.
+    """
+    try:
+        return create_app(Config.from_environ(os.environ))
+    except (errors.ConfigError, errors.StoreError) as error:
+        raise _stopping_gunicorn(error) from None
+
+
+def _stopping_gunicorn(error: errors.Error) -> errors.Error:
+    """Make *error* also one of those whose text gunicorn prints without a traceback: AppImportError in a worker, RuntimeError under preload."""
+    gunicorn = sys.modules.get("gunicorn.errors")
+    if gunicorn is None:
+        return error
+    kind = type(type(error).__name__, (type(error), gunicorn.AppImportError, RuntimeError), {})
+    return kind(f"wsgi_oauth cannot start:\n{error.detail}")  # type: ignore[no-any-return]

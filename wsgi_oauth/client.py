@@ -1,0 +1,285 @@
+"""requests-oauthlib's ``OAuth2Session``, made safe against a provider that is slow, broken or hostile.
+
+What the library's own methods would do besides their work (log tokens at DEBUG, follow redirects with the client secret, wait without
+end, take what looks like a token) is the reason for each method that is written anew here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from base64 import b64encode
+from typing import Any, NoReturn
+from urllib.parse import quote_plus, urlencode
+
+import requests
+import requests_oauthlib
+from oauthlib.oauth2 import WebApplicationClient
+
+from . import errors, urls
+from .providers import Provider
+from .transport import Transport
+
+_log = logging.getLogger(__name__)
+
+_TOKEN_SYNTAX = re.compile(
+    r"[\x21-\x7e]{1,16384}", re.ASCII
+)  # RFC 6749 A.12, without the space: it travels in a header
+_ERROR_SYNTAX = re.compile(r"[a-z][a-z_]{0,63}", re.ASCII)
+_LONGEST_LIFE = 10 * 365 * 86400  # seconds
+_LEEWAY = 10  # seconds before its end at which a token counts as expired, for clocks and for the way to the provider
+
+# RFC 6749 5.2 `invalid_grant`, and what GitHub calls it:
+# https://docs.github.com/apps/oauth-apps/maintaining-oauth-apps/troubleshooting-oauth-app-access-token-request-errors
+_CODE_ERRORS = {"invalid_grant", "bad_verification_code"}
+_CLIENT_ERRORS = {
+    "invalid_client",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "incorrect_client_credentials",
+    "redirect_uri_mismatch",
+}
+
+
+class OAuth2Session(requests_oauthlib.OAuth2Session):
+    """A client for one user and one request; only the transport is shared with others.
+
+    Every request has a wall-clock deadline (``timeout=`` in seconds changes it), an answer of more than 1 MiB is refused, redirects are not
+    followed unless asked for and never carry the token to another origin, and what goes wrong is an :class:`errors.ProviderError`.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        client_id: str,
+        client_secret: str | None,
+        transport: Transport,
+        *,
+        token: dict[str, Any] | None = None,
+        redirect_uri: str | None = None,
+    ) -> None:
+        super().__init__(
+            client=WebApplicationClient(client_id), redirect_uri=redirect_uri, scope=provider.scope or None
+        )
+        if token:
+            self.token = token
+        self.provider = provider
+        self.trust_env = False  # the environment was read once, by the transport
+        self._client_secret = client_secret
+        self._transport = transport
+
+    def authorization_url(self, url: str, state: str, **parameters: str) -> tuple[str, str]:  # type: ignore[override]
+        """Return the URL of the authorization request (RFC 6749 4.1.1), and *state*."""
+        # oauthlib takes plain http only when a variable of the whole process says so. A provider on this machine is fine without.
+        scheme, _, rest = url.partition(":")
+        secure, state = super().authorization_url(f"https:{rest}", state, **parameters)
+        return scheme + secure.removeprefix("https"), state
+
+    def fetch_token(self, token_url: str, *, code: str, code_verifier: str) -> dict[str, Any]:  # type: ignore[override]
+        """Exchange the authorization code for a token (RFC 6749 4.1.3, RFC 7636 4.5), and return it.
+
+        :raises errors.CodeRefused: when the provider does not accept the code.
+        :raises errors.ClientRefused: when it does not accept this client.
+        :raises errors.ProviderError: for an answer that is no token.
+        """
+        grant = {"grant_type": "authorization_code", "code": code, "code_verifier": code_verifier}
+        if self.redirect_uri:
+            grant["redirect_uri"] = self.redirect_uri
+        response = self._post_as_client(token_url, grant, "access_token")
+        self.token = read_token(response, self.provider)
+        return dict(self.token)
+
+    def request(  # type: ignore[override]
+        self, method: str, url: str, data: Any = None, headers: Any = None, withhold_token: bool = False, **kwargs: Any
+    ) -> requests.Response:
+        """Send a request with the user's token in the Authorization header (RFC 6750 2.1), whatever the method.
+
+        :raises errors.NotSignedIn: when there is no token.
+        :raises errors.TokenRejected: when it has expired.
+        :raises errors.ProviderError: when no whole answer comes back.
+        """
+        if not urls.is_secure(url):
+            raise ValueError("a token is sent over https only (RFC 6750 5.3), or to this machine")
+        if not withhold_token:
+            for hook in self.compliance_hook["protected_request"]:
+                url, headers, data = hook(url, headers, data)
+            headers = {**(headers or {}), "Authorization": f"Bearer {self._usable_token()}"}
+        kwargs.setdefault("allow_redirects", False)
+        kwargs.setdefault("proxies", self._transport.adapter.proxies_for(url.partition("?")[0]))
+        return requests.Session.request(self, method, url, data=data, headers=headers, **kwargs)
+
+    def get_json(self, url: str, **kwargs: Any) -> dict[str, Any]:
+        """GET *url* and return the JSON object it answers with.
+
+        :raises errors.TokenRejected: for a 401 and its like.
+        :raises errors.ProviderError: for everything else that is no JSON object with a status of 2xx.
+        """
+        headers = {"Accept": "application/json", **kwargs.pop("headers", {})}
+        response = self.get(url, headers=headers, **kwargs)
+        if not response.ok or response.is_redirect:
+            _refuse_status(response)
+        return _json_object(response, "resource")
+
+    def get_adapter(self, url: str) -> requests.adapters.HTTPAdapter:
+        return self._transport.adapter
+
+    def close(self) -> None:
+        """Leave the connections open: they belong to the transport."""
+
+    def should_strip_auth(self, old_url: str, new_url: str) -> bool:
+        """Keep the token to its origin; requests alone would let http become https on the same host."""
+        return urls.Origin.of(old_url) != urls.Origin.of(new_url)
+
+    def _usable_token(self) -> str:
+        if not self.token:
+            raise errors.NotSignedIn("no token for a request to the provider")
+        expires_at = self.token.get("expires_at")
+        if expires_at is not None and time.time() > expires_at - min(_LEEWAY, self.token.get("expires_in", 0) / 2):
+            raise errors.TokenRejected("the access token has expired")
+        return str(self.token["access_token"])
+
+    def _post_as_client(self, url: str, form: dict[str, str], kind: str) -> requests.Response:
+        """Send *form* to an endpoint of the provider at which the client authenticates itself (RFC 6749 2.3.1)."""
+        headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
+        client_id, secret = str(self.client_id), self._client_secret or ""
+        if self.provider.client_auth == "basic":
+            headers["Authorization"] = _basic(quote_plus(client_id), quote_plus(secret))
+        elif self.provider.client_auth == "basic-raw":
+            headers["Authorization"] = _basic(client_id, secret)
+        else:
+            form = {**form, "client_id": client_id}
+            if self.provider.client_auth == "post":
+                form["client_secret"] = secret
+        request = {"data": form}
+        for hook in self.compliance_hook[f"{kind}_request"]:
+            url, headers, request = hook(url, headers, request)
+        response = self.request("POST", url, headers=headers, withhold_token=True, data=urlencode(request["data"]))
+        for hook in self.compliance_hook[f"{kind}_response"]:
+            response = hook(response)
+        return response
+
+
+def _basic(client_id: str, secret: str) -> str:
+    return "Basic " + b64encode(f"{client_id}:{secret}".encode()).decode()
+
+
+def read_token(response: requests.Response, provider: Provider) -> dict[str, Any]:
+    """Take a token out of the token endpoint's answer (RFC 6749 5.1), and nothing that only looks like one.
+
+    The result has ``access_token``, ``token_type``, and ``refresh_token``, ``scope`` (separated by spaces), ``id_token``, ``expires_in`` (seconds) and
+    ``expires_at`` (seconds since the epoch, by this machine's clock) where they were given.
+    """
+    if 300 <= response.status_code < 400:
+        raise errors.ProviderError(
+            "the token endpoint redirects; that is not followed, the client secret would go along"
+        )
+    answer = _token_answer(response, provider)
+    if "error" in answer:
+        _refuse_grant(answer["error"])
+    if not response.ok:
+        raise errors.ProviderError(f"the token endpoint answered with status {response.status_code}")
+    if str(answer.get("token_type")).lower() != "bearer":
+        raise errors.ProviderError("the token endpoint gave a token of another type than bearer (RFC 6749 7.1)")
+    token: dict[str, Any] = {"access_token": _string(answer, "access_token"), "token_type": "Bearer"}
+    token.update((name, _string(answer, name)) for name in ("refresh_token", "id_token") if answer.get(name))
+    token.update(_expiry(answer.get("expires_in")))
+    _note_scope(token, answer.get("scope"), provider)
+    return token
+
+
+def _token_answer(response: requests.Response, provider: Provider) -> dict[str, Any]:
+    if provider.form_encoded_tokens and "json" not in response.headers.get("Content-Type", ""):
+        from urllib.parse import parse_qsl
+
+        return dict(parse_qsl(response.text))
+    try:
+        return _json_object(response, "token")
+    except errors.ProviderError as error:
+        if response.ok:
+            raise
+        raise errors.ProviderError(
+            f"the token endpoint answered with status {response.status_code}, and {error}"
+        ) from None
+
+
+def _refuse_grant(code: object) -> NoReturn:
+    """RFC 6749 5.2, which GitHub sends with status 200."""
+    name = code if isinstance(code, str) and _ERROR_SYNTAX.fullmatch(code) else "an unreadable error"
+    detail = f"the token endpoint answered with {name}"
+    if name in _CODE_ERRORS:
+        raise errors.CodeRefused(detail)
+    if name in _CLIENT_ERRORS:
+        raise errors.ClientRefused(
+            f"{detail}; compare client id, secret, WSGI_OAUTH_CLIENT_AUTH and redirect URI with the registration"
+        )
+    raise errors.ProviderError(detail)
+
+
+def _string(answer: dict[str, Any], name: str) -> str:
+    value = answer.get(name)
+    if not isinstance(value, str) or not _TOKEN_SYNTAX.fullmatch(value):
+        raise errors.ProviderError(f"the token endpoint's {name} is missing or not a string of printable ASCII")
+    return value
+
+
+def _expiry(expires_in: object) -> dict[str, Any]:
+    """RFC 6749 5.1: a number of seconds, which some providers send as a string. 0 and less: expired at once."""
+    if expires_in is None or expires_in == "":
+        return {}
+    if isinstance(expires_in, str) and re.fullmatch(r"-?[0-9]{1,18}", expires_in):
+        expires_in = int(expires_in)
+    if isinstance(expires_in, bool) or not isinstance(expires_in, (int, float)):
+        raise errors.ProviderError("the token endpoint's expires_in is not a number")
+    seconds = max(0, min(expires_in, _LONGEST_LIFE))
+    return {"expires_in": seconds, "expires_at": time.time() + seconds}
+
+
+def _note_scope(token: dict[str, Any], scope: object, provider: Provider) -> None:
+    """Record what was granted (RFC 6749 3.3, 5.1). GitHub separates scopes with commas; no answer means: as requested."""
+    asked = set(provider.scope.split())
+    if scope is None:
+        granted = asked
+    elif isinstance(scope, str):
+        granted = set(re.split(r"[\s,]+", scope)) - {""}
+    else:
+        raise errors.ProviderError("the token endpoint's scope is not a string")
+    token["scope"] = " ".join(sorted(granted))
+    if granted != asked:
+        _log.info("the provider granted the scopes %a where %a were requested", token["scope"], " ".join(sorted(asked)))
+
+
+def _refuse_status(response: requests.Response) -> NoReturn:
+    """Say why a protected resource was not given (RFC 6750 3.1)."""
+    status = response.status_code
+    challenge = response.headers.get("WWW-Authenticate", "")
+    detail = f"the provider answered a request for a resource with status {status}"
+    if status == 401 or (status in {400, 403} and "invalid_token" in challenge):
+        raise errors.TokenRejected(detail)
+    error: errors.ProviderError
+    if status == 429 or (status == 403 and response.headers.get("X-RateLimit-Remaining") == "0"):  # the latter: GitHub
+        error = errors.ProviderRateLimit(detail)
+        error.retry_after = _retry_after(response.headers.get("Retry-After", ""))
+        raise error
+    raise errors.ProviderForbids(detail) if status == 403 else errors.ProviderError(detail)
+
+
+def _retry_after(value: str) -> str | None:
+    """RFC 9110 10.2.3: seconds or a date, and nothing else may pass into our own header."""
+    return value if re.fullmatch(r"[0-9]{1,9}|[A-Za-z0-9,: ]{20,40}", value, re.ASCII) else None
+
+
+def _json_object(response: requests.Response, what: str) -> dict[str, Any]:
+    """Read strictly: UTF-8, an object, no NaN (RFC 8259), no depth that ends the interpreter's patience."""
+    try:
+        document = json.loads(response.content.decode("utf-8-sig"), parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise errors.ProviderError(f"the provider's answer to a {what} request is not JSON") from None
+    if not isinstance(document, dict):
+        raise errors.ProviderError(f"the provider's answer to a {what} request is not a JSON object")
+    return document
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)

@@ -1,0 +1,230 @@
+"""What people see of the local provider: its home page, the consent page, and refusals.
+
+Each page is one self-contained document: no script, no image, nothing from elsewhere. Values go in
+through :meth:`markupsafe.Markup.format`, which escapes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
+
+from markupsafe import Markup
+from werkzeug.wrappers import Response
+
+from wsgi_oauth.demo.faults import Fault
+
+STYLE = Markup("""
+:root {
+  color-scheme: light dark;
+  --paper: #fff; --ground: #eef1f6; --ink: #1b2330; --soft: #5b6678; --line: #d9dfe8;
+  --accent: #2451d6; --on-accent: #fff;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --paper: #1a2029; --ground: #0f141a; --ink: #e7ecf3; --soft: #9aa7b8; --line: #303a47;
+    --accent: #8aa8ff; --on-accent: #0f141a;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0; padding: 6vh 1rem 3rem; background: var(--ground); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif;
+}
+main {
+  max-width: 34rem; margin: 0 auto; padding: 2.25rem; background: var(--paper);
+  border: 1px solid var(--line); border-radius: 14px; box-shadow: 0 12px 40px #0a142814;
+}
+h1 { margin: 0 0 1.25rem; font-size: 1.45rem; line-height: 1.3; text-wrap: balance; }
+h2 { margin: 2rem 0 .5rem; font-size: 1rem; }
+p { margin: .75rem 0; }
+.small, footer, dt, summary { color: var(--soft); font-size: .875rem; }
+.who { display: flex; gap: .9rem; align-items: center; margin: 0 0 1.25rem; }
+.face {
+  width: 3rem; height: 3rem; border-radius: 50%; background: var(--accent);
+  color: var(--on-accent); font-weight: 600; display: grid; place-items: center;
+}
+.who strong { display: block; }
+ul { margin: .5rem 0 0; padding-left: 1.2rem; }
+code { font: .85em ui-monospace, "Cascadia Code", Menlo, monospace; overflow-wrap: anywhere; }
+.choice { display: flex; gap: .75rem; margin-top: 1.75rem; }
+button {
+  flex: 1; padding: .8rem 1rem; font: inherit; font-weight: 600; cursor: pointer;
+  color: var(--ink); background: none; border: 1px solid var(--line); border-radius: 9px;
+}
+button.allow { color: var(--on-accent); background: var(--accent); border-color: var(--accent); }
+button:hover { filter: brightness(1.08); }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
+label { display: block; margin-top: 1.5rem; }
+select {
+  width: 100%; margin-top: .35rem; padding: .6rem; font: inherit; font-size: .9rem;
+  color: inherit; background: var(--paper); border: 1px solid var(--line); border-radius: 9px;
+}
+details { margin-top: 1.5rem; border-top: 1px solid var(--line); padding-top: 1rem; }
+summary { cursor: pointer; }
+dl { margin: .5rem 0 0; }
+dt { margin-top: .6rem; }
+dd { margin: 0; overflow-wrap: anywhere; }
+footer { max-width: 34rem; margin: 1.25rem auto 0; text-align: center; }
+""")
+
+_LAYOUT = Markup("""\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+<main>
+{content}
+</main>
+<footer>A local OAuth 2 provider to learn from. It runs on this machine and knows nobody.</footer>
+</html>
+""")
+
+_CONSENT = Markup("""\
+<h1><strong>{client}</strong> would like to sign you in</h1>
+<div class="who">
+  <span class="face" aria-hidden="true">{initial}</span>
+  <span><strong>{name}</strong><span class="small">signed in here as {login}</span></span>
+</div>
+<p>If you allow it, it may</p>
+<ul>{scopes}</ul>
+<p class="small">Either way you go back to <code>{redirect_uri}</code></p>
+<form method="post">
+  <label class="small">… and misbehave like this
+    <select name="fault">
+      <option value="">not at all</option>
+      {faults}
+    </select>
+  </label>
+  <div class="choice">
+    <button name="decision" value="deny">Deny</button>
+    <button class="allow" name="decision" value="allow">Allow</button>
+  </div>
+</form>
+<details>
+  <summary>What the application sent with you</summary>
+  <dl>{parameters}</dl>
+</details>
+""")
+
+_HOME = Markup("""\
+<h1>A local OAuth 2 provider</h1>
+<p>It signs in one person, <strong>{name}</strong>, for one client, <code>{client}</code>. Start at
+the application: it sends you here when it wants to know who you are.</p>
+<h2>Endpoints</h2>
+<dl>{endpoints}</dl>
+<h2>Faults on request</h2>
+<p class="small">The consent page offers them; <code>POST {url}/faults</code> with
+<code>name</code> and, if you like, <code>times</code> asks for one from a program, and
+<code>DELETE</code> takes back all.</p>
+<dl>{faults}</dl>
+""")
+
+_REFUSAL = Markup("""\
+<h1>{title}</h1>
+<p>{reason}</p>
+<p class="small">You were not sent back to an application, because this provider cannot tell
+whether it would be the right one (RFC 6749 4.1.2.1).</p>
+""")
+
+_OPTION = Markup('<option value="{}">{}: {}</option>')
+_GROUP = Markup('<optgroup label="{}">{}</optgroup>')
+_ITEM = Markup("<li>{}</li>")
+_PAIR = Markup("<dt>{}</dt><dd><code>{}</code></dd>")
+_LINE = Markup("<dt><code>{}</code></dt><dd>{}</dd>")
+
+SCOPES = {"profile": "see your profile: id, login and name", "email": "see your e-mail address"}
+
+PARAMETERS = {
+    "response_type": "what it wants: a code, to be exchanged for a token (RFC 6749 4.1)",
+    "client_id": "which application asks",
+    "redirect_uri": "where the answer goes",
+    "scope": "what it asks for",
+    "state": "comes back unchanged, so that it knows its own request again: against CSRF",
+    "code_challenge": "a hash of a secret that it shows when it fetches the token: PKCE, RFC 7636",
+    "code_challenge_method": "how that hash was made",
+}
+
+
+def consent(
+    *,
+    client_id: str,
+    user: Mapping[str, object],
+    scopes: Iterable[str],
+    redirect_uri: str,
+    parameters: Mapping[str, str],
+    faults: Iterable[Fault],
+) -> Response:
+    """Who asks, for what, and where it leads; the form posts to the very URL it was shown at."""
+    name = str(user["name"])
+    content = _CONSENT.format(
+        client=client_id,
+        name=name,
+        initial=name[:1],
+        login=user["login"],
+        scopes=_join(_ITEM.format(SCOPES.get(scope, scope)) for scope in scopes),
+        redirect_uri=redirect_uri,
+        faults=_options(faults),
+        parameters=_join(
+            _PAIR.format(f"{key}: {PARAMETERS.get(key, 'of no meaning here')}", value)
+            for key, value in parameters.items()
+        ),
+    )
+    return _page(f"Allow {client_id}?", content)
+
+
+def home(
+    *,
+    url: str,
+    client_id: str,
+    user: Mapping[str, object],
+    endpoints: Mapping[str, str],
+    faults: Iterable[Fault],
+) -> Response:
+    """What this is, for whoever opens the provider's own address."""
+    content = _HOME.format(
+        url=url,
+        client=client_id,
+        name=user["name"],
+        endpoints=_join(_PAIR.format(what, where) for what, where in endpoints.items()),
+        faults=_join(_LINE.format(fault.name, fault.description) for fault in faults),
+    )
+    return _page("A local OAuth 2 provider", content)
+
+
+def refusal(title: str, reason: str, status: int = 400) -> Response:
+    """For a request that cannot be answered by sending the browser back."""
+    return _page(title, _REFUSAL.format(title=title, reason=reason), status)
+
+
+def _options(faults: Iterable[Fault]) -> Markup:
+    groups: dict[str, list[Markup]] = {}
+    for fault in faults:
+        what = fault.name.partition(".")[2]
+        option = _OPTION.format(fault.name, what, fault.description)
+        groups.setdefault(fault.endpoint, []).append(option)
+    return _join(_GROUP.format(endpoint, _join(options)) for endpoint, options in groups.items())
+
+
+def _join(parts: Iterable[Markup]) -> Markup:
+    return Markup("\n").join(parts)
+
+
+_STYLE_HASH = b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    # No form-action: browsers would apply it to the redirect back to the application as well.
+    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",  # the address holds the state
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def _page(title: str, content: Markup, status: int = 200) -> Response:
+    html = _LAYOUT.format(title=title, style=STYLE, content=content)
+    return Response(html, status, HEADERS, content_type="text/html; charset=utf-8")

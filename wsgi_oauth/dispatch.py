@@ -1,0 +1,194 @@
+"""The tutorial's imaginary framework, made real: ``RequestHandler``, a ``route``, and a table of them on Werkzeug's routing.
+
+::
+
+    class Repos(RequestHandler):
+        route = "/repos"
+
+        def get(self, request):
+            github = self.oauth2_session(token=request.session["oauth_token"])
+            return self.jsonify(github.get_json("https://api.github.com/user/repos"))
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote, urlsplit
+
+import werkzeug
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.routing import Map, Rule
+from werkzeug.utils import cached_property
+
+from . import errors
+from .sessions.session import Session
+from .urls import Origin
+
+if TYPE_CHECKING:
+    from .app import OAuthApp
+    from .client import OAuth2Session
+
+MAX_BODY = 64 * 1024  # bytes; the flow itself reads no body at all
+METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
+
+
+class Response(werkzeug.Response):
+    """Werkzeug's response."""
+
+    default_mimetype = "text/plain"
+
+
+class Request(werkzeug.Request):
+    """Werkzeug's request, with the ``session`` of the browser that sent it."""
+
+    max_content_length = MAX_BODY
+    max_form_memory_size = MAX_BODY
+
+    #: The URL of the mount point as the browser sees it, without a slash at the end; empty until the host is known to be ours.
+    base: str = ""
+    #: How to open the session; set by the application.
+    open_session: Callable[[Request], Session]
+
+    @cached_property
+    def session(self) -> Session:
+        """What is remembered about this browser. A request that never asks for it never reads or writes one."""
+        return self.open_session(self)
+
+    @cached_property
+    def id(self) -> str:
+        """A random id for the log and for the people who ask about an error."""
+        return secrets.token_hex(8)
+
+    @property
+    def is_secure_site(self) -> bool:
+        """Whether browsers reach this site over https, whatever the proxy in front speaks to us."""
+        return self.base.startswith("https:")
+
+    @property
+    def is_navigation(self) -> bool:
+        """Whether a person waits for a page, and not a script or an image tag for data (Fetch Metadata, W3C)."""
+        mode = self.headers.get("Sec-Fetch-Mode")
+        if mode is not None and mode != "navigate":
+            return False
+        return "text/html" in self.headers.get("Accept", "") and "X-Requested-With" not in self.headers
+
+    @property
+    def is_ahead_of_time(self) -> bool:
+        """Whether a browser prefetches, or fetches a part of some other page: an image cannot sign in."""
+        purpose = " ".join(self.headers.get(name, "") for name in ("Sec-Purpose", "Purpose", "X-Moz", "X-Purpose"))
+        return "prefetch" in purpose or self.headers.get("Sec-Fetch-Dest", "document") not in {
+            "document",
+            "iframe",
+            "empty",
+        }
+
+    @property
+    def is_same_origin(self) -> bool:
+        """Whether a page of this site sent this, or no browser did.
+
+        Every browser says so with a POST, in one of these headers; who sends none has no cookie that somebody else could abuse.
+        """
+        site = self.headers.get("Sec-Fetch-Site")
+        if site is not None:
+            return site in {"same-origin", "none"}
+        source = self.headers.get("Origin") or self.headers.get("Referer")
+        if source is None:
+            return True
+        try:
+            return Origin.of(source) == Origin.of(self.base)
+        except ValueError:
+            return False
+
+
+class RequestHandler:
+    """Answers one request. Subclass it, give it a ``route``, and write ``get(self, request)``, ``post`` and so on.
+
+    A handler is made for each request, so what it keeps on ``self`` is that request's alone.
+    """
+
+    #: Where it answers, below the mount point; Werkzeug's rule syntax: ``/repos/<owner>`` calls ``get(request, owner=...)``.
+    route: ClassVar[str]
+    #: The name for ``url_for``; without it, the class's name in lower case.
+    endpoint: ClassVar[str] = ""
+    #: Whether even a GET has consequences. Then HEAD is answered without calling it, and a prefetch is refused.
+    get_has_consequences: ClassVar[bool] = False
+    #: Whether it answers under any host name, as a load balancer's probe needs it. Then it has no URLs of its own and no session.
+    any_host: ClassVar[bool] = False
+
+    def __init__(self, app: OAuthApp, request: Request) -> None:
+        self.app = app
+        self.request = request
+        self.config = app.config
+        self.provider = app.provider
+
+    @classmethod
+    def name(cls) -> str:
+        return cls.endpoint or cls.__name__.lower()
+
+    @classmethod
+    def methods(cls) -> set[str]:
+        return {method.upper() for method in METHODS if hasattr(cls, method)}
+
+    def answer(self, **arguments: Any) -> werkzeug.Response:
+        """Call the method that the request names."""
+        request, method = self.request, self.request.method.lower()
+        if self.get_has_consequences and method in {"get", "head"}:
+            if request.is_ahead_of_time:
+                raise errors.NotNow("a prefetch or a sub-resource")
+            if method == "head":
+                return Response()
+        if method == "head" and not hasattr(self, "head"):
+            method = "get"
+        if method == "options" and not hasattr(self, "options"):
+            return Response(status=204, headers={"Allow": ", ".join(sorted(self.methods() | {"OPTIONS"}))})
+        response = getattr(self, method)(request, **arguments)
+        if not isinstance(response, werkzeug.Response):
+            raise TypeError(
+                f"{type(self).__name__}.{method} must return a Response; self.redirect and self.jsonify make one"
+            )
+        return response
+
+    def redirect(self, location: str, code: int = 302) -> werkzeug.Response:
+        """Send the browser to *location*, which is used as it is."""
+        return Response(status=code, headers={"Location": quote(location, safe="!#$%&'()*+,/:;=?@[]~")})
+
+    def jsonify(self, document: Any) -> werkzeug.Response:
+        """Answer with *document* as JSON."""
+        return Response(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n", mimetype="application/json")
+
+    def url_for(self, endpoint: str, *, external: bool = False, **values: Any) -> str:
+        """Return the path of a handler by its name, mount prefix included: ``self.url_for(".profile")``; *external*: the whole URL."""
+        url = self.request.base + self.app.routes.path(endpoint.removeprefix("."), values)
+        return url if external else urlsplit(url)._replace(scheme="", netloc="").geturl()
+
+    def oauth2_session(self, *, token: dict[str, Any] | None = None, redirect_uri: str | None = None) -> OAuth2Session:
+        """Return a client for the provider's API: with *token*, else with that of the signed-in user, if there is one."""
+        if token is None and redirect_uri is None:
+            token = self.request.session.get("oauth_token")
+        return self.app.oauth2_session(token=token, redirect_uri=redirect_uri)
+
+
+class Routes:
+    """Which handler answers where. Raises Werkzeug's NotFound and MethodNotAllowed."""
+
+    def __init__(self, handlers: Iterable[type[RequestHandler]]) -> None:
+        self._handlers = {handler.name(): handler for handler in handlers}
+        rules = [
+            Rule(handler.route, endpoint=name, methods=handler.methods() | {"OPTIONS"})
+            for name, handler in self._handlers.items()
+        ]
+        # No redirects for slashes: they would lead to a place that the client chose.
+        self._map = Map(rules, merge_slashes=False, strict_slashes=False, redirect_defaults=False)
+        self._builder = self._map.bind("", "/")
+
+    def match(self, request: Request) -> tuple[type[RequestHandler], dict[str, Any]]:
+        if (request.content_length or 0) > MAX_BODY:
+            raise RequestEntityTooLarge
+        endpoint, arguments = self._map.bind("", "/").match(request.path, request.method)
+        return self._handlers[endpoint], dict(arguments)
+
+    def path(self, endpoint: str, values: dict[str, Any]) -> str:
+        return self._builder.build(endpoint, values)

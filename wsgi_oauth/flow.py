@@ -1,0 +1,99 @@
+"""The OAuth 2 web application flow, on one page.
+
+This is the "Web App Example of OAuth 2 web application flow" of the requests-oauthlib documentation, with its names and in its order. What
+makes it safe is behind the calls: ``login`` remembers a sign-in and checks what comes back, ``client`` speaks to the provider.
+"""
+
+from __future__ import annotations
+
+from werkzeug import Response
+
+from . import errors, login, pages
+from .dispatch import Request, RequestHandler
+from .urls import local_path
+
+
+class PreAuthorization(RequestHandler):
+    """Step 1: User Authorization.
+
+    Redirect the user/resource owner to the OAuth provider (for example GitHub) using a URL with a few key OAuth parameters.
+    """
+
+    route = "/"
+    get_has_consequences = True
+
+    def get(self, request: Request) -> Response:
+        start = login.start(
+            request.session,
+            redirect_uri=self.url_for(".callback", external=True),
+            next_url=local_path(request.args.get("next")) or self.url_for(".profile"),
+            again="again" in request.args,
+        )
+        github = self.oauth2_session(redirect_uri=start.redirect_uri)
+        # The state is used to prevent CSRF: it is kept in request.session["oauth_state"] for later, next to the PKCE verifier.
+        authorization_url, state = github.authorization_url(
+            self.provider.authorization_url,
+            state=start.state,
+            code_challenge=start.code_challenge,
+            code_challenge_method="S256",
+        )
+        return self.redirect(authorization_url)
+
+
+# Step 2: User authorization, this happens on the provider.
+
+
+class PostAuthorization(RequestHandler):
+    """Step 3: Retrieving an access token.
+
+    The user has been redirected back from the provider to your registered callback URL. With this redirection comes an authorization
+    code included in the redirect URL. We will use that to obtain an access token.
+    """
+
+    route = "/callback"
+    endpoint = "callback"
+    get_has_consequences = True
+
+    def get(self, request: Request) -> Response:
+        response = login.AuthorizationResponse.parse(request.query_string)
+        # The state must be one that this browser was given. From here on it is used up, whatever happens.
+        start = login.claim(request.session, response, patience=self.config.upstream_timeout + 2)
+        if start.finished:  # a double click, the back button, a reload: the first copy has done the work
+            return self.redirect(start.next_url, 303)
+        with login.settling(request.session, start):
+            login.check(response, self.provider)
+            github = self.oauth2_session(redirect_uri=start.redirect_uri)
+            token = github.fetch_token(self.provider.token_url, code=response.code, code_verifier=start.code_verifier)
+
+        # At this point you can fetch protected resources, but let's save the token and show how this is done from a persisted
+        # token in /profile.
+        request.session["oauth_token"] = token
+        request.session.renew()
+        return self.redirect(start.next_url, 303)
+
+
+class UsingTheOAuthToken(RequestHandler):
+    """Fetching a protected resource using an OAuth 2 token."""
+
+    route = "/profile"
+    endpoint = "profile"
+
+    def get(self, request: Request) -> Response:
+        github = self.oauth2_session(token=request.session["oauth_token"])
+        profile_data = github.get_json(self.provider.profile_url)
+        return self.jsonify(profile_data)
+
+
+class Logout(RequestHandler):
+    """Forget the token and the session. Only a POST of this site's own pages may ask for that."""
+
+    route = "/logout"
+
+    def post(self, request: Request) -> Response:
+        if not request.is_same_origin:
+            raise errors.CrossSite("a sign-out that another site asked for")
+        request.session.end()
+        return pages.signed_out(request, login_url=self.url_for(".preauthorization"))
+
+
+HANDLERS = (PreAuthorization, PostAuthorization, UsingTheOAuthToken, Logout)

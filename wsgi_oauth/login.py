@@ -1,0 +1,185 @@
+"""A sign-in on its way: what is remembered when it starts, and what must hold when the browser comes back.
+
+Each start leaves a record under its own state in ``session["oauth_state"]``, so several tabs can sign in side by side. A record is claimed, once,
+before the code is exchanged, and stays as ``finished`` for a while: a second copy of the callback then leads to the same place.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+from urllib.parse import parse_qsl
+
+from . import errors
+from .providers import Provider
+from .sessions.session import STATE, Session
+
+MAX_AGE = 600  # seconds from the start to the callback; RFC 6749 4.1.2 recommends as much for a code
+MAX_RECORDS = 20  # per session; the oldest go first
+AGAIN = "oauth_again"  # in the session: this sign-in replaced one that the provider had refused
+_POLL = 0.05  # seconds
+
+_PARAMETERS = ("state", "code", "iss", "error")
+_LONGEST = 4096  # characters of a parameter
+_UNREADABLE = re.compile(r"[^\x20-\x7e]")  # RFC 6749 A.5, A.7, A.11: VSCHAR and the like
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of a sign-in: the state against CSRF (RFC 6749 10.12) and the PKCE verifier (RFC 7636 4.1) that stays here."""
+
+    state: str
+    code_verifier: str
+    redirect_uri: str
+    next_url: str
+    again: bool = False  # the provider has just refused a token, and is asked for another one
+    finished: bool = False
+
+    @property
+    def code_challenge(self) -> str:
+        """S256 (RFC 7636 4.2)."""
+        return urlsafe_b64encode(sha256(self.code_verifier.encode()).digest()).rstrip(b"=").decode()
+
+
+@dataclass(frozen=True)
+class AuthorizationResponse:
+    """The parameters with which the provider sends the browser back (RFC 6749 4.1.2); an empty one is absent (3.1)."""
+
+    state: str = ""
+    code: str = ""
+    iss: str = ""
+    error: str = ""
+
+    @classmethod
+    def parse(cls, query: bytes) -> AuthorizationResponse:
+        """Raise BadAuthorizationResponse for a repeated parameter (RFC 6749 3.1) or one that no provider sends."""
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, encoding="utf-8", errors="replace")
+        known = [(name, value) for name, value in pairs if name in _PARAMETERS]
+        if len(known) != len(dict(known)):
+            raise errors.BadAuthorizationResponse("the authorization response repeats a parameter")
+        if any(len(value) > _LONGEST or _UNREADABLE.search(value) for _, value in known):
+            raise errors.BadAuthorizationResponse("the authorization response has an unreadable parameter")
+        return cls(**dict(known))
+
+
+def start(session: Session, *, redirect_uri: str, next_url: str, again: bool = False) -> Start:
+    """Begin a sign-in and remember it in *session*."""
+    begun = Start(secrets.token_urlsafe(32), secrets.token_urlsafe(32), redirect_uri, next_url, again)
+    record = {
+        "started": time.time(),
+        "code_verifier": begun.code_verifier,
+        "redirect_uri": redirect_uri,
+        "next": next_url,
+        "again": again,
+    }
+    session.change(lambda data: _add(data, begun.state, record))
+    return begun
+
+
+def claim(session: Session, response: AuthorizationResponse, *, patience: float) -> Start:
+    """Take the record that *response* belongs to, so that nobody else can; that comes before everything the response says.
+
+    A copy of a callback that somebody else has claimed waits for up to *patience* seconds for what becomes of it, and is ``finished`` then.
+
+    :raises errors.NoLoginInProgress: when there is no such record: never issued, used, too old, or another browser's.
+    """
+    if not response.state:  # before any comparison: absent must never equal absent
+        raise errors.NoLoginInProgress("the callback has no state")
+    record = session.change(lambda data: _claim(data, response.state))
+    if record is None:
+        raise errors.NoLoginInProgress("the callback's state is not one of this session")
+    if record.get("claimed"):
+        _wait_for_the_first_copy(session, response.state, patience)
+    return Start(
+        response.state,
+        record["code_verifier"],
+        record["redirect_uri"],
+        record["next"],
+        record["again"],
+        finished="claimed" in record,
+    )
+
+
+def check(response: AuthorizationResponse, provider: Provider) -> None:
+    """See that *response* is the configured provider's, and carries a code.
+
+    :raises errors.IssuerMismatch: RFC 9207 2.4.
+    :raises errors.LoginDeclined: when the user said no.
+    :raises errors.LoginRefused: for every other error code (RFC 6749 4.1.2.1).
+    :raises errors.BadAuthorizationResponse: when there is neither code nor error.
+    """
+    if response.iss or provider.always_sends_issuer:
+        if provider.issuer is not None and response.iss != provider.issuer:
+            raise errors.IssuerMismatch("the authorization response names another issuer")
+    if response.error in {"access_denied", "consent_required"}:
+        raise errors.LoginDeclined("the user declined")
+    if response.error:
+        raise errors.LoginRefused(response.error[:64])
+    if not response.code:
+        raise errors.BadAuthorizationResponse("the authorization response has no code")
+
+
+@contextmanager
+def settling(session: Session, claimed: Start) -> Iterator[None]:
+    """Let the record say what became of the sign-in inside, because a second copy of the callback waits for that."""
+    try:
+        yield
+    except BaseException:
+        session.change(lambda data: data.get(STATE, {}).pop(claimed.state, None))
+        raise
+    # Not before the token is stored, or the second copy would arrive where nobody is signed in yet.
+    session.change_on_save(lambda data: _finish(data, claimed))
+
+
+def _add(data: dict[str, Any], state: str, record: dict[str, Any]) -> None:
+    records = _alive(data)
+    records[state] = record
+    oldest_first = sorted(records, key=lambda known: records[known]["started"])
+    data[STATE] = {known: records[known] for known in oldest_first[-MAX_RECORDS:]}
+
+
+def _claim(data: dict[str, Any], state: str) -> dict[str, Any] | None:
+    """Return the record of *state* as it was before, and mark it as claimed."""
+    records = data[STATE] = _alive(data)
+    # All are compared, in constant time and as bytes: how long it takes says nothing about how much of a guess was right.
+    found = [known for known in records if hmac.compare_digest(known.encode(), state.encode())]
+    if not found:
+        return None
+    record = records[found[0]]
+    records[found[0]] = {"claimed": "pending", **record}
+    return dict(record)
+
+
+def _finish(data: dict[str, Any], claimed: Start) -> None:
+    data[STATE][claimed.state].update(claimed="finished", code_verifier="")
+    data[AGAIN] = claimed.again
+
+
+def _alive(data: dict[str, Any]) -> dict[str, Any]:
+    youngest = time.time() - MAX_AGE
+    return {state: record for state, record in data.get(STATE, {}).items() if record["started"] > youngest}
+
+
+def _wait_for_the_first_copy(session: Session, state: str, patience: float) -> None:
+    """Return when the first copy has signed somebody in, which also takes the old session id away."""
+    deadline = time.monotonic() + patience
+    while True:
+        session.reload()
+        records = session.get(STATE)
+        if records is None:
+            return  # the first copy has succeeded: the session has moved on to a new id
+        if state not in records:
+            raise errors.NoLoginInProgress("the callback's state was used, and the sign-in failed")
+        if records[state].get("claimed") == "finished":
+            return
+        if time.monotonic() > deadline:
+            raise errors.NoLoginInProgress("the callback's state is in use")
+        time.sleep(_POLL)

@@ -1,0 +1,82 @@
+"""What people see when it is not what they came for: one small page, or the same as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from hashlib import sha256
+from html import escape
+from typing import NamedTuple
+
+from . import errors
+from .dispatch import Request, Response
+
+_STYLE = (
+    "body{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:12vh auto;padding:0 1.5rem;color:#1c2430;background:#fff}"
+    "h1{font-size:1.5rem;line-height:1.25}small{color:#596575}a{color:#0b57d0}"
+    "@media(prefers-color-scheme:dark){body{color:#e6e9ef;background:#14181f}small{color:#98a3b3}a{color:#8ab4f8}}"
+)
+_STYLE_HASH = b64encode(sha256(_STYLE.encode()).digest()).decode()
+
+SECURITY_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Message(NamedTuple):
+    """What happened, whose side it is on, and what to do next; all of it our own words."""
+
+    title: str
+    text: str
+    advice: str
+    cause: str  # stable, for programs
+    status: int = 200
+    side: str = ""
+    id: str = ""  # stands in the log, too
+    login_url: str = ""
+
+    @classmethod
+    def of(cls, error: errors.Error, *, id: str, login_url: str) -> Message:  # noqa: A002  # the field's name
+        return cls(error.title, error.text, error.advice, error.cause, error.status, error.side, id, login_url)
+
+
+def wants_json(request: Request) -> bool:
+    """Whether the client prefers JSON to a page (RFC 9110 12.5.1)."""
+    accepted = request.accept_mimetypes
+    return bool(accepted) and accepted.best_match(["text/html", "application/json"], "text/html") == "application/json"
+
+
+def show(message: Message, *, as_json: bool) -> Response:
+    """Answer with *message*."""
+    if not as_json:
+        return Response(_page(message), message.status, mimetype="text/html")
+    document = {name: value for name, value in message._asdict().items() if value != ""}
+    if message.status >= 400:
+        document["error"] = document.pop("cause")
+    return Response(json.dumps(document) + "\n", message.status, mimetype="application/json")
+
+
+def signed_out(request: Request, *, login_url: str) -> Response:
+    """Answer a sign-out. Not with a redirect to the sign-in, which many a provider would finish without a word."""
+    message = Message(
+        "You are signed out", "This application has forgotten you.", "", "signed_out", login_url=login_url
+    )
+    return show(message, as_json=wants_json(request))
+
+
+def _page(message: Message) -> str:
+    link = f'<p><a href="{escape(message.login_url)}">Sign in</a></p>' if message.login_url else ""
+    facts = {"Cause": message.cause, "On the side of": message.side, "Id": message.id}
+    small = " · ".join(f"{name}: {escape(value)}" for name, value in facts.items() if value)
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+        f'<meta name="robots" content="noindex"><title>{escape(message.title)}</title><style>{_STYLE}</style>'
+        f"<h1>{escape(message.title)}</h1><p>{escape(message.text)} {escape(message.advice)}</p>{link}"
+        f"<p><small>{small}</small></p></html>\n"
+    )

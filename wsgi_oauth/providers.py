@@ -1,0 +1,73 @@
+"""A provider is data: where its endpoints are and in what it differs from the specifications."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+from . import errors
+from .config import PREFIX, Config
+
+
+@dataclass(frozen=True)
+class Provider:
+    """An authorization server, and the resource that says who signed in."""
+
+    name: str  # stable: it qualifies user ids
+    title: str  # for people
+    authorization_url: str
+    token_url: str
+    profile_url: str
+    revocation_url: str | None = None  # RFC 7009
+    issuer: str | None = None  # compared with `iss`, RFC 9207
+    always_sends_issuer: bool = False
+    scope: str = ""  # separated by spaces, RFC 6749 3.3
+    client_auth: str = "basic"  # RFC 6749 2.3.1
+    form_encoded_tokens: bool = False  # answers the token request in form encoding instead of JSON
+
+
+GITHUB = Provider(
+    name="github",
+    title="GitHub",
+    authorization_url="https://github.com/login/oauth/authorize",
+    token_url="https://github.com/login/oauth/access_token",
+    profile_url="https://api.github.com/user",
+    # Sent with some authorization responses and not with others, so it is checked but never required.
+    issuer="https://github.com/login/oauth",
+    # https://docs.github.com/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps: id and secret as parameters
+    client_auth="post",
+)
+
+CATALOGUE = {provider.name: provider for provider in (GITHUB,)}
+
+
+def provider_from_config(config: Config) -> Provider:
+    """Return the provider that *config* names or describes.
+
+    The three URLs together describe a provider that is in no catalogue; one alone moves an endpoint of one that is.
+
+    :raises errors.ConfigError: for a name that is not in the catalogue.
+    """
+    endpoints = {
+        name: url
+        for name in (
+            "authorization_url",
+            "token_url",
+            "profile_url",
+            "revocation_url",
+            "issuer",
+            "client_auth",
+            "scope",
+        )
+        if (url := getattr(config, name)) is not None
+    }
+    if config.authorization_url and config.token_url and config.profile_url:
+        host = urlsplit(config.issuer or config.authorization_url).netloc
+        return Provider(name=host, title=host, **endpoints)
+    try:
+        return replace(CATALOGUE[config.provider], **endpoints)
+    except KeyError:
+        raise errors.ConfigError(
+            f"{PREFIX}PROVIDER must be one of {', '.join(sorted(CATALOGUE))}; it is {config.provider!a}. Any other provider is "
+            f"described by {PREFIX}AUTHORIZATION_URL, {PREFIX}TOKEN_URL and {PREFIX}PROFILE_URL together"
+        ) from None

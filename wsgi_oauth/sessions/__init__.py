@@ -1,0 +1,1 @@
+"""Sessions: what they are (``session``), where they live (``store``, ``memory``, ``file``)."""

@@ -1,0 +1,284 @@
+"""One file a session: the default store.
+
+A session is the file ``<key>.json`` in the folder, and the file's modification time is the moment at which the session expires; so
+neither a sweep nor an ``ls -l`` has to open anything. A write goes to a temporary file that is renamed over the old one: whoever reads, and
+whatever is killed, finds the old session or the new one. Exclusion is a ``flock`` on the session's own file, which the
+kernel releases when a process dies; there are no lock files.
+
+Nothing is synced: a kill of any kind loses nothing, a power cut may take back the last seconds.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import secrets
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from .. import errors
+from .store import MAX_BYTES, Record
+
+_KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_SUFFIX = ".json"
+_TEMPORARY = ".tmp"  # no key ends like this, so a temporary file is never loaded
+_STALE = 3600.0  # seconds after which a temporary file has no living writer
+_PATIENCE = 5.0  # seconds to wait for another's update, which takes far less than a millisecond
+_SLICE = 3  # entries of the folder that each create looks at
+
+# No symbolic link is followed, a FIFO does not block, and no child process inherits the descriptor.
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+# What open(2) says of a path that is no file of ours: absent; a link; a socket or a device without a driver.
+_ABSENT = {errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG}
+
+
+class FileStore:
+    """Sessions as files of mode 0600 in *folder*, which is made with mode 0700 when it is missing.
+
+    See :class:`~wsgi_oauth.SessionStore` for what each method promises.
+
+    :raises errors.ConfigError: when the folder belongs to somebody else, or others may write to it.
+    :raises errors.StoreError: when it cannot be made.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = os.path.abspath(os.fspath(folder))
+        _prepare(self.folder)
+        self._scan: Iterator[os.DirEntry[str]] | None = None
+        self._scan_of = 0  # the process that the scan belongs to: its descriptor does not survive a fork in good order
+        self._scanning = threading.Lock()
+
+    def load(self, key: str) -> bytes | None:
+        path = self._path(key)
+        if path is None:
+            return None
+        with _store_errors():
+            descriptor = _open(path)
+            if descriptor is None:
+                return None
+            try:
+                return _read(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def create(self, key: str, record: Record) -> None:
+        path = self._path(key)
+        if path is None:
+            raise ValueError("a key is 64 hexadecimal digits")
+        with _store_errors():
+            self._write(path, record)
+            self._sweep_slice()
+
+    def update(self, key: str, change: Callable[[bytes], Record | None], *, move_to: str | None = None) -> bool:
+        path = self._path(key)
+        target = self._path(move_to) if move_to else path
+        if path is None or target is None:
+            return False
+        with _store_errors(), _locked(path) as descriptor:
+            data = None if descriptor is None else _read(descriptor)
+            if data is None:
+                return False
+            record = change(data)
+            if record is not None:
+                self._write(target, record)
+                if target != path:
+                    os.unlink(path)
+            return True
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        if path is None:
+            return
+        with _store_errors(), _locked(path) as descriptor:
+            if descriptor is not None:
+                os.unlink(path)
+
+    def sweep(self) -> int:
+        with _store_errors(), os.scandir(self.folder) as entries:
+            now = time.time()
+            return sum(self._remove_if_over(entry, now) for entry in entries)
+
+    def check(self) -> None:
+        key = secrets.token_hex(32)
+        self.create(key, Record(b"{}", time.time() + 60))
+        self.delete(key)
+
+    def _path(self, key: str) -> str | None:
+        return f"{self.folder}/{key}{_SUFFIX}" if _KEY.fullmatch(key) else None
+
+    def _write(self, path: str, record: Record) -> None:
+        """Put *record* at *path*, all or nothing."""
+        if len(record.data) > MAX_BYTES:
+            raise ValueError(f"a session of {len(record.data)} bytes is larger than the {MAX_BYTES} allowed")
+        temporary = f"{path}.{secrets.token_hex(8)}{_TEMPORARY}"
+        descriptor = os.open(temporary, _WRITE, 0o600)
+        try:
+            try:
+                os.fchmod(descriptor, 0o600)  # a umask may have taken even the owner's bits
+                _write_all(descriptor, record.data)
+                os.utime(descriptor, (record.expires, record.expires))
+            finally:
+                os.close(descriptor)  # some file systems report a full disk only here
+            os.rename(temporary, path)
+        except BaseException:  # SystemExit too: that is how a gunicorn worker's timeout arrives
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+    def _sweep_slice(self) -> None:
+        """Look at the next few entries of the folder. Whoever creates a session pays for that, and for no more."""
+        if self._scan_of != os.getpid():
+            self._scan, self._scanning, self._scan_of = None, threading.Lock(), os.getpid()
+        if not self._scanning.acquire(blocking=False):
+            return  # another thread is at it
+        try:
+            now = time.time()
+            for _ in range(_SLICE):
+                if self._scan is None:
+                    self._scan = os.scandir(self.folder)
+                entry = next(self._scan, None)
+                if entry is None:
+                    self._scan = None
+                    return
+                self._remove_if_over(entry, now)
+        except OSError:
+            self._scan = None  # what was asked for is done; whatever is wrong with the folder shows at the next write
+        finally:
+            self._scanning.release()
+
+    def _remove_if_over(self, entry: os.DirEntry[str], now: float) -> bool:
+        """Remove an expired session, or what a killed writer left behind. Return whether it was a session."""
+        is_session = entry.name.endswith(_SUFFIX)
+        if not is_session and not entry.name.endswith(_TEMPORARY):
+            return False
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        if not is_session:
+            # A temporary file may already carry its session's expiry; the change time cannot be set by anyone.
+            if status.st_ctime < now - _STALE:
+                with suppress(FileNotFoundError):
+                    os.unlink(entry.path)
+            return False
+        return status.st_mtime <= now and stat.S_ISREG(status.st_mode) and _remove_expired(entry.path)
+
+    def __del__(self) -> None:
+        if getattr(self, "_scan_of", 0) == os.getpid() and self._scan is not None:
+            self._scan.close()  # type: ignore[attr-defined]  # os.scandir's iterator has it
+
+
+def _prepare(folder: str) -> None:
+    try:
+        if not os.path.isdir(folder):
+            os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
+            with suppress(FileExistsError):  # another worker was quicker
+                os.mkdir(folder, 0o700)
+                os.chmod(folder, 0o700)  # a umask may have taken some of the owner's bits
+        status = os.stat(folder)
+    except OSError as error:
+        raise errors.StoreError(f"the session folder {folder!r} cannot be made: {error.strerror}") from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise errors.ConfigError(f"the session folder {folder!r} is not a folder")
+    if status.st_uid != os.geteuid():
+        raise errors.ConfigError(
+            f"the session folder {folder!r} belongs to another user (uid {status.st_uid}); give it one of its own"
+        )
+    if status.st_mode & 0o022:
+        raise errors.ConfigError(
+            f"others can write to the session folder {folder!r}; `chmod 700` it, or give another one"
+        )
+
+
+@contextmanager
+def _store_errors() -> Iterator[None]:
+    """Turn what the system says into the one error that callers know. The text has no path: it names a session's key."""
+    try:
+        yield
+    except OSError as error:
+        raise errors.StoreError(f"the session store failed: {error.strerror or type(error).__name__}") from error
+
+
+def _open(path: str) -> int | None:
+    try:
+        return os.open(path, _READ)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None
+        raise
+
+
+def _read(descriptor: int) -> bytes | None:
+    """Return the contents of a session that is alive; anything that is not one of our files counts as absent."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES or status.st_mtime <= time.time():
+        return None
+    return os.read(descriptor, MAX_BYTES)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    """write(2) may take less than it was given, on a disk that is nearly full."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+@contextmanager
+def _locked(path: str) -> Iterator[int | None]:
+    """Open the session at *path* and keep every other update out; give its descriptor, or None when there is no such session.
+
+    An update puts a new file in the place of the one that is locked here, and wakes us with a lock on a file that is no longer the
+    session. So the lock counts only when the path still leads to the file that was locked.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        descriptor = _open(path)
+        if descriptor is None:
+            yield None
+            return
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                yield None  # a folder or a FIFO that somebody put there
+                return
+            _lock(descriptor, deadline)
+            if _leads_to(path, descriptor):
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, deadline: float) -> None:
+    """Try again and again instead of blocking: under gevent the holder may be in this very thread, and a stopped process holds for ever."""
+    pause = 0.0005
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TimeoutError(errno.ETIMEDOUT, "another process holds this session") from None
+        time.sleep(pause)
+        pause = min(pause * 2, 0.02)
+
+
+def _leads_to(path: str, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _remove_expired(path: str) -> bool:
+    """Remove the session at *path* unless it was renewed since somebody looked."""
+    with _locked(path) as descriptor:
+        if descriptor is None or os.fstat(descriptor).st_mtime > time.time():
+            return False
+        os.unlink(path)
+        return True

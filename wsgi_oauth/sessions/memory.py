@@ -1,0 +1,71 @@
+"""The smallest store: a dictionary and a lock. For tests, and for applications of one process; the worked example for writing another."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from itertools import islice
+
+from .store import MAX_BYTES, Record
+
+
+class MemoryStore:
+    """Sessions that live as long as the process. See :class:`~wsgi_oauth.SessionStore` for what each method promises."""
+
+    def __init__(self) -> None:
+        self._records: OrderedDict[str, Record] = OrderedDict()
+        self._lock = threading.Lock()  # one for all: nothing here takes long enough to deserve a lock for each key
+
+    def load(self, key: str) -> bytes | None:
+        record = self._records.get(key)
+        return record.data if record and record.expires > time.time() else None
+
+    def create(self, key: str, record: Record) -> None:
+        _check_size(record)
+        with self._lock:
+            self._records[key] = record
+        self._sweep_some()
+
+    def update(self, key: str, change: Callable[[bytes], Record | None], *, move_to: str | None = None) -> bool:
+        with self._lock:
+            data = self.load(key)
+            if data is None:
+                return False
+            record = change(data)
+            if record is not None:
+                _check_size(record)
+                self._records[move_to or key] = record
+                if move_to:
+                    del self._records[key]
+            return True
+
+    def delete(self, key: str) -> None:
+        with self._lock:
+            self._records.pop(key, None)
+
+    def sweep(self) -> int:
+        with self._lock:
+            now = time.time()
+            expired = [key for key, record in self._records.items() if record.expires <= now]
+            for key in expired:
+                del self._records[key]
+            return len(expired)
+
+    def check(self) -> None:
+        pass
+
+    def _sweep_some(self) -> None:
+        """Look at the two that were looked at longest ago, so that what has expired cannot pile up."""
+        with self._lock:
+            for key in list(islice(self._records, 2)):
+                if self._records[key].expires <= time.time():
+                    del self._records[key]
+                else:
+                    self._records.move_to_end(key)
+
+
+def _check_size(record: Record) -> None:
+    if len(record.data) > MAX_BYTES:
+        raise ValueError(f"a session of {len(record.data)} bytes is larger than the {MAX_BYTES} allowed")

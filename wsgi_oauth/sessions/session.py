@@ -1,0 +1,266 @@
+"""A session is a dictionary that belongs to one browser; ``Sessions`` opens, saves, renews and ends it.
+
+The browser holds a random id in a cookie, and the store holds the data under a hash of that id: who reads the store cannot
+act as anybody. An id that the store does not know is never adopted, so nobody can plant one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from .. import errors
+from .store import Record, SessionStore
+
+if TYPE_CHECKING:
+    from werkzeug import Request, Response
+
+T = TypeVar("T")
+
+STATE, TOKEN = "oauth_state", "oauth_token"  # the tutorial's names
+ANONYMOUS_LIFETIME = 600  # seconds: as long as a sign-in may take
+COOKIE = "wsgi_oauth"
+
+_ID = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)  # 256 bits of token_urlsafe
+_log = logging.getLogger(__name__)
+
+
+class Session(dict[str, Any]):
+    """What this application remembers about one browser: JSON values under string keys.
+
+    It is stored when the request is over, if something changed: the keys that this request set or removed are applied to the newest
+    stored version, so two requests at the same time lose nothing unless both set the same key. For more than that there is
+    :meth:`change`.
+    """
+
+    def __init__(self, sessions: Sessions, stored: _Stored | None = None, session_id: str | None = None) -> None:
+        super().__init__()
+        self._sessions = sessions
+        self._stored: _Stored | None = None
+        if stored is not None:
+            self._take(stored)
+        self.id = session_id  # what the cookie holds; None until there is something to store
+        self._sent_id = session_id
+        self._renewing = False
+        self._on_save: list[Callable[[dict[str, Any]], object]] = []
+        self.ended = False
+
+    def __missing__(self, key: str) -> Any:
+        raise errors.NotSignedIn("the session has no token") if key == TOKEN else KeyError(key)
+
+    @property
+    def signed_in(self) -> bool:
+        return TOKEN in self
+
+    @property
+    def event(self) -> str:
+        """What the log should say about this request."""
+        return "signed out" if self.ended and self._sent_id else "signed in" if self._renewing else ""
+
+    @property
+    def started(self) -> float:
+        """When this session began, or when the user last signed in: seconds since the epoch."""
+        return self._stored.started if self._stored else time.time()
+
+    def change(self, function: Callable[[dict[str, Any]], T]) -> T:
+        """Apply *function* to the newest data while no other request can change it, and store the result at once.
+
+        That makes "is it there, and if so take it away" one step. Return what *function* returns. On a session that another request has
+        ended, *function* finds an empty dictionary and what it does is forgotten.
+        """
+        if self.id is None:
+            return function(self)
+        outcome: list[T] = []
+
+        def apply(stored: _Stored) -> _Stored:
+            outcome.append(function(stored.data))
+            return stored._replace(seen=time.time())
+
+        if not self._sessions.update(self, apply):
+            outcome.append(function({}))
+        return outcome[0]
+
+    def change_on_save(self, function: Callable[[dict[str, Any]], object]) -> None:
+        """Like :meth:`change`, but together with everything else that this request changed, or not at all."""
+        self._on_save.append(function)
+
+    def renew(self) -> None:
+        """Give the session a new id when it is saved: what was known before the sign-in opens nothing after it (ASVS 7.2.4).
+
+        Data of somebody who was signed in before is dropped, so a second user does not inherit it.
+        """
+        self._renewing = True
+
+    def end(self) -> None:
+        """Forget the session, in the store at once and in the browser with the response."""
+        if self.id is not None:
+            self._sessions.store.delete(_key(self.id))
+        self.clear()
+        self.ended = True
+
+    def reload(self) -> None:
+        """Read the newest data; an ended session becomes empty."""
+        if self.id is not None:
+            stored = self._sessions.read(self.id)
+            self._take(stored or _Stored(0, 0, {}))
+
+    def _applied(self, data: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+        """Return *data*, the newest, with what this request did to its own copy."""
+        result = {key: value for key, value in {**data, **changes}.items() if value is not _REMOVED}
+        for function in self._on_save:
+            function(result)
+        return result
+
+    def _take(self, stored: _Stored) -> None:
+        self._stored = stored
+        self.clear()
+        self.update(json.loads(json.dumps(stored.data)))  # a copy to change, so that the changes can be told
+
+
+class _Stored(NamedTuple):
+    """What the store holds: moments in seconds since the epoch, and the data."""
+
+    started: float
+    seen: float
+    data: dict[str, Any]
+
+
+class Sessions:
+    """Opens and saves sessions: the store, the cookie, and the two lifetimes (ASVS 7.3.1, 7.3.2), in seconds."""
+
+    def __init__(self, store: SessionStore, *, idle: float, lifetime: float) -> None:
+        self.store = store
+        self._idle = idle
+        self._lifetime = lifetime
+
+    def open(self, request: Request, *, secure: bool) -> Session:
+        """Return the session that the request's cookie names, or a new one that is stored only if something is put into it."""
+        # Two different cookies of one name: somebody tossed in theirs (RFC 6265 8.6). Which one is ours cannot be told.
+        candidates = set(request.cookies.getlist(cookie_name(secure)))
+        if len(candidates) == 1 and _ID.fullmatch(session_id := candidates.pop()):
+            stored = self.read(session_id)
+            if stored is not None:
+                return Session(self, stored, session_id)
+        return Session(self)
+
+    def read(self, session_id: str) -> _Stored | None:
+        """Return what is stored for *session_id*, unless it is over by the lifetimes that are configured now."""
+        raw = self.store.load(_key(session_id))
+        stored = None if raw is None else _decode(raw)
+        return stored if stored and time.time() < self._expiry(stored) else None
+
+    def save(self, session: Session) -> None:
+        """Store what changed. Raise StoreError when that fails; then the old session is as it was."""
+        if session.ended:
+            return
+        if session.id is None:
+            if session:
+                self._create(session)
+        elif session._renewing:
+            self._renew(session)
+        else:
+            assert session._stored is not None
+            changes = _changes(session._stored.data, session)
+            if changes or session._on_save or self._is_due(session._stored):
+                self.update(
+                    session,
+                    lambda stored: stored._replace(seen=time.time(), data=session._applied(stored.data, changes)),
+                )
+
+    def update(self, session: Session, change: Callable[[_Stored], _Stored], *, new_id: str | None = None) -> bool:
+        """Apply *change* to the newest stored version. Return False when there is none: an ended session stays ended."""
+        newest: list[_Stored] = []
+
+        def write(raw: bytes) -> Record | None:
+            stored = _decode(raw)
+            if stored is None:
+                return None
+            newest.append(change(stored))
+            return self._record(newest[0])
+
+        assert session.id is not None
+        self.store.update(_key(session.id), write, move_to=_key(new_id) if new_id else None)
+        if not newest:
+            return False
+        session._take(newest[0])
+        return True
+
+    def _create(self, session: Session) -> None:
+        now = time.time()
+        session_id = secrets.token_urlsafe(32)
+        stored = _Stored(now, now, dict(session))
+        self.store.create(_key(session_id), self._record(stored))
+        session.id = session_id
+        session._stored = stored
+
+    def _renew(self, session: Session) -> None:
+        assert session._stored is not None
+        now = time.time()
+        changes = _changes(session._stored.data, session)
+
+        def begin_anew(stored: _Stored) -> _Stored:
+            inherited = {STATE: stored.data.get(STATE, {})} if TOKEN in stored.data else stored.data
+            return _Stored(now, now, session._applied(inherited, changes))
+
+        new_id = secrets.token_urlsafe(32)
+        if self.update(session, begin_anew, new_id=new_id):
+            session.id = new_id
+        else:  # another tab finished its sign-in at the same moment and took the old id away
+            self._create(session)
+
+    def _record(self, stored: _Stored) -> Record:
+        data = json.dumps(stored._asdict(), separators=(",", ":"), allow_nan=False).encode()
+        return Record(data, self._expiry(stored))
+
+    def _expiry(self, stored: _Stored) -> float:
+        idle = self._idle if TOKEN in stored.data else min(self._idle, ANONYMOUS_LIFETIME)
+        return min(stored.seen + idle, stored.started + self._lifetime)
+
+    def _is_due(self, stored: _Stored) -> bool:
+        """The idle clock is not written on every request; being a twelfth late is precise enough."""
+        return TOKEN in stored.data and time.time() - stored.seen > self._idle / 12
+
+    def set_cookie(self, response: Response, session: Session, *, secure: bool) -> None:
+        """Tell the browser, when its session has another id now or none."""
+        attributes: dict[str, Any] = {"path": "/", "secure": secure, "httponly": True, "samesite": "Lax"}
+        if session.ended and session._sent_id:
+            response.delete_cookie(cookie_name(secure), **attributes)
+        elif session.id and session.id != session._sent_id:
+            lifetime = int(session.started + self._lifetime - time.time()) if session.signed_in else None
+            response.set_cookie(cookie_name(secure), session.id, max_age=lifetime, **attributes)
+
+
+def cookie_name(secure: bool) -> str:
+    """``__Host-`` makes browsers refuse a cookie that another host or a plain-http page tries to set (RFC 6265bis 4.1.3.2)."""
+    return f"__Host-{COOKIE}" if secure else COOKIE
+
+
+def _key(session_id: str) -> str:
+    return hashlib.sha256(session_id.encode()).hexdigest()
+
+
+def _decode(raw: bytes) -> _Stored | None:
+    """Read what the store holds; damaged data is no session."""
+    try:
+        stored = _Stored(**json.loads(raw))
+        if isinstance(stored.data, dict) and 0 < stored.started + stored.seen < float("inf"):
+            return stored
+    except (ValueError, TypeError, RecursionError):
+        pass
+    _log.warning("a damaged session was ignored")
+    return None
+
+
+_REMOVED = object()
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    changes: dict[str, Any] = dict.fromkeys(old.keys() - new.keys(), _REMOVED)
+    changes.update((key, value) for key, value in new.items() if key not in old or old[key] != value)
+    return changes

@@ -1,0 +1,271 @@
+"""How bytes travel to the provider: one connection pool for each process, and a limit on everything.
+
+Nothing here knows a token. What requests share is the pool, the TLS context and what the environment says about proxies; loading a CA
+bundle takes longer than a whole request, so it is done once.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import http.client
+import io
+import os
+import socket
+import ssl
+import threading
+import time
+from typing import Any
+from urllib.request import getproxies
+
+import requests
+import urllib3
+from requests import certs
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+
+from . import errors
+
+MAX_BYTES = 1024 * 1024  # of an answer, after decompression
+POOL_SIZE = 32  # idle connections kept for each host; as many threads as a worker reasonably has
+IDLE = 60.0  # seconds: load balancers and NAT forget an idle connection after about as long, not always with a goodbye
+_CHUNK = 64 * 1024
+_SAFE = {"GET", "HEAD", "OPTIONS"}  # RFC 9110 9.2.1: may be sent again
+
+
+class Transport:
+    """The shared part of all provider requests of one process; made anew after a fork, when it is first used."""
+
+    def __init__(self, timeout: float) -> None:
+        """*timeout*: seconds, wall clock, for one request from the first packet to the last byte of the answer."""
+        self.timeout = timeout
+        self._adapter: BoundedAdapter | None = None
+        self._owner = 0
+        self._making = threading.Lock()
+
+    @property
+    def adapter(self) -> BoundedAdapter:
+        if self._owner != os.getpid():
+            # A lock that a thread of the parent held at the fork would stay locked for ever: no sharing with the child.
+            self._adapter, self._making, self._owner = None, threading.Lock(), os.getpid()
+        if self._adapter is None:
+            with self._making:
+                self._adapter = self._adapter or BoundedAdapter(self.timeout)
+        return self._adapter
+
+
+def _tls_context() -> ssl.SSLContext:
+    """Trust what requests would trust, and SSL_CERT_FILE, which it does not read."""
+    environ = os.environ
+    place = (
+        environ.get("REQUESTS_CA_BUNDLE")
+        or environ.get("CURL_CA_BUNDLE")
+        or environ.get("SSL_CERT_FILE")
+        or certs.where()
+    )
+    try:
+        if os.path.isdir(place):
+            return ssl.create_default_context(capath=place)
+        return ssl.create_default_context(cafile=place)
+    except OSError as error:  # ssl.SSLError is one
+        raise errors.ConfigError(f"the CA bundle {place!r} cannot be loaded: {error.strerror or error}") from error
+
+
+class BoundedAdapter(HTTPAdapter):
+    """requests' own adapter with a TLS context that is loaded once, a wall-clock deadline, and a cap on the answer's size."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self._tls = _tls_context()
+        self._proxies = getproxies()
+        super().__init__(pool_maxsize=POOL_SIZE)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, ssl_context=self._tls, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, ssl_context=self._tls, **kwargs)
+        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        return manager
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Set no CA bundle on the connection: it would be loaded again for each one. The context has it, and always verifies."""
+
+    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> tuple[Any, Any]:
+        if verify is not True or cert:
+            raise ValueError(
+                "certificates are always verified, against the CA bundle that REQUESTS_CA_BUNDLE or SSL_CERT_FILE names"
+            )
+        host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
+        return host, {"cert_reqs": "CERT_REQUIRED"}
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019  # the adapter lives as long as the process
+    def proxies_for(self, origin: str) -> dict[str, str]:
+        """Return the proxies for *origin* by HTTPS_PROXY and NO_PROXY, as they were when this process began to use them."""
+        if requests.utils.should_bypass_proxies(origin, no_proxy=self._proxies.get("no", "")):
+            return {}
+        return self._proxies
+
+    def send(  # type: ignore[override]
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        max_bytes: int = MAX_BYTES,
+        **kwargs: Any,
+    ) -> requests.Response:
+        """Send, and read the answer unless *stream*; *timeout* in seconds is for all of it.
+
+        :raises errors.ProviderTimeout: when the time is over.
+        :raises errors.ProviderUnreachable: for every other trouble on the way.
+        :raises errors.ProviderError: for an answer of more than *max_bytes*.
+        """
+        deadline = time.monotonic() + float(timeout or self.timeout)
+        try:
+            response = self._send(request, deadline, **kwargs)
+            if not stream:
+                response._content = _read(response, max_bytes)
+                response._content_consumed = True  # type: ignore[attr-defined]
+            return response
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise _explained(error, time.monotonic() >= deadline) from None  # the original has the URL in its text
+
+    def _send(self, request: requests.PreparedRequest, deadline: float, **kwargs: Any) -> requests.Response:
+        """Send once more when a pooled connection turns out to be closed by the provider, if that can do no harm."""
+        try:
+            return super().send(request, stream=True, timeout=_remaining(deadline), **kwargs)
+        except requests.ConnectionError as error:
+            closed = _innermost(error)
+            if request.method not in _SAFE or not isinstance(closed, (ConnectionResetError, BrokenPipeError)):
+                raise
+            return super().send(request, stream=True, timeout=_remaining(deadline), **kwargs)
+
+
+def _remaining(deadline: float) -> Any:  # requests' stubs do not know that a Timeout may pass
+    return urllib3.Timeout(total=max(deadline - time.monotonic(), 0.001))
+
+
+def _read(response: requests.Response, max_bytes: int) -> bytes:
+    parts, size = [], 0
+    for part in response.raw.stream(_CHUNK, decode_content=True):
+        size += len(part)
+        if size > max_bytes:
+            response.close()  # the rest is not wanted: the connection goes, too
+            raise errors.ProviderError(f"the provider's answer is larger than {max_bytes} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """requests wraps urllib3's error, which wraps the system's; the last one knows what happened."""
+    seen = {id(error)}
+    while True:
+        inside = [error.__cause__, getattr(error, "reason", None), *reversed(error.args), error.__context__]
+        found = next((e for e in inside if isinstance(e, BaseException) and id(e) not in seen), None)
+        if found is None:
+            return error
+        seen.add(id(found))
+        error = found
+
+
+def _explained(error: Exception, late: bool) -> errors.ProviderError:
+    """Name the cause for the log, in words that can hold no URL and no secret."""
+    cause = _innermost(error)
+    if (
+        late
+        or isinstance(cause, TimeoutError)
+        or isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError))
+    ):
+        return errors.ProviderTimeout("the provider did not answer in time")
+    reason = getattr(cause, "verify_message", "") or getattr(cause, "strerror", None) or ""
+    return errors.ProviderUnreachable(
+        f"the request to the provider failed: {type(cause).__name__}{reason and ': '}{reason}"
+    )
+
+
+# A timeout of sockets is for one read; a provider that sends a byte from time to time would keep a worker for ever. So each read gets only
+# what is left of the whole.
+
+
+class _DeadlineReader(io.RawIOBase):
+    """The receiving half of *sock*, until *deadline*."""
+
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase, deadline: float) -> None:
+        self._sock, self._raw, self._deadline = sock, raw, deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(errno.ETIMEDOUT, "the deadline of the whole request has passed")
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _DeadlineResponse(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, deadline: float, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        buffered: Any = self.fp
+        self.fp = io.BufferedReader(_DeadlineReader(sock, buffered.detach(), deadline))
+
+
+class _Deadlines(HTTPConnection):
+    """Makes urllib3's read timeout cover the answer as a whole, and its connect timeout all addresses together."""
+
+    _last_used = 0.0
+
+    def getresponse(self) -> Any:
+        self._last_used = time.monotonic()
+        # urllib3 has set `timeout` to what is left of the total.
+        self.response_class = functools.partial(_DeadlineResponse, deadline=time.monotonic() + float(self.timeout or 0))  # type: ignore[assignment]
+        return super().getresponse()
+
+    @property
+    def is_connected(self) -> bool:
+        return super().is_connected and time.monotonic() - self._last_used < IDLE
+
+    def _new_conn(self) -> socket.socket:
+        deadline = time.monotonic() + float(self.timeout or 0)
+        try:
+            addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+        except (socket.gaierror, UnicodeError) as error:
+            raise NameResolutionError(self.host, self, socket.gaierror(*error.args[:2])) from error
+        failure: OSError = OSError(errno.EADDRNOTAVAIL, "the name has no address")
+        for *_, address in addresses:
+            try:
+                left = max(deadline - time.monotonic(), 0.001)
+                sock = urllib3.util.connection.create_connection(
+                    (str(address[0]), int(address[1])), left, self.source_address, self.socket_options
+                )
+                sock.settimeout(max(deadline - time.monotonic(), 0.001))  # for the TLS handshake
+                return sock
+            except OSError as error:
+                failure = error
+        if isinstance(failure, TimeoutError):
+            raise ConnectTimeoutError(self, "no connection in time") from failure
+        raise NewConnectionError(self, "no connection") from failure
+
+
+class _HTTPConnection(_Deadlines):
+    pass
+
+
+class _HTTPSConnection(_Deadlines, HTTPSConnection):
+    pass
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
