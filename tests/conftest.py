@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,8 @@ from wsgiref.validate import validator
 import pytest
 import requests
 import webtest
+from werkzeug import Response
+from werkzeug.test import create_environ, run_wsgi_app
 
 from wsgi_oauth import Config, FileStore, MemoryStore, SessionStore, create_app
 from wsgi_oauth.demo.provider import LocalProvider
@@ -142,6 +147,59 @@ def parameters(url: str) -> dict[str, str]:
     found = parse_qs(urlsplit(url).query, keep_blank_values=True, strict_parsing=True)
     assert all(len(values) == 1 for values in found.values())
     return {name: values[0] for name, values in found.items()}
+
+
+@pytest.fixture
+def application(provider: LocalProvider, store: SessionStore) -> Any:
+    """The application itself, for what no browser would send: ``send(application, "/", query="next=\\xff")``."""
+    return create_app(Config.from_environ(environ_for(provider)), store=store)
+
+
+def send(
+    app: Any,
+    path: str = "/",
+    *,
+    method: str = "GET",
+    query: str = "",
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+    **environ: Any,
+) -> Response:
+    """Call *app* as a server would that lets everything through: nothing is quoted, checked or mended on the way.
+
+    *path* and *query* are what PEP 3333 calls native strings (bytes as latin-1); *environ* wins over everything.
+    """
+    made = create_environ(base_url="http://localhost", method=method, input_stream=io.BytesIO(body))
+    made.update(PATH_INFO=path, QUERY_STRING=query, REMOTE_ADDR="127.0.0.1")
+    if body:
+        made["CONTENT_LENGTH"] = str(len(body))
+    for name, value in (headers or {}).items():
+        made["HTTP_" + name.upper().replace("-", "_")] = value
+    made.update({name.replace("__", "."): value for name, value in environ.items()})
+    chunks, status, answered = run_wsgi_app(app, made, buffered=True)
+    return Response(b"".join(chunks), status, answered)
+
+
+def stored_sessions(store: SessionStore) -> list[dict[str, Any]]:
+    """What *store* holds, whatever kind it is: the data of each session."""
+    if isinstance(store, FileStore):
+        kept = [path.read_bytes() for path in Path(store.folder).iterdir()]
+    else:
+        assert isinstance(store, MemoryStore)
+        kept = [record.data for record in store._records.values()]
+    return [json.loads(data)["data"] for data in kept]
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Let time pass: ``later(600)`` puts the clock of the whole process forward, and nobody has to wait."""
+    passed, now = [0.0], time.time
+
+    def forward(seconds: float) -> None:
+        passed[0] += seconds
+
+    monkeypatch.setattr(time, "time", lambda: now() + passed[0])
+    return forward
 
 
 @dataclass

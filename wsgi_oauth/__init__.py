@@ -1,7 +1,8 @@
 """OAuth 2 login as a plain WSGI application: the requests-oauthlib tutorial's imaginary web application, made real.
 
-Start reading at ``flow.py``: the whole flow on one page, in the tutorial's words. Then ``login.py`` (what makes it safe), ``client.py``
-(speaking to the provider) and ``sessions/`` (what is remembered, and where). ``app.py`` holds it together.
+Start reading at ``flow.py``: the whole flow on one page, in the tutorial's words. Then ``login.py`` (what
+makes it safe), ``client.py`` (speaking to the provider) and ``sessions/`` (what is remembered, and where).
+``app.py`` holds it together.
 """
 
 from . import errors

@@ -1,4 +1,6 @@
-"""The WSGI application: find the handler, open the session, answer, save, and let nothing out that was not meant to go."""
+"""The WSGI application: find the handler, open the session, answer, save, and let nothing out that was not
+meant to go.
+"""
 
 from __future__ import annotations
 
@@ -54,10 +56,12 @@ class OAuthApp:
         except Exception:
             _log.exception("[%s] %s failed", request.id, _route(request))
             response = self._refuse(request, errors.Error())
-        for name, value in pages.SECURITY_HEADERS.items():
-            response.headers.setdefault(name, value)
-        response.vary.add("Cookie")
-        return response(environ, start_response)
+        headers = response.get_wsgi_headers(environ).to_wsgi_list()
+        present = {name.lower() for name, _ in headers}
+        headers += [header for header in pages.SECURITY_HEADERS if header[0].lower() not in present]
+        headers.append(("Vary", "Cookie"))
+        start_response(response.status, headers)
+        return response.get_app_iter(environ)
 
     def oauth2_session(self, *, token: dict[str, Any] | None = None, redirect_uri: str | None = None) -> OAuth2Session:
         """Return a client for one user and one request, over the transport that all of them share."""
@@ -92,7 +96,8 @@ class OAuthApp:
             self.sessions.save(session)
             if session.event:
                 _log.info("[%s] %s", request.id, session.event)
-            self.sessions.set_cookie(response, session, secure=request.is_secure_site)
+            if cookie := self.sessions.cookie(session, secure=request.is_secure_site):
+                response.headers.add("Set-Cookie", cookie)
 
     def _sign_in_again(self, request: Request, error: errors.TokenRejected) -> Response:
         """End a session whose token is worth nothing any more."""
@@ -183,7 +188,9 @@ def get_app() -> WSGIApplication:
 
 
 def _stopping_gunicorn(error: errors.Error) -> errors.Error:
-    """Make *error* also one of those whose text gunicorn prints without a traceback: AppImportError in a worker, RuntimeError under preload."""
+    """Make *error* also one of those whose text gunicorn prints without a traceback: AppImportError in a
+    worker, RuntimeError under preload.
+    """
     gunicorn = sys.modules.get("gunicorn.errors")
     if gunicorn is None:
         return error

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
+from urllib.parse import parse_qsl
 
 from requests import Response
 
@@ -218,11 +219,15 @@ class Questions:
     def _authorization(self, url: str) -> Finding:
         """Knock as a browser would; from there on a person is needed."""
         question, _ = self._client.authorization_url(url, MADE_UP, code_challenge=MADE_UP, code_challenge_method="S256")
-        status = self._client.get(question, withhold_token=True).status_code
-        if status < 400:
+        answer = self._get(question)
+        back, _, parameters = answer.headers.get("Location", "").partition("?")
+        error = dict(parse_qsl(parameters)).get("error")
+        if back == self._client.redirect_uri and error:  # RFC 6749 4.1.2.1, before any person
+            return Finding("FAIL", f"refuses every sign-in: {error!a}", "look at the scope first")
+        if answer.status_code < 400:
             return Finding("ok", "answers")
-        advice = "start a sign-in in a browser, and read what the provider says"
-        return Finding("warn", f"answers with status {status}", advice)
+        advice = "is this redirect URI registered? Start a sign-in in a browser, and read why not"
+        return Finding("warn", f"answers with status {answer.status_code}", advice)
 
     def _token(self, url: str) -> Finding:
         """Offer a code that was never issued: who knows this client refuses the code alone."""
@@ -243,12 +248,14 @@ class Questions:
 
     def _profile(self, url: str) -> Finding:
         """Ask without a token, and be refused."""
-        headers = {"Accept": "application/json"}
-        status = self._client.get(url, withhold_token=True, headers=headers).status_code
+        status = self._get(url, Accept="application/json").status_code
         if status in (400, 401, 403):
             return Finding("ok", "answers, and wants a token")
         level = "FAIL" if status >= 500 else "warn"
         return Finding(level, f"answers with status {status} without a token", "is the URL right?")
+
+    def _get(self, url: str, **headers: str) -> Response:
+        return self._client.request("GET", url, headers=headers, withhold_token=True)
 
     def _clock(self) -> Iterator[Finding]:
         """Compare the clocks: when a token ends is reckoned by this machine's."""

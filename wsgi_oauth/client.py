@@ -1,7 +1,8 @@
 """requests-oauthlib's ``OAuth2Session``, made safe against a provider that is slow, broken or hostile.
 
-What the library's own methods would do besides their work (log tokens at DEBUG, follow redirects with the client secret, wait without
-end, take what looks like a token) is the reason for each method that is written anew here.
+What the library's own methods would do besides their work (log tokens at DEBUG, follow redirects with the
+client secret, wait without end, take what looks like a token) is the reason for each method that is written
+anew here.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import logging
 import re
 import time
 from base64 import b64encode
+from functools import lru_cache
 from typing import Any, NoReturn
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import quote, quote_plus, urlencode
 
 import requests
 import requests_oauthlib
 from oauthlib.oauth2 import WebApplicationClient
+from oauthlib.oauth2.rfc6749.parameters import prepare_grant_uri
 
 from . import errors, urls
 from .providers import Provider
@@ -43,11 +46,27 @@ _CLIENT_ERRORS = {
 }
 
 
-class OAuth2Session(requests_oauthlib.OAuth2Session):
+class _SessionOnDemand(requests.Session):
+    """requests' own session, set up when something of it is first used: a redirect to the provider sends nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in requests.Session.__attrs__:
+            raise AttributeError(name)
+        given = dict(self.__dict__)
+        super().__init__()
+        self.__dict__.update(given)
+        return self.__dict__[name]
+
+
+class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
     """A client for one user and one request; only the transport is shared with others.
 
-    Every request has a wall-clock deadline (``timeout=`` in seconds changes it), an answer of more than 1 MiB is refused, redirects are not
-    followed unless asked for and never carry the token to another origin, and what goes wrong is an :class:`errors.ProviderError`.
+    Every request has a wall-clock deadline (``timeout=`` in seconds changes it), an answer of more than 1 MiB
+    is refused, redirects are not followed unless asked for and never carry the token to another origin, and
+    what goes wrong is an :class:`errors.ProviderError`.
     """
 
     def __init__(
@@ -72,10 +91,9 @@ class OAuth2Session(requests_oauthlib.OAuth2Session):
 
     def authorization_url(self, url: str, state: str, **parameters: str) -> tuple[str, str]:  # type: ignore[override]
         """Return the URL of the authorization request (RFC 6749 4.1.1), and *state*."""
-        # oauthlib takes plain http only when a variable of the whole process says so. A provider on this machine is fine without.
-        scheme, _, rest = url.partition(":")
-        secure, state = super().authorization_url(f"https:{rest}", state, **parameters)
-        return scheme + secure.removeprefix("https"), state
+        fixed = _authorization_request(url, str(self.client_id), self.redirect_uri, self.scope)
+        own = "&".join(f"{name}={quote(value, safe='')}" for name, value in {"state": state, **parameters}.items())
+        return f"{fixed}&{own}", state
 
     def fetch_token(self, token_url: str, *, code: str, code_verifier: str) -> dict[str, Any]:  # type: ignore[override]
         """Exchange the authorization code for a token (RFC 6749 4.1.3, RFC 7636 4.5), and return it.
@@ -87,7 +105,7 @@ class OAuth2Session(requests_oauthlib.OAuth2Session):
         grant = {"grant_type": "authorization_code", "code": code, "code_verifier": code_verifier}
         if self.redirect_uri:
             grant["redirect_uri"] = self.redirect_uri
-        response = self._post_as_client(token_url, grant, "access_token")
+        response = self._post_as_client(token_url, grant)
         self.token = read_token(response, self.provider)
         return dict(self.token)
 
@@ -140,7 +158,7 @@ class OAuth2Session(requests_oauthlib.OAuth2Session):
             raise errors.TokenRejected("the access token has expired")
         return str(self.token["access_token"])
 
-    def _post_as_client(self, url: str, form: dict[str, str], kind: str) -> requests.Response:
+    def _post_as_client(self, url: str, form: dict[str, str]) -> requests.Response:
         """Send *form* to an endpoint of the provider at which the client authenticates itself (RFC 6749 2.3.1)."""
         headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
         client_id, secret = str(self.client_id), self._client_secret or ""
@@ -153,12 +171,21 @@ class OAuth2Session(requests_oauthlib.OAuth2Session):
             if self.provider.client_auth == "post":
                 form["client_secret"] = secret
         request = {"data": form}
-        for hook in self.compliance_hook[f"{kind}_request"]:
+        for hook in self.compliance_hook["access_token_request"]:
             url, headers, request = hook(url, headers, request)
         response = self.request("POST", url, headers=headers, withhold_token=True, data=urlencode(request["data"]))
-        for hook in self.compliance_hook[f"{kind}_response"]:
+        for hook in self.compliance_hook["access_token_response"]:
             response = hook(response)
         return response
+
+
+@lru_cache(maxsize=64)  # one for each provider and redirect URI; oauthlib takes longer for it than all the rest takes
+def _authorization_request(url: str, client_id: str, redirect_uri: str | None, scope: str | None) -> str:
+    """Let oauthlib write what is the same in each authorization request."""
+    # It takes plain http only when a variable of the whole process says so. A provider on this machine is fine without.
+    scheme, _, rest = url.partition(":")
+    secure = prepare_grant_uri(f"https:{rest}", client_id, "code", redirect_uri=redirect_uri, scope=scope)
+    return scheme + str(secure).removeprefix("https")
 
 
 def _basic(client_id: str, secret: str) -> str:
@@ -168,8 +195,9 @@ def _basic(client_id: str, secret: str) -> str:
 def read_token(response: requests.Response, provider: Provider) -> dict[str, Any]:
     """Take a token out of the token endpoint's answer (RFC 6749 5.1), and nothing that only looks like one.
 
-    The result has ``access_token``, ``token_type``, and ``refresh_token``, ``scope`` (separated by spaces), ``id_token``, ``expires_in`` (seconds) and
-    ``expires_at`` (seconds since the epoch, by this machine's clock) where they were given.
+    The result has ``access_token``, ``token_type``, and ``refresh_token``, ``scope`` (separated by spaces),
+    ``id_token``, ``expires_in`` (seconds) and ``expires_at`` (seconds since the epoch, by this machine's
+    clock) where they were given.
     """
     if 300 <= response.status_code < 400:
         raise errors.ProviderError(
@@ -237,7 +265,9 @@ def _expiry(expires_in: object) -> dict[str, Any]:
 
 
 def _note_scope(token: dict[str, Any], scope: object, provider: Provider) -> None:
-    """Record what was granted (RFC 6749 3.3, 5.1). GitHub separates scopes with commas; no answer means: as requested."""
+    """Record what was granted (RFC 6749 3.3, 5.1). GitHub separates scopes with commas; no answer means: as
+    requested.
+    """
     asked = set(provider.scope.split())
     if scope is None:
         granted = asked

@@ -1,7 +1,7 @@
 """The settings: every variable, every default and every check, in one table and one place.
 
-A :class:`Config` that exists is usable; what cannot work is refused when it is made, with the name of the variable, the value
-that it had (never a secret) and what would be right.
+A :class:`Config` that exists is usable; what cannot work is refused when it is made, with the name of the
+variable, the value that it had (never a secret) and what would be right.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The tutorial's imaginary framework, made real: ``RequestHandler``, a ``route``, and a table of them on Werkzeug's routing.
+"""The tutorial's imaginary framework, made real: ``RequestHandler``, a ``route``, and a table of them on
+Werkzeug's routing.
 
 ::
 
@@ -16,9 +17,10 @@ import json
 import secrets
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import werkzeug
+from werkzeug.datastructures import ImmutableMultiDict, MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.routing import Map, Rule
 from werkzeug.utils import cached_property
@@ -28,17 +30,29 @@ from .sessions.session import Session
 from .urls import Origin
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+    from werkzeug.datastructures import Headers
+
     from .app import OAuthApp
     from .client import OAuth2Session
 
 MAX_BODY = 64 * 1024  # bytes; the flow itself reads no body at all
+_PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ", "HTTP_X_PURPOSE")
+_PAGES = {"document", "iframe", "frame", "empty"}  # Sec-Fetch-Dest of what a script or a person may have asked for
+_NO_ARGS: MultiDict[str, str] = ImmutableMultiDict()
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
 
 
 class Response(werkzeug.Response):
-    """Werkzeug's response."""
+    """Werkzeug's response, for bodies that are complete and headers that are ready to be sent."""
 
     default_mimetype = "text/plain"
+
+    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:  # noqa: ARG002
+        """Leave out what Werkzeug does here for other responses, a Location of unknown syntax above all."""
+        if self.status_code != 204:
+            self.headers["Content-Length"] = str(sum(map(len, self.response)))
+        return self.headers
 
 
 class Request(werkzeug.Request):
@@ -47,10 +61,16 @@ class Request(werkzeug.Request):
     max_content_length = MAX_BODY
     max_form_memory_size = MAX_BODY
 
-    #: The URL of the mount point as the browser sees it, without a slash at the end; empty until the host is known to be ours.
+    #: The URL of the mount point as the browser sees it, without a slash at the end; empty until the host is
+    #: known to be ours.
     base: str = ""
     #: How to open the session; set by the application.
     open_session: Callable[[Request], Session]
+
+    @cached_property
+    def args(self) -> MultiDict[str, str]:
+        """The query's parameters; Werkzeug would take its time to find none."""
+        return super().args if self.environ.get("QUERY_STRING") else _NO_ARGS
 
     @cached_property
     def session(self) -> Session:
@@ -78,18 +98,18 @@ class Request(werkzeug.Request):
     @property
     def is_ahead_of_time(self) -> bool:
         """Whether a browser prefetches, or fetches a part of some other page: an image cannot sign in."""
-        purpose = " ".join(self.headers.get(name, "") for name in ("Sec-Purpose", "Purpose", "X-Moz", "X-Purpose"))
-        return "prefetch" in purpose or self.headers.get("Sec-Fetch-Dest", "document") not in {
-            "document",
-            "iframe",
-            "empty",
-        }
+        environ = self.environ
+        return (
+            any("prefetch" in environ.get(name, "") for name in _PURPOSES)
+            or environ.get("HTTP_SEC_FETCH_DEST", "document") not in _PAGES
+        )
 
     @property
     def is_same_origin(self) -> bool:
         """Whether a page of this site sent this, or no browser did.
 
-        Every browser says so with a POST, in one of these headers; who sends none has no cookie that somebody else could abuse.
+        Every browser says so with a POST, in one of these headers; who sends none has no cookie that somebody
+        else could abuse.
         """
         site = self.headers.get("Sec-Fetch-Site")
         if site is not None:
@@ -109,13 +129,15 @@ class RequestHandler:
     A handler is made for each request, so what it keeps on ``self`` is that request's alone.
     """
 
-    #: Where it answers, below the mount point; Werkzeug's rule syntax: ``/repos/<owner>`` calls ``get(request, owner=...)``.
+    #: Where it answers, below the mount point; Werkzeug's rule syntax: ``/repos/<owner>`` calls
+    #: ``get(request, owner=...)``.
     route: ClassVar[str]
     #: The name for ``url_for``; without it, the class's name in lower case.
     endpoint: ClassVar[str] = ""
     #: Whether even a GET has consequences. Then HEAD is answered without calling it, and a prefetch is refused.
     get_has_consequences: ClassVar[bool] = False
-    #: Whether it answers under any host name, as a load balancer's probe needs it. Then it has no URLs of its own and no session.
+    #: Whether it answers under any host name, as a load balancer's probe needs it. Then it has no URLs of
+    #: its own and no session.
     any_host: ClassVar[bool] = False
 
     def __init__(self, app: OAuthApp, request: Request) -> None:
@@ -153,19 +175,25 @@ class RequestHandler:
 
     def redirect(self, location: str, code: int = 302) -> werkzeug.Response:
         """Send the browser to *location*, which is used as it is."""
-        return Response(status=code, headers={"Location": quote(location, safe="!#$%&'()*+,/:;=?@[]~")})
+        if not (location.isascii() and location.isprintable()):
+            location = quote(location, safe="!#$%&'()*+,/:;=?@[]~")
+        return Response(status=code, headers=[("Location", location)])
 
     def jsonify(self, document: Any) -> werkzeug.Response:
         """Answer with *document* as JSON."""
         return Response(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n", mimetype="application/json")
 
     def url_for(self, endpoint: str, *, external: bool = False, **values: Any) -> str:
-        """Return the path of a handler by its name, mount prefix included: ``self.url_for(".profile")``; *external*: the whole URL."""
+        """Return the path of a handler by its name, mount prefix included: ``self.url_for(".profile")``;
+        *external*: the whole URL.
+        """
         url = self.request.base + self.app.routes.path(endpoint.removeprefix("."), values)
-        return url if external else urlsplit(url)._replace(scheme="", netloc="").geturl()
+        return url if external else url[url.index("/", len("https://")) :]
 
     def oauth2_session(self, *, token: dict[str, Any] | None = None, redirect_uri: str | None = None) -> OAuth2Session:
-        """Return a client for the provider's API: with *token*, else with that of the signed-in user, if there is one."""
+        """Return a client for the provider's API: with *token*, else with that of the signed-in user, if
+        there is one.
+        """
         if token is None and redirect_uri is None:
             token = self.request.session.get("oauth_token")
         return self.app.oauth2_session(token=token, redirect_uri=redirect_uri)
@@ -182,13 +210,17 @@ class Routes:
         ]
         # No redirects for slashes: they would lead to a place that the client chose.
         self._map = Map(rules, merge_slashes=False, strict_slashes=False, redirect_defaults=False)
-        self._builder = self._map.bind("", "/")
+        self._adapter = self._map.bind("", "/")  # holds nothing of a request
+        self._paths = {rule.endpoint: rule.rule for rule in rules if not rule.arguments}
 
     def match(self, request: Request) -> tuple[type[RequestHandler], dict[str, Any]]:
         if (request.content_length or 0) > MAX_BODY:
             raise RequestEntityTooLarge
-        endpoint, arguments = self._map.bind("", "/").match(request.path, request.method)
+        endpoint, arguments = self._adapter.match(request.path, request.method)
         return self._handlers[endpoint], dict(arguments)
 
     def path(self, endpoint: str, values: dict[str, Any]) -> str:
-        return self._builder.build(endpoint, values)
+        """Return the path of the handler of that name. Raise Werkzeug's BuildError when there is none."""
+        if not values and endpoint in self._paths:
+            return self._paths[endpoint]
+        return self._adapter.build(endpoint, values)

@@ -59,7 +59,9 @@ class ConfigError(Error):
 
 
 class StoreError(Error):
-    """The session store failed: a full or read-only disk, missing rights, too many open files. Never "unknown session"."""
+    """The session store failed: a full or read-only disk, missing rights, too many open files. Never "unknown
+    session".
+    """
 
     status = 503
     cause = "session_store_unavailable"

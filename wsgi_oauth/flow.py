@@ -1,7 +1,8 @@
 """The OAuth 2 web application flow, on one page.
 
-This is the "Web App Example of OAuth 2 web application flow" of the requests-oauthlib documentation, with its names and in its order. What
-makes it safe is behind the calls: ``login`` remembers a sign-in and checks what comes back, ``client`` speaks to the provider.
+This is the "Web App Example of OAuth 2 web application flow" of the requests-oauthlib documentation, with its
+names and in its order. What makes it safe is behind the calls: ``login`` remembers a sign-in and checks what
+comes back, ``client`` speaks to the provider.
 """
 
 from __future__ import annotations
@@ -16,27 +17,28 @@ from .urls import local_path
 class PreAuthorization(RequestHandler):
     """Step 1: User Authorization.
 
-    Redirect the user/resource owner to the OAuth provider (for example GitHub) using a URL with a few key OAuth parameters.
+    Redirect the user/resource owner to the OAuth provider (for example GitHub) using a URL with a few key
+    OAuth parameters.
     """
 
     route = "/"
     get_has_consequences = True
 
     def get(self, request: Request) -> Response:
-        start = login.start(
-            request.session,
+        start = login.begin(
             redirect_uri=self.url_for(".callback", external=True),
             next_url=local_path(request.args.get("next")) or self.url_for(".profile"),
             again="again" in request.args,
         )
         github = self.oauth2_session(redirect_uri=start.redirect_uri)
-        # The state is used to prevent CSRF: it is kept in request.session["oauth_state"] for later, next to the PKCE verifier.
         authorization_url, state = github.authorization_url(
             self.provider.authorization_url,
             state=start.state,
-            code_challenge=start.code_challenge,
+            code_challenge=start.code_challenge,  # PKCE: the verifier stays in the session
             code_challenge_method="S256",
         )
+        # State is used to prevent CSRF, keep this for later: request.session["oauth_state"][state].
+        login.remember(request.session, state, start)
         return self.redirect(authorization_url)
 
 
@@ -46,8 +48,8 @@ class PreAuthorization(RequestHandler):
 class PostAuthorization(RequestHandler):
     """Step 3: Retrieving an access token.
 
-    The user has been redirected back from the provider to your registered callback URL. With this redirection comes an authorization
-    code included in the redirect URL. We will use that to obtain an access token.
+    The user has been redirected back from the provider to your registered callback URL. With this redirection
+    comes an authorization code included in the redirect URL. We will use that to obtain an access token.
     """
 
     route = "/callback"
@@ -65,8 +67,8 @@ class PostAuthorization(RequestHandler):
             github = self.oauth2_session(redirect_uri=start.redirect_uri)
             token = github.fetch_token(self.provider.token_url, code=response.code, code_verifier=start.code_verifier)
 
-        # At this point you can fetch protected resources, but let's save the token and show how this is done from a persisted
-        # token in /profile.
+        # At this point you can fetch protected resources, but let's save the token and show how this is done
+        # from a persisted token in /profile.
         request.session["oauth_token"] = token
         request.session.renew()
         return self.redirect(start.next_url, 303)

@@ -18,7 +18,9 @@ class Healthz(RequestHandler):
 
 
 class Readyz(RequestHandler):
-    """Ready: a session could be stored now; otherwise 503. The provider is not asked: its trouble is no reason for a restart."""
+    """Ready: a session could be stored now; otherwise 503. The provider is not asked: its trouble is no
+    reason for a restart.
+    """
 
     route = "/readyz"
     any_host = True

@@ -1,7 +1,8 @@
 """A sign-in on its way: what is remembered when it starts, and what must hold when the browser comes back.
 
-Each start leaves a record under its own state in ``session["oauth_state"]``, so several tabs can sign in side by side. A record is claimed, once,
-before the code is exchanged, and stays as ``finished`` for a while: a second copy of the callback then leads to the same place.
+Each start leaves a record under its own state in ``session["oauth_state"]``, so several tabs can sign in side
+by side. A record is claimed, once, before the code is exchanged, and stays as ``finished`` for a while: a
+second copy of the callback then leads to the same place.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ _UNREADABLE = re.compile(r"[^\x20-\x7e]")  # RFC 6749 A.5, A.7, A.11: VSCHAR and
 
 @dataclass(frozen=True)
 class Start:
-    """One start of a sign-in: the state against CSRF (RFC 6749 10.12) and the PKCE verifier (RFC 7636 4.1) that stays here."""
+    """One start of a sign-in: the state against CSRF (RFC 6749 10.12) and the PKCE verifier (RFC 7636 4.1)
+    that stays here.
+    """
 
     state: str
     code_verifier: str
@@ -70,24 +73,29 @@ class AuthorizationResponse:
         return cls(**dict(known))
 
 
-def start(session: Session, *, redirect_uri: str, next_url: str, again: bool = False) -> Start:
-    """Begin a sign-in and remember it in *session*."""
-    begun = Start(secrets.token_urlsafe(32), secrets.token_urlsafe(32), redirect_uri, next_url, again)
+def begin(*, redirect_uri: str, next_url: str, again: bool = False) -> Start:
+    """Make what a new sign-in needs: 256 bits of state (RFC 6749 10.10), and a verifier of 43 characters (RFC 7636 4.1)."""
+    return Start(secrets.token_urlsafe(32), secrets.token_urlsafe(32), redirect_uri, next_url, again)
+
+
+def remember(session: Session, state: str, start: Start) -> None:
+    """Keep *start* in ``session["oauth_state"][state]``, beside those of other tabs."""
     record = {
         "started": time.time(),
-        "code_verifier": begun.code_verifier,
-        "redirect_uri": redirect_uri,
-        "next": next_url,
-        "again": again,
+        "code_verifier": start.code_verifier,
+        "redirect_uri": start.redirect_uri,
+        "next": start.next_url,
+        "again": start.again,
     }
-    session.change(lambda data: _add(data, begun.state, record))
-    return begun
+    session.change(lambda data: _add(data, state, record))
 
 
 def claim(session: Session, response: AuthorizationResponse, *, patience: float) -> Start:
-    """Take the record that *response* belongs to, so that nobody else can; that comes before everything the response says.
+    """Take the record that *response* belongs to, so that nobody else can; that comes before everything the
+    response says.
 
-    A copy of a callback that somebody else has claimed waits for up to *patience* seconds for what becomes of it, and is ``finished`` then.
+    A copy of a callback that somebody else has claimed waits for up to *patience* seconds for what becomes of
+    it, and is ``finished`` then.
 
     :raises errors.NoLoginInProgress: when there is no such record: never issued, used, too old, or another browser's.
     """
@@ -100,10 +108,10 @@ def claim(session: Session, response: AuthorizationResponse, *, patience: float)
         _wait_for_the_first_copy(session, response.state, patience)
     return Start(
         response.state,
-        record["code_verifier"],
-        record["redirect_uri"],
+        record.get("code_verifier", ""),
+        record.get("redirect_uri", ""),
         record["next"],
-        record["again"],
+        record.get("again", False),
         finished="claimed" in record,
     )
 
@@ -116,9 +124,9 @@ def check(response: AuthorizationResponse, provider: Provider) -> None:
     :raises errors.LoginRefused: for every other error code (RFC 6749 4.1.2.1).
     :raises errors.BadAuthorizationResponse: when there is neither code nor error.
     """
-    if response.iss or provider.always_sends_issuer:
-        if provider.issuer is not None and response.iss != provider.issuer:
-            raise errors.IssuerMismatch("the authorization response names another issuer")
+    expects_issuer = provider.issuer is not None and (response.iss or provider.always_sends_issuer)
+    if expects_issuer and response.iss != provider.issuer:
+        raise errors.IssuerMismatch("the authorization response names another issuer")
     if response.error in {"access_denied", "consent_required"}:
         raise errors.LoginDeclined("the user declined")
     if response.error:
@@ -149,7 +157,8 @@ def _add(data: dict[str, Any], state: str, record: dict[str, Any]) -> None:
 def _claim(data: dict[str, Any], state: str) -> dict[str, Any] | None:
     """Return the record of *state* as it was before, and mark it as claimed."""
     records = data[STATE] = _alive(data)
-    # All are compared, in constant time and as bytes: how long it takes says nothing about how much of a guess was right.
+    # All are compared, in constant time and as bytes: how long it takes says nothing about how much of a
+    # guess was right.
     found = [known for known in records if hmac.compare_digest(known.encode(), state.encode())]
     if not found:
         return None
@@ -159,8 +168,10 @@ def _claim(data: dict[str, Any], state: str) -> dict[str, Any] | None:
 
 
 def _finish(data: dict[str, Any], claimed: Start) -> None:
-    data[STATE][claimed.state].update(claimed="finished", code_verifier="")
-    data[AGAIN] = claimed.again
+    record = data[STATE][claimed.state]
+    data[STATE][claimed.state] = {"started": record["started"], "next": record["next"], "claimed": "finished"}
+    if claimed.again:
+        data[AGAIN] = True
 
 
 def _alive(data: dict[str, Any]) -> dict[str, Any]:

@@ -12,21 +12,25 @@ from . import errors
 from .dispatch import Request, Response
 
 _STYLE = (
-    "body{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:12vh auto;padding:0 1.5rem;color:#1c2430;background:#fff}"
+    "body{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:12vh auto;"
+    "padding:0 1.5rem;color:#1c2430;background:#fff}"
     "h1{font-size:1.5rem;line-height:1.25}small{color:#596575}a{color:#0b57d0}"
     "@media(prefers-color-scheme:dark){body{color:#e6e9ef;background:#14181f}small{color:#98a3b3}a{color:#8ab4f8}}"
 )
 _STYLE_HASH = b64encode(sha256(_STYLE.encode()).digest()).decode()
 
-SECURITY_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+# On every answer; a handler of one's own may set another value for its own pages.
+SECURITY_HEADERS = [
+    ("Cache-Control", "no-store"),
+    (
+        "Content-Security-Policy",
+        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'none'",
     ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+]
 
 
 class Message(NamedTuple):
@@ -75,7 +79,8 @@ def _page(message: Message) -> str:
     facts = {"Cause": message.cause, "On the side of": message.side, "Id": message.id}
     small = " · ".join(f"{name}: {escape(value)}" for name, value in facts.items() if value)
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+        f'<!doctype html><html lang="en"><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width,initial-scale=1">'
         f'<meta name="robots" content="noindex"><title>{escape(message.title)}</title><style>{_STYLE}</style>'
         f"<h1>{escape(message.title)}</h1><p>{escape(message.text)} {escape(message.advice)}</p>{link}"
         f"<p><small>{small}</small></p></html>\n"

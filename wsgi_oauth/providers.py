@@ -30,7 +30,7 @@ GITHUB = Provider(
     name="github",
     title="GitHub",
     authorization_url="https://github.com/login/oauth/authorize",
-    token_url="https://github.com/login/oauth/access_token",
+    token_url="https://github.com/login/oauth/access_token",  # noqa: S106  # an address
     profile_url="https://api.github.com/user",
     # Sent with some authorization responses and not with others, so it is checked but never required.
     issuer="https://github.com/login/oauth",
@@ -68,6 +68,7 @@ def provider_from_config(config: Config) -> Provider:
         return replace(CATALOGUE[config.provider], **endpoints)
     except KeyError:
         raise errors.ConfigError(
-            f"{PREFIX}PROVIDER must be one of {', '.join(sorted(CATALOGUE))}; it is {config.provider!a}. Any other provider is "
-            f"described by {PREFIX}AUTHORIZATION_URL, {PREFIX}TOKEN_URL and {PREFIX}PROFILE_URL together"
+            f"{PREFIX}PROVIDER must be one of {', '.join(sorted(CATALOGUE))}; it is {config.provider!a}. "
+            f"Any other provider is described by {PREFIX}AUTHORIZATION_URL, {PREFIX}TOKEN_URL and "
+            f"{PREFIX}PROFILE_URL together"
         ) from None

@@ -1,7 +1,7 @@
 """How bytes travel to the provider: one connection pool for each process, and a limit on everything.
 
-Nothing here knows a token. What requests share is the pool, the TLS context and what the environment says about proxies; loading a CA
-bundle takes longer than a whole request, so it is done once.
+Nothing here knows a token. What requests share is the pool, the TLS context and what the environment says
+about proxies; loading a CA bundle takes longer than a whole request, so it is done once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from urllib.request import getproxies
 
 import requests
 import urllib3
-from requests import certs
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -63,7 +62,7 @@ def _tls_context() -> ssl.SSLContext:
         environ.get("REQUESTS_CA_BUNDLE")
         or environ.get("CURL_CA_BUNDLE")
         or environ.get("SSL_CERT_FILE")
-        or certs.where()
+        or requests.utils.DEFAULT_CA_BUNDLE_PATH
     )
     try:
         if os.path.isdir(place):
@@ -74,7 +73,9 @@ def _tls_context() -> ssl.SSLContext:
 
 
 class BoundedAdapter(HTTPAdapter):
-    """requests' own adapter with a TLS context that is loaded once, a wall-clock deadline, and a cap on the answer's size."""
+    """requests' own adapter with a TLS context that is loaded once, a wall-clock deadline, and a cap on the
+    answer's size.
+    """
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
@@ -92,7 +93,9 @@ class BoundedAdapter(HTTPAdapter):
         return manager
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Set no CA bundle on the connection: it would be loaded again for each one. The context has it, and always verifies."""
+        """Set no CA bundle on the connection: it would be loaded again for each one. The context has it, and
+        always verifies.
+        """
 
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> tuple[Any, Any]:
         if verify is not True or cert:
@@ -104,7 +107,9 @@ class BoundedAdapter(HTTPAdapter):
 
     @functools.lru_cache(maxsize=64)  # noqa: B019  # the adapter lives as long as the process
     def proxies_for(self, origin: str) -> dict[str, str]:
-        """Return the proxies for *origin* by HTTPS_PROXY and NO_PROXY, as they were when this process began to use them."""
+        """Return the proxies for *origin* by HTTPS_PROXY and NO_PROXY, as they were when this process began
+        to use them.
+        """
         if requests.utils.should_bypass_proxies(origin, no_proxy=self._proxies.get("no", "")):
             return {}
         return self._proxies
@@ -186,8 +191,8 @@ def _explained(error: Exception, late: bool) -> errors.ProviderError:
     )
 
 
-# A timeout of sockets is for one read; a provider that sends a byte from time to time would keep a worker for ever. So each read gets only
-# what is left of the whole.
+# A timeout of sockets is for one read; a provider that sends a byte from time to time would keep a worker for
+# ever. So each read gets only what is left of the whole.
 
 
 class _DeadlineReader(io.RawIOBase):
@@ -225,8 +230,8 @@ class _Deadlines(HTTPConnection):
 
     def getresponse(self) -> Any:
         self._last_used = time.monotonic()
-        # urllib3 has set `timeout` to what is left of the total.
-        self.response_class = functools.partial(_DeadlineResponse, deadline=time.monotonic() + float(self.timeout or 0))  # type: ignore[assignment]
+        deadline = self._last_used + float(self.timeout or 0)  # urllib3 has set that to what is left of the total
+        self.response_class = functools.partial(_DeadlineResponse, deadline=deadline)  # type: ignore[assignment]
         return super().getresponse()
 
     @property

@@ -1,4 +1,6 @@
-"""Everything this project believes about URLs: which are safe to send secrets to, which are ours, which are local paths."""
+"""Everything this project believes about URLs: which are safe to send secrets to, which are ours, which are
+local paths.
+"""
 
 from __future__ import annotations
 
@@ -75,8 +77,8 @@ def is_secure(url: str) -> bool:
 def local_path(candidate: str | None) -> str | None:
     """Give *candidate* back when it is a path on this origin for every browser, else None (RFC 9700 4.11.1).
 
-    Browsers drop tabs and newlines, take a backslash for a slash and resolve dot segments, so none of them is let through,
-    percent-encoded or not.
+    Browsers drop tabs and newlines, take a backslash for a slash and resolve dot segments, so none of them is
+    let through, percent-encoded or not.
     """
     if not candidate or len(candidate) > 1024 or not candidate.startswith("/"):
         return None
@@ -96,7 +98,9 @@ def local_path(candidate: str | None) -> str | None:
 
 
 class Site:
-    """Where this application lives, as browsers see it: the configured public URL or, on this machine, the request's own."""
+    """Where this application lives, as browsers see it: the configured public URL or, on this machine, the
+    request's own.
+    """
 
     def __init__(self, public_url: str | None) -> None:
         self.public_url = public_url

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import final
 
 from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
@@ -67,12 +68,26 @@ def run(options: Options) -> int:
     """
     try:
         with demo(options) as running:
-            return _walk(running) if options.walk else _serve(running, options)
+            if options.walk:
+                walk(running.url, running.provider, running.sessions, sys.stdout)
+            else:
+                _serve(running, options)
     except Stopped:
         return 0
+    except WalkFailed as failure:  # by now gunicorn has ended, and its log is complete
+        if running.gunicorn.stopping:
+            return _failed("the dance was stopped before its end")
+        return _failed(f"the dance failed. {failure}", running.gunicorn.said)
     except DemoError as error:
-        print(f"wsgi-oauth demo: {error}", file=sys.stderr)
-        return 1
+        return _failed(str(error))
+    return 0
+
+
+def _failed(reason: str, log: str = "") -> int:
+    sys.stdout.flush()
+    said = f"\nThe application's log:\n{log}" if log else ""
+    print(f"wsgi-oauth demo: {reason}{said}", file=sys.stderr)
+    return 1
 
 
 @contextmanager
@@ -98,7 +113,7 @@ def demo(options: Options) -> Iterator[Demo]:
             yield Demo(f"http://{HOST}:{port}", provider, sessions, gunicorn)
 
 
-def _serve(running: Demo, options: Options) -> int:
+def _serve(running: Demo, options: Options) -> None:
     """Say where to look, and stay until a signal comes."""
     workers = f"{options.workers} {options.worker_class} worker{'s'[: options.workers != 1]}"
     print(
@@ -110,22 +125,7 @@ def _serve(running: Demo, options: Options) -> int:
         flush=True,
     )
     running.gunicorn.wait()
-    print("\nBoth have stopped; the sessions are gone.", flush=True)
-    return 0
-
-
-def _walk(running: Demo) -> int:
-    """Sign in, printing every message; 1 with the reason when the dance fails."""
-    try:
-        walk(running.url, running.provider, running.sessions, sys.stdout)
-    except WalkFailed as failure:
-        sys.stdout.flush()
-        reason = "stopped before the end" if running.gunicorn.stopping else str(failure)
-        print(f"\nwsgi-oauth demo: the dance failed: {reason}", file=sys.stderr)
-        if running.gunicorn.said and not running.gunicorn.stopping:
-            print(f"The application's log:\n{running.gunicorn.said}", file=sys.stderr)
-        return 1
-    return 0
+    print("\nStopped.", flush=True)
 
 
 # -- what the two servers need ---------------------------------------------------------------
@@ -160,7 +160,7 @@ def _stop_on_signals() -> Iterator[Stop]:
     """
     stop = Stop()
 
-    def handler(number: int, frame: FrameType | None) -> None:
+    def handler(_number: int, _frame: FrameType | None) -> None:
         stop.ask()
 
     wanted = [signal.SIGINT, signal.SIGTERM]
@@ -217,11 +217,7 @@ def _environ(provider: LocalProvider, sessions: Path) -> dict[str, str]:
     A real client secret that happens to be exported stays out, and so do gunicorn's variables. A
     proxy has no business between two servers on loopback.
     """
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("WSGI_OAUTH_", "GUNICORN_"))
-    }
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("WSGI_OAUTH_", "GUNICORN_"))}
     loopback = "127.0.0.1,localhost,::1"
     return inherited | {
         "NO_PROXY": loopback,
@@ -252,6 +248,9 @@ def _write_gunicorn_config(folder: Path, options: Options, listener: socket.sock
         "accesslog": None,
         "graceful_timeout": 1,  # a browser that keeps its connection open does not delay Ctrl-C
         "control_socket_disable": True,
+        "logconfig_dict": {
+            "loggers": {"wsgi_oauth": {"level": "INFO", "handlers": ["error_console"], "propagate": False}},
+        },
     }
     if options.worker_class == "gthread":
         settings["threads"] = 8  # beside "sync" this would turn it into gthread
@@ -263,6 +262,7 @@ def _write_gunicorn_config(folder: Path, options: Options, listener: socket.sock
 # -- gunicorn --------------------------------------------------------------------------------
 
 
+@final
 class Gunicorn:
     """The application, under a gunicorn of its own: started, watched, stopped.
 
@@ -285,7 +285,7 @@ class Gunicorn:
         self._stop = stop
         self._echo = echo
         self._lines: list[str] = []
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - nothing in it comes from anybody else
             [sys.executable, "-m", "gunicorn", "-c", str(config), "wsgi_oauth:get_app()"],
             env=environ,
             stdin=subprocess.DEVNULL,
@@ -342,7 +342,8 @@ class Gunicorn:
     def __exit__(self, *exc_info: object) -> None:
         """Stop it, wait for it, and leave no worker behind."""
         if not self.stopping:
-            self._stop.ask()
+            self._echo = False
+            self._process.terminate()
         try:
             self._process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
@@ -377,7 +378,7 @@ class Gunicorn:
         return DemoError(f"gunicorn ended by itself, with status {status}. It said:\n{self.said}")
 
     def _read(self) -> None:
-        assert self._process.stdout is not None  # noqa: S101 - for the type checker
+        assert self._process.stdout is not None  # for the type checker
         with self._process.stdout as lines:
             for line in lines:
                 self._lines.append(line)

@@ -56,8 +56,7 @@ HEADERS: Notes = {
 AUTHORIZATION_REQUEST: Notes = {
     "response_type": "we ask for a code, never for the token itself (RFC 6749 4.1.1)",
     "client_id": "who asks: this application, as the provider knows it (RFC 6749 2.2)",
-    "redirect_uri": "where the answer is to go; a provider sends it to registered addresses only "
-    "(RFC 6749 3.1.2)",
+    "redirect_uri": "where the answer is to go; a provider sends it to registered addresses only (RFC 6749 3.1.2)",
     "scope": "what we ask for, so that the person can be told (RFC 6749 3.3)",
     "state": "a random number, noted in the session: an answer without it is an answer that this "
     "browser never asked for (RFC 6749 10.12)",
@@ -76,12 +75,10 @@ AUTHORIZATION_RESPONSE: Notes = {
 DECISION: Notes = {"decision": "the button that was pressed"}
 SIGNED_IN: Notes = {
     "Location": "an address without the code, so that no history and no Referer keeps it",
-    "Set-Cookie": "a new id: one that somebody planted in this browser before the sign-in is worth "
-    "nothing after it",
+    "Set-Cookie": "a new id: one that somebody planted in this browser before the sign-in is worth nothing after it",
 }
 TOKEN_REQUEST: Notes = {
-    "Authorization": "the client's own id and secret: the application proves who it is "
-    "(RFC 6749 2.3.1)",
+    "Authorization": "the client's own id and secret: the application proves who it is (RFC 6749 2.3.1)",
     "grant_type": "what we offer in exchange for a token: a code (RFC 6749 4.1.3)",
     "code": "the one that the browser just brought",
     "redirect_uri": "the same as in step 1, byte for byte; the provider compares (RFC 6749 4.1.3)",
@@ -92,8 +89,7 @@ TOKEN_REQUEST: Notes = {
 }
 TOKEN_RESPONSE: Notes = {
     "Cache-Control": "nobody on the way may keep this (RFC 6749 5.1)",
-    "access_token": "the key to the profile; what it says inside is the provider's business "
-    "(RFC 6749 1.4)",
+    "access_token": "the key to the profile; what it says inside is the provider's business (RFC 6749 1.4)",
     "token_type": "whoever bears it may use it, so it is kept from everybody (RFC 6750 1.2)",
     "expires_in": "seconds until it is worth nothing (RFC 6749 5.1)",
     "refresh_token": "gets the next access token without asking the person again (RFC 6749 1.5)",
@@ -156,10 +152,7 @@ def masked_json(value: Any, name: str = "") -> Any:
     A key that is as long as a secret is one: the session files its records under their state.
     """
     if isinstance(value, dict):
-        return {
-            masked(key) if len(key) > 24 else key: masked_json(member, key)
-            for key, member in value.items()
-        }
+        return {masked(key) if len(key) > 24 else key: masked_json(member, key) for key, member in value.items()}
     if isinstance(value, list):
         return [masked_json(member, name) for member in value]
     return masked(value) if isinstance(value, str) and name not in PUBLIC else value
@@ -425,9 +418,7 @@ class Browser:
         try:
             connection.request(request.method, target, request.body, dict(request.headers))
             answer = connection.getresponse()
-            response = Response(
-                answer.status, Headers(answer.getheaders()), answer.read().decode(errors="replace")
-            )
+            response = Response(answer.status, Headers(answer.getheaders()), answer.read().decode(errors="replace"))
         except (OSError, http.client.HTTPException) as error:
             raise NoAnswer(f"no answer from {_origin(request.url)} ({error!r})") from error
         finally:
@@ -481,14 +472,13 @@ def walk(application: str, provider: LocalProvider, sessions: Path, out: TextIO)
 class Walk:
     """The dance, one method a step."""
 
-    def __init__(
-        self, application: str, provider: LocalProvider, sessions: Path, narrator: Narrator
-    ) -> None:
+    def __init__(self, application: str, provider: LocalProvider, sessions: Path, narrator: Narrator) -> None:
         self._application = application
         self._provider = provider
         self._sessions = sessions
         self._tell = narrator
         self._browser = Browser()
+        self._first = len(provider.exchanges)  # of what the provider will see in this walk
         self._step = ""
         self._session_before = ""
 
@@ -634,7 +624,7 @@ class Walk:
     def _check_pkce(self, question: str) -> None:
         """That the verifier which was sent to the provider fits the challenge of step 1."""
         challenge = dict(parse_qsl(urlsplit(question).query)).get("code_challenge", "")
-        tokens = [e for e in self._provider.exchanges if e.endpoint == "token"]
+        tokens = [e for e in self._provider.exchanges[self._first :] if e.endpoint == "token"]
         if len(tokens) != 1:
             raise self._failed(f"there should be one token request, not {len(tokens)}")
         verifier = dict(parse_qsl(tokens[0].body)).get("code_verifier", "")
@@ -664,9 +654,7 @@ class Walk:
         if (self._sessions / self._session_before).exists():
             raise self._failed("the session of before the sign-in still exists")
         self._tell.finding("the session has a new id, and the file of the old one is gone")
-        self._tell.finding(
-            "the file's name is the SHA-256 of the id: who can list the folder can open no session"
-        )
+        self._tell.finding("the file's name is the SHA-256 of the id: who can list the folder can open no session")
 
     def _failed(self, reason: str) -> WalkFailed:
         return WalkFailed(f"{self._step}: {reason}")

@@ -1,9 +1,10 @@
 """One file a session: the default store.
 
-A session is the file ``<key>.json`` in the folder, and the file's modification time is the moment at which the session expires; so
-neither a sweep nor an ``ls -l`` has to open anything. A write goes to a temporary file that is renamed over the old one: whoever reads, and
-whatever is killed, finds the old session or the new one. Exclusion is a ``flock`` on the session's own file, which the
-kernel releases when a process dies; there are no lock files.
+A session is the file ``<key>.json`` in the folder, and the file's modification time is the moment at which
+the session expires; so neither a sweep nor an ``ls -l`` has to open anything. A write goes to a temporary
+file that is renamed over the old one: whoever reads, and whatever is killed, finds the old session or the new
+one. Exclusion is a ``flock`` on the session's own file, which the kernel releases when a process dies; there
+are no lock files.
 
 Nothing is synced: a kill of any kind loses nothing, a power cut may take back the last seconds.
 """
@@ -29,7 +30,7 @@ _SUFFIX = ".json"
 _TEMPORARY = ".tmp"  # no key ends like this, so a temporary file is never loaded
 _STALE = 3600.0  # seconds after which a temporary file has no living writer
 _PATIENCE = 5.0  # seconds to wait for another's update, which takes far less than a millisecond
-_SLICE = 3  # entries of the folder that each create looks at
+_SLICE = 2  # entries of the folder that each create looks at
 
 # No symbolic link is followed, a FIFO does not block, and no child process inherits the descriptor.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -59,7 +60,7 @@ class FileStore:
         path = self._path(key)
         if path is None:
             return None
-        with _store_errors():
+        with _store_errors:
             descriptor = _open(path)
             if descriptor is None:
                 return None
@@ -72,7 +73,7 @@ class FileStore:
         path = self._path(key)
         if path is None:
             raise ValueError("a key is 64 hexadecimal digits")
-        with _store_errors():
+        with _store_errors:
             self._write(path, record)
             self._sweep_slice()
 
@@ -81,7 +82,7 @@ class FileStore:
         target = self._path(move_to) if move_to else path
         if path is None or target is None:
             return False
-        with _store_errors(), _locked(path) as descriptor:
+        with _store_errors, _locked(path) as descriptor:
             data = None if descriptor is None else _read(descriptor)
             if data is None:
                 return False
@@ -96,12 +97,12 @@ class FileStore:
         path = self._path(key)
         if path is None:
             return
-        with _store_errors(), _locked(path) as descriptor:
+        with _store_errors, _locked(path) as descriptor:
             if descriptor is not None:
                 os.unlink(path)
 
     def sweep(self) -> int:
-        with _store_errors(), os.scandir(self.folder) as entries:
+        with _store_errors, os.scandir(self.folder) as entries:
             now = time.time()
             return sum(self._remove_if_over(entry, now) for entry in entries)
 
@@ -197,13 +198,19 @@ def _prepare(folder: str) -> None:
         )
 
 
-@contextmanager
-def _store_errors() -> Iterator[None]:
-    """Turn what the system says into the one error that callers know. The text has no path: it names a session's key."""
-    try:
-        yield
-    except OSError as error:
-        raise errors.StoreError(f"the session store failed: {error.strerror or type(error).__name__}") from error
+class _StoreErrors:
+    """Turns what the system says into the one error that callers know, without the path, which has a key in it."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, OSError):
+            reason = error.strerror or type(error).__name__
+            raise errors.StoreError(f"the session store failed: {reason}") from error
+
+
+_store_errors = _StoreErrors()
 
 
 def _open(path: str) -> int | None:
@@ -232,10 +239,12 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 @contextmanager
 def _locked(path: str) -> Iterator[int | None]:
-    """Open the session at *path* and keep every other update out; give its descriptor, or None when there is no such session.
+    """Open the session at *path* and keep every other update out; give its descriptor, or None when there is
+    no such session.
 
-    An update puts a new file in the place of the one that is locked here, and wakes us with a lock on a file that is no longer the
-    session. So the lock counts only when the path still leads to the file that was locked.
+    An update puts a new file in the place of the one that is locked here, and wakes us with a lock on a file
+    that is no longer the session. So the lock counts only when the path still leads to the file that was
+    locked.
     """
     deadline = time.monotonic() + _PATIENCE
     while True:
@@ -256,7 +265,9 @@ def _locked(path: str) -> Iterator[int | None]:
 
 
 def _lock(descriptor: int, deadline: float) -> None:
-    """Try again and again instead of blocking: under gevent the holder may be in this very thread, and a stopped process holds for ever."""
+    """Try again and again instead of blocking: under gevent the holder may be in this very thread, and a
+    stopped process holds for ever.
+    """
     pause = 0.0005
     while True:
         try:

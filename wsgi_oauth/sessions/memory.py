@@ -1,4 +1,6 @@
-"""The smallest store: a dictionary and a lock. For tests, and for applications of one process; the worked example for writing another."""
+"""The smallest store: a dictionary and a lock. For tests, and for applications of one process; the worked
+example for writing another.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from .store import MAX_BYTES, Record
 
 
 class MemoryStore:
-    """Sessions that live as long as the process. See :class:`~wsgi_oauth.SessionStore` for what each method promises."""
+    """Sessions that live as long as the process. See :class:`~wsgi_oauth.SessionStore` for what each method
+    promises.
+    """
 
     def __init__(self) -> None:
         self._records: OrderedDict[str, Record] = OrderedDict()

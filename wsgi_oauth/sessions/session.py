@@ -1,7 +1,7 @@
 """A session is a dictionary that belongs to one browser; ``Sessions`` opens, saves, renews and ends it.
 
-The browser holds a random id in a cookie, and the store holds the data under a hash of that id: who reads the store cannot
-act as anybody. An id that the store does not know is never adopted, so nobody can plant one.
+The browser holds a random id in a cookie, and the store holds the data under a hash of that id: who reads the
+store cannot act as anybody. An id that the store does not know is never adopted, so nobody can plant one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .. import errors
 from .store import Record, SessionStore
 
 if TYPE_CHECKING:
-    from werkzeug import Request, Response
+    from werkzeug import Request
 
 T = TypeVar("T")
 
@@ -28,14 +28,16 @@ ANONYMOUS_LIFETIME = 600  # seconds: as long as a sign-in may take
 COOKIE = "wsgi_oauth"
 
 _ID = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)  # 256 bits of token_urlsafe
+_ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _log = logging.getLogger(__name__)
 
 
 class Session(dict[str, Any]):
     """What this application remembers about one browser: JSON values under string keys.
 
-    It is stored when the request is over, if something changed: the keys that this request set or removed are applied to the newest
-    stored version, so two requests at the same time lose nothing unless both set the same key. For more than that there is
+    It is stored when the request is over, if something changed: the keys that this request set or removed are
+    applied to the newest stored version, so two requests at the same time lose nothing unless both set the
+    same key. For more than that there is
     :meth:`change`.
     """
 
@@ -71,8 +73,9 @@ class Session(dict[str, Any]):
     def change(self, function: Callable[[dict[str, Any]], T]) -> T:
         """Apply *function* to the newest data while no other request can change it, and store the result at once.
 
-        That makes "is it there, and if so take it away" one step. Return what *function* returns. On a session that another request has
-        ended, *function* finds an empty dictionary and what it does is forgotten.
+        That makes "is it there, and if so take it away" one step. Return what *function* returns. On a
+        session that another request has ended, *function* finds an empty dictionary and what it does is
+        forgotten.
         """
         if self.id is None:
             return function(self)
@@ -91,7 +94,8 @@ class Session(dict[str, Any]):
         self._on_save.append(function)
 
     def renew(self) -> None:
-        """Give the session a new id when it is saved: what was known before the sign-in opens nothing after it (ASVS 7.2.4).
+        """Give the session a new id when it is saved: what was known before the sign-in opens nothing after
+        it (ASVS 7.2.4).
 
         Data of somebody who was signed in before is dropped, so a second user does not inherit it.
         """
@@ -140,9 +144,13 @@ class Sessions:
         self._lifetime = lifetime
 
     def open(self, request: Request, *, secure: bool) -> Session:
-        """Return the session that the request's cookie names, or a new one that is stored only if something is put into it."""
+        """Return the session that the request's cookie names, or a new one that is stored only if something
+        is put into it.
+        """
+        if "HTTP_COOKIE" not in request.environ:
+            return Session(self)
         # Two different cookies of one name: somebody tossed in theirs (RFC 6265 8.6). Which one is ours cannot be told.
-        candidates = set(request.cookies.getlist(cookie_name(secure)))
+        candidates = set(request.cookies.getlist(cookie_name(secure=secure)))
         if len(candidates) == 1 and _ID.fullmatch(session_id := candidates.pop()):
             stored = self.read(session_id)
             if stored is not None:
@@ -174,7 +182,9 @@ class Sessions:
                 )
 
     def update(self, session: Session, change: Callable[[_Stored], _Stored], *, new_id: str | None = None) -> bool:
-        """Apply *change* to the newest stored version. Return False when there is none: an ended session stays ended."""
+        """Apply *change* to the newest stored version. Return False when there is none: an ended session
+        stays ended.
+        """
         newest: list[_Stored] = []
 
         def write(raw: bytes) -> Record | None:
@@ -215,8 +225,7 @@ class Sessions:
             self._create(session)
 
     def _record(self, stored: _Stored) -> Record:
-        data = json.dumps(stored._asdict(), separators=(",", ":"), allow_nan=False).encode()
-        return Record(data, self._expiry(stored))
+        return Record(_ENCODE(stored._asdict()).encode(), self._expiry(stored))
 
     def _expiry(self, stored: _Stored) -> float:
         idle = self._idle if TOKEN in stored.data else min(self._idle, ANONYMOUS_LIFETIME)
@@ -226,18 +235,20 @@ class Sessions:
         """The idle clock is not written on every request; being a twelfth late is precise enough."""
         return TOKEN in stored.data and time.time() - stored.seen > self._idle / 12
 
-    def set_cookie(self, response: Response, session: Session, *, secure: bool) -> None:
-        """Tell the browser, when its session has another id now or none."""
-        attributes: dict[str, Any] = {"path": "/", "secure": secure, "httponly": True, "samesite": "Lax"}
+    def cookie(self, session: Session, *, secure: bool) -> str | None:
+        """Return the Set-Cookie header (RFC 6265bis 4.1), when the browser's session has another id now or none."""
+        attributes = "; Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if secure else "")
         if session.ended and session._sent_id:
-            response.delete_cookie(cookie_name(secure), **attributes)
-        elif session.id and session.id != session._sent_id:
-            lifetime = int(session.started + self._lifetime - time.time()) if session.signed_in else None
-            response.set_cookie(cookie_name(secure), session.id, max_age=lifetime, **attributes)
+            return f"{cookie_name(secure=secure)}=; Max-Age=0{attributes}"
+        if session.id and session.id != session._sent_id:
+            # While anonymous it goes with the browser window; a sign-in stays as long as the server keeps it.
+            age = f"; Max-Age={int(session.started + self._lifetime - time.time())}" if session.signed_in else ""
+            return f"{cookie_name(secure=secure)}={session.id}{age}{attributes}"
+        return None
 
 
-def cookie_name(secure: bool) -> str:
-    """``__Host-`` makes browsers refuse a cookie that another host or a plain-http page tries to set (RFC 6265bis 4.1.3.2)."""
+def cookie_name(*, secure: bool) -> str:
+    """``__Host-`` makes browsers refuse a cookie of another host or a plain-http page (RFC 6265bis 4.1.3.2)."""
     return f"__Host-{COOKIE}" if secure else COOKIE
 
 

@@ -2,17 +2,19 @@
 
 The contract, which ``tests/test_store_contract.py`` runs over every store:
 
-*Keys* are 64 lower-case hexadecimal digits, the hash of a session id. The id itself never reaches a store, so neither a listing nor a
-stolen copy of one opens a session.
+*Keys* are 64 lower-case hexadecimal digits, the hash of a session id. The id itself never reaches a store, so
+neither a listing nor a stolen copy of one opens a session.
 
-*Unknown, expired, deleted, damaged*: all four are the same to a reader, ``None``. A store never gives back half a session.
+*Unknown, expired, deleted, damaged*: all four are the same to a reader, ``None``. A store never gives back
+half a session.
 
-*Failing* is something else: a store that cannot say whether a session exists raises :class:`errors.StoreError`, because an operator's
-full disk must not look like a signed-out user. What was stored before stays as it was.
+*Failing* is something else: a store that cannot say whether a session exists raises
+:class:`errors.StoreError`, because an operator's full disk must not look like a signed-out user. What was
+stored before stays as it was.
 
-*Concurrent*: readers never wait. ``update`` and ``delete`` of one key exclude each other, between threads and between processes, so
-that an update always starts from the newest data, and one that comes after a delete finds nothing. A process that dies releases
-its exclusion and leaves each session wholly old or wholly new.
+*Concurrent*: readers never wait. ``update`` and ``delete`` of one key exclude each other, between threads and
+between processes, so that an update always starts from the newest data, and one that comes after a delete
+finds nothing. A process that dies releases its exclusion and leaves each session wholly old or wholly new.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ MAX_BYTES = 64 * 1024
 
 
 class SessionStore(Protocol):
-    """Five methods; :class:`~wsgi_oauth.MemoryStore` is the worked example."""
+    """Six methods; :class:`~wsgi_oauth.MemoryStore` is the worked example."""
 
     def load(self, key: str) -> bytes | None:
         """Return the data stored under *key*, or None."""
@@ -44,8 +46,8 @@ class SessionStore(Protocol):
     def update(self, key: str, change: Callable[[bytes], Record | None], *, move_to: str | None = None) -> bool:
         """Replace what is stored under *key* by what *change* makes of it, while nobody else can.
 
-        *change* gets the newest data; when it returns None everything stays as it is. It must be quick: others wait for it.
-        With *move_to* the result is stored under that new key, and the old key is gone.
+        *change* gets the newest data; when it returns None everything stays as it is. It must be quick:
+        others wait for it. With *move_to* the result is stored under that new key, and the old key is gone.
         Return False, without calling *change*, when there is nothing under *key*.
         """
 

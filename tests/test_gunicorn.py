@@ -1,0 +1,640 @@
+"""Real processes: the application under gunicorn, with each kind of worker, and a provider on a real socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs, parse_qsl, urlsplit
+
+import pytest
+import requests
+import trustme
+
+from conftest import HTML, JSON, Gunicorn, environ_for, gunicorn, parameters
+from wsgi_oauth.demo.faults import Fault, Scene
+from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.server import serve_provider
+
+CHECKOUT = Path(__file__).parent.parent
+WORKERS = {
+    "sync": ("--worker-class", "sync"),
+    "gthread": ("--worker-class", "gthread", "--threads", "8"),
+    "gevent": ("--worker-class", "gevent"),
+}
+PRELOAD = {"": (), "preload": ("--preload",)}
+
+
+# -- what the tests need -----------------------------------------------------------------------------------------------
+
+
+class Visitor:
+    """A browser with cookies, on a real socket. Redirects are not followed; any status is fine."""
+
+    def __init__(self, url: str, provider: LocalProvider, ca: str | None = None) -> None:
+        self.url = url
+        self.provider = provider
+        self.web = requests.Session()
+        self.web.trust_env = False
+        self.web.verify = ca or True
+        self.web.headers.update(HTML)
+
+    def get(self, url: str, **headers: str) -> requests.Response:
+        """GET a path or a URL of the application."""
+        whole = url if url.startswith("http") else self.url + url
+        return self.web.get(whole, headers=headers, allow_redirects=False, timeout=60)
+
+    def post(self, path: str, **headers: str) -> requests.Response:
+        return self.web.post(
+            self.url + path, headers={"Origin": self.url, **headers}, allow_redirects=False, timeout=60
+        )
+
+    def copy(self) -> Visitor:
+        """The same browser once more, with the cookies of now, for a request at the same time."""
+        twin = Visitor(self.url, self.provider)
+        twin.web.verify = self.web.verify
+        twin.web.cookies.update(self.web.cookies)
+        return twin
+
+    def consent(self, authorization_url: str) -> str:
+        """Press the provider's Allow; return the callback URL to which that leads."""
+        answer = self.web.post(authorization_url, data={"decision": "allow"}, allow_redirects=False, timeout=60)
+        assert answer.status_code == 302, answer.text
+        return answer.headers["Location"]
+
+    def callback_url(self, start: str = "/") -> str:
+        response = self.get(start)
+        assert response.status_code == 302, response.text
+        return self.consent(response.headers["Location"])
+
+    def sign_in(self) -> requests.Response:
+        response = self.get(self.callback_url())
+        assert response.status_code == 303, response.text
+        return response
+
+    def profile(self) -> requests.Response:
+        return self.get("/profile", **JSON)
+
+    @property
+    def cookie(self) -> str | None:
+        return next((cookie.value for cookie in self.web.cookies if cookie.name.endswith("wsgi_oauth")), None)
+
+    def __enter__(self) -> Visitor:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.web.close()
+
+
+@dataclass
+class Site:
+    """Makes gunicorns and visitors for one provider and one folder of sessions."""
+
+    provider: LocalProvider
+    folder: Path
+    certificates: Certificates | None = None
+
+    @property
+    def sessions(self) -> Path:
+        return self.folder / "sessions"
+
+    @contextmanager
+    def serve(
+        self,
+        *options: str,
+        app: str | None = "wsgi_oauth:get_app()",
+        cwd: Path | None = None,
+        **settings: str,
+    ) -> Iterator[Gunicorn]:
+        """Start gunicorn; over https when there are certificates."""
+        environ = environ_for(self.provider, SESSION_STORE=f"file:{self.sessions}", **settings)
+        if self.certificates:
+            options = (*options, "--certfile", self.certificates.chain, "--keyfile", self.certificates.key)
+            environ["REQUESTS_CA_BUNDLE"] = self.certificates.ca
+        with gunicorn(self.folder, environ, *options, app=app, cwd=cwd) as server:
+            if self.certificates:
+                server.url = server.url.replace("http:", "https:")
+            yield server
+
+    def visitor(self, server: Gunicorn) -> Visitor:
+        return Visitor(server.url, self.provider, self.certificates and self.certificates.ca)
+
+    def stored(self) -> list[dict[str, object]]:
+        """What all session files hold. Each must be whole, and nothing else may lie in the folder."""
+        files = list(self.sessions.iterdir())
+        assert all(re.fullmatch(r"[0-9a-f]{64}\.json", file.name) for file in files), files
+        return [json.loads(file.read_text())["data"] for file in files]
+
+
+@dataclass
+class Certificates:
+    """Files for a server on loopback, issued by an authority that nobody else knows."""
+
+    ca: str
+    chain: str
+    key: str
+
+    def context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.chain, self.key)
+        return context
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    folder = tmp_path_factory.mktemp("certificates")
+    authority = trustme.CA()
+    server = authority.issue_cert("127.0.0.1", "localhost")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    server.private_key_pem.write_to_path(folder / "key.pem")
+    for pem in server.cert_chain_pems:
+        pem.write_to_path(folder / "chain.pem", append=True)
+    return Certificates(str(folder / "ca.pem"), str(folder / "chain.pem"), str(folder / "key.pem"))
+
+
+@pytest.fixture
+def site(provider: LocalProvider, tmp_path: Path) -> Site:
+    """Everything over plain http on loopback."""
+    return Site(provider, tmp_path)
+
+
+@pytest.fixture
+def secure_site(certificates: Certificates, tmp_path: Path) -> Iterator[Site]:
+    """Everything over TLS: browser to gunicorn, and gunicorn to a provider with a private CA."""
+    provider = LocalProvider()
+    with serve_provider(provider, ssl_context=certificates.context()) as server:
+        provider.server = server
+        yield Site(provider, tmp_path, certificates)
+
+
+class Barrier:
+    """Requests that have reached the provider and get no answer before ``open()``."""
+
+    def __init__(self) -> None:
+        self._arrivals = threading.Semaphore(0)
+        self._opened = threading.Event()
+        self.open = self._opened.set
+
+    def wait_for(self, requests_: int) -> None:
+        """Return when so many are waiting."""
+        for _ in range(requests_):
+            assert self._arrivals.acquire(timeout=30), "the provider was not asked"
+
+    def act(self, scene: Scene) -> object:
+        self._arrivals.release()
+        assert self._opened.wait(60)
+        return scene.honest()
+
+
+@pytest.fixture
+def barrier(provider: LocalProvider) -> Iterator[Callable[[str], Barrier]]:
+    """Let the provider's answers at an endpoint wait: ``barrier("token")``."""
+    barriers: list[Barrier] = []
+
+    def put(endpoint: str) -> Barrier:
+        barriers.append(Barrier())
+        name = f"{endpoint}.waits"
+        fault = Fault(name, "waits until the test goes on", barriers[-1].act)
+        provider.faults.catalogue = {**provider.faults.catalogue, name: fault}
+        provider.faults.add(name, times=None)
+        return barriers[-1]
+
+    yield put
+    provider.faults.clear()
+    for each in barriers:
+        each.open()
+
+
+def at_the_same_time(function: Callable[..., requests.Response], copies: list[tuple]) -> list[requests.Response]:
+    """Call *function* with each of *copies*, in threads that start together."""
+    together = threading.Barrier(len(copies))
+
+    def call(arguments: tuple) -> requests.Response:
+        together.wait(30)
+        return function(*arguments)
+
+    with ThreadPoolExecutor(len(copies)) as threads:
+        return list(threads.map(call, copies))
+
+
+def get_and_close(visitor: Visitor, url: str) -> requests.Response:
+    with visitor:
+        return visitor.get(url)
+
+
+def until(said: str, server: Gunicorn, times: int = 1) -> str:
+    """Wait until gunicorn's log has a line that matches *said*; return its group, or the whole match."""
+    deadline = time.monotonic() + 30
+    while len(found := list(re.finditer(said, server.log.read_text()))) < times:
+        assert time.monotonic() < deadline, f"gunicorn never said {said!r}:\n{server.log.read_text()}"
+        time.sleep(0.02)
+    return found[times - 1][found[times - 1].re.groups]
+
+
+def secrets_of(provider: LocalProvider, *session_ids: str | None) -> set[str]:
+    """Everything that the provider and the application ever said to each other and nobody else may learn."""
+    found = {provider.client_secret, *session_ids}
+    for exchange in provider.exchanges:
+        query = parse_qs(urlsplit(exchange.url).query)
+        form = parse_qs(exchange.body)
+        found.update(*(query.get(name, []) for name in ("state",)))
+        found.update(*(form.get(name, []) for name in ("code", "code_verifier", "refresh_token")))
+        found.update(query.get("state", []))
+        found.update(dict(parse_qsl(urlsplit(exchange.response_headers.get("Location", "")).query)).get("code", "").split())
+        found.update(exchange.headers.get("Authorization", "").split()[1:])
+        if exchange.endpoint == "token" and exchange.status == 200:
+            token = json.loads(exchange.response_body)
+            found.update([token["access_token"], token["refresh_token"]])
+    return {secret for secret in found if secret}
+
+
+def assert_keeps_secrets(text: str, secrets: set[str]) -> None:
+    assert len(secrets) > 5, "the canaries themselves are missing"
+    leaks = [line for line in text.splitlines() if any(secret in line for secret in secrets)]
+    assert not leaks
+
+
+# -- the whole dance ---------------------------------------------------------------------------------------------------
+
+
+def dance(site: Site, server: Gunicorn) -> None:
+    """Sign in, use the token, sign out; with everything that a person would notice on the way."""
+    with site.visitor(server) as visitor:
+        sent_away = visitor.get("/profile?page=2")
+        assert sent_away.status_code == 302
+        assert visitor.cookie is None  # a page that needs no session makes none
+
+        callback_url = visitor.callback_url(sent_away.headers["Location"])
+        anonymous = visitor.cookie
+        signed_in = visitor.get(callback_url)
+        assert (signed_in.status_code, signed_in.headers["Location"]) == (303, "/profile?page=2")
+        assert visitor.cookie not in {anonymous, None}
+        assert len(site.stored()) == 1
+
+        assert visitor.profile().json() == dict(site.provider.user)
+        double_click = visitor.get(callback_url)
+        assert double_click.status_code == 303
+        assert site.provider.count("token") == 1
+
+        before = site.provider.server.connections
+        assert {visitor.profile().status_code for _ in range(12)} == {200}
+        assert site.provider.server.connections - before <= 2  # one for each worker, and none for each request
+
+        assert visitor.post("/logout").status_code == 200
+        assert visitor.cookie is None
+        assert site.stored() == []
+        assert visitor.profile().status_code == 401
+
+
+@pytest.mark.parametrize("preload", PRELOAD.values(), ids=PRELOAD)
+@pytest.mark.parametrize("worker", WORKERS.values(), ids=WORKERS)
+def test_the_whole_dance_works(site: Site, worker: tuple[str, ...], preload: tuple[str, ...]) -> None:
+    with site.serve("--workers", "2", *worker, *preload) as server:
+        dance(site, server)
+        assert "Traceback" not in server.stop()
+        assert server.process.returncode == 0
+
+
+@pytest.mark.parametrize("preload", PRELOAD.values(), ids=PRELOAD)
+@pytest.mark.parametrize("worker", WORKERS.values(), ids=WORKERS)
+def test_the_whole_dance_works_over_tls(secure_site: Site, worker: tuple[str, ...], preload: tuple[str, ...]) -> None:
+    with secure_site.serve("--workers", "2", *worker, *preload) as server:
+        dance(secure_site, server)
+        assert "Traceback" not in server.stop()
+
+
+def test_over_https_the_cookie_is_bound_to_this_host(secure_site: Site) -> None:
+    """S38, RFC 6265bis 4.1.3.2: another host, or a page of plain http, cannot plant a __Host- cookie."""
+    with secure_site.serve("--workers", "1") as server, secure_site.visitor(server) as visitor:
+        name, _, rest = visitor.get("/").headers["Set-Cookie"].partition("=")
+        attributes = {part.strip() for part in rest.split(";")[1:]}
+        assert name == "__Host-wsgi_oauth"
+        assert attributes == {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"}
+        redirect_uri = parameters(visitor.get("/").headers["Location"])["redirect_uri"]
+        assert redirect_uri == f"{server.url}/callback"
+
+
+def test_a_provider_whose_certificate_nobody_vouches_for_gets_no_secret(secure_site: Site, tmp_path: Path) -> None:
+    """S26: the same dance without the private CA ends before anything was said."""
+    stranger = tmp_path / "stranger.pem"
+    trustme.CA().cert_pem.write_to_path(stranger)
+    with gunicorn(
+        tmp_path,
+        {
+            **environ_for(secure_site.provider, SESSION_STORE=f"file:{secure_site.sessions}"),
+            "REQUESTS_CA_BUNDLE": str(stranger),
+        },
+    ) as server:
+        assert secure_site.certificates
+        with Visitor(server.url, secure_site.provider, secure_site.certificates.ca) as visitor:
+            assert visitor.get(visitor.callback_url()).status_code == 502
+        assert secure_site.provider.count("token") == 0
+        assert "SSLCertVerificationError" in server.log.read_text()
+
+
+def test_a_forwarded_scheme_from_this_machine_is_not_believed(site: Site) -> None:
+    """S35: gunicorn believes X-Forwarded-Proto from loopback by default; the application must not."""
+    with site.serve("--workers", "1") as server, site.visitor(server) as visitor:
+        answer = visitor.get("/", **{"X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"})
+        assert parameters(answer.headers["Location"])["redirect_uri"] == f"{server.url}/callback"
+        assert answer.headers["Set-Cookie"].startswith("wsgi_oauth=")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's /proc")
+def test_nothing_of_the_application_is_open_before_the_fork(site: Site) -> None:
+    """S61: what the parent holds, all of its workers would share."""
+    with site.serve("--workers", "2", "--preload") as server:
+        dance(site, server)
+        descriptors = Path(f"/proc/{server.process.pid}/fd")
+        targets = [os.readlink(descriptor) for descriptor in descriptors.iterdir()]
+        assert not [target for target in targets if str(site.sessions) in target]
+        assert len([target for target in targets if target.startswith("socket:")]) == 1  # the listening one
+
+
+# -- `gunicorn` in a checkout --------------------------------------------------------------------------------------------
+
+
+def test_gunicorn_alone_serves_a_checkout(site: Site) -> None:
+    """gunicorn.conf.py says what to serve and how; nothing but the variables is needed."""
+    with site.serve(app=None, cwd=CHECKOUT) as server:
+        with site.visitor(server) as visitor:
+            visitor.sign_in()
+            assert visitor.profile().json() == dict(site.provider.user)
+            misled = visitor.get("/", SCRIPT_NAME="/elsewhere", **{"X-Forwarded-Proto": "https"})
+            assert parameters(misled.headers["Location"])["redirect_uri"] == f"{server.url}/callback"
+        said = server.stop()
+        assert "Using worker: gthread" in said
+        assert "signed in" in said  # the application's own log stands beside gunicorn's
+        assert "Traceback" not in said
+        assert server.process.returncode == 0
+
+
+BAD = {
+    "nothing is set": ({}, ["WSGI_OAUTH_CLIENT_ID", "WSGI_OAUTH_CLIENT_SECRET"]),
+    "no secret": ({"CLIENT_ID": "an-id"}, ["WSGI_OAUTH_CLIENT_SECRET"]),
+    "an unknown provider": (
+        {"CLIENT_ID": "an-id", "CLIENT_SECRET": "canary", "PROVIDER": "gitbuh"},
+        ["WSGI_OAUTH_PROVIDER", "gitbuh", "github"],
+    ),
+    "a misspelt variable": (
+        {"CLIENT_ID": "an-id", "CLIENT_SECRET": "canary", "PUBLIK_URL": "https://shop.example"},
+        ["WSGI_OAUTH_PUBLIK_URL", "WSGI_OAUTH_PUBLIC_URL"],
+    ),
+    "a store for everyone": (
+        {"CLIENT_ID": "an-id", "CLIENT_SECRET": "canary", "SESSION_STORE": "file:/tmp"},
+        ["/tmp"],
+    ),
+}
+ENTRANCES = {
+    "in a checkout": {"app": None, "cwd": CHECKOUT},
+    "anywhere": {"app": "wsgi_oauth:get_app()"},
+    "anywhere, preload": {"app": "wsgi_oauth:get_app()", "options": ("--preload",)},
+}
+
+
+@pytest.mark.parametrize("entrance", ENTRANCES.values(), ids=ENTRANCES)
+@pytest.mark.parametrize(("settings", "named"), BAD.values(), ids=BAD)
+def test_gunicorn_stops_at_once_and_says_what_to_set(
+    tmp_path: Path, entrance: dict[str, object], settings: dict[str, str], named: list[str]
+) -> None:
+    options = entrance.get("options", ())
+    environ = {
+        "HOME": str(tmp_path),
+        "XDG_STATE_HOME": "",
+        "STATE_DIRECTORY": "",
+        **{f"WSGI_OAUTH_{name}": value for name, value in settings.items()},
+    }
+    with gunicorn(tmp_path, environ, *options, app=entrance["app"], cwd=entrance.get("cwd")) as server:
+        assert server.process.wait(timeout=30) != 0
+        said = server.log.read_text()
+    assert [name for name in named if name not in said] == []
+    assert "Traceback" not in said
+    assert "canary" not in said
+
+
+# -- what is logged ------------------------------------------------------------------------------------------------------
+
+BROKEN_SITE = '''
+import logging
+import os
+
+from wsgi_oauth import Config, RequestHandler, create_app
+
+logging.basicConfig(level=logging.DEBUG)
+logging.getLogger("a logger of the host's").setLevel(logging.DEBUG)
+
+
+class Broken(RequestHandler):
+    route = "/broken"
+
+    def get(self, request):
+        session, code = request.session, request.args.get("code")
+        raise RuntimeError("on purpose")
+
+
+app = create_app(Config.from_environ(os.environ), handlers=[Broken])
+'''
+
+
+def test_the_access_log_has_neither_query_nor_referer(site: Site) -> None:
+    """S50: codes and states stand in query strings, and in the Referer of the next page."""
+    with site.serve("--workers", "1", app=None, cwd=CHECKOUT) as server:
+        with site.visitor(server) as visitor:
+            callback_url = visitor.callback_url()
+            visitor.get(callback_url, Referer=f"{site.provider.url}/authorize?canary")
+            visitor.get("/profile?canary", Referer=callback_url)
+            visitor.get("/nowhere?canary")
+            visitor.get("/callback?code=canary&state=canary")
+            secrets = secrets_of(site.provider, visitor.cookie)
+        said = server.stop()
+    for line in ('"GET /" 302', '"GET /callback" 303', '"GET /profile" 200', '"GET /nowhere" 404', '"GET /callback" 400'):
+        assert line in said
+    assert "canary" not in said
+    assert "?" not in "".join(line for line in said.splitlines() if '"GET ' in line)
+    assert_keeps_secrets(said, secrets)
+
+
+@pytest.mark.parametrize("worker", WORKERS.values(), ids=WORKERS)
+def test_no_secret_is_logged_even_while_debugging(site: Site, worker: tuple[str, ...]) -> None:
+    """S49, S50: DEBUG for every logger and for gunicorn, an access log, and every kind of failure."""
+    site.folder.joinpath("broken_site.py").write_text(BROKEN_SITE)
+    faults = ["token.500", "token.error_200", "token.malformed_json", "token.hang_up", "token.cut_body"]
+    ids = []
+    with site.serve(
+        "--workers", "1", "--config", str(CHECKOUT / "gunicorn.conf.py"), "--log-level", "debug", *worker, app="broken_site:app"
+    ) as server:
+        with site.visitor(server) as visitor:
+            for fault in faults:
+                site.provider.faults.add(fault)
+                assert visitor.get(visitor.callback_url()).status_code in {400, 502}
+            ids.append(visitor.cookie)
+            visitor.sign_in()
+            ids.append(visitor.cookie)
+            assert visitor.profile().status_code == 200
+            callback_url = visitor.callback_url()
+            broken = visitor.get(callback_url.replace("/callback?", "/broken?"), Referer=callback_url)
+            assert broken.status_code == 500
+            assert visitor.get(f"{callback_url}&iss=https://attacker.example").status_code == 400
+            visitor.get(callback_url, Cookie="")
+            visitor.post("/logout")
+        said = server.stop()
+    assert "on purpose" in said  # the operator learns of the failure
+    assert re.search(r"id[^0-9a-f]+([0-9a-f]{16})", broken.text)[1] in said
+    assert_keeps_secrets(said, secrets_of(site.provider, *ids))
+
+
+# -- at the same time ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("worker", [WORKERS["gthread"], WORKERS["gevent"]], ids=["gthread", "gevent"])
+def test_of_twenty_identical_callbacks_one_asks_for_the_token(
+    site: Site, barrier: Callable[[str], Barrier], worker: tuple[str, ...]
+) -> None:
+    """S3 (RFC 9700 4.2.4): two workers, many threads, and nobody who clicked twice sees an error."""
+    waiting = barrier("token")
+    with site.serve("--workers", "2", *worker) as server, site.visitor(server) as visitor:
+        callback_url = visitor.callback_url()
+        with ThreadPoolExecutor(1) as first:
+            answers = first.submit(at_the_same_time, get_and_close, [(visitor.copy(), callback_url)] * 20)
+            waiting.wait_for(1)
+            waiting.open()
+            answers = answers.result(60)
+        assert [(answer.status_code, answer.headers["Location"]) for answer in answers] == [(303, "/profile")] * 20
+        assert site.provider.count("token") == 1
+
+        cookies = [answer.cookies.get("wsgi_oauth") for answer in answers]
+        assert len([cookie for cookie in cookies if cookie]) == 1  # nor does a late copy take the new session away
+        visitor.web.cookies.update(next(answer.cookies for answer in answers if answer.cookies))
+        assert visitor.profile().status_code == 200
+
+
+def test_a_callback_that_fails_is_not_tried_again_by_its_copies(site: Site, provider: LocalProvider) -> None:
+    """S3: the state is used up before the exchange, also when the exchange fails."""
+    provider.faults.add("token.503", times=None)
+    with site.serve("--workers", "2", *WORKERS["gthread"]) as server, site.visitor(server) as visitor:
+        callback_url = visitor.callback_url()
+        answers = at_the_same_time(get_and_close, [(visitor.copy(), callback_url) for _ in range(12)])
+        statuses = sorted(answer.status_code for answer in answers)
+        assert statuses == [400] * 11 + [502]
+        assert provider.count("token") == 1
+
+
+def test_of_twenty_tabs_that_start_at_the_same_time_each_can_finish(site: Site) -> None:
+    """S5: the starts of one session, on two workers, take nothing away from each other."""
+    with site.serve("--workers", "2", *WORKERS["gthread"]) as server, site.visitor(server) as visitor:
+        visitor.get("/")
+        tabs = at_the_same_time(get_and_close, [(visitor.copy(), f"/?next=/tab/{n}") for n in range(20)])
+        for number, tab in enumerate(tabs):
+            answer = visitor.get(visitor.consent(tab.headers["Location"]))
+            assert (answer.status_code, answer.headers["Location"]) == (303, f"/tab/{number}")
+        assert len(site.stored()) == 1
+
+
+def test_while_sixteen_wait_for_the_provider_the_rest_is_served(site: Site, barrier: Callable[[str], Barrier]) -> None:
+    with site.serve("--workers", "1", "--threads", "20") as server, site.visitor(server) as visitor:
+        visitor.sign_in()
+        waiting = barrier("profile")
+        with ThreadPoolExecutor(1) as hanging:
+            answers = hanging.submit(
+                at_the_same_time, get_and_close, [(visitor.copy(), "/profile") for _ in range(16)]
+            )
+            waiting.wait_for(16)
+            assert visitor.get("/healthz").json() == {"status": "ok"}
+            assert visitor.get("/").status_code == 302
+            assert not answers.done()
+            waiting.open()
+            assert {answer.status_code for answer in answers.result(60)} == {200}
+
+
+# -- processes that die --------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_is_killed_in_the_middle_of_an_exchange_breaks_nothing(
+    site: Site, barrier: Callable[[str], Barrier]
+) -> None:
+    """S60: each session is wholly old or wholly new, no lock stays behind, and the next sign-in works."""
+    waiting = barrier("token")
+    with site.serve("--workers", "1", *WORKERS["gthread"], UPSTREAM_TIMEOUT="60") as server:
+        with site.visitor(server) as bystander, site.visitor(server) as visitor:
+            bystander.get("/")
+            callback_url = visitor.callback_url()
+            with ThreadPoolExecutor(1) as thread:
+                answer = thread.submit(visitor.copy().get, callback_url)
+                waiting.wait_for(1)
+                os.kill(int(until(r"Booting worker with pid: (\d+)", server)), signal.SIGKILL)
+                with pytest.raises(requests.ConnectionError):
+                    answer.result(60)
+            waiting.open()
+            assert ["oauth_token" in data for data in site.stored()] == [False, False]
+
+            visitor.sign_in()
+            assert visitor.profile().status_code == 200
+            bystander.sign_in()
+            assert bystander.profile().status_code == 200
+            assert len(site.stored()) == 2
+
+
+@pytest.fixture
+def timed_out(site: Site, barrier: Callable[[str], Barrier]) -> Iterator[tuple[Gunicorn, Visitor]]:
+    """A sync worker that gunicorn has ended in the middle of a callback: SIGABRT, raised as SystemExit."""
+    waiting = barrier("token")
+    configuration = ("--config", str(CHECKOUT / "gunicorn.conf.py"), "--no-preload")
+    options = ("--workers", "1", *WORKERS["sync"], "--threads", "1", "--timeout", "2")
+    with site.serve(*options, UPSTREAM_TIMEOUT="60") as server, site.visitor(server) as visitor:
+        with ThreadPoolExecutor(1) as thread:
+            answer = thread.submit(visitor.copy().get, visitor.callback_url())
+            waiting.wait_for(1)
+            until("WORKER TIMEOUT", server)
+            until("Booting worker with pid", server, times=2)
+            try:
+                assert answer.result(60).status_code >= 500
+            except requests.ConnectionError:
+                pass
+        site.provider.faults.clear()
+        waiting.open()
+        yield server, visitor
+
+
+def test_a_worker_that_times_out_leaves_the_session_as_it_was(
+    site: Site, timed_out: tuple[Gunicorn, Visitor]
+) -> None:
+    """S62: the sign-in is over, everything else goes on."""
+    _, visitor = timed_out
+    assert site.stored() == [{"oauth_state": {}}]
+    visitor.sign_in()
+    assert visitor.profile().status_code == 200
+
+
+def test_a_worker_that_times_out_logs_no_request_line(site: Site, timed_out: tuple[Gunicorn, Visitor]) -> None:
+    """S50: gunicorn logs the whole URI of a request that an exception has ended, a SystemExit too."""
+    server, visitor = timed_out
+    assert "?" not in server.log.read_text()
+    assert_keeps_secrets(server.log.read_text(), secrets_of(site.provider, visitor.cookie))
+
+
+@pytest.mark.parametrize("worker", WORKERS.values(), ids=WORKERS)
+def test_a_sign_in_that_is_on_its_way_is_finished_before_gunicorn_goes(
+    site: Site, barrier: Callable[[str], Barrier], worker: tuple[str, ...]
+) -> None:
+    """A deployment (SIGTERM) costs nobody the sign-in."""
+    waiting = barrier("token")
+    with site.serve("--workers", "2", *worker, "--log-level", "debug") as server, site.visitor(server) as visitor:
+        with ThreadPoolExecutor(1) as thread:
+            answer = thread.submit(visitor.copy().get, visitor.callback_url())
+            waiting.wait_for(1)
+            server.process.terminate()
+            until("Handling signal: term", server)
+            waiting.open()
+            assert answer.result(60).status_code == 303
+        assert server.process.wait(30) == 0
+        assert ["oauth_token" in data for data in site.stored()] == [True]

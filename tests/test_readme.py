@@ -1,0 +1,76 @@
+"""The README's code runs, and what it links to is there."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from conftest import Browser, environ_for
+
+from wsgi_oauth.demo.server import serve
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+ROUTES = ("/", "/callback", "/profile", "/logout", "/healthz", "/readyz")
+
+
+def block(mark: str) -> str:
+    """The fenced block behind the comment *mark*."""
+    found = re.search(rf"<!-- {mark} -->\n```\w+\n(.*?)```", README, re.DOTALL)
+    assert found, mark
+    return found[1]
+
+
+def run(code: str, provider, monkeypatch):
+    for name, value in environ_for(provider).items():
+        monkeypatch.setenv(name, value)
+    names: dict = {}
+    exec(compile(code, "README.md", "exec"), names)  # noqa: S102  # that is what this test is for
+    return names["app"]
+
+
+def test_the_handler_of_ones_own_calls_the_provider_for_the_signed_in_user(provider, monkeypatch):
+    def api(environ, start_response):
+        assert environ["HTTP_AUTHORIZATION"].startswith("Bearer ")
+        body = json.dumps([{"full_name": "octocat/hello-world"}]).encode()
+        start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+        return [body]
+
+    with serve(api) as server:
+        code = block("own-handler").replace("https://api.github.com/user/repos", f"{server.url}/repos")
+        browser = Browser(run(code, provider, monkeypatch), provider)
+        assert browser.get("/repos").location.endswith("/?next=%2Frepos")
+        assert browser.sign_in("/repos").location.endswith("/repos")
+        assert browser.get("/repos").json == ["octocat/hello-world"]
+
+
+def test_the_application_with_another_store_signs_in(provider, monkeypatch):
+    browser = Browser(run(block("another-store"), provider, monkeypatch), provider)
+    browser.sign_in()
+    assert browser.profile().json["login"] == "octocat"
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/design.md"])
+def test_every_local_link_leads_somewhere(document):
+    text = (ROOT / document).read_text()
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    missing = [link for link in links if not (ROOT / Path(document).parent / link).exists()]
+    assert not missing
+
+
+def test_every_setting_and_every_route_is_in_the_readme():
+    from dataclasses import fields
+
+    from wsgi_oauth import Config
+
+    undocumented = [
+        name
+        for field in fields(Config)
+        if field.name != "revocation_url"
+        for name in [f"WSGI_OAUTH_{field.name.upper()}"]
+        if name not in README
+    ]
+    assert not undocumented
+    assert all(f"{route}`" in README for route in ROUTES)

@@ -1,0 +1,463 @@
+"""The token endpoint: what counts as a token, what becomes of everything else, and how the client says who it is."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote_plus
+
+import pytest
+from werkzeug import Request, Response
+
+from wsgi_oauth import Config, FileStore, create_app
+from wsgi_oauth.demo.catalogue import MARKUP, TOKEN
+from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.server import Server, serve, serve_provider
+
+from .conftest import JSON, Browser, environ_for, parameters
+
+SIGNED_IN = 303
+CODE_REFUSED = 400
+PROVIDERS_FAULT = 502
+SILENCE = 504
+
+# What becomes of a sign-in, for each way in which a token endpoint can misbehave.
+OUTCOMES = {
+    # RFC 6749 5.2: an error. Only the refused code is something that the user can do better next time.
+    "invalid_request": PROVIDERS_FAULT,
+    "invalid_client": PROVIDERS_FAULT,
+    "invalid_client_401": PROVIDERS_FAULT,
+    "invalid_grant": CODE_REFUSED,
+    "invalid_grant_403": CODE_REFUSED,
+    "unauthorized_client": PROVIDERS_FAULT,
+    "unsupported_grant_type": PROVIDERS_FAULT,
+    "invalid_scope": PROVIDERS_FAULT,
+    "unknown_error": PROVIDERS_FAULT,
+    "error_200": CODE_REFUSED,
+    "markup": PROVIDERS_FAULT,
+    "empty_400": PROVIDERS_FAULT,
+    "problem_400": PROVIDERS_FAULT,
+    # RFC 6749 5.1: a token, or nearly
+    "token_in_500": PROVIDERS_FAULT,
+    "token_as_html": SIGNED_IN,
+    "form_encoded": PROVIDERS_FAULT,
+    "extra_members": SIGNED_IN,
+    "access_token_missing": PROVIDERS_FAULT,
+    "access_token_null": PROVIDERS_FAULT,
+    "access_token_number": PROVIDERS_FAULT,
+    "access_token_list": PROVIDERS_FAULT,
+    "access_token_empty": PROVIDERS_FAULT,
+    "access_token_non_ascii": PROVIDERS_FAULT,
+    "access_token_newline": PROVIDERS_FAULT,
+    "token_type_missing": PROVIDERS_FAULT,
+    "token_type_null": PROVIDERS_FAULT,
+    "token_type_mac": PROVIDERS_FAULT,
+    "token_type_upper": SIGNED_IN,
+    "expires_in_missing": SIGNED_IN,
+    "expires_in_null": SIGNED_IN,
+    "expires_in_zero": SIGNED_IN,
+    "expires_in_negative": SIGNED_IN,
+    "expires_in_string": SIGNED_IN,
+    "expires_in_word": PROVIDERS_FAULT,
+    "expires_in_huge": SIGNED_IN,
+    "expires_in_nan": PROVIDERS_FAULT,
+    "expires_in_infinity": PROVIDERS_FAULT,
+    "expires_at": SIGNED_IN,
+    "scope_commas": SIGNED_IN,
+    "scope_smaller": SIGNED_IN,
+    "scope_other": SIGNED_IN,
+    "scope_missing": SIGNED_IN,
+    "scope_list": PROVIDERS_FAULT,
+    "refresh_token_missing": SIGNED_IN,
+    "refresh_token_number": PROVIDERS_FAULT,
+    # No token at all
+    "empty_200": PROVIDERS_FAULT,
+    "html_200": PROVIDERS_FAULT,
+    "500": PROVIDERS_FAULT,
+    "502": PROVIDERS_FAULT,
+    "503": PROVIDERS_FAULT,
+    "json_list": PROVIDERS_FAULT,
+    "json_string": PROVIDERS_FAULT,
+    "malformed_json": PROVIDERS_FAULT,
+    "deep_json": PROVIDERS_FAULT,
+    "huge_json": PROVIDERS_FAULT,
+    "gzip_bomb": PROVIDERS_FAULT,
+    "broken_gzip": PROVIDERS_FAULT,
+    "invalid_utf8": PROVIDERS_FAULT,
+    "redirect_301": PROVIDERS_FAULT,
+    "redirect_302": PROVIDERS_FAULT,
+    "redirect_303": PROVIDERS_FAULT,
+    "redirect_307": PROVIDERS_FAULT,
+    "redirect_308": PROVIDERS_FAULT,
+    "slow": SILENCE,
+    "dribble_headers": SILENCE,
+    "dribble_body": SILENCE,
+    "hang_up": PROVIDERS_FAULT,
+    "hang_up_in_headers": PROVIDERS_FAULT,
+    "cut_body": PROVIDERS_FAULT,
+    "reset": PROVIDERS_FAULT,
+    "close": SIGNED_IN,
+}
+EXPIRED_AT_ONCE = {"expires_in_zero", "expires_in_negative"}
+REDIRECTS = [f"redirect_{status}" for status in (301, 302, 303, 307, 308)]
+
+REFUSED = sorted(name for name, outcome in OUTCOMES.items() if outcome != SIGNED_IN)
+ACCEPTED = sorted(OUTCOMES.keys() - set(REFUSED))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    """Only this one: what was stored can be read from its folder. What is tested here knows nothing of stores."""
+    return FileStore(tmp_path / "sessions")
+
+
+def stored_tokens(store: FileStore) -> list[dict[str, Any]]:
+    """Every token in the store's folder."""
+    sessions = [json.loads(path.read_text()) for path in Path(store.folder).glob("*.json")]
+    return [session["data"]["oauth_token"] for session in sessions if "oauth_token" in session["data"]]
+
+
+def stored_token(store: FileStore) -> dict[str, Any]:
+    [token] = stored_tokens(store)
+    return token
+
+
+def timeout_for(fault: str) -> str:
+    return "1" if OUTCOMES[fault] == SILENCE else "10"
+
+
+@contextmanager
+def answering(body: str | bytes, status: int = 200, content_type: str = "application/json") -> Iterator[Server]:
+    """A server that gives one answer to everything; ``requests`` are those that it saw."""
+    seen: list[Request] = []
+
+    @Request.application
+    def application(request: Request) -> Response:
+        request.get_data()
+        seen.append(request)
+        return Response(body, status, content_type=content_type)
+
+    with serve(application) as server:
+        server.requests = seen
+        yield server
+
+
+def a_token(**members: Any) -> str:
+    return json.dumps({"access_token": "given", "token_type": "Bearer", **members})
+
+
+# What is refused, and that nothing is left of it
+
+
+def test_every_fault_of_the_catalogue_has_its_outcome_here() -> None:
+    assert OUTCOMES.keys() == TOKEN.keys()
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_an_answer_that_is_no_token_signs_nobody_in(
+    fault: str, provider: LocalProvider, store: FileStore, make_browser: Callable[..., Browser]
+) -> None:
+    """S18 to S20, S24 to S26; RFC 6749 5.1, 5.2."""
+    browser = make_browser(UPSTREAM_TIMEOUT=timeout_for(fault))
+    provider.faults.add(f"token.{fault}")
+    callback = browser.callback_url()
+    began = time.monotonic()
+    answer = browser.get(callback)
+    assert time.monotonic() - began < 8
+    assert answer.status_int == OUTCOMES[fault]
+    assert stored_tokens(store) == []
+    assert browser.profile().status_int == 401
+    assert provider.count("profile") == 0
+
+    # The page is in our own words: nothing of the provider's answer, address or our exceptions.
+    assert answer.content_type == "text/html"
+    for leak in (MARKUP, "script", "Traceback", "Error", provider.url, str(provider.server.port), "Something is up here"):
+        assert leak not in answer.text
+
+    # The state is used up, even so (S3), and a code is never sent twice.
+    assert browser.get(callback).status_int == 400
+    assert provider.count("token") == 1
+
+    browser.sign_in()
+    assert browser.profile().json["login"] == "octocat"
+
+
+@pytest.mark.parametrize("fault", ["invalid_grant", "error_200", "500", "redirect_307", "access_token_null", "hang_up"])
+def test_a_second_sign_in_that_fails_leaves_the_first_as_it_was(
+    fault: str, provider: LocalProvider, store: FileStore, browser: Browser
+) -> None:
+    browser.sign_in()
+    before = stored_tokens(store)
+    provider.faults.add(f"token.{fault}")
+    assert browser.get(browser.callback_url()).status_int == OUTCOMES[fault]
+    assert stored_tokens(store) == before
+    assert browser.profile().json["login"] == "octocat"
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        ("invalid_grant", "code_refused"),
+        ("error_200", "code_refused"),
+        ("invalid_client", "client_refused"),
+        ("invalid_client_401", "client_refused"),
+        ("unauthorized_client", "client_refused"),
+        ("500", "provider_error"),
+        ("html_200", "provider_error"),
+        ("hang_up", "provider_unreachable"),
+        ("slow", "provider_timeout"),
+    ],
+)
+def test_a_program_is_told_the_cause(
+    fault: str, cause: str, provider: LocalProvider, make_browser: Callable[..., Browser]
+) -> None:
+    browser = make_browser(UPSTREAM_TIMEOUT=timeout_for(fault))
+    provider.faults.add(f"token.{fault}")
+    answer = browser.get(browser.callback_url(), headers=JSON)
+    assert answer.status_int == OUTCOMES[fault]
+    assert answer.json["error"] == cause
+    assert answer.json["id"]
+
+
+@pytest.mark.parametrize("fault", REDIRECTS)
+def test_a_token_endpoint_that_redirects_sends_code_and_secret_nowhere(
+    fault: str, provider: LocalProvider, browser: Browser
+) -> None:
+    """S23. With 307 and 308 a client that follows posts code, verifier and client secret once more, to anybody."""
+    with answering(a_token()) as elsewhere:
+        provider.faults.redirect_to = f"{elsewhere.url}/token"
+        provider.faults.add(f"token.{fault}")
+        assert browser.get(browser.callback_url()).status_int == PROVIDERS_FAULT
+        assert elsewhere.connections == 0
+
+
+@pytest.mark.parametrize("fault", REDIRECTS)
+def test_not_even_a_redirect_to_the_same_server_is_followed(fault: str, provider: LocalProvider, browser: Browser) -> None:
+    provider.faults.redirect_to = provider.token_url
+    provider.faults.add(f"token.{fault}")
+    assert browser.get(browser.callback_url()).status_int == PROVIDERS_FAULT
+    assert provider.count("token") == 1
+
+
+def test_a_token_in_form_encoding_hidden_in_a_web_page_is_none(make_browser: Callable[..., Browser]) -> None:
+    """S19: oauthlib itself would find this token."""
+    page = "<html>?access_token=hidden&token_type=Bearer&x=</html>"
+    with answering(page, content_type="text/html") as server:
+        browser = make_browser(TOKEN_URL=f"{server.url}/token")
+        assert browser.get(browser.callback_url()).status_int == PROVIDERS_FAULT
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(a_token(scope="x" * 100_000), id="scope"),
+        pytest.param(a_token(access_token="x" * 100_000), id="access_token"),
+        pytest.param(a_token(refresh_token="x" * 100_000), id="refresh_token"),
+        pytest.param(a_token(id_token="x" * 100_000), id="id_token"),
+        pytest.param(a_token(access_token="x" * 16_384, refresh_token="y" * 16_384, id_token="z" * 16_384), id="all"),
+        pytest.param(a_token(expires_in=True), id="true"),
+        pytest.param(a_token(expires_in={}), id="object"),
+        pytest.param(a_token(token_type=["Bearer"]), id="list"),
+        pytest.param(a_token(scope="\ud800"), id="surrogate"),
+        pytest.param(a_token(access_token="a b"), id="space"),
+        pytest.param(a_token(access_token="a\n"), id="newline"),
+        pytest.param(a_token(access_token="\ud800"), id="token-surrogate"),
+        pytest.param(a_token(expires_in=1).replace(": 1}", ": 1e999}"), id="infinite"),
+        pytest.param(a_token(expires_in=1).replace(": 1}", ": " + "9" * 5000 + "}"), id="5000-digits"),
+        pytest.param(a_token().replace("}", "") + ', "x": ' + "[" * 900 + "]" * 900 + "}", id="deep"),
+        pytest.param("null", id="null"),
+        pytest.param('{"error": null}', id="error-null"),
+        pytest.param('{"error": {"message": "no"}}', id="error-object"),
+        pytest.param('{"error": "x\\r\\nSet-Cookie: a=b"}', id="error-lines"),
+    ],
+)
+def test_an_odd_token_either_works_or_is_the_providers_fault(body: str, make_browser: Callable[..., Browser]) -> None:
+    """S20: a stored token always works or says clearly why not; nothing a provider sends is an error of ours."""
+    with answering(body) as server:
+        browser = make_browser(TOKEN_URL=f"{server.url}/token")
+        answer = browser.get(browser.callback_url())
+        assert answer.status_int in {SIGNED_IN, PROVIDERS_FAULT}
+        # The local provider does not know this token; that it was asked shows that the token could be used.
+        assert browser.profile().status_int == 401
+        assert browser.provider.count("profile") == (1 if answer.status_int == SIGNED_IN else 0)
+
+
+# What is accepted
+
+
+@pytest.mark.parametrize("fault", ACCEPTED)
+def test_a_token_that_is_only_unusual_signs_in(fault: str, provider: LocalProvider, browser: Browser) -> None:
+    provider.faults.add(f"token.{fault}")
+    browser.sign_in()
+    profile = browser.profile()
+    if fault in EXPIRED_AT_ONCE:
+        assert profile.status_int == 401
+        assert provider.count("profile") == 0
+    else:
+        assert profile.json["login"] == "octocat"
+
+
+def test_the_profile_is_asked_for_as_bearer_whatever_the_case_of_the_type(provider: LocalProvider, browser: Browser) -> None:
+    provider.faults.add("token.token_type_upper")
+    browser.sign_in()
+    browser.profile()
+    assert provider.exchanges[-1].headers["Authorization"].startswith("Bearer ")
+
+
+@pytest.mark.parametrize(
+    ("fault", "granted"),
+    [
+        ("scope_commas", "email profile"),
+        ("scope_smaller", "profile"),
+        ("scope_other", "something:else"),
+        ("scope_missing", "email profile"),
+    ],
+)
+def test_the_granted_scope_is_recorded_as_a_set(
+    fault: str, granted: str, provider: LocalProvider, store: FileStore, browser: Browser
+) -> None:
+    """S22; RFC 6749 3.3 and 5.1: spaces, and commas as GitHub has them; none means as asked."""
+    before = dict(os.environ)
+    provider.faults.add(f"token.{fault}")
+    browser.sign_in()
+    assert stored_token(store)["scope"] == granted
+    assert dict(os.environ) == before  # oauthlib has a variable of the whole process for this
+
+
+@pytest.mark.parametrize("fault", ["expires_at", "expires_in_string", None])
+def test_the_expiry_is_reckoned_from_expires_in_by_our_own_clock(
+    fault: str | None, provider: LocalProvider, store: FileStore, browser: Browser
+) -> None:
+    """S21: a provider's expires_at, which no document has, would be believed by oauthlib."""
+    if fault:
+        provider.faults.add(f"token.{fault}")
+    browser.sign_in()
+    assert abs(stored_token(store)["expires_at"] - (time.time() + 3600)) < 60
+
+
+def test_an_expiry_beyond_all_measure_stays_a_number(provider: LocalProvider, store: FileStore, browser: Browser) -> None:
+    provider.faults.add("token.expires_in_huge")
+    browser.sign_in()
+    assert time.time() < stored_token(store)["expires_at"] < time.time() + 100 * 365 * 86400
+
+
+def test_code_verifier_and_secret_travel_in_no_url(provider: LocalProvider, browser: Browser) -> None:
+    callback = browser.callback_url()
+    browser.get(callback)
+    [exchange] = [exchange for exchange in provider.exchanges if exchange.endpoint == "token"]
+    assert exchange.url == provider.token_url
+    assert exchange.method == "POST"
+    form = parse_qs(exchange.body, strict_parsing=True)
+    assert form["grant_type"] == ["authorization_code"]
+    assert form["code"] == [parameters(callback)["code"]]
+    assert len(form["code_verifier"][0]) >= 43
+
+
+# The redirect URI
+
+
+@pytest.mark.parametrize(
+    ("public_url", "at_start", "at_callback"),
+    [
+        (None, {}, {}),
+        (None, {"Host": "127.0.0.1:9000"}, {"Host": "localhost"}),
+        (None, {"Host": "[::1]:8000"}, {"Host": "LOCALHOST:80"}),
+        (None, {"X-Forwarded-Host": "evil.example"}, {"X-Forwarded-Host": "other.example"}),
+        (None, {"X-Forwarded-Proto": "https", "X-Forwarded-Port": "1"}, {}),
+        (None, {"Forwarded": "host=evil.example;proto=https"}, {"X-Forwarded-Prefix": "/evil"}),
+        (None, {"X-Script-Name": "/evil"}, {"X-Original-URL": "/evil"}),
+        ("http://localhost", {"Host": "localhost:1"}, {"Host": "localhost:2"}),
+        ("http://localhost/", {}, {"X-Forwarded-Prefix": "/evil"}),
+        ("http://localhost/under/a/prefix//", {}, {}),
+        ("http://localhost/sp%20ace", {}, {}),
+    ],
+)
+def test_the_redirect_uri_is_the_same_to_the_byte_in_both_requests(
+    public_url: str | None,
+    at_start: dict[str, str],
+    at_callback: dict[str, str],
+    provider: LocalProvider,
+    make_browser: Callable[..., Browser],
+) -> None:
+    """S11; RFC 6749 4.1.3: compared by the provider, character by character."""
+    browser = make_browser(**({"PUBLIC_URL": public_url} if public_url else {}))
+    authorization_url = browser.get("/", headers=at_start).location
+    callback = browser.consent(authorization_url)
+    answer = browser.get("/callback?" + callback.partition("?")[2], headers=at_callback)
+    assert answer.status_int == SIGNED_IN
+    first = parameters(authorization_url)["redirect_uri"]
+    [exchange] = [exchange for exchange in provider.exchanges if exchange.endpoint == "token"]
+    assert parse_qs(exchange.body)["redirect_uri"] == [first]
+    assert "evil" not in first
+    if public_url:
+        assert first == public_url.rstrip("/") + "/callback"
+
+
+def test_the_redirect_uri_is_the_registered_one_behind_a_public_url(store: FileStore) -> None:
+    registered = "https://app.example/sign-in/callback"
+    provider = LocalProvider(redirect_uris=[registered])
+    with serve_provider(provider):
+        app = create_app(Config.from_environ(environ_for(provider, PUBLIC_URL="https://app.example/sign-in")), store=store)
+        browser = Browser(app, provider, base="https://app.example")
+        authorization_url = browser.start()
+        assert parameters(authorization_url)["redirect_uri"] == registered
+        callback = browser.consent(authorization_url)
+        assert callback.startswith(f"{registered}?")
+        assert browser.get(callback.replace("/sign-in", "", 1)).status_int == SIGNED_IN
+
+
+# How the client authenticates (RFC 6749 2.3.1)
+
+CREDENTIALS = [
+    pytest.param("client", "secret", id="plain"),
+    pytest.param("client%20id", "50%25+%zz", id="percent"),
+    pytest.param("a+b", "c+d", id="plus"),
+    pytest.param("id:with:colons", "se:cr:et", id="colon"),
+    pytest.param("https://app.example/id", "AbC/dEf==", id="slash"),
+    pytest.param("my client", "my secret", id="space"),
+    pytest.param("client", "pässwörd", id="latin-1"),
+    pytest.param("client", "пароль-秘密-€", id="beyond-latin-1"),
+    pytest.param("a&b=c", "d&e=f;g?#", id="form-characters"),
+    pytest.param("~._-", "~._-*!'()", id="unreserved"),
+]
+
+
+def token_request(browser: Browser, server: Server) -> tuple[dict[str, list[str]], str | None]:
+    """Sign in; return form and Authorization header of the one token request that *server* got."""
+    assert browser.get(browser.callback_url()).status_int == SIGNED_IN
+    [request] = server.requests
+    assert request.headers["Content-Type"].partition(";")[0] == "application/x-www-form-urlencoded"
+    assert not request.query_string
+    form = parse_qs(request.get_data(as_text=True), keep_blank_values=True, strict_parsing=True)
+    return form, request.headers.get("Authorization")
+
+
+def basic_credentials(header: str | None) -> bytes:
+    scheme, _, encoded = (header or "").partition(" ")
+    assert scheme == "Basic"
+    return base64.b64decode(encoded, validate=True)
+
+
+@pytest.mark.parametrize(("client_id", "secret"), CREDENTIALS)
+def test_basic_form_encodes_id_and_secret_first(client_id: str, secret: str, make_browser: Callable[..., Browser]) -> None:
+    """The colon between them is then the only one, and everything is ASCII."""
+    with answering(a_token()) as server:
+        browser = make_browser(TOKEN_URL=server.url, CLIENT_AUTH="basic", CLIENT_SECRET=secret)
+        browser = with_client_id(browser, client_id, make_browser, server.url, "basic", secret)
+        form, authorization = token_request(browser, server)
+    sent = basic_credentials(authorization).decode("ascii")
+    assert [unquote_plus(part) for part in sent.split(":")] == [client_id, secret]
+    assert "client_secret" not in form
+    assert "client_id" not in form
+
+
+def with_client_id(
+    _: Browser, client_id: str, make_browser: Callable[..., Browser], token_url: str, method: str, secret: str
+) -> Browser:
+    return make_browser(TOKEN_URL=token_url, CLIENT_AUTH=method, CLIENT_SECRET=secret, CLIENT_ID=client_id)
