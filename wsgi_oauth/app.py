@@ -53,9 +53,8 @@ class OAuthApp:
             response = self._refuse(request, error)
         except HTTPException as error:
             response = self._http_error(request, error)
-        except Exception:
-            _log.exception("[%s] %s failed", request.id, _route(request))
-            response = self._refuse(request, errors.Error())
+        except Exception:  # noqa: BLE001  # a fault of ours, or of a handler of one's own
+            response = self._refuse(request, errors.Error("an unexpected exception"), with_traceback=True)
         headers = response.get_wsgi_headers(environ).to_wsgi_list()
         present = {name.lower() for name, _ in headers}
         headers += [header for header in pages.SECURITY_HEADERS if header[0].lower() not in present]
@@ -108,9 +107,10 @@ class OAuthApp:
             raise errors.ProviderError("the provider refuses the token that it has just given") from error
         return self._refuse(request, error)
 
-    def _refuse(self, request: Request, error: errors.Error) -> Response:
+    def _refuse(self, request: Request, error: errors.Error, *, with_traceback: bool = False) -> Response:
         """Answer an error with its own page, or with the way to sign in where that helps."""
-        _log.log(_level(error), "[%s] %a: %s: %s", request.id, _route(request), error.cause, error.detail)
+        level, what = _level(error), (request.id, _route(request), error.cause, error.detail)
+        _log.log(level, "[%s] %a: %s: %s", *what, exc_info=with_traceback)
         unsigned = isinstance(error, errors.NotSignedIn)
         if unsigned and request.is_navigation and request.method == "GET":
             again = {"again": "1"} if isinstance(error, errors.TokenRejected) else {}
@@ -141,9 +141,10 @@ class OAuthApp:
 
 def _level(error: errors.Error) -> int:
     """What the operator should look at is an error, what a user or a provider did is not."""
-    if isinstance(error, (errors.StoreError, errors.ConfigError, errors.ClientRefused)):
-        return logging.ERROR
-    return logging.INFO if isinstance(error, errors.UserError) else logging.WARNING
+    if isinstance(error, errors.UserError):
+        return logging.INFO
+    provider = isinstance(error, errors.ProviderError) and not isinstance(error, errors.ClientRefused)
+    return logging.WARNING if provider else logging.ERROR
 
 
 def _route(request: Request) -> str:

@@ -13,6 +13,7 @@ import re
 import time
 from base64 import b64encode
 from functools import lru_cache
+from math import isfinite
 from typing import Any, NoReturn
 from urllib.parse import quote, quote_plus, urlencode
 
@@ -128,6 +129,16 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         kwargs.setdefault("proxies", self._transport.adapter.proxies_for(url.partition("?")[0]))
         return requests.Session.request(self, method, url, data=data, headers=headers, **kwargs)
 
+    def get(self, url: str, **kwargs: Any) -> requests.Response:  # type: ignore[override]
+        """GET *url*; requests' own method would follow redirects unless told otherwise."""
+        kwargs.setdefault("allow_redirects", False)
+        return self.request("GET", url, **kwargs)
+
+    def options(self, url: str, **kwargs: Any) -> requests.Response:  # type: ignore[override]
+        """As :meth:`get`."""
+        kwargs.setdefault("allow_redirects", False)
+        return self.request("OPTIONS", url, **kwargs)
+
     def get_json(self, url: str, **kwargs: Any) -> dict[str, Any]:
         """GET *url* and return the JSON object it answers with.
 
@@ -171,10 +182,11 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
             if self.provider.client_auth == "post":
                 form["client_secret"] = secret
         request = {"data": form}
-        for hook in self.compliance_hook["access_token_request"]:
+        hooks: dict[str, Any] = dict(self.compliance_hook)  # the stubs do not know all of them
+        for hook in hooks["access_token_request"]:
             url, headers, request = hook(url, headers, request)
         response = self.request("POST", url, headers=headers, withhold_token=True, data=urlencode(request["data"]))
-        for hook in self.compliance_hook["access_token_response"]:
+        for hook in hooks["access_token_response"]:
             response = hook(response)
         return response
 
@@ -303,7 +315,7 @@ def _retry_after(value: str) -> str | None:
 def _json_object(response: requests.Response, what: str) -> dict[str, Any]:
     """Read strictly: UTF-8, an object, no NaN (RFC 8259), no depth that ends the interpreter's patience."""
     try:
-        document = json.loads(response.content.decode("utf-8-sig"), parse_constant=_no_constant)
+        document = json.loads(response.content.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         raise errors.ProviderError(f"the provider's answer to a {what} request is not JSON") from None
     if not isinstance(document, dict):
@@ -313,3 +325,10 @@ def _json_object(response: requests.Response, what: str) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not isfinite(number):  # 1e999
+        raise ValueError(digits)
+    return number

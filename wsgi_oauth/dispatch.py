@@ -50,7 +50,9 @@ class Response(werkzeug.Response):
 
     def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:  # noqa: ARG002
         """Leave out what Werkzeug does here for other responses, a Location of unknown syntax above all."""
-        if self.status_code != 204:
+        if self.status_code == 204:
+            self.headers.remove("Content-Type")
+        else:
             self.headers["Content-Length"] = str(sum(map(len, self.response)))
         return self.headers
 
@@ -152,7 +154,9 @@ class RequestHandler:
 
     @classmethod
     def methods(cls) -> set[str]:
-        return {method.upper() for method in METHODS if hasattr(cls, method)}
+        """Return what it answers; HEAD comes with ``get`` (RFC 9110 9.3.2), and OPTIONS with everything."""
+        written = {method.upper() for method in METHODS if hasattr(cls, method)}
+        return written | {"OPTIONS"} | ({"HEAD"} if "GET" in written else set())
 
     def answer(self, **arguments: Any) -> werkzeug.Response:
         """Call the method that the request names."""
@@ -165,7 +169,7 @@ class RequestHandler:
         if method == "head" and not hasattr(self, "head"):
             method = "get"
         if method == "options" and not hasattr(self, "options"):
-            return Response(status=204, headers={"Allow": ", ".join(sorted(self.methods() | {"OPTIONS"}))})
+            return Response(status=204, headers={"Allow": ", ".join(sorted(self.methods()))})
         response = getattr(self, method)(request, **arguments)
         if not isinstance(response, werkzeug.Response):
             raise TypeError(
@@ -177,11 +181,11 @@ class RequestHandler:
         """Send the browser to *location*, which is used as it is."""
         if not (location.isascii() and location.isprintable()):
             location = quote(location, safe="!#$%&'()*+,/:;=?@[]~")
-        return Response(status=code, headers=[("Location", location)])
+        return Response(status=code, headers=[("Location", location), ("Content-Type", "text/plain")])
 
     def jsonify(self, document: Any) -> werkzeug.Response:
         """Answer with *document* as JSON."""
-        return Response(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n", mimetype="application/json")
+        return Response(json.dumps(document, allow_nan=False) + "\n", mimetype="application/json")
 
     def url_for(self, endpoint: str, *, external: bool = False, **values: Any) -> str:
         """Return the path of a handler by its name, mount prefix included: ``self.url_for(".profile")``;
@@ -205,17 +209,26 @@ class Routes:
     def __init__(self, handlers: Iterable[type[RequestHandler]]) -> None:
         self._handlers = {handler.name(): handler for handler in handlers}
         rules = [
-            Rule(handler.route, endpoint=name, methods=handler.methods() | {"OPTIONS"})
-            for name, handler in self._handlers.items()
+            Rule(handler.route, endpoint=name, methods=handler.methods()) for name, handler in self._handlers.items()
         ]
         # No redirects for slashes: they would lead to a place that the client chose.
         self._map = Map(rules, merge_slashes=False, strict_slashes=False, redirect_defaults=False)
+        # Most routes are plain paths, for which a look into a dictionary is enough.
+        self._plain = {
+            (method, handler.route): handler
+            for handler in self._handlers.values()
+            if "<" not in handler.route
+            for method in handler.methods()
+        }
         self._adapter = self._map.bind("", "/")  # holds nothing of a request
         self._paths = {rule.endpoint: rule.rule for rule in rules if not rule.arguments}
 
     def match(self, request: Request) -> tuple[type[RequestHandler], dict[str, Any]]:
-        if (request.content_length or 0) > MAX_BODY:
+        if "CONTENT_LENGTH" in request.environ and (request.content_length or 0) > MAX_BODY:
             raise RequestEntityTooLarge
+        plain = self._plain.get((request.method, request.path))
+        if plain is not None:
+            return plain, {}
         endpoint, arguments = self._adapter.match(request.path, request.method)
         return self._handlers[endpoint], dict(arguments)
 

@@ -95,7 +95,7 @@ class Logout(RequestHandler):
         if not request.is_same_origin:
             raise errors.CrossSite("a sign-out that another site asked for")
         request.session.end()
-        return pages.signed_out(request, login_url=self.url_for(".preauthorization"))
+        return pages.signed_out(request, login_url=self.url_for(".preauthorization", external=True))
 
 
 HANDLERS = (PreAuthorization, PostAuthorization, UsingTheOAuthToken, Logout)

@@ -198,6 +198,8 @@ class Response:
             return None
 
     def __str__(self) -> str:
+        if not self.status:  # how the provider remembers that a fault took the connection over
+            return "no whole answer"
         return f"{self.status} {http.client.responses.get(self.status, '')}".strip()
 
 
@@ -393,6 +395,7 @@ class Page(HTMLParser):
 class Browser:
     """As much of a browser as the dance needs: it keeps cookies, and goes where it is told to.
 
+    Nothing is sent before :meth:`send`, so that a request can be told before its answer is there.
     Cookies are kept by host and port. Real browsers do not look at the port (RFC 6265 8.5), but
     then real providers do not share a host with the applications that use them.
     """
@@ -439,11 +442,8 @@ class Browser:
     def _remember(self, netloc: str, set_cookies: Iterable[str]) -> None:
         jar = self._cookies.setdefault(netloc, {})
         for cookie in set_cookies:
-            pair, _, attributes = cookie.partition(";")
-            name, _, value = pair.partition("=")
+            name, _, value = cookie.partition(";")[0].partition("=")
             jar[name.strip()] = value.strip()
-            if not value or "max-age=0" in attributes.lower():
-                del jar[name.strip()]
 
 
 class NoAnswer(Exception):
@@ -580,9 +580,9 @@ class Walk:
             }
         )
         self._tell.prose(
-            "What follows is every HTTP message between them, in order: the authorization code "
-            "flow of OAuth 2.0 (RFC 6749 4.1) with PKCE (RFC 7636). Of a secret only the first "
-            "four characters are shown, and its length."
+            "What follows is every HTTP message between them, in order, with the headers that "
+            "matter: the authorization code flow of OAuth 2.0 (RFC 6749 4.1) with PKCE (RFC 7636). "
+            "Of a secret only the first four characters are shown, and its length."
         )
 
     def _conclude(self, profile: Any) -> None:
