@@ -1,6 +1,6 @@
-"""gunicorn reads this file by itself: `gunicorn` in this folder serves the application, set up by the WSGI_OAUTH_* variables.
+"""gunicorn reads this file by itself: `gunicorn` in this folder serves the application.
 
-Options on gunicorn's command line win over what stands here.
+The application is set up by the WSGI_OAUTH_* variables. Options on gunicorn's command line win over what stands here.
 """
 
 import multiprocessing
@@ -17,7 +17,8 @@ threads = 16
 # Two for each processor keep it busy while some wait for the disk. WEB_CONCURRENCY, gunicorn's own variable, wins.
 workers = 2 * multiprocessing.cpu_count() + 1
 
-# Longer than the slowest request may take: a callback waits for one answer of the provider, a second copy of it a little longer.
+# Longer than the slowest request may take: a callback waits for one answer of the provider, a second copy of it a
+# little longer.
 timeout = 60
 graceful_timeout = 30
 
@@ -31,10 +32,11 @@ preload_app = True
 accesslog = "-"
 access_log_format = '%(h)s %(t)s "%(m)s %(U)s" %(s)s %(B)s %(M)sms'
 
-# The application decides whom it trusts (WSGI_OAUTH_TRUSTED_PROXIES). gunicorn on its own believes X-Forwarded-Proto from loopback.
+# The application decides whom it trusts (WSGI_OAUTH_TRUSTED_PROXIES). gunicorn on its own believes X-Forwarded-Proto
+# from loopback.
 forwarded_allow_ips = ""
 
-# An authorization response has few and short parameters; a code or an `iss` of 4 KiB is already more than any provider sends.
+# An authorization response has few and short parameters; 4 KiB in one is already more than any provider sends.
 limit_request_line = 8190
 
 # Nothing of gunicorn needs to be commanded while it runs, so nobody should be able to.

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from werkzeug import Response
 from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from . import errors, flow, health, login, pages
 from .client import OAuth2Session
@@ -43,8 +44,15 @@ class OAuthApp:
         self.sessions = Sessions(store, idle=config.session_idle, lifetime=config.session_lifetime)
         self.transport = Transport(config.upstream_timeout)
         self.routes = Routes([*flow.HANDLERS, *health.HANDLERS, *handlers])
+        self._wsgi: WSGIApplication = self._respond
+        if trusted := config.trusted_proxies:
+            # Not the prefix: it is a part of the public URL, and few proxies remove a client's own header.
+            self._wsgi = ProxyFix(self._respond, x_for=trusted, x_proto=trusted, x_host=trusted)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return self._wsgi(environ, start_response)
+
+    def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = Request(environ)
         request.open_session = self._open_session
         try:
@@ -82,7 +90,11 @@ class OAuthApp:
             response = handler(self, request).answer(**arguments)
         except errors.TokenRejected as error:
             response = self._sign_in_again(request, error)
-        self._save_session(request, response)
+        try:
+            self._save_session(request, response)
+        except BaseException:
+            response.close()  # it will not be sent, and may hold a file
+            raise
         return response
 
     def _open_session(self, request: Request) -> Session:

@@ -15,7 +15,7 @@ from base64 import b64encode
 from functools import lru_cache
 from math import isfinite
 from typing import Any, NoReturn
-from urllib.parse import quote, quote_plus, urlencode
+from urllib.parse import parse_qsl, quote, quote_plus, urlencode
 
 import requests
 import requests_oauthlib
@@ -231,8 +231,6 @@ def read_token(response: requests.Response, provider: Provider) -> dict[str, Any
 
 def _token_answer(response: requests.Response, provider: Provider) -> dict[str, Any]:
     if provider.form_encoded_tokens and "json" not in response.headers.get("Content-Type", ""):
-        from urllib.parse import parse_qsl
-
         return dict(parse_qsl(response.text))
     try:
         return _json_object(response, "token")

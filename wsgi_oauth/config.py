@@ -18,6 +18,7 @@ PREFIX = "WSGI_OAUTH_"
 CLIENT_AUTH_METHODS = ("basic", "basic-raw", "post", "none")
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNREAD = "a secret that could not be read"  # stands in for it: one cause, one message
 _VSCHAR = re.compile(r"[\x20-\x7e]+")  # RFC 6749 A.1 and A.2: what a client id and a secret consist of
 
 
@@ -131,15 +132,15 @@ def _take_secret_file(given: dict[str, str], problems: list[str]) -> None:
     except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or "it is not UTF-8 text"
         problems.append(f"{name} names {path!r}, which cannot be read: {reason}")
-        given["CLIENT_SECRET"] = "unread"  # one message for one cause
+        given["CLIENT_SECRET"] = _UNREAD
         return
     if not secret:
         problems.append(f"{name} names {path!r}, which is empty")
-    given["CLIENT_SECRET"] = secret or "unread"
+    given["CLIENT_SECRET"] = secret or _UNREAD
 
 
 def _did_you_mean(name: str) -> str:
-    from difflib import get_close_matches
+    from difflib import get_close_matches  # noqa: PLC0415  # takes time to import, and is for mistakes
 
     known = [setting.name.upper() for setting in fields(Config)] + ["CLIENT_SECRET_FILE"]
     close = get_close_matches(name, known, 1)

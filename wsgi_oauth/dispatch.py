@@ -48,7 +48,7 @@ class Response(werkzeug.Response):
 
     default_mimetype = "text/plain"
 
-    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:  # noqa: ARG002
+    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
         """Leave out what Werkzeug does here for other responses, a Location of unknown syntax above all."""
         if self.status_code == 204:
             self.headers.remove("Content-Type")

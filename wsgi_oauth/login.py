@@ -74,7 +74,7 @@ class AuthorizationResponse:
 
 
 def begin(*, redirect_uri: str, next_url: str, again: bool = False) -> Start:
-    """Make what a new sign-in needs: 256 bits of state (RFC 6749 10.10), and a verifier of 43 characters (RFC 7636 4.1)."""
+    """Make what a new sign-in needs: 256 bits of state (RFC 6749 10.10), a verifier of 43 characters (RFC 7636 4.1)."""
     return Start(secrets.token_urlsafe(32), secrets.token_urlsafe(32), redirect_uri, next_url, again)
 
 

@@ -56,9 +56,7 @@ def _redirect(status: int) -> Act:
 
 
 def _bomb(document: str) -> Act:
-    return lambda scene: Response(
-        _bomb_body(document), 200, {"Content-Encoding": "gzip"}, content_type=JSON
-    )
+    return lambda scene: Response(_bomb_body(document), 200, {"Content-Encoding": "gzip"}, content_type=JSON)
 
 
 @cache
@@ -137,9 +135,7 @@ def _without(*names: str) -> Act:
 
 def _with(without: tuple[str, ...] = (), **new: str) -> Act:
     dropped = {*without, *new}
-    return _parameters(
-        lambda given: [*(pair for pair in given if pair[0] not in dropped), *new.items()]
-    )
+    return _parameters(lambda given: [*(pair for pair in given if pair[0] not in dropped), *new.items()])
 
 
 def _twice(name: str) -> Act:

@@ -285,7 +285,7 @@ class Gunicorn:
         self._stop = stop
         self._echo = echo
         self._lines: list[str] = []
-        self._process = subprocess.Popen(  # noqa: S603 - nothing in it comes from anybody else
+        self._process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "-c", str(config), "wsgi_oauth:get_app()"],
             env=environ,
             stdin=subprocess.DEVNULL,

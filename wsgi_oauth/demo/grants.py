@@ -79,9 +79,7 @@ class Validator(RequestValidator):
         request.client = self.client
         return client_id == self.client.client_id
 
-    def validate_redirect_uri(
-        self, client_id: str, redirect_uri: str, request: Request, *_: Any, **__: Any
-    ) -> bool:
+    def validate_redirect_uri(self, client_id: str, redirect_uri: str, request: Request, *_: Any, **__: Any) -> bool:
         return self.client.may_redirect_to(redirect_uri)
 
     def get_default_redirect_uri(  # type: ignore[override]  # oauthlib accepts None, its stub not
@@ -108,9 +106,7 @@ class Validator(RequestValidator):
         """Always, for confidential clients too (RFC 9700 2.1.1)."""
         return True
 
-    def save_authorization_code(
-        self, client_id: str, code: Any, request: Request, *_: Any, **__: Any
-    ) -> None:
+    def save_authorization_code(self, client_id: str, code: Any, request: Request, *_: Any, **__: Any) -> None:
         grant = Grant(
             client_id,
             request.redirect_uri or "",
@@ -146,9 +142,7 @@ class Validator(RequestValidator):
     ) -> bool:
         return grant_type in ("authorization_code", "refresh_token")
 
-    def validate_code(
-        self, client_id: str, code: str, client: Any, request: Request, *_: Any, **__: Any
-    ) -> bool:
+    def validate_code(self, client_id: str, code: str, client: Any, request: Request, *_: Any, **__: Any) -> bool:
         grant = _open(self._codes.get(code), client_id)
         if grant:
             request.scopes = grant.scopes
@@ -176,19 +170,13 @@ class Validator(RequestValidator):
             raise errors.InvalidGrantError(request=request)
         return True
 
-    def invalidate_authorization_code(
-        self, client_id: str, code: str, request: Request, *_: Any, **__: Any
-    ) -> None:
+    def invalidate_authorization_code(self, client_id: str, code: str, request: Request, *_: Any, **__: Any) -> None:
         self._codes[code].spent = True
 
-    def validate_refresh_token(
-        self, refresh_token: str, client: Any, request: Request, *_: Any, **__: Any
-    ) -> bool:
+    def validate_refresh_token(self, refresh_token: str, client: Any, request: Request, *_: Any, **__: Any) -> bool:
         return _open(self._refresh_tokens.get(refresh_token), client.client_id) is not None
 
-    def get_original_scopes(
-        self, refresh_token: str, request: Request, *_: Any, **__: Any
-    ) -> list[str]:
+    def get_original_scopes(self, refresh_token: str, request: Request, *_: Any, **__: Any) -> list[str]:
         return self._refresh_tokens[refresh_token].grant.scopes
 
     def rotate_refresh_token(self, request: Request) -> bool:
@@ -210,9 +198,7 @@ class Validator(RequestValidator):
         credential = self._access_tokens.get(token)
         return credential is not None and credential.good
 
-    def revoke_token(
-        self, token: str, token_type_hint: str, request: Request, *_: Any, **__: Any
-    ) -> None:
+    def revoke_token(self, token: str, token_type_hint: str, request: Request, *_: Any, **__: Any) -> None:
         """RFC 7009 2.1: a refresh token takes the access tokens of its grant with it."""
         refresh, access = self._refresh_tokens.get(token), self._access_tokens.get(token)
         if refresh:
@@ -254,12 +240,7 @@ def is_loopback_callback(uri: str) -> bool:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-    return (
-        loopback
-        and parts.scheme in ("http", "https")
-        and parts.path.endswith("/callback")
-        and "#" not in uri
-    )
+    return loopback and parts.scheme in ("http", "https") and parts.path.endswith("/callback") and "#" not in uri
 
 
 def require_s256(request: Request) -> dict[str, object]:

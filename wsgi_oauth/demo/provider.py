@@ -196,16 +196,12 @@ class LocalProvider:
         def answer(scopes: list[str], about: dict[str, Any]) -> Response:
             if decision == "deny":
                 raise AccessDeniedError(request=about["request"])
-            headers, _, _ = self._oauth.create_authorization_response(
-                self._uri(request), scopes=scopes
-            )
+            headers, _, _ = self._oauth.create_authorization_response(self._uri(request), scopes=scopes)
             return self._send_back(headers["Location"])
 
         return self._perform(request, lambda: self._authorization(request, answer), "authorize")
 
-    def _authorization(
-        self, request: Request, proceed: Callable[[list[str], dict[str, Any]], Response]
-    ) -> Response:
+    def _authorization(self, request: Request, proceed: Callable[[list[str], dict[str, Any]], Response]) -> Response:
         """Go on with a good authorization request, or say what is wrong with it.
 
         To the client, where it is certain who that is; otherwise to the user (RFC 6749 4.1.2.1).
@@ -259,9 +255,7 @@ class LocalProvider:
         def honest() -> Response:
             with self._lock:
                 # Without the query: a token does not belong there (RFC 9700 4.3.2).
-                good, _ = self._oauth.verify_request(
-                    self.profile_url, headers=dict(request.headers)
-                )
+                good, _ = self._oauth.verify_request(self.profile_url, headers=dict(request.headers))
             if good:
                 return _json(dict(self.user))
             response = _json({"message": "Bad credentials"}, 401)
@@ -299,9 +293,7 @@ class LocalProvider:
         """POST /faults: ``name``, ``times`` (a number or ``always``; once when left out)."""
         times = request.form.get("times", "1")
         try:
-            self.faults.add(
-                request.form.get("name", ""), times=None if times == "always" else int(times)
-            )
+            self.faults.add(request.form.get("name", ""), times=None if times == "always" else int(times))
         except ValueError as error:
             return _json({"error": str(error)}, 400)
         return _json({"waiting": self.faults.waiting}, 201)
@@ -315,9 +307,7 @@ class LocalProvider:
         """GET /exchanges: how many requests each endpoint saw."""
         return _json({endpoint: self.count(endpoint) for endpoint in ENDPOINTS})
 
-    def _perform(
-        self, request: Request, honest: Callable[[], Response], *endpoints: str
-    ) -> Response:
+    def _perform(self, request: Request, honest: Callable[[], Response], *endpoints: str) -> Response:
         """Answer honestly, unless a fault is due."""
         fault = self.faults.take(*endpoints)
         return fault.act(Scene(request.environ, self.faults, honest)) if fault else honest()

@@ -170,7 +170,7 @@ class _Handler(WSGIRequestHandler):
             if hasattr(body, "close"):
                 body.close()
 
-    def log(self, type: str, message: str, *args: object) -> None:
+    def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002  # Werkzeug's name
         """Say nothing: a request line here holds codes and states."""
 
 
@@ -205,9 +205,7 @@ class _Listener(ThreadedWSGIServer):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         # Werkzeug ends the process when a port is taken; a socket of our own raises OSError.
         with socket.create_server((host, port), family=family, backlog=128) as bound:
-            super().__init__(
-                host, port, application, _Handler, ssl_context=ssl_context, fd=bound.fileno()
-            )
+            super().__init__(host, port, application, _Handler, ssl_context=ssl_context, fd=bound.fileno())
         if ssl_context:
             # Shake hands in the connection's own thread, at its first read, not in accept().
             listening: Any = self.socket
@@ -238,4 +236,4 @@ class _Listener(ThreadedWSGIServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that ended badly is what many tests are about: no traceback on stderr."""
-        log.debug("a connection ended badly", exc_info=True)
+        log.debug("a connection ended badly", exc_info=True)  # noqa: LOG014  # called while one is handled
