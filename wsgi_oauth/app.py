@@ -88,6 +88,8 @@ class OAuthApp:
             request.base = self.site.base(request.environ)
         try:
             response = handler(self, request).answer(**arguments)
+            if "session" in request.__dict__ and not handler.get_has_consequences:
+                request.session.pop(login.AGAIN, None)  # the token has done its work: this is no circle
         except errors.TokenRejected as error:
             response = self._sign_in_again(request, error)
         try:

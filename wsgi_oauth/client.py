@@ -32,6 +32,7 @@ _TOKEN_SYNTAX = re.compile(
     r"[\x21-\x7e]{1,16384}", re.ASCII
 )  # RFC 6749 A.12, without the space: it travels in a header
 _ERROR_SYNTAX = re.compile(r"[a-z][a-z_]{0,63}", re.ASCII)
+_LONGEST_SCOPE = 8192  # characters; some providers have hundreds of scopes
 _LONGEST_LIFE = 10 * 365 * 86400  # seconds
 _LEEWAY = 10  # seconds before its end at which a token counts as expired, for clocks and for the way to the provider
 
@@ -126,7 +127,7 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
                 url, headers, data = hook(url, headers, data)
             headers = {**(headers or {}), "Authorization": f"Bearer {self._usable_token()}"}
         kwargs.setdefault("allow_redirects", False)
-        kwargs.setdefault("proxies", self._transport.adapter.proxies_for(url.partition("?")[0]))
+        kwargs.setdefault("proxies", self._transport.adapter.proxies_for(url))
         return requests.Session.request(self, method, url, data=data, headers=headers, **kwargs)
 
     def get(self, url: str, **kwargs: Any) -> requests.Response:  # type: ignore[override]
@@ -147,7 +148,7 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         """
         headers = {"Accept": "application/json", **kwargs.pop("headers", {})}
         response = self.get(url, headers=headers, **kwargs)
-        if not response.ok or response.is_redirect:
+        if not 200 <= response.status_code < 300:
             _refuse_status(response)
         return _json_object(response, "resource")
 
@@ -281,10 +282,10 @@ def _note_scope(token: dict[str, Any], scope: object, provider: Provider) -> Non
     asked = set(provider.scope.split())
     if scope is None:
         granted = asked
-    elif isinstance(scope, str):
+    elif isinstance(scope, str) and len(scope) <= _LONGEST_SCOPE:
         granted = set(re.split(r"[\s,]+", scope)) - {""}
     else:
-        raise errors.ProviderError("the token endpoint's scope is not a string")
+        raise errors.ProviderError("the token endpoint's scope is not a string, or a very long one")
     token["scope"] = " ".join(sorted(granted))
     if granted != asked:
         _log.info("the provider granted the scopes %a where %a were requested", token["scope"], " ".join(sorted(asked)))
@@ -307,7 +308,7 @@ def _refuse_status(response: requests.Response) -> NoReturn:
 
 def _retry_after(value: str) -> str | None:
     """RFC 9110 10.2.3: seconds or a date, and nothing else may pass into our own header."""
-    return value if re.fullmatch(r"[0-9]{1,9}|[A-Za-z0-9,: ]{20,40}", value, re.ASCII) else None
+    return value if re.fullmatch(r"[0-9]{1,9}|[A-Z][a-z]{2}, [A-Za-z0-9: ]{24}", value, re.ASCII) else None
 
 
 def _json_object(response: requests.Response, what: str) -> dict[str, Any]:

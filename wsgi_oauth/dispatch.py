@@ -71,8 +71,11 @@ class Request(werkzeug.Request):
 
     @cached_property
     def args(self) -> MultiDict[str, str]:
-        """The query's parameters; Werkzeug would take its time to find none."""
-        return super().args if self.environ.get("QUERY_STRING") else _NO_ARGS
+        """The query's parameters; Werkzeug would take its time to find none, and fails on bytes that are not UTF-8."""
+        try:
+            return super().args if self.environ.get("QUERY_STRING") else _NO_ARGS
+        except UnicodeDecodeError:
+            raise errors.UserError("the query is not UTF-8") from None
 
     @cached_property
     def session(self) -> Session:

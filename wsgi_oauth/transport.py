@@ -16,7 +16,11 @@ import ssl
 import threading
 import time
 from typing import Any
-from urllib.request import getproxies
+from urllib.parse import urlsplit
+from urllib.request import (  # type: ignore[attr-defined]  # typeshed leaves the second out
+    getproxies,
+    proxy_bypass_environment,
+)
 
 import requests
 import urllib3
@@ -105,12 +109,9 @@ class BoundedAdapter(HTTPAdapter):
         host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
         return host, {"cert_reqs": "CERT_REQUIRED"}
 
-    @functools.lru_cache(maxsize=64)  # noqa: B019  # the adapter lives as long as the process
-    def proxies_for(self, origin: str) -> dict[str, str]:
-        """Return the proxies for *origin* by HTTPS_PROXY and NO_PROXY, as they were when this process began
-        to use them.
-        """
-        if requests.utils.should_bypass_proxies(origin, no_proxy=self._proxies.get("no", "")):
+    def proxies_for(self, url: str) -> dict[str, str]:
+        """Return the proxies for *url* by HTTPS_PROXY and NO_PROXY, as they were when this process first asked."""
+        if not self._proxies or proxy_bypass_environment(urlsplit(url).netloc, self._proxies):
             return {}
         return self._proxies
 
@@ -119,20 +120,19 @@ class BoundedAdapter(HTTPAdapter):
         request: requests.PreparedRequest,
         stream: bool = False,
         timeout: Any = None,
-        max_bytes: int = MAX_BYTES,
         **kwargs: Any,
     ) -> requests.Response:
         """Send, and read the answer unless *stream*; *timeout* in seconds is for all of it.
 
         :raises errors.ProviderTimeout: when the time is over.
         :raises errors.ProviderUnreachable: for every other trouble on the way.
-        :raises errors.ProviderError: for an answer of more than *max_bytes*.
+        :raises errors.ProviderError: for an answer of more than 1 MiB.
         """
         deadline = time.monotonic() + float(timeout or self.timeout)
         try:
             response = self._send(request, deadline, **kwargs)
             if not stream:
-                response._content = _read(response, max_bytes)
+                response._content = _read(response)
                 response._content_consumed = True  # type: ignore[attr-defined]
             return response
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
@@ -153,13 +153,13 @@ def _remaining(deadline: float) -> Any:  # requests' stubs do not know that a Ti
     return urllib3.Timeout(total=max(deadline - time.monotonic(), 0.001))
 
 
-def _read(response: requests.Response, max_bytes: int) -> bytes:
+def _read(response: requests.Response) -> bytes:
     parts, size = [], 0
     for part in response.raw.stream(_CHUNK, decode_content=True):
         size += len(part)
-        if size > max_bytes:
+        if size > MAX_BYTES:
             response.close()  # the rest is not wanted: the connection goes, too
-            raise errors.ProviderError(f"the provider's answer is larger than {max_bytes} bytes")
+            raise errors.ProviderError(f"the provider's answer is larger than {MAX_BYTES} bytes")
         parts.append(part)
     return b"".join(parts)
 

@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from . import errors
 
+LONGEST_PATH = 1024  # characters of a return URL; a session keeps several
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 _NOT_PRINTABLE_ASCII = re.compile(r"[^\x21-\x7e]")
@@ -75,12 +76,12 @@ def is_secure(url: str) -> bool:
 
 
 def local_path(candidate: str | None) -> str | None:
-    """Give *candidate* back when it is a path on this origin for every browser, else None (RFC 9700 4.11.1).
+    """Return *candidate*, percent-encoded, when it is a path on this origin for every browser (RFC 9700 4.11.1).
 
     Browsers drop tabs and newlines, take a backslash for a slash and resolve dot segments, so none of them is
     let through, percent-encoded or not.
     """
-    if not candidate or len(candidate) > 1024 or not candidate.startswith("/"):
+    if not candidate or not candidate.startswith("/"):
         return None
     if "\\" in candidate or any(ord(c) <= 0x20 or 0x7F <= ord(c) <= 0xA0 for c in candidate):
         return None
@@ -94,7 +95,8 @@ def local_path(candidate: str | None) -> str | None:
     segments = path[1:].split("/")
     if any(segment.strip() in {".", ".."} for segment in segments) or "" in (s.strip() for s in segments[:-1]):
         return None
-    return candidate
+    encoded = quote(candidate, safe="!#$%&'()*+,/:;=?@[]~")
+    return encoded if len(encoded) <= LONGEST_PATH else None
 
 
 class Site:
