@@ -19,6 +19,7 @@ from wsgiref.validate import validator
 
 import pytest
 import requests
+import trustme
 import webtest
 from werkzeug import Response
 from werkzeug.test import create_environ, run_wsgi_app
@@ -38,6 +39,20 @@ def provider() -> Iterator[LocalProvider]:
     with serve_provider(provider) as server:
         provider.server = server
         yield provider
+
+
+@pytest.fixture(scope="session")
+def one_authority(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A CA bundle with a single authority, whose key nobody has."""
+    bundle = tmp_path_factory.mktemp("authority") / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(bundle))
+    return str(bundle)
+
+
+@pytest.fixture
+def small_ca_bundle(one_authority: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests with many applications that speak plain http: loading the usual authorities takes longer than such a test."""
+    monkeypatch.setenv("SSL_CERT_FILE", one_authority)
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -78,7 +93,9 @@ class Browser:
         return self.app.get(self._local(url), headers={**HTML, **(headers or {})}, status="*", **kwargs)
 
     def post(self, url: str, headers: dict[str, str] | None = None, **kwargs: Any) -> webtest.TestResponse:
-        return self.app.post(self._local(url), headers={**HTML, "Origin": self.base, **(headers or {})}, status="*", **kwargs)
+        return self.app.post(
+            self._local(url), headers={**HTML, "Origin": self.base, **(headers or {})}, status="*", **kwargs
+        )
 
     def start(self, next_url: str | None = None) -> str:
         """Start a sign-in; return the URL of the provider's authorization endpoint."""
@@ -219,7 +236,11 @@ class Gunicorn:
 
 @contextmanager
 def gunicorn(
-    tmp_path: Path, environ: dict[str, str], *options: str, app: str | None = "wsgi_oauth:get_app()", cwd: Path | None = None
+    tmp_path: Path,
+    environ: dict[str, str],
+    *options: str,
+    app: str | None = "wsgi_oauth:get_app()",
+    cwd: Path | None = None,
 ) -> Iterator[Gunicorn]:
     """Start gunicorn with *environ* and *options*.
 
@@ -230,7 +251,15 @@ def gunicorn(
         log = tmp_path / f"gunicorn-{listener.getsockname()[1]}.log"
         output = stack.enter_context(log.open("w"))
         clean = {name: value for name, value in os.environ.items() if not name.startswith("WSGI_OAUTH_")}
-        command = [sys.executable, "-m", "gunicorn", "--bind", f"fd://{listener.fileno()}", "--no-control-socket", *options]
+        command = [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "--bind",
+            f"fd://{listener.fileno()}",
+            "--no-control-socket",
+            *options,
+        ]
         process = stack.enter_context(
             subprocess.Popen(
                 [*command, *([app] if app else [])],

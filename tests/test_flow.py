@@ -18,6 +18,8 @@ from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create
 from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 
+pytestmark = pytest.mark.usefixtures("small_ca_bundle")
+
 OCTOCAT = {"id": 583231, "login": "octocat", "name": "Mona Lisa Octocat", "email": "octocat@example.com"}
 PREFETCHES = [
     {"Sec-Purpose": "prefetch"},

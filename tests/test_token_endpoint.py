@@ -13,14 +13,13 @@ from typing import Any
 from urllib.parse import parse_qs, unquote_plus
 
 import pytest
+from conftest import JSON, Browser, environ_for, parameters
 from werkzeug import Request, Response
 
 from wsgi_oauth import Config, FileStore, create_app
 from wsgi_oauth.demo.catalogue import MARKUP, TOKEN
 from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve, serve_provider
-
-from .conftest import JSON, Browser, environ_for, parameters
 
 SIGNED_IN = 303
 CODE_REFUSED = 400
@@ -111,6 +110,9 @@ REFUSED = sorted(name for name, outcome in OUTCOMES.items() if outcome != SIGNED
 ACCEPTED = sorted(OUTCOMES.keys() - set(REFUSED))
 
 
+pytestmark = pytest.mark.usefixtures("small_ca_bundle")
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> FileStore:
     """Only this one: what was stored can be read from its folder. What is tested here knows nothing of stores."""
@@ -177,7 +179,15 @@ def test_an_answer_that_is_no_token_signs_nobody_in(
 
     # The page is in our own words: nothing of the provider's answer, address or our exceptions.
     assert answer.content_type == "text/html"
-    for leak in (MARKUP, "script", "Traceback", "Error", provider.url, str(provider.server.port), "Something is up here"):
+    for leak in (
+        MARKUP,
+        "script",
+        "Traceback",
+        "Error",
+        provider.url,
+        str(provider.server.port),
+        "Something is up here",
+    ):
         assert leak not in answer.text
 
     # The state is used up, even so (S3), and a code is never sent twice.
@@ -238,7 +248,9 @@ def test_a_token_endpoint_that_redirects_sends_code_and_secret_nowhere(
 
 
 @pytest.mark.parametrize("fault", REDIRECTS)
-def test_not_even_a_redirect_to_the_same_server_is_followed(fault: str, provider: LocalProvider, browser: Browser) -> None:
+def test_not_even_a_redirect_to_the_same_server_is_followed(
+    fault: str, provider: LocalProvider, browser: Browser
+) -> None:
     provider.faults.redirect_to = provider.token_url
     provider.faults.add(f"token.{fault}")
     assert browser.get(browser.callback_url()).status_int == PROVIDERS_FAULT
@@ -288,6 +300,17 @@ def test_an_odd_token_either_works_or_is_the_providers_fault(body: str, make_bro
         assert browser.provider.count("profile") == (1 if answer.status_int == SIGNED_IN else 0)
 
 
+def test_large_tokens_beside_many_starts_are_no_error_of_ours(make_browser: Callable[..., Browser]) -> None:
+    """What a user may leave in a session and what a provider may add to it fit into one together, or are refused."""
+    large = a_token(access_token="x" * 16_384, refresh_token="y" * 16_384, id_token="z" * 16_384)
+    with answering(large) as server:
+        browser = make_browser(TOKEN_URL=f"{server.url}/token")
+        for _ in range(25):
+            begun = browser.start(f"/{'n' * 1000}")
+        answer = browser.get(browser.consent(begun))
+        assert answer.status_int in {SIGNED_IN, PROVIDERS_FAULT}
+
+
 # What is accepted
 
 
@@ -303,7 +326,9 @@ def test_a_token_that_is_only_unusual_signs_in(fault: str, provider: LocalProvid
         assert profile.json["login"] == "octocat"
 
 
-def test_the_profile_is_asked_for_as_bearer_whatever_the_case_of_the_type(provider: LocalProvider, browser: Browser) -> None:
+def test_the_profile_is_asked_for_as_bearer_whatever_the_case_of_the_type(
+    provider: LocalProvider, browser: Browser
+) -> None:
     provider.faults.add("token.token_type_upper")
     browser.sign_in()
     browser.profile()
@@ -341,7 +366,9 @@ def test_the_expiry_is_reckoned_from_expires_in_by_our_own_clock(
     assert abs(stored_token(store)["expires_at"] - (time.time() + 3600)) < 60
 
 
-def test_an_expiry_beyond_all_measure_stays_a_number(provider: LocalProvider, store: FileStore, browser: Browser) -> None:
+def test_an_expiry_beyond_all_measure_stays_a_number(
+    provider: LocalProvider, store: FileStore, browser: Browser
+) -> None:
     provider.faults.add("token.expires_in_huge")
     browser.sign_in()
     assert time.time() < stored_token(store)["expires_at"] < time.time() + 100 * 365 * 86400
@@ -387,9 +414,13 @@ def test_the_redirect_uri_is_the_same_to_the_byte_in_both_requests(
 ) -> None:
     """S11; RFC 6749 4.1.3: compared by the provider, character by character."""
     browser = make_browser(**({"PUBLIC_URL": public_url} if public_url else {}))
-    authorization_url = browser.get("/", headers=at_start).location
+    begun = browser.get("/", headers=at_start)
+    authorization_url = begun.location
     callback = browser.consent(authorization_url)
-    answer = browser.get("/callback?" + callback.partition("?")[2], headers=at_callback)
+    cookie = {
+        "Cookie": begun.headers["Set-Cookie"].partition(";")[0]
+    }  # a browser keeps it to its host; an attacker need not
+    answer = browser.get("/callback?" + callback.partition("?")[2], headers={**at_callback, **cookie})
     assert answer.status_int == SIGNED_IN
     first = parameters(authorization_url)["redirect_uri"]
     [exchange] = [exchange for exchange in provider.exchanges if exchange.endpoint == "token"]
@@ -403,7 +434,9 @@ def test_the_redirect_uri_is_the_registered_one_behind_a_public_url(store: FileS
     registered = "https://app.example/sign-in/callback"
     provider = LocalProvider(redirect_uris=[registered])
     with serve_provider(provider):
-        app = create_app(Config.from_environ(environ_for(provider, PUBLIC_URL="https://app.example/sign-in")), store=store)
+        app = create_app(
+            Config.from_environ(environ_for(provider, PUBLIC_URL="https://app.example/sign-in")), store=store
+        )
         browser = Browser(app, provider, base="https://app.example")
         authorization_url = browser.start()
         assert parameters(authorization_url)["redirect_uri"] == registered
@@ -428,14 +461,27 @@ CREDENTIALS = [
 ]
 
 
-def token_request(browser: Browser, server: Server) -> tuple[dict[str, list[str]], str | None]:
-    """Sign in; return form and Authorization header of the one token request that *server* got."""
-    assert browser.get(browser.callback_url()).status_int == SIGNED_IN
+@contextmanager
+def registered(client_id: str, secret: str | None, method: str, store: FileStore) -> Iterator[tuple[Browser, Server]]:
+    """A browser in front of an application with these credentials, and the token endpoint to which it shows them."""
+    provider = LocalProvider(client_id=client_id, client_secret=secret)
+    with serve_provider(provider), answering(a_token()) as server:
+        environ = environ_for(provider, TOKEN_URL=f"{server.url}/token", CLIENT_AUTH=method)
+        yield Browser(create_app(Config.from_environ(environ), store=store), provider), server
+
+
+def token_request(
+    client_id: str, secret: str | None, method: str, store: FileStore
+) -> tuple[dict[str, str], str | None]:
+    """Sign in; return form and Authorization header of the one token request."""
+    with registered(client_id, secret, method, store) as (browser, server):
+        browser.sign_in()
     [request] = server.requests
     assert request.headers["Content-Type"].partition(";")[0] == "application/x-www-form-urlencoded"
     assert not request.query_string
     form = parse_qs(request.get_data(as_text=True), keep_blank_values=True, strict_parsing=True)
-    return form, request.headers.get("Authorization")
+    assert all(len(values) == 1 for values in form.values())
+    return {name: values[0] for name, values in form.items()}, request.headers.get("Authorization")
 
 
 def basic_credentials(header: str | None) -> bytes:
@@ -445,19 +491,71 @@ def basic_credentials(header: str | None) -> bytes:
 
 
 @pytest.mark.parametrize(("client_id", "secret"), CREDENTIALS)
-def test_basic_form_encodes_id_and_secret_first(client_id: str, secret: str, make_browser: Callable[..., Browser]) -> None:
+def test_basic_form_encodes_id_and_secret_first(client_id: str, secret: str, store: FileStore) -> None:
     """The colon between them is then the only one, and everything is ASCII."""
-    with answering(a_token()) as server:
-        browser = make_browser(TOKEN_URL=server.url, CLIENT_AUTH="basic", CLIENT_SECRET=secret)
-        browser = with_client_id(browser, client_id, make_browser, server.url, "basic", secret)
-        form, authorization = token_request(browser, server)
+    form, authorization = token_request(client_id, secret, "basic", store)
     sent = basic_credentials(authorization).decode("ascii")
     assert [unquote_plus(part) for part in sent.split(":")] == [client_id, secret]
+    assert form.keys().isdisjoint({"client_id", "client_secret"})  # one method for each request
+
+
+@pytest.mark.parametrize(("client_id", "secret"), [case for case in CREDENTIALS if ":" not in case.values[0]])
+def test_basic_raw_sends_id_and_secret_as_they_are(client_id: str, secret: str, store: FileStore) -> None:
+    """For servers that never decode; RFC 7617 2.1 has UTF-8."""
+    form, authorization = token_request(client_id, secret, "basic-raw", store)
+    assert basic_credentials(authorization) == f"{client_id}:{secret}".encode()
+    assert form.keys().isdisjoint({"client_id", "client_secret"})
+
+
+@pytest.mark.parametrize(("client_id", "secret"), CREDENTIALS)
+def test_post_sends_id_and_secret_in_the_form(client_id: str, secret: str, store: FileStore) -> None:
+    form, authorization = token_request(client_id, secret, "post", store)
+    assert (form["client_id"], form["client_secret"]) == (client_id, secret)
+    assert authorization is None
+
+
+@pytest.mark.parametrize("client_id", sorted({case.values[0] for case in CREDENTIALS}))
+def test_a_public_client_sends_its_id_and_no_secret(client_id: str, store: FileStore) -> None:
+    """PKCE alone (RFC 7636) shows that it is the client that started."""
+    form, authorization = token_request(client_id, None, "none", store)
+    assert form["client_id"] == client_id
     assert "client_secret" not in form
-    assert "client_id" not in form
+    assert authorization is None
 
 
-def with_client_id(
-    _: Browser, client_id: str, make_browser: Callable[..., Browser], token_url: str, method: str, secret: str
-) -> Browser:
-    return make_browser(TOKEN_URL=token_url, CLIENT_AUTH=method, CLIENT_SECRET=secret, CLIENT_ID=client_id)
+@pytest.mark.parametrize("method", ["basic", "post"])
+@pytest.mark.parametrize(("client_id", "secret"), CREDENTIALS)
+def test_a_provider_that_checks_accepts_them(method: str, client_id: str, secret: str, tmp_path: Path) -> None:
+    provider = LocalProvider(client_id=client_id, client_secret=secret)
+    with serve_provider(provider):
+        config = Config.from_environ(environ_for(provider, CLIENT_AUTH=method))
+        browser = Browser(create_app(config, store=FileStore(tmp_path)), provider)
+        browser.sign_in()
+        assert browser.profile().json["login"] == "octocat"
+
+
+def test_a_provider_that_checks_accepts_a_public_client(tmp_path: Path) -> None:
+    provider = LocalProvider(client_secret=None)
+    with serve_provider(provider):
+        config = Config.from_environ(environ_for(provider, CLIENT_AUTH="none"))
+        browser = Browser(create_app(config, store=FileStore(tmp_path)), provider)
+        browser.sign_in()
+        assert browser.profile().json["login"] == "octocat"
+
+
+def test_a_provider_that_is_only_three_urls_is_met_with_basic(provider: LocalProvider, browser: Browser) -> None:
+    browser.sign_in()
+    [exchange] = [exchange for exchange in provider.exchanges if exchange.endpoint == "token"]
+    assert basic_credentials(exchange.headers["Authorization"]) == b"demo-client:demo-secret"
+
+
+def test_a_wrong_secret_is_the_operators_affair(
+    provider: LocalProvider, make_browser: Callable[..., Browser], caplog: pytest.LogCaptureFixture
+) -> None:
+    browser = make_browser(CLIENT_SECRET="wrong-canary")
+    answer = browser.get(browser.callback_url(), headers=JSON)
+    assert (answer.status_int, answer.json["error"]) == (PROVIDERS_FAULT, "client_refused")
+    [record] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "WSGI_OAUTH_CLIENT_AUTH" in record.getMessage()
+    assert answer.json["id"] in record.getMessage()
+    assert "wrong-canary" not in caplog.text

@@ -13,10 +13,11 @@ Werkzeug's routing.
 
 from __future__ import annotations
 
+import io
 import json
 import secrets
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
 import werkzeug
@@ -76,6 +77,18 @@ class Request(werkzeug.Request):
             return super().args if self.environ.get("QUERY_STRING") else _NO_ARGS
         except UnicodeDecodeError:
             raise errors.UserError("the query is not UTF-8") from None
+
+    @cached_property
+    def stream(self) -> IO[bytes]:
+        """The body. One that ends by itself (chunked) is read here: Werkzeug would cut it at the limit, and go on."""
+        if not self.environ.get("wsgi.input_terminated"):
+            return super().stream
+        body = b""
+        while part := self.environ["wsgi.input"].read(MAX_BODY + 1 - len(body)):
+            body += part
+            if len(body) > MAX_BODY:
+                raise RequestEntityTooLarge
+        return io.BytesIO(body)
 
     @cached_property
     def session(self) -> Session:

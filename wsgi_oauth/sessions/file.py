@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
 from .. import errors
 from .store import MAX_BYTES, Record
@@ -28,6 +29,7 @@ from .store import MAX_BYTES, Record
 _KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SUFFIX = ".json"
 _TEMPORARY = ".tmp"  # no key ends like this, so a temporary file is never loaded
+_OURS = re.compile(r"[0-9a-f]{64}\.json(\.[0-9a-f]{16}\.tmp)?", re.ASCII)
 _STALE = 3600.0  # seconds after which a temporary file has no living writer
 _PATIENCE = 5.0  # seconds to wait for another's update, which takes far less than a millisecond
 _SLICE = 2  # entries of the folder that each create looks at
@@ -38,6 +40,14 @@ _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # What open(2) says of a path that is no file of ours: absent; a link; a socket or a device without a driver.
 _ABSENT = {errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG}
+
+
+class _Scan(Protocol):
+    """What os.scandir returns."""
+
+    def __next__(self) -> os.DirEntry[str]: ...
+    def __iter__(self) -> _Scan: ...
+    def close(self) -> None: ...
 
 
 class FileStore:
@@ -52,8 +62,8 @@ class FileStore:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = os.path.abspath(os.fspath(folder))
         _prepare(self.folder)
-        self._scan: Iterator[os.DirEntry[str]] | None = None
-        self._scan_of = 0  # the process that the scan belongs to: its descriptor does not survive a fork in good order
+        self._scan: _Scan | None = None
+        self._scan_of = 0  # the process that the scan belongs to: after a fork each side has its own
         self._scanning = threading.Lock()
 
     def load(self, key: str) -> bytes | None:
@@ -90,7 +100,7 @@ class FileStore:
             if record is not None:
                 self._write(target, record)
                 if target != path:
-                    os.unlink(path)
+                    _unlink_or_undo(path, target)
             return True
 
     def delete(self, key: str) -> None:
@@ -136,7 +146,8 @@ class FileStore:
     def _sweep_slice(self) -> None:
         """Look at the next few entries of the folder. Whoever creates a session pays for that, and for no more."""
         if self._scan_of != os.getpid():
-            self._scan, self._scanning, self._scan_of = None, threading.Lock(), os.getpid()
+            self._end_scan()
+            self._scanning, self._scan_of = threading.Lock(), os.getpid()
         if not self._scanning.acquire(blocking=False):
             return  # another thread is at it
         try:
@@ -150,39 +161,52 @@ class FileStore:
                     return
                 self._remove_if_over(entry, now)
         except OSError:
-            self._scan = None  # what was asked for is done; whatever is wrong with the folder shows at the next write
+            self._end_scan()  # what was asked for is done; whatever is wrong with the folder shows at the next write
         finally:
             self._scanning.release()
 
     def _remove_if_over(self, entry: os.DirEntry[str], now: float) -> bool:
         """Remove an expired session, or what a killed writer left behind. Return whether it was a session."""
+        if not _OURS.fullmatch(entry.name):
+            return False  # the folder may hold other things, too
         is_session = entry.name.endswith(_SUFFIX)
-        if not is_session and not entry.name.endswith(_TEMPORARY):
-            return False
         try:
             status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
             return False
+        if not stat.S_ISREG(status.st_mode):
+            return False  # planted; whoever put it there may take it away
         if not is_session:
             # A temporary file may already carry its session's expiry; the change time cannot be set by anyone.
             if status.st_ctime < now - _STALE:
                 with suppress(FileNotFoundError):
                     os.unlink(entry.path)
             return False
-        return status.st_mtime <= now and stat.S_ISREG(status.st_mode) and _remove_expired(entry.path)
+        return status.st_mtime <= now and _remove_expired(entry.path)
+
+    def _end_scan(self) -> None:
+        if self._scan is not None:
+            self._scan.close()
+            self._scan = None
 
     def __del__(self) -> None:
-        if getattr(self, "_scan_of", 0) == os.getpid() and self._scan is not None:
-            self._scan.close()  # type: ignore[attr-defined]  # os.scandir's iterator has it
+        if hasattr(self, "_scan"):  # not when __init__ has refused the folder
+            self._end_scan()
+
+
+def _make(folder: str) -> None:
+    """Make *folder*, and those above it that are missing, for this user alone."""
+    if os.path.isdir(folder):
+        return
+    _make(os.path.dirname(folder))
+    with suppress(FileExistsError):  # another worker was quicker
+        os.mkdir(folder, 0o700)
+        os.chmod(folder, 0o700)  # a umask may have taken some of the owner's bits
 
 
 def _prepare(folder: str) -> None:
     try:
-        if not os.path.isdir(folder):
-            os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
-            with suppress(FileExistsError):  # another worker was quicker
-                os.mkdir(folder, 0o700)
-                os.chmod(folder, 0o700)  # a umask may have taken some of the owner's bits
+        _make(folder)
         status = os.stat(folder)
     except OSError as error:
         raise errors.StoreError(f"the session folder {folder!r} cannot be made: {error.strerror}") from error
@@ -217,9 +241,9 @@ def _open(path: str) -> int | None:
     try:
         return os.open(path, _READ)
     except OSError as error:
-        if error.errno in _ABSENT:
-            return None
-        raise
+        if error.errno not in _ABSENT or not os.path.isdir(os.path.dirname(path)):
+            raise  # with the folder gone, an unmounted disk for one, nobody can say what is unknown
+        return None
 
 
 def _read(descriptor: int) -> bytes | None:
@@ -237,8 +261,18 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def _unlink_or_undo(old: str, new: str) -> None:
+    """Take *old* away after *new* was written in its stead. When that fails, *new* must go: nobody will hear of it."""
+    try:
+        os.unlink(old)
+    except OSError:  # not SystemExit, which may come when the old one is already gone
+        with suppress(OSError):
+            os.unlink(new)
+        raise
+
+
 @contextmanager
-def _locked(path: str) -> Iterator[int | None]:
+def _locked(path: str, patience: float = _PATIENCE) -> Iterator[int | None]:
     """Open the session at *path* and keep every other update out; give its descriptor, or None when there is
     no such session.
 
@@ -246,7 +280,7 @@ def _locked(path: str) -> Iterator[int | None]:
     that is no longer the session. So the lock counts only when the path still leads to the file that was
     locked.
     """
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + patience
     while True:
         descriptor = _open(path)
         if descriptor is None:
@@ -273,7 +307,7 @@ def _lock(descriptor: int, deadline: float) -> None:
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            if time.monotonic() >= deadline:
                 raise TimeoutError(errno.ETIMEDOUT, "another process holds this session") from None
         time.sleep(pause)
         pause = min(pause * 2, 0.02)
@@ -287,9 +321,12 @@ def _leads_to(path: str, descriptor: int) -> bool:
 
 
 def _remove_expired(path: str) -> bool:
-    """Remove the session at *path* unless it was renewed since somebody looked."""
-    with _locked(path) as descriptor:
-        if descriptor is None or os.fstat(descriptor).st_mtime > time.time():
-            return False
-        os.unlink(path)
-        return True
+    """Remove the session at *path* unless it was renewed since somebody looked, or is in somebody's hands."""
+    try:
+        with _locked(path, patience=0) as descriptor:
+            if descriptor is None or os.fstat(descriptor).st_mtime > time.time():
+                return False
+            os.unlink(path)
+            return True
+    except TimeoutError:
+        return False

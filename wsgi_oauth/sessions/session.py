@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from zlib import crc32
 
 from .. import errors
 from .store import Record, SessionStore
@@ -85,8 +86,14 @@ class Session(dict[str, Any]):
             outcome.append(function(stored.data))
             return stored._replace(seen=time.time())
 
+        own = _changes(self._stored.data, self) if self._stored else {}
         if not self._sessions.update(self, apply):
             outcome.append(function({}))
+        for key, value in own.items():  # what this request has changed before is not stored yet, and stays
+            if value is _REMOVED:
+                self.pop(key, None)
+            else:
+                self[key] = value
         return outcome[0]
 
     def change_on_save(self, function: Callable[[dict[str, Any]], object]) -> None:
@@ -168,8 +175,10 @@ class Sessions:
         if session.ended:
             return
         if session.id is None:
-            if session:
-                self._create(session)
+            data = session._applied({}, dict(session))
+            if data:
+                now = time.time()
+                self._create(session, _Stored(now, now, data))
         elif session._renewing:
             self._renew(session)
         else:
@@ -201,10 +210,8 @@ class Sessions:
         session._take(newest[0])
         return True
 
-    def _create(self, session: Session) -> None:
-        now = time.time()
+    def _create(self, session: Session, stored: _Stored) -> None:
         session_id = secrets.token_urlsafe(32)
-        stored = _Stored(now, now, dict(session))
         self.store.create(_key(session_id), self._record(stored))
         session.id = session_id
         session._stored = stored
@@ -222,10 +229,10 @@ class Sessions:
         if self.update(session, begin_anew, new_id=new_id):
             session.id = new_id
         else:  # another tab finished its sign-in at the same moment and took the old id away
-            self._create(session)
+            self._create(session, begin_anew(session._stored))
 
     def _record(self, stored: _Stored) -> Record:
-        return Record(_ENCODE(stored._asdict()).encode(), self._expiry(stored))
+        return Record(_encode(stored), self._expiry(stored))
 
     def _expiry(self, stored: _Stored) -> float:
         idle = self._idle if TOKEN in stored.data else min(self._idle, ANONYMOUS_LIFETIME)
@@ -256,18 +263,32 @@ def _key(session_id: str) -> str:
     return hashlib.sha256(session_id.encode()).hexdigest()
 
 
+def _encode(stored: _Stored) -> bytes:
+    """Write JSON that begins with a checksum of the rest: one flipped bit, in a token perhaps, is not to go unseen."""
+    rest = _ENCODE(stored._asdict()).encode()[1:]
+    return _checksum(rest) + rest
+
+
 def _decode(raw: bytes) -> _Stored | None:
     """Read what the store holds; damaged data is no session."""
+    checksum, rest = raw[:_CHECKSUM_LENGTH], raw[_CHECKSUM_LENGTH:]
     try:
-        stored = _Stored(**json.loads(raw))
-        if isinstance(stored.data, dict) and 0 < stored.started + stored.seen < float("inf"):
-            return stored
+        if checksum == _checksum(rest):
+            stored = _Stored(**json.loads(b"{" + rest))
+            if isinstance(stored.data, dict) and 0 < stored.started < _FAR_FUTURE and 0 < stored.seen < _FAR_FUTURE:
+                return stored
     except (ValueError, TypeError, RecursionError):
         pass
     _log.warning("a damaged session was ignored")
     return None
 
 
+def _checksum(rest: bytes) -> bytes:
+    return b'{"crc32":"%08x",' % crc32(rest)
+
+
+_CHECKSUM_LENGTH = len(_checksum(b""))
+_FAR_FUTURE = 1e11  # seconds since the epoch: no clock says that
 _REMOVED = object()
 
 

@@ -1,0 +1,1 @@
+"""What things cost: ``python -m benchmarks.requests``, ``benchmarks.store``, ``benchmarks.startup``. See README.md."""

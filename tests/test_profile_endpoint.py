@@ -1,0 +1,479 @@
+"""The profile endpoint: what the provider's answer means for the user, and where the token goes and never goes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import webtest
+from conftest import JSON, Browser, parameters
+from werkzeug import Request, Response
+
+from wsgi_oauth import FileStore, RequestHandler
+from wsgi_oauth.demo.catalogue import PROFILE
+from wsgi_oauth.demo.provider import OCTOCAT, LocalProvider
+from wsgi_oauth.demo.server import Server, serve
+
+SHOWN = 200
+SIGN_IN_AGAIN = 401
+PROVIDERS_FAULT = 502
+SILENCE = 504
+
+# What a program that asks for /profile gets, for each way in which a profile endpoint can misbehave.
+OUTCOMES = {
+    "400": PROVIDERS_FAULT,
+    "401": SIGN_IN_AGAIN,
+    "empty_401": SIGN_IN_AGAIN,
+    "403": 403,
+    "429": 429,
+    "nan": PROVIDERS_FAULT,
+    "empty_200": PROVIDERS_FAULT,
+    "html_200": PROVIDERS_FAULT,
+    "500": PROVIDERS_FAULT,
+    "502": PROVIDERS_FAULT,
+    "503": PROVIDERS_FAULT,
+    "json_list": PROVIDERS_FAULT,
+    "json_string": PROVIDERS_FAULT,
+    "malformed_json": PROVIDERS_FAULT,
+    "deep_json": PROVIDERS_FAULT,
+    "huge_json": PROVIDERS_FAULT,
+    "gzip_bomb": PROVIDERS_FAULT,
+    "broken_gzip": PROVIDERS_FAULT,
+    "invalid_utf8": PROVIDERS_FAULT,
+    "redirect_301": PROVIDERS_FAULT,
+    "redirect_302": PROVIDERS_FAULT,
+    "redirect_303": PROVIDERS_FAULT,
+    "redirect_307": PROVIDERS_FAULT,
+    "redirect_308": PROVIDERS_FAULT,
+    "slow": SILENCE,
+    "dribble_headers": SILENCE,
+    "dribble_body": SILENCE,
+    "hang_up": SHOWN,  # a GET may be sent again, and is, once
+    "hang_up_in_headers": PROVIDERS_FAULT,
+    "cut_body": PROVIDERS_FAULT,
+    "reset": SHOWN,
+    "close": SHOWN,
+}
+REDIRECTS = [f"redirect_{status}" for status in (301, 302, 303, 307, 308)]
+
+
+pytestmark = pytest.mark.usefixtures("small_ca_bundle")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    """Only this one: what was stored can be read from its folder. What is tested here knows nothing of stores."""
+    return FileStore(tmp_path / "sessions")
+
+
+def sessions(store: FileStore) -> list[str]:
+    return [path.read_text() for path in Path(store.folder).glob("*.json")]
+
+
+@contextmanager
+def answering(
+    body: str | bytes = "",
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    content_type: str = "application/json",
+) -> Iterator[Server]:
+    """A server that gives one answer to everything; ``requests`` are those that it saw."""
+    seen: list[Request] = []
+
+    @Request.application
+    def application(request: Request) -> Response:
+        seen.append(request)
+        return Response(body, status, headers, content_type=content_type)
+
+    with serve(application) as server:
+        server.requests = seen
+        yield server
+
+
+class FollowedTooFar(AssertionError):
+    pass
+
+
+def follow(browser: Browser, response: webtest.TestResponse, *, at_most: int = 20) -> webtest.TestResponse:
+    """Do as a browser does whose user says yes each time, until there is a page."""
+    for _ in range(at_most):
+        if response.status_int not in {302, 303}:
+            return response
+        location = response.location
+        if location.startswith(browser.provider.authorization_url):
+            location = browser.consent(location)
+        response = browser.get(location)
+    raise FollowedTooFar
+
+
+# Every fault
+
+
+def test_every_fault_of_the_catalogue_has_its_outcome_here() -> None:
+    assert OUTCOMES.keys() == PROFILE.keys()
+
+
+@pytest.mark.parametrize("fault", sorted(OUTCOMES))
+def test_a_profile_that_cannot_be_had_is_never_a_success(
+    fault: str, provider: LocalProvider, make_browser: Callable[..., Browser]
+) -> None:
+    """S23 to S26, S28."""
+    browser = make_browser(UPSTREAM_TIMEOUT="1" if OUTCOMES[fault] == SILENCE else "10")
+    browser.sign_in()
+    cookie = browser.cookie
+    provider.faults.add(f"profile.{fault}")
+    began = time.monotonic()
+    answer = browser.profile()
+    assert time.monotonic() - began < 8
+    assert answer.status_int == OUTCOMES[fault]
+    assert answer.content_type == "application/json"
+    if answer.status_int == SHOWN:
+        assert answer.json == dict(OCTOCAT)
+    else:
+        assert answer.json["error"]
+        assert answer.json["id"]
+        for leak in (provider.url, str(provider.server.port), "Traceback", "Something is up here", "elsewhere"):
+            assert leak not in answer.text
+
+    # Only what says that the token is worth nothing ends the session.
+    later = browser.profile()
+    if OUTCOMES[fault] == SIGN_IN_AGAIN:
+        assert browser.cookie is None
+        assert (later.status_int, later.json["error"]) == (401, "not_signed_in")
+    else:
+        assert browser.cookie == cookie
+        assert later.json == dict(OCTOCAT)
+
+
+@pytest.mark.parametrize("fault", ["500", "403", "429", "html_200", "hang_up_in_headers"])
+def test_a_person_gets_a_page_about_it_and_no_redirect(fault: str, provider: LocalProvider, browser: Browser) -> None:
+    browser.sign_in()
+    provider.faults.add(f"profile.{fault}")
+    answer = browser.get("/profile")
+    assert answer.status_int == OUTCOMES[fault]
+    assert answer.content_type == "text/html"
+    assert "Location" not in answer.headers
+
+
+@pytest.mark.parametrize("document", ['{"id": 1e999}', '{"id": -1e999, "login": "octocat"}'])
+def test_a_profile_that_is_json_and_cannot_be_written_as_json_is_the_providers_fault(
+    document: str, make_browser: Callable[..., Browser]
+) -> None:
+    """Numbers beyond all measure become infinite, half a surrogate pair has no UTF-8: Python reads them."""
+    with answering(document) as server:
+        browser = make_browser(PROFILE_URL=f"{server.url}/user")
+        browser.sign_in()
+        assert browser.profile().status_int == PROVIDERS_FAULT
+
+
+@pytest.mark.parametrize("depth", [10, 100, 300, 600, 800, 900, 930, 960, 990, 2000])
+def test_a_deep_profile_is_shown_or_refused_but_breaks_nothing(
+    depth: int, make_browser: Callable[..., Browser]
+) -> None:
+    """S20: what could be read can also be written."""
+    with answering('{"deep": ' + "[" * depth + "]" * depth + "}") as server:
+        browser = make_browser(PROFILE_URL=f"{server.url}/user")
+        browser.sign_in()
+        assert browser.profile().status_int in ({SHOWN} if depth <= 10 else {SHOWN, PROVIDERS_FAULT})
+
+
+@pytest.mark.parametrize("status", [203, 204, 205, 300, 304, 305])
+def test_only_an_answer_of_2xx_with_a_document_is_a_profile(status: int, make_browser: Callable[..., Browser]) -> None:
+    with answering("" if status in {204, 205, 304} else '{"login": "octocat"}', status) as server:
+        browser = make_browser(PROFILE_URL=f"{server.url}/user")
+        browser.sign_in()
+        assert browser.profile().status_int == (SHOWN if status == 203 else PROVIDERS_FAULT)
+
+
+# 403 and 429: what the provider says about the request, not about the sign-in
+
+
+def test_the_pause_that_the_provider_asks_for_is_passed_on(provider: LocalProvider, browser: Browser) -> None:
+    browser.sign_in()
+    provider.faults.add("profile.429")
+    answer = browser.profile()
+    assert (answer.status_int, answer.headers["Retry-After"]) == (429, "7")
+    assert answer.json["error"] == "provider_rate_limit"
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "passed_on"),
+    [
+        ("120", "120"),
+        ("Wed, 21 Oct 2065 07:28:00 GMT", "Wed, 21 Oct 2065 07:28:00 GMT"),
+        ("soon", None),
+        ("-1", None),
+        ("", None),
+        ("9" * 40, None),
+        ('120"><script>', None),
+        (None, None),
+    ],
+)
+def test_only_a_retry_after_that_can_be_one_is_passed_on(
+    retry_after: str | None, passed_on: str | None, make_browser: Callable[..., Browser]
+) -> None:
+    """RFC 9110 10.2.3: seconds or a date."""
+    headers = {} if retry_after is None else {"Retry-After": retry_after}
+    with answering("{}", 429, headers) as server:
+        browser = make_browser(PROFILE_URL=f"{server.url}/user")
+        browser.sign_in()
+        answer = browser.profile()
+        assert (answer.status_int, answer.headers.get("Retry-After")) == (429, passed_on)
+
+
+def test_the_rate_limit_that_github_answers_with_403_is_one(make_browser: Callable[..., Browser]) -> None:
+    with answering("{}", 403, {"X-RateLimit-Remaining": "0", "Retry-After": "60"}) as server:
+        browser = make_browser(PROFILE_URL=f"{server.url}/user")
+        browser.sign_in()
+        answer = browser.profile()
+        assert (answer.status_int, answer.headers["Retry-After"]) == (429, "60")
+
+
+@pytest.mark.parametrize(
+    ("status", "challenge", "outcome"),
+    [
+        (401, None, SIGN_IN_AGAIN),
+        (401, "Basic", SIGN_IN_AGAIN),
+        (401, 'Bearer error="invalid_token"', SIGN_IN_AGAIN),
+        (400, 'Bearer error="invalid_token"', SIGN_IN_AGAIN),
+        (403, 'Bearer error="invalid_token"', SIGN_IN_AGAIN),
+        (400, 'Bearer error="invalid_request"', PROVIDERS_FAULT),
+        (403, 'Bearer error="insufficient_scope"', 403),
+        (403, None, 403),
+        (404, None, PROVIDERS_FAULT),
+        (418, None, PROVIDERS_FAULT),
+    ],
+)
+def test_the_status_and_the_challenge_say_what_is_wrong_with_a_token(
+    status: int, challenge: str | None, outcome: int, make_browser: Callable[..., Browser]
+) -> None:
+    """RFC 6750 3.1, and providers that say it with another status."""
+    with answering("", status, {"WWW-Authenticate": challenge} if challenge else {}) as server:
+        browser = make_browser(PROFILE_URL=f"{server.url}/user")
+        browser.sign_in()
+        assert browser.profile().status_int == outcome
+
+
+# 401: the token is worth nothing any more
+
+
+@pytest.mark.parametrize("fault", ["401", "empty_401"])
+def test_a_navigation_signs_in_again_and_arrives(
+    fault: str, provider: LocalProvider, store: FileStore, browser: Browser
+) -> None:
+    """S28: end the session, and come back to where the user was going."""
+    browser.sign_in()
+    old_cookie = browser.cookie
+    provider.faults.add(f"profile.{fault}")
+    answer = browser.get("/profile?tab=2")
+    assert answer.status_int == 302
+    assert parameters(answer.location)["next"] == "/profile?tab=2"
+    assert not any("oauth_token" in session for session in sessions(store))
+    page = follow(browser, answer)
+    assert page.json["login"] == "octocat"
+    assert page.request.path_qs == "/profile?tab=2"
+    assert browser.cookie != old_cookie
+    assert provider.count("token") == 2
+
+
+@pytest.mark.parametrize("fault", ["401", "empty_401"])
+def test_a_program_gets_a_401_and_the_place_to_sign_in(
+    fault: str, provider: LocalProvider, store: FileStore, browser: Browser
+) -> None:
+    browser.sign_in()
+    provider.faults.add(f"profile.{fault}")
+    answer = browser.profile()
+    assert answer.status_int == 401
+    assert answer.json["error"] == "token_rejected"
+    assert answer.json["login_url"] == "http://localhost/"
+    assert "Location" not in answer.headers
+    assert sessions(store) == []
+
+
+@pytest.mark.parametrize("headers", [{"Sec-Fetch-Mode": "cors"}, {"X-Requested-With": "XMLHttpRequest"}])
+def test_a_script_is_not_sent_through_a_sign_in(
+    headers: dict[str, str], provider: LocalProvider, browser: Browser
+) -> None:
+    browser.sign_in()
+    provider.faults.add("profile.401")
+    assert browser.get("/profile", headers=headers).status_int == 401
+
+
+def test_a_provider_that_refuses_each_token_it_gives_ends_in_a_page(provider: LocalProvider, browser: Browser) -> None:
+    """Without an end to it a provider that signs in without asking would keep the browser going round for ever."""
+    browser.sign_in()
+    provider.faults.add("profile.401", times=None)
+    page = follow(browser, browser.get("/profile"))
+    assert page.status_int == PROVIDERS_FAULT
+    assert page.content_type == "text/html"
+    assert provider.count("token") <= 3
+
+
+def test_a_provider_whose_tokens_have_expired_when_they_come_ends_in_a_page(
+    provider: LocalProvider, browser: Browser
+) -> None:
+    provider.faults.add("token.expires_in_zero", times=None)
+    page = follow(browser, browser.get("/profile"))
+    assert page.status_int == PROVIDERS_FAULT
+    assert provider.count("token") <= 3
+    assert provider.count("profile") == 0
+
+
+@pytest.mark.parametrize("fault", ["profile.401", "token.expires_in_zero"])
+def test_after_such_a_circle_a_sign_in_works_as_soon_as_the_provider_does(
+    fault: str, provider: LocalProvider, browser: Browser
+) -> None:
+    provider.faults.add(fault, times=None)
+    assert follow(browser, browser.get("/profile")).status_int == PROVIDERS_FAULT
+    provider.faults.clear()
+    assert follow(browser, browser.get("/profile")).json["login"] == "octocat"
+
+
+def test_two_rejections_that_lie_apart_are_no_circle(provider: LocalProvider, browser: Browser) -> None:
+    """Each time the user has seen the profile in between."""
+    browser.sign_in()
+    for _ in range(3):
+        provider.faults.add("profile.401")
+        assert follow(browser, browser.get("/profile")).json["login"] == "octocat"
+
+
+def test_a_rejected_session_does_not_come_back_with_its_old_cookie(provider: LocalProvider, browser: Browser) -> None:
+    browser.sign_in()
+    cookie = browser.cookie
+    provider.faults.add("profile.401")
+    browser.profile()
+    browser.app.set_cookie("wsgi_oauth", cookie)
+    assert browser.profile().status_int == 401
+    assert provider.count("profile") == 1
+
+
+# Expired tokens
+
+
+def test_an_expired_token_is_not_even_sent(
+    provider: LocalProvider, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S21."""
+    browser.sign_in()
+    assert browser.profile().status_int == SHOWN
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 3600)
+    answer = browser.profile()
+    assert (answer.status_int, answer.json["error"]) == (401, "token_rejected")
+    assert provider.count("profile") == 1
+
+
+def test_a_token_that_is_about_to_expire_is_still_good_a_minute_before(
+    provider: LocalProvider, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser.sign_in()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 3540)
+    assert browser.profile().status_int == SHOWN
+
+
+def test_a_token_without_an_expiry_lasts_as_long_as_the_session(
+    provider: LocalProvider, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.faults.add("token.expires_in_missing")
+    browser.sign_in()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 11 * 3600)
+    browser.profile()
+    assert provider.count("profile") == 1  # the provider decides, and the local one has had enough after an hour
+
+
+@pytest.mark.parametrize("fault", ["expires_in_zero", "expires_in_negative"])
+def test_expires_in_of_nothing_means_expired(fault: str, provider: LocalProvider, browser: Browser) -> None:
+    """S21: oauthlib takes a 0 for "never"."""
+    provider.faults.add(f"token.{fault}")
+    browser.sign_in()
+    page = follow(browser, browser.get("/profile"))
+    assert page.json["login"] == "octocat"
+    assert provider.count("token") == 2
+    assert provider.count("profile") == 1
+
+
+# Where the token goes
+
+
+class Shout(RequestHandler):
+    """Calls the provider's API with every method there is."""
+
+    route = "/shout"
+
+    def get(self, request: Request) -> Response:
+        client = self.oauth2_session(token=request.session["oauth_token"])
+        url = self.provider.profile_url
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+            client.request(
+                method, url, params={"page": "2"}, data={"a": "b"} if method in {"POST", "PUT", "PATCH"} else None
+            )
+        return self.jsonify({"ok": True})
+
+
+def the_token(store: FileStore) -> str:
+    [session] = sessions(store)
+    return str(json.loads(session)["data"]["oauth_token"]["access_token"])
+
+
+def test_the_token_travels_in_the_authorization_header_and_nowhere_else(
+    store: FileStore, make_browser: Callable[..., Browser]
+) -> None:
+    """S27; RFC 9700 4.3.2: what is in a URL ends in logs and histories."""
+    with answering("{}") as server:
+        browser = make_browser(PROFILE_URL=f"{server.url}/user", handlers=(Shout,))
+        browser.sign_in()
+        token = the_token(store)
+        assert browser.get("/profile").status_int == SHOWN
+        assert browser.get("/shout").status_int == SHOWN
+        assert len(server.requests) == 8
+        for request in server.requests:
+            assert request.headers["Authorization"] == f"Bearer {token}"
+            others = [value for name, value in request.headers if name != "Authorization"]
+            assert token not in f"{request.url} {request.get_data(as_text=True)} {others}"
+
+
+@pytest.mark.parametrize("fault", REDIRECTS)
+def test_a_profile_that_redirects_elsewhere_is_refused_and_nobody_sees_the_token(
+    fault: str, provider: LocalProvider, browser: Browser
+) -> None:
+    """S23: not the token, and not even a request: what another server says is no profile."""
+    with answering('{"login": "mallory"}') as elsewhere:
+        browser.sign_in()
+        provider.faults.redirect_to = f"{elsewhere.url}/user"
+        provider.faults.add(f"profile.{fault}")
+        answer = browser.profile()
+        assert [request.headers.get("Authorization") for request in elsewhere.requests] == []
+        assert answer.status_int == PROVIDERS_FAULT
+
+
+def test_a_profile_that_redirects_to_itself_does_not_go_round(provider: LocalProvider, browser: Browser) -> None:
+    browser.sign_in()
+    provider.faults.redirect_to = provider.profile_url
+    provider.faults.add("profile.redirect_302", times=None)
+    assert browser.profile().status_int == PROVIDERS_FAULT
+    assert provider.count("profile") == 1
+
+
+def test_the_token_is_not_shown_to_the_user(store: FileStore, browser: Browser) -> None:
+    """What the browser does not have it cannot lose."""
+    browser.sign_in()
+    token = the_token(store)
+    answer = browser.get("/profile", headers=JSON)
+    assert token not in f"{answer.headers} {answer.text} {browser.cookie}"
+
+
+def test_a_cookie_of_the_provider_stays_with_the_request_that_got_it(make_browser: Callable[..., Browser]) -> None:
+    """The connection is shared, a cookie jar is not: it would carry one user's provider session to the next."""
+    with answering("{}", headers={"Set-Cookie": "provider=one-users; Path=/"}) as server:
+        one = make_browser(PROFILE_URL=f"{server.url}/user")
+        other = make_browser(PROFILE_URL=f"{server.url}/user")
+        for browser in (one, other, one):
+            browser.sign_in()
+            assert browser.profile().status_int == SHOWN
+        assert [request.headers.get("Cookie") for request in server.requests] == [None] * 3

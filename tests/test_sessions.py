@@ -1,0 +1,821 @@
+"""Sessions as a browser and a handler meet them: what is stored and when, the id, the two lifetimes, the cookie."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from http.cookies import SimpleCookie
+from typing import Any
+
+import pytest
+
+from wsgi_oauth import RequestHandler, SessionStore
+from wsgi_oauth.sessions.store import MAX_BYTES, Record
+
+HOUR, DAY = 3600, 86400
+Act = Callable[[Any], Any]
+
+
+class Watched:
+    """A store that notes what is asked of it, and lets somebody else come first."""
+
+    def __init__(self, store: SessionStore) -> None:
+        self.store = store
+        self.calls: list[str] = []
+        self.keys: set[str] = set()
+        self.before_next_move: list[Callable[[], object]] = []
+
+    def load(self, key: str) -> bytes | None:
+        self.calls.append("load")
+        return self.store.load(key)
+
+    def create(self, key: str, record: Record) -> None:
+        self.calls.append("create")
+        self.keys.add(key)
+        self.store.create(key, record)
+
+    def update(self, key: str, change: Callable[[bytes], Record | None], *, move_to: str | None = None) -> bool:
+        while move_to and self.before_next_move:
+            self.before_next_move.pop()()
+        self.calls.append("move" if move_to else "update")
+        self.keys.add(move_to or key)
+        return self.store.update(key, change, move_to=move_to)
+
+    def delete(self, key: str) -> None:
+        self.calls.append("delete")
+        self.store.delete(key)
+
+    def sweep(self) -> int:
+        return self.store.sweep()
+
+    def check(self) -> None:
+        self.store.check()
+
+    def writes(self) -> list[str]:
+        """What was written since this was last asked."""
+        writes = [call for call in self.calls if call != "load"]
+        self.calls.clear()
+        return writes
+
+    def alive(self) -> list[str]:
+        """The keys of all sessions."""
+        return [key for key in sorted(self.keys) if self.store.load(key) is not None]
+
+
+@pytest.fixture
+def store(store: SessionStore) -> Watched:
+    return Watched(store)
+
+
+class Page(RequestHandler):
+    """Does to the session whatever the test says."""
+
+    route = "/page"
+    endpoint = "page"
+    acts: list[Act] = []  # noqa: RUF012 - the tests' own
+
+    def get(self, request):
+        return self.jsonify({"result": self.acts.pop()(request.session)})
+
+
+class Visitor:
+    """A browser, and what handlers do to its session."""
+
+    def __init__(self, browser: Any) -> None:
+        self.browser = browser
+
+    def does(self, act: Act, **headers: str) -> Any:
+        """Call *act* with the session of one request; return what it returns."""
+        Page.acts.append(act)
+        response = self.browser.get("/page", headers=headers)
+        Page.acts.clear()
+        assert response.status_int == 200, response
+        self.response = response
+        return response.json["result"]
+
+    def sees(self) -> dict[str, Any]:
+        """What the session holds beside the state of sign-ins."""
+        return self.does(lambda session: {k: v for k, v in session.items() if not k.startswith("oauth_")})
+
+    def is_signed_in(self) -> bool:
+        return self.does(lambda session: session.signed_in)
+
+    def sends(self, cookie: str | None) -> None:
+        """Send *cookie* from now on, as an attacker or a copy of this browser would."""
+        self.browser.app.reset()
+        if cookie is not None:
+            self.browser.app.set_cookie("wsgi_oauth", cookie)
+
+    @property
+    def cookie(self) -> str:
+        assert self.browser.cookie
+        return self.browser.cookie
+
+
+@pytest.fixture
+def make_visitor(make_browser: Callable[..., Any]) -> Callable[..., Visitor]:
+    """Make visitors of one application; one *like* another sends the same cookie."""
+
+    def make(like: Visitor | None = None, **settings: str) -> Visitor:
+        visitor = Visitor(make_browser(handlers=(Page,), **settings))
+        if like is not None:
+            visitor.sends(like.cookie)
+        return visitor
+
+    return make
+
+
+@pytest.fixture
+def visitor(make_visitor: Callable[..., Visitor]) -> Visitor:
+    return make_visitor()
+
+
+@pytest.fixture
+def signed_in(visitor: Visitor, store: Watched) -> Visitor:
+    visitor.browser.sign_in()
+    store.calls.clear()
+    return visitor
+
+
+@pytest.fixture
+def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Let seconds pass without waiting for them."""
+    now = [time.time()]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    return lambda seconds: now.__setitem__(0, now[0] + seconds)
+
+
+def sets(**values: Any) -> Act:
+    return lambda session: session.update(values)
+
+
+def key(cookie: str) -> str:
+    return sha256(cookie.encode()).hexdigest()
+
+
+def set_cookies(response: Any) -> list[str]:
+    return response.headers.getall("Set-Cookie")
+
+
+# What is stored, and when
+
+
+def test_what_a_handler_puts_into_the_session_is_there_in_the_next_request(visitor: Visitor):
+    visitor.does(sets(cart=["a", {"b": 1.5}], name="é\U0001f600", nothing=None))
+    assert visitor.sees() == {"cart": ["a", {"b": 1.5}], "name": "é\U0001f600", "nothing": None}
+
+
+def test_a_request_that_needs_no_session_makes_none(visitor: Visitor, store: Watched):
+    """S37"""
+    for url in ("/profile", "/healthz", "/nowhere", "/callback?code=x&state=y", "/callback", "/page/", "/logout"):
+        assert "Set-Cookie" not in visitor.browser.get(url).headers
+    visitor.browser.post("/logout")
+    assert visitor.sees() == {}
+    visitor.does(lambda session: session.get("cart"))
+    assert store.writes() == []
+    assert visitor.browser.cookie is None
+
+
+def test_a_request_that_does_not_ask_for_the_session_does_not_read_it(signed_in: Visitor, store: Watched):
+    for url in ("/healthz", "/nowhere"):
+        signed_in.browser.get(url)
+    assert store.calls == []
+
+
+def test_a_session_that_is_only_read_is_not_written(signed_in: Visitor, store: Watched):
+    signed_in.does(sets(cart=[1]))
+    assert store.writes() == ["update"]
+    for act in (
+        lambda session: session["cart"][0],
+        lambda session: sorted(session),
+        lambda session: session.update(cart=[1]),
+        lambda session: session["cart"].sort(),
+        lambda session: session.setdefault("cart", []),
+        lambda session: session.pop("nothing", None),
+    ):
+        signed_in.does(act)
+        assert store.writes() == []
+        assert set_cookies(signed_in.response) == []
+
+
+@pytest.mark.parametrize(
+    ("act", "left"),
+    [
+        (lambda session: session["cart"].append(2), {"cart": [1, 2], "deep": {"a": [{"b": 1}]}}),
+        (lambda session: session["deep"]["a"][0].update(b=2), {"cart": [1], "deep": {"a": [{"b": 2}]}}),
+        (lambda session: session["deep"]["a"].clear(), {"cart": [1], "deep": {"a": []}}),
+        (lambda session: session.update(cart=True), {"cart": True, "deep": {"a": [{"b": 1}]}}),
+        (lambda session: session.pop("cart") and None, {"deep": {"a": [{"b": 1}]}}),
+        (lambda session: session.popitem() and None, {"cart": [1]}),
+        (lambda session: session.__ior__({"more": 1}) and None, {"cart": [1], "deep": {"a": [{"b": 1}]}, "more": 1}),
+        (lambda session: session.setdefault("more", 1), {"cart": [1], "deep": {"a": [{"b": 1}]}, "more": 1}),
+        (lambda session: session.clear(), {}),
+    ],
+    ids=["append", "inside", "emptied inside", "other type", "pop", "popitem", "or", "setdefault", "clear"],
+)
+def test_every_change_is_noticed(visitor: Visitor, store: Watched, act: Act, left: dict[str, Any]):
+    visitor.does(sets(cart=[1], deep={"a": [{"b": 1}]}))
+    store.calls.clear()
+    visitor.does(act)
+    assert store.writes() == ["update"]
+    assert visitor.sees() == left
+
+
+def test_a_session_that_was_emptied_can_be_filled_again(visitor: Visitor):
+    visitor.does(sets(cart=[1]))
+    cookie = visitor.cookie
+    visitor.does(lambda session: session.clear())
+    visitor.does(sets(cart=[2]))
+    assert visitor.cookie == cookie
+    assert visitor.sees() == {"cart": [2]}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), b"bytes", {1}])
+def test_what_is_no_json_is_a_mistake_that_harms_nothing(visitor: Visitor, store: Watched, value: Any):
+    visitor.does(sets(cart=[1]))
+    Page.acts.append(sets(cart=[2], value=value))
+    assert visitor.browser.get("/page").status_int == 500
+    assert visitor.sees() == {"cart": [1]}
+    visitor.does(sets(cart=[3]))
+    assert visitor.sees() == {"cart": [3]}
+
+
+def test_a_session_that_grows_too_large_stays_what_it_was(visitor: Visitor):
+    visitor.does(sets(cart=[1]))
+    Page.acts.append(sets(cart="a" * MAX_BYTES))
+    assert visitor.browser.get("/page").status_int >= 400
+    assert visitor.sees() == {"cart": [1]}
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "\U0001f600"])
+def test_many_starts_with_long_return_urls_fit_into_a_session(visitor: Visitor, store: Watched, letter: str):
+    """S5: outstanding starts are capped, whatever they carry; otherwise a few links would lock a browser out."""
+    for number in range(30):
+        assert visitor.browser.start(f"/{number}/{letter * 1000}")
+    (alive,) = store.alive()
+    assert len(store.load(alive) or b"") <= MAX_BYTES
+    visitor.browser.sign_in()
+
+
+def test_a_handler_that_fails_changes_nothing(visitor: Visitor, store: Watched):
+    visitor.does(sets(cart=[1]))
+    store.calls.clear()
+
+    def fail(session: Any) -> None:
+        session["cart"].append(2)
+        raise ZeroDivisionError
+
+    Page.acts.append(fail)
+    assert visitor.browser.get("/page").status_int == 500
+    assert store.writes() == []
+    assert visitor.sees() == {"cart": [1]}
+
+
+# Two requests at once
+
+
+def test_two_requests_at_once_lose_nothing(visitor: Visitor, make_visitor: Callable[..., Visitor]):
+    visitor.does(sets(a=0, b=0, c=0, gone=1))
+    other = make_visitor(like=visitor)
+
+    def act(session: Any) -> None:
+        other.does(lambda theirs: theirs.update(b=2, new=[1]))
+        session["a"] = 1
+        del session["gone"]
+
+    visitor.does(act)
+    assert visitor.sees() == {"a": 1, "b": 2, "c": 0, "new": [1]}
+
+
+def test_what_one_request_removed_another_does_not_bring_back(visitor: Visitor, make_visitor: Callable[..., Visitor]):
+    visitor.does(sets(a=0, b=0))
+    other = make_visitor(like=visitor)
+
+    def act(session: Any) -> None:
+        other.does(lambda theirs: theirs.pop("b"))
+        session["a"] = 1
+
+    visitor.does(act)
+    assert visitor.sees() == {"a": 1}
+
+
+def test_of_two_requests_that_set_the_same_key_the_one_that_ends_last_wins(
+    visitor: Visitor, make_visitor: Callable[..., Visitor]
+):
+    visitor.does(sets(a=0))
+    other = make_visitor(like=visitor)
+
+    def act(session: Any) -> None:
+        session["a"] = 1
+        other.does(sets(a=2))
+
+    visitor.does(act)
+    assert visitor.sees() == {"a": 1}
+
+
+def test_many_requests_at_once_lose_nothing(visitor: Visitor, make_visitor: Callable[..., Visitor]):
+    """Each sets its own key, all between reading and saving at the same time."""
+    visitor.does(sets(start=0))
+    together = threading.Barrier(8, timeout=30)
+
+    def act(session: Any) -> None:
+        together.wait()
+        session[f"key {threading.get_ident()}"] = 1
+
+    def visit(copy: Visitor) -> None:
+        assert copy.browser.get("/page").status_int == 200
+
+    copies = [make_visitor(like=visitor) for _ in range(8)]
+    Page.acts.extend([act] * 8)
+    with ThreadPoolExecutor(8) as threads:
+        for done in [threads.submit(visit, copy) for copy in copies]:
+            done.result()
+    assert len(visitor.sees()) == 9
+
+
+def test_a_change_is_applied_to_the_newest_data_at_once(visitor: Visitor, make_visitor: Callable[..., Visitor]):
+    """``change`` is for what merging cannot do: to look and to take in one step."""
+    visitor.does(sets(count=1))
+    other = make_visitor(like=visitor)
+
+    def count_up(data: dict[str, Any]) -> int:
+        data["count"] += 1
+        return data["count"]
+
+    def act(session: Any) -> list[int]:
+        first = other.does(lambda theirs: theirs.change(count_up))
+        second = session.change(count_up)
+        return [first, second, session["count"], other.sees()["count"]]
+
+    assert visitor.does(act) == [2, 3, 3, 3]
+
+
+def test_a_change_keeps_what_the_request_has_set_before_it(visitor: Visitor):
+    visitor.does(sets(count=1))
+
+    def act(session: Any) -> None:
+        session["mine"] = "set before"
+        session.change(lambda data: data.update(count=2))
+
+    visitor.does(act)
+    assert visitor.sees() == {"count": 2, "mine": "set before"}
+
+
+def test_a_change_on_save_is_made_with_everything_else(visitor: Visitor, make_visitor: Callable[..., Visitor]):
+    visitor.does(sets(count=1))
+    other = make_visitor(like=visitor)
+
+    def act(session: Any) -> None:
+        session.change_on_save(lambda data: data.update(count=data["count"] + 1))
+        session["mine"] = 1
+        other.does(sets(count=10))
+
+    visitor.does(act)
+    assert visitor.sees() == {"count": 11, "mine": 1}
+
+
+def test_a_change_on_save_of_a_new_session_is_made(visitor: Visitor):
+    visitor.does(lambda session: session.change_on_save(lambda data: data.update(count=1)))
+    assert visitor.sees() == {"count": 1}
+
+
+# Ended is ended
+
+
+def test_a_session_that_was_ended_opens_nothing(signed_in: Visitor, store: Watched):
+    cookie = signed_in.cookie
+    signed_in.browser.post("/logout")
+    assert store.alive() == []
+    assert signed_in.browser.cookie is None
+    signed_in.sends(cookie)
+    assert not signed_in.is_signed_in()
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        sets(cart=[1]),
+        lambda session: session.change(lambda data: data.update(cart=[1])),
+        lambda session: session.change_on_save(lambda data: data.update(cart=[1])),
+        lambda session: session.clear(),
+        lambda session: session.reload(),
+    ],
+    ids=["set", "change", "change on save", "clear", "reload"],
+)
+def test_a_save_after_an_end_stays_ended(
+    signed_in: Visitor, make_visitor: Callable[..., Visitor], store: Watched, act: Act
+):
+    """S42: a logout that races a save wins."""
+    other = make_visitor(like=signed_in)
+    cookie = signed_in.cookie
+
+    def race(session: Any) -> None:
+        assert other.browser.post("/logout").status_int == 200
+        act(session)
+
+    signed_in.does(race)
+    assert store.alive() == []
+    assert set_cookies(signed_in.response) == []
+    signed_in.sends(cookie)
+    assert not signed_in.is_signed_in()
+
+
+def test_what_is_put_into_a_session_after_its_end_is_forgotten(signed_in: Visitor, store: Watched):
+    def act(session: Any) -> None:
+        session.end()
+        session["cart"] = [1]
+
+    signed_in.does(act)
+    assert store.alive() == []
+    assert signed_in.browser.cookie is None
+    assert signed_in.sees() == {}
+
+
+def test_ending_twice_or_without_a_session_is_fine(visitor: Visitor, store: Watched):
+    visitor.does(lambda session: session.end())
+    assert store.writes() == []
+    assert set_cookies(visitor.response) == []
+    visitor.does(sets(cart=[1]))
+    visitor.does(lambda session: [session.end(), session.end()])
+    assert store.alive() == []
+
+
+# The id changes with the user (S36)
+
+
+def test_a_sign_in_changes_the_id_and_removes_the_old_one(visitor: Visitor, store: Watched):
+    """S36, ASVS 7.2.4: an id that somebody planted or saw before is worth nothing after."""
+    callback = visitor.browser.callback_url()
+    before = visitor.cookie
+    assert store.alive() == [key(before)]
+    visitor.browser.get(callback)
+    after = visitor.cookie
+    assert after != before
+    assert store.alive() == [key(after)]
+    visitor.sends(before)
+    assert visitor.does(dict) == {}
+    visitor.sends(after)
+    assert visitor.is_signed_in()
+
+
+def test_a_second_sign_in_changes_the_id_again(signed_in: Visitor, store: Watched):
+    first = signed_in.cookie
+    signed_in.browser.sign_in()
+    assert signed_in.cookie != first
+    assert store.alive() == [key(signed_in.cookie)]
+
+
+def test_what_a_visitor_did_before_signing_in_is_kept(visitor: Visitor):
+    visitor.does(sets(cart=[1]))
+    visitor.browser.sign_in()
+    assert visitor.sees() == {"cart": [1]}
+
+
+def test_a_second_user_does_not_inherit_what_the_first_one_had(signed_in: Visitor):
+    """S36"""
+    signed_in.does(sets(cart=["the first user's"]))
+    signed_in.browser.sign_in()
+    assert signed_in.sees() == {}
+    assert signed_in.is_signed_in()
+
+
+def test_a_second_user_does_not_inherit_from_a_session_that_another_tab_took_away(
+    signed_in: Visitor, make_visitor: Callable[..., Visitor], store: Watched
+):
+    """S36: two tabs sign in at the same moment; the one that comes second finds no session to take over."""
+    signed_in.does(sets(cart=["the first user's"]))
+    tab = make_visitor(like=signed_in)
+    mine, theirs = signed_in.browser.callback_url(), tab.browser.callback_url()
+    store.before_next_move.append(lambda: tab.browser.get(theirs))
+    assert signed_in.browser.get(mine).status_int == 303
+    assert signed_in.is_signed_in()
+    assert tab.is_signed_in()
+    assert (signed_in.sees(), tab.sees()) == ({}, {})
+
+
+def test_a_second_user_does_not_inherit_from_a_session_that_was_ended_meanwhile(
+    signed_in: Visitor, make_visitor: Callable[..., Visitor], store: Watched
+):
+    """S36: the first user signs out while the second one signs in."""
+    signed_in.does(sets(cart=["the first user's"]))
+    tab = make_visitor(like=signed_in)
+    callback = signed_in.browser.callback_url()
+    store.before_next_move.append(lambda: tab.browser.post("/logout"))
+    assert signed_in.browser.get(callback).status_int == 303
+    assert signed_in.sees() == {}
+
+
+def test_a_renewed_session_keeps_what_another_request_stored_meanwhile(
+    visitor: Visitor, make_visitor: Callable[..., Visitor]
+):
+    visitor.does(sets(cart=[1]))
+    other = make_visitor(like=visitor)
+
+    def act(session: Any) -> None:
+        session.renew()
+        session["mine"] = 1
+        other.does(sets(theirs=2))
+
+    before = visitor.cookie
+    visitor.does(act)
+    assert visitor.cookie != before
+    assert visitor.sees() == {"cart": [1], "mine": 1, "theirs": 2}
+
+
+def test_ids_are_long_and_random(make_visitor: Callable[..., Visitor]):
+    """S7"""
+    ids = set()
+    for _ in range(20):
+        visitor = make_visitor()
+        visitor.browser.start()
+        ids.add(visitor.cookie)
+    assert len(ids) == 20
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{43}", id_) for id_ in ids)
+
+
+# Lifetimes (S40)
+
+SHORT = {"SESSION_IDLE": "1h", "SESSION_LIFETIME": "10h"}
+
+
+def test_a_session_that_is_not_used_ends(make_visitor: Callable[..., Visitor], pass_time: Callable[[float], None]):
+    """S40, on the server: the cookie is still sent."""
+    visitor = make_visitor(**SHORT)
+    visitor.browser.sign_in()
+    cookie = visitor.cookie
+    pass_time(HOUR - 1)
+    assert visitor.is_signed_in()  # and the clock starts anew
+    pass_time(HOUR - 1)
+    assert visitor.is_signed_in()
+    pass_time(HOUR + 1)
+    visitor.sends(cookie)
+    assert not visitor.is_signed_in()
+
+
+def test_a_session_ends_however_much_it_is_used(
+    make_visitor: Callable[..., Visitor], pass_time: Callable[[float], None]
+):
+    """S40"""
+    visitor = make_visitor(**SHORT)
+    visitor.browser.sign_in()
+    cookie = visitor.cookie
+    for number in range(19):
+        pass_time(HOUR / 2)
+        visitor.does(sets(number=number))
+        assert visitor.is_signed_in()
+    pass_time(HOUR / 2 + 1)
+    visitor.sends(cookie)
+    assert not visitor.is_signed_in()
+
+
+def test_a_new_sign_in_begins_a_new_lifetime(make_visitor: Callable[..., Visitor], pass_time: Callable[[float], None]):
+    visitor = make_visitor(**SHORT)
+    visitor.browser.sign_in()
+    for _ in range(15):
+        pass_time(HOUR / 2)
+        assert visitor.is_signed_in()
+    visitor.browser.sign_in()
+    for _ in range(18):
+        pass_time(HOUR / 2)
+        assert visitor.is_signed_in()
+
+
+def test_the_lifetimes_are_those_of_today(make_visitor: Callable[..., Visitor], pass_time: Callable[[float], None]):
+    """An operator who shortens them means the sessions that are there, too."""
+    visitor = make_visitor(SESSION_IDLE="7d", SESSION_LIFETIME="7d")
+    visitor.browser.sign_in()
+    pass_time(2 * HOUR)
+    assert visitor.is_signed_in()
+    assert not make_visitor(like=visitor, SESSION_IDLE="1h").is_signed_in()
+    assert not make_visitor(like=visitor, SESSION_LIFETIME="1h").is_signed_in()
+    assert make_visitor(like=visitor, SESSION_IDLE="3h", SESSION_LIFETIME="3h").is_signed_in()
+
+
+def test_the_idle_clock_is_written_rarely(
+    make_visitor: Callable[..., Visitor], store: Watched, pass_time: Callable[[float], None]
+):
+    visitor = make_visitor(SESSION_IDLE="12h")
+    visitor.browser.sign_in()
+    store.calls.clear()
+    writes = []
+    for minute in range(1, 181):
+        pass_time(60)
+        assert visitor.is_signed_in()
+        writes += [minute] * len(store.writes())
+    assert 1 <= len(writes) <= 3
+    assert writes[0] >= 60
+
+
+@pytest.mark.parametrize("start", [sets(cart=[1]), None], ids=["a handler's", "a sign-in's"])
+def test_anonymous_sessions_are_short(
+    visitor: Visitor, store: Watched, pass_time: Callable[[float], None], start: Act | None
+):
+    """S59: nobody can fill the store with sessions that stay."""
+    if start:
+        visitor.does(start)
+    else:
+        visitor.browser.start()
+    (alive,) = store.alive()
+    pass_time(599)
+    assert store.load(alive)
+    pass_time(2)
+    assert store.load(alive) is None
+    assert visitor.does(dict) == {}
+
+
+def test_reading_an_anonymous_session_writes_nothing(
+    visitor: Visitor, store: Watched, pass_time: Callable[[float], None]
+):
+    visitor.does(sets(cart=[1]))
+    store.calls.clear()
+    for _ in range(9):
+        pass_time(60)
+        assert visitor.sees() == {"cart": [1]}
+    assert store.writes() == []
+
+
+# What a browser can send
+
+
+def test_an_unknown_id_is_not_adopted(make_visitor: Callable[..., Visitor], store: Watched):
+    """S37: or an attacker could choose it (session fixation)."""
+    planted = "A" * 43
+    for first_step in (lambda v: v.does(sets(cart=[1])), lambda v: v.browser.start(), lambda v: v.browser.sign_in()):
+        visitor = make_visitor()
+        visitor.sends(planted)
+        first_step(visitor)
+        assert planted not in {cookie.value for cookie in visitor.browser.app.cookiejar if cookie.domain == "localhost"}
+        assert key(planted) not in store.alive()
+    visitor.sends(planted)
+    assert visitor.does(dict) == {}
+
+
+def test_an_ended_id_is_not_adopted(signed_in: Visitor, store: Watched):
+    """S37"""
+    ended = signed_in.cookie
+    signed_in.browser.post("/logout")
+    signed_in.sends(ended)
+    response = signed_in.browser.get("/")
+    assert ended not in "".join(set_cookies(response))
+    assert key(ended) not in store.alive()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "wsgi_oauth={first}; wsgi_oauth={second}",
+        "wsgi_oauth={second}; wsgi_oauth={first}",
+        "wsgi_oauth={first}; other=1; wsgi_oauth={unknown}",
+        "wsgi_oauth={unknown}; wsgi_oauth={first}",
+        "wsgi_oauth={first}; wsgi_oauth=",
+        "wsgi_oauth={first},wsgi_oauth={second}",
+        "wsgi_oauth={first}, wsgi_oauth={second}",
+        'wsgi_oauth="{first},{second}"',
+        "wsgi_oauth={first} {second}",
+    ],
+)
+def test_of_two_session_cookies_neither_is_believed(make_visitor: Callable[..., Visitor], store: Watched, header: str):
+    """S39, RFC 6265 8.6: one of them was tossed in by another host. gunicorn joins two Cookie headers by a comma."""
+    first, second = make_visitor(), make_visitor()
+    first.browser.sign_in()
+    second.browser.sign_in()
+    before = store.alive()
+    cookies = header.format(first=first.cookie, second=second.cookie, unknown="A" * 43)
+    mixed = make_visitor()
+    assert mixed.does(lambda session: dict(session), Cookie=cookies) == {}
+    assert set_cookies(mixed.response) == []
+    response = mixed.browser.get("/", headers={"Cookie": cookies})
+    assert response.status_int == 302
+    assert mixed.cookie not in {first.cookie, second.cookie, "A" * 43}
+    assert set(before) < set(store.alive())
+    assert first.is_signed_in()
+    assert second.is_signed_in()
+
+
+def test_the_same_session_cookie_twice_is_one(signed_in: Visitor, make_visitor: Callable[..., Visitor]):
+    """S39"""
+    twice = f"wsgi_oauth={signed_in.cookie}; theme=dark; wsgi_oauth={signed_in.cookie}"
+    assert make_visitor().does(lambda session: session.signed_in, Cookie=twice)
+
+
+def test_other_cookies_do_not_disturb(signed_in: Visitor, make_visitor: Callable[..., Visitor]):
+    for cookies in (
+        "theme=dark; wsgi_oauth={}; x=y",
+        '=; ; a; wsgi_oauth={}; b="',
+        "xwsgi_oauth=1; wsgi_oauth={}; wsgi_oauthx=2",
+        "__Host-wsgi_oauth=x; wsgi_oauth={}",
+    ):
+        header = cookies.format(signed_in.cookie)
+        assert make_visitor().does(lambda session: session.signed_in, Cookie=header), cookies
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"\xff", b"[" * 50_000, b'{"started": 1, "seen": 1, "data": []}'],
+    ids=lambda body: body[:9],
+)
+def test_a_damaged_session_is_anonymous_and_its_id_is_not_used_again(
+    visitor: Visitor, store: Watched, caplog: pytest.LogCaptureFixture, body: bytes
+):
+    """S56, in every store."""
+    visitor.browser.sign_in()
+    old = visitor.cookie
+    store.update(key(old), lambda _: Record(body, time.time() + DAY))
+    assert visitor.does(dict) == {}
+    assert "damaged" in caplog.text
+    assert old not in caplog.text
+    visitor.browser.sign_in()
+    assert visitor.cookie != old
+    assert visitor.is_signed_in()
+
+
+def test_a_session_that_is_damaged_while_a_request_runs_is_not_saved(visitor: Visitor, store: Watched):
+    visitor.does(sets(cart=[1]))
+    cookie = visitor.cookie
+
+    def act(session: Any) -> None:
+        store.store.update(key(cookie), lambda _: Record(b"{", time.time() + DAY))
+        session["cart"] = [2]
+
+    visitor.does(act)
+    assert store.load(key(cookie)) == b"{"
+    assert visitor.sees() == {}
+
+
+# The cookie (S38)
+
+
+def attributes(response: Any) -> dict[str, Any]:
+    """The one cookie that *response* sets, attribute by attribute; those that it lacks are not there."""
+    (header,) = set_cookies(response)
+    ((name, morsel),) = SimpleCookie(header).items()
+    return {"name": name, "value": morsel.value, **{key_: value for key_, value in morsel.items() if value}}
+
+
+def test_the_cookie_of_a_https_site(make_browser: Callable[..., Any]):
+    """S38: __Host- (RFC 6265bis 4.1.3.2) keeps other hosts of the domain from setting it."""
+    site = "https://app.example"
+    browser = make_browser(base=site, PUBLIC_URL=site)
+    start = attributes(browser.get("/"))
+    assert re.fullmatch(r"[A-Za-z0-9_-]{43}", start.pop("value"))
+    assert start == {"name": "__Host-wsgi_oauth", "path": "/", "secure": True, "httponly": True, "samesite": "Lax"}
+
+
+def test_the_cookie_of_plain_http_on_this_machine(browser: Any):
+    """S38: there the prefix and Secure cannot be, and the rest is the same."""
+    start = attributes(browser.get("/"))
+    del start["value"]
+    assert start == {"name": "wsgi_oauth", "path": "/", "httponly": True, "samesite": "Lax"}
+
+
+def test_the_cookie_of_a_https_site_behind_a_proxy_that_speaks_plain_http(make_browser: Callable[..., Any]):
+    """S38: the public URL decides, not the last hop."""
+    browser = make_browser(base="http://app.example", PUBLIC_URL="https://app.example")
+    start = attributes(browser.get("/"))
+    assert (start["name"], start["secure"]) == ("__Host-wsgi_oauth", True)
+
+
+def test_the_cookie_below_a_mount_prefix_is_for_the_whole_host(make_browser: Callable[..., Any]):
+    """S38: a path protects nothing, and __Host- demands /."""
+    browser = make_browser(base="https://app.example", PUBLIC_URL="https://app.example/auth")
+    start = attributes(browser.app.get("/", headers={"Accept": "text/html"}, extra_environ={"SCRIPT_NAME": "/auth"}))
+    assert (start["name"], start["path"]) == ("__Host-wsgi_oauth", "/")
+
+
+def test_a_https_site_does_not_read_the_cookie_of_plain_http(signed_in: Visitor, make_visitor: Callable[..., Visitor]):
+    """S38: anybody on the network could have set that one."""
+    site = "https://app.example"
+    secure = make_visitor(base=site, PUBLIC_URL=site)
+    assert secure.does(lambda session: session.signed_in, Cookie=f"__Host-wsgi_oauth={signed_in.cookie}")
+    assert not secure.does(lambda session: session.signed_in, Cookie=f"wsgi_oauth={signed_in.cookie}")
+
+
+def test_the_cookie_stays_after_the_browser_is_closed_only_for_who_is_signed_in(make_visitor: Callable[..., Visitor]):
+    visitor = make_visitor(**SHORT)
+    visitor.does(sets(cart=[1]))
+    assert not {"max-age", "expires"} & attributes(visitor.response).keys()
+    answer = attributes(visitor.browser.sign_in())
+    assert 10 * HOUR - 60 <= int(answer["max-age"]) <= 10 * HOUR
+
+
+def test_the_cookie_is_set_only_when_the_id_changes(signed_in: Visitor):
+    signed_in.does(sets(cart=[1]))
+    assert set_cookies(signed_in.response) == []
+    assert set_cookies(signed_in.browser.get("/")) == []
+    assert set_cookies(signed_in.browser.profile()) == []
+
+
+@pytest.mark.parametrize("site", ["https://localhost", "http://localhost"])
+def test_the_cookie_is_cleared_with_the_attributes_it_was_set_with(make_browser: Callable[..., Any], site: str):
+    """S41: else a browser keeps it, and with __Host- refuses to clear it."""
+    browser = make_browser(base=site, **({"PUBLIC_URL": site} if site.startswith("https") else {}))
+    given = attributes(browser.sign_in())
+    cleared = attributes(browser.post("/logout"))
+    assert cleared["value"] == ""
+    assert cleared["max-age"] == "0"
+    for attribute in ("name", "path", "secure", "httponly", "samesite", "domain"):
+        assert cleared.get(attribute) == given.get(attribute)

@@ -1,0 +1,334 @@
+"""What every session store promises: the contract at the top of wsgi_oauth/sessions/store.py, run over each of them.
+
+Another store joins as one more parameter of the ``store`` fixture, and in ``SHARED`` when processes share it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from wsgi_oauth import FileStore, SessionStore
+from wsgi_oauth.sessions.store import MAX_BYTES, Record
+
+HERE = Path(__file__).parent
+PATIENCE = 30  # seconds after which something hangs, as far as these tests are concerned
+SHARED: dict[str, Callable[[str], SessionStore]] = {"file": FileStore}  # stores of many processes, and how to open one
+
+
+def key(name: object) -> str:
+    """A key as the application makes them: 64 hexadecimal digits."""
+    return sha256(str(name).encode()).hexdigest()
+
+
+def record(data: bytes = b"data", seconds: float = 600) -> Record:
+    return Record(data, time.time() + seconds)
+
+
+KEY, OTHER = key("one"), key("other")
+
+
+@pytest.fixture
+def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Let seconds pass without waiting for them."""
+    real, passed = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: real() + passed[0])
+    return lambda seconds: passed.__setitem__(0, passed[0] + seconds)
+
+
+@pytest.fixture(params=SHARED)
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
+    """Which store another process is to open, and where."""
+    return request.param, str(tmp_path / "shared")
+
+
+class TestEveryStore:
+    # What a reader finds
+
+    def test_what_was_stored_is_found(self, store: SessionStore):
+        store.create(KEY, record(b"\x00\xff{}"))
+        assert store.load(KEY) == b"\x00\xff{}"
+
+    def test_an_empty_session_is_a_session(self, store: SessionStore):
+        store.create(KEY, record(b""))
+        assert store.load(KEY) == b""
+        assert store.update(KEY, lambda _: record(b"x"))
+
+    def test_an_unknown_key_holds_nothing(self, store: SessionStore):
+        store.create(OTHER, record())
+        assert store.load(KEY) is None
+
+    def test_a_key_of_another_form_opens_nothing(self, store: SessionStore):
+        """S54"""
+        store.create(KEY, record())
+        for wrong in ("", "x", KEY[:-1], KEY + "0", KEY.upper(), f"{KEY}\n", f"../{KEY}", "\0", "\ud800", "a" * 300):
+            assert store.load(wrong) is None
+            assert not store.update(wrong, lambda _: pytest.fail("there is nothing to change"))
+            store.delete(wrong)
+        assert store.load(KEY) is not None
+
+    def test_an_expired_session_is_as_good_as_unknown(self, store: SessionStore, pass_time: Callable[[float], None]):
+        store.create(KEY, record(seconds=60))
+        pass_time(59)
+        assert store.load(KEY) == b"data"
+        pass_time(2)
+        assert store.load(KEY) is None
+        assert not store.update(KEY, lambda _: pytest.fail("there is nothing to change"))
+        assert store.load(KEY) is None
+
+    def test_an_update_sets_a_new_expiry(self, store: SessionStore, pass_time: Callable[[float], None]):
+        store.create(KEY, record(seconds=60))
+        pass_time(50)
+        store.update(KEY, lambda data: record(data, seconds=60))
+        pass_time(50)
+        assert store.load(KEY) == b"data"
+        pass_time(11)
+        assert store.load(KEY) is None
+
+    def test_a_deleted_session_is_as_good_as_unknown(self, store: SessionStore):
+        store.create(KEY, record())
+        store.create(OTHER, record(b"stays"))
+        store.delete(KEY)
+        assert store.load(KEY) is None
+        assert store.load(OTHER) == b"stays"
+
+    def test_what_is_not_there_can_be_deleted(self, store: SessionStore):
+        store.delete(KEY)
+        store.create(KEY, record())
+        store.delete(KEY)
+        store.delete(KEY)
+
+    def test_an_expired_session_can_be_deleted(self, store: SessionStore, pass_time: Callable[[float], None]):
+        store.create(KEY, record(seconds=60))
+        pass_time(61)
+        store.delete(KEY)
+        assert store.sweep() == 0
+
+    # Size
+
+    def test_the_largest_session_fits(self, store: SessionStore):
+        store.create(KEY, record(b"a" * MAX_BYTES))
+        assert store.load(KEY) == b"a" * MAX_BYTES
+        assert store.update(KEY, lambda data: record(data.replace(b"a", b"b")))
+        assert store.load(KEY) == b"b" * MAX_BYTES
+
+    def test_a_larger_session_is_not_created(self, store: SessionStore):
+        with pytest.raises(ValueError, match=str(MAX_BYTES)):
+            store.create(KEY, record(b"a" * (MAX_BYTES + 1)))
+        assert store.load(KEY) is None
+
+    @pytest.mark.parametrize("move_to", [None, OTHER])
+    def test_a_session_that_grows_too_large_stays_what_it_was(self, store: SessionStore, move_to: str | None):
+        store.create(KEY, record())
+        with pytest.raises(ValueError, match=str(MAX_BYTES)):
+            store.update(KEY, lambda _: record(b"a" * (MAX_BYTES + 1)), move_to=move_to)
+        assert store.load(KEY) == b"data"
+        assert store.load(OTHER) is None
+        assert store.update(KEY, lambda _: record(b"smaller"))  # and nothing is left locked
+
+    # Updates
+
+    def test_an_update_gets_the_newest_data_and_stores_the_result(self, store: SessionStore):
+        store.create(KEY, record(b"1"))
+        assert store.update(KEY, lambda data: record(data + b"2"))
+        assert store.update(KEY, lambda data: record(data + b"3"))
+        assert store.load(KEY) == b"123"
+
+    def test_an_update_to_nothing_leaves_everything_as_it_is(
+        self, store: SessionStore, pass_time: Callable[[float], None]
+    ):
+        store.create(KEY, record(seconds=60))
+        assert store.update(KEY, lambda _: None)
+        assert store.update(KEY, lambda _: None, move_to=OTHER)
+        assert store.load(KEY) == b"data"
+        assert store.load(OTHER) is None
+        pass_time(61)
+        assert store.load(KEY) is None
+
+    def test_an_update_of_nothing_makes_nothing(self, store: SessionStore):
+        assert not store.update(KEY, lambda _: pytest.fail("there is nothing to change"))
+        assert not store.update(KEY, lambda _: pytest.fail("there is nothing to change"), move_to=OTHER)
+        assert store.load(KEY) is None
+        assert store.load(OTHER) is None
+
+    def test_an_update_after_a_delete_finds_nothing(self, store: SessionStore):
+        """S42"""
+        store.create(KEY, record())
+        store.delete(KEY)
+        assert not store.update(KEY, lambda _: pytest.fail("there is nothing to change"))
+        assert store.load(KEY) is None
+
+    def test_a_moved_session_is_under_its_new_key_alone(self, store: SessionStore):
+        """S36"""
+        store.create(KEY, record(b"old"))
+        assert store.update(KEY, lambda data: record(data + b" and new"), move_to=OTHER)
+        assert store.load(KEY) is None
+        assert store.load(OTHER) == b"old and new"
+        assert not store.update(KEY, lambda _: pytest.fail("there is nothing to change"))
+
+    @pytest.mark.parametrize("move_to", [None, OTHER])
+    def test_a_change_that_fails_changes_nothing(self, store: SessionStore, move_to: str | None):
+        def fail(_: bytes) -> Record:
+            raise ZeroDivisionError
+
+        store.create(KEY, record())
+        with pytest.raises(ZeroDivisionError):
+            store.update(KEY, fail, move_to=move_to)
+        assert store.load(KEY) == b"data"
+        assert store.load(OTHER) is None
+        assert store.update(KEY, lambda _: record(b"x"))  # and nothing is left locked
+
+    # Sweeping
+
+    def test_a_sweep_removes_all_that_expired_and_says_how_many(
+        self, store: SessionStore, pass_time: Callable[[float], None]
+    ):
+        for number in range(20):
+            store.create(key(number), record(seconds=60 if number % 2 else 600))
+        assert store.sweep() == 0
+        pass_time(61)
+        assert store.sweep() == 10
+        assert store.sweep() == 0
+        assert [number for number in range(20) if store.load(key(number))] == [*range(0, 20, 2)]
+
+    def test_what_expired_does_not_pile_up_while_sessions_are_created(
+        self, store: SessionStore, pass_time: Callable[[float], None]
+    ):
+        """S59: nobody has to call sweep for that."""
+        for number in range(100):
+            store.create(key(number), record(seconds=60))
+        pass_time(61)
+        for number in range(200):
+            store.create(key(f"new {number}"), record())
+        assert store.sweep() == 0
+        assert all(store.load(key(f"new {number}")) for number in range(200))
+
+    def test_a_check_leaves_nothing_behind(self, store: SessionStore, pass_time: Callable[[float], None]):
+        store.check()
+        pass_time(86400)
+        assert store.sweep() == 0
+
+    # Threads
+
+    def test_threads_that_update_one_session_lose_nothing(self, store: SessionStore):
+        store.create(KEY, record(b"0"))
+        with ThreadPoolExecutor(8) as threads:
+            for done in [threads.submit(count_up, store, 50) for _ in range(8)]:
+                done.result()
+        assert store.load(KEY) == b"400"
+
+    def test_a_reader_does_not_wait_for_an_update(self, store: SessionStore):
+        store.create(KEY, record(b"old"))
+
+        found: list[bytes | None] = []
+        thread = threading.Thread(target=lambda: found.append(store.load(KEY)))
+
+        def change(_: bytes) -> Record:
+            thread.start()
+            thread.join(2)
+            assert found == [b"old"]
+            return record(b"new")
+
+        assert store.update(KEY, change)
+        assert store.load(KEY) == b"new"
+
+    def test_a_delete_waits_for_an_update_and_wins(self, store: SessionStore):
+        """S42: else the update would put the session back."""
+        store.create(KEY, record())
+        deleted = threading.Event()
+
+        def delete() -> None:
+            store.delete(KEY)
+            deleted.set()
+
+        def change(_: bytes) -> Record:
+            thread.start()
+            assert not deleted.wait(0.2)
+            return record(b"updated")
+
+        thread = threading.Thread(target=delete)
+        store.update(KEY, change)
+        thread.join(PATIENCE)
+        assert deleted.is_set()
+        assert store.load(KEY) is None
+
+    def test_an_update_waits_for_a_move_and_finds_nothing(self, store: SessionStore):
+        store.create(KEY, record())
+        outcome: list[bool] = []
+        thread = threading.Thread(target=lambda: outcome.append(store.update(KEY, lambda _: record(b"late"))))
+
+        def change(_: bytes) -> Record:
+            thread.start()
+            thread.join(0.2)
+            assert not outcome
+            return record(b"moved")
+
+        store.update(KEY, change, move_to=OTHER)
+        thread.join(PATIENCE)
+        assert outcome == [False]
+        assert store.load(KEY) is None
+        assert store.load(OTHER) == b"moved"
+
+    def test_a_session_is_deleted_by_one_of_many_and_never_comes_back(self, store: SessionStore):
+        for round_ in range(20):
+            store.create(key(round_), record(b"0"))
+            with ThreadPoolExecutor(4) as threads:
+                updates = [threads.submit(count_up, store, 5, key(round_)) for _ in range(3)]
+                threads.submit(store.delete, key(round_)).result()
+                for done in updates:
+                    done.result()
+            assert store.load(key(round_)) is None
+
+    # Processes
+
+    def test_processes_that_update_one_session_lose_nothing(self, shared: tuple[str, str]):
+        store = SHARED[shared[0]](shared[1])
+        store.create(KEY, record(b"0"))
+        processes = [in_a_process("count_up_in_a_process", *shared) for _ in range(4)]
+        codes = [process.wait(PATIENCE) for process in processes]
+        assert codes == [0, 0, 0, 0]
+        assert store.load(KEY) == b"1000"
+
+    def test_a_delete_ends_the_updates_of_another_process(self, shared: tuple[str, str]):
+        """S42"""
+        store = SHARED[shared[0]](shared[1])
+        store.create(KEY, record(b"0"))
+        process = in_a_process("count_up_until_it_is_gone", *shared, stdout=subprocess.PIPE)
+        assert process.stdout
+        with process.stdout:
+            assert process.stdout.readline()  # it is at it
+            store.delete(KEY)
+            process.stdout.read()
+        assert process.wait(PATIENCE) == 0
+        assert store.load(KEY) is None
+
+
+def count_up(store: SessionStore, times: int, of: str = KEY) -> None:
+    for _ in range(times):
+        store.update(of, lambda data: record(b"%d" % (int(data) + 1)))
+
+
+def in_a_process(function: str, *arguments: str, stdout: int | None = None) -> subprocess.Popen[bytes]:
+    """Call a function of this module in a process of its own."""
+    script = f"import sys, test_store_contract; test_store_contract.{function}(*sys.argv[1:])"
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])}
+    return subprocess.Popen([sys.executable, "-c", script, *arguments], env=environ, stdout=stdout)
+
+
+def count_up_in_a_process(kind: str, place: str) -> None:
+    count_up(SHARED[kind](place), 250)
+
+
+def count_up_until_it_is_gone(kind: str, place: str) -> None:
+    store = SHARED[kind](place)
+    while store.update(KEY, lambda data: record(b"%d" % (int(data) + 1))):
+        print("updated", flush=True)  # noqa: T201
