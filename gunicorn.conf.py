@@ -4,6 +4,9 @@ The application is set up by the WSGI_OAUTH_* variables. Options on gunicorn's c
 """
 
 import multiprocessing
+from urllib.parse import quote
+
+from gunicorn import glogging
 
 wsgi_app = "wsgi_oauth:get_app()"
 
@@ -31,6 +34,22 @@ preload_app = True
 # The request line of a callback carries the authorization code, and a Referer may, too: the path alone is logged.
 accesslog = "-"
 access_log_format = '%(h)s %(t)s "%(m)s %(U)s" %(s)s %(B)s %(M)sms'
+
+
+class Logger(glogging.Logger):
+    """gunicorn's own, for what a client must not be able to write into a log, and a log must not keep."""
+
+    def atoms(self, resp, req, environ, request_time):
+        """The path is logged percent-encoded: decoded, it could hold line breaks."""
+        path = quote(environ.get("PATH_INFO", "").encode("latin-1"))
+        return {**super().atoms(resp, req, environ, request_time), "U": path}
+
+    def exception(self, msg, *args, **kwargs):
+        """A request that a timeout has ended is logged with its URI: without the query, where the code is."""
+        super().exception(msg, *(arg.partition("?")[0] if isinstance(arg, str) else arg for arg in args), **kwargs)
+
+
+logger_class = Logger
 
 # The application decides whom it trusts (WSGI_OAUTH_TRUSTED_PROXIES). gunicorn on its own believes X-Forwarded-Proto
 # from loopback.

@@ -661,7 +661,8 @@ def test_a_worker_that_is_killed_in_the_middle_of_an_exchange_breaks_nothing(
 def timed_out(site: Site, barrier: Callable[[str], Barrier]) -> Iterator[tuple[Gunicorn, Visitor]]:
     """A sync worker that gunicorn has ended in the middle of a callback: SIGABRT, raised as SystemExit."""
     waiting = barrier("token")
-    options = ("--workers", "1", *WORKERS["sync"], "--threads", "1", "--timeout", "2")
+    configuration = str(ROOT / "gunicorn.conf.py")
+    options = ("--config", configuration, "--workers", "1", *WORKERS["sync"], "--threads", "1", "--timeout", "2")
     with site.serve(*options, UPSTREAM_TIMEOUT="60") as server, site.visitor(server) as visitor:
         callback_url = visitor.callback_url()
         with ThreadPoolExecutor(1) as thread:

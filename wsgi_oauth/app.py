@@ -111,6 +111,7 @@ class OAuthApp:
                 _log.info("[%s] %s", request.id, session.event)
             if cookie := self.sessions.cookie(session, secure=request.is_secure_site):
                 response.headers.add("Set-Cookie", cookie)
+                response.headers["Cache-Control"] = "no-store"  # also where a handler has said otherwise
 
     def _sign_in_again(self, request: Request, error: errors.TokenRejected) -> Response:
         """End a session whose token is worth nothing any more."""
@@ -145,7 +146,17 @@ class OAuthApp:
         if error.response is not None or error.code is None or error.code < 400:
             return Response.force_type(error.get_response(request.environ))
         cause = error.name.lower().replace(" ", "_")
-        message = pages.Message(error.name, error.description or "", "", cause, error.code, id=request.id)
+        side = errors.UserError.side if error.code < 500 else errors.Error.side
+        message = pages.Message(
+            error.name,
+            error.description or "",
+            "Check the address, and what was sent to it.",
+            cause,
+            error.code,
+            side,
+            request.id,
+        )
+        _log.info("[%s] %a: %s", request.id, _route(request), cause)
         response = pages.show(message, as_json=pages.wants_json(request))
         response.headers.extend(
             (name, value) for name, value in error.get_headers() if name in {"Allow", "Retry-After"}

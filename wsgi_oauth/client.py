@@ -128,7 +128,10 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
             headers = {**(headers or {}), "Authorization": f"Bearer {self._usable_token()}"}
         kwargs.setdefault("allow_redirects", False)
         kwargs.setdefault("proxies", self._transport.adapter.proxies_for(url))
-        return requests.Session.request(self, method, url, data=data, headers=headers, **kwargs)
+        try:
+            return requests.Session.request(self, method, url, data=data, headers=headers, **kwargs)
+        except requests.TooManyRedirects:
+            raise errors.ProviderError("the provider redirects without an end") from None
 
     def get(self, url: str, **kwargs: Any) -> requests.Response:  # type: ignore[override]
         """GET *url*; requests' own method would follow redirects unless told otherwise."""

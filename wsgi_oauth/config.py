@@ -18,6 +18,7 @@ PREFIX = "WSGI_OAUTH_"
 CLIENT_AUTH_METHODS = ("basic", "basic-raw", "post", "none")
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST_SECRET = 4096
 _UNREAD = "a secret that could not be read"  # stands in for it: one cause, one message
 _VSCHAR = re.compile(r"[\x20-\x7e]+")  # RFC 6749 A.1 and A.2: what a client id and a secret consist of
 
@@ -111,7 +112,8 @@ class Config:
         try:
             config = cls(**values)
         except errors.ConfigError as error:
-            problems += [line for line in error.detail.splitlines() if line.split()[0] not in "\n".join(problems)]
+            reported = {line.split()[0] for line in problems}
+            problems += [line for line in error.detail.splitlines() if line.split()[0] not in reported]
         if problems:
             raise errors.ConfigError("\n".join(problems))
         return config
@@ -127,15 +129,15 @@ def _take_secret_file(given: dict[str, str], problems: list[str]) -> None:
         problems.append(f"{name} and {PREFIX}CLIENT_SECRET are both set; keep one of them")
         return
     try:
-        with open(path, encoding="utf-8") as file:
-            secret = file.read(4097).strip()
+        with open(path, encoding="utf-8-sig") as file:  # some editors put a byte order mark first
+            secret = file.read(_LONGEST_SECRET + 1).strip()
     except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or "it is not UTF-8 text"
         problems.append(f"{name} names {path!r}, which cannot be read: {reason}")
         given["CLIENT_SECRET"] = _UNREAD
         return
-    if not secret:
-        problems.append(f"{name} names {path!r}, which is empty")
+    if not secret or len(secret) > _LONGEST_SECRET:
+        problems.append(f"{name} names {path!r}, which is {'too large for a secret' if secret else 'empty'}")
     given["CLIENT_SECRET"] = secret or _UNREAD
 
 
@@ -182,7 +184,9 @@ def _check_client_secret(config: Config, value: str | None) -> str:
     return "has a line break or another control character in it" if re.search(r"[\x00-\x1f\x7f]", value) else ""
 
 
-def _check_client_auth(_config: Config, value: str | None) -> str:
+def _check_client_auth(config: Config, value: str | None) -> str:
+    if value == "basic-raw" and ":" in config.client_id:
+        return "must be basic or post: with basic-raw a client id must not have a colon in it (RFC 7617 2)"
     if value is None or value in CLIENT_AUTH_METHODS:
         return ""
     return f"must be one of {', '.join(CLIENT_AUTH_METHODS)}; it is {value!r}"
@@ -201,18 +205,27 @@ def _check_url(_config: Config, value: str | None) -> str:
     try:
         urls.checked(value)
     except ValueError as reason:
-        return f"{reason}; it is {value!a}"
+        return f"{reason}; it is {_shown(value)}"
     return ""
 
 
 def _check_public_url(config: Config, value: str | None) -> str:
     if value and "?" in value:
-        return f"must not have a query; it is {value!a}"
+        return f"must not have a query; it is {_shown(value)}"
     return _check_url(config, value)
 
 
-def _check_positive(_config: Config, value: float) -> str:
-    return "" if 0 < value < 10**9 else f"must be above 0; it is {value}"
+def _check_lifetime(_config: Config, value: int) -> str:
+    return "" if 0 < value < 10**9 else f"must be above 0 and at most 30 years, in seconds; it is {value}"
+
+
+def _check_trusted_proxies(_config: Config, value: int) -> str:
+    return "" if value >= 0 else f"must be 0 or more; it is {value}"
+
+
+def _shown(value: str) -> str:
+    """Return *value* for a message, without a password that a URL may carry."""
+    return ascii(re.sub(r"//[^/]*@", "//***@", value))
 
 
 def _check_upstream_timeout(_config: Config, value: float) -> str:
@@ -225,7 +238,7 @@ def _check_session_store(_config: Config, value: str) -> str:
         return ""
     if kind == "file" and os.path.isabs(place) and "\0" not in place:
         return ""
-    return f"must be file:/an/absolute/path, or memory: for one process; it is {value!a}"
+    return f"must be file:/an/absolute/path, or memory: for one process; it is {_shown(value)}"
 
 
 _CHECKS: dict[str, Callable[[Config, Any], str]] = {
@@ -240,7 +253,8 @@ _CHECKS: dict[str, Callable[[Config, Any], str]] = {
     "scope": _check_scope,
     "public_url": _check_public_url,
     "session_store": _check_session_store,
-    "session_idle": _check_positive,
-    "session_lifetime": _check_positive,
+    "session_idle": _check_lifetime,
+    "session_lifetime": _check_lifetime,
+    "trusted_proxies": _check_trusted_proxies,
     "upstream_timeout": _check_upstream_timeout,
 }

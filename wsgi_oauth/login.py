@@ -101,10 +101,14 @@ def claim(session: Session, response: AuthorizationResponse, *, patience: float)
     """
     if not response.state:  # before any comparison: absent must never equal absent
         raise errors.NoLoginInProgress("the callback has no state")
+    opened = _claim(dict(session), response.state)
     record = session.change(lambda data: _claim(data, response.state))
-    if record is None:
+    if record is None and session.gone and opened is not None:
+        # A first copy of this callback, finished since this one came in, has moved the session to its new id.
+        record = {**opened, "claimed": "finished"}
+    elif record is None:
         raise errors.NoLoginInProgress("the callback's state is not one of this session")
-    if record.get("claimed"):
+    if record.get("claimed") and not session.gone:
         _wait_for_the_first_copy(session, response.state, patience)
     return Start(
         response.state,

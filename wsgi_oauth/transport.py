@@ -25,6 +25,7 @@ from urllib.request import (  # type: ignore[attr-defined]  # typeshed leaves th
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.utils import address_in_network, is_ipv4_address, is_valid_cidr
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
@@ -102,18 +103,21 @@ class BoundedAdapter(HTTPAdapter):
         """
 
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> tuple[Any, Any]:
-        if verify is not True or cert:
-            raise ValueError(
-                "certificates are always verified, against the CA bundle that REQUESTS_CA_BUNDLE or SSL_CERT_FILE names"
-            )
         host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
         return host, {"cert_reqs": "CERT_REQUIRED"}
 
     def proxies_for(self, url: str) -> dict[str, str]:
         """Return the proxies for *url* by HTTPS_PROXY and NO_PROXY, as they were when this process first asked."""
-        if not self._proxies or proxy_bypass_environment(urlsplit(url).netloc, self._proxies):
-            return {}
-        return self._proxies
+        parts = urlsplit(url)
+        # Plain http is for this machine alone (see urls.checked): a proxy would see the token.
+        direct = parts.scheme == "http" or not self._proxies or self._bypasses(parts.netloc, parts.hostname or "")
+        return {} if direct else self._proxies
+
+    def _bypasses(self, netloc: str, host: str) -> bool:
+        if proxy_bypass_environment(netloc, self._proxies):
+            return True
+        networks = [name.strip() for name in self._proxies.get("no", "").split(",")]
+        return is_ipv4_address(host) and any(address_in_network(host, name) for name in networks if is_valid_cidr(name))
 
     def send(  # type: ignore[override]
         self,
@@ -128,6 +132,10 @@ class BoundedAdapter(HTTPAdapter):
         :raises errors.ProviderUnreachable: for every other trouble on the way.
         :raises errors.ProviderError: for an answer of more than 1 MiB.
         """
+        if kwargs.get("verify", True) is not True or kwargs.get("cert"):
+            raise ValueError(
+                "certificates are always verified; REQUESTS_CA_BUNDLE or SSL_CERT_FILE names a CA of your own"
+            )
         deadline = time.monotonic() + float(timeout or self.timeout)
         try:
             response = self._send(request, deadline, **kwargs)
@@ -230,9 +238,16 @@ class _Deadlines(HTTPConnection):
 
     def getresponse(self) -> Any:
         self._last_used = time.monotonic()
-        deadline = self._last_used + float(self.timeout or 0)  # urllib3 has set that to what is left of the total
-        self.response_class = functools.partial(_DeadlineResponse, deadline=deadline)  # type: ignore[assignment]
+        self._set_deadline()
         return super().getresponse()
+
+    def connect(self) -> None:
+        self._set_deadline()  # a proxy answers, too, before the tunnel is there
+        super().connect()
+
+    def _set_deadline(self) -> None:
+        deadline = time.monotonic() + float(self.timeout or 0)  # urllib3 has set that to what is left of the total
+        self.response_class = functools.partial(_DeadlineResponse, deadline=deadline)  # type: ignore[assignment]
 
     @property
     def is_connected(self) -> bool:
@@ -245,9 +260,9 @@ class _Deadlines(HTTPConnection):
         except (socket.gaierror, UnicodeError) as error:
             raise NameResolutionError(self.host, self, socket.gaierror(*error.args[:2])) from error
         failure: OSError = OSError(errno.EADDRNOTAVAIL, "the name has no address")
-        for *_, address in addresses:
-            try:
-                left = max(deadline - time.monotonic(), 0.001)
+        for number, (*_, address) in enumerate(addresses):
+            try:  # each gets its share of what is left, so that a silent one leaves time for the next
+                left = max(deadline - time.monotonic(), 0.001) / (len(addresses) - number)
                 sock = urllib3.util.connection.create_connection(
                     (str(address[0]), int(address[1])), left, self.source_address, self.socket_options
                 )

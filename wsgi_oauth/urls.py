@@ -122,10 +122,11 @@ class Site:
             raise errors.BadHost("without WSGI_OAUTH_PUBLIC_URL only loopback hosts are served")
         if "HTTP_X_FORWARDED_PROTO" in environ:
             scheme = "http"  # some servers believe this header from any local client; a proxy needs a public URL
-        script = str(environ.get("SCRIPT_NAME", "")).rstrip("/")
+        script = str(environ.get("SCRIPT_NAME", "")).strip("/")
         host = f"[{origin.host}]" if ":" in origin.host else origin.host
         port = "" if origin.port == _DEFAULT_PORTS.get(scheme) else f":{origin.port}"
-        return f"{scheme}://{host}{port}{quote(script.encode('latin-1'))}"  # PEP 3333: bytes as latin-1
+        prefix = "/" + quote(script.encode("latin-1")) if script else ""  # PEP 3333: bytes as latin-1
+        return f"{scheme}://{host}{port}{prefix}"
 
 
 def _server_host(environ: dict[str, object]) -> str:

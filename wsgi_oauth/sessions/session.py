@@ -52,7 +52,8 @@ class Session(dict[str, Any]):
         self._sent_id = session_id
         self._renewing = False
         self._on_save: list[Callable[[dict[str, Any]], object]] = []
-        self.ended = False
+        self.ended = False  # by this request
+        self.gone = False  # ended, or moved to a new id, by another request meanwhile
 
     def __missing__(self, key: str) -> Any:
         raise errors.NotSignedIn("the session has no token") if key == TOKEN else KeyError(key)
@@ -88,6 +89,7 @@ class Session(dict[str, Any]):
 
         own = _changes(self._stored.data, self) if self._stored else {}
         if not self._sessions.update(self, apply):
+            self.gone = True
             outcome.append(function({}))
         for key, value in own.items():  # what this request has changed before is not stored yet, and stays
             if value is _REMOVED:
