@@ -661,7 +661,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_an_exchange_breaks_nothing(
 def timed_out(site: Site, barrier: Callable[[str], Barrier]) -> Iterator[tuple[Gunicorn, Visitor]]:
     """A sync worker that gunicorn has ended in the middle of a callback: SIGABRT, raised as SystemExit."""
     waiting = barrier("token")
-    configuration = str(ROOT / "gunicorn.conf.py")
+    configuration = str(CHECKOUT / "gunicorn.conf.py")
     options = ("--config", configuration, "--workers", "1", *WORKERS["sync"], "--threads", "1", "--timeout", "2")
     with site.serve(*options, UPSTREAM_TIMEOUT="60") as server, site.visitor(server) as visitor:
         callback_url = visitor.callback_url()
