@@ -1,8 +1,8 @@
 """How the benchmarks measure: interleaved, in random order, CPU and wall time, medians, and ratios within a round.
 
-A machine is never the same twice, and not even within one run. So everything that is compared runs in every round, in
-another order each time, and is divided by what it is compared with in the *same* round. The median of these ratios is what
-counts; absolute times of two runs are not comparable.
+A machine is never the same twice, and not even within one run. So everything that is compared runs in every round,
+in another order each time, and is divided by what it is compared with in the *same* round. The median of these
+ratios is what counts; absolute times of two runs are not comparable.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import os
 import platform
 import random
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
@@ -151,14 +154,23 @@ class Report:
                 json.dump({"title": self.title, "machine": machine(), "rows": rows}, output, indent=2)
 
 
+@contextmanager
+def temporary_folder(parent: str | None) -> Iterator[Path]:
+    """A folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="wsgi-oauth-benchmark-", dir=parent) as folder:
+        yield Path(folder)
+
+
 def machine() -> str:
     """Describe where this ran, as far as it matters."""
     return f"Python {platform.python_version()}, {platform.system()}, {os.cpu_count()} cores"
 
 
-def arguments(description: str | None, rounds: int) -> argparse.ArgumentParser:
+def arguments(description: str | None, rounds: int, *, folder: bool = False) -> argparse.ArgumentParser:
     """Return a parser with what all benchmarks understand."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--json", metavar="FILE", help="write the results there, too")
     parser.add_argument("--rounds", type=int, default=rounds, help="more of them: less noise")
+    if folder:
+        parser.add_argument("--folder", help="where to make a temporary folder: the file system matters, and its past")
     return parser

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import socket
 import ssl
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -122,9 +121,3 @@ def _deliver(target: socket.socket, on_the_way: SimpleQueue[tuple[float, bytes]]
                 target.sendall(data)
             except OSError:
                 return None
-
-
-@contextmanager
-def temporary_folder(parent: str | None = None) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="wsgi-oauth-benchmark-", dir=parent) as folder:
-        yield Path(folder)

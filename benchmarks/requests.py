@@ -1,4 +1,4 @@
-"""What a request costs: CPU time of the application's process, against bare Werkzeug and against the tutorial's own code.
+"""What a request costs: CPU time of the application's process, against bare Werkzeug and the tutorial's own code.
 
 The provider runs in another process, over TLS. The CA bundle has its private CA and the usual hundred others.
 """
@@ -16,8 +16,8 @@ from werkzeug.test import create_environ
 
 from wsgi_oauth import Config, create_app
 
-from .measure import Case, Cost, Report, Timer, arguments, interleave, repeated
-from .provider import ROUND_TRIP, Provider, running_provider, temporary_folder
+from .measure import Case, Cost, Report, Timer, arguments, interleave, repeated, temporary_folder
+from .provider import ROUND_TRIP, Provider, running_provider
 from .tutorial import Tutorial, hello
 
 if TYPE_CHECKING:
@@ -203,11 +203,11 @@ def measure(bench: Bench, rounds: int, report: Report) -> None:
 
 
 def main() -> None:
-    options = arguments(__doc__, rounds=30).parse_args()
+    options = arguments(__doc__, rounds=30, folder=True).parse_args()
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         del os.environ[name]
     report = Report("What a request costs")
-    with temporary_folder() as folder, running_provider(folder) as provider:
+    with temporary_folder(options.folder) as folder, running_provider(folder) as provider:
         os.environ["REQUESTS_CA_BUNDLE"] = str(folder / "ca.pem")
         measure(Bench(provider, folder), options.rounds, report)
     report.finish(options.json)

@@ -1,4 +1,4 @@
-"""What a start costs: a new process that imports the package and makes an application, against one with bare Werkzeug."""
+"""What a start costs: a new process that imports the package and makes an application, against bare Werkzeug."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What the requests are compared with: the tutorial's three handlers as they stand there, on bare Werkzeug.
 
-``Hello`` is the least that a Werkzeug application can do. ``Tutorial`` uses requests-oauthlib as the documentation's "Web
-App Example of OAuth 2 web application flow" does. It has PKCE, which the tutorial has not, because the local provider insists
-on that; its sessions are a dictionary, which costs nothing.
+``hello`` is the least that a Werkzeug application can do. ``Tutorial`` uses requests-oauthlib as the documentation's
+"Web App Example of OAuth 2 web application flow" does. It has PKCE, which the tutorial has not, because the local
+provider insists on that; its sessions are a dictionary, which costs nothing.
 """
 
 from __future__ import annotations

@@ -509,6 +509,17 @@ def test_a_second_user_does_not_inherit_from_a_session_that_was_ended_meanwhile(
     assert signed_in.sees() == {}
 
 
+def test_a_sign_in_succeeds_however_many_others_are_started_meanwhile(
+    visitor: Visitor, make_visitor: Callable[..., Visitor], store: Watched
+):
+    """S43: the record of this one, claimed already, may be pushed out by theirs."""
+    callback = visitor.browser.callback_url()
+    tab = make_visitor(like=visitor)
+    store.before_next_move.append(lambda: [tab.browser.start() for _ in range(30)])
+    assert visitor.browser.get(callback).status_int == 303
+    assert visitor.is_signed_in()
+
+
 def test_a_renewed_session_keeps_what_another_request_stored_meanwhile(
     visitor: Visitor, make_visitor: Callable[..., Visitor]
 ):

@@ -225,7 +225,7 @@ def _check_trusted_proxies(_config: Config, value: int) -> str:
 
 def _shown(value: str) -> str:
     """Return *value* for a message, without a password that a URL may carry."""
-    return ascii(re.sub(r"//[^/]*@", "//***@", value))
+    return ascii(re.sub(r"//.*@", "//***@", value))
 
 
 def _check_upstream_timeout(_config: Config, value: float) -> str:

@@ -172,8 +172,9 @@ def _claim(data: dict[str, Any], state: str) -> dict[str, Any] | None:
 
 
 def _finish(data: dict[str, Any], claimed: Start) -> None:
-    record = data[STATE][claimed.state]
-    data[STATE][claimed.state] = {"started": record["started"], "next": record["next"], "claimed": "finished"}
+    records = data.get(STATE, {})
+    if record := records.get(claimed.state):  # many other starts may have pushed it out
+        records[claimed.state] = {"started": record["started"], "next": record["next"], "claimed": "finished"}
     if claimed.again:
         data[AGAIN] = True
 
