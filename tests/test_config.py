@@ -578,3 +578,11 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     place.write_text("")
     with pytest.raises(errors.Error, match="sessions"):
         create_app(config(SESSION_STORE=f"file:{place}"))
+
+
+@pytest.mark.parametrize("left_out", ["AUTHORIZATION_URL", "TOKEN_URL", "PROFILE_URL"])
+def test_two_of_the_three_urls_would_mix_two_providers(left_out: str) -> None:
+    """With PROFILE_URL forgotten, GitHub would be sent the tokens of some other provider."""
+    urls = {"AUTHORIZATION_URL", "TOKEN_URL", "PROFILE_URL"} - {left_out}
+    with pytest.raises(errors.ConfigError, match=f"WSGI_OAUTH_{left_out}"):
+        provider_from_config(config(**dict.fromkeys(urls, "https://provider.example/x")))

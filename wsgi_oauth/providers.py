@@ -61,8 +61,14 @@ def provider_from_config(config: Config) -> Provider:
         )
         if (url := getattr(config, name)) is not None
     }
-    if config.authorization_url and config.token_url and config.profile_url:
-        host = urlsplit(config.issuer or config.authorization_url).netloc
+    given = [url for url in (config.authorization_url, config.token_url, config.profile_url) if url]
+    if len(given) == 2:  # the third would be another provider's, and get this one's tokens
+        raise errors.ConfigError(
+            f"{PREFIX}AUTHORIZATION_URL, {PREFIX}TOKEN_URL and {PREFIX}PROFILE_URL describe a provider together: "
+            "set the third one, too, or only one of them to move a single endpoint"
+        )
+    if len(given) == 3:
+        host = urlsplit(config.issuer or given[0]).netloc
         return Provider(name=host, title=host, **endpoints)
     try:
         return replace(CATALOGUE[config.provider], **endpoints)

@@ -187,6 +187,8 @@ def _innermost(error: BaseException) -> BaseException:
 def _explained(error: Exception, late: bool) -> errors.ProviderError:
     """Name the cause for the log, in words that can hold no URL and no secret."""
     cause = _innermost(error)
+    if isinstance(error, urllib3.exceptions.DecodeError):
+        return errors.ProviderError("the provider's answer is not encoded as it says")
     if (
         late
         or isinstance(cause, TimeoutError)
