@@ -4,24 +4,25 @@ The application is set up by the WSGI_OAUTH_* variables. Options on gunicorn's c
 """
 
 import multiprocessing
+import os
 from urllib.parse import quote
 
 from gunicorn import glogging
 
 wsgi_app = "wsgi_oauth:get_app()"
 
-# Loopback: whoever opens the application to others says so, and puts TLS in front. PORT is honoured by gunicorn itself.
-bind = "127.0.0.1:8000"
+# Loopback: whoever opens the application to others says so (--bind), and puts TLS in front.
+bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
 
 # A thread that waits for a provider costs nothing; a sync worker that waits answers nobody else.
 worker_class = "gthread"
 threads = 16
 
-# Two for each processor keep it busy while some wait for the disk. WEB_CONCURRENCY, gunicorn's own variable, wins.
-workers = 2 * multiprocessing.cpu_count() + 1
+# Two for each processor and one more keep it busy while some wait. WEB_CONCURRENCY, gunicorn's own variable, wins.
+workers = int(os.environ.get("WEB_CONCURRENCY") or 2 * multiprocessing.cpu_count() + 1)
 
 # Longer than the slowest request may take: a callback waits for one answer of the provider, a second copy of it a
-# little longer.
+# little longer. Who raises WSGI_OAUTH_UPSTREAM_TIMEOUT above 25 raises this, too.
 timeout = 60
 graceful_timeout = 30
 
@@ -46,7 +47,16 @@ class Logger(glogging.Logger):
 
     def exception(self, msg, *args, **kwargs):
         """A request that a timeout has ended is logged with its URI: without the query, where the code is."""
-        super().exception(msg, *(arg.partition("?")[0] if isinstance(arg, str) else arg for arg in args), **kwargs)
+        super().exception(msg, *map(without_query, args), **kwargs)
+
+    def warning(self, msg, *args, **kwargs):
+        """A request line that is malformed is logged, too."""
+        super().warning(msg, *map(without_query, args), **kwargs)
+
+
+def without_query(arg):
+    """Cut what follows a question mark, and let nothing through that is not printable ASCII."""
+    return ascii(str(arg).partition("?")[0])[1:-1] if isinstance(arg, (str, Exception)) else arg
 
 
 logger_class = Logger

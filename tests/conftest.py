@@ -1,4 +1,4 @@
-"""What the tests stand on: a provider on a real socket, an application, a browser, and gunicorn when a real one is needed."""
+"""What the tests stand on: a provider on a real socket, an application, a browser, and a real gunicorn."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def one_authority(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def small_ca_bundle(one_authority: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests with many applications that speak plain http: loading the usual authorities takes longer than such a test."""
+    """For tests with many applications that speak plain http: loading the usual authorities takes too long."""
     monkeypatch.setenv("SSL_CERT_FILE", one_authority)
 
 
@@ -79,7 +79,7 @@ def environ_for(provider: LocalProvider, **settings: str) -> dict[str, str]:
 
 
 class Browser:
-    """A browser with cookies, in front of an application that is checked for PEP 3333 on both sides (wsgiref, WebTest's lint)."""
+    """A browser with cookies; its application is checked for PEP 3333 on both sides (wsgiref, WebTest's lint)."""
 
     def __init__(self, app: Any, provider: LocalProvider, base: str = "http://localhost") -> None:
         self.provider = provider
@@ -140,7 +140,7 @@ class Browser:
 def make_browser(provider: LocalProvider, store: SessionStore) -> Callable[..., Browser]:
     """Make browsers in front of one application: ``make_browser()``, or of one with other settings or handlers.
 
-    ``make_browser(app=other.app)`` is not needed: call it twice with the same settings for two browsers of one application.
+    Call it twice with the same settings for two browsers of one application.
     """
     applications: dict[Any, Any] = {}
 
@@ -244,7 +244,7 @@ def gunicorn(
 ) -> Iterator[Gunicorn]:
     """Start gunicorn with *environ* and *options*.
 
-    The listening socket is made here and handed over, so connections wait until the workers are there: nothing has to be polled.
+    The listening socket is made here and handed over, so connections wait until the workers are there.
     """
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=512))

@@ -156,9 +156,7 @@ def dancer(provider: LocalProvider, server: Server) -> Dancer:
 
 
 class TestTheDance:
-    def test_the_user_is_asked_in_a_page_that_says_who_what_and_where_to(
-        self, dancer: Dancer
-    ) -> None:
+    def test_the_user_is_asked_in_a_page_that_says_who_what_and_where_to(self, dancer: Dancer) -> None:
         answer = ask("GET", dancer.url())
         page = answer.body.decode()
         assert answer.status == 200
@@ -168,9 +166,7 @@ class TestTheDance:
         for fault in CATALOGUE:
             assert f'value="{fault}"' in page
 
-    def test_allowing_leads_to_a_code_a_token_and_the_profile(
-        self, dancer: Dancer, provider: LocalProvider
-    ) -> None:
+    def test_allowing_leads_to_a_code_a_token_and_the_profile(self, dancer: Dancer, provider: LocalProvider) -> None:
         back = dancer.decide("allow")
         told = dict(back.parameters)
         assert back.status == 302
@@ -180,22 +176,18 @@ class TestTheDance:
         token = dancer.exchange(told["code"])
         assert token.status == 200
         assert token.headers["Cache-Control"] == "no-store"
-        assert token.json["token_type"] == "Bearer"  # noqa: S105 - not a password
+        assert token.json["token_type"] == "Bearer"
         assert token.json["expires_in"] == 3600
         assert token.json["scope"] == "profile email"
 
         profile = dancer.profile(token.json["access_token"])
         assert (profile.status, profile.json) == (200, dict(provider.user))
 
-    def test_denying_leads_to_access_denied_with_state_and_iss(
-        self, dancer: Dancer, provider: LocalProvider
-    ) -> None:
+    def test_denying_leads_to_access_denied_with_state_and_iss(self, dancer: Dancer, provider: LocalProvider) -> None:
         told = dict(dancer.decide("deny").parameters)
         assert told == {"error": "access_denied", "state": "a-state", "iss": provider.url}
 
-    def test_every_message_is_remembered_in_order(
-        self, dancer: Dancer, provider: LocalProvider
-    ) -> None:
+    def test_every_message_is_remembered_in_order(self, dancer: Dancer, provider: LocalProvider) -> None:
         ask("GET", dancer.url())
         dancer.profile(dancer.sign_in()["access_token"])
         seen = [(one.method, one.endpoint, one.status) for one in provider.exchanges]
@@ -223,9 +215,7 @@ class TestTheDance:
         answer = ask("HEAD", dancer.url())
         assert (answer.status, answer.body) == (200, b"")
 
-    def test_what_is_not_there_is_404_and_other_methods_are_405(
-        self, provider: LocalProvider, server: Server
-    ) -> None:
+    def test_what_is_not_there_is_404_and_other_methods_are_405(self, provider: LocalProvider, server: Server) -> None:
         assert ask("GET", server.url + "/nothing").status == 404
         refused = ask("GET", provider.token_url)
         assert (refused.status, refused.headers["Allow"]) == (405, "POST")
@@ -260,9 +250,7 @@ class TestTheAuthorizationRequest:
             {"redirect_uri": "not a uri"},
         ],
     )
-    def test_who_cannot_be_trusted_gets_no_redirect(
-        self, dancer: Dancer, change: dict[str, str]
-    ) -> None:
+    def test_who_cannot_be_trusted_gets_no_redirect(self, dancer: Dancer, change: dict[str, str]) -> None:
         for answer in (ask("GET", dancer.url(**change)), dancer.decide(**change)):
             assert answer.status == 400
             assert "Location" not in answer.headers
@@ -304,9 +292,7 @@ class TestTheAuthorizationRequest:
 
 
 class TestTheTokenRequest:
-    def test_a_code_is_good_once_and_its_second_use_ends_what_it_led_to(
-        self, dancer: Dancer
-    ) -> None:
+    def test_a_code_is_good_once_and_its_second_use_ends_what_it_led_to(self, dancer: Dancer) -> None:
         code = dancer.code()
         token = dancer.exchange(code).json
         again = dancer.exchange(code)
@@ -337,10 +323,7 @@ class TestTheTokenRequest:
     def test_parallel_uses_of_one_code_give_one_token(self, dancer: Dancer) -> None:
         code = dancer.code()
         statuses: list[int] = []
-        threads = [
-            threading.Thread(target=lambda: statuses.append(dancer.exchange(code).status))
-            for _ in range(8)
-        ]
+        threads = [threading.Thread(target=lambda: statuses.append(dancer.exchange(code).status)) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -378,7 +361,7 @@ class TestTheTokenRequest:
         assert ask("POST", provider.token_url, form).status == 200
 
     def test_ids_and_secrets_are_form_encoded_before_basic(self) -> None:
-        provider = LocalProvider(client_id="a client:1", client_secret="p%+:/ö")  # noqa: S106
+        provider = LocalProvider(client_id="a client:1", client_secret="p%+:/ö")
         with serve_provider(provider):
             assert "access_token" in Dancer(provider).sign_in()
 
@@ -390,9 +373,7 @@ class TestTheTokenRequest:
             assert answer.status == 200
 
     @pytest.mark.parametrize("body", ["{}", "%zz=1", "é", "&&&"])
-    def test_a_body_that_is_no_form_is_refused(
-        self, server: Server, provider: LocalProvider, body: str
-    ) -> None:
+    def test_a_body_that_is_no_form_is_refused(self, server: Server, provider: LocalProvider, body: str) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
         connection.request("POST", "/token", body.encode(), FORM)
         assert connection.getresponse().status in (400, 401)
@@ -438,9 +419,7 @@ class TestRefreshing:
 
 
 class TestTheProfile:
-    def test_it_wants_a_good_token_in_the_header(
-        self, dancer: Dancer, provider: LocalProvider
-    ) -> None:
+    def test_it_wants_a_good_token_in_the_header(self, dancer: Dancer, provider: LocalProvider) -> None:
         token = dancer.sign_in()["access_token"]
         in_the_query = ask("GET", f"{provider.profile_url}?access_token={token}")
         assert in_the_query.status == 401
@@ -487,9 +466,7 @@ class TestFaultsOnRequest:
         token = dancer.sign_in()["access_token"]
         assert [dancer.profile(token).status for _ in range(3)] == [500, 500, 200]
 
-    def test_one_can_stay_until_it_is_cleared(
-        self, dancer: Dancer, provider: LocalProvider
-    ) -> None:
+    def test_one_can_stay_until_it_is_cleared(self, dancer: Dancer, provider: LocalProvider) -> None:
         token = dancer.sign_in()["access_token"]
         provider.faults.add("profile.403", times=None)
         assert {dancer.profile(token).status for _ in range(5)} == {403}
@@ -515,9 +492,7 @@ class TestFaultsOnRequest:
         assert "access_token" in dancer.sign_in()
         assert ask("GET", server.url + "/exchanges").json["token"] == 2
 
-    @pytest.mark.parametrize(
-        "form", [{}, {"name": "token.nonsense"}, {"name": "token.502", "times": "0"}]
-    )
+    @pytest.mark.parametrize("form", [{}, {"name": "token.nonsense"}, {"name": "token.502", "times": "0"}])
     def test_what_is_no_fault_is_refused(self, server: Server, form: dict[str, str]) -> None:
         assert ask("POST", server.url + "/faults", form).status == 400
         with pytest.raises(ValueError, match="there is no fault named"):
@@ -553,9 +528,7 @@ AUTHORIZATION_RESPONSES: dict[str, Callable[[Parameters], bool]] = {
         )
     },
     "unknown_error": lambda told: "error" in names(told),
-    "markup": lambda told: (
-        "<script>" in dict(told)["error_description"] and "<script>" in dict(told)["error_uri"]
-    ),
+    "markup": lambda told: "<script>" in dict(told)["error_description"] and "<script>" in dict(told)["error_uri"],
     "error_without_state": lambda told: names(told) == ["iss", "error"],
     "error_and_code": lambda told: {"error", "code", "state"} <= set(names(told)),
     "wrong_iss": lambda told: dict(told)["iss"] == "https://attacker.example",
@@ -594,16 +567,12 @@ def lacks(name: str) -> Callable[[Answer], bool]:
 
 def is_page(status: int) -> Callable[[Answer], bool]:
     return lambda answer: (
-        answer.status == status
-        and answer.headers.get_content_type() == "text/html"
-        and b"<h1>" in answer.body
+        answer.status == status and answer.headers.get_content_type() == "text/html" and b"<h1>" in answer.body
     )
 
 
 def redirects(status: int) -> Callable[[Answer], bool]:
-    return lambda answer: (
-        (answer.status, answer.headers["Location"]) == (status, Faults.redirect_to)
-    )
+    return lambda answer: (answer.status, answer.headers["Location"]) == (status, Faults.redirect_to)
 
 
 def breaks(parse: Callable[[bytes], object], *errors: type[Exception]) -> Callable[[Answer], bool]:
@@ -661,8 +630,7 @@ ANSWERS: dict[str, dict[str, Callable[[Answer], bool]]] = {
             answer.headers.get_content_type() == "text/html" and "access_token" in answer.json
         ),
         "form_encoded": lambda answer: (
-            answer.headers["Content-Type"] == FORM["Content-Type"]
-            and "access_token" in parse_qs(answer.body.decode())
+            answer.headers["Content-Type"] == FORM["Content-Type"] and "access_token" in parse_qs(answer.body.decode())
         ),
         "extra_members": lambda answer: {"id_token", "access_token"} <= set(answer.json),
         "access_token_missing": lacks("access_token"),
@@ -697,9 +665,7 @@ ANSWERS: dict[str, dict[str, Callable[[Answer], bool]]] = {
     "refresh": {"invalid_grant": is_error("invalid_grant"), "503": is_page(503)},
     "profile": {
         "400": lambda answer: answer.status == 400,
-        "401": lambda answer: (
-            answer.status == 401 and "invalid_token" in answer.headers["WWW-Authenticate"]
-        ),
+        "401": lambda answer: answer.status == 401 and "invalid_token" in answer.headers["WWW-Authenticate"],
         "empty_401": lambda answer: (answer.status, answer.body) == (401, b""),
         "403": lambda answer: answer.status == 403,
         "429": lambda answer: (answer.status, answer.headers["Retry-After"]) == (429, "7"),
@@ -754,24 +720,18 @@ def provoke(dancer: Dancer, provider: LocalProvider) -> Callable[[str, str], Ans
 
 
 @pytest.mark.parametrize(("endpoint", "name"), faults())
-def test_an_answer_of(
-    endpoint: str, name: str, provoke: Callable[[str, str], Answer], provider: LocalProvider
-) -> None:
+def test_an_answer_of(endpoint: str, name: str, provoke: Callable[[str, str], Answer], provider: LocalProvider) -> None:
     check = ANSWERS[endpoint].get(name) or ANSWERS["any"][name]
     assert check(provoke(endpoint, name))
     assert provider.faults.waiting == []
 
 
-def test_a_redirect_leads_where_the_test_wants(
-    provoke: Callable[[str, str], Answer], provider: LocalProvider
-) -> None:
+def test_a_redirect_leads_where_the_test_wants(provoke: Callable[[str, str], Answer], provider: LocalProvider) -> None:
     provider.faults.redirect_to = "http://127.0.0.1:1/trap"
     assert provoke("token", "redirect_307").headers["Location"] == "http://127.0.0.1:1/trap"
 
 
-def test_a_fault_with_an_answer_of_its_own_uses_nothing_up(
-    dancer: Dancer, provider: LocalProvider
-) -> None:
+def test_a_fault_with_an_answer_of_its_own_uses_nothing_up(dancer: Dancer, provider: LocalProvider) -> None:
     token = dancer.sign_in()
     provider.faults.add("refresh.503")
     assert dancer.refresh(token["refresh_token"]).status == 503
@@ -780,32 +740,24 @@ def test_a_fault_with_an_answer_of_its_own_uses_nothing_up(
 
 class TestTheConnection:
     @pytest.mark.parametrize(("endpoint", "name"), faults("hang_up"))
-    def test_hangs_up_without_an_answer(
-        self, endpoint: str, name: str, provoke: Callable[[str, str], Answer]
-    ) -> None:
+    def test_hangs_up_without_an_answer(self, endpoint: str, name: str, provoke: Callable[[str, str], Answer]) -> None:
         with pytest.raises(http.client.RemoteDisconnected):
             provoke(endpoint, name)
 
     @pytest.mark.parametrize(("endpoint", "name"), faults("reset"))
-    def test_is_reset(
-        self, endpoint: str, name: str, provoke: Callable[[str, str], Answer]
-    ) -> None:
+    def test_is_reset(self, endpoint: str, name: str, provoke: Callable[[str, str], Answer]) -> None:
         with pytest.raises(ConnectionResetError) as reset:
             provoke(endpoint, name)
         assert type(reset.value) is ConnectionResetError
 
     @pytest.mark.parametrize(("endpoint", "name"), faults("hang_up_in_headers"))
-    def test_ends_in_the_headers(
-        self, endpoint: str, name: str, provoke: Callable[[str, str], Answer]
-    ) -> None:
+    def test_ends_in_the_headers(self, endpoint: str, name: str, provoke: Callable[[str, str], Answer]) -> None:
         answer = provoke(endpoint, name)
         assert answer.headers["Content-Type"] != "application/json"
         assert answer.body == b""
 
     @pytest.mark.parametrize(("endpoint", "name"), faults("cut_body"))
-    def test_ends_in_the_body(
-        self, endpoint: str, name: str, provoke: Callable[[str, str], Answer]
-    ) -> None:
+    def test_ends_in_the_body(self, endpoint: str, name: str, provoke: Callable[[str, str], Answer]) -> None:
         with pytest.raises(http.client.IncompleteRead):
             provoke(endpoint, name)
 
@@ -880,9 +832,7 @@ class TestTheServer:
             assert second.port == first.port
 
     @pytest.mark.parametrize("fault", ["slow", "dribble_headers", "dribble_body", None])
-    def test_closing_is_quick_whatever_goes_on(
-        self, provider: LocalProvider, fault: str | None
-    ) -> None:
+    def test_closing_is_quick_whatever_goes_on(self, provider: LocalProvider, fault: str | None) -> None:
         before = set(threading.enumerate())
         server = serve_provider(provider)
         if fault:
@@ -938,9 +888,7 @@ class TestTheServer:
             connection.close()
 
 
-def test_the_provider_changes_nothing_in_its_process(
-    dancer: Dancer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_provider_changes_nothing_in_its_process(dancer: Dancer, monkeypatch: pytest.MonkeyPatch) -> None:
     """No OAUTHLIB_INSECURE_TRANSPORT: that switch is the whole process's, the client's as well."""
     monkeypatch.delenv("OAUTHLIB_INSECURE_TRANSPORT", raising=False)
     assert "access_token" in dancer.sign_in()

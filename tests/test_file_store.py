@@ -1410,7 +1410,7 @@ def test_descriptors_do_not_pile_up(store: FileStore, folder: Path, system: Syst
                 store.load(KEY)
         system.recover()
     assert len(descriptors(folder)) <= 1  # the folder itself, which is being swept
-    store.__del__()
+    store._scans.clear()
     assert descriptors(folder) == []
 
 
@@ -1426,7 +1426,7 @@ def swept_on_both_sides_of_a_fork(folder: str) -> list[Any]:
     for number in range(10):
         store.create(key(number), record())
     before = descriptors(folder)
-    with store._scanning:
+    with store._scans[os.getpid()].lock:
         read, write = os.pipe()
         child = os.fork()
         if child == 0:

@@ -248,7 +248,7 @@ class TestBesideOthers:
         if response.status_code == 302:
             location = urlsplit(response.headers["Location"])
             assert (location.scheme, location.netloc) == ("http", "localhost")
-            [back] = parse_qs(location.query)["next"]
+            [back] = parse_qs(location.query).get("next", ["/"])
             started = send(app, "/", headers=HTML, query=urlencode({"next": back}), SCRIPT_NAME=script)
             assert urlsplit(started.headers["Location"]).netloc == urlsplit(provider.url).netloc
             answer = requests.post(

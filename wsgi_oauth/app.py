@@ -26,7 +26,7 @@ from .sessions.memory import MemoryStore
 from .sessions.session import Session, Sessions
 from .sessions.store import SessionStore
 from .transport import Transport
-from .urls import Site
+from .urls import Site, local_path
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -40,7 +40,7 @@ class OAuthApp:
     def __init__(self, config: Config, store: SessionStore, handlers: Iterable[type[RequestHandler]] = ()) -> None:
         self.config = config
         self.provider = provider_from_config(config)
-        self.site = Site(config.public_url)
+        self.site = Site(config.public_url, trusts_proxies=config.trusted_proxies > 0)
         self.sessions = Sessions(store, idle=config.session_idle, lifetime=config.session_lifetime)
         self.transport = Transport(config.upstream_timeout)
         self.routes = Routes([*flow.HANDLERS, *health.HANDLERS, *handlers])
@@ -61,7 +61,9 @@ class OAuthApp:
             response = self._refuse(request, error)
         except HTTPException as error:
             response = self._http_error(request, error)
-        except Exception:  # noqa: BLE001  # a fault of ours, or of a handler of one's own
+        # A fault of ours, of a handler of one's own, or a gunicorn worker that has run out of time (SIGABRT, as
+        # SystemExit): that one ends after this answer, and would otherwise log the whole URI, with the code in it.
+        except (Exception, SystemExit):  # noqa: BLE001
             response = self._refuse(request, errors.Error("an unexpected exception"), with_traceback=True)
         headers = response.get_wsgi_headers(environ).to_wsgi_list()
         present = {name.lower() for name, _ in headers}
@@ -83,7 +85,11 @@ class OAuthApp:
         )
 
     def _answer(self, request: Request) -> Response:
-        handler, arguments = self.routes.match(request)
+        try:
+            handler, arguments = self.routes.match(request)
+        except HTTPException:
+            self.site.base(request.environ)  # whether this is our host at all comes first
+            raise
         if not handler.any_host:
             request.base = self.site.base(request.environ)
         try:
@@ -129,7 +135,7 @@ class OAuthApp:
         unsigned = isinstance(error, errors.NotSignedIn)
         if unsigned and request.is_navigation and request.method == "GET":
             again = {"again": "1"} if isinstance(error, errors.TokenRejected) else {}
-            query = urlencode({"next": _path_and_query(request), **again})
+            query = urlencode({"next": local_path(_path_and_query(request)) or "", **again})
             return Response(status=302, headers={"Location": f"{self._login_url(request)}?{query}"})
         as_json = pages.wants_json(request) or (unsigned and not request.is_navigation)
         message = pages.Message.of(error, id=request.id, login_url=self._login_url(request))

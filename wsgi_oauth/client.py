@@ -15,7 +15,7 @@ from base64 import b64encode
 from functools import lru_cache
 from math import isfinite
 from typing import Any, NoReturn
-from urllib.parse import parse_qsl, quote, quote_plus, urlencode
+from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urljoin
 
 import requests
 import requests_oauthlib
@@ -129,9 +129,12 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         kwargs.setdefault("allow_redirects", False)
         kwargs.setdefault("proxies", self._transport.adapter.proxies_for(url))
         try:
-            return requests.Session.request(self, method, url, data=data, headers=headers, **kwargs)
+            response = requests.Session.request(self, method, url, data=data, headers=headers, **kwargs)
         except requests.TooManyRedirects:
             raise errors.ProviderError("the provider redirects without an end") from None
+        if kwargs["allow_redirects"] and response.is_redirect:
+            raise errors.ProviderError("the provider redirects to where no token may go")
+        return response
 
     def get(self, url: str, **kwargs: Any) -> requests.Response:  # type: ignore[override]
         """GET *url*; requests' own method would follow redirects unless told otherwise."""
@@ -143,23 +146,36 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         kwargs.setdefault("allow_redirects", False)
         return self.request("OPTIONS", url, **kwargs)
 
-    def get_json(self, url: str, **kwargs: Any) -> dict[str, Any]:
-        """GET *url* and return the JSON object it answers with.
+    def get_json(self, url: str, *, of: type = dict, **kwargs: Any) -> Any:
+        """GET *url* and return the JSON document it answers with: an object, or with ``of=list`` a list.
 
         :raises errors.TokenRejected: for a 401 and its like.
-        :raises errors.ProviderError: for everything else that is no JSON object with a status of 2xx.
+        :raises errors.ProviderError: for everything else that is no such document with a status of 2xx.
         """
         headers = {"Accept": "application/json", **kwargs.pop("headers", {})}
         response = self.get(url, headers=headers, **kwargs)
         if not 200 <= response.status_code < 300:
             _refuse_status(response)
-        return _json_object(response, "resource")
+        return _json(response, of, "resource")
 
     def get_adapter(self, url: str) -> requests.adapters.HTTPAdapter:
         return self._transport.adapter
 
     def close(self) -> None:
         """Leave the connections open: they belong to the transport."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Follow a redirect to where a token may go, and to nothing else; requests looks at each one in any case."""
+        try:
+            location = super().get_redirect_target(resp)
+            return location if location and urls.is_secure(urljoin(resp.url, location)) else None
+        except ValueError:  # a port of 99999, bytes that are no text
+            return None
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        """Ask no environment: the transport has done that, and refuses what it does not like here."""
+        verify = self.verify if verify is None else verify
+        return {"proxies": proxies, "stream": stream or False, "verify": verify, "cert": cert or self.cert}
 
     def should_strip_auth(self, old_url: str, new_url: str) -> bool:
         """Keep the token to its origin; requests alone would let http become https on the same host."""
@@ -222,7 +238,7 @@ def read_token(response: requests.Response, provider: Provider) -> dict[str, Any
     answer = _token_answer(response, provider)
     if "error" in answer:
         _refuse_grant(answer["error"])
-    if not response.ok:
+    if not 200 <= response.status_code < 300:
         raise errors.ProviderError(f"the token endpoint answered with status {response.status_code}")
     if str(answer.get("token_type")).lower() != "bearer":
         raise errors.ProviderError("the token endpoint gave a token of another type than bearer (RFC 6749 7.1)")
@@ -237,9 +253,9 @@ def _token_answer(response: requests.Response, provider: Provider) -> dict[str, 
     if provider.form_encoded_tokens and "json" not in response.headers.get("Content-Type", ""):
         return dict(parse_qsl(response.text))
     try:
-        return _json_object(response, "token")
+        return dict(_json(response, dict, "token"))
     except errors.ProviderError as error:
-        if response.ok:
+        if 200 <= response.status_code < 300:
             raise
         raise errors.ProviderError(
             f"the token endpoint answered with status {response.status_code}, and {error}"
@@ -285,10 +301,10 @@ def _note_scope(token: dict[str, Any], scope: object, provider: Provider) -> Non
     asked = set(provider.scope.split())
     if scope is None:
         granted = asked
-    elif isinstance(scope, str) and len(scope) <= _LONGEST_SCOPE:
+    elif isinstance(scope, str) and len(scope) <= _LONGEST_SCOPE and scope.isascii():
         granted = set(re.split(r"[\s,]+", scope)) - {""}
     else:
-        raise errors.ProviderError("the token endpoint's scope is not a string, or a very long one")
+        raise errors.ProviderError("the token endpoint's scope is not a string of ASCII, or a very long one")
     token["scope"] = " ".join(sorted(granted))
     if granted != asked:
         _log.info("the provider granted the scopes %a where %a were requested", token["scope"], " ".join(sorted(asked)))
@@ -314,14 +330,16 @@ def _retry_after(value: str) -> str | None:
     return value if re.fullmatch(r"[0-9]{1,9}|[A-Z][a-z]{2}, [A-Za-z0-9: ]{24}", value, re.ASCII) else None
 
 
-def _json_object(response: requests.Response, what: str) -> dict[str, Any]:
-    """Read strictly: UTF-8, an object, no NaN (RFC 8259), no depth that ends the interpreter's patience."""
+def _json(response: requests.Response, of: type, what: str) -> Any:
+    """Read strictly: UTF-8, no NaN (RFC 8259), no depth that ends the interpreter's patience."""
     try:
         document = json.loads(response.content.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         raise errors.ProviderError(f"the provider's answer to a {what} request is not JSON") from None
-    if not isinstance(document, dict):
-        raise errors.ProviderError(f"the provider's answer to a {what} request is not a JSON object")
+    if not isinstance(document, of):
+        raise errors.ProviderError(
+            f"the provider's answer to a {what} request is JSON of another kind than {of.__name__}"
+        )
     return document
 
 

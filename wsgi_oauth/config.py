@@ -178,7 +178,7 @@ def _check_client_secret(config: Config, value: str | None) -> str:
         return f"is set, but {PREFIX}CLIENT_AUTH=none says that this client has no secret" if value else ""
     if not value:
         return (
-            "is missing: it is the secret that came with the client id; set it, or CLIENT_SECRET_FILE, "
+            "is missing: it is the secret that came with the client id; set it, or WSGI_OAUTH_CLIENT_SECRET_FILE, "
             f"or {PREFIX}CLIENT_AUTH=none for a public client"
         )
     return "has a line break or another control character in it" if re.search(r"[\x00-\x1f\x7f]", value) else ""

@@ -8,7 +8,7 @@ Werkzeug's routing.
 
         def get(self, request):
             github = self.oauth2_session(token=request.session["oauth_token"])
-            return self.jsonify(github.get_json("https://api.github.com/user/repos"))
+            return self.jsonify(github.get_json("https://api.github.com/user/repos", of=list))
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Request(werkzeug.Request):
         """Whether a browser prefetches, or fetches a part of some other page: an image cannot sign in."""
         environ = self.environ
         return (
-            any("prefetch" in environ.get(name, "") for name in _PURPOSES)
+            any(word in environ.get(name, "").lower() for name in _PURPOSES for word in ("prefetch", "preview"))
             or environ.get("HTTP_SEC_FETCH_DEST", "document") not in _PAGES
         )
 
@@ -223,7 +223,16 @@ class Routes:
     """Which handler answers where. Raises Werkzeug's NotFound and MethodNotAllowed."""
 
     def __init__(self, handlers: Iterable[type[RequestHandler]]) -> None:
-        self._handlers = {handler.name(): handler for handler in handlers}
+        self._handlers: dict[str, type[RequestHandler]] = {}
+        taken: set[tuple[str, str]] = set()
+        for handler in handlers:
+            answers = {(handler.route, method) for method in handler.methods() - {"OPTIONS"}}
+            if handler.name() in self._handlers or answers & taken:
+                raise ValueError(
+                    f"{handler.__qualname__}: another handler has this name or this route; set `endpoint` or `route`"
+                )
+            self._handlers[handler.name()] = handler
+            taken |= answers
         rules = [
             Rule(handler.route, endpoint=name, methods=handler.methods()) for name, handler in self._handlers.items()
         ]

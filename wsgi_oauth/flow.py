@@ -30,6 +30,7 @@ class PreAuthorization(RequestHandler):
             next_url=local_path(request.args.get("next")) or self.url_for(".profile"),
             again="again" in request.args,
         )
+        # client_id and client_secret come from the configuration.
         github = self.oauth2_session(redirect_uri=start.redirect_uri)
         authorization_url, state = github.authorization_url(
             self.provider.authorization_url,
@@ -65,6 +66,7 @@ class PostAuthorization(RequestHandler):
         with login.settling(request.session, start):
             login.check(response, self.provider)
             github = self.oauth2_session(redirect_uri=start.redirect_uri)
+            # The code is that of request.url, the tutorial's authorization_response, which was read and checked above.
             token = github.fetch_token(self.provider.token_url, code=response.code, code_verifier=start.code_verifier)
 
         # At this point you can fetch protected resources, but let's save the token and show how this is done
@@ -81,6 +83,7 @@ class UsingTheOAuthToken(RequestHandler):
     endpoint = "profile"
 
     def get(self, request: Request) -> Response:
+        # Without a token in the session this raises NotSignedIn, which sends a person to sign in and back here.
         github = self.oauth2_session(token=request.session["oauth_token"])
         profile_data = github.get_json(self.provider.profile_url)
         return self.jsonify(profile_data)

@@ -13,7 +13,7 @@ import secrets
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -79,7 +79,7 @@ def begin(*, redirect_uri: str, next_url: str, again: bool = False) -> Start:
 
 
 def remember(session: Session, state: str, start: Start) -> None:
-    """Keep *start* in ``session["oauth_state"][state]``, beside those of other tabs."""
+    """Keep *start* in ``session["oauth_state"][state]``, beside those of other tabs (RFC 6749 10.12)."""
     record = {
         "started": time.time(),
         "code_verifier": start.code_verifier,
@@ -101,14 +101,8 @@ def claim(session: Session, response: AuthorizationResponse, *, patience: float)
     """
     if not response.state:  # before any comparison: absent must never equal absent
         raise errors.NoLoginInProgress("the callback has no state")
-    opened = _claim(dict(session), response.state)
-    record = session.change(lambda data: _claim(data, response.state))
-    if record is None and session.gone and opened is not None:
-        # A first copy of this callback, finished since this one came in, has moved the session to its new id.
-        record = {**opened, "claimed": "finished"}
-    elif record is None:
-        raise errors.NoLoginInProgress("the callback's state is not one of this session")
-    if record.get("claimed") and not session.gone:
+    record = _take(session, response.state)
+    if record.get("claimed") == "pending":
         _wait_for_the_first_copy(session, response.state, patience)
     return Start(
         response.state,
@@ -145,7 +139,8 @@ def settling(session: Session, claimed: Start) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        session.change(lambda data: data.get(STATE, {}).pop(claimed.state, None))
+        with suppress(errors.StoreError):  # what went wrong inside matters more, and the record dies of age
+            session.change(lambda data: data.get(STATE, {}).pop(claimed.state, None))
         raise
     # Not before the token is stored, or the second copy would arrive where nobody is signed in yet.
     session.change_on_save(lambda data: _finish(data, claimed))
@@ -154,27 +149,47 @@ def settling(session: Session, claimed: Start) -> Iterator[None]:
 def _add(data: dict[str, Any], state: str, record: dict[str, Any]) -> None:
     records = _alive(data)
     records[state] = record
-    oldest_first = sorted(records, key=lambda known: records[known]["started"])
-    data[STATE] = {known: records[known] for known in oldest_first[-MAX_RECORDS:]}
+    # The oldest go first, and those that nobody has come back with before any other.
+    in_order = sorted(records, key=lambda known: ("claimed" in records[known], records[known]["started"]))
+    data[STATE] = {known: records[known] for known in in_order[-MAX_RECORDS:]}
+
+
+def _take(session: Session, state: str) -> dict[str, Any]:
+    """Claim the record of *state* and return it as it was before: one step, which makes a state good for one use."""
+    when_this_copy_came = _find(_alive(session), state)
+    record = session.change(lambda data: _claim(data, state))
+    if record is None and session.gone and when_this_copy_came is not None:
+        # A first copy of this callback, finished since this one came in, has moved the session to its new id.
+        return {**when_this_copy_came, "claimed": "finished"}
+    if record is None:
+        raise errors.NoLoginInProgress("the callback's state is not one of this session")
+    return record
 
 
 def _claim(data: dict[str, Any], state: str) -> dict[str, Any] | None:
     """Return the record of *state* as it was before, and mark it as claimed."""
-    records = data[STATE] = _alive(data)
-    # All are compared, in constant time and as bytes: how long it takes says nothing about how much of a
-    # guess was right.
-    found = [known for known in records if hmac.compare_digest(known.encode(), state.encode())]
-    if not found:
+    data[STATE] = _alive(data)
+    record = _find(data[STATE], state)
+    if record is None:
         return None
-    record = records[found[0]]
-    records[found[0]] = {"claimed": "pending", **record}
-    return dict(record)
+    before = dict(record)
+    record.setdefault("claimed", "pending")
+    record.setdefault("claimed_at", time.time())
+    return before
+
+
+def _find(records: dict[str, Any], state: str) -> dict[str, Any] | None:
+    # All are compared, in constant time and as bytes: how long it takes says nothing about how much of a guess was
+    # right.
+    found = [known for known in records if hmac.compare_digest(known.encode(), state.encode())]
+    return records[found[0]] if found else None
 
 
 def _finish(data: dict[str, Any], claimed: Start) -> None:
-    records = data.get(STATE, {})
-    if record := records.get(claimed.state):  # many other starts may have pushed it out
-        records[claimed.state] = {"started": record["started"], "next": record["next"], "claimed": "finished"}
+    """The record may be gone, too old or one start too many; the sign-in is good all the same."""
+    records = data.setdefault(STATE, {})
+    started = records.get(claimed.state, {}).get("started", time.time())
+    records[claimed.state] = {"started": started, "next": claimed.next_url, "claimed": "finished"}
     if claimed.again:
         data[AGAIN] = True
 
@@ -196,6 +211,7 @@ def _wait_for_the_first_copy(session: Session, state: str, patience: float) -> N
             raise errors.NoLoginInProgress("the callback's state was used, and the sign-in failed")
         if records[state].get("claimed") == "finished":
             return
-        if time.monotonic() > deadline:
+        # A claim that is older than any exchange can be: its process was killed, or could not store what became of it.
+        if time.monotonic() > deadline or time.time() - records[state].get("claimed_at", 0) > patience:
             raise errors.NoLoginInProgress("the callback's state is in use")
         time.sleep(_POLL)

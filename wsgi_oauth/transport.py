@@ -13,7 +13,6 @@ import io
 import os
 import socket
 import ssl
-import threading
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -45,19 +44,15 @@ class Transport:
     def __init__(self, timeout: float) -> None:
         """*timeout*: seconds, wall clock, for one request from the first packet to the last byte of the answer."""
         self.timeout = timeout
-        self._adapter: BoundedAdapter | None = None
-        self._owner = 0
-        self._making = threading.Lock()
+        self._adapters: dict[int, BoundedAdapter] = {}  # by process id: after a fork the parent's is not ours
 
     @property
     def adapter(self) -> BoundedAdapter:
-        if self._owner != os.getpid():
-            # A lock that a thread of the parent held at the fork would stay locked for ever: no sharing with the child.
-            self._adapter, self._making, self._owner = None, threading.Lock(), os.getpid()
-        if self._adapter is None:
-            with self._making:
-                self._adapter = self._adapter or BoundedAdapter(self.timeout)
-        return self._adapter
+        made = self._adapters.get(os.getpid())
+        if made is None:
+            # No lock, which a fork could copy in its locked state: of two threads that make one, the first's is used.
+            made = self._adapters.setdefault(os.getpid(), BoundedAdapter(self.timeout))
+        return made
 
 
 def _tls_context() -> ssl.SSLContext:
@@ -143,7 +138,13 @@ class BoundedAdapter(HTTPAdapter):
                 response._content = _read(response)
                 response._content_consumed = True  # type: ignore[attr-defined]
             return response
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        except (
+            requests.RequestException,
+            urllib3.exceptions.HTTPError,
+            http.client.HTTPException,
+            OSError,
+            ValueError,
+        ) as error:
             raise _explained(error, time.monotonic() >= deadline) from None  # the original has the URL in its text
 
     def _send(self, request: requests.PreparedRequest, deadline: float, **kwargs: Any) -> requests.Response:
@@ -210,6 +211,7 @@ class _DeadlineReader(io.RawIOBase):
 
     def __init__(self, sock: socket.socket, raw: io.RawIOBase, deadline: float) -> None:
         self._sock, self._raw, self._deadline = sock, raw, deadline
+        self._allowance = 2 * MAX_BYTES  # also of what decompresses to nothing, and of headers without end
 
     def readable(self) -> bool:
         return True
@@ -219,7 +221,11 @@ class _DeadlineReader(io.RawIOBase):
         if left <= 0:
             raise TimeoutError(errno.ETIMEDOUT, "the deadline of the whole request has passed")
         self._sock.settimeout(left)
-        return self._raw.readinto(buffer)
+        count = self._raw.readinto(buffer)
+        self._allowance -= count or 0
+        if self._allowance < 0:
+            raise ConnectionAbortedError(errno.ECONNABORTED, "more than any answer may have")
+        return count
 
     def close(self) -> None:
         self._raw.close()
@@ -231,6 +237,11 @@ class _DeadlineResponse(http.client.HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         buffered: Any = self.fp
         self.fp = io.BufferedReader(_DeadlineReader(sock, buffered.detach(), deadline))
+
+    def begin(self) -> None:
+        super().begin()
+        if self.msg.defects:  # urllib3 would log them together with what follows, a token perhaps, and go on
+            raise http.client.HTTPException("the headers are malformed")
 
 
 class _Deadlines(HTTPConnection):

@@ -28,7 +28,7 @@ class Origin(NamedTuple):
     def of(cls, url: str) -> Origin:
         """Raise ValueError when *url* has a port that is none."""
         parts = urlsplit(url)
-        return cls(parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme))
+        return cls(parts.scheme, (parts.hostname or "").rstrip("."), parts.port or _DEFAULT_PORTS.get(parts.scheme))
 
 
 def is_loopback(host: str) -> bool:
@@ -104,13 +104,16 @@ class Site:
     request's own.
     """
 
-    def __init__(self, public_url: str | None) -> None:
+    def __init__(self, public_url: str | None, *, trusts_proxies: bool = False) -> None:
         self.public_url = public_url
+        self._trusts_proxies = trusts_proxies
         self._origin = Origin.of(public_url) if public_url else None
 
     def base(self, environ: dict[str, object]) -> str:
         """Return the URL of the mount point, without a slash at the end. Raise BadHost (RFC 9110 7.2)."""
         scheme = str(environ.get("wsgi.url_scheme", "http"))
+        if "HTTP_X_FORWARDED_PROTO" in environ and not self._trusts_proxies:
+            scheme = "http"  # some servers believe this header from any client on this machine
         origin = _request_origin(scheme, str(environ.get("HTTP_HOST") or _server_host(environ)))
         if self._origin is not None:
             # The scheme is the proxy's affair, and a port that only the proxy knows is too.
@@ -120,8 +123,6 @@ class Site:
             return self.public_url
         if not is_loopback(origin.host):
             raise errors.BadHost("without WSGI_OAUTH_PUBLIC_URL only loopback hosts are served")
-        if "HTTP_X_FORWARDED_PROTO" in environ:
-            scheme = "http"  # some servers believe this header from any local client; a proxy needs a public URL
         script = str(environ.get("SCRIPT_NAME", "")).strip("/")
         host = f"[{origin.host}]" if ":" in origin.host else origin.host
         port = "" if origin.port == _DEFAULT_PORTS.get(scheme) else f":{origin.port}"

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Protocol
+from typing import Any
 
 from .. import errors
 from .store import MAX_BYTES, Record
@@ -42,12 +42,30 @@ _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ABSENT = {errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG}
 
 
-class _Scan(Protocol):
-    """What os.scandir returns."""
+class _Scan:
+    """A walk through the folder that goes on where it stopped, and from the beginning when it is through."""
 
-    def __next__(self) -> os.DirEntry[str]: ...
-    def __iter__(self) -> _Scan: ...
-    def close(self) -> None: ...
+    def __init__(self, folder: str) -> None:
+        self.lock = threading.Lock()
+        self._folder = folder
+        self._entries: Any = None  # what os.scandir gives; it keeps a descriptor open
+
+    def next_entries(self, count: int) -> Iterator[os.DirEntry[str]]:
+        for _ in range(count):
+            if self._entries is None:
+                self._entries = os.scandir(self._folder)
+            entry = next(self._entries, None)
+            if entry is None:
+                self._entries = None
+                return
+            yield entry
+
+    def close(self) -> None:
+        if self._entries is not None:
+            self._entries.close()
+            self._entries = None
+
+    __del__ = close
 
 
 class FileStore:
@@ -62,9 +80,7 @@ class FileStore:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = os.path.abspath(os.fspath(folder))
         _prepare(self.folder)
-        self._scan: _Scan | None = None
-        self._scan_of = 0  # the process that the scan belongs to: after a fork each side has its own
-        self._scanning = threading.Lock()
+        self._scans: dict[int, _Scan] = {}
 
     def load(self, key: str) -> bytes | None:
         path = self._path(key)
@@ -145,35 +161,35 @@ class FileStore:
 
     def _sweep_slice(self) -> None:
         """Look at the next few entries of the folder. Whoever creates a session pays for that, and for no more."""
-        if self._scan_of != os.getpid():
-            self._end_scan()
-            self._scanning, self._scan_of = threading.Lock(), os.getpid()
-        if not self._scanning.acquire(blocking=False):
+        scan = self._scans.get(os.getpid()) or self._begin_scan(os.getpid())
+        if not scan.lock.acquire(blocking=False):
             return  # another thread is at it
         try:
             now = time.time()
-            for _ in range(_SLICE):
-                if self._scan is None:
-                    self._scan = os.scandir(self.folder)
-                entry = next(self._scan, None)
-                if entry is None:
-                    self._scan = None
-                    return
+            for entry in scan.next_entries(_SLICE):
                 self._remove_if_over(entry, now)
         except OSError:
-            self._end_scan()  # what was asked for is done; whatever is wrong with the folder shows at the next write
+            scan.close()  # what was asked for is done; whatever is wrong with the folder shows at the next write
         finally:
-            self._scanning.release()
+            scan.lock.release()
+
+    def _begin_scan(self, process: int) -> _Scan:
+        """After a fork each side has a scan and a lock of its own: what the parent had open is not the child's."""
+        for inherited in [other for other in self._scans if other != process]:
+            self._scans.pop(inherited).close()
+        return self._scans.setdefault(process, _Scan(self.folder))
 
     def _remove_if_over(self, entry: os.DirEntry[str], now: float) -> bool:
         """Remove an expired session, or what a killed writer left behind. Return whether it was a session."""
-        if not _OURS.fullmatch(entry.name):
-            return False  # the folder may hold other things, too
         is_session = entry.name.endswith(_SUFFIX)
         try:
             status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
             return False
+        if is_session and status.st_mtime > now:
+            return False  # nearly all, so the rest is for the others
+        if not _OURS.fullmatch(entry.name):
+            return False  # the folder may hold other things, too
         if not stat.S_ISREG(status.st_mode):
             return False  # planted; whoever put it there may take it away
         if not is_session:
@@ -182,16 +198,7 @@ class FileStore:
                 with suppress(FileNotFoundError):
                     os.unlink(entry.path)
             return False
-        return status.st_mtime <= now and _remove_expired(entry.path)
-
-    def _end_scan(self) -> None:
-        if self._scan is not None:
-            self._scan.close()
-            self._scan = None
-
-    def __del__(self) -> None:
-        if hasattr(self, "_scan"):  # not when __init__ has refused the folder
-            self._end_scan()
+        return _remove_expired(entry.path)
 
 
 def _make(folder: str) -> None:
@@ -220,6 +227,8 @@ def _prepare(folder: str) -> None:
         raise errors.ConfigError(
             f"others can write to the session folder {folder!r}; `chmod 700` it, or give another one"
         )
+    if status.st_mode & 0o077 and not os.listdir(folder):
+        os.chmod(folder, 0o700)  # made for us; one with other things in it is left as its owner wants it
 
 
 class _StoreErrors:
@@ -251,7 +260,7 @@ def _read(descriptor: int) -> bytes | None:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES or status.st_mtime <= time.time():
         return None
-    return os.read(descriptor, MAX_BYTES)
+    return os.read(descriptor, status.st_size)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -328,5 +337,5 @@ def _remove_expired(path: str) -> bool:
                 return False
             os.unlink(path)
             return True
-    except TimeoutError:
+    except (TimeoutError, PermissionError):  # in somebody's hands, or somebody else's: the rest is still to be swept
         return False

@@ -50,6 +50,7 @@ class Session(dict[str, Any]):
             self._take(stored)
         self.id = session_id  # what the cookie holds; None until there is something to store
         self._sent_id = session_id
+        self.event = ""  # what the log should say about this request
         self._renewing = False
         self._on_save: list[Callable[[dict[str, Any]], object]] = []
         self.ended = False  # by this request
@@ -61,11 +62,6 @@ class Session(dict[str, Any]):
     @property
     def signed_in(self) -> bool:
         return TOKEN in self
-
-    @property
-    def event(self) -> str:
-        """What the log should say about this request."""
-        return "signed out" if self.ended and self._sent_id else "signed in" if self._renewing else ""
 
     @property
     def started(self) -> float:
@@ -106,7 +102,7 @@ class Session(dict[str, Any]):
         """Give the session a new id when it is saved: what was known before the sign-in opens nothing after
         it (ASVS 7.2.4).
 
-        Data of somebody who was signed in before is dropped, so a second user does not inherit it.
+        When somebody signs in over somebody who was signed in before, the data of the first is dropped.
         """
         self._renewing = True
 
@@ -114,6 +110,8 @@ class Session(dict[str, Any]):
         """Forget the session, in the store at once and in the browser with the response."""
         if self.id is not None:
             self._sessions.store.delete(_key(self.id))
+        if self.signed_in:
+            self.event = "signed out"
         self.clear()
         self.ended = True
 
@@ -224,13 +222,16 @@ class Sessions:
         changes = _changes(session._stored.data, session)
 
         def begin_anew(stored: _Stored) -> _Stored:
-            inherited = {STATE: stored.data.get(STATE, {})} if TOKEN in stored.data else stored.data
+            second_user = TOKEN in stored.data and TOKEN in changes
+            inherited = {STATE: stored.data.get(STATE, {})} if second_user else stored.data
             return _Stored(now, now, session._applied(inherited, changes))
 
+        if TOKEN in changes:
+            session.event = "signed in"
         new_id = secrets.token_urlsafe(32)
         if self.update(session, begin_anew, new_id=new_id):
             session.id = new_id
-        else:  # another tab finished its sign-in at the same moment and took the old id away
+        else:  # another tab finished its sign-in at the same moment and moved the session, or ended it
             self._create(session, begin_anew(session._stored))
 
     def _record(self, stored: _Stored) -> Record:

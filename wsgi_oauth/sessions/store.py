@@ -30,7 +30,7 @@ class Record(NamedTuple):
     expires: float
 
 
-MAX_BYTES = 128 * 1024
+MAX_BYTES = 256 * 1024
 """A larger session is refused by ``create`` and ``update`` (ValueError): it is a mistake or an attack."""
 
 
