@@ -877,3 +877,18 @@ def test_the_payloads_of_the_table_are_really_hostile():
     assert len(ELSEWHERE) >= 60
     naive = [payload for payload in ELSEWHERE if urlsplit(unquote(payload)[:2000]).netloc == "" and payload[0] in "/%"]
     assert len(naive) >= 30
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/nope"), ("POST", "/"), ("GET", "/")])
+def test_another_host_is_refused_before_anything_else_is_said(provider: LocalProvider, method: str, path: str):
+    """S34: neither 404 nor 405 tells what is here."""
+    app = create_app(Config.from_environ(environ_for(provider, PUBLIC_URL="https://app.example")))
+    assert send(app, path, method=method, HTTP_HOST="evil.example").status_code == 400
+
+
+def test_behind_a_trusted_proxy_that_speaks_https_the_cookie_is_secure(provider: LocalProvider):
+    """S35, S38: on this machine, where no public URL is needed."""
+    app = create_app(Config.from_environ(environ_for(provider, TRUSTED_PROXIES="1")))
+    response = send(app, "/", headers={**HTML, "X-Forwarded-Proto": "https"})
+    assert response.headers["Set-Cookie"].startswith("__Host-")
+    assert "redirect_uri=https%3A%2F%2Flocalhost%2Fcallback" in response.headers["Location"]

@@ -628,3 +628,19 @@ def test_a_very_long_path_is_not_found_and_not_remembered(browser: Browser):
     path = "/" + "x" * 7000
     assert browser.get(path).status_int == 404
     assert browser.sign_in(path).location == "/profile"
+
+
+@pytest.mark.parametrize(("name", "path"), [("Profile", "/me"), ("Mine", "/profile"), ("Logout", "/leave")])
+def test_a_handler_does_not_take_the_place_of_another_unseen(name: str, path: str, make_browser):
+    """By its name, which url_for looks up, or by its route."""
+    handler = type(name, (RequestHandler,), {"route": path, "get": lambda self, request: None})
+    with pytest.raises(ValueError, match=name):
+        make_browser(handlers=(handler,))
+
+
+@pytest.mark.parametrize("header", ["Sec-Purpose", "Purpose", "X-Moz", "X-Purpose"])
+@pytest.mark.parametrize("value", ["prefetch", "Prefetch", "preview", "prefetch;prerender"])
+def test_a_prefetch_by_any_name_starts_nothing(browser, header: str, value: str):
+    """S16"""
+    assert browser.get("/", headers={header: value}).status_int == 403
+    assert browser.cookie is None
