@@ -131,7 +131,7 @@ class Session(dict[str, Any]):
     def _take(self, stored: _Stored) -> None:
         self._stored = stored
         self.clear()
-        self.update(json.loads(json.dumps(stored.data)))  # a copy to change, so that the changes can be told
+        self.update(_copy(stored.data))  # to be changed, so that the changes can be told
 
 
 class _Stored(NamedTuple):
@@ -260,6 +260,13 @@ class Sessions:
 def cookie_name(*, secure: bool) -> str:
     """``__Host-`` makes browsers refuse a cookie of another host or a plain-http page (RFC 6265bis 4.1.3.2)."""
     return f"__Host-{COOKIE}" if secure else COOKIE
+
+
+def _copy(value: Any) -> Any:
+    """Copy what JSON can hold; copy.deepcopy takes four times as long."""
+    if isinstance(value, dict):
+        return {name: _copy(inside) for name, inside in value.items()}
+    return [_copy(inside) for inside in value] if isinstance(value, list) else value
 
 
 def _key(session_id: str) -> str:
