@@ -286,7 +286,8 @@ def _decode(raw: bytes) -> _Stored | None:
         if checksum == _checksum(rest):
             stored = _Stored(**json.loads(b"{" + rest))
             if rest.count(b"[") + rest.count(b"{") > _MANY:
-                _ENCODE(stored.data)  # Python may read what is nested so deep that it cannot write it
+                # Python may read what is nested so deep that it cannot copy or write it, from some levels further down.
+                _ENCODE(_copy([[[[[stored.data]]]]]))
             if isinstance(stored.data, dict) and 0 < stored.started < _FAR_FUTURE and 0 < stored.seen < _FAR_FUTURE:
                 return stored
     except (ValueError, TypeError, RecursionError):
@@ -300,7 +301,7 @@ def _checksum(rest: bytes) -> bytes:
 
 
 _CHECKSUM_LENGTH = len(_checksum(b""))
-_MANY = 1000  # brackets: fewer cannot be nested too deep
+_MANY = 100  # brackets: fewer cannot be nested too deep
 _FAR_FUTURE = 1e11  # seconds since the epoch: no clock says that
 _REMOVED = object()
 
