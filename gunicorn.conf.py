@@ -19,7 +19,9 @@ worker_class = "gthread"
 threads = 16
 
 # Two for each processor and one more keep it busy while some wait. WEB_CONCURRENCY, gunicorn's own variable, wins.
-workers = int(os.environ.get("WEB_CONCURRENCY") or 2 * multiprocessing.cpu_count() + 1)
+# Sessions in memory belong to one process, so then there is one.
+in_memory = os.environ.get("WSGI_OAUTH_SESSION_STORE", "").startswith("memory")
+workers = 1 if in_memory else int(os.environ.get("WEB_CONCURRENCY") or 2 * multiprocessing.cpu_count() + 1)
 
 # Longer than the slowest request may take: a callback waits for one answer of the provider, a second copy of it a
 # little longer. Who raises WSGI_OAUTH_UPSTREAM_TIMEOUT above 25 raises this, too.

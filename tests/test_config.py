@@ -586,3 +586,15 @@ def test_two_of_the_three_urls_would_mix_two_providers(left_out: str) -> None:
     urls = {"AUTHORIZATION_URL", "TOKEN_URL", "PROFILE_URL"} - {left_out}
     with pytest.raises(errors.ConfigError, match=f"WSGI_OAUTH_{left_out}"):
         provider_from_config(config(**dict.fromkeys(urls, "https://provider.example/x")))
+
+
+def test_a_ca_bundle_that_is_not_there_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environ_for(LocalProvider(), AUTHORIZATION_URL="https://p.example/a").items():
+        if value:
+            monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WSGI_OAUTH_TOKEN_URL", "https://p.example/t")
+    monkeypatch.setenv("WSGI_OAUTH_PROFILE_URL", "https://p.example/u")
+    monkeypatch.setenv("WSGI_OAUTH_ISSUER", "https://p.example")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    with pytest.raises(errors.ConfigError, match="REQUESTS_CA_BUNDLE"):
+        get_app()

@@ -46,6 +46,14 @@ def test_the_handler_of_ones_own_calls_the_provider_for_the_signed_in_user(provi
         assert browser.get("/repos").json == ["octocat/hello-world"]
 
 
+def test_the_mounted_application_signs_in_below_its_prefix(provider, monkeypatch):
+    browser = Browser(run(block("mounted"), provider, monkeypatch), provider)
+    assert browser.get("/").text == "hello"
+    started = browser.get("/login/")
+    assert browser.get(browser.consent(started.location)).location.endswith("/login/profile")
+    assert browser.get("/login/profile").json["login"] == "octocat"
+
+
 def test_the_application_with_another_store_signs_in(provider, monkeypatch):
     browser = Browser(run(block("another-store"), provider, monkeypatch), provider)
     browser.sign_in()

@@ -25,7 +25,7 @@ from .sessions.file import FileStore
 from .sessions.memory import MemoryStore
 from .sessions.session import Session, Sessions
 from .sessions.store import SessionStore
-from .transport import Transport
+from .transport import Transport, ca_bundle
 from .urls import Site, local_path
 
 if TYPE_CHECKING:
@@ -214,6 +214,7 @@ def get_app() -> WSGIApplication:
     :raises errors.Error: ConfigError or StoreError, when it cannot work.
     """
     try:
+        ca_bundle()  # loading it can wait; that it is missing should not
         return create_app(Config.from_environ(os.environ))
     except (errors.ConfigError, errors.StoreError) as error:
         raise _stopping_gunicorn(error) from None

@@ -21,7 +21,7 @@ from .app import open_store
 from .client import OAuth2Session
 from .config import Config
 from .providers import Provider, provider_from_config
-from .transport import Transport
+from .transport import Transport, ca_bundle
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -137,7 +137,7 @@ def _check(_: argparse.Namespace) -> int:
         print(finding, flush=True)  # at once: a provider that does not answer takes its time
         failures += finding.level == "FAIL"
     if failures:
-        print("\nThe application would not work: mend what FAILs.")
+        print("\nThe application would not work: fix the lines marked FAIL.")
         return 1
     print("\nThe application would work.")
     return 0
@@ -148,6 +148,7 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     try:
         config = Config.from_environ(environ)
         provider = provider_from_config(config)
+        ca_bundle()
     except errors.ConfigError as error:
         yield from (Finding("FAIL", line) for line in str(error).splitlines())
         return
@@ -180,7 +181,7 @@ def _try_store(config: Config) -> Finding:
     except errors.Error as error:
         advice = "set WSGI_OAUTH_SESSION_STORE to a place that only this user can write to, and can"
         return Finding("FAIL", f"{name}: {error}", advice)
-    if config.session_store.startswith("memory:"):
+    if config.session_store.startswith("memory"):
         advice = "start gunicorn with one worker, or set WSGI_OAUTH_SESSION_STORE=file:/some/folder"
         return Finding("warn", f"{name} is for one process, and forgets when that ends", advice)
     return Finding("ok", f"{name}: a session can be stored")
@@ -237,7 +238,7 @@ class Questions:
         except errors.CodeRefused:
             return Finding("ok", "answers, and accepts the client id and secret")
         except errors.ClientRefused as error:
-            return Finding("FAIL", str(error), "correct what differs")
+            return Finding("FAIL", str(error), "copy the client id and secret again, or make a new secret")
         except errors.ProviderError as error:
             # Not every provider says that it is the code which it refuses (RFC 6749 5.2).
             if any(answer.status_code in (400, 401, 403) for answer in self._answers[seen:]):

@@ -306,7 +306,7 @@ def _note_scope(token: dict[str, Any], scope: object, provider: Provider) -> Non
     else:
         raise errors.ProviderError("the token endpoint's scope is not a string of ASCII, or a very long one")
     token["scope"] = " ".join(sorted(granted))
-    if granted != asked:
+    if asked and granted != asked:
         _log.info("the provider granted the scopes %a where %a were requested", token["scope"], " ".join(sorted(asked)))
 
 

@@ -212,6 +212,8 @@ def _check_url(_config: Config, value: str | None) -> str:
 def _check_public_url(config: Config, value: str | None) -> str:
     if value and "?" in value:
         return f"must not have a query; it is {_shown(value)}"
+    if value and value.endswith("/callback"):
+        return f"must be the URL of the application, without /callback; it is {_shown(value)}"
     return _check_url(config, value)
 
 

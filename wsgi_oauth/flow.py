@@ -22,13 +22,13 @@ class PreAuthorization(RequestHandler):
     """
 
     route = "/"
-    get_has_consequences = True
+    get_has_consequences = True  # so a HEAD or a prefetch does not start a sign-in
 
     def get(self, request: Request) -> Response:
         start = login.begin(
             redirect_uri=self.url_for(".callback", external=True),
             next_url=local_path(request.args.get("next")) or self.url_for(".profile"),
-            again="again" in request.args,
+            again="again" in request.args,  # the provider has refused the last token: do not go round in circles
         )
         # client_id and client_secret come from the configuration.
         github = self.oauth2_session(redirect_uri=start.redirect_uri)
@@ -59,7 +59,8 @@ class PostAuthorization(RequestHandler):
 
     def get(self, request: Request) -> Response:
         response = login.AuthorizationResponse.parse(request.query_string)
-        # The state must be one that this browser was given. From here on it is used up, whatever happens.
+        # The state must be one that this browser was given. From here on it is used up, whatever happens; a second
+        # copy of this callback waits for what becomes of the first.
         start = login.claim(request.session, response, patience=self.config.upstream_timeout + 2)
         if start.finished:  # a double click, the back button, a reload: the first copy has done the work
             return self.redirect(start.next_url, 303)
@@ -72,7 +73,7 @@ class PostAuthorization(RequestHandler):
         # At this point you can fetch protected resources, but let's save the token and show how this is done
         # from a persisted token in /profile.
         request.session["oauth_token"] = token
-        request.session.renew()
+        request.session.renew()  # a new id: one that was planted before the sign-in is worth nothing now
         return self.redirect(start.next_url, 303)
 
 
@@ -90,7 +91,7 @@ class UsingTheOAuthToken(RequestHandler):
 
 
 class Logout(RequestHandler):
-    """Forget the token and the session. Only a POST of this site's own pages may ask for that."""
+    """Not in the tutorial: forget the token and the session. Only a POST of this site's own pages may ask for that."""
 
     route = "/logout"
 

@@ -55,15 +55,21 @@ class Transport:
         return made
 
 
+def ca_bundle() -> str:
+    """Return the file or folder of the authorities to trust: what requests would take, and SSL_CERT_FILE.
+
+    :raises errors.ConfigError: when there is no such file.
+    """
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        if place := os.environ.get(name):
+            if not os.path.exists(place):
+                raise errors.ConfigError(f"{name} names {place!r}, which does not exist")
+            return place
+    return requests.utils.DEFAULT_CA_BUNDLE_PATH
+
+
 def _tls_context() -> ssl.SSLContext:
-    """Trust what requests would trust, and SSL_CERT_FILE, which it does not read."""
-    environ = os.environ
-    place = (
-        environ.get("REQUESTS_CA_BUNDLE")
-        or environ.get("CURL_CA_BUNDLE")
-        or environ.get("SSL_CERT_FILE")
-        or requests.utils.DEFAULT_CA_BUNDLE_PATH
-    )
+    place = ca_bundle()
     try:
         if os.path.isdir(place):
             return ssl.create_default_context(capath=place)
