@@ -230,7 +230,7 @@ class Gunicorn:
     def stop(self) -> str:
         """End it as an operator would; return all it has written."""
         self.process.terminate()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=90)  # a worker that was just being forked misses the signal, and is killed after 30 s
         return self.log.read_text()
 
 
@@ -277,6 +277,6 @@ def gunicorn(
             if process.poll() is None:
                 process.terminate()
             try:
-                process.wait(timeout=30)
+                process.wait(timeout=90)
             except subprocess.TimeoutExpired:
                 process.kill()
