@@ -12,8 +12,11 @@ from http.cookies import SimpleCookie
 from typing import Any
 
 import pytest
+from conftest import JSON, Browser, environ_for
 
-from wsgi_oauth import RequestHandler, SessionStore
+from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app
+from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.sessions.session import Session, Sessions
 from wsgi_oauth.sessions.store import MAX_BYTES, Record
 
 HOUR, DAY = 3600, 86400
@@ -830,3 +833,29 @@ def test_the_cookie_is_cleared_with_the_attributes_it_was_set_with(make_browser:
     assert cleared["max-age"] == "0"
     for attribute in ("name", "path", "secure", "httponly", "samesite", "domain"):
         assert cleared.get(attribute) == given.get(attribute)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"oauth_state": value}
+        for value in (None, 5, "x", [1], {"s": 5}, {"s": {}}, {"s": {"started": "x"}}, {"s": {"started": 9e10}})
+    ]
+    + [
+        {"oauth_token": value}
+        for value in (None, 5, "x", [], {}, {"access_token": 5, "expires_at": "x"}, {"access_token": "a\r\nb"})
+    ],
+    ids=str,
+)
+def test_what_another_version_stored_is_no_error_of_ours(data: dict, provider: LocalProvider) -> None:
+    """S56: whole, and of other types. A token of another kind means signing in again."""
+    store = MemoryStore()
+    browser = Browser(create_app(Config.from_environ(environ_for(provider)), store=store), provider)
+    browser.start()
+    sessions = Sessions(store, idle=1000, lifetime=1000)
+    session = Session(sessions, sessions.read(browser.cookie), browser.cookie)
+    assert session.change(lambda stored: stored.update(data)) is None
+    assert browser.get("/profile", headers=JSON).status_int == 401
+    assert browser.get("/callback?code=x&state=s").status_int == 400
+    browser.sign_in()
+    assert browser.profile().status_int == 200

@@ -84,7 +84,9 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         super().__init__(
             client=WebApplicationClient(client_id), redirect_uri=redirect_uri, scope=provider.scope or None
         )
-        if token:
+        if token is not None:
+            if not _is_token(token):
+                raise errors.TokenRejected("the stored token is not one that was read here")
             self.token = token
         self.provider = provider
         self.trust_env = False  # the environment was read once, by the transport
@@ -218,6 +220,14 @@ def _authorization_request(url: str, client_id: str, redirect_uri: str | None, s
     scheme, _, rest = url.partition(":")
     secure = prepare_grant_uri(f"https:{rest}", client_id, "code", redirect_uri=redirect_uri, scope=scope)
     return scheme + str(secure).removeprefix("https")
+
+
+def _is_token(token: object) -> bool:
+    """Whether *token* has the types that ``read_token`` gives; another version may have stored something else."""
+    if not isinstance(token, dict) or not _TOKEN_SYNTAX.fullmatch(str(token.get("access_token", ""))):
+        return False
+    numbers = (token.get("expires_at", 0), token.get("expires_in", 0))
+    return all(isinstance(number, (int, float)) for number in numbers)
 
 
 def _basic(client_id: str, secret: str) -> str:

@@ -195,8 +195,15 @@ def _finish(data: dict[str, Any], claimed: Start) -> None:
 
 
 def _alive(data: dict[str, Any]) -> dict[str, Any]:
-    youngest = time.time() - MAX_AGE
-    return {state: record for state, record in data.get(STATE, {}).items() if record["started"] > youngest}
+    """Return the records that are young enough; what is no record, from another version perhaps, is left out."""
+    records, youngest = data.get(STATE), time.time() - MAX_AGE
+    if not isinstance(records, dict):
+        return {}
+    return {state: record for state, record in records.items() if _is_record(record) and record["started"] > youngest}
+
+
+def _is_record(record: object) -> bool:
+    return isinstance(record, dict) and isinstance(record.get("started"), float) and isinstance(record.get("next"), str)
 
 
 def _wait_for_the_first_copy(session: Session, state: str, patience: float) -> None:
