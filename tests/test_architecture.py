@@ -25,6 +25,7 @@ ROOMS = [
     "sessions.file",
     "sessions.session",
     "providers",
+    "identity",
     "transport",
     "client",
     "login",

@@ -9,6 +9,7 @@ from . import errors
 from .app import create_app, get_app
 from .config import Config
 from .dispatch import RequestHandler
+from .identity import Identity
 from .sessions.file import FileStore
 from .sessions.memory import MemoryStore
 from .sessions.store import SessionStore
@@ -16,6 +17,7 @@ from .sessions.store import SessionStore
 __all__ = [
     "Config",
     "FileStore",
+    "Identity",
     "MemoryStore",
     "RequestHandler",
     "SessionStore",

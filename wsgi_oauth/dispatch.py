@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import secrets
 from collections.abc import Callable, Iterable
 from typing import IO, TYPE_CHECKING, Any, ClassVar
@@ -27,6 +28,7 @@ from werkzeug.routing import Map, Rule
 from werkzeug.utils import cached_property
 
 from . import errors
+from .identity import IDENTITY, read_identity
 from .sessions.session import Session
 from .urls import Origin
 
@@ -41,6 +43,7 @@ MAX_BODY = 64 * 1024  # bytes; the flow itself reads no body at all
 _PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ", "HTTP_X_PURPOSE")
 _PAGES = {"document", "iframe", "frame", "empty"}  # Sec-Fetch-Dest of what a script or a person may have asked for
 _NO_ARGS: MultiDict[str, str] = ImmutableMultiDict()
+_log = logging.getLogger(__name__)
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
 
 
@@ -217,6 +220,16 @@ class RequestHandler:
         if token is None and redirect_uri is None:
             token = self.request.session.get("oauth_token")
         return self.app.oauth2_session(token=token, redirect_uri=redirect_uri)
+
+    def remember_identity(self, document: dict[str, Any]) -> None:
+        """Keep in the session whom *document*, the user document, is about. One that says nothing useful is still
+        the provider's answer, and the log tells the operator.
+        """
+        if IDENTITY not in self.request.session:
+            try:
+                self.request.session[IDENTITY] = read_identity(document, self.provider).as_dict()
+            except errors.ProviderError as error:
+                _log.warning("[%s] %s", self.request.id, error)
 
 
 class Routes:

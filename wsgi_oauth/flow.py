@@ -87,6 +87,7 @@ class UsingTheOAuthToken(RequestHandler):
         # Without a token in the session this raises NotSignedIn, which sends a person to sign in and back here.
         github = self.oauth2_session(token=request.session["oauth_token"])
         profile_data = github.get_json(self.provider.profile_url)
+        self.remember_identity(profile_data)
         return self.jsonify(profile_data)
 
 

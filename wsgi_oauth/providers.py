@@ -10,6 +10,22 @@ from .config import PREFIX, Config
 
 
 @dataclass(frozen=True)
+class UserDocument:
+    """What the document at the profile URL means: for each thing the name of its member.
+
+    A path has dots in it (``data.0.id``), several separated by spaces are tried in turn, and nothing means: this
+    provider does not say. The defaults are the standard claims of OpenID Connect Core 5.1.
+    """
+
+    subject: str = "sub"  # never changes, and is never given to somebody else
+    username: str = "preferred_username"
+    name: str = "name"
+    email: str = "email"
+    email_verified: str = "email_verified"
+    groups: str = ""
+
+
+@dataclass(frozen=True)
 class Provider:
     """An authorization server, and the resource that says who signed in."""
 
@@ -24,6 +40,7 @@ class Provider:
     scope: str = ""  # separated by spaces, RFC 6749 3.3
     client_auth: str = "basic"  # RFC 6749 2.3.1
     form_encoded_tokens: bool = False  # answers the token request in form encoding instead of JSON
+    user: UserDocument = UserDocument()
 
 
 GITHUB = Provider(
@@ -36,7 +53,12 @@ GITHUB = Provider(
     issuer="https://github.com/login/oauth",
     # https://docs.github.com/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps: id and secret as parameters
     client_auth="post",
+    # The address is the one on the public profile, which says nothing about who can read it.
+    user=UserDocument(subject="id", username="login", email_verified=""),
 )
+
+# Nobody has said what its user document means, so this is what most of them do.
+_UNDESCRIBED = UserDocument(subject="sub id", username="preferred_username login username")
 
 CATALOGUE = {provider.name: provider for provider in (GITHUB,)}
 
@@ -69,7 +91,7 @@ def provider_from_config(config: Config) -> Provider:
         )
     if len(given) == 3:
         host = urlsplit(config.issuer or given[0]).netloc
-        return Provider(name=host, title=host, **endpoints)
+        return Provider(name=host, title=host, user=_UNDESCRIBED, **endpoints)
     try:
         return replace(CATALOGUE[config.provider], **endpoints)
     except KeyError:

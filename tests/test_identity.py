@@ -1,0 +1,71 @@
+"""Who signed in, as the provider's user document says it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from wsgi_oauth import Identity, errors
+from wsgi_oauth.identity import read_identity
+from wsgi_oauth.providers import GITHUB, UserDocument
+
+STANDARD = dataclasses.replace(GITHUB, name="idp", user=UserDocument())
+
+
+def test_the_number_that_github_gives_is_the_subject_and_not_the_login_which_can_change() -> None:
+    identity = read_identity({"id": 583231, "login": "octocat", "name": "The Octocat"}, GITHUB)
+    assert identity.id == "github:583231"
+    assert (identity.username, identity.name) == ("octocat", "The Octocat")
+
+
+def test_a_number_in_quotes_is_the_same_subject() -> None:
+    assert read_identity({"id": "583231"}, GITHUB) == dataclasses.replace(
+        read_identity({"id": 583231}, GITHUB), claims={"id": "583231"}
+    )
+
+
+@pytest.mark.parametrize("subject", [None, "", True, 1.5, [], {}, "a\nb", " a", "a ", "é", "x" * 256])
+def test_a_subject_that_could_be_mistaken_for_another_is_refused(subject: object) -> None:
+    with pytest.raises(errors.ProviderError):
+        read_identity({"sub": subject}, STANDARD)
+
+
+def test_a_document_without_a_subject_is_nobody() -> None:
+    with pytest.raises(errors.ProviderError):
+        read_identity({"name": "Somebody"}, STANDARD)
+
+
+@pytest.mark.parametrize(
+    ("said", "verified"), [(True, True), ("true", True), (False, False), ("false", False), (1, False), ("yes", False)]
+)
+def test_an_address_is_verified_only_when_the_provider_says_so_in_so_many_words(said: object, verified: bool) -> None:
+    identity = read_identity({"sub": "1", "email": "a@example.com", "email_verified": said}, STANDARD)
+    assert identity.email_verified is verified
+
+
+def test_github_says_nothing_about_who_can_read_the_address_of_a_profile() -> None:
+    assert not read_identity({"id": 1, "email": "a@example.com", "email_verified": True}, GITHUB).email_verified
+
+
+def test_what_is_no_printable_text_is_left_out() -> None:
+    identity = read_identity({"sub": "1", "name": "a\nb", "email": ["x"], "preferred_username": "y" * 513}, STANDARD)
+    assert (identity.name, identity.email, identity.username) == (None, None, None)
+
+
+def test_a_path_leads_into_objects_and_lists() -> None:
+    twitch = dataclasses.replace(STANDARD, user=UserDocument(subject="data.0.id", groups="data.0.teams"))
+    identity = read_identity({"data": [{"id": "44", "teams": ["red", "", 5, "blue"]}]}, twitch)
+    assert identity.subject == "44"
+    assert identity.groups == ("red", "blue")
+
+
+def test_an_identity_comes_back_from_a_session_as_it_was() -> None:
+    identity = read_identity({"sub": "1", "name": "A"}, STANDARD)
+    assert Identity.from_dict(identity.as_dict()) == identity
+
+
+@pytest.mark.parametrize("stored", [None, [], "x", {}, {"subject": "1"}, {"provider": 1, "subject": "1"}, {"x": 1}])
+def test_what_another_version_has_stored_differently_is_nobody(stored: Any) -> None:
+    assert Identity.from_dict(stored) is None

@@ -1,0 +1,101 @@
+"""Who signed in, whatever the provider calls it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from . import errors
+from .providers import Provider
+
+IDENTITY = "oauth_identity"  # in the session
+
+_SUBJECT = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?", re.ASCII)  # OpenID Connect Core 2, `sub`
+_LONGEST_TEXT = 512  # characters of a name or an address
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Somebody who signed in. ``provider`` and ``subject`` together never change and are nobody else's (OpenID
+    Connect Core 5.7); a username, a name and an address can be given to somebody else one day.
+    """
+
+    provider: str
+    subject: str
+    username: str | None = None
+    name: str | None = None
+    email: str | None = None
+    email_verified: bool = False  # by the provider: without that anybody can claim any address
+    groups: tuple[str, ...] = ()  # organisations, teams, groups: what the provider has of the kind
+    claims: Mapping[str, Any] = field(default_factory=dict)  # what the provider said, as it said it
+
+    @property
+    def id(self) -> str:
+        """The stable, provider-qualified id that applications may store: ``github:583231``."""
+        return f"{self.provider}:{self.subject}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what a session can hold."""
+        return {**asdict(self), "groups": list(self.groups)}
+
+    @classmethod
+    def from_dict(cls, stored: object) -> Identity | None:
+        """Return what :meth:`as_dict` gave. What another version has stored, perhaps differently, is nobody."""
+        if not isinstance(stored, dict):
+            return None
+        try:
+            identity = cls(**{**stored, "groups": tuple(stored.get("groups", ()))})
+        except TypeError:
+            return None
+        return identity if isinstance(identity.subject, str) and isinstance(identity.provider, str) else None
+
+
+def read_identity(document: Mapping[str, Any], provider: Provider) -> Identity:
+    """Take out of the user document what *provider* says it means.
+
+    :raises errors.ProviderError: when it does not say who that is.
+    """
+    means = provider.user
+    verified = _find(document, means.email_verified)
+    subject = _find(document, means.subject)
+    if isinstance(subject, int) and not isinstance(subject, bool):
+        subject = str(subject)
+    if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject):
+        raise errors.ProviderError(f"the user document has no usable id under {means.subject!r}")
+    return Identity(
+        provider.name,
+        subject,
+        username=_text(_find(document, means.username)),
+        name=_text(_find(document, means.name)),
+        email=_text(_find(document, means.email)),
+        email_verified=verified is True or verified == "true",  # some send it as a string
+        groups=_names(_find(document, means.groups)),
+        claims=document,
+    )
+
+
+def _find(document: Any, paths: str) -> Any:
+    """Follow the first of *paths* that leads to something: names with dots between them (``data.0.id``)."""
+    for path in paths.split():
+        found = document
+        for name in path.split("."):
+            if isinstance(found, Mapping):
+                found = found.get(name)
+            elif isinstance(found, list) and name.isdigit() and int(name) < len(found):
+                found = found[int(name)]
+            else:
+                found = None
+        if found not in (None, ""):
+            return found
+    return None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT and value.isprintable() else None
+
+
+def _names(value: object) -> tuple[str, ...]:
+    values = value if isinstance(value, list) else [value]
+    return tuple(name for value in values if (name := _text(value)))
