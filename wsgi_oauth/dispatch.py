@@ -215,21 +215,28 @@ class RequestHandler:
 
     def oauth2_session(self, *, token: dict[str, Any] | None = None, redirect_uri: str | None = None) -> OAuth2Session:
         """Return a client for the provider's API: with *token*, else with that of the signed-in user, if
-        there is one.
+        there is one. The user's own is refreshed when it has expired.
         """
-        if token is None and redirect_uri is None:
-            token = self.request.session.get("oauth_token")
-        return self.app.oauth2_session(token=token, redirect_uri=redirect_uri)
+        if redirect_uri is not None:
+            return self.app.oauth2_session(token=token, redirect_uri=redirect_uri)
+        session = self.request.session
+        own = session.get(TOKEN)
+        if token is None or token == own:
+            return self.app.oauth2_session(token=own, session=session)
+        return self.app.oauth2_session(token=token)
 
     def remember_identity(self, document: dict[str, Any]) -> None:
-        """Keep in the session whom *document*, the user document, is about. One that says nothing useful is still
-        the provider's answer, and the log tells the operator.
+        """Keep in the session whom *document*, the user document, is about.
+
+        The page is worth more than the note: a document that says nothing useful and a store that cannot write
+        are in the log, for the operator, and the next request tries again.
         """
         if IDENTITY not in self.request.session:
             try:
-                self.request.session[IDENTITY] = read_identity(document, self.provider).as_dict()
-            except errors.ProviderError as error:
-                _log.warning("[%s] %s", self.request.id, error)
+                identity = read_identity(document, self.provider).as_dict()
+                self.request.session.change(lambda data: data.setdefault(IDENTITY, identity))
+            except (errors.ProviderError, errors.StoreError) as error:
+                _log.warning("[%s] who signed in is not remembered: %s", self.request.id, error)
 
 
 class Routes:
