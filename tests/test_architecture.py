@@ -28,6 +28,7 @@ ROOMS = [
     "identity",
     "transport",
     "client",
+    "refresh",
     "login",
     "dispatch",
     "pages",

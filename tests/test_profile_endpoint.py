@@ -16,7 +16,7 @@ from werkzeug import Request, Response
 from wsgi_oauth import FileStore, RequestHandler
 from wsgi_oauth.demo.catalogue import PROFILE
 from wsgi_oauth.demo.provider import OCTOCAT, LocalProvider
-from wsgi_oauth.demo.server import Server, serve
+from wsgi_oauth.demo.server import Server, serve, serve_provider
 
 SHOWN = 200
 SIGN_IN_AGAIN = 401
@@ -68,6 +68,15 @@ pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 def store(tmp_path: Path) -> FileStore:
     """Only this one: what was stored can be read from its folder. What is tested here knows nothing of stores."""
     return FileStore(tmp_path / "sessions")
+
+
+@pytest.fixture
+def provider() -> Iterator[LocalProvider]:
+    """One that gives no refresh token, as GitHub's OAuth apps: what can be done with one is told in test_refresh.py."""
+    provider = LocalProvider(refresh_tokens=False)
+    with serve_provider(provider) as server:
+        provider.server = server
+        yield provider
 
 
 def sessions(store: FileStore) -> list[str]:

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -21,6 +22,7 @@ from .client import OAuth2Session
 from .config import Config
 from .dispatch import Request, RequestHandler, Routes
 from .providers import provider_from_config
+from .refresh import refreshed
 from .sessions.file import FileStore
 from .sessions.memory import MemoryStore
 from .sessions.session import Session, Sessions
@@ -72,8 +74,17 @@ class OAuthApp:
         start_response(response.status, headers)
         return response.get_app_iter(environ)
 
-    def oauth2_session(self, *, token: dict[str, Any] | None = None, redirect_uri: str | None = None) -> OAuth2Session:
-        """Return a client for one user and one request, over the transport that all of them share."""
+    def oauth2_session(
+        self,
+        *,
+        token: dict[str, Any] | None = None,
+        redirect_uri: str | None = None,
+        session: Session | None = None,
+    ) -> OAuth2Session:
+        """Return a client for one user and one request, over the transport that all of them share.
+
+        :param session: where *token* comes from, if it does: then it is refreshed there when it has expired.
+        """
         config = self.config
         return OAuth2Session(
             self.provider,
@@ -82,6 +93,15 @@ class OAuthApp:
             self.transport,
             token=token,
             redirect_uri=redirect_uri,
+            refresh=partial(self._refresh, session) if session is not None and session.id else None,
+        )
+
+    def _refresh(self, session: Session, client: OAuth2Session, stale: dict[str, Any]) -> dict[str, Any]:
+        return refreshed(
+            session,
+            stale,
+            lambda: client.refresh_token(client.provider.token_url, token=stale),
+            patience=self.config.upstream_timeout + 2,
         )
 
     def _answer(self, request: Request) -> Response:

@@ -12,6 +12,7 @@ import logging
 import re
 import time
 from base64 import b64encode
+from collections.abc import Callable
 from functools import lru_cache
 from math import isfinite
 from typing import Any, NoReturn
@@ -38,7 +39,7 @@ _LEEWAY = 10  # seconds before its end at which a token counts as expired, for c
 
 # RFC 6749 5.2 `invalid_grant`, and what GitHub calls it:
 # https://docs.github.com/apps/oauth-apps/maintaining-oauth-apps/troubleshooting-oauth-app-access-token-request-errors
-_CODE_ERRORS = {"invalid_grant", "bad_verification_code"}
+_CODE_ERRORS = {"invalid_grant", "bad_verification_code", "bad_refresh_token"}
 _CLIENT_ERRORS = {
     "invalid_client",
     "unauthorized_client",
@@ -46,6 +47,8 @@ _CLIENT_ERRORS = {
     "incorrect_client_credentials",
     "redirect_uri_mismatch",
 }
+_REFUSED = range(400, 404)  # statuses that say no to this refresh token, and not "try again later"
+_REPLAYABLE = (type(None), str, bytes, dict, list, tuple)  # bodies that can be sent a second time
 
 
 class _SessionOnDemand(requests.Session):
@@ -80,7 +83,9 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         *,
         token: dict[str, Any] | None = None,
         redirect_uri: str | None = None,
+        refresh: Callable[[OAuth2Session, dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
+        """*refresh*: what to do with a token that the provider no longer takes, to get the next one."""
         super().__init__(
             client=WebApplicationClient(client_id), redirect_uri=redirect_uri, scope=provider.scope or None
         )
@@ -92,6 +97,7 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         self.trust_env = False  # the environment was read once, by the transport
         self._client_secret = client_secret
         self._transport = transport
+        self._refresh = refresh
 
     def authorization_url(self, url: str, state: str, **parameters: str) -> tuple[str, str]:  # type: ignore[override]
         """Return the URL of the authorization request (RFC 6749 4.1.1), and *state*."""
@@ -113,10 +119,36 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         self.token = read_token(response, self.provider)
         return dict(self.token)
 
+    def refresh_token(self, token_url: str, *, token: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
+        """Exchange the refresh token of *token* for the next token (RFC 6749 6), and return it.
+
+        What the answer leaves out stays as it was: the refresh token (RFC 6749 6) and the scope (5.1).
+
+        :raises errors.TokenRejected: when the provider refuses, for good.
+        :raises errors.ClientRefused: when it does not accept this client.
+        :raises errors.ProviderError: when there is no usable answer; trying again later may help.
+        """
+        grant = {"grant_type": "refresh_token", "refresh_token": token["refresh_token"]}
+        response = self._post_as_client(token_url, grant)
+        try:
+            fresh = read_token(response, self.provider, before=token)
+        except errors.ClientRefused:
+            raise
+        except (errors.CodeRefused, errors.ProviderError) as error:
+            # `invalid_grant` it should be; some say so in other words or in none (problem+json, an empty 400). Nothing
+            # that is refused today will be granted tomorrow, and signing in again always helps.
+            if isinstance(error, errors.CodeRefused) or response.status_code in _REFUSED:
+                raise errors.TokenRejected(f"the provider does not refresh the token: {error}") from None
+            raise
+        self.token = {name: token[name] for name in ("refresh_token", "id_token") if name in token} | fresh
+        return dict(self.token)
+
     def request(  # type: ignore[override]
         self, method: str, url: str, data: Any = None, headers: Any = None, withhold_token: bool = False, **kwargs: Any
     ) -> requests.Response:
         """Send a request with the user's token in the Authorization header (RFC 6750 2.1), whatever the method.
+
+        A token that has expired, or that the provider answers with 401, is refreshed once where that is possible.
 
         :raises errors.NotSignedIn: when there is no token.
         :raises errors.TokenRejected: when it has expired.
@@ -124,12 +156,21 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         """
         if not urls.is_secure(url):
             raise ValueError("a token is sent over https only (RFC 6750 5.3), or to this machine")
-        if not withhold_token:
-            for hook in self.compliance_hook["protected_request"]:
-                url, headers, data = hook(url, headers, data)
-            headers = {**(headers or {}), "Authorization": f"Bearer {self._usable_token()}"}
         kwargs.setdefault("allow_redirects", False)
         kwargs.setdefault("proxies", self._transport.adapter.proxies_for(url))
+        if withhold_token:
+            return self._send(method, url, data, headers, **kwargs)
+        for hook in self.compliance_hook["protected_request"]:
+            url, headers, data = hook(url, headers, data)
+        headers = dict(headers or {})
+        response = self._send(method, url, data, headers | self._authorization(), **kwargs)
+        if _rejects_token(response) and self._can_refresh and not kwargs.get("files") and isinstance(data, _REPLAYABLE):
+            response.close()
+            self._renew_token()
+            response = self._send(method, url, data, headers | self._authorization(), **kwargs)
+        return response
+
+    def _send(self, method: str, url: str, data: Any, headers: Any, **kwargs: Any) -> requests.Response:
         try:
             response = requests.Session.request(self, method, url, data=data, headers=headers, **kwargs)
         except requests.TooManyRedirects:
@@ -183,13 +224,23 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         """Keep the token to its origin; requests alone would let http become https on the same host."""
         return urls.Origin.of(old_url) != urls.Origin.of(new_url)
 
-    def _usable_token(self) -> str:
+    def _authorization(self) -> dict[str, str]:
         if not self.token:
             raise errors.NotSignedIn("no token for a request to the provider")
-        expires_at = self.token.get("expires_at")
-        if expires_at is not None and time.time() > expires_at - min(_LEEWAY, self.token.get("expires_in", 0) / 2):
+        if _has_expired(self.token) and self._can_refresh:
+            self._renew_token()
+        if _has_expired(self.token):
             raise errors.TokenRejected("the access token has expired")
-        return str(self.token["access_token"])
+        return {"Authorization": f"Bearer {self.token['access_token']}"}
+
+    @property
+    def _can_refresh(self) -> bool:
+        return self._refresh is not None and "refresh_token" in self.token
+
+    def _renew_token(self) -> None:
+        assert self._refresh is not None
+        refresh, self._refresh = self._refresh, None  # once: a provider may refuse what it has just given
+        self.token = refresh(self, self.token)
 
     def _post_as_client(self, url: str, form: dict[str, str]) -> requests.Response:
         """Send *form* to an endpoint of the provider at which the client authenticates itself (RFC 6749 2.3.1)."""
@@ -230,12 +281,27 @@ def _is_token(token: object) -> bool:
     return all(isinstance(number, (int, float)) for number in numbers)
 
 
+def _has_expired(token: dict[str, Any]) -> bool:
+    expires_at = token.get("expires_at")
+    return expires_at is not None and time.time() > expires_at - min(_LEEWAY, token.get("expires_in", 0) / 2)
+
+
+def _rejects_token(response: requests.Response) -> bool:
+    """RFC 6750 3.1, and what comes near it."""
+    challenge = response.headers.get("WWW-Authenticate", "")
+    return response.status_code == 401 or (response.status_code in {400, 403} and "invalid_token" in challenge)
+
+
 def _basic(client_id: str, secret: str) -> str:
     return "Basic " + b64encode(f"{client_id}:{secret}".encode()).decode()
 
 
-def read_token(response: requests.Response, provider: Provider) -> dict[str, Any]:
+def read_token(
+    response: requests.Response, provider: Provider, *, before: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Take a token out of the token endpoint's answer (RFC 6749 5.1), and nothing that only looks like one.
+
+    :param before: the token that was refreshed.
 
     The result has ``access_token``, ``token_type``, and ``refresh_token``, ``scope`` (separated by spaces),
     ``id_token``, ``expires_in`` (seconds) and ``expires_at`` (seconds since the epoch, by this machine's
@@ -255,7 +321,8 @@ def read_token(response: requests.Response, provider: Provider) -> dict[str, Any
     token: dict[str, Any] = {"access_token": _string(answer, "access_token"), "token_type": "Bearer"}
     token.update((name, _string(answer, name)) for name in ("refresh_token", "id_token") if answer.get(name))
     token.update(_expiry(answer.get("expires_in")))
-    _note_scope(token, answer.get("scope"), provider)
+    asked = provider.scope if before is None else str(before.get("scope", ""))
+    _note_scope(token, answer.get("scope"), asked)
     return token
 
 
@@ -304,11 +371,11 @@ def _expiry(expires_in: object) -> dict[str, Any]:
     return {"expires_in": seconds, "expires_at": time.time() + seconds}
 
 
-def _note_scope(token: dict[str, Any], scope: object, provider: Provider) -> None:
-    """Record what was granted (RFC 6749 3.3, 5.1). GitHub separates scopes with commas; no answer means: as
+def _note_scope(token: dict[str, Any], scope: object, requested: str) -> None:
+    """Record what was granted (RFC 6749 3.3, 5.1, 6). GitHub separates scopes with commas; no answer means: as
     requested.
     """
-    asked = set(provider.scope.split())
+    asked = set(requested.split())
     if scope is None:
         granted = asked
     elif isinstance(scope, str) and len(scope) <= _LONGEST_SCOPE and scope.isascii():
@@ -323,9 +390,8 @@ def _note_scope(token: dict[str, Any], scope: object, provider: Provider) -> Non
 def _refuse_status(response: requests.Response) -> NoReturn:
     """Say why a protected resource was not given (RFC 6750 3.1)."""
     status = response.status_code
-    challenge = response.headers.get("WWW-Authenticate", "")
     detail = f"the provider answered a request for a resource with status {status}"
-    if status == 401 or (status in {400, 403} and "invalid_token" in challenge):
+    if _rejects_token(response):
         raise errors.TokenRejected(detail)
     error: errors.ProviderError
     if status == 429 or (status == 403 and response.headers.get("X-RateLimit-Remaining") == "0"):  # the latter: GitHub

@@ -29,7 +29,7 @@ from werkzeug.utils import cached_property
 
 from . import errors
 from .identity import IDENTITY, read_identity
-from .sessions.session import Session
+from .sessions.session import TOKEN, Session
 from .urls import Origin
 
 if TYPE_CHECKING:

@@ -190,7 +190,8 @@ class Validator(RequestValidator):
             used = self._codes[request.code or ""]
         expires_at = time.time() + token["expires_in"]
         self._access_tokens[token["access_token"]] = Credential(used.grant, expires_at)
-        self._refresh_tokens.setdefault(token["refresh_token"], Credential(used.grant))
+        if "refresh_token" in token:
+            self._refresh_tokens.setdefault(token["refresh_token"], Credential(used.grant))
 
     # Afterwards: the profile, and the end.
 

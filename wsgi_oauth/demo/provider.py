@@ -81,6 +81,7 @@ class LocalProvider:
         path ends in ``/callback``.
     :param user: the user's document, with at least ``name`` and ``login``.
     :param expires_in: how long an access token lives, in seconds.
+    :param refresh_tokens: whether it gives any.
     :param rotate_refresh_tokens: whether a refresh gives a new refresh token and ends the old one.
     """
 
@@ -93,6 +94,7 @@ class LocalProvider:
         redirect_uris: Iterable[str] = (),
         user: Mapping[str, object] = OCTOCAT,
         expires_in: int = 3600,
+        refresh_tokens: bool = True,
         rotate_refresh_tokens: bool = True,
     ) -> None:
         self.client_id = client_id
@@ -111,6 +113,7 @@ class LocalProvider:
         validator = Validator(client, scope.split(), rotate=rotate_refresh_tokens)
         self._oauth = WebApplicationServer(validator, token_expires_in=expires_in)
         code_grant: Any = self._oauth.auth_grant
+        code_grant.refresh_token = refresh_tokens
         code_grant.custom_validators.pre_auth.append(require_s256)
         code_grant.custom_validators.pre_token.append(require_long_verifier)
 

@@ -115,6 +115,17 @@ class Session(dict[str, Any]):
         self.clear()
         self.ended = True
 
+    def newest(self) -> dict[str, Any]:
+        """Return what is stored now, and leave this request's own copy as it is; an ended session is empty."""
+        stored = self._sessions.read(self.id) if self.id is not None else None
+        return stored.data if stored else {}
+
+    def adopt(self, key: str, value: Any) -> None:
+        """Take over what another request has stored under *key*: no change of this one."""
+        assert self._stored is not None
+        self._stored.data[key] = value
+        self[key] = _copy(value)
+
     def reload(self) -> None:
         """Read the newest data; an ended session becomes empty."""
         if self.id is not None:

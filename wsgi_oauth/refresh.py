@@ -1,0 +1,107 @@
+"""One refresh for all who wait.
+
+A refresh token may be good for one use (RFC 6749 6), and many a provider takes a second use for a theft and ends
+the whole grant (RFC 9700 4.14.2). So of all requests that find the token expired, in whatever thread, worker or
+machine, one refreshes it, and says so in the session; the others wait for what becomes of it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from . import errors
+from .sessions.session import TOKEN, Session
+
+REFRESH = "oauth_refresh"  # in the session, while somebody refreshes its token
+_POLL = 0.02  # seconds
+
+Token = dict[str, Any]
+
+
+def refreshed(session: Session, stale: Token, refresh: Callable[[], Token], *, patience: float) -> Token:
+    """Return the token that comes after *stale*: by calling *refresh* and storing what it returns, or by waiting for
+    somebody who does.
+
+    :param patience: seconds after which whoever refreshes counts as dead, and the next one takes over. Longer than
+        a request to the provider can take, so nobody who lives is overtaken.
+    :raises errors.TokenRejected: when the provider refuses to refresh, or when the session has ended meanwhile.
+    :raises errors.ProviderError: when it cannot be asked. The session and its refresh token stay.
+    """
+    mine = secrets.token_hex(8)
+    theirs = ""
+    give_up = time.monotonic() + 3 * patience
+    while time.monotonic() < give_up:
+        seen = session.newest()
+        if _successor(seen, stale):
+            return _taken_over(session, seen)
+        at_work = _at_work(seen)
+        if theirs and theirs == seen.get(REFRESH, {}).get("failed"):
+            raise errors.ProviderUnreachable("the refresh that this request has waited for failed")
+        if at_work:
+            theirs = at_work
+            time.sleep(_POLL)
+        elif session.change(lambda data: _claim(data, stale, mine, patience)):
+            with suppress(_Overtaken):
+                return _refresh(session, stale, refresh, mine)
+    raise errors.ProviderTimeout("nobody has finished refreshing the token")
+
+
+class _Overtaken(Exception):
+    """Somebody else took over, because this process has slept for very long in the middle."""
+
+
+def _refresh(session: Session, stale: Token, refresh: Callable[[], Token], mine: str) -> Token:
+    try:
+        fresh = refresh()
+    except BaseException as error:  # SystemExit, too: a worker that has run out of time
+        with suppress(errors.StoreError):  # what went wrong at the provider matters more, and the claim dies of age
+            overtaken = not session.change(lambda data: _fail(data, mine))
+            if overtaken and not session.gone and isinstance(error, errors.TokenRejected):
+                raise _Overtaken from None
+        raise
+    # Stored before it is used: once the provider has rotated it, the old refresh token is worth nothing.
+    session.change(lambda data: _store(data, stale, fresh))
+    if session.gone:  # signed out, or signed in anew, while the provider was asked
+        raise errors.TokenRejected("the session ended while its token was being refreshed")
+    return fresh
+
+
+def _successor(data: dict[str, Any], stale: Token) -> bool:
+    if not data.get(TOKEN):
+        raise errors.TokenRejected("the session ended while its token was being refreshed")
+    return bool(data[TOKEN].get("access_token") != stale["access_token"])
+
+
+def _taken_over(session: Session, newest: dict[str, Any]) -> Token:
+    session.adopt(TOKEN, newest[TOKEN])
+    return dict(newest[TOKEN])
+
+
+def _at_work(data: dict[str, Any]) -> str:
+    """Return who refreshes at this moment, or nothing."""
+    claim = data.get(REFRESH, {})
+    return str(claim["by"]) if time.time() < claim.get("until", 0) else ""
+
+
+def _claim(data: dict[str, Any], stale: Token, mine: str, patience: float) -> bool:
+    if not data.get(TOKEN) or _successor(data, stale) or _at_work(data):
+        return False
+    data[REFRESH] = {"by": mine, "until": time.time() + patience}
+    return True
+
+
+def _fail(data: dict[str, Any], mine: str) -> bool:
+    if data.get(REFRESH, {}).get("by") != mine:
+        return False
+    data[REFRESH] = {"failed": mine}
+    return True
+
+
+def _store(data: dict[str, Any], stale: Token, fresh: Token) -> None:
+    if data.get(TOKEN, {}).get("access_token") == stale["access_token"]:
+        data[TOKEN] = fresh
+        data.pop(REFRESH, None)
