@@ -2,261 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
-import ssl
-import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
 import trustme
-from conftest import HTML, JSON, Gunicorn, environ_for, gunicorn, parameters
+from conftest import (
+    WORKERS,
+    Barrier,
+    Gunicorn,
+    Site,
+    Visitor,
+    assert_keeps_secrets,
+    at_the_same_time,
+    environ_for,
+    get_and_close,
+    gunicorn,
+    parameters,
+    secrets_of,
+    until,
+)
 
-from wsgi_oauth.demo.faults import Fault, Scene
 from wsgi_oauth.demo.provider import LocalProvider
-from wsgi_oauth.demo.server import serve_provider
 
 CHECKOUT = Path(__file__).parent.parent
-WORKERS = {
-    "sync": ("--worker-class", "sync"),
-    "gthread": ("--worker-class", "gthread", "--threads", "8"),
-    "gevent": ("--worker-class", "gevent"),
-}
 PRELOAD = {"": (), "preload": ("--preload",)}
-
-
-# -- what the tests need -----------------------------------------------------------------------------------------------
-
-
-class Visitor:
-    """A browser with cookies, on a real socket. Redirects are not followed; any status is fine."""
-
-    def __init__(self, url: str, provider: LocalProvider, ca: str | None = None) -> None:
-        self.url = url
-        self.provider = provider
-        self.web = requests.Session()
-        self.web.trust_env = False
-        self.web.verify = ca or True
-        self.web.headers.update(HTML)
-
-    def get(self, url: str, **headers: str) -> requests.Response:
-        """GET a path or a URL of the application."""
-        whole = url if url.startswith("http") else self.url + url
-        return self.web.get(whole, headers=headers, allow_redirects=False, timeout=60)
-
-    def post(self, path: str, **headers: str) -> requests.Response:
-        return self.web.post(
-            self.url + path, headers={"Origin": self.url, **headers}, allow_redirects=False, timeout=60
-        )
-
-    def copy(self) -> Visitor:
-        """The same browser once more, with the cookies of now, for a request at the same time."""
-        twin = Visitor(self.url, self.provider)
-        twin.web.verify = self.web.verify
-        twin.web.cookies.update(self.web.cookies)
-        return twin
-
-    def consent(self, authorization_url: str) -> str:
-        """Press the provider's Allow; return the callback URL to which that leads."""
-        answer = self.web.post(authorization_url, data={"decision": "allow"}, allow_redirects=False, timeout=60)
-        assert answer.status_code == 302, answer.text
-        return answer.headers["Location"]
-
-    def callback_url(self, start: str = "/") -> str:
-        response = self.get(start)
-        assert response.status_code == 302, response.text
-        return self.consent(response.headers["Location"])
-
-    def sign_in(self) -> requests.Response:
-        response = self.get(self.callback_url())
-        assert response.status_code == 303, response.text
-        return response
-
-    def profile(self) -> requests.Response:
-        return self.get("/profile", **JSON)
-
-    @property
-    def cookie(self) -> str | None:
-        return next((cookie.value for cookie in self.web.cookies if cookie.name.endswith("wsgi_oauth")), None)
-
-    def __enter__(self) -> Visitor:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.web.close()
-
-
-@dataclass
-class Site:
-    """Makes gunicorns and visitors for one provider and one folder of sessions."""
-
-    provider: LocalProvider
-    folder: Path
-    certificates: Certificates | None = None
-
-    @property
-    def sessions(self) -> Path:
-        return self.folder / "sessions"
-
-    @contextmanager
-    def serve(
-        self,
-        *options: str,
-        app: str | None = "wsgi_oauth:get_app()",
-        cwd: Path | None = None,
-        **settings: str,
-    ) -> Iterator[Gunicorn]:
-        """Start gunicorn; over https when there are certificates."""
-        environ = environ_for(self.provider, SESSION_STORE=f"file:{self.sessions}", **settings)
-        if self.certificates:
-            options = (*options, "--certfile", self.certificates.chain, "--keyfile", self.certificates.key)
-            environ["REQUESTS_CA_BUNDLE"] = self.certificates.ca
-        with gunicorn(self.folder, environ, *options, app=app, cwd=cwd) as server:
-            if self.certificates:
-                server.url = server.url.replace("http:", "https:")
-            yield server
-
-    def visitor(self, server: Gunicorn) -> Visitor:
-        return Visitor(server.url, self.provider, self.certificates and self.certificates.ca)
-
-    def stored(self) -> list[dict[str, object]]:
-        """What all session files hold. Each must be whole, and nothing else may lie in the folder."""
-        files = list(self.sessions.iterdir())
-        assert all(re.fullmatch(r"[0-9a-f]{64}\.json", file.name) for file in files), files
-        return [json.loads(file.read_text())["data"] for file in files]
-
-
-@dataclass
-class Certificates:
-    """Files for a server on loopback, issued by an authority that nobody else knows."""
-
-    ca: str
-    chain: str
-    key: str
-
-    def context(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.chain, self.key)
-        return context
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    folder = tmp_path_factory.mktemp("certificates")
-    authority = trustme.CA()
-    server = authority.issue_cert("127.0.0.1", "localhost")
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    server.private_key_pem.write_to_path(folder / "key.pem")
-    for pem in server.cert_chain_pems:
-        pem.write_to_path(folder / "chain.pem", append=True)
-    return Certificates(str(folder / "ca.pem"), str(folder / "chain.pem"), str(folder / "key.pem"))
-
-
-@pytest.fixture
-def site(provider: LocalProvider, tmp_path: Path) -> Site:
-    """Everything over plain http on loopback."""
-    return Site(provider, tmp_path)
-
-
-@pytest.fixture
-def secure_site(certificates: Certificates, tmp_path: Path) -> Iterator[Site]:
-    """Everything over TLS: browser to gunicorn, and gunicorn to a provider with a private CA."""
-    provider = LocalProvider()
-    with serve_provider(provider, ssl_context=certificates.context()) as server:
-        provider.server = server
-        yield Site(provider, tmp_path, certificates)
-
-
-class Barrier:
-    """Requests that have reached the provider and get no answer before ``open()``."""
-
-    def __init__(self) -> None:
-        self._arrivals = threading.Semaphore(0)
-        self._opened = threading.Event()
-        self.open = self._opened.set
-
-    def wait_for(self, requests_: int) -> None:
-        """Return when so many are waiting."""
-        for _ in range(requests_):
-            assert self._arrivals.acquire(timeout=30), "the provider was not asked"
-
-    def act(self, scene: Scene) -> object:
-        self._arrivals.release()
-        assert self._opened.wait(60)
-        return scene.honest()
-
-
-@pytest.fixture
-def barrier(provider: LocalProvider) -> Iterator[Callable[[str], Barrier]]:
-    """Let the provider's answers at an endpoint wait: ``barrier("token")``."""
-    barriers: list[Barrier] = []
-
-    def put(endpoint: str) -> Barrier:
-        barriers.append(Barrier())
-        name = f"{endpoint}.waits"
-        fault = Fault(name, "waits until the test goes on", barriers[-1].act)
-        provider.faults.catalogue = {**provider.faults.catalogue, name: fault}
-        provider.faults.add(name, times=None)
-        return barriers[-1]
-
-    yield put
-    provider.faults.clear()
-    for each in barriers:
-        each.open()
-
-
-def at_the_same_time(function: Callable[..., requests.Response], copies: list[tuple]) -> list[requests.Response]:
-    """Call *function* with each of *copies*, in threads that start together."""
-    together = threading.Barrier(len(copies))
-
-    def call(arguments: tuple) -> requests.Response:
-        together.wait(30)
-        return function(*arguments)
-
-    with ThreadPoolExecutor(len(copies)) as threads:
-        return list(threads.map(call, copies))
-
-
-def get_and_close(visitor: Visitor, url: str) -> requests.Response:
-    with visitor:
-        return visitor.get(url, Connection="close")
-
-
-def until(said: str, server: Gunicorn, times: int = 1) -> str:
-    """Wait until gunicorn's log has a line that matches *said*; return its group, or the whole match."""
-    deadline = time.monotonic() + 30
-    while len(found := list(re.finditer(said, server.log.read_text()))) < times:
-        assert time.monotonic() < deadline, f"gunicorn never said {said!r}:\n{server.log.read_text()}"
-        time.sleep(0.02)
-    return found[times - 1][found[times - 1].re.groups]
-
-
-def secrets_of(provider: LocalProvider, *session_ids: str | None) -> set[str]:
-    """Everything that the provider and the application ever said to each other and nobody else may learn."""
-    found = {provider.client_secret, *session_ids}
-    for exchange in provider.exchanges:
-        sent_back = exchange.response_headers.get("Location", "")
-        for parameters_ in (urlsplit(exchange.url).query, urlsplit(sent_back).query, exchange.body):
-            given = parse_qs(parameters_)
-            found.update(*(given.get(name, []) for name in ("state", "code", "code_verifier", "refresh_token")))
-        found.update(exchange.headers.get("Authorization", "").split()[1:])
-        found.update(re.findall(r'_token": "([^"]+)"', exchange.response_body))
-    return {secret for secret in found if secret}
-
-
-def assert_keeps_secrets(text: str, secrets: set[str]) -> None:
-    assert len(secrets) > 3, "the canaries themselves are missing"
-    leaks = [line for line in text.splitlines() if any(secret in line for secret in secrets)]
-    assert not leaks
 
 
 # -- the whole dance ---------------------------------------------------------------------------------------------------

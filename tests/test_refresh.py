@@ -1,0 +1,397 @@
+"""Refresh: a token that has expired is replaced once, for all who wait, and nobody is signed out by an outage."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from conftest import (
+    WORKERS,
+    Barrier,
+    Browser,
+    Gunicorn,
+    Site,
+    Visitor,
+    at_the_same_time,
+    parameters,
+    stored_sessions,
+)
+from requests.adapters import HTTPAdapter
+from urllib3 import Retry
+from werkzeug import Response
+
+from wsgi_oauth import FileStore, SessionStore, errors
+from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.sessions.session import Session, Sessions
+
+pytestmark = pytest.mark.usefixtures("small_ca_bundle")
+
+HOUR = 3600
+
+
+def token_of(store: SessionStore) -> dict[str, Any]:
+    [session] = stored_sessions(store)
+    token: dict[str, Any] = session["oauth_token"]
+    return token
+
+
+# One request
+
+
+def test_an_expired_token_is_refreshed_and_the_user_notices_nothing(
+    provider: LocalProvider, store: SessionStore, browser: Browser, later: Callable[[float], None]
+) -> None:
+    browser.sign_in()
+    cookie, before = browser.cookie, token_of(store)
+    later(HOUR)
+    provider.faults.add("token.expires_at")
+    assert browser.profile().json["login"] == "octocat"
+    after = token_of(store)
+    assert before["access_token"] != after["access_token"]
+    assert before["refresh_token"] != after["refresh_token"]
+    assert after["expires_at"] == pytest.approx(time.time() + HOUR, abs=60)  # S21: not what the provider says
+    assert browser.cookie == cookie
+    assert provider.count("refresh") == 1
+
+
+def test_a_refreshed_token_is_used_until_it_expires_and_then_the_next_one(
+    provider: LocalProvider, browser: Browser, later: Callable[[float], None]
+) -> None:
+    browser.sign_in()
+    for refreshes in (1, 2, 3):
+        later(HOUR)
+        assert {browser.profile().status_int for _ in range(3)} == {200}
+        assert provider.count("refresh") == refreshes
+
+
+def test_the_refresh_is_authenticated_and_asks_for_no_other_scope(
+    provider: LocalProvider, browser: Browser, later: Callable[[float], None]
+) -> None:
+    """RFC 6749 6."""
+    browser.sign_in()
+    later(HOUR)
+    browser.profile()
+    [refresh] = [exchange for exchange in provider.exchanges if "grant_type=refresh_token" in exchange.body]
+    assert refresh.headers["Authorization"].startswith("Basic ")
+    assert set(parameters(f"?{refresh.body}")) == {"grant_type", "refresh_token"}
+
+
+def test_a_401_from_the_provider_is_answered_with_one_refresh(provider: LocalProvider, browser: Browser) -> None:
+    """S28: a provider may end a token before its time, and need not say when that would be."""
+    browser.sign_in()
+    provider.faults.add("profile.401")
+    assert browser.profile().json["login"] == "octocat"
+    assert (provider.count("refresh"), provider.count("profile")) == (1, 2)
+
+
+def test_a_401_that_a_refresh_does_not_cure_means_signing_in_again(
+    provider: LocalProvider, store: SessionStore, browser: Browser
+) -> None:
+    browser.sign_in()
+    provider.faults.add("profile.401", times=None)
+    answer = browser.get("/profile?tab=2")
+    assert parameters(answer.location)["next"] == "/profile?tab=2"
+    assert (provider.count("refresh"), provider.count("profile")) == (1, 2)
+    assert stored_sessions(store) == []
+
+
+def test_the_old_refresh_token_stays_when_none_comes_back(
+    store: SessionStore, make_browser: Callable[..., Browser], provider: LocalProvider, later: Callable[[float], None]
+) -> None:
+    """S31; RFC 6749 6."""
+    browser = make_browser()
+    browser.sign_in()
+    before = token_of(store)
+    later(HOUR)
+    provider.faults.add("token.refresh_token_missing")
+    assert browser.profile().status_int == 200
+    assert token_of(store)["refresh_token"] == before["refresh_token"]
+
+
+def test_what_was_granted_is_remembered_through_a_refresh_that_does_not_say(
+    provider: LocalProvider, store: SessionStore, browser: Browser, later: Callable[[float], None]
+) -> None:
+    provider.faults.add("token.scope_smaller")
+    browser.sign_in()
+    assert token_of(store)["scope"] == "profile"
+    later(HOUR)
+    provider.faults.add("token.scope_missing")
+    assert browser.profile().status_int == 200
+    assert token_of(store)["scope"] == "profile"
+
+
+# A refresh that fails
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["refresh.invalid_grant", "token.error_200", "token.invalid_grant_403", "token.empty_400", "token.problem_400"],
+)
+def test_a_refused_refresh_ends_the_session_with_a_way_back_to_where_the_user_was(
+    fault: str, provider: LocalProvider, store: SessionStore, browser: Browser, later: Callable[[float], None]
+) -> None:
+    browser.sign_in()
+    later(HOUR)
+    provider.faults.add(fault)
+    answer = browser.get("/profile?tab=2")
+    assert answer.status_int == 302
+    assert stored_sessions(store) == []
+    back = browser.get(browser.consent(browser.get(answer.location).location))
+    assert (back.status_int, back.location) == (303, "/profile?tab=2")
+    assert browser.profile().json["login"] == "octocat"
+
+
+OUTAGES = {
+    "refresh.503": 502,
+    "refresh.slow": 504,
+    "token.500": 502,
+    "token.hang_up": 502,
+    "token.html_200": 502,
+    "token.malformed_json": 502,
+    "token.redirect_307": 502,
+    "token.dribble_body": 504,
+    "token.access_token_missing": 502,
+}
+
+
+@pytest.mark.parametrize("fault", OUTAGES)
+def test_an_outage_costs_nobody_the_session(
+    fault: str,
+    provider: LocalProvider,
+    store: SessionStore,
+    make_browser: Callable[..., Browser],
+    later: Callable[[float], None],
+) -> None:
+    """S31: a provider that cannot be asked has not refused."""
+    browser = make_browser(UPSTREAM_TIMEOUT="1" if OUTAGES[fault] == 504 else "10")
+    browser.sign_in()
+    cookie, before = browser.cookie, token_of(store)
+    later(HOUR)
+    provider.faults.add(fault)
+    assert browser.profile().status_int == OUTAGES[fault]
+    assert (browser.cookie, token_of(store)) == (cookie, before)
+    if fault != "token.access_token_missing":  # there the provider has rotated, and what it sent is lost
+        assert browser.profile().json["login"] == "octocat"
+
+
+def test_a_client_that_the_provider_no_longer_knows_is_the_operators_matter(
+    provider: LocalProvider, store: SessionStore, browser: Browser, later: Callable[[float], None]
+) -> None:
+    browser.sign_in()
+    later(HOUR)
+    provider.faults.add("token.invalid_client_401")
+    answer = browser.profile()
+    assert (answer.status_int, answer.json["error"]) == (502, "client_refused")
+    assert token_of(store)
+    assert browser.profile().json["login"] == "octocat"
+
+
+def test_without_a_refresh_token_an_expired_token_means_signing_in_again(
+    provider: LocalProvider, browser: Browser, later: Callable[[float], None]
+) -> None:
+    provider.faults.add("token.refresh_token_missing")
+    browser.sign_in()
+    later(HOUR)
+    assert browser.profile().json["error"] == "token_rejected"
+    assert provider.count("refresh") == 0
+
+
+def test_a_token_that_cannot_be_stored_is_no_success_and_then_the_user_signs_in_again_cleanly(
+    provider: LocalProvider,
+    store: SessionStore,
+    browser: Browser,
+    later: Callable[[float], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """S31: saved before it is used. S32: the provider has rotated, so the token that is stored is worth nothing."""
+    browser.sign_in()
+    later(HOUR)
+    update = store.update
+
+    def fails_at_the_token(*args: Any, **kwargs: Any) -> bool:
+        if provider.count("refresh"):
+            raise errors.StoreError("no space left")
+        return update(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "update", fails_at_the_token)
+        assert browser.profile().status_int == 503
+    assert provider.count("profile") == 0
+
+    later(60)  # for so long a refresh may be under way
+    answer = browser.get("/profile")
+    assert answer.status_int == 302
+    browser.get(browser.consent(browser.get(answer.location).location))
+    assert browser.profile().json["login"] == "octocat"
+
+
+# Many requests
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def together(browser: Browser, count: int) -> list[Any]:
+    """Ask for the profile *count* times at the same time, in threads, as one browser."""
+    barrier = threading.Barrier(count)
+    cookie = f"wsgi_oauth={browser.cookie}"
+    application = browser.app.app
+
+    def ask(_: int) -> Any:
+        twin = Browser(application, browser.provider)
+        barrier.wait(30)
+        return twin.get("/profile", headers={"Accept": "application/json", "Cookie": cookie})
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(ask, range(count)))
+
+
+def test_of_many_requests_of_a_session_one_refreshes_and_all_succeed(
+    provider: LocalProvider, browser: Browser, later: Callable[[float], None]
+) -> None:
+    """S31. The provider ends the whole grant when a refresh token comes twice (RFC 9700 4.14.2)."""
+    browser.sign_in()
+    later(HOUR)
+    assert [answer.status_int for answer in together(browser, 16)] == [200] * 16
+    assert provider.count("refresh") == 1
+
+
+def test_who_waits_for_a_refresh_that_fails_does_not_try_the_same_once_more(
+    *,
+    provider: LocalProvider,
+    store: SessionStore,
+    browser: Browser,
+    barrier: Callable[[str], Barrier],
+    later: Callable[[float], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or sixteen requests to a provider that hangs would take sixteen times as long."""
+    browser.sign_in()
+    later(HOUR)
+    load, loads = store.load, Counter[int]()
+
+    def counted(key: str) -> bytes | None:
+        loads[threading.get_ident()] += 1
+        return load(key)
+
+    monkeypatch.setattr(store, "load", counted)
+    waiting = barrier("refresh")
+    waiting.answer = Response("busy", 503)
+    with ThreadPoolExecutor(1) as thread:
+        answers = thread.submit(together, browser, 8)
+        waiting.wait_for(1)
+        wait_until(lambda: sum(times > 9 for times in loads.values()) == 7)  # they look again and again
+        waiting.open()
+        assert [answer.status_int for answer in answers.result()] == [502] * 8
+    assert provider.count("refresh") == 1
+    provider.faults.clear()
+    assert browser.profile().status_int == 200
+
+
+def test_a_logout_during_a_refresh_wins(
+    store: SessionStore, browser: Browser, barrier: Callable[[str], Barrier], later: Callable[[float], None]
+) -> None:
+    """S42: the session does not come back, whatever the provider sends for it."""
+    browser.sign_in()
+    later(HOUR)
+    waiting = barrier("refresh")
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(together, browser, 1)
+        waiting.wait_for(1)
+        assert browser.post("/logout").status_int == 200
+        waiting.open()
+        assert [each.status_int for each in answer.result()] == [401]
+    assert stored_sessions(store) == []
+
+
+def test_what_else_a_request_changes_in_the_session_is_kept_with_a_refresh(
+    provider: LocalProvider, store: SessionStore, browser: Browser, later: Callable[[float], None]
+) -> None:
+    browser.sign_in()
+    begun = browser.start("/profile?from=another-tab")
+    later(HOUR)
+    assert browser.profile().status_int == 200
+    [session] = stored_sessions(store)
+    assert parameters(begun)["state"] in session["oauth_state"]
+
+
+# Several workers
+
+
+class Persistent(Visitor):
+    """Asks again when the connection breaks, as browsers do with a GET."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.web.mount("http://", HTTPAdapter(max_retries=Retry(connect=5, read=5, backoff_factor=0.1)))
+
+
+def expire(site: Site, visitor: Visitor) -> None:
+    """Let the token in the session be too old, without waiting for it."""
+    sessions = Sessions(FileStore(site.sessions), idle=HOUR, lifetime=HOUR)
+    session = Session(sessions, sessions.read(visitor.cookie or ""), visitor.cookie)
+    session.change(lambda data: data["oauth_token"].update(expires_at=time.time() - 1))
+
+
+def profiles(site: Site, server: Gunicorn, visitor: Visitor, count: int) -> list[requests.Response]:
+    """Ask for the profile *count* times at the same time, on as many connections, as one browser."""
+    twins = [Persistent(server.url, site.provider) for _ in range(count)]
+    for twin in twins:
+        twin.web.cookies.update(visitor.web.cookies)
+    return at_the_same_time(Persistent.profile, [(twin,) for twin in twins])
+
+
+FOUR_WORKERS = ("--workers", "4", *WORKERS["gthread"])
+
+
+def test_of_32_requests_to_four_workers_one_refreshes_and_all_succeed(site: Site) -> None:
+    """S31."""
+    with site.serve(*FOUR_WORKERS) as server, site.visitor(server) as visitor:
+        visitor.sign_in()
+        for refreshes in (1, 2, 3):
+            expire(site, visitor)
+            answers = profiles(site, server, visitor, 32)
+            assert [answer.status_code for answer in answers] == [200] * 32
+            assert site.provider.count("refresh") == refreshes
+
+
+def test_when_the_worker_that_refreshes_is_killed_another_takes_over_and_all_succeed(
+    site: Site, barrier: Callable[[str], Barrier]
+) -> None:
+    """S31, S60. The provider had not answered yet, so it has not rotated."""
+    with site.serve(*FOUR_WORKERS, UPSTREAM_TIMEOUT="2") as server, site.visitor(server) as visitor:
+        visitor.sign_in()
+        expire(site, visitor)
+        waiting = barrier("refresh")
+        with ThreadPoolExecutor(1) as thread:
+            answers = thread.submit(profiles, site, server, visitor, 32)
+            waiting.wait_for(1)
+            os.kill(owner_of_port(waiting.ports[0]), signal.SIGKILL)
+            site.provider.faults.clear()
+            assert [answer.status_code for answer in answers.result()] == [200] * 32
+        assert site.provider.count("refresh") == 2
+
+
+def owner_of_port(port: int) -> int:
+    """Return the process whose TCP socket has this local port (proc(5), /proc/net/tcp and /proc/PID/fd)."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    [inode] = [fields[9] for fields in lines if fields[1].endswith(f":{port:04X}")]
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if str(descriptor.readlink()) == f"socket:[{inode}]":
+                return int(descriptor.parts[2])
+    raise AssertionError(f"nobody has port {port}")
