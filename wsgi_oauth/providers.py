@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 from urllib.parse import urlsplit
 
 from . import errors
@@ -26,21 +27,63 @@ class UserDocument:
 
 
 @dataclass(frozen=True)
+class EmailsDocument:
+    """What a document that lists the user's addresses means; paths as in :class:`UserDocument`."""
+
+    items: str = ""  # where the list is; nothing: the document is the list
+    email: str = "email"  # of an item
+    verified: str = "verified"
+    primary: str = "primary"
+
+
+@dataclass(frozen=True)
+class GroupsDocument:
+    """What a document that lists the user's groups means; paths as in :class:`UserDocument`."""
+
+    items: str = ""  # where the list is; nothing: the document is the list
+    name: str = "login"  # of an item: unique at this provider, and its owner's alone to change
+
+
+@dataclass(frozen=True)
 class Provider:
-    """An authorization server, and the resource that says who signed in."""
+    """An authorization server, and the resource that says who signed in.
+
+    An entry states only in what it differs. ``{issuer}`` in a URL stands for ``WSGI_OAUTH_ISSUER``, without a slash at
+    its end: where a customer's own installation or tenant is.
+    """
 
     name: str  # stable: it qualifies user ids
     title: str  # for people
-    authorization_url: str
-    token_url: str
-    profile_url: str
-    revocation_url: str | None = None  # RFC 7009
-    issuer: str | None = None  # compared with `iss`, RFC 9207
-    always_sends_issuer: bool = False
+    registration_url: str = ""  # where a client is registered, RFC 6749 2; for people
+    authorization_url: str = ""  # RFC 6749 3.1
+    token_url: str = ""  # RFC 6749 3.2
+    profile_url: str = ""  # OpenID Connect Core 5.3, or what the provider has in its place
+    revocation_url: str | None = None  # RFC 7009 2; `{client_id}` in it stands for the client's id
+    revocation_by: Literal["rfc7009", "github"] = "rfc7009"  # github: DELETE, Basic, and JSON with the access token
+    end_session_url: str = ""  # OpenID Connect RP-Initiated Logout 2
+    issuer: str | None = None  # compared with `iss`, RFC 9207 2.4 and OpenID Connect Core 3.1.3.7
+    issuer_example: str = ""  # given: WSGI_OAUTH_ISSUER has to say where the installation is, and looks like this
+    always_sends_issuer: bool = False  # in authorization responses, RFC 9207 3
+    openid: bool = False  # an ID token comes with the access token, OpenID Connect Core 3.1.3.3
+    discovery: bool = False  # endpoints not given here come from the issuer's document, OpenID Connect Discovery 4
     scope: str = ""  # separated by spaces, RFC 6749 3.3
+    authorization_parameters: tuple[tuple[str, str], ...] = ()  # with each authorization request, RFC 6749 8.2
+    choose_account: tuple[tuple[str, str], ...] = ()  # the same, to be asked which account; OpenID Connect Core 3.1.2.1
     client_auth: str = "basic"  # RFC 6749 2.3.1
-    form_encoded_tokens: bool = False  # answers the token request in form encoding instead of JSON
-    user: UserDocument = UserDocument()
+    token_request: Literal["form", "json"] = "form"  # noqa: S105  # what the token endpoint reads, RFC 6749 4.1.3
+    form_encoded_tokens: bool = False  # answers the token request in form encoding instead of JSON, RFC 6749 5.1
+    compliance_fix: str = ""  # the one of requests_oauthlib.compliance_fixes that its token answers need
+    profile_headers: tuple[tuple[str, str], ...] = ()  # at the profile URL; `{client_id}` stands for the client's id
+    user: UserDocument = UserDocument()  # what the document at the profile URL means
+    username_is_unique: bool = False  # at any time one user's alone, who alone can change it: fit for a rule
+    emails_url: str = ""  # lists addresses and says which of them are verified, where the user document does not
+    emails_scope: str = ""  # what reading it takes
+    emails: EmailsDocument = EmailsDocument()
+    groups_url: str = ""  # lists organisations, teams or groups, where the user document does not
+    groups_scope: str = ""  # what reading it takes
+    groups: GroupsDocument = GroupsDocument()
+    notes: tuple[str, ...] = ()  # what is odd about it; sentences for people
+    tried: str = ""  # against what this entry was tried; nothing: written from its documentation alone
 
 
 GITHUB = Provider(
