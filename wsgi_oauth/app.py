@@ -8,10 +8,10 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode
 
 from werkzeug import Response
 from werkzeug.exceptions import HTTPException
@@ -46,19 +46,32 @@ class OAuthApp:
         self.sessions = Sessions(store, idle=config.session_idle, lifetime=config.session_lifetime)
         self.transport = Transport(config.upstream_timeout)
         self.routes = Routes([*flow.HANDLERS, *health.HANDLERS, *handlers])
-        self._wsgi: WSGIApplication = self._respond
-        if trusted := config.trusted_proxies:
-            # Not the prefix: it is a part of the public URL, and few proxies remove a client's own header.
-            self._wsgi = ProxyFix(self._respond, x_for=trusted, x_proto=trusted, x_host=trusted)
+        trusted = config.trusted_proxies
+        # Not the prefix: it is a part of the public URL, and few proxies remove a client's own header.
+        self._proxy_fix = ProxyFix(_nothing, x_for=trusted, x_proto=trusted, x_host=trusted) if trusted else None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        return self._wsgi(environ, start_response)
+        return self.respond(self._before_proxies(environ), start_response, self._dispatch)
 
-    def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def base(self, environ: WSGIEnvironment) -> str:
+        """Return the URL of the mount point as browsers see it, without a slash at the end. Raise BadHost."""
+        return self.site.base(self._before_proxies(environ))
+
+    def _before_proxies(self, environ: WSGIEnvironment) -> WSGIEnvironment:
+        """Return *environ* as it would be without the proxies that are trusted."""
+        if self._proxy_fix:
+            environ = {**environ}
+            self._proxy_fix(environ, _nothing)  # in place
+        return environ
+
+    def respond(
+        self, environ: WSGIEnvironment, start_response: StartResponse, answer: Callable[[Request], Response]
+    ) -> Iterable[bytes]:
+        """Send what *answer* returns, and the session; or a page for the error that it raises."""
         request = Request(environ)
         request.open_session = self._open_session
         try:
-            response = self._answer(request)
+            response = self._answer(request, answer)
         except errors.Error as error:
             response = self._refuse(request, error)
         except HTTPException as error:
@@ -104,18 +117,9 @@ class OAuthApp:
             patience=self.config.upstream_timeout + 2,
         )
 
-    def _answer(self, request: Request) -> Response:
+    def _answer(self, request: Request, answer: Callable[[Request], Response]) -> Response:
         try:
-            handler, arguments = self.routes.match(request)
-        except HTTPException:
-            self.site.base(request.environ)  # whether this is our host at all comes first
-            raise
-        if not handler.any_host:
-            request.base = self.site.base(request.environ)
-        try:
-            response = handler(self, request).answer(**arguments)
-            if "session" in request.__dict__ and not handler.get_has_consequences:
-                request.session.pop(login.AGAIN, None)  # the token has done its work: this is no circle
+            response = answer(request)
         except errors.TokenRejected as error:
             response = self._sign_in_again(request, error)
         try:
@@ -125,8 +129,21 @@ class OAuthApp:
             raise
         return response
 
+    def _dispatch(self, request: Request) -> Response:
+        try:
+            handler, arguments = self.routes.match(request)
+        except HTTPException:
+            self.site.base(request.environ)  # whether this is our host at all comes first
+            raise
+        if not handler.any_host:
+            request.base = self.site.base(request.environ)
+        response = handler(self, request).answer(**arguments)
+        if "session" in request.__dict__ and not handler.get_has_consequences:
+            request.session.pop(login.AGAIN, None)  # the token has done its work: this is no circle
+        return response
+
     def _open_session(self, request: Request) -> Session:
-        return self.sessions.open(request, secure=request.is_secure_site)
+        return self.sessions.open(request.environ, secure=request.is_secure_site)
 
     def _save_session(self, request: Request, response: Response) -> None:
         """Store first, promise then: no cookie and no redirect leaves for a session that is not stored."""
@@ -155,7 +172,7 @@ class OAuthApp:
         unsigned = isinstance(error, errors.NotSignedIn)
         if unsigned and request.is_navigation and request.method == "GET":
             again = {"again": "1"} if isinstance(error, errors.TokenRejected) else {}
-            query = urlencode({"next": local_path(_path_and_query(request)) or "", **again})
+            query = urlencode({"next": local_path(request.asked_for) or "", **again})
             return Response(status=302, headers={"Location": f"{self._login_url(request)}?{query}"})
         as_json = pages.wants_json(request) or (unsigned and not request.is_navigation)
         message = pages.Message.of(error, id=request.id, login_url=self._login_url(request))
@@ -203,10 +220,8 @@ def _route(request: Request) -> str:
     return f"{request.method} {request.path}"
 
 
-def _path_and_query(request: Request) -> str:
-    """What the browser asked for, below the host and with the mount prefix."""
-    query = request.query_string.decode("latin-1")
-    return urlsplit(request.base).path + quote(request.path) + (f"?{query}" if query else "")
+def _nothing(*_: object) -> Any:
+    """What ProxyFix has around it, where only its view of environ is wanted."""
 
 
 def open_store(config: Config) -> SessionStore:

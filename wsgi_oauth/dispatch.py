@@ -30,7 +30,7 @@ from werkzeug.utils import cached_property
 from . import errors
 from .identity import IDENTITY, read_identity
 from .sessions.session import TOKEN, Session
-from .urls import Origin
+from .urls import Origin, path_and_query
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -97,6 +97,11 @@ class Request(werkzeug.Request):
     def session(self) -> Session:
         """What is remembered about this browser. A request that never asks for it never reads or writes one."""
         return self.open_session(self)
+
+    @cached_property
+    def asked_for(self) -> str:
+        """Path and query as they stand in the browser's address bar, mount prefix included."""
+        return path_and_query(self.base, self.environ.get("PATH_INFO", ""), self.environ.get("QUERY_STRING", ""))
 
     @cached_property
     def id(self) -> str:

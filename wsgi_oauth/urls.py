@@ -14,6 +14,7 @@ from . import errors
 LONGEST_PATH = 1024  # characters of a return URL; a session keeps several
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
+_PATH_SAFE = "/!$&'()*+,;=:@~"  # RFC 3986 3.3, pchar
 _NOT_PRINTABLE_ASCII = re.compile(r"[^\x21-\x7e]")
 
 
@@ -97,6 +98,21 @@ def local_path(candidate: str | None) -> str | None:
         return None
     encoded = quote(candidate, safe="!#$%&'()*+,/:;=?@[]~")
     return encoded if len(encoded) <= LONGEST_PATH else None
+
+
+def path_and_query(base: str, path: str, query: str) -> str:
+    """Return what the browser asked for, below the host, as a URL has it.
+
+    :param base: the URL of the mount point.
+    :param path: ``PATH_INFO``.
+    :param query: ``QUERY_STRING``.
+    """
+    # PEP 3333: bytes as latin-1; what a server lets through beyond that is nobody's path.
+    path, query = (
+        quote(text.encode("latin-1", "replace"), safe=safe)
+        for text, safe in ((path, _PATH_SAFE), (query, f"{_PATH_SAFE}?%"))
+    )
+    return urlsplit(base).path + path + (f"?{query}" if query else "")
 
 
 class Site:

@@ -20,7 +20,7 @@ from .. import errors
 from .store import Record, SessionStore
 
 if TYPE_CHECKING:
-    from werkzeug import Request
+    from _typeshed.wsgi import WSGIEnvironment
 
 T = TypeVar("T")
 
@@ -161,19 +161,13 @@ class Sessions:
         self._idle = idle
         self._lifetime = lifetime
 
-    def open(self, request: Request, *, secure: bool) -> Session:
+    def open(self, environ: WSGIEnvironment, *, secure: bool) -> Session:
         """Return the session that the request's cookie names, or a new one that is stored only if something
         is put into it.
         """
-        if "HTTP_COOKIE" not in request.environ:
-            return Session(self)
-        # Two different cookies of one name: somebody tossed in theirs (RFC 6265 8.6). Which one is ours cannot be told.
-        candidates = set(request.cookies.getlist(cookie_name(secure=secure)))
-        if len(candidates) == 1 and _ID.fullmatch(session_id := candidates.pop()):
-            stored = self.read(session_id)
-            if stored is not None:
-                return Session(self, stored, session_id)
-        return Session(self)
+        session_id = sent_id(environ, secure=secure)
+        stored = self.read(session_id) if session_id else None
+        return Session(self, stored, session_id) if stored else Session(self)
 
     def read(self, session_id: str) -> _Stored | None:
         """Return what is stored for *session_id*, unless it is over by the lifetimes that are configured now."""
@@ -268,6 +262,17 @@ class Sessions:
         return None
 
 
+def sent_id(environ: WSGIEnvironment, *, secure: bool) -> str | None:
+    """Return the session id in the request's Cookie header, if there is one."""
+    cookies = environ.get("HTTP_COOKIE")
+    if not cookies:
+        return None
+    # Two different cookies of one name: somebody tossed in theirs (RFC 6265 8.6). Which one is ours cannot be told.
+    candidates = {value.strip(' \t"') for value in _SENT[secure].findall(cookies)}
+    session_id = candidates.pop() if len(candidates) == 1 else ""
+    return session_id if _ID.fullmatch(session_id) else None
+
+
 def cookie_name(*, secure: bool) -> str:
     """``__Host-`` makes browsers refuse a cookie of another host or a plain-http page (RFC 6265bis 4.1.3.2)."""
     return f"__Host-{COOKIE}" if secure else COOKIE
@@ -312,6 +317,9 @@ def _checksum(rest: bytes) -> bytes:
 
 
 _CHECKSUM_LENGTH = len(_checksum(b""))
+_SENT = {  # our cookie in the header of the request, RFC 6265 4.2.1
+    secure: re.compile(rf"(?:^|;)[ \t]*{cookie_name(secure=secure)}[ \t]*=([^;]*)") for secure in (False, True)
+}
 _MANY = 100  # brackets: fewer cannot be nested too deep
 _FAR_FUTURE = 1e11  # seconds since the epoch: no clock says that
 _REMOVED = object()
