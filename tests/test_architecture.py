@@ -35,6 +35,7 @@ ROOMS = [
     "flow",
     "health",
     "app",
+    "gate",
     "",  # wsgi_oauth itself: the public names
     "cli",
     "__main__",

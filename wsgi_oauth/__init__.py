@@ -9,6 +9,7 @@ from . import errors
 from .app import create_app, get_app
 from .config import Config
 from .dispatch import RequestHandler
+from .gate import LoginRequired, current_identity, login_url, logout_url, oauth2_session
 from .identity import Identity
 from .sessions.file import FileStore
 from .sessions.memory import MemoryStore
@@ -18,12 +19,17 @@ __all__ = [
     "Config",
     "FileStore",
     "Identity",
+    "LoginRequired",
     "MemoryStore",
     "RequestHandler",
     "SessionStore",
     "create_app",
+    "current_identity",
     "errors",
     "get_app",
+    "login_url",
+    "logout_url",
+    "oauth2_session",
 ]
 
 __version__ = "1.0.0"

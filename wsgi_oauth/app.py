@@ -7,7 +7,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -159,7 +158,7 @@ class OAuthApp:
     def _sign_in_again(self, request: Request, error: errors.TokenRejected) -> Response:
         """End a session whose token is worth nothing any more."""
         session = request.session
-        circling = session.get(login.AGAIN) and time.time() - session.started < login.MAX_AGE
+        circling = login.is_circling(session)
         session.end()
         if circling:  # a provider that refuses each token it gives must not keep a browser going round
             raise errors.ProviderError("the provider refuses the token that it has just given") from error
@@ -169,12 +168,11 @@ class OAuthApp:
         """Answer an error with its own page, or with the way to sign in where that helps."""
         level, what = _level(error), (request.id, _route(request), error.cause, error.detail)
         _log.log(level, "[%s] %a: %s: %s", *what, exc_info=with_traceback)
-        unsigned = isinstance(error, errors.NotSignedIn)
-        if unsigned and request.is_navigation and request.method == "GET":
-            again = {"again": "1"} if isinstance(error, errors.TokenRejected) else {}
+        if isinstance(error, errors.NotSignedIn) and request.is_navigation and request.method == "GET":
+            again = {"again": "1"} if error.again else {}
             query = urlencode({"next": local_path(request.asked_for) or "", **again})
             return Response(status=302, headers={"Location": f"{self._login_url(request)}?{query}"})
-        as_json = pages.wants_json(request) or (unsigned and not request.is_navigation)
+        as_json = pages.wants_json(request) or (isinstance(error, errors.NotSignedIn) and not request.is_navigation)
         message = pages.Message.of(error, id=request.id, login_url=self._login_url(request))
         response = pages.show(message, as_json=as_json)
         if error.retry_after:

@@ -28,7 +28,7 @@ from werkzeug.routing import Map, Rule
 from werkzeug.utils import cached_property
 
 from . import errors
-from .identity import IDENTITY, read_identity
+from .identity import IDENTITY, Identity, read_identity, remember
 from .sessions.session import TOKEN, Session
 from .urls import Origin, path_and_query
 
@@ -236,10 +236,10 @@ class RequestHandler:
         The page is worth more than the note: a document that says nothing useful and a store that cannot write
         are in the log, for the operator, and the next request tries again.
         """
-        if IDENTITY not in self.request.session:
+        session = self.request.session
+        if Identity.from_dict(session.get(IDENTITY)) is None:
             try:
-                identity = read_identity(document, self.provider).as_dict()
-                self.request.session.change(lambda data: data.setdefault(IDENTITY, identity))
+                remember(session, read_identity(document, self.provider))
             except (errors.ProviderError, errors.StoreError) as error:
                 _log.warning("[%s] who signed in is not remembered: %s", self.request.id, error)
 

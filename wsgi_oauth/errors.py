@@ -7,7 +7,8 @@
     ├── StoreError                   the operator: the session store cannot be read or written
     ├── UserError                    the user, or whoever made the request
     │   ├── NotSignedIn              signing in helps
-    │   │   └── TokenRejected        the provider no longer accepts the access token
+    │   │   ├── TokenRejected        the provider no longer accepts the access token
+    │   │   └── SignInAgain          the application behind the gate says 401 to somebody who is signed in
     │   ├── NoLoginInProgress        a callback that no start of this browser belongs to
     │   ├── LoginDeclined            the user said no
     │   ├── CodeRefused              the authorization code was used, expired or never valid
@@ -90,6 +91,7 @@ class NotSignedIn(UserError, KeyError):
     title = "You are not signed in"
     text = "This page is for signed-in users."
     advice = "Sign in and come back."
+    again: ClassVar[bool] = False  # whether a sign-in has just not been enough, and another one may lead in a circle
 
     __str__ = Error.__str__  # KeyError's would show the repr
 
@@ -100,6 +102,16 @@ class TokenRejected(NotSignedIn):
     cause = "token_rejected"
     title = "Your sign-in has ended"
     text = "The provider no longer accepts the sign-in that it gave to this application."
+    again = True
+
+
+class SignInAgain(NotSignedIn):
+    """HTTP 401 without a challenge, from the application behind the gate, for a request of a signed-in user."""
+
+    cause = "sign_in_again"
+    title = "This page asks for a new sign-in"
+    text = "You are signed in, and the application does not accept that."
+    again = True
 
 
 class NoLoginInProgress(UserError):

@@ -9,6 +9,7 @@ from typing import Any
 
 from . import errors
 from .providers import Provider
+from .sessions.session import Session
 
 IDENTITY = "oauth_identity"  # in the session
 
@@ -50,6 +51,11 @@ class Identity:
         except TypeError:
             return None
         return identity if isinstance(identity.subject, str) and isinstance(identity.provider, str) else None
+
+
+def remember(session: Session, identity: Identity) -> None:
+    """Keep in *session*, at once, who signed in. Raise StoreError when that fails."""
+    session.change(lambda data: data.update({IDENTITY: identity.as_dict()}))
 
 
 def read_identity(document: Mapping[str, Any], provider: Provider) -> Identity:

@@ -146,6 +146,11 @@ def settling(session: Session, claimed: Start) -> Iterator[None]:
     session.change_on_save(lambda data: _finish(data, claimed))
 
 
+def is_circling(session: Session) -> bool:
+    """Say whether the last sign-in, a moment ago, replaced one that was not enough: another may be one of many."""
+    return bool(session.get(AGAIN)) and time.time() - session.started < MAX_AGE
+
+
 def _add(data: dict[str, Any], state: str, record: dict[str, Any]) -> None:
     records = _alive(data)
     records[state] = record

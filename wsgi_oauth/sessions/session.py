@@ -42,10 +42,10 @@ class Session(dict[str, Any]):
     :meth:`change`.
     """
 
-    def __init__(self, sessions: Sessions, stored: _Stored | None = None, session_id: str | None = None) -> None:
+    def __init__(self, sessions: Sessions, stored: Stored | None = None, session_id: str | None = None) -> None:
         super().__init__()
         self._sessions = sessions
-        self._stored: _Stored | None = None
+        self._stored: Stored | None = None
         if stored is not None:
             self._take(stored)
         self.id = session_id  # what the cookie holds; None until there is something to store
@@ -79,7 +79,7 @@ class Session(dict[str, Any]):
             return function(self)
         outcome: list[T] = []
 
-        def apply(stored: _Stored) -> _Stored:
+        def apply(stored: Stored) -> Stored:
             outcome.append(function(stored.data))
             return stored._replace(seen=time.time())
 
@@ -130,7 +130,7 @@ class Session(dict[str, Any]):
         """Read the newest data; an ended session becomes empty."""
         if self.id is not None:
             stored = self._sessions.read(self.id)
-            self._take(stored or _Stored(0, 0, {}))
+            self._take(stored or Stored(0, 0, {}))
 
     def _applied(self, data: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         """Return *data*, the newest, with what this request did to its own copy."""
@@ -139,13 +139,13 @@ class Session(dict[str, Any]):
             function(result)
         return result
 
-    def _take(self, stored: _Stored) -> None:
+    def _take(self, stored: Stored) -> None:
         self._stored = stored
         self.clear()
         self.update(_copy(stored.data))  # to be changed, so that the changes can be told
 
 
-class _Stored(NamedTuple):
+class Stored(NamedTuple):
     """What the store holds: moments in seconds since the epoch, and the data."""
 
     started: float
@@ -169,7 +169,7 @@ class Sessions:
         stored = self.read(session_id) if session_id else None
         return Session(self, stored, session_id) if stored else Session(self)
 
-    def read(self, session_id: str) -> _Stored | None:
+    def read(self, session_id: str) -> Stored | None:
         """Return what is stored for *session_id*, unless it is over by the lifetimes that are configured now."""
         raw = self.store.load(_key(session_id))
         stored = None if raw is None else _decode(raw)
@@ -183,23 +183,23 @@ class Sessions:
             data = session._applied({}, dict(session))
             if data:
                 now = time.time()
-                self._create(session, _Stored(now, now, data))
+                self._create(session, Stored(now, now, data))
         elif session._renewing:
             self._renew(session)
         else:
             assert session._stored is not None
             changes = _changes(session._stored.data, session)
-            if changes or session._on_save or self._is_due(session._stored):
+            if changes or session._on_save or self.is_due(session._stored):
                 self.update(
                     session,
                     lambda stored: stored._replace(seen=time.time(), data=session._applied(stored.data, changes)),
                 )
 
-    def update(self, session: Session, change: Callable[[_Stored], _Stored], *, new_id: str | None = None) -> bool:
+    def update(self, session: Session, change: Callable[[Stored], Stored], *, new_id: str | None = None) -> bool:
         """Apply *change* to the newest stored version. Return False when there is none: an ended session
         stays ended.
         """
-        newest: list[_Stored] = []
+        newest: list[Stored] = []
 
         def write(raw: bytes) -> Record | None:
             stored = _decode(raw)
@@ -215,7 +215,7 @@ class Sessions:
         session._take(newest[0])
         return True
 
-    def _create(self, session: Session, stored: _Stored) -> None:
+    def _create(self, session: Session, stored: Stored) -> None:
         session_id = secrets.token_urlsafe(32)
         self.store.create(_key(session_id), self._record(stored))
         session.id = session_id
@@ -226,10 +226,10 @@ class Sessions:
         now = time.time()
         changes = _changes(session._stored.data, session)
 
-        def begin_anew(stored: _Stored) -> _Stored:
+        def begin_anew(stored: Stored) -> Stored:
             second_user = TOKEN in stored.data and TOKEN in changes
             inherited = {STATE: stored.data.get(STATE, {})} if second_user else stored.data
-            return _Stored(now, now, session._applied(inherited, changes))
+            return Stored(now, now, session._applied(inherited, changes))
 
         if TOKEN in changes:
             session.event = "signed in"
@@ -239,15 +239,15 @@ class Sessions:
         else:  # another tab finished its sign-in at the same moment and moved the session, or ended it
             self._create(session, begin_anew(session._stored))
 
-    def _record(self, stored: _Stored) -> Record:
+    def _record(self, stored: Stored) -> Record:
         return Record(_encode(stored), self._expiry(stored))
 
-    def _expiry(self, stored: _Stored) -> float:
+    def _expiry(self, stored: Stored) -> float:
         idle = self._idle if TOKEN in stored.data else min(self._idle, ANONYMOUS_LIFETIME)
         return min(stored.seen + idle, stored.started + self._lifetime)
 
-    def _is_due(self, stored: _Stored) -> bool:
-        """The idle clock is not written on every request; being a twelfth late is precise enough."""
+    def is_due(self, stored: Stored) -> bool:
+        """Say whether the idle clock must be written. Not on every request: being a twelfth late is precise enough."""
         return TOKEN in stored.data and time.time() - stored.seen > self._idle / 12
 
     def cookie(self, session: Session, *, secure: bool) -> str | None:
@@ -289,18 +289,18 @@ def _key(session_id: str) -> str:
     return hashlib.sha256(session_id.encode()).hexdigest()
 
 
-def _encode(stored: _Stored) -> bytes:
+def _encode(stored: Stored) -> bytes:
     """Write JSON that begins with a checksum of the rest: one flipped bit, in a token perhaps, is not to go unseen."""
     rest = _ENCODE(stored._asdict()).encode()[1:]
     return _checksum(rest) + rest
 
 
-def _decode(raw: bytes) -> _Stored | None:
+def _decode(raw: bytes) -> Stored | None:
     """Read what the store holds; damaged data is no session."""
     checksum, rest = raw[:_CHECKSUM_LENGTH], raw[_CHECKSUM_LENGTH:]
     try:
         if checksum == _checksum(rest):
-            stored = _Stored(**json.loads(b"{" + rest))
+            stored = Stored(**json.loads(b"{" + rest))
             if rest.count(b"[") + rest.count(b"{") > _MANY:
                 # Python may read what is nested so deep that it cannot copy or write it, from some levels further down.
                 _ENCODE(_copy([[[[[stored.data]]]]]))

@@ -1,0 +1,385 @@
+"""The gate: an application of any kind, for those who are signed in.
+
+::
+
+    app = LoginRequired(app, get_app(), public=("/", "/static"))
+
+It stands around the whole application and does as PEP 3333 asks of middleware: what the server gives is copied before
+it is changed, what the application gives is passed on as it is. A request of somebody who is signed in costs one look
+into the session store, and writes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlencode, urlsplit
+
+from werkzeug import Response
+from werkzeug.wsgi import ClosingIterator
+
+from . import errors, login
+from .app import OAuthApp
+from .client import OAuth2Session
+from .dispatch import Request
+from .flow import Logout, PreAuthorization
+from .identity import IDENTITY, Identity, read_identity, remember
+from .sessions.session import TOKEN, Session, Stored, sent_id
+from .urls import local_path, path_and_query
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+_OURS = "wsgi_oauth."
+_IDENTITY = _OURS + "identity"
+_VISIT = _OURS + "visit"
+# What says who the user is, from a server in front or from a client that writes it as a header.
+_CLAIMS = ("REMOTE_USER", "AUTH_TYPE", "HTTP_REMOTE_USER", "HTTP_AUTH_TYPE")
+
+# A path that means the same to everybody who may read it: no empty segment, no `.` or `..`, nothing that is still
+# percent-encoded, no `;parameters`, no backslash, no control characters.
+_PLAIN = re.compile(r"(?:/(?![ .]*(?:/|\Z))[^/\\;%\x00-\x1f\x7f]+)*/?")
+_PRIVATE = ("Cache-Control", "private, no-cache")
+_log = logging.getLogger(__name__)
+
+
+class LoginRequired:
+    """*wsgi_app* for those who are signed in, and *oauth_app*, which signs them in, below *prefix*.
+
+    Whoever is not signed in is sent to sign in and comes back to the same page; what is no navigation of a browser
+    gets a 401 with a ``login_url`` as JSON. A 401 of *wsgi_app* itself means the same, unless it has a
+    ``WWW-Authenticate`` of its own; so does an :class:`errors.NotSignedIn` that comes out of it.
+
+    In the ``environ`` of *wsgi_app* ``REMOTE_USER`` is the stable id of the user (``github:583231``), ``AUTH_TYPE``
+    is ``OAuth2`` and ``wsgi_oauth.identity`` the :class:`Identity`; for anonymous visitors of a public path all
+    three are absent, whatever the client or the server says.
+
+    A response for a signed-in user gets ``Vary: Cookie``, and where it says nothing about caches
+    ``Cache-Control: private, no-cache``.
+
+    :param oauth_app: what ``create_app`` or ``get_app`` returns. Other middleware belongs around the gate.
+    :param prefix: a path below which *oauth_app* answers; ``WSGI_OAUTH_PUBLIC_URL`` ends with it.
+    :param public: paths for everybody: ``/static`` is that path and all below it, ``/`` the front page alone. Like
+        *prefix* they begin where the gate is mounted, and are written without percent-encoding. A path that somebody
+        else may read in another way (``//``, ``..``, ``;``, ``%``, a backslash, bytes that are not UTF-8) is never
+        public.
+    :raises errors.ConfigError: when the public URL does not end with *prefix*.
+    """
+
+    def __init__(
+        self,
+        wsgi_app: WSGIApplication,
+        oauth_app: WSGIApplication,
+        *,
+        prefix: str = "/auth",
+        public: Collection[str] = (),
+    ) -> None:
+        if not isinstance(oauth_app, OAuthApp):
+            raise TypeError("oauth_app must be what create_app or get_app returns; middleware belongs around the gate")
+        if isinstance(public, str):
+            raise TypeError(f"public must be several paths, not one text: ({public!r},)")
+        self._wsgi_app = wsgi_app
+        self._oauth_app = oauth_app
+        self._prefix = _rule(prefix)
+        if self._prefix == "/":
+            raise ValueError("prefix must be a path below which only the sign-in lives, such as /auth")
+        self._below_prefix = f"{self._prefix}/"
+        self._public = frozenset(map(_rule, public))
+        self._below_public = tuple(f"{rule}/" for rule in self._public - {"/"})
+        public_url = oauth_app.config.public_url
+        if public_url and not unquote(urlsplit(public_url).path, "latin-1").endswith(self._prefix):
+            raise errors.ConfigError(
+                f"WSGI_OAUTH_PUBLIC_URL must end with {prefix}, where the gate mounts the sign-in; it is {public_url!a}"
+            )
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        passed = {name: value for name, value in environ.items() if not name.startswith(_OURS)}
+        for name in _CLAIMS:
+            passed.pop(name, None)
+        path = environ.get("PATH_INFO", "")
+        if path == self._prefix or path.startswith(self._below_prefix):
+            passed["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "").rstrip("/") + self._prefix
+            passed["PATH_INFO"] = path[len(self._prefix) :]
+            return self._oauth_app(passed, start_response)
+        visit = _Visit(self, environ)
+        try:
+            identity = self._let_in(visit, environ, path)
+        except errors.Error as error:
+            return visit.refuse(error, environ, start_response)
+        passed[_VISIT] = visit
+        if identity is not None:
+            passed["REMOTE_USER"] = identity.id
+            passed["AUTH_TYPE"] = "OAuth2"
+            passed[_IDENTITY] = identity
+        return self._call(passed, _Answer(visit, environ, start_response))
+
+    def _base(self, environ: WSGIEnvironment, script: str) -> str:
+        """Return the URL of the sign-in as browsers see it, for a gate that is mounted at *script*. Raise BadHost."""
+        return self._oauth_app.base({**environ, "SCRIPT_NAME": script + self._prefix})
+
+    def _outside(self, base: str) -> str:
+        """Return the URL of the gate itself, for the URL of its sign-in."""
+        return base.rsplit("/", self._prefix.count("/"))[0]
+
+    def _let_in(self, visit: _Visit, environ: WSGIEnvironment, path: str) -> Identity | None:
+        """Return who is there, or None on a public path. Raise what keeps them out."""
+        if not self._is_public(environ.get("SCRIPT_NAME", ""), path):
+            return visit.identify(environ)
+        if "HTTP_COOKIE" not in environ:
+            return None
+        try:
+            return visit.recognize(environ) or (visit.ask() if visit.signed_in and visit.is_page(environ) else None)
+        except errors.Error as error:  # a page for everybody needs neither the store nor the provider
+            _log.warning("a public page is shown as to nobody: %s: %s", error.cause, error)
+            return None
+
+    def _is_public(self, script: str, path: str) -> bool:
+        """Look at the path as the application will see it, decoded once; what is odd in any way is not public."""
+        if (path or "/") not in self._public and not path.startswith(self._below_public):
+            return False
+        try:
+            (script + path).encode("latin-1").decode()
+        except UnicodeError:
+            return False
+        return _PLAIN.fullmatch(script + path) is not None
+
+    def _call(self, environ: WSGIEnvironment, answer: _Answer) -> Iterable[bytes]:
+        """Call the application; return what it returns, and not something around it, wherever that can be."""
+        try:
+            body = self._wsgi_app(environ, answer)
+        except errors.NotSignedIn as error:
+            if answer.begun:
+                raise
+            return answer.refuse(error)
+        if not answer.begun:  # a generator: it begins with its first chunk
+            return ClosingIterator(_late(body, answer), getattr(body, "close", None))
+        return body if answer.instead is None else answer.replace(body)
+
+
+class _Visit:
+    """A request that the gate looks at, and what the functions of ``environ`` need to know of it.
+
+    It keeps where the request was before the application moves ``SCRIPT_NAME`` on to its own parts.
+    """
+
+    __slots__ = ("_base", "_gate", "_id", "_method", "_path", "_query", "_script", "_session", "_stored")
+
+    def __init__(self, gate: LoginRequired, environ: WSGIEnvironment) -> None:
+        self._gate = gate
+        self._script = environ.get("SCRIPT_NAME", "").rstrip("/")
+        self._path = environ.get("PATH_INFO", "")
+        self._query = environ.get("QUERY_STRING", "")
+        self._method = environ.get("REQUEST_METHOD", "GET")
+        self._base = ""
+        self._id: str | None = None
+        self._stored: Stored | None = None
+        self._session: Session | None = None
+
+    def base(self, environ: WSGIEnvironment) -> str:
+        if not self._base:
+            self._base = self._gate._base(environ, self._script)
+        return self._base
+
+    @property
+    def signed_in(self) -> bool:
+        return self._stored is not None and TOKEN in self._stored.data
+
+    @property
+    def session(self) -> Session:
+        """The session, for those who want more of it than to know who it is."""
+        if self._session is None:
+            self._session = Session(self._gate._oauth_app.sessions, self._stored, self._id)
+        return self._session
+
+    def identify(self, environ: WSGIEnvironment) -> Identity:
+        """Return who is signed in. Raise NotSignedIn, StoreError, ProviderError, BadHost."""
+        identity = self.recognize(environ)
+        if not self.signed_in:
+            raise errors.NotSignedIn("the gate is for signed-in users")
+        return identity or self.ask()
+
+    def recognize(self, environ: WSGIEnvironment) -> Identity | None:
+        """Look into the session of the request's cookie for who that is."""
+        sessions = self._gate._oauth_app.sessions
+        self._id = sent_id(environ, secure=self.base(environ).startswith("https:"))
+        self._stored = sessions.read(self._id) if self._id else None
+        if self._stored is None or TOKEN not in self._stored.data:
+            return None
+        if sessions.is_due(self._stored):
+            self._keep_alive()
+        return Identity.from_dict(self._stored.data.get(IDENTITY))
+
+    def ask(self) -> Identity:
+        """Ask the provider who signed in, and remember it: the first request of a session does that."""
+        provider = self._gate._oauth_app.provider
+        identity = read_identity(self.oauth2_session().get_json(provider.profile_url), provider)
+        try:
+            remember(self.session, identity)
+        except errors.StoreError as error:  # who it is, is known all the same; the next request tries again
+            _log.warning("who signed in is not remembered: %s", error)
+        if self.session.gone:
+            raise errors.NotSignedIn("the session ended while the provider was asked who that is")
+        return identity
+
+    def oauth2_session(self) -> OAuth2Session:
+        return self._gate._oauth_app.oauth2_session(token=self.session[TOKEN], session=self.session)
+
+    def login_url(self, environ: WSGIEnvironment, next_url: str | None) -> str:
+        if next_url is None and self._method in {"GET", "HEAD"}:
+            next_url = self._here(self.base(environ))
+        query = f"?{urlencode({'next': next_url})}" if next_url else ""
+        return f"{self.base(environ)}{PreAuthorization.route}{query}"
+
+    def logout_url(self, environ: WSGIEnvironment) -> str:
+        return self.base(environ) + Logout.route
+
+    def refuse(self, error: errors.Error, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer as *oauth_app* does: with the way to sign in, or a page about *error*."""
+
+        def answer(request: Request) -> Response:
+            request.base = self._base
+            request.asked_for = self._here(self._base)
+            raise error
+
+        return self._gate._oauth_app.respond({**environ}, start_response, answer)
+
+    def refuse_again(self) -> errors.NotSignedIn | None:
+        """Return what a 401 of the application means, or None when another sign-in would lead in a circle."""
+        if not self.signed_in:
+            return errors.NotSignedIn("the application asks for a sign-in")
+        if login.is_circling(self.session):
+            return None
+        return errors.SignInAgain("the application asks for another sign-in")
+
+    def is_page(self, environ: WSGIEnvironment) -> bool:
+        return Request(environ, populate_request=False).is_navigation
+
+    def _here(self, base: str) -> str:
+        """Return where the browser is, or the front page when nobody should be sent back to there."""
+        outside = self._gate._outside(base)
+        return local_path(path_and_query(outside, self._path, self._query)) or path_and_query(outside, "/", "")
+
+    def _keep_alive(self) -> None:
+        try:
+            self._gate._oauth_app.sessions.save(self.session)
+        except errors.StoreError as error:  # the session is as good as before; the next request tries again
+            _log.warning("the idle clock of a session cannot be written: %s", error)
+
+
+class _Answer:
+    """``start_response`` for the application behind the gate. What it says is passed on at once."""
+
+    __slots__ = ("_environ", "_start_response", "_visit", "begun", "instead")
+
+    def __init__(self, visit: _Visit, environ: WSGIEnvironment, start_response: StartResponse) -> None:
+        self._visit = visit
+        self._environ = environ
+        self._start_response = start_response
+        self.begun = False
+        self.instead: Iterable[bytes] | None = None  # the body, when the gate answers for the application
+
+    def __call__(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
+    ) -> Callable[[bytes], object]:
+        self.begun = True
+        self.instead = None
+        names = {name.lower() for name, _ in headers}
+        if status.startswith("401") and "www-authenticate" not in names:
+            error = self._visit.refuse_again()
+            if error is not None:
+                self.refuse(error, [header for header in headers if header[0].lower() == "set-cookie"], exc_info)
+                return _discard
+        if self._visit.signed_in:
+            headers = [*headers, ("Vary", "Cookie")]
+            if "cache-control" not in names:
+                headers.append(_PRIVATE)
+        return self._start_response(status, headers, exc_info) if exc_info else self._start_response(status, headers)
+
+    def refuse(
+        self, error: errors.NotSignedIn, cookies: Iterable[tuple[str, str]] = (), exc_info: Any = None
+    ) -> Iterable[bytes]:
+        """Answer for the application, with the *cookies* that it sets."""
+
+        def start_response(status: str, headers: list[tuple[str, str]]) -> object:
+            return self._start_response(status, [*headers, *cookies], exc_info)
+
+        self.begun = True
+        self.instead = self._visit.refuse(error, self._environ, start_response)  # type: ignore[arg-type]
+        return self.instead
+
+    def replace(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """Close *body*, which nobody will see, and return the gate's own."""
+        assert self.instead is not None
+        if hasattr(body, "close"):
+            body.close()
+        return self.instead
+
+
+def current_identity(environ: WSGIEnvironment) -> Identity | None:
+    """Return who is signed in, or None: on a public path, or where no gate is."""
+    identity: Identity | None = environ.get(_IDENTITY)
+    return identity
+
+
+def oauth2_session(environ: WSGIEnvironment) -> OAuth2Session:
+    """Return the signed-in user's client for the provider's API: refreshed, pooled, with deadlines.
+
+    ``oauth2_session(environ).get_json("https://api.github.com/user/repos", of=list)``. It is for this request only.
+
+    :raises errors.NotSignedIn: for an anonymous visitor of a public path.
+    :raises LookupError: when the request has not come through :class:`LoginRequired`.
+    """
+    return _visit_of(environ).oauth2_session()
+
+
+def login_url(environ: WSGIEnvironment, next_url: str | None = None) -> str:
+    """Return the URL that starts a sign-in, and comes back to *next_url*: a path of this site, or else this page.
+
+    :raises errors.BadHost: on a public path, for a Host header that is not this site's.
+    :raises LookupError: when the request has not come through :class:`LoginRequired`.
+    """
+    return _visit_of(environ).login_url(environ, next_url)
+
+
+def logout_url(environ: WSGIEnvironment) -> str:
+    """Return the URL that signs out, by a POST: ``<form method="post" action="...">``.
+
+    Raises what :func:`login_url` raises.
+    """
+    return _visit_of(environ).logout_url(environ)
+
+
+def _visit_of(environ: WSGIEnvironment) -> _Visit:
+    try:
+        visit: _Visit = environ[_VISIT]
+    except KeyError:
+        raise LookupError("this request has not come through wsgi_oauth.LoginRequired") from None
+    return visit
+
+
+def _rule(path: str) -> str:
+    """Return a path of the configuration as it stands in ``PATH_INFO`` (PEP 3333: bytes as latin-1)."""
+    rule = path.encode().decode("latin-1")
+    if not rule or "*" in rule or not _PLAIN.fullmatch(rule):
+        raise ValueError(f"{path!a} is not a path such as /static; it is taken as it is, with all that is below it")
+    return rule.rstrip("/") or "/"
+
+
+def _late(body: Iterable[bytes], answer: _Answer) -> Iterator[bytes]:
+    """Pass *body* on, of an application that calls start_response only when it is asked for its first chunk."""
+    try:
+        for chunk in body:
+            if answer.instead is not None:
+                break
+            yield chunk
+    except errors.NotSignedIn as error:
+        if answer.begun:
+            raise
+        answer.refuse(error)
+    yield from answer.instead or ()
+
+
+def _discard(_chunk: bytes) -> None:
+    """Take what an application writes below a status that the gate has replaced."""
