@@ -29,6 +29,7 @@ ROOMS = [
     "transport",
     "client",
     "refresh",
+    "registration",
     "login",
     "dispatch",
     "pages",

@@ -66,6 +66,9 @@ def test_two_variables_are_enough() -> None:
         "session_lifetime": 7 * 86400,
         "upstream_timeout": 10.0,
         "trusted_proxies": 0,
+        "end_session": None,
+        "label": "",
+        "also": (),
     }
     github = provider_from_config(found)
     assert github.authorization_url == "https://github.com/login/oauth/authorize"

@@ -376,7 +376,8 @@ class TestTheIssuer:
     def test_must_be_there_where_the_provider_is_known_to_send_it(
         self, application: Any, provider: LocalProvider, fault: str
     ):
-        application.provider = replace(application.provider, always_sends_issuer=True)
+        registration = application.registration()
+        registration._provider = replace(registration.provider, always_sends_issuer=True)
         browser = Browser(application, provider)
         assert_refused(browser.get(browser.callback_url(fault=f"authorize.{fault}")), provider)
         assert browser.sign_in().status_int == 303

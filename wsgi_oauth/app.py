@@ -8,7 +8,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -20,11 +19,11 @@ from . import errors, flow, health, login, pages
 from .client import OAuth2Session
 from .config import Config
 from .dispatch import Request, RequestHandler, Routes
-from .providers import provider_from_config
-from .refresh import refreshed
+from .providers import Provider
+from .registration import Registration
 from .sessions.file import FileStore
 from .sessions.memory import MemoryStore
-from .sessions.session import Session, Sessions
+from .sessions.session import PROVIDER, Session, Sessions
 from .sessions.store import SessionStore
 from .transport import Transport, ca_bundle
 from .urls import Site, local_path
@@ -40,11 +39,13 @@ class OAuthApp:
 
     def __init__(self, config: Config, store: SessionStore, handlers: Iterable[type[RequestHandler]] = ()) -> None:
         self.config = config
-        self.provider = provider_from_config(config)
         self.site = Site(config.public_url, trusts_proxies=config.trusted_proxies > 0)
         self.sessions = Sessions(store, idle=config.session_idle, lifetime=config.session_lifetime)
-        self.transport = Transport(config.upstream_timeout)
-        self.routes = Routes([*flow.HANDLERS, *health.HANDLERS, *handlers])
+        transport = Transport(config.upstream_timeout)
+        registrations = [Registration(each, transport) for each in (config, *config.also)]
+        self.registrations = {each.label: each for each in registrations}
+        flow_handlers = flow.HANDLERS_FOR_SEVERAL if config.label else flow.HANDLERS
+        self.routes = Routes([*flow_handlers, *health.HANDLERS, *handlers])
         trusted = config.trusted_proxies
         # Not the prefix: it is a part of the public URL, and few proxies remove a client's own header.
         self._proxy_fix = ProxyFix(_nothing, x_for=trusted, x_proto=trusted, x_host=trusted) if trusted else None
@@ -86,6 +87,21 @@ class OAuthApp:
         start_response(response.status, headers)
         return response.get_app_iter(environ)
 
+    @property
+    def provider(self) -> Provider:
+        """The provider; of several, the first."""
+        return self.registration().provider
+
+    def registration(self, label: str | None = None) -> Registration:
+        """Return how the application is registered with the provider that is called *label* here, or with the first.
+
+        :raises errors.TokenRejected: when there is no such provider any more: a token of its is for nobody else.
+        """
+        try:
+            return self.registrations[label or next(iter(self.registrations))]
+        except KeyError:
+            raise errors.TokenRejected("the session's token is from a provider that is not configured") from None
+
     def oauth2_session(
         self,
         *,
@@ -93,28 +109,12 @@ class OAuthApp:
         redirect_uri: str | None = None,
         session: Session | None = None,
     ) -> OAuth2Session:
-        """Return a client for one user and one request, over the transport that all of them share.
+        """Return a client for one user and one request.
 
         :param session: where *token* comes from, if it does: then it is refreshed there when it has expired.
         """
-        config = self.config
-        return OAuth2Session(
-            self.provider,
-            config.client_id,
-            config.client_secret,
-            self.transport,
-            token=token,
-            redirect_uri=redirect_uri,
-            refresh=partial(self._refresh, session) if session is not None and session.id else None,
-        )
-
-    def _refresh(self, session: Session, client: OAuth2Session, stale: dict[str, Any]) -> dict[str, Any]:
-        return refreshed(
-            session,
-            stale,
-            lambda: client.refresh_token(client.provider.token_url, token=stale),
-            patience=self.config.upstream_timeout + 2,
-        )
+        label = session.get(PROVIDER) if session is not None else None
+        return self.registration(label).oauth2_session(token=token, redirect_uri=redirect_uri, session=session)
 
     def _answer(self, request: Request, answer: Callable[[Request], Response]) -> Response:
         try:

@@ -143,6 +143,31 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         self.token = {name: token[name] for name in ("refresh_token", "id_token") if name in token} | fresh
         return dict(self.token)
 
+    def revoke_token(self, revocation_url: str) -> None:
+        """Tell the provider that the token is over: the refresh token first, which at most providers takes the access
+        token with it (RFC 7009 2.1).
+
+        :raises errors.ProviderError: when it does not say that it has taken note of that.
+        """
+        if self.provider.revocation_by == "github":
+            self._revoke_at_github(revocation_url.replace("{client_id}", quote(str(self.client_id), safe="")))
+            return
+        given = [hint for hint in ("refresh_token", "access_token") if hint in self.token]
+        answers = [
+            self._post_as_client(revocation_url, {"token": self.token[hint], "token_type_hint": hint}) for hint in given
+        ]
+        for answer in answers:
+            _see_that_it_worked(answer)
+
+    def _revoke_at_github(self, url: str) -> None:
+        """https://docs.github.com/rest/apps/oauth-applications#delete-an-app-token"""
+        headers = {
+            "Accept": "application/vnd.github+json",
+            "Authorization": _basic(str(self.client_id), self._client_secret or ""),
+        }
+        document = {"access_token": self.token["access_token"]}
+        _see_that_it_worked(self.request("DELETE", url, headers=headers, withhold_token=True, json=document))
+
     def request(  # type: ignore[override]
         self, method: str, url: str, data: Any = None, headers: Any = None, withhold_token: bool = False, **kwargs: Any
     ) -> requests.Response:
@@ -271,6 +296,11 @@ def _authorization_request(url: str, client_id: str, redirect_uri: str | None, s
     scheme, _, rest = url.partition(":")
     secure = prepare_grant_uri(f"https:{rest}", client_id, "code", redirect_uri=redirect_uri, scope=scope)
     return scheme + str(secure).removeprefix("https")
+
+
+def _see_that_it_worked(answer: requests.Response) -> None:
+    if not 200 <= answer.status_code < 300:
+        raise errors.ProviderError(f"the revocation endpoint answered with status {answer.status_code}")
 
 
 def _is_token(token: object) -> bool:

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any
 
 from . import errors, urls
@@ -48,8 +49,13 @@ def _count(value: str) -> int:
     return int(value)
 
 
-def _setting(default: Any = None, read: Callable[[str], Any] = _text, *, secret: bool = False) -> Any:
-    return field(default=default, repr=not secret, metadata={"read": read})
+def _setting(
+    default: Any = None, read: Callable[[str], Any] = _text, *, secret: bool = False, of_a_provider: bool = False
+) -> Any:
+    return field(default=default, repr=not secret, metadata={"read": read, "of_a_provider": of_a_provider})
+
+
+_of_a_provider = partial(_setting, of_a_provider=True)  # with several, each has its own
 
 
 @dataclass(frozen=True)
@@ -59,22 +65,26 @@ class Config:
     :raises errors.ConfigError: with one line for each setting that cannot work.
     """
 
-    client_id: str = _setting("")
-    client_secret: str | None = _setting(secret=True)
-    provider: str = _setting("github")
-    authorization_url: str | None = _setting()
-    token_url: str | None = _setting()
-    profile_url: str | None = _setting()
-    revocation_url: str | None = _setting()
-    issuer: str | None = _setting()
-    client_auth: str | None = _setting()
-    scope: str | None = _setting()
+    client_id: str = _of_a_provider("")
+    client_secret: str | None = _of_a_provider(secret=True)
+    provider: str = _of_a_provider("github")
+    authorization_url: str | None = _of_a_provider()
+    token_url: str | None = _of_a_provider()
+    profile_url: str | None = _of_a_provider()
+    revocation_url: str | None = _of_a_provider()
+    issuer: str | None = _of_a_provider()
+    client_auth: str | None = _of_a_provider()
+    scope: str | None = _of_a_provider()
+    end_session: str | None = _of_a_provider()
     public_url: str | None = _setting()
     session_store: str = _setting("")
     session_idle: int = _setting(12 * 3600, _seconds)
     session_lifetime: int = _setting(7 * 86400, _seconds)
     upstream_timeout: float = _setting(10.0, _number)
     trusted_proxies: int = _setting(0, _count)
+    #: With several providers: what this one is called here, and the settings of the others.
+    label: str = ""
+    also: tuple[Config, ...] = ()
 
     def __post_init__(self) -> None:
         if self.public_url:
@@ -82,12 +92,19 @@ class Config:
         if not self.session_store:
             object.__setattr__(self, "session_store", f"file:{_state_directory({})}")
         problems = [
-            f"{PREFIX}{name.upper()} {problem}"
+            f"{self.variable(name)} {problem}"
             for name, check in _CHECKS.items()
             if (problem := check(self, getattr(self, name)))
         ]
+        if self.also and (problem := _check_labels([self.label, *(other.label for other in self.also)])):
+            problems.append(f"{PREFIX}PROVIDERS {problem}")
         if problems:
             raise errors.ConfigError("\n".join(problems))
+
+    def variable(self, name: str) -> str:
+        """Return the environment variable of the setting *name*."""
+        own = self.label and _SETTINGS[name].metadata["of_a_provider"]
+        return f"{PREFIX}{self.label.upper()}_{name.upper()}" if own else f"{PREFIX}{name.upper()}"
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Config:
@@ -96,37 +113,76 @@ class Config:
         :raises errors.ConfigError: for a missing, malformed or misspelt variable.
         """
         given = {k.removeprefix(PREFIX): v.strip() for k, v in environ.items() if k.startswith(PREFIX) and v.strip()}
-        problems: list[str] = []
-        values: dict[str, Any] = {}
-        _take_secret_file(given, problems)
-        for setting in fields(cls):
-            value = given.pop(setting.name.upper(), None)
-            if value is None:
-                continue
-            try:
-                values[setting.name] = setting.metadata["read"](value)
-            except ValueError as reason:
-                problems.append(f"{PREFIX}{setting.name.upper()} {reason}; it is {value!r}")
-        problems += [f"{PREFIX}{name} is not a variable of this version{_did_you_mean(name)}" for name in given]
-        values.setdefault("session_store", f"file:{_state_directory(environ)}")
+        given.setdefault("SESSION_STORE", f"file:{_state_directory(environ)}")
+        labels = [label.lower() for label in given.pop("PROVIDERS", "").split()]
+        if not labels:
+            return _read(given)
+        if problem := _check_labels(labels):
+            raise errors.ConfigError(f"{PREFIX}PROVIDERS {problem}")
+        return _read_several(given, labels)
+
+
+def _read(given: dict[str, str], label: str = "", also: tuple[Config, ...] = ()) -> Config:
+    """Make the configuration that the variables *given* describe, each without its prefix and its provider's label."""
+    problems: list[str] = []
+    values: dict[str, Any] = {"label": label, "also": also}
+    own = f"{PREFIX}{label.upper()}_" if label else PREFIX
+    _take_secret_file(given, own, problems)
+    for name, setting in _SETTINGS.items():
+        value = given.pop(name.upper(), None)
+        if value is None:
+            continue
         try:
-            config = cls(**values)
+            values[name] = setting.metadata["read"](value)
+        except ValueError as reason:
+            problems.append(f"{PREFIX}{name.upper()} {reason}; it is {value!r}")
+    problems += [f"{PREFIX}{name} is not a variable of this version{_did_you_mean(name)}" for name in given]
+    try:
+        config = Config(**values)
+    except errors.ConfigError as error:
+        reported = {line.split()[0] for line in problems}
+        problems += [line for line in error.detail.splitlines() if line.split()[0] not in reported]
+    if problems:
+        raise errors.ConfigError("\n".join(problems))
+    return config
+
+
+def _read_several(given: dict[str, str], labels: list[str]) -> Config:
+    """Give each provider its own variables, ``WSGI_OAUTH_<LABEL>_CLIENT_ID`` and so on, and those that all share."""
+    of_a_provider = {name.upper() for name, setting in _SETTINGS.items() if setting.metadata["of_a_provider"]}
+    of_a_provider.add("CLIENT_SECRET_FILE")
+    problems = [
+        f"{PREFIX}{name} is one provider's, and {PREFIX}PROVIDERS names several: "
+        f"set {', '.join(f'{PREFIX}{label.upper()}_{name}' for label in labels)}"
+        for name in sorted(of_a_provider & given.keys())
+    ]
+    own = {
+        label: {
+            name: value for name in of_a_provider if (value := given.pop(f"{label.upper()}_{name}", None)) is not None
+        }
+        for label in labels
+    }
+    shared = {name: value for name, value in given.items() if name not in of_a_provider}
+    configs: list[Config] = []
+    for label in reversed(labels):  # the first holds the others
+        others = tuple(reversed(configs)) if label == labels[0] else ()
+        try:
+            configs.append(_read({"PROVIDER": label, **shared, **own[label]}, label, others))
         except errors.ConfigError as error:
-            reported = {line.split()[0] for line in problems}
-            problems += [line for line in error.detail.splitlines() if line.split()[0] not in reported]
-        if problems:
-            raise errors.ConfigError("\n".join(problems))
-        return config
+            problems += [line for line in error.detail.splitlines() if line not in problems]
+    if problems:
+        raise errors.ConfigError("\n".join(problems))
+    return configs[-1]
 
 
-def _take_secret_file(given: dict[str, str], problems: list[str]) -> None:
+def _take_secret_file(given: dict[str, str], prefix: str, problems: list[str]) -> None:
     """Put the contents of CLIENT_SECRET_FILE where CLIENT_SECRET would be."""
     path = given.pop("CLIENT_SECRET_FILE", None)
     if path is None:
         return
-    name = f"{PREFIX}CLIENT_SECRET_FILE"
+    name = f"{prefix}CLIENT_SECRET_FILE"
     if "CLIENT_SECRET" in given:
-        problems.append(f"{name} and {PREFIX}CLIENT_SECRET are both set; keep one of them")
+        problems.append(f"{name} and {prefix}CLIENT_SECRET are both set; keep one of them")
         return
     try:
         with open(path, encoding="utf-8-sig") as file:  # some editors put a byte order mark first
@@ -144,7 +200,7 @@ def _take_secret_file(given: dict[str, str], problems: list[str]) -> None:
 def _did_you_mean(name: str) -> str:
     from difflib import get_close_matches  # noqa: PLC0415  # takes time to import, and is for mistakes
 
-    known = [setting.name.upper() for setting in fields(Config)] + ["CLIENT_SECRET_FILE"]
+    known = [name.upper() for name in _SETTINGS] + ["CLIENT_SECRET_FILE", "PROVIDERS"]
     close = get_close_matches(name, known, 1)
     return f"; did you mean {PREFIX}{close[0]}?" if close else ""
 
@@ -175,11 +231,12 @@ def _check_client_id(_config: Config, value: str) -> str:
 
 def _check_client_secret(config: Config, value: str | None) -> str:
     if config.client_auth == "none":
-        return f"is set, but {PREFIX}CLIENT_AUTH=none says that this client has no secret" if value else ""
+        no_secret = f"{config.variable('client_auth')}=none says that this client has no secret"
+        return f"is set, but {no_secret}" if value else ""
     if not value:
         return (
-            "is missing: it is the secret that came with the client id; set it, or WSGI_OAUTH_CLIENT_SECRET_FILE, "
-            f"or {PREFIX}CLIENT_AUTH=none for a public client"
+            "is missing: it is the secret that came with the client id; set it, or "
+            f"{config.variable('client_secret')}_FILE, or {config.variable('client_auth')}=none for a public client"
         )
     return "has a line break or another control character in it" if re.search(r"[\x00-\x1f\x7f]", value) else ""
 
@@ -207,6 +264,18 @@ def _check_url(_config: Config, value: str | None) -> str:
     except ValueError as reason:
         return f"{reason}; it is {_shown(value)}"
     return ""
+
+
+def _check_end_session(config: Config, value: str | None) -> str:
+    problem = "" if value == "yes" else _check_url(config, value)
+    return problem and f"must be yes, or the URL of the provider's end-session endpoint: it {problem}"
+
+
+def _check_labels(labels: list[str]) -> str:
+    if len(labels) != len(set(labels)):
+        return "names a provider twice"
+    wrong = [label for label in labels if not re.fullmatch("[a-z][a-z0-9_]{0,31}", label, re.ASCII)]
+    return f"must be short names of letters, digits and _; {wrong[0]!a} is none" if wrong else ""
 
 
 def _check_public_url(config: Config, value: str | None) -> str:
@@ -253,6 +322,7 @@ _CHECKS: dict[str, Callable[[Config, Any], str]] = {
     "revocation_url": _check_url,
     "issuer": _check_url,
     "scope": _check_scope,
+    "end_session": _check_end_session,
     "public_url": _check_public_url,
     "session_store": _check_session_store,
     "session_idle": _check_lifetime,
@@ -260,3 +330,4 @@ _CHECKS: dict[str, Callable[[Config, Any], str]] = {
     "trusted_proxies": _check_trusted_proxies,
     "upstream_timeout": _check_upstream_timeout,
 }
+_SETTINGS = {setting.name: setting for setting in fields(Config) if setting.metadata}

@@ -17,9 +17,10 @@ import io
 import json
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import IO, TYPE_CHECKING, Any, ClassVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import werkzeug
 from werkzeug.datastructures import ImmutableMultiDict, MultiDict
@@ -29,7 +30,7 @@ from werkzeug.utils import cached_property
 
 from . import errors
 from .identity import IDENTITY, Identity, read_identity, remember
-from .sessions.session import TOKEN, Session
+from .sessions.session import PROVIDER, TOKEN, Session
 from .urls import Origin, path_and_query
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
     from .app import OAuthApp
     from .client import OAuth2Session
+    from .providers import Provider
+    from .registration import Registration
 
 MAX_BODY = 64 * 1024  # bytes; the flow itself reads no body at all
 _PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ", "HTTP_X_PURPOSE")
@@ -170,7 +173,18 @@ class RequestHandler:
         self.app = app
         self.request = request
         self.config = app.config
-        self.provider = app.provider
+
+    @cached_property
+    def registration(self) -> Registration:
+        """How this application is registered with the provider that this request is about: the session's, unless the
+        request itself says which.
+        """
+        return self.app.registration(self.request.session.get(PROVIDER))
+
+    @property
+    def provider(self) -> Provider:
+        """The provider that this request is about."""
+        return self.registration.provider
 
     @classmethod
     def name(cls) -> str:
@@ -223,12 +237,57 @@ class RequestHandler:
         there is one. The user's own is refreshed when it has expired.
         """
         if redirect_uri is not None:
-            return self.app.oauth2_session(token=token, redirect_uri=redirect_uri)
+            return self.registration.oauth2_session(token=token, redirect_uri=redirect_uri)
         session = self.request.session
         own = session.get(TOKEN)
         if token is None or token == own:
-            return self.app.oauth2_session(token=own, session=session)
-        return self.app.oauth2_session(token=token)
+            return self.registration.oauth2_session(token=own, session=session)
+        return self.registration.oauth2_session(token=token)
+
+    def sign_out_of_provider(self, last: dict[str, Any]) -> str:
+        """Tell the provider that the token of a session is over (RFC 7009), where it wants to know.
+
+        When that fails, the log says so: the user is signed out of here all the same.
+
+        :param last: what was in the session when it ended.
+        :return: where the browser has to go to sign out there as well, or nothing.
+        """
+        leave = ""
+        if TOKEN not in last:
+            return leave
+        try:
+            registration = self.app.registration(last.get(PROVIDER))
+            leave = registration.end_session_url(last[TOKEN])
+            registration.revoke(last[TOKEN])
+        except errors.Error as error:
+            _log.warning("[%s] the provider has not revoked the token: %s", self.request.id, error)
+        return leave
+
+    def choose_provider(self, label: str) -> bool:
+        """Let this request be about the provider that is called *label* here; without a label, about the only one.
+
+        Return False when that does not say which.
+        """
+        known = label in self.app.registrations
+        if not known and (self.config.also or (self.config.label and label)):
+            return False
+        self.registration = self.app.registrations.get(label) or self.app.registration()
+        return True
+
+    def sign_in_urls(self) -> dict[str, str]:
+        """Return where the sign-in with each provider starts, by the provider's title; all else stays as asked for."""
+        titles = Counter(each.provider.title for each in self.app.registrations.values())
+        return {
+            each.provider.title if titles[each.provider.title] == 1 else f"{each.provider.title} ({label})": (
+                f"{self.request.base}{self.route}?{urlencode({**self.request.args, 'provider': label})}"
+            )
+            for label, each in self.app.registrations.items()
+        }
+
+    def callback_url(self) -> str:
+        """Return the redirect URI, as registered with the provider that this request is about."""
+        own = {"provider": self.registration.label} if self.config.label else {}
+        return self.url_for(".callback", external=True, **own)
 
     def remember_identity(self, document: dict[str, Any]) -> None:
         """Keep in the session whom *document*, the user document, is about.

@@ -8,6 +8,7 @@ comes back, ``client`` speaks to the provider.
 from __future__ import annotations
 
 from werkzeug import Response
+from werkzeug.exceptions import NotFound
 
 from . import errors, login, pages
 from .dispatch import Request, RequestHandler
@@ -25,9 +26,12 @@ class PreAuthorization(RequestHandler):
     get_has_consequences = True  # so a HEAD or a prefetch does not start a sign-in
 
     def get(self, request: Request) -> Response:
+        if not self.choose_provider(request.args.get("provider", "")):  # there are several, and the user has not said
+            return pages.choice(request, self.sign_in_urls())
         start = login.begin(
-            redirect_uri=self.url_for(".callback", external=True),
+            redirect_uri=self.callback_url(),
             next_url=local_path(request.args.get("next")) or self.url_for(".profile"),
+            provider=self.registration.label,
             again="again" in request.args,  # the provider has refused the last token: do not go round in circles
         )
         # client_id and client_secret come from the configuration.
@@ -57,7 +61,9 @@ class PostAuthorization(RequestHandler):
     endpoint = "callback"
     get_has_consequences = True
 
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request, provider: str = "") -> Response:
+        if not self.choose_provider(provider):
+            raise NotFound
         response = login.AuthorizationResponse.parse(request.query_string)
         # The state must be one that this browser was given. From here on it is used up, whatever happens; a second
         # copy of this callback waits for what becomes of the first.
@@ -65,7 +71,7 @@ class PostAuthorization(RequestHandler):
         if start.finished:  # a double click, the back button, a reload: the first copy has done the work
             return self.redirect(start.next_url, 303)
         with login.settling(request.session, start):
-            login.check(response, self.provider)
+            login.check(response, start, self.registration)
             github = self.oauth2_session(redirect_uri=start.redirect_uri)
             # The code is that of request.url, the tutorial's authorization_response, which was read and checked above.
             token = github.fetch_token(self.provider.token_url, code=response.code, code_verifier=start.code_verifier)
@@ -73,6 +79,7 @@ class PostAuthorization(RequestHandler):
         # At this point you can fetch protected resources, but let's save the token and show how this is done
         # from a persisted token in /profile.
         request.session["oauth_token"] = token
+        request.session["oauth_provider"] = self.registration.label  # nobody else is ever sent the token
         request.session.renew()  # a new id: one that was planted before the sign-in is worth nothing now
         return self.redirect(start.next_url, 303)
 
@@ -99,8 +106,18 @@ class Logout(RequestHandler):
     def post(self, request: Request) -> Response:
         if not request.is_same_origin:
             raise errors.CrossSite("a sign-out that another site asked for")
-        request.session.end()
+        last = request.session.newest()  # another request may just have refreshed the token
+        request.session.end()  # first of all: whatever the provider says, the user is signed out here
+        if leave := self.sign_out_of_provider(last):
+            return self.redirect(leave, 303)
         return pages.signed_out(request, login_url=self.url_for(".preauthorization", external=True))
 
 
+class PostAuthorizationOfSeveral(PostAuthorization):
+    """With several providers each has a redirect URI of its own (RFC 9700 4.4.2)."""
+
+    route = "/callback/<provider>"
+
+
 HANDLERS = (PreAuthorization, PostAuthorization, UsingTheOAuthToken, Logout)
+HANDLERS_FOR_SEVERAL = (PreAuthorization, PostAuthorizationOfSeveral, UsingTheOAuthToken, Logout)

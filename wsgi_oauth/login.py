@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from . import errors
-from .providers import Provider
+from .registration import Registration
 from .sessions.session import STATE, Session
 
 MAX_AGE = 600  # seconds from the start to the callback; RFC 6749 4.1.2 recommends as much for a code
@@ -43,6 +43,7 @@ class Start:
     code_verifier: str
     redirect_uri: str
     next_url: str
+    provider: str = ""  # which of several (RFC 9700 4.4.2)
     again: bool = False  # the provider has just refused a token, and is asked for another one
     finished: bool = False
 
@@ -73,9 +74,9 @@ class AuthorizationResponse:
         return cls(**dict(known))
 
 
-def begin(*, redirect_uri: str, next_url: str, again: bool = False) -> Start:
+def begin(*, redirect_uri: str, next_url: str, provider: str, again: bool = False) -> Start:
     """Make what a new sign-in needs: 256 bits of state (RFC 6749 10.10), a verifier of 43 characters (RFC 7636 4.1)."""
-    return Start(secrets.token_urlsafe(32), secrets.token_urlsafe(32), redirect_uri, next_url, again)
+    return Start(secrets.token_urlsafe(32), secrets.token_urlsafe(32), redirect_uri, next_url, provider, again)
 
 
 def remember(session: Session, state: str, start: Start) -> None:
@@ -85,6 +86,7 @@ def remember(session: Session, state: str, start: Start) -> None:
         "code_verifier": start.code_verifier,
         "redirect_uri": start.redirect_uri,
         "next": start.next_url,
+        "provider": start.provider,
         "again": start.again,
     }
     session.change(lambda data: _add(data, state, record))
@@ -109,19 +111,24 @@ def claim(session: Session, response: AuthorizationResponse, *, patience: float)
         record.get("code_verifier", ""),
         record.get("redirect_uri", ""),
         record["next"],
+        record.get("provider", ""),
         record.get("again", False),
         finished="claimed" in record,
     )
 
 
-def check(response: AuthorizationResponse, provider: Provider) -> None:
-    """See that *response* is the configured provider's, and carries a code.
+def check(response: AuthorizationResponse, start: Start, registration: Registration) -> None:
+    """See that *response* is that of the provider with which the sign-in was started, and carries a code.
 
-    :raises errors.IssuerMismatch: RFC 9207 2.4.
+    :raises errors.IssuerMismatch: when it is another's, by its `iss` (RFC 9207 2.4) or by the redirect URI to which it
+        came (RFC 9700 4.4.2).
     :raises errors.LoginDeclined: when the user said no.
     :raises errors.LoginRefused: for every other error code (RFC 6749 4.1.2.1).
     :raises errors.BadAuthorizationResponse: when there is neither code nor error.
     """
+    provider = registration.provider
+    if start.provider != registration.label:
+        raise errors.IssuerMismatch("the authorization response came to another provider's redirect URI")
     expects_issuer = provider.issuer is not None and (response.iss or provider.always_sends_issuer)
     if expects_issuer and response.iss != provider.issuer:
         raise errors.IssuerMismatch("the authorization response names another issuer")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections.abc import Mapping
 from hashlib import sha256
 from html import escape
 from typing import NamedTuple
@@ -74,14 +75,29 @@ def signed_out(request: Request, *, login_url: str) -> Response:
     return show(message, as_json=wants_json(request))
 
 
+def choice(request: Request, options: Mapping[str, str]) -> Response:
+    """Let the user say with whom to sign in: *options* are the providers' titles, and where each sign-in starts."""
+    if wants_json(request):
+        document = [{"title": title, "login_url": url} for title, url in options.items()]
+        return Response(json.dumps({"providers": document}) + "\n", mimetype="application/json")
+    links = "".join(f'<p><a href="{escape(url)}">{escape(title)}</a></p>' for title, url in options.items())
+    return Response(_html("Sign in with", links), mimetype="text/html")
+
+
 def _page(message: Message) -> str:
     link = f'<p><a href="{escape(message.login_url)}">Sign in</a></p>' if message.login_url else ""
     facts = {"Cause": message.cause, "On the side of": message.side, "Id": message.id}
     small = " · ".join(f"{name}: {escape(value)}" for name, value in facts.items() if value)
+    return _html(
+        message.title,
+        f"<p>{escape(message.text)} {escape(message.advice)}</p>{link}<p><small>{small}</small></p>",
+    )
+
+
+def _html(title: str, body: str) -> str:
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<meta name="robots" content="noindex"><title>{escape(message.title)}</title><style>{_STYLE}</style>'
-        f"<h1>{escape(message.title)}</h1><p>{escape(message.text)} {escape(message.advice)}</p>{link}"
-        f"<p><small>{small}</small></p></html>\n"
+        f'<meta name="robots" content="noindex"><title>{escape(title)}</title><style>{_STYLE}</style>'
+        f"<h1>{escape(title)}</h1>{body}</html>\n"
     )

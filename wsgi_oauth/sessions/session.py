@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STATE, TOKEN = "oauth_state", "oauth_token"  # the tutorial's names
+PROVIDER = "oauth_provider"  # whose the token is
 ANONYMOUS_LIFETIME = 600  # seconds: as long as a sign-in may take
 COOKIE = "wsgi_oauth"
 
@@ -228,7 +229,8 @@ class Sessions:
 
         def begin_anew(stored: Stored) -> Stored:
             second_user = TOKEN in stored.data and TOKEN in changes
-            inherited = {STATE: stored.data.get(STATE, {})} if second_user else stored.data
+            kept = {key: stored.data[key] for key in (STATE, PROVIDER) if key in stored.data}
+            inherited = kept if second_user else stored.data
             return Stored(now, now, session._applied(inherited, changes))
 
         if TOKEN in changes:

@@ -1,0 +1,222 @@
+"""Several providers in one application: each with its own redirect URI, and each token with its own provider."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from conftest import HTML, JSON, Browser, parameters, stored_sessions
+
+from wsgi_oauth import Config, SessionStore, create_app, errors
+from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.server import serve_provider
+
+pytestmark = pytest.mark.usefixtures("small_ca_bundle")
+
+
+CALLBACKS = ("http://localhost/callback/one", "http://localhost/callback/two")
+
+
+@pytest.fixture
+def one() -> Iterator[LocalProvider]:
+    provider = LocalProvider(redirect_uris=CALLBACKS)
+    with serve_provider(provider) as server:
+        provider.server = server
+        yield provider
+
+
+@pytest.fixture
+def other() -> Iterator[LocalProvider]:
+    provider = LocalProvider(
+        client_id="other-client",
+        client_secret="other-secret",
+        redirect_uris=CALLBACKS,
+        user={"id": 7, "login": "hubot", "name": "Hubot"},
+    )
+    with serve_provider(provider) as server:
+        provider.server = server
+        yield provider
+
+
+def settings(label: str, provider: LocalProvider) -> dict[str, str]:
+    own = {
+        "CLIENT_ID": provider.client_id,
+        "CLIENT_SECRET": provider.client_secret,
+        "AUTHORIZATION_URL": provider.authorization_url,
+        "TOKEN_URL": provider.token_url,
+        "PROFILE_URL": provider.profile_url,
+        "REVOCATION_URL": provider.revocation_url,
+        "ISSUER": provider.url,
+        "SCOPE": "profile email",
+    }
+    return {f"WSGI_OAUTH_{label}_{name}": value for name, value in own.items()}
+
+
+@dataclass
+class Two:
+    """An application with two providers, ``one`` and ``two``, and a browser in front of it."""
+
+    one: LocalProvider
+    two: LocalProvider
+    store: SessionStore
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.environ = {
+            "WSGI_OAUTH_PROVIDERS": "one two",
+            "WSGI_OAUTH_SESSION_STORE": "memory:",
+            **settings("ONE", self.one),
+            **settings("TWO", self.two),
+        }
+        self.browser = self.another_browser()
+
+    def another_browser(self) -> Browser:
+        return Browser(create_app(Config.from_environ(self.environ), store=self.store), self.one)
+
+    def start(self, label: str) -> str:
+        response = self.browser.get(f"/?provider={label}")
+        assert response.status_int == 302, response
+        location: str = response.location
+        return location
+
+    def sign_in(self, label: str) -> Any:
+        response = self.browser.get(self.browser.consent(self.start(label)))
+        assert response.status_int == 303, response
+        return response
+
+
+@pytest.fixture
+def two(one: LocalProvider, other: LocalProvider, store: SessionStore) -> Two:
+    return Two(one, other, store)
+
+
+def test_the_user_chooses_with_whom_to_sign_in(two: Two) -> None:
+    page = two.browser.get("/?next=/profile?tab=2")
+    assert (page.status_int, page.content_type) == (200, "text/html")
+    links = [link["href"] for link in page.html.find_all("a")]
+    assert [parameters(link) for link in links] == [
+        {"next": "/profile?tab=2", "provider": "one"},
+        {"next": "/profile?tab=2", "provider": "two"},
+    ]
+    assert two.browser.cookie is None
+
+
+def test_a_program_gets_the_choice_as_json(two: Two) -> None:
+    offered = two.browser.get("/", headers=JSON).json["providers"]
+    assert [parameters(each["login_url"])["provider"] for each in offered] == ["one", "two"]
+
+
+@pytest.mark.parametrize("label", ["three", "ONE", "", "one%00", "../one"])
+def test_one_that_is_none_of_them_is_asked_about_again(label: str, two: Two) -> None:
+    assert two.browser.get(f"/?provider={label}").status_int == 200
+    assert two.browser.get(f"/callback/{label}?state=x&code=y").status_int in {400, 404}
+
+
+def test_each_has_its_own_redirect_uri_client_and_profile(two: Two) -> None:
+    """S10."""
+    for label, client, login in (("one", "demo-client", "octocat"), ("two", "other-client", "hubot")):
+        request = parameters(two.start(label))
+        assert (request["redirect_uri"], request["client_id"]) == (f"http://localhost/callback/{label}", client)
+        two.sign_in(label)
+        assert two.browser.profile().json["login"] == login
+
+
+def test_a_token_goes_to_the_provider_that_gave_it_and_to_no_other(two: Two) -> None:
+    two.sign_in("two")
+    two.browser.profile()
+    two.browser.post("/logout")
+    assert (two.two.count("profile"), two.two.count("revoke")) == (1, 2)
+    assert (two.one.count("profile"), two.one.count("revoke"), two.one.count("token")) == (0, 0, 0)
+
+
+def test_an_answer_at_the_other_providers_redirect_uri_is_refused_and_nobody_gets_the_code(two: Two) -> None:
+    """S10; RFC 9700 4.4.2: a code that was meant for one provider would be handed to the other."""
+    callback = two.browser.consent(two.start("two")).replace("/callback/two", "/callback/one")
+    answer = two.browser.get(callback, headers=JSON)
+    assert (answer.status_int, answer.json["error"]) == (400, "issuer_mismatch")
+    assert (two.one.count("token"), two.two.count("token")) == (0, 0)
+
+
+def test_two_tabs_with_two_providers_can_finish_in_any_order(two: Two) -> None:
+    callbacks = [two.browser.consent(two.start(label)) for label in ("one", "two")]
+    for callback in reversed(callbacks):
+        assert two.browser.get(callback).status_int == 303
+    assert two.browser.profile().json["login"] == "octocat"
+
+
+def test_signing_in_with_the_same_provider_twice_keeps_what_the_session_says_of_it(two: Two) -> None:
+    for _ in range(2):
+        two.sign_in("two")
+        assert two.browser.profile().json["login"] == "hubot"
+    [session] = stored_sessions(two.store)
+    assert session["oauth_provider"] == "two"
+
+
+def test_a_session_with_a_provider_that_was_taken_out_means_signing_in_again(two: Two) -> None:
+    """Its token is for nobody else."""
+    two.sign_in("two")
+    two.environ = {name: value for name, value in two.environ.items() if "_TWO_" not in name}
+    two.environ["WSGI_OAUTH_PROVIDERS"] = "one"
+    browser = two.another_browser()
+    browser.app.cookiejar = two.browser.app.cookiejar
+    answer = browser.get("/profile")
+    assert (answer.status_int, answer.location.split("?")[0]) == (302, "http://localhost/")
+    assert (two.one.count("profile"), stored_sessions(two.store)) == (0, [])
+
+
+def test_a_logout_from_a_provider_that_was_taken_out_is_a_logout(two: Two) -> None:
+    two.sign_in("two")
+    two.environ = {name: value for name, value in two.environ.items() if "_TWO_" not in name}
+    two.environ["WSGI_OAUTH_PROVIDERS"] = "one"
+    browser = two.another_browser()
+    browser.app.cookiejar = two.browser.app.cookiejar
+    assert browser.post("/logout").status_int == 200
+    assert stored_sessions(two.store) == []
+
+
+def test_a_single_provider_asks_nobody_and_keeps_its_redirect_uri(browser: Browser) -> None:
+    assert parameters(browser.get("/?provider=github", headers=HTML).location)["redirect_uri"].endswith("/callback")
+
+
+# The settings
+
+
+def refusal(**environ: str) -> str:
+    with pytest.raises(errors.ConfigError) as refused:
+        Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in environ.items()})
+    return str(refused.value)
+
+
+def test_a_label_that_is_a_providers_name_says_which_it_is() -> None:
+    environ = {"PROVIDERS": "github", "GITHUB_CLIENT_ID": "x", "GITHUB_CLIENT_SECRET": "y"}
+    config = Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in environ.items()})
+    assert (config.provider, config.label, config.client_id, config.also) == ("github", "github", "x", ())
+
+
+def test_what_is_missing_is_named_with_its_label() -> None:
+    said = refusal(PROVIDERS="one two", ONE_CLIENT_ID="x", ONE_CLIENT_SECRET="y", TWO_CLIENT_ID="x")
+    assert "WSGI_OAUTH_TWO_CLIENT_SECRET is missing" in said
+    assert "WSGI_OAUTH_TWO_CLIENT_SECRET_FILE" in said
+    assert "ONE" not in said
+
+
+def test_a_setting_that_does_not_say_whose_it_is_is_refused() -> None:
+    said = refusal(PROVIDERS="one two", CLIENT_ID="x")
+    assert "WSGI_OAUTH_ONE_CLIENT_ID, WSGI_OAUTH_TWO_CLIENT_ID" in said
+
+
+def test_a_setting_for_a_label_that_is_not_listed_is_refused() -> None:
+    assert "WSGI_OAUTH_TWO_CLIENT_ID is not a variable" in refusal(PROVIDERS="one", TWO_CLIENT_ID="x")
+
+
+@pytest.mark.parametrize("labels", ["one one", "a-b", "1", "é", "a/b", "x" * 40])
+def test_labels_are_short_plain_and_different(labels: str) -> None:
+    assert "WSGI_OAUTH_PROVIDERS" in refusal(PROVIDERS=labels)
+
+
+def test_two_configurations_in_python_need_labels_too() -> None:
+    one = Config(client_id="x", client_secret="y")
+    with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_PROVIDERS"):
+        Config(client_id="x", client_secret="y", also=(one,))
