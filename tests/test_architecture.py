@@ -25,6 +25,7 @@ ROOMS = [
     "sessions.file",
     "sessions.session",
     "providers",
+    "catalogue",
     "identity",
     "transport",
     "client",

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from wsgi_oauth import Identity, errors
+from wsgi_oauth.catalogue import GITHUB
 from wsgi_oauth.identity import read_identity
-from wsgi_oauth.providers import GITHUB, UserDocument
+from wsgi_oauth.providers import UserDocument
 
 STANDARD = dataclasses.replace(GITHUB, name="idp", user=UserDocument())
 

@@ -29,10 +29,10 @@ from werkzeug import Request, Response
 
 from wsgi_oauth import Config, create_app, errors
 from wsgi_oauth import transport as transport_module
+from wsgi_oauth.catalogue import provider_from_config
 from wsgi_oauth.client import OAuth2Session
 from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve, serve_provider
-from wsgi_oauth.providers import provider_from_config
 from wsgi_oauth.transport import Transport
 
 MIB = 1 << 20
@@ -345,7 +345,7 @@ MEASURE = """
 import resource, sys, tracemalloc
 from wsgi_oauth import Config, create_app, errors
 from wsgi_oauth.client import OAuth2Session
-from wsgi_oauth.providers import GITHUB
+from wsgi_oauth.catalogue import GITHUB
 from wsgi_oauth.transport import Transport
 
 def ask(url):
@@ -558,7 +558,7 @@ def test_a_connection_that_was_idle_for_long_is_not_trusted(
 FORK = """
 import os, sys
 from wsgi_oauth.client import OAuth2Session
-from wsgi_oauth.providers import GITHUB
+from wsgi_oauth.catalogue import GITHUB
 from wsgi_oauth.transport import Transport
 
 transport = Transport(20)
@@ -789,7 +789,7 @@ def test_a_netrc_file_says_nothing_to_a_provider(
 QUIET = """
 import os, sys
 from wsgi_oauth.client import OAuth2Session
-from wsgi_oauth.providers import GITHUB
+from wsgi_oauth.catalogue import GITHUB
 from wsgi_oauth.transport import Transport
 
 transport = Transport(20)

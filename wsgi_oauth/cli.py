@@ -18,9 +18,10 @@ from requests import Response
 
 from . import __version__, errors
 from .app import open_store
+from .catalogue import provider_from_config
 from .client import OAuth2Session
 from .config import Config
-from .providers import Provider, provider_from_config
+from .providers import Provider
 from .transport import Transport, ca_bundle
 
 
@@ -220,7 +221,7 @@ class Questions:
     def _authorization(self, url: str) -> Finding:
         """Knock as a browser would; from there on a person is needed."""
         question, _ = self._client.authorization_url(url, MADE_UP, code_challenge=MADE_UP, code_challenge_method="S256")
-        answer = self._get(question)
+        answer = self._request("GET", question)
         back, _, parameters = answer.headers.get("Location", "").partition("?")
         error = dict(parse_qsl(parameters)).get("error")
         if back == self._client.redirect_uri and error:  # RFC 6749 4.1.2.1, before any person
@@ -249,14 +250,14 @@ class Questions:
 
     def _profile(self, url: str) -> Finding:
         """Ask without a token, and be refused."""
-        status = self._get(url, Accept="application/json").status_code
+        status = self._request(self._provider.profile_method, url, Accept="application/json").status_code
         if status in (400, 401, 403):
             return Finding("ok", "answers, and wants a token")
         level = "FAIL" if status >= 500 else "warn"
         return Finding(level, f"answers with status {status} without a token", "is the URL right?")
 
-    def _get(self, url: str, **headers: str) -> Response:
-        return self._client.request("GET", url, headers=headers, withhold_token=True)
+    def _request(self, method: str, url: str, **headers: str) -> Response:
+        return self._client.request(method, url, headers=headers, withhold_token=True)
 
     def _clock(self) -> Iterator[Finding]:
         """Compare the clocks: when a token ends is reckoned by this machine's."""

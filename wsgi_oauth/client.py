@@ -14,6 +14,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable
 from functools import lru_cache
+from importlib import import_module
 from math import isfinite
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urljoin
@@ -37,15 +38,19 @@ _LONGEST_SCOPE = 8192  # characters; some providers have hundreds of scopes
 _LONGEST_LIFE = 10 * 365 * 86400  # seconds
 _LEEWAY = 10  # seconds before its end at which a token counts as expired, for clocks and for the way to the provider
 
-# RFC 6749 5.2 `invalid_grant`, and what GitHub calls it:
+# RFC 6749 5.2 `invalid_grant`, and what GitHub and Slack call it:
 # https://docs.github.com/apps/oauth-apps/maintaining-oauth-apps/troubleshooting-oauth-app-access-token-request-errors
-_CODE_ERRORS = {"invalid_grant", "bad_verification_code", "bad_refresh_token"}
+# https://docs.slack.dev/reference/methods/oauth.v2.access
+_CODE_ERRORS = {"invalid_grant", "bad_verification_code", "bad_refresh_token", "invalid_code"}
 _CLIENT_ERRORS = {
     "invalid_client",
     "unauthorized_client",
     "unsupported_grant_type",
     "incorrect_client_credentials",
     "redirect_uri_mismatch",
+    "bad_client_secret",
+    "bad_redirect_uri",
+    "invalid_client_id",
 }
 _REFUSED = range(400, 404)  # statuses that say no to this refresh token, and not "try again later"
 _REPLAYABLE = (type(None), str, bytes, dict, list, tuple)  # bodies that can be sent a second time
@@ -98,11 +103,20 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         self._client_secret = client_secret
         self._transport = transport
         self._refresh = refresh
+        if provider.compliance_fix:
+            fixes = import_module("requests_oauthlib.compliance_fixes")  # few need one
+            getattr(fixes, f"{provider.compliance_fix}_compliance_fix")(self)
 
     def authorization_url(self, url: str, state: str, **parameters: str) -> tuple[str, str]:  # type: ignore[override]
-        """Return the URL of the authorization request (RFC 6749 4.1.1), and *state*."""
+        """Return the URL of the authorization request (RFC 6749 4.1.1), and *state*.
+
+        What the provider is always asked with is in it, too; *parameters* win over that.
+        """
         fixed = _authorization_request(url, str(self.client_id), self.redirect_uri, self.scope)
-        own = "&".join(f"{name}={quote(value, safe='')}" for name, value in {"state": state, **parameters}.items())
+        sent = {"state": state, **dict(self.provider.authorization_parameters), **parameters}
+        if not self.provider.pkce:
+            sent = {name: value for name, value in sent.items() if not name.startswith("code_challenge")}
+        own = "&".join(f"{name}={quote(value, safe='')}" for name, value in sent.items())
         return f"{fixed}&{own}", state
 
     def fetch_token(self, token_url: str, *, code: str, code_verifier: str) -> dict[str, Any]:  # type: ignore[override]
@@ -112,7 +126,9 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         :raises errors.ClientRefused: when it does not accept this client.
         :raises errors.ProviderError: for an answer that is no token.
         """
-        grant = {"grant_type": "authorization_code", "code": code, "code_verifier": code_verifier}
+        grant = {"grant_type": "authorization_code", "code": code}
+        if self.provider.pkce:
+            grant["code_verifier"] = code_verifier
         if self.redirect_uri:
             grant["redirect_uri"] = self.redirect_uri
         response = self._post_as_client(token_url, grant)
@@ -220,8 +236,17 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         :raises errors.TokenRejected: for a 401 and its like.
         :raises errors.ProviderError: for everything else that is no such document with a status of 2xx.
         """
+        return self._request_json("GET", url, of, **kwargs)
+
+    def get_user_document(self) -> dict[str, Any]:
+        """Ask the provider, the way it wants to be asked, who the user is. Raise as :meth:`get_json` does."""
+        provider = self.provider
+        headers = dict(provider.profile_headers)
+        return dict(self._request_json(provider.profile_method, provider.profile_url, dict, headers=headers))
+
+    def _request_json(self, method: str, url: str, of: type, **kwargs: Any) -> Any:
         headers = {"Accept": "application/json", **kwargs.pop("headers", {})}
-        response = self.get(url, headers=headers, **kwargs)
+        response = self.request(method, url, headers=headers, **kwargs)
         if not 200 <= response.status_code < 300:
             _refuse_status(response)
         return _json(response, of, "resource")
@@ -352,7 +377,10 @@ def read_token(
     token.update((name, _string(answer, name)) for name in ("refresh_token", "id_token") if answer.get(name))
     token.update(_expiry(answer.get("expires_in")))
     asked = provider.scope if before is None else str(before.get("scope", ""))
-    _note_scope(token, answer.get("scope"), asked)
+    scope = answer.get("scope")
+    if provider.lists_scopes and isinstance(scope, list):
+        scope = " ".join(map(str, scope))
+    _note_scope(token, scope, asked)
     return token
 
 

@@ -278,6 +278,12 @@ def _check_labels(labels: list[str]) -> str:
     return f"must be short names of letters, digits and _; {wrong[0]!a} is none" if wrong else ""
 
 
+def _check_issuer(config: Config, value: str | None) -> str:
+    if value and "?" in value:  # OpenID Connect Discovery 3, RFC 8414 2
+        return f"must not have a query; it is {_shown(value)}"
+    return _check_url(config, value)
+
+
 def _check_public_url(config: Config, value: str | None) -> str:
     if value and "?" in value:
         return f"must not have a query; it is {_shown(value)}"
@@ -320,7 +326,7 @@ _CHECKS: dict[str, Callable[[Config, Any], str]] = {
     "token_url": _check_url,
     "profile_url": _check_url,
     "revocation_url": _check_url,
-    "issuer": _check_url,
+    "issuer": _check_issuer,
     "scope": _check_scope,
     "end_session": _check_end_session,
     "public_url": _check_public_url,

@@ -93,7 +93,7 @@ class UsingTheOAuthToken(RequestHandler):
     def get(self, request: Request) -> Response:
         # Without a token in the session this raises NotSignedIn, which sends a person to sign in and back here.
         github = self.oauth2_session(token=request.session["oauth_token"])
-        profile_data = github.get_json(self.provider.profile_url)
+        profile_data = github.get_user_document()
         self.remember_identity(profile_data)
         return self.jsonify(profile_data)
 

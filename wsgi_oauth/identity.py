@@ -86,7 +86,7 @@ def _find(document: Any, paths: str) -> Any:
     """Follow the first of *paths* that leads to something: names with dots between them (``data.0.id``)."""
     for path in paths.split():
         found = document
-        for name in path.split("."):
+        for name in [path] if isinstance(document, Mapping) and path in document else path.split("."):
             if isinstance(found, Mapping):
                 found = found.get(name)
             elif isinstance(found, list) and name.isdigit() and int(name) < len(found):

@@ -28,6 +28,9 @@ MAX_RECORDS = 20  # per session; the oldest go first
 AGAIN = "oauth_again"  # in the session: this sign-in replaced one that the provider had refused
 _POLL = 0.05  # seconds
 
+# RFC 6749 4.1.2.1, OpenID Connect Core 3.1.2.6, and what LinkedIn says instead:
+# https://learn.microsoft.com/linkedin/shared/authentication/authorization-code-flow
+_DECLINED = {"access_denied", "consent_required", "user_cancelled_login", "user_cancelled_authorize"}
 _PARAMETERS = ("state", "code", "iss", "error")
 _LONGEST = 4096  # characters of a parameter
 _UNREADABLE = re.compile(r"[^\x20-\x7e]")  # RFC 6749 A.5, A.7, A.11: VSCHAR and the like
@@ -132,7 +135,7 @@ def check(response: AuthorizationResponse, start: Start, registration: Registrat
     expects_issuer = provider.issuer is not None and (response.iss or provider.always_sends_issuer)
     if expects_issuer and response.iss != provider.issuer:
         raise errors.IssuerMismatch("the authorization response names another issuer")
-    if response.error in {"access_denied", "consent_required"}:
+    if response.error in _DECLINED:
         raise errors.LoginDeclined("the user declined")
     if response.error:
         raise errors.LoginRefused(response.error[:64])

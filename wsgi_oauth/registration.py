@@ -6,9 +6,10 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
+from .catalogue import provider_from_config
 from .client import OAuth2Session
 from .config import Config
-from .providers import Provider, provider_from_config
+from .providers import Provider
 from .refresh import refreshed
 from .sessions.session import Session
 from .transport import Transport
