@@ -311,7 +311,7 @@ _ENTRIES = (
         # https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc
         name="microsoft",
         title="Microsoft Entra ID",
-        registration_url="https://entra.microsoft.com/#view/Microsoft_AAD_RegisteredApps",
+        registration_url="https://entra.microsoft.com/",
         issuer="{issuer}",
         issuer_example="https://login.microsoftonline.com/11111111-2222-3333-4444-555555555555/v2.0",
         openid=True,
@@ -323,8 +323,8 @@ _ENTRIES = (
         # https://learn.microsoft.com/entra/identity-platform/claims-validation
         user=UserDocument(username="", email_verified=""),
         notes=(
-            "The number in the issuer is the *Directory (tenant) ID*. `common`, `organizations` and `consumers` do "
-            "not work: their issuer is that of each user's own tenant.",
+            "Register under *App registrations*. The number in the issuer is the *Directory (tenant) ID*; `common`, "
+            "`organizations` and `consumers` do not work, because their issuer is that of each user's own tenant.",
             "An address is never verified, so no rule matches it.",
             "A user's subject is another one in each application.",
         ),
