@@ -517,7 +517,8 @@ def provider_from_config(config: Config) -> Provider:
 def name_of(issuer: str) -> str:
     """Return the name that qualifies the ids of *issuer*'s users: two realms of one host have two."""
     parts = urlsplit(issuer)
-    return parts.netloc.lower() + parts.path.rstrip("/")
+    name = parts.netloc.lower() + parts.path.rstrip("/")
+    return f"{name}/" if name in CATALOGUE else name  # https://github, somewhere inside a company, is not GitHub
 
 
 def _located(entry: Provider, config: Config) -> Provider:
