@@ -28,6 +28,7 @@ ROOMS = [
     "catalogue",
     "identity",
     "transport",
+    "oidc",
     "client",
     "refresh",
     "registration",

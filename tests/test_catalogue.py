@@ -73,7 +73,7 @@ def test_what_an_entry_says_can_be_used(entry: Provider) -> None:
     assert re.fullmatch(r"[a-z][a-z0-9-]+", entry.name)
     assert entry.title
     assert entry.registration_url
-    assert entry.client_auth in CLIENT_AUTH_METHODS
+    assert entry.client_auth in {"", *CLIENT_AUTH_METHODS}
     for scope in (entry.scope, entry.emails_scope, entry.groups_scope):
         assert re.fullmatch(r"([\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*)?", scope)  # RFC 6749 3.3
     assert bool(entry.emails_url) == bool(entry.emails_scope)
@@ -384,7 +384,7 @@ class Dressed(LocalProvider):
         if not self.entry.pkce and "code_verifier" in request.form:
             return Response('{"error": "invalid_client"}', 401, mimetype="application/json")  # says LinkedIn
         by_header = "Authorization" in request.headers
-        assert by_header == self.entry.client_auth.startswith("basic")
+        assert by_header == (self.entry.client_auth in {"", "basic", "basic-raw"})
         answer = super().token(request)
         if self.entry.lists_scopes and answer.is_json:
             document = answer.get_json()

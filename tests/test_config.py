@@ -454,7 +454,7 @@ def test_three_urls_describe_a_provider_of_ones_own() -> None:
 
 def test_a_provider_of_ones_own_follows_the_specification_until_told_otherwise() -> None:
     own = provider_from_config(config(**OWN_PROVIDER))
-    assert (own.client_auth, own.issuer, own.scope, own.revocation_url) == ("basic", None, "", None)
+    assert (own.client_auth, own.issuer, own.scope, own.revocation_url) == ("", None, "", None)
 
 
 @pytest.mark.parametrize("name", [*OWN_PROVIDER, "REVOCATION_URL", "ISSUER"])

@@ -380,18 +380,19 @@ def test_when_the_worker_that_refreshes_is_killed_another_takes_over_and_all_suc
         with ThreadPoolExecutor(1) as thread:
             answers = thread.submit(profiles, site, server, visitor, 32)
             waiting.wait_for(1)
-            os.kill(owner_of_port(waiting.ports[0]), signal.SIGKILL)
+            os.kill(owner_of_connection(waiting.ports[0], site.provider.server.port), signal.SIGKILL)
             site.provider.faults.clear()
             assert [answer.status_code for answer in answers.result()] == [200] * 32
         assert site.provider.count("refresh") == 2
 
 
-def owner_of_port(port: int) -> int:
-    """Return the process whose TCP socket has this local port (proc(5), /proc/net/tcp and /proc/PID/fd)."""
+def owner_of_connection(source: int, target: int) -> int:
+    """Return the process that connected from one port to the other (proc(5), /proc/net/tcp and /proc/PID/fd)."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    [inode] = [fields[9] for fields in lines if fields[1].endswith(f":{port:04X}")]
+    ports = [f":{source:04X}", f":{target:04X}"]
+    [inode] = [fields[9] for fields in lines if [address[-5:] for address in fields[1:3]] == ports]
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
         with suppress(OSError):
             if str(descriptor.readlink()) == f"socket:[{inode}]":
                 return int(descriptor.parts[2])
-    raise AssertionError(f"nobody has port {port}")
+    raise AssertionError(f"nobody is connected from port {source}")

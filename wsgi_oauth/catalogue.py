@@ -501,17 +501,33 @@ def provider_from_config(config: Config) -> Provider:
     if len(given) == 3:
         name = name_of(config.issuer) if config.issuer else urlsplit(given[0]).netloc
         described = Provider(name=name, title=name, issuer=config.issuer, user=_UNDESCRIBED)
+    elif "://" in config.provider:
+        described = _issuer(config)
     elif config.provider in CATALOGUE:
         described = _located(CATALOGUE[config.provider], config)
     else:
         raise errors.ConfigError(
-            f"{PREFIX}PROVIDER must be one of {', '.join(CATALOGUE)}; it is {config.provider!a}. "
-            f"Any other provider is described by {PREFIX}AUTHORIZATION_URL, {PREFIX}TOKEN_URL and "
-            f"{PREFIX}PROFILE_URL together"
+            f"{config.variable('provider')} must be one of {', '.join(CATALOGUE)}, or the https URL of an OpenID "
+            f"Connect issuer; it is {config.provider!a}. Any other provider is described by {PREFIX}AUTHORIZATION_URL, "
+            f"{PREFIX}TOKEN_URL and {PREFIX}PROFILE_URL together"
         )
     names = ("authorization_url", "token_url", "profile_url", "revocation_url", "client_auth", "scope")
     own = {name: value for name in names if (value := getattr(config, name)) is not None}
     return replace(described, **own)
+
+
+def _issuer(config: Config) -> Provider:
+    """Return a provider that is known by its issuer's URL alone: all else it says itself (OpenID Connect Discovery)."""
+    issuer = config.provider
+    if config.issuer not in {None, issuer}:
+        raise errors.ConfigError(
+            f"{config.variable('issuer')} is {config.issuer!a}, and {config.variable('provider')} names another "
+            "issuer: set only one of them"
+        )
+    name = name_of(issuer)
+    # `groups` is no standard claim, and what most servers call it.
+    user = UserDocument(groups="groups")
+    return Provider(name=name, title=name, issuer=issuer, discovery=True, openid=True, user=user)
 
 
 def name_of(issuer: str) -> str:
@@ -525,7 +541,8 @@ def _located(entry: Provider, config: Config) -> Provider:
     """Return *entry* for this client and, where every customer has one, for this installation."""
     if entry.issuer_example and config.issuer is None:
         raise errors.ConfigError(
-            f"{PREFIX}ISSUER is missing: it says where your {entry.title} is, for example {entry.issuer_example}"
+            f"{config.variable('issuer')} is missing: it says where your {entry.title} is, "
+            f"for example {entry.issuer_example}"
         )
     issuer, client_id = config.issuer or "", quote(config.client_id, safe="")
     filled = {

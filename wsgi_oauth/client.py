@@ -7,7 +7,6 @@ anew here.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import time
@@ -15,7 +14,6 @@ from base64 import b64encode
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
-from math import isfinite
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urljoin
 
@@ -25,8 +23,9 @@ from oauthlib.oauth2 import WebApplicationClient
 from oauthlib.oauth2.rfc6749.parameters import prepare_grant_uri
 
 from . import errors, urls
+from .oidc import check_id_token, check_userinfo, read_id_token
 from .providers import Provider
-from .transport import Transport
+from .transport import Transport, read_json
 
 _log = logging.getLogger(__name__)
 
@@ -119,9 +118,13 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         own = "&".join(f"{name}={quote(value, safe='')}" for name, value in sent.items())
         return f"{fixed}&{own}", state
 
-    def fetch_token(self, token_url: str, *, code: str, code_verifier: str) -> dict[str, Any]:  # type: ignore[override]
+    def fetch_token(  # type: ignore[override]
+        self, token_url: str, *, code: str, code_verifier: str, nonce: str = ""
+    ) -> dict[str, Any]:
         """Exchange the authorization code for a token (RFC 6749 4.1.3, RFC 7636 4.5), and return it.
 
+        :param nonce: what the ID token has to say, where one was asked for (OpenID Connect Core 3.1.3.7).
+        :raises errors.IdTokenRefused: when that one is missing, or is not for this sign-in.
         :raises errors.CodeRefused: when the provider does not accept the code.
         :raises errors.ClientRefused: when it does not accept this client.
         :raises errors.ProviderError: for an answer that is no token.
@@ -131,8 +134,10 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
             grant["code_verifier"] = code_verifier
         if self.redirect_uri:
             grant["redirect_uri"] = self.redirect_uri
-        response = self._post_as_client(token_url, grant)
-        self.token = read_token(response, self.provider)
+        token = read_token(self._post_as_client(token_url, grant), self.provider)
+        if self.provider.asks_for_id_token:
+            check_id_token(token.get("id_token", ""), self.provider, str(self.client_id), nonce=nonce)
+        self.token = token
         return dict(self.token)
 
     def refresh_token(self, token_url: str, *, token: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
@@ -156,6 +161,10 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
             if isinstance(error, errors.CodeRefused) or response.status_code in _REFUSED:
                 raise errors.TokenRejected(f"the provider does not refresh the token: {error}") from None
             raise
+        if self.provider.asks_for_id_token and "id_token" in fresh:  # it may be left out (OpenID Connect Core 12.2)
+            claims = check_id_token(fresh["id_token"], self.provider, str(self.client_id), nonce=None)
+            if "id_token" in token and claims["sub"] != read_id_token(token["id_token"])["sub"]:
+                raise errors.IdTokenRefused("the refreshed ID token is about somebody else (OpenID Connect Core 12.2)")
         self.token = {name: token[name] for name in ("refresh_token", "id_token") if name in token} | fresh
         return dict(self.token)
 
@@ -242,14 +251,17 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         """Ask the provider, the way it wants to be asked, who the user is. Raise as :meth:`get_json` does."""
         provider = self.provider
         headers = dict(provider.profile_headers)
-        return dict(self._request_json(provider.profile_method, provider.profile_url, dict, headers=headers))
+        document = dict(self._request_json(provider.profile_method, provider.profile_url, dict, headers=headers))
+        if provider.asks_for_id_token and "id_token" in self.token:
+            check_userinfo(document, self.token["id_token"])
+        return document
 
     def _request_json(self, method: str, url: str, of: type, **kwargs: Any) -> Any:
         headers = {"Accept": "application/json", **kwargs.pop("headers", {})}
         response = self.request(method, url, headers=headers, **kwargs)
         if not 200 <= response.status_code < 300:
             _refuse_status(response)
-        return _json(response, of, "resource")
+        return read_json(response, of, "resource")
 
     def get_adapter(self, url: str) -> requests.adapters.HTTPAdapter:
         return self._transport.adapter
@@ -296,13 +308,14 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         """Send *form* to an endpoint of the provider at which the client authenticates itself (RFC 6749 2.3.1)."""
         headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
         client_id, secret = str(self.client_id), self._client_secret or ""
-        if self.provider.client_auth == "basic":
+        method = self.provider.client_auth or "basic"
+        if method == "basic":
             headers["Authorization"] = _basic(quote_plus(client_id), quote_plus(secret))
-        elif self.provider.client_auth == "basic-raw":
+        elif method == "basic-raw":
             headers["Authorization"] = _basic(client_id, secret)
         else:
             form = {**form, "client_id": client_id}
-            if self.provider.client_auth == "post":
+            if method == "post":
                 form["client_secret"] = secret
         request = {"data": form}
         hooks: dict[str, Any] = dict(self.compliance_hook)  # the stubs do not know all of them
@@ -388,7 +401,7 @@ def _token_answer(response: requests.Response, provider: Provider) -> dict[str, 
     if provider.form_encoded_tokens and "json" not in response.headers.get("Content-Type", ""):
         return dict(parse_qsl(response.text))
     try:
-        return dict(_json(response, dict, "token"))
+        return dict(read_json(response, dict, "token"))
     except errors.ProviderError as error:
         if 200 <= response.status_code < 300:
             raise
@@ -462,27 +475,3 @@ def _refuse_status(response: requests.Response) -> NoReturn:
 def _retry_after(value: str) -> str | None:
     """RFC 9110 10.2.3: seconds or a date, and nothing else may pass into our own header."""
     return value if re.fullmatch(r"[0-9]{1,9}|[A-Z][a-z]{2}, [A-Za-z0-9: ]{24}", value, re.ASCII) else None
-
-
-def _json(response: requests.Response, of: type, what: str) -> Any:
-    """Read strictly: UTF-8, no NaN (RFC 8259), no depth that ends the interpreter's patience."""
-    try:
-        document = json.loads(response.content.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite)
-    except (ValueError, RecursionError):
-        raise errors.ProviderError(f"the provider's answer to a {what} request is not JSON") from None
-    if not isinstance(document, of):
-        raise errors.ProviderError(
-            f"the provider's answer to a {what} request is JSON of another kind than {of.__name__}"
-        )
-    return document
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not isfinite(number):  # 1e999
-        raise ValueError(digits)
-    return number

@@ -266,6 +266,10 @@ def _check_url(_config: Config, value: str | None) -> str:
     return ""
 
 
+def _check_provider(config: Config, value: str) -> str:
+    return _check_issuer(config, value) if "://" in value else ""
+
+
 def _check_end_session(config: Config, value: str | None) -> str:
     problem = "" if value == "yes" else _check_url(config, value)
     return problem and f"must be yes, or the URL of the provider's end-session endpoint: it {problem}"
@@ -321,6 +325,7 @@ def _check_session_store(_config: Config, value: str) -> str:
 _CHECKS: dict[str, Callable[[Config, Any], str]] = {
     "client_id": _check_client_id,
     "client_secret": _check_client_secret,
+    "provider": _check_provider,
     "client_auth": _check_client_auth,
     "authorization_url": _check_url,
     "token_url": _check_url,

@@ -276,9 +276,9 @@ class RequestHandler:
 
     def sign_in_urls(self) -> dict[str, str]:
         """Return where the sign-in with each provider starts, by the provider's title; all else stays as asked for."""
-        titles = Counter(each.provider.title for each in self.app.registrations.values())
+        titles = Counter(each.title for each in self.app.registrations.values())
         return {
-            each.provider.title if titles[each.provider.title] == 1 else f"{each.provider.title} ({label})": (
+            each.title if titles[each.title] == 1 else f"{each.title} ({label})": (
                 f"{self.request.base}{self.route}?{urlencode({**self.request.args, 'provider': label})}"
             )
             for label, each in self.app.registrations.items()

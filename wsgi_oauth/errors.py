@@ -19,6 +19,7 @@
     └── ProviderError                the provider answered, but not as RFC 6749 says
         ├── LoginRefused             an error code of RFC 6749 4.1.2.1
         ├── IssuerMismatch           an authorization response of some other server (RFC 9207)
+        ├── IdTokenRefused           an ID token that is not for this sign-in (OpenID Connect Core 3.1.3.7)
         ├── ClientRefused            it does not accept this application's id, secret or redirect URI
         ├── ProviderUnreachable      no connection, or one that broke
         ├── ProviderTimeout          no whole answer in time
@@ -221,6 +222,15 @@ class IssuerMismatch(ProviderError):
     cause = "issuer_mismatch"
     title = "This answer came from the wrong provider"
     text = "The sign-in was started with one provider, and the answer names another one."
+    advice = "Start the sign-in again. If it stays, tell the operator the id below."
+
+
+class IdTokenRefused(ProviderError):
+    """An ID token that is malformed, too old, or about another sign-in (OpenID Connect Core 3.1.3.7)."""
+
+    cause = "id_token_refused"
+    title = "The provider's statement about you cannot be used"
+    text = "The sign-in provider said who you are in a way that does not belong to this sign-in."
     advice = "Start the sign-in again. If it stays, tell the operator the id below."
 
 

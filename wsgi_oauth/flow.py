@@ -39,8 +39,8 @@ class PreAuthorization(RequestHandler):
         authorization_url, state = github.authorization_url(
             self.provider.authorization_url,
             state=start.state,
-            code_challenge=start.code_challenge,  # PKCE: the verifier stays in the session
-            code_challenge_method="S256",
+            # PKCE, whose verifier stays in the session; `switch` is for who wants to be somebody else.
+            **start.parameters(self.provider, choose_account="switch" in request.args),
         )
         # State is used to prevent CSRF, keep this for later: request.session["oauth_state"][state].
         login.remember(request.session, state, start)
@@ -74,7 +74,9 @@ class PostAuthorization(RequestHandler):
             login.check(response, start, self.registration)
             github = self.oauth2_session(redirect_uri=start.redirect_uri)
             # The code is that of request.url, the tutorial's authorization_response, which was read and checked above.
-            token = github.fetch_token(self.provider.token_url, code=response.code, code_verifier=start.code_verifier)
+            token = github.fetch_token(
+                self.provider.token_url, code=response.code, code_verifier=start.code_verifier, nonce=start.nonce
+            )
 
         # At this point you can fetch protected resources, but let's save the token and show how this is done
         # from a persisted token in /profile.

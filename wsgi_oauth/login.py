@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from . import errors
+from .providers import Provider
 from .registration import Registration
 from .sessions.session import STATE, Session
 
@@ -53,7 +54,27 @@ class Start:
     @property
     def code_challenge(self) -> str:
         """S256 (RFC 7636 4.2)."""
-        return urlsafe_b64encode(sha256(self.code_verifier.encode()).digest()).rstrip(b"=").decode()
+        return _hash(self.code_verifier)
+
+    @property
+    def nonce(self) -> str:
+        """What ties an ID token to this start (OpenID Connect Core 15.5.2): a hash of what only the session knows."""
+        return _hash(f"nonce {self.code_verifier}")
+
+    def parameters(self, provider: Provider, *, choose_account: bool = False) -> dict[str, str]:
+        """Return what the authorization request has besides the state: PKCE (RFC 7636 4.3), and for OpenID Connect a
+        nonce (Core 3.1.2.1).
+
+        :param choose_account: whether the provider should ask which of the user's accounts it shall be.
+        """
+        sent = {"code_challenge": self.code_challenge, "code_challenge_method": "S256"}
+        if provider.asks_for_id_token:
+            sent["nonce"] = self.nonce
+        return sent | (dict(provider.choose_account) if choose_account else {})
+
+
+def _hash(text: str) -> str:
+    return urlsafe_b64encode(sha256(text.encode()).digest()).rstrip(b"=").decode()
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class Provider:
     scope: str = ""  # separated by spaces, RFC 6749 3.3
     authorization_parameters: tuple[tuple[str, str], ...] = ()  # with each authorization request, RFC 6749 8.2
     choose_account: tuple[tuple[str, str], ...] = ()  # the same, to be asked which account; OpenID Connect Core 3.1.2.1
-    client_auth: str = "basic"  # RFC 6749 2.3.1
+    client_auth: str = ""  # RFC 6749 2.3.1; nothing: what the issuer's document offers, else basic
     pkce: bool = True  # RFC 7636; without it the nonce has to do (RFC 9700 2.1.1), or, if need be, the state alone
     form_encoded_tokens: bool = False  # answers the token request in form encoding instead of JSON, RFC 6749 5.1
     lists_scopes: bool = False  # grants them as a list instead of a string, RFC 6749 3.3
@@ -83,3 +83,8 @@ class Provider:
     groups: GroupsDocument = GroupsDocument()
     notes: tuple[str, ...] = ()  # what is odd about it; sentences for people
     tried: str = ""  # against what this entry was tried; nothing: written from its documentation alone
+
+    @property
+    def asks_for_id_token(self) -> bool:
+        """Whether the scope makes it an OpenID Connect sign-in (Core 3.1.2.1)."""
+        return self.openid and "openid" in self.scope.split()

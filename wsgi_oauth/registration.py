@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from .catalogue import provider_from_config
 from .client import OAuth2Session
 from .config import Config
+from .oidc import Discovery
 from .providers import Provider
 from .refresh import refreshed
 from .sessions.session import Session
@@ -23,13 +24,18 @@ class Registration:
     def __init__(self, config: Config, transport: Transport) -> None:
         self._config = config
         self._transport = transport
-        self._provider = provider_from_config(config)
+        self._described = provider_from_config(config)
+        self.discovery: Discovery | None = None
+        if self._described.discovery:
+            self.discovery = Discovery(self._described, transport, has_secret=bool(config.client_secret))
         #: What sessions say of whom their token is from: another provider must never see it.
-        self.label = config.label or self._provider.name
+        self.label = config.label or self._described.name
+        self.title = self._described.title
 
     @property
     def provider(self) -> Provider:
-        return self._provider
+        """The provider with its endpoints. Raise ProviderError while they cannot be discovered."""
+        return self.discovery.provider() if self.discovery else self._described
 
     def oauth2_session(
         self, *, token: Token | None = None, redirect_uri: str | None = None, session: Session | None = None

@@ -10,11 +10,13 @@ import errno
 import functools
 import http.client
 import io
+import json
 import os
 import socket
 import ssl
 import time
-from typing import Any
+from math import isfinite
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 from urllib.request import (  # type: ignore[attr-defined]  # typeshed leaves the second out
     getproxies,
@@ -162,6 +164,34 @@ class BoundedAdapter(HTTPAdapter):
             if request.method not in _SAFE or not isinstance(closed, (ConnectionResetError, BrokenPipeError)):
                 raise
             return super().send(request, stream=True, timeout=_remaining(deadline), **kwargs)
+
+
+def read_json(response: requests.Response, of: type, what: str) -> Any:
+    """Return the JSON document that *response* holds, read strictly: UTF-8, no NaN (RFC 8259), no depth that ends the
+    interpreter's patience.
+
+    :raises errors.ProviderError: when there is none, or one that is no *of*.
+    """
+    try:
+        document = json.loads(response.content.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite)
+    except (ValueError, RecursionError):
+        raise errors.ProviderError(f"the provider's answer to a {what} request is not JSON") from None
+    if not isinstance(document, of):
+        raise errors.ProviderError(
+            f"the provider's answer to a {what} request is JSON of another kind than {of.__name__}"
+        )
+    return document
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not isfinite(number):  # 1e999
+        raise ValueError(digits)
+    return number
 
 
 def _remaining(deadline: float) -> Any:  # requests' stubs do not know that a Timeout may pass
