@@ -124,7 +124,7 @@ class Session(dict[str, Any]):
     def adopt(self, key: str, value: Any) -> None:
         """Take over what another request has stored under *key*: no change of this one."""
         assert self._stored is not None
-        self._stored.data[key] = value
+        self._stored = self._stored._replace(data={**self._stored.data, key: value})
         self[key] = _copy(value)
 
     def reload(self) -> None:
@@ -172,9 +172,16 @@ class Sessions:
 
     def read(self, session_id: str) -> Stored | None:
         """Return what is stored for *session_id*, unless it is over by the lifetimes that are configured now."""
-        raw = self.store.load(_key(session_id))
-        stored = None if raw is None else _decode(raw)
-        return stored if stored and time.time() < self._expiry(stored) else None
+        raw = self.load(session_id)
+        stored = None if raw is None else decode(raw)
+        return stored if stored and self.is_alive(stored) else None
+
+    def load(self, session_id: str) -> bytes | None:
+        """Return the bytes that :func:`decode` makes a session of."""
+        return self.store.load(_key(session_id))
+
+    def is_alive(self, stored: Stored) -> bool:
+        return time.time() < self._expiry(stored)
 
     def save(self, session: Session) -> None:
         """Store what changed. Raise StoreError when that fails; then the old session is as it was."""
@@ -203,7 +210,7 @@ class Sessions:
         newest: list[Stored] = []
 
         def write(raw: bytes) -> Record | None:
-            stored = _decode(raw)
+            stored = decode(raw)
             if stored is None:
                 return None
             newest.append(change(stored))
@@ -297,7 +304,7 @@ def _encode(stored: Stored) -> bytes:
     return _checksum(rest) + rest
 
 
-def _decode(raw: bytes) -> Stored | None:
+def decode(raw: bytes) -> Stored | None:
     """Read what the store holds; damaged data is no session."""
     checksum, rest = raw[:_CHECKSUM_LENGTH], raw[_CHECKSUM_LENGTH:]
     try:
