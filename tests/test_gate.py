@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,6 +21,7 @@ from werkzeug.wsgi import FileWrapper
 
 from wsgi_oauth import (
     Config,
+    FileStore,
     Identity,
     LoginRequired,
     MemoryStore,
@@ -78,6 +80,12 @@ class Visitor(Browser):
         done = self.get(self.consent(started.location))
         assert done.status_int == 303, done
         return self.get(done.location)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    """Only this one: the gate asks a store for no more than the sign-in does."""
+    return FileStore(tmp_path / "sessions")
 
 
 @pytest.fixture

@@ -54,6 +54,18 @@ def test_the_mounted_application_signs_in_below_its_prefix(provider, monkeypatch
     assert browser.get("/login/profile").json["login"] == "octocat"
 
 
+def test_the_application_behind_the_gate_greets_who_has_signed_in(provider, monkeypatch):
+    browser = Browser(run(block("gate"), provider, monkeypatch), provider)
+    to_sign_in = browser.get("/page?x=1")
+    done = browser.get(browser.consent(browser.get(to_sign_in.location).location))
+    assert done.location.endswith("/page?x=1")
+    page = browser.get(done.location)
+    assert "Hello octocat!" in page.text
+    assert page.forms[0].action == "http://localhost/auth/logout"
+    assert browser.post(page.forms[0].action).status_int == 200
+    assert browser.get("/page").status_int == 302
+
+
 def test_the_application_with_another_store_signs_in(provider, monkeypatch):
     browser = Browser(run(block("another-store"), provider, monkeypatch), provider)
     browser.sign_in()
