@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -1462,6 +1463,83 @@ def test_a_load_is_four_system_calls(store: FileStore, system: System):
     assert system.calls == ["open", "fstat", "read", "close"]
 
 
+@pytest.fixture
+def known(store: FileStore, system: System, pass_time: Callable[[float], None]) -> FileStore:
+    """A store that has read one session when it had not been written for a while."""
+    store.create(KEY, record())
+    pass_time(3)
+    assert store.load(KEY) == b"data"
+    system.calls.clear()
+    return store
+
+
+def test_a_load_of_what_has_not_changed_is_one_system_call(known: FileStore, system: System):
+    assert known.load(KEY) == b"data"
+    assert system.calls == ["lstat"]
+
+
+def test_what_has_just_been_written_is_read_in_full_each_time(store: FileStore, system: System):
+    """Two changes within one tick of the file system's clock would look like one."""
+    store.create(KEY, record())
+    for _ in range(3):
+        store.load(KEY)
+    assert "lstat" not in system.calls
+
+
+def test_a_change_by_another_process_is_seen_at_once(known: FileStore, folder: Path):
+    FileStore(folder).update(KEY, lambda _: record(b"new!"))
+    assert known.load(KEY) == b"new!"
+    FileStore(folder).delete(KEY)
+    assert known.load(KEY) is None
+
+
+def test_damage_is_seen_even_when_it_is_made_to_look_like_nothing(known: FileStore, folder: Path):
+    """S56: of the same length, in the same file, with its old modification time."""
+    path = folder / f"{KEY}.json"
+    before = path.stat()
+    with path.open("r+b") as file_:
+        file_.write(b"evil")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert known.load(KEY) == b"evil"
+
+
+def test_what_is_known_ends_all_the_same(known: FileStore, pass_time: Callable[[float], None]):
+    pass_time(600)
+    assert known.load(KEY) is None
+
+
+@pytest.mark.usefixtures("no_hanging")
+@PLANTED
+def test_what_is_planted_in_the_place_of_what_is_known_counts_as_absent(
+    known: FileStore, folder: Path, plant: Callable[[Path], None]
+):
+    """S55"""
+    path = folder / f"{KEY}.json"
+    path.unlink()
+    plant(path)
+    assert known.load(KEY) is None
+
+
+def test_a_folder_that_is_gone_takes_what_is_known_with_it(known: FileStore, folder: Path):
+    shutil.rmtree(folder)
+    with pytest.raises(errors.StoreError):
+        known.load(KEY)
+
+
+def test_what_is_known_does_not_pile_up(store: FileStore, pass_time: Callable[[float], None]):
+    """Neither in number nor in size."""
+    numbers = range(1500)
+    for number in numbers:
+        store.create(key(number), record(b"x" * (100_000 if number % 100 == 0 else 1000)))
+    pass_time(3)
+    tracemalloc.start()
+    try:
+        assert all(store.load(key(number)) for number in numbers)
+        assert tracemalloc.get_traced_memory()[0] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
 LOADS = 50
 
 
@@ -1493,4 +1571,4 @@ def test_a_load_is_four_system_calls_as_the_kernel_counts(store: FileStore, fold
     assert done.returncode == 0, done.stderr
     lines = trace.read_text().splitlines()
     begin, end = (next(i for i, line in enumerate(lines) if f'"{mark}"' in line) for mark in ("/begin", "/end"))
-    assert len(lines[begin + 1 : end]) == 4 * LOADS, lines[begin + 1 : begin + 12]
+    assert LOADS <= len(lines[begin + 1 : end]) <= 4 * LOADS, lines[begin + 1 : begin + 12]

@@ -39,13 +39,12 @@ _VISIT = _OURS + "visit"
 # What says who the user is, from a server in front or from a client that writes it as a header.
 _CLAIMS = ("REMOTE_USER", "AUTH_TYPE", "HTTP_REMOTE_USER", "HTTP_AUTH_TYPE")
 
-# What a URL of this site depends on.
+# What a URL of this site depends on, beside SCRIPT_NAME.
 _ADDRESS = (
     "wsgi.url_scheme",
     "HTTP_HOST",
     "SERVER_NAME",
     "SERVER_PORT",
-    "SCRIPT_NAME",
     "HTTP_X_FORWARDED_HOST",
     "HTTP_X_FORWARDED_PROTO",
 )
@@ -53,6 +52,7 @@ _ADDRESS = (
 # A path that means the same to everybody who may read it: no empty segment, no `.` or `..`, nothing that is still
 # percent-encoded, no `;parameters`, no backslash, no control characters.
 _PLAIN = re.compile(r"(?:/(?![ .]*(?:/|\Z))[^/\\;%\x00-\x1f\x7f]+)*/?")
+_VARY = ("Vary", "Cookie")
 _PRIVATE = ("Cache-Control", "private, no-cache")
 _log = logging.getLogger(__name__)
 
@@ -120,34 +120,33 @@ class LoginRequired:
             return self._oauth_app(passed, start_response)
         visit = _Visit(self, environ)
         try:
-            identity = self._let_in(visit, environ, path)
+            identity = self._let_in(visit)
         except errors.Error as error:
-            return visit.refuse(error, environ, start_response)
+            return visit.refuse(error, start_response)
         passed[_VISIT] = visit
         if identity is not None:
             passed["REMOTE_USER"] = identity.id
             passed["AUTH_TYPE"] = "OAuth2"
             passed[_IDENTITY] = identity
-        return self._call(passed, _Answer(visit, environ, start_response))
+        return self._call(passed, _Answer(visit, start_response))
 
-    def _find_base(self, address: tuple[Any, ...]) -> str:
+    def _find_base(self, script: str, *address: Any) -> str:
         """Return the URL of the sign-in as browsers see it. Raise BadHost."""
         environ = {name: value for name, value in zip(_ADDRESS, address, strict=True) if value is not None}
-        environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "").rstrip("/") + self._prefix
-        return self._oauth_app.base(environ)
+        return self._oauth_app.base({**environ, "SCRIPT_NAME": script.rstrip("/") + self._prefix})
 
     def _outside(self, base: str) -> str:
         """Return the URL of the gate itself, for the URL of its sign-in."""
         return base.rsplit("/", self._prefix.count("/"))[0]
 
-    def _let_in(self, visit: _Visit, environ: WSGIEnvironment, path: str) -> Identity | None:
+    def _let_in(self, visit: _Visit) -> Identity | None:
         """Return who is there, or None on a public path. Raise what keeps them out."""
-        if not self._is_public(environ.get("SCRIPT_NAME", ""), path):
-            return visit.identify(environ)
-        if "HTTP_COOKIE" not in environ:
+        if not self._is_public(visit.script, visit.path):
+            return visit.identify()
+        if "HTTP_COOKIE" not in visit.environ:
             return None
         try:
-            return visit.recognize(environ) or (visit.ask() if visit.signed_in and visit.is_page(environ) else None)
+            return visit.recognize() or (visit.ask() if visit.signed_in and visit.is_page() else None)
         except errors.Error as error:  # a page for everybody needs neither the store nor the provider
             _log.warning("a public page is shown as to nobody: %s: %s", error.cause, error)
             return None
@@ -178,18 +177,16 @@ class LoginRequired:
 class _Visit:
     """A request that the gate looks at, and what the functions of ``environ`` need to know of it.
 
-    It keeps where the request was before the application moves ``SCRIPT_NAME`` on to its own parts.
+    It keeps where the request was: what stands around the gate may move ``SCRIPT_NAME`` back before the body is made.
     """
 
-    __slots__ = ("_address", "_gate", "_id", "_method", "_path", "_query", "_session", "_stored")
+    __slots__ = ("_gate", "_id", "_session", "_stored", "environ", "path", "script")
 
     def __init__(self, gate: LoginRequired, environ: WSGIEnvironment) -> None:
-        get = environ.get
         self._gate = gate
-        self._address = tuple(map(get, _ADDRESS))
-        self._path = get("PATH_INFO", "")
-        self._query = get("QUERY_STRING", "")
-        self._method = get("REQUEST_METHOD", "GET")
+        self.environ = environ  # the server's, which the application does not get
+        self.script: str = environ.get("SCRIPT_NAME", "")
+        self.path: str = environ.get("PATH_INFO", "")
         self._id: str | None = None
         self._stored: Stored | None = None
         self._session: Session | None = None
@@ -197,7 +194,7 @@ class _Visit:
     @property
     def base(self) -> str:
         """The URL of the sign-in. Raise BadHost."""
-        return self._gate._base_at(self._address)
+        return self._gate._base_at(self.script, *map(self.environ.get, _ADDRESS))
 
     @property
     def signed_in(self) -> bool:
@@ -210,17 +207,17 @@ class _Visit:
             self._session = Session(self._gate._oauth_app.sessions, self._stored, self._id)
         return self._session
 
-    def identify(self, environ: WSGIEnvironment) -> Identity:
+    def identify(self) -> Identity:
         """Return who is signed in. Raise NotSignedIn, StoreError, ProviderError, BadHost."""
-        identity = self.recognize(environ)
+        identity = self.recognize()
         if not self.signed_in:
             raise errors.NotSignedIn("the gate is for signed-in users")
         return identity or self.ask()
 
-    def recognize(self, environ: WSGIEnvironment) -> Identity | None:
+    def recognize(self) -> Identity | None:
         """Look into the session of the request's cookie for who that is."""
         sessions = self._gate._oauth_app.sessions
-        session_id = sent_id(environ, secure=self.base.startswith("https:"))
+        session_id = sent_id(self.environ, secure=self.base.startswith("https:"))
         raw = sessions.load(session_id) if session_id else None
         stored, identity = (None, None) if raw is None else _read(raw)
         if stored is None or TOKEN not in stored.data or not sessions.is_alive(stored):
@@ -246,7 +243,7 @@ class _Visit:
         return self._gate._oauth_app.oauth2_session(token=self.session[TOKEN], session=self.session)
 
     def login_url(self, next_url: str | None) -> str:
-        if next_url is None and self._method in {"GET", "HEAD"}:
+        if next_url is None and self.environ["REQUEST_METHOD"] in {"GET", "HEAD"}:
             next_url = self._here(self.base)
         query = f"?{urlencode({'next': next_url})}" if next_url else ""
         return f"{self.base}{PreAuthorization.route}{query}"
@@ -254,7 +251,7 @@ class _Visit:
     def logout_url(self) -> str:
         return self.base + Logout.route
 
-    def refuse(self, error: errors.Error, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def refuse(self, error: errors.Error, start_response: StartResponse) -> Iterable[bytes]:
         """Answer as the sign-in itself does: with the way to sign in, or with a page about *error*."""
 
         def answer(request: Request) -> Response:
@@ -263,7 +260,7 @@ class _Visit:
                 request.asked_for = self._here(request.base)
             raise error
 
-        return self._gate._oauth_app.respond({**environ}, start_response, answer)
+        return self._gate._oauth_app.respond({**self.environ}, start_response, answer)
 
     def refuse_again(self) -> errors.NotSignedIn | None:
         """Return what a 401 of the application means, or None when another sign-in would lead in a circle."""
@@ -273,13 +270,14 @@ class _Visit:
             return None
         return errors.SignInAgain("the application asks for another sign-in")
 
-    def is_page(self, environ: WSGIEnvironment) -> bool:
-        return Request(environ, populate_request=False).is_navigation
+    def is_page(self) -> bool:
+        return Request(self.environ, populate_request=False).is_navigation
 
     def _here(self, base: str) -> str:
         """Return where the browser is, or the front page when nobody should be sent back to there."""
         outside = self._gate._outside(base)
-        return local_path(path_and_query(outside, self._path, self._query)) or path_and_query(outside, "/", "")
+        here = path_and_query(outside, self.path, self.environ.get("QUERY_STRING", ""))
+        return local_path(here) or path_and_query(outside, "/", "")
 
     def _keep_alive(self) -> None:
         try:
@@ -291,11 +289,10 @@ class _Visit:
 class _Answer:
     """``start_response`` for the application behind the gate. What it says is passed on at once."""
 
-    __slots__ = ("_environ", "_start_response", "_visit", "begun", "instead")
+    __slots__ = ("_start_response", "_visit", "begun", "instead")
 
-    def __init__(self, visit: _Visit, environ: WSGIEnvironment, start_response: StartResponse) -> None:
+    def __init__(self, visit: _Visit, start_response: StartResponse) -> None:
         self._visit = visit
-        self._environ = environ
         self._start_response = start_response
         self.begun = False
         self.instead: Iterable[bytes] | None = None  # the body, when the gate answers for the application
@@ -305,16 +302,13 @@ class _Answer:
     ) -> Callable[[bytes], object]:
         self.begun = True
         self.instead = None
-        names = {name.lower() for name, _ in headers}
-        if status.startswith("401") and "www-authenticate" not in names:
+        if status.startswith("401") and not _has(headers, "www-authenticate"):
             error = self._visit.refuse_again()
             if error is not None:
                 self.refuse(error, [header for header in headers if header[0].lower() == "set-cookie"], exc_info)
                 return _discard
         if self._visit.signed_in:
-            headers = [*headers, ("Vary", "Cookie")]
-            if "cache-control" not in names:
-                headers.append(_PRIVATE)
+            headers = [*headers, _VARY] if _has(headers, "cache-control") else [*headers, _VARY, _PRIVATE]
         return self._start_response(status, headers, exc_info) if exc_info else self._start_response(status, headers)
 
     def refuse(
@@ -326,7 +320,7 @@ class _Answer:
             return self._start_response(status, [*headers, *cookies], exc_info)
 
         self.begun = True
-        self.instead = self._visit.refuse(error, self._environ, start_response)  # type: ignore[arg-type]
+        self.instead = self._visit.refuse(error, start_response)  # type: ignore[arg-type]
         return self.instead
 
     def replace(self, body: Iterable[bytes]) -> Iterable[bytes]:
@@ -392,6 +386,10 @@ def _rule(path: str) -> str:
     if not rule or "*" in rule or not _PLAIN.fullmatch(rule):
         raise ValueError(f"{path!a} is not a path such as /static; it is taken as it is, with all that is below it")
     return rule.rstrip("/") or "/"
+
+
+def _has(headers: list[tuple[str, str]], name: str) -> bool:
+    return any(header[0].lower() == name for header in headers)
 
 
 def _late(body: Iterable[bytes], answer: _Answer) -> Iterator[bytes]:

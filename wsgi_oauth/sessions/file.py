@@ -33,6 +33,9 @@ _OURS = re.compile(r"[0-9a-f]{64}\.json(\.[0-9a-f]{16}\.tmp)?", re.ASCII)
 _STALE = 3600.0  # seconds after which a temporary file has no living writer
 _PATIENCE = 5.0  # seconds to wait for another's update, which takes far less than a millisecond
 _SLICE = 2  # entries of the folder that each create looks at
+_MANY = 512  # sessions that are kept in memory
+_SMALL = 16 * 1024  # bytes of each, at most
+_SETTLED = 2.0  # seconds; clocks of file systems tick some hundred times in one
 
 # No symbolic link is followed, a FIFO does not block, and no child process inherits the descriptor.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -68,6 +71,37 @@ class _Scan:
     __del__ = close
 
 
+class _Known:
+    """Sessions that were read before, for as long as their files are the same: one look instead of a whole read.
+
+    A file that has changed has another change time, which nobody can set. That holds for one that had not just been
+    written when it was read: two changes within a tick of the file system's clock look like one.
+    """
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, tuple[str, tuple[int, ...], bytes]] = {}
+
+    def get(self, key: str) -> bytes | None:
+        if key not in self._sessions:
+            return None
+        try:
+            path, version, data = self._sessions[key]
+            status = os.lstat(path)
+        except (KeyError, OSError):  # another thread has forgotten it; reading will say what is wrong with the file
+            return None
+        return data if _version(status) == version and status.st_mtime > time.time() else None
+
+    def keep(self, key: str, path: str, status: os.stat_result, data: bytes) -> None:
+        if len(data) <= _SMALL and status.st_ctime < time.time() - _SETTLED:
+            if len(self._sessions) >= _MANY:
+                self._sessions.clear()  # safe with threads, and cheaper than to know which were used last
+            self._sessions[key] = path, _version(status), data
+
+
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_ino, status.st_ctime_ns, status.st_mtime_ns
+
+
 class FileStore:
     """Sessions as files of mode 0600 in *folder*, which is made with mode 0700 when it is missing.
 
@@ -81,19 +115,17 @@ class FileStore:
         self.folder = os.path.abspath(os.fspath(folder))
         _prepare(self.folder)
         self._scans: dict[int, _Scan] = {}
+        self._known = _Known()
 
     def load(self, key: str) -> bytes | None:
+        known = self._known.get(key)
+        if known is not None:
+            return known
         path = self._path(key)
         if path is None:
             return None
         with _store_errors:
-            descriptor = _open(path)
-            if descriptor is None:
-                return None
-            try:
-                return _read(descriptor)
-            finally:
-                os.close(descriptor)
+            return self._load(key, path)
 
     def create(self, key: str, record: Record) -> None:
         path = self._path(key)
@@ -109,7 +141,7 @@ class FileStore:
         if path is None or target is None:
             return False
         with _store_errors, _locked(path) as descriptor:
-            data = None if descriptor is None else _read(descriptor)
+            data = None if descriptor is None else _read(descriptor, os.fstat(descriptor))
             if data is None:
                 return False
             record = change(data)
@@ -136,6 +168,19 @@ class FileStore:
         key = secrets.token_hex(32)
         self.create(key, Record(b"{}", time.time() + 60))
         self.delete(key)
+
+    def _load(self, key: str, path: str) -> bytes | None:
+        descriptor = _open(path)
+        if descriptor is None:
+            return None
+        try:
+            status = os.fstat(descriptor)
+            data = _read(descriptor, status)
+        finally:
+            os.close(descriptor)
+        if data is not None:
+            self._known.keep(key, path, status, data)
+        return data
 
     def _path(self, key: str) -> str | None:
         return f"{self.folder}/{key}{_SUFFIX}" if _KEY.fullmatch(key) else None
@@ -255,9 +300,8 @@ def _open(path: str) -> int | None:
         return None
 
 
-def _read(descriptor: int) -> bytes | None:
+def _read(descriptor: int, status: os.stat_result) -> bytes | None:
     """Return the contents of a session that is alive; anything that is not one of our files counts as absent."""
-    status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES or status.st_mtime <= time.time():
         return None
     return os.read(descriptor, status.st_size)

@@ -277,8 +277,8 @@ def sent_id(environ: WSGIEnvironment, *, secure: bool) -> str | None:
     if not cookies:
         return None
     # Two different cookies of one name: somebody tossed in theirs (RFC 6265 8.6). Which one is ours cannot be told.
-    candidates = {value.strip(' \t"') for value in _SENT[secure].findall(cookies)}
-    session_id = candidates.pop() if len(candidates) == 1 else ""
+    sent = _SENT[secure].findall(cookies)
+    session_id: str = sent[0].strip(' \t"') if len(set(sent)) == 1 else ""
     return session_id if _ID.fullmatch(session_id) else None
 
 
