@@ -780,6 +780,36 @@ def test_a_sweep_leaves_alone_what_is_not_the_stores_own(
     assert set(others) - set(names(folder)) == set()
 
 
+# Walking
+
+
+def test_a_walk_gives_sessions_alone(store: FileStore, folder: Path):
+    store.create(KEY, record())
+    for name in ("package.json", f"{OTHER}.json.0123456789abcdef.tmp", f"{OTHER.upper()}.json", f"{OTHER}.jso", OTHER):
+        put(folder, name)
+    assert list(store.keys()) == [KEY]
+
+
+def test_a_walk_reads_the_folder_as_it_goes_and_opens_no_session(store: FileStore, folder: Path, system: System):
+    looked_at: list[str] = []
+    for number in range(100):
+        put(folder, f"{key(number)}.json")
+    system.step = lambda name, call, arguments: (
+        _Counted(call(*arguments), looked_at) if name == "scandir" else call(*arguments)
+    )
+    walk = store.keys()
+    next(walk)
+    assert len(looked_at) == 1
+    assert len(list(walk)) == 99
+    assert set(system.calls) <= {"scandir"}
+
+
+def test_a_walk_through_a_folder_that_is_gone_is_a_failing_store(store: FileStore, folder: Path):
+    folder.rmdir()
+    with pytest.raises(errors.StoreError):
+        list(store.keys())
+
+
 # Disks and descriptors that give out (S58)
 
 WRITING = [
@@ -1346,6 +1376,12 @@ class _Counted:
 
     def close(self) -> None:
         self._scan.close()
+
+    def __enter__(self) -> _Counted:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
 
 def test_each_create_looks_at_a_few_entries_and_all_of_them_together_at_everything(

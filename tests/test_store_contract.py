@@ -187,6 +187,38 @@ class TestEveryStore:
         assert store.load(OTHER) is None
         assert store.update(KEY, lambda _: record(b"x"))  # and nothing is left locked
 
+    # Walking
+
+    def test_a_walk_gives_the_key_of_each_session_once(self, store: SessionStore):
+        assert list(store.keys()) == []
+        for number in range(300):
+            store.create(key(number), record())
+        store.update(key(0), lambda _: record(b"updated"))
+        store.update(key(1), lambda _: record(b"moved"), move_to=OTHER)
+        store.delete(key(2))
+        assert sorted(store.keys()) == sorted([OTHER, key(0), *map(key, range(3, 300))])
+
+    def test_what_comes_and_goes_during_a_walk_hides_no_session_that_stays(self, store: SessionStore):
+        stay = [key(f"stays {number}") for number in range(1000)]
+        for number, each in enumerate(stay):
+            store.create(each, record())
+            store.create(key(f"goes {number}"), record())
+        given = []
+        for number, each in enumerate(store.keys()):
+            given.append(each)
+            store.create(key(f"comes {number}"), record())
+            store.delete(key(f"goes {number}"))
+            store.delete(key(f"comes {number - 10}"))
+        assert set(given) >= set(stay)
+
+    def test_a_walk_can_be_left_at_any_time(self, store: SessionStore):
+        for number in range(100):
+            store.create(key(number), record())
+        for each in store.keys():
+            store.delete(each)
+            break
+        assert len(list(store.keys())) == 99
+
     # Sweeping
 
     def test_a_sweep_removes_all_that_expired_and_says_how_many(

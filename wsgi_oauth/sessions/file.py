@@ -159,6 +159,17 @@ class FileStore:
             if descriptor is not None:
                 os.unlink(path)
 
+    def keys(self) -> Iterator[str]:
+        """See :class:`~wsgi_oauth.SessionStore`. On ext4 and XFS a file keeps its place in the listing when a new one is
+        renamed over it. On others (btrfs, tmpfs) it gets a new one, so a session that is written during the walk may
+        be left out or given twice.
+        """
+        with _store_errors, os.scandir(self.folder) as entries:
+            for entry in entries:
+                key, suffix = entry.name[: -len(_SUFFIX)], entry.name[-len(_SUFFIX) :]
+                if suffix == _SUFFIX and _KEY.fullmatch(key):
+                    yield key
+
     def sweep(self) -> int:
         with _store_errors, os.scandir(self.folder) as entries:
             now = time.time()

@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 from .store import MAX_BYTES, Record
@@ -48,6 +48,10 @@ class MemoryStore:
     def delete(self, key: str) -> None:
         with self._lock:
             self._records.pop(key, None)
+
+    def keys(self) -> Iterator[str]:
+        with self._lock:
+            return iter(list(self._records))
 
     def sweep(self) -> int:
         with self._lock:

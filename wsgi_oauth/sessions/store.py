@@ -19,7 +19,7 @@ finds nothing. A process that dies releases its exclusion and leaves each sessio
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 
@@ -35,7 +35,7 @@ MAX_BYTES = 256 * 1024
 
 
 class SessionStore(Protocol):
-    """Six methods; :class:`~wsgi_oauth.MemoryStore` is the worked example."""
+    """Seven methods; :class:`~wsgi_oauth.MemoryStore` is the worked example."""
 
     def load(self, key: str) -> bytes | None:
         """Return the data stored under *key*, or None."""
@@ -53,6 +53,13 @@ class SessionStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Forget *key*, if it is there."""
+
+    def keys(self) -> Iterator[str]:
+        """Go through the keys of all that is stored, at whatever pace the caller likes, while others work on.
+
+        A session that is there the whole time is given, and given once unless something is written meanwhile. One that
+        comes or goes may be given or not; so may one that has expired and was not swept yet.
+        """
 
     def sweep(self) -> int:
         """Remove what has expired, all of it. Return how many sessions that was."""
