@@ -17,7 +17,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from . import errors, flow, health, login, pages
 from .client import OAuth2Session
-from .config import Config
+from .config import Config, StoreConfig
 from .dispatch import Request, RequestHandler, Routes
 from .providers import Provider
 from .registration import Registration
@@ -222,7 +222,7 @@ def _nothing(*_: object) -> Any:
     """What ProxyFix has around it, where only its view of environ is wanted."""
 
 
-def open_store(config: Config) -> SessionStore:
+def open_store(config: StoreConfig) -> SessionStore:
     """Open the store that ``WSGI_OAUTH_SESSION_STORE`` names."""
     kind, _, place = config.session_store.partition(":")
     return MemoryStore() if kind == "memory" else FileStore(place)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from . import errors, urls
 
@@ -58,8 +58,57 @@ def _setting(
 _of_a_provider = partial(_setting, of_a_provider=True)  # with several, each has its own
 
 
+C = TypeVar("C", bound="StoreConfig")
+
+
 @dataclass(frozen=True)
-class Config:
+class StoreConfig:
+    """The settings of the session store: enough for who looks after sessions and signs nobody in.
+
+    Each field is the environment variable ``WSGI_OAUTH_<FIELD>``; lifetimes are in seconds.
+
+    :raises errors.ConfigError: with one line for each setting that cannot work.
+    """
+
+    session_store: str = _setting("")
+    session_idle: int = _setting(12 * 3600, _seconds)
+    session_lifetime: int = _setting(7 * 86400, _seconds)
+
+    def __post_init__(self) -> None:
+        if not self.session_store:
+            object.__setattr__(self, "session_store", f"file:{_state_directory({})}")
+        if problems := self._problems():
+            raise errors.ConfigError("\n".join(problems))
+
+    def _problems(self) -> list[str]:
+        own = {setting.name for setting in fields(self)}
+        return [
+            f"{self.variable(name)} {problem}"
+            for name, check in _CHECKS.items()
+            if name in own and (problem := check(self, getattr(self, name)))
+        ]
+
+    def variable(self, name: str) -> str:
+        """Return the environment variable of the setting *name*."""
+        return f"{PREFIX}{name.upper()}"
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> StoreConfig:
+        """Read the ``WSGI_OAUTH_*`` variables of *environ*; an empty one counts as absent.
+
+        :raises errors.ConfigError: for a missing, malformed or misspelt variable.
+        """
+        given = _given(environ)
+        # A variable that nobody knows may be one of these, misspelt; the others are not ours to judge.
+        labels = tuple(f"{label.upper()}_" for label in _labels(given))
+        own = {setting.name.upper() for setting in fields(cls)}
+        others = set(_variables()) - own
+        relevant = {k: v for k, v in given.items() if k not in others and not k.startswith(labels)}
+        return _read(relevant, cls)
+
+
+@dataclass(frozen=True)
+class Config(StoreConfig):
     """All settings. Each field is the environment variable ``WSGI_OAUTH_<FIELD>``; lifetimes are in seconds.
 
     :raises errors.ConfigError: with one line for each setting that cannot work.
@@ -77,9 +126,6 @@ class Config:
     scope: str | None = _of_a_provider()
     end_session: str | None = _of_a_provider()
     public_url: str | None = _setting()
-    session_store: str = _setting("")
-    session_idle: int = _setting(12 * 3600, _seconds)
-    session_lifetime: int = _setting(7 * 86400, _seconds)
     upstream_timeout: float = _setting(10.0, _number)
     trusted_proxies: int = _setting(0, _count)
     #: With several providers: what this one is called here, and the settings of the others.
@@ -89,22 +135,18 @@ class Config:
     def __post_init__(self) -> None:
         if self.public_url:
             object.__setattr__(self, "public_url", self.public_url.rstrip("/"))
-        if not self.session_store:
-            object.__setattr__(self, "session_store", f"file:{_state_directory({})}")
-        problems = [
-            f"{self.variable(name)} {problem}"
-            for name, check in _CHECKS.items()
-            if (problem := check(self, getattr(self, name)))
-        ]
+        super().__post_init__()
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
         if self.also and (problem := _check_labels([self.label, *(other.label for other in self.also)])):
             problems.append(f"{PREFIX}PROVIDERS {problem}")
-        if problems:
-            raise errors.ConfigError("\n".join(problems))
+        return problems
 
     def variable(self, name: str) -> str:
         """Return the environment variable of the setting *name*."""
         own = self.label and _SETTINGS[name].metadata["of_a_provider"]
-        return f"{PREFIX}{self.label.upper()}_{name.upper()}" if own else f"{PREFIX}{name.upper()}"
+        return f"{PREFIX}{self.label.upper()}_{name.upper()}" if own else super().variable(name)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Config:
@@ -112,20 +154,34 @@ class Config:
 
         :raises errors.ConfigError: for a missing, malformed or misspelt variable.
         """
-        given = {k.removeprefix(PREFIX): v.strip() for k, v in environ.items() if k.startswith(PREFIX) and v.strip()}
-        given.setdefault("SESSION_STORE", f"file:{_state_directory(environ)}")
-        labels = [label.lower() for label in given.pop("PROVIDERS", "").split()]
+        given = _given(environ)
+        labels = _labels(given)
+        given.pop("PROVIDERS", None)
         if not labels:
-            return _read(given)
+            return _read(given, Config)
         if problem := _check_labels(labels):
             raise errors.ConfigError(f"{PREFIX}PROVIDERS {problem}")
         return _read_several(given, labels)
 
 
-def _read(given: dict[str, str], label: str = "", also: tuple[Config, ...] = ()) -> Config:
+def _given(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables without their prefix, and where sessions are kept."""
+    given = {k.removeprefix(PREFIX): v.strip() for k, v in environ.items() if k.startswith(PREFIX) and v.strip()}
+    return {"SESSION_STORE": f"file:{_state_directory(environ)}", **given}
+
+
+def _labels(given: Mapping[str, str]) -> list[str]:
+    return [label.lower() for label in given.get("PROVIDERS", "").split()]
+
+
+def _variables() -> list[str]:
+    return [name.upper() for name in _SETTINGS] + ["CLIENT_SECRET_FILE", "PROVIDERS"]
+
+
+def _read(given: dict[str, str], make: Callable[..., C], label: str = "") -> C:
     """Make the configuration that the variables *given* describe, each without its prefix and its provider's label."""
     problems: list[str] = []
-    values: dict[str, Any] = {"label": label, "also": also}
+    values: dict[str, Any] = {}
     own = f"{PREFIX}{label.upper()}_" if label else PREFIX
     _take_secret_file(given, own, problems)
     for name, setting in _SETTINGS.items():
@@ -138,7 +194,7 @@ def _read(given: dict[str, str], label: str = "", also: tuple[Config, ...] = ())
             problems.append(f"{PREFIX}{name.upper()} {reason}; it is {value!r}")
     problems += [f"{PREFIX}{name} is not a variable of this version{_did_you_mean(name)}" for name in given]
     try:
-        config = Config(**values)
+        config = make(**values)
     except errors.ConfigError as error:
         reported = {line.split()[0] for line in problems}
         problems += [line for line in error.detail.splitlines() if line.split()[0] not in reported]
@@ -167,7 +223,8 @@ def _read_several(given: dict[str, str], labels: list[str]) -> Config:
     for label in reversed(labels):  # the first holds the others
         others = tuple(reversed(configs)) if label == labels[0] else ()
         try:
-            configs.append(_read({"PROVIDER": label, **shared, **own[label]}, label, others))
+            make = partial(Config, label=label, also=others)
+            configs.append(_read({"PROVIDER": label, **shared, **own[label]}, make, label))
         except errors.ConfigError as error:
             problems += [line for line in error.detail.splitlines() if line not in problems]
     if problems:
@@ -200,8 +257,7 @@ def _take_secret_file(given: dict[str, str], prefix: str, problems: list[str]) -
 def _did_you_mean(name: str) -> str:
     from difflib import get_close_matches  # noqa: PLC0415  # takes time to import, and is for mistakes
 
-    known = [name.upper() for name in _SETTINGS] + ["CLIENT_SECRET_FILE", "PROVIDERS"]
-    close = get_close_matches(name, known, 1)
+    close = get_close_matches(name, _variables(), 1)
     return f"; did you mean {PREFIX}{close[0]}?" if close else ""
 
 
@@ -296,7 +352,7 @@ def _check_public_url(config: Config, value: str | None) -> str:
     return _check_url(config, value)
 
 
-def _check_lifetime(_config: Config, value: int) -> str:
+def _check_lifetime(_config: StoreConfig, value: int) -> str:
     return "" if 0 < value < 10**9 else f"must be above 0 and at most 30 years, in seconds; it is {value}"
 
 
@@ -313,7 +369,7 @@ def _check_upstream_timeout(_config: Config, value: float) -> str:
     return "" if 0 < value <= 300 else f"must be seconds above 0, at most 300; it is {value}"
 
 
-def _check_session_store(_config: Config, value: str) -> str:
+def _check_session_store(_config: StoreConfig, value: str) -> str:
     kind, _, place = value.partition(":")
     if kind == "memory" and not place:
         return ""
@@ -322,7 +378,7 @@ def _check_session_store(_config: Config, value: str) -> str:
     return f"must be file:/an/absolute/path, or memory: for one process; it is {_shown(value)}"
 
 
-_CHECKS: dict[str, Callable[[Config, Any], str]] = {
+_CHECKS: dict[str, Callable[[Any, Any], str]] = {
     "client_id": _check_client_id,
     "client_secret": _check_client_secret,
     "provider": _check_provider,
