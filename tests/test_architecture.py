@@ -40,6 +40,7 @@ ROOMS = [
     "app",
     "gate",
     "",  # wsgi_oauth itself: the public names
+    "housekeeping",
     "cli",
     "__main__",
 ]

@@ -1,4 +1,5 @@
-"""The command line: ``wsgi-oauth demo`` shows the dance, ``wsgi-oauth check`` looks at a set-up.
+"""The command line: ``wsgi-oauth demo`` shows the dance, ``wsgi-oauth check`` looks at a set-up, and
+``wsgi-oauth sessions`` is in ``housekeeping``.
 
 The demo is imported by its own command alone: an application in production has nothing of it.
 """
@@ -16,7 +17,7 @@ from urllib.parse import parse_qsl
 
 from requests import Response
 
-from . import __version__, errors
+from . import __version__, errors, housekeeping
 from .app import open_store
 from .catalogue import provider_from_config
 from .client import OAuth2Session
@@ -33,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
-        return command(options)
+        status = command(options)
+        sys.stdout.flush()  # here, where a reader who is gone is no surprise
+        return status
     except BrokenPipeError:  # somebody reads only the beginning: wsgi-oauth demo --walk | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -55,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_demo(demo)
     _add_check(commands.add_parser("check", help="look whether the configuration would work"))
+    housekeeping.add_commands(commands.add_parser("sessions", help="count, list, sweep or end sessions"))
     return parser
 
 

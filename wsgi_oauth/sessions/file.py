@@ -160,9 +160,9 @@ class FileStore:
                 os.unlink(path)
 
     def keys(self) -> Iterator[str]:
-        """See :class:`~wsgi_oauth.SessionStore`. On ext4 and XFS a file keeps its place in the listing when a new one is
-        renamed over it. On others (btrfs, tmpfs) it gets a new one, so a session that is written during the walk may
-        be left out or given twice.
+        """See :class:`~wsgi_oauth.SessionStore`. On ext4 and XFS a file keeps its place in the listing when a new one
+        is renamed over it. On others (btrfs, tmpfs) it gets a new place, so a session that is written during the walk
+        may be left out or given twice.
         """
         with _store_errors, os.scandir(self.folder) as entries:
             for entry in entries:

@@ -12,7 +12,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from zlib import crc32
 
@@ -154,6 +154,22 @@ class Stored(NamedTuple):
     data: dict[str, Any]
 
 
+class Entry(NamedTuple):
+    """What :meth:`Sessions.survey` finds under *key*. ``state`` is one of SIGNED_IN, ANONYMOUS, OVER and UNREADABLE;
+    of the last two nothing else is known. Moments are seconds since the epoch.
+    """
+
+    key: str
+    state: str
+    started: float = 0
+    seen: float = 0
+    expires: float = 0
+    data: Mapping[str, Any] = {}
+
+
+SIGNED_IN, ANONYMOUS, OVER, UNREADABLE = "signed in", "anonymous", "over", "unreadable"
+
+
 class Sessions:
     """Opens and saves sessions: the store, the cookie, and the two lifetimes (ASVS 7.3.1, 7.3.2), in seconds."""
 
@@ -182,6 +198,19 @@ class Sessions:
 
     def is_alive(self, stored: Stored) -> bool:
         return time.time() < self._expiry(stored)
+
+    def survey(self) -> Iterator[Entry]:
+        """Look at all that is stored, one session at a time: for the operator, who has no ids."""
+        for key in self.store.keys():
+            raw = self.store.load(key)
+            stored = None if raw is None else _parse(raw)
+            if raw is None or (stored and time.time() >= self._expiry(stored)):
+                yield Entry(key, OVER)
+            elif stored is None:
+                yield Entry(key, UNREADABLE)
+            else:
+                state = SIGNED_IN if TOKEN in stored.data else ANONYMOUS
+                yield Entry(key, state, stored.started, stored.seen, self._expiry(stored), stored.data)
 
     def save(self, session: Session) -> None:
         """Store what changed. Raise StoreError when that fails; then the old session is as it was."""
@@ -306,6 +335,13 @@ def _encode(stored: Stored) -> bytes:
 
 def decode(raw: bytes) -> Stored | None:
     """Read what the store holds; damaged data is no session."""
+    stored = _parse(raw)
+    if stored is None:
+        _log.warning("a damaged session was ignored")
+    return stored
+
+
+def _parse(raw: bytes) -> Stored | None:
     checksum, rest = raw[:_CHECKSUM_LENGTH], raw[_CHECKSUM_LENGTH:]
     try:
         if checksum == _checksum(rest):
@@ -317,7 +353,6 @@ def decode(raw: bytes) -> Stored | None:
                 return stored
     except (ValueError, TypeError, RecursionError):
         pass
-    _log.warning("a damaged session was ignored")
     return None
 
 

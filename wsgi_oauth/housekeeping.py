@@ -1,0 +1,193 @@
+"""``wsgi-oauth sessions``: what operators do with the store.
+
+They see who is signed in and since when. Ids and tokens are never printed, and no id could be: the store has none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timezone
+from typing import TypeVar
+
+from . import errors
+from .app import open_store
+from .config import PREFIX, StoreConfig
+from .identity import IDENTITY, Identity
+from .sessions.session import ANONYMOUS, OVER, SIGNED_IN, UNREADABLE, Entry, Sessions
+
+T = TypeVar("T")
+Command = Callable[[Sessions, argparse.Namespace], int]
+
+_EVERY = 0.5  # seconds between two signs of life
+
+
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    """Give *parser* the commands ``count``, ``sweep``, ``list`` and ``end``."""
+    parser.description = (
+        "Look after the sessions in the store that the environment names. Run it as the application's user and with "
+        "its environment. Exits 0, or 1 when the store fails."
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        added.set_defaults(command=lambda options: _run(command, options), usage_error=added.error)
+        return added
+
+    add("count", _count, "say how many sessions there are, of each kind")
+    add("sweep", _sweep, "take away the sessions that are over")
+    add("list", _list, "print a line for each signed-in session: signed in, last seen, expires (UTC), user")
+    end = add("end", _end, "sign a user out everywhere")
+    end.add_argument("--user", required=True, metavar="ID", help="as `list` prints it: github:583231, or octocat")
+
+
+def _run(command: Command, options: argparse.Namespace) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name need not fit into the terminal's encoding
+    name = f"{PREFIX}SESSION_STORE"
+    try:
+        config = StoreConfig.from_environ(os.environ)
+        name = f"session store {config.session_store}"
+        return command(_open(config), options)
+    except errors.Error as error:
+        print(f"wsgi-oauth sessions: {name}: {error}", file=sys.stderr)
+        return 1
+
+
+def _open(config: StoreConfig) -> Sessions:
+    kind, _, place = config.session_store.partition(":")
+    if kind == "memory":
+        raise errors.ConfigError(
+            "these sessions live in the application's workers alone, and no command can reach them; "
+            "restarting the application ends them all"
+        )
+    if kind == "file" and not os.path.isdir(place):  # which the store would make, to find it empty
+        raise errors.StoreError(
+            "there is no such folder, so nothing was stored in it; "
+            "does this command run with the application's environment, and as its user?"
+        )
+    return Sessions(open_store(config), idle=config.session_idle, lifetime=config.session_lifetime)
+
+
+def _count(sessions: Sessions, _: argparse.Namespace) -> int:
+    with _Progress() as progress:
+        counted = Counter(entry.state for entry in progress.through(sessions.survey()))
+    for state in (SIGNED_IN, ANONYMOUS, OVER, UNREADABLE):
+        print(f"{state:<10}  {counted[state]}")
+    return 0
+
+
+def _sweep(sessions: Sessions, _: argparse.Namespace) -> int:
+    with _Progress() as progress:
+        swept = sessions.store.sweep()
+        left = sum(1 for _ in progress.through(sessions.store.keys()))
+    print(f"{swept} taken away, {left} left")
+    return 0
+
+
+def _list(sessions: Sessions, _: argparse.Namespace) -> int:
+    on_terminal = sys.stdout.isatty()
+    if on_terminal:
+        print(f"{'SIGNED IN':<20}  {'LAST SEEN':<20}  {'EXPIRES':<20}  USER")
+    with _Progress(visible=not on_terminal) as progress:  # on a terminal the lines themselves show it
+        for entry in progress.through(sessions.survey()):
+            if entry.state == SIGNED_IN:
+                print(*map(_utc, (entry.started, entry.seen, entry.expires)), _name(_identity(entry)), sep="  ")
+    return 0
+
+
+def _end(sessions: Sessions, options: argparse.Namespace) -> int:
+    user, ended, unknown = _user(sessions, options), 0, 0
+    try:
+        with _Progress() as progress:
+            for _ in range(2):  # a session that was just being written may be overlooked once, or known only now
+                unknown = 0
+                for entry in progress.through(sessions.survey()):
+                    identity = _identity(entry)
+                    unknown += entry.state == SIGNED_IN and identity is None
+                    if identity and identity.id == user:
+                        sessions.store.delete(entry.key)
+                        ended += 1
+    finally:  # whatever stops this halfway, a failing store or Ctrl-C: what is done is done
+        print(f"{ended} ended: sessions of {_printable(user)}")
+    if unknown:
+        print(f"{unknown} left alone: signed-in sessions whose user is not known, because they never asked")
+    return 0
+
+
+def _user(sessions: Sessions, options: argparse.Namespace) -> str:
+    """Return the id that ``--user`` means. A username is good enough while there is one such user."""
+    wanted: str = options.user
+    if ":" in wanted:
+        return wanted
+    with _Progress() as progress:
+        identities = map(_identity, progress.through(sessions.survey()))
+        ids = {known.id for known in identities if known and _folded(known.username) == wanted.casefold()}
+    if len(ids) != 1:
+        several = " or ".join(f"--user {_printable(known)}" for known in sorted(ids))
+        options.usage_error(
+            f"several users are called {wanted!a}: write {several}"
+            if several
+            else f"nobody who is signed in is known as {wanted!a}: write an id as `list` prints it, like github:583231"
+        )
+    return ids.pop()
+
+
+def _folded(username: object) -> str | None:
+    return username.casefold() if isinstance(username, str) else None
+
+
+def _identity(entry: Entry) -> Identity | None:
+    return Identity.from_dict(entry.data.get(IDENTITY)) if entry.state == SIGNED_IN else None
+
+
+def _name(identity: Identity | None) -> str:
+    if identity is None:
+        return "-"
+    return _printable(f"{identity.id} {identity.username}" if identity.username else identity.id)
+
+
+def _printable(text: str) -> str:
+    """Show control characters, and what turns the direction of writing, instead of obeying them."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def _utc(moment: float) -> str:
+    return datetime.fromtimestamp(moment, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class _Progress:
+    """A line on the terminal, twice a second, while the work inside takes long; nothing at all in a pipe."""
+
+    def __init__(self, *, visible: bool = True) -> None:
+        self._looked_at = 0
+        self._visible = visible and sys.stderr.isatty()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._show, daemon=True)
+
+    def through(self, items: Iterable[T]) -> Iterator[T]:
+        """Give *items*, and count them."""
+        for item in items:
+            self._looked_at += 1
+            yield item
+
+    def __enter__(self) -> _Progress:
+        if self._visible:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._done.set()
+        if self._visible:
+            self._thread.join()
+
+    def _show(self) -> None:
+        while not self._done.wait(_EVERY):
+            print(f"\r{self._looked_at} sessions looked at", end="", file=sys.stderr, flush=True)
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
