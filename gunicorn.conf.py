@@ -14,7 +14,8 @@ wsgi_app = "wsgi_oauth:get_app()"
 # Loopback: whoever opens the application to others says so (--bind), and puts TLS in front.
 bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
 
-# A thread that waits for a provider costs nothing; a sync worker that waits answers nobody else.
+# A thread that waits for a provider costs nothing; a sync worker that waits answers nobody else. At most 12 of these
+# threads wait at a time (WSGI_OAUTH_UPSTREAM_LIMIT), so that the others serve who does not need the provider.
 worker_class = "gthread"
 threads = 16
 

@@ -86,7 +86,7 @@ class TestAWorkingConfiguration:
     def test_it_exits_0_with_a_line_for_each_finding(self, check):
         done = check(PUBLIC_URL="http://localhost:8000/auth")
         assert (done.returncode, done.stderr) == (0, "")
-        assert levels(done) == ["ok"] * 7
+        assert levels(done) == ["ok"] * 8
         assert done.stdout.endswith("The application would work.\n")
 
     def test_it_prints_the_redirect_uri_to_register(self, check):
@@ -114,6 +114,11 @@ class TestAWorkingConfiguration:
         done = check(SESSION_STORE="memory:")
         assert done.returncode == 0
         assert re.search(r"^warn  session store memory:", done.stdout, re.MULTILINE)
+
+    def test_a_limit_that_leaves_no_thread_over_is_a_warning(self, check):
+        done = check(UPSTREAM_LIMIT="16")
+        assert done.returncode == 0
+        assert re.search(r"^warn  .* up to 16 .*\n *-> .*WSGI_OAUTH_UPSTREAM_LIMIT", done.stdout, re.MULTILINE)
 
 
 class TestConfiguration:

@@ -95,6 +95,12 @@ class World:
         self.provider.faults.add("token.slow")
         return impatient.get(url, headers=headers)
 
+    def busy(self, headers: dict[str, str]) -> Any:
+        app = self.application(UPSTREAM_LIMIT="1")
+        url = Browser(app, self.provider).callback_url()
+        app.transport.adapter.bulkhead.take()
+        return Browser(app, self.provider).get(url, headers=headers)
+
     def send(self, path: str, headers: dict[str, str], app: Any = None, **more: Any) -> Any:
         return send(app or self.app, path, headers={**HTML, **headers}, **more)
 
@@ -126,6 +132,7 @@ CAUSES: dict[str, tuple[int, str, Provoke]] = {
     "provider_error": (502, "the provider", lambda w, h: w.callback(h, token="html_200")),
     "provider_unreachable": (502, "the provider", lambda w, h: w.callback(h, token="hang_up")),
     "provider_timeout": (504, "the provider", lambda w, h: w.timeout(h)),
+    "provider_busy": (503, "the provider", lambda w, h: w.busy(h)),
     "provider_forbids": (403, "the provider", lambda w, h: w.profile(h, "403")),
     "provider_rate_limit": (429, "the provider", lambda w, h: w.profile(h, "429")),
     "session_store_unavailable": (503, "this application", lambda w, h: w.send("/", h, w.application(FullDisk()))),
@@ -260,7 +267,7 @@ class TestAnErrorPage:
     def test_says_when_to_come_back(self, world: World):
         """RFC 9110 10.2.3: the provider's own number, passed on (S28)."""
         assert world.profile(JSON, "429").headers["Retry-After"] == "7"
-        for cause in ("provider_temporarily_unavailable", "session_store_unavailable"):
+        for cause in ("provider_temporarily_unavailable", "provider_busy", "session_store_unavailable"):
             assert int(CAUSES[cause][2](world, JSON).headers["Retry-After"]) > 0
 
     def test_is_one_of_its_own_for_every_cause(self, world: World):

@@ -261,9 +261,10 @@ def together(browser: Browser, count: int) -> list[Any]:
 
 
 def test_of_many_requests_of_a_session_one_refreshes_and_all_succeed(
-    provider: LocalProvider, browser: Browser, later: Callable[[float], None]
+    provider: LocalProvider, make_browser: Callable[..., Browser], later: Callable[[float], None]
 ) -> None:
     """S31. The provider ends the whole grant when a refresh token comes twice (RFC 9700 4.14.2)."""
+    browser = make_browser(UPSTREAM_LIMIT="16")
     browser.sign_in()
     later(HOUR)
     assert [answer.status_int for answer in together(browser, 16)] == [200] * 16

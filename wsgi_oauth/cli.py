@@ -21,7 +21,7 @@ from . import __version__, errors, housekeeping
 from .app import open_store
 from .catalogue import provider_from_config
 from .client import OAuth2Session
-from .config import Config
+from .config import THREADS, Config
 from .providers import Provider
 from .transport import Transport, ca_bundle
 
@@ -160,6 +160,7 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     yield Finding("ok", f"provider {provider.title}, client id {config.client_id}")
     yield _look_at_redirect_uri(config)
     yield _try_store(config)
+    yield _look_at_limit(config)
     yield from Questions(config, provider)
 
 
@@ -192,6 +193,17 @@ def _try_store(config: Config) -> Finding:
     return Finding("ok", f"{name}: a session can be stored")
 
 
+def _look_at_limit(config: Config) -> Finding:
+    what = f"of each worker's threads, up to {config.upstream_limit} may wait for the provider"
+    if config.upstream_limit < THREADS:
+        return Finding("ok", what)
+    return Finding(
+        "warn",
+        f"{what}: that is all of gunicorn.conf.py's {THREADS}, and while a provider hangs nobody else is served",
+        "set WSGI_OAUTH_UPSTREAM_LIMIT to fewer than gunicorn has --threads",
+    )
+
+
 class Questions:
     """Something harmless to ask of each endpoint, in the way the application would ask it."""
 
@@ -201,7 +213,7 @@ class Questions:
             provider,
             config.client_id,
             config.client_secret,
-            Transport(config.upstream_timeout),
+            Transport(config.upstream_timeout, config.upstream_limit),
             redirect_uri=_redirect_uri(config),
         )
         self._answers: list[Response] = []

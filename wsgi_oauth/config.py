@@ -17,6 +17,8 @@ from . import errors, urls
 
 PREFIX = "WSGI_OAUTH_"
 CLIENT_AUTH_METHODS = ("basic", "basic-raw", "post", "none")
+THREADS = 16  # of a worker, in gunicorn.conf.py and in the README
+UPSTREAM_LIMIT = 12  # so many of them may wait for the provider; the others are for who does not need it
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_SECRET = 4096
@@ -43,10 +45,13 @@ def _number(value: str) -> float:
         raise ValueError("must be a number of seconds") from None
 
 
-def _count(value: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,3}", value):
-        raise ValueError("must be a whole number: how many proxies stand in front")
-    return int(value)
+def _count(of: str) -> Callable[[str], int]:
+    def read(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,5}", value):
+            raise ValueError(f"must be a whole number: how many {of}")
+        return int(value)
+
+    return read
 
 
 def _setting(
@@ -127,7 +132,8 @@ class Config(StoreConfig):
     end_session: str | None = _of_a_provider()
     public_url: str | None = _setting()
     upstream_timeout: float = _setting(10.0, _number)
-    trusted_proxies: int = _setting(0, _count)
+    upstream_limit: int = _setting(UPSTREAM_LIMIT, _count("requests of one worker may wait for the provider"))
+    trusted_proxies: int = _setting(0, _count("proxies stand in front"))
     #: With several providers: what this one is called here, and the settings of the others.
     label: str = ""
     also: tuple[Config, ...] = ()
@@ -369,6 +375,10 @@ def _check_upstream_timeout(_config: Config, value: float) -> str:
     return "" if 0 < value <= 300 else f"must be seconds above 0, at most 300; it is {value}"
 
 
+def _check_upstream_limit(_config: Config, value: int) -> str:
+    return "" if value >= 1 else f"must be 1 or more; it is {value}"
+
+
 def _check_session_store(_config: StoreConfig, value: str) -> str:
     kind, _, place = value.partition(":")
     if kind == "memory" and not place:
@@ -396,5 +406,6 @@ _CHECKS: dict[str, Callable[[Any, Any], str]] = {
     "session_lifetime": _check_lifetime,
     "trusted_proxies": _check_trusted_proxies,
     "upstream_timeout": _check_upstream_timeout,
+    "upstream_limit": _check_upstream_limit,
 }
 _SETTINGS = {setting.name: setting for setting in fields(Config) if setting.metadata}

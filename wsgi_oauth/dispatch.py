@@ -19,6 +19,7 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlencode
 
@@ -165,6 +166,8 @@ class RequestHandler:
     endpoint: ClassVar[str] = ""
     #: Whether even a GET has consequences. Then HEAD is answered without calling it, and a prefetch is refused.
     get_has_consequences: ClassVar[bool] = False
+    #: Whether all it does is of no use without the provider. Then it is not begun when as many as may wait for that.
+    needs_provider: ClassVar[bool] = False
     #: Whether it answers under any host name, as a load balancer's probe needs it. Then it has no URLs of
     #: its own and no session.
     any_host: ClassVar[bool] = False
@@ -208,7 +211,8 @@ class RequestHandler:
             method = "get"
         if method == "options" and not hasattr(self, "options"):
             return Response(status=204, headers={"Allow": ", ".join(sorted(self.methods()))})
-        response = getattr(self, method)(request, **arguments)
+        with self.app.transport.place() if self.needs_provider else nullcontext():
+            response = getattr(self, method)(request, **arguments)
         if not isinstance(response, werkzeug.Response):
             raise TypeError(
                 f"{type(self).__name__}.{method} must return a Response; self.redirect and self.jsonify make one"

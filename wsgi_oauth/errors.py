@@ -23,6 +23,7 @@
         ├── ClientRefused            it does not accept this application's id, secret or redirect URI
         ├── ProviderUnreachable      no connection, or one that broke
         ├── ProviderTimeout          no whole answer in time
+        ├── ProviderBusy             so many wait for it already that this request was not sent
         ├── ProviderForbids          the token is good, the request is not allowed
         └── ProviderRateLimit        too many requests
 
@@ -259,6 +260,22 @@ class ProviderTimeout(ProviderError):
     cause = "provider_timeout"
     title = "The provider does not answer"
     text = "The sign-in provider did not answer in time."
+
+
+class ProviderBusy(ProviderError):
+    """As many requests of this process wait for the provider as may (``WSGI_OAUTH_UPSTREAM_LIMIT``). Nothing was sent
+    to it, and nothing has changed: the same request may come again.
+    """
+
+    status = 503
+    cause = "provider_busy"
+    title = "Too many are waiting for the provider"
+    text = (
+        "The sign-in provider answers slowly, and others wait for it already. Your request was not sent to it, "
+        "and your sign-in, if you have one, is not lost."
+    )
+    advice = "Reload this page in a moment."
+    retry_after = "5"
 
 
 class ProviderForbids(ProviderError):

@@ -60,6 +60,7 @@ class PostAuthorization(RequestHandler):
     route = "/callback"
     endpoint = "callback"
     get_has_consequences = True
+    needs_provider = True  # so a state and a code are not used up when the provider cannot be asked now
 
     def get(self, request: Request, provider: str = "") -> Response:
         if not self.choose_provider(provider):

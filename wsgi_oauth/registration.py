@@ -55,12 +55,13 @@ class Registration:
         )
 
     def _refresh(self, session: Session, client: OAuth2Session, stale: Token) -> Token:
-        return refreshed(
-            session,
-            stale,
-            lambda: client.refresh_token(client.provider.token_url, token=stale),
-            patience=self._config.upstream_timeout + 2,
-        )
+        with self._transport.place():  # before anything is claimed, and also for who only waits
+            return refreshed(
+                session,
+                stale,
+                lambda: client.refresh_token(client.provider.token_url, token=stale),
+                patience=self._config.upstream_timeout + 2,
+            )
 
     def revoke(self, token: Token) -> None:
         """Tell the provider that *token* is over, if it has an endpoint for that.

@@ -1,4 +1,5 @@
-"""How bytes travel to the provider: one connection pool for each process, and a limit on everything.
+"""How bytes travel to the provider: one connection pool for each process, and a limit on everything: the time, the
+size of an answer, and how many wait at once.
 
 Nothing here knows a token. What requests share is the pool, the TLS context and what the environment says
 about proxies; loading a CA bundle takes longer than a whole request, so it is done once.
@@ -15,6 +16,10 @@ import os
 import socket
 import ssl
 import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import ContextVar
 from math import isfinite
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -32,6 +37,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from . import errors
+from .config import UPSTREAM_LIMIT
 
 MAX_BYTES = 1024 * 1024  # of an answer, after decompression
 POOL_SIZE = 32  # idle connections kept for each host; as many threads as a worker reasonably has
@@ -43,9 +49,12 @@ _SAFE = {"GET", "HEAD", "OPTIONS"}  # RFC 9110 9.2.1: may be sent again
 class Transport:
     """The shared part of all provider requests of one process; made anew after a fork, when it is first used."""
 
-    def __init__(self, timeout: float) -> None:
-        """*timeout*: seconds, wall clock, for one request from the first packet to the last byte of the answer."""
+    def __init__(self, timeout: float, limit: int = UPSTREAM_LIMIT) -> None:
+        """*timeout*: seconds, wall clock, for one request from the first packet to the last byte of the answer.
+        *limit*: how many may wait for the provider at a time.
+        """
         self.timeout = timeout
+        self.limit = limit
         self._adapters: dict[int, BoundedAdapter] = {}  # by process id: after a fork the parent's is not ours
 
     @property
@@ -53,8 +62,54 @@ class Transport:
         made = self._adapters.get(os.getpid())
         if made is None:
             # No lock, which a fork could copy in its locked state: of two threads that make one, the first's is used.
-            made = self._adapters.setdefault(os.getpid(), BoundedAdapter(self.timeout))
+            made = self._adapters.setdefault(os.getpid(), BoundedAdapter(self.timeout, self.limit))
         return made
+
+    def place(self) -> AbstractContextManager[None]:
+        """Hold one of the places for who waits for the provider; requests that are sent inside need no other.
+
+        :raises errors.ProviderBusy: at once, when all are taken.
+        """
+        return self.adapter.bulkhead.place()
+
+
+class Bulkhead:
+    """Keeps a provider that does not answer from taking all threads of a process: so many may wait, and who comes
+    then hears of it at once.
+
+    Who waits for what another request gets from the provider, a copy of a callback or one of many that need the same
+    refresh, occupies a thread just the same, and needs a place, too.
+    """
+
+    def __init__(self, places: int) -> None:
+        # A deque is changed in one step. A lock could be copied by a fork in its locked state.
+        self._free = deque(range(places))
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place for all that this thread, or greenlet, does inside."""
+        with ExitStack() as stack:
+            stack.callback(self.take())
+            stack.callback(_inside.reset, _inside.set(self))
+            yield
+
+    def take(self) -> Callable[[], object]:
+        """Take a place, unless this thread holds one; return what gives it back, to be called once.
+
+        :raises errors.ProviderBusy: when all are taken.
+        """
+        if _inside.get() is self:
+            return lambda: None
+        try:
+            place = self._free.pop()
+        except IndexError:
+            raise errors.ProviderBusy(
+                "as many requests wait for the provider as WSGI_OAUTH_UPSTREAM_LIMIT lets a worker have"
+            ) from None
+        return lambda: self._free.append(place)
+
+
+_inside: ContextVar[Bulkhead | None] = ContextVar("_inside", default=None)  # where this thread holds a place
 
 
 def ca_bundle() -> str:
@@ -82,11 +137,12 @@ def _tls_context() -> ssl.SSLContext:
 
 class BoundedAdapter(HTTPAdapter):
     """requests' own adapter with a TLS context that is loaded once, a wall-clock deadline, and a cap on the
-    answer's size.
+    answer's size and on the number of requests at a time.
     """
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, limit: int) -> None:
         self.timeout = timeout
+        self.bulkhead = Bulkhead(limit)
         self._tls = _tls_context()
         self._proxies = getproxies()
         super().__init__(pool_maxsize=POOL_SIZE)
@@ -131,6 +187,9 @@ class BoundedAdapter(HTTPAdapter):
     ) -> requests.Response:
         """Send, and read the answer unless *stream*; *timeout* in seconds is for all of it.
 
+        A *stream* has its place until it is read, closed or forgotten.
+
+        :raises errors.ProviderBusy: when as many as may are waiting.
         :raises errors.ProviderTimeout: when the time is over.
         :raises errors.ProviderUnreachable: for every other trouble on the way.
         :raises errors.ProviderError: for an answer of more than 1 MiB.
@@ -139,21 +198,26 @@ class BoundedAdapter(HTTPAdapter):
             raise ValueError(
                 "certificates are always verified; REQUESTS_CA_BUNDLE or SSL_CERT_FILE names a CA of your own"
             )
-        deadline = time.monotonic() + float(timeout or self.timeout)
-        try:
-            response = self._send(request, deadline, **kwargs)
-            if not stream:
-                response._content = _read(response)
-                response._content_consumed = True  # type: ignore[attr-defined]
-            return response
-        except (
-            requests.RequestException,
-            urllib3.exceptions.HTTPError,
-            http.client.HTTPException,
-            OSError,
-            ValueError,
-        ) as error:
-            raise _explained(error, time.monotonic() >= deadline) from None  # the original has the URL in its text
+        with ExitStack() as place:
+            place.callback(self.bulkhead.take())
+            deadline = time.monotonic() + float(timeout or self.timeout)
+            try:
+                response = self._send(request, deadline, **kwargs)
+                if stream:
+                    answer: Any = response.raw._original_response
+                    answer.when_over(place.pop_all().close)
+                else:
+                    response._content = _read(response)
+                    response._content_consumed = True  # type: ignore[attr-defined]
+                return response
+            except (
+                requests.RequestException,
+                urllib3.exceptions.HTTPError,
+                http.client.HTTPException,
+                OSError,
+                ValueError,
+            ) as error:
+                raise _explained(error, time.monotonic() >= deadline) from None  # the original has the URL in its text
 
     def _send(self, request: requests.PreparedRequest, deadline: float, **kwargs: Any) -> requests.Response:
         """Send once more when a pooled connection turns out to be closed by the provider, if that can do no harm."""
@@ -248,6 +312,7 @@ class _DeadlineReader(io.RawIOBase):
     def __init__(self, sock: socket.socket, raw: io.RawIOBase, deadline: float) -> None:
         self._sock, self._raw, self._deadline = sock, raw, deadline
         self._allowance = 2 * MAX_BYTES  # also of what decompresses to nothing, and of headers without end
+        self.when_closed: Callable[[], object] | None = None
 
     def readable(self) -> bool:
         return True
@@ -266,18 +331,25 @@ class _DeadlineReader(io.RawIOBase):
     def close(self) -> None:
         self._raw.close()
         super().close()
+        if self.when_closed:
+            self.when_closed()
 
 
 class _DeadlineResponse(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, deadline: float, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         buffered: Any = self.fp
-        self.fp = io.BufferedReader(_DeadlineReader(sock, buffered.detach(), deadline))
+        self._reader = _DeadlineReader(sock, buffered.detach(), deadline)
+        self.fp = io.BufferedReader(self._reader)
 
     def begin(self) -> None:
         super().begin()
         if self.msg.defects:  # urllib3 would log them together with what follows, a token perhaps, and go on
             raise http.client.HTTPException("the headers are malformed")
+
+    def when_over(self, function: Callable[[], object]) -> None:
+        """Call *function*, perhaps more than once, when nothing more is read from the connection."""
+        self._reader.when_closed = function
 
 
 class _Deadlines(HTTPConnection):

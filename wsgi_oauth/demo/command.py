@@ -253,7 +253,7 @@ def _write_gunicorn_config(folder: Path, options: Options, listener: socket.sock
         },
     }
     if options.worker_class == "gthread":
-        settings["threads"] = 8  # beside "sync" this would turn it into gthread
+        settings["threads"] = 16  # beside "sync" this would turn it into gthread
     config = folder / "gunicorn.conf.py"
     config.write_text("".join(f"{name} = {value!r}\n" for name, value in settings.items()))
     return config
