@@ -160,9 +160,9 @@ def put(folder: Path, name: str, data: bytes = b"", seconds: float = 600) -> Pat
     return path
 
 
-def call_in_a_process(function: str, *arguments: object) -> Any:
-    """Call a function of this module in a process of its own, which may fork and die; return what it prints as JSON."""
-    script = f"import json, sys, test_file_store; print(json.dumps(test_file_store.{function}(*sys.argv[1:])))"
+def call_in_a_process(function: str, *arguments: object, module: str = __name__) -> Any:
+    """Call a function of *module* in a process of its own, which may fork and die; return what it returns, as JSON."""
+    script = f"import json, sys, {module}; print(json.dumps({module}.{function}(*sys.argv[1:])))"
     done = subprocess.run(
         [sys.executable, "-W", "error::ResourceWarning", "-c", script, *map(str, arguments)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])},

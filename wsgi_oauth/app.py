@@ -41,8 +41,8 @@ class OAuthApp:
         self.config = config
         self.site = Site(config.public_url, trusts_proxies=config.trusted_proxies > 0)
         self.sessions = Sessions(store, idle=config.session_idle, lifetime=config.session_lifetime)
-        transport = Transport(config.upstream_timeout, config.upstream_limit)
-        registrations = [Registration(each, transport) for each in (config, *config.also)]
+        self.transport = Transport(config.upstream_timeout, config.upstream_limit)
+        registrations = [Registration(each, self.transport) for each in (config, *config.also)]
         self.registrations = {each.label: each for each in registrations}
         flow_handlers = flow.HANDLERS_FOR_SEVERAL if config.label else flow.HANDLERS
         self.routes = Routes([*flow_handlers, *health.HANDLERS, *handlers])

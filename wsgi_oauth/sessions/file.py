@@ -188,7 +188,7 @@ class FileStore:
             status = os.fstat(descriptor)
             data = _read(descriptor, status)
         finally:
-            os.close(descriptor)
+            _close(descriptor)
         if data is not None:
             self._known.keep(key, path, status, data)
         return data
@@ -318,6 +318,12 @@ def _read(descriptor: int, status: os.stat_result) -> bytes | None:
     return os.read(descriptor, status.st_size)
 
 
+def _close(descriptor: int) -> None:
+    """Close a session that was read or locked. What was done is done: a fault here must not make it look undone."""
+    with suppress(OSError):  # the descriptor is closed all the same (close(2))
+        os.close(descriptor)
+
+
 def _write_all(descriptor: int, data: bytes) -> None:
     """write(2) may take less than it was given, on a disk that is nearly full."""
     view = memoryview(data)
@@ -359,7 +365,7 @@ def _locked(path: str, patience: float = _PATIENCE) -> Iterator[int | None]:
                 yield descriptor
                 return
         finally:
-            os.close(descriptor)
+            _close(descriptor)
 
 
 def _lock(descriptor: int, deadline: float) -> None:
