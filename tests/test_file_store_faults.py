@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_file_store import KEY, OTHER, System, call_in_a_process, descriptors, key, put, record
+from conftest import Browser, environ_for
+from test_file_store import KEY, OTHER, System, assert_unavailable, call_in_a_process, descriptors, key, put, record
 
-from wsgi_oauth import FileStore, errors
+from wsgi_oauth import Config, FileStore, create_app, errors, refresh
+from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.sessions.session import Session
 
 CODES = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE, errno.EIO, errno.EINTR]
 BYSTANDER = key("bystander")
@@ -237,3 +240,114 @@ def killed_in_each_call(name: str, place: str) -> list[str]:
 def test_wherever_the_process_is_killed_each_session_is_wholly_old_or_new(tmp_path: Path, name: str) -> None:
     """S60"""
     assert call_in_a_process("killed_in_each_call", name, tmp_path, module=__name__) == []
+
+
+# Over HTTP: 503 with nothing promised, or it has worked
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A request that stores something: what comes before it, the request, and the status of its success."""
+
+    prepare: Callable[[Browser], str]
+    succeeds_with: int
+    signed_in: bool = True  # whether the user was signed in before
+    method: str = "get"
+
+
+def start_signed_in(browser: Browser) -> str:
+    browser.sign_in()
+    return "/"
+
+
+def profile_signed_in(browser: Browser) -> str:
+    browser.sign_in()
+    return "/profile"
+
+
+def second_callback(browser: Browser) -> str:
+    browser.sign_in()
+    return browser.callback_url()
+
+
+def profile_expired(browser: Browser) -> str:
+    browser.sign_in()
+    expire(browser)
+    return "/profile"
+
+
+def expire(browser: Browser) -> None:
+    """Let the token be too old, without waiting for it."""
+    sessions = browser.oauth_app.sessions
+    session = Session(sessions, sessions.read(browser.cookie or ""), browser.cookie)
+    session.change(lambda data: data["oauth_token"].update(expires_at=time.time() - 1))
+
+
+VISITS = {
+    "a first start": Visit(lambda browser: "/", 302, signed_in=False),
+    "a start of somebody signed in": Visit(start_signed_in, 302),
+    "a first callback": Visit(lambda browser: browser.callback_url(), 303, signed_in=False),
+    "a callback of somebody signed in": Visit(second_callback, 303),
+    "the first profile": Visit(profile_signed_in, 200),
+    "a profile with a refresh": Visit(profile_expired, 200),
+    "a sign-out": Visit(lambda browser: (browser.sign_in(), "/logout")[1], 200, method="post"),
+}
+
+
+@pytest.mark.usefixtures("small_ca_bundle")
+@once_and_for_good
+@pytest.mark.parametrize("visit", VISITS.values(), ids=VISITS)
+def test_whichever_call_fails_nobody_loses_a_session_and_nothing_is_promised_that_is_not_stored(
+    *,
+    tmp_path: Path,
+    system: System,
+    provider: LocalProvider,
+    later: Callable[[float], None],
+    monkeypatch: pytest.MonkeyPatch,
+    visit: Visit,
+    lasting: bool,
+) -> None:
+    """S58. One case is beyond help: a provider has rotated the refresh token, and from that moment on nothing can be
+    stored. Then the user signs in again (S32).
+    """
+    monkeypatch.setattr(refresh, "_PAUSES", (0,) * 4)
+    for number in count():
+        system.recover()
+        folder = tmp_path / str(number)
+        browser, bystander = browsers(folder, provider)
+        url = visit.prepare(browser)
+        before = browser.cookie
+        fault = Fault(system, number, failing(errno.ENOSPC, lasting=lasting))
+        refreshes = provider.count("refresh")
+        answer = getattr(browser, visit.method)(url)
+        system.recover()
+        assert descriptors(f"{folder}/") == []
+        assert bystander.profile().status_int == 200, fault.seen
+        if answer.status_int == visit.succeeds_with:
+            assert signed_in(browser) == (url != "/logout" and (visit.signed_in or "/callback" in url)), fault.seen
+        else:
+            assert_unavailable(answer)
+            assert browser.cookie == before
+            later(60)  # a refresh that did not come to its end is over
+            beyond_help = lasting and provider.count("refresh") > refreshes
+            assert signed_in(browser) == (visit.signed_in and not beyond_help), fault.seen
+        browser.sign_in()
+        assert signed_in(browser)
+        if not fault.happened:
+            break
+    assert answer.status_int == visit.succeeds_with
+    assert number >= 5
+
+
+def browsers(folder: Path, provider: LocalProvider) -> tuple[Browser, Browser]:
+    """Two in front of a new application; the second is signed in."""
+    app = create_app(Config.from_environ(environ_for(provider)), store=FileStore(folder))
+    browser, bystander = (Browser(app, provider) for _ in range(2))
+    browser.oauth_app = app
+    bystander.sign_in()
+    return browser, bystander
+
+
+def signed_in(browser: Browser) -> bool:
+    """Whether an application that starts now knows the browser's session."""
+    return browser.profile().status_int == 200

@@ -18,6 +18,7 @@ from .sessions.session import TOKEN, Session
 
 REFRESH = "oauth_refresh"  # in the session, while somebody refreshes its token
 _POLL = 0.02  # seconds
+_PAUSES = (0.05, 0.1, 0.2, 0.4)  # seconds between attempts to store what the provider gives only once
 
 Token = dict[str, Any]
 
@@ -63,11 +64,23 @@ def _refresh(session: Session, stale: Token, refresh: Callable[[], Token], mine:
             if overtaken and not session.gone and isinstance(error, errors.TokenRejected):
                 raise _Overtaken from None
         raise
-    # Stored before it is used: once the provider has rotated it, the old refresh token is worth nothing.
-    session.change(lambda data: _store(data, stale, fresh))
+    _keep(session, stale, fresh)
     if session.gone:  # signed out, or signed in anew, while the provider was asked
         raise errors.TokenRejected("the session ended while its token was being refreshed")
     return fresh
+
+
+def _keep(session: Session, stale: Token, fresh: Token) -> None:
+    """Store *fresh* before it is used: once the provider has rotated it, the old refresh token is worth nothing.
+
+    So a store that fails is asked again for a moment: whoever gives up here costs the user the session.
+    """
+    for pause in _PAUSES:
+        try:
+            return session.change(lambda data: _store(data, stale, fresh))
+        except errors.StoreError:
+            time.sleep(pause)
+    return session.change(lambda data: _store(data, stale, fresh))
 
 
 def _successor(data: dict[str, Any], stale: Token) -> bool:
