@@ -101,8 +101,8 @@ class Dancer:
         query = urlencode({key: value for key, value in parameters.items() if value})
         return f"{self.provider.authorization_url}?{query}"
 
-    def decide(self, decision: str = "allow", fault: str = "", **changes: str) -> Answer:
-        return ask("POST", self.url(**changes), {"decision": decision, "fault": fault})
+    def decide(self, decision: str = "allow", fault: str = "", user: str = "", **changes: str) -> Answer:
+        return ask("POST", self.url(**changes), {"decision": decision, "fault": fault, "user": user})
 
     def code(self, **changes: str) -> str:
         return dict(self.decide(**changes).parameters)["code"]
@@ -182,6 +182,17 @@ class TestTheDance:
 
         profile = dancer.profile(token.json["access_token"])
         assert (profile.status, profile.json) == (200, dict(provider.user))
+
+    def test_whoever_the_consent_names_is_signed_in_and_stays_that_user_after_a_refresh(self, dancer: Dancer) -> None:
+        alice, bob, usual = (dancer.exchange(dancer.code(user=user)).json for user in ("alice", "bob", ""))
+        profiles = [dancer.profile(token["access_token"]).json for token in (alice, bob, usual)]
+        assert [profile["login"] for profile in profiles] == ["alice", "bob", "octocat"]
+        assert len({profile["id"] for profile in profiles}) == 3
+        fresh = dancer.refresh(alice["refresh_token"]).json
+        assert dancer.profile(fresh["access_token"]).json == profiles[0]
+
+    def test_a_name_that_no_user_has_is_refused(self, dancer: Dancer) -> None:
+        assert dancer.decide(user="<b>").status == 400
 
     def test_denying_leads_to_access_denied_with_state_and_iss(self, dancer: Dancer, provider: LocalProvider) -> None:
         told = dict(dancer.decide("deny").parameters)

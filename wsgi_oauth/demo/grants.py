@@ -46,6 +46,7 @@ class Grant:
     redirect_uri: str
     scopes: list[str]
     code_challenge: str
+    user: str = ""
     revoked: bool = False
 
 
@@ -112,6 +113,7 @@ class Validator(RequestValidator):
             request.redirect_uri or "",
             request.scopes or [],
             request.code_challenge or "",
+            str(request.user or ""),
         )
         self._codes[code["code"]] = Credential(grant, time.time() + CODE_LIFETIME)
 
@@ -197,6 +199,7 @@ class Validator(RequestValidator):
 
     def validate_bearer_token(self, token: str, scopes: list[str], request: Request) -> bool:
         credential = self._access_tokens.get(token)
+        request.user = credential.grant.user if credential else None
         return credential is not None and credential.good
 
     def revoke_token(self, token: str, token_type_hint: str, request: Request, *_: Any, **__: Any) -> None:

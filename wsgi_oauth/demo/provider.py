@@ -1,4 +1,4 @@
-"""A whole OAuth 2 provider in one WSGI application, for one client and one user.
+"""A whole OAuth 2 provider in one WSGI application, for one client, and one user unless it is told of others.
 
 It is the other half of the dance in :mod:`wsgi_oauth.flow`, and what that page cannot show happens
 here, in the same order: the user is asked (:meth:`LocalProvider.ask`) and decides
@@ -18,10 +18,12 @@ It is meant for loopback: whoever reaches it can sign in as its user, and tell i
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[[Request], Response]
 
-#: The one user, as the profile endpoint describes it.
+#: The usual user, as the profile endpoint describes it.
 OCTOCAT: Mapping[str, object] = MappingProxyType(
     {
         "id": 583231,
@@ -50,6 +52,7 @@ OCTOCAT: Mapping[str, object] = MappingProxyType(
     }
 )
 
+_LOGIN = re.compile(r"[A-Za-z0-9-]{1,39}", re.ASCII)
 _KEPT = 10_000  # exchanges that are remembered, so that a long day of use stays small
 
 
@@ -79,7 +82,7 @@ class LocalProvider:
     :param scope: what there is to ask for, separated by spaces; all of it when nothing is asked.
     :param redirect_uris: where a user may be sent back to. Without any: every loopback URL whose
         path ends in ``/callback``.
-    :param user: the user's document, with at least ``name`` and ``login``.
+    :param user: the usual user's document, with at least ``name`` and ``login``.
     :param expires_in: how long an access token lives, in seconds.
     :param refresh_tokens: whether it gives any.
     :param rotate_refresh_tokens: whether a refresh gives a new refresh token and ends the old one.
@@ -146,6 +149,13 @@ class LocalProvider:
     def revocation_url(self) -> str:
         return f"{self.url}/revoke"
 
+    def document(self, login: str) -> dict[str, object]:
+        """What the profile endpoint says about a user: the usual one without *login*, else one made up on the spot."""
+        if login in {"", self.user["login"]}:
+            return dict(self.user)
+        number = int.from_bytes(sha256(login.encode()).digest()[:6], "big")
+        return {"id": number, "login": login, "name": login.title(), "email": f"{login}@example.com"}
+
     def count(self, endpoint: str) -> int:
         """How many requests reached an endpoint, those included that are not answered yet.
 
@@ -186,11 +196,16 @@ class LocalProvider:
     def decide(self, request: Request) -> Response:
         """POST /authorize: the user pressed a button, and may have picked a fault.
 
-        A real provider would make sure here that it is its own page that posts (RFC 6749 10.12).
+        A real provider would make sure here that it is its own page that posts (RFC 6749 10.12), and
+        would know who sits there. This one believes it: ``user=alice`` is somebody else than the usual
+        user, for programs that need many.
         """
         decision, fault = request.form.get("decision"), request.form.get("fault")
+        login = request.form.get("user", "")
         if decision not in ("allow", "deny"):
             return pages.refusal("No decision", "Please press Allow or Deny.")
+        if login and not _LOGIN.fullmatch(login):
+            return pages.refusal("No such user", "A user's name has letters, digits and hyphens, 39 at most.")
         if fault and fault not in CATALOGUE:
             return pages.refusal("No such fault", f"There is no fault named {fault}.")
         if fault:
@@ -199,7 +214,9 @@ class LocalProvider:
         def answer(scopes: list[str], about: dict[str, Any]) -> Response:
             if decision == "deny":
                 raise AccessDeniedError(request=about["request"])
-            headers, _, _ = self._oauth.create_authorization_response(self._uri(request), scopes=scopes)
+            headers, _, _ = self._oauth.create_authorization_response(
+                self._uri(request), scopes=scopes, credentials={"user": login}
+            )
             return self._send_back(headers["Location"])
 
         return self._perform(request, lambda: self._authorization(request, answer), "authorize")
@@ -258,9 +275,9 @@ class LocalProvider:
         def honest() -> Response:
             with self._lock:
                 # Without the query: a token does not belong there (RFC 9700 4.3.2).
-                good, _ = self._oauth.verify_request(self.profile_url, headers=dict(request.headers))
+                good, verified = self._oauth.verify_request(self.profile_url, headers=dict(request.headers))
             if good:
-                return _json(dict(self.user))
+                return _json(self.document(verified.user or ""))
             response = _json({"message": "Bad credentials"}, 401)
             given = "Authorization" in request.headers
             challenge = 'Bearer error="invalid_token"' if given else "Bearer"
