@@ -264,10 +264,7 @@ class Sessions:
         changes = _changes(session._stored.data, session)
 
         def begin_anew(stored: Stored) -> Stored:
-            second_user = TOKEN in stored.data and TOKEN in changes
-            kept = {key: stored.data[key] for key in (STATE, PROVIDER) if key in stored.data}
-            inherited = kept if second_user else stored.data
-            return Stored(now, now, session._applied(inherited, changes))
+            return Stored(now, now, session._applied(_inherited(stored, changes), changes))
 
         if TOKEN in changes:
             session.event = "signed in"
@@ -358,6 +355,16 @@ def _parse(raw: bytes) -> Stored | None:
 
 def _checksum(rest: bytes) -> bytes:
     return b'{"crc32":"%08x",' % crc32(rest)
+
+
+def _inherited(stored: Stored, changes: dict[str, Any]) -> dict[str, Any]:
+    """Return what a session keeps when it gets a new id: of another user's, only the sign-ins that are on their way.
+
+    And whose the token is, which is no change when it is the same provider's again.
+    """
+    second_user = TOKEN in stored.data and TOKEN in changes
+    kept = {key: stored.data[key] for key in (STATE, PROVIDER) if key in stored.data}
+    return kept if second_user else stored.data
 
 
 _CHECKSUM_LENGTH = len(_checksum(b""))

@@ -1,0 +1,109 @@
+"""The attacker has an authorization code of the victim's (RFC 9700 4.5): from a log, a browser's history, a proxy.
+
+A code is worth nothing without the verifier that belongs to it (PKCE, RFC 7636), and that never leaves the server but
+for the token endpoint.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+import requests
+from conftest import Browser, parameters
+from werkzeug import Response
+
+from wsgi_oauth import MemoryStore, RequestHandler, SessionStore
+from wsgi_oauth.client import OAuth2Session
+from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.login import Start
+
+from .conftest import AttackersServer, changed, issued_tokens
+from .lesson import guarded_by
+
+
+@pytest.fixture
+def store() -> SessionStore:
+    return MemoryStore()
+
+
+def begin_with_one_verifier_for_all(*, redirect_uri: str, next_url: str, again: bool = False) -> Start:
+    return Start(secrets.token_urlsafe(32), "v" * 43, redirect_uri, next_url, again)
+
+
+@guarded_by({"wsgi_oauth.login.begin": begin_with_one_verifier_for_all})
+def test_a_stolen_code_is_injected_into_the_attackers_own_sign_in(victim: Browser, attacker: Browser) -> bool:
+    """S8, RFC 9700 4.5.1. State does not help: it is the attacker's own. The code fits to the victim's verifier alone."""
+    stolen = parameters(victim.callback_url())["code"]
+    attacker.get(changed(attacker.callback_url(), code=stolen))
+    return attacker.profile().status_int == 200
+
+
+@guarded_by({"wsgi_oauth.login.Start.code_challenge": property(lambda start: start.code_verifier)})
+def test_the_verifier_can_be_read_from_the_browsers_history(victim: Browser, provider: LocalProvider) -> bool:
+    """S8, RFC 9700 2.1.1. The method `plain` puts the verifier itself into the URL, beside which the code will stand."""
+    url = victim.start()
+    victim.get(victim.consent(url))
+    [form] = [parse_qs(exchange.body) for exchange in provider.exchanges if exchange.endpoint == "token"]
+    return form["code_verifier"][0] in url
+
+
+# What requests does when nobody has told it otherwise.
+def follow_redirects(
+    session: OAuth2Session, method: str, url: str, data: Any, headers: Any, **more: Any
+) -> requests.Response:
+    return requests.Session.request(
+        session, method, url, data=data, headers=headers, **{**more, "allow_redirects": True}
+    )
+
+
+@pytest.mark.parametrize("status", [307, 308])
+@guarded_by({"wsgi_oauth.client.OAuth2Session._send": follow_redirects})
+def test_a_token_endpoint_that_redirects_sends_code_and_client_secret_to_the_attacker(
+    make_browser: Callable[..., Browser], provider: LocalProvider, attackers_server: AttackersServer, status: int
+) -> bool:
+    """S23, ASVS 15.3.2. An open redirect at the provider is enough: with 307 and 308 a POST is sent once more, whole."""
+    victim = make_browser(CLIENT_AUTH="post")
+    provider.faults.redirect_to = f"{attackers_server.url}/token"
+    victim.get(victim.callback_url(fault=f"token.redirect_{status}"))
+    return attackers_server.has_seen(str(provider.client_secret))
+
+
+class Repos(RequestHandler):
+    """A page of somebody's own that follows redirects, as some APIs need it."""
+
+    route = "/repos"
+
+    def get(self, request: Any) -> Response:
+        api = self.oauth2_session(token=request.session["oauth_token"])
+        return self.jsonify({"status": api.get(self.provider.profile_url, allow_redirects=True).status_code})
+
+
+@guarded_by({"wsgi_oauth.client.OAuth2Session.should_strip_auth": lambda session, old, new: False})
+def test_an_api_that_redirects_hands_the_access_token_to_the_attacker(
+    make_browser: Callable[..., Browser], provider: LocalProvider, attackers_server: AttackersServer
+) -> bool:
+    """S23, S27. The token goes along to wherever the API points, unless somebody looks whose place that is."""
+    victim = make_browser(handlers=(Repos,))
+    victim.sign_in()
+    provider.faults.redirect_to = f"{attackers_server.url}/user"
+    provider.faults.add("profile.redirect_302")
+    victim.get("/repos")
+    [token] = issued_tokens(provider)
+    return attackers_server.has_seen(token)
+
+
+@guarded_by({"wsgi_oauth.config.urls.is_loopback": lambda host: True})
+def test_an_endpoint_without_tls_lets_anybody_on_the_way_read_code_secret_and_token(
+    make_browser: Callable[..., Browser],
+) -> bool:
+    """S29, RFC 6749 3.2. A typing error in the configuration, http for https, must not even start."""
+    try:
+        make_browser(TOKEN_URL="http://provider.example.com/token")
+    except Exception as error:  # noqa: BLE001  # the next line looks at it
+        assert "https" in str(error)
+        return False
+    return True

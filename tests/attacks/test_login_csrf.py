@@ -1,0 +1,101 @@
+"""Login CSRF (RFC 6749 10.12, RFC 9700 4.7): the attacker begins a sign-in, and the victim's browser finishes it.
+
+The victim is then signed in as the attacker, and what the victim uploads, pays or connects ends up in the attacker's
+account. PKCE alone does not help: the attacker takes the challenge out of the request, and a provider that can be
+talked out of PKCE gives a code that fits to any verifier (RFC 9700 4.8). So these attackers always do.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from conftest import Browser, parameters, stored_sessions
+
+from wsgi_oauth import errors
+from wsgi_oauth.login import AuthorizationResponse, Start
+from wsgi_oauth.sessions.session import Session
+
+from .conftest import changed, without_pkce
+from .lesson import guarded_by
+
+pytestmark = pytest.mark.usefixtures("careless_provider")
+
+
+def signed_in_as_the_attacker(victim: Browser) -> bool:
+    """The code was the attacker's, so whoever is signed in with it is the attacker."""
+    return victim.profile().status_int == 200
+
+
+# A program that says `if request.args.get("state") != session.get("state"): abort()`: None equals None.
+def absent_equals_absent(session: Session, response: AuthorizationResponse, *, patience: float) -> Start:
+    if response.state or session.get("oauth_state"):
+        raise errors.NoLoginInProgress("the states differ")
+    return Start("", "v" * 43, "http://localhost/callback", "/profile")
+
+
+# Authlib, CVE-2025-68158: states in a cache of the server's, where every browser finds them.
+def any_start_of_any_browser(session: Session, response: AuthorizationResponse, *, patience: float) -> Start:
+    for everybodys in stored_sessions(session._sessions.store):
+        record = everybodys.get("oauth_state", {}).get(response.state)
+        if record:
+            return Start(response.state, record["code_verifier"], record["redirect_uri"], record["next"])
+    raise errors.NoLoginInProgress("never issued")
+
+
+# "A sign-in is in progress, so this must be its end."
+def any_start_of_this_browser(records: dict[str, Any], state: str) -> dict[str, Any] | None:
+    return next(iter(records.values()), None)
+
+
+@guarded_by({"wsgi_oauth.login.claim": absent_equals_absent})
+def test_a_link_without_a_state_signs_the_victim_in_as_the_attacker(victim: Browser, attacker: Browser) -> bool:
+    """S2. The shortest attack there is: a callback link with a code and nothing else, in a mail or an image."""
+    attackers_link = attacker.consent(without_pkce(attacker.start()))
+    victim.get(changed(attackers_link, state=None))
+    return signed_in_as_the_attacker(victim)
+
+
+@guarded_by({"wsgi_oauth.login.claim": any_start_of_any_browser})
+def test_the_attackers_flow_finishes_in_the_victims_browser(victim: Browser, attacker: Browser) -> bool:
+    """S1. The state is one that this server has issued. To somebody else."""
+    attackers_link = attacker.callback_url()
+    victim.get(attackers_link)
+    return signed_in_as_the_attacker(victim)
+
+
+@guarded_by({"wsgi_oauth.login._find": any_start_of_this_browser})
+def test_the_attackers_link_finishes_the_sign_in_that_the_victim_has_begun(victim: Browser, attacker: Browser) -> bool:
+    """S1. A link "Sign in" that opens the application, and a moment later, in the background, the attacker's callback."""
+    attackers_link = attacker.consent(without_pkce(attacker.start()))
+    victim.start()
+    victim.get(attackers_link)
+    return signed_in_as_the_attacker(victim)
+
+
+@guarded_by({"wsgi_oauth.login.claim": any_start_of_any_browser})
+def test_the_victim_is_moved_to_the_attackers_account_while_being_signed_in(victim: Browser, attacker: Browser) -> bool:
+    """S1, S12. Nobody notices that the account has changed under their hands."""
+    victim.sign_in()
+    before = victim.cookie
+    victim.get(attacker.callback_url())
+    return victim.cookie != before or victim.profile().status_int != 200
+
+
+numbers = itertools.count(1000)
+
+
+def begin_with_a_number(*, redirect_uri: str, next_url: str, again: bool = False) -> Start:
+    return Start(f"login-{next(numbers)}", "v" * 43, redirect_uri, next_url, again)
+
+
+@guarded_by({"wsgi_oauth.login.begin": begin_with_a_number})
+def test_the_attacker_guesses_the_state_that_the_victim_will_get(victim: Browser, attacker: Browser) -> bool:
+    """S7. A state that is a counter, a time or a hash of the user's name is known to whoever has seen the last one."""
+    code = parameters(attacker.consent(without_pkce(attacker.start())))["code"]
+    own_state = parameters(attacker.start())["state"]
+    next_one = f"login-{int(own_state.removeprefix('login-')) + 1}" if own_state.startswith("login-") else own_state
+    victim.start()
+    victim.get(f"/callback?code={code}&state={next_one}")
+    return signed_in_as_the_attacker(victim)
