@@ -13,6 +13,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from conftest import HTML, JSON, Browser, environ_for, parameters, send, stored_sessions
 
+from whatwg import resolved
+
 from wsgi_oauth import Config, FileStore, MemoryStore, RequestHandler, SessionStore, create_app
 from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
@@ -21,8 +23,7 @@ pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
 PUBLIC = "https://app.example.com"
 
-# S33. What stands behind ?next=, percent-encoded as an attacker would write it into a link.
-ELSEWHERE = [
+HERE = [
     "https://evil.example",
     "http://evil.example/",
     "HTTPS://evil.example",
@@ -209,67 +210,6 @@ IDS_THAT_ARE_NONE = [
 ]
 
 
-def resolved(location: str, base: str) -> tuple[str, str]:
-    """Origin and path at which a browser arrives, as the WHATWG URL standard says and RFC 3986 does not.
-
-    Control characters and spaces around it go, tabs and newlines anywhere in it; a backslash is a slash; any number
-    of slashes stands before a host; dot segments go, percent-encoded or not.
-    """
-    home = urlsplit(base)
-    location = re.sub("[\t\n\r]", "", location.strip("".join(map(chr, range(0x21)))))
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", location, re.DOTALL)
-    if scheme and scheme[1].lower() not in {"http", "https"}:
-        return f"{scheme[1].lower()}:", scheme[2]
-    where = scheme[1].lower() if scheme else home.scheme
-    rest = scheme[2] if scheme else location
-    before_query, _, _ = rest.partition("#")[0].partition("?")
-    rest = before_query.replace("\\", "/")
-    if rest.startswith("//") or (scheme and (where != home.scheme or rest.startswith("/"))):
-        host, _, path = rest.lstrip("/").partition("/")
-        return f"{where}://{unquote(host.rpartition('@')[2]).lower()}", without_dots(f"/{path}")
-    origin = f"{home.scheme}://{home.netloc}"
-    if rest.startswith("/"):
-        return origin, without_dots(rest)
-    return origin, without_dots(f"{home.path.rpartition('/')[0]}/{rest}" if rest else home.path)
-
-
-def without_dots(path: str) -> str:
-    kept: list[str] = []
-    segments = path.split("/")[1:]
-    for index, segment in enumerate(segments):
-        name, last = segment.lower().replace("%2e", "."), index == len(segments) - 1
-        if name == "..":
-            kept = kept[:-1]
-        if name not in {".", ".."}:
-            kept.append(segment)
-        elif last:
-            kept.append("")
-    return "/" + "/".join(kept)
-
-
-@pytest.mark.parametrize(
-    ("location", "origin", "path"),
-    [
-        ("//evil.example/x", "http://evil.example", "/x"),
-        ("/\\evil.example", "http://evil.example", "/"),
-        ("/\t/evil.example", "http://evil.example", "/"),
-        (" \x01//evil.example", "http://evil.example", "/"),
-        ("////evil.example", "http://evil.example", "/"),
-        ("http:evil", "http://localhost", "/evil"),
-        ("https:evil.example", "https://evil.example", "/"),
-        ("http:/evil", "http://evil", "/"),
-        ("/.//evil.example", "http://localhost", "//evil.example"),
-        ("/a/%2E%2e/b", "http://localhost", "/b"),
-        ("?x=//evil", "http://localhost", "/callback"),
-        ("javascript:alert(1)", "javascript:", "alert(1)"),
-        ("//localhost@evil.example/", "http://evil.example", "/"),
-        ("/profile", "http://localhost", "/profile"),
-    ],
-)
-def test_the_judge_itself_resolves_as_a_browser(location: str, origin: str, path: str):
-    assert resolved(location, "http://localhost/callback?code=x") == (origin, path)
-
-
 class Anywhere(RequestHandler):
     """A page of somebody's own under every path, for signed-in users."""
 
@@ -293,22 +233,11 @@ class Notebook(RequestHandler):
 
 
 class TestTheReturnUrl:
-    """S33, RFC 9700 4.11.1: no sign-in here ends at somebody else's page."""
+    """S33, RFC 9700 4.11.1: no sign-in here ends at somebody else's page; attacks/test_open_redirect.py has the payloads."""
 
     @pytest.fixture
     def store(self) -> SessionStore:
         return MemoryStore()
-
-    @pytest.mark.parametrize("payload", ELSEWHERE, ids=lambda payload: payload[:40])
-    def test_never_leaves_this_site(self, application: Any, provider: LocalProvider, payload: str):
-        started = send(application, "/", query=f"next={payload}", headers=HTML)
-        assert started.status_code == 302
-        assert started.headers["Location"].startswith(provider.authorization_url + "?")
-        callback = Browser(application, provider).consent(started.headers["Location"])
-        headers = {**HTML, "Cookie": started.headers["Set-Cookie"].partition(";")[0]}
-        response = send(application, "/callback", query=urlsplit(callback).query, headers=headers)
-        assert response.status_code == 303
-        assert resolved(response.headers["Location"], callback) == ("http://localhost", "/profile")
 
     @pytest.mark.parametrize("path", HERE)
     def test_may_be_any_path_of_this_site(self, browser: Browser, path: str):
@@ -870,13 +799,6 @@ class Endless:
         return b"a" * size
 
     readline = readlines = __iter__ = read
-
-
-def test_the_payloads_of_the_table_are_really_hostile():
-    """At least one browser quirk each: what plain RFC 3986 already sees is the smaller part of the table."""
-    assert len(ELSEWHERE) >= 60
-    naive = [payload for payload in ELSEWHERE if urlsplit(unquote(payload)[:2000]).netloc == "" and payload[0] in "/%"]
-    assert len(naive) >= 30
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/nope"), ("POST", "/"), ("GET", "/")])

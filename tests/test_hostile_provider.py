@@ -6,36 +6,14 @@ import json
 import logging
 import socket
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from subprocess import run
 from typing import Any
 
 import pytest
-from conftest import Browser
+from conftest import Browser, raw_server
 
 GOOD = json.dumps({"access_token": "TOKENCANARY", "token_type": "Bearer"}).encode()
-
-
-@contextmanager
-def raw_server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A server that reads what a request sends at first, and then says what *answer* says."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            with suppress(OSError):
-                while True:
-                    connection, _ = listener.accept()
-                    with connection, suppress(OSError):
-                        connection.recv(65536)
-                        answer(connection)
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        listener.shutdown(socket.SHUT_RDWR)
-    thread.join()
 
 
 def says(answer: bytes) -> Callable[[socket.socket], None]:

@@ -302,15 +302,20 @@ def sent_id(environ: WSGIEnvironment, *, secure: bool) -> str | None:
     cookies = environ.get("HTTP_COOKIE")
     if not cookies:
         return None
-    # Two different cookies of one name: somebody tossed in theirs (RFC 6265 8.6). Which one is ours cannot be told.
-    sent = _SENT[secure].findall(cookies)
-    session_id: str = sent[0].strip(' \t"') if len(set(sent)) == 1 else ""
+    session_id = _only_one(_SENT[secure].findall(cookies)).strip(' \t"')
     return session_id if _ID.fullmatch(session_id) else None
 
 
 def cookie_name(*, secure: bool) -> str:
     """``__Host-`` makes browsers refuse a cookie of another host or a plain-http page (RFC 6265bis 4.1.3.2)."""
     return f"__Host-{COOKIE}" if secure else COOKIE
+
+
+def _only_one(sent: list[str]) -> str:
+    """Return the value of the cookie. Of two different ones (RFC 6265 8.6) somebody tossed in theirs, and which one is
+    ours cannot be told.
+    """
+    return sent[0] if len(set(sent)) == 1 else ""
 
 
 def _copy(value: Any) -> Any:

@@ -1,0 +1,168 @@
+"""Secrets in places that are read by others: logs, histories, the Referer of the next page, caches, error pages.
+
+Each secret here is a canary: after the dance everybody looks whether it sings.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+from urllib.parse import urlsplit
+
+import pytest
+import requests_oauthlib
+from conftest import HTML, Browser, environ_for, parameters, send
+from werkzeug import Response
+
+from wsgi_oauth import Config, MemoryStore, SessionStore, create_app, errors, pages
+from wsgi_oauth.client import OAuth2Session
+from wsgi_oauth.demo.provider import LocalProvider
+
+from .conftest import issued_tokens
+from .lesson import guarded_by
+
+
+@pytest.fixture
+def store() -> SessionStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """Everything that any logger says, as an operator who looks for something would set it: DEBUG for all."""
+    loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict]
+    before = [(logger, logger.level) for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.DEBUG)
+    with caplog.at_level(logging.DEBUG):
+        yield caplog
+    for logger, level in before:
+        logger.setLevel(level)
+
+
+def ours(log: pytest.LogCaptureFixture) -> str:
+    """What was logged by this side; the browser of these tests and the provider run in the same process."""
+    return "\n".join(
+        f"{record.getMessage()} {record.args!r}"
+        for record in log.records
+        if record.name.startswith(("wsgi_oauth", "requests_oauthlib", "oauthlib"))
+    )
+
+
+# requests-oauthlib logs at DEBUG what it sends, token and all.
+def as_the_library_does(session: OAuth2Session, method: str, url: str, **more: Any) -> Any:
+    more = {"withhold_token": False, "allow_redirects": False, **more}
+    with mock.patch.dict(os.environ, OAUTHLIB_INSECURE_TRANSPORT="1"):
+        return requests_oauthlib.OAuth2Session.request(session, method, url, **more)
+
+
+@guarded_by({"wsgi_oauth.client.OAuth2Session.request": as_the_library_does})
+def test_an_operator_who_turns_debug_on_has_everybodys_tokens_in_the_log(
+    victim: Browser, provider: LocalProvider, log: pytest.LogCaptureFixture
+) -> bool:
+    """S49. The log goes to a collector, to a ticket, to a contractor."""
+    victim.sign_in()
+    assert victim.profile().status_int == 200
+    return any(token in ours(log) for token in issued_tokens(provider))
+
+
+@guarded_by({"wsgi_oauth.app._route": lambda request: f"{request.method} {request.full_path}"})
+def test_a_refused_callback_leaves_code_and_state_in_the_log(
+    victim: Browser, attacker: Browser, log: pytest.LogCaptureFixture
+) -> bool:
+    """S49, S50. A refused code has not been used: it is still good."""
+    callback = victim.callback_url()
+    attacker.get(callback)
+    return parameters(callback)["code"] in ours(log)
+
+
+@guarded_by({"wsgi_oauth.app._route": lambda request: f"{request.method} {request.path}"})
+def test_a_line_break_in_the_path_writes_a_line_of_its_own_into_the_log(
+    log: pytest.LogCaptureFixture, application: Any
+):
+    """S51."""
+    send(application, "/\n[0] GET /callback: signed in", headers=HTML)
+    return any("\n[0]" in record.getMessage() for record in log.records if record.name.startswith("wsgi_oauth"))
+
+
+def in_its_own_words(error: Exception, late: bool) -> errors.ProviderError:
+    return errors.ProviderUnreachable(str(error))
+
+
+@guarded_by({"wsgi_oauth.transport._explained": in_its_own_words})
+def test_a_provider_that_is_down_has_its_internal_address_and_key_in_the_log(
+    make_browser: Callable[..., Browser], log: pytest.LogCaptureFixture
+) -> bool:
+    """S26. Exceptions of HTTP libraries have the whole URL in their text, and some endpoints have a key in theirs."""
+    victim = make_browser(TOKEN_URL="http://127.0.0.1:1/token?key=CANARY")
+    assert victim.get(victim.callback_url()).status_int == 502
+    return "CANARY" in ours(log)
+
+
+def referer_of_a_link_on(page: Any, url: str) -> str:
+    """What a browser tells the next site (Referrer Policy, W3C); some older ones told all unless they were asked not to."""
+    return "" if page.headers.get("Referrer-Policy") == "no-referrer" else url
+
+
+@guarded_by({"wsgi_oauth.pages.SECURITY_HEADERS": [h for h in pages.SECURITY_HEADERS if h[0] != "Referrer-Policy"]})
+def test_the_next_site_reads_the_code_in_its_referer(victim: Browser, attacker: Browser) -> bool:
+    """S46, S49, RFC 9700 4.2.1. An error page at the callback's own address, with a link on it to somewhere."""
+    callback = victim.callback_url()
+    page = attacker.get(callback)
+    return parameters(callback)["code"] in referer_of_a_link_on(page, callback)
+
+
+def stay_here(handler: Any, location: str, code: int = 302) -> Response:
+    if code == 303:
+        return Response("Welcome!", 200)
+    return Response(status=code, headers={"Location": location})
+
+
+@guarded_by({"wsgi_oauth.dispatch.RequestHandler.redirect": stay_here})
+def test_the_code_stays_in_the_address_bar_and_in_the_history(victim: Browser) -> bool:
+    """S17. What is shown after the sign-in has another address, without code and state."""
+    callback = victim.callback_url()
+    answer = victim.get(callback)
+    shown = answer.headers.get("Location") or callback
+    return "code=" in urlsplit(shown).query
+
+
+@guarded_by({"wsgi_oauth.pages.SECURITY_HEADERS": [h for h in pages.SECURITY_HEADERS if h[0] != "Cache-Control"]})
+def test_the_next_user_of_a_cache_gets_the_victims_profile(victim: Browser) -> bool:
+    """S45, RFC 9111 5.2.2.5. A proxy, a CDN, or the back button after the sign-out."""
+    victim.sign_in()
+    return "no-store" not in victim.profile().headers.get("Cache-Control", "")
+
+
+def with_the_id_in_the_address(app: Any, request: Any, response: Response) -> None:
+    """Save, and put the id into the address for browsers without cookies, as servlets and PHP did."""
+    session = request.__dict__.get("session")
+    if session is not None:
+        app.sessions.save(session)
+        if session.id and response.headers.get("Location", "").startswith("/"):
+            response.headers["Location"] += f";jsessionid={session.id}"
+            response.headers["Set-Cookie"] = f"wsgi_oauth={session.id}; Path=/"
+        elif cookie := app.sessions.cookie(session, secure=False):
+            response.headers["Set-Cookie"] = cookie
+
+
+@guarded_by({"wsgi_oauth.app.OAuthApp._save_session": with_the_id_in_the_address})
+def test_a_link_that_the_victim_passes_on_carries_the_session(victim: Browser) -> bool:
+    """S49, ASVS 14.2.1."""
+    answer = victim.sign_in()
+    return bool(victim.cookie) and str(victim.cookie) in answer.location
+
+
+@guarded_by({"wsgi_oauth.config._shown": ascii})
+def test_a_password_in_a_misspelt_url_is_in_the_message_that_the_operator_pastes_into_a_ticket(
+    provider: LocalProvider,
+) -> bool:
+    """S49."""
+    try:
+        create_app(Config.from_environ(environ_for(provider, TOKEN_URL="https://me:CANARY@provider.example/token")))
+    except errors.ConfigError as error:
+        return "CANARY" in str(error)
+    return True
