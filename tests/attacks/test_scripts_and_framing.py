@@ -28,7 +28,8 @@ def runs_the_script(response: Any) -> bool:
     """Inline scripts run in an HTML page unless a policy forbids them (Content Security Policy Level 3, 6.7.3.2)."""
     policy = directives(response)
     allowed = policy.get("script-src", policy.get("default-src", "'unsafe-inline'"))
-    return response.content_type.startswith("text/html") and SCRIPT in response.text and "'unsafe-inline'" in allowed
+    text = response.text if hasattr(response, "text") else response.get_data(as_text=True)
+    return response.content_type.startswith("text/html") and SCRIPT in text and "'unsafe-inline'" in allowed
 
 
 def may_be_framed(response: Any) -> bool:
