@@ -23,6 +23,7 @@ from wsgiref.validate import validator
 
 import pytest
 import requests
+import requirements
 import trustme
 import webtest
 from werkzeug import Response
@@ -35,6 +36,19 @@ from wsgi_oauth.demo.server import serve_provider
 
 HTML = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 JSON = {"Accept": "application/json"}
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Recite the requirements that this run was about; -q is for who knows them."""
+    if config.get_verbosity() < 0 or config.option.collectonly:
+        return
+    passed, failed = (
+        [report.nodeid for report in terminalreporter.stats.get(outcome, []) if report.when == "call"]
+        for outcome in ("passed", "failed")
+    )
+    if lines := list(requirements.recited(passed, failed)):
+        terminalreporter.section("requirements (docs/security.md)")
+        terminalreporter.write_line("\n".join(lines))
 
 
 @pytest.fixture

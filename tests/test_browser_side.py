@@ -8,11 +8,10 @@ from collections.abc import Callable
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 from conftest import HTML, JSON, Browser, environ_for, parameters, send, stored_sessions
-
 from whatwg import resolved
 
 from wsgi_oauth import Config, FileStore, MemoryStore, RequestHandler, SessionStore, create_app
@@ -233,7 +232,7 @@ class Notebook(RequestHandler):
 
 
 class TestTheReturnUrl:
-    """S33, RFC 9700 4.11.1: no sign-in here ends at somebody else's page; attacks/test_open_redirect.py has the payloads."""
+    """S33, RFC 9700 4.11.1: no sign-in here ends at somebody else's page. attacks/test_open_redirect.py tries hard."""
 
     @pytest.fixture
     def store(self) -> SessionStore:

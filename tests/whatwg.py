@@ -17,7 +17,7 @@ FORBIDDEN_IN_A_HOST = re.compile(r"[\x00-\x20#%/:<>?@\[\\\]^`{|}\x7f]")
 
 
 class Place(NamedTuple):
-    """Where the browser is: ``http://localhost`` and ``/profile``. Of another scheme than http, origin is ``scheme:``."""
+    """``http://localhost`` and ``/profile``; for another scheme than http, ``javascript:`` and the rest."""
 
     origin: str
     path: str

@@ -76,8 +76,8 @@ def attackers_server() -> Iterator[AttackersServer]:
 
 @pytest.fixture
 def careless_provider(provider: LocalProvider, monkeypatch: pytest.MonkeyPatch) -> LocalProvider:
-    """A provider that knows PKCE and can be talked out of it, as many can (RFC 9700 4.8): what comes without a challenge
-    is a code for any verifier.
+    """A provider that knows PKCE and can be talked out of it, as many can (RFC 9700 4.8): who asks without a challenge
+    gets a code for any verifier.
     """
     challenge = Validator.get_code_challenge
     monkeypatch.setattr(Validator, "is_pkce_required", lambda *_: False)

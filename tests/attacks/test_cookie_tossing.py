@@ -79,7 +79,7 @@ def site(store: SessionStore) -> Iterator[Browser]:
 
 @guarded_by({"wsgi_oauth.sessions.session.cookie_name": lambda *, secure: "wsgi_oauth"})
 def test_a_neighbour_sets_the_victims_session_cookie(site: Browser) -> bool:
-    """S38, RFC 6265bis 4.1.3.2. No browser takes a cookie called __Host-... from anybody but the host itself, over TLS."""
+    """S38, RFC 6265bis 4.1.3.2. Browsers take a cookie called __Host-... from the host itself alone, over TLS."""
     site.sign_in()
     of_the_attacker = site.cookie
     name = next(iter(SimpleCookie(site.get("/whose").request.headers["Cookie"])))

@@ -1,4 +1,4 @@
-"""Session fixation (ASVS 7.2.4): the attacker knows the session's id before it is worth anything, or still knows it after.
+"""Session fixation (ASVS 7.2.4): the attacker knows the session's id before it is worth anything, or long after.
 
 The id gets into the victim's browser by a neighbour's subdomain, a shared computer, a page over plain http. The victim
 signs in, and the attacker, who holds the same id, is signed in too.

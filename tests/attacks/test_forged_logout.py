@@ -1,5 +1,5 @@
-"""Forged sign-outs (ASVS 7.4.1): harmless at first sight, and the first half of an attack that signs the victim in anew,
-as somebody else.
+"""Forged sign-outs: harmless at first sight, and the first half of an attack that signs the victim in anew, as somebody
+else.
 """
 
 from __future__ import annotations

@@ -62,8 +62,8 @@ def the_scheme_of_the_server(site: Site, environ: dict[str, Any]) -> str:
 
 @guarded_by({"wsgi_oauth.urls.Site.base": the_scheme_of_the_server})
 def test_a_forwarded_scheme_gives_the_victim_a_cookie_that_never_comes_back(provider: LocalProvider) -> bool:
-    """S35. Some servers believe this header from anybody on this machine. The cookie is then Secure, and the redirect URI
-    https, on a site without TLS: nobody behind the cache that keeps that answer can sign in any more.
+    """S35. Some servers believe this header from anybody on this machine. The cookie is then Secure, and the redirect
+    URI https, on a site without TLS: nobody behind the cache that keeps that answer can sign in any more.
     """
     app = application_at(provider)
     headers = {**HTML, "X-Forwarded-Proto": "https"}

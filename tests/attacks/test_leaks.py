@@ -112,7 +112,7 @@ def test_a_provider_that_is_down_has_its_internal_address_and_key_in_the_log(
 
 
 def referer_of_a_link_on(page: Any, url: str) -> str:
-    """What a browser tells the next site (Referrer Policy, W3C); some older ones told all unless they were asked not to."""
+    """What a browser tells the next site (Referrer Policy, W3C); older ones tell all unless asked not to."""
     return "" if page.headers.get("Referrer-Policy") == "no-referrer" else url
 
 

@@ -67,7 +67,7 @@ def test_the_attackers_flow_finishes_in_the_victims_browser(victim: Browser, att
 
 @guarded_by({"wsgi_oauth.login._find": any_start_of_this_browser})
 def test_the_attackers_link_finishes_the_sign_in_that_the_victim_has_begun(victim: Browser, attacker: Browser) -> bool:
-    """S1. A link "Sign in" that opens the application, and a moment later, in the background, the attacker's callback."""
+    """S1. A link that opens the application and, a moment later, in the background, the attacker's callback."""
     attackers_link = attacker.consent(without_pkce(attacker.start()))
     victim.start()
     victim.get(attackers_link)

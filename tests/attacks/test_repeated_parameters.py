@@ -1,4 +1,4 @@
-"""Two values for one parameter (RFC 6749 3.1): whoever looks first sees the one, and whoever acts on it takes the other.
+"""Two values for one parameter (RFC 6749 3.1): who looks first sees the one, who acts on it takes the other.
 
 Werkzeug takes the first, oauthlib the last, PHP the last, some firewalls none of them.
 """

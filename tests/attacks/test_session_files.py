@@ -1,5 +1,5 @@
-"""The session folder in the hands of somebody who can put files there, or read them: a backup that was restored, another
-program of the same user, an upload that went astray.
+"""The session folder in the hands of somebody who can put files there, or read them: a restored backup, another program
+of the same user, an upload that went astray.
 
 A file is worth nothing until it has been looked at: that it is one, that it is small, that it is whole.
 """

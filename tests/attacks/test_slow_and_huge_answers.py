@@ -40,7 +40,7 @@ def test_a_gzip_bomb_of_few_kilobytes_fills_the_memory(make_browser: Callable[..
 
 
 def dribble(connection: socket.socket) -> None:
-    """Send an answer, a byte at a time, for longer than the deadline; each byte comes long before anybody has enough."""
+    """Send an answer, a byte at a time, for longer than the deadline; none of them is late."""
     body = json.dumps(TOKEN).encode().ljust(60)
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n")
     for byte in body:

@@ -1,0 +1,269 @@
+"""Whatever comes, byte for byte: never a failure of ours, never a stranger who is signed in.
+
+Hypothesis makes up what nobody has thought of, for each place where the input is open-ended. It finds the same examples
+in every run; ``pytest --hypothesis-profile=search tests/test_properties.py`` looks for new ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+from zlib import crc32
+
+import pytest
+from conftest import HTML, JSON, Browser, environ_for, send
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from werkzeug import Response
+from whatwg import NOWHERE, resolved
+
+from wsgi_oauth import Config, FileStore, MemoryStore, create_app
+from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.server import serve, serve_provider
+from wsgi_oauth.urls import local_path
+
+settings.register_profile(
+    "default",
+    deadline=None,  # how long an example takes is no property
+    derandomize=True,
+    database=None,
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.register_profile("search", settings.get_profile("default"), derandomize=False, max_examples=5000)
+settings.load_profile("default")
+
+# What PEP 3333 lets through: a byte is a character.
+latin_1 = st.text(st.characters(max_codepoint=255))
+header_value = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), max_size=200)
+text = st.text(max_size=200)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=8), inside, max_size=3),
+    max_leaves=8,
+)
+
+
+class World:
+    """A provider, an application, and one user who is signed in, whom nobody else may become."""
+
+    def __init__(self, provider: LocalProvider, folder: Path, **more: str) -> None:
+        self.provider = provider
+        self.folder = folder
+        self.app: Any = create_app(Config.from_environ(environ_for(provider, **more)), store=FileStore(folder))
+        self.user = Browser(self.app, provider)
+
+    def is_stranger(self, cookie: str) -> bool:
+        return send(self.app, "/profile", headers={**JSON, "Cookie": cookie}).status_code != 200
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, one_authority: str) -> Iterator[World]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("SSL_CERT_FILE", one_authority)
+        provider = LocalProvider()
+        with serve_provider(provider):
+            world = World(provider, tmp_path_factory.mktemp("world") / "sessions")
+            world.user.sign_in()
+            yield world
+
+
+def cookie_of(response: Response) -> str:
+    return response.headers.get("Set-Cookie", "").partition(";")[0]
+
+
+def assert_is_ours(response: Response) -> None:
+    """An answer that was meant, whole and in one piece."""
+    assert response.status_code < 500
+    assert response.headers["Cache-Control"] == "no-store"
+    for name, value in response.headers:
+        assert f"{name}{value}".isprintable(), (name, value)
+        assert f"{name}{value}".isascii(), (name, value)
+
+
+names = st.sampled_from(["state", "code", "iss", "error", "error_description", "st%61te", ""]) | text
+pairs = st.lists(st.tuples(names, text), max_size=6)
+
+
+@given(query=latin_1 | pairs.map(urlencode))
+def test_no_query_of_the_callback_signs_a_stranger_in(world: World, query: str):
+    """S2, S13 to S15."""
+    started = send(world.app, "/", headers=HTML)
+    before = world.provider.count("token")
+    response = send(world.app, "/callback", query=query, headers={**HTML, "Cookie": cookie_of(started)})
+    assert_is_ours(response)
+    assert response.status_code == 400
+    assert world.provider.count("token") == before
+    assert world.is_stranger(cookie_of(started))
+
+
+@given(changes=st.dictionaries(st.sampled_from(["code", "iss", "error", "scope", "state"]), text, min_size=1))
+def test_no_change_of_a_good_callback_signs_anybody_in_by_chance(world: World, changes: dict[str, str]):
+    """S9, S14. With the right state, and something else in the place of the rest."""
+    started = send(world.app, "/", headers=HTML)
+    state = dict(pair.split("=") for pair in urlsplit(started.headers["Location"]).query.split("&"))["state"]
+    query = urlencode({"state": state, "iss": world.provider.url, "code": "made-up", **changes})
+    response = send(world.app, "/callback", query=query, headers={**HTML, "Cookie": cookie_of(started)})
+    assert response.status_code in {400, 403, 503}
+    assert world.is_stranger(cookie_of(started))
+
+
+@given(cookie=header_value | text.map(lambda value: f"wsgi_oauth={value}".encode().decode("latin-1")))
+def test_no_cookie_signs_a_stranger_in(world: World, cookie: str):
+    """S37, S54."""
+    for path in ("/profile", "/callback", "/"):
+        assert_is_ours(send(world.app, path, headers={**HTML, "Cookie": cookie}))
+    assert world.is_stranger(cookie)
+
+
+@given(junk=st.lists(header_value, min_size=1, max_size=3), place=st.integers(0, 3))
+def test_no_cookie_beside_the_users_own_makes_somebody_else_of_them(world: World, junk: list[str], place: int):
+    """S39. They are themselves, or nobody."""
+    own = f"wsgi_oauth={world.user.cookie}"
+    header = "; ".join([*junk[:place], own, *junk[place:]])
+    response = send(world.app, "/profile", headers={**JSON, "Cookie": header})
+    assert response.status_code in {200, 401}
+    assert response.status_code == 401 or response.get_json()["login"] == "octocat"
+
+
+pieces = st.sampled_from(
+    ["/", "//", "\\", ".", "..", "%2e", "%2f", "%5c", "\t", "\n", " ", "\0", "@", ":", "?", "#", "http:"]
+)
+next_url = st.lists(pieces | st.just("evil.example") | st.text(max_size=3), max_size=8).map("".join) | text
+
+
+@given(next_url=next_url)
+def test_no_next_leads_anywhere_else(world: World, next_url: str):
+    """S33. Judged as a browser would go; a sign-in that is refused on the way shows no link there either."""
+    query = "next=" + quote(next_url.encode("utf-8", "surrogatepass"), safe="")
+    assert send(world.app, "/", query=query, headers=HTML).status_code == 302
+    accepted = local_path(next_url)
+    if accepted is not None:
+        place = resolved(accepted, "http://localhost/callback")
+        assert place != NOWHERE
+        assert place.origin == "http://localhost"
+        assert not place.path.startswith("//")
+
+
+headers = st.sampled_from(
+    ["Host", "Accept", "Origin", "Referer", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Sec-Purpose"]
+    + [
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "X-Forwarded-Proto",
+        "Forwarded",
+        "Authorization",
+        "Range",
+        "If-None-Match",
+    ]
+)
+
+
+@given(
+    path=st.sampled_from(["/", "/callback", "/profile", "/logout", "/nowhere"]),
+    method=st.sampled_from(["GET", "HEAD", "POST", "OPTIONS", "PUT", "BREW"]),
+    sent=st.dictionaries(headers, header_value, max_size=4),
+)
+def test_no_header_is_a_failure_of_ours(world: World, path: str, method: str, sent: dict[str, str]):
+    """S15, S16, S34, S35."""
+    assert_is_ours(send(world.app, path, method=method, headers=sent))
+
+
+@given(path=latin_1)
+def test_no_path_is_a_failure_of_ours(world: World, path: str):
+    """S15."""
+    assert_is_ours(send(world.app, f"/x{path}", headers=HTML))
+
+
+class Answer:
+    """A token endpoint that says what it is told to, and an application that asks it."""
+
+    body = b""
+    client: Any
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        return Response(self.body, content_type="application/json")(environ, start_response)
+
+
+@pytest.fixture(scope="module")
+def endpoint(world: World) -> Iterator[Answer]:
+    answer = Answer()
+    with serve(answer) as server:
+        config = Config.from_environ(environ_for(world.provider, TOKEN_URL=f"{server.url}/token"))
+        answer.client = create_app(config, store=MemoryStore())
+        yield answer
+
+
+token_members = st.fixed_dictionaries(
+    {},
+    optional={
+        "access_token": st.just("a-token") | json_values,
+        "token_type": st.sampled_from(["bearer", "Bearer", "mac"]) | json_values,
+        "expires_in": st.just(3600) | json_values,
+        "refresh_token": json_values,
+        "scope": st.just("profile email") | json_values,
+        "error": json_values,
+    },
+)
+
+
+encoded = (token_members | json_values).map(lambda value: json.dumps(value).encode())
+
+
+@settings(max_examples=100)
+@given(body=encoded | st.binary(max_size=100))
+def test_no_answer_of_the_token_endpoint_is_a_failure_of_ours(world: World, endpoint: Answer, body: bytes):
+    """S18 to S20. Either it is a token that works, or it is the provider's fault and nobody is signed in."""
+    endpoint.body = body
+    browser = Browser(endpoint.client, world.provider)
+    response = browser.get(browser.callback_url())
+    if response.status_int == 303:
+        token = json.loads(body)
+        assert isinstance(token["access_token"], str)
+        assert token["access_token"].isascii()
+        assert token["access_token"].isprintable()
+        assert browser.profile().status_int == 401, "a token that the provider has not given is refused there"
+    else:
+        assert response.status_int in {400, 502}
+        assert browser.profile().status_int == 401
+
+
+@contextmanager
+def contents(world: World, data: bytes) -> Iterator[str]:
+    """Put *data* into the file of a session that somebody has; give the cookie."""
+    started = send(world.app, "/", headers=HTML)
+    newest = max(world.folder.glob("*.json"), key=lambda path: path.stat().st_ctime_ns)
+    newest.write_bytes(data)
+    os.utime(newest, (time.time() + 600,) * 2)
+    yield cookie_of(started)
+    newest.unlink(missing_ok=True)
+
+
+def whole(members: Any) -> bytes:
+    """A session as the application would have written it, whatever is in it."""
+    rest = json.dumps(members).encode()[1:]
+    return b'{"crc32":"%08x",' % crc32(rest) + rest
+
+
+moment = st.just(time.time()) | json_values
+known = st.sampled_from(["oauth_state", "oauth_token", "oauth_refresh", "oauth_identity", "x"])
+session_members = st.fixed_dictionaries(
+    {"started": moment, "seen": moment, "data": st.dictionaries(known, json_values) | json_values}
+)
+
+
+@given(data=st.binary(max_size=300) | session_members.map(whole))
+def test_no_contents_of_a_session_file_are_a_failure_of_ours_or_sign_a_stranger_in(world: World, data: bytes):
+    """S56. Damaged, or whole and of types that no version has written."""
+    with contents(world, data) as cookie:
+        for path in ("/profile", "/callback?code=x&state=x", "/"):
+            name, _, query = path.partition("?")
+            response = send(world.app, name, query=query, headers={**HTML, "Cookie": cookie})
+            assert response.status_code < 500, path
+        assert world.is_stranger(cookie)
