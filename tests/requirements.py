@@ -127,10 +127,8 @@ class Proof(NamedTuple):
 
 def sentence(names: tuple[str, ...]) -> str:
     """``TestTheState``, ``test_is_used_once``: the state is used once."""
-    in_words = [
-        re.sub("([A-Z])", r" \1", name.removeprefix("Test")).lower() if name[0] == "T" else name for name in names
-    ]
-    return " ".join(name.removeprefix("test_").replace("_", " ").strip() for name in in_words)
+    words = [re.sub("(?<=.)([A-Z])", r" \1", name.removeprefix("Test")) for name in names]
+    return " ".join(word.removeprefix("test_").replace("_", " ").lower() for word in words)
 
 
 @cache
@@ -230,4 +228,4 @@ if __name__ == "__main__":
     if "--write" in sys.argv:
         DOCUMENT.write_text(updated(DOCUMENT.read_text()))
     else:
-        print("\n".join(document()))
+        sys.stdout.write("\n".join(document()) + "\n")

@@ -48,4 +48,4 @@ def test_a_run_recites_what_it_has_proved():
     assert list(requirements.recited([f"{test}[refused]", f"{test}[works without x]"], [])) == [
         "S4   A state expires on the server, after ten minutes. holds in 2 tests"
     ]
-    assert list(requirements.recited([], [f"{test}[refused]"]))[0].endswith("1 of 1 tests fail")
+    assert next(requirements.recited([], [f"{test}[refused]"])).endswith("1 of 1 tests fail")
