@@ -11,7 +11,6 @@ from http.cookies import SimpleCookie
 
 import pytest
 from conftest import HTML, Browser, environ_for, send
-from werkzeug import Request
 
 from wsgi_oauth import Config, RequestHandler, SessionStore, create_app
 from wsgi_oauth.demo.provider import LocalProvider
