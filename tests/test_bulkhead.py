@@ -17,11 +17,11 @@ from conftest import JSON, Barrier, Browser, Gunicorn, Site, Visitor, get_and_cl
 from werkzeug import Request, Response
 
 from wsgi_oauth import Config, FileStore, RequestHandler, errors, transport
+from wsgi_oauth.catalogue import GITHUB
 from wsgi_oauth.client import OAuth2Session
 from wsgi_oauth.demo.catalogue import CATALOGUE
 from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve
-from wsgi_oauth.providers import GITHUB
 from wsgi_oauth.sessions.session import Session, Sessions
 from wsgi_oauth.transport import Transport
 

@@ -15,6 +15,7 @@ from conftest import HTML, Browser, environ_for, send
 from wsgi_oauth import Config, RequestHandler, SessionStore, create_app
 from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
+from wsgi_oauth.sessions.session import _SENT
 
 from .lesson import guarded_by
 
@@ -76,7 +77,12 @@ def site(store: SessionStore) -> Iterator[Browser]:
         yield Browser(create_app(config, store=store, handlers=[Whose]), provider, "https://app.example.com")
 
 
-@guarded_by({"wsgi_oauth.sessions.session.cookie_name": lambda *, secure: "wsgi_oauth"})
+@guarded_by(
+    {
+        "wsgi_oauth.sessions.session.cookie_name": lambda *, secure: "wsgi_oauth",
+        "wsgi_oauth.sessions.session._SENT": dict.fromkeys((False, True), _SENT[False]),
+    }
+)
 def test_a_neighbour_sets_the_victims_session_cookie(site: Browser) -> bool:
     """S38, RFC 6265bis 4.1.3.2. Browsers take a cookie called __Host-... from the host itself alone, over TLS."""
     site.sign_in()

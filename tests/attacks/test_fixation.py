@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from conftest import HTML, Browser, send
-from werkzeug import Response
+from werkzeug import Request, Response
 
 from wsgi_oauth import RequestHandler
-from wsgi_oauth.sessions.session import Session, Sessions, _Stored, cookie_name
+from wsgi_oauth.sessions.session import Session, Sessions, Stored, cookie_name
 
 from .lesson import guarded_by
 
@@ -39,13 +39,13 @@ def plant(browser: Browser, session_id: str | None) -> None:
 
 
 # PHP without session.use_strict_mode, and whoever says `sessions.get(id) or sessions.create(id)`.
-def adopt_any_id(sessions: Sessions, request: Any, *, secure: bool) -> Session:
-    session_id = request.cookies.get(cookie_name(secure=secure))
+def adopt_any_id(sessions: Sessions, environ: Any, *, secure: bool) -> Session:
+    session_id = Request(environ).cookies.get(cookie_name(secure=secure))
     if not session_id:
         return Session(sessions)
     stored = sessions.read(session_id)
     if stored is None:
-        stored = _Stored(time.time(), time.time(), {})
+        stored = Stored(time.time(), time.time(), {})
         from wsgi_oauth.sessions.session import _key
 
         sessions.store.create(_key(session_id), sessions._record(stored))
@@ -103,7 +103,7 @@ def test_an_id_that_was_stolen_once_is_good_for_the_next_sign_in_as_well(victim:
     return attacker.profile().status_int == 200
 
 
-def everything(stored: _Stored, changes: dict[str, Any]) -> dict[str, Any]:
+def everything(stored: Stored, changes: dict[str, Any]) -> dict[str, Any]:
     return stored.data
 
 
@@ -134,7 +134,7 @@ def test_a_stolen_cookie_survives_the_sign_out(victim: Browser, attacker: Browse
     return attacker.profile().status_int == 200
 
 
-def until_the_end_of_the_world(sessions: Sessions, stored: _Stored) -> float:
+def until_the_end_of_the_world(sessions: Sessions, stored: Stored) -> float:
     return time.time() + 10**9
 
 

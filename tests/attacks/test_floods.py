@@ -12,7 +12,7 @@ from werkzeug import Response
 
 from wsgi_oauth import Config, FileStore, RequestHandler, SessionStore, create_app
 from wsgi_oauth.demo.provider import LocalProvider
-from wsgi_oauth.sessions.session import Sessions, _Stored
+from wsgi_oauth.sessions.session import Sessions, Stored
 
 from .lesson import guarded_by
 
@@ -46,7 +46,7 @@ def test_one_browser_that_starts_again_and_again_grows_its_session_without_end(
     return len(json.dumps(session)) > 65536
 
 
-def as_long_as_everybody(sessions: Sessions, stored: _Stored) -> float:
+def as_long_as_everybody(sessions: Sessions, stored: Stored) -> float:
     return stored.seen + sessions._idle
 
 

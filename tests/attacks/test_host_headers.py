@@ -44,7 +44,10 @@ def test_a_page_that_rebinds_its_own_name_to_this_machine_talks_to_the_applicati
 
 
 def believing(app: Any, environ: Any, start_response: Any) -> Any:
-    return ProxyFix(app._respond, x_for=1, x_proto=1, x_host=1)(environ, start_response)
+    def respond(environ: Any, start_response: Any) -> Any:
+        return app.respond(environ, start_response, app._dispatch)
+
+    return ProxyFix(respond, x_for=1, x_proto=1, x_host=1)(environ, start_response)
 
 
 @guarded_by({"wsgi_oauth.app.OAuthApp.__call__": believing})

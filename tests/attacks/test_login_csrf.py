@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from typing import Any
+from unittest import mock
 
 import pytest
 from conftest import Browser, parameters, stored_sessions
@@ -32,7 +33,7 @@ def signed_in_as_the_attacker(victim: Browser) -> bool:
 def absent_equals_absent(session: Session, response: AuthorizationResponse, *, patience: float) -> Start:
     if response.state or session.get("oauth_state"):
         raise errors.NoLoginInProgress("the states differ")
-    return Start("", "v" * 43, "http://localhost/callback", "/profile")
+    return Start("", "v" * 43, "http://localhost/callback", "/profile", provider=mock.ANY)
 
 
 # Authlib, CVE-2025-68158: states in a cache of the server's, where every browser finds them.
@@ -40,7 +41,9 @@ def any_start_of_any_browser(session: Session, response: AuthorizationResponse, 
     for everybodys in stored_sessions(session._sessions.store):
         record = everybodys.get("oauth_state", {}).get(response.state)
         if record:
-            return Start(response.state, record["code_verifier"], record["redirect_uri"], record["next"])
+            return Start(
+                response.state, record["code_verifier"], record["redirect_uri"], record["next"], record["provider"]
+            )
     raise errors.NoLoginInProgress("never issued")
 
 
@@ -86,8 +89,8 @@ def test_the_victim_is_moved_to_the_attackers_account_while_being_signed_in(vict
 numbers = itertools.count(1000)
 
 
-def begin_with_a_number(*, redirect_uri: str, next_url: str, again: bool = False) -> Start:
-    return Start(f"login-{next(numbers)}", "v" * 43, redirect_uri, next_url, again)
+def begin_with_a_number(**kwargs: Any) -> Start:
+    return Start(f"login-{next(numbers)}", "v" * 43, **kwargs)
 
 
 @guarded_by({"wsgi_oauth.login.begin": begin_with_a_number})

@@ -16,7 +16,7 @@ from conftest import Browser
 from wsgi_oauth import MemoryStore, SessionStore, errors
 from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.login import AuthorizationResponse
-from wsgi_oauth.providers import Provider
+from wsgi_oauth.registration import Registration
 
 from .conftest import changed, exchanged_codes
 from .lesson import guarded_by
@@ -27,7 +27,7 @@ def store() -> SessionStore:
     return MemoryStore()
 
 
-def whoever_answers(response: AuthorizationResponse, provider: Provider) -> None:
+def whoever_answers(response: AuthorizationResponse, *_: object) -> None:
     if response.error or not response.code:
         raise errors.LoginRefused(response.error)
 
@@ -41,8 +41,8 @@ def test_an_answer_of_the_attackers_provider_is_taken_for_the_honest_ones(
     return exchanged_codes(provider)
 
 
-def same_beginning(response: AuthorizationResponse, provider: Provider) -> None:
-    if not response.iss.startswith(provider.issuer or ""):
+def same_beginning(response: AuthorizationResponse, _: object, registration: Registration) -> None:
+    if not response.iss.startswith(registration.provider.issuer or ""):
         raise errors.IssuerMismatch("another issuer")
 
 
@@ -56,8 +56,8 @@ def test_an_issuer_that_begins_like_the_honest_one_is_taken_for_it(
     return exchanged_codes(provider)
 
 
-def who_says_nothing_is_believed(response: AuthorizationResponse, provider: Provider) -> None:
-    if response.iss and response.iss != provider.issuer:
+def who_says_nothing_is_believed(response: AuthorizationResponse, _: object, registration: Registration) -> None:
+    if response.iss and response.iss != registration.provider.issuer:
         raise errors.IssuerMismatch("another issuer")
 
 
@@ -75,11 +75,13 @@ def test_an_attackers_provider_that_leaves_the_issuer_out_is_taken_for_one_that_
 
 def provider_described_by(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Change what the application knows about its provider."""
-    from wsgi_oauth import app
+    from wsgi_oauth import registration
 
-    known = app.provider_from_config
+    known = registration.provider_from_config
 
     def describe(**more: bool) -> None:
-        monkeypatch.setattr(app, "provider_from_config", lambda config: dataclasses.replace(known(config), **more))
+        monkeypatch.setattr(
+            registration, "provider_from_config", lambda config: dataclasses.replace(known(config), **more)
+        )
 
     return describe

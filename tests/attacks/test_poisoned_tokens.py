@@ -82,7 +82,7 @@ def test_a_web_page_that_repeats_what_it_was_asked_gives_the_attackers_token(
     return signs_in_with(page, "text/html")
 
 
-@guarded_by({"wsgi_oauth.client._json": lambda response, of, what: json.loads(response.content, strict=False)})
+@guarded_by({"wsgi_oauth.client.read_json": lambda response, of, what: json.loads(response.content, strict=False)})
 def test_a_list_of_tokens_breaks_what_reads_it(signs_in_with: Callable[..., bool]) -> bool:
     """S20. Whatever comes is the provider's fault, with a page that says so, and no traceback of ours."""
     try:

@@ -24,7 +24,7 @@ from werkzeug import Response
 
 from wsgi_oauth import Config, FileStore, RequestHandler, SessionStore, create_app, errors
 from wsgi_oauth.demo.provider import LocalProvider
-from wsgi_oauth.sessions.session import _Stored
+from wsgi_oauth.sessions.session import Stored
 
 from .lesson import guarded_by
 
@@ -171,18 +171,18 @@ def test_a_flipped_bit_changes_a_token_or_a_time_and_nobody_notices(
     return False
 
 
-def what_can_be_read(raw: bytes) -> _Stored | None:
+def what_can_be_read(raw: bytes) -> Stored | None:
     """Take the longest beginning that can be made whole by closing what is open."""
     for end in ("", "}", '"}', "}}", '"}}', "}}}", '"}}}', "}}}}", '"}}}}'):
         try:
             found = json.loads(raw.decode() + end)
-            return _Stored(found.get("started", time.time()), found.get("seen", time.time()), found.get("data", {}))
+            return Stored(found.get("started", time.time()), found.get("seen", time.time()), found.get("data", {}))
         except (ValueError, AttributeError):
             continue
     return None
 
 
-@guarded_by({"wsgi_oauth.sessions.session._decode": what_can_be_read})
+@guarded_by({"wsgi_oauth.sessions.session.decode": what_can_be_read})
 def test_a_session_that_was_cut_off_anywhere_is_repaired_to_something_that_nobody_has_stored(
     victim: Browser, provider: LocalProvider, folder: Path
 ) -> bool:
@@ -207,7 +207,7 @@ class Payload:
         return os.mkdir, (str(self.path),)
 
 
-@guarded_by({"wsgi_oauth.sessions.session._decode": pickle.loads})
+@guarded_by({"wsgi_oauth.sessions.session.decode": pickle.loads})
 def test_a_session_file_runs_the_attackers_program(victim: Browser, folder: Path, tmp_path: Path) -> bool:
     """S56. A pickle is a program. Who can write one file could then do all that the application can."""
     victim.start()

@@ -151,7 +151,7 @@ class LocalProvider:
 
     def document(self, login: str) -> dict[str, object]:
         """What the profile endpoint says about a user: the usual one without *login*, else one made up on the spot."""
-        if login in {"", self.user["login"]}:
+        if login in {"", self.user.get("login")}:
             return dict(self.user)
         number = int.from_bytes(sha256(login.encode()).digest()[:6], "big")
         return {"id": number, "login": login, "name": login.title(), "email": f"{login}@example.com"}
