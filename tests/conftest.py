@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -22,6 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 from wsgiref.validate import validator
 
 import pytest
+import redis
 import requests
 import requirements
 import trustme
@@ -33,6 +35,7 @@ from wsgi_oauth import Config, FileStore, MemoryStore, SessionStore, create_app
 from wsgi_oauth.demo.faults import Fault, Scene
 from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
+from wsgi_oauth.sessions.redis import RedisStore
 
 HTML = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 JSON = {"Accept": "application/json"}
@@ -94,9 +97,88 @@ def small_ca_bundle(one_authority: str, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("SSL_CERT_FILE", one_authority)
 
 
-@pytest.fixture(params=["memory", "file"])
+@dataclass
+class RedisServer:
+    """A Redis server of its own on a free port; nothing of it is kept."""
+
+    folder: Path
+    port: int
+    options: tuple[str, ...] = ()
+    tls: bool = False
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis{'s' if self.tls else ''}://127.0.0.1:{self.port}/0"
+
+    @property
+    def client(self) -> Any:
+        """A connection of one's own, to be closed."""
+        return redis.Redis(port=self.port)
+
+    def start(self) -> None:
+        ports = ["--tls-port", str(self.port), "--port", "0"] if self.tls else ["--port", str(self.port)]
+        where = ["--bind", "127.0.0.1", *ports, "--dir", str(self.folder)]
+        keeps_nothing = ["--save", "", "--appendonly", "no"]
+        self.process = subprocess.Popen(
+            ["redis-server", *where, *keeps_nothing, *self.options], stdout=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 30
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+                return
+            assert self.process.poll() is None, "redis-server has not started"
+            assert time.monotonic() < deadline, "redis-server does not answer"
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """As a power cut would."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def signal(self, number: int) -> None:
+        assert self.process
+        self.process.send_signal(number)
+
+
+@contextmanager
+def redis_server(folder: Path, *options: str, tls: bool = False) -> Iterator[RedisServer]:
+    """Start a Redis server with *options*. Where there is none to start, only CI must not pass."""
+    if shutil.which("redis-server") is None:
+        what = "redis-server is not installed (Debian: apt-get install redis-server)"
+        pytest.fail(what) if os.environ.get("CI") else pytest.skip(what)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    server = RedisServer(folder, port, options, tls)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def one_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis server that many tests use, one after the other."""
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(one_redis: RedisServer) -> str:
+    """The address of a Redis that holds nothing."""
+    with one_redis.client as client:
+        client.flushall()
+    return one_redis.url
+
+
+@pytest.fixture(params=["memory", "file", "redis"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> SessionStore:
     """Every store there is, one after the other."""
+    if request.param == "redis":
+        return RedisStore(request.getfixturevalue("redis_url"))
     return MemoryStore() if request.param == "memory" else FileStore(tmp_path / "sessions")
 
 
@@ -238,24 +320,28 @@ def send(
 
 def stored_sessions(store: SessionStore) -> list[dict[str, Any]]:
     """What *store* holds, whatever kind it is: the data of each session."""
-    if isinstance(store, FileStore):
-        kept = [path.read_bytes() for path in Path(store.folder).iterdir()]
-    else:
-        assert isinstance(store, MemoryStore)
-        kept = [record.data for record in store._records.values()]
-    return [json.loads(data)["data"] for data in kept]
+    return [json.loads(data)["data"] for key in store.keys() if (data := store.load(key)) is not None]
 
 
 @pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+def later(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Callable[[float], None]:
     """Let time pass: ``later(600)`` puts the clock of the whole process forward, and nobody has to wait."""
     passed, now = [0.0], time.time
 
     def forward(seconds: float) -> None:
         passed[0] += seconds
+        if "store" in request.fixturenames:
+            age(request.getfixturevalue("store"), seconds)
 
     monkeypatch.setattr(time, "time", lambda: now() + passed[0])
     return forward
+
+
+def age(store: SessionStore, seconds: float) -> None:
+    """Let time pass where *store* has a clock of its own."""
+    if isinstance(store, RedisStore):
+        for name in store._redis.scan_iter():
+            store._redis.pexpire(name, store._redis.pttl(name) - round(seconds * 1000))
 
 
 @dataclass

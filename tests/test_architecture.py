@@ -23,6 +23,7 @@ ROOMS = [
     "sessions.store",
     "sessions.memory",
     "sessions.file",
+    "sessions.redis",
     "sessions.session",
     "providers",
     "catalogue",
@@ -142,7 +143,7 @@ def test_only_the_command_line_knows_the_demo_and_only_when_it_is_asked_for() ->
 
 
 def test_a_store_knows_nothing_of_http_or_oauth() -> None:
-    for module in ("sessions.store", "sessions.memory", "sessions.file"):
+    for module in ("sessions.store", "sessions.memory", "sessions.file", "sessions.redis"):
         assert libraries_of(module).isdisjoint(
             {"werkzeug", "requests", "oauthlib", "requests_oauthlib", "http", "json"}
         )

@@ -265,10 +265,10 @@ def test_basic_raw_cannot_tell_an_id_with_a_colon_from_the_secret() -> None:
         {"TOKEN_URL": "https://user:secret-canary@provider.example/token"},
         {"PUBLIC_URL": "https://user:secret-canary@app.example/?"},
         {"ISSUER": "http://user:secret-canary@provider.example/"},
-        {"SESSION_STORE": "redis://:secret-canary@localhost:6379/0"},
+        {"SESSION_STORE": "redis://:secret-canary@localhost:6379/name"},
         {"SESSION_STORE": "redis://:secret/canary@localhost:6379/0"},
         {"TOKEN_URL": "https://user:secret/canary?#@provider.example/token"},
-        {"SESSION_STORE": "rediss://user:secret-canary@redis.example/0"},
+        {"SESSION_STORE": "rediss://user:secret-canary@redis.example/0?x=y"},
     ],
 )
 def test_no_message_shows_a_secret(settings: dict[str, str | None]) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from http.cookies import SimpleCookie
 from typing import Any
 
 import pytest
-from conftest import JSON, Browser, environ_for
+from conftest import JSON, Browser, age, environ_for
 
 from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app
 from wsgi_oauth.demo.provider import LocalProvider
@@ -29,7 +29,7 @@ class Watched:
     def __init__(self, store: SessionStore) -> None:
         self.store = store
         self.calls: list[str] = []
-        self.keys: set[str] = set()
+        self.known: set[str] = set()
         self.before_next_move: list[Callable[[], object]] = []
 
     def load(self, key: str) -> bytes | None:
@@ -38,19 +38,22 @@ class Watched:
 
     def create(self, key: str, record: Record) -> None:
         self.calls.append("create")
-        self.keys.add(key)
+        self.known.add(key)
         self.store.create(key, record)
 
     def update(self, key: str, change: Callable[[bytes], Record | None], *, move_to: str | None = None) -> bool:
         while move_to and self.before_next_move:
             self.before_next_move.pop()()
         self.calls.append("move" if move_to else "update")
-        self.keys.add(move_to or key)
+        self.known.add(move_to or key)
         return self.store.update(key, change, move_to=move_to)
 
     def delete(self, key: str) -> None:
         self.calls.append("delete")
         self.store.delete(key)
+
+    def keys(self) -> Iterator[str]:
+        return self.store.keys()
 
     def sweep(self) -> int:
         return self.store.sweep()
@@ -66,7 +69,7 @@ class Watched:
 
     def alive(self) -> list[str]:
         """The keys of all sessions."""
-        return [key for key in sorted(self.keys) if self.store.load(key) is not None]
+        return [key for key in sorted(self.known) if self.store.load(key) is not None]
 
 
 @pytest.fixture
@@ -145,11 +148,16 @@ def signed_in(visitor: Visitor, store: Watched) -> Visitor:
 
 
 @pytest.fixture
-def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+def pass_time(monkeypatch: pytest.MonkeyPatch, store: Watched) -> Callable[[float], None]:
     """Let seconds pass without waiting for them."""
     now = [time.time()]
     monkeypatch.setattr(time, "time", lambda: now[0])
-    return lambda seconds: now.__setitem__(0, now[0] + seconds)
+
+    def let_pass(seconds: float) -> None:
+        now[0] += seconds
+        age(store.store, seconds)
+
+    return let_pass
 
 
 def sets(**values: Any) -> Act:

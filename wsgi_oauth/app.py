@@ -23,6 +23,7 @@ from .providers import Provider
 from .registration import Registration
 from .sessions.file import FileStore
 from .sessions.memory import MemoryStore
+from .sessions.redis import RedisStore
 from .sessions.session import PROVIDER, Session, Sessions
 from .sessions.store import SessionStore
 from .transport import Transport, ca_bundle
@@ -225,7 +226,9 @@ def _nothing(*_: object) -> Any:
 def open_store(config: StoreConfig) -> SessionStore:
     """Open the store that ``WSGI_OAUTH_SESSION_STORE`` names."""
     kind, _, place = config.session_store.partition(":")
-    return MemoryStore() if kind == "memory" else FileStore(place)
+    if kind == "memory":
+        return MemoryStore()
+    return FileStore(place) if kind == "file" else RedisStore(config.session_store)
 
 
 def create_app(

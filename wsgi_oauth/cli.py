@@ -23,6 +23,7 @@ from .catalogue import provider_from_config
 from .client import OAuth2Session
 from .config import THREADS, Config
 from .providers import Provider
+from .sessions.redis import RedisStore
 from .transport import Transport, ca_bundle
 
 
@@ -181,12 +182,19 @@ def _redirect_uri(config: Config) -> str:
 
 def _try_store(config: Config) -> Finding:
     """Whether a session could be stored now, by storing one."""
-    name = f"session store {config.session_store}"
+    name = f"session store {config.store_name}"
     try:
-        open_store(config).check()
+        store = open_store(config)
+        store.check()
+        evicts = isinstance(store, RedisStore) and store.may_evict()
     except errors.Error as error:
         advice = "set WSGI_OAUTH_SESSION_STORE to a place that only this user can write to, and can"
+        if config.session_store.startswith("redis"):
+            advice = "see that the server runs, that this machine may connect to it, and that the password is right"
         return Finding("FAIL", f"{name}: {error}", advice)
+    if evicts:
+        advice = "set its maxmemory-policy to noeviction: then new sign-ins wait until there is room"
+        return Finding("warn", f"{name}: signs users out when the server's memory is full", advice)
     if config.session_store.startswith("memory"):
         advice = "start gunicorn with one worker, or set WSGI_OAUTH_SESSION_STORE=file:/some/folder"
         return Finding("warn", f"{name} is for one process, and forgets when that ends", advice)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from . import errors, urls
 
@@ -75,7 +76,7 @@ class StoreConfig:
     :raises errors.ConfigError: with one line for each setting that cannot work.
     """
 
-    session_store: str = _setting("")
+    session_store: str = _setting("", secret=True)  # its URL may have a password in it
     session_idle: int = _setting(12 * 3600, _seconds)
     session_lifetime: int = _setting(7 * 86400, _seconds)
 
@@ -96,6 +97,11 @@ class StoreConfig:
     def variable(self, name: str) -> str:
         """Return the environment variable of the setting *name*."""
         return f"{PREFIX}{name.upper()}"
+
+    @property
+    def store_name(self) -> str:
+        """``session_store`` as people may see it."""
+        return _masked(self.session_store)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> StoreConfig:
@@ -368,7 +374,11 @@ def _check_trusted_proxies(_config: Config, value: int) -> str:
 
 def _shown(value: str) -> str:
     """Return *value* for a message, without a password that a URL may carry."""
-    return ascii(re.sub(r"//.*@", "//***@", value))
+    return ascii(_masked(value))
+
+
+def _masked(url: str) -> str:
+    return re.sub(r"//.*@", "//***@", url)
 
 
 def _check_upstream_timeout(_config: Config, value: float) -> str:
@@ -385,7 +395,21 @@ def _check_session_store(_config: StoreConfig, value: str) -> str:
         return ""
     if kind == "file" and os.path.isabs(place) and "\0" not in place:
         return ""
-    return f"must be file:/an/absolute/path, or memory: for one process; it is {_shown(value)}"
+    if kind in {"redis", "rediss"}:
+        return _check_redis(value)
+    return f"must be file:/an/absolute/path, redis://host:port/db, or memory: for one process; it is {_shown(value)}"
+
+
+def _check_redis(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        extra = parts.query or parts.fragment
+        if parts.hostname and parts.port != 0 and re.fullmatch(r"(/[0-9]{0,9})?", parts.path) and not extra:
+            return ""
+    except ValueError:  # a port that is none
+        pass
+    masked = re.sub(r":.*@", "://***@", value, flags=re.DOTALL)
+    return f"must be redis://host:port/db, perhaps with user:password@ before the host; it is {masked!a}"
 
 
 _CHECKS: dict[str, Callable[[Any, Any], str]] = {

@@ -53,7 +53,7 @@ def _run(command: Command, options: argparse.Namespace) -> int:
     name = f"{PREFIX}SESSION_STORE"
     try:
         config = StoreConfig.from_environ(os.environ)
-        name = f"session store {config.session_store}"
+        name = f"session store {config.store_name}"
         return command(_open(config), options)
     except errors.Error as error:
         print(f"wsgi-oauth sessions: {name}: {error}", file=sys.stderr)

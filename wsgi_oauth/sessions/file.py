@@ -24,9 +24,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from .. import errors
-from .store import MAX_BYTES, Record
+from .store import KEY, MAX_BYTES, Record, check_size
 
-_KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SUFFIX = ".json"
 _TEMPORARY = ".tmp"  # no key ends like this, so a temporary file is never loaded
 _OURS = re.compile(r"[0-9a-f]{64}\.json(\.[0-9a-f]{16}\.tmp)?", re.ASCII)
@@ -167,7 +166,7 @@ class FileStore:
         with _store_errors, os.scandir(self.folder) as entries:
             for entry in entries:
                 key, suffix = entry.name[: -len(_SUFFIX)], entry.name[-len(_SUFFIX) :]
-                if suffix == _SUFFIX and _KEY.fullmatch(key):
+                if suffix == _SUFFIX and KEY.fullmatch(key):
                     yield key
 
     def sweep(self) -> int:
@@ -194,12 +193,11 @@ class FileStore:
         return data
 
     def _path(self, key: str) -> str | None:
-        return f"{self.folder}/{key}{_SUFFIX}" if _KEY.fullmatch(key) else None
+        return f"{self.folder}/{key}{_SUFFIX}" if KEY.fullmatch(key) else None
 
     def _write(self, path: str, record: Record) -> None:
         """Put *record* at *path*, all or nothing."""
-        if len(record.data) > MAX_BYTES:
-            raise ValueError(f"a session of {len(record.data)} bytes is larger than the {MAX_BYTES} allowed")
+        check_size(record)
         temporary = f"{path}.{secrets.token_hex(8)}{_TEMPORARY}"
         descriptor = os.open(temporary, _WRITE, 0o600)
         try:

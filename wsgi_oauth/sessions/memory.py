@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from .store import MAX_BYTES, Record
+from .store import Record, check_size
 
 
 class MemoryStore:
@@ -27,7 +27,7 @@ class MemoryStore:
         return record.data if record and record.expires > time.time() else None
 
     def create(self, key: str, record: Record) -> None:
-        _check_size(record)
+        check_size(record)
         with self._lock:
             self._records[key] = record
         self._sweep_some()
@@ -39,7 +39,7 @@ class MemoryStore:
                 return False
             record = change(data)
             if record is not None:
-                _check_size(record)
+                check_size(record)
                 self._records[move_to or key] = record
                 if move_to:
                     del self._records[key]
@@ -72,8 +72,3 @@ class MemoryStore:
                     del self._records[key]
                 else:
                     self._records.move_to_end(key)
-
-
-def _check_size(record: Record) -> None:
-    if len(record.data) > MAX_BYTES:
-        raise ValueError(f"a session of {len(record.data)} bytes is larger than the {MAX_BYTES} allowed")

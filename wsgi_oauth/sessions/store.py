@@ -14,11 +14,13 @@ stored before stays as it was.
 
 *Concurrent*: readers never wait. ``update`` and ``delete`` of one key exclude each other, between threads and
 between processes, so that an update always starts from the newest data, and one that comes after a delete
-finds nothing. A process that dies releases its exclusion and leaves each session wholly old or wholly new.
+finds nothing. A process that dies releases its exclusion, within seconds at most, and leaves each session wholly
+old or wholly new.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
@@ -30,8 +32,16 @@ class Record(NamedTuple):
     expires: float
 
 
+KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
 MAX_BYTES = 256 * 1024
 """A larger session is refused by ``create`` and ``update`` (ValueError): it is a mistake or an attack."""
+
+
+def check_size(record: Record) -> None:
+    """Raise ValueError when *record* is larger than MAX_BYTES."""
+    if len(record.data) > MAX_BYTES:
+        raise ValueError(f"a session of {len(record.data)} bytes is larger than the {MAX_BYTES} allowed")
 
 
 class SessionStore(Protocol):
@@ -62,7 +72,7 @@ class SessionStore(Protocol):
         """
 
     def sweep(self) -> int:
-        """Remove what has expired, all of it. Return how many sessions that was."""
+        """Remove what has expired, all of it. Return how many sessions that was: 0 where they go by themselves."""
 
     def check(self) -> None:
         """Raise StoreError when a session could not be stored now."""

@@ -1,0 +1,600 @@
+"""Sessions on Redis: what stands in the server, whose clock counts, and servers that are full, stopped or gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import trustme
+from conftest import Browser, RedisServer, environ_for, gunicorn, redis_server
+
+from wsgi_oauth import Config, cli, create_app, errors
+from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.sessions import redis as module
+from wsgi_oauth.sessions.redis import RedisStore
+from wsgi_oauth.sessions.store import Record
+
+HERE = Path(__file__).parent
+PATIENCE = 30  # seconds after which something hangs, as far as these tests are concerned
+
+
+def key(name: object) -> str:
+    return sha256(str(name).encode()).hexdigest()
+
+
+def record(data: bytes = b"data", seconds: float = 600) -> Record:
+    return Record(data, time.time() + seconds)
+
+
+KEY, OTHER = key("one"), key("other")
+
+
+@pytest.fixture
+def store(redis_url: str) -> RedisStore:
+    return RedisStore(redis_url)
+
+
+@pytest.fixture
+def server(store: RedisStore, one_redis: RedisServer) -> Iterator[Any]:
+    """What an operator sees of the server."""
+    with one_redis.client as client:
+        yield client
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server for one test, which may stop it."""
+    with redis_server(tmp_path) as server:
+        yield server
+
+
+def in_a_process(script: str, *arguments: str) -> subprocess.Popen[str]:
+    script = (
+        f"import sys, time\nfrom wsgi_oauth.sessions.redis import RedisStore\nfrom test_redis_store import *\n{script}"
+    )
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])}
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        env=environ,
+        stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        text=True,
+    )
+
+
+# What stands in the server
+
+
+def test_a_session_is_a_string_under_the_hash_of_its_id_until_it_is_over(
+    server: Any, store: RedisStore, make_browser: Callable[..., Browser]
+):
+    browser = make_browser()
+    browser.start()
+    assert browser.cookie
+    [name] = server.keys()
+    assert name == b"wsgi_oauth:session:" + key(browser.cookie).encode()
+    assert 590_000 < server.pttl(name) <= 600_000
+    browser.sign_in()
+    [name] = server.keys()
+    assert name == b"wsgi_oauth:session:" + key(browser.cookie).encode()
+    assert 11.9 * 3600_000 < server.pttl(name) <= 12 * 3600_000
+
+
+@pytest.mark.parametrize("ahead", [86400, -86400])
+def test_the_servers_clock_need_not_agree_with_ours(
+    server: Any, store: RedisStore, later: Callable[[float], None], ahead: float
+):
+    later(ahead)
+    store.create(KEY, record(seconds=60))
+    assert 55_000 < server.pttl(f"wsgi_oauth:session:{KEY}") <= 60_000
+    store.update(KEY, lambda data: record(data, seconds=90), move_to=OTHER)
+    assert 85_000 < server.pttl(f"wsgi_oauth:session:{OTHER}") <= 90_000
+    assert store.load(OTHER) == b"data"
+
+
+def test_redis_forgets_a_session_that_is_over(store: RedisStore, server: Any):
+    store.create(KEY, record(seconds=0.05))
+    deadline = time.monotonic() + PATIENCE
+    while server.dbsize():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    store.create(KEY, record(seconds=-1))  # nor does one begin that is over already
+    store.create(OTHER, record())
+    store.update(OTHER, lambda data: record(data, seconds=-1))
+    assert server.dbsize() == 0
+
+
+def test_nothing_but_sessions_is_left_behind(store: RedisStore, server: Any):
+    def fail(_: bytes) -> Record:
+        raise ZeroDivisionError
+
+    store.check()
+    store.create(KEY, record())
+    store.update(KEY, lambda data: record(data))
+    store.update(KEY, lambda _: None)
+    with pytest.raises(ZeroDivisionError):
+        store.update(KEY, fail)
+    store.update(KEY, lambda data: record(data), move_to=OTHER)
+    assert server.keys() == [f"wsgi_oauth:session:{OTHER}".encode()]
+    store.delete(OTHER)
+    assert server.keys() == []
+
+
+def test_what_others_keep_in_the_same_database_is_left_alone(store: RedisStore, server: Any):
+    names = [KEY, f"session:{KEY}", "wsgi_oauth:session:x", f"wsgi_oauth:session:{KEY}0", f"wsgi_oauth:lock:{OTHER}"]
+    for name in names:
+        server.set(name, b"theirs")
+    assert list(store.keys()) == []
+    store.sweep()
+    assert sorted(server.keys()) == sorted(map(str.encode, names))
+
+
+# Exclusion
+
+
+def test_a_holder_that_was_killed_is_waited_for(store: RedisStore):
+    """S60"""
+    store.create(KEY, record(b"old"))
+    script = "RedisStore(sys.argv[1]).update(KEY, lambda _: (print(flush=True), time.sleep(600)))"
+    process = in_a_process(script, url_of(store))
+    assert process.stdout
+    with process:
+        process.stdout.readline()
+        process.kill()
+    assert store.load(KEY) == b"old"
+    assert store.update(KEY, lambda data: record(data + b" and new"))
+    assert store.load(KEY) == b"old and new"
+
+
+def test_who_was_stopped_for_too_long_overwrites_nobody(store: RedisStore, server: Any):
+    """Its lease has run out, and somebody else has had the session since."""
+    store.create(KEY, record(b"0"))
+
+    def change(data: bytes) -> Record:
+        server.delete(f"wsgi_oauth:lock:{KEY}")
+        assert store.update(KEY, lambda newest: record(newest + b" theirs"))
+        return record(data + b" ours")
+
+    with pytest.raises(errors.StoreError, match="taken this session over"):
+        store.update(KEY, change)
+    assert store.load(KEY) == b"0 theirs"
+    with pytest.raises(errors.StoreError, match="taken this session over"):
+        store.update(KEY, change, move_to=OTHER)
+    assert store.load(OTHER) is None
+
+
+def test_who_was_stopped_for_too_long_takes_nobodys_lock_away(store: RedisStore, server: Any):
+    store.create(KEY, record(b"0"))
+
+    def change(_: bytes) -> None:
+        server.set(f"wsgi_oauth:lock:{KEY}", "somebody else")
+
+    assert store.update(KEY, change)
+    assert server.get(f"wsgi_oauth:lock:{KEY}") == b"somebody else"
+
+
+@pytest.mark.parametrize("what", ["update", "delete"])
+def test_who_holds_a_session_for_ever_does_not_stop_the_others_for_ever(
+    store: RedisStore, server: Any, what: str, monkeypatch: pytest.MonkeyPatch
+):
+    store.create(KEY, record())
+    server.set(f"wsgi_oauth:lock:{KEY}", "somebody else")
+    monkeypatch.setattr(module, "_PATIENCE", 0.1)
+    with pytest.raises(errors.StoreError, match="another process"):
+        store.delete(KEY) if what == "delete" else store.update(KEY, lambda _: pytest.fail("it is not ours"))
+    assert store.load(KEY) == b"data"
+
+
+def test_a_lease_is_longer_than_an_update_and_shorter_than_patience(store: RedisStore, server: Any):
+    store.create(KEY, record())
+    left: list[int] = []
+    store.update(KEY, lambda _: left.append(server.pttl(f"wsgi_oauth:lock:{KEY}")))
+    assert 1000 < left[0] <= module._LEASE * 1000 < module._PATIENCE * 1000
+
+
+# Servers in trouble (S58)
+
+OPERATIONS: dict[str, Callable[[RedisStore], object]] = {
+    "load": lambda store: store.load(KEY),
+    "create": lambda store: store.create(KEY, record()),
+    "update": lambda store: store.update(KEY, lambda data: record(data)),
+    "delete": lambda store: store.delete(KEY),
+    "keys": lambda store: list(store.keys()),
+    "check": lambda store: store.check(),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_server_that_is_not_there_is_a_failing_store(own_redis: RedisServer, operation: str):
+    """S58"""
+    store = RedisStore(own_redis.url)
+    store.create(KEY, record())
+    own_redis.stop()
+    for _ in range(2):
+        with pytest.raises(errors.StoreError, match="the session store failed"):
+            OPERATIONS[operation](store)
+    own_redis.start()
+    OPERATIONS[operation](store)
+
+
+def test_a_server_that_does_not_answer_is_given_up_in_time_and_signs_nobody_out(
+    own_redis: RedisServer, provider: LocalProvider
+):
+    """S58"""
+    config = Config.from_environ(environ_for(provider, SESSION_STORE=own_redis.url))
+    app = create_app(config)
+    browser, newcomer = Browser(app, provider), Browser(app, provider)
+    browser.sign_in()
+    own_redis.signal(signal.SIGSTOP)
+    began = time.monotonic()
+    assert browser.profile().status_int == 503
+    assert newcomer.get("/").status_int == 503
+    assert newcomer.cookie is None
+    assert browser.get("/readyz").status_int == 503
+    assert browser.get("/healthz").status_int == 200
+    assert time.monotonic() - began < 20  # three requests that ask the store
+    own_redis.signal(signal.SIGCONT)
+    assert browser.profile().status_int == 200
+    assert browser.get("/readyz").status_int == 200
+
+
+def test_a_full_server_signs_nobody_out_and_lets_people_sign_out(own_redis: RedisServer, provider: LocalProvider):
+    """S58, S59: a flood of anonymous starts can fill it, for ten minutes; with noeviction nobody has to go."""
+    app = create_app(Config.from_environ(environ_for(provider, SESSION_STORE=own_redis.url)))
+    stays, leaves, newcomer = (Browser(app, provider) for _ in range(3))
+    for browser in (stays, leaves):
+        browser.sign_in()
+        assert browser.profile().status_int == 200
+    with own_redis.client as client:
+        client.config_set("maxmemory", 1)
+        assert newcomer.get("/").status_int == 503
+        assert newcomer.cookie is None
+        assert stays.profile().status_int == 200
+        assert leaves.post("/logout").status_int == 200
+        assert leaves.profile().status_int == 401
+        client.config_set("maxmemory", 0)
+    newcomer.sign_in()
+    assert stays.profile().status_int == 200
+
+
+def test_a_replica_that_only_reads_is_a_failing_store(own_redis: RedisServer):
+    """S58: as after a failover, before the address has moved."""
+    store = RedisStore(own_redis.url)
+    store.create(KEY, record())
+    with own_redis.client as client:
+        client.replicaof("127.0.0.1", "1")
+        assert store.load(KEY) == b"data"
+        for operation in ("create", "update", "delete", "check"):
+            with pytest.raises(errors.StoreError, match="read only"):
+                OPERATIONS[operation](store)
+        client.replicaof("NO", "ONE")
+    assert store.update(KEY, lambda data: record(data))
+
+
+def test_an_answer_that_came_too_late_is_nobody_elses(own_redis: RedisServer):
+    """S62: gunicorn ends a worker's request with SystemExit, in the middle of a read perhaps."""
+    store = RedisStore(own_redis.url)
+    store.create(KEY, record(b"of one"))
+    store.create(OTHER, record(b"of the other"))
+
+    def stop(*_: object) -> None:
+        raise SystemExit
+
+    usual = signal.signal(signal.SIGALRM, stop)
+    try:
+        own_redis.signal(signal.SIGSTOP)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(SystemExit):
+            store.load(KEY)
+    finally:
+        signal.signal(signal.SIGALRM, usual)
+        own_redis.signal(signal.SIGCONT)
+    assert store.load(OTHER) == b"of the other"
+
+
+# Connections
+
+
+def test_connections_are_few_however_many_ask(one_redis: RedisServer, redis_url: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_CONNECTIONS", 2)
+    store = RedisStore(redis_url)
+    store.create(KEY, record(b"0"))
+    with one_redis.client as client, ThreadPoolExecutor(8) as threads:
+        before = client.info("stats")["total_connections_received"]
+        for done in [threads.submit(store.load, KEY) for _ in range(200)]:
+            assert done.result() == b"0"
+        assert client.info("stats")["total_connections_received"] - before <= 2
+
+
+def test_a_store_that_was_only_opened_holds_nothing_that_a_fork_could_inherit(own_redis: RedisServer):
+    """S61: that is what --preload hands to the workers."""
+    with own_redis.client as client:
+        client.ping()
+        before = client.info("stats")["total_connections_received"]
+        store = RedisStore(own_redis.url)
+        assert client.info("stats")["total_connections_received"] == before
+        assert store.load(KEY) is None
+        assert client.info("stats")["total_connections_received"] == before + 1
+
+
+def test_after_a_fork_each_side_has_a_connection_of_its_own(own_redis: RedisServer):
+    """S61: also when the application was used before."""
+    script = """
+import os, json
+store = RedisStore(sys.argv[1])
+store.create(KEY, record(b"0"))
+mine = store._redis.client_id()
+read, write = os.pipe()
+if os.fork() == 0:
+    for _ in range(100):
+        store.update(KEY, lambda data: record(b"%d" % (int(data) + 1)))
+    os.write(write, b"%d" % store._redis.client_id())
+    os._exit(0)
+os.close(write)
+for _ in range(100):
+    store.update(KEY, lambda data: record(b"%d" % (int(data) + 1)))
+theirs = int(os.read(read, 100))
+os.wait()
+print(json.dumps([mine, store._redis.client_id(), theirs, int(store.load(KEY))]))
+"""
+    process = in_a_process(script, own_redis.url)
+    printed, _ = process.communicate(timeout=PATIENCE)
+    mine, still_mine, theirs, counted = json.loads(printed)
+    assert (mine, counted) == (still_mine, 200)
+    assert theirs != mine
+
+
+# Passwords and TLS
+
+PASSWORD = "correct/horse:battery@staple"
+QUOTED = "correct%2Fhorse%3Abattery%40staple"
+
+
+@pytest.fixture
+def locked_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server that wants a password."""
+    with redis_server(tmp_path, "--requirepass", PASSWORD) as server:
+        yield server
+
+
+def test_a_password_opens_the_server_and_is_nowhere_to_be_seen(
+    locked_redis: RedisServer, provider: LocalProvider, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("DEBUG")
+    url = locked_redis.url.replace("//", f"//:{QUOTED}@")
+    config = Config.from_environ(environ_for(provider, SESSION_STORE=url))
+    store = RedisStore(config.session_store)
+    store.check()
+    shown = [repr(config), config.store_name, repr(store), repr(vars(store)), caplog.text]
+    with pytest.raises(errors.StoreError) as caught:
+        RedisStore(url.replace("horse", "donkey")).check()
+    shown += [str(caught.value), str(caught.value.__cause__)]
+    with pytest.raises(errors.StoreError) as caught:
+        RedisStore(locked_redis.url).check()
+    shown.append(str(caught.value))
+    assert "invalid username-password pair" in str(shown)
+    assert "Authentication required" in str(shown)
+    assert "battery" not in str(shown)
+    assert "staple" not in str(shown)
+
+
+def test_tls_is_spoken_with_who_has_a_good_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    authority = trustme.CA()
+    certificates = {"good": authority.issue_cert("127.0.0.1"), "other": authority.issue_cert("elsewhere.example")}
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    trustme.CA().cert_pem.write_to_path(tmp_path / "nobody.pem")
+
+    def answer(name: str, ca: str) -> str:
+        certificates[name].private_key_and_cert_chain_pem.write_to_path(tmp_path / f"{name}.pem")
+        files = [str(tmp_path / f"{name}.pem")] * 2
+        options = ("--tls-cert-file", files[0], "--tls-key-file", files[1], "--tls-auth-clients", "no")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / f"{ca}.pem"))
+        with redis_server(tmp_path, *options, tls=True) as server:
+            store = RedisStore(server.url)
+            try:
+                store.check()
+            except errors.StoreError as error:
+                return str(error)
+            return "stored"
+
+    assert answer("good", "ca") == "stored"
+    assert "CERTIFICATE_VERIFY_FAILED" in answer("good", "nobody")
+    assert "CERTIFICATE_VERIFY_FAILED" in answer("other", "ca")
+
+
+# Configuration
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost",
+        "redis://localhost:6379/0",
+        "rediss://redis.example:6380/15",
+        "redis://:password@10.0.0.1/1",
+        "redis://user:pass%40word@[::1]:6379/",
+    ],
+)
+def test_urls_that_can_work(provider: LocalProvider, url: str):
+    assert Config.from_environ(environ_for(provider, SESSION_STORE=url)).session_store == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis:",
+        "redis://",
+        "redis://:secret@/0",
+        "redis://:secret@host:port",
+        "redis://:secret@host:0/",
+        "redis://:secret@host:99999",
+        "redis://:secret@host/name",
+        "redis://:secret@host/0?socket_timeout=3600",
+        "redis://:secret@host/0#1",
+        "redis://:secret/with/slashes@host/0",
+        "redis:secret@host",
+        "rediss:/:secret@host/0",
+        "reddis://:secret@host/0",
+    ],
+)
+def test_urls_that_cannot_work_are_refused_without_showing_a_password(provider: LocalProvider, url: str):
+    with pytest.raises(errors.ConfigError, match=r"^WSGI_OAUTH_SESSION_STORE must be .*redis://host:port/db") as caught:
+        Config.from_environ(environ_for(provider, SESSION_STORE=url))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_missing_package_is_said_with_what_to_install(provider: LocalProvider, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "redis", None)
+    config = Config.from_environ(environ_for(provider, SESSION_STORE="redis://localhost"))
+    with pytest.raises(errors.ConfigError, match=r"pip install 'wsgi-oauth\[redis\]'"):
+        create_app(config)
+
+
+# The commands
+
+
+def store_finding(provider: LocalProvider, url: str) -> cli.Finding:
+    [finding] = [
+        each for each in cli.findings(environ_for(provider, SESSION_STORE=url)) if "session store" in each.what
+    ]
+    return finding
+
+
+def test_check_says_whether_a_session_can_be_stored(locked_redis: RedisServer, provider: LocalProvider):
+    masked = f"session store redis://***@127.0.0.1:{locked_redis.port}/0: "
+    good, bad = (locked_redis.url.replace("//", f"//:{password}@") for password in (QUOTED, "wrong-password"))
+    assert store_finding(provider, good) == cli.Finding("ok", f"{masked}a session can be stored")
+    finding = store_finding(provider, bad)
+    assert finding.level == "FAIL"
+    assert finding.what.startswith(masked)
+    assert "password is right" in finding.advice
+    locked_redis.stop()
+    finding = store_finding(provider, good)
+    assert finding.level == "FAIL"
+    assert "refused" in finding.what
+
+
+def test_check_warns_of_a_server_that_throws_sessions_out(own_redis: RedisServer, provider: LocalProvider):
+    with own_redis.client as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        assert store_finding(provider, own_redis.url).level == "ok"
+        client.config_set("maxmemory", "100mb")
+        finding = store_finding(provider, own_redis.url)
+        assert (finding.level, "noeviction" in finding.advice) == ("warn", True)
+        client.config_set("maxmemory-policy", "noeviction")
+        assert store_finding(provider, own_redis.url).level == "ok"
+
+
+def test_operators_look_after_sessions_on_redis(
+    store: RedisStore, server: Any, make_browser: Callable[..., Browser], monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    browser = make_browser()
+    browser.sign_in()
+    browser.profile()
+    make_browser().start()
+    monkeypatch.setattr(os, "environ", {"WSGI_OAUTH_SESSION_STORE": url_of(store)})
+    assert cli.main(["sessions", "count"]) == 0
+    assert capsys.readouterr().out.split() == ["signed", "in", "1", "anonymous", "1", "over", "0", "unreadable", "0"]
+    assert cli.main(["sessions", "sweep"]) == 0
+    assert capsys.readouterr().out == "0 taken away, 2 left\n"
+    assert cli.main(["sessions", "end", "--user", "octocat"]) == 0
+    assert capsys.readouterr().out.startswith("1 ended")
+    assert browser.profile().status_int == 401
+
+
+def test_a_server_that_is_not_there_is_said_without_a_traceback_or_a_password(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    own_redis.stop()
+    url = own_redis.url.replace("//", "//:secret@")
+    monkeypatch.setattr(os, "environ", {"WSGI_OAUTH_SESSION_STORE": url})
+    assert cli.main(["sessions", "count"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"wsgi-oauth sessions: session store redis://***@127.0.0.1:{own_redis.port}/0: ")
+    assert "refused" in said
+    assert "secret" not in said
+
+
+# Many workers
+
+COUNTING_SITE = """
+import os
+
+from wsgi_oauth import Config, RequestHandler, create_app
+
+
+class Count(RequestHandler):
+    route = "/count"
+
+    def get(self, request):
+        request.session.change(lambda data: data.update(count=data.get("count", 0) + 1))
+        request.session[f"seen {request.args['number']}"] = True
+        return self.jsonify({"worker": os.getpid()})
+
+
+class Seen(RequestHandler):
+    route = "/seen"
+
+    def get(self, request):
+        return self.jsonify({"count": request.session["count"], "seen": sum("seen" in key for key in request.session)})
+
+
+app = create_app(Config.from_environ(os.environ), handlers=[Count, Seen])
+"""
+
+
+@pytest.mark.parametrize("worker", ["gthread", "gevent"])
+def test_workers_that_change_one_session_at_the_same_time_lose_nothing_and_outlive_their_server(
+    own_redis: RedisServer, provider: LocalProvider, tmp_path: Path, worker: str
+):
+    tmp_path.joinpath("counting_site.py").write_text(COUNTING_SITE)
+    environ = environ_for(provider, SESSION_STORE=own_redis.url)
+    options = ("--workers", "4", "--worker-class", worker, "--threads", "8", "--preload")
+    if worker == "gevent":
+        options = ("--workers", "4", "--worker-class", worker)
+    with gunicorn(tmp_path, environ, *options, app="counting_site:app") as served:
+        cookies = signed_in(served.url)
+
+        def get(path: str) -> requests.Response:
+            return requests.get(served.url + path, cookies=cookies, timeout=PATIENCE, allow_redirects=False)
+
+        with ThreadPoolExecutor(16) as threads:
+            answers = list(threads.map(lambda number: get(f"/count?number={number}"), range(200)))
+        assert {answer.status_code for answer in answers} == {200}
+        assert len({answer.json()["worker"] for answer in answers}) > 1
+        assert get("/seen").json() == {"count": 200, "seen": 200}
+
+        own_redis.stop()
+        assert {get("/seen").status_code for _ in range(8)} == {503}
+        own_redis.start()
+        assert {get("/readyz").status_code for _ in range(8)} == {200}
+        cookies = signed_in(served.url)
+        assert get("/count?number=1").status_code == 200
+        assert get("/seen").json() == {"count": 1, "seen": 1}
+
+
+def signed_in(url: str) -> dict[str, str]:
+    """Sign in like a browser; return its cookies."""
+    with requests.Session() as browser:
+        browser.headers.update({"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"})
+        start = browser.get(url + "/", allow_redirects=False, timeout=PATIENCE)
+        consent = browser.post(
+            start.headers["Location"], data={"decision": "allow"}, allow_redirects=False, timeout=PATIENCE
+        )
+        assert browser.get(consent.headers["Location"], allow_redirects=False, timeout=PATIENCE).status_code == 303
+        return dict(browser.cookies)
+
+
+def url_of(store: RedisStore) -> str:
+    return f"redis://127.0.0.1:{store._redis.connection_pool.connection_kwargs['port']}/0"
