@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -1171,6 +1172,36 @@ def test_two_gates_around_two_applications_share_one_sign_in(provider: LocalProv
     visitor.sign_in()
     assert send(second, "/page", headers={"Cookie": f"wsgi_oauth={visitor.cookie}"}).status_code == 200
     assert one.environ["REMOTE_USER"] == two.environ["REMOTE_USER"]
+
+
+def test_with_several_providers_everybody_is_who_their_own_provider_says(inside: Inside, store: SessionStore):
+    users = {"one": {"id": 1, "login": "octocat"}, "two": {"id": 1, "login": "hubot"}}
+    callbacks = [f"http://localhost/auth/callback/{label}" for label in users]
+    with ExitStack() as stack:
+        environ = {"WSGI_OAUTH_PROVIDERS": "one two", "WSGI_OAUTH_SESSION_STORE": "memory:"}
+        for label, user in users.items():
+            provider = LocalProvider(redirect_uris=callbacks, user=user)
+            provider.server = stack.enter_context(serve_provider(provider))
+            own = environ_for(provider)
+            environ |= {
+                name.replace("OAUTH_", f"OAUTH_{label.upper()}_"): own[name]
+                for name in own
+                if name.endswith(("_ID", "_SECRET", "_URL", "_ISSUER", "_SCOPE"))
+            }
+        gate = LoginRequired(inside, create_app(Config.from_environ(environ), store=store))
+        seen = set()
+        for label in users:
+            visitor = Visitor(gate, provider)
+            choice = visitor.get(visitor.get("/page?x=1").location)
+            [link] = [link["href"] for link in choice.html.find_all("a") if f"provider={label}" in link["href"]]
+            done = visitor.get(visitor.consent(visitor.get(link).location))
+            assert urlsplit(done.location).query == "x=1"
+            assert visitor.get(done.location).text == "inside"
+            identity = current_identity(inside.environ)
+            assert identity is not None
+            assert identity.username == users[label]["login"]
+            seen.add(inside.environ["REMOTE_USER"])
+        assert len(seen) == 2
 
 
 def test_a_refusal_is_logged_without_the_query(visitor: Visitor, caplog: pytest.LogCaptureFixture):

@@ -229,8 +229,8 @@ class _Visit:
 
     def ask(self) -> Identity:
         """Ask the provider who signed in, and remember it: the first request of a session does that."""
-        provider = self._gate._oauth_app.provider
-        identity = read_identity(self.oauth2_session().get_json(provider.profile_url), provider)
+        client = self.oauth2_session()
+        identity = read_identity(client.get_user_document(), client.provider)
         try:
             remember(self.session, identity)
         except errors.StoreError as error:  # who it is, is known all the same; the next request tries again
