@@ -28,6 +28,7 @@ import requests
 import requirements
 import trustme
 import webtest
+from hypothesis import HealthCheck, settings
 from werkzeug import Response
 from werkzeug.test import create_environ, run_wsgi_app
 
@@ -36,6 +37,17 @@ from wsgi_oauth.demo.faults import Fault, Scene
 from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.sessions.redis import RedisStore
+
+settings.register_profile(
+    "the same in every run",
+    derandomize=True,
+    database=None,
+    deadline=None,  # how long an example takes is no property
+    max_examples=150,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("search", settings.get_profile("the same in every run"), derandomize=False, max_examples=5000)
+settings.load_profile("the same in every run")
 
 HTML = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 JSON = {"Accept": "application/json"}
