@@ -72,7 +72,10 @@ def test_the_application_with_another_store_signs_in(provider, monkeypatch):
     assert browser.profile().json["login"] == "octocat"
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/design.md", "docs/providers.md"])
+DOCUMENTS = ["README.md", "docs/design.md", "docs/providers.md", "docs/security.md"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_local_link_leads_somewhere(document):
     text = (ROOT / document).read_text()
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]

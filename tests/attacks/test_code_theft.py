@@ -30,8 +30,8 @@ def store() -> SessionStore:
     return MemoryStore()
 
 
-def begin_with_one_verifier_for_all(**kwargs: Any) -> Start:
-    return Start(secrets.token_urlsafe(32), "v" * 43, **kwargs)
+def begin_with_one_verifier_for_all(**given: Any) -> Start:
+    return Start(secrets.token_urlsafe(32), "v" * 43, **given)
 
 
 @guarded_by({"wsgi_oauth.login.begin": begin_with_one_verifier_for_all})

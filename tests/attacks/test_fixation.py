@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from conftest import HTML, Browser, send
-from werkzeug import Request, Response
+from werkzeug import Response
 
 from wsgi_oauth import RequestHandler
-from wsgi_oauth.sessions.session import Session, Sessions, Stored, cookie_name
+from wsgi_oauth.sessions.session import Session, Sessions, Stored, _key, sent_id
 
 from .lesson import guarded_by
 
@@ -39,15 +39,13 @@ def plant(browser: Browser, session_id: str | None) -> None:
 
 
 # PHP without session.use_strict_mode, and whoever says `sessions.get(id) or sessions.create(id)`.
-def adopt_any_id(sessions: Sessions, environ: Any, *, secure: bool) -> Session:
-    session_id = Request(environ).cookies.get(cookie_name(secure=secure))
+def adopt_any_id(sessions: Sessions, environ: dict[str, Any], *, secure: bool) -> Session:
+    session_id = sent_id(environ, secure=secure)
     if not session_id:
         return Session(sessions)
     stored = sessions.read(session_id)
     if stored is None:
         stored = Stored(time.time(), time.time(), {})
-        from wsgi_oauth.sessions.session import _key
-
         sessions.store.create(_key(session_id), sessions._record(stored))
     return Session(sessions, stored, session_id)
 

@@ -7,9 +7,10 @@ talked out of PKCE gives a code that fits to any verifier (RFC 9700 4.8). So the
 
 from __future__ import annotations
 
+import hmac
 import itertools
+import re
 from typing import Any
-from unittest import mock
 
 import pytest
 from conftest import Browser, parameters, stored_sessions
@@ -29,21 +30,25 @@ def signed_in_as_the_attacker(victim: Browser) -> bool:
     return victim.profile().status_int == 200
 
 
+def everybodys(session: Session) -> list[dict[str, Any]]:
+    return [data for data in stored_sessions(session._sessions.store) if "oauth_state" in data]
+
+
 # A program that says `if request.args.get("state") != session.get("state"): abort()`: None equals None.
 def absent_equals_absent(session: Session, response: AuthorizationResponse, *, patience: float) -> Start:
     if response.state or session.get("oauth_state"):
         raise errors.NoLoginInProgress("the states differ")
-    return Start("", "v" * 43, "http://localhost/callback", "/profile", provider=mock.ANY)
+    [provider] = {record["provider"] for data in everybodys(session) for record in data["oauth_state"].values()}
+    return Start("", "v" * 43, "http://localhost/callback", "/profile", provider)
 
 
 # Authlib, CVE-2025-68158: states in a cache of the server's, where every browser finds them.
 def any_start_of_any_browser(session: Session, response: AuthorizationResponse, *, patience: float) -> Start:
-    for everybodys in stored_sessions(session._sessions.store):
-        record = everybodys.get("oauth_state", {}).get(response.state)
+    for data in everybodys(session):
+        record = data["oauth_state"].get(response.state)
         if record:
-            return Start(
-                response.state, record["code_verifier"], record["redirect_uri"], record["next"], record["provider"]
-            )
+            names = ("code_verifier", "redirect_uri", "next", "provider")
+            return Start(response.state, *(record[name] for name in names))
     raise errors.NoLoginInProgress("never issued")
 
 
@@ -69,7 +74,9 @@ def test_the_attackers_flow_finishes_in_the_victims_browser(victim: Browser, att
 
 
 @guarded_by({"wsgi_oauth.login._find": any_start_of_this_browser})
-def test_the_attackers_link_finishes_the_sign_in_that_the_victim_has_begun(victim: Browser, attacker: Browser) -> bool:
+def test_a_link_that_was_made_without_pkce_finishes_the_sign_in_that_the_victim_has_begun(
+    victim: Browser, attacker: Browser
+) -> bool:
     """S1. A link that opens the application and, a moment later, in the background, the attacker's callback."""
     attackers_link = attacker.consent(without_pkce(attacker.start()))
     victim.start()
@@ -89,8 +96,8 @@ def test_the_victim_is_moved_to_the_attackers_account_while_being_signed_in(vict
 numbers = itertools.count(1000)
 
 
-def begin_with_a_number(**kwargs: Any) -> Start:
-    return Start(f"login-{next(numbers)}", "v" * 43, **kwargs)
+def begin_with_a_number(**given: Any) -> Start:
+    return Start(f"login-{next(numbers)}", "v" * 43, **given)
 
 
 @guarded_by({"wsgi_oauth.login.begin": begin_with_a_number})
@@ -102,3 +109,14 @@ def test_the_attacker_guesses_the_state_that_the_victim_will_get(victim: Browser
     victim.start()
     victim.get(f"/callback?code={code}&state={next_one}")
     return signed_in_as_the_attacker(victim)
+
+
+def as_text(records: dict[str, Any], state: str) -> dict[str, Any] | None:
+    return next((record for known, record in records.items() if hmac.compare_digest(known, state)), None)
+
+
+@guarded_by({"wsgi_oauth.login._find": as_text, "wsgi_oauth.login._UNREADABLE": re.compile("(?!)")})
+def test_a_link_with_an_accent_in_its_state_is_an_error_of_the_server(victim: Browser) -> bool:
+    """S6, S15. hmac.compare_digest raises for text that is not ASCII, and somebody is called out of bed."""
+    victim.start()
+    return victim.get("/callback?code=x&state=%C3%A9").status_int >= 500

@@ -7,15 +7,16 @@ say who they are (``iss``), and clients compare.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
-from conftest import Browser
+from conftest import Browser, environ_for, parameters
 
-from wsgi_oauth import MemoryStore, SessionStore, errors
+from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app, errors, registration
 from wsgi_oauth.demo.provider import LocalProvider
-from wsgi_oauth.login import AuthorizationResponse
+from wsgi_oauth.demo.server import serve_provider
+from wsgi_oauth.login import AuthorizationResponse, Start
 from wsgi_oauth.registration import Registration
 
 from .conftest import changed, exchanged_codes
@@ -27,7 +28,7 @@ def store() -> SessionStore:
     return MemoryStore()
 
 
-def whoever_answers(response: AuthorizationResponse, *_: object) -> None:
+def whoever_answers(response: AuthorizationResponse, start: Start, of: Registration) -> None:
     if response.error or not response.code:
         raise errors.LoginRefused(response.error)
 
@@ -41,8 +42,8 @@ def test_an_answer_of_the_attackers_provider_is_taken_for_the_honest_ones(
     return exchanged_codes(provider)
 
 
-def same_beginning(response: AuthorizationResponse, _: object, registration: Registration) -> None:
-    if not response.iss.startswith(registration.provider.issuer or ""):
+def same_beginning(response: AuthorizationResponse, start: Start, of: Registration) -> None:
+    if not response.iss.startswith(of.provider.issuer or ""):
         raise errors.IssuerMismatch("another issuer")
 
 
@@ -56,8 +57,8 @@ def test_an_issuer_that_begins_like_the_honest_one_is_taken_for_it(
     return exchanged_codes(provider)
 
 
-def who_says_nothing_is_believed(response: AuthorizationResponse, _: object, registration: Registration) -> None:
-    if response.iss and response.iss != registration.provider.issuer:
+def who_says_nothing_is_believed(response: AuthorizationResponse, start: Start, of: Registration) -> None:
+    if response.iss and response.iss != of.provider.issuer:
         raise errors.IssuerMismatch("another issuer")
 
 
@@ -66,22 +67,68 @@ def test_an_attackers_provider_that_leaves_the_issuer_out_is_taken_for_one_that_
     make_browser: Callable[..., Browser], provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
 ) -> list[str]:
     """S9, RFC 9207 2.4: where the issuer is always sent, an answer without one is somebody else's."""
-    describe = provider_described_by(monkeypatch)
-    describe(always_sends_issuer=True)
+    known = registration.provider_from_config
+    always = {"always_sends_issuer": True}
+    monkeypatch.setattr(registration, "provider_from_config", lambda config: replace(known(config), **always))
     victim = make_browser()
     victim.get(changed(victim.callback_url(), iss=None))
     return exchanged_codes(provider)
 
 
-def provider_described_by(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Change what the application knows about its provider."""
-    from wsgi_oauth import registration
+@pytest.fixture
+def honest() -> Iterator[LocalProvider]:
+    provider = LocalProvider(redirect_uris=["http://localhost/callback/honest"])
+    with serve_provider(provider):
+        yield provider
 
-    known = registration.provider_from_config
 
-    def describe(**more: bool) -> None:
-        monkeypatch.setattr(
-            registration, "provider_from_config", lambda config: dataclasses.replace(known(config), **more)
-        )
+@pytest.fixture
+def mallorys() -> Iterator[LocalProvider]:
+    """One that the operator offers beside the honest one; it has been taken over."""
+    provider = LocalProvider(client_id="other-client", redirect_uris=["http://localhost/callback/mallorys"])
+    with serve_provider(provider):
+        yield provider
 
-    return describe
+
+@pytest.fixture
+def two_providers(honest: LocalProvider, mallorys: LocalProvider, store: SessionStore) -> Browser:
+    """A browser at an application that offers both."""
+    settings = {
+        name.replace("WSGI_OAUTH_", f"WSGI_OAUTH_{label}_"): value
+        for label, provider in (("HONEST", honest), ("MALLORYS", mallorys))
+        for name, value in environ_for(provider).items()
+        if not name.endswith(("_SESSION_STORE", "_UPSTREAM_TIMEOUT"))
+    }
+    settings |= {"WSGI_OAUTH_PROVIDERS": "honest mallorys", "WSGI_OAUTH_SESSION_STORE": "memory:"}
+    return Browser(create_app(Config.from_environ(settings), store=store), honest)
+
+
+choose_by_label = RequestHandler.choose_provider
+
+
+# One redirect URI for all providers: which one answers, only the start of the sign-in knows.
+def choose_by_state(handler: RequestHandler, label: str) -> bool:
+    records = handler.request.session.get("oauth_state", {})
+    record = records.get(handler.request.args.get("state"), {})
+    return choose_by_label(handler, record.get("provider", label))
+
+
+@guarded_by(
+    {
+        "wsgi_oauth.dispatch.RequestHandler.choose_provider": choose_by_state,
+        "wsgi_oauth.login.check": whoever_answers,
+    }
+)
+def test_the_attackers_provider_passes_the_user_on_to_the_honest_one_and_is_handed_the_code(
+    two_providers: Browser, honest: LocalProvider, mallorys: LocalProvider
+) -> bool:
+    """S10, RFC 9700 4.4.1. The user picks Mallory's provider, whose page forwards to the honest one, with the same
+    state and challenge. The user knows that page, and agrees. The answer comes back, and the application, which thinks
+    of Mallory's, brings the honest provider's code to Mallory's token endpoint.
+    """
+    begun = two_providers.get("/?provider=mallorys").location
+    own = {"client_id": honest.client_id, "redirect_uri": "http://localhost/callback/honest"}
+    forwarded = changed(begun.replace(mallorys.authorization_url, honest.authorization_url), **own)
+    callback = two_providers.consent(forwarded)
+    two_providers.get(callback)
+    return parameters(callback)["code"] in exchanged_codes(mallorys)

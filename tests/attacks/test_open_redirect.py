@@ -21,51 +21,17 @@ from wsgi_oauth.demo.provider import LocalProvider
 from .lesson import guarded_by
 
 # What browsers ignore, what they only nearly ignore, and what looks like nothing.
-OPENINGS = [
-    "",
-    " ",
-    "\t",
-    "\n",
-    "\r",
-    "\0",
-    "\x01",
-    "\x0b",
-    "\x1f",
-    "\x7f",
-    "\x85",
-    "\xa0",
-    "\u2028",
-    "\u3000",
-    "\ufeff",
-]
+OPENINGS = ["", *" \t\n\r\0\x01\x0b\x1f\x7f\x85\xa0\u2028\u3000\ufeff"]
 # What stands before a host, for one browser or for all of them.
 SLASHES = [
     *("//", "/\\", "\\/", "\\\\", "///", "/////", "//\\", "/\t/", "/\n/", "/\r\n/", "/\t\\", "/ /", "/\0/"),
-    *(
-        "http:",
-        "http:/",
-        "http:\\",
-        "http://",
-        "https:",
-        "https:/",
-        "https:\\\\",
-        "https:///",
-        "HTTPS://",
-        "ht\ttps://",
-    ),
+    *("http:", "http:/", "http:\\", "http://", "https:", "https:/", "https:\\\\", "https:///", "HTTPS://", "ht\ttps:"),
     *("/.//", "/..//", "/./..//", "/a/..//", "/%2e//", "/%2E%2e//", "/.\\/", "/.\t//", "/%2f", "/%5c", "/%09/"),
 ]
 # The same server under names that a filter may not know.
 HOSTS = [
-    *("evil.example", "localhost@evil.example", "localhost:80@evil.example", "evil.example#@localhost"),
-    *(
-        "evil.example?@localhost",
-        "evil\u3002example",
-        "EVIL.EXAMPLE",
-        "evil.example\\@localhost",
-        "0x7f000002",
-        "2130706434",
-    ),
+    *("evil.example", "EVIL.EXAMPLE", "evil\u3002example", "0x7f000002", "2130706434", "localhost@evil.example"),
+    *("localhost:80@evil.example", "evil.example#@localhost", "evil.example?@localhost", "evil.example\\@localhost"),
 ]
 # What fits into no scheme, percent-encoded as in a link.
 OTHERS = [
@@ -168,7 +134,8 @@ OTHERS = [
     "/" + "a" * 20000,
 ]
 PAYLOADS = [
-    *(quote(opening + slashes + "evil.example") for opening, slashes in product(OPENINGS, SLASHES)),
+    *(quote(opening + slashes + "evil.example") for opening, slashes in product(OPENINGS, SLASHES[:12])),
+    *(quote(slashes + "evil.example") for slashes in SLASHES[12:]),
     *(quote(slashes + host) for slashes, host in product(SLASHES[:8], HOSTS)),
     *OTHERS,
 ]
@@ -212,7 +179,7 @@ def what_does_not_begin_with_two_slashes(next_url: str | None) -> str | None:
 @guarded_by({"wsgi_oauth.flow.local_path": what_urllib_finds_no_host_in})
 @guarded_by({"wsgi_oauth.flow.local_path": what_does_not_begin_with_two_slashes})
 def test_a_link_to_the_sign_in_ends_at_the_attackers_page(application: Any, provider: LocalProvider) -> str | None:
-    """S33. Some 700 payloads; without a guard, or with one that is not a browser, one of them gets through."""
+    """S33. Some 400 payloads; without a guard, or with one that is not a browser, one of them gets through."""
     for payload in PAYLOADS:
         callback, location = ends_at(application, provider, payload)
         if not is_harmless(location, callback):

@@ -7,6 +7,7 @@ what it was asked. Tolerant readers find tokens in all of them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
@@ -82,16 +83,13 @@ def test_a_web_page_that_repeats_what_it_was_asked_gives_the_attackers_token(
     return signs_in_with(page, "text/html")
 
 
-@guarded_by({"wsgi_oauth.client.read_json": lambda response, of, what: json.loads(response.content, strict=False)})
-def test_a_list_of_tokens_breaks_what_reads_it(signs_in_with: Callable[..., bool]) -> bool:
-    """S20. Whatever comes is the provider's fault, with a page that says so, and no traceback of ours."""
-    try:
-        return any(signs_in_with(body) for body in ('[["access_token", "x"], ["token_type", "bearer"]]', "[]"))
-    except Exception:  # noqa: BLE001  # what a server would make of it does not matter
-        return True
+@guarded_by({"wsgi_oauth.client.read_json": lambda response, of, what: json.loads(response.content)})
+def test_a_list_of_pairs_is_taken_for_a_token(signs_in_with: Callable[..., bool]) -> bool:
+    """S20. Python makes a dictionary of many things."""
+    return signs_in_with([["access_token", "mallorys-token"], ["token_type", "Bearer"]])
 
 
-@guarded_by({"wsgi_oauth.client._TOKEN_SYNTAX": __import__("re").compile(r"[\x21-\x7e]*")})
+@guarded_by({"wsgi_oauth.client._TOKEN_SYNTAX": re.compile(r"[\x21-\x7e]*")})
 def test_a_token_that_fills_the_store_keeps_the_user_out(
     make_browser: Callable[..., Browser], attackers_server: AttackersServer
 ) -> bool:

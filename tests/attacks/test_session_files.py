@@ -24,7 +24,9 @@ from werkzeug import Response
 
 from wsgi_oauth import Config, FileStore, RequestHandler, SessionStore, create_app, errors
 from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.sessions import file
 from wsgi_oauth.sessions.session import Stored
+from wsgi_oauth.sessions.store import Record
 
 from .lesson import guarded_by
 
@@ -247,3 +249,35 @@ def test_a_folder_that_everybody_can_write_to_lets_everybody_write_sessions(
     except errors.ConfigError:
         return False
     return send(app, "/", headers=HTML).status_code == 302
+
+
+class Killed(BaseException):
+    """What a kill looks like from inside: nothing more of the program runs."""
+
+
+def write_in_place(store: FileStore, path: str, record: Record) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        file._write_all(descriptor, record.data)
+        os.utime(descriptor, (record.expires, record.expires))
+    finally:
+        os.close(descriptor)
+
+
+@guarded_by({"wsgi_oauth.sessions.file.FileStore._write": write_in_place})
+def test_a_worker_that_is_killed_while_it_saves_signs_the_user_out(
+    make_browser: Callable[..., Browser], monkeypatch: pytest.MonkeyPatch
+) -> bool:
+    """S57, S60. Whoever can have a worker killed, with a request that eats memory, ends others' sessions."""
+    victim = make_browser(handlers=(Diary,))
+    victim.sign_in()
+
+    def write_half(descriptor: int, data: bytes) -> NoReturn:
+        os.write(descriptor, data[: len(data) // 2])
+        raise Killed
+
+    with monkeypatch.context() as worker:
+        worker.setattr(file, "_write_all", write_half)
+        with pytest.raises(Killed):
+            victim.post("/diary", params={"entry": "today"})
+    return victim.profile().status_int != 200

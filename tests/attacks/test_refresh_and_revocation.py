@@ -1,0 +1,66 @@
+"""Tokens that live longer than they should, or die too soon: refreshing and revoking (RFC 6749 6, RFC 7009)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import requests
+from conftest import JSON, Browser, send
+from werkzeug import Response
+
+from wsgi_oauth import refresh
+from wsgi_oauth.demo.provider import LocalProvider
+
+from .conftest import issued_tokens
+from .lesson import guarded_by
+
+
+@guarded_by({"wsgi_oauth.registration.Registration.revoke": lambda registration, token: None})
+def test_a_token_that_was_stolen_is_good_for_weeks_after_the_sign_out(
+    make_browser: Callable[..., Browser], provider: LocalProvider
+) -> bool:
+    """S44. From a backup, a memory dump, the log of some other program. It has to end at the provider, too."""
+    victim = make_browser(REVOCATION_URL=provider.revocation_url)
+    victim.sign_in()
+    [stolen] = issued_tokens(provider)
+    victim.post("/logout")
+    used = requests.get(provider.profile_url, headers={"Authorization": f"Bearer {stolen}"}, timeout=10)
+    return used.status_code == 200
+
+
+@guarded_by({"wsgi_oauth.refresh._claim": lambda *_: True})
+def test_two_tabs_at_the_same_moment_look_like_a_thief_to_the_provider(
+    victim: Browser, provider: LocalProvider, later: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> bool:
+    """S31, RFC 9700 4.14.2. A refresh token that comes twice has been stolen, thinks the provider, and ends the grant.
+
+    The provider answers only when a second refresh has come in, or the second tab waits for the first as it should.
+    """
+    both_are_here = threading.Event()
+    at_work, answer = refresh._at_work, provider.token
+
+    def watched(data: dict[str, Any]) -> str:
+        found = at_work(data)
+        if found:
+            both_are_here.set()
+        return found
+
+    def token(request: Any) -> Response:
+        if provider.count("refresh") > 1:
+            both_are_here.set()
+        both_are_here.wait(30)
+        return answer(request)
+
+    victim.sign_in()
+    later(3601)
+    monkeypatch.setattr(refresh, "_at_work", watched)
+    provider._routes["/token"] = ("token", {"POST": token})
+    headers = {**JSON, "Cookie": f"wsgi_oauth={victim.cookie}"}
+    with ThreadPoolExecutor(2) as tabs:
+        for _ in range(2):
+            tabs.submit(send, victim.app.app, "/profile", headers=headers)
+    return provider.count("refresh") > 1
