@@ -42,6 +42,7 @@ ROOMS = [
     "gate",
     "",  # wsgi_oauth itself: the public names
     "housekeeping",
+    "testing",
     "cli",
     "__main__",
 ]
@@ -137,9 +138,11 @@ def test_the_demo_stands_alone() -> None:
 
 
 def test_only_the_command_line_knows_the_demo_and_only_when_it_is_asked_for() -> None:
+    """And the kit for tests, which nothing else knows."""
     known = [each for each in EVERY_IMPORT if each.imported in DEMO and each.importer not in DEMO]
-    assert {each.importer for each in known} == {"cli"}
-    assert [where(each) for each in known if not each.lazily] == []
+    assert {each.importer for each in known} == {"cli", "testing"}
+    assert [where(each) for each in known if each.importer == "cli" and not each.lazily] == []
+    assert [where(each) for each in EVERY_IMPORT if each.imported == "testing"] == []
 
 
 def test_a_store_knows_nothing_of_http_or_oauth() -> None:
@@ -262,7 +265,9 @@ def test_importing_reads_and_changes_nothing(tmp_path: Path) -> None:
 
 def test_importing_brings_neither_demo_nor_commands_nor_servers(tmp_path: Path) -> None:
     loaded = set(run(MODULES_AFTER_IMPORT, tmp_path).split())
-    assert loaded.isdisjoint({"wsgi_oauth.demo", "wsgi_oauth.cli", "gunicorn", "gevent", "argparse", "pytest"})
+    assert loaded.isdisjoint(
+        {"wsgi_oauth.demo", "wsgi_oauth.cli", "wsgi_oauth.testing", "gunicorn", "gevent", "argparse", "pytest"}
+    )
 
 
 def test_an_application_can_be_made_without_an_environment(tmp_path: Path) -> None:
