@@ -1,0 +1,69 @@
+"""Django behind the gate: ``python django_app.py migrate``, then ``gunicorn --threads 16 django_app:app``.
+
+The gate says who is there in ``REMOTE_USER``, and Django's own RemoteUserMiddleware makes that ``request.user``.
+"""
+
+import os
+import sys
+
+from django.conf import settings
+from django.core.management import execute_from_command_line
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse, JsonResponse
+from django.urls import path
+from django.utils.html import format_html
+
+from wsgi_oauth import LoginRequired, current_identity, errors, get_app, logout_url, oauth2_session
+
+settings.configure(
+    SECRET_KEY=os.environ["DJANGO_SECRET_KEY"],
+    ALLOWED_HOSTS=["localhost", "127.0.0.1"],
+    ROOT_URLCONF=__name__,
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions"],
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "django_app.sqlite3"}},
+    MIDDLEWARE=[
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.middleware.csrf.CsrfViewMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "django.contrib.auth.middleware.RemoteUserMiddleware",
+        f"{__name__}.provider_errors",
+    ],
+    AUTHENTICATION_BACKENDS=["django.contrib.auth.backends.RemoteUserBackend"],
+)
+
+HOME = """<!doctype html>
+<p>Hello {}, who is {} here. <a href="/profile">What the provider says about you</a></p>
+<form method="post" action="{}"><button>Sign out</button></form>
+"""
+
+
+def home(request):
+    user = current_identity(request.environ)
+    name = user.name or user.username
+    return HttpResponse(format_html(HOME, name, request.user.get_username(), logout_url(request.environ)))
+
+
+def profile(request):
+    github = oauth2_session(request.environ)
+    return JsonResponse(github.get_json(github.provider.profile_url))
+
+
+def provider_errors(get_response):
+    def middleware(request):
+        return get_response(request)
+
+    def process_exception(request, error):
+        if isinstance(error, errors.Error):
+            return HttpResponse(error.text, status=error.status)  # after a 401 the gate asks for another sign-in
+        return None
+
+    middleware.process_exception = process_exception
+    return middleware
+
+
+urlpatterns = [path("", home), path("profile", profile)]
+
+if __name__ == "__main__":
+    execute_from_command_line(sys.argv)
+else:
+    app = LoginRequired(get_wsgi_application(), get_app())

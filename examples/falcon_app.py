@@ -1,0 +1,38 @@
+"""Falcon behind the gate: ``gunicorn --threads 16 falcon_app:app``."""
+
+from html import escape
+
+import falcon
+
+from wsgi_oauth import LoginRequired, current_identity, errors, get_app, logout_url, oauth2_session
+
+HOME = """<!doctype html>
+<p>Hello {name}. <a href="/profile">What the provider says about you</a></p>
+<form method="post" action="{logout}"><button>Sign out</button></form>
+"""
+
+
+class Home:
+    def on_get(self, req, resp):
+        user = current_identity(req.env)
+        resp.content_type = falcon.MEDIA_HTML
+        resp.text = HOME.format(name=escape(user.name or user.username), logout=escape(logout_url(req.env)))
+
+
+class Profile:
+    def on_get(self, req, resp):
+        github = oauth2_session(req.env)
+        resp.media = github.get_json(github.provider.profile_url)
+
+
+def provider_error(req, resp, error, params):
+    resp.status = error.status  # after a 401 the gate asks for another sign-in
+    resp.text = error.text
+
+
+api = falcon.App()
+api.add_route("/", Home())
+api.add_route("/profile", Profile())
+api.add_error_handler(errors.Error, provider_error)
+
+app = LoginRequired(api, get_app())

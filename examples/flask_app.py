@@ -1,0 +1,29 @@
+"""Flask behind the gate: ``gunicorn --threads 16 flask_app:app``."""
+
+from flask import Flask, render_template_string, request
+
+from wsgi_oauth import LoginRequired, current_identity, errors, get_app, logout_url, oauth2_session
+
+app = Flask(__name__)
+app.wsgi_app = LoginRequired(app.wsgi_app, get_app())
+
+HOME = """<!doctype html>
+<p>Hello {{ user.name or user.username }}. <a href="{{ url_for('profile') }}">What the provider says about you</a></p>
+<form method="post" action="{{ logout }}"><button>Sign out</button></form>
+"""
+
+
+@app.get("/")
+def home():
+    return render_template_string(HOME, user=current_identity(request.environ), logout=logout_url(request.environ))
+
+
+@app.get("/profile")
+def profile():
+    github = oauth2_session(request.environ)
+    return github.get_json(github.provider.profile_url)
+
+
+@app.errorhandler(errors.Error)
+def provider_error(error):
+    return error.text, error.status  # after a 401 the gate asks for another sign-in

@@ -1,0 +1,35 @@
+"""Two applications behind one gate, with a front page for everybody: ``gunicorn --threads 16 two_applications:app``.
+
+Whoever signs in for one is signed in for both.
+"""
+
+from html import escape
+
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+from wsgi_oauth import LoginRequired, current_identity, get_app, login_url, logout_url, oauth2_session
+
+FRONT = """<!doctype html>
+<p>Hello {name}. Read the <a href="/reports/">reports</a>.</p>
+{button}
+"""
+SIGN_OUT = '<form method="post" action="{}"><button>Sign out</button></form>'
+SIGN_IN = '<a href="{}">Sign in</a>'
+
+
+def front(environ, start_response):
+    user = current_identity(environ)
+    name = user.name or user.username if user else "stranger"
+    button = SIGN_OUT.format(escape(logout_url(environ))) if user else SIGN_IN.format(escape(login_url(environ)))
+    start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
+    return [FRONT.format(name=escape(name), button=button).encode()]
+
+
+def reports(environ, start_response):
+    github = oauth2_session(environ)
+    profile = github.get_json(github.provider.profile_url)
+    start_response("200 OK", [("Content-Type", "text/plain; charset=utf-8")])
+    return [f"There are no reports for {profile['name']}.\n".encode()]
+
+
+app = LoginRequired(DispatcherMiddleware(front, {"/reports": reports}), get_app(), public=("/",))
