@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import JSON, Gunicorn, Site, Visitor, environ_for, gunicorn
+from conftest import Gunicorn, Site, Visitor, environ_for, gunicorn
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -106,12 +106,6 @@ def test_somebody_signs_in_is_greeted_and_signs_out(example: Example, server: Gu
         assert visitor.cookie is None
         assert visitor.get(example.profile).status_code == 302
     assert "Traceback" not in server.stop()
-
-
-def test_a_program_is_told_where_to_sign_in(example: Example, server: Gunicorn, site: Site) -> None:
-    with site.visitor(server) as visitor:
-        refused = visitor.get(example.profile, **JSON)
-        assert (refused.status_code, refused.json()["login_url"]) == (401, f"{server.url}/auth/")
 
 
 def test_whom_the_provider_no_longer_knows_signs_in_again(example: Example, server: Gunicorn, site: Site) -> None:
