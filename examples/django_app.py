@@ -1,12 +1,12 @@
 """Django behind the gate: ``python django_app.py migrate``, then ``gunicorn --threads 16 django_app:app``.
 
-The gate says who is there in ``REMOTE_USER``, and Django's own RemoteUserMiddleware makes that ``request.user``.
+Settings, URLs and views in one file, with a ``DJANGO_SECRET_KEY`` in the environment. The gate says in ``REMOTE_USER``
+who is there, and Django's own RemoteUserMiddleware makes that ``request.user``.
 """
 
 import os
 import sys
 
-from django.conf import settings
 from django.core.management import execute_from_command_line
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse, JsonResponse
@@ -15,21 +15,20 @@ from django.utils.html import format_html
 
 from wsgi_oauth import LoginRequired, current_identity, errors, get_app, logout_url, oauth2_session
 
-settings.configure(
-    SECRET_KEY=os.environ["DJANGO_SECRET_KEY"],
-    ALLOWED_HOSTS=["localhost", "127.0.0.1"],
-    ROOT_URLCONF=__name__,
-    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions"],
-    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "django_app.sqlite3"}},
-    MIDDLEWARE=[
-        "django.contrib.sessions.middleware.SessionMiddleware",
-        "django.middleware.csrf.CsrfViewMiddleware",
-        "django.contrib.auth.middleware.AuthenticationMiddleware",
-        "django.contrib.auth.middleware.RemoteUserMiddleware",
-        f"{__name__}.provider_errors",
-    ],
-    AUTHENTICATION_BACKENDS=["django.contrib.auth.backends.RemoteUserBackend"],
-)
+os.environ["DJANGO_SETTINGS_MODULE"] = __name__
+SECRET_KEY = os.environ["DJANGO_SECRET_KEY"]
+ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
+ROOT_URLCONF = __name__
+INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions"]
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "django_app.sqlite3"}}
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.RemoteUserMiddleware",
+    f"{__name__}.provider_errors",
+]
+AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.RemoteUserBackend"]
 
 HOME = """<!doctype html>
 <p>Hello {}, who is {} here. <a href="/profile">What the provider says about you</a></p>

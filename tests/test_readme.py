@@ -72,16 +72,19 @@ def test_the_application_with_another_store_signs_in(provider, monkeypatch):
     assert browser.profile().json["login"] == "octocat"
 
 
-DOCUMENTS = ["README.md", "docs/design.md", "docs/providers.md", "docs/security.md"]
+DOCUMENTS = ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_local_link_leads_somewhere(document):
     text = (ROOT / document).read_text()
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
-    here = {f"#{name}" for name in re.findall(r'<a id="([^"]+)">', text)}
-    missing = [link for link in links if link not in here and not (ROOT / Path(document).parent / link).exists()]
-    assert not missing
+    headings = [
+        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in re.findall("(?m)^#+ (.*)", text)
+    ]
+    here = {f"#{name}" for name in [*re.findall(r'<a id="([^"]+)">', text), *headings]}
+    files = {link: ROOT / Path(document).parent / link.partition("#")[0] for link in links if link not in here}
+    assert [link for link, file in files.items() if link.startswith("#") or not file.exists()] == []
 
 
 def test_every_setting_and_every_route_is_in_the_readme():

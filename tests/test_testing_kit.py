@@ -280,7 +280,7 @@ FAULTS: dict[str, tuple[Callable[[Any], WSGI], dict[str, Any], str]] = {
         r"^/auth/ answers 404 \(Not here\), and starts no sign-in: it is not mounted there$",
     ),
     "another provider": (
-        lambda oauth_app: good(create_app(Config("id", "secret", session_store="memory:"))),
+        lambda oauth_app: good(create_app(Config(client_id="id", client_secret="secret", session_store="memory:"))),
         {},
         r"^the sign-in leads to https://github.com/login/oauth/authorize, which is not the local provider",
     ),
@@ -608,7 +608,7 @@ def test_the_local_provider_ends_with_its_block() -> None:
 # -- somebody who is signed in without a provider ----------------------------------------------------------------------
 
 
-GITHUB = Config("id", "secret", session_store="memory:")
+GITHUB = Config(client_id="id", client_secret="secret", session_store="memory:")
 ADA = Identity("github", "1815", username="ada", name="Ada Lovelace")
 
 
