@@ -212,13 +212,13 @@ def to_a_login_page(path: str, status: str, headers: Any) -> Any:
     return ("302 Found", [*headers, ("Location", "/login")]) if status.startswith("401") else (status, headers)
 
 
-def saying_less(app: WSGI) -> WSGI:
-    """Answer programs in words of its own."""
+def saying_less(app: WSGI, words: str) -> WSGI:
+    """Answer programs in *words* of its own."""
 
     def saying_less(environ: Any, start_response: Any) -> Any:
         response = Response.from_app(app, environ) if environ.get("HTTP_ACCEPT") == "application/json" else None
         if response is not None and response.status_code == 401:
-            return Response("[]", 401, mimetype="application/json")(environ, start_response)
+            return Response(words, 401)(environ, start_response)
         return app(environ, start_response)
 
     return saying_less
@@ -300,9 +300,14 @@ FAULTS: dict[str, tuple[Callable[[Any], WSGI], dict[str, Any], str]] = {
         r"^/ answers 302 and leads to http://localhost/login to a program that is not signed in; right would be a 401",
     ),
     "programs that are not told where to sign in": (
-        lambda oauth_app: saying_less(good(oauth_app)),
+        lambda oauth_app: saying_less(good(oauth_app), "Go away"),
         {},
         r"^the 401 for programs has no login_url http://localhost/auth/ in its JSON",
+    ),
+    "programs that are told something else": (
+        lambda oauth_app: saying_less(good(oauth_app), "[]"),
+        {},
+        r"^the 401 for programs has no login_url http://localhost/auth/ in its JSON: b'\[\]'$",
     ),
     "a public path that is not": (
         good,
@@ -429,6 +434,11 @@ FAULTS: dict[str, tuple[Callable[[Any], WSGI], dict[str, Any], str]] = {
         {},
         r"^/ is shown after the sign-out when the old cookie is sent again: ",
     ),
+    "no answer": (
+        lambda oauth_app: lambda environ, start_response: [],
+        {},
+        r"^nothing answers GET /\?kit=a%20b&kit=caf%C3%A9: start_response is not called$",
+    ),
     "text where PEP 3333 wants bytes": (
         lambda oauth_app: in_text(good(oauth_app)),
         {},
@@ -532,6 +542,14 @@ def test_a_gate_that_does_not_say_who_is_there_is_noticed(oauth_app: Any, around
     ]
 
 
+def test_a_gate_that_says_somebody_else_is_noticed(oauth_app: Any, around_call: Callable[[Any], None]) -> None:
+    around_call(lambda call, self, environ, answer: call(self, {**environ, "REMOTE_USER": "octocat"}, answer))
+    [finding] = findings(good(oauth_app))
+    assert re.fullmatch(
+        r"the application finds 'octocat' as REMOTE_USER, right would be '127.0.0.1:[0-9]+:583231'", finding
+    )
+
+
 # -- what is right -----------------------------------------------------------------------------------------------------
 
 
@@ -548,6 +566,21 @@ def test_a_gate_that_is_mounted_below_a_path_passes(oauth_app: Any) -> None:
 def test_a_sign_in_that_is_only_mounted_passes(oauth_app: Any, prefix: str) -> None:
     app = DispatcherMiddleware(hello, {prefix.rstrip("/"): oauth_app})
     check_embedding(app, prefix=prefix, page=None, shows="octocat")
+
+
+def test_paths_may_have_other_characters_than_ascii(oauth_app: Any) -> None:
+    gated = LoginRequired(hello, oauth_app, prefix="/anmelden für alle", public=("/für alle",))
+    check_embedding(gated, prefix="/anmelden für alle", page="/café", public=("/für alle",))
+
+
+def test_what_the_environment_says_otherwise_does_not_get_in() -> None:
+    others = {"PROVIDER": "google", "PROVIDERS": "google github", "TRUSTED_PROXIES": "1", "CLIENT_SECRET_FILE": "/no"}
+    with (
+        mock.patch.dict(os.environ, {f"WSGI_OAUTH_{name}": value for name, value in others.items()}),
+        local_provider() as environ,
+        mock.patch.dict(os.environ, environ),
+    ):
+        check_embedding(LoginRequired(hello, get_app()))
 
 
 def test_an_application_under_its_real_name_passes() -> None:

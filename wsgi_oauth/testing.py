@@ -20,6 +20,7 @@ import re
 import wsgiref.validate
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import fields
 from http.cookies import Morsel, SimpleCookie
 from itertools import chain
 from traceback import extract_tb
@@ -30,9 +31,10 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 import requests
 from werkzeug.datastructures import Headers
 from werkzeug.test import create_environ
+from werkzeug.urls import iri_to_uri
 
 from .app import OAuthApp
-from .config import PREFIX
+from .config import PREFIX, Config
 from .demo.provider import OCTOCAT, LocalProvider
 from .demo.server import serve_provider
 from .gate import LoginRequired, current_identity
@@ -67,23 +69,27 @@ def local_provider(public_url: str = "") -> Iterator[dict[str, str]]:
     """Run the local provider on a free port of this machine; yield the ``WSGI_OAUTH_*`` variables for it.
 
     They are for ``Config.from_environ``, for ``mock.patch.dict(os.environ, ...)`` around an application that uses
-    ``get_app``, or for a process of its own. Sessions are kept in memory. The user is called Mona Lisa Octocat.
+    ``get_app``, or for a process of its own: what the environment says otherwise is emptied. Sessions are kept in
+    memory. The user is called Mona Lisa Octocat.
 
     :param public_url: ``WSGI_OAUTH_PUBLIC_URL``, for an application that is tested under its real name.
     """
     provider = LocalProvider(redirect_uris=[f"{public_url.rstrip('/')}/callback"] if public_url else ())
     with serve_provider(provider):
+        names = [setting.name.upper() for setting in fields(Config) if setting.metadata]
+        unset = dict.fromkeys(["PROVIDERS", "CLIENT_SECRET_FILE", *names], "")
         settings = {
             "CLIENT_ID": provider.client_id,
             "CLIENT_SECRET": provider.client_secret or "",
             "AUTHORIZATION_URL": provider.authorization_url,
             "TOKEN_URL": provider.token_url,
             "PROFILE_URL": provider.profile_url,
+            "REVOCATION_URL": provider.revocation_url,
             "ISSUER": provider.url,
             "PUBLIC_URL": public_url,
             "SESSION_STORE": "memory:",
         }
-        yield {PREFIX + name: value for name, value in settings.items()}
+        yield {PREFIX + name: value for name, value in {**unset, **settings}.items()}
 
 
 class Cookie(NamedTuple):
@@ -159,7 +165,7 @@ def check_embedding(
     :param url: scheme and host under which *app* is called: those of ``WSGI_OAUTH_PUBLIC_URL``, if it is set.
     :raises EmbeddingFault: an AssertionError with the findings. What *app* itself raises comes out as it is.
     """
-    inspection = _Inspection(app, url, prefix.rstrip("/"), page, public=public, shows=shows)
+    inspection = _Inspection(app, url.rstrip("/"), prefix.rstrip("/"), page, public=public, shows=shows)
     try:
         inspection.run()
     except _Stuck as reason:  # what would come next makes no sense any more
@@ -180,12 +186,12 @@ class _Inspection:
     ) -> None:
         self.findings: list[str] = []
         self._gated = page is not None
-        self._page = page if page is not None else f"{prefix}/profile"
+        self._prefix = iri_to_uri(prefix)
+        self._page = f"{self._prefix}/profile" if page is None else iri_to_uri(page)
         self._here = f"{self._page}?{_QUERY}"
         self._public = public
         self._shows = shows
-        self._prefix = prefix
-        self._sign_in = f"{url}{prefix}/"
+        self._sign_in = f"{url}{self._prefix}/"
         self._browser = _Browser(app, url)
         self._behind = _Behind()
 
@@ -509,6 +515,8 @@ class _Browser:
             answer: Any = wsgiref.validate.validator(self.app)(environ, start_response)
             with closing(answer) as chunks:  # the validator's, which has a close() in every case
                 first = next(chunks, b"")  # a generator calls start_response when it is asked for that
+                if not begun:
+                    raise _Stuck(f"nothing answers {method} {target}: start_response is not called")
                 status, answered = begun[-1]
                 yield _Open(int(status[:3]), Headers(answered), chain(written, [first], chunks))
         except AssertionError as error:
