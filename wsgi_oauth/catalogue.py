@@ -527,7 +527,16 @@ def _issuer(config: Config) -> Provider:
     name = name_of(issuer)
     # `groups` is no standard claim, and what most servers call it.
     user = UserDocument(groups="groups")
-    return Provider(name=name, title=name, issuer=issuer, discovery=True, openid=True, user=user)
+    return Provider(
+        name=name,
+        title=name,
+        issuer=issuer,
+        openid=True,
+        discovery=True,
+        offline_access_takes_consent=True,
+        choose_account=_LOGIN,  # which every issuer has to know, OpenID Connect Core 15.1
+        user=user,
+    )
 
 
 def name_of(issuer: str) -> str:

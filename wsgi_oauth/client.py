@@ -23,7 +23,7 @@ from oauthlib.oauth2 import WebApplicationClient
 from oauthlib.oauth2.rfc6749.parameters import prepare_grant_uri
 
 from . import errors, urls
-from .oidc import check_id_token, check_userinfo, read_id_token
+from .oidc import check_id_token, check_refreshed_id_token, check_userinfo
 from .providers import Provider
 from .transport import Transport, read_json
 
@@ -162,11 +162,15 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
                 raise errors.TokenRejected(f"the provider does not refresh the token: {error}") from None
             raise
         if self.provider.asks_for_id_token and "id_token" in fresh:  # it may be left out (OpenID Connect Core 12.2)
-            claims = check_id_token(fresh["id_token"], self.provider, str(self.client_id), nonce=None)
-            if "id_token" in token and claims["sub"] != read_id_token(token["id_token"])["sub"]:
-                raise errors.IdTokenRefused("the refreshed ID token is about somebody else (OpenID Connect Core 12.2)")
+            self._see_whose_it_is(fresh["id_token"], token.get("id_token", ""))
         self.token = {name: token[name] for name in ("refresh_token", "id_token") if name in token} | fresh
         return dict(self.token)
+
+    def _see_whose_it_is(self, id_token: str, before: str) -> None:
+        try:
+            check_refreshed_id_token(id_token, before, self.provider, str(self.client_id))
+        except errors.IdTokenRefused as error:  # the refresh token may be used up by now; signing in again helps
+            raise errors.TokenRejected(f"the refreshed token is not used: {error}") from None
 
     def revoke_token(self, revocation_url: str) -> None:
         """Tell the provider that the token is over: the refresh token first, which at most providers takes the access

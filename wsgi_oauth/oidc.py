@@ -6,19 +6,19 @@ who signed in to the answer of the token endpoint.
 
 from __future__ import annotations
 
-import hmac
-import json
+import re
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from dataclasses import replace
+from math import nan
 from typing import Any
 
 import requests
 
 from . import errors, urls
 from .providers import Provider
-from .transport import Transport, read_json
+from .transport import Transport, parse_json, read_json
 
 REFRESH = 3600.0  # seconds after which the document is read again
 RETRY = 60.0  # seconds until the next try, while there is an older one
@@ -36,6 +36,8 @@ _ENDPOINTS = {
 _NEEDED = ("authorization_url", "token_url", "profile_url")
 _CLIENT_AUTH = {"client_secret_basic": "basic", "client_secret_post": "post", "none": "none"}  # Core 9
 _SCOPES = ("openid", "profile", "email", "offline_access")  # Core 5.4, 11
+# RFC 7515 3.1: header, payload and signature; the last is empty where there is none.
+_JWT = re.compile(r"[A-Za-z0-9_-]+\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]*", re.ASCII)
 
 
 class Discovery:
@@ -100,18 +102,20 @@ class Discovery:
         found: dict[str, Any] = {
             name: _endpoint(document, member)
             for name, member in _ENDPOINTS.items()
-            if member in document and not getattr(described, name)
+            if document.get(member) and not getattr(described, name)  # null is as good as nothing
         }
         missing = [_ENDPOINTS[name] for name in _NEEDED if not (getattr(described, name) or name in found)]
         if missing:
             raise errors.ProviderError(f"{self.url} has no {', '.join(missing)}")
-        return replace(
+        sends_issuer = document.get("authorization_response_iss_parameter_supported") is True  # RFC 9207 3
+        provider = replace(
             described,
             **found,
             client_auth=described.client_auth or self._client_auth(document),
             scope=described.scope or _scope(document),
-            always_sends_issuer=document.get("authorization_response_iss_parameter_supported") is True,  # RFC 9207 3
+            always_sends_issuer=described.always_sends_issuer or sends_issuer,
         )
+        return _asking_for_consent(provider) if _takes_consent(provider, document) else provider
 
     def _client_auth(self, document: Mapping[str, Any]) -> str:
         """Return the first way that both sides know; what is not said means HTTP Basic (Discovery 3)."""
@@ -143,8 +147,21 @@ def _scope(document: Mapping[str, Any]) -> str:
     return " ".join(scope for scope in _SCOPES if scope in offered or scope == "openid")
 
 
+def _takes_consent(provider: Provider, document: Mapping[str, Any]) -> bool:
+    """Say whether the user's consent has to be asked for, or the issuer must ignore `offline_access` (Core 11)."""
+    if not (provider.offline_access_takes_consent and "offline_access" in provider.scope.split()):
+        return False
+    known = document.get("prompt_values_supported")  # Initiating User Registration 1.0, 4
+    return not isinstance(known, list) or "consent" in known
+
+
+def _asking_for_consent(provider: Provider) -> Provider:
+    choose = " ".join([*dict(provider.choose_account).values(), "consent"])
+    return replace(provider, authorization_parameters=(("prompt", "consent"),), choose_account=(("prompt", choose),))
+
+
 def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: str | None) -> dict[str, Any]:
-    """Return what an ID token claims, after Core 3.1.3.7.
+    """Return what an ID token claims, checked after Core 3.1.3.7.
 
     Its signature is not looked at: it comes from the token endpoint itself, over TLS (item 6 there).
 
@@ -162,7 +179,7 @@ def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: 
         "azp": authorized != client_id,
         "exp": not now - CLOCKS < _moment(claims, "exp"),
         "iat": not _moment(claims, "iat") < now + CLOCKS,
-        "nonce": nonce is not None and not hmac.compare_digest(str(claims.get("nonce", "")).encode(), nonce.encode()),
+        "nonce": nonce is not None and claims.get("nonce") != nonce,
         "sub": not (isinstance(claims.get("sub"), str) and claims["sub"]),
     }
     wrong = [claim for claim, fault in faults.items() if fault]
@@ -171,18 +188,31 @@ def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: 
     return claims
 
 
+def check_refreshed_id_token(id_token: str, before: str, provider: Provider, client_id: str) -> None:
+    """See that the ID token that a refresh brought is about the same user and sign-in as the one *before* (Core 12.2).
+
+    :raises errors.IdTokenRefused: when it is not, or is none.
+    """
+    claims = check_id_token(id_token, provider, client_id, nonce=None)
+    first = read_id_token(before)
+    if claims["sub"] != first.get("sub") or claims.get("nonce", first.get("nonce")) != first.get("nonce"):
+        raise errors.IdTokenRefused("the refreshed ID token is about somebody else or another sign-in (Core 12.2)")
+
+
 def read_id_token(id_token: str) -> dict[str, Any]:
-    """Return the claims of a signed ID token (RFC 7515 3.1), unchecked.
+    """Return the claims of a signed ID token, unchecked.
 
     :raises errors.IdTokenRefused: when it is not of that form.
     """
+    if not id_token:
+        raise errors.IdTokenRefused("the token endpoint gave no ID token, and the scope `openid` asks for one")
+    jwt = _JWT.fullmatch(id_token)
     try:
-        _, payload, _ = id_token.split(".")
-        claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (ValueError, RecursionError):
-        raise errors.IdTokenRefused("the ID token is not a signed JSON Web Token") from None
+        claims = parse_json(urlsafe_b64decode(jwt[1] + "=" * (-len(jwt[1]) % 4))) if jwt else None
+    except ValueError:
+        claims = None
     if not isinstance(claims, dict):
-        raise errors.IdTokenRefused("the ID token claims nothing")
+        raise errors.IdTokenRefused("the ID token is not a signed JSON Web Token with claims in it (RFC 7519 3)")
     return claims
 
 
@@ -198,4 +228,4 @@ def check_userinfo(document: Mapping[str, Any], id_token: str) -> None:
 def _moment(claims: Mapping[str, Any], name: str) -> float:
     """Return a time in seconds since the epoch; what is none compares as false with everything."""
     value = claims.get(name)
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else float("nan")
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else nan

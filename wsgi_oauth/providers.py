@@ -65,6 +65,7 @@ class Provider:
     discovery: bool = False  # endpoints not given here come from the issuer's document, OpenID Connect Discovery 4
     scope: str = ""  # separated by spaces, RFC 6749 3.3
     authorization_parameters: tuple[tuple[str, str], ...] = ()  # with each authorization request, RFC 6749 8.2
+    offline_access_takes_consent: bool = False  # the scope is heard with prompt=consent only, OpenID Connect Core 11
     choose_account: tuple[tuple[str, str], ...] = ()  # the same, to be asked which account; OpenID Connect Core 3.1.2.1
     client_auth: str = ""  # RFC 6749 2.3.1; nothing: what the issuer's document offers, else basic
     pkce: bool = True  # RFC 7636; without it the nonce has to do (RFC 9700 2.1.1), or, if need be, the state alone

@@ -231,20 +231,30 @@ class BoundedAdapter(HTTPAdapter):
 
 
 def read_json(response: requests.Response, of: type, what: str) -> Any:
-    """Return the JSON document that *response* holds, read strictly: UTF-8, no NaN (RFC 8259), no depth that ends the
-    interpreter's patience.
+    """Return the JSON document that *response* holds.
 
     :raises errors.ProviderError: when there is none, or one that is no *of*.
     """
     try:
-        document = json.loads(response.content.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite)
-    except (ValueError, RecursionError):
+        document = parse_json(response.content)
+    except ValueError:
         raise errors.ProviderError(f"the provider's answer to a {what} request is not JSON") from None
     if not isinstance(document, of):
         raise errors.ProviderError(
             f"the provider's answer to a {what} request is JSON of another kind than {of.__name__}"
         )
     return document
+
+
+def parse_json(text: bytes) -> Any:
+    """Return what *text* says, read strictly: UTF-8, no NaN (RFC 8259), no depth that ends the interpreter's patience.
+
+    :raises ValueError: when it is no JSON.
+    """
+    try:
+        return json.loads(text.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("too deep") from None
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -1,0 +1,86 @@
+"""An OpenID Connect issuer of which a test can change every statement."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from werkzeug import Request, Response
+
+from wsgi_oauth.demo.provider import OCTOCAT, LocalProvider
+
+HOUR = 3600
+
+
+class Issuer(LocalProvider):
+    """The local provider, with what OpenID Connect adds to it: a document to be discovered, and ID tokens."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(scope="openid profile email offline_access", user={**OCTOCAT, "sub": "mona"}, **options)
+        self.metadata: dict[str, Any] = {}  # what the document says otherwise; None: does not say
+        self.claims: dict[str, Any] = {}  # what ID tokens say otherwise; None: do not say
+        self.sign: Callable[[dict[str, Any]], str | None] = self.signed  # makes an ID token, or none
+        self.discover = self.honest_document
+        self._nonces: dict[str, str | None] = {}  # by code
+        self._routes["/.well-known/openid-configuration"] = ("discovery", {"GET": lambda request: self.discover()})
+
+    def honest_document(self) -> Response:
+        """Discovery 3."""
+        document = {
+            "issuer": self.url,
+            "authorization_endpoint": self.authorization_url,
+            "token_endpoint": self.token_url,
+            "userinfo_endpoint": self.profile_url,
+            "revocation_endpoint": self.revocation_url,
+            "end_session_endpoint": f"{self.url}/end",
+            "scopes_supported": ["openid", "profile", "email"],
+            "authorization_response_iss_parameter_supported": True,
+            "jwks_uri": f"{self.url}/keys",
+        }
+        return Response(json.dumps(_otherwise(document, self.metadata)), mimetype="application/json")
+
+    def decide(self, request: Request) -> Response:
+        response = super().decide(request)
+        for code in parse_qs(urlsplit(response.headers.get("Location", "")).query).get("code", []):
+            self._nonces[code] = request.args.get("nonce")
+        return response
+
+    def token(self, request: Request) -> Response:
+        response = super().token(request)
+        answer = response.get_json(silent=True) or {}
+        if "openid" not in answer.get("scope", "").split():
+            return response
+        now = int(time.time())
+        claims = {
+            "iss": self.url,
+            "sub": self.user["sub"],
+            "aud": self.client_id,
+            "exp": now + HOUR,
+            "iat": now,
+            "nonce": self._nonces.get(request.form.get("code", "")),  # Core 12.2: no refreshed token has one
+        }
+        id_token = self.sign(_otherwise(claims, self.claims))
+        return Response(json.dumps(_otherwise(answer, {"id_token": id_token})), mimetype="application/json")
+
+    def signed(self, claims: object) -> str:
+        return jwt(json.dumps(claims).encode(), str(self.client_secret))
+
+
+def jwt(claims: bytes, key: str = "") -> str:
+    """RFC 7519 3.1, with HS256."""
+    header = b'{"alg":"HS256","typ":"JWT"}'
+    content = f"{_base64(header)}.{_base64(claims)}"
+    return f"{content}.{_base64(hmac.digest(key.encode(), content.encode(), 'sha256'))}"
+
+
+def _base64(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _otherwise(honest: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in {**honest, **changes}.items() if value is not None}
