@@ -31,6 +31,7 @@ from urllib3 import Retry
 from werkzeug import Response
 
 from wsgi_oauth import FileStore, SessionStore, errors
+from wsgi_oauth.demo.faults import Fault, Scene
 from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.sessions.session import Session, Sessions
 
@@ -269,6 +270,31 @@ def test_of_many_requests_of_a_session_one_refreshes_and_all_succeed(
     later(HOUR)
     assert [answer.status_int for answer in together(browser, 16)] == [200] * 16
     assert provider.count("refresh") == 1
+
+
+def test_a_token_that_is_refused_when_another_request_has_the_next_one_ends_nothing(
+    provider: LocalProvider, browser: Browser, later: Callable[[float], None]
+) -> None:
+    """Of two requests the slower one is refused with what by then is the token before: the user is still signed in."""
+    browser.sign_in()
+    twin = {"Accept": "application/json", "Cookie": f"wsgi_oauth={browser.cookie}"}
+    others: list[int] = []
+
+    def let_another_refresh(scene: Scene) -> Response:
+        later(HOUR)
+        others.append(Browser(browser.app.app, provider).get("/profile", headers=twin).status_int)
+        return Response("", 401)
+
+    refused, slow = (
+        Fault("profile.refused", "", lambda _: Response("", 401)),
+        Fault("profile.late", "", let_another_refresh),
+    )
+    provider.faults.catalogue = {**provider.faults.catalogue, refused.name: refused, slow.name: slow}
+    provider.faults.add(refused.name)  # so that this request refreshes
+    provider.faults.add(slow.name)  # and is refused again
+    assert browser.profile().status_int == 502
+    assert others == [200]
+    assert browser.profile().status_int == 200
 
 
 def test_who_waits_for_a_refresh_that_fails_does_not_try_the_same_once_more(

@@ -24,7 +24,7 @@ from .registration import Registration
 from .sessions.file import FileStore
 from .sessions.memory import MemoryStore
 from .sessions.redis import RedisStore
-from .sessions.session import PROVIDER, Session, Sessions
+from .sessions.session import PROVIDER, TOKEN, Session, Sessions
 from .sessions.store import SessionStore
 from .transport import Transport, ca_bundle
 from .urls import Site, local_path
@@ -157,8 +157,13 @@ class OAuthApp:
                 response.headers["Cache-Control"] = "no-store"  # also where a handler has said otherwise
 
     def _sign_in_again(self, request: Request, error: errors.TokenRejected) -> Response:
-        """End a session whose token is worth nothing any more."""
+        """End a session whose token is worth nothing any more; not one to which another request has just given a new
+        token.
+        """
         session = request.session
+        newest = session.newest().get(TOKEN)
+        if newest and newest != session.get(TOKEN):
+            raise errors.ProviderError("the token was refused when another request had refreshed it already") from error
         circling = login.is_circling(session)
         session.end()
         if circling:  # a provider that refuses each token it gives must not keep a browser going round
