@@ -39,11 +39,9 @@ TIMEOUT = 5  # seconds, WSGI_OAUTH_UPSTREAM_TIMEOUT
 WAITING = 3 * (TIMEOUT + 2)  # seconds that a request may wait for the refresh of another
 JSON = {"Accept": "application/json"}
 REJECTING = {"profile.401", "profile.empty_401"}  # a token that is not expired; it may have been refreshed just now
-BETWEEN = "a kill between the provider's answer and the save"
+IN_A_REFRESH = "a kill in the middle of a refresh"
 DYING = 0.5  # seconds that a process which was killed may take to go
-DESCRIPTORS = (
-    64  # of an idle worker: gunicorn's own, a connection to the provider for each that may wait, some to spare
-)
+DESCRIPTORS = 64  # of an idle worker: gunicorn's own, its connections to the provider, and some to spare
 
 
 # -- what happened, and why --------------------------------------------------------------------------------------------
@@ -126,15 +124,17 @@ class Inquest:
         entries = self._entries(trouble.user, trouble.began, trouble.ended)
         if any(entry.what == "token.refresh_token_missing" for entry in entries):
             return "the provider"
-        if any(entry.what in REJECTING and entry.at >= trouble.good for entry in entries):
+        recent = [entry for entry in entries if entry.is_fault and entry.at >= trouble.good]
+        if any(entry.what in REJECTING or entry.endpoint == "refresh" for entry in recent):
             return "the provider"
         refreshes = [entry for entry in entries if entry.endpoint == "refresh"]
         if not refreshes:
             return ""
-        if refreshes[-1].is_fault:  # perhaps the provider has rotated, and given nothing that could be used
+        if refreshes[-1].is_fault:  # the provider may have rotated, and given nothing that could be used
             return "the provider"
         lost = self._lost_answers(trouble.user, trouble.began, trouble.ended)
-        return BETWEEN if any(answer.began <= refreshes[-1].at <= answer.ended for answer in lost) else ""
+        at = refreshes[-1].at
+        return IN_A_REFRESH if any(answer.began <= at <= answer.ended + DYING for answer in lost) else ""
 
     def _entries(self, user: str, began: float, ended: float) -> list[Entry]:
         return [entry for entry in self._diary.get(user, ()) if began <= entry.at <= ended]
@@ -513,7 +513,7 @@ def summarize(chaos: Chaos, diary: list[Entry], catalogue: list[str], summary: S
     summary.count(
         "signed out by the provider: token refused, or rotated and not given", of(is_signed_out, "the provider")
     )
-    summary.count(f"signed out by {BETWEEN}", of(is_signed_out, BETWEEN), at_most=len(chaos.kills))
+    summary.count(f"signed out by {IN_A_REFRESH}", of(is_signed_out, IN_A_REFRESH), at_most=len(chaos.kills))
     summary.count("sessions lost", of(is_signed_out, ""), at_most=0)
     summary.count("wrong user seen", of(lambda trouble: trouble.what == Trouble.WRONG_USER), at_most=0)
     summary.count("signed in after a sign-out", of(lambda trouble: trouble.what == Trouble.CAME_BACK), at_most=0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -22,7 +23,8 @@ from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 
 EXPIRES_IN = 4  # seconds; a token counts as expired when half of that is over
-MOODS = {"authorize": 0.06, "token": 0.12, "refresh": 0.12, "profile": 0.04}  # the part of requests that meet a fault
+# The part of the requests to an endpoint that meets a fault.
+MOODS = {"authorize": 0.15, "token": 0.15, "refresh": 0.15, "profile": 0.04, "revoke": 0.2}
 ROTATED = "rotated"
 
 
@@ -52,7 +54,7 @@ class MoodyProvider(LocalProvider):
         self.diary: list[Entry] = []
         self.moods = MOODS
         self._random = random.Random(seed)
-        self._still_to_come: dict[str, list[Fault]] = {}
+        self._times: Counter[str] = Counter()
 
     def _perform(self, request: Request, honest: Callable[[], Response], *endpoints: str) -> Response:
         user, endpoint = self._user(request), endpoints[0]
@@ -74,12 +76,11 @@ class MoodyProvider(LocalProvider):
         self.diary.append(Entry(time.monotonic(), user, endpoint, what, again))
 
     def _next_fault(self, endpoints: tuple[str, ...]) -> Fault:
-        """Each of the endpoint's faults in its turn, in an order that changes: none is left to chance."""
-        waiting = self._still_to_come.setdefault(endpoints[0], [])
-        if not waiting:
-            waiting += [fault for fault in self.faults.catalogue.values() if fault.endpoint in endpoints]
-            self._random.shuffle(waiting)
-        return waiting.pop()
+        """One of those that came least often: in time all there are."""
+        known = [fault for fault in self.faults.catalogue.values() if fault.endpoint in endpoints]
+        fault = min(known, key=lambda fault: (self._times[fault.name], self._random.random()))
+        self._times[fault.name] += 1
+        return fault
 
     def _user(self, request: Request) -> str:
         """Whom a request is about, as nobody but the provider can know."""
@@ -88,7 +89,7 @@ class MoodyProvider(LocalProvider):
         known = (
             memory._codes.get(form.get("code", ""))
             or memory._refresh_tokens.get(form.get("refresh_token", form.get("token", "")))
-            or memory._access_tokens.get(bearer)
+            or memory._access_tokens.get(bearer or form.get("token", ""))
         )
         return known.grant.user if known else form.get("user", "")
 
@@ -105,10 +106,10 @@ class Moody:
         self._ask("behave")
 
     def diary(self) -> list[Entry]:
-        return [Entry(*line) for line in self._ask("diary")]
+        return self._ask("diary")
 
     def catalogue(self) -> list[str]:
-        """The names of the faults that there are at the endpoints of a sign-in, a refresh and a profile."""
+        """The names of all faults that there are."""
         return self._ask("catalogue")
 
     def _ask(self, question: str) -> list:
@@ -137,6 +138,7 @@ def _serve(seed: int, slow: float, pipe: Connection) -> None:
             "AUTHORIZATION_URL": provider.authorization_url,
             "TOKEN_URL": provider.token_url,
             "PROFILE_URL": provider.profile_url,
+            "REVOCATION_URL": provider.revocation_url,
             "ISSUER": provider.url,
             "SCOPE": "profile email",
         }
@@ -144,5 +146,4 @@ def _serve(seed: int, slow: float, pipe: Connection) -> None:
         while (question := pipe.recv()) != "stop":
             if question == "behave":
                 provider.moods = {}
-            catalogue = [fault.name for fault in provider.faults.catalogue.values() if fault.endpoint != "revoke"]
-            pipe.send(catalogue if question == "catalogue" else [tuple(entry) for entry in provider.diary])
+            pipe.send(list(provider.faults.catalogue) if question == "catalogue" else list(provider.diary))
