@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import threading
 import time
@@ -17,11 +18,12 @@ from conftest import JSON, Barrier, Browser, Gunicorn, Site, Visitor, get_and_cl
 from werkzeug import Request, Response
 
 from wsgi_oauth import Config, FileStore, RequestHandler, errors, transport
-from wsgi_oauth.catalogue import GITHUB
+from wsgi_oauth.catalogue import GITHUB, provider_from_config
 from wsgi_oauth.client import OAuth2Session
 from wsgi_oauth.demo.catalogue import CATALOGUE
 from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve
+from wsgi_oauth.oidc import Discovery
 from wsgi_oauth.sessions.session import Session, Sessions
 from wsgi_oauth.transport import Transport
 
@@ -313,6 +315,25 @@ def test_no_place_is_lost_or_made_when_many_come_and_go(api: Server) -> None:
         few.adapter.bulkhead.take()
     assert len(places) == 3
     few.adapter.close()
+
+
+def test_who_is_sent_away_has_learned_nothing_about_the_issuer(shared: Transport) -> None:
+    """That it cannot be asked is remembered for some seconds, so that not each request waits; here it was not asked."""
+
+    @Request.application
+    def issuer(request: Request) -> Response:
+        endpoints = ("authorization_endpoint", "token_endpoint", "userinfo_endpoint", "jwks_uri")
+        url = request.host_url.rstrip("/")
+        return Response(json.dumps({"issuer": url, **{name: f"{url}/{name}" for name in endpoints}}))
+
+    with serve(issuer) as server:
+        config = Config(client_id="id", client_secret="secret", provider=server.url, session_store="memory:")
+        discovery = Discovery(provider_from_config(config), shared, has_secret=True)
+        give_back = shared.adapter.bulkhead.take()
+        with pytest.raises(errors.ProviderBusy):
+            discovery.provider()
+        give_back()
+        assert discovery.provider().token_url == f"{server.url}/token_endpoint"
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")

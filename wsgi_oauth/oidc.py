@@ -74,10 +74,11 @@ class Discovery:
         try:
             self._provider = self._read()
         except errors.ProviderError as error:
-            if self._provider is None:
+            if self._provider is not None:
+                return self._provider
+            if not isinstance(error, errors.ProviderBusy):  # then it was not asked, and there is nothing to remember
                 self._failure, self._due = error, time.monotonic() + PAUSE
-                raise
-            return self._provider
+            raise
         self._due = time.monotonic() + REFRESH
         return self._provider
 
