@@ -40,6 +40,7 @@ WAITING = 3 * (TIMEOUT + 2)  # seconds that a request may wait for the refresh o
 JSON = {"Accept": "application/json"}
 REJECTING = {"profile.401", "profile.empty_401"}  # a token that is not expired; it may have been refreshed just now
 IN_A_REFRESH = "a kill in the middle of a refresh"
+BUSY = "a busy machine"  # on which even an honest provider takes longer than the deadline
 DYING = 0.5  # seconds that a process which was killed may take to go
 DESCRIPTORS = 64  # of an idle worker: gunicorn's own, its connections to the provider, and some to spare
 
@@ -116,6 +117,9 @@ class Inquest:
     def _why_refused(self, trouble: Trouble) -> str:
         if any(entry.is_fault for entry in self._entries(trouble.user, trouble.began - WAITING, trouble.ended)):
             return "a fault"
+        gave_up = trouble.ended - trouble.began >= TIMEOUT
+        if gave_up and ("provider_timeout" in trouble.what or "provider_unreachable" in trouble.what):
+            return BUSY  # the deadline has passed, or that of a request whose refresh this one has waited for
         if "no_login_in_progress" in trouble.what and self._lost_answers(trouble.user, trouble.began, trouble.ended):
             return "a kill"
         return ""
@@ -509,6 +513,9 @@ def summarize(chaos: Chaos, diary: list[Entry], catalogue: list[str], summary: S
     summary.count("faults of the provider", len(faults))
     summary.count(f"  kinds, of {len(catalogue)}", len(set(faults)))
     summary.count("answers 5xx for a reason", of(is_5xx) - of(is_5xx, ""))
+    summary.count(
+        f"  for {BUSY}, on which the provider was too slow by itself", of(is_5xx, BUSY), at_most=chaos.operations // 100
+    )
     summary.count("  sent away, because others wait for the provider", of(lambda t: "provider_busy" in t.what))
     summary.count(
         "signed out by the provider: token refused, or rotated and not given", of(is_signed_out, "the provider")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.chaos import DYING, IN_A_REFRESH, Inquest, Summary, Trouble
+from benchmarks.chaos import BUSY, DYING, IN_A_REFRESH, TIMEOUT, Inquest, Summary, Trouble
 from benchmarks.moody import ROTATED, Entry
 from wsgi_oauth.config import UPSTREAM_LIMIT
 
@@ -47,6 +47,13 @@ def test_who_is_sent_away_must_have_met_a_crowd():
     error = trouble("503 provider_busy")
     assert inquest(crowd=UPSTREAM_LIMIT + 1).reason(error)
     assert not inquest(fault(99.5), crowd=UPSTREAM_LIMIT).reason(error)
+
+
+def test_a_timeout_without_a_fault_has_waited_for_as_long_as_the_deadline():
+    """Tests of many kinds run on machines that are busy: an honest provider may then be too slow, too."""
+    assert inquest().reason(trouble("504 provider_timeout", began=100.0 - TIMEOUT)) == BUSY
+    assert not inquest().reason(trouble("504 provider_timeout", began=100.1 - TIMEOUT))
+    assert not inquest().reason(trouble("502 provider_error", began=100.0 - TIMEOUT))
 
 
 def test_a_connection_that_broke_needs_a_kill_at_that_time():
