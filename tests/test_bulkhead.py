@@ -89,6 +89,37 @@ def test_while_32_requests_hang_everyone_else_is_served(
         assert visitor.profile().status_code == 200
 
 
+GATED_SITE = """
+from wsgi_oauth import LoginRequired, get_app
+
+
+def page(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [environ["REMOTE_USER"].encode()]
+
+
+app = LoginRequired(page, get_app())
+"""
+
+
+def test_while_32_requests_hang_a_gate_lets_in_who_is_signed_in(site: Site, barrier: Callable[[str], Barrier]) -> None:
+    """Who that is stands in the session: the gate does not ask the provider each time."""
+    site.folder.joinpath("gated_site.py").write_text(GATED_SITE)
+    with site.serve(*GTHREAD, app="gated_site:app") as server, site.visitor(server) as visitor:
+        assert visitor.get(visitor.callback_url("/auth/")).status_code == 303
+        before = visitor.get("/page")
+        waiting = barrier("profile")
+        with in_background([(visitor.copy(), "/auth/profile") for _ in range(32)]) as answers:
+            for sent_away in first(20, answers):
+                assert_sent_away(sent_away)
+            waiting.wait_for(12)
+            after = visitor.get("/page")
+            assert sum(answer.done() for answer in answers) == 20
+            waiting.open()
+        assert (after.status_code, after.text) == (200, before.text)
+        assert site.provider.count("profile") == 13
+
+
 def test_a_callback_that_is_sent_away_has_used_up_nothing_and_a_reload_signs_in(
     site: Site, barrier: Callable[[str], Barrier]
 ) -> None:
