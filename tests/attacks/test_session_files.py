@@ -120,7 +120,7 @@ ANY_TEXT = re.compile(r".*", re.DOTALL)
 COOKIE_IS_THE_FILE_NAME = {
     "wsgi_oauth.sessions.session._ID": ANY_TEXT,
     "wsgi_oauth.sessions.session._key": lambda session_id: session_id,
-    "wsgi_oauth.sessions.file._KEY": ANY_TEXT,
+    "wsgi_oauth.sessions.file.KEY": ANY_TEXT,
 }
 
 
