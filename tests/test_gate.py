@@ -259,6 +259,16 @@ class TestWhoIsSignedIn:
         later(13 * HOUR)
         assert signed_in.get("/page").status_int == 302
 
+    def test_is_out_by_the_lifetimes_of_today(
+        self, signed_in: Visitor, make_gate: Callable[..., LoginRequired], later: Callable[[float], None]
+    ):
+        stricter = make_gate(SESSION_IDLE="30m")
+        cookie = {"Cookie": f"wsgi_oauth={signed_in.cookie}"}
+        assert send(stricter, "/page", headers={**HTML, **cookie}).status_code == 200
+        later(HOUR / 2 + 1)
+        assert send(stricter, "/page", headers={**HTML, **cookie}).status_code == 302
+        assert signed_in.get("/page").status_int == 200
+
     def test_stays_as_long_as_there_is_a_request_now_and_then(self, signed_in: Visitor, later: Callable[[float], None]):
         for _ in range(5):
             later(11 * HOUR)
