@@ -33,6 +33,7 @@ ROOMS = [
     "client",
     "refresh",
     "registration",
+    "access",
     "login",
     "dispatch",
     "pages",

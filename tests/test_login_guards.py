@@ -377,7 +377,7 @@ class TestTheIssuer:
         self, application: Any, provider: LocalProvider, fault: str
     ):
         registration = application.registration()
-        registration._described = replace(registration.provider, always_sends_issuer=True)
+        registration.described = replace(registration.provider, always_sends_issuer=True)
         browser = Browser(application, provider)
         assert_refused(browser.get(browser.callback_url(fault=f"authorize.{fault}")), provider)
         assert browser.sign_in().status_int == 303

@@ -127,7 +127,7 @@ def test_github_is_told_in_its_own_way(application: Any, provider: LocalProvider
 
     browser, registration = Browser(application, provider), application.registration()
     with serve(api) as server:
-        registration._described = replace(
+        registration.described = replace(
             registration.provider,
             revocation_url=f"{server.url}/applications/{{client_id}}/token",
             revocation_by="github",
@@ -166,7 +166,7 @@ def test_yes_means_the_providers_own_endpoint_and_without_one_a_page(
     browser.sign_in()
     assert browser.post("/logout").status_int == 200
     registration = application.registration()
-    registration._described = replace(registration.provider, end_session_url="https://id.example.com/end")
+    registration.described = replace(registration.provider, end_session_url="https://id.example.com/end")
     browser.sign_in()
     assert browser.post("/logout").location == "https://id.example.com/end?client_id=demo-client"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -16,9 +16,11 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from . import errors, flow, health, login, pages
+from .access import Rules
 from .client import OAuth2Session
 from .config import Config, StoreConfig
 from .dispatch import Request, RequestHandler, Routes
+from .identity import IDENTITY, Identity, remember
 from .providers import Provider
 from .registration import Registration
 from .sessions.file import FileStore
@@ -38,13 +40,22 @@ _log = logging.getLogger("wsgi_oauth")
 class OAuthApp:
     """One application for all threads. It holds what never changes; what belongs to a request lives on the request."""
 
-    def __init__(self, config: Config, store: SessionStore, handlers: Iterable[type[RequestHandler]] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: SessionStore,
+        handlers: Iterable[type[RequestHandler]] = (),
+        allow: Callable[[Identity], bool] | None = None,
+    ) -> None:
         self.config = config
         self.site = Site(config.public_url, trusts_proxies=config.trusted_proxies > 0)
         self.sessions = Sessions(store, idle=config.session_idle, lifetime=config.session_lifetime)
         self.transport = Transport(config.upstream_timeout, config.upstream_limit)
         registrations = [Registration(each, self.transport) for each in (config, *config.also)]
         self.registrations = {each.label: each for each in registrations}
+        self.rules = Rules(config.allow, {each.label: each.described for each in registrations}, allow)
+        for each in registrations:
+            each.ask_for(self.rules.kinds(each.label))
         flow_handlers = flow.HANDLERS_FOR_SEVERAL if config.label else flow.HANDLERS
         self.routes = Routes([*flow_handlers, *health.HANDLERS, *handlers])
         trusted = config.trusted_proxies
@@ -117,6 +128,29 @@ class OAuthApp:
         label = session.get(PROVIDER) if session is not None else None
         return self.registration(label).oauth2_session(token=token, redirect_uri=redirect_uri, session=session)
 
+    def identify(self, session: Session) -> Identity:
+        """Return who is signed in; the provider is asked the first time, and what it says is remembered.
+
+        :raises errors.NotSignedIn: when nobody is.
+        :raises errors.ProviderError: when the provider does not say who it is.
+        """
+        known = Identity.from_dict(session.get(IDENTITY))
+        if known is not None:
+            return known
+        registration = self.registration(session.get(PROVIDER))
+        identity = registration.identify(registration.oauth2_session(token=session[TOKEN], session=session))
+        try:
+            remember(session, identity)
+        except errors.StoreError as error:  # who it is, is known all the same; the next request tries again
+            _log.warning("who signed in is not remembered: %s", error)
+        if session.gone:
+            raise errors.NotSignedIn("the session ended while the provider was asked who that is")
+        return identity
+
+    def admit(self, identity: Identity, session: Mapping[str, Any]) -> None:
+        """See that *identity*, whose *session* it is, may be here. Raise NotAllowed."""
+        self.rules.check(identity, session.get(PROVIDER) or self.registration().label)
+
     def _answer(self, request: Request, answer: Callable[[Request], Response]) -> Response:
         try:
             response = answer(request)
@@ -137,6 +171,8 @@ class OAuthApp:
             raise
         if not handler.any_host:
             request.base = self.site.base(request.environ)
+        if self.rules and not handler.open_to_everyone:
+            request.open_session = self._open_admitted_session
         response = handler(self, request).answer(**arguments)
         if "session" in request.__dict__ and not handler.get_has_consequences:
             request.session.pop(login.AGAIN, None)  # the token has done its work: this is no circle
@@ -144,6 +180,13 @@ class OAuthApp:
 
     def _open_session(self, request: Request) -> Session:
         return self.sessions.open(request.environ, secure=request.is_secure_site)
+
+    def _open_admitted_session(self, request: Request) -> Session:
+        """Open the session of somebody who may be here: also by the rules of today, whenever the sign-in was."""
+        session = self._open_session(request)
+        if session.signed_in:
+            self.admit(self.identify(session), session)
+        return session
 
     def _save_session(self, request: Request, response: Response) -> None:
         """Store first, promise then: no cookie and no redirect leaves for a session that is not stored."""
@@ -179,7 +222,10 @@ class OAuthApp:
             query = urlencode({"next": local_path(request.asked_for) or "", **again})
             return Response(status=302, headers={"Location": f"{self._login_url(request)}?{query}"})
         as_json = pages.wants_json(request) or (isinstance(error, errors.NotSignedIn) and not request.is_navigation)
-        message = pages.Message.of(error, id=request.id, login_url=self._login_url(request))
+        login_url = self._login_url(request)
+        if isinstance(error, errors.NotAllowed) and login_url:
+            login_url += f"?{urlencode({'switch': '1', 'next': error.next_url or local_path(request.asked_for) or ''})}"
+        message = pages.Message.of(error, id=request.id, login_url=login_url)
         response = pages.show(message, as_json=as_json)
         if error.retry_after:
             response.headers["Retry-After"] = error.retry_after
@@ -237,16 +283,22 @@ def open_store(config: StoreConfig) -> SessionStore:
 
 
 def create_app(
-    config: Config, *, store: SessionStore | None = None, handlers: Iterable[type[RequestHandler]] = ()
+    config: Config,
+    *,
+    store: SessionStore | None = None,
+    handlers: Iterable[type[RequestHandler]] = (),
+    allow: Callable[[Identity], bool] | None = None,
 ) -> WSGIApplication:
     """Return the application for *config*, with *handlers* of your own beside the flow's.
 
     Reads no environment and shares nothing with other applications of the process.
 
     :param store: instead of the one that ``config.session_store`` names.
+    :param allow: who may enter, of those whom ``config.allow`` lets in: called with each request of somebody who is
+        signed in; only ``True`` is a yes.
     :raises errors.ConfigError: when it cannot work.
     """
-    return OAuthApp(config, store if store is not None else open_store(config), handlers)
+    return OAuthApp(config, store if store is not None else open_store(config), handlers, allow)
 
 
 def get_app() -> WSGIApplication:

@@ -14,7 +14,7 @@ from .config import PREFIX, Config
 from .providers import EmailsDocument, GroupsDocument, Provider, UserDocument
 
 _SELECT = (("prompt", "select_account"),)  # OpenID Connect Core 3.1.2.1
-_LOGIN = (("prompt", "login"),)  # for those that know of one account at a time
+_LOGIN = (("prompt", "login"),)  # for those that know of one account at a time; each server has to understand it
 
 GITHUB = Provider(
     name="github",

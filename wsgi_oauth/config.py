@@ -55,6 +55,10 @@ def _count(of: str) -> Callable[[str], int]:
     return read
 
 
+def _words(value: str) -> tuple[str, ...]:
+    return tuple(value.split())
+
+
 def _setting(
     default: Any = None, read: Callable[[str], Any] = _text, *, secret: bool = False, of_a_provider: bool = False
 ) -> Any:
@@ -140,6 +144,7 @@ class Config(StoreConfig):
     upstream_timeout: float = _setting(10.0, _number)
     upstream_limit: int = _setting(UPSTREAM_LIMIT, _count("requests of one worker may wait for the provider"))
     trusted_proxies: int = _setting(0, _count("proxies stand in front"))
+    allow: tuple[str, ...] = _setting((), _words)
     #: With several providers: what this one is called here, and the settings of the others.
     label: str = ""
     also: tuple[Config, ...] = ()

@@ -30,7 +30,7 @@ from werkzeug.routing import Map, Rule
 from werkzeug.utils import cached_property
 
 from . import errors
-from .identity import IDENTITY, Identity, read_identity, remember
+from .identity import IDENTITY, Identity, remember
 from .sessions.session import PROVIDER, TOKEN, Session
 from .urls import Origin, path_and_query
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from .app import OAuthApp
     from .client import OAuth2Session
+    from .login import Start
     from .providers import Provider
     from .registration import Registration
 
@@ -166,6 +167,8 @@ class RequestHandler:
     endpoint: ClassVar[str] = ""
     #: Whether even a GET has consequences. Then HEAD is answered without calling it, and a prefetch is refused.
     get_has_consequences: ClassVar[bool] = False
+    #: Whether also those may come who have signed in and may not enter: see ``WSGI_OAUTH_ALLOW``.
+    open_to_everyone: ClassVar[bool] = False
     #: Whether all it does is of no use without the provider. Then it is not begun when as many as may wait for that.
     needs_provider: ClassVar[bool] = False
     #: Whether it answers under any host name, as a load balancer's probe needs it. Then it has no URLs of
@@ -293,8 +296,26 @@ class RequestHandler:
         own = {"provider": self.registration.label} if self.config.label else {}
         return self.url_for(".callback", external=True, **own)
 
-    def remember_identity(self, document: dict[str, Any]) -> None:
-        """Keep in the session whom *document*, the user document, is about.
+    def admit(self, client: OAuth2Session, start: Start) -> None:
+        """See, before anything is stored, that the user of *client* may enter, where not everybody may.
+
+        :raises errors.NotAllowed: when that is somebody else.
+        :raises errors.ProviderError: when the provider does not say who it is.
+        """
+        if not self.app.rules:
+            return
+        try:
+            identity = self.registration.identify(client)
+            self.app.rules.check(identity, self.registration.label)
+        except errors.TokenRejected as error:
+            raise errors.ProviderError("the provider refuses the token that it has just given") from error
+        except errors.NotAllowed as error:
+            error.next_url = start.next_url
+            raise
+        self.request.session[IDENTITY] = identity.as_dict()
+
+    def remember_identity(self, client: OAuth2Session, document: dict[str, Any]) -> None:
+        """Keep in the session whom *document*, the user document that *client* got, is about.
 
         The page is worth more than the note: a document that says nothing useful and a store that cannot write
         are in the log, for the operator, and the next request tries again.
@@ -302,7 +323,7 @@ class RequestHandler:
         session = self.request.session
         if Identity.from_dict(session.get(IDENTITY)) is None:
             try:
-                remember(session, read_identity(document, self.provider))
+                remember(session, self.registration.identify(client, document))
             except (errors.ProviderError, errors.StoreError) as error:
                 _log.warning("[%s] who signed in is not remembered: %s", self.request.id, error)
 

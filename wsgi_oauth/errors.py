@@ -11,6 +11,7 @@
     │   │   └── SignInAgain          the application behind the gate says 401 to somebody who is signed in
     │   ├── NoLoginInProgress        a callback that no start of this browser belongs to
     │   ├── LoginDeclined            the user said no
+    │   ├── NotAllowed               signed in, and not among those who may enter
     │   ├── CodeRefused              the authorization code was used, expired or never valid
     │   ├── BadAuthorizationResponse a callback that breaks RFC 6749 4.1.2
     │   ├── BadHost                  a Host header that is not ours
@@ -45,6 +46,7 @@ class Error(Exception):
     title: str = "Something went wrong"
     text: str = "An unexpected error happened on this server."
     advice: str = "Try again. If it stays, tell the operator the id below."
+    login: str = "Sign in"  # what the link to the sign-in says
     retry_after: str | None = None  # seconds or an HTTP date, for the header of that name
 
     def __init__(self, detail: str = "") -> None:
@@ -136,6 +138,21 @@ class LoginDeclined(UserError):
     title = "You declined to sign in"
     text = "You told the provider not to sign you in to this application. Nothing was stored."
     advice = "If that was a mistake, start the sign-in again."
+
+
+class NotAllowed(UserError):
+    """Somebody whom the provider knows, and whom ``WSGI_OAUTH_ALLOW`` does not let in."""
+
+    status = 403
+    cause = "not_allowed"
+    title = "You may not use this application"
+    advice = "Sign in with another account, or ask the operator to let this one in."
+    login = "Sign in with another account"
+    next_url = ""  # where that should lead
+
+    def __init__(self, user_id: str, called: str) -> None:
+        super().__init__(f"{user_id} is not among those who may enter")
+        self.text = f"You have signed in as {called}, and this application is not open to that account."
 
 
 class CodeRefused(UserError):

@@ -23,6 +23,7 @@ class PreAuthorization(RequestHandler):
     """
 
     route = "/"
+    open_to_everyone = True
     get_has_consequences = True  # so a HEAD or a prefetch does not start a sign-in
 
     def get(self, request: Request) -> Response:
@@ -59,6 +60,7 @@ class PostAuthorization(RequestHandler):
 
     route = "/callback"
     endpoint = "callback"
+    open_to_everyone = True
     get_has_consequences = True
     needs_provider = True  # so a state and a code are not used up when the provider cannot be asked now
 
@@ -78,6 +80,7 @@ class PostAuthorization(RequestHandler):
             token = github.fetch_token(
                 self.provider.token_url, code=response.code, code_verifier=start.code_verifier, nonce=start.nonce
             )
+            self.admit(github, start)  # who may not enter is not signed in
 
         # At this point you can fetch protected resources, but let's save the token and show how this is done
         # from a persisted token in /profile.
@@ -97,7 +100,7 @@ class UsingTheOAuthToken(RequestHandler):
         # Without a token in the session this raises NotSignedIn, which sends a person to sign in and back here.
         github = self.oauth2_session(token=request.session["oauth_token"])
         profile_data = github.get_user_document()
-        self.remember_identity(profile_data)
+        self.remember_identity(github, profile_data)
         return self.jsonify(profile_data)
 
 
@@ -105,6 +108,7 @@ class Logout(RequestHandler):
     """Not in the tutorial: forget the token and the session. Only a POST of this site's own pages may ask for that."""
 
     route = "/logout"
+    open_to_everyone = True
 
     def post(self, request: Request) -> Response:
         if not request.is_same_origin:

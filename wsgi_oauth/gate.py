@@ -26,7 +26,7 @@ from .app import OAuthApp
 from .client import OAuth2Session
 from .dispatch import Request
 from .flow import Logout, PreAuthorization
-from .identity import IDENTITY, Identity, read_identity, remember
+from .identity import IDENTITY, Identity
 from .sessions.session import TOKEN, Session, Stored, decode, sent_id
 from .urls import local_path, path_and_query
 
@@ -146,7 +146,10 @@ class LoginRequired:
         if "HTTP_COOKIE" not in visit.environ:
             return None
         try:
-            return visit.recognize() or (visit.ask() if visit.signed_in and visit.is_page() else None)
+            identity = visit.recognize() or (visit.ask() if visit.signed_in and visit.is_page() else None)
+            if identity is not None:
+                visit.admit(identity)
+            return identity
         except errors.Error as error:  # a page for everybody needs neither the store nor the provider
             _log.warning("a public page is shown as to nobody: %s: %s", error.cause, error)
             return None
@@ -212,7 +215,14 @@ class _Visit:
         identity = self.recognize()
         if not self.signed_in:
             raise errors.NotSignedIn("the gate is for signed-in users")
-        return identity or self.ask()
+        identity = identity or self.ask()
+        self.admit(identity)
+        return identity
+
+    def admit(self, identity: Identity) -> None:
+        """See that *identity* may enter, by the rules of today. Raise NotAllowed."""
+        if self._gate._oauth_app.rules and self._stored is not None:
+            self._gate._oauth_app.admit(identity, self._stored.data)
 
     def recognize(self) -> Identity | None:
         """Look into the session of the request's cookie for who that is."""
@@ -229,15 +239,7 @@ class _Visit:
 
     def ask(self) -> Identity:
         """Ask the provider who signed in, and remember it: the first request of a session does that."""
-        client = self.oauth2_session()
-        identity = read_identity(client.get_user_document(), client.provider)
-        try:
-            remember(self.session, identity)
-        except errors.StoreError as error:  # who it is, is known all the same; the next request tries again
-            _log.warning("who signed in is not remembered: %s", error)
-        if self.session.gone:
-            raise errors.NotSignedIn("the session ended while the provider was asked who that is")
-        return identity
+        return self._gate._oauth_app.identify(self.session)
 
     def oauth2_session(self) -> OAuth2Session:
         return self._gate._oauth_app.oauth2_session(token=self.session[TOKEN], session=self.session)

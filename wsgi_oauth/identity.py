@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from . import errors
-from .providers import Provider
+from .providers import EmailsDocument, GroupsDocument, Provider
 from .sessions.session import Session
 
 IDENTITY = "oauth_identity"  # in the session
@@ -80,6 +80,29 @@ def read_identity(document: Mapping[str, Any], provider: Provider) -> Identity:
         groups=_names(_find(document, means.groups)),
         claims=document,
     )
+
+
+def with_emails(identity: Identity, document: Any, means: EmailsDocument) -> Identity:
+    """Take the address out of a list of the user's: the primary one if it is verified, else one that is."""
+    listed = [
+        (_find(item, means.primary) is True, address)
+        for item in _items(document, means.items)
+        if _find(item, means.verified) is True and (address := _text(_find(item, means.email)))
+    ]
+    if not listed:
+        return identity
+    return replace(identity, email=max(listed, key=lambda each: each[0])[1], email_verified=True)
+
+
+def with_groups(identity: Identity, document: Any, means: GroupsDocument) -> Identity:
+    """Add the groups of a list to those that the user document names."""
+    names = (_text(_find(item, means.name)) for item in _items(document, means.items))
+    return replace(identity, groups=tuple(dict.fromkeys([*identity.groups, *filter(None, names)])))
+
+
+def _items(document: Any, path: str) -> list[Any]:
+    found = _find(document, path) if path else document
+    return found if isinstance(found, list) else []
 
 
 def _find(document: Any, paths: str) -> Any:

@@ -45,10 +45,13 @@ class Message(NamedTuple):
     side: str = ""
     id: str = ""  # stands in the log, too
     login_url: str = ""
+    login: str = "Sign in"
 
     @classmethod
     def of(cls, error: errors.Error, *, id: str, login_url: str) -> Message:  # noqa: A002  # the field's name
-        return cls(error.title, error.text, error.advice, error.cause, error.status, error.side, id, login_url)
+        return cls(
+            error.title, error.text, error.advice, error.cause, error.status, error.side, id, login_url, error.login
+        )
 
 
 def wants_json(request: Request) -> bool:
@@ -61,7 +64,7 @@ def show(message: Message, *, as_json: bool) -> Response:
     """Answer with *message*."""
     if not as_json:
         return Response(_page(message), message.status, mimetype="text/html")
-    document = {name: value for name, value in message._asdict().items() if value != ""}
+    document = {name: value for name, value in message._asdict().items() if value != "" and name != "login"}
     if message.status >= 400:
         document["error"] = document.pop("cause")
     return Response(json.dumps(document) + "\n", message.status, mimetype="application/json")
@@ -85,7 +88,7 @@ def choice(request: Request, options: Mapping[str, str]) -> Response:
 
 
 def _page(message: Message) -> str:
-    link = f'<p><a href="{escape(message.login_url)}">Sign in</a></p>' if message.login_url else ""
+    link = f'<p><a href="{escape(message.login_url)}">{escape(message.login)}</a></p>' if message.login_url else ""
     facts = {"Cause": message.cause, "On the side of": message.side, "Id": message.id}
     small = " · ".join(f"{name}: {escape(value)}" for name, value in facts.items() if value)
     return _html(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
@@ -9,6 +11,7 @@ from urllib.parse import urlencode
 from .catalogue import provider_from_config
 from .client import OAuth2Session
 from .config import Config
+from .identity import Identity, read_identity, with_emails, with_groups
 from .oidc import Discovery
 from .providers import Provider
 from .refresh import refreshed
@@ -24,18 +27,21 @@ class Registration:
     def __init__(self, config: Config, transport: Transport) -> None:
         self._config = config
         self._transport = transport
-        self._described = provider_from_config(config)
-        self.discovery: Discovery | None = None
-        if self._described.discovery:
-            self.discovery = Discovery(self._described, transport, has_secret=bool(config.client_secret))
+        self._describe(provider_from_config(config))
         #: What sessions say of whom their token is from: another provider must never see it.
-        self.label = config.label or self._described.name
-        self.title = self._described.title
+        self.label = config.label or self.described.name
+        self.title = self.described.title
+
+    def _describe(self, provider: Provider) -> None:
+        self.described = provider
+        self.discovery: Discovery | None = None
+        if provider.discovery:
+            self.discovery = Discovery(provider, self._transport, has_secret=bool(self._config.client_secret))
 
     @property
     def provider(self) -> Provider:
         """The provider with its endpoints. Raise ProviderError while they cannot be discovered."""
-        return self.discovery.provider() if self.discovery else self._described
+        return self.discovery.provider() if self.discovery else self.described
 
     def oauth2_session(
         self, *, token: Token | None = None, redirect_uri: str | None = None, session: Session | None = None
@@ -62,6 +68,33 @@ class Registration:
                 lambda: client.refresh_token(client.provider.token_url, token=stale),
                 patience=self._config.upstream_timeout + 2,
             )
+
+    def identify(self, client: OAuth2Session, document: Mapping[str, Any] | None = None) -> Identity:
+        """Ask the provider who the user of *client* is; with *document*, the user document, only for what it lacks.
+
+        Lists of addresses and groups are read where the token's scope is enough for that.
+
+        :raises errors.ProviderError: when it does not say.
+        """
+        provider = client.provider
+        identity = read_identity(document or client.get_user_document(), provider)
+        granted = set(client.token.get("scope", "").split())
+        if provider.emails_url and granted.issuperset(provider.emails_scope.split()):
+            emails = client.get_json(provider.emails_url, of=dict if provider.emails.items else list)
+            identity = with_emails(identity, emails, provider.emails)
+        if provider.groups_url and granted.issuperset(provider.groups_scope.split()):
+            groups = client.get_json(provider.groups_url, of=dict if provider.groups.items else list)
+            identity = with_groups(identity, groups, provider.groups)
+        return identity
+
+    def ask_for(self, kinds: Collection[str]) -> None:
+        """Have each sign-in ask for the scopes without which rules of these *kinds* cannot be judged."""
+        described = self.described
+        needed = described.emails_scope.split() if "email" in kinds else []
+        needed += described.groups_scope.split() if {"org", "group"} & set(kinds) else []
+        if needed:
+            scopes = dict.fromkeys([*described.scope.split(), *needed])
+            self._describe(replace(described, scope=" ".join(scopes)))
 
     def revoke(self, token: Token) -> None:
         """Tell the provider that *token* is over, if it has an endpoint for that.

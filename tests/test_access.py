@@ -1,0 +1,380 @@
+"""Who may enter, of all who can sign in: WSGI_OAUTH_ALLOW, and a function in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from conftest import JSON, Browser, environ_for, parameters, stored_sessions
+from werkzeug import Request, Response
+
+from wsgi_oauth import Config, Identity, LoginRequired, MemoryStore, RequestHandler, SessionStore, create_app, errors
+from wsgi_oauth.access import Rules
+from wsgi_oauth.catalogue import CATALOGUE, GITHUB
+from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.server import serve
+
+pytestmark = pytest.mark.usefixtures("small_ca_bundle")
+
+OCTOCAT = Identity(
+    "github", "583231", username="octocat", email="octocat@github.com", email_verified=True, groups=("github", "cats")
+)
+
+
+@pytest.fixture
+def store() -> SessionStore:
+    """One kind: what is tested here knows nothing of stores."""
+    return MemoryStore()
+
+
+def admits(rules: str, identity: Identity = OCTOCAT, function: Callable[[Identity], Any] | None = None) -> bool:
+    try:
+        Rules(rules.split(), {"github": GITHUB}, function).check(identity, "github")
+    except errors.NotAllowed:
+        return False
+    return True
+
+
+# The rules
+
+
+def test_without_a_rule_everybody_may_enter() -> None:
+    assert admits("")
+    assert not Rules((), {"github": GITHUB})
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "user:octocat",
+        "id:583231",
+        "email:octocat@github.com",
+        "email:Octocat@GitHub.com",
+        "email:*@github.com",
+        "org:github",
+        "group:cats",
+        "user:hubot email:nobody@example.com org:cats",
+    ],
+)
+def test_one_rule_that_fits_is_enough(rule: str) -> None:
+    assert admits(rule)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "user:octoca",
+        "user:octocat2",
+        "user:Octocat",
+        "user:583231",
+        "id:octocat",
+        "id:58323",
+        "email:cat@github.com",
+        "email:*@hub.com",
+        "email:*@example.com",
+        "email:*@www.github.com",
+        "org:Github",
+        "org:git",
+        "group:cat",
+    ],
+)
+def test_what_only_looks_alike_does_not_fit(rule: str) -> None:
+    assert not admits(rule)
+
+
+def test_a_name_that_looks_like_somebodys_id_is_not_that_somebody() -> None:
+    """Anybody may call themselves 583231."""
+    assert not admits("id:583231", replace(OCTOCAT, subject="1", username="583231"))
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [
+        replace(OCTOCAT, email_verified=False),
+        replace(OCTOCAT, email=None),
+        replace(OCTOCAT, email="mallory@evil.example@github.com"),
+        replace(OCTOCAT, email="github.com"),
+        replace(OCTOCAT, email="mallory@github.com.evil.example"),
+        replace(OCTOCAT, email="mallory@\u0261ithub.com"),  # a letter that looks like a g
+    ],
+)
+def test_an_address_that_is_not_verified_or_not_plain_fits_nothing(identity: Identity) -> None:
+    assert not admits("email:*@github.com email:octocat@github.com", identity)
+
+
+def test_who_has_no_name_does_not_fit_a_rule_about_names() -> None:
+    assert not admits("user:None", replace(OCTOCAT, username=None))
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["octocat", "user:", ":octocat", "users:octocat", "email:x", "email:@x", "email:x@", "email:*", "email:a*@b.c"],
+)
+def test_what_is_no_rule_stops_the_start_and_is_named(word: str) -> None:
+    with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_ALLOW") as refused:
+        admits(word)
+    assert word in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("provider", "word"),
+    [("microsoft", "user:ann"), ("microsoft", "email:*@example.com"), ("zoom", "user:ann"), ("spotify", "org:x")],
+)
+def test_a_rule_that_is_not_safe_at_a_provider_or_never_true_stops_the_start(provider: str, word: str) -> None:
+    with pytest.raises(errors.ConfigError, match=CATALOGUE[provider].title):
+        Rules([word], {provider: CATALOGUE[provider]})
+
+
+def test_with_several_providers_a_rule_says_whose_it_is() -> None:
+    """A name at one provider is somebody else's at another."""
+    two = {"github": GITHUB, "gitlab": CATALOGUE["gitlab"]}
+    rules = Rules(["user:github:octocat", "id:gitlab:7"], two)
+    rules.check(OCTOCAT, "github")
+    rules.check(Identity("gitlab", "7"), "gitlab")
+    for identity in (replace(OCTOCAT, provider="gitlab"), Identity("gitlab", "8")):
+        with pytest.raises(errors.NotAllowed):
+            rules.check(identity, "gitlab")
+    with pytest.raises(errors.NotAllowed):
+        rules.check(Identity("github", "7"), "github")
+    with pytest.raises(errors.ConfigError, match=r"github\|gitlab"):
+        Rules(["user:octocat"], two)
+
+
+@pytest.mark.parametrize("answer", [False, None, 1, "yes", [True]])
+def test_only_true_is_a_yes_of_a_function(answer: Any) -> None:
+    assert not admits("", function=lambda _: answer)
+    assert admits("", function=lambda _: True)
+
+
+def test_a_function_and_the_rules_have_to_agree() -> None:
+    assert not admits("user:hubot", function=lambda _: True)
+    assert not admits("user:octocat", function=lambda _: False)
+    assert admits("user:octocat", function=lambda _: True)
+
+
+# In the application
+
+
+@pytest.fixture
+def application(provider: LocalProvider, store: SessionStore) -> Callable[..., Any]:
+    """Make the application with rules; the local provider has verified its user's address, and knows no groups."""
+
+    def make(rules: str = "", **more: Any) -> Any:
+        return create_app(Config.from_environ(environ_for(provider, ALLOW=rules)), store=store, **more)
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def described(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The local provider is in no catalogue; what its user document means is GitHub's affair otherwise."""
+    from wsgi_oauth import registration
+
+    known = registration.provider_from_config
+    monkeypatch.setattr(
+        registration,
+        "provider_from_config",
+        lambda config: replace(known(config), username_is_unique=True, choose_account=(("prompt", "select_account"),)),
+    )
+
+
+def test_who_is_allowed_signs_in_and_notices_nothing(
+    application: Callable[..., Any], provider: LocalProvider, store: SessionStore
+) -> None:
+    browser = Browser(application("user:octocat"), provider)
+    assert browser.sign_in().location == "/profile"
+    assert browser.profile().json["login"] == "octocat"
+    [session] = stored_sessions(store)
+    assert session["oauth_identity"]["username"] == "octocat"
+
+
+def test_who_is_not_allowed_is_told_so_and_not_signed_in(
+    application: Callable[..., Any], provider: LocalProvider, store: SessionStore
+) -> None:
+    browser = Browser(application("user:hubot"), provider)
+    answer = browser.get(browser.callback_url("/profile?tab=2"))
+    assert (answer.status_int, answer.content_type) == (403, "text/html")
+    assert "octocat" in answer.text
+    assert not any("oauth_token" in session for session in stored_sessions(store))
+    assert browser.profile().json["error"] == "not_signed_in"
+
+
+def test_from_there_a_link_leads_to_another_account_and_back(
+    application: Callable[..., Any], provider: LocalProvider
+) -> None:
+    browser = Browser(application("user:hubot"), provider)
+    answer = browser.get(browser.callback_url("/profile?tab=2"))
+    [link] = answer.html.find_all("a")
+    assert "another account" in link.text
+    switching = browser.get(link["href"])
+    assert parameters(switching.location)["prompt"] == "select_account"
+    provider.user = {**provider.user, "login": "hubot"}
+    assert browser.get(browser.consent(switching.location)).location == "/profile?tab=2"
+
+
+def test_an_ordinary_sign_in_does_not_ask_for_an_account(
+    application: Callable[..., Any], provider: LocalProvider
+) -> None:
+    assert "prompt" not in parameters(Browser(application("user:octocat"), provider).start())
+
+
+def test_a_refused_account_costs_nobody_the_session_that_was_there(
+    application: Callable[..., Any], provider: LocalProvider
+) -> None:
+    browser = Browser(application("user:octocat"), provider)
+    browser.sign_in()
+    cookie = browser.cookie
+    again = browser.start()
+    provider.user = {**provider.user, "id": 7, "login": "hubot"}
+    assert browser.get(browser.consent(again)).status_int == 403
+    assert browser.cookie == cookie
+
+
+def test_the_rules_of_today_hold_for_the_sign_ins_of_yesterday(
+    application: Callable[..., Any], provider: LocalProvider
+) -> None:
+    """Whoever is taken off the list is out with the next request, and can still sign out."""
+    browser = Browser(application("user:octocat"), provider)
+    browser.sign_in()
+    later = Browser(application("user:hubot"), provider)
+    later.app.cookiejar = browser.app.cookiejar
+    answer = later.profile()
+    assert (answer.status_int, answer.json["error"]) == (403, "not_allowed")
+    assert later.get("/").status_int == 302
+    assert later.post("/logout").status_int == 200
+
+
+def test_a_session_from_before_there_were_rules_is_looked_at_too(
+    application: Callable[..., Any], provider: LocalProvider
+) -> None:
+    browser = Browser(application(), provider)
+    browser.sign_in()
+    later = Browser(application("user:hubot"), provider)
+    later.app.cookiejar = browser.app.cookiejar
+    assert later.profile().status_int == 403
+
+
+class Secret(RequestHandler):
+    route = "/secret"
+
+    def get(self, request: Any) -> Any:
+        return self.jsonify({"secret": bool(request.session["oauth_token"])})
+
+
+def test_the_rules_hold_for_pages_of_ones_own(application: Callable[..., Any], provider: LocalProvider) -> None:
+    browser = Browser(application(handlers=[Secret]), provider)
+    browser.sign_in()
+    later = Browser(application("user:hubot", handlers=[Secret]), provider)
+    later.app.cookiejar = browser.app.cookiejar
+    assert later.get("/secret", headers=JSON).json["error"] == "not_allowed"
+
+
+def test_the_rules_hold_at_the_gate(application: Callable[..., Any], provider: LocalProvider) -> None:
+    def protected(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [str(environ.get("REMOTE_USER", "nobody")).encode()]
+
+    def gated(allow: str) -> Any:
+        return LoginRequired(protected, application(allow), public=("/public",))
+
+    browser = Browser(gated("user:octocat"), provider)
+    started = browser.get("/auth/?next=/inside").location
+    browser.get(browser.consent(started))
+    assert browser.get("/inside").text.endswith(":583231")
+    later = Browser(gated("user:hubot"), provider)
+    later.app.cookiejar = browser.app.cookiejar
+    refused = later.get("/inside")
+    assert refused.status_int == 403
+    assert "switch=1" in refused.html.find("a")["href"]
+    assert later.get("/public").text == "nobody"
+
+
+@pytest.mark.parametrize("fault", ["500", "html_200", "empty_200", "401"])
+def test_when_nobody_can_say_who_it_is_nobody_enters(
+    fault: str, application: Callable[..., Any], provider: LocalProvider, store: SessionStore
+) -> None:
+    browser = Browser(application("user:octocat"), provider)
+    callback = browser.callback_url()
+    provider.faults.add(f"profile.{fault}", times=None)
+    assert browser.get(callback).status_int >= 400
+    assert not any("oauth_token" in session for session in stored_sessions(store))
+
+
+def test_a_function_decides_and_one_that_fails_lets_nobody_in(
+    application: Callable[..., Any], provider: LocalProvider, store: SessionStore
+) -> None:
+    asked = []
+
+    def allow(identity: Identity) -> bool:
+        asked.append(identity.id.rpartition(":")[2])
+        return identity.username == "octocat"
+
+    Browser(application(allow=allow), provider).sign_in()
+    assert asked == ["583231"]
+    broken = Browser(application(allow=lambda identity: identity.nonsense), provider)
+    assert broken.get(broken.callback_url()).status_int == 500
+    assert len([session for session in stored_sessions(store) if "oauth_token" in session]) == 1
+
+
+# What a rule needs is asked for, and read
+
+
+@pytest.mark.parametrize(
+    ("allow", "scope"),
+    [("", ""), ("user:octocat", ""), ("email:*@github.com", "user:email"), ("org:github", "read:org")],
+)
+def test_the_scope_that_a_rule_needs_is_asked_for(allow: str, scope: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    environ = {"CLIENT_ID": "x", "CLIENT_SECRET": "y", "SESSION_STORE": "memory:", "ALLOW": allow}
+    app: Any = create_app(Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in environ.items()}))
+    assert app.provider.scope == scope
+
+
+LISTS = {
+    "/user/emails": [
+        {"email": "cat@example.com", "primary": True, "verified": False},
+        {"email": "old@github.com", "primary": False, "verified": True},
+    ],
+    "/user/orgs": [{"login": "github", "id": 9919}, {"login": "cats"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("allow", "status"),
+    [
+        ("email:*@github.com", 303),
+        ("email:*@example.com", 403),
+        ("org:cats", 303),
+        ("org:dogs", 403),
+        ("org:9919", 403),
+    ],
+)
+def test_verified_addresses_and_organisations_come_from_the_providers_lists(
+    allow: str, status: int, provider: LocalProvider, store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wsgi_oauth import registration
+
+    @Request.application
+    def api(request: Request) -> Response:
+        import json
+
+        assert request.headers["Authorization"].startswith("Bearer ")
+        return Response(json.dumps(LISTS[request.path]), mimetype="application/json")
+
+    with serve(api) as server:
+        known = registration.provider_from_config
+        monkeypatch.setattr(
+            registration,
+            "provider_from_config",
+            lambda config: replace(
+                known(config),
+                emails_url=f"{server.url}/user/emails",
+                emails_scope="email",
+                groups_url=f"{server.url}/user/orgs",
+                groups_scope="profile",
+            ),
+        )
+        app = create_app(Config.from_environ(environ_for(provider, ALLOW=allow)), store=store)
+        browser = Browser(app, provider)
+        assert browser.get(browser.callback_url()).status_int == status
