@@ -236,10 +236,13 @@ class Browser:
         assert response.status_int == 302, response
         return response.location
 
-    def consent(self, authorization_url: str, *, decision: str = "allow", fault: str = "") -> str:
-        """Answer the provider's page; return the callback URL to which it sends the browser."""
+    def consent(self, authorization_url: str, *, decision: str = "allow", fault: str = "", user: str = "") -> str:
+        """Answer the provider's page as *user*; return the callback URL to which it sends the browser."""
         answer = requests.post(
-            authorization_url, data={"decision": decision, "fault": fault}, allow_redirects=False, timeout=10
+            authorization_url,
+            data={"decision": decision, "fault": fault, "user": user},
+            allow_redirects=False,
+            timeout=10,
         )
         assert answer.status_code in {302, 303}, answer.text
         return answer.headers["Location"]

@@ -39,13 +39,14 @@ json_values = st.recursive(
 
 
 class World:
-    """A provider, an application, and one user who is signed in, whom nobody else may become."""
+    """A provider, an application, and two users who are signed in, of whom nobody may become the other."""
 
     def __init__(self, provider: LocalProvider, folder: Path, **more: str) -> None:
         self.provider = provider
         self.folder = folder
         self.app: Any = create_app(Config.from_environ(environ_for(provider, **more)), store=FileStore(folder))
         self.user = Browser(self.app, provider)
+        self.mallory = Browser(self.app, provider)
 
     def is_stranger(self, cookie: str) -> bool:
         return send(self.app, "/profile", headers={**JSON, "Cookie": cookie}).status_code != 200
@@ -59,6 +60,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, one_authority: str) -> Itera
         with serve_provider(provider):
             world = World(provider, tmp_path_factory.mktemp("world") / "sessions")
             world.user.sign_in()
+            world.mallory.get(world.mallory.callback_url(user="mallory"))
             yield world
 
 
@@ -76,10 +78,12 @@ def assert_is_ours(response: Response) -> None:
 
 
 names = st.sampled_from(["state", "code", "iss", "error", "error_description", "st%61te", ""]) | text
-pairs = st.lists(st.tuples(names, text), max_size=6)
+printable = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=50)  # RFC 6749 A.5, A.11
+pairs = st.lists(st.tuples(names, printable | text), max_size=6)
+likely = st.fixed_dictionaries({"state": printable, "code": printable}, optional={"iss": text, "error": text})
 
 
-@given(query=latin_1 | pairs.map(urlencode))
+@given(query=latin_1 | pairs.map(urlencode) | likely.map(urlencode))
 def test_no_query_of_the_callback_signs_a_stranger_in(world: World, query: str):
     """S2, S13 to S15."""
     started = send(world.app, "/", headers=HTML)
@@ -110,11 +114,15 @@ def test_no_cookie_signs_a_stranger_in(world: World, cookie: str):
     assert world.is_stranger(cookie)
 
 
-@given(junk=st.lists(header_value, min_size=1, max_size=3), place=st.integers(0, 3))
+MALLORYS = "mallory's own"
+tossed = st.sampled_from([MALLORYS, f" {MALLORYS}", f"{MALLORYS},", f"x;{MALLORYS}", f'"{MALLORYS}"'])
+
+
+@given(junk=st.lists(header_value | tossed, min_size=1, max_size=3), place=st.integers(0, 3))
 def test_no_cookie_beside_the_users_own_makes_somebody_else_of_them(world: World, junk: list[str], place: int):
     """S39. They are themselves, or nobody."""
     own = f"wsgi_oauth={world.user.cookie}"
-    header = "; ".join([*junk[:place], own, *junk[place:]])
+    header = "; ".join([*junk[:place], own, *junk[place:]]).replace(MALLORYS, f"wsgi_oauth={world.mallory.cookie}")
     response = send(world.app, "/profile", headers={**JSON, "Cookie": header})
     assert response.status_code in {200, 401}
     assert response.status_code == 401 or response.get_json()["login"] == "octocat"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
@@ -45,8 +46,10 @@ def victim(make_browser: Callable[..., Browser]) -> Browser:
 
 @pytest.fixture
 def attacker(make_browser: Callable[..., Browser]) -> Browser:
-    """Another one, in front of the same application; the attacker is a user like any other."""
-    return make_browser()
+    """Another one, in front of the same application; for the provider, the attacker is a user called mallory."""
+    browser = make_browser()
+    browser.consent = partial(browser.consent, user="mallory")  # type: ignore[method-assign]
+    return browser
 
 
 class AttackersServer:
