@@ -68,6 +68,7 @@ def test_two_variables_are_enough() -> None:
         "upstream_limit": 12,
         "trusted_proxies": 0,
         "end_session": None,
+        "allow": (),
         "label": "",
         "also": (),
     }

@@ -77,7 +77,7 @@ class Registration:
         :raises errors.ProviderError: when it does not say.
         """
         provider = client.provider
-        identity = read_identity(document or client.get_user_document(), provider)
+        identity = read_identity(client.get_user_document() if document is None else document, provider)
         granted = set(client.token.get("scope", "").split())
         if provider.emails_url and granted.issuperset(provider.emails_scope.split()):
             emails = client.get_json(provider.emails_url, of=dict if provider.emails.items else list)
