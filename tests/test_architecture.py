@@ -37,6 +37,7 @@ ROOMS = [
     "login",
     "dispatch",
     "pages",
+    "steps",
     "flow",
     "health",
     "app",

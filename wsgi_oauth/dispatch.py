@@ -15,13 +15,11 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import secrets
-from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from typing import IO, TYPE_CHECKING, Any, ClassVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import werkzeug
 from werkzeug.datastructures import ImmutableMultiDict, MultiDict
@@ -30,7 +28,6 @@ from werkzeug.routing import Map, Rule
 from werkzeug.utils import cached_property
 
 from . import errors
-from .identity import IDENTITY, Identity, remember
 from .sessions.session import PROVIDER, TOKEN, Session
 from .urls import Origin, path_and_query
 
@@ -40,7 +37,6 @@ if TYPE_CHECKING:
 
     from .app import OAuthApp
     from .client import OAuth2Session
-    from .login import Start
     from .providers import Provider
     from .registration import Registration
 
@@ -48,7 +44,6 @@ MAX_BODY = 64 * 1024  # bytes; the flow itself reads no body at all
 _PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ", "HTTP_X_PURPOSE")
 _PAGES = {"document", "iframe", "frame", "empty"}  # Sec-Fetch-Dest of what a script or a person may have asked for
 _NO_ARGS: MultiDict[str, str] = ImmutableMultiDict()
-_log = logging.getLogger(__name__)
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
 
 
@@ -250,82 +245,6 @@ class RequestHandler:
         if token is None or token == own:
             return self.registration.oauth2_session(token=own, session=session)
         return self.registration.oauth2_session(token=token)
-
-    def sign_out_of_provider(self, last: dict[str, Any]) -> str:
-        """Tell the provider that the token of a session is over (RFC 7009), where it wants to know.
-
-        When that fails, the log says so: the user is signed out of here all the same.
-
-        :param last: what was in the session when it ended.
-        :return: where the browser has to go to sign out there as well, or nothing.
-        """
-        leave = ""
-        if TOKEN not in last:
-            return leave
-        try:
-            registration = self.app.registration(last.get(PROVIDER))
-            leave = registration.end_session_url(last[TOKEN])
-            registration.revoke(last[TOKEN])
-        except errors.Error as error:
-            _log.warning("[%s] the provider has not revoked the token: %s", self.request.id, error)
-        return leave
-
-    def choose_provider(self, label: str) -> bool:
-        """Let this request be about the provider that is called *label* here; without a label, about the only one.
-
-        Return False when that does not say which.
-        """
-        known = label in self.app.registrations
-        if not known and (self.config.also or (self.config.label and label)):
-            return False
-        self.registration = self.app.registrations.get(label) or self.app.registration()
-        return True
-
-    def sign_in_urls(self) -> dict[str, str]:
-        """Return where the sign-in with each provider starts, by the provider's title; all else stays as asked for."""
-        titles = Counter(each.title for each in self.app.registrations.values())
-        return {
-            each.title if titles[each.title] == 1 else f"{each.title} ({label})": (
-                f"{self.request.base}{self.route}?{urlencode({**self.request.args, 'provider': label})}"
-            )
-            for label, each in self.app.registrations.items()
-        }
-
-    def callback_url(self) -> str:
-        """Return the redirect URI, as registered with the provider that this request is about."""
-        own = {"provider": self.registration.label} if self.config.label else {}
-        return self.url_for(".callback", external=True, **own)
-
-    def admit(self, client: OAuth2Session, start: Start) -> None:
-        """See, before anything is stored, that the user of *client* may enter, where not everybody may.
-
-        :raises errors.NotAllowed: when that is somebody else.
-        :raises errors.ProviderError: when the provider does not say who it is.
-        """
-        if not self.app.rules:
-            return
-        try:
-            identity = self.registration.identify(client)
-            self.app.rules.check(identity, self.registration.label)
-        except errors.TokenRejected as error:
-            raise errors.ProviderError("the provider refuses the token that it has just given") from error
-        except errors.NotAllowed as error:
-            error.next_url = start.next_url
-            raise
-        self.request.session[IDENTITY] = identity.as_dict()
-
-    def remember_identity(self, client: OAuth2Session, document: dict[str, Any]) -> None:
-        """Keep in the session whom *document*, the user document that *client* got, is about.
-
-        The page is worth more than the note: a document that says nothing useful and a store that cannot write
-        are in the log, for the operator, and the next request tries again.
-        """
-        session = self.request.session
-        if Identity.from_dict(session.get(IDENTITY)) is None:
-            try:
-                remember(session, self.registration.identify(client, document))
-            except (errors.ProviderError, errors.StoreError) as error:
-                _log.warning("[%s] who signed in is not remembered: %s", self.request.id, error)
 
 
 class Routes:

@@ -11,11 +11,12 @@ from werkzeug import Response
 from werkzeug.exceptions import NotFound
 
 from . import errors, login, pages
-from .dispatch import Request, RequestHandler
+from .dispatch import Request
+from .steps import Step
 from .urls import local_path
 
 
-class PreAuthorization(RequestHandler):
+class PreAuthorization(Step):
     """Step 1: User Authorization.
 
     Redirect the user/resource owner to the OAuth provider (for example GitHub) using a URL with a few key
@@ -51,7 +52,7 @@ class PreAuthorization(RequestHandler):
 # Step 2: User authorization, this happens on the provider.
 
 
-class PostAuthorization(RequestHandler):
+class PostAuthorization(Step):
     """Step 3: Retrieving an access token.
 
     The user has been redirected back from the provider to your registered callback URL. With this redirection
@@ -90,7 +91,7 @@ class PostAuthorization(RequestHandler):
         return self.redirect(start.next_url, 303)
 
 
-class UsingTheOAuthToken(RequestHandler):
+class UsingTheOAuthToken(Step):
     """Fetching a protected resource using an OAuth 2 token."""
 
     route = "/profile"
@@ -104,7 +105,7 @@ class UsingTheOAuthToken(RequestHandler):
         return self.jsonify(profile_data)
 
 
-class Logout(RequestHandler):
+class Logout(Step):
     """Not in the tutorial: forget the token and the session. Only a POST of this site's own pages may ask for that."""
 
     route = "/logout"

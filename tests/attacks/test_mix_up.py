@@ -13,11 +13,12 @@ from dataclasses import replace
 import pytest
 from conftest import Browser, environ_for, parameters
 
-from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app, errors, registration
+from wsgi_oauth import Config, MemoryStore, SessionStore, create_app, errors, registration
 from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.login import AuthorizationResponse, Start
 from wsgi_oauth.registration import Registration
+from wsgi_oauth.steps import Step
 
 from .conftest import changed, exchanged_codes
 from .lesson import guarded_by
@@ -103,11 +104,11 @@ def two_providers(honest: LocalProvider, mallorys: LocalProvider, store: Session
     return Browser(create_app(Config.from_environ(settings), store=store), honest)
 
 
-choose_by_label = RequestHandler.choose_provider
+choose_by_label = Step.choose_provider
 
 
 # One redirect URI for all providers: which one answers, only the start of the sign-in knows.
-def choose_by_state(handler: RequestHandler, label: str) -> bool:
+def choose_by_state(handler: Step, label: str) -> bool:
     records = handler.request.session.get("oauth_state", {})
     record = records.get(handler.request.args.get("state"), {})
     return choose_by_label(handler, record.get("provider", label))
@@ -115,7 +116,7 @@ def choose_by_state(handler: RequestHandler, label: str) -> bool:
 
 @guarded_by(
     {
-        "wsgi_oauth.dispatch.RequestHandler.choose_provider": choose_by_state,
+        "wsgi_oauth.steps.Step.choose_provider": choose_by_state,
         "wsgi_oauth.login.check": whoever_answers,
     }
 )

@@ -1,0 +1,99 @@
+"""What the steps of the flow share: which provider a request is about, whose token it is, and who may enter."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from . import errors
+from .dispatch import RequestHandler
+from .identity import IDENTITY, Identity, remember
+from .login import Start
+from .sessions.session import PROVIDER, TOKEN
+
+if TYPE_CHECKING:
+    from .client import OAuth2Session
+
+_log = logging.getLogger(__name__)
+
+
+class Step(RequestHandler):
+    """A handler of the flow."""
+
+    def choose_provider(self, label: str) -> bool:
+        """Let this request be about the provider that is called *label* here; without a label, about the only one.
+
+        Return False when that does not say which.
+        """
+        known = label in self.app.registrations
+        if not known and (self.config.also or (self.config.label and label)):
+            return False
+        self.registration = self.app.registrations.get(label) or self.app.registration()
+        return True
+
+    def sign_in_urls(self) -> dict[str, str]:
+        """Return where the sign-in with each provider starts, by the provider's title; all else stays as asked for."""
+        titles = Counter(each.title for each in self.app.registrations.values())
+        return {
+            each.title if titles[each.title] == 1 else f"{each.title} ({label})": (
+                f"{self.request.base}{self.route}?{urlencode({**self.request.args, 'provider': label})}"
+            )
+            for label, each in self.app.registrations.items()
+        }
+
+    def callback_url(self) -> str:
+        """Return the redirect URI, as registered with the provider that this request is about."""
+        own = {"provider": self.registration.label} if self.config.label else {}
+        return self.url_for(".callback", external=True, **own)
+
+    def admit(self, client: OAuth2Session, start: Start) -> None:
+        """See, before anything is stored, that the user of *client* may enter, where not everybody may.
+
+        :raises errors.NotAllowed: when that is somebody else.
+        :raises errors.ProviderError: when the provider does not say who it is.
+        """
+        if not self.app.rules:
+            return
+        try:
+            identity = self.registration.identify(client)
+            self.app.rules.check(identity, self.registration.label)
+        except errors.TokenRejected as error:
+            raise errors.ProviderError("the provider refuses the token that it has just given") from error
+        except errors.NotAllowed as error:
+            error.next_url = start.next_url
+            raise
+        self.request.session[IDENTITY] = identity.as_dict()
+
+    def remember_identity(self, client: OAuth2Session, document: dict[str, Any]) -> None:
+        """Keep in the session whom *document*, the user document that *client* got, is about.
+
+        The page is worth more than the note: a document that says nothing useful and a store that cannot write
+        are in the log, for the operator, and the next request tries again.
+        """
+        session = self.request.session
+        if Identity.from_dict(session.get(IDENTITY)) is None:
+            try:
+                remember(session, self.registration.identify(client, document))
+            except (errors.ProviderError, errors.StoreError) as error:
+                _log.warning("[%s] who signed in is not remembered: %s", self.request.id, error)
+
+    def sign_out_of_provider(self, last: dict[str, Any]) -> str:
+        """Tell the provider that the token of a session is over (RFC 7009), where it wants to know.
+
+        When that fails, the log says so: the user is signed out of here all the same.
+
+        :param last: what was in the session when it ended.
+        :return: where the browser has to go to sign out there as well, or nothing.
+        """
+        leave = ""
+        if TOKEN not in last:
+            return leave
+        try:
+            registration = self.app.registration(last.get(PROVIDER))
+            leave = registration.end_session_url(last[TOKEN])
+            registration.revoke(last[TOKEN])
+        except errors.Error as error:
+            _log.warning("[%s] the provider has not revoked the token: %s", self.request.id, error)
+        return leave
