@@ -129,7 +129,8 @@ class TestDiscovery:
     def test_a_slash_at_the_issuers_end_belongs_to_it_and_not_to_the_documents_address(
         self, visit: Callable[..., Browser], issuer: Issuer
     ) -> None:
-        with_slash = f"{issuer.url}/"
+        with_slash = f"{issuer.url}/realm/"
+        issuer._routes["/realm/.well-known/openid-configuration"] = issuer._routes["/.well-known/openid-configuration"]
         issuer.metadata["issuer"] = issuer.claims["iss"] = with_slash
         browser = visit(PROVIDER=with_slash)
         callback = browser.callback_url().replace(quote(issuer.url, safe=""), quote(with_slash, safe=""))
@@ -392,6 +393,15 @@ class TestTheIssuerInTheAuthorizationResponse:
     def test_is_required_where_the_document_promises_it(self, browser: Browser, store: MemoryStore) -> None:
         callback = browser.callback_url().partition("&iss=")[0]
         assert said(browser.get(callback, headers=JSON)) == (400, "issuer_mismatch")
+        assert_nobody_is_signed_in(browser, store)
+
+    def test_is_not_what_an_error_needs_to_be_one(self, browser: Browser, store: MemoryStore) -> None:
+        """Django OAuth Toolkit sends it with codes alone. Nobody is signed in by an error, whoever it is from."""
+        declined = browser.consent(browser.start(), decision="deny")
+        assert said(browser.get(declined.partition("&iss=")[0], headers=JSON)) == (403, "login_declined")
+        declined = browser.consent(browser.start(), decision="deny")
+        wrong = declined.partition("&iss=")[0] + "&iss=https%3A%2F%2Fid.example.com"
+        assert said(browser.get(wrong, headers=JSON)) == (400, "issuer_mismatch")
         assert_nobody_is_signed_in(browser, store)
 
     @pytest.mark.parametrize("promise", [None, False, "true", 1], ids=repr)

@@ -153,7 +153,10 @@ def check(response: AuthorizationResponse, start: Start, registration: Registrat
     provider = registration.provider
     if start.provider != registration.label:
         raise errors.IssuerMismatch("the authorization response came to another provider's redirect URI")
-    expects_issuer = provider.issuer is not None and (response.iss or provider.always_sends_issuer)
+    # An error signs nobody in, so it may lack the issuer; there are servers that send it with codes alone.
+    expects_issuer = provider.issuer is not None and (
+        response.iss or (provider.always_sends_issuer and not response.error)
+    )
     if expects_issuer and response.iss != provider.issuer:
         raise errors.IssuerMismatch("the authorization response names another issuer")
     if response.error in _DECLINED:
