@@ -249,23 +249,21 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         :raises errors.TokenRejected: for a 401 and its like.
         :raises errors.ProviderError: for everything else that is no such document with a status of 2xx.
         """
-        return self._request_json("GET", url, of, **kwargs)
+        headers = {"Accept": "application/json", **kwargs.pop("headers", {})}
+        return _read_resource(self.request("GET", url, headers=headers, **kwargs), of)
 
     def get_user_document(self) -> dict[str, Any]:
         """Ask the provider, the way it wants to be asked, who the user is. Raise as :meth:`get_json` does."""
         provider = self.provider
-        headers = dict(provider.profile_headers)
-        document = dict(self._request_json(provider.profile_method, provider.profile_url, dict, headers=headers))
+        headers = {"Accept": "application/json", **dict(provider.profile_headers)}
+        response = self.request(provider.profile_method, provider.profile_url, headers=headers)
+        if _refuses_without_a_reason(response) and self._can_refresh:
+            self._renew_token()
+            response = self.request(provider.profile_method, provider.profile_url, headers=headers)
+        document = dict(_read_resource(response, dict))
         if provider.asks_for_id_token and "id_token" in self.token:
             check_userinfo(document, self.token["id_token"])
         return document
-
-    def _request_json(self, method: str, url: str, of: type, **kwargs: Any) -> Any:
-        headers = {"Accept": "application/json", **kwargs.pop("headers", {})}
-        response = self.request(method, url, headers=headers, **kwargs)
-        if not 200 <= response.status_code < 300:
-            _refuse_status(response)
-        return read_json(response, of, "resource")
 
     def get_adapter(self, url: str) -> requests.adapters.HTTPAdapter:
         return self._transport.adapter
@@ -364,6 +362,14 @@ def _rejects_token(response: requests.Response) -> bool:
     return response.status_code == 401 or (response.status_code in {400, 403} and "invalid_token" in challenge)
 
 
+def _refuses_without_a_reason(response: requests.Response) -> bool:
+    """What some servers answer a token with that they have ended. Of a request for the user document, which anybody's
+    good token opens, it can hardly mean anything else.
+    """
+    given = any(name in response.headers for name in ("WWW-Authenticate", "Retry-After", "X-RateLimit-Remaining"))
+    return response.status_code in {400, 403} and not given
+
+
 def _basic(client_id: str, secret: str) -> str:
     return "Basic " + b64encode(f"{client_id}:{secret}".encode()).decode()
 
@@ -460,6 +466,12 @@ def _note_scope(token: dict[str, Any], scope: object, requested: str) -> None:
     token["scope"] = " ".join(sorted(granted))
     if asked and granted != asked:
         _log.info("the provider granted the scopes %a where %a were requested", token["scope"], " ".join(sorted(asked)))
+
+
+def _read_resource(response: requests.Response, of: type) -> Any:
+    if not 200 <= response.status_code < 300:
+        _refuse_status(response)
+    return read_json(response, of, "resource")
 
 
 def _refuse_status(response: requests.Response) -> NoReturn:
