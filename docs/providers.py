@@ -21,9 +21,36 @@ HEAD = """\
    `WSGI_OAUTH_ISSUER` where every customer has an installation or a tenant of their own;
 3. **ask** `wsgi-oauth check` whether that works.
 
-Any other OAuth 2 provider is described by `WSGI_OAUTH_AUTHORIZATION_URL`, `WSGI_OAUTH_TOKEN_URL` and
-`WSGI_OAUTH_PROFILE_URL`. An entry that was not tried against the live service says so; it is written from the
+An OpenID Connect issuer that has no name here is [known by its URL](#issuer). Any other OAuth 2 provider is described
+by `WSGI_OAUTH_AUTHORIZATION_URL`, `WSGI_OAUTH_TOKEN_URL` and `WSGI_OAUTH_PROFILE_URL`. An entry that was not tried against the live service says so; it is written from the
 documentation that [the catalogue](../wsgi_oauth/catalogue.py) names beside it.
+"""
+
+ISSUER = """\
+<a id="issuer"></a>
+## Any OpenID Connect issuer
+
+Register: a confidential client with the authorization code flow, with your provider.
+
+```sh
+export WSGI_OAUTH_PROVIDER=https://id.example.com/realm   # as its own document says it, a slash at the end included
+```
+
+- All else is in the document at `https://id.example.com/realm/.well-known/openid-configuration`; what you set yourself
+  wins.
+- Asked for are `openid profile email` and `offline_access`, as far as the document lists them. When the provider
+  answers `invalid_scope`, it does not let your client have all of that: say in `WSGI_OAUTH_SCOPE` what it may ask for.
+- Refresh tokens come by themselves, or with `offline_access`. For that scope the user is asked for consent at each
+  sign-in, as the specification wants it; leave it out of `WSGI_OAUTH_SCOPE` when you would rather do without.
+- Groups are read from the claim `groups`; some providers want a scope of that name.
+- `client_refused` in the log, and the secret is right: the client may be registered for another way to authenticate
+  (`WSGI_OAUTH_CLIENT_AUTH=post`), or the provider takes id and secret as they are (`basic-raw`), which makes a
+  difference for secrets with characters like `+`, `/` or `%`.
+- Without a secret, as a public client: `WSGI_OAUTH_CLIENT_AUTH=none`.
+- A document need not say where tokens are revoked, and Django OAuth Toolkit's does not: `WSGI_OAUTH_REVOCATION_URL`
+  does.
+- `WSGI_OAUTH_END_SESSION=yes` signs people out there, too.
+- Tried against oidc-provider-mock, Authlib's authorization server and Django OAuth Toolkit.
 """
 
 TABLE = """\
@@ -42,7 +69,7 @@ def page() -> str:
     entries = sorted(CATALOGUE.values(), key=lambda entry: entry.title.lower())
     rows = "".join(f"| {' | '.join(_row(entry))} |\n" for entry in entries)
     sections = "\n".join("\n".join(_section(entry)) + "\n" for entry in entries)
-    return f"{HEAD}\n{TABLE}{rows}\n{sections}"
+    return f"{HEAD}\n{TABLE}{rows}\n{ISSUER}\n{sections}"
 
 
 def _row(entry: Provider) -> Iterator[str]:
