@@ -22,8 +22,9 @@ HEAD = """\
 3. **ask** `wsgi-oauth check` whether that works.
 
 An OpenID Connect issuer that has no name here is [known by its URL](#issuer). Any other OAuth 2 provider is described
-by `WSGI_OAUTH_AUTHORIZATION_URL`, `WSGI_OAUTH_TOKEN_URL` and `WSGI_OAUTH_PROFILE_URL`. An entry that was not tried against the live service says so; it is written from the
-documentation that [the catalogue](../wsgi_oauth/catalogue.py) names beside it.
+by `WSGI_OAUTH_AUTHORIZATION_URL`, `WSGI_OAUTH_TOKEN_URL` and `WSGI_OAUTH_PROFILE_URL`. An entry
+that was not tried against the live service says so; it is written from the documentation that
+[the catalogue](../wsgi_oauth/catalogue.py) names beside it.
 """
 
 ISSUER = """\

@@ -137,7 +137,7 @@ class TestDiscovery:
         assert browser.get(callback).status_int == 303
         assert browser.profile().json["sub"] == "mona"
 
-    @pytest.mark.parametrize("member", ["authorization_endpoint", "token_endpoint", "userinfo_endpoint"])
+    @pytest.mark.parametrize("member", ["authorization_endpoint", "token_endpoint"])
     @pytest.mark.parametrize("missing", [None, "", []], ids=repr)
     def test_an_endpoint_that_is_not_there_is_named(
         self, member: str, missing: object, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
@@ -592,6 +592,40 @@ class TestTheUserDocument:
         answer = browser.profile()
         assert said(answer) == (502, "id_token_refused")
         assert "Mallory" not in answer.text
+        assert not any("oauth_identity" in session for session in stored_sessions(store))
+
+    def test_is_what_the_id_token_says_where_the_issuer_has_no_other(
+        self, browser: Browser, issuer: Issuer, store: MemoryStore, later: Callable[[float], None]
+    ) -> None:
+        """Discovery 3: an issuer need not have a UserInfo endpoint."""
+        issuer.metadata["userinfo_endpoint"] = None
+        issuer.claims["email"] = "mona@example.com"
+        browser.sign_in()
+        assert browser.profile().json["email"] == "mona@example.com"
+        [session] = stored_sessions(store)
+        assert (session["oauth_identity"]["subject"], session["oauth_identity"]["email"]) == (
+            "mona",
+            "mona@example.com",
+        )
+        later(HOUR)
+        assert browser.profile().json["sub"] == "mona"
+        assert (issuer.count("refresh"), issuer.count("profile")) == (1, 0)
+
+    def test_has_to_be_somewhere_when_no_id_token_is_asked_for(
+        self, visit: Callable[..., Browser], issuer: Issuer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        issuer.metadata["userinfo_endpoint"] = None
+        assert said(start(visit(SCOPE="email"))) == (502, "provider_error")
+        assert "has no userinfo_endpoint" in caplog.text
+
+    def test_is_json_as_it_is_unless_a_client_has_registered_for_something_else(
+        self, browser: Browser, issuer: Issuer, store: MemoryStore
+    ) -> None:
+        """Core 5.3.2: a signed one, application/jwt, is for who asked for it."""
+        browser.sign_in()
+        signed = Response(issuer.signed(dict(issuer.user)), content_type="application/jwt")
+        issuer._routes["/user"] = ("profile", {"GET": lambda request: signed})
+        assert said(browser.profile()) == (502, "provider_error")
         assert not any("oauth_identity" in session for session in stored_sessions(store))
 
     def test_without_a_subject_is_about_nobody(self, browser: Browser, issuer: Issuer) -> None:

@@ -230,7 +230,8 @@ class Questions:
     def __iter__(self) -> Iterator[Finding]:
         yield self._ask("authorization", self._provider.authorization_url, self._authorization)
         yield self._ask("token", self._provider.token_url, self._token)
-        yield self._ask("profile", self._provider.profile_url, self._profile)
+        if self._provider.profile_url:  # else the ID token says who signed in
+            yield self._ask("profile", self._provider.profile_url, self._profile)
         yield from self._clock()
 
     def _ask(self, name: str, url: str, question: Callable[[str], Finding]) -> Finding:

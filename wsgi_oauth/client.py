@@ -23,7 +23,7 @@ from oauthlib.oauth2 import WebApplicationClient
 from oauthlib.oauth2.rfc6749.parameters import prepare_grant_uri
 
 from . import errors, urls
-from .oidc import check_id_token, check_refreshed_id_token, check_userinfo
+from .oidc import check_id_token, check_refreshed_id_token, check_userinfo, read_id_token
 from .providers import Provider
 from .transport import Transport, read_json
 
@@ -253,8 +253,14 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         return _read_resource(self.request("GET", url, headers=headers, **kwargs), of)
 
     def get_user_document(self) -> dict[str, Any]:
-        """Ask the provider, the way it wants to be asked, who the user is. Raise as :meth:`get_json` does."""
+        """Ask the provider, the way it wants to be asked, who the user is. Raise as :meth:`get_json` does.
+
+        What an OpenID Connect provider without an endpoint for that has said in the ID token is what it says.
+        """
         provider = self.provider
+        if not provider.profile_url:
+            self._authorization()  # which sees that the token has not expired, or refreshes it
+            return read_id_token(self.token.get("id_token", ""))
         headers = {"Accept": "application/json", **dict(provider.profile_headers)}
         response = self.request(provider.profile_method, provider.profile_url, headers=headers)
         if _refuses_without_a_reason(response) and self._can_refresh:

@@ -33,7 +33,6 @@ _ENDPOINTS = {
     "revocation_url": "revocation_endpoint",  # RFC 8414 2
     "end_session_url": "end_session_endpoint",  # RP-Initiated Logout 2.1
 }
-_NEEDED = ("authorization_url", "token_url", "profile_url")
 _CLIENT_AUTH = {"client_secret_basic": "basic", "client_secret_post": "post", "none": "none"}  # Core 9
 _SCOPES = ("openid", "profile", "email", "offline_access")  # Core 5.4, 11
 # RFC 7515 3.1: header, payload and signature; the last is empty where there is none.
@@ -105,9 +104,6 @@ class Discovery:
             for name, member in _ENDPOINTS.items()
             if document.get(member) and not getattr(described, name)  # null is as good as nothing
         }
-        missing = [_ENDPOINTS[name] for name in _NEEDED if not (getattr(described, name) or name in found)]
-        if missing:
-            raise errors.ProviderError(f"{self.url} has no {', '.join(missing)}")
         sends_issuer = document.get("authorization_response_iss_parameter_supported") is True  # RFC 9207 3
         provider = replace(
             described,
@@ -116,6 +112,11 @@ class Discovery:
             scope=described.scope or _scope(document),
             always_sends_issuer=described.always_sends_issuer or sends_issuer,
         )
+        # Without a UserInfo endpoint (Discovery 3) the ID token says who signed in.
+        needed = ["authorization_url", "token_url", *([] if provider.asks_for_id_token else ["profile_url"])]
+        missing = [_ENDPOINTS[name] for name in needed if not getattr(provider, name)]
+        if missing:
+            raise errors.ProviderError(f"{self.url} has no {', '.join(missing)}")
         return _asking_for_consent(provider) if _takes_consent(provider, document) else provider
 
     def _client_auth(self, document: Mapping[str, Any]) -> str:
