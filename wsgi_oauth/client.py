@@ -372,8 +372,7 @@ def _refuses_without_a_reason(response: requests.Response) -> bool:
     """What some servers answer a token with that they have ended. Of a request for the user document, which anybody's
     good token opens, it can hardly mean anything else.
     """
-    given = any(name in response.headers for name in ("WWW-Authenticate", "Retry-After", "X-RateLimit-Remaining"))
-    return response.status_code in {400, 403} and not given
+    return response.status_code == 400 and "WWW-Authenticate" not in response.headers
 
 
 def _basic(client_id: str, secret: str) -> str:
