@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +12,22 @@ import pytest
 from conftest import JSON, Browser, environ_for, parameters, stored_sessions
 from werkzeug import Request, Response
 
-from wsgi_oauth import Config, Identity, LoginRequired, MemoryStore, RequestHandler, SessionStore, create_app, errors
+from wsgi_oauth import (
+    Config,
+    Identity,
+    LoginRequired,
+    MemoryStore,
+    RequestHandler,
+    SessionStore,
+    create_app,
+    errors,
+    oauth2_session,
+    registration,
+)
 from wsgi_oauth.access import Rules
 from wsgi_oauth.catalogue import CATALOGUE, GITHUB
 from wsgi_oauth.demo.provider import LocalProvider
-from wsgi_oauth.demo.server import serve
+from wsgi_oauth.demo.server import Server, serve
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
@@ -50,6 +63,8 @@ def test_without_a_rule_everybody_may_enter() -> None:
     [
         "user:octocat",
         "id:583231",
+        "id:github:583231",
+        "user:github:octocat",
         "email:octocat@github.com",
         "email:Octocat@GitHub.com",
         "email:*@github.com",
@@ -110,12 +125,25 @@ def test_who_has_no_name_does_not_fit_a_rule_about_names() -> None:
 
 @pytest.mark.parametrize(
     "word",
-    ["octocat", "user:", ":octocat", "users:octocat", "email:x", "email:@x", "email:x@", "email:*", "email:a*@b.c"],
+    [
+        "octocat",
+        "user:",
+        ":octocat",
+        "users:octocat",
+        "user:octocat,id:1",
+        "email:x",
+        "email:@x",
+        "email:x@",
+        "email:*",
+        "email:a*@b.c",
+        "email:a@b@c",
+        "email:*@b\u00fccher.de",
+    ],
 )
 def test_what_is_no_rule_stops_the_start_and_is_named(word: str) -> None:
     with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_ALLOW") as refused:
         admits(word)
-    assert word in str(refused.value)
+    assert ascii(word) in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -170,8 +198,6 @@ def application(provider: LocalProvider, store: SessionStore) -> Callable[..., A
 @pytest.fixture(autouse=True)
 def described(monkeypatch: pytest.MonkeyPatch) -> None:
     """The local provider is in no catalogue; what its user document means is GitHub's affair otherwise."""
-    from wsgi_oauth import registration
-
     known = registration.provider_from_config
     monkeypatch.setattr(
         registration,
@@ -314,8 +340,53 @@ def test_a_function_decides_and_one_that_fails_lets_nobody_in(
     Browser(application(allow=allow), provider).sign_in()
     assert asked == ["583231"]
     broken = Browser(application(allow=lambda identity: identity.nonsense), provider)
-    assert broken.get(broken.callback_url()).status_int == 500
+    assert broken.get(broken.callback_url()).status_int == 403
     assert len([session for session in stored_sessions(store) if "oauth_token" in session]) == 1
+
+
+def test_a_function_that_fails_at_the_gate_is_a_no_and_no_exception(
+    application: Callable[..., Any], provider: LocalProvider
+) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [str(environ.get("REMOTE_USER", "nobody")).encode()]
+
+    browser = Browser(LoginRequired(app, application(), public=("/public",)), provider)
+    browser.get(browser.consent(browser.get("/auth/?next=/inside").location))
+    assert browser.get("/inside").status_int == 200
+    oauth_app = application(allow=lambda identity: identity.nonsense)
+    later = Browser(LoginRequired(app, oauth_app, public=("/public",)), provider)
+    later.app.cookiejar = browser.app.cookiejar
+    assert later.get("/inside").status_int == 403
+    assert later.get("/public").text == "nobody"
+
+
+def test_on_a_public_page_who_is_not_allowed_is_a_stranger_without_a_token(
+    application: Callable[..., Any], provider: LocalProvider
+) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        try:
+            token = str(oauth2_session(environ).token)
+        except errors.NotSignedIn:
+            token = "none"
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [token.encode()]
+
+    browser = Browser(LoginRequired(app, application(), public=("/public",)), provider)
+    browser.get(browser.consent(browser.get("/auth/?next=/public").location))
+    assert "access_token" in browser.get("/public").text
+    later = Browser(LoginRequired(app, application("user:hubot"), public=("/public",)), provider)
+    later.app.cookiejar = browser.app.cookiejar
+    assert later.get("/public").text == "none"
+
+
+def test_a_script_gets_the_refusal_as_json(application: Callable[..., Any], provider: LocalProvider) -> None:
+    browser = Browser(application(), provider)
+    browser.sign_in()
+    later = Browser(application("user:hubot"), provider)
+    later.app.cookiejar = browser.app.cookiejar
+    answer = later.get("/profile", headers={"Accept": "*/*", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"})
+    assert (answer.status_int, answer.json["error"]) == (403, "not_allowed")
 
 
 # What a rule needs is asked for, and read
@@ -335,6 +406,7 @@ LISTS = {
     "/user/emails": [
         {"email": "cat@example.com", "primary": True, "verified": False},
         {"email": "old@github.com", "primary": False, "verified": True},
+        {"email": "cat@example.org", "primary": True, "verified": True},
     ],
     "/user/orgs": [{"login": "github", "id": 9919}, {"login": "cats"}],
 }
@@ -345,6 +417,7 @@ LISTS = {
     [
         ("email:*@github.com", 303),
         ("email:*@example.com", 403),
+        ("email:*@example.org", 303),
         ("org:cats", 303),
         ("org:dogs", 403),
         ("org:9919", 403),
@@ -353,28 +426,54 @@ LISTS = {
 def test_verified_addresses_and_organisations_come_from_the_providers_lists(
     allow: str, status: int, provider: LocalProvider, store: SessionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from wsgi_oauth import registration
-
-    @Request.application
-    def api(request: Request) -> Response:
-        import json
-
-        assert request.headers["Authorization"].startswith("Bearer ")
-        return Response(json.dumps(LISTS[request.path]), mimetype="application/json")
-
-    with serve(api) as server:
-        known = registration.provider_from_config
-        monkeypatch.setattr(
-            registration,
-            "provider_from_config",
-            lambda config: replace(
-                known(config),
-                emails_url=f"{server.url}/user/emails",
-                emails_scope="email",
-                groups_url=f"{server.url}/user/orgs",
-                groups_scope="profile",
-            ),
-        )
+    with listing(LISTS) as server:
+        list_at(server.url, monkeypatch)
         app = create_app(Config.from_environ(environ_for(provider, ALLOW=allow)), store=store)
         browser = Browser(app, provider)
         assert browser.get(browser.callback_url()).status_int == status
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 500])
+def test_a_list_that_nobody_needs_and_that_fails_costs_nobody_the_profile(
+    status: int, provider: LocalProvider, store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with listing({}, status) as server:
+        list_at(server.url, monkeypatch)
+        browser = Browser(create_app(Config.from_environ(environ_for(provider)), store=store), provider)
+        browser.sign_in()
+        assert browser.profile().json["login"] == "octocat"
+        [session] = stored_sessions(store)
+        assert session["oauth_identity"]["username"] == "octocat"
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(401, 502), (403, 403), (404, 502), (500, 502)])
+def test_a_list_that_a_rule_needs_and_that_fails_lets_nobody_in(
+    *, status: int, outcome: int, provider: LocalProvider, store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with listing({}, status) as server:
+        list_at(server.url, monkeypatch)
+        app = create_app(Config.from_environ(environ_for(provider, ALLOW="org:cats")), store=store)
+        browser = Browser(app, provider)
+        assert browser.get(browser.callback_url()).status_int == outcome
+        assert not any("oauth_token" in session for session in stored_sessions(store))
+
+
+@contextmanager
+def listing(lists: dict[str, Any], status: int = 200) -> Iterator[Server]:
+    """A server that has *lists* for who comes with a token."""
+
+    @Request.application
+    def api(request: Request) -> Response:
+        assert request.headers["Authorization"].startswith("Bearer ")
+        return Response(json.dumps(lists.get(request.path)), status, mimetype="application/json")
+
+    with serve(api) as server:
+        yield server
+
+
+def list_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the provider list addresses and groups there, for scopes that each token has."""
+    known = registration.provider_from_config
+    lists = {"emails_url": f"{url}/user/emails", "emails_scope": "email"}
+    lists |= {"groups_url": f"{url}/user/orgs", "groups_scope": "profile"}
+    monkeypatch.setattr(registration, "provider_from_config", lambda config: replace(known(config), **lists))

@@ -62,6 +62,18 @@ def test_a_path_leads_into_objects_and_lists() -> None:
     assert identity.groups == ("red", "blue")
 
 
+def test_a_document_that_is_too_large_to_be_kept_still_says_who_it_is() -> None:
+    identity = read_identity({"sub": "1", "name": "A", "avatar": "x" * 100_000}, STANDARD)
+    assert (identity.name, identity.claims) == ("A", {})
+
+
+def test_what_one_request_writes_into_the_claims_is_refused_and_not_the_next_ones() -> None:
+    identity = Identity.from_dict(read_identity({"sub": "1"}, STANDARD).as_dict())
+    assert identity is not None
+    with pytest.raises(TypeError):
+        identity.claims["admin"] = True  # type: ignore[index]
+
+
 def test_an_identity_comes_back_from_a_session_as_it_was() -> None:
     identity = read_identity({"sub": "1", "name": "A"}, STANDARD)
     assert Identity.from_dict(identity.as_dict()) == identity

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from conftest import HTML, JSON, Browser, parameters, stored_sessions
 
-from wsgi_oauth import Config, SessionStore, create_app, errors
+from wsgi_oauth import Config, LoginRequired, SessionStore, create_app, errors
 from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
+from wsgi_oauth.sessions.session import Session, Sessions
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
@@ -151,7 +152,7 @@ def test_signing_in_with_the_same_provider_twice_keeps_what_the_session_says_of_
         two.sign_in("two")
         assert two.browser.profile().json["login"] == "hubot"
     [session] = stored_sessions(two.store)
-    assert session["oauth_provider"] == "two"
+    assert session["oauth_provider"].startswith("two:")
 
 
 def test_a_session_with_a_provider_that_was_taken_out_means_signing_in_again(two: Two) -> None:
@@ -164,6 +165,41 @@ def test_a_session_with_a_provider_that_was_taken_out_means_signing_in_again(two
     answer = browser.get("/profile")
     assert (answer.status_int, answer.location.split("?")[0]) == (302, "http://localhost/")
     assert (two.one.count("profile"), stored_sessions(two.store)) == (0, [])
+
+
+def test_at_the_gate_too_a_provider_that_was_taken_out_has_no_users(two: Two) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [environ["REMOTE_USER"].encode()]
+
+    two.sign_in("two")
+    two.browser.profile()
+    environ = {name: value for name, value in two.environ.items() if "_TWO_" not in name}
+    environ["WSGI_OAUTH_PROVIDERS"] = "one"
+    gate = LoginRequired(app, create_app(Config.from_environ(environ), store=two.store))
+    browser = Browser(gate, two.one)
+    browser.app.cookiejar = two.browser.app.cookiejar
+    assert browser.get("/inside", headers=JSON).status_int == 401
+
+
+def test_a_label_that_is_given_to_another_provider_does_not_take_the_tokens_along(two: Two) -> None:
+    two.sign_in("two")
+    swapped = {name.replace("_ONE_", "_X_").replace("_TWO_", "_ONE_"): value for name, value in two.environ.items()}
+    two.environ = {name.replace("_X_", "_TWO_"): value for name, value in swapped.items()}
+    browser = two.another_browser()
+    browser.app.cookiejar = two.browser.app.cookiejar
+    assert browser.profile().json["error"] == "token_rejected"
+    assert (two.one.count("profile"), two.two.count("profile")) == (0, 0)
+
+
+def test_a_token_of_which_nobody_knows_whose_it_is_is_sent_to_nobody(two: Two) -> None:
+    """Of a session from before there were several."""
+    two.sign_in("one")
+    sessions = Sessions(two.store, idle=3600, lifetime=3600)
+    session = Session(sessions, sessions.read(two.browser.cookie or ""), two.browser.cookie)
+    session.change(lambda data: data.pop("oauth_provider"))
+    assert two.browser.profile().json["error"] == "token_rejected"
+    assert (two.one.count("profile"), two.two.count("profile")) == (0, 0)
 
 
 def test_a_logout_from_a_provider_that_was_taken_out_is_a_logout(two: Two) -> None:
@@ -211,7 +247,7 @@ def test_a_setting_for_a_label_that_is_not_listed_is_refused() -> None:
     assert "WSGI_OAUTH_TWO_CLIENT_ID is not a variable" in refusal(PROVIDERS="one", TWO_CLIENT_ID="x")
 
 
-@pytest.mark.parametrize("labels", ["one one", "a-b", "1", "é", "a/b", "x" * 40])
+@pytest.mark.parametrize("labels", ["one one", "a-b", "1", "é", "a/b", "x" * 40, "session", "upstream"])
 def test_labels_are_short_plain_and_different(labels: str) -> None:
     assert "WSGI_OAUTH_PROVIDERS" in refusal(PROVIDERS=labels)
 

@@ -2,11 +2,12 @@
 
 A rule is a kind and a value: ``user:octocat``, ``id:583231``, ``email:ann@example.com``, ``email:*@example.com``,
 ``org:octo-org`` or ``group:staff``. One that fits is enough; without any rule everybody may enter. With several
-providers a rule says whose it is: ``user:github:octocat``. Anything that cannot be told is a no.
+providers a rule has to say whose it is, and may with one: ``user:github:octocat``. What cannot be told is a no.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from . import errors
 from .config import PREFIX
 from .identity import Identity
 from .providers import Provider
+
+_log = logging.getLogger(__name__)
 
 KINDS = ("user", "id", "email", "org", "group")
 
@@ -31,7 +34,7 @@ class Rule(NamedTuple):
         if self.kind == "id":
             return identity.subject == self.value
         if self.kind == "email":
-            return _address_fits(identity, self.value)
+            return any(_address_fits(address, self.value) for address in identity.verified_emails)
         return self.value in identity.groups
 
 
@@ -64,16 +67,26 @@ class Rules:
         :raises errors.NotAllowed: when not.
         """
         allowed = not self._rules or any(rule.label == label and rule.fits(identity) for rule in self._rules)
-        if not allowed or (self._function and self._function(identity) is not True):
+        if not (allowed and self._function_allows(identity)):
             raise errors.NotAllowed(identity.id, identity.username or identity.email or identity.name or identity.id)
+
+    def _function_allows(self, identity: Identity) -> bool:
+        try:
+            return self._function is None or self._function(identity) is True
+        except Exception:  # noqa: BLE001  # it is somebody else's, and must not let anybody in by failing
+            _log.exception("the function that says who may enter has failed for %s", identity.id)
+            return False
 
 
 def _parse(word: str, providers: Mapping[str, Provider]) -> Rule:
     kind, _, value = word.partition(":")
-    label = next(iter(providers))
-    if len(providers) > 1:
-        label, _, value = value.partition(":")
-    if kind not in KINDS or not value or label not in providers:
+    # The longest name first: https://id.example.com and https://id.example.com:8443 may both be one.
+    named = sorted((label for label in providers if value.startswith(f"{label}:")), key=len, reverse=True)
+    label = named[0] if named else next(iter(providers)) if len(providers) == 1 else ""
+    value = value.removeprefix(f"{label}:") if named else value
+    if "," in word:
+        raise errors.ConfigError(f"{PREFIX}ALLOW separates rules with spaces, not with commas; it has {word!a}")
+    if kind not in KINDS or not value or not label:
         whose = f":{'|'.join(providers)}" if len(providers) > 1 else ""
         raise errors.ConfigError(f"{PREFIX}ALLOW must have rules like {'|'.join(KINDS)}{whose}:value; {word!a} is none")
     if problem := _problem(kind, value, providers[label]):
@@ -87,8 +100,8 @@ def _problem(kind: str, value: str, provider: Provider) -> str:
         return f"at {provider.title} a username is not one user's alone for ever: use id:, email: or group:"
     if kind == "email" and not (provider.user.email_verified or provider.emails_url):
         return f"{provider.title} does not say which addresses it has verified: use another kind of rule"
-    if kind == "email" and not all(value.rpartition("@")[::2]):
-        return "that is neither an address nor *@ and a domain"
+    if kind == "email" and not (all(value.partition("@")[::2]) and value.count("@") == 1 and value.isascii()):
+        return "that is neither an address nor *@ and a domain, in ASCII"
     if kind == "email" and "*" in value.removeprefix("*@"):
         return "a * stands only for all that is before the @"
     if kind in {"org", "group"} and not (provider.user.groups or provider.groups_url):
@@ -96,10 +109,9 @@ def _problem(kind: str, value: str, provider: Provider) -> str:
     return ""
 
 
-def _address_fits(identity: Identity, value: str) -> bool:
+def _address_fits(address: str, value: str) -> bool:
     """Compare without regard to case, as mail does with domains, and providers with all of it."""
-    address = (identity.email or "").lower()
-    if not identity.email_verified or address.count("@") != 1 or not address.isascii():
+    address, value = address.lower(), value.lower()
+    if address.count("@") != 1 or not address.isascii():
         return False
-    local, _, domain = value.lower().rpartition("@")
-    return address == value.lower() or (local == "*" and address.endswith(f"@{domain}"))
+    return address == value or (value.startswith("*@") and address.endswith(value[1:]))

@@ -104,15 +104,19 @@ class OAuthApp:
         """The provider; of several, the first."""
         return self.registration().provider
 
-    def registration(self, label: str | None = None) -> Registration:
-        """Return how the application is registered with the provider that is called *label* here, or with the first.
+    def registration(self, session: Mapping[str, Any] | None = None) -> Registration:
+        """Return how the application is registered with the provider that gave *session* its token; without, the first.
 
-        :raises errors.TokenRejected: when there is no such provider any more: a token of its is for nobody else.
+        :raises errors.TokenRejected: when there is no such provider any more: its token is for nobody else.
         """
-        try:
-            return self.registrations[label or next(iter(self.registrations))]
-        except KeyError:
-            raise errors.TokenRejected("the session's token is from a provider that is not configured") from None
+        registered = list(self.registrations.values())
+        if session is None or TOKEN not in session:
+            return registered[0]
+        for each in registered:
+            # A session from before providers were told apart is that of the only one.
+            if session.get(PROVIDER, each.key if len(registered) == 1 else "") == each.key:
+                return each
+        raise errors.TokenRejected("the session's token is from a provider that is not configured")
 
     def oauth2_session(
         self,
@@ -125,8 +129,7 @@ class OAuthApp:
 
         :param session: where *token* comes from, if it does: then it is refreshed there when it has expired.
         """
-        label = session.get(PROVIDER) if session is not None else None
-        return self.registration(label).oauth2_session(token=token, redirect_uri=redirect_uri, session=session)
+        return self.registration(session).oauth2_session(token=token, redirect_uri=redirect_uri, session=session)
 
     def identify(self, session: Session) -> Identity:
         """Return who is signed in; the provider is asked the first time, and what it says is remembered.
@@ -137,7 +140,7 @@ class OAuthApp:
         known = Identity.from_dict(session.get(IDENTITY))
         if known is not None:
             return known
-        registration = self.registration(session.get(PROVIDER))
+        registration = self.registration(session)
         identity = registration.identify(registration.oauth2_session(token=session[TOKEN], session=session))
         try:
             remember(session, identity)
@@ -149,7 +152,7 @@ class OAuthApp:
 
     def admit(self, identity: Identity, session: Mapping[str, Any]) -> None:
         """See that *identity*, whose *session* it is, may be here. Raise NotAllowed."""
-        self.rules.check(identity, session.get(PROVIDER) or self.registration().label)
+        self.rules.check(identity, self.registration(session).label)
 
     def _answer(self, request: Request, answer: Callable[[Request], Response]) -> Response:
         try:
@@ -221,10 +224,12 @@ class OAuthApp:
             again = {"again": "1"} if error.again else {}
             query = urlencode({"next": local_path(request.asked_for) or "", **again})
             return Response(status=302, headers={"Location": f"{self._login_url(request)}?{query}"})
-        as_json = pages.wants_json(request) or (isinstance(error, errors.NotSignedIn) and not request.is_navigation)
+        who = isinstance(error, (errors.NotSignedIn, errors.NotAllowed))
+        as_json = pages.wants_json(request) or (who and not request.is_navigation)
         login_url = self._login_url(request)
         if isinstance(error, errors.NotAllowed) and login_url:
-            login_url += f"?{urlencode({'switch': '1', 'next': error.next_url or local_path(request.asked_for) or ''})}"
+            here = request.asked_for if request.method == "GET" else ""
+            login_url += f"?{urlencode({'switch': '1', 'next': error.next_url or local_path(here) or ''})}"
         message = pages.Message.of(error, id=request.id, login_url=login_url)
         response = pages.show(message, as_json=as_json)
         if error.retry_after:

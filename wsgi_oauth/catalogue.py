@@ -10,7 +10,7 @@ from dataclasses import replace
 from urllib.parse import quote, urlsplit
 
 from . import errors
-from .config import PREFIX, Config
+from .config import Config
 from .providers import EmailsDocument, GroupsDocument, Provider, UserDocument
 
 _SELECT = (("prompt", "select_account"),)  # OpenID Connect Core 3.1.2.1
@@ -36,10 +36,10 @@ GITHUB = Provider(
     user=UserDocument(subject="id", username="login", email_verified=""),
     username_is_unique=True,
     # https://docs.github.com/rest/users/emails#list-email-addresses-for-the-authenticated-user
-    emails_url="https://api.github.com/user/emails",
+    emails_url="https://api.github.com/user/emails?per_page=100",
     emails_scope="user:email",
     # https://docs.github.com/rest/orgs/orgs#list-organizations-for-the-authenticated-user
-    groups_url="https://api.github.com/user/orgs",
+    groups_url="https://api.github.com/user/orgs?per_page=100",
     groups_scope="read:org",
     notes=(
         "The address in the profile is the public one, and not verified; with the scope `user:email` GitHub lists "
@@ -215,8 +215,8 @@ _ENTRIES = (
         # https://docs.github.com/enterprise-server@3.16/apps/github-authentication-discovery-endpoints
         issuer=None,
         issuer_example="https://github.example.com",
-        emails_url="{issuer}/api/v3/user/emails",
-        groups_url="{issuer}/api/v3/user/orgs",
+        emails_url="{issuer}/api/v3/user/emails?per_page=100",
+        groups_url="{issuer}/api/v3/user/orgs?per_page=100",
         notes=(
             "`WSGI_OAUTH_ISSUER` is the address of the server.",
             "The address in the profile is the public one, and not verified; with the scope `user:email` the server "
@@ -495,7 +495,7 @@ def provider_from_config(config: Config) -> Provider:
     given = [url for url in (config.authorization_url, config.token_url, config.profile_url) if url]
     if len(given) == 2:  # the third would be another provider's, and get this one's tokens
         raise errors.ConfigError(
-            f"{PREFIX}AUTHORIZATION_URL, {PREFIX}TOKEN_URL and {PREFIX}PROFILE_URL describe a provider together: "
+            f"{_three(config)} describe a provider together: "
             "set the third one, too, or only one of them to move a single endpoint"
         )
     if len(given) == 3:
@@ -508,12 +508,17 @@ def provider_from_config(config: Config) -> Provider:
     else:
         raise errors.ConfigError(
             f"{config.variable('provider')} must be one of {', '.join(CATALOGUE)}, or the https URL of an OpenID "
-            f"Connect issuer; it is {config.provider!a}. Any other provider is described by {PREFIX}AUTHORIZATION_URL, "
-            f"{PREFIX}TOKEN_URL and {PREFIX}PROFILE_URL together"
+            f"Connect issuer; it is {config.provider!a}. Any other provider is described by {_three(config)} together"
         )
     names = ("authorization_url", "token_url", "profile_url", "revocation_url", "client_auth", "scope")
     own = {name: value for name in names if (value := getattr(config, name)) is not None}
     return replace(described, **own)
+
+
+def _three(config: Config) -> str:
+    return (
+        f"{config.variable('authorization_url')}, {config.variable('token_url')} and {config.variable('profile_url')}"
+    )
 
 
 def _issuer(config: Config) -> Provider:

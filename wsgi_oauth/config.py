@@ -351,6 +351,9 @@ def _check_end_session(config: Config, value: str | None) -> str:
 def _check_labels(labels: list[str]) -> str:
     if len(labels) != len(set(labels)):
         return "names a provider twice"
+    mixed_up = [label for label in labels for name in _SETTINGS if name.startswith(f"{label}_")]
+    if mixed_up:
+        return f"must not have the label {mixed_up[0]!a}: other variables begin like it"
     wrong = [label for label in labels if not re.fullmatch("[a-z][a-z0-9_]{0,31}", label, re.ASCII)]
     return f"must be short names of letters, digits and _; {wrong[0]!a} is none" if wrong else ""
 

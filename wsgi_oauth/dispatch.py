@@ -28,7 +28,7 @@ from werkzeug.routing import Map, Rule
 from werkzeug.utils import cached_property
 
 from . import errors
-from .sessions.session import PROVIDER, TOKEN, Session
+from .sessions.session import TOKEN, Session
 from .urls import Origin, path_and_query
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class RequestHandler:
         """How this application is registered with the provider that this request is about: the session's, unless the
         request itself says which.
         """
-        return self.app.registration(self.request.session.get(PROVIDER))
+        return self.app.registration(self.request.session)
 
     @property
     def provider(self) -> Provider:

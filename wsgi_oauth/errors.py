@@ -146,7 +146,10 @@ class NotAllowed(UserError):
     status = 403
     cause = "not_allowed"
     title = "You may not use this application"
-    advice = "Sign in with another account, or ask the operator to let this one in."
+    advice = (
+        "Sign in with another account, or ask the operator to let this one in. A provider that does not ask which "
+        "account it shall be has to be signed out of first."
+    )
     login = "Sign in with another account"
     next_url = ""  # where that should lead
 

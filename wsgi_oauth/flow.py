@@ -71,7 +71,7 @@ class PostAuthorization(Step):
         response = login.AuthorizationResponse.parse(request.query_string)
         # The state must be one that this browser was given. From here on it is used up, whatever happens; a second
         # copy of this callback waits for what becomes of the first.
-        start = login.claim(request.session, response, patience=self.config.upstream_timeout + 2)
+        start = login.claim(request.session, response, patience=self.patience)
         if start.finished:  # a double click, the back button, a reload: the first copy has done the work
             return self.redirect(start.next_url, 303)
         with login.settling(request.session, start):
@@ -86,7 +86,7 @@ class PostAuthorization(Step):
         # At this point you can fetch protected resources, but let's save the token and show how this is done
         # from a persisted token in /profile.
         request.session["oauth_token"] = token
-        request.session["oauth_provider"] = self.registration.label  # nobody else is ever sent the token
+        request.session["oauth_provider"] = self.registration.key  # nobody else is ever sent the token
         request.session.renew()  # a new id: one that was planted before the sign-in is worth nothing now
         return self.redirect(start.next_url, 303)
 

@@ -150,6 +150,9 @@ class LoginRequired:
             if identity is not None:
                 visit.admit(identity)
             return identity
+        except errors.NotAllowed:
+            visit.forget()
+            return None
         except errors.Error as error:  # a page for everybody needs neither the store nor the provider
             _log.warning("a public page is shown as to nobody: %s: %s", error.cause, error)
             return None
@@ -219,6 +222,10 @@ class _Visit:
         self.admit(identity)
         return identity
 
+    def forget(self) -> None:
+        """Go on as with anybody."""
+        self._id = self._stored = self._session = None
+
     def admit(self, identity: Identity) -> None:
         """See that *identity* may enter, by the rules of today. Raise NotAllowed."""
         if self._gate._oauth_app.rules and self._stored is not None:
@@ -231,6 +238,10 @@ class _Visit:
         raw = sessions.load(session_id) if session_id else None
         stored, identity = (None, None) if raw is None else _read(raw)
         if stored is None or TOKEN not in stored.data or not sessions.is_alive(stored):
+            return None
+        try:
+            self._gate._oauth_app.registration(stored.data)
+        except errors.TokenRejected:  # of a provider that was taken out
             return None
         self._id, self._stored = session_id, stored
         if sessions.is_due(stored):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from . import errors
@@ -15,6 +17,7 @@ IDENTITY = "oauth_identity"  # in the session
 
 _SUBJECT = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?", re.ASCII)  # OpenID Connect Core 2, `sub`
 _LONGEST_TEXT = 512  # characters of a name or an address
+_LARGEST_CLAIMS = 16 * 1024  # characters of a document that is kept with each session
 
 
 @dataclass(frozen=True)
@@ -29,17 +32,25 @@ class Identity:
     name: str | None = None
     email: str | None = None
     email_verified: bool = False  # by the provider: without that anybody can claim any address
+    also_verified: tuple[str, ...] = ()  # further addresses, where the provider lists them
     groups: tuple[str, ...] = ()  # organisations, teams, groups: what the provider has of the kind
-    claims: Mapping[str, Any] = field(default_factory=dict)  # what the provider said, as it said it
+    claims: Mapping[str, Any] = field(default_factory=dict)  # what the provider said, as it said it; to be read only
 
     @property
     def id(self) -> str:
         """The stable, provider-qualified id that applications may store: ``github:583231``."""
         return f"{self.provider}:{self.subject}"
 
+    @property
+    def verified_emails(self) -> tuple[str, ...]:
+        """All addresses that the provider has verified, as far as it says."""
+        own = (self.email,) if self.email and self.email_verified else ()
+        return own + self.also_verified
+
     def as_dict(self) -> dict[str, Any]:
         """Return what a session can hold."""
-        return {**asdict(self), "groups": list(self.groups)}
+        lists = {"groups": list(self.groups), "also_verified": list(self.also_verified)}
+        return {**vars(self), **lists, "claims": dict(self.claims)}
 
     @classmethod
     def from_dict(cls, stored: object) -> Identity | None:
@@ -47,7 +58,9 @@ class Identity:
         if not isinstance(stored, dict):
             return None
         try:
-            identity = cls(**{**stored, "groups": tuple(stored.get("groups", ()))})
+            lists = {name: tuple(stored.get(name, ())) for name in ("groups", "also_verified")}
+            # One identity may be given to many requests, and what one of them writes into it is not for the next.
+            identity = cls(**{**stored, **lists, "claims": MappingProxyType(stored.get("claims", {}))})
         except TypeError:
             return None
         return identity if isinstance(identity.subject, str) and isinstance(identity.provider, str) else None
@@ -78,12 +91,12 @@ def read_identity(document: Mapping[str, Any], provider: Provider) -> Identity:
         email=_text(_find(document, means.email)),
         email_verified=verified is True or verified == "true",  # some send it as a string
         groups=_names(_find(document, means.groups)),
-        claims=document,
+        claims=document if len(json.dumps(document)) <= _LARGEST_CLAIMS else {},
     )
 
 
 def with_emails(identity: Identity, document: Any, means: EmailsDocument) -> Identity:
-    """Take the address out of a list of the user's: the primary one if it is verified, else one that is."""
+    """Take the verified addresses out of a list of the user's; the primary one is the first."""
     listed = [
         (_find(item, means.primary) is True, address)
         for item in _items(document, means.items)
@@ -91,7 +104,8 @@ def with_emails(identity: Identity, document: Any, means: EmailsDocument) -> Ide
     ]
     if not listed:
         return identity
-    return replace(identity, email=max(listed, key=lambda each: each[0])[1], email_verified=True)
+    first, *others = [address for _, address in sorted(listed, key=lambda each: not each[0])]
+    return replace(identity, email=first, email_verified=True, also_verified=tuple(others))
 
 
 def with_groups(identity: Identity, document: Any, means: GroupsDocument) -> Identity:

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from . import errors
@@ -18,6 +19,7 @@ from .sessions.session import TOKEN, Session
 
 REFRESH = "oauth_refresh"  # in the session, while somebody refreshes its token
 _POLL = 0.02  # seconds
+_CLOCKS = 300.0  # seconds that the clocks of two machines may differ: what is older than that is older for sure
 _PAUSES = (0.05, 0.1, 0.2, 0.4)  # seconds between attempts to store what the provider gives only once
 
 Token = dict[str, Any]
@@ -28,24 +30,25 @@ def refreshed(session: Session, stale: Token, refresh: Callable[[], Token], *, p
     somebody who does.
 
     :param patience: seconds after which whoever refreshes counts as dead, and the next one takes over. Longer than
-        a request to the provider can take, so nobody who lives is overtaken.
+        a request to the provider can take, so nobody who lives is overtaken. Each who waits measures them with its own
+        clock: those of two machines may differ by more.
     :raises errors.TokenRejected: when the provider refuses to refresh, or when the session has ended meanwhile.
     :raises errors.ProviderError: when it cannot be asked. The session and its refresh token stay.
     """
     mine = secrets.token_hex(8)
-    theirs = ""
+    theirs, since = "", 0.0
     give_up = time.monotonic() + 3 * patience
     while time.monotonic() < give_up:
         seen = session.newest()
         if _successor(seen, stale):
             return _taken_over(session, seen)
-        at_work = _at_work(seen)
-        if theirs and theirs == seen.get(REFRESH, {}).get("failed"):
-            raise errors.ProviderUnreachable("the refresh that this request has waited for failed")
-        if at_work:
-            theirs = at_work
+        claim = seen.get(REFRESH, {})
+        _raise_what_has_failed(claim, theirs)
+        if claim.get("by", "") != theirs:
+            theirs, since = claim.get("by", ""), time.monotonic()
+        if theirs and time.monotonic() - since < patience and time.time() - claim["at"] < patience + _CLOCKS:
             time.sleep(_POLL)
-        elif session.change(lambda data: _claim(data, stale, mine, patience)):
+        elif session.change(partial(_claim, stale=stale, mine=mine, dead=theirs)):
             with suppress(_Overtaken):
                 return _refresh(session, stale, refresh, mine)
     raise errors.ProviderTimeout("nobody has finished refreshing the token")
@@ -60,8 +63,9 @@ def _refresh(session: Session, stale: Token, refresh: Callable[[], Token], mine:
         fresh = refresh()
     except BaseException as error:  # SystemExit, too: a worker that has run out of time
         with suppress(errors.StoreError):  # what went wrong at the provider matters more, and the claim dies of age
-            overtaken = not session.change(lambda data: _fail(data, mine))
-            if overtaken and not session.gone and isinstance(error, errors.TokenRejected):
+            rejected = isinstance(error, errors.TokenRejected)
+            overtaken = not session.change(lambda data: _fail(data, mine, rejected=rejected))
+            if overtaken and not session.gone and rejected:
                 raise _Overtaken from None
         raise
     _keep(session, stale, fresh)
@@ -94,23 +98,26 @@ def _taken_over(session: Session, newest: dict[str, Any]) -> Token:
     return dict(newest[TOKEN])
 
 
-def _at_work(data: dict[str, Any]) -> str:
-    """Return who refreshes at this moment, or nothing."""
-    claim = data.get(REFRESH, {})
-    return str(claim["by"]) if time.time() < claim.get("until", 0) else ""
+def _raise_what_has_failed(claim: dict[str, Any], theirs: str) -> None:
+    """Share the fate of the one that this request has waited for; what the provider has refused is over for all."""
+    if claim.get("rejected"):
+        raise errors.TokenRejected("the provider has refused to refresh the token")
+    if theirs and claim.get("failed") == theirs:
+        raise errors.ProviderUnreachable("the refresh that this request has waited for failed")
 
 
-def _claim(data: dict[str, Any], stale: Token, mine: str, patience: float) -> bool:
-    if not data.get(TOKEN) or _successor(data, stale) or _at_work(data):
+def _claim(data: dict[str, Any], stale: Token, mine: str, dead: str) -> bool:
+    """Let this request be the one that refreshes, unless somebody other than *dead* does that already."""
+    if not data.get(TOKEN) or _successor(data, stale) or data.get(REFRESH, {}).get("by", "") not in {"", dead}:
         return False
-    data[REFRESH] = {"by": mine, "until": time.time() + patience}
+    data[REFRESH] = {"by": mine, "at": time.time()}
     return True
 
 
-def _fail(data: dict[str, Any], mine: str) -> bool:
+def _fail(data: dict[str, Any], mine: str, *, rejected: bool) -> bool:
     if data.get(REFRESH, {}).get("by") != mine:
         return False
-    data[REFRESH] = {"failed": mine}
+    data[REFRESH] = {"failed": mine, "rejected": rejected}
     return True
 
 

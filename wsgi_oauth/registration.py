@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
+from . import errors
 from .catalogue import provider_from_config
 from .client import OAuth2Session
 from .config import Config
@@ -19,6 +21,7 @@ from .sessions.session import Session
 from .transport import Transport
 
 Token = dict[str, Any]
+_log = logging.getLogger(__name__)
 
 
 class Registration:
@@ -27,10 +30,13 @@ class Registration:
     def __init__(self, config: Config, transport: Transport) -> None:
         self._config = config
         self._transport = transport
+        self._kinds: set[str] = set()  # of rules that look at this provider's users
         self._describe(provider_from_config(config))
-        #: What sessions say of whom their token is from: another provider must never see it.
-        self.label = config.label or self.described.name
-        self.title = self.described.title
+        name = self.described.name
+        self.label = config.label or name
+        #: What sessions say of whom their token is from. With the name, because a label can be given to somebody else.
+        self.key = f"{config.label}:{name}" if config.label else name
+        self.title = config.label if config.label and self.described.title == name else self.described.title
 
     def _describe(self, provider: Provider) -> None:
         self.described = provider
@@ -72,26 +78,42 @@ class Registration:
     def identify(self, client: OAuth2Session, document: Mapping[str, Any] | None = None) -> Identity:
         """Ask the provider who the user of *client* is; with *document*, the user document, only for what it lacks.
 
-        Lists of addresses and groups are read where the token's scope is enough for that.
+        The lists of addresses and groups are read where the rules need them, or the token's scope is enough.
 
         :raises errors.ProviderError: when it does not say.
         """
         provider = client.provider
         identity = read_identity(client.get_user_document() if document is None else document, provider)
-        granted = set(client.token.get("scope", "").split())
-        if provider.emails_url and granted.issuperset(provider.emails_scope.split()):
-            emails = client.get_json(provider.emails_url, of=dict if provider.emails.items else list)
+        if provider.emails_url and (emails := self._listed(client, provider.emails_url, "email")) is not None:
             identity = with_emails(identity, emails, provider.emails)
-        if provider.groups_url and granted.issuperset(provider.groups_scope.split()):
-            groups = client.get_json(provider.groups_url, of=dict if provider.groups.items else list)
+        if provider.groups_url and (groups := self._listed(client, provider.groups_url, "group")) is not None:
             identity = with_groups(identity, groups, provider.groups)
         return identity
 
+    def _listed(self, client: OAuth2Session, url: str, kind: str) -> Any:
+        """Return the list at *url*, or None where it cannot be had and nobody needs it."""
+        scope = client.provider.emails_scope if kind == "email" else client.provider.groups_scope
+        needed = (
+            kind in self._kinds
+        )  # then it is tried even when the scope is called otherwise: `user` has `user:email`
+        if not needed and not set(client.token.get("scope", "").split()).issuperset(scope.split()):
+            return None
+        try:
+            return client.get_json(url, of=object)
+        except errors.ProviderForbids:
+            return None
+        except (errors.ProviderError, errors.TokenRejected) as error:
+            if needed:
+                raise errors.ProviderError(f"the list of {kind}s cannot be had: {error}") from error
+            _log.warning("the list of %ss cannot be had: %s", kind, error)
+            return None
+
     def ask_for(self, kinds: Collection[str]) -> None:
         """Have each sign-in ask for the scopes without which rules of these *kinds* cannot be judged."""
+        self._kinds = {"group" if kind == "org" else kind for kind in kinds}
         described = self.described
-        needed = described.emails_scope.split() if "email" in kinds else []
-        needed += described.groups_scope.split() if {"org", "group"} & set(kinds) else []
+        needed = described.emails_scope.split() if "email" in self._kinds else []
+        needed += described.groups_scope.split() if "group" in self._kinds else []
         if needed:
             scopes = dict.fromkeys([*described.scope.split(), *needed])
             self._describe(replace(described, scope=" ".join(scopes)))

@@ -11,7 +11,7 @@ from . import errors
 from .dispatch import RequestHandler
 from .identity import IDENTITY, Identity, remember
 from .login import Start
-from .sessions.session import PROVIDER, TOKEN
+from .sessions.session import TOKEN
 
 if TYPE_CHECKING:
     from .client import OAuth2Session
@@ -31,6 +31,7 @@ class Step(RequestHandler):
         if not known and (self.config.also or (self.config.label and label)):
             return False
         self.registration = self.app.registrations.get(label) or self.app.registration()
+        _ = self.provider  # its endpoints may have to be discovered: before anything of a sign-in is used up
         return True
 
     def sign_in_urls(self) -> dict[str, str]:
@@ -47,6 +48,12 @@ class Step(RequestHandler):
         """Return the redirect URI, as registered with the provider that this request is about."""
         own = {"provider": self.registration.label} if self.config.label else {}
         return self.url_for(".callback", external=True, **own)
+
+    @property
+    def patience(self) -> float:
+        """Seconds for which a second copy of a callback waits for the first: as long as that may ask the provider."""
+        requests = 4 if self.app.rules else 1  # the token; the user document and two lists
+        return requests * self.config.upstream_timeout + 2
 
     def admit(self, client: OAuth2Session, start: Start) -> None:
         """See, before anything is stored, that the user of *client* may enter, where not everybody may.
@@ -91,7 +98,7 @@ class Step(RequestHandler):
         if TOKEN not in last:
             return leave
         try:
-            registration = self.app.registration(last.get(PROVIDER))
+            registration = self.app.registration(last)
             leave = registration.end_session_url(last[TOKEN])
             registration.revoke(last[TOKEN])
         except errors.Error as error:

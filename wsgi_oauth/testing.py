@@ -39,7 +39,7 @@ from .demo.provider import OCTOCAT, LocalProvider
 from .demo.server import serve_provider
 from .gate import LoginRequired, current_identity
 from .identity import IDENTITY, Identity
-from .sessions.session import TOKEN, Session, cookie_name
+from .sessions.session import PROVIDER, TOKEN, Session, cookie_name
 from .urls import is_loopback
 
 if TYPE_CHECKING:
@@ -119,8 +119,9 @@ def signed_in(
     oauth_app = app._oauth_app if isinstance(app, LoginRequired) else app
     if not isinstance(oauth_app, OAuthApp):
         raise TypeError("signed_in needs the LoginRequired gate, or what create_app or get_app returned")
+    first, *others = oauth_app.registrations.values()
     somebody = identity or Identity(
-        oauth_app.provider.name,
+        first.described.name,
         str(OCTOCAT["id"]),
         username=str(OCTOCAT["login"]),
         name=str(OCTOCAT["name"]),
@@ -128,6 +129,7 @@ def signed_in(
     )
     session = Session(oauth_app.sessions)
     session[TOKEN] = dict(token or {"access_token": "of-a-test", "token_type": "Bearer"})
+    session[PROVIDER] = next((each.key for each in others if each.described.name == somebody.provider), first.key)
     session[IDENTITY] = somebody.as_dict()
     oauth_app.sessions.save(session)
     assert session.id is not None
