@@ -44,6 +44,7 @@ ROOMS = [
     "gate",
     "",  # wsgi_oauth itself: the public names
     "housekeeping",
+    "checkup",
     "testing",
     "cli",
     "__main__",

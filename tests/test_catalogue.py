@@ -24,11 +24,14 @@ from werkzeug import Request, Response
 from docs import providers as docs
 from wsgi_oauth import Config, MemoryStore, create_app, errors, urls
 from wsgi_oauth.catalogue import CATALOGUE, provider_from_config
+from wsgi_oauth.checkup import Questions
 from wsgi_oauth.config import CLIENT_AUTH_METHODS
 from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.identity import read_identity
 from wsgi_oauth.providers import Provider
+from wsgi_oauth.registration import Registration
+from wsgi_oauth.transport import Transport
 
 ENTRIES = list(CATALOGUE.values())
 LOCATED = [entry for entry in ENTRIES if entry.issuer_example]
@@ -516,11 +519,9 @@ def test_who_declines_at_linkedin_is_told_what_others_are_told(error: str, dress
 
 
 def test_the_check_command_asks_the_profile_the_way_the_provider_wants(dress: Any) -> None:
-    from wsgi_oauth.cli import Questions
-
     provider, _ = dress("dropbox")
     config = named("dropbox", provider)
-    findings = list(Questions(config, provider_from_config(config)))
+    findings = list(Questions(config, Registration(config, Transport(10)), "http://localhost/callback"))
     assert [finding.level for finding in findings if "profile endpoint" in finding.what] == ["ok"]
 
 

@@ -17,7 +17,7 @@ from werkzeug import Response
 from werkzeug.utils import redirect
 
 import wsgi_oauth
-from wsgi_oauth import cli
+from wsgi_oauth import checkup, cli
 from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.demo.server import serve, serve_provider
 
@@ -86,7 +86,7 @@ class TestAWorkingConfiguration:
     def test_it_exits_0_with_a_line_for_each_finding(self, check):
         done = check(PUBLIC_URL="http://localhost:8000/auth")
         assert (done.returncode, done.stderr) == (0, "")
-        assert levels(done) == ["ok"] * 8
+        assert levels(done) == ["ok"] * 11
         assert done.stdout.endswith("The application would work.\n")
 
     def test_it_prints_the_redirect_uri_to_register(self, check):
@@ -226,8 +226,8 @@ class TestProvider:
     @pytest.mark.parametrize(("ahead", "word"), [(3600, "ahead of"), (-3600, "behind")])
     def test_a_clock_that_is_wrong_is_a_warning(self, settings, monkeypatch, ahead, word):
         wrong = SimpleNamespace(time=lambda: time.time() + ahead)
-        monkeypatch.setattr(cli, "time", wrong)
-        *_, clock = cli.findings(settings)
+        monkeypatch.setattr(checkup, "time", wrong)
+        *_, clock = checkup.findings(settings)
         assert clock.level == "warn"
         assert word in clock.what
 

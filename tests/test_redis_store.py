@@ -19,7 +19,7 @@ import requests
 import trustme
 from conftest import Browser, RedisServer, environ_for, gunicorn, redis_server
 
-from wsgi_oauth import Config, cli, create_app, errors
+from wsgi_oauth import Config, checkup, cli, create_app, errors
 from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.sessions import redis as module
 from wsgi_oauth.sessions.redis import RedisStore
@@ -464,9 +464,9 @@ def test_a_missing_package_is_said_with_what_to_install(provider: LocalProvider,
 # The commands
 
 
-def store_finding(provider: LocalProvider, url: str) -> cli.Finding:
+def store_finding(provider: LocalProvider, url: str) -> checkup.Finding:
     [finding] = [
-        each for each in cli.findings(environ_for(provider, SESSION_STORE=url)) if "session store" in each.what
+        each for each in checkup.findings(environ_for(provider, SESSION_STORE=url)) if "session store" in each.what
     ]
     return finding
 
@@ -474,7 +474,7 @@ def store_finding(provider: LocalProvider, url: str) -> cli.Finding:
 def test_check_says_whether_a_session_can_be_stored(locked_redis: RedisServer, provider: LocalProvider):
     masked = f"session store redis://***@127.0.0.1:{locked_redis.port}/0: "
     good, bad = (locked_redis.url.replace("//", f"//:{password}@") for password in (QUOTED, "wrong-password"))
-    assert store_finding(provider, good) == cli.Finding("ok", f"{masked}a session can be stored")
+    assert store_finding(provider, good) == checkup.Finding("ok", f"{masked}a session can be stored")
     finding = store_finding(provider, bad)
     assert finding.level == "FAIL"
     assert finding.what.startswith(masked)

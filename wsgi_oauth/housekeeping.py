@@ -6,7 +6,6 @@ They see who is signed in and since when. Ids and tokens are never printed, and 
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
 import threading
@@ -48,8 +47,6 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(command: Command, options: argparse.Namespace) -> int:
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a name need not fit into the terminal's encoding
     name = f"{PREFIX}SESSION_STORE"
     try:
         config = StoreConfig.from_environ(os.environ)

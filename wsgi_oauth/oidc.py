@@ -26,14 +26,14 @@ PAUSE = 5.0  # seconds for which a failure is remembered: not every request has 
 CLOCKS = 300.0  # seconds that the provider's clock may differ from ours
 
 _WELL_KNOWN = "/.well-known/openid-configuration"
-_ENDPOINTS = {
+ENDPOINTS = {
     "authorization_url": "authorization_endpoint",
     "token_url": "token_endpoint",
     "profile_url": "userinfo_endpoint",
     "revocation_url": "revocation_endpoint",  # RFC 8414 2
     "end_session_url": "end_session_endpoint",  # RP-Initiated Logout 2.1
 }
-_CLIENT_AUTH = {"client_secret_basic": "basic", "client_secret_post": "post", "none": "none"}  # Core 9
+CLIENT_AUTH = {"client_secret_basic": "basic", "client_secret_post": "post", "none": "none"}  # Core 9
 _SCOPES = ("openid", "profile", "email", "offline_access")  # Core 5.4, 11
 # RFC 7515 3.1: header, payload and signature; the last is empty where there is none.
 _JWT = re.compile(r"[A-Za-z0-9_-]+\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]*", re.ASCII)
@@ -101,7 +101,7 @@ class Discovery:
         document, described = self.read(), self._described
         found: dict[str, Any] = {
             name: _endpoint(document, member)
-            for name, member in _ENDPOINTS.items()
+            for name, member in ENDPOINTS.items()
             if document.get(member) and not getattr(described, name)  # null is as good as nothing
         }
         sends_issuer = document.get("authorization_response_iss_parameter_supported") is True  # RFC 9207 3
@@ -114,7 +114,7 @@ class Discovery:
         )
         # Without a UserInfo endpoint (Discovery 3) the ID token says who signed in.
         needed = ["authorization_url", "token_url", *([] if provider.asks_for_id_token else ["profile_url"])]
-        missing = [_ENDPOINTS[name] for name in needed if not getattr(provider, name)]
+        missing = [ENDPOINTS[name] for name in needed if not getattr(provider, name)]
         if missing:
             raise errors.ProviderError(f"{self.url} has no {', '.join(missing)}")
         return _asking_for_consent(provider) if _takes_consent(provider, document) else provider
@@ -126,7 +126,7 @@ class Discovery:
         offered = document.get("token_endpoint_auth_methods_supported")
         if not isinstance(offered, list):
             return "basic"
-        ours = [name for method, name in _CLIENT_AUTH.items() if method in offered and name != "none"]
+        ours = [name for method, name in CLIENT_AUTH.items() if method in offered and name != "none"]
         if not ours:
             raise errors.ProviderError(f"{self.url} offers only {offered!a} to authenticate clients")
         return ours[0]
