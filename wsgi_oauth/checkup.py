@@ -261,7 +261,8 @@ class Questions:
         provider = self._registration.provider
         yield self._ask("authorization", provider.authorization_url, self._authorization)
         yield self._ask("token", provider.token_url, self._token)
-        yield self._ask("profile", provider.profile_url, self._profile)
+        if provider.profile_url:  # else the ID token says who signed in
+            yield self._ask("profile", provider.profile_url, self._profile)
         yield self._look_at_revocation(provider)
         yield from self._look_at_end_session()
         yield from self._clock()
@@ -292,7 +293,8 @@ class Questions:
         back, _, parameters_back = answer.headers.get("Location", "").partition("?")
         error = dict(parse_qsl(parameters_back)).get("error")
         if back == self._redirect_uri and error:  # RFC 6749 4.1.2.1, before any person
-            return Finding("FAIL", f"refuses every sign-in: {error!a}", "look at the scope first")
+            advice = f"look at the scope first ({self._config.variable('scope')})"
+            return Finding("FAIL", f"refuses every sign-in: {error!a}", advice)
         if answer.status_code < 400:
             return Finding("ok", "answers")
         level = "FAIL" if answer.status_code >= 500 else "warn"
