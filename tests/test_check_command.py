@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -424,31 +423,11 @@ class TestIssuer:
             finding = one(look(TOKEN_URL=f"{server.url}/token"), "token endpoint")
         assert (finding.level, "never issued" in finding.what) == ("FAIL", True)
 
-    def test_an_issuer_that_somebody_else_wrote(self, look):
-        """https://oidc-provider-mock.readthedocs.io"""
-        with provider_mock() as url:
-            found = look(PROVIDER=url)
+    def test_one_without_a_user_document_is_not_asked_for_it(self, look, issuer):
+        issuer.metadata["userinfo_endpoint"] = None
+        found = look()
         assert worse_than_ok(found) == []
-        assert "accepts the client id and secret" in one(found, "token endpoint").what
-
-
-@contextmanager
-def provider_mock() -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-W", "ignore", "-m", "oidc_provider_mock", "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            deadline = time.monotonic() + 60
-            while True:
-                with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                    break
-                assert process.poll() is None, "oidc-provider-mock has not started"
-                assert time.monotonic() < deadline, "oidc-provider-mock does not answer"
-                time.sleep(0.05)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
+        assert not [each for each in found if "profile endpoint" in each.what]
 
 
 class TestRefresh:

@@ -21,7 +21,7 @@ import requests
 from conftest import JSON, Browser, parameters, stored_sessions
 from webtest import TestResponse
 
-from wsgi_oauth import Config, MemoryStore, create_app
+from wsgi_oauth import Config, MemoryStore, checkup, create_app
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
@@ -150,10 +150,10 @@ def hidden_fields(html: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def visit(server: Server, store: MemoryStore) -> Callable[..., Person]:
-    """Make browsers in front of an application that knows of the server its issuer alone."""
+def environ(server: Server) -> Callable[..., dict[str, str]]:
+    """Make the environment of an application that knows of the server its issuer alone."""
 
-    def visit(*, client_auth: str = "basic", **settings: str) -> Person:
+    def environ(*, client_auth: str = "basic", **settings: str) -> dict[str, str]:
         given = {
             "PROVIDER": server.issuer,
             "CLIENT_ID": METHODS[client_auth],
@@ -161,8 +161,17 @@ def visit(server: Server, store: MemoryStore) -> Callable[..., Person]:
             **{name: f"{server.issuer}{path}" for name, path in server.settings.items()},
             **settings,
         }
-        config = Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in given.items()})
-        return Person(create_app(config, store=store), server)
+        return {f"WSGI_OAUTH_{name}": value for name, value in given.items()}
+
+    return environ
+
+
+@pytest.fixture
+def visit(environ: Callable[..., dict[str, str]], server: Server, store: MemoryStore) -> Callable[..., Person]:
+    """Make browsers in front of such an application."""
+
+    def visit(**settings: str) -> Person:
+        return Person(create_app(Config.from_environ(environ(**settings)), store=store), server)
 
     return visit
 
@@ -214,6 +223,15 @@ def test_each_way_of_a_client_to_say_who_it_is(
 def test_a_secret_that_is_wrong_is_the_operators_affair(visit: Callable[..., Person]) -> None:
     person = visit(CLIENT_SECRET="another")
     assert said(person.get(person.callback_url(), headers=JSON)) == (502, "client_refused")
+
+
+def test_the_check_command_has_nothing_against_it(environ: Callable[..., dict[str, str]], tmp_path: Path) -> None:
+    settings = environ(
+        PUBLIC_URL="http://localhost", SESSION_STORE=f"file:{tmp_path}/sessions", END_SESSION="yes", SCOPE="openid"
+    )
+    found = list(checkup.findings(settings))
+    assert [str(each) for each in found if each.level != "ok"] == []
+    assert "accepts the client id and secret" in "".join(each.what for each in found)
 
 
 def test_a_code_that_the_server_did_not_give_signs_nobody_in(person: Person, store: MemoryStore) -> None:
