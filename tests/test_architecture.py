@@ -24,6 +24,7 @@ ROOMS = [
     "sessions.memory",
     "sessions.file",
     "sessions.redis",
+    "sessions.seal",
     "sessions.session",
     "providers",
     "catalogue",

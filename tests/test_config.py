@@ -64,6 +64,7 @@ def test_two_variables_are_enough() -> None:
         "session_store": "file:/home/me/.local/state/wsgi_oauth/sessions",
         "session_idle": 12 * 3600,
         "session_lifetime": 7 * 86400,
+        "session_seal": False,
         "upstream_timeout": 10.0,
         "upstream_limit": 12,
         "trusted_proxies": 0,

@@ -49,7 +49,9 @@ class OAuthApp:
     ) -> None:
         self.config = config
         self.site = Site(config.public_url, trusts_proxies=config.trusted_proxies > 0)
-        self.sessions = Sessions(store, idle=config.session_idle, lifetime=config.session_lifetime)
+        self.sessions = Sessions(
+            store, idle=config.session_idle, lifetime=config.session_lifetime, sealed=config.session_seal
+        )
         self.transport = Transport(config.upstream_timeout, config.upstream_limit)
         registrations = [Registration(each, self.transport) for each in (config, *config.also)]
         self.registrations = {each.label: each for each in registrations}

@@ -92,7 +92,9 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield from (Finding("FAIL", line) for line in str(error).splitlines())
         return
     yield _try_store(config)
+    yield _look_at_seal(config)
     yield _look_at_limit(config)
+    yield _look_at_access(config)
     for each, registration in zip((config, *config.also), app.registrations.values(), strict=True):
         yield from (replace(finding, label=each.label) for finding in _look_at_provider(each, registration))
 
@@ -116,6 +118,18 @@ def _try_store(config: Config) -> Finding:
         advice = "start gunicorn with one worker, or set WSGI_OAUTH_SESSION_STORE=file:/some/folder"
         return Finding("warn", f"{name} is for one process, and forgets when that ends", advice)
     return Finding("ok", f"{name}: a session can be stored")
+
+
+def _look_at_seal(config: Config) -> Finding:
+    if config.session_seal:
+        return Finding("ok", "sessions are sealed: what the store holds can be read with the browser's cookie only")
+    return Finding("ok", "sessions are not sealed: who reads the store reads the tokens (WSGI_OAUTH_SESSION_SEAL=yes)")
+
+
+def _look_at_access(config: Config) -> Finding:
+    if config.allow:
+        return Finding("ok", f"may enter: {', '.join(config.allow)}")
+    return Finding("ok", "everybody who can sign in may enter (WSGI_OAUTH_ALLOW says who)")
 
 
 def _look_at_limit(config: Config) -> Finding:

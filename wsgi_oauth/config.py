@@ -55,6 +55,12 @@ def _count(of: str) -> Callable[[str], int]:
     return read
 
 
+def _yes(value: str) -> bool:
+    if value not in {"yes", "no"}:
+        raise ValueError("must be yes or no")
+    return value == "yes"
+
+
 def _words(value: str) -> tuple[str, ...]:
     return tuple(value.split())
 
@@ -83,6 +89,7 @@ class StoreConfig:
     session_store: str = _setting("", secret=True)  # its URL may have a password in it
     session_idle: int = _setting(12 * 3600, _seconds)
     session_lifetime: int = _setting(7 * 86400, _seconds)
+    session_seal: bool = _setting(False, _yes)
 
     def __post_init__(self) -> None:
         if not self.session_store:

@@ -100,6 +100,8 @@ class LoginRequired:
         self._below_prefix = f"{self._prefix}/"
         self._public = frozenset(map(_rule, public))
         self._below_public = tuple(f"{rule}/" for rule in self._public - {"/"})
+        # A sealed session is in the open for one request only.
+        self._read = _read if oauth_app.sessions.sealed else lru_cache(maxsize=256)(_read)
         self._base_at = lru_cache(maxsize=256)(self._find_base)  # a site has few addresses, and each request asks
         public_url = oauth_app.config.public_url
         if public_url and not unquote(urlsplit(public_url).path, "latin-1").endswith(self._prefix):
@@ -236,7 +238,7 @@ class _Visit:
         sessions = self._gate._oauth_app.sessions
         session_id = sent_id(self.environ, secure=self.base.startswith("https:"))
         raw = sessions.load(session_id) if session_id else None
-        stored, identity = (None, None) if raw is None else _read(raw)
+        stored, identity = (None, None) if raw is None else self._gate._read(raw)
         if stored is None or TOKEN not in stored.data or not sessions.is_alive(stored):
             return None
         try:
@@ -378,7 +380,6 @@ def logout_url(environ: WSGIEnvironment) -> str:
     return _visit_of(environ).logout_url()
 
 
-@lru_cache(maxsize=256)
 def _read(raw: bytes) -> tuple[Stored | None, Identity | None]:
     """Return what a session holds, and who it belongs to. Nobody changes either: a session that is open is a copy."""
     stored = decode(raw)

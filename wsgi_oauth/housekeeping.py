@@ -18,12 +18,16 @@ from . import errors
 from .app import open_store
 from .config import PREFIX, StoreConfig
 from .identity import IDENTITY, Identity
-from .sessions.session import ANONYMOUS, OVER, SIGNED_IN, UNREADABLE, Entry, Sessions
+from .sessions.session import ANONYMOUS, IGNORED, OVER, SIGNED_IN, UNREADABLE, Entry, Sessions
 
 T = TypeVar("T")
 Command = Callable[[Sessions, argparse.Namespace], int]
 
 _EVERY = 0.5  # seconds between two signs of life
+_SEALED = (
+    "sealed sessions, of which only the browser can tell whose they are; `end --all` ends them all, "
+    f"and {PREFIX}ALLOW keeps a user out at the next request"
+)
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
@@ -42,8 +46,10 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     add("count", _count, "say how many sessions there are, of each kind")
     add("sweep", _sweep, "take away the sessions that are over")
     add("list", _list, "print a line for each signed-in session: signed in, last seen, expires (UTC), user")
-    end = add("end", _end, "sign a user out everywhere")
-    end.add_argument("--user", required=True, metavar="ID", help="as `list` prints it: github:583231, or octocat")
+    end = add("end", _end, "sign a user out everywhere, or everybody")
+    whom = end.add_mutually_exclusive_group(required=True)
+    whom.add_argument("--user", metavar="ID", help="as `list` prints it: github:583231, or octocat")
+    whom.add_argument("--all", action="store_true", help="every session, whatever it is")
 
 
 def _run(command: Command, options: argparse.Namespace) -> int:
@@ -69,7 +75,9 @@ def _open(config: StoreConfig) -> Sessions:
             "there is no such folder, so nothing was stored in it; "
             "does this command run with the application's environment, and as its user?"
         )
-    return Sessions(open_store(config), idle=config.session_idle, lifetime=config.session_lifetime)
+    return Sessions(
+        open_store(config), idle=config.session_idle, lifetime=config.session_lifetime, sealed=config.session_seal
+    )
 
 
 def _count(sessions: Sessions, _: argparse.Namespace) -> int:
@@ -77,6 +85,9 @@ def _count(sessions: Sessions, _: argparse.Namespace) -> int:
         counted = Counter(entry.state for entry in progress.through(sessions.survey()))
     for state in (SIGNED_IN, ANONYMOUS, OVER, UNREADABLE):
         print(f"{state:<10}  {counted[state]}")
+    if counted[IGNORED]:
+        how, setting = ("not sealed", "is yes") if sessions.sealed else ("sealed", "is not yes here")
+        print(f"{IGNORED:<10}  {counted[IGNORED]}  they are {how}, and {PREFIX}SESSION_SEAL {setting}")
     return 0
 
 
@@ -95,19 +106,22 @@ def _list(sessions: Sessions, _: argparse.Namespace) -> int:
     with _Progress(visible=not on_terminal) as progress:  # on a terminal the lines themselves show it
         for entry in progress.through(sessions.survey()):
             if entry.state == SIGNED_IN:
-                print(*map(_utc, (entry.started, entry.seen, entry.expires)), _name(_identity(entry)), sep="  ")
+                print(*map(_utc, (entry.started, entry.seen, entry.expires)), _name(entry), sep="  ")
     return 0
 
 
 def _end(sessions: Sessions, options: argparse.Namespace) -> int:
-    user, ended, unknown = _user(sessions, options), 0, 0
+    if options.all:
+        return _end_all(sessions)
+    user, ended, unknown, sealed = _user(sessions, options), 0, 0, 0
     try:
         with _Progress() as progress:
             for _ in range(2):  # a session that was just being written may be overlooked once, or known only now
-                unknown = 0
+                unknown = sealed = 0
                 for entry in progress.through(sessions.survey()):
                     identity = _identity(entry)
-                    unknown += entry.state == SIGNED_IN and identity is None
+                    sealed += entry.state == SIGNED_IN and entry.sealed
+                    unknown += entry.state == SIGNED_IN and not entry.sealed and identity is None
                     if identity and identity.id == user:
                         sessions.store.delete(entry.key)
                         ended += 1
@@ -115,6 +129,21 @@ def _end(sessions: Sessions, options: argparse.Namespace) -> int:
         print(f"{ended} ended: sessions of {_printable(user)}")
     if unknown:
         print(f"{unknown} left alone: signed-in sessions whose user is not known, because they never asked")
+    if sealed:
+        print(f"{sealed} left alone: {_SEALED}")
+    return 0
+
+
+def _end_all(sessions: Sessions) -> int:
+    ended = 0
+    try:
+        with _Progress() as progress:
+            for _ in range(2):  # as above
+                for key in progress.through(sessions.store.keys()):
+                    sessions.store.delete(key)
+                    ended += 1
+    finally:
+        print(f"{ended} ended: all sessions")
     return 0
 
 
@@ -124,8 +153,13 @@ def _user(sessions: Sessions, options: argparse.Namespace) -> str:
     if ":" in wanted:
         return wanted
     with _Progress() as progress:
-        identities = map(_identity, progress.through(sessions.survey()))
-        ids = {known.id for known in identities if known and _folded(known.username) == wanted.casefold()}
+        ids, sealed = set(), False
+        for entry in progress.through(sessions.survey()):
+            sealed |= entry.sealed
+            if (known := _identity(entry)) and _folded(known.username) == wanted.casefold():
+                ids.add(known.id)
+    if sealed and not ids:
+        options.usage_error(f"nobody is known as {wanted!a}: there are {_SEALED}")
     if len(ids) != 1:
         several = " or ".join(f"--user {_printable(known)}" for known in sorted(ids))
         options.usage_error(
@@ -144,7 +178,10 @@ def _identity(entry: Entry) -> Identity | None:
     return Identity.from_dict(entry.data.get(IDENTITY)) if entry.state == SIGNED_IN else None
 
 
-def _name(identity: Identity | None) -> str:
+def _name(entry: Entry) -> str:
+    if entry.sealed:
+        return "(sealed)"
+    identity = _identity(entry)
     if identity is None:
         return "-"
     return _printable(f"{identity.id} {identity.username}" if identity.username else identity.id)

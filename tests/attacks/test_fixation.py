@@ -46,7 +46,7 @@ def adopt_any_id(sessions: Sessions, environ: dict[str, Any], *, secure: bool) -
     stored = sessions.read(session_id)
     if stored is None:
         stored = Stored(time.time(), time.time(), {})
-        sessions.store.create(_key(session_id), sessions._record(stored))
+        sessions.store.create(_key(session_id), sessions._record(session_id, stored))
     return Session(sessions, stored, session_id)
 
 

@@ -1,1 +1,3 @@
-"""Sessions: what they are (``session``), where they live (``store``, ``memory``, ``file``)."""
+"""Sessions: what they are (``session``), where they live (``store``, ``memory``, ``file``, ``redis``), and how nobody
+reads them there (``seal``).
+"""

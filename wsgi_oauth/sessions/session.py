@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from zlib import crc32
 
 from .. import errors
+from .seal import Label, Seal, is_sealed, read_label
 from .store import Record, SessionStore
 
 if TYPE_CHECKING:
@@ -153,10 +154,15 @@ class Stored(NamedTuple):
     seen: float
     data: dict[str, Any]
 
+    @property
+    def signed_in(self) -> bool:
+        return TOKEN in self.data
+
 
 class Entry(NamedTuple):
-    """What :meth:`Sessions.survey` finds under *key*. ``state`` is one of SIGNED_IN, ANONYMOUS, OVER and UNREADABLE;
-    of the last two nothing else is known. Moments are seconds since the epoch.
+    """What :meth:`Sessions.survey` finds under *key*. ``state`` is one of SIGNED_IN, ANONYMOUS, OVER, UNREADABLE and
+    IGNORED; of the last three nothing else is known. Of what is sealed there is no data. Moments are seconds since the
+    epoch.
     """
 
     key: str
@@ -164,19 +170,26 @@ class Entry(NamedTuple):
     started: float = 0
     seen: float = 0
     expires: float = 0
+    sealed: bool = False
     data: Mapping[str, Any] = {}
 
 
 SIGNED_IN, ANONYMOUS, OVER, UNREADABLE = "signed in", "anonymous", "over", "unreadable"
+IGNORED = "ignored"  # sealed where sessions are not to be, or the other way around
 
 
 class Sessions:
-    """Opens and saves sessions: the store, the cookie, and the two lifetimes (ASVS 7.3.1, 7.3.2), in seconds."""
+    """Opens and saves sessions: the store, the cookie, and the two lifetimes (ASVS 7.3.1, 7.3.2), in seconds.
 
-    def __init__(self, store: SessionStore, *, idle: float, lifetime: float) -> None:
+    :param sealed: whether what is stored can be read with the browser's cookie only.
+    :raises errors.ConfigError: when sealing needs a package that is missing.
+    """
+
+    def __init__(self, store: SessionStore, *, idle: float, lifetime: float, sealed: bool = False) -> None:
         self.store = store
         self._idle = idle
         self._lifetime = lifetime
+        self._seal = Seal() if sealed else None
 
     def open(self, environ: WSGIEnvironment, *, secure: bool) -> Session:
         """Return the session that the request's cookie names, or a new one that is stored only if something
@@ -194,23 +207,34 @@ class Sessions:
 
     def load(self, session_id: str) -> bytes | None:
         """Return the bytes that :func:`decode` makes a session of."""
-        return self.store.load(_key(session_id))
+        raw = self.store.load(_key(session_id))
+        return None if raw is None else self._unsealed(session_id, raw)
 
-    def is_alive(self, stored: Stored) -> bool:
+    @property
+    def sealed(self) -> bool:
+        return self._seal is not None
+
+    def is_alive(self, stored: Stored | Label) -> bool:
         return time.time() < self._expiry(stored)
 
     def survey(self) -> Iterator[Entry]:
         """Look at all that is stored, one session at a time: for the operator, who has no ids."""
         for key in self.store.keys():
             raw = self.store.load(key)
-            stored = None if raw is None else _parse(raw)
-            if raw is None or (stored and time.time() >= self._expiry(stored)):
-                yield Entry(key, OVER)
-            elif stored is None:
-                yield Entry(key, UNREADABLE)
-            else:
-                state = SIGNED_IN if TOKEN in stored.data else ANONYMOUS
-                yield Entry(key, state, stored.started, stored.seen, self._expiry(stored), stored.data)
+            yield Entry(key, OVER) if raw is None else self._entry(key, raw)
+
+    def _entry(self, key: str, raw: bytes) -> Entry:
+        sealed = is_sealed(raw)
+        found = read_label(raw) if sealed else _parse(raw)
+        if found is None or not _is_possible(found):
+            return Entry(key, UNREADABLE)
+        if not self.is_alive(found):
+            return Entry(key, OVER)
+        if sealed != self.sealed:
+            return Entry(key, IGNORED)
+        state = SIGNED_IN if found.signed_in else ANONYMOUS
+        data = found.data if isinstance(found, Stored) else {}
+        return Entry(key, state, found.started, found.seen, self._expiry(found), sealed, data)
 
     def save(self, session: Session) -> None:
         """Store what changed. Raise StoreError when that fails; then the old session is as it was."""
@@ -236,17 +260,18 @@ class Sessions:
         """Apply *change* to the newest stored version. Return False when there is none: an ended session
         stays ended.
         """
-        newest: list[Stored] = []
+        assert session.id is not None
+        old_id, newest = session.id, list[Stored]()
 
         def write(raw: bytes) -> Record | None:
-            stored = decode(raw)
+            plain = self._unsealed(old_id, raw)
+            stored = None if plain is None else decode(plain)
             if stored is None:
                 return None
             newest.append(change(stored))
-            return self._record(newest[0])
+            return self._record(new_id or old_id, newest[0])
 
-        assert session.id is not None
-        self.store.update(_key(session.id), write, move_to=_key(new_id) if new_id else None)
+        self.store.update(_key(old_id), write, move_to=_key(new_id) if new_id else None)
         if not newest:
             return False
         session._take(newest[0])
@@ -254,7 +279,7 @@ class Sessions:
 
     def _create(self, session: Session, stored: Stored) -> None:
         session_id = secrets.token_urlsafe(32)
-        self.store.create(_key(session_id), self._record(stored))
+        self.store.create(_key(session_id), self._record(session_id, stored))
         session.id = session_id
         session._stored = stored
 
@@ -274,16 +299,39 @@ class Sessions:
         else:  # another tab finished its sign-in at the same moment and moved the session, or ended it
             self._create(session, begin_anew(session._stored))
 
-    def _record(self, stored: Stored) -> Record:
-        return Record(_encode(stored), self._expiry(stored))
+    def _record(self, session_id: str, stored: Stored) -> Record:
+        data = _encode(stored)
+        if self._seal:
+            label = Label(stored.started, stored.seen, stored.signed_in)
+            data = self._seal.close(session_id, _key(session_id), label, data)
+        return Record(data, self._expiry(stored))
 
-    def _expiry(self, stored: Stored) -> float:
-        idle = self._idle if TOKEN in stored.data else min(self._idle, ANONYMOUS_LIFETIME)
+    def _unsealed(self, session_id: str, raw: bytes) -> bytes | None:
+        """Return what the store holds as it was before it was sealed.
+
+        Where sessions are sealed, one that is not is none: it would be somebody's who can write to the store, and has
+        put it under the name of a browser whose id they do not know.
+        """
+        if is_sealed(raw) != self.sealed:
+            _log.warning(
+                "a session was ignored: it is %ssealed, and WSGI_OAUTH_SESSION_SEAL says otherwise",
+                "not " if self.sealed else "",
+            )
+            return None
+        if self._seal is None:
+            return raw
+        plain = self._seal.open(session_id, _key(session_id), raw)
+        if plain is None:
+            _log.warning(_DAMAGED)
+        return plain
+
+    def _expiry(self, stored: Stored | Label) -> float:
+        idle = self._idle if stored.signed_in else min(self._idle, ANONYMOUS_LIFETIME)
         return min(stored.seen + idle, stored.started + self._lifetime)
 
     def is_due(self, stored: Stored) -> bool:
         """Say whether the idle clock must be written. Not on every request: being a twelfth late is precise enough."""
-        return TOKEN in stored.data and time.time() - stored.seen > self._idle / 12
+        return stored.signed_in and time.time() - stored.seen > self._idle / 12
 
     def cookie(self, session: Session, *, secure: bool) -> str | None:
         """Return the Set-Cookie header (RFC 6265bis 4.1), when the browser's session has another id now or none."""
@@ -339,7 +387,7 @@ def decode(raw: bytes) -> Stored | None:
     """Read what the store holds; damaged data is no session."""
     stored = _parse(raw)
     if stored is None:
-        _log.warning("a damaged session was ignored")
+        _log.warning(_DAMAGED)
     return stored
 
 
@@ -351,11 +399,15 @@ def _parse(raw: bytes) -> Stored | None:
             if rest.count(b"[") + rest.count(b"{") > _MANY:
                 # Python may read what is nested so deep that it cannot copy or write it, from some levels further down.
                 _ENCODE(_copy([[[[[stored.data]]]]]))
-            if isinstance(stored.data, dict) and 0 < stored.started < _FAR_FUTURE and 0 < stored.seen < _FAR_FUTURE:
+            if isinstance(stored.data, dict) and _is_possible(stored):
                 return stored
     except (ValueError, TypeError, RecursionError):
         pass
     return None
+
+
+def _is_possible(stored: Stored | Label) -> bool:
+    return 0 < stored.started < _FAR_FUTURE and 0 < stored.seen < _FAR_FUTURE
 
 
 def _checksum(rest: bytes) -> bytes:
@@ -372,6 +424,7 @@ def _inherited(stored: Stored, changes: dict[str, Any]) -> dict[str, Any]:
     return kept if second_user else stored.data
 
 
+_DAMAGED = "a damaged session was ignored"
 _CHECKSUM_LENGTH = len(_checksum(b""))
 _SENT = {  # our cookie in the header of the request, RFC 6265 4.2.1
     secure: re.compile(rf"(?:^|;)[ \t]*{cookie_name(secure=secure)}[ \t]*=([^;]*)") for secure in (False, True)
