@@ -96,7 +96,7 @@ class TestAWorkingConfiguration:
     def test_it_exits_0_with_a_line_for_each_finding(self, check):
         done = check(PUBLIC_URL="http://localhost:8000/auth")
         assert (done.returncode, done.stderr) == (0, "")
-        assert levels(done) == ["ok"] * 11
+        assert levels(done) == ["ok"] * 13
         assert done.stdout.endswith("The application would work.\n")
 
     def test_it_prints_the_redirect_uri_to_register(self, check):
@@ -124,6 +124,12 @@ class TestAWorkingConfiguration:
         done = check(SESSION_STORE="memory:")
         assert done.returncode == 0
         assert re.search(r"^warn  session store memory:", done.stdout, re.MULTILINE)
+
+    @pytest.mark.parametrize(("seal", "said"), [("yes", "sealed"), ("no", "not sealed")])
+    def test_it_says_whether_sessions_are_sealed(self, check, seal, said):
+        done = check(SESSION_SEAL=seal)
+        assert done.returncode == 0
+        assert re.search(rf"^ok    sessions are {said}: ", done.stdout, re.MULTILINE)
 
     def test_a_limit_that_leaves_no_thread_over_is_a_warning(self, check):
         done = check(UPSTREAM_LIMIT="16")
@@ -176,6 +182,12 @@ class TestStore:
         done = check(SESSION_STORE=f"file:{tmp_path}/s\xe9ances")
         assert (done.returncode, done.stderr) == (0, "")
         assert "s\\xe9ances: a session can be stored" in done.stdout
+
+    def test_sealing_without_its_package(self, check, settings, tmp_path):
+        (tmp_path / "cryptography.py").write_text("raise ImportError")
+        settings["PYTHONPATH"] = f"{tmp_path}:{clean_environ()['PYTHONPATH']}"
+        assert "pip install 'wsgi-oauth[sealed]'" in failure(check(SESSION_SEAL="yes"))
+        assert check().returncode == 0
 
 
 class TestProvider:

@@ -39,8 +39,8 @@ def store(tmp_path: Path) -> FileStore:
 def sign_in(store: FileStore) -> Callable[..., Path]:
     """Put the session of a signed-in user into the store; return its file."""
 
-    def sign_in(identity: Identity | None = OCTOCAT, **data: Any) -> Path:
-        sessions = Sessions(store, idle=3600, lifetime=86400)
+    def sign_in(identity: Identity | None = OCTOCAT, *, sealed: bool = False, **data: Any) -> Path:
+        sessions = Sessions(store, idle=3600, lifetime=86400, sealed=sealed)
         session = Session(sessions)
         session["oauth_token"] = {"access_token": "the-token", "token_type": "bearer"}
         if identity:
@@ -324,7 +324,92 @@ def test_a_username_that_nobody_has_says_what_to_write(run: Run, sign_in: Callab
     assert path.exists()
 
 
+def test_all_sessions_are_ended_whatever_they_are(
+    run: Run, store: FileStore, sign_in: Callable[..., Path], make_browser: Callable[..., Browser]
+):
+    browser = make_browser()
+    browser.sign_in()
+    make_browser().start()
+    sign_in(None)
+    sign_in(sealed=True)
+    sign_in().write_bytes(b"damaged")
+    assert said(run("end", "--all")) == "5 ended: all sessions\n"
+    assert list(Path(store.folder).iterdir()) == []
+    assert browser.profile().status_int == 401
+
+
+# Sealed sessions, which an operator cannot open either
+
+
+def test_sealed_sessions_are_counted_like_the_others(
+    run: Run, sign_in: Callable[..., Path], make_browser: Callable[..., Browser]
+):
+    make_browser(SESSION_SEAL="yes").sign_in()
+    make_browser(SESSION_SEAL="yes").start()
+    over = sign_in(sealed=True)
+    for contents in (b"sealed:1", b"sealed:1" + 17 * b"\x7f", b"sealed:1" + 17 * b"\xff", b"sealed:1" + bytes(17)):
+        damaged = sign_in(sealed=True)
+        damaged.write_bytes(contents)
+        os.utime(damaged, (time.time() + 60, time.time() + 60))
+    os.utime(over, (1, 1))
+    found = counted(run("count", SESSION_SEAL="yes"))
+    assert found == {"signed in": 1, "anonymous": 1, "over": 1, "unreadable": 4}
+
+
+def test_sealed_sessions_are_over_by_the_lifetimes_of_now(
+    run: Run, sign_in: Callable[..., Path], later: Callable[[float], None]
+):
+    later(-1800)
+    sign_in(sealed=True)
+    assert counted(run("count", SESSION_SEAL="yes", SESSION_IDLE="31m"))["signed in"] == 1
+    assert counted(run("count", SESSION_SEAL="yes", SESSION_IDLE="29m"))["over"] == 1
+
+
+@pytest.mark.parametrize(
+    ("seal", "line"),
+    [
+        ("yes", "ignored     2  they are not sealed, and WSGI_OAUTH_SESSION_SEAL is yes"),
+        ("no", "ignored     1  they are sealed, and WSGI_OAUTH_SESSION_SEAL is not yes here"),
+    ],
+)
+def test_what_the_application_ignores_is_counted_and_neither_listed_nor_swept(
+    run: Run, sign_in: Callable[..., Path], seal: str, line: str
+):
+    """A setting that only this shell has, or has not, ends nobody's session."""
+    for sealed in (True, False, False):
+        sign_in(sealed=sealed)
+    assert said(run("count", SESSION_SEAL=seal)).splitlines()[-1] == line
+    listed = said(run("list", SESSION_SEAL=seal)).splitlines()
+    assert [row[66:] for row in listed] == (["(sealed)"] if seal == "yes" else ["github:583231 octocat"] * 2)
+    assert said(run("sweep", SESSION_SEAL=seal)) == "0 taken away, 3 left\n"
+
+
+def test_the_list_has_when_but_not_who(run: Run, sign_in: Callable[..., Path]):
+    sign_in(sealed=True)
+    assert re.fullmatch(rf"{MOMENT}  {MOMENT}  {MOMENT}  \(sealed\)\n", said(run("list", SESSION_SEAL="yes")))
+
+
+def test_whose_a_sealed_session_is_cannot_be_told_and_that_is_said(run: Run, sign_in: Callable[..., Path]):
+    paths = [sign_in(sealed=True), sign_in(HUBOT, sealed=True)]
+    first, second = said(run("end", "--user", "github:583231", SESSION_SEAL="yes")).splitlines()
+    assert first == "0 ended: sessions of github:583231"
+    assert second.startswith("2 left alone: sealed sessions")
+    for advice in ("--all", "WSGI_OAUTH_ALLOW"):
+        assert advice in second
+        assert advice in complaint(run("end", "--user", "octocat", SESSION_SEAL="yes"), 2)
+    assert all(path.exists() for path in paths)
+
+
 # What can go wrong
+
+
+def test_the_package_that_seals_is_asked_for(run: Run, tmp_path: Path):
+    (tmp_path / "cryptography.py").write_text("raise ImportError")
+    hiding = {"PYTHONPATH": f"{tmp_path}:{Path(wsgi_oauth.__file__).parents[1]}"}
+    store = FileStore(tmp_path / "sessions")
+    environ = environ_of(store, SESSION_SEAL="yes") | hiding
+    done = subprocess.run(command("count"), env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert "pip install 'wsgi-oauth[sealed]'" in complaint(done)
 
 
 def test_the_store_is_all_that_has_to_be_configured(run: Run):
@@ -399,7 +484,10 @@ def test_a_store_that_fails_halfway_does_not_hide_what_was_done(
     assert "Read-only file system" in printed.err
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["end"], ["count", "--user", "github:1"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["nonsense"], ["end"], ["end", "--all", "--user", "github:1"], ["count", "--user", "github:1"]],
+)
 def test_a_usage_error_is_2(run: Run, arguments: list[str]):
     assert complaint(run(*arguments), 2).startswith("usage: wsgi-oauth")
 
