@@ -178,7 +178,7 @@ def test_an_expired_token_is_refreshed(provider: LocalProvider, make_sealed: Mak
 
 
 def test_a_session_ends_when_it_is_idle_and_after_its_lifetime(make_sealed: Make, later: Callable[[float], None]):
-    """S40, also where nobody but the browser can read when it began."""
+    """S40."""
     browser = make_sealed(SESSION_IDLE="600", SESSION_LIFETIME="1500")
     browser.sign_in()
     for _ in range(3):
