@@ -113,10 +113,11 @@ def test_a_name_that_looks_like_somebodys_id_is_not_that_somebody() -> None:
         replace(OCTOCAT, email="github.com"),
         replace(OCTOCAT, email="mallory@github.com.evil.example"),
         replace(OCTOCAT, email="mallory@\u0261ithub.com"),  # a letter that looks like a g
+        replace(OCTOCAT, email="mi\u212ae@example.com"),  # the sign for kelvin: in lower case it is a plain k
     ],
 )
 def test_an_address_that_is_not_verified_or_not_plain_fits_nothing(identity: Identity) -> None:
-    assert not admits("email:*@github.com email:octocat@github.com", identity)
+    assert not admits("email:*@github.com email:octocat@github.com email:mike@example.com", identity)
 
 
 def test_who_has_no_name_does_not_fit_a_rule_about_names() -> None:

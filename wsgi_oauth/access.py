@@ -111,7 +111,8 @@ def _problem(kind: str, value: str, provider: Provider) -> str:
 
 def _address_fits(address: str, value: str) -> bool:
     """Compare without regard to case, as mail does with domains, and providers with all of it."""
-    address, value = address.lower(), value.lower()
+    # Before case is forgotten: letters that are not ASCII can become such, and lead to somebody else's address.
     if address.count("@") != 1 or not address.isascii():
         return False
+    address, value = address.lower(), value.lower()
     return address == value or (value.startswith("*@") and address.endswith(value[1:]))
