@@ -143,6 +143,8 @@ def test_a_hosts_name_is_the_same_however_it_is_written() -> None:
 def test_a_host_that_is_called_like_a_provider_is_another_one() -> None:
     """Many an installation is https://gitlab to its own network."""
     assert configured("gitlab-self-managed", "https://gitlab").name not in CATALOGUE
+    urls = {f"{name}_url": f"https://GitHub/{name}" for name in ("authorization", "token", "profile")}
+    assert configured("github", **urls).name == "github/"
 
 
 def test_endpoints_are_where_the_installation_is() -> None:

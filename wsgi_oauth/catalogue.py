@@ -7,7 +7,7 @@ in with it has to know. ``docs/providers.md`` is made from it.
 from __future__ import annotations
 
 from dataclasses import replace
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from . import errors
 from .config import Config
@@ -499,7 +499,7 @@ def provider_from_config(config: Config) -> Provider:
             "set the third one, too, or only one of them to move a single endpoint"
         )
     if len(given) == 3:
-        name = name_of(config.issuer) if config.issuer else urlsplit(given[0]).netloc
+        name = name_of(config.issuer or urljoin(given[0], "/"))
         described = Provider(name=name, title=name, issuer=config.issuer, user=_UNDESCRIBED)
     elif "://" in config.provider:
         described = _issuer(config)
