@@ -539,6 +539,8 @@ PATHS = {
     "/static/%2E%2E%2Fadmin": False,
     "/static%2fapp.css": False,
     "/static/%252e%252e/admin": False,
+    "/static/..?/admin": False,  # who puts it into a URL as it is has a path that ends there
+    "/static/..#/admin": False,
     "/static/\x00": False,
     "/static/\n../admin": False,
     "/static/\t": False,

@@ -50,8 +50,8 @@ _ADDRESS = (
 )
 
 # A path that means the same to everybody who may read it: no empty segment, no `.` or `..`, nothing that is still
-# percent-encoded, no `;parameters`, no backslash, no control characters.
-_PLAIN = re.compile(r"(?:/(?![ .]*(?:/|\Z))[^/\\;%\x00-\x1f\x7f]+)*/?")
+# percent-encoded, no `;parameters`, no `?` or `#`, no backslash, no control characters.
+_PLAIN = re.compile(r"(?:/(?![ .]*(?:/|\Z))[^/\\;%?#\x00-\x1f\x7f]+)*/?")
 _VARY = ("Vary", "Cookie")
 _PRIVATE = ("Cache-Control", "private, no-cache")
 _log = logging.getLogger(__name__)
@@ -75,8 +75,8 @@ class LoginRequired:
     :param prefix: a path below which *oauth_app* answers; ``WSGI_OAUTH_PUBLIC_URL`` ends with it.
     :param public: paths for everybody: ``/static`` is that path and all below it, ``/`` the front page alone. Like
         *prefix* they begin where the gate is mounted, and are written without percent-encoding. A path that somebody
-        else may read in another way (``//``, ``..``, ``;``, ``%``, a backslash, bytes that are not UTF-8) is never
-        public.
+        else may read in another way (``//``, ``..``, ``;``, ``%``, ``?``, ``#``, a backslash, bytes that are not UTF-8)
+        is never public.
     :raises errors.ConfigError: when the public URL does not end with *prefix*.
     """
 
