@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from conftest import JSON, Browser, environ_for, parameters, stored_sessions
+from conftest import HTML, JSON, Browser, environ_for, parameters, stored_sessions
 from werkzeug import Request, Response
 
 from wsgi_oauth import (
@@ -316,6 +316,43 @@ def test_the_rules_hold_at_the_gate(application: Callable[..., Any], provider: L
     assert refused.status_int == 403
     assert "switch=1" in refused.html.find("a")["href"]
     assert later.get("/public").text == "nobody"
+
+
+@pytest.mark.parametrize("headers", [HTML, JSON], ids=["page", "program"])
+@pytest.mark.parametrize("pages", [[], ["/inside"]], ids=["not known yet", "known"])
+def test_on_a_public_page_who_may_not_enter_is_nobody_with_a_token_of_nobody(
+    pages: list[str], headers: dict[str, str], application: Callable[..., Any], provider: LocalProvider
+) -> None:
+    """Also when the page does not ask who it is, and goes by whether there is a token."""
+
+    def shown(environ: Any, start_response: Any) -> Any:
+        try:
+            name = oauth2_session(environ).get_json(provider.profile_url)["login"]
+        except errors.NotSignedIn:
+            name = "nobody"
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [name.encode()]
+
+    browser = Browser(LoginRequired(shown, application(), public=("/public",)), provider)
+    browser.get(browser.consent(browser.get("/auth/?next=/public").location))
+    for page in pages:
+        assert browser.get(page).text == "octocat"
+    later = Browser(LoginRequired(shown, application("user:hubot"), public=("/public",)), provider)
+    later.app.cookiejar = browser.app.cookiejar
+    assert later.app.get("/public", headers=headers).text == "nobody"
+
+
+def test_a_session_whose_token_is_refused_ends_also_when_that_shows_at_the_rules(
+    application: Callable[..., Any], provider: LocalProvider, store: SessionStore
+) -> None:
+    browser = Browser(application(), provider)
+    browser.sign_in()
+    later = Browser(application("user:octocat"), provider)
+    later.app.cookiejar = browser.app.cookiejar
+    provider.faults.add("profile.401", times=None)
+    assert later.profile().status_int == 401
+    assert stored_sessions(store) == []
+    assert provider.count("refresh") == 1
 
 
 @pytest.mark.parametrize("fault", ["500", "html_200", "empty_200", "401"])
