@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import HTML, JSON, Browser, parameters, stored_sessions
+from werkzeug import Response
 
 from wsgi_oauth import Config, LoginRequired, SessionStore, create_app, errors
 from wsgi_oauth.demo.provider import LocalProvider
@@ -200,6 +201,32 @@ def test_a_token_of_which_nobody_knows_whose_it_is_is_sent_to_nobody(two: Two) -
     session.change(lambda data: data.pop("oauth_provider"))
     assert two.browser.profile().json["error"] == "token_rejected"
     assert (two.one.count("profile"), two.two.count("profile")) == (0, 0)
+
+
+@pytest.fixture
+def swapped(two: Two) -> Two:
+    """The same labels, and who was signed in; the operator has changed which provider each of them means."""
+    two.sign_in("one")
+    two.browser.profile()
+    two.environ |= {**settings("ONE", two.two), **settings("TWO", two.one)}
+    return two
+
+
+def test_a_label_that_means_another_provider_now_does_not_send_it_the_token_of_the_first(swapped: Two) -> None:
+    browser = swapped.another_browser()
+    browser.app.cookiejar = swapped.browser.app.cookiejar
+    browser.profile()
+    browser.post("/logout")
+    assert (swapped.two.count("profile"), swapped.two.count("revoke")) == (0, 0)
+
+
+def test_a_label_that_means_another_provider_now_has_no_rule_for_the_users_of_the_first(swapped: Two) -> None:
+    """Their ids are somebody else's there."""
+    swapped.environ["WSGI_OAUTH_ALLOW"] = "id:one:583231"
+    gate = LoginRequired(Response("inside"), create_app(Config.from_environ(swapped.environ), store=swapped.store))
+    browser = Browser(gate, swapped.one)
+    browser.app.cookiejar = swapped.browser.app.cookiejar
+    assert browser.get("/page").status_int in {302, 403}
 
 
 def test_a_logout_from_a_provider_that_was_taken_out_is_a_logout(two: Two) -> None:
