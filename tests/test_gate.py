@@ -26,6 +26,7 @@ from wsgi_oauth import (
     Identity,
     LoginRequired,
     MemoryStore,
+    RequestHandler,
     SessionStore,
     create_app,
     current_identity,
@@ -282,6 +283,36 @@ class TestWhoIsSignedIn:
         signed_in.get(signed_in.consent(signed_in.get("/auth/").location))
         signed_in.get("/page")
         assert current_identity(inside.environ).username == "another"  # type: ignore[union-attr]
+
+    def test_is_somebody_else_also_when_a_page_has_only_forgotten_the_token_of_the_first(
+        self, provider: LocalProvider, store: SessionStore, inside: Inside
+    ):
+        """S36"""
+
+        class Forget(RequestHandler):
+            route = "/forget"
+
+            def get(self, request: Any) -> Any:
+                del request.session["oauth_token"]
+                return self.jsonify({})
+
+        app = create_app(Config.from_environ(environ_for(provider)), store=store, handlers=[Forget])
+        visitor = Visitor(LoginRequired(inside, app), provider)
+        visitor.sign_in()
+        visitor.get("/auth/forget")
+        provider.user = {"id": 42, "login": "another"}
+        visitor.sign_in()
+        assert current_identity(inside.environ).username == "another"  # type: ignore[union-attr]
+
+    @pytest.mark.parametrize("path", ["/page", "/"])
+    def test_gets_in_when_the_provider_says_more_of_them_than_a_session_holds(
+        self, visitor: Visitor, provider: LocalProvider, path: str
+    ):
+        """Thousands of groups are nothing unusual in a directory."""
+        names = [f"cn=group-{number:06},ou=groups,dc=example,dc=com" for number in range(6000)]
+        provider.user = {**provider.user, "groups": names}
+        done = visitor.get(visitor.consent(visitor.get(f"/auth/?next={path}").location))
+        assert visitor.get(done.location).text == "inside"
 
     def test_is_served_at_this_host_alone(self, make_gate: Callable[..., LoginRequired], inside: Inside):
         """S34"""
