@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -416,6 +417,62 @@ def test_a_logout_during_a_refresh_wins(
         waiting.open()
         assert [each.status_int for each in answer.result()] == [401]
     assert stored_sessions(store) == []
+
+
+def test_who_signs_in_as_somebody_else_during_a_refresh_stays_signed_in(
+    provider: LocalProvider,
+    make_browser: Callable[..., Browser],
+    barrier: Callable[[str], Barrier],
+    later: Callable[[float], None],
+) -> None:
+    """The answer for the old session comes last, and the browser keeps one cookie for both."""
+    browser, other_tab = make_browser(), make_browser()
+    browser.sign_in()
+    other_tab.app.set_cookie("wsgi_oauth", browser.cookie)
+    later(HOUR)
+    waiting = barrier("refresh")
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(other_tab.profile)
+        waiting.wait_for(1)
+        provider.user = {**provider.user, "id": 7, "login": "hubot"}
+        browser.sign_in()
+        waiting.open()
+        assert answer.result().status_int == 401
+    assert "Set-Cookie" not in answer.result().headers
+
+
+def test_a_clock_that_was_put_back_keeps_nobody_from_refreshing(
+    provider: LocalProvider, store: SessionStore, make_browser: Callable[..., Browser], later: Callable[[float], None]
+) -> None:
+    """S31: a process had claimed the refresh when the clock was an hour ahead, and was killed."""
+    browser = make_browser(UPSTREAM_TIMEOUT="0.5")
+    browser.sign_in()
+    later(2 * HOUR)
+    sessions = Sessions(store, idle=12 * HOUR, lifetime=24 * HOUR)
+    session = Session(sessions, sessions.read(browser.cookie or ""), browser.cookie)
+    session.change(lambda data: data.update(oauth_refresh={"by": "a dead process", "until": time.time() + 2.5}))
+    later(-HOUR)
+    assert browser.profile().status_int == 200
+    assert provider.count("refresh") == 1
+
+
+def test_a_clock_that_is_put_forward_during_a_refresh_does_not_start_another_one(
+    provider: LocalProvider, browser: Browser, barrier: Callable[[str], Barrier], later: Callable[[float], None]
+) -> None:
+    """S31. Two machines whose clocks differ by as much are the same."""
+    browser.sign_in()
+    later(HOUR)
+    waiting = barrier("refresh")
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(together, browser, 1)
+        waiting.wait_for(1)
+        later(60)
+        second = threads.submit(together, browser, 1)
+        with suppress(FutureTimeoutError):
+            second.result(1)  # it has either begun a refresh of its own by then, or waits
+        waiting.open()
+        assert [answer.status_int for answer in first.result() + second.result()] == [200, 200]
+    assert provider.count("refresh") == 1
 
 
 def test_what_else_a_request_changes_in_the_session_is_kept_with_a_refresh(
