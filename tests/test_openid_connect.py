@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import threading
@@ -11,13 +12,17 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
+import requests
 from conftest import JSON, Browser, parameters, stored_sessions
 from openid import HOUR, Issuer, jwt
 from webtest import TestResponse
 from werkzeug import Response
 
-from wsgi_oauth import Config, MemoryStore, create_app
+from wsgi_oauth import Config, MemoryStore, create_app, errors
+from wsgi_oauth.catalogue import provider_from_config
 from wsgi_oauth.demo.server import serve_provider
+from wsgi_oauth.oidc import Discovery
+from wsgi_oauth.transport import Transport
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
@@ -173,6 +178,34 @@ class TestDiscovery:
         assert said(answer) == (502, "provider_error")
         assert f"the issuer's {member}" in caplog.text
         assert "example.com" not in answer.text
+
+    @pytest.mark.parametrize("member", ["token_endpoint", "userinfo_endpoint", "revocation_endpoint"])
+    def test_an_issuer_elsewhere_has_no_endpoints_on_this_machine(self, member: str) -> None:
+        """Or whoever runs it reads, at /profile, what a service of this machine says to nobody else."""
+        url = "https://id.example.com"
+        endpoints = {
+            "authorization_endpoint": f"{url}/a",
+            "token_endpoint": f"{url}/t",
+            "userinfo_endpoint": f"{url}/u",
+        }
+        document = {"issuer": url, **endpoints, member: "http://127.0.0.1:8500/v1/agent/self"}
+        answer = requests.Response()
+        answer.status_code, answer.raw = 200, io.BytesIO(json.dumps(document).encode())
+        transport = Transport(10, 1)
+        transport.adapter.send = lambda *_, **__: answer  # type: ignore[method-assign]
+        described = provider_from_config(
+            Config(client_id="x", client_secret="y", provider=url, session_store="memory:")
+        )
+        with pytest.raises(errors.ProviderError, match=member):
+            Discovery(described, transport, has_secret=True).provider()
+
+    @pytest.mark.parametrize("member", ["issuer", "token_endpoint_auth_methods_supported"])
+    def test_what_a_document_says_does_not_fill_the_log(
+        self, member: str, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        issuer.metadata[member] = ["x" * 500_000]
+        assert said(start(browser)) == (502, "provider_error")
+        assert len(caplog.text) < 10_000
 
     def test_what_need_not_be_there_may_be_null(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
         """Some servers write null for what they do not have."""
