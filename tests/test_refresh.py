@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -31,7 +32,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 from werkzeug import Response
 
-from wsgi_oauth import FileStore, SessionStore, errors
+from wsgi_oauth import FileStore, SessionStore, errors, refresh
 from wsgi_oauth.demo.faults import Fault, Scene
 from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.sessions.session import Session, Sessions
@@ -296,6 +297,39 @@ def test_of_many_requests_of_a_session_one_refreshes_and_all_succeed(
     later(HOUR)
     assert [answer.status_int for answer in together(browser, 16)] == [200] * 16
     assert provider.count("refresh") == 1
+
+
+def test_an_access_token_that_stays_the_same_is_refreshed_once_too(
+    provider: LocalProvider,
+    store: SessionStore,
+    browser: Browser,
+    later: Callable[[float], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """S31: only its end is another one, and the refresh token that came with it."""
+    browser.sign_in()
+    before = token_of(store)
+    later(HOUR)
+    all_wait, at_work = threading.Semaphore(0), refresh._at_work
+    token = provider._routes["/token"][1]["POST"]
+
+    def watched(data: dict[str, Any]) -> str:
+        found = at_work(data)
+        if found:
+            all_wait.release()
+        return found
+
+    def same_again(request: Any) -> Response:
+        assert all_wait.acquire(timeout=30)
+        answer = {**token(request).get_json(), "access_token": before["access_token"]}
+        return Response(json.dumps(answer), mimetype="application/json")
+
+    monkeypatch.setattr(refresh, "_at_work", watched)
+    provider._routes["/token"] = ("token", {"POST": same_again})
+    provider._routes["/user"] = ("profile", {"GET": lambda _: Response(json.dumps(dict(provider.user)))})
+    assert [answer.status_int for answer in together(browser, 2)] == [200, 200]
+    assert provider.count("refresh") == 1
+    assert token_of(store)["refresh_token"] != before["refresh_token"]
 
 
 def test_a_token_that_is_refused_when_another_request_has_the_next_one_ends_nothing(

@@ -90,7 +90,7 @@ def _keep(session: Session, stale: Token, fresh: Token) -> None:
 def _successor(data: dict[str, Any], stale: Token) -> bool:
     if not data.get(TOKEN):
         raise errors.TokenRejected("the session ended while its token was being refreshed")
-    return bool(data[TOKEN].get("access_token") != stale["access_token"])
+    return bool(data[TOKEN] != stale)  # all of it: the access token may be the same again, for longer
 
 
 def _taken_over(session: Session, newest: dict[str, Any]) -> Token:
@@ -122,6 +122,6 @@ def _fail(data: dict[str, Any], mine: str, *, rejected: bool) -> bool:
 
 
 def _store(data: dict[str, Any], stale: Token, fresh: Token) -> None:
-    if data.get(TOKEN, {}).get("access_token") == stale["access_token"]:
+    if data.get(TOKEN) == stale:
         data[TOKEN] = fresh
         data.pop(REFRESH, None)
