@@ -61,6 +61,7 @@ class Step(RequestHandler):
         :raises errors.NotAllowed: when that is somebody else.
         :raises errors.ProviderError: when the provider does not say who it is.
         """
+        self.request.session.pop(IDENTITY, None)  # of whoever was here before
         if not self.app.rules:
             return
         try:
