@@ -189,6 +189,7 @@ class OAuthApp:
     def _open_admitted_session(self, request: Request) -> Session:
         """Open the session of somebody who may be here: also by the rules of today, whenever the sign-in was."""
         session = self._open_session(request)
+        request.__dict__["session"] = session  # it is there to be ended, should its token turn out to be refused
         if session.signed_in:
             self.admit(self.identify(session), session)
         return session

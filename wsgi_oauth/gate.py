@@ -151,6 +151,8 @@ class LoginRequired:
             identity = visit.recognize() or (visit.ask() if visit.signed_in and visit.is_page() else None)
             if identity is not None:
                 visit.admit(identity)
+            elif self._oauth_app.rules:  # who that is, is not known, so nobody knows whether they may
+                visit.forget()
             return identity
         except errors.NotAllowed:
             visit.forget()

@@ -94,7 +94,9 @@ class Discovery:
         document: dict[str, Any] = read_json(response, dict, "discovery")
         said, configured = document.get("issuer"), self._described.issuer
         if said != configured:  # Discovery 4.3: exactly, a slash at the end counts
-            raise errors.ProviderError(f"{self.url} describes the issuer {said!a}, and {configured!a} is configured")
+            raise errors.ProviderError(
+                f"{self.url} describes the issuer {_short(said)}, and {configured!a} is configured"
+            )
         return document
 
     def _read(self) -> Provider:
@@ -128,14 +130,21 @@ class Discovery:
             return "basic"
         ours = [name for method, name in CLIENT_AUTH.items() if method in offered and name != "none"]
         if not ours:
-            raise errors.ProviderError(f"{self.url} offers only {offered!a} to authenticate clients")
+            raise errors.ProviderError(f"{self.url} offers only {_short(offered)} to authenticate clients")
         return ours[0]
+
+
+def _short(said: object) -> str:
+    """What a document says, for a line of the log."""
+    return ascii(said)[:200]
 
 
 def _endpoint(document: Mapping[str, Any], member: str) -> str:
     url = str(document[member])
     try:
-        urls.checked(url)
+        # Plain http is for this machine alone, and so for an issuer on it: another's would have us ask around here.
+        if urls.checked(url).scheme == "http" and str(document["issuer"]).startswith("https:"):
+            raise ValueError("must begin with https://, as the issuer does")
     except ValueError as reason:
         raise errors.ProviderError(f"the issuer's {member} {reason}") from None
     return url

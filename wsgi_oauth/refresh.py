@@ -40,13 +40,14 @@ def refreshed(session: Session, stale: Token, refresh: Callable[[], Token], *, p
     give_up = time.monotonic() + 3 * patience
     while time.monotonic() < give_up:
         seen = session.newest()
+        session.gone = TOKEN not in seen
         if _successor(seen, stale):
             return _taken_over(session, seen)
         claim = seen.get(REFRESH, {})
         _raise_what_has_failed(claim, theirs)
         if claim.get("by", "") != theirs:
             theirs, since = claim.get("by", ""), time.monotonic()
-        if theirs and time.monotonic() - since < patience and time.time() - claim["at"] < patience + _CLOCKS:
+        if theirs and time.monotonic() - since < patience and time.time() - claim.get("at", 0) < patience + _CLOCKS:
             time.sleep(_POLL)
         elif session.change(partial(_claim, stale=stale, mine=mine, dead=theirs)):
             with suppress(_Overtaken):

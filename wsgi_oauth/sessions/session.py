@@ -336,6 +336,8 @@ class Sessions:
     def cookie(self, session: Session, *, secure: bool) -> str | None:
         """Return the Set-Cookie header (RFC 6265bis 4.1), when the browser's session has another id now or none."""
         attributes = "; Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if secure else "")
+        if session.ended and session.gone:
+            return None  # another request has ended or moved it, and the browser may have the new cookie already
         if session.ended and session._sent_id:
             return f"{cookie_name(secure=secure)}=; Max-Age=0{attributes}"
         if session.id and session.id != session._sent_id:
