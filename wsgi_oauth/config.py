@@ -232,7 +232,7 @@ def _read_several(given: dict[str, str], labels: list[str]) -> Config:
     of_a_provider = {name.upper() for name, setting in _SETTINGS.items() if setting.metadata["of_a_provider"]}
     of_a_provider.add("CLIENT_SECRET_FILE")
     problems = [
-        f"{PREFIX}{name} is one provider's, and {PREFIX}PROVIDERS names several: "
+        f"{PREFIX}{name} is one provider's, and {PREFIX}PROVIDERS gives each a label: "
         f"set {', '.join(f'{PREFIX}{label.upper()}_{name}' for label in labels)}"
         for name in sorted(of_a_provider & given.keys())
     ]

@@ -53,13 +53,13 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(command: Command, options: argparse.Namespace) -> int:
-    name = f"{PREFIX}SESSION_STORE"
+    name = ""  # a setting that cannot work is named by its own message
     try:
         config = StoreConfig.from_environ(os.environ)
-        name = f"session store {config.store_name}"
+        name = f"session store {config.store_name}: "
         return command(_open(config), options)
     except errors.Error as error:
-        print(f"wsgi-oauth sessions: {name}: {error}", file=sys.stderr)
+        print(f"wsgi-oauth sessions: {name}{error}", file=sys.stderr)
         return 1
 
 
