@@ -520,11 +520,15 @@ def test_who_declines_at_linkedin_is_told_what_others_are_told(error: str, dress
     assert declined.json["error"] == errors.LoginDeclined.cause
 
 
-def test_the_check_command_asks_the_profile_the_way_the_provider_wants(dress: Any) -> None:
-    provider, _ = dress("dropbox")
-    config = named("dropbox", provider)
+@pytest.mark.parametrize(("name", "method"), [("dropbox", "POST"), ("notion", "GET")])
+def test_the_check_command_asks_the_profile_the_way_the_provider_wants(name: str, method: str, dress: Any) -> None:
+    provider, _ = dress(name)
+    config = named(name, provider)
     findings = list(Questions(config, Registration(config, Transport(10)), "http://localhost/callback"))
     assert [finding.level for finding in findings if "profile endpoint" in finding.what] == ["ok"]
+    [asked] = [exchange for exchange in provider.exchanges if exchange.endpoint == "profile"]
+    assert asked.method == method
+    assert set(CATALOGUE[name].profile_headers) <= set(asked.headers.items())
 
 
 # For people

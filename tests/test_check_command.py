@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -320,6 +321,17 @@ def look(issuer: Issuer, tmp_path: Path, small_ca_bundle: None) -> Callable[...,
     return look
 
 
+@pytest.fixture
+def discovered(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Forget where a provider of the catalogue has its endpoints: a test asks no real one."""
+
+    def discovered(name: str) -> None:
+        nowhere = dict.fromkeys(("authorization_url", "token_url", "profile_url", "revocation_url"), "")
+        monkeypatch.setitem(CATALOGUE, name, replace(CATALOGUE[name], **nowhere))
+
+    return discovered
+
+
 def one(found: list[Finding], beginning: str) -> Finding:
     """The one finding that begins like this."""
     [finding] = [each for each in found if each.what.startswith(beginning)]
@@ -424,6 +436,11 @@ class TestIssuer:
         assert (finding.level, finding.what.endswith(f"lacks {lacking}")) == ("warn", True)
         assert advice in finding.advice
 
+    def test_pkce_is_not_missed_where_it_is_not_used(self, discovered, look, issuer):
+        discovered("slack")
+        issuer.metadata["code_challenge_methods_supported"] = ["plain"]
+        assert one(look(PROVIDER="slack", ISSUER=issuer.url), "issuer ").what.endswith("agrees with the configuration")
+
     @pytest.mark.parametrize("value", [None, "all of them", {}])
     def test_a_list_that_is_none_says_nothing(self, value, look, issuer):
         lists = ("scopes", "code_challenge_methods", "response_types", "token_endpoint_auth_methods", "grant_types")
@@ -453,7 +470,8 @@ class TestRefresh:
         issuer.metadata["scopes_supported"] = ["openid", "profile", "email", "offline_access"]
         assert one(look(), "refresh: ") == Finding("ok", "refresh: each sign-in asks for a refresh token")
 
-    def test_it_is_asked_for_in_the_providers_own_way(self, look, issuer):
+    def test_it_is_asked_for_in_the_providers_own_way(self, discovered, look, issuer):
+        discovered("google")
         found = look(PROVIDER="google", ISSUER=issuer.url)
         assert one(found, "refresh: ").what == "refresh: each sign-in asks for a refresh token"
 
