@@ -77,7 +77,7 @@ def provider() -> Iterator[LocalProvider]:
 
 @contextmanager
 def raw_server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A server that reads what a request sends at first, and then says what *answer* says."""
+    """A server that reads a request, and then says what *answer* says."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -85,7 +85,7 @@ def raw_server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
                 while True:
                     connection, _ = listener.accept()
                     with connection, suppress(OSError):
-                        connection.recv(65536)
+                        read_request(connection)
                         answer(connection)
 
         thread = threading.Thread(target=serve, daemon=True)
@@ -93,6 +93,17 @@ def raw_server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         listener.shutdown(socket.SHUT_RDWR)
     thread.join()
+
+
+def read_request(connection: socket.socket) -> None:
+    """Read all of it: the kernel resets a connection that is closed before, and the answer may be lost with it."""
+    received = connection.recv(65536)
+    while b"\r\n\r\n" not in received and (part := connection.recv(65536)):
+        received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+    while length and len(body) < int(length[1]) and (part := connection.recv(65536)):
+        body += part
 
 
 @pytest.fixture(scope="session")
