@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -340,6 +340,45 @@ def test_on_a_public_page_who_may_not_enter_is_nobody_with_a_token_of_nobody(
     later = Browser(LoginRequired(shown, application("user:hubot"), public=("/public",)), provider)
     later.app.cookiejar = browser.app.cookiejar
     assert later.app.get("/public", headers=headers).text == "nobody"
+
+
+def test_a_provider_that_cannot_say_who_it_is_does_not_open_a_public_page_further(
+    application: Callable[..., Any], provider: LocalProvider
+) -> None:
+    def shown(environ: Any, start_response: Any) -> Any:
+        try:
+            name = oauth2_session(environ).get_json(provider.profile_url)["login"]
+        except errors.NotSignedIn:
+            name = "nobody"
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [name.encode()]
+
+    browser = Browser(LoginRequired(shown, application(), public=("/public",)), provider)
+    browser.get(browser.consent(browser.get("/auth/?next=/public").location))
+    later = Browser(LoginRequired(shown, application("user:hubot"), public=("/public",)), provider)
+    later.app.cookiejar = browser.app.cookiejar
+    provider.faults.add("profile.500")
+    assert later.get("/public").text == "nobody"
+
+
+class Lenient(RequestHandler):
+    route = "/lenient"
+
+    def get(self, request: Any) -> Any:
+        with suppress(errors.Error):
+            request.session.get("greeting")
+        return self.jsonify({"token": "oauth_token" in request.session})
+
+
+def test_a_page_that_takes_a_refusal_lightly_gets_the_next_one(
+    application: Callable[..., Any], provider: LocalProvider
+) -> None:
+    """However often it asks for the session."""
+    browser = Browser(application(), provider)
+    browser.sign_in()
+    later = Browser(application("user:hubot", handlers=[Lenient]), provider)
+    later.app.cookiejar = browser.app.cookiejar
+    assert later.get("/lenient", headers=JSON).json.get("error") == "not_allowed"
 
 
 def test_a_session_whose_token_is_refused_ends_also_when_that_shows_at_the_rules(

@@ -189,7 +189,6 @@ class OAuthApp:
     def _open_admitted_session(self, request: Request) -> Session:
         """Open the session of somebody who may be here: also by the rules of today, whenever the sign-in was."""
         session = self._open_session(request)
-        request.__dict__["session"] = session  # it is there to be ended, should its token turn out to be refused
         if session.signed_in:
             self.admit(self.identify(session), session)
         return session
@@ -209,6 +208,7 @@ class OAuthApp:
         """End a session whose token is worth nothing any more; not one to which another request has just given a new
         token.
         """
+        request.open_session = self._open_session  # to be ended, even if it was refused when it was opened
         session = request.session
         newest = session.newest().get(TOKEN)
         if newest and newest != session.get(TOKEN):

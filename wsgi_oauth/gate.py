@@ -159,6 +159,8 @@ class LoginRequired:
             return None
         except errors.Error as error:  # a page for everybody needs neither the store nor the provider
             _log.warning("a public page is shown as to nobody: %s: %s", error.cause, error)
+            if self._oauth_app.rules:
+                visit.forget()
             return None
 
     def _is_public(self, script: str, path: str) -> bool:
