@@ -67,6 +67,14 @@ def test_a_document_that_is_too_large_to_be_kept_still_says_who_it_is() -> None:
     assert (identity.name, identity.claims) == ("A", {})
 
 
+@pytest.mark.parametrize("depth", [100, 480, 500, 550, 600, 900])
+def test_a_document_that_is_too_deep_to_be_kept_still_says_who_it_is(depth: int) -> None:
+    deep: Any = []
+    for _ in range(depth):
+        deep = [deep]
+    assert read_identity({"sub": "1", "deep": deep}, STANDARD).claims == {}
+
+
 def test_what_one_request_writes_into_the_claims_is_refused_and_not_the_next_ones() -> None:
     identity = Identity.from_dict(read_identity({"sub": "1"}, STANDARD).as_dict())
     assert identity is not None

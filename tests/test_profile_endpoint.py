@@ -184,7 +184,7 @@ def test_a_deep_profile_is_shown_or_refused_but_breaks_nothing(
     depth: int, make_browser: Callable[..., Browser]
 ) -> None:
     """S20: what could be read can also be written."""
-    with answering('{"deep": ' + "[" * depth + "]" * depth + "}") as server:
+    with answering('{"id": 1, "deep": ' + "[" * depth + "]" * depth + "}") as server:
         browser = make_browser(PROFILE_URL=f"{server.url}/user")
         browser.sign_in()
         assert browser.profile().status_int in ({SHOWN} if depth <= 10 else {SHOWN, PROVIDERS_FAULT})

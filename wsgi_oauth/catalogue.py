@@ -125,6 +125,8 @@ _ENTRIES = (
             "end included; each application has its own.",
             "For refresh tokens select the scope `offline_access` in the provider, and set `WSGI_OAUTH_SCOPE` to "
             "`openid profile email offline_access`.",
+            # https://github.com/goauthentik/authentik/issues/16205
+            "Before version 2025.10 it says of every address that it is verified; go by `user:` or `group:` there.",
         ),
     ),
     Provider(

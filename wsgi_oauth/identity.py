@@ -18,6 +18,7 @@ IDENTITY = "oauth_identity"  # in the session
 _SUBJECT = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?", re.ASCII)  # OpenID Connect Core 2, `sub`
 _LONGEST_TEXT = 512  # characters of a name or an address
 _LARGEST_CLAIMS = 16 * 1024  # characters of a document that is kept with each session
+_DEEPEST_CLAIMS = 20  # levels of it
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,17 @@ def read_identity(document: Mapping[str, Any], provider: Provider) -> Identity:
         email=_text(_find(document, means.email)),
         email_verified=verified is True or verified == "true",  # some send it as a string
         groups=_names(_find(document, means.groups)),
-        claims=document if len(json.dumps(document)) <= _LARGEST_CLAIMS else {},
+        claims=document if _can_be_kept(document) else {},
     )
+
+
+def _can_be_kept(document: Mapping[str, Any]) -> bool:
+    return _is_flat(document, _DEEPEST_CLAIMS) and len(json.dumps(document)) <= _LARGEST_CLAIMS
+
+
+def _is_flat(value: object, levels: int) -> bool:
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_flat(each, levels - 1) for each in inside)
 
 
 def with_emails(identity: Identity, document: Any, means: EmailsDocument) -> Identity:
