@@ -356,8 +356,18 @@ def test_a_token_that_is_refused_when_another_request_has_the_next_one_ends_noth
     assert browser.profile().status_int == 200
 
 
-def test_who_waits_for_a_refresh_that_fails_does_not_try_the_same_once_more(
+OUTAGE = Response("busy", 503)
+REFUSAL = Response('{"error": "invalid_grant"}', 400, content_type="application/json")
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "then"), [(OUTAGE, 502, 200), (REFUSAL, 401, 401)], ids=["outage", "refusal"]
+)
+def test_who_waits_for_a_refresh_shares_its_fate_and_does_not_try_the_same_once_more(
     *,
+    answer: Response,
+    status: int,
+    then: int,
     provider: LocalProvider,
     store: SessionStore,
     browser: Browser,
@@ -365,7 +375,7 @@ def test_who_waits_for_a_refresh_that_fails_does_not_try_the_same_once_more(
     later: Callable[[float], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Or sixteen requests to a provider that hangs would take sixteen times as long."""
+    """Or requests to a provider that hangs would take many times as long, and what it has refused would come twice."""
     browser.sign_in()
     later(HOUR)
     load, loads = store.load, Counter[int]()
@@ -376,64 +386,16 @@ def test_who_waits_for_a_refresh_that_fails_does_not_try_the_same_once_more(
 
     monkeypatch.setattr(store, "load", counted)
     waiting = barrier("refresh")
-    waiting.answer = Response("busy", 503)
+    waiting.answer = answer
     with ThreadPoolExecutor(1) as thread:
         answers = thread.submit(together, browser, 8)
         waiting.wait_for(1)
         wait_until(lambda: sum(times > 9 for times in loads.values()) == 7)  # they look again and again
         waiting.open()
-        assert [answer.status_int for answer in answers.result()] == [502] * 8
+        assert [each.status_int for each in answers.result()] == [status] * 8
     assert provider.count("refresh") == 1
     provider.faults.clear()
-    assert browser.profile().status_int == 200
-
-
-def test_who_waits_for_a_refresh_that_is_refused_signs_in_again_too(
-    *,
-    provider: LocalProvider,
-    store: SessionStore,
-    browser: Browser,
-    barrier: Callable[[str], Barrier],
-    later: Callable[[float], None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """It is no outage, and asking once more would be a second use."""
-    browser.sign_in()
-    later(HOUR)
-    load, loads = store.load, Counter[int]()
-
-    def counted(key: str) -> bytes | None:
-        loads[threading.get_ident()] += 1
-        return load(key)
-
-    monkeypatch.setattr(store, "load", counted)
-    waiting = barrier("refresh")
-    waiting.answer = Response('{"error": "invalid_grant"}', 400, content_type="application/json")
-    with ThreadPoolExecutor(1) as thread:
-        answers = thread.submit(together, browser, 8)
-        waiting.wait_for(1)
-        wait_until(lambda: sum(times > 9 for times in loads.values()) == 7)
-        waiting.open()
-        assert [answer.status_int for answer in answers.result()] == [401] * 8
-    assert provider.count("refresh") == 1
-
-
-def test_a_machine_whose_clock_is_ahead_overtakes_nobody(
-    provider: LocalProvider, browser: Browser, barrier: Callable[[str], Barrier], later: Callable[[float], None]
-) -> None:
-    """A minute's difference would look like a claim that nobody holds any more, and a second use like a theft."""
-    browser.sign_in()
-    later(HOUR)
-    waiting = barrier("refresh")
-    with ThreadPoolExecutor(2) as threads:
-        first = threads.submit(together, browser, 1)
-        waiting.wait_for(1)
-        later(60)  # for the second one it is that late
-        second = threads.submit(together, browser, 1)
-        assert not second.done()
-        waiting.open()
-        assert [answer.status_int for answer in [*first.result(), *second.result()]] == [200, 200]
-    assert provider.count("refresh") == 1
+    assert browser.profile().status_int == then
 
 
 def test_a_logout_during_a_refresh_wins(
