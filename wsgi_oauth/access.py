@@ -49,7 +49,7 @@ class Rules:
     ) -> None:
         """*providers*: by what each is called here, as they are described.
 
-        :raises errors.ConfigError: for a rule that nobody could ever fit, or that fits whom it should not.
+        :raises errors.ConfigError: for what is no rule, and for a kind of rule that a provider cannot answer for.
         """
         self._rules = [_parse(word, providers) for word in words]
         self._function = function
@@ -80,7 +80,7 @@ class Rules:
 
 def _parse(word: str, providers: Mapping[str, Provider]) -> Rule:
     kind, _, value = word.partition(":")
-    # The longest name first: https://id.example.com and https://id.example.com:8443 may both be one.
+    # The longest name first: one may be id.example.com, and another one id.example.com:8443.
     named = sorted((label for label in providers if value.startswith(f"{label}:")), key=len, reverse=True)
     label = named[0] if named else next(iter(providers)) if len(providers) == 1 else ""
     value = value.removeprefix(f"{label}:") if named else value

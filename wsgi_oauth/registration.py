@@ -93,9 +93,8 @@ class Registration:
     def _listed(self, client: OAuth2Session, url: str, kind: str) -> Any:
         """Return the list at *url*, or None where it cannot be had and nobody needs it."""
         scope = client.provider.emails_scope if kind == "email" else client.provider.groups_scope
-        needed = (
-            kind in self._kinds
-        )  # then it is tried even when the scope is called otherwise: `user` has `user:email`
+        # What a rule needs is tried whatever the scope is called: `user` includes `user:email`.
+        needed = kind in self._kinds
         if not needed and not set(client.token.get("scope", "").split()).issuperset(scope.split()):
             return None
         try:
