@@ -1260,8 +1260,40 @@ def test_next_is_where_the_browser_was_and_nothing_that_it_says_in_headers(visit
     assert parse_qs(urlsplit(response.location).query)["next"] == ["/page"]
 
 
-def test_a_session_that_is_kept_decoded_ends_all_the_same(signed_in: Visitor, later: Callable[[float], None]):
-    """The second request finds what the first has decoded, and still looks at the clock."""
-    assert signed_in.get("/page").status_int == 200
-    later(7 * 24 * HOUR)
-    assert signed_in.get("/page").status_int == 302
+class TestWhoWasHereBefore:
+    """The gate remembers what a request has led to, and takes that for the same request alone."""
+
+    @pytest.fixture
+    def cookie(self, signed_in: Visitor) -> str:
+        assert signed_in.get("/page").status_int == 200
+        return f"wsgi_oauth={signed_in.cookie}"
+
+    def test_is_out_when_the_session_is_over(self, signed_in: Visitor, cookie: str, later: Callable[[float], None]):
+        later(7 * 24 * HOUR)
+        assert signed_in.get("/page").status_int == 302
+
+    def test_is_out_when_somebody_else_has_ended_the_session(self, signed_in: Visitor, cookie: str, store: FileStore):
+        for key in FileStore(store.folder).keys():
+            FileStore(store.folder).delete(key)
+        assert signed_in.get("/page").status_int == 302
+
+    @pytest.mark.parametrize(
+        "elsewhere",
+        [{"HTTP_HOST": "evil.example"}, {"HTTP_HOST": "", "SERVER_NAME": "evil.example"}],
+        ids=["by the Host header", "by the server's own name"],
+    )
+    def test_is_nobody_at_another_host(self, signed_in: Visitor, cookie: str, elsewhere: dict[str, str]):
+        """S34"""
+        for usual in ({"HTTP_HOST": "localhost"}, {"HTTP_HOST": "", "SERVER_NAME": "localhost"}):
+            assert send(signed_in.gate, "/page", headers={"Cookie": cookie}, **usual).status_code == 200
+        assert send(signed_in.gate, "/page", headers={"Cookie": cookie}, **elsewhere).status_code == 400
+
+    def test_is_nobody_over_https_with_a_cookie_of_plain_http(self, signed_in: Visitor, cookie: str):
+        """S38: there it has another name, which no plain-http page can set."""
+        assert send(signed_in.gate, "/page", headers={"Cookie": cookie}).status_code == 200
+        assert send(signed_in.gate, "/page", headers={"Cookie": cookie}, wsgi__url_scheme="https").status_code == 401
+
+    def test_does_not_pile_up(self, signed_in: Visitor, cookie: str):
+        for number in range(600):
+            assert send(signed_in.gate, "/page", headers={"Cookie": f"{cookie}; n={number}"}).status_code == 200
+        assert len(signed_in.gate._known) <= 512

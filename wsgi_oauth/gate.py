@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlencode, urlsplit
 
 from werkzeug import Response
@@ -27,7 +27,7 @@ from .client import OAuth2Session
 from .dispatch import Request
 from .flow import Logout, PreAuthorization
 from .identity import IDENTITY, Identity
-from .sessions.session import TOKEN, Session, Stored, decode, sent_id
+from .sessions.session import COOKIE, TOKEN, Session, Stored, decode, sent_id, store_key
 from .urls import local_path, path_and_query
 
 if TYPE_CHECKING:
@@ -39,15 +39,7 @@ _VISIT = _OURS + "visit"
 # What says who the user is, from a server in front or from a client that writes it as a header.
 _CLAIMS = ("REMOTE_USER", "AUTH_TYPE", "HTTP_REMOTE_USER", "HTTP_AUTH_TYPE")
 
-# What a URL of this site depends on, beside SCRIPT_NAME.
-_ADDRESS = (
-    "wsgi.url_scheme",
-    "HTTP_HOST",
-    "SERVER_NAME",
-    "SERVER_PORT",
-    "HTTP_X_FORWARDED_HOST",
-    "HTTP_X_FORWARDED_PROTO",
-)
+_MANY = 512  # browsers that are remembered
 
 # A path that means the same to everybody who may read it: no empty segment, no `.` or `..`, nothing that is still
 # percent-encoded, no `;parameters`, no `?` or `#`, no backslash, no control characters.
@@ -94,15 +86,15 @@ class LoginRequired:
             raise TypeError(f"public must be several paths, not one text: ({public!r},)")
         self._wsgi_app = wsgi_app
         self._oauth_app = oauth_app
+        self._sessions = oauth_app.sessions
+        self._has_rules = bool(oauth_app.rules)
         self._prefix = _rule(prefix)
         if self._prefix == "/":
             raise ValueError("prefix must be a path below which only the sign-in lives, such as /auth")
         self._below_prefix = f"{self._prefix}/"
         self._public = frozenset(map(_rule, public))
         self._below_public = tuple(f"{rule}/" for rule in self._public - {"/"})
-        # A sealed session is in the open for one request only.
-        self._read = _read if oauth_app.sessions.sealed else lru_cache(maxsize=256)(_read)
-        self._base_at = lru_cache(maxsize=256)(self._find_base)  # a site has few addresses, and each request asks
+        self._known: dict[tuple[Any, ...], _Known] = {}
         public_url = oauth_app.config.public_url
         if public_url and not unquote(urlsplit(public_url).path, "latin-1").endswith(self._prefix):
             raise errors.ConfigError(
@@ -115,53 +107,57 @@ class LoginRequired:
             passed = {name: value for name, value in environ.items() if not name.startswith(_OURS)}
         for name in _CLAIMS:
             passed.pop(name, None)
-        path = environ.get("PATH_INFO", "")
+        visit = _Visit(self, environ, start_response)
+        path = visit.path
         if path == self._prefix or path.startswith(self._below_prefix):
-            passed["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "").rstrip("/") + self._prefix
+            passed["SCRIPT_NAME"] = visit.script.rstrip("/") + self._prefix
             passed["PATH_INFO"] = path[len(self._prefix) :]
             return self._oauth_app(passed, start_response)
-        visit = _Visit(self, environ)
         try:
-            identity = self._let_in(visit)
+            if self._is_public(visit.script, path):
+                self._let_in(visit)
+            else:
+                visit.identify()
         except errors.Error as error:
             return visit.refuse(error, start_response)
         passed[_VISIT] = visit
-        if identity is not None:
-            passed["REMOTE_USER"] = identity.id
-            passed["AUTH_TYPE"] = "OAuth2"
-            passed[_IDENTITY] = identity
-        return self._call(passed, _Answer(visit, start_response))
+        if visit.known is not None:
+            passed.update(visit.known.told)
+        return self._call(passed, visit)
 
-    def _find_base(self, script: str, *address: Any) -> str:
+    def _base(self, environ: WSGIEnvironment, script: str) -> str:
         """Return the URL of the sign-in as browsers see it. Raise BadHost."""
-        environ = {name: value for name, value in zip(_ADDRESS, address, strict=True) if value is not None}
         return self._oauth_app.base({**environ, "SCRIPT_NAME": script.rstrip("/") + self._prefix})
+
+    def _remember(self, asked: tuple[Any, ...], known: _Known | None) -> None:
+        """Keep what a request has led to, for the next ones. A sealed session is in the open for one request only."""
+        if known is None or self._sessions.sealed:
+            return
+        if len(self._known) >= _MANY:
+            self._known.clear()  # safe with threads, and cheaper than to know who came last
+        self._known[asked] = known
 
     def _outside(self, base: str) -> str:
         """Return the URL of the gate itself, for the URL of its sign-in."""
         return base.rsplit("/", self._prefix.count("/"))[0]
 
-    def _let_in(self, visit: _Visit) -> Identity | None:
-        """Return who is there, or None on a public path. Raise what keeps them out."""
-        if not self._is_public(visit.script, visit.path):
-            return visit.identify()
-        if "HTTP_COOKIE" not in visit.environ:
-            return None
+    def _let_in(self, visit: _Visit) -> None:
+        """See who comes to a public path, where nothing keeps anybody out."""
+        if COOKIE not in visit.environ.get("HTTP_COOKIE", ""):
+            return
         try:
-            identity = visit.recognize() or (visit.ask() if visit.signed_in and visit.is_page() else None)
+            known = visit.recognize()
+            identity = known and (known.identity or (visit.ask() if visit.is_page() else None))
             if identity is not None:
                 visit.admit(identity)
-            elif self._oauth_app.rules:  # who that is, is not known, so nobody knows whether they may
+            elif self._has_rules:  # who that is, is not known, so nobody knows whether they may
                 visit.forget()
-            return identity
         except errors.NotAllowed:
             visit.forget()
-            return None
         except errors.Error as error:  # a page for everybody needs neither the store nor the provider
             _log.warning("a public page is shown as to nobody: %s: %s", error.cause, error)
-            if self._oauth_app.rules:
+            if self._has_rules:
                 visit.forget()
-            return None
 
     def _is_public(self, script: str, path: str) -> bool:
         """Look at the path as the application will see it, decoded once; what is odd in any way is not public."""
@@ -173,90 +169,126 @@ class LoginRequired:
             return False
         return _PLAIN.fullmatch(script + path) is not None
 
-    def _call(self, environ: WSGIEnvironment, answer: _Answer) -> Iterable[bytes]:
+    def _call(self, environ: WSGIEnvironment, visit: _Visit) -> Iterable[bytes]:
         """Call the application; return what it returns, and not something around it, wherever that can be."""
         try:
-            body = self._wsgi_app(environ, answer)
+            body = self._wsgi_app(environ, visit.start_response)
         except errors.NotSignedIn as error:
-            if answer.begun:
+            if visit.answered:
                 raise
-            return answer.refuse(error)
-        if not answer.begun:  # a generator: it begins with its first chunk
-            return ClosingIterator(_late(body, answer), getattr(body, "close", None))
-        return body if answer.instead is None else answer.replace(body)
+            return visit.answer_instead(error)
+        if not visit.answered:  # a generator: it begins with its first chunk
+            return ClosingIterator(_late(body, visit), getattr(body, "close", None))
+        return body if visit.instead is None else visit.replace(body)
+
+
+class _Known(NamedTuple):
+    """What a request has led to. The same request leads there again until *until* (seconds since the epoch), as long
+    as the store has the same *raw* under *key*.
+    """
+
+    session_id: str
+    key: str
+    raw: bytes
+    stored: Stored
+    until: float
+    identity: Identity | None  # None as long as the provider was not asked who that is
+    told: Mapping[str, Any]  # what the application finds in environ
 
 
 class _Visit:
-    """A request that the gate looks at, and what the functions of ``environ`` need to know of it.
+    """A request that the gate looks at: who that is, what the functions of ``environ`` need to know of it, and what is
+    answered.
 
     It keeps where the request was: what stands around the gate may move ``SCRIPT_NAME`` back before the body is made.
     """
 
-    __slots__ = ("_gate", "_id", "_session", "_stored", "environ", "path", "script")
+    known: _Known | None = None
+    answered = False  # whether the response has begun
+    instead: Iterable[bytes] | None = None  # the body, when the gate answers for the application
+    _session: Session | None = None
 
-    def __init__(self, gate: LoginRequired, environ: WSGIEnvironment) -> None:
+    def __init__(self, gate: LoginRequired, environ: WSGIEnvironment, start_response: StartResponse) -> None:
         self._gate = gate
         self.environ = environ  # the server's, which the application does not get
+        self._start_response = start_response
         self.script: str = environ.get("SCRIPT_NAME", "")
         self.path: str = environ.get("PATH_INFO", "")
-        self._id: str | None = None
-        self._stored: Stored | None = None
-        self._session: Session | None = None
 
     @property
     def base(self) -> str:
         """The URL of the sign-in. Raise BadHost."""
-        return self._gate._base_at(self.script, *map(self.environ.get, _ADDRESS))
-
-    @property
-    def signed_in(self) -> bool:
-        return self._stored is not None
+        return self._gate._base(self.environ, self.script)
 
     @property
     def session(self) -> Session:
         """The session, for those who want more of it than to know who it is."""
         if self._session is None:
-            self._session = Session(self._gate._oauth_app.sessions, self._stored, self._id)
+            known = self.known
+            stored, session_id = (known.stored, known.session_id) if known else (None, None)
+            self._session = Session(self._gate._sessions, stored, session_id)
         return self._session
 
-    def identify(self) -> Identity:
-        """Return who is signed in. Raise NotSignedIn, StoreError, ProviderError, BadHost."""
-        identity = self.recognize()
-        if not self.signed_in:
+    def identify(self) -> None:
+        """See who is signed in. Raise NotSignedIn, NotAllowed, StoreError, ProviderError, BadHost."""
+        known = self.recognize()
+        if known is None:
             raise errors.NotSignedIn("the gate is for signed-in users")
-        identity = identity or self.ask()
-        self.admit(identity)
-        return identity
+        identity = known.identity or self.ask()
+        if self._gate._has_rules:
+            self.admit(identity)
 
     def forget(self) -> None:
         """Go on as with anybody."""
-        self._id = self._stored = self._session = None
+        self.known = self._session = None
 
     def admit(self, identity: Identity) -> None:
         """See that *identity* may enter, by the rules of today. Raise NotAllowed."""
-        if self._gate._oauth_app.rules and self._stored is not None:
-            self._gate._oauth_app.admit(identity, self._stored.data)
+        if self._gate._has_rules and self.known is not None:
+            self._gate._oauth_app.admit(identity, self.known.stored.data)
 
-    def recognize(self) -> Identity | None:
-        """Look into the session of the request's cookie for who that is."""
-        sessions = self._gate._oauth_app.sessions
+    def recognize(self) -> _Known | None:
+        """Look into the session of the request's cookie for who that is. Raise StoreError, BadHost."""
+        gate, get = self._gate, self.environ.get
+        # All that decides whose session that is: the cookies, and by which scheme and host the browser came.
+        asked = (
+            get("HTTP_COOKIE"),
+            get("HTTP_HOST") or (get("SERVER_NAME"), get("SERVER_PORT")),
+            get("wsgi.url_scheme"),
+            get("HTTP_X_FORWARDED_HOST"),
+            get("HTTP_X_FORWARDED_PROTO"),
+        )
+        known = gate._known.get(asked)
+        if known is None or known.until <= time.time() or gate._sessions.store.load(known.key) != known.raw:
+            known = self._look()
+            gate._remember(asked, known)
+        self.known = known
+        return known
+
+    def _look(self) -> _Known | None:
+        sessions = self._gate._sessions
         session_id = sent_id(self.environ, secure=self.base.startswith("https:"))
         raw = sessions.load(session_id) if session_id else None
-        stored, identity = (None, None) if raw is None else self._gate._read(raw)
-        if stored is None or TOKEN not in stored.data or not sessions.is_alive(stored):
+        stored = None if raw is None else decode(raw)
+        if session_id is None or raw is None or stored is None or not (stored.signed_in and sessions.is_alive(stored)):
             return None
         try:
             self._gate._oauth_app.registration(stored.data)
         except errors.TokenRejected:  # of a provider that was taken out
             return None
-        self._id, self._stored = session_id, stored
+        identity = Identity.from_dict(stored.data.get(IDENTITY))
+        until = sessions.undisturbed_until(stored)
+        self.known = _Known(session_id, store_key(session_id), raw, stored, until, identity, _told(identity))
         if sessions.is_due(stored):
             self._keep_alive()
-        return identity
+        return self.known
 
     def ask(self) -> Identity:
         """Ask the provider who signed in, and remember it: the first request of a session does that."""
-        return self._gate._oauth_app.identify(self.session)
+        assert self.known is not None
+        identity = self._gate._oauth_app.identify(self.session)
+        self.known = self.known._replace(identity=identity, told=_told(identity))
+        return identity
 
     def oauth2_session(self) -> OAuth2Session:
         return self._gate._oauth_app.oauth2_session(token=self.session[TOKEN], session=self.session)
@@ -283,7 +315,7 @@ class _Visit:
 
     def refuse_again(self) -> errors.NotSignedIn | None:
         """Return what a 401 of the application means, or None when another sign-in would lead in a circle."""
-        if not self.signed_in:
+        if self.known is None:
             return errors.NotSignedIn("the application asks for a sign-in")
         if login.is_circling(self.session):
             return None
@@ -300,37 +332,27 @@ class _Visit:
 
     def _keep_alive(self) -> None:
         try:
-            self._gate._oauth_app.sessions.save(self.session)
+            self._gate._sessions.save(self.session)
         except errors.StoreError as error:  # the session is as good as before; the next request tries again
             _log.warning("the idle clock of a session cannot be written: %s", error)
 
-
-class _Answer:
-    """``start_response`` for the application behind the gate. What it says is passed on at once."""
-
-    __slots__ = ("_start_response", "_visit", "begun", "instead")
-
-    def __init__(self, visit: _Visit, start_response: StartResponse) -> None:
-        self._visit = visit
-        self._start_response = start_response
-        self.begun = False
-        self.instead: Iterable[bytes] | None = None  # the body, when the gate answers for the application
-
-    def __call__(
+    def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
     ) -> Callable[[bytes], object]:
-        self.begun = True
+        """PEP 3333's, for the application behind the gate. What it says is passed on at once."""
+        self.answered = True
         self.instead = None
         if status.startswith("401") and not _has(headers, "www-authenticate"):
-            error = self._visit.refuse_again()
+            error = self.refuse_again()
             if error is not None:
-                self.refuse(error, [header for header in headers if header[0].lower() == "set-cookie"], exc_info)
+                cookies = [header for header in headers if header[0].lower() == "set-cookie"]
+                self.answer_instead(error, cookies, exc_info)
                 return _discard
-        if self._visit.signed_in:
+        if self.known is not None:
             headers = [*headers, _VARY] if _has(headers, "cache-control") else [*headers, _VARY, _PRIVATE]
         return self._start_response(status, headers, exc_info) if exc_info else self._start_response(status, headers)
 
-    def refuse(
+    def answer_instead(
         self, error: errors.NotSignedIn, cookies: Iterable[tuple[str, str]] = (), exc_info: Any = None
     ) -> Iterable[bytes]:
         """Answer for the application, with the *cookies* that it sets."""
@@ -338,8 +360,8 @@ class _Answer:
         def start_response(status: str, headers: list[tuple[str, str]]) -> object:
             return self._start_response(status, [*headers, *cookies], exc_info)
 
-        self.begun = True
-        self.instead = self._visit.refuse(error, start_response)  # type: ignore[arg-type]
+        self.answered = True
+        self.instead = self.refuse(error, start_response)  # type: ignore[arg-type]
         return self.instead
 
     def replace(self, body: Iterable[bytes]) -> Iterable[bytes]:
@@ -384,10 +406,8 @@ def logout_url(environ: WSGIEnvironment) -> str:
     return _visit_of(environ).logout_url()
 
 
-def _read(raw: bytes) -> tuple[Stored | None, Identity | None]:
-    """Return what a session holds, and who it belongs to. Nobody changes either: a session that is open is a copy."""
-    stored = decode(raw)
-    return stored, stored and Identity.from_dict(stored.data.get(IDENTITY))
+def _told(identity: Identity | None) -> dict[str, Any]:
+    return {} if identity is None else {"REMOTE_USER": identity.id, "AUTH_TYPE": "OAuth2", _IDENTITY: identity}
 
 
 def _visit_of(environ: WSGIEnvironment) -> _Visit:
@@ -407,21 +427,24 @@ def _rule(path: str) -> str:
 
 
 def _has(headers: list[tuple[str, str]], name: str) -> bool:
-    return any(header[0].lower() == name for header in headers)
+    for header, _ in headers:  # noqa: SIM110  # twice as fast as any(), and asked with each response
+        if header.lower() == name:
+            return True
+    return False
 
 
-def _late(body: Iterable[bytes], answer: _Answer) -> Iterator[bytes]:
+def _late(body: Iterable[bytes], visit: _Visit) -> Iterator[bytes]:
     """Pass *body* on, of an application that calls start_response only when it is asked for its first chunk."""
     try:
         for chunk in body:
-            if answer.instead is not None:
+            if visit.instead is not None:
                 break
             yield chunk
     except errors.NotSignedIn as error:
-        if answer.begun:
+        if visit.answered:
             raise
-        answer.refuse(error)
-    yield from answer.instead or ()
+        visit.answer_instead(error)
+    yield from visit.instead or ()
 
 
 def _discard(_chunk: bytes) -> None:

@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from operator import attrgetter
 from typing import Any
 
 from .. import errors
@@ -78,15 +79,16 @@ class _Known:
     """
 
     def __init__(self) -> None:
-        self._sessions: dict[str, tuple[str, tuple[int, ...], bytes]] = {}
+        self._sessions: dict[str, tuple[bytes, tuple[int, ...], bytes]] = {}
 
     def get(self, key: str) -> bytes | None:
-        if key not in self._sessions:
+        kept = self._sessions.get(key)
+        if kept is None:
             return None
+        path, version, data = kept
         try:
-            path, version, data = self._sessions[key]
             status = os.lstat(path)
-        except (KeyError, OSError):  # another thread has forgotten it; reading will say what is wrong with the file
+        except OSError:  # reading will say what is wrong with the file
             return None
         return data if _version(status) == version and status.st_mtime > time.time() else None
 
@@ -94,11 +96,10 @@ class _Known:
         if len(data) <= _SMALL and status.st_ctime < time.time() - _SETTLED:
             if len(self._sessions) >= _MANY:
                 self._sessions.clear()  # safe with threads, and cheaper than to know which were used last
-            self._sessions[key] = path, _version(status), data
+            self._sessions[key] = os.fsencode(path), _version(status), data
 
 
-def _version(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_ino, status.st_ctime_ns, status.st_mtime_ns
+_version = attrgetter("st_ino", "st_ctime_ns", "st_mtime_ns")
 
 
 class FileStore:

@@ -111,7 +111,7 @@ class Session(dict[str, Any]):
     def end(self) -> None:
         """Forget the session, in the store at once and in the browser with the response."""
         if self.id is not None:
-            self._sessions.store.delete(_key(self.id))
+            self._sessions.store.delete(store_key(self.id))
         if self.signed_in:
             self.event = "signed out"
         self.clear()
@@ -207,7 +207,7 @@ class Sessions:
 
     def load(self, session_id: str) -> bytes | None:
         """Return the bytes that :func:`decode` makes a session of."""
-        raw = self.store.load(_key(session_id))
+        raw = self.store.load(store_key(session_id))
         return None if raw is None else self._unsealed(session_id, raw)
 
     @property
@@ -271,7 +271,7 @@ class Sessions:
             newest.append(change(stored))
             return self._record(new_id or old_id, newest[0])
 
-        self.store.update(_key(old_id), write, move_to=_key(new_id) if new_id else None)
+        self.store.update(store_key(old_id), write, move_to=store_key(new_id) if new_id else None)
         if not newest:
             return False
         session._take(newest[0])
@@ -279,7 +279,7 @@ class Sessions:
 
     def _create(self, session: Session, stored: Stored) -> None:
         session_id = secrets.token_urlsafe(32)
-        self.store.create(_key(session_id), self._record(session_id, stored))
+        self.store.create(store_key(session_id), self._record(session_id, stored))
         session.id = session_id
         session._stored = stored
 
@@ -303,7 +303,7 @@ class Sessions:
         data = _encode(stored)
         if self._seal:
             label = Label(stored.started, stored.seen, stored.signed_in)
-            data = self._seal.close(session_id, _key(session_id), label, data)
+            data = self._seal.close(session_id, store_key(session_id), label, data)
         return Record(data, self._expiry(stored))
 
     def _unsealed(self, session_id: str, raw: bytes) -> bytes | None:
@@ -320,7 +320,7 @@ class Sessions:
             return None
         if self._seal is None:
             return raw
-        plain = self._seal.open(session_id, _key(session_id), raw)
+        plain = self._seal.open(session_id, store_key(session_id), raw)
         if plain is None:
             _log.warning(_DAMAGED)
         return plain
@@ -331,7 +331,14 @@ class Sessions:
 
     def is_due(self, stored: Stored) -> bool:
         """Say whether the idle clock must be written. Not on every request: being a twelfth late is precise enough."""
-        return stored.signed_in and time.time() - stored.seen > self._idle / 12
+        return stored.signed_in and time.time() > self._due(stored)
+
+    def undisturbed_until(self, stored: Stored) -> float:
+        """Return the moment at which a signed-in session ends or its idle clock is due."""
+        return min(self._expiry(stored), self._due(stored))
+
+    def _due(self, stored: Stored) -> float:
+        return stored.seen + self._idle / 12
 
     def cookie(self, session: Session, *, secure: bool) -> str | None:
         """Return the Set-Cookie header (RFC 6265bis 4.1), when the browser's session has another id now or none."""
@@ -375,7 +382,8 @@ def _copy(value: Any) -> Any:
     return [_copy(inside) for inside in value] if isinstance(value, list) else value
 
 
-def _key(session_id: str) -> str:
+def store_key(session_id: str) -> str:
+    """Return what a session is called in the store."""
     return hashlib.sha256(session_id.encode()).hexdigest()
 
 
