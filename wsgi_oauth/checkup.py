@@ -292,11 +292,15 @@ class Questions:
 
     def _client(self, token: Token | None = None) -> OAuth2Session:
         client = self._registration.oauth2_session(token=token, redirect_uri=self._redirect_uri)
-        client.hooks["response"].append(lambda answer, **_: self._answers.append(answer))
+        client.register_compliance_hook("access_token_response", self._noted)
         return client
 
     def _request(self, method: str, url: str, **headers: str) -> Response:
-        return self._client().request(method, url, headers=headers, withhold_token=True)
+        return self._noted(self._client().request(method, url, headers=headers, withhold_token=True))
+
+    def _noted(self, answer: Response) -> Response:
+        self._answers.append(answer)
+        return answer
 
     def _authorization(self, url: str) -> Finding:
         """Knock as a browser would; from there on a person is needed."""

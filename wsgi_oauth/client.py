@@ -7,12 +7,13 @@ anew here.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
 from base64 import b64encode
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urljoin
@@ -193,9 +194,10 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         headers = {
             "Accept": "application/vnd.github+json",
             "Authorization": _basic(str(self.client_id), self._client_secret or ""),
+            "Content-Type": "application/json",
         }
-        document = {"access_token": self.token["access_token"]}
-        _see_that_it_worked(self.request("DELETE", url, headers=headers, withhold_token=True, json=document))
+        document = json.dumps({"access_token": self.token["access_token"]})
+        _see_that_it_worked(self._transport.adapter.fetch("DELETE", url, headers, document.encode()))
 
     def request(  # type: ignore[override]
         self, method: str, url: str, data: Any = None, headers: Any = None, withhold_token: bool = False, **kwargs: Any
@@ -216,12 +218,21 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
             return self._send(method, url, data, headers, **kwargs)
         for hook in self.compliance_hook["protected_request"]:
             url, headers, data = hook(url, headers, data)
-        headers = dict(headers or {})
-        response = self._send(method, url, data, headers | self._authorization(), **kwargs)
-        if _rejects_token(response) and self._can_refresh and not kwargs.get("files") and isinstance(data, _REPLAYABLE):
+        return self._with_token(
+            lambda headers: self._send(method, url, data, headers, **kwargs),
+            dict(headers or {}),
+            again=isinstance(data, _REPLAYABLE) and not kwargs.get("files"),
+        )
+
+    def _with_token(
+        self, send: Callable[[dict[str, str]], requests.Response], headers: dict[str, str], *, again: bool = True
+    ) -> requests.Response:
+        """Send with the user's token; a second time, if that can be done *again*, when the first one is refused."""
+        response = send(headers | self._authorization())
+        if _rejects_token(response) and self._can_refresh and again:
             response.close()
             self._renew_token()
-            response = self._send(method, url, data, headers | self._authorization(), **kwargs)
+            response = send(headers | self._authorization())
         return response
 
     def _send(self, method: str, url: str, data: Any, headers: Any, **kwargs: Any) -> requests.Response:
@@ -261,11 +272,12 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         if not provider.profile_url:
             self._authorization()  # which sees that the token has not expired, or refreshes it
             return read_id_token(self.token.get("id_token", ""))
+        ask = partial(self._transport.adapter.fetch, provider.profile_method, provider.profile_url)
         headers = {"Accept": "application/json", **dict(provider.profile_headers)}
-        response = self.request(provider.profile_method, provider.profile_url, headers=headers)
+        response = self._with_token(ask, headers)
         if _refuses_without_a_reason(response) and self._can_refresh:
             self._renew_token()
-            response = self.request(provider.profile_method, provider.profile_url, headers=headers)
+            response = self._with_token(ask, headers)
         document = dict(_read_resource(response, dict))
         if provider.asks_for_id_token and "id_token" in self.token:
             check_userinfo(document, self.token["id_token"])
@@ -329,7 +341,7 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         hooks: dict[str, Any] = dict(self.compliance_hook)  # the stubs do not know all of them
         for hook in hooks["access_token_request"]:
             url, headers, request = hook(url, headers, request)
-        response = self.request("POST", url, headers=headers, withhold_token=True, data=urlencode(request["data"]))
+        response = self._transport.adapter.fetch("POST", url, headers, urlencode(request["data"]).encode())
         for hook in hooks["access_token_response"]:
             response = hook(response)
         return response

@@ -8,7 +8,6 @@ about proxies; loading a CA bundle takes longer than a whole request, so it is d
 from __future__ import annotations
 
 import errno
-import functools
 import http.client
 import io
 import json
@@ -17,11 +16,12 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
+from functools import partial
 from math import isfinite
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import (  # type: ignore[attr-defined]  # typeshed leaves the second out
     getproxies,
@@ -31,18 +31,29 @@ from urllib.request import (  # type: ignore[attr-defined]  # typeshed leaves th
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.utils import address_in_network, is_ipv4_address, is_valid_cidr
+from requests.structures import CaseInsensitiveDict
+from requests.utils import (
+    address_in_network,
+    default_headers,
+    get_encoding_from_headers,
+    is_ipv4_address,
+    is_valid_cidr,
+    select_proxy,
+)
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
-from . import errors
+from . import errors, urls
 from .config import UPSTREAM_LIMIT
+
+T = TypeVar("T")
 
 MAX_BYTES = 1024 * 1024  # of an answer, after decompression
 POOL_SIZE = 32  # idle connections kept for each host; as many threads as a worker reasonably has
 IDLE = 60.0  # seconds: load balancers and NAT forget an idle connection after about as long, not always with a goodbye
 _CHUNK = 64 * 1024
+_HEADERS = dict(default_headers())  # who we are, and which encodings can be read
 _SAFE = {"GET", "HEAD", "OPTIONS"}  # RFC 9110 9.2.1: may be sent again
 
 
@@ -198,18 +209,63 @@ class BoundedAdapter(HTTPAdapter):
             raise ValueError(
                 "certificates are always verified; REQUESTS_CA_BUNDLE or SSL_CERT_FILE names a CA of your own"
             )
+        attempt = partial(super().send, request, True, **kwargs)  # as a stream: it is read here
+        with self._waiting(float(timeout or self.timeout)) as (place, deadline):
+            response = _unless_hung_up(attempt, request.method, deadline)
+            if stream:
+                answer: Any = response.raw._original_response
+                answer.when_over(place.pop_all().close)
+            else:
+                _read_all(response)
+            return response
+
+    def fetch(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> requests.Response:
+        """Send a request that is complete as it is, and read the answer; no redirect is followed.
+
+        requests would look for cookies, hooks and settings first, and take longer for that than all the rest takes.
+        Raises what :meth:`send` raises.
+        """
+        if not urls.is_secure(url):
+            raise ValueError("a secret is sent over https only (RFC 6749 3.2, RFC 6750 5.3), or to this machine")
+        parts = urlsplit(url)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+        def request(timeout: Any) -> urllib3.BaseHTTPResponse:
+            return self._pool(url).urlopen(
+                method,
+                target,
+                body,
+                {**_HEADERS, **headers},
+                retries=False,
+                redirect=False,
+                preload_content=False,
+                timeout=timeout,
+            )
+
+        with self._waiting(self.timeout) as (_, deadline):
+            answer = _unless_hung_up(request, method, deadline)
+            response = requests.Response()
+            response.url = url
+            response.raw = answer
+            response.status_code = answer.status
+            response.headers = CaseInsensitiveDict(answer.headers)
+            response.encoding = get_encoding_from_headers(response.headers)
+            _read_all(response)
+            return response
+
+    def _pool(self, url: str) -> HTTPConnectionPool:
+        proxy = select_proxy(url, self.proxies_for(url))
+        manager: urllib3.PoolManager = self.proxy_manager_for(proxy) if proxy else self.poolmanager
+        return manager.connection_from_url(url, pool_kwargs={"cert_reqs": "CERT_REQUIRED"})
+
+    @contextmanager
+    def _waiting(self, timeout: float) -> Iterator[tuple[ExitStack, float]]:
+        """Hold a place among those who wait for the provider, and say until when (time.monotonic)."""
         with ExitStack() as place:
             place.callback(self.bulkhead.take())
-            deadline = time.monotonic() + float(timeout or self.timeout)
+            deadline = time.monotonic() + timeout
             try:
-                response = self._send(request, deadline, **kwargs)
-                if stream:
-                    answer: Any = response.raw._original_response
-                    answer.when_over(place.pop_all().close)
-                else:
-                    response._content = _read(response)
-                    response._content_consumed = True  # type: ignore[attr-defined]
-                return response
+                yield place, deadline
             except (
                 requests.RequestException,
                 urllib3.exceptions.HTTPError,
@@ -219,15 +275,15 @@ class BoundedAdapter(HTTPAdapter):
             ) as error:
                 raise _explained(error, time.monotonic() >= deadline) from None  # the original has the URL in its text
 
-    def _send(self, request: requests.PreparedRequest, deadline: float, **kwargs: Any) -> requests.Response:
-        """Send once more when a pooled connection turns out to be closed by the provider, if that can do no harm."""
-        try:
-            return super().send(request, stream=True, timeout=_remaining(deadline), **kwargs)
-        except requests.ConnectionError as error:
-            closed = _innermost(error)
-            if request.method not in _SAFE or not isinstance(closed, (ConnectionResetError, BrokenPipeError)):
-                raise
-            return super().send(request, stream=True, timeout=_remaining(deadline), **kwargs)
+
+def _unless_hung_up(send: Callable[[Any], T], method: str | None, deadline: float) -> T:
+    """Send, and once more when a pooled connection turns out to be closed by the provider, if that can do no harm."""
+    try:
+        return send(_remaining(deadline))
+    except (requests.ConnectionError, urllib3.exceptions.HTTPError) as error:
+        if method not in _SAFE or not isinstance(_innermost(error), (ConnectionResetError, BrokenPipeError)):
+            raise
+        return send(_remaining(deadline))
 
 
 def read_json(response: requests.Response, of: type, what: str) -> Any:
@@ -272,6 +328,11 @@ def _remaining(deadline: float) -> Any:  # requests' stubs do not know that a Ti
     return urllib3.Timeout(total=max(deadline - time.monotonic(), 0.001))
 
 
+def _read_all(response: requests.Response) -> None:
+    response._content = _read(response)
+    response._content_consumed = True  # type: ignore[attr-defined]
+
+
 def _read(response: requests.Response) -> bytes:
     parts, size = [], 0
     for part in response.raw.stream(_CHUNK, decode_content=True):
@@ -300,11 +361,9 @@ def _explained(error: Exception, late: bool) -> errors.ProviderError:
     cause = _innermost(error)
     if isinstance(error, urllib3.exceptions.DecodeError):
         return errors.ProviderError("the provider's answer is not encoded as it says")
-    if (
-        late
-        or isinstance(cause, TimeoutError)
-        or isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError))
-    ):
+    gave_up = isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError))
+    refused = isinstance(error, NewConnectionError)  # to urllib3 a kind of timeout
+    if late or isinstance(cause, TimeoutError) or (gave_up and not refused):
         return errors.ProviderTimeout("the provider did not answer in time")
     reason = getattr(cause, "verify_message", "") or getattr(cause, "strerror", None) or ""
     return errors.ProviderUnreachable(
@@ -378,7 +437,7 @@ class _Deadlines(HTTPConnection):
 
     def _set_deadline(self) -> None:
         deadline = time.monotonic() + float(self.timeout or 0)  # urllib3 has set that to what is left of the total
-        self.response_class = functools.partial(_DeadlineResponse, deadline=deadline)  # type: ignore[assignment]
+        self.response_class = partial(_DeadlineResponse, deadline=deadline)  # type: ignore[assignment]
 
     @property
     def is_connected(self) -> bool:

@@ -17,9 +17,9 @@ from conftest import Browser, parameters
 from werkzeug import Response
 
 from wsgi_oauth import MemoryStore, RequestHandler, SessionStore, errors
-from wsgi_oauth.client import OAuth2Session
 from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.login import Start
+from wsgi_oauth.transport import BoundedAdapter
 
 from .conftest import AttackersServer, changed, issued_tokens
 from .lesson import guarded_by
@@ -53,15 +53,13 @@ def test_the_verifier_can_be_read_from_the_browsers_history(victim: Browser, pro
 
 # What requests does when nobody has told it otherwise.
 def follow_redirects(
-    session: OAuth2Session, method: str, url: str, data: Any, headers: Any, **more: Any
+    adapter: BoundedAdapter, method: str, url: str, headers: dict[str, str], body: bytes
 ) -> requests.Response:
-    return requests.Session.request(
-        session, method, url, data=data, headers=headers, **{**more, "allow_redirects": True}
-    )
+    return requests.request(method, url, data=body, headers=headers, timeout=10)
 
 
 @pytest.mark.parametrize("status", [307, 308])
-@guarded_by({"wsgi_oauth.client.OAuth2Session._send": follow_redirects})
+@guarded_by({"wsgi_oauth.transport.BoundedAdapter.fetch": follow_redirects})
 def test_a_token_endpoint_that_redirects_sends_code_and_client_secret_to_the_attacker(
     make_browser: Callable[..., Browser], provider: LocalProvider, attackers_server: AttackersServer, status: int
 ) -> bool:

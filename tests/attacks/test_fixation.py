@@ -14,7 +14,7 @@ from conftest import HTML, Browser, send
 from werkzeug import Response
 
 from wsgi_oauth import RequestHandler
-from wsgi_oauth.sessions.session import Session, Sessions, Stored, _key, sent_id
+from wsgi_oauth.sessions.session import Session, Sessions, Stored, sent_id, store_key
 
 from .lesson import guarded_by
 
@@ -46,7 +46,7 @@ def adopt_any_id(sessions: Sessions, environ: dict[str, Any], *, secure: bool) -
     stored = sessions.read(session_id)
     if stored is None:
         stored = Stored(time.time(), time.time(), {})
-        sessions.store.create(_key(session_id), sessions._record(session_id, stored))
+        sessions.store.create(store_key(session_id), sessions._record(session_id, stored))
     return Session(sessions, stored, session_id)
 
 

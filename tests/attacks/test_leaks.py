@@ -18,7 +18,7 @@ import requests_oauthlib
 from conftest import HTML, Browser, environ_for, parameters, send
 from werkzeug import Response
 
-from wsgi_oauth import Config, MemoryStore, SessionStore, create_app, errors, pages
+from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app, errors, pages
 from wsgi_oauth.client import OAuth2Session
 from wsgi_oauth.demo.provider import LocalProvider
 
@@ -55,13 +55,13 @@ def ours(log: pytest.LogCaptureFixture) -> str:
 
 
 # requests-oauthlib logs at DEBUG what it sends, token and all.
-def as_the_library_does(session: OAuth2Session, method: str, url: str, **more: Any) -> Any:
-    more = {"withhold_token": False, "allow_redirects": False, **more}
+def as_the_library_does(session: OAuth2Session) -> Any:
+    settings = {"withhold_token": False, "allow_redirects": False}
     with mock.patch.dict(os.environ, OAUTHLIB_INSECURE_TRANSPORT="1"):
-        return requests_oauthlib.OAuth2Session.request(session, method, url, **more)
+        return requests_oauthlib.OAuth2Session.request(session, "GET", session.provider.profile_url, **settings).json()
 
 
-@guarded_by({"wsgi_oauth.client.OAuth2Session.request": as_the_library_does})
+@guarded_by({"wsgi_oauth.client.OAuth2Session.get_user_document": as_the_library_does})
 def test_an_operator_who_turns_debug_on_has_everybodys_tokens_in_the_log(
     victim: Browser, provider: LocalProvider, log: pytest.LogCaptureFixture
 ) -> bool:
@@ -97,6 +97,15 @@ def test_a_line_break_in_the_path_writes_a_line_of_its_own_into_the_log(
     return any("\n[0]" in record.getMessage() for record in log.records if record.name.startswith("wsgi_oauth"))
 
 
+class Repos(RequestHandler):
+    """A page of somebody's own, for an API that wants a key of theirs in its URLs."""
+
+    route = "/repos"
+
+    def get(self, request: Any) -> Response:
+        return self.jsonify(self.oauth2_session().get_json("http://127.0.0.1:1/repos?key=CANARY"))
+
+
 def in_its_own_words(error: Exception, late: bool) -> errors.ProviderError:
     return errors.ProviderUnreachable(str(error))
 
@@ -106,8 +115,9 @@ def test_a_provider_that_is_down_has_its_internal_address_and_key_in_the_log(
     make_browser: Callable[..., Browser], log: pytest.LogCaptureFixture
 ) -> bool:
     """S26. Exceptions of HTTP libraries have the whole URL in their text, and some endpoints have a key in theirs."""
-    victim = make_browser(TOKEN_URL="http://127.0.0.1:1/token?key=CANARY")
-    assert victim.get(victim.callback_url()).status_int == 502
+    victim = make_browser(handlers=(Repos,))
+    victim.sign_in()
+    assert victim.get("/repos").status_int == 502
     return "CANARY" in ours(log)
 
 

@@ -119,7 +119,7 @@ def test_a_pipe_in_the_place_of_a_session_stops_a_worker_for_ever(
 ANY_TEXT = re.compile(r".*", re.DOTALL)
 COOKIE_IS_THE_FILE_NAME = {
     "wsgi_oauth.sessions.session._ID": ANY_TEXT,
-    "wsgi_oauth.sessions.session._key": lambda session_id: session_id,
+    "wsgi_oauth.sessions.session.store_key": lambda session_id: session_id,
     "wsgi_oauth.sessions.file.KEY": ANY_TEXT,
 }
 
