@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from conftest import HTML, JSON, Browser, environ_for, parameters, send, stored_sessions
+from werkzeug import Response
 
 from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app
 from wsgi_oauth.demo.provider import LocalProvider
@@ -517,6 +518,17 @@ class Forgetful(RequestHandler):
         return {"forgot": "to make a response"}
 
 
+class Counted(RequestHandler):
+    """One response for everybody, made once."""
+
+    route = "/counted"
+    response = Response("counted", headers={"Cache-Control": "public, max-age=60"})
+
+    def get(self, request):
+        request.session["count"] = request.session.get("count", 0) + 1
+        return self.response
+
+
 class TestHandlersOfOnesOwn:
     @pytest.fixture
     def store(self) -> SessionStore:
@@ -524,7 +536,7 @@ class TestHandlersOfOnesOwn:
 
     @pytest.fixture
     def browser(self, make_browser: Callable[..., Browser]) -> Browser:
-        return make_browser(handlers=(Repos, Notes, Links, Forgetful))
+        return make_browser(handlers=(Repos, Notes, Links, Forgetful, Counted))
 
     def test_they_call_the_provider_with_the_users_token(self, browser: Browser):
         browser.sign_in()
@@ -562,6 +574,16 @@ class TestHandlersOfOnesOwn:
     ):
         assert browser.get("/forgetful").status_int == 500
         assert "self.jsonify" in caplog.text
+
+    def test_one_response_for_everybody_gives_nobody_the_cookie_of_another(self, make_browser: Callable[..., Browser]):
+        """S39, S45"""
+        one, other = make_browser(handlers=(Counted,)), make_browser(handlers=(Counted,))
+        cookies = [browser.get("/counted").headers.getall("Set-Cookie") for browser in (one, other)]
+        assert [len(each) for each in cookies] == [1, 1]
+        assert cookies[0] != cookies[1]
+        again = one.get("/counted")
+        assert "Set-Cookie" not in again.headers
+        assert Counted.response.headers["Cache-Control"] == again.headers["Cache-Control"] == "public, max-age=60"
 
     def test_head_needs_no_method_of_its_own(self, browser: Browser):
         response = browser.app.head("/links")

@@ -84,8 +84,9 @@ class OAuthApp:
         """Send what *answer* returns, and the session; or a page for the error that it raises."""
         request = Request(environ)
         request.open_session = self._open_session
+        cookie = None
         try:
-            response = self._answer(request, answer)
+            response, cookie = self._answer(request, answer)
         except errors.Error as error:
             response = self._refuse(request, error)
         except HTTPException as error:
@@ -95,6 +96,9 @@ class OAuthApp:
         except (Exception, SystemExit):  # noqa: BLE001
             response = self._refuse(request, errors.Error("an unexpected exception"), with_traceback=True)
         headers = response.get_wsgi_headers(environ).to_wsgi_list()
+        if cookie is not None:  # then this is for nobody else, whatever a handler has said
+            headers = [header for header in headers if header[0].lower() != "cache-control"]
+            headers.append(("Set-Cookie", cookie))
         present = {name.lower() for name, _ in headers}
         headers += [header for header in pages.SECURITY_HEADERS if header[0].lower() not in present]
         headers.append(("Vary", "Cookie"))
@@ -156,17 +160,17 @@ class OAuthApp:
         """See that *identity*, whose *session* it is, may be here. Raise NotAllowed."""
         self.rules.check(identity, self.registration(session).label)
 
-    def _answer(self, request: Request, answer: Callable[[Request], Response]) -> Response:
+    def _answer(self, request: Request, answer: Callable[[Request], Response]) -> tuple[Response, str | None]:
+        """Return the response, and the session's cookie; not in it: a handler may have one response for many."""
         try:
             response = answer(request)
         except errors.TokenRejected as error:
             response = self._sign_in_again(request, error)
         try:
-            self._save_session(request, response)
+            return response, self._save_session(request)
         except BaseException:
             response.close()  # it will not be sent, and may hold a file
             raise
-        return response
 
     def _dispatch(self, request: Request) -> Response:
         try:
@@ -193,16 +197,15 @@ class OAuthApp:
             self.admit(self.identify(session), session)
         return session
 
-    def _save_session(self, request: Request, response: Response) -> None:
+    def _save_session(self, request: Request) -> str | None:
         """Store first, promise then: no cookie and no redirect leaves for a session that is not stored."""
         session = request.__dict__.get("session")  # a cached property: absent when nobody asked for it
-        if session is not None:
-            self.sessions.save(session)
-            if session.event:
-                _log.info("[%s] %s", request.id, session.event)
-            if cookie := self.sessions.cookie(session, secure=request.is_secure_site):
-                response.headers.add("Set-Cookie", cookie)
-                response.headers["Cache-Control"] = "no-store"  # also where a handler has said otherwise
+        if session is None:
+            return None
+        self.sessions.save(session)
+        if session.event:
+            _log.info("[%s] %s", request.id, session.event)
+        return self.sessions.cookie(session, secure=request.is_secure_site)
 
     def _sign_in_again(self, request: Request, error: errors.TokenRejected) -> Response:
         """End a session whose token is worth nothing any more; not one to which another request has just given a new

@@ -33,6 +33,7 @@ _log = logging.getLogger(__name__)
 _TOKEN_SYNTAX = re.compile(
     r"[\x21-\x7e]{1,16384}", re.ASCII
 )  # RFC 6749 A.12, without the space: it travels in a header
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)  # RFC 3986 2.3
 _ERROR_SYNTAX = re.compile(r"[a-z][a-z_]{0,63}", re.ASCII)
 _LONGEST_SCOPE = 8192  # characters; some providers have hundreds of scopes
 _LONGEST_LIFE = 10 * 365 * 86400  # seconds
@@ -116,7 +117,7 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         sent = {"state": state, **dict(self.provider.authorization_parameters), **parameters}
         if not self.provider.pkce:
             sent = {name: value for name, value in sent.items() if not name.startswith("code_challenge")}
-        own = "&".join(f"{name}={quote(value, safe='')}" for name, value in sent.items())
+        own = "&".join([f"{name}={_quoted(value)}" for name, value in sent.items()])
         return f"{fixed}&{own}", state
 
     def fetch_token(  # type: ignore[override]
@@ -354,6 +355,11 @@ def _authorization_request(url: str, client_id: str, redirect_uri: str | None, s
     scheme, _, rest = url.partition(":")
     secure = prepare_grant_uri(f"https:{rest}", client_id, "code", redirect_uri=redirect_uri, scope=scope)
     return scheme + str(secure).removeprefix("https")
+
+
+def _quoted(text: str) -> str:
+    """Percent-encode a parameter (RFC 3986 2.1). Nearly all are base64url, and have nothing to be encoded."""
+    return text if _UNRESERVED.fullmatch(text) else quote(text, safe="")
 
 
 def _see_that_it_worked(answer: requests.Response) -> None:

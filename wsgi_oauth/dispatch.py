@@ -43,8 +43,17 @@ if TYPE_CHECKING:
 MAX_BODY = 64 * 1024  # bytes; the flow itself reads no body at all
 _PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ", "HTTP_X_PURPOSE")
 _PAGES = {"document", "iframe", "frame", "empty"}  # Sec-Fetch-Dest of what a script or a person may have asked for
-_NO_ARGS: MultiDict[str, str] = ImmutableMultiDict()
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
+
+
+class _NoArgs(ImmutableMultiDict[str, str]):
+    """No parameters; Werkzeug would make an exception for each that is looked for, and drop it."""
+
+    def get(self, key: str, default: Any = None, type: Any = None) -> Any:  # type: ignore[override]  # noqa: A002
+        return default
+
+
+_NO_ARGS = _NoArgs()
 
 
 class Response(werkzeug.Response):
@@ -56,9 +65,15 @@ class Response(werkzeug.Response):
         """Leave out what Werkzeug does here for other responses, a Location of unknown syntax above all."""
         if self.status_code == 204:
             self.headers.remove("Content-Type")
-        else:
-            self.headers["Content-Length"] = str(sum(map(len, self.response)))
+        elif not self.response:
+            self.headers["Content-Length"] = "0"
         return self.headers
+
+    def get_app_iter(self, environ: WSGIEnvironment) -> Iterable[bytes]:
+        """Return the body as it is where nothing has to be closed, and some of it is to be sent."""
+        if self._on_close or environ["REQUEST_METHOD"] == "HEAD" or self.status_code in {204, 304}:
+            return super().get_app_iter(environ)
+        return self.response  # type: ignore[return-value]  # bytes: set_data has encoded it
 
 
 class Request(werkzeug.Request):
@@ -125,10 +140,10 @@ class Request(werkzeug.Request):
     def is_ahead_of_time(self) -> bool:
         """Whether a browser prefetches, or fetches a part of some other page: an image cannot sign in."""
         environ = self.environ
-        return (
-            any(word in environ.get(name, "").lower() for name in _PURPOSES for word in ("prefetch", "preview"))
-            or environ.get("HTTP_SEC_FETCH_DEST", "document") not in _PAGES
-        )
+        if environ.get("HTTP_SEC_FETCH_DEST", "document") not in _PAGES:
+            return True
+        purposes = [environ[name].lower() for name in _PURPOSES if name in environ]
+        return any(word in purpose for purpose in purposes for word in ("prefetch", "preview"))
 
     @property
     def is_same_origin(self) -> bool:
@@ -221,7 +236,9 @@ class RequestHandler:
         """Send the browser to *location*, which is used as it is."""
         if not (location.isascii() and location.isprintable()):
             location = quote(location, safe="!#$%&'()*+,/:;=?@[]~")
-        return Response(status=code, headers=[("Location", location), ("Content-Type", "text/plain")])
+        response = Response(status=code, content_type="text/plain")
+        response.headers["Location"] = location
+        return response
 
     def jsonify(self, document: Any) -> werkzeug.Response:
         """Answer with *document* as JSON."""

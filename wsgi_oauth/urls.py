@@ -5,6 +5,7 @@ local paths.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit
@@ -150,6 +151,7 @@ def _server_host(environ: dict[str, object]) -> str:
     return f"{environ.get('SERVER_NAME', '')}:{environ.get('SERVER_PORT', '')}"
 
 
+@lru_cache(maxsize=64)  # a site has few
 def _request_origin(scheme: str, host: str) -> Origin:
     match = _HOST.fullmatch(host)
     if match is None:

@@ -19,6 +19,7 @@ from conftest import HTML, Browser, environ_for, parameters, send
 from werkzeug import Response
 
 from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app, errors, pages
+from wsgi_oauth.app import OAuthApp
 from wsgi_oauth.client import OAuth2Session
 from wsgi_oauth.demo.provider import LocalProvider
 
@@ -156,19 +157,19 @@ def test_the_next_user_of_a_cache_gets_the_victims_profile(victim: Browser) -> b
     return "no-store" not in victim.profile().headers.get("Cache-Control", "")
 
 
-def with_the_id_in_the_address(app: Any, request: Any, response: Response) -> None:
-    """Save, and put the id into the address for browsers without cookies, as servlets and PHP did."""
+answer_with_a_cookie = OAuthApp._answer
+
+
+def with_the_id_in_the_address(app: Any, request: Any, answer: Any) -> tuple[Response, str | None]:
+    """Put the id into the address, too, for browsers without cookies, as servlets and PHP did."""
+    response, cookie = answer_with_a_cookie(app, request, answer)
     session = request.__dict__.get("session")
-    if session is not None:
-        app.sessions.save(session)
-        if session.id and response.headers.get("Location", "").startswith("/"):
-            response.headers["Location"] += f";jsessionid={session.id}"
-            response.headers["Set-Cookie"] = f"wsgi_oauth={session.id}; Path=/"
-        elif cookie := app.sessions.cookie(session, secure=False):
-            response.headers["Set-Cookie"] = cookie
+    if session is not None and session.id and response.headers.get("Location", "").startswith("/"):
+        response.headers["Location"] += f";jsessionid={session.id}"
+    return response, cookie
 
 
-@guarded_by({"wsgi_oauth.app.OAuthApp._save_session": with_the_id_in_the_address})
+@guarded_by({"wsgi_oauth.app.OAuthApp._answer": with_the_id_in_the_address})
 def test_a_link_that_the_victim_passes_on_carries_the_session(victim: Browser) -> bool:
     """S49, ASVS 14.2.1."""
     answer = victim.sign_in()
