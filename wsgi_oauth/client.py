@@ -92,28 +92,39 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         refresh: Callable[[OAuth2Session, dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
         """*refresh*: what to do with a token that the provider no longer takes, to get the next one."""
-        super().__init__(
-            client=WebApplicationClient(client_id), redirect_uri=redirect_uri, scope=provider.scope or None
-        )
-        if token is not None:
-            if not _is_token(token):
-                raise errors.TokenRejected("the stored token is not one that was read here")
-            self.token = token
+        if token is not None and not _is_token(token):
+            raise errors.TokenRejected("the stored token is not one that was read here")
         self.provider = provider
+        self.redirect_uri = redirect_uri
         self.trust_env = False  # the environment was read once, by the transport
+        self._scope = provider.scope or None
+        self._client_id = client_id
         self._client_secret = client_secret
         self._transport = transport
         self._refresh = refresh
-        if provider.compliance_fix:
+        self._given_token = token
+
+    def __getattr__(self, name: str) -> Any:
+        """Set up the library's own part when something of it is first used: an authorization request is only a URL."""
+        given = dict(self.__dict__)
+        if "_client" in given or not given:  # set up already, or a bare copy
+            return super().__getattr__(name)
+        self._client = WebApplicationClient(self._client_id)
+        super().__init__(
+            client=self._client, redirect_uri=self.redirect_uri, scope=self._scope, token=self._given_token
+        )
+        if self.provider.compliance_fix:
             fixes = import_module("requests_oauthlib.compliance_fixes")  # few need one
-            getattr(fixes, f"{provider.compliance_fix}_compliance_fix")(self)
+            getattr(fixes, f"{self.provider.compliance_fix}_compliance_fix")(self)
+        self.__dict__.update(given)  # what was set before stays
+        return getattr(self, name)
 
     def authorization_url(self, url: str, state: str, **parameters: str) -> tuple[str, str]:  # type: ignore[override]
         """Return the URL of the authorization request (RFC 6749 4.1.1), and *state*.
 
         What the provider is always asked with is in it, too; *parameters* win over that.
         """
-        fixed = _authorization_request(url, str(self.client_id), self.redirect_uri, self.scope)
+        fixed = _authorization_request(url, self._client_id, self.redirect_uri, self._scope)
         sent = {"state": state, **dict(self.provider.authorization_parameters), **parameters}
         if not self.provider.pkce:
             sent = {name: value for name, value in sent.items() if not name.startswith("code_challenge")}
@@ -138,7 +149,7 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
             grant["redirect_uri"] = self.redirect_uri
         token = read_token(self._post_as_client(token_url, grant), self.provider)
         if self.provider.asks_for_id_token:
-            check_id_token(token.get("id_token", ""), self.provider, str(self.client_id), nonce=nonce)
+            check_id_token(token.get("id_token", ""), self.provider, self._client_id, nonce=nonce)
         self.token = token
         return dict(self.token)
 
@@ -170,7 +181,7 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
 
     def _see_whose_it_is(self, id_token: str, before: str) -> None:
         try:
-            check_refreshed_id_token(id_token, before, self.provider, str(self.client_id))
+            check_refreshed_id_token(id_token, before, self.provider, self._client_id)
         except errors.IdTokenRefused as error:  # the refresh token may be used up by now; signing in again helps
             raise errors.TokenRejected(f"the refreshed token is not used: {error}") from None
 
@@ -181,7 +192,7 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         :raises errors.ProviderError: when it does not say that it has taken note of that.
         """
         if self.provider.revocation_by == "github":
-            self._revoke_at_github(revocation_url.replace("{client_id}", quote(str(self.client_id), safe="")))
+            self._revoke_at_github(revocation_url.replace("{client_id}", quote(self._client_id, safe="")))
             return
         given = [hint for hint in ("refresh_token", "access_token") if hint in self.token]
         answers = [
@@ -194,7 +205,7 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         """https://docs.github.com/rest/apps/oauth-applications#delete-an-app-token"""
         headers = {
             "Accept": "application/vnd.github+json",
-            "Authorization": _basic(str(self.client_id), self._client_secret or ""),
+            "Authorization": _basic(self._client_id, self._client_secret or ""),
             "Content-Type": "application/json",
         }
         document = json.dumps({"access_token": self.token["access_token"]})
@@ -328,7 +339,7 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
     def _post_as_client(self, url: str, form: dict[str, str]) -> requests.Response:
         """Send *form* to an endpoint of the provider at which the client authenticates itself (RFC 6749 2.3.1)."""
         headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
-        client_id, secret = str(self.client_id), self._client_secret or ""
+        client_id, secret = self._client_id, self._client_secret or ""
         method = self.provider.client_auth or "basic"
         if method == "basic":
             headers["Authorization"] = _basic(quote_plus(client_id), quote_plus(secret))
