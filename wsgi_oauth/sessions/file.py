@@ -20,7 +20,8 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from itertools import repeat
 from operator import attrgetter
 from typing import Any
 
@@ -140,8 +141,8 @@ class FileStore:
         target = self._path(move_to) if move_to else path
         if path is None or target is None:
             return False
-        with _store_errors, _locked(path) as descriptor:
-            data = None if descriptor is None else _read(descriptor, os.fstat(descriptor))
+        with _store_errors, _Locked(path) as found:
+            data = None if found is None else _read(*found)
             if data is None:
                 return False
             record = change(data)
@@ -155,8 +156,8 @@ class FileStore:
         path = self._path(key)
         if path is None:
             return
-        with _store_errors, _locked(path) as descriptor:
-            if descriptor is not None:
+        with _store_errors, _Locked(path) as found:
+            if found is not None:
                 os.unlink(path)
 
     def keys(self) -> Iterator[str]:
@@ -172,8 +173,7 @@ class FileStore:
 
     def sweep(self) -> int:
         with _store_errors, os.scandir(self.folder) as entries:
-            now = time.time()
-            return sum(self._remove_if_over(entry, now) for entry in entries)
+            return sum(map(_remove_if_over, entries, repeat(time.time())))
 
     def check(self) -> None:
         key = secrets.token_hex(32)
@@ -199,7 +199,7 @@ class FileStore:
     def _write(self, path: str, record: Record) -> None:
         """Put *record* at *path*, all or nothing."""
         check_size(record)
-        temporary = f"{path}.{secrets.token_hex(8)}{_TEMPORARY}"
+        temporary = f"{path}.{os.urandom(8).hex()}{_TEMPORARY}"
         descriptor = os.open(temporary, _WRITE, 0o600)
         try:
             try:
@@ -222,7 +222,7 @@ class FileStore:
         try:
             now = time.time()
             for entry in scan.next_entries(_SLICE):
-                self._remove_if_over(entry, now)
+                _remove_if_over(entry, now)
         except OSError:
             scan.close()  # what was asked for is done; whatever is wrong with the folder shows at the next write
         finally:
@@ -233,27 +233,6 @@ class FileStore:
         for inherited in [other for other in self._scans if other != process]:
             self._scans.pop(inherited).close()
         return self._scans.setdefault(process, _Scan(self.folder))
-
-    def _remove_if_over(self, entry: os.DirEntry[str], now: float) -> bool:
-        """Remove an expired session, or what a killed writer left behind. Return whether it was a session."""
-        is_session = entry.name.endswith(_SUFFIX)
-        try:
-            status = entry.stat(follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        if is_session and status.st_mtime > now:
-            return False  # nearly all, so the rest is for the others
-        if not _OURS.fullmatch(entry.name):
-            return False  # the folder may hold other things, too
-        if not stat.S_ISREG(status.st_mode):
-            return False  # planted; whoever put it there may take it away
-        if not is_session:
-            # A temporary file may already carry its session's expiry; the change time cannot be set by anyone.
-            if status.st_ctime < now - _STALE:
-                with suppress(FileNotFoundError):
-                    os.unlink(entry.path)
-            return False
-        return _remove_expired(entry.path)
 
 
 def _make(folder: str) -> None:
@@ -319,15 +298,16 @@ def _read(descriptor: int, status: os.stat_result) -> bytes | None:
 
 def _close(descriptor: int) -> None:
     """Close a session that was read or locked. What was done is done: a fault here must not make it look undone."""
-    with suppress(OSError):  # the descriptor is closed all the same (close(2))
+    try:  # noqa: SIM105 - a third of the price
         os.close(descriptor)
+    except OSError:
+        pass  # the descriptor is closed all the same (close(2))
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
     """write(2) may take less than it was given, on a disk that is nearly full."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def _unlink_or_undo(old: str, new: str) -> None:
@@ -340,31 +320,41 @@ def _unlink_or_undo(old: str, new: str) -> None:
         raise
 
 
-@contextmanager
-def _locked(path: str, patience: float = _PATIENCE) -> Iterator[int | None]:
-    """Open the session at *path* and keep every other update out; give its descriptor, or None when there is
-    no such session.
+class _Locked:
+    """Opens the session at *path* and keeps every other update out; gives its descriptor and its status, or None when
+    there is no such session.
 
     An update puts a new file in the place of the one that is locked here, and wakes us with a lock on a file
     that is no longer the session. So the lock counts only when the path still leads to the file that was
-    locked.
+    locked. Its status is then still the one it had before: no session is written in place.
     """
-    deadline = time.monotonic() + patience
-    while True:
-        descriptor = _open(path)
-        if descriptor is None:
-            yield None
-            return
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                yield None  # a folder or a FIFO that somebody put there
-                return
-            _lock(descriptor, deadline)
-            if _leads_to(path, descriptor):
-                yield descriptor
-                return
-        finally:
-            _close(descriptor)
+
+    def __init__(self, path: str, patience: float = _PATIENCE) -> None:
+        self._path = path
+        self._deadline = time.monotonic() + patience
+
+    def __enter__(self) -> tuple[int, os.stat_result] | None:
+        while True:
+            self._descriptor = _open(self._path)
+            if self._descriptor is None:
+                return None
+            try:
+                status = os.fstat(self._descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    return None  # a folder or a FIFO that somebody put there
+                _lock(self._descriptor, self._deadline)
+                if os.path.samestat(os.lstat(self._path), status):
+                    return self._descriptor, status
+            except FileNotFoundError:
+                pass  # it was moved or ended meanwhile
+            except BaseException:
+                self.__exit__()
+                raise
+            self.__exit__()
+
+    def __exit__(self, *_: object) -> None:
+        if self._descriptor is not None:
+            _close(self._descriptor)
 
 
 def _lock(descriptor: int, deadline: float) -> None:
@@ -382,18 +372,33 @@ def _lock(descriptor: int, deadline: float) -> None:
         pause = min(pause * 2, 0.02)
 
 
-def _leads_to(path: str, descriptor: int) -> bool:
+def _remove_if_over(entry: os.DirEntry[str], now: float) -> bool:
+    """Remove an expired session, or what a killed writer left behind. Return whether it was a session."""
+    is_session = entry.name.endswith(_SUFFIX)
     try:
-        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
+        status = entry.stat(follow_symlinks=False)
     except FileNotFoundError:
         return False
+    if is_session and status.st_mtime > now:
+        return False  # nearly all, so the rest is for the others
+    if not _OURS.fullmatch(entry.name):
+        return False  # the folder may hold other things, too
+    if not stat.S_ISREG(status.st_mode):
+        return False  # planted; whoever put it there may take it away
+    if not is_session:
+        # A temporary file may already carry its session's expiry; the change time cannot be set by anyone.
+        if status.st_ctime < now - _STALE:
+            with suppress(FileNotFoundError):
+                os.unlink(entry.path)
+        return False
+    return _remove_expired(entry.path)
 
 
 def _remove_expired(path: str) -> bool:
     """Remove the session at *path* unless it was renewed since somebody looked, or is in somebody's hands."""
     try:
-        with _locked(path, patience=0) as descriptor:
-            if descriptor is None or os.fstat(descriptor).st_mtime > time.time():
+        with _Locked(path, patience=0) as found:
+            if found is None or found[1].st_mtime > time.time():
                 return False
             os.unlink(path)
             return True
