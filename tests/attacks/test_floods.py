@@ -55,7 +55,7 @@ def as_long_as_everybody(sessions: Sessions, stored: Stored) -> float:
 def test_who_never_comes_back_fills_the_disk_with_sessions(
     provider: LocalProvider, tmp_path: Any, later: Callable[[float], None]
 ) -> bool:
-    """S59. A start leaves a session of ten minutes, and whoever makes a new one takes two old ones away."""
+    """S59. A start leaves a session of ten minutes, and whoever makes new ones takes the old ones away."""
     store = FileStore(tmp_path / "sessions")
     app = create_app(Config.from_environ(environ_for(provider)), store=store)
     for _ in range(10):

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import repeat
+from itertools import cycle, repeat
 from operator import attrgetter
 from typing import Any
 
@@ -33,7 +33,7 @@ _TEMPORARY = ".tmp"  # no key ends like this, so a temporary file is never loade
 _OURS = re.compile(r"[0-9a-f]{64}\.json(\.[0-9a-f]{16}\.tmp)?", re.ASCII)
 _STALE = 3600.0  # seconds after which a temporary file has no living writer
 _PATIENCE = 5.0  # seconds to wait for another's update, which takes far less than a millisecond
-_SLICE = 2  # entries of the folder that each create looks at
+_SLICE = 5  # entries of the folder that a create looks at, at most
 _MANY = 512  # sessions that are kept in memory
 _SMALL = 16 * 1024  # bytes of each, at most
 _SETTLED = 2.0  # seconds; clocks of file systems tick some hundred times in one
@@ -54,15 +54,14 @@ class _Scan:
         self._folder = folder
         self._entries: Any = None  # what os.scandir gives; it keeps a descriptor open
 
-    def next_entries(self, count: int) -> Iterator[os.DirEntry[str]]:
-        for _ in range(count):
-            if self._entries is None:
-                self._entries = os.scandir(self._folder)
-            entry = next(self._entries, None)
-            if entry is None:
-                self._entries = None
-                return
-            yield entry
+    def next_entry(self) -> os.DirEntry[str] | None:
+        """Return None once at the end of each walk."""
+        if self._entries is None:
+            self._entries = os.scandir(self._folder)
+        entry = next(self._entries, None)
+        if entry is None:
+            self._entries = None
+        return entry
 
     def close(self) -> None:
         if self._entries is not None:
@@ -116,6 +115,7 @@ class FileStore:
         self.folder = os.path.abspath(os.fspath(folder))
         _prepare(self.folder)
         self._scans: dict[int, _Scan] = {}
+        self._turns = cycle((True, False))  # every second create sweeps a little
         self._known = _Known()
 
     def load(self, key: str) -> bytes | None:
@@ -134,7 +134,8 @@ class FileStore:
             raise ValueError("a key is 64 hexadecimal digits")
         with _store_errors:
             self._write(path, record)
-            self._sweep_slice()
+            if next(self._turns):
+                self._sweep_slice()
 
     def update(self, key: str, change: Callable[[bytes], Record | None], *, move_to: str | None = None) -> bool:
         path = self._path(key)
@@ -215,14 +216,20 @@ class FileStore:
             raise
 
     def _sweep_slice(self) -> None:
-        """Look at the next few entries of the folder. Whoever creates a session pays for that, and for no more."""
+        """Look at the next entry of the folder; when it was over, at the one behind it, too, and so on.
+
+        A walk through the folder thus takes two creates for each session that is alive, however many are over. Whoever
+        creates a session pays for a few entries, and for no more.
+        """
         scan = self._scans.get(os.getpid()) or self._begin_scan(os.getpid())
         if not scan.lock.acquire(blocking=False):
             return  # another thread is at it
         try:
             now = time.time()
-            for entry in scan.next_entries(_SLICE):
-                _remove_if_over(entry, now)
+            for _ in range(_SLICE):
+                entry = scan.next_entry()
+                if entry is None or not _remove_if_over(entry, now):
+                    break
         except OSError:
             scan.close()  # what was asked for is done; whatever is wrong with the folder shows at the next write
         finally:
