@@ -203,7 +203,7 @@ def described(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         registration,
         "provider_from_config",
-        lambda config: replace(known(config), username_is_unique=True, choose_account=(("prompt", "select_account"),)),
+        lambda config: known(config)._replace(username_is_unique=True, choose_account=(("prompt", "select_account"),)),
     )
 
 
@@ -553,4 +553,4 @@ def list_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     known = registration.provider_from_config
     lists = {"emails_url": f"{url}/user/emails", "emails_scope": "email"}
     lists |= {"groups_url": f"{url}/user/orgs", "groups_scope": "profile"}
-    monkeypatch.setattr(registration, "provider_from_config", lambda config: replace(known(config), **lists))
+    monkeypatch.setattr(registration, "provider_from_config", lambda config: known(config)._replace(**lists))

@@ -11,7 +11,6 @@ import re
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -63,7 +62,9 @@ def test_the_catalogue_has_the_providers_that_it_promises() -> None:
 @by_name
 def test_every_url_is_https_and_complete(entry: Provider) -> None:
     found = configured(entry.name)
-    addresses = [value for name, value in vars(found).items() if (name.endswith("_url") or name == "issuer") and value]
+    addresses = [
+        value for name, value in found._asdict().items() if (name.endswith("_url") or name == "issuer") and value
+    ]
     for address in addresses:
         assert urls.checked(address).scheme == "https", address
         assert not re.search(r"[{}\s]|//.*//", address), address
@@ -416,8 +417,7 @@ def dress(monkeypatch: pytest.MonkeyPatch, small_ca_bundle: None) -> Iterator[Ca
         def dressed(name: str) -> tuple[Dressed, Browser]:
             provider = Dressed(CATALOGUE[name])
             provider.server = stack.enter_context(serve_provider(provider))
-            here = replace(
-                CATALOGUE[name],
+            here = CATALOGUE[name]._replace(
                 authorization_url=provider.authorization_url,
                 token_url=provider.token_url,
                 profile_url=provider.profile_url,

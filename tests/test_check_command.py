@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -327,7 +326,7 @@ def discovered(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
     def discovered(name: str) -> None:
         nowhere = dict.fromkeys(("authorization_url", "token_url", "profile_url", "revocation_url"), "")
-        monkeypatch.setitem(CATALOGUE, name, replace(CATALOGUE[name], **nowhere))
+        monkeypatch.setitem(CATALOGUE, name, CATALOGUE[name]._replace(**nowhere))
 
     return discovered
 

@@ -474,7 +474,7 @@ def test_one_endpoint_of_a_known_provider_can_be_moved(name: str) -> None:
     """GitHub Enterprise, or a mirror for tests."""
     moved = provider_from_config(config(**{name: "https://elsewhere.example/x"}))
     usual = provider_from_config(config())
-    assert dataclasses.replace(usual, **{name.lower(): "https://elsewhere.example/x"}) == moved
+    assert usual._replace(**{name.lower(): "https://elsewhere.example/x"}) == moved
 
 
 # Plain http

@@ -12,7 +12,7 @@ from wsgi_oauth.catalogue import GITHUB
 from wsgi_oauth.identity import read_identity
 from wsgi_oauth.providers import UserDocument
 
-STANDARD = dataclasses.replace(GITHUB, name="idp", user=UserDocument())
+STANDARD = GITHUB._replace(name="idp", user=UserDocument())
 
 
 def test_the_number_that_github_gives_is_the_subject_and_not_the_login_which_can_change() -> None:
@@ -56,7 +56,7 @@ def test_what_is_no_printable_text_is_left_out() -> None:
 
 
 def test_a_path_leads_into_objects_and_lists() -> None:
-    twitch = dataclasses.replace(STANDARD, user=UserDocument(subject="data.0.id", groups="data.0.teams"))
+    twitch = STANDARD._replace(user=UserDocument(subject="data.0.id", groups="data.0.teams"))
     identity = read_identity({"data": [{"id": "44", "teams": ["red", "", 5, "blue"]}]}, twitch)
     assert identity.subject == "44"
     assert identity.groups == ("red", "blue")

@@ -10,7 +10,6 @@ import re
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
@@ -377,7 +376,7 @@ class TestTheIssuer:
         self, application: Any, provider: LocalProvider, fault: str
     ):
         registration = application.registration()
-        registration.described = replace(registration.provider, always_sends_issuer=True)
+        registration.described = registration.provider._replace(always_sends_issuer=True)
         browser = Browser(application, provider)
         assert_refused(browser.get(browser.callback_url(fault=f"authorize.{fault}")), provider)
         assert browser.sign_in().status_int == 303

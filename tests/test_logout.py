@@ -6,7 +6,6 @@ import json
 import time
 from base64 import b64decode
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -127,8 +126,7 @@ def test_github_is_told_in_its_own_way(application: Any, provider: LocalProvider
 
     browser, registration = Browser(application, provider), application.registration()
     with serve(api) as server:
-        registration.described = replace(
-            registration.provider,
+        registration.described = registration.provider._replace(
             revocation_url=f"{server.url}/applications/{{client_id}}/token",
             revocation_by="github",
         )
@@ -166,7 +164,7 @@ def test_yes_means_the_providers_own_endpoint_and_without_one_a_page(
     browser.sign_in()
     assert browser.post("/logout").status_int == 200
     registration = application.registration()
-    registration.described = replace(registration.provider, end_session_url="https://id.example.com/end")
+    registration.described = registration.provider._replace(end_session_url="https://id.example.com/end")
     browser.sign_in()
     assert browser.post("/logout").location == "https://id.example.com/end?client_id=demo-client"
 

@@ -6,7 +6,6 @@ in with it has to know. ``docs/providers.md`` is made from it.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from urllib.parse import quote, urljoin, urlsplit
 
 from . import errors
@@ -203,8 +202,7 @@ _ENTRIES = (
         ),
     ),
     GITHUB,
-    replace(
-        GITHUB,
+    GITHUB._replace(
         # https://docs.github.com/enterprise-server/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps
         name="github-enterprise",
         title="GitHub Enterprise Server",
@@ -226,8 +224,7 @@ _ENTRIES = (
         ),
     ),
     GITLAB,
-    replace(
-        GITLAB,
+    GITLAB._replace(
         name="gitlab-self-managed",
         title="GitLab, self-managed",
         registration_url="{issuer}/-/user_settings/applications",
@@ -514,7 +511,7 @@ def provider_from_config(config: Config) -> Provider:
         )
     names = ("authorization_url", "token_url", "profile_url", "revocation_url", "client_auth", "scope")
     own = {name: value for name in names if (value := getattr(config, name)) is not None}
-    return replace(described, **own)
+    return described._replace(**own)
 
 
 def _three(config: Config) -> str:
@@ -563,9 +560,9 @@ def _located(entry: Provider, config: Config) -> Provider:
     issuer, client_id = config.issuer or "", quote(config.client_id, safe="")
     filled = {
         name: template.replace("{issuer}", issuer.rstrip("/")).replace("{client_id}", client_id)
-        for name, template in vars(entry).items()
+        for name, template in entry._asdict().items()
         if name.endswith("_url") and template
     }
     if entry.issuer_example:
-        return replace(entry, name=name_of(issuer), issuer=entry.issuer and issuer, **filled)
-    return replace(entry, issuer=issuer or entry.issuer, **filled)
+        return entry._replace(name=name_of(issuer), issuer=entry.issuer and issuer, **filled)
+    return entry._replace(issuer=issuer or entry.issuer, **filled)

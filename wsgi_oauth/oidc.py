@@ -10,7 +10,6 @@ import re
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
-from dataclasses import replace
 from math import nan
 from typing import Any
 
@@ -107,8 +106,7 @@ class Discovery:
             if document.get(member) and not getattr(described, name)  # null is as good as nothing
         }
         sends_issuer = document.get("authorization_response_iss_parameter_supported") is True  # RFC 9207 3
-        provider = replace(
-            described,
+        provider = described._replace(
             **found,
             client_auth=described.client_auth or self._client_auth(document),
             scope=described.scope or _scope(document),
@@ -168,7 +166,7 @@ def _takes_consent(provider: Provider, document: Mapping[str, Any]) -> bool:
 
 def _asking_for_consent(provider: Provider) -> Provider:
     choose = " ".join([*dict(provider.choose_account).values(), "consent"])
-    return replace(provider, authorization_parameters=(("prompt", "consent"),), choose_account=(("prompt", choose),))
+    return provider._replace(authorization_parameters=(("prompt", "consent"),), choose_account=(("prompt", choose),))
 
 
 def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: str | None) -> dict[str, Any]:

@@ -1,13 +1,10 @@
 """A provider is data: where its endpoints are and in what it differs from the specifications."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Literal
+# No postponed annotations: NamedTuple would compile each of them, which is a third of the work of this module.
+from typing import Literal, NamedTuple
 
 
-@dataclass(frozen=True)
-class UserDocument:
+class UserDocument(NamedTuple):
     """What the document at the profile URL means: for each thing the name of its member.
 
     A path has dots in it (``data.0.id``), unless they are the member's own (``https://slack.com/team_id``); several
@@ -23,8 +20,7 @@ class UserDocument:
     groups: str = ""
 
 
-@dataclass(frozen=True)
-class EmailsDocument:
+class EmailsDocument(NamedTuple):
     """What a document that lists the user's addresses means; paths as in :class:`UserDocument`."""
 
     items: str = ""  # where the list is; nothing: the document is the list
@@ -33,16 +29,14 @@ class EmailsDocument:
     primary: str = "primary"
 
 
-@dataclass(frozen=True)
-class GroupsDocument:
+class GroupsDocument(NamedTuple):
     """What a document that lists the user's groups means; paths as in :class:`UserDocument`."""
 
     items: str = ""  # where the list is; nothing: the document is the list
     name: str = "login"  # of an item: unique at this provider, and its owner's alone to change
 
 
-@dataclass(frozen=True)
-class Provider:
+class Provider(NamedTuple):
     """An authorization server, and the resource that says who signed in.
 
     An entry states only in what it differs. In a URL ``{issuer}`` stands for ``WSGI_OAUTH_ISSUER``, where a customer's

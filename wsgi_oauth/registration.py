@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
@@ -115,7 +114,7 @@ class Registration:
         needed += described.groups_scope.split() if "group" in self._kinds else []
         if needed:
             scopes = dict.fromkeys([*described.scope.split(), *needed])
-            self._describe(replace(described, scope=" ".join(scopes)))
+            self._describe(described._replace(scope=" ".join(scopes)))
 
     def revoke(self, token: Token) -> None:
         """Tell the provider that *token* is over, if it has an endpoint for that.

@@ -8,7 +8,6 @@ say who they are (``iss``), and clients compare.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import pytest
 from conftest import Browser, environ_for, parameters
@@ -70,7 +69,7 @@ def test_an_attackers_provider_that_leaves_the_issuer_out_is_taken_for_one_that_
     """S9, RFC 9207 2.4: where the issuer is always sent, an answer without one is somebody else's."""
     known = registration.provider_from_config
     always = {"always_sends_issuer": True}
-    monkeypatch.setattr(registration, "provider_from_config", lambda config: replace(known(config), **always))
+    monkeypatch.setattr(registration, "provider_from_config", lambda config: known(config)._replace(**always))
     victim = make_browser()
     victim.get(changed(victim.callback_url(), iss=None))
     return exchanged_codes(provider)
