@@ -14,9 +14,8 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from . import errors
@@ -37,8 +36,7 @@ _LONGEST = 4096  # characters of a parameter
 _UNREADABLE = re.compile(r"[^\x20-\x7e]")  # RFC 6749 A.5, A.7, A.11: VSCHAR and the like
 
 
-@dataclass(frozen=True)
-class Start:
+class Start(NamedTuple):
     """One start of a sign-in: the state against CSRF (RFC 6749 10.12) and the PKCE verifier (RFC 7636 4.1)
     that stays here.
     """
@@ -77,8 +75,7 @@ def _hash(text: str) -> str:
     return urlsafe_b64encode(sha256(text.encode()).digest()).rstrip(b"=").decode()
 
 
-@dataclass(frozen=True)
-class AuthorizationResponse:
+class AuthorizationResponse(NamedTuple):
     """The parameters with which the provider sends the browser back (RFC 6749 4.1.2); an empty one is absent (3.1)."""
 
     state: str = ""
