@@ -666,3 +666,10 @@ def test_a_prefetch_by_any_name_starts_nothing(browser, header: str, value: str)
     """S16"""
     assert browser.get("/", headers={header: value}).status_int == 403
     assert browser.cookie is None
+
+
+@pytest.mark.parametrize("route", ["repos", "", "repos/<owner>", "/repos/<owner", "/repos/<unknown:owner>"])
+def test_a_route_that_is_none_stops_the_start(route: str, make_browser):
+    handler = type("Repos", (RequestHandler,), {"route": route, "get": lambda self, request, owner="": None})
+    with pytest.raises((ValueError, LookupError)):
+        make_browser(handlers=(handler,))

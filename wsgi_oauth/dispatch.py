@@ -24,7 +24,6 @@ from urllib.parse import quote
 import werkzeug
 from werkzeug.datastructures import ImmutableMultiDict, MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge
-from werkzeug.routing import Map, Rule
 from werkzeug.utils import cached_property
 
 from . import errors
@@ -34,6 +33,7 @@ from .urls import Origin, path_and_query
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from werkzeug.datastructures import Headers
+    from werkzeug.routing import MapAdapter
 
     from .app import OAuthApp
     from .client import OAuth2Session
@@ -271,6 +271,8 @@ class Routes:
         self._handlers: dict[str, type[RequestHandler]] = {}
         taken: set[tuple[str, str]] = set()
         for handler in handlers:
+            if not handler.route.startswith("/"):
+                raise ValueError(f"{handler.__qualname__}: a route begins with a slash, {handler.route!a} does not")
             answers = {(handler.route, method) for method in handler.methods() - {"OPTIONS"}}
             if handler.name() in self._handlers or answers & taken:
                 raise ValueError(
@@ -278,11 +280,6 @@ class Routes:
                 )
             self._handlers[handler.name()] = handler
             taken |= answers
-        rules = [
-            Rule(handler.route, endpoint=name, methods=handler.methods()) for name, handler in self._handlers.items()
-        ]
-        # No redirects for slashes: they would lead to a place that the client chose.
-        self._map = Map(rules, merge_slashes=False, strict_slashes=False, redirect_defaults=False)
         # Most routes are plain paths, for which a look into a dictionary is enough.
         self._plain = {
             (method, handler.route): handler
@@ -290,8 +287,22 @@ class Routes:
             if "<" not in handler.route
             for method in handler.methods()
         }
-        self._adapter = self._map.bind("", "/")  # holds nothing of a request
-        self._paths = {rule.endpoint: rule.rule for rule in rules if not rule.arguments}
+        self._paths = {name: handler.route for name, handler in self._handlers.items() if "<" not in handler.route}
+        self._adapter: MapAdapter | None = None  # holds nothing of a request
+        if len(self._paths) < len(self._handlers):
+            self._routing()  # so that a route that is none is refused now
+
+    def _routing(self) -> MapAdapter:
+        """Return Werkzeug's routing, for routes with variables, and for what is no route at all."""
+        if self._adapter is None:
+            # A tenth of a start, which most applications can do without until somebody mistypes a path.
+            from werkzeug.routing import Map, Rule  # noqa: PLC0415
+
+            rules = [Rule(each.route, endpoint=name, methods=each.methods()) for name, each in self._handlers.items()]
+            # No redirects for slashes: they would lead to a place that the client chose.
+            routes = Map(rules, merge_slashes=False, strict_slashes=False, redirect_defaults=False)
+            self._adapter = routes.bind("", "/")
+        return self._adapter
 
     def match(self, request: Request) -> tuple[type[RequestHandler], dict[str, Any]]:
         if "CONTENT_LENGTH" in request.environ and (request.content_length or 0) > MAX_BODY:
@@ -299,11 +310,11 @@ class Routes:
         plain = self._plain.get((request.method, request.path))
         if plain is not None:
             return plain, {}
-        endpoint, arguments = self._adapter.match(request.path, request.method)
+        endpoint, arguments = self._routing().match(request.path, request.method)
         return self._handlers[endpoint], dict(arguments)
 
     def path(self, endpoint: str, values: dict[str, Any]) -> str:
         """Return the path of the handler of that name. Raise Werkzeug's BuildError when there is none."""
         if not values and endpoint in self._paths:
             return self._paths[endpoint]
-        return self._adapter.build(endpoint, values)
+        return self._routing().build(endpoint, values)
