@@ -29,11 +29,13 @@ SITE = "https://localhost"
 class Visitor:
     """A browser in front of *app*, without sockets. Its own work is never inside a timer."""
 
-    def __init__(self, app: WSGIApplication, provider: Provider, ca: Path) -> None:
+    def __init__(self, app: WSGIApplication, web: Session) -> None:
+        """*web*: how it reaches the provider. All share it: what each would load and free, the next to be timed has
+        to get back from the system.
+        """
         self.app = app
         self.cookie = ""
-        self._web = Session()
-        self._web.verify = str(ca)
+        self._web = web
         self._consent = {"decision": "allow"}
 
     def environ(self, url: str) -> WSGIEnvironment:
@@ -58,9 +60,6 @@ class Visitor:
     def sign_in(self, timer: Timer | None = None) -> None:
         self.get(self.allow(self.get("/", timer)), timer)
 
-    def close(self) -> None:
-        self._web.close()
-
 
 def call(app: WSGIApplication, environ: WSGIEnvironment) -> tuple[str, list[tuple[str, str]], bytes]:
     """Do what a server does."""
@@ -79,9 +78,7 @@ def sign_ins(make: Callable[[], Visitor], calls: int) -> Case:
 
     def run(timer: Timer, calls: int) -> None:
         for _ in range(calls):
-            visitor = make()
-            visitor.sign_in(timer)
-            visitor.close()
+            make().sign_in(timer)
 
     return Case(run, calls)
 
@@ -105,14 +102,15 @@ class Bench:
 
     def __init__(self, provider: Provider, folder: Path) -> None:
         self.provider = provider
-        self.ca = folder / "ca.pem"
+        self.web = Session()
+        self.web.verify = str(folder / "ca.pem")
         near = config_for(provider, folder, provider.url)
         far = config_for(provider, folder, provider.far_url)
         self.near = {"wsgi_oauth": create_app(near), "tutorial": Tutorial(near)}
         self.far = {"wsgi_oauth": create_app(far), "tutorial": Tutorial(far)}
 
     def visitor(self, app: WSGIApplication, *, signed_in: bool = True) -> Visitor:
-        visitor = Visitor(app, self.provider, self.ca)
+        visitor = Visitor(app, self.web)
         if signed_in:
             visitor.sign_in()
         return visitor
