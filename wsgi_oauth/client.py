@@ -12,11 +12,11 @@ import logging
 import re
 import time
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from importlib import import_module
 from typing import Any, NoReturn
-from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urljoin
+from urllib.parse import parse_qsl, quote, quote_plus, urljoin
 
 import requests
 import requests_oauthlib
@@ -128,8 +128,7 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         sent = {"state": state, **dict(self.provider.authorization_parameters), **parameters}
         if not self.provider.pkce:
             sent = {name: value for name, value in sent.items() if not name.startswith("code_challenge")}
-        own = "&".join([f"{name}={_quoted(value)}" for name, value in sent.items()])
-        return f"{fixed}&{own}", state
+        return f"{fixed}&{_form(sent)}", state
 
     def fetch_token(  # type: ignore[override]
         self, token_url: str, *, code: str, code_verifier: str, nonce: str = ""
@@ -353,7 +352,7 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         hooks: dict[str, Any] = dict(self.compliance_hook)  # the stubs do not know all of them
         for hook in hooks["access_token_request"]:
             url, headers, request = hook(url, headers, request)
-        response = self._transport.adapter.fetch("POST", url, headers, urlencode(request["data"]).encode())
+        response = self._transport.adapter.fetch("POST", url, headers, _form(request["data"]).encode())
         for hook in hooks["access_token_response"]:
             response = hook(response)
         return response
@@ -368,9 +367,10 @@ def _authorization_request(url: str, client_id: str, redirect_uri: str | None, s
     return scheme + str(secure).removeprefix("https")
 
 
-def _quoted(text: str) -> str:
-    """Percent-encode a parameter (RFC 3986 2.1). Nearly all are base64url, and have nothing to be encoded."""
-    return text if _UNRESERVED.fullmatch(text) else quote(text, safe="")
+def _form(parameters: Mapping[str, str]) -> str:
+    """Write *parameters* as in a query or a form (RFC 6749 B). Most of them are base64url, with nothing to encode."""
+    encoded = [value if _UNRESERVED.fullmatch(value) else quote(value, safe="") for value in parameters.values()]
+    return "&".join(map("=".join, zip(parameters, encoded, strict=True)))
 
 
 def _see_that_it_worked(answer: requests.Response) -> None:

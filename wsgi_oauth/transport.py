@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from functools import partial
 from math import isfinite
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 from urllib.request import (  # type: ignore[attr-defined]  # typeshed leaves the second out
     getproxies,
@@ -31,7 +31,6 @@ from urllib.request import (  # type: ignore[attr-defined]  # typeshed leaves th
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
 from requests.utils import (
     address_in_network,
     default_headers,
@@ -47,13 +46,11 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from . import errors, urls
 from .config import UPSTREAM_LIMIT
 
-T = TypeVar("T")
-
 MAX_BYTES = 1024 * 1024  # of an answer, after decompression
 POOL_SIZE = 32  # idle connections kept for each host; as many threads as a worker reasonably has
 IDLE = 60.0  # seconds: load balancers and NAT forget an idle connection after about as long, not always with a goodbye
 _CHUNK = 64 * 1024
-_HEADERS = dict(default_headers())  # who we are, and which encodings can be read
+_HEADERS = {name: default_headers()[name] for name in ("User-Agent", "Accept-Encoding", "Accept")}
 _SAFE = {"GET", "HEAD", "OPTIONS"}  # RFC 9110 9.2.1: may be sent again
 
 
@@ -99,10 +96,13 @@ class Bulkhead:
     @contextmanager
     def place(self) -> Iterator[None]:
         """Hold a place for all that this thread, or greenlet, does inside."""
-        with ExitStack() as stack:
-            stack.callback(self.take())
-            stack.callback(_inside.reset, _inside.set(self))
+        give_back = self.take()
+        before = _inside.set(self)
+        try:
             yield
+        finally:
+            _inside.reset(before)
+            give_back()
 
     def take(self) -> Callable[[], object]:
         """Take a place, unless this thread holds one; return what gives it back, to be called once.
@@ -210,13 +210,12 @@ class BoundedAdapter(HTTPAdapter):
                 "certificates are always verified; REQUESTS_CA_BUNDLE or SSL_CERT_FILE names a CA of your own"
             )
         attempt = partial(super().send, request, True, **kwargs)  # as a stream: it is read here
-        with self._waiting(float(timeout or self.timeout)) as (place, deadline):
-            response = _unless_hung_up(attempt, request.method, deadline)
+        with ExitStack() as place:
+            place.callback(self.bulkhead.take())
+            response = _bounded(attempt, request.method, float(timeout or self.timeout), whole=not stream)
             if stream:
                 answer: Any = response.raw._original_response
                 answer.when_over(place.pop_all().close)
-            else:
-                _read_all(response)
             return response
 
     def fetch(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> requests.Response:
@@ -227,63 +226,66 @@ class BoundedAdapter(HTTPAdapter):
         """
         if not urls.is_secure(url):
             raise ValueError("a secret is sent over https only (RFC 6749 3.2, RFC 6750 5.3), or to this machine")
-        parts = urlsplit(url)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        give_back = self.bulkhead.take()
+        try:
+            return _bounded(partial(self._fetch, method, url, {**_HEADERS, **headers}, body), method, self.timeout)
+        finally:
+            give_back()
 
-        def request(timeout: Any) -> urllib3.BaseHTTPResponse:
-            return self._pool(url).urlopen(
-                method,
-                target,
-                body,
-                {**_HEADERS, **headers},
-                retries=False,
-                redirect=False,
-                preload_content=False,
-                timeout=timeout,
-            )
-
-        with self._waiting(self.timeout) as (_, deadline):
-            answer = _unless_hung_up(request, method, deadline)
-            response = requests.Response()
-            response.url = url
-            response.raw = answer
-            response.status_code = answer.status
-            response.headers = CaseInsensitiveDict(answer.headers)
-            response.encoding = get_encoding_from_headers(response.headers)
-            _read_all(response)
-            return response
-
-    def _pool(self, url: str) -> HTTPConnectionPool:
-        proxy = select_proxy(url, self.proxies_for(url))
+    def _fetch(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout: Any
+    ) -> requests.Response:
+        parts, proxies = urlsplit(url), self.proxies_for(url)
+        proxy = select_proxy(url, proxies) if proxies else None
         manager: urllib3.PoolManager = self.proxy_manager_for(proxy) if proxy else self.poolmanager
-        return manager.connection_from_url(url, pool_kwargs={"cert_reqs": "CERT_REQUIRED"})
-
-    @contextmanager
-    def _waiting(self, timeout: float) -> Iterator[tuple[ExitStack, float]]:
-        """Hold a place among those who wait for the provider, and say until when (time.monotonic)."""
-        with ExitStack() as place:
-            place.callback(self.bulkhead.take())
-            deadline = time.monotonic() + timeout
-            try:
-                yield place, deadline
-            except (
-                requests.RequestException,
-                urllib3.exceptions.HTTPError,
-                http.client.HTTPException,
-                OSError,
-                ValueError,
-            ) as error:
-                raise _explained(error, time.monotonic() >= deadline) from None  # the original has the URL in its text
+        pool = manager.connection_from_host(parts.hostname, parts.port, parts.scheme, {"cert_reqs": "CERT_REQUIRED"})
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        answer = pool.urlopen(
+            method, target, body, headers, retries=False, redirect=False, preload_content=False, timeout=timeout
+        )
+        response = requests.Response()
+        response.url = url
+        response.raw = answer
+        response.status_code = answer.status
+        response.headers = answer.headers  # type: ignore[assignment]  # as good as a CaseInsensitiveDict
+        response.encoding = get_encoding_from_headers(response.headers)
+        return response
 
 
-def _unless_hung_up(send: Callable[[Any], T], method: str | None, deadline: float) -> T:
-    """Send, and once more when a pooled connection turns out to be closed by the provider, if that can do no harm."""
+def _bounded(
+    attempt: Callable[[Any], requests.Response], method: str | None, timeout: float, *, whole: bool = True
+) -> requests.Response:
+    """Let *attempt* send something, read the *whole* answer, and name what goes wrong in words of our own.
+
+    :param timeout: seconds for all of it.
+    """
+    deadline = time.monotonic() + timeout
     try:
-        return send(_remaining(deadline))
+        response = _unless_hung_up(attempt, method, deadline)
+        if whole:
+            response._content = _read(response)
+            response._content_consumed = True  # type: ignore[attr-defined]
+        return response
+    except (
+        requests.RequestException,
+        urllib3.exceptions.HTTPError,
+        http.client.HTTPException,
+        OSError,
+        ValueError,
+    ) as error:
+        raise _explained(error, time.monotonic() >= deadline) from None  # the original has the URL in its text
+
+
+def _unless_hung_up(
+    attempt: Callable[[Any], requests.Response], method: str | None, deadline: float
+) -> requests.Response:
+    """Send once more when a pooled connection turns out to be closed by the provider, if that can do no harm."""
+    try:
+        return attempt(_remaining(deadline))
     except (requests.ConnectionError, urllib3.exceptions.HTTPError) as error:
         if method not in _SAFE or not isinstance(_innermost(error), (ConnectionResetError, BrokenPipeError)):
             raise
-        return send(_remaining(deadline))
+        return attempt(_remaining(deadline))
 
 
 def read_json(response: requests.Response, of: type, what: str) -> Any:
@@ -326,11 +328,6 @@ def _finite(digits: str) -> float:
 
 def _remaining(deadline: float) -> Any:  # requests' stubs do not know that a Timeout may pass
     return urllib3.Timeout(total=max(deadline - time.monotonic(), 0.001))
-
-
-def _read_all(response: requests.Response) -> None:
-    response._content = _read(response)
-    response._content_consumed = True  # type: ignore[attr-defined]
 
 
 def _read(response: requests.Response) -> bytes:

@@ -378,7 +378,7 @@ def _only_one(sent: list[str]) -> str:
 def _copy(value: Any) -> Any:
     """Copy what JSON can hold; copy.deepcopy takes three times as long."""
     if isinstance(value, dict):
-        return {name: _copy(inside) for name, inside in value.items()}
+        return {name: _copy(inside) if isinstance(inside, (dict, list)) else inside for name, inside in value.items()}
     return [_copy(inside) for inside in value] if isinstance(value, list) else value
 
 
