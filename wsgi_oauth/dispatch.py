@@ -66,7 +66,7 @@ class Response(werkzeug.Response):
         if self.status_code == 204:
             self.headers.remove("Content-Type")
         elif not self.response:
-            self.headers["Content-Length"] = "0"
+            self.headers.setdefault("Content-Length", "0")
         return self.headers
 
     def get_app_iter(self, environ: WSGIEnvironment) -> Iterable[bytes]:
@@ -237,7 +237,7 @@ class RequestHandler:
         if not (location.isascii() and location.isprintable()):
             location = quote(location, safe="!#$%&'()*+,/:;=?@[]~")
         response = Response(status=code, content_type="text/plain")
-        response.headers["Location"] = location
+        response.headers.add("Location", location)
         return response
 
     def jsonify(self, document: Any) -> werkzeug.Response:

@@ -185,9 +185,10 @@ def is_circling(session: Session) -> bool:
 def _add(data: dict[str, Any], state: str, record: dict[str, Any]) -> None:
     records = _alive(data)
     records[state] = record
-    # The oldest go first, and those that nobody has come back with before any other.
-    in_order = sorted(records, key=lambda known: ("claimed" in records[known], records[known]["started"]))
-    data[STATE] = {known: records[known] for known in in_order[-MAX_RECORDS:]}
+    while len(records) > MAX_RECORDS:
+        # The oldest goes first, and one that nobody has come back with before any other.
+        del records[min(records, key=lambda known: ("claimed" in records[known], records[known]["started"]))]
+    data[STATE] = records
 
 
 def _take(session: Session, state: str) -> dict[str, Any]:
