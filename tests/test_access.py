@@ -104,6 +104,13 @@ def test_a_name_that_looks_like_somebodys_id_is_not_that_somebody() -> None:
     assert not admits("id:583231", replace(OCTOCAT, subject="1", username="583231"))
 
 
+def test_the_log_says_that_it_is_the_verification_which_is_missing() -> None:
+    for address, reason in {"octocat@github.com": "address is verified", None: "enter$"}.items():
+        nearly = replace(OCTOCAT, email=address, email_verified=False)
+        with pytest.raises(errors.NotAllowed, match=reason):
+            Rules(["email:*@github.com"], {"github": GITHUB}).check(nearly, "github")
+
+
 @pytest.mark.parametrize(
     "identity",
     [
@@ -245,6 +252,17 @@ def test_an_ordinary_sign_in_does_not_ask_for_an_account(
     application: Callable[..., Any], provider: LocalProvider
 ) -> None:
     assert "prompt" not in parameters(Browser(application("user:octocat"), provider).start())
+
+
+def test_who_signs_in_once_more_is_not_forgotten(
+    application: Callable[..., Any], provider: LocalProvider, store: SessionStore
+) -> None:
+    """The provider has just said who it is; the next page need not ask again."""
+    browser = Browser(application("user:octocat"), provider)
+    browser.sign_in()
+    browser.sign_in()
+    [session] = stored_sessions(store)
+    assert session["oauth_identity"]["username"] == "octocat"
 
 
 def test_a_refused_account_costs_nobody_the_session_that_was_there(

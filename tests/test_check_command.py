@@ -109,6 +109,7 @@ class TestAWorkingConfiguration:
         assert done.returncode == 0
         assert levels(done).count("warn") == 1
         assert "WSGI_OAUTH_PUBLIC_URL" in done.stdout
+        assert done.stdout.endswith("The application would work; look at the lines marked warn.\n")
 
     def test_the_secret_is_tried_and_never_printed(self, check, provider):
         done = check()

@@ -401,6 +401,11 @@ class TestServing:
         with opener.open(running.url, timeout=TIMEOUT) as page:
             assert "demo-client" in page.read().decode()  # led to the provider's page
 
+    def test_it_says_so_when_it_leaves_out_what_is_set_outside(self, start, environ):
+        assert "left out" not in start(*FREE_PORTS).welcome
+        environ["WSGI_OAUTH_CLIENT_ID"] = "mine"
+        assert "WSGI_OAUTH_* of your environment are left out" in start(*FREE_PORTS).welcome
+
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_a_signal_stops_both_and_leaves_nothing(self, start, environ, number):
         running = start(*FREE_PORTS)

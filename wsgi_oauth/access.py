@@ -68,7 +68,10 @@ class Rules:
         """
         allowed = not self._rules or any(rule.label == label and rule.fits(identity) for rule in self._rules)
         if not (allowed and self._function_allows(identity)):
-            raise errors.NotAllowed(identity.id, identity.username or identity.email or identity.name or identity.id)
+            called = identity.username or identity.email or identity.name or identity.id
+            unverified = "email" in self.kinds(label) and identity.email and not identity.verified_emails
+            reason = "the provider does not say that their address is verified" if unverified else ""
+            raise errors.NotAllowed(identity.id, called, reason)
 
     def _function_allows(self, identity: Identity) -> bool:
         try:

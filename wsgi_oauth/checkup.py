@@ -64,17 +64,17 @@ def add_command(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(_: argparse.Namespace) -> int:
-    failures, label = 0, ""
+    levels, label = set(), ""
     for finding in findings(os.environ):
         if finding.label != label:  # another provider's block
             print()
         label = finding.label
         print(finding, flush=True)  # at once: a provider that does not answer takes its time
-        failures += finding.level == "FAIL"
-    if failures:
+        levels.add(finding.level)
+    if "FAIL" in levels:
         print("\nThe application would not work: fix the lines marked FAIL.")
         return 1
-    print("\nThe application would work.")
+    print("\nThe application would work" + ("; look at the lines marked warn." if "warn" in levels else "."))
     return 0
 
 
@@ -176,7 +176,8 @@ def _look_at_redirect_uri(config: Config, described: Provider, uri: str) -> Find
     return Finding(
         "warn",
         f"redirect URI, for use on this machine alone: {uri}",
-        "to be reached from elsewhere, set WSGI_OAUTH_PUBLIC_URL to the https URL people will open",
+        "to be reached from elsewhere, set WSGI_OAUTH_PUBLIC_URL to the https URL people will open; mounted below a "
+        "prefix, the application has that before /callback",
     )
 
 

@@ -153,8 +153,9 @@ class NotAllowed(UserError):
     login = "Sign in with another account"
     next_url = ""  # where that should lead
 
-    def __init__(self, user_id: str, called: str) -> None:
-        super().__init__(f"{user_id} is not among those who may enter")
+    def __init__(self, user_id: str, called: str, reason: str = "") -> None:
+        """*reason*: what the operator should know about it, besides."""
+        super().__init__(f"{user_id} is not among those who may enter{reason and ': '}{reason}")
         self.text = f"You have signed in as {called}, and this application is not open to that account."
 
 

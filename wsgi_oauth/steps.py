@@ -72,7 +72,8 @@ class Step(RequestHandler):
         except errors.NotAllowed as error:
             error.next_url = start.next_url
             raise
-        self.request.session[IDENTITY] = identity.as_dict()
+        # Also when it is who was here before, whose other data ends with this sign-in.
+        self.request.session.change_on_save(lambda data: data.update({IDENTITY: identity.as_dict()}))
 
     def remember_identity(self, client: OAuth2Session, document: dict[str, Any]) -> None:
         """Keep in the session whom *document*, the user document that *client* got, is about.

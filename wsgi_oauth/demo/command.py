@@ -115,6 +115,8 @@ def demo(options: Options) -> Iterator[Demo]:
 
 def _serve(running: Demo, options: Options) -> None:
     """Say where to look, and stay until a signal comes."""
+    if any(name.startswith("WSGI_OAUTH_") for name in os.environ):
+        print("(The demo has settings of its own: WSGI_OAUTH_* of your environment are left out.)\n")
     workers = f"{options.workers} {options.worker_class} worker{'s'[: options.workers != 1]}"
     print(
         f"The application   {running.url}/   (gunicorn, {workers})\n"
