@@ -292,7 +292,7 @@ FAULTS: dict[str, tuple[Callable[[Any], WSGI], dict[str, Any], str]] = {
     "browsers that are told off": (
         lambda oauth_app: refusing(good(oauth_app), 401, "GET", "/"),
         {},
-        r"^/ answers 401 to a browser that is not signed in; right would be a redirect to http://localhost/auth/$",
+        r"^/ answers 401 \(Not here\) to a browser that is not signed in; right would be a redirect to http://localhost/auth/$",
     ),
     "programs that are redirected": (
         lambda oauth_app: answering(good(oauth_app), to_a_login_page),
@@ -587,6 +587,17 @@ def test_an_application_under_its_real_name_passes() -> None:
     with local_provider("https://app.example.com/auth/") as environ:
         oauth_app = create_app(Config.from_environ(environ))
         check_embedding(good(oauth_app), url="https://app.example.com")
+
+
+def test_an_application_under_its_real_name_is_told_which_url_to_pass() -> None:
+    with local_provider("https://app.example.com/auth/") as environ:
+        [finding] = findings(good(create_app(Config.from_environ(environ))))
+    assert re.search(r"^/ answers 400 \(.*\) to a browser .*; with WSGI_OAUTH_PUBLIC_URL set, pass url=", finding)
+
+
+def test_who_must_be_let_in_is_named(environ: dict[str, str]) -> None:
+    [finding] = findings(good(create_app(Config.from_environ(environ), allow=lambda identity: False)))
+    assert re.search(r"^the callback answers 403 .* allow= must let in .* whose username is octocat", finding)
 
 
 def test_an_application_that_is_set_up_by_the_environment_passes() -> None:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("wsgi_oauth")
 
+# For errors of Werkzeug's, where there is more to say than for most.
+_ADVICE = {405: "This address is for a button of a page, or for a program: it cannot be opened like a page."}
+
 
 class OAuthApp:
     """One application for all threads. It holds what never changes; what belongs to a request lives on the request."""
@@ -254,7 +257,7 @@ class OAuthApp:
         message = pages.Message(
             error.name,
             error.description or "",
-            "Check the address, and what was sent to it.",
+            _ADVICE.get(error.code, "Check the address, and what was sent to it."),
             cause,
             error.code,
             side,

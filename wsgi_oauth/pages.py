@@ -93,7 +93,7 @@ def _page(message: Message) -> str:
     small = " · ".join(f"{name}: {escape(value)}" for name, value in facts.items() if value)
     return _html(
         message.title,
-        f"<p>{escape(message.text)} {escape(message.advice)}</p>{link}<p><small>{small}</small></p>",
+        f"<p>{escape(f'{message.text} {message.advice}'.rstrip())}</p>{link}<p><small>{small}</small></p>",
     )
 
 

@@ -215,14 +215,15 @@ class _Inspection:
 
     def _be_sent_to_sign_in(self) -> str:
         answer = self._browser.get(self._here)
-        told = f"{self._page} answers {answer.status} to a browser that is not signed in"
+        told = f"{self._page} answers {answer} to a browser that is not signed in"
         if answer.status < 300 and self._gated:
             raise _Stuck(
                 f"{told}: no gate asks for a sign-in there. Pass page=, a path that needs one, or page=None for "
                 "a sign-in that is mounted without LoginRequired"
             )
         if not answer.is_redirect:
-            raise _Stuck(f"{told}; right would be a redirect to {self._sign_in}")
+            host = "; with WSGI_OAUTH_PUBLIC_URL set, pass url=, its scheme and host" if answer.status == 400 else ""
+            raise _Stuck(f"{told}; right would be a redirect to {self._sign_in}{host}")
         to, _, query = answer.location.partition("?")
         self._compare("the sign-in that a browser is sent to", to, self._sign_in)
         if parse_qs(query).get("next") != [self._here]:
@@ -269,6 +270,11 @@ class _Inspection:
         self._compare("the redirect URI", asked["redirect_uri"], f"{self._sign_in}callback")
         self._look_at_the_cookie(answer)
         answer = self._browser.get(self._consent(answer.location))
+        if answer.status == 403:
+            raise _Stuck(
+                f"the callback answers {answer}: WSGI_OAUTH_ALLOW or allow= must let in the user of this check, whose "
+                "username is octocat"
+            )
         if not answer.is_redirect:
             raise _Stuck(
                 f"the callback answers {answer} instead of a redirect: its query or the cookie has not reached it"

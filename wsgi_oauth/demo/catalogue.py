@@ -183,7 +183,7 @@ def _upstream(document: str) -> Table:
         "redirect_303": ("303 to another origin", _redirect(303)),
         "redirect_307": ("307 to another origin, which repeats a POST there", _redirect(307)),
         "redirect_308": ("308 to another origin, which repeats a POST there", _redirect(308)),
-        "slow": ("answers after Faults.slow_seconds", _slow),
+        "slow": ("answers after half a minute", _slow),
         "dribble_headers": ("headers byte by byte, for ever", _dribble(HEAD + b"X-Dribble: ")),
         "dribble_body": (
             "a body byte by byte, for ever",
@@ -301,7 +301,7 @@ TOKEN: Table = {
 REFRESH: Table = {
     "invalid_grant": ("refuses the refresh token", _oauth_error("invalid_grant")),
     "503": ("503 with a web page", _page(503)),
-    "slow": ("answers after Faults.slow_seconds", _slow),
+    "slow": ("answers after half a minute", _slow),
 }
 
 PROFILE: Table = {
@@ -315,9 +315,9 @@ PROFILE: Table = {
         ),
     ),
     "empty_401": ("refuses the token without a word", _answer("", status=401)),
-    "403": ("403: not with this token", _answer('{"message": "Forbidden"}', status=403)),
+    "403": ("not with this token", _answer('{"message": "Forbidden"}', status=403)),
     "429": (
-        "429: too many requests",
+        "too many requests",
         _answer('{"message": "Slow down"}', status=429, Retry_After="7"),
     ),
     "nan": ("JSON with a NaN", _answer('{"id": NaN, "login": "octocat"}')),

@@ -79,7 +79,7 @@ _LAYOUT = Markup("""\
 <main>
 {content}
 </main>
-<footer>A local OAuth 2 provider to learn from. It runs on this machine and knows nobody.</footer>
+<footer>A local OAuth 2 provider to learn from. It runs on this machine, for one made-up person.</footer>
 </html>
 """)
 
@@ -131,12 +131,20 @@ whether it would be the right one (RFC 6749 4.1.2.1).</p>
 """)
 
 _OPTION = Markup('<option value="{}">{}: {}</option>')
-_GROUP = Markup('<optgroup label="{}">{}</optgroup>')
+_GROUP = Markup('<optgroup label="{}: {}">{}</optgroup>')
 _ITEM = Markup("<li>{}</li>")
 _PAIR = Markup("<dt>{}</dt><dd><code>{}</code></dd>")
 _LINE = Markup("<dt><code>{}</code></dt><dd>{}</dd>")
 
 SCOPES = {"profile": "see your profile: id, login and name", "email": "see your e-mail address"}
+
+WHEN = {
+    "authorize": "at once",
+    "token": "when the code is exchanged",
+    "refresh": "when the token is refreshed, an hour from now or after a profile fault",
+    "profile": "when the profile is asked for",
+    "revoke": "at the sign-out",
+}
 
 PARAMETERS = {
     "response_type": "what it wants: a code, to be exchanged for a token (RFC 6749 4.1)",
@@ -206,7 +214,7 @@ def _options(faults: Iterable[Fault]) -> Markup:
         what = fault.name.partition(".")[2]
         option = _OPTION.format(fault.name, what, fault.description)
         groups.setdefault(fault.endpoint, []).append(option)
-    return _join(_GROUP.format(endpoint, _join(options)) for endpoint, options in groups.items())
+    return _join(_GROUP.format(endpoint, WHEN[endpoint], _join(options)) for endpoint, options in groups.items())
 
 
 def _join(parts: Iterable[Markup]) -> Markup:
