@@ -464,18 +464,18 @@ def test_a_missing_package_is_said_with_what_to_install(provider: LocalProvider,
 # The commands
 
 
-def test_a_missing_package_is_all_that_the_check_says(provider: LocalProvider, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "redis", None)
-    finding = store_finding(provider, "redis://localhost")
-    assert (finding.level, finding.advice) == ("FAIL", "")
-    assert "pip install" in finding.what
-
-
 def store_finding(provider: LocalProvider, url: str) -> checkup.Finding:
     [finding] = [
         each for each in checkup.findings(environ_for(provider, SESSION_STORE=url)) if "session store" in each.what
     ]
     return finding
+
+
+def test_a_missing_package_is_all_that_the_check_says(provider: LocalProvider, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "redis", None)
+    finding = store_finding(provider, "redis://localhost")
+    assert (finding.level, finding.advice) == ("FAIL", "")
+    assert "pip install" in finding.what
 
 
 def test_check_says_whether_a_session_can_be_stored(locked_redis: RedisServer, provider: LocalProvider):
