@@ -100,10 +100,9 @@ def config_for(provider: Provider, folder: Path, base: str) -> Config:
 class Bench:
     """The two applications, each also with a provider that is far away, and a signed-in visitor of each."""
 
-    def __init__(self, provider: Provider, folder: Path) -> None:
+    def __init__(self, provider: Provider, folder: Path, web: Session) -> None:
         self.provider = provider
-        self.web = Session()
-        self.web.verify = str(folder / "ca.pem")
+        self.web = web
         near = config_for(provider, folder, provider.url)
         far = config_for(provider, folder, provider.far_url)
         self.near = {"wsgi_oauth": create_app(near), "tutorial": Tutorial(near)}
@@ -205,9 +204,9 @@ def main() -> None:
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         del os.environ[name]
     report = Report("What a request costs")
-    with temporary_folder(options.folder) as folder, running_provider(folder) as provider:
-        os.environ["REQUESTS_CA_BUNDLE"] = str(folder / "ca.pem")
-        measure(Bench(provider, folder), options.rounds, report)
+    with temporary_folder(options.folder) as folder, running_provider(folder) as provider, Session() as web:
+        web.verify = os.environ["REQUESTS_CA_BUNDLE"] = str(folder / "ca.pem")
+        measure(Bench(provider, folder, web), options.rounds, report)
     report.finish(options.json)
 
 

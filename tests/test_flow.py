@@ -7,8 +7,9 @@ import threading
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
 from hashlib import sha256
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -529,6 +530,33 @@ class Counted(RequestHandler):
         return self.response
 
 
+class Made(RequestHandler):
+    """What a handler may do with a response before it returns it."""
+
+    route = "/made/<how>"
+    closed: ClassVar[list[str]] = []
+
+    def get(self, request, how):
+        response = self.jsonify({})
+        if how == "appended":
+            response.stream.write("é")
+        elif how == "parts":
+            response.response = ["{}\n", "é"]
+            del response.headers["Content-Length"]
+        elif how == "closing":
+            response.call_on_close(lambda: self.closed.append(how))
+        elif how == "unchanged":
+            response.status_code = 304
+        elif how == "nowhere":
+            return Response(status=302, headers={"Location": "http://[::1/"})
+        elif how == "kept":
+            request.session["kept"] = True
+            for header in ("Cache-Control", "CDN-Cache-Control", "Surrogate-Control"):
+                response.headers[header] = "public, max-age=60"
+            response.expires = datetime(2100, 1, 1, tzinfo=timezone.utc)
+        return response
+
+
 class TestHandlersOfOnesOwn:
     @pytest.fixture
     def store(self) -> SessionStore:
@@ -584,6 +612,38 @@ class TestHandlersOfOnesOwn:
         again = one.get("/counted")
         assert "Set-Cookie" not in again.headers
         assert Counted.response.headers["Cache-Control"] == again.headers["Cache-Control"] == "public, max-age=60"
+
+    @pytest.mark.parametrize("path", ["/made/appended", "/made/parts"])
+    def test_a_response_is_sent_as_its_handler_has_left_it(self, make_browser: Callable[..., Browser], path: str):
+        browser = make_browser(handlers=(Made,))
+        response = browser.get(path)
+        assert (response.body, response.headers["Content-Length"]) == ("{}\né".encode(), "5")
+        assert browser.app.head(path).body == b""
+
+    def test_what_a_response_calls_when_it_is_closed_is_called(self, make_browser: Callable[..., Browser]):
+        Made.closed.clear()
+        make_browser(handlers=(Made,)).get("/made/closing")
+        assert Made.closed == ["closing"]
+
+    def test_a_status_that_has_no_body_is_sent_without(self, make_browser: Callable[..., Browser]):
+        assert make_browser(handlers=(Made,)).get("/made/unchanged").body == b""
+
+    def test_a_location_that_is_none_is_a_page_of_ours_and_signs_nobody_out(
+        self, make_browser: Callable[..., Browser], caplog: pytest.LogCaptureFixture
+    ):
+        browser = make_browser(handlers=(Made,))
+        browser.sign_in()
+        response = browser.get("/made/nowhere")
+        assert (response.status_int, response.content_type) == (500, "text/html")
+        assert "/made/nowhere" in caplog.text
+        assert browser.profile().status_int == 200
+
+    @pytest.mark.parametrize("header", ["Cache-Control", "CDN-Cache-Control", "Surrogate-Control", "Expires"])
+    def test_no_cache_is_told_to_keep_an_answer_with_a_cookie(self, make_browser: Callable[..., Browser], header: str):
+        """S45"""
+        response = make_browser(handlers=(Made,)).get("/made/kept")
+        assert "Set-Cookie" in response.headers
+        assert response.headers.get(header, "no-store") == "no-store"
 
     def test_head_needs_no_method_of_its_own(self, browser: Browser):
         response = browser.app.head("/links")

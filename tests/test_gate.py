@@ -1293,7 +1293,39 @@ class TestWhoWasHereBefore:
         assert send(signed_in.gate, "/page", headers={"Cookie": cookie}).status_code == 200
         assert send(signed_in.gate, "/page", headers={"Cookie": cookie}, wsgi__url_scheme="https").status_code == 401
 
+    @pytest.mark.parametrize("changed", ["host", "proto"])
+    def test_is_judged_by_what_a_trusted_proxy_says_now(
+        self, signed_in: Visitor, cookie: str, make_gate: Callable[..., LoginRequired], changed: str
+    ):
+        """S34, S35, S38"""
+        gate = make_gate(TRUSTED_PROXIES="1")
+        usual = {"HTTP_X_FORWARDED_HOST": "localhost", "HTTP_X_FORWARDED_PROTO": "http"}
+        other = {"host": "evil.example", "proto": "https"}[changed]
+        for _ in range(2):
+            assert send(gate, "/page", headers={"Cookie": cookie}, **usual).status_code == 200
+        elsewhere = {**usual, f"HTTP_X_FORWARDED_{changed.upper()}": other}
+        expected = {"host": 400, "proto": 401}[changed]
+        assert send(gate, "/page", headers={"Cookie": cookie}, **elsewhere).status_code == expected
+
+    def test_is_out_by_the_lifetime_of_today_which_may_end_before_the_store_lets_go(
+        self, cookie: str, make_gate: Callable[..., LoginRequired], later: Callable[[float], None]
+    ):
+        """S40"""
+        stricter = make_gate(SESSION_LIFETIME="30m")
+        assert send(stricter, "/page", headers={"Cookie": cookie}).status_code == 200
+        later(HOUR / 2 + 1)
+        assert send(stricter, "/page", headers={"Cookie": cookie}).status_code == 401
+
     def test_does_not_pile_up(self, signed_in: Visitor, cookie: str):
+        """Whatever else a browser sends along, its session is kept once."""
         for number in range(600):
             assert send(signed_in.gate, "/page", headers={"Cookie": f"{cookie}; n={number}"}).status_code == 200
-        assert len(signed_in.gate._known) <= 512
+        known = signed_in.gate._known.values()
+        assert 1 < len(known) <= 512
+        assert len({id(each.stored) for each in known}) == len({id(each.raw) for each in known}) == 1
+
+    def test_is_forgotten_when_the_session_has_ended(self, signed_in: Visitor, cookie: str):
+        assert signed_in.gate._known
+        signed_in.post("/auth/logout", headers={"Origin": "http://localhost"})
+        assert send(signed_in.gate, "/page", headers={"Cookie": cookie}).status_code == 401
+        assert all(cookie not in str(asked) for asked in signed_in.gate._known)

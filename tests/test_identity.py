@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import pickle
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -82,11 +85,40 @@ def test_what_one_request_writes_into_the_claims_is_refused_and_not_the_next_one
         identity.claims["admin"] = True  # type: ignore[index]
 
 
+@pytest.mark.parametrize("comes_from_a_session", [False, True])
+def test_what_is_taken_out_of_the_claims_is_a_copy(comes_from_a_session: bool) -> None:
+    """Who changes it has changed nothing for the next request, nor for who asks whether they may enter."""
+    said = {"sub": "1", "roles": ["user"], "plan": {"name": "free"}}
+    identity = read_identity(said, STANDARD)
+    if comes_from_a_session:
+        stored = Identity.from_dict(identity.as_dict())
+        assert stored is not None
+        identity = stored
+    identity.claims["roles"].append("admin")
+    identity.claims["plan"]["name"] = "paid"
+    assert identity.claims == {"sub": "1", "roles": ["user"], "plan": {"name": "free"}}
+    assert json.loads(json.dumps(dict(identity.claims))) == said
+    assert pickle.loads(pickle.dumps(identity)) == replace(identity, groups=()) == identity
+    assert repr(identity.claims) == repr(said)
+
+
 def test_an_identity_comes_back_from_a_session_as_it_was() -> None:
     identity = read_identity({"sub": "1", "name": "A"}, STANDARD)
     assert Identity.from_dict(identity.as_dict()) == identity
 
 
-@pytest.mark.parametrize("stored", [None, [], "x", {}, {"subject": "1"}, {"provider": 1, "subject": "1"}, {"x": 1}])
+@pytest.mark.parametrize(
+    "stored",
+    [
+        None,
+        [],
+        "x",
+        {},
+        {"subject": "1"},
+        {"provider": 1, "subject": "1"},
+        {"x": 1},
+        {"provider": "a", "subject": "1", "claims": []},
+    ],
+)
 def test_what_another_version_has_stored_differently_is_nobody(stored: Any) -> None:
     assert Identity.from_dict(stored) is None

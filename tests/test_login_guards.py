@@ -270,6 +270,10 @@ class TestManyStarts:
         browser.sign_in()
         assert browser.profile().status_int == 200
 
+    def test_many_that_were_finished_do_not_keep_the_next_one_out(self, browser: Browser):
+        for _ in range(25):
+            assert browser.sign_in().status_int == 303
+
 
 class TestTheStateIsComparedSafely:
     """S6: as bytes, in constant time."""

@@ -5,9 +5,11 @@ A provider that is slow, broken or hostile costs bounded time and bounded memory
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import os
+import pickle
 import select
 import socket
 import ssl
@@ -25,6 +27,7 @@ from typing import Any
 import pytest
 import trustme
 from conftest import Browser, environ_for
+from oauthlib.oauth2 import WebApplicationClient
 from werkzeug import Request, Response
 
 from wsgi_oauth import Config, create_app, errors
@@ -464,6 +467,72 @@ def test_nothing_of_one_request_is_left_for_the_next(make_transport: Callable[..
         assert server.connections == 1
 
 
+def ask_for_the_user(transport: Transport, url: str) -> Any:
+    """As the application itself asks."""
+    return client(transport, PROFILE_URL=url, TOKEN_URL=url, AUTHORIZATION_URL=url).get_user_document()
+
+
+def test_what_the_application_asks_and_what_a_page_asks_share_a_connection(
+    make_transport: Callable[..., Transport], tls: TLS
+) -> None:
+    tls.trust()
+    with answering(ssl_context=tls.server()) as server:
+        transport = make_transport()
+        with pytest.raises(errors.ProviderError):
+            exchange(client(transport), f"{server.url}/token")
+        ask_for_the_user(transport, f"{server.url}/user")
+        client(transport).get(f"{server.url}/repos")
+        assert (len(server.requests), server.connections) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("url", "target"), [("", "/"), ("?fields=id,name", "/?fields=id,name"), ("/a%20b;c?d=e%2Ff", "/a%20b;c?d=e%2Ff")]
+)
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_an_endpoint_is_asked_for_as_it_is_configured(
+    url: str, target: str, host: str, make_transport: Callable[..., Transport]
+) -> None:
+    with answering('{"id": 1}', host=host) as server:
+        assert ask_for_the_user(make_transport(), server.url + url) == {"id": 1}
+        [request] = server.requests
+        assert request.environ["RAW_URI"] == target
+        assert request.headers["Authorization"] == "Bearer token-canary"
+        assert request.headers["User-Agent"].startswith("python-requests/")
+
+
+def test_no_secret_goes_to_an_endpoint_without_tls(make_transport: Callable[..., Transport]) -> None:
+    """S29: the configuration refuses such a URL, discovery does, and so does the last one who could."""
+    with pytest.raises(ValueError, match="https only"):
+        exchange(client(make_transport()), "http://provider.example/token")
+
+
+def test_what_is_set_on_a_client_before_it_is_used_stays(make_transport: Callable[..., Transport]) -> None:
+    with answering() as server:
+        mine = client(make_transport())
+        mine.auth, mine.max_redirects, mine.state = ("user", "password"), 3, "a-state"
+        mine.get(f"{server.url}/", withhold_token=True)
+        assert server.requests[0].authorization.username == "user"
+        assert (mine.max_redirects, mine.state, mine.access_token) == (3, "a-state", TOKEN["access_token"])
+
+
+@pytest.mark.parametrize("of", [copy.copy, lambda session: pickle.loads(pickle.dumps(session))], ids=["copy", "pickle"])
+def test_a_copy_of_a_client_is_none_and_says_so(
+    of: Callable[[Any], Any], make_transport: Callable[..., Transport]
+) -> None:
+    """requests copies what it knows of, and that is not all."""
+    with pytest.raises(AttributeError):
+        of(client(make_transport())).get("https://api.example.com/")
+
+
+def test_a_client_that_another_thread_is_setting_up_is_whole_for_this_one(
+    make_transport: Callable[..., Transport],
+) -> None:
+    fresh = client(make_transport())
+    theirs = vars(fresh)["_client"] = WebApplicationClient("theirs", token={"access_token": "theirs"})
+    assert fresh.compliance_hook["protected_request"] == set()
+    assert (fresh._client, fresh.token["access_token"]) == (theirs, "theirs")
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_connection_that_the_provider_has_closed_meanwhile_is_replaced(
     method: str, make_transport: Callable[..., Transport]
@@ -675,9 +744,12 @@ def test_https_goes_through_the_proxy_of_the_environment(
         assert secret not in head
 
 
-def test_a_whole_sign_in_goes_through_the_proxy(monkeypatch: pytest.MonkeyPatch, proxy: Proxy, tls: TLS) -> None:
+@pytest.mark.parametrize("scheme", ["http://", "//", ""])
+def test_a_whole_sign_in_goes_through_the_proxy(
+    monkeypatch: pytest.MonkeyPatch, proxy: Proxy, tls: TLS, scheme: str
+) -> None:
     tls.trust()
-    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("http://", scheme))
     monkeypatch.setenv("NO_PROXY", "elsewhere.example")
     provider = LocalProvider()
     with serve_provider(provider, ssl_context=tls.server()) as server:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("wsgi_oauth")
 
+# What lets somebody keep an answer for others (RFC 9111 5.2, 5.3, RFC 9213).
+_FOR_CACHES = {"cache-control", "cdn-cache-control", "surrogate-control", "expires"}
+
 # For errors of Werkzeug's, where there is more to say than for most.
 _ADVICE = {405: "This address is for a button of a page, or for a program: it cannot be opened like a page."}
 
@@ -87,9 +90,9 @@ class OAuthApp:
         """Send what *answer* returns, and the session; or a page for the error that it raises."""
         request = Request(environ)
         request.open_session = self._open_session
-        cookie = None
+        headers = None
         try:
-            response, cookie = self._answer(request, answer)
+            response, headers = self._answer(request, answer)
         except errors.Error as error:
             response = self._refuse(request, error)
         except HTTPException as error:
@@ -98,10 +101,8 @@ class OAuthApp:
         # SystemExit): that one ends after this answer, and would otherwise log the whole URI, with the code in it.
         except (Exception, SystemExit):  # noqa: BLE001
             response = self._refuse(request, errors.Error("an unexpected exception"), with_traceback=True)
-        headers = response.get_wsgi_headers(environ).to_wsgi_list()
-        if cookie is not None:  # then this is for nobody else, whatever a handler has said
-            headers = [header for header in headers if header[0].lower() != "cache-control"]
-            headers.append(("Set-Cookie", cookie))
+        if headers is None:
+            headers = response.get_wsgi_headers(environ).to_wsgi_list()
         present = {name.lower() for name, _ in headers}
         headers += [header for header in pages.SECURITY_HEADERS if header[0].lower() not in present]
         headers.append(("Vary", "Cookie"))
@@ -163,17 +164,26 @@ class OAuthApp:
         """See that *identity*, whose *session* it is, may be here. Raise NotAllowed."""
         self.rules.check(identity, self.registration(session).label)
 
-    def _answer(self, request: Request, answer: Callable[[Request], Response]) -> tuple[Response, str | None]:
-        """Return the response, and the session's cookie; not in it: a handler may have one response for many."""
+    def _answer(
+        self, request: Request, answer: Callable[[Request], Response]
+    ) -> tuple[Response, list[tuple[str, str]]]:
+        """Return the response and its headers, with the session's cookie. The response itself stays without: a handler
+        may have one for many.
+        """
         try:
             response = answer(request)
         except errors.TokenRejected as error:
             response = self._sign_in_again(request, error)
         try:
-            return response, self._save_session(request)
+            headers = response.get_wsgi_headers(request.environ).to_wsgi_list()
+            cookie = self._save_session(request)
         except BaseException:
             response.close()  # it will not be sent, and may hold a file
             raise
+        if cookie is not None:  # then this is for nobody else, whatever a handler has said
+            headers = [header for header in headers if header[0].lower() not in _FOR_CACHES]
+            headers.append(("Set-Cookie", cookie))
+        return response, headers
 
     def _dispatch(self, request: Request) -> Response:
         try:

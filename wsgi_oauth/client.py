@@ -58,7 +58,7 @@ _REPLAYABLE = (type(None), str, bytes, dict, list, tuple)  # bodies that can be 
 
 
 class _SessionOnDemand(requests.Session):
-    """requests' own session, set up when something of it is first used: a redirect to the provider sends nothing."""
+    """requests' own session, set up when something of it is first used: few clients send anything with it."""
 
     def __init__(self) -> None:
         pass
@@ -66,18 +66,30 @@ class _SessionOnDemand(requests.Session):
     def __getattr__(self, name: str) -> Any:
         if name not in requests.Session.__attrs__:
             raise AttributeError(name)
-        given = dict(self.__dict__)
-        super().__init__()
-        self.__dict__.update(given)
+        _complete(self, requests.Session())
         return self.__dict__[name]
 
 
-class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
+class _Library(requests_oauthlib.OAuth2Session, _SessionOnDemand):
+    """requests-oauthlib's own session."""
+
+
+def _complete(session: requests.Session, made: requests.Session) -> None:
+    """Give *session* what *made* has and it has not: one by one, because another thread may do the same."""
+    for name, value in vars(made).items():
+        session.__dict__.setdefault(name, value)
+
+
+class OAuth2Session(_Library):
     """A client for one user and one request; only the transport is shared with others.
 
     Every request has a wall-clock deadline (``timeout=`` in seconds changes it), an answer of more than 1 MiB
     is refused, redirects are not followed unless asked for and never carry the token to another origin, and
     what goes wrong is an :class:`errors.ProviderError`.
+
+    ``get``, ``post``, ``request`` and ``get_json`` heed what is set on the client (``headers``, ``params``, ``hooks``
+    ...), as in requests. The token, a refresh, a revocation and the user document are asked for as the provider's
+    description says, and by nothing else.
     """
 
     def __init__(
@@ -105,18 +117,17 @@ class OAuth2Session(requests_oauthlib.OAuth2Session, _SessionOnDemand):
         self._given_token = token
 
     def __getattr__(self, name: str) -> Any:
-        """Set up the library's own part when something of it is first used: an authorization request is only a URL."""
-        given = dict(self.__dict__)
-        if "_client" in given or not given:  # set up already, or a bare copy
+        """Set up the library's part when something of it is first used: to start a sign-in, a URL is enough."""
+        if (
+            "compliance_hook" in self.__dict__ or "provider" not in self.__dict__
+        ):  # all is there, or this is a bare copy
             return super().__getattr__(name)
-        self._client = WebApplicationClient(self._client_id)
-        super().__init__(
-            client=self._client, redirect_uri=self.redirect_uri, scope=self._scope, token=self._given_token
-        )
+        client = WebApplicationClient(self._client_id)
+        made = _Library(client=client, redirect_uri=self.redirect_uri, scope=self._scope, token=self._given_token)
         if self.provider.compliance_fix:
             fixes = import_module("requests_oauthlib.compliance_fixes")  # few need one
-            getattr(fixes, f"{self.provider.compliance_fix}_compliance_fix")(self)
-        self.__dict__.update(given)  # what was set before stays
+            getattr(fixes, f"{self.provider.compliance_fix}_compliance_fix")(made)
+        _complete(self, made)
         return getattr(self, name)
 
     def authorization_url(self, url: str, state: str, **parameters: str) -> tuple[str, str]:  # type: ignore[override]
@@ -368,7 +379,9 @@ def _authorization_request(url: str, client_id: str, redirect_uri: str | None, s
 
 
 def _form(parameters: Mapping[str, str]) -> str:
-    """Write *parameters* as in a query or a form (RFC 6749 B). Most of them are base64url, with nothing to encode."""
+    """Write *parameters*, whose names are plain, as in a query; forms are read in the same way (RFC 6749 B). Most of
+    them are base64url, with nothing to encode.
+    """
     encoded = [value if _UNRESERVED.fullmatch(value) else quote(value, safe="") for value in parameters.values()]
     return "&".join(map("=".join, zip(parameters, encoded, strict=True)))
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 MAX_BODY = 64 * 1024  # bytes; the flow itself reads no body at all
 _PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ", "HTTP_X_PURPOSE")
 _PAGES = {"document", "iframe", "frame", "empty"}  # Sec-Fetch-Dest of what a script or a person may have asked for
+_WITHOUT_BODY = {204, 304}  # RFC 9110 6.4.1
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
 
 
@@ -63,17 +64,18 @@ class Response(werkzeug.Response):
 
     def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
         """Leave out what Werkzeug does here for other responses, a Location of unknown syntax above all."""
-        if self.status_code == 204:
+        if self.status_code in _WITHOUT_BODY:
             self.headers.remove("Content-Type")
-        elif not self.response:
-            self.headers.setdefault("Content-Length", "0")
+            self.headers.remove("Content-Length")
+        elif "Content-Length" not in self.headers:
+            self.headers.add("Content-Length", str(sum(map(len, self.iter_encoded()))))
         return self.headers
 
     def get_app_iter(self, environ: WSGIEnvironment) -> Iterable[bytes]:
         """Return the body as it is where nothing has to be closed, and some of it is to be sent."""
-        if self._on_close or environ["REQUEST_METHOD"] == "HEAD" or self.status_code in {204, 304}:
+        if self._on_close or environ["REQUEST_METHOD"] == "HEAD" or self.status_code in _WITHOUT_BODY:
             return super().get_app_iter(environ)
-        return self.response  # type: ignore[return-value]  # bytes: set_data has encoded it
+        return list(self.iter_encoded())
 
 
 class Request(werkzeug.Request):

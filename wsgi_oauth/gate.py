@@ -15,6 +15,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlencode, urlsplit
 
@@ -39,7 +40,7 @@ _VISIT = _OURS + "visit"
 # What says who the user is, from a server in front or from a client that writes it as a header.
 _CLAIMS = ("REMOTE_USER", "AUTH_TYPE", "HTTP_REMOTE_USER", "HTTP_AUTH_TYPE")
 
-_MANY = 512  # browsers that are remembered
+_MANY = 512  # requests that are remembered
 
 # A path that means the same to everybody who may read it: no empty segment, no `.` or `..`, nothing that is still
 # percent-encoded, no `;parameters`, no `?` or `#`, no backslash, no control characters.
@@ -95,6 +96,8 @@ class LoginRequired:
         self._public = frozenset(map(_rule, public))
         self._below_public = tuple(f"{rule}/" for rule in self._public - {"/"})
         self._known: dict[tuple[Any, ...], _Known] = {}
+        # What many requests of one browser have in common is kept once; of a sealed session, for one request only.
+        self._read = _read if self._sessions.sealed else lru_cache(maxsize=256)(_read)
         public_url = oauth_app.config.public_url
         if public_url and not unquote(urlsplit(public_url).path, "latin-1").endswith(self._prefix):
             raise errors.ConfigError(
@@ -107,22 +110,22 @@ class LoginRequired:
             passed = {name: value for name, value in environ.items() if not name.startswith(_OURS)}
         for name in _CLAIMS:
             passed.pop(name, None)
-        visit = _Visit(self, environ, start_response)
-        path = visit.path
+        path = environ.get("PATH_INFO", "")
         if path == self._prefix or path.startswith(self._below_prefix):
-            passed["SCRIPT_NAME"] = visit.script.rstrip("/") + self._prefix
+            passed["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "").rstrip("/") + self._prefix
             passed["PATH_INFO"] = path[len(self._prefix) :]
             return self._oauth_app(passed, start_response)
+        visit = _Visit(self, environ, start_response)
         try:
             if self._is_public(visit.script, path):
-                self._let_in(visit)
+                self._welcome(visit)
             else:
-                visit.identify()
+                visit.enter()
         except errors.Error as error:
             return visit.refuse(error, start_response)
         passed[_VISIT] = visit
         if visit.known is not None:
-            passed.update(visit.known.told)
+            passed.update(visit.known.claims)
         return self._call(passed, visit)
 
     def _base(self, environ: WSGIEnvironment, script: str) -> str:
@@ -132,6 +135,7 @@ class LoginRequired:
     def _remember(self, asked: tuple[Any, ...], known: _Known | None) -> None:
         """Keep what a request has led to, for the next ones. A sealed session is in the open for one request only."""
         if known is None or self._sessions.sealed:
+            self._known.pop(asked, None)
             return
         if len(self._known) >= _MANY:
             self._known.clear()  # safe with threads, and cheaper than to know who came last
@@ -141,14 +145,14 @@ class LoginRequired:
         """Return the URL of the gate itself, for the URL of its sign-in."""
         return base.rsplit("/", self._prefix.count("/"))[0]
 
-    def _let_in(self, visit: _Visit) -> None:
+    def _welcome(self, visit: _Visit) -> None:
         """See who comes to a public path, where nothing keeps anybody out."""
         if COOKIE not in visit.environ.get("HTTP_COOKIE", ""):
             return
         try:
             known = visit.recognize()
             identity = known and (known.identity or (visit.ask() if visit.is_page() else None))
-            if identity is not None:
+            if self._has_rules and identity is not None:
                 visit.admit(identity)
             elif self._has_rules:  # who that is, is not known, so nobody knows whether they may
                 visit.forget()
@@ -191,9 +195,9 @@ class _Known(NamedTuple):
     key: str
     raw: bytes
     stored: Stored
-    until: float
     identity: Identity | None  # None as long as the provider was not asked who that is
-    told: Mapping[str, Any]  # what the application finds in environ
+    claims: Mapping[str, Any]  # what the application finds in environ
+    until: float
 
 
 class _Visit:
@@ -229,8 +233,10 @@ class _Visit:
             self._session = Session(self._gate._sessions, stored, session_id)
         return self._session
 
-    def identify(self) -> None:
-        """See who is signed in. Raise NotSignedIn, NotAllowed, StoreError, ProviderError, BadHost."""
+    def enter(self) -> None:
+        """See that somebody is signed in who may enter. Raise what keeps them out: NotSignedIn, NotAllowed, BadHost,
+        StoreError, ProviderError.
+        """
         known = self.recognize()
         if known is None:
             raise errors.NotSignedIn("the gate is for signed-in users")
@@ -244,8 +250,8 @@ class _Visit:
 
     def admit(self, identity: Identity) -> None:
         """See that *identity* may enter, by the rules of today. Raise NotAllowed."""
-        if self._gate._has_rules and self.known is not None:
-            self._gate._oauth_app.admit(identity, self.known.stored.data)
+        assert self.known is not None
+        self._gate._oauth_app.admit(identity, self.known.stored.data)
 
     def recognize(self) -> _Known | None:
         """Look into the session of the request's cookie for who that is. Raise StoreError, BadHost."""
@@ -253,41 +259,42 @@ class _Visit:
         # All that decides whose session that is: the cookies, and by which scheme and host the browser came.
         asked = (
             get("HTTP_COOKIE"),
-            get("HTTP_HOST") or (get("SERVER_NAME"), get("SERVER_PORT")),
+            get("HTTP_HOST") or get("SERVER_NAME"),
             get("wsgi.url_scheme"),
             get("HTTP_X_FORWARDED_HOST"),
             get("HTTP_X_FORWARDED_PROTO"),
         )
         known = gate._known.get(asked)
-        if known is None or known.until <= time.time() or gate._sessions.store.load(known.key) != known.raw:
-            known = self._look()
-            gate._remember(asked, known)
-        self.known = known
+        if known is not None and time.time() < known.until and gate._sessions.store.load(known.key) == known.raw:
+            self.known = known
+            return known
+        self.known = known = self._look()
+        gate._remember(asked, known)
+        if known is not None and gate._sessions.is_due(known.stored):
+            self._keep_alive()
         return known
 
     def _look(self) -> _Known | None:
         sessions = self._gate._sessions
         session_id = sent_id(self.environ, secure=self.base.startswith("https:"))
-        raw = sessions.load(session_id) if session_id else None
-        stored = None if raw is None else decode(raw)
-        if session_id is None or raw is None or stored is None or not (stored.signed_in and sessions.is_alive(stored)):
+        loaded = sessions.load(session_id) if session_id else None
+        if session_id is None or loaded is None:
+            return None
+        raw, stored, identity, claims = self._gate._read(loaded)
+        if stored is None or not (stored.signed_in and sessions.is_alive(stored)):
             return None
         try:
             self._gate._oauth_app.registration(stored.data)
         except errors.TokenRejected:  # of a provider that was taken out
             return None
-        identity = Identity.from_dict(stored.data.get(IDENTITY))
         until = sessions.undisturbed_until(stored)
-        self.known = _Known(session_id, store_key(session_id), raw, stored, until, identity, _told(identity))
-        if sessions.is_due(stored):
-            self._keep_alive()
-        return self.known
+        return _Known(session_id, store_key(session_id), raw, stored, identity, claims, until)
 
     def ask(self) -> Identity:
         """Ask the provider who signed in, and remember it: the first request of a session does that."""
         assert self.known is not None
         identity = self._gate._oauth_app.identify(self.session)
-        self.known = self.known._replace(identity=identity, told=_told(identity))
+        self.known = self.known._replace(identity=identity, claims=_claims(identity))
         return identity
 
     def oauth2_session(self) -> OAuth2Session:
@@ -341,7 +348,8 @@ class _Visit:
     ) -> Callable[[bytes], object]:
         """PEP 3333's, for the application behind the gate. What it says is passed on at once."""
         self.answered = True
-        self.instead = None
+        if exc_info:
+            self.instead = None  # whatever was to be said instead of the first answer
         if status.startswith("401") and not _has(headers, "www-authenticate"):
             error = self.refuse_again()
             if error is not None:
@@ -406,7 +414,15 @@ def logout_url(environ: WSGIEnvironment) -> str:
     return _visit_of(environ).logout_url()
 
 
-def _told(identity: Identity | None) -> dict[str, Any]:
+def _read(raw: bytes) -> tuple[bytes, Stored | None, Identity | None, Mapping[str, Any]]:
+    """Return *raw*, and what it means: all that stays the same as long as the store has it, and nobody changes."""
+    stored = decode(raw)
+    identity = stored and Identity.from_dict(stored.data.get(IDENTITY))
+    return raw, stored, identity, _claims(identity)
+
+
+def _claims(identity: Identity | None) -> Mapping[str, Any]:
+    """Return what the application finds in ``environ`` of who is signed in."""
     return {} if identity is None else {"REMOTE_USER": identity.id, "AUTH_TYPE": "OAuth2", _IDENTITY: identity}
 
 

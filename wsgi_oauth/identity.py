@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any
 
 from . import errors
 from .providers import EmailsDocument, GroupsDocument, Provider
-from .sessions.session import Session
+from .sessions.session import Session, copied
 
 IDENTITY = "oauth_identity"  # in the session
 
@@ -19,6 +18,27 @@ _SUBJECT = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?", re.ASCII
 _LONGEST_TEXT = 512  # characters of a name or an address
 _LARGEST_CLAIMS = 16 * 1024  # characters of a document that is kept with each session
 _DEEPEST_CLAIMS = 20  # levels of it
+
+
+class Claims(Mapping[str, Any]):
+    """What the provider said; what is taken out of it is a copy. One identity is given to many requests, and what one
+    of them changes is not for the next.
+    """
+
+    def __init__(self, said: Mapping[str, Any]) -> None:
+        self._said = said
+
+    def __getitem__(self, name: str) -> Any:
+        return copied(self._said[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._said)
+
+    def __len__(self) -> int:
+        return len(self._said)
+
+    def __repr__(self) -> str:
+        return repr(self._said)
 
 
 @dataclass(frozen=True)
@@ -35,7 +55,11 @@ class Identity:
     email_verified: bool = False  # by the provider: without that anybody can claim any address
     also_verified: tuple[str, ...] = ()  # further addresses, where the provider lists them
     groups: tuple[str, ...] = ()  # organisations, teams, groups: what the provider has of the kind
-    claims: Mapping[str, Any] = field(default_factory=dict)  # what the provider said, as it said it; to be read only
+    claims: Mapping[str, Any] = field(default_factory=dict)  # what the provider said, as it said it
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.claims, Claims):
+            object.__setattr__(self, "claims", Claims(self.claims))
 
     @property
     def id(self) -> str:
@@ -56,12 +80,11 @@ class Identity:
     @classmethod
     def from_dict(cls, stored: object) -> Identity | None:
         """Return what :meth:`as_dict` gave. What another version has stored, perhaps differently, is nobody."""
-        if not isinstance(stored, dict):
+        if not isinstance(stored, dict) or not isinstance(stored.get("claims", {}), dict):
             return None
         try:
             lists = {name: tuple(stored.get(name, ())) for name in ("groups", "also_verified")}
-            # One identity may be given to many requests, and what one of them writes into it is not for the next.
-            identity = cls(**{**stored, **lists, "claims": MappingProxyType(stored.get("claims", {}))})
+            identity = cls(**{**stored, **lists})
         except TypeError:
             return None
         return identity if isinstance(identity.subject, str) and isinstance(identity.provider, str) else None

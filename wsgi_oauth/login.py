@@ -186,8 +186,9 @@ def _add(data: dict[str, Any], state: str, record: dict[str, Any]) -> None:
     records = _alive(data)
     records[state] = record
     while len(records) > MAX_RECORDS:
-        # The oldest goes first, and one that nobody has come back with before any other.
-        del records[min(records, key=lambda known: ("claimed" in records[known], records[known]["started"]))]
+        # The oldest goes first, one that nobody has come back with before any other, and never the new one.
+        others = records.keys() - {state}
+        del records[min(others, key=lambda known: ("claimed" in records[known], records[known]["started"]))]
     data[STATE] = records
 
 

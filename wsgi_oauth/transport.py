@@ -37,6 +37,7 @@ from requests.utils import (
     get_encoding_from_headers,
     is_ipv4_address,
     is_valid_cidr,
+    prepend_scheme_if_needed,
     select_proxy,
 )
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -50,7 +51,8 @@ MAX_BYTES = 1024 * 1024  # of an answer, after decompression
 POOL_SIZE = 32  # idle connections kept for each host; as many threads as a worker reasonably has
 IDLE = 60.0  # seconds: load balancers and NAT forget an idle connection after about as long, not always with a goodbye
 _CHUNK = 64 * 1024
-_HEADERS = {name: default_headers()[name] for name in ("User-Agent", "Accept-Encoding", "Accept")}
+_HEADERS = {name: value for name, value in default_headers().items() if name != "Connection"}  # HTTP/1.1 keeps it
+_POOL = {"cert_reqs": "CERT_REQUIRED"}  # a part of a pool's name: there is one for each host, whoever asks
 _SAFE = {"GET", "HEAD", "OPTIONS"}  # RFC 9110 9.2.1: may be sent again
 
 
@@ -97,11 +99,13 @@ class Bulkhead:
     def place(self) -> Iterator[None]:
         """Hold a place for all that this thread, or greenlet, does inside."""
         give_back = self.take()
-        before = _inside.set(self)
         try:
-            yield
+            before = _inside.set(self)
+            try:
+                yield
+            finally:
+                _inside.reset(before)
         finally:
-            _inside.reset(before)
             give_back()
 
     def take(self) -> Callable[[], object]:
@@ -174,7 +178,7 @@ class BoundedAdapter(HTTPAdapter):
 
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> tuple[Any, Any]:
         host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
-        return host, {"cert_reqs": "CERT_REQUIRED"}
+        return host, _POOL
 
     def proxies_for(self, url: str) -> dict[str, str]:
         """Return the proxies for *url* by HTTPS_PROXY and NO_PROXY, as they were when this process first asked."""
@@ -237,8 +241,10 @@ class BoundedAdapter(HTTPAdapter):
     ) -> requests.Response:
         parts, proxies = urlsplit(url), self.proxies_for(url)
         proxy = select_proxy(url, proxies) if proxies else None
-        manager: urllib3.PoolManager = self.proxy_manager_for(proxy) if proxy else self.poolmanager
-        pool = manager.connection_from_host(parts.hostname, parts.port, parts.scheme, {"cert_reqs": "CERT_REQUIRED"})
+        manager: urllib3.PoolManager = self.poolmanager
+        if proxy:
+            manager = self.proxy_manager_for(prepend_scheme_if_needed(proxy, "http"))  # type: ignore[no-untyped-call]
+        pool = manager.connection_from_host(parts.hostname, parts.port, parts.scheme, _POOL)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         answer = pool.urlopen(
             method, target, body, headers, retries=False, redirect=False, preload_content=False, timeout=timeout

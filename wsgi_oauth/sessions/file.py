@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import cycle, repeat
+from itertools import cycle
 from operator import attrgetter
 from typing import Any
 
@@ -99,7 +99,8 @@ class _Known:
             self._sessions[key] = os.fsencode(path), _version(status), data
 
 
-_version = attrgetter("st_ino", "st_ctime_ns", "st_mtime_ns")
+# Of a stat result; quicker than a function, and asked with each request.
+_version = attrgetter("st_ino", "st_ctime_ns")
 
 
 class FileStore:
@@ -174,7 +175,8 @@ class FileStore:
 
     def sweep(self) -> int:
         with _store_errors, os.scandir(self.folder) as entries:
-            return sum(map(_remove_if_over, entries, repeat(time.time())))
+            now = time.time()
+            return sum(_remove_if_over(entry, now) for entry in entries)
 
     def check(self) -> None:
         key = secrets.token_hex(32)
@@ -218,8 +220,8 @@ class FileStore:
     def _sweep_slice(self) -> None:
         """Look at the next entry of the folder; when it was over, at the one behind it, too, and so on.
 
-        A walk through the folder thus takes two creates for each session that is alive, however many are over. Whoever
-        creates a session pays for a few entries, and for no more.
+        A walk through the folder thus takes two creates for each session that is alive, or for five that are over.
+        Whoever creates a session pays for a few entries, and for no more.
         """
         scan = self._scans.get(os.getpid()) or self._begin_scan(os.getpid())
         if not scan.lock.acquire(blocking=False):
@@ -238,7 +240,8 @@ class FileStore:
     def _begin_scan(self, process: int) -> _Scan:
         """After a fork each side has a scan and a lock of its own: what the parent had open is not the child's."""
         for inherited in [other for other in self._scans if other != process]:
-            self._scans.pop(inherited).close()
+            if scan := self._scans.pop(inherited, None):  # another thread may do the same
+                scan.close()
         return self._scans.setdefault(process, _Scan(self.folder))
 
 
