@@ -118,9 +118,8 @@ class OAuth2Session(_Library):
 
     def __getattr__(self, name: str) -> Any:
         """Set up the library's part when something of it is first used: to start a sign-in, a URL is enough."""
-        if (
-            "compliance_hook" in self.__dict__ or "provider" not in self.__dict__
-        ):  # all is there, or this is a bare copy
+        complete = "compliance_hook" in self.__dict__  # which is the last to be set
+        if complete or "provider" not in self.__dict__:  # or this is a bare copy
             return super().__getattr__(name)
         client = WebApplicationClient(self._client_id)
         made = _Library(client=client, redirect_uri=self.redirect_uri, scope=self._scope, token=self._given_token)
