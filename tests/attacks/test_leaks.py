@@ -160,13 +160,14 @@ def test_the_next_user_of_a_cache_gets_the_victims_profile(victim: Browser) -> b
 answer_with_a_cookie = OAuthApp._answer
 
 
-def with_the_id_in_the_address(app: Any, request: Any, answer: Any) -> tuple[Response, str | None]:
+def with_the_id_in_the_address(app: Any, request: Any, answer: Any) -> tuple[Response, list[tuple[str, str]]]:
     """Put the id into the address, too, for browsers without cookies, as servlets and PHP did."""
-    response, cookie = answer_with_a_cookie(app, request, answer)
-    session = request.__dict__.get("session")
-    if session is not None and session.id and response.headers.get("Location", "").startswith("/"):
-        response.headers["Location"] += f";jsessionid={session.id}"
-    return response, cookie
+    response, headers = answer_with_a_cookie(app, request, answer)
+    location = response.headers.get("Location", "")
+    if location.startswith("/"):
+        headers.remove(("Location", location))
+        headers.append(("Location", f"{location};jsessionid={request.session.id}"))
+    return response, headers
 
 
 @guarded_by({"wsgi_oauth.app.OAuthApp._answer": with_the_id_in_the_address})
