@@ -110,7 +110,8 @@ def _try_store(config: Config) -> Finding:
         advice = "set WSGI_OAUTH_SESSION_STORE to a place that only this user can write to, and can"
         if config.session_store.startswith("redis"):
             advice = "see that the server runs, that this machine may connect to it, and that the password is right"
-            advice = "" if isinstance(error, errors.ConfigError) else advice  # the package is missing, and that is said
+            if isinstance(error, errors.ConfigError):
+                advice = ""  # the package is missing, and the error says how to install it
         return Finding("FAIL", f"{name}: {error}", advice)
     if evicts:
         advice = "set its maxmemory-policy to noeviction: then new sign-ins wait until there is room"

@@ -381,8 +381,12 @@ def _form(parameters: Mapping[str, str]) -> str:
     """Write *parameters*, whose names are plain, as in a query; forms are read in the same way (RFC 6749 B). Most of
     them are base64url, with nothing to encode.
     """
-    encoded = [value if _UNRESERVED.fullmatch(value) else quote(value, safe="") for value in parameters.values()]
-    return "&".join(map("=".join, zip(parameters, encoded, strict=True)))
+    return "&".join(
+        [
+            f"{name}={value if _UNRESERVED.fullmatch(value) else quote(value, safe='')}"
+            for name, value in parameters.items()
+        ]
+    )
 
 
 def _see_that_it_worked(answer: requests.Response) -> None:

@@ -138,6 +138,7 @@ _LINE = Markup("<dt><code>{}</code></dt><dd>{}</dd>")
 
 SCOPES = {"profile": "see your profile: id, login and name", "email": "see your e-mail address"}
 
+# When a fault that was asked for shows.
 WHEN = {
     "authorize": "at once",
     "token": "when the code is exchanged",
