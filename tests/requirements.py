@@ -93,7 +93,7 @@ REQUIREMENTS = {
         54: "A cookie that is no id opens nothing.",
         55: "A link, a pipe, a device or a huge file in a session's place counts as absent.",
         56: "A damaged session is none, and no session is a program.",
-        57: "A session is written in full under another name, and renamed.",
+        57: "A session is written in full before it is one: a change under another name, a new one without an expiry.",
         58: "A disk that is full or broken is a 503, and costs nobody their session.",
         59: "A flood of anonymous starts is bounded and evicts nobody who is signed in.",
         60: "A kill at any point leaves each session wholly old or wholly new.",

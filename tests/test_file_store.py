@@ -152,7 +152,7 @@ def mode(path: Path | str) -> str:
     return oct(stat.S_IMODE(os.stat(path).st_mode))
 
 
-def put(folder: Path, name: str, data: bytes = b"", seconds: float = 600) -> Path:
+def put(folder: Path, name: str, data: bytes = b"data", seconds: float = 600) -> Path:
     """Write a file into the store's folder, as somebody with access to it could."""
     path = folder / name
     path.write_bytes(data)
@@ -500,7 +500,7 @@ def test_what_is_planted_under_a_temporary_name_does_not_disturb_a_sweep(
     for number in range(10):
         store.create(key(number), record(seconds=60))
     pass_time(7200)
-    for _ in range(20):
+    for _ in range(40):
         store.create(key("new"), record())
     assert [number for number in range(10) if (folder / f"{key(number)}.json").exists()] == []
     assert store.sweep() == 0
@@ -711,7 +711,53 @@ def test_a_session_is_never_unpickled(signed_in: Any, session_file: Path, tmp_pa
     assert not (tmp_path / "sprung").exists()
 
 
-# Temporary files (S57)
+# Unfinished files (S57)
+
+
+def test_a_new_session_is_one_when_its_expiry_is_set_which_comes_last(store: FileStore, folder: Path, system: System):
+    """S57, S59: until then nobody finds it, and no sweep takes it away."""
+    seen = []
+
+    def step(name: str, call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        system.step = _just_call
+        other = FileStore(folder)
+        seen.append((name, other.load(KEY), other.update(KEY, lambda _: None), other.sweep(), names(folder)))
+        system.step = step
+        return call(*arguments)
+
+    system.step = step
+    store.create(KEY, record(b"new"))
+    system.recover()
+    absent, there = (None, False, 0), (b"new", True, 0)
+    assert [(name, tuple(found)) for name, *found, _ in seen[:5]] == [
+        ("creat", absent),
+        ("fchmod", absent),
+        ("write", absent),
+        ("utime", absent),
+        ("close", there),
+    ]
+    assert [left for *_, left in seen[1:]] == [[f"{KEY}.json"]] * (len(seen) - 1)
+    assert store.load(KEY) == b"new"
+
+
+def test_a_new_session_that_its_writer_did_not_finish_is_swept_when_no_writer_can_be_at_it(
+    store: FileStore, folder: Path, pass_time: Callable[[float], None]
+):
+    """S57, S60: whether it had been written or not."""
+    (folder / f"{KEY}.json").touch()
+    (folder / f"{OTHER}.json").write_bytes(b"new")
+    assert store.sweep() == 0
+    assert len(names(folder)) == 2
+    pass_time(7200)
+    store.sweep()
+    assert names(folder) == []
+
+
+def test_a_create_takes_the_place_of_what_one_that_failed_has_left(store: FileStore, folder: Path):
+    (folder / f"{KEY}.json").write_bytes(b"half")
+    store.create(KEY, record(b"whole"))
+    assert store.load(KEY) == b"whole"
+    assert names(folder) == [f"{KEY}.json"]
 
 
 def test_a_session_is_written_in_full_under_another_name_and_renamed(store: FileStore, folder: Path, system: System):
@@ -757,7 +803,7 @@ def test_temporary_files_without_a_writer_are_swept(store: FileStore, folder: Pa
     assert store.sweep() == 0
     assert all(path.exists() for path in stale)  # their writers may be at it
     pass_time(7200)
-    for _ in range(20):
+    for _ in range(40):
         store.create(key("new"), record())
     assert not any(path.exists() for path in stale)
     put(folder, f"{KEY}.json.0123456789abcdef.tmp")
@@ -825,12 +871,14 @@ WRITING = [
     ("write", errno.EFBIG),
     ("write", errno.EIO),
     ("utime", errno.EROFS),
+    ("close", errno.ENOSPC),
+    ("close", errno.EDQUOT),
+]
+REPLACING = [
     ("rename", errno.ENOSPC),
     ("rename", errno.EDQUOT),
     ("rename", errno.EROFS),
     ("rename", errno.EACCES),
-    ("close", errno.ENOSPC),
-    ("close", errno.EDQUOT),
 ]
 READING = [
     ("open", errno.EACCES),
@@ -891,7 +939,7 @@ def test_a_store_that_cannot_be_read_is_not_a_signed_out_user(
     assert browser.profile().status_int == 200
 
 
-@refusals(READING, LOCKING, WRITING)
+@refusals(READING, LOCKING, WRITING, REPLACING)
 def test_a_save_that_fails_leaves_the_old_session(folder: Path, system: System, browser: Any, call: str, code: int):
     """S58"""
     browser.sign_in()
@@ -905,7 +953,7 @@ def test_a_save_that_fails_leaves_the_old_session(folder: Path, system: System, 
     assert browser.get("/").status_int == 302  # and nothing is left locked
 
 
-@refusals(READING, LOCKING, WRITING, REMOVING)
+@refusals(READING, LOCKING, WRITING, REPLACING, REMOVING)
 def test_a_sign_in_that_cannot_be_stored_does_not_succeed(
     folder: Path, system: System, browser: Any, call: str, code: int
 ):
@@ -940,7 +988,7 @@ def test_a_sign_out_that_cannot_be_stored_is_not_confirmed(
     assert names(folder) == []
 
 
-@refusals(WRITING, REMOVING)
+@refusals(WRITING, REPLACING, REMOVING)
 def test_readyz_says_when_no_session_could_be_stored(system: System, browser: Any, call: str, code: int):
     system.refuse(call, code)
     assert_unavailable(browser.get("/readyz"))
@@ -1268,10 +1316,10 @@ def test_a_sweep_that_is_ended_by_system_exit_lets_the_next_one_in(
 
     system.step = step
     with pytest.raises(SystemExit):  # noqa: PT012 - by one of the first
-        for _ in range(10):
+        for _ in range(20):
             store.create(OTHER, record())
     system.recover()
-    for _ in range(10):
+    for _ in range(20):
         store.create(OTHER, record())
     assert not os.path.exists(f"{store.folder}/{KEY}.json")
 
@@ -1329,7 +1377,7 @@ def test_a_sweep_does_not_wait_for_who_holds_an_expired_session(
     pass_time(61)
     with held(folder / f"{key(2)}.json"):
         monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("a sweep waits"))
-        for _ in range(20):
+        for _ in range(40):
             store.create(key("new"), record())
         assert (folder / f"{key(2)}.json").exists()
         assert not any((folder / f"{key(number)}.json").exists() for number in (0, 1, 3, 4))
@@ -1401,7 +1449,8 @@ def test_each_create_looks_at_a_few_entries_and_all_of_them_together_at_everythi
         before = len(looked_at)
         store.create(KEY, record(seconds=6000))
         costs.append(len(looked_at) - before)
-    assert max(costs) <= 5
+    assert max(costs) <= 20
+    assert sum(costs) <= 1000
     assert sum(1 for number in range(1, 500, 2) if (folder / f"{key(number)}.json").exists()) == 0
     assert len(names(folder)) == 251
     assert len(looked_at) > len(set(looked_at))  # and the next pass is on its way

@@ -128,7 +128,12 @@ def load(store: FileStore) -> None:
 OPERATIONS = {
     "open": Operation(lambda store: FileStore(store.folder), {KEY: OLD}),
     "load": Operation(load, {KEY: OLD}),
-    "create": Operation(lambda store: store.create(OTHER, record(NEW)), {KEY: OLD, OTHER: NEW}),
+    # When the disk fails at the close, and then does not let go of the file: nobody was told its key.
+    "create": Operation(
+        lambda store: store.create(OTHER, record(NEW)),
+        {KEY: OLD, OTHER: NEW},
+        between=({KEY: OLD, OTHER: NEW},),
+    ),
     "save": Operation(lambda store: store.update(KEY, lambda _: record(NEW)), {KEY: NEW}),
     "move": Operation(
         lambda store: store.update(KEY, lambda _: record(NEW), move_to=OTHER),

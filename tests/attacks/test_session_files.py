@@ -264,7 +264,7 @@ def write_in_place(store: FileStore, path: str, record: Record) -> None:
         os.close(descriptor)
 
 
-@guarded_by({"wsgi_oauth.sessions.file.FileStore._write": write_in_place})
+@guarded_by({"wsgi_oauth.sessions.file.FileStore._replace": write_in_place})
 def test_a_worker_that_is_killed_while_it_saves_signs_the_user_out(
     make_browser: Callable[..., Browser], monkeypatch: pytest.MonkeyPatch
 ) -> bool:

@@ -1,10 +1,11 @@
 """One file a session: the default store.
 
 A session is the file ``<key>.json`` in the folder, and the file's modification time is the moment at which
-the session expires; so neither a sweep nor an ``ls -l`` has to open anything. A write goes to a temporary
-file that is renamed over the old one: whoever reads, and whatever is killed, finds the old session or the new
-one. Exclusion is a ``flock`` on the session's own file, which the kernel releases when a process dies; there
-are no lock files.
+the session expires; so neither a sweep nor an ``ls -l`` has to open anything. A new session's expiry is set
+last of all: until then the file is of now, which is over. A change goes to a temporary file that is renamed
+over the old one. So whoever reads, and whatever is killed, finds no session or a whole one, the old one or the
+new one. Exclusion is a ``flock`` on the session's own file, which the kernel releases when a process dies;
+there are no lock files.
 
 Nothing is synced: a kill of any kind loses nothing, a power cut may take back the last seconds.
 """
@@ -31,9 +32,11 @@ from .store import KEY, MAX_BYTES, Record, check_size
 _SUFFIX = ".json"
 _TEMPORARY = ".tmp"  # no key ends like this, so a temporary file is never loaded
 _OURS = re.compile(r"[0-9a-f]{64}\.json(\.[0-9a-f]{16}\.tmp)?", re.ASCII)
-_STALE = 3600.0  # seconds after which a temporary file has no living writer
+_STALE = 3600.0  # seconds after which what is not finished has no living writer
 _PATIENCE = 5.0  # seconds to wait for another's update, which takes far less than a millisecond
-_SLICE = 5  # entries of the folder that a create looks at, at most
+_TURN = 8  # creates, of which one sweeps a little
+_ALIVE = 4  # sessions that it finds alive before it stops
+_SLICE = 20  # entries of the folder that it looks at, at most
 _MANY = 512  # sessions that are kept in memory
 _SMALL = 16 * 1024  # bytes of each, at most
 _SETTLED = 2.0  # seconds; clocks of file systems tick some hundred times in one
@@ -116,7 +119,7 @@ class FileStore:
         self.folder = os.path.abspath(os.fspath(folder))
         _prepare(self.folder)
         self._scans: dict[int, _Scan] = {}
-        self._turns = cycle((True, False))  # every second create sweeps a little
+        self._turns = cycle(range(_TURN))
         self._known = _Known()
 
     def load(self, key: str) -> bytes | None:
@@ -133,10 +136,15 @@ class FileStore:
         path = self._path(key)
         if path is None:
             raise ValueError("a key is 64 hexadecimal digits")
-        with _store_errors:
-            self._write(path, record)
-            if next(self._turns):
+        try:  # which costs less than a `with`, here where it counts
+            try:
+                self._write(path, record)
+            except FileExistsError:  # what an attempt that failed could not take away again
+                self._replace(path, record)
+            if next(self._turns) == 0:
                 self._sweep_slice()
+        except OSError as error:
+            raise _failure(error) from error
 
     def update(self, key: str, change: Callable[[bytes], Record | None], *, move_to: str | None = None) -> bool:
         path = self._path(key)
@@ -149,7 +157,7 @@ class FileStore:
                 return False
             record = change(data)
             if record is not None:
-                self._write(target, record)
+                self._replace(target, record)
                 if target != path:
                     _unlink_or_undo(path, target)
             return True
@@ -179,9 +187,12 @@ class FileStore:
             return sum(_remove_if_over(entry, now) for entry in entries)
 
     def check(self) -> None:
-        key = secrets.token_hex(32)
-        self.create(key, Record(b"{}", time.time() + 60))
-        self.delete(key)
+        key, record = secrets.token_hex(32), Record(b"{}", time.time() + 60)
+        self.create(key, record)
+        try:
+            self.update(key, lambda _: record)
+        finally:
+            self.delete(key)
 
     def _load(self, key: str, path: str) -> bytes | None:
         descriptor = _open(path)
@@ -200,10 +211,9 @@ class FileStore:
         return f"{self.folder}/{key}{_SUFFIX}" if KEY.fullmatch(key) else None
 
     def _write(self, path: str, record: Record) -> None:
-        """Put *record* at *path*, all or nothing."""
+        """Make a new file of *record*, or none. It is no session before it has its expiry."""
         check_size(record)
-        temporary = f"{path}.{os.urandom(8).hex()}{_TEMPORARY}"
-        descriptor = os.open(temporary, _WRITE, 0o600)
+        descriptor = os.open(path, _WRITE, 0o600)
         try:
             try:
                 os.fchmod(descriptor, 0o600)  # a umask may have taken even the owner's bits
@@ -211,26 +221,39 @@ class FileStore:
                 os.utime(descriptor, (record.expires, record.expires))
             finally:
                 os.close(descriptor)  # some file systems report a full disk only here
-            os.rename(temporary, path)
         except BaseException:  # SystemExit too: that is how a gunicorn worker's timeout arrives
+            with suppress(OSError):
+                os.unlink(path)
+            raise
+
+    def _replace(self, path: str, record: Record) -> None:
+        """Put *record* at *path*, or leave what is there as it is."""
+        temporary = f"{path}.{os.urandom(8).hex()}{_TEMPORARY}"
+        self._write(temporary, record)
+        try:
+            os.rename(temporary, path)
+        except BaseException:
             with suppress(OSError):
                 os.unlink(temporary)
             raise
 
     def _sweep_slice(self) -> None:
-        """Look at the next entry of the folder; when it was over, at the one behind it, too, and so on.
+        """Look at the next entries of the folder, until four are found that stay.
 
-        A walk through the folder thus takes two creates for each session that is alive, or for five that are over.
-        Whoever creates a session pays for a few entries, and for no more.
+        With every eighth create, so a walk through the folder takes two creates for each session that is alive, or for
+        five that are over. Who creates a session pays for a few entries, and for no more.
         """
         scan = self._scans.get(os.getpid()) or self._begin_scan(os.getpid())
         if not scan.lock.acquire(blocking=False):
             return  # another thread is at it
         try:
-            now = time.time()
+            now, alive = time.time(), 0
             for _ in range(_SLICE):
                 entry = scan.next_entry()
-                if entry is None or not _remove_if_over(entry, now):
+                if entry is None:
+                    break
+                alive += not _remove_if_over(entry, now)
+                if alive == _ALIVE:
                     break
         except OSError:
             scan.close()  # what was asked for is done; whatever is wrong with the folder shows at the next write
@@ -283,8 +306,11 @@ class _StoreErrors:
 
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
         if isinstance(error, OSError):
-            reason = error.strerror or type(error).__name__
-            raise errors.StoreError(f"the session store failed: {reason}") from error
+            raise _failure(error) from error
+
+
+def _failure(error: OSError) -> errors.StoreError:
+    return errors.StoreError(f"the session store failed: {error.strerror or type(error).__name__}")
 
 
 _store_errors = _StoreErrors()
@@ -336,7 +362,7 @@ class _Locked:
 
     An update puts a new file in the place of the one that is locked here, and wakes us with a lock on a file
     that is no longer the session. So the lock counts only when the path still leads to the file that was
-    locked. Its status is then still the one it had before: no session is written in place.
+    locked. Its status is then still the one it had before: no session is changed in place.
     """
 
     def __init__(self, path: str, patience: float = _PATIENCE) -> None:
@@ -395,13 +421,18 @@ def _remove_if_over(entry: os.DirEntry[str], now: float) -> bool:
         return False  # the folder may hold other things, too
     if not stat.S_ISREG(status.st_mode):
         return False  # planted; whoever put it there may take it away
-    if not is_session:
+    if not is_session or _is_unfinished(status):
         # A temporary file may already carry its session's expiry; the change time cannot be set by anyone.
         if status.st_ctime < now - _STALE:
             with suppress(FileNotFoundError):
                 os.unlink(entry.path)
         return False
     return _remove_expired(entry.path)
+
+
+def _is_unfinished(status: os.stat_result) -> bool:
+    """Say whether the file of a session has no expiry yet: it is empty, or both times are that of the write."""
+    return status.st_size == 0 or status.st_mtime_ns == status.st_ctime_ns
 
 
 def _remove_expired(path: str) -> bool:
