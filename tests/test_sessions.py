@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -12,7 +14,7 @@ from http.cookies import SimpleCookie
 from typing import Any
 
 import pytest
-from conftest import JSON, Browser, age, environ_for
+from conftest import JSON, Browser, age, environ_for, send
 
 from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app
 from wsgi_oauth.demo.provider import LocalProvider
@@ -453,6 +455,29 @@ def test_ending_twice_or_without_a_session_is_fine(visitor: Visitor, store: Watc
     visitor.does(sets(cart=[1]))
     visitor.does(lambda session: [session.end(), session.end()])
     assert store.alive() == []
+
+
+def test_what_belongs_to_a_request_leaves_the_memory_with_its_answer(provider: LocalProvider, store: Watched):
+    """The session, its tokens and the environ: not when Python looks for circles of objects the next time."""
+    kept: list[weakref.ref[Any]] = []
+
+    class Watch(RequestHandler):
+        route = "/watch"
+
+        def get(self, request):
+            kept.extend(map(weakref.ref, (self, request, request.session)))
+            return self.jsonify(dict(request.session))
+
+    app = create_app(Config.from_environ(environ_for(provider)), store=store, handlers=[Watch])
+    browser = Browser(app, provider)
+    browser.sign_in()
+    headers = {**JSON, "Cookie": f"wsgi_oauth={browser.cookie}"}
+    gc.disable()
+    try:
+        assert "oauth_token" in send(app, "/watch", headers=headers).get_json()
+        assert [ref() for ref in kept] == [None, None, None]
+    finally:
+        gc.enable()
 
 
 # The id changes with the user (S36)

@@ -88,7 +88,7 @@ class OAuthApp:
         self, environ: WSGIEnvironment, start_response: StartResponse, answer: Callable[[Request], Response]
     ) -> Iterable[bytes]:
         """Send what *answer* returns, and the session; or a page for the error that it raises."""
-        request = Request(environ)
+        request = Request(environ, populate_request=False)  # in environ, which it holds, it would outlive the answer
         request.open_session = self._open_session
         headers = None
         try:
