@@ -126,7 +126,7 @@ class Bench:
         cases = {
             "bare Werkzeug": requests_of(hello, self.visitor(hello, signed_in=False).environ("/"), 300),
             "/healthz": self.page(ours, "/healthz", 300),
-            "/": self.page(ours, "/", 100),
+            "/": self.page(ours, "/", 300),
             "/ again, in the same session": requests_of(ours, started.environ("/"), 50),
             "/ of the tutorial": self.page(theirs, "/", 50),
         }

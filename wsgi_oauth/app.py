@@ -59,10 +59,10 @@ class OAuthApp:
             store, idle=config.session_idle, lifetime=config.session_lifetime, sealed=config.session_seal
         )
         self.transport = Transport(config.upstream_timeout, config.upstream_limit)
-        registrations = [Registration(each, self.transport) for each in (config, *config.also)]
-        self.registrations = {each.label: each for each in registrations}
-        self.rules = Rules(config.allow, {each.label: each.described for each in registrations}, allow)
-        for each in registrations:
+        self._registered = [Registration(each, self.transport) for each in (config, *config.also)]
+        self.registrations = {each.label: each for each in self._registered}
+        self.rules = Rules(config.allow, {each.label: each.described for each in self._registered}, allow)
+        for each in self._registered:
             each.ask_for(self.rules.kinds(each.label))
         flow_handlers = flow.HANDLERS_FOR_SEVERAL if config.label else flow.HANDLERS
         self.routes = Routes([*flow_handlers, *health.HANDLERS, *handlers])
@@ -90,9 +90,9 @@ class OAuthApp:
         """Send what *answer* returns, and the session; or a page for the error that it raises."""
         request = Request(environ, populate_request=False)  # in environ, which it holds, it would outlive the answer
         request.open_session = self._open_session
-        headers = None
+        headers, cookie = None, None
         try:
-            response, headers = self._answer(request, answer)
+            response, headers, cookie = self._answer(request, answer)
         except errors.Error as error:
             response = self._refuse(request, error)
         except HTTPException as error:
@@ -103,10 +103,7 @@ class OAuthApp:
             response = self._refuse(request, errors.Error("an unexpected exception"), with_traceback=True)
         if headers is None:
             headers = response.get_wsgi_headers(environ).to_wsgi_list()
-        present = {name.lower() for name, _ in headers}
-        headers += [header for header in pages.SECURITY_HEADERS if header[0].lower() not in present]
-        headers.append(("Vary", "Cookie"))
-        start_response(response.status, headers)
+        start_response(response.status, _with_ours(headers, cookie))
         return response.get_app_iter(environ)
 
     @property
@@ -119,7 +116,7 @@ class OAuthApp:
 
         :raises errors.TokenRejected: when there is no such provider any more: its token is for nobody else.
         """
-        registered = list(self.registrations.values())
+        registered = self._registered
         if session is None or TOKEN not in session:
             return registered[0]
         for each in registered:
@@ -166,9 +163,9 @@ class OAuthApp:
 
     def _answer(
         self, request: Request, answer: Callable[[Request], Response]
-    ) -> tuple[Response, list[tuple[str, str]]]:
-        """Return the response and its headers, with the session's cookie. The response itself stays without: a handler
-        may have one for many.
+    ) -> tuple[Response, list[tuple[str, str]], str | None]:
+        """Return the response, its headers, and the session's cookie, which the response itself stays without: a
+        handler may have one for many.
         """
         try:
             response = answer(request)
@@ -180,10 +177,7 @@ class OAuthApp:
         except BaseException:
             response.close()  # it will not be sent, and may hold a file
             raise
-        if cookie is not None:  # then this is for nobody else, whatever a handler has said
-            headers = [header for header in headers if header[0].lower() not in _FOR_CACHES]
-            headers.append(("Set-Cookie", cookie))
-        return response, headers
+        return response, headers, cookie
 
     def _dispatch(self, request: Request) -> Response:
         try:
@@ -193,7 +187,7 @@ class OAuthApp:
             raise
         if not handler.any_host:
             request.base = self.site.base(request.environ)
-        if self.rules and not handler.open_to_everyone:
+        if not handler.open_to_everyone and self.rules:
             request.open_session = self._open_admitted_session
         response = handler(self, request).answer(**arguments)
         if "session" in request.__dict__ and not handler.get_has_consequences:
@@ -279,6 +273,22 @@ class OAuthApp:
             (name, value) for name, value in error.get_headers() if name in {"Allow", "Retry-After"}
         )
         return response
+
+
+def _with_ours(headers: list[tuple[str, str]], cookie: str | None) -> list[tuple[str, str]]:
+    """Return a response's *headers* with the session's *cookie*, and with what is on every answer."""
+    present = {name.lower() for name, _ in headers}
+    if cookie is not None:
+        if not present.isdisjoint(_FOR_CACHES):  # this is for nobody else, whatever a handler has said
+            headers = [header for header in headers if header[0].lower() not in _FOR_CACHES]
+            present -= _FOR_CACHES
+        headers.append(("Set-Cookie", cookie))
+    ours = pages.SECURITY_HEADERS
+    if not present.isdisjoint(ours):  # a page has its own
+        ours = {name: header for name, header in ours.items() if name not in present}
+    headers += ours.values()
+    headers.append(("Vary", "Cookie"))
+    return headers
 
 
 def _level(error: errors.Error) -> int:

@@ -15,22 +15,23 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import secrets
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
 import werkzeug
 from werkzeug.datastructures import ImmutableMultiDict, MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge
-from werkzeug.utils import cached_property
 
 from . import errors
 from .sessions.session import TOKEN, Session
 from .urls import Origin, path_and_query
 
 if TYPE_CHECKING:
+    from functools import cached_property
+
     from _typeshed.wsgi import WSGIEnvironment
     from werkzeug.datastructures import Headers
     from werkzeug.routing import MapAdapter
@@ -39,11 +40,32 @@ if TYPE_CHECKING:
     from .client import OAuth2Session
     from .providers import Provider
     from .registration import Registration
+else:
+
+    class cached_property:  # noqa: N801
+        """As in functools, but without the lock under which, before Python 3.12, one request waits for the session of
+        another; and with less to do than Werkzeug's when it is read again.
+        """
+
+        def __init__(self, function: Callable[[Any], Any]) -> None:
+            self._function = function
+            self.__doc__ = function.__doc__
+
+        def __set_name__(self, owner: type, name: str) -> None:
+            self._name = name
+
+        def __get__(self, instance: Any, owner: type | None = None) -> Any:
+            if instance is None:
+                return self
+            value = instance.__dict__[self._name] = self._function(instance)
+            return value
+
 
 MAX_BODY = 64 * 1024  # bytes; the flow itself reads no body at all
 _PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ", "HTTP_X_PURPOSE")
 _PAGES = {"document", "iframe", "frame", "empty"}  # Sec-Fetch-Dest of what a script or a person may have asked for
 _WITHOUT_BODY = {204, 304}  # RFC 9110 6.4.1
+_VISIBLE = re.compile(r"[\x21-\x7e]*")
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
 
 
@@ -73,6 +95,8 @@ class Response(werkzeug.Response):
 
     def get_app_iter(self, environ: WSGIEnvironment) -> Iterable[bytes]:
         """Return the body as it is where nothing has to be closed, and some of it is to be sent."""
+        if not (self.response or self._on_close):
+            return []
         if self._on_close or environ["REQUEST_METHOD"] == "HEAD" or self.status_code in _WITHOUT_BODY:
             return super().get_app_iter(environ)
         return list(self.iter_encoded())
@@ -144,8 +168,10 @@ class Request(werkzeug.Request):
         environ = self.environ
         if environ.get("HTTP_SEC_FETCH_DEST", "document") not in _PAGES:
             return True
-        purposes = [environ[name].lower() for name in _PURPOSES if name in environ]
-        return any(word in purpose for purpose in purposes for word in ("prefetch", "preview"))
+        if environ.keys().isdisjoint(_PURPOSES):
+            return False
+        purposes = " ".join([environ.get(name, "") for name in _PURPOSES]).lower()
+        return "prefetch" in purposes or "preview" in purposes
 
     @property
     def is_same_origin(self) -> bool:
@@ -199,9 +225,9 @@ class RequestHandler:
         """
         return self.app.registration(self.request.session)
 
-    @property
+    @cached_property
     def provider(self) -> Provider:
-        """The provider that this request is about."""
+        """The provider that this request is about, with its endpoints."""
         return self.registration.provider
 
     @classmethod
@@ -226,8 +252,12 @@ class RequestHandler:
             method = "get"
         if method == "options" and not hasattr(self, "options"):
             return Response(status=204, headers={"Allow": ", ".join(sorted(self.methods()))})
-        with self.app.transport.place() if self.needs_provider else nullcontext():
-            response = getattr(self, method)(request, **arguments)
+        call = getattr(self, method)
+        if self.needs_provider:
+            with self.app.transport.place():
+                response = call(request, **arguments)
+        else:
+            response = call(request, **arguments)
         if not isinstance(response, werkzeug.Response):
             raise TypeError(
                 f"{type(self).__name__}.{method} must return a Response; self.redirect and self.jsonify make one"
@@ -236,10 +266,11 @@ class RequestHandler:
 
     def redirect(self, location: str, code: int = 302) -> werkzeug.Response:
         """Send the browser to *location*, which is used as it is."""
-        if not (location.isascii() and location.isprintable()):
+        if not _VISIBLE.fullmatch(location):
             location = quote(location, safe="!#$%&'()*+,/:;=?@[]~")
         response = Response(status=code, content_type="text/plain")
         response.headers.add("Location", location)
+        response.headers.add("Content-Length", "0")
         return response
 
     def jsonify(self, document: Any) -> werkzeug.Response:

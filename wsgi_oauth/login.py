@@ -68,7 +68,9 @@ class Start(NamedTuple):
         sent = {"code_challenge": self.code_challenge, "code_challenge_method": "S256"}
         if provider.asks_for_id_token:
             sent["nonce"] = self.nonce
-        return sent | (dict(provider.choose_account) if choose_account else {})
+        if choose_account:
+            sent.update(provider.choose_account)
+        return sent
 
 
 def _hash(text: str) -> str:
@@ -96,20 +98,23 @@ class AuthorizationResponse(NamedTuple):
 
 
 def begin(*, redirect_uri: str, next_url: str, provider: str, again: bool = False) -> Start:
-    """Make what a new sign-in needs: 256 bits of state (RFC 6749 10.10), a verifier of 43 characters (RFC 7636 4.1)."""
-    return Start(secrets.token_urlsafe(32), secrets.token_urlsafe(32), redirect_uri, next_url, provider, again)
+    """Make what a new sign-in needs: a state (RFC 6749 10.10) and a verifier (RFC 7636 4.1) of 258 random bits each."""
+    drawn = secrets.token_urlsafe(66)
+    return Start(drawn[:43], drawn[-43:], redirect_uri, next_url, provider, again)
 
 
 def remember(session: Session, state: str, start: Start) -> None:
     """Keep *start* in ``session["oauth_state"][state]``, beside those of other tabs (RFC 6749 10.12)."""
-    record = {
+    record: dict[str, Any] = {
         "started": time.time(),
         "code_verifier": start.code_verifier,
         "redirect_uri": start.redirect_uri,
         "next": start.next_url,
-        "provider": start.provider,
-        "again": start.again,
     }
+    if start.provider:
+        record["provider"] = start.provider
+    if start.again:
+        record["again"] = True
     session.change(lambda data: _add(data, state, record))
 
 
@@ -234,9 +239,10 @@ def _finish(data: dict[str, Any], claimed: Start) -> None:
 
 def _alive(data: dict[str, Any]) -> dict[str, Any]:
     """Return the records that are young enough; what is no record, from another version perhaps, is left out."""
-    records, youngest = data.get(STATE), time.time() - MAX_AGE
+    records = data.get(STATE)
     if not isinstance(records, dict):
         return {}
+    youngest = time.time() - MAX_AGE
     return {state: record for state, record in records.items() if _is_record(record) and record["started"] > youngest}
 
 

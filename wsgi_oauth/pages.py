@@ -20,18 +20,18 @@ _STYLE = (
 )
 _STYLE_HASH = b64encode(sha256(_STYLE.encode()).digest()).decode()
 
-# On every answer; a handler of one's own may set another value for its own pages.
-SECURITY_HEADERS = [
-    ("Cache-Control", "no-store"),
-    (
-        "Content-Security-Policy",
-        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'self'; "
-        "frame-ancestors 'none'",
-    ),
-    ("Referrer-Policy", "no-referrer"),
-    ("X-Content-Type-Options", "nosniff"),
-    ("X-Frame-Options", "DENY"),
-]
+# On every answer, by the name in lower case; a handler of one's own may set another value for its own pages.
+SECURITY_HEADERS = {
+    name.lower(): (name, value)
+    for name, value in {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; "
+        "form-action 'self'; frame-ancestors 'none'",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+    }.items()
+}
 
 
 class Message(NamedTuple):

@@ -27,11 +27,12 @@ class Step(RequestHandler):
 
         Return False when that does not say which.
         """
-        known = label in self.app.registrations
-        if not known and (self.config.also or (self.config.label and label)):
+        registered = self.app.registrations.get(label)
+        if registered is None and (self.config.also or (self.config.label and label)):
             return False
-        self.registration = self.app.registrations.get(label) or self.app.registration()
-        _ = self.provider  # its endpoints may have to be discovered: before anything of a sign-in is used up
+        self.registration = registered or self.app.registration()
+        # Its endpoints may have to be discovered: before anything of a sign-in is used up.
+        self.provider = self.registration.provider
         return True
 
     def sign_in_urls(self) -> dict[str, str]:

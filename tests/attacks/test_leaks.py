@@ -122,12 +122,16 @@ def test_a_provider_that_is_down_has_its_internal_address_and_key_in_the_log(
     return "CANARY" in ours(log)
 
 
+def without_header(name: str) -> dict[str, tuple[str, str]]:
+    return {known: header for known, header in pages.SECURITY_HEADERS.items() if known != name.lower()}
+
+
 def referer_of_a_link_on(page: Any, url: str) -> str:
     """What a browser tells the next site (Referrer Policy, W3C); older ones tell all unless asked not to."""
     return "" if page.headers.get("Referrer-Policy") == "no-referrer" else url
 
 
-@guarded_by({"wsgi_oauth.pages.SECURITY_HEADERS": [h for h in pages.SECURITY_HEADERS if h[0] != "Referrer-Policy"]})
+@guarded_by({"wsgi_oauth.pages.SECURITY_HEADERS": without_header("Referrer-Policy")})
 def test_the_next_site_reads_the_code_in_its_referer(victim: Browser, attacker: Browser) -> bool:
     """S46, S49, RFC 9700 4.2.1. An error page at the callback's own address, with a link on it to somewhere."""
     callback = victim.callback_url()
@@ -150,7 +154,7 @@ def test_the_code_stays_in_the_address_bar_and_in_the_history(victim: Browser) -
     return "code=" in urlsplit(shown).query
 
 
-@guarded_by({"wsgi_oauth.pages.SECURITY_HEADERS": [h for h in pages.SECURITY_HEADERS if h[0] != "Cache-Control"]})
+@guarded_by({"wsgi_oauth.pages.SECURITY_HEADERS": without_header("Cache-Control")})
 def test_the_next_user_of_a_cache_gets_the_victims_profile(victim: Browser) -> bool:
     """S45, RFC 9111 5.2.2.5. A proxy, a CDN, or the back button after the sign-out."""
     victim.sign_in()
@@ -160,14 +164,14 @@ def test_the_next_user_of_a_cache_gets_the_victims_profile(victim: Browser) -> b
 answer_with_a_cookie = OAuthApp._answer
 
 
-def with_the_id_in_the_address(app: Any, request: Any, answer: Any) -> tuple[Response, list[tuple[str, str]]]:
+def with_the_id_in_the_address(app: Any, request: Any, answer: Any) -> tuple[Response, list[tuple[str, str]], Any]:
     """Put the id into the address, too, for browsers without cookies, as servlets and PHP did."""
-    response, headers = answer_with_a_cookie(app, request, answer)
+    response, headers, cookie = answer_with_a_cookie(app, request, answer)
     location = response.headers.get("Location", "")
     if location.startswith("/"):
         headers.remove(("Location", location))
         headers.append(("Location", f"{location};jsessionid={request.session.id}"))
-    return response, headers
+    return response, headers, cookie
 
 
 @guarded_by({"wsgi_oauth.app.OAuthApp._answer": with_the_id_in_the_address})

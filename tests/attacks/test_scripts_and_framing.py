@@ -37,8 +37,8 @@ def may_be_framed(response: Any) -> bool:
     return directives(response).get("frame-ancestors", "*") == "*" and "X-Frame-Options" not in response.headers
 
 
-def without_header(*names: str) -> list[tuple[str, str]]:
-    return [header for header in pages.SECURITY_HEADERS if header[0] not in names]
+def without_header(*names: str) -> dict[str, tuple[str, str]]:
+    return {known: header for known, header in pages.SECURITY_HEADERS.items() if header[0] not in names}
 
 
 def show_what_the_provider_says(app: Any, request: Any, error: Any, **_: Any) -> Response:

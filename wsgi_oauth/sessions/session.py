@@ -44,19 +44,19 @@ class Session(dict[str, Any]):
     :meth:`change`.
     """
 
+    event: str = ""  # what the log should say about this request
+    ended: bool = False  # by this request
+    gone: bool = False  # ended, or moved to a new id, by another request meanwhile
+    _renewing: bool = False
+
     def __init__(self, sessions: Sessions, stored: Stored | None = None, session_id: str | None = None) -> None:
-        super().__init__()
         self._sessions = sessions
         self._stored: Stored | None = None
         if stored is not None:
             self._take(stored)
         self.id = session_id  # what the cookie holds; None until there is something to store
         self._sent_id = session_id
-        self.event = ""  # what the log should say about this request
-        self._renewing = False
         self._on_save: list[Callable[[dict[str, Any]], object]] = []
-        self.ended = False  # by this request
-        self.gone = False  # ended, or moved to a new id, by another request meanwhile
 
     def __missing__(self, key: str) -> Any:
         raise errors.NotSignedIn("the session has no token") if key == TOKEN else KeyError(key)
@@ -136,10 +136,12 @@ class Session(dict[str, Any]):
 
     def _applied(self, data: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         """Return *data*, the newest, with what this request did to its own copy."""
-        result = {key: value for key, value in {**data, **changes}.items() if value is not _REMOVED}
+        return self._completed({key: value for key, value in {**data, **changes}.items() if value is not _REMOVED})
+
+    def _completed(self, data: dict[str, Any]) -> dict[str, Any]:
         for function in self._on_save:
-            function(result)
-        return result
+            function(data)
+        return data
 
     def _take(self, stored: Stored) -> None:
         self._stored = stored
@@ -241,7 +243,7 @@ class Sessions:
         if session.ended:
             return
         if session.id is None:
-            data = session._applied({}, dict(session))
+            data = session._completed(dict(session))
             if data:
                 now = time.time()
                 self._create(session, Stored(now, now, data))
@@ -389,7 +391,7 @@ def store_key(session_id: str) -> str:
 
 def _encode(stored: Stored) -> bytes:
     """Write JSON that begins with a checksum of the rest: one flipped bit, in a token perhaps, is not to go unseen."""
-    rest = _ENCODE(stored._asdict()).encode()[1:]
+    rest = _ENCODE({"started": stored.started, "seen": stored.seen, "data": stored.data}).encode()[1:]
     return _checksum(rest) + rest
 
 
