@@ -402,6 +402,22 @@ class TestMethods:
         assert allowed(response) == ROUTES[route]
         assert stored_sessions(store) == []
 
+    def test_options_names_the_methods_of_all_handlers_of_a_route(self, make_browser: Callable[..., Browser]):
+        class Read(RequestHandler):
+            route = "/notes"
+
+            def get(self, request):
+                return self.jsonify([])
+
+        class Write(RequestHandler):
+            route = "/notes"
+
+            def post(self, request):
+                return self.jsonify([])
+
+        browser = make_browser(handlers=(Read, Write))
+        assert allowed(browser.app.options("/notes")) == {"GET", "HEAD", "POST", "OPTIONS"}
+
     def test_no_method_but_get_consumes_a_callback(self, browser: Browser, application: Any, provider: LocalProvider):
         callback = browser.callback_url()
         cookie = {"Cookie": with_cookie(browser), **HTML}

@@ -17,6 +17,7 @@ import io
 import json
 import re
 import secrets
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
@@ -251,7 +252,7 @@ class RequestHandler:
         if method == "head" and not hasattr(self, "head"):
             method = "get"
         if method == "options" and not hasattr(self, "options"):
-            return Response(status=204, headers={"Allow": ", ".join(sorted(self.methods()))})
+            return Response(status=204, headers={"Allow": ", ".join(self.app.routes.methods(self.route))})
         call = getattr(self, method)
         if self.needs_provider:
             with self.app.transport.place():
@@ -302,17 +303,17 @@ class Routes:
 
     def __init__(self, handlers: Iterable[type[RequestHandler]]) -> None:
         self._handlers: dict[str, type[RequestHandler]] = {}
-        taken: set[tuple[str, str]] = set()
+        self._methods: defaultdict[str, set[str]] = defaultdict(set)  # of all handlers of a route
         for handler in handlers:
             if not handler.route.startswith("/"):
                 raise ValueError(f"{handler.__qualname__}: a route begins with a slash, {handler.route!a} does not")
-            answers = {(handler.route, method) for method in handler.methods() - {"OPTIONS"}}
-            if handler.name() in self._handlers or answers & taken:
+            methods = handler.methods()
+            if handler.name() in self._handlers or (methods - {"OPTIONS"}) & self._methods[handler.route]:
                 raise ValueError(
                     f"{handler.__qualname__}: another handler has this name or this route; set `endpoint` or `route`"
                 )
             self._handlers[handler.name()] = handler
-            taken |= answers
+            self._methods[handler.route] |= methods
         # Most routes are plain paths, for which a look into a dictionary is enough.
         self._plain = {
             (method, handler.route): handler
@@ -345,6 +346,10 @@ class Routes:
             return plain, {}
         endpoint, arguments = self._routing().match(request.path, request.method)
         return self._handlers[endpoint], dict(arguments)
+
+    def methods(self, route: str) -> list[str]:
+        """Return the methods that are answered at *route*, a handler's."""
+        return sorted(self._methods[route])
 
     def path(self, endpoint: str, values: dict[str, Any]) -> str:
         """Return the path of the handler of that name. Raise Werkzeug's BuildError when there is none."""
