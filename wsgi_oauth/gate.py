@@ -34,11 +34,10 @@ from .urls import local_path, path_and_query
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-_OURS = "wsgi_oauth."
-_IDENTITY = _OURS + "identity"
-_VISIT = _OURS + "visit"
+_IDENTITY = "wsgi_oauth.identity"
+_VISIT = "wsgi_oauth.visit"
 # What says who the user is, from a server in front or from a client that writes it as a header.
-_CLAIMS = ("REMOTE_USER", "AUTH_TYPE", "HTTP_REMOTE_USER", "HTTP_AUTH_TYPE")
+_CLAIMS = ("REMOTE_USER", "AUTH_TYPE", "HTTP_REMOTE_USER", "HTTP_AUTH_TYPE", _IDENTITY, _VISIT)
 
 _MANY = 512  # requests that are remembered
 
@@ -106,8 +105,6 @@ class LoginRequired:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         passed = {**environ}
-        if _OURS in "".join(environ):  # seldom, and looked for in a sixth of the time that a loop takes
-            passed = {name: value for name, value in environ.items() if not name.startswith(_OURS)}
         for name in _CLAIMS:
             passed.pop(name, None)
         path = environ.get("PATH_INFO", "")

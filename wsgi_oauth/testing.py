@@ -57,7 +57,6 @@ _FORGED: Mapping[str, Any] = {
     "wsgi_oauth.identity": Identity(
         "forged", "intruder", username="intruder", name="Intruder", email="intruder@example.com"
     ),
-    "wsgi_oauth.forged": "intruder",
 }
 _CHUNKS = [b"%d of 8\n" % number for number in range(1, 9)]
 _COOKIES = ("kit-a", "kit-b")
