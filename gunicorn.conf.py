@@ -45,7 +45,8 @@ class Logger(glogging.Logger):
 
     def atoms(self, resp, req, environ, request_time):
         """The path is logged percent-encoded: decoded, it could hold line breaks."""
-        path = quote(environ.get("PATH_INFO", "").encode("latin-1"))
+        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")  # whoever has moved one into the other
+        path = quote(path.encode("latin-1"))
         return {**super().atoms(resp, req, environ, request_time), "U": path}
 
     def exception(self, msg, *args, **kwargs):

@@ -108,6 +108,15 @@ def gated(site: Site, *options: str) -> Iterator[tuple[Gunicorn, Guest]]:
         yield server, guest
 
 
+def test_a_public_url_without_the_prefix_stops_the_start_and_says_what_to_set(site: Site):
+    site.folder.joinpath("gated.py").write_text(APPLICATION)
+    with site.serve(app="gated:app", PUBLIC_URL="https://shop.example") as server:
+        assert server.process.wait(timeout=30) != 0
+        said = server.log.read_text()
+    assert "wsgi_oauth cannot start:\nWSGI_OAUTH_PUBLIC_URL must end with /auth" in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize("kind", ["sync", "gthread"])
 def test_a_file_is_sent_by_the_kernel(site: Site, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """gunicorn asks for sendfile only when what it gets back is the very file wrapper that it has offered. (gevent's

@@ -242,6 +242,33 @@ def test_the_access_log_has_neither_query_nor_referer(site: Site) -> None:
     assert_keeps_secrets(said, secrets)
 
 
+MOUNTED_SITE = """
+from werkzeug import Response
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from wsgi_oauth import get_app
+
+app = DispatcherMiddleware(Response("hello"), {"/login": get_app()})
+"""
+
+
+def test_both_logs_have_the_path_that_the_browser_asked_for(site: Site) -> None:
+    site.folder.joinpath("mounted_site.py").write_text(MOUNTED_SITE)
+    options = ("--config", f"{CHECKOUT / 'gunicorn.conf.py'}", "--workers", "1")
+    with site.serve(*options, app="mounted_site:app") as server:
+        with site.visitor(server) as visitor:
+            for path in ("/login/", "/login/callback", "/login", "/elsewhere"):
+                visitor.get(path)
+        said = server.stop()
+    for line in (
+        '"GET /login/" 302',
+        '"GET /login/callback" 400',
+        '"GET /login" 302',
+        '"GET /elsewhere" 200',
+        "'GET /login/callback': no_login_in_progress",
+    ):
+        assert line in said
+
+
 @pytest.mark.parametrize("worker", WORKERS.values(), ids=WORKERS)
 def test_no_secret_is_logged_even_while_debugging(site: Site, worker: tuple[str, ...]) -> None:
     """S49, S50: DEBUG for every logger and for gunicorn, an access log, and every kind of failure."""

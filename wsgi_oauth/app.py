@@ -300,8 +300,8 @@ def _level(error: errors.Error) -> int:
 
 
 def _route(request: Request) -> str:
-    """Method and path: never the query, where code and state are."""
-    return f"{request.method} {request.path}"
+    """Method and path, as the browser has it: never the query, where code and state are."""
+    return f"{request.method} {request.root_path}{request.path}"
 
 
 def _nothing(*_: object) -> Any:
@@ -344,10 +344,10 @@ def get_app() -> WSGIApplication:
         ca_bundle()  # loading it can wait; that it is missing should not
         return create_app(Config.from_environ(os.environ))
     except (errors.ConfigError, errors.StoreError) as error:
-        raise _stopping_gunicorn(error) from None
+        raise stopping_gunicorn(error) from None
 
 
-def _stopping_gunicorn(error: errors.Error) -> errors.Error:
+def stopping_gunicorn(error: errors.Error) -> errors.Error:
     """Make *error* also one of those whose text gunicorn prints without a traceback: AppImportError in a
     worker, RuntimeError under preload.
     """

@@ -23,7 +23,7 @@ from werkzeug import Response
 from werkzeug.wsgi import ClosingIterator
 
 from . import errors, login
-from .app import OAuthApp
+from .app import OAuthApp, stopping_gunicorn
 from .client import OAuth2Session
 from .dispatch import Request
 from .flow import Logout, PreAuthorization
@@ -99,9 +99,8 @@ class LoginRequired:
         self._read = _read if self._sessions.sealed else lru_cache(maxsize=256)(_read)
         public_url = oauth_app.config.public_url
         if public_url and not unquote(urlsplit(public_url).path, "latin-1").endswith(self._prefix):
-            raise errors.ConfigError(
-                f"WSGI_OAUTH_PUBLIC_URL must end with {prefix}, where the gate mounts the sign-in; it is {public_url!a}"
-            )
+            problem = f"must end with {prefix}, where the gate mounts the sign-in; it is {public_url!a}"
+            raise stopping_gunicorn(errors.ConfigError(f"WSGI_OAUTH_PUBLIC_URL {problem}"))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         passed = {**environ}
