@@ -532,8 +532,8 @@ def summarize(chaos: Chaos, diary: list[Entry], catalogue: list[str], summary: S
 
 def count_files(sessions: Path, chaos: Chaos, summary: Summary) -> None:
     """What lies in the folder now, when the anonymous have expired, and when everything has."""
-    temporary = [path for path in sessions.iterdir() if path.suffix != ".json"]
-    summary.count("temporary files left by killed writers", len(temporary), at_most=len(chaos.kills))
+    unfinished = [path for path in sessions.iterdir() if path.suffix != ".json" or is_unfinished(path.stat())]
+    summary.count("unfinished files left by killed writers", len(unfinished), at_most=len(chaos.kills))
     for when, hours, at_most in (
         ("session files two hours later", 2, len(chaos.browsers) + len(chaos.kills)),
         ("files after a day", 24, 0),
@@ -542,6 +542,11 @@ def count_files(sessions: Path, chaos: Chaos, summary: Summary) -> None:
         with mock.patch("time.time", lambda later=now + 3600 * hours: later):
             FileStore(sessions).sweep()
         summary.count(when, len(list(sessions.iterdir())), at_most=at_most)
+
+
+def is_unfinished(status: os.stat_result) -> bool:
+    """A session gets its expiry last; until then both times are that of the write."""
+    return status.st_size == 0 or status.st_mtime_ns == status.st_ctime_ns
 
 
 def options() -> argparse.Namespace:

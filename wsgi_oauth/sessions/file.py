@@ -1,11 +1,11 @@
 """One file a session: the default store.
 
 A session is the file ``<key>.json`` in the folder, and the file's modification time is the moment at which
-the session expires; so neither a sweep nor an ``ls -l`` has to open anything. A new session's expiry is set
-last of all: until then the file is of now, which is over. A change goes to a temporary file that is renamed
-over the old one. So whoever reads, and whatever is killed, finds no session or a whole one, the old one or the
-new one. Exclusion is a ``flock`` on the session's own file, which the kernel releases when a process dies;
-there are no lock files.
+the session expires; so neither a sweep nor an ``ls -l`` has to open anything. A new session gets its expiry
+last of all: until then the modification time is the present, and the session counts as expired. A change goes
+to a temporary file that is renamed over the old one. So whoever reads, and whatever is killed, finds a whole
+session, old or new, or none. Exclusion is a ``flock`` on the session's own file, which the kernel releases when
+a process dies; there are no lock files.
 
 Nothing is synced: a kill of any kind loses nothing, a power cut may take back the last seconds.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import random
 import re
 import secrets
 import stat
@@ -22,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import cycle
+from itertools import islice
 from operator import attrgetter
 from typing import Any
 
@@ -34,9 +35,10 @@ _TEMPORARY = ".tmp"  # no key ends like this, so a temporary file is never loade
 _OURS = re.compile(r"[0-9a-f]{64}\.json(\.[0-9a-f]{16}\.tmp)?", re.ASCII)
 _STALE = 3600.0  # seconds after which what is not finished has no living writer
 _PATIENCE = 5.0  # seconds to wait for another's update, which takes far less than a millisecond
-_TURN = 8  # creates, of which one sweeps a little
-_ALIVE = 4  # sessions that it finds alive before it stops
-_SLICE = 20  # entries of the folder that it looks at, at most
+_REST = 8  # creates from a slice of a sweep in which nothing was over to the next one
+_STAYING = 4  # entries of a slice that stay, at most
+_REMOVED = 20  # sessions that a slice takes away, at most
+_FIRST = 1000  # entries, among which a walk begins anywhere
 _MANY = 512  # sessions that are kept in memory
 _SMALL = 16 * 1024  # bytes of each, at most
 _SETTLED = 2.0  # seconds; clocks of file systems tick some hundred times in one
@@ -45,12 +47,19 @@ _SETTLED = 2.0  # seconds; clocks of file systems tick some hundred times in one
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
+# What makes room may help against these.
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
 # What open(2) says of a path that is no file of ours: absent; a link; a socket or a device without a driver.
 _ABSENT = {errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG}
 
 
 class _Scan:
-    """A walk through the folder that goes on where it stopped, and from the beginning when it is through."""
+    """A walk through the folder that goes on where it stopped, and begins again when it is through.
+
+    It begins anywhere among the first entries: or workers would walk side by side, and one that lives for a hundred
+    creates would always see the same.
+    """
 
     def __init__(self, folder: str) -> None:
         self.lock = threading.Lock()
@@ -60,11 +69,17 @@ class _Scan:
     def next_entry(self) -> os.DirEntry[str] | None:
         """Return None once at the end of each walk."""
         if self._entries is None:
-            self._entries = os.scandir(self._folder)
+            self._begin()
         entry = next(self._entries, None)
         if entry is None:
             self._entries = None
         return entry
+
+    def _begin(self) -> None:
+        self._entries = os.scandir(self._folder)
+        ahead = random.randrange(_FIRST)  # noqa: S311  # no secret
+        if sum(1 for _ in islice(self._entries, ahead)) < ahead:  # there are not so many
+            self._entries = os.scandir(self._folder)
 
     def close(self) -> None:
         if self._entries is not None:
@@ -119,7 +134,7 @@ class FileStore:
         self.folder = os.path.abspath(os.fspath(folder))
         _prepare(self.folder)
         self._scans: dict[int, _Scan] = {}
-        self._turns = cycle(range(_TURN))
+        self._rest = 0  # creates until the next slice; that threads may miscount does no harm
         self._known = _Known()
 
     def load(self, key: str) -> bytes | None:
@@ -139,10 +154,16 @@ class FileStore:
         try:  # which costs less than a `with`, here where it counts
             try:
                 self._write(path, record)
-            except FileExistsError:  # what an attempt that failed could not take away again
+            except FileExistsError:  # planted, or what an attempt that failed could not take away again
                 self._replace(path, record)
-            if next(self._turns) == 0:
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
                 self._sweep_slice()
+                self._write(path, record)
+            self._rest -= 1
+            if self._rest <= 0:
+                self._rest = 1 if self._sweep_slice() else _REST
         except OSError as error:
             raise _failure(error) from error
 
@@ -184,13 +205,14 @@ class FileStore:
     def sweep(self) -> int:
         with _store_errors, os.scandir(self.folder) as entries:
             now = time.time()
-            return sum(_remove_if_over(entry, now) for entry in entries)
+            return sum(_remove_if_over(entry, now) is True for entry in entries)
 
     def check(self) -> None:
         key, record = secrets.token_hex(32), Record(b"{}", time.time() + 60)
         self.create(key, record)
         try:
-            self.update(key, lambda _: record)
+            if not self.update(key, lambda _: record):
+                raise errors.StoreError("the session store does not find what it has just stored")
         finally:
             self.delete(key)
 
@@ -211,16 +233,16 @@ class FileStore:
         return f"{self.folder}/{key}{_SUFFIX}" if KEY.fullmatch(key) else None
 
     def _write(self, path: str, record: Record) -> None:
-        """Make a new file of *record*, or none. It is no session before it has its expiry."""
+        """Make a new file of *record*, or none. It is a session when it has its expiry, which is the last step."""
         check_size(record)
         descriptor = os.open(path, _WRITE, 0o600)
         try:
             try:
                 os.fchmod(descriptor, 0o600)  # a umask may have taken even the owner's bits
                 _write_all(descriptor, record.data)
-                os.utime(descriptor, (record.expires, record.expires))
             finally:
                 os.close(descriptor)  # some file systems report a full disk only here
+            os.utime(path, (record.expires, record.expires), follow_symlinks=False)
         except BaseException:  # SystemExit too: that is how a gunicorn worker's timeout arrives
             with suppress(OSError):
                 os.unlink(path)
@@ -237,28 +259,29 @@ class FileStore:
                 os.unlink(temporary)
             raise
 
-    def _sweep_slice(self) -> None:
-        """Look at the next entries of the folder, until four are found that stay.
+    def _sweep_slice(self) -> int:
+        """Look at the next entries of the folder, until four are found that stay, or twenty sessions were over.
 
         With every eighth create, so a walk through the folder takes two creates for each session that is alive, or for
         five that are over. Who creates a session pays for a few entries, and for no more.
         """
         scan = self._scans.get(os.getpid()) or self._begin_scan(os.getpid())
         if not scan.lock.acquire(blocking=False):
-            return  # another thread is at it
+            return 0  # another thread is at it
+        now, staying, removed = time.time(), 0, 0
         try:
-            now, alive = time.time(), 0
-            for _ in range(_SLICE):
+            while staying < _STAYING and removed < _REMOVED:
                 entry = scan.next_entry()
                 if entry is None:
                     break
-                alive += not _remove_if_over(entry, now)
-                if alive == _ALIVE:
-                    break
+                outcome = _remove_if_over(entry, now)
+                staying += outcome is None
+                removed += outcome is True
         except OSError:
             scan.close()  # what was asked for is done; whatever is wrong with the folder shows at the next write
         finally:
             scan.lock.release()
+        return removed
 
     def _begin_scan(self, process: int) -> _Scan:
         """After a fork each side has a scan and a lock of its own: what the parent had open is not the child's."""
@@ -362,7 +385,7 @@ class _Locked:
 
     An update puts a new file in the place of the one that is locked here, and wakes us with a lock on a file
     that is no longer the session. So the lock counts only when the path still leads to the file that was
-    locked. Its status is then still the one it had before: no session is changed in place.
+    locked. Its status is then still the one it had before: nothing is changed in place, once it is a session.
     """
 
     def __init__(self, path: str, patience: float = _PATIENCE) -> None:
@@ -408,40 +431,43 @@ def _lock(descriptor: int, deadline: float) -> None:
         pause = min(pause * 2, 0.02)
 
 
-def _remove_if_over(entry: os.DirEntry[str], now: float) -> bool:
-    """Remove an expired session, or what a killed writer left behind. Return whether it was a session."""
+def _remove_if_over(entry: os.DirEntry[str], now: float) -> bool | None:
+    """Remove an expired session, or what a killed writer left behind. Return None when the entry stays, and otherwise
+    whether this has removed a session: another worker may have been quicker.
+    """
     is_session = entry.name.endswith(_SUFFIX)
     try:
         status = entry.stat(follow_symlinks=False)
     except FileNotFoundError:
         return False
     if is_session and status.st_mtime > now:
-        return False  # nearly all, so the rest is for the others
-    if not _OURS.fullmatch(entry.name):
-        return False  # the folder may hold other things, too
-    if not stat.S_ISREG(status.st_mode):
-        return False  # planted; whoever put it there may take it away
-    if not is_session or _is_unfinished(status):
-        # A temporary file may already carry its session's expiry; the change time cannot be set by anyone.
-        if status.st_ctime < now - _STALE:
-            with suppress(FileNotFoundError):
-                os.unlink(entry.path)
-        return False
-    return _remove_expired(entry.path)
+        return None  # nearly all, so the rest is for the others
+    if not (_OURS.fullmatch(entry.name) and stat.S_ISREG(status.st_mode)):
+        return None  # the folder may hold other things, too
+    if is_session and not _is_unfinished(status):
+        return _remove_expired(entry.path)
+    # A temporary file may already carry its session's expiry; the change time cannot be set by anyone.
+    if status.st_ctime > now - _STALE:
+        return None
+    with suppress(FileNotFoundError):
+        os.unlink(entry.path)
+    return False
 
 
 def _is_unfinished(status: os.stat_result) -> bool:
-    """Say whether the file of a session has no expiry yet: it is empty, or both times are that of the write."""
+    """Say whether the file of a session may have no expiry yet: nothing was written, or both times are of the write."""
     return status.st_size == 0 or status.st_mtime_ns == status.st_ctime_ns
 
 
-def _remove_expired(path: str) -> bool:
+def _remove_expired(path: str) -> bool | None:
     """Remove the session at *path* unless it was renewed since somebody looked, or is in somebody's hands."""
     try:
         with _Locked(path, patience=0) as found:
-            if found is None or found[1].st_mtime > time.time():
+            if found is None:
                 return False
+            if found[1].st_mtime > time.time():
+                return None
             os.unlink(path)
             return True
     except (TimeoutError, PermissionError):  # in somebody's hands, or somebody else's: the rest is still to be swept
-        return False
+        return None
