@@ -36,6 +36,7 @@ ROOMS = [
     "registration",
     "access",
     "login",
+    "lazy",
     "dispatch",
     "pages",
     "steps",

@@ -559,6 +559,9 @@ class Made(RequestHandler):
         elif how == "parts":
             response.response = ["{}\n", "é"]
             del response.headers["Content-Length"]
+        elif how == "elsewhere":
+            response = self.redirect("/x")
+            response.response = ["{}\n", "é"]
         elif how == "closing":
             response.call_on_close(lambda: self.closed.append(how))
         elif how == "unchanged":
@@ -629,12 +632,35 @@ class TestHandlersOfOnesOwn:
         assert "Set-Cookie" not in again.headers
         assert Counted.response.headers["Cache-Control"] == again.headers["Cache-Control"] == "public, max-age=60"
 
-    @pytest.mark.parametrize("path", ["/made/appended", "/made/parts"])
+    @pytest.mark.parametrize("path", ["/made/appended", "/made/parts", "/made/elsewhere"])
     def test_a_response_is_sent_as_its_handler_has_left_it(self, make_browser: Callable[..., Browser], path: str):
         browser = make_browser(handlers=(Made,))
         response = browser.get(path)
         assert (response.body, response.headers["Content-Length"]) == ("{}\né".encode(), "5")
         assert browser.app.head(path).body == b""
+
+    @pytest.mark.parametrize(
+        ("location", "sent"),
+        [
+            ("https://other.example/a?b=c&d=%20#e", "https://other.example/a?b=c&d=%20#e"),
+            ("/a b", "/a%20b"),
+            ("/a\r\nSet-Cookie: b=c", "/a%0D%0ASet-Cookie:%20b=c"),
+            ("/ä", "/%C3%A4"),
+            ("", ""),
+        ],
+    )
+    def test_a_redirect_goes_where_the_handler_says_with_what_no_url_can_hold_encoded(
+        self, make_browser: Callable[..., Browser], location: str, sent: str
+    ):
+        class Elsewhere(RequestHandler):
+            route = "/elsewhere"
+
+            def get(self, request):
+                return self.redirect(location)
+
+        response = make_browser(handlers=(Elsewhere,)).get("/elsewhere")
+        assert response.headers["Location"] == sent
+        assert response.headers["Content-Length"] == "0"
 
     def test_what_a_response_calls_when_it_is_closed_is_called(self, make_browser: Callable[..., Browser]):
         Made.closed.clear()

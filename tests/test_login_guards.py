@@ -325,6 +325,14 @@ class TestTheSecretsOfAStart:
         assert len(verifiers) == 20
         assert all(re.fullmatch(r"[A-Za-z0-9._~-]{43,128}", verifier) for verifier in verifiers)
 
+    def test_the_state_tells_nothing_of_the_verifier(self, browser: Browser, provider: LocalProvider):
+        """RFC 7636 7.1: the state is in the URL, the verifier is a secret; no piece of one is in the other."""
+        url = browser.callback_url()
+        state = parameters(url)["state"]
+        browser.get(url)
+        verifier = token_form(provider, 0)["code_verifier"]
+        assert not {state[i : i + 6] for i in range(38)} & {verifier[i : i + 6] for i in range(38)}
+
     def test_the_challenge_is_always_s256(self, browser: Browser):
         """RFC 9700 2.1.1: the plain challenge is the verifier itself."""
         asked = parameters(browser.start())

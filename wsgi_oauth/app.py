@@ -59,10 +59,10 @@ class OAuthApp:
             store, idle=config.session_idle, lifetime=config.session_lifetime, sealed=config.session_seal
         )
         self.transport = Transport(config.upstream_timeout, config.upstream_limit)
-        self._registered = [Registration(each, self.transport) for each in (config, *config.also)]
-        self.registrations = {each.label: each for each in self._registered}
-        self.rules = Rules(config.allow, {each.label: each.described for each in self._registered}, allow)
-        for each in self._registered:
+        self._in_order = [Registration(each, self.transport) for each in (config, *config.also)]
+        self.registrations = {each.label: each for each in self._in_order}
+        self.rules = Rules(config.allow, {each.label: each.described for each in self._in_order}, allow)
+        for each in self._in_order:
             each.ask_for(self.rules.kinds(each.label))
         flow_handlers = flow.HANDLERS_FOR_SEVERAL if config.label else flow.HANDLERS
         self.routes = Routes([*flow_handlers, *health.HANDLERS, *handlers])
@@ -88,7 +88,7 @@ class OAuthApp:
         self, environ: WSGIEnvironment, start_response: StartResponse, answer: Callable[[Request], Response]
     ) -> Iterable[bytes]:
         """Send what *answer* returns, and the session; or a page for the error that it raises."""
-        request = Request(environ, populate_request=False)  # in environ, which it holds, it would outlive the answer
+        request = Request(environ, populate_request=False)  # in environ, each would keep the other alive
         request.open_session = self._open_session
         headers, cookie = None, None
         try:
@@ -103,7 +103,7 @@ class OAuthApp:
             response = self._refuse(request, errors.Error("an unexpected exception"), with_traceback=True)
         if headers is None:
             headers = response.get_wsgi_headers(environ).to_wsgi_list()
-        start_response(response.status, _with_ours(headers, cookie))
+        start_response(response.status, _completed(headers, cookie))
         return response.get_app_iter(environ)
 
     @property
@@ -116,7 +116,7 @@ class OAuthApp:
 
         :raises errors.TokenRejected: when there is no such provider any more: its token is for nobody else.
         """
-        registered = self._registered
+        registered = self._in_order
         if session is None or TOKEN not in session:
             return registered[0]
         for each in registered:
@@ -275,20 +275,17 @@ class OAuthApp:
         return response
 
 
-def _with_ours(headers: list[tuple[str, str]], cookie: str | None) -> list[tuple[str, str]]:
-    """Return a response's *headers* with the session's *cookie*, and with what is on every answer."""
-    present = {name.lower() for name, _ in headers}
-    if cookie is not None:
-        if not present.isdisjoint(_FOR_CACHES):  # this is for nobody else, whatever a handler has said
-            headers = [header for header in headers if header[0].lower() not in _FOR_CACHES]
-            present -= _FOR_CACHES
-        headers.append(("Set-Cookie", cookie))
-    ours = pages.SECURITY_HEADERS
-    if not present.isdisjoint(ours):  # a page has its own
-        ours = {name: header for name, header in ours.items() if name not in present}
-    headers += ours.values()
-    headers.append(("Vary", "Cookie"))
-    return headers
+def _completed(headers: list[tuple[str, str]], cookie: str | None) -> list[tuple[str, str]]:
+    """Return *headers* with the session's *cookie*, and with what is on every answer."""
+    given = {name.lower() for name, _ in headers}
+    if cookie is not None and not given.isdisjoint(_FOR_CACHES):  # this is for nobody else, whatever a handler has said
+        headers = [header for header in headers if header[0].lower() not in _FOR_CACHES]
+        given -= _FOR_CACHES
+    always = pages.SECURITY_HEADERS
+    if not given.isdisjoint(always):  # a page has its own
+        always = {name: header for name, header in always.items() if name not in given}
+    cookies = [] if cookie is None else [("Set-Cookie", cookie)]
+    return [*headers, *cookies, *always.values(), ("Vary", "Cookie")]
 
 
 def _level(error: errors.Error) -> int:

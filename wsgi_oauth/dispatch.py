@@ -27,12 +27,11 @@ from werkzeug.datastructures import ImmutableMultiDict, MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from . import errors
+from .lazy import cached_property
 from .sessions.session import TOKEN, Session
 from .urls import Origin, path_and_query
 
 if TYPE_CHECKING:
-    from functools import cached_property
-
     from _typeshed.wsgi import WSGIEnvironment
     from werkzeug.datastructures import Headers
     from werkzeug.routing import MapAdapter
@@ -41,32 +40,12 @@ if TYPE_CHECKING:
     from .client import OAuth2Session
     from .providers import Provider
     from .registration import Registration
-else:
-
-    class cached_property:  # noqa: N801
-        """As in functools, but without the lock under which, before Python 3.12, one request waits for the session of
-        another; and with less to do than Werkzeug's when it is read again.
-        """
-
-        def __init__(self, function: Callable[[Any], Any]) -> None:
-            self._function = function
-            self.__doc__ = function.__doc__
-
-        def __set_name__(self, owner: type, name: str) -> None:
-            self._name = name
-
-        def __get__(self, instance: Any, owner: type | None = None) -> Any:
-            if instance is None:
-                return self
-            value = instance.__dict__[self._name] = self._function(instance)
-            return value
-
 
 MAX_BODY = 64 * 1024  # bytes; the flow itself reads no body at all
 _PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ", "HTTP_X_PURPOSE")
 _PAGES = {"document", "iframe", "frame", "empty"}  # Sec-Fetch-Dest of what a script or a person may have asked for
 _WITHOUT_BODY = {204, 304}  # RFC 9110 6.4.1
-_VISIBLE = re.compile(r"[\x21-\x7e]*")
+_VISIBLE = re.compile(r"[\x21-\x7e]*")  # RFC 5234, VCHAR
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
 
 
@@ -90,13 +69,13 @@ class Response(werkzeug.Response):
         if self.status_code in _WITHOUT_BODY:
             self.headers.remove("Content-Type")
             self.headers.remove("Content-Length")
-        elif "Content-Length" not in self.headers:
-            self.headers.add("Content-Length", str(sum(map(len, self.iter_encoded()))))
+        elif "content-length" not in {name.lower() for name, _ in self.headers}:
+            self.headers.add("Content-Length", str(sum(map(len, self.iter_encoded()))) if self.response else "0")
         return self.headers
 
     def get_app_iter(self, environ: WSGIEnvironment) -> Iterable[bytes]:
-        """Return the body as it is where nothing has to be closed, and some of it is to be sent."""
-        if not (self.response or self._on_close):
+        """Return the body as it is, or none, where nothing has to be closed."""
+        if self.response == [] and not self._on_close:
             return []
         if self._on_close or environ["REQUEST_METHOD"] == "HEAD" or self.status_code in _WITHOUT_BODY:
             return super().get_app_iter(environ)
@@ -228,7 +207,7 @@ class RequestHandler:
 
     @cached_property
     def provider(self) -> Provider:
-        """The provider that this request is about, with its endpoints."""
+        """The provider that this request is about, with its endpoints; whoever sets ``registration`` sets this, too."""
         return self.registration.provider
 
     @classmethod
@@ -266,12 +245,11 @@ class RequestHandler:
         return response
 
     def redirect(self, location: str, code: int = 302) -> werkzeug.Response:
-        """Send the browser to *location*, which is used as it is."""
+        """Send the browser to *location*; what no URL can hold is percent-encoded, and all else used as it is."""
         if not _VISIBLE.fullmatch(location):
             location = quote(location, safe="!#$%&'()*+,/:;=?@[]~")
         response = Response(status=code, content_type="text/plain")
         response.headers.add("Location", location)
-        response.headers.add("Content-Length", "0")
         return response
 
     def jsonify(self, document: Any) -> werkzeug.Response:

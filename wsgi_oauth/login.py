@@ -99,7 +99,7 @@ class AuthorizationResponse(NamedTuple):
 
 def begin(*, redirect_uri: str, next_url: str, provider: str, again: bool = False) -> Start:
     """Make what a new sign-in needs: a state (RFC 6749 10.10) and a verifier (RFC 7636 4.1) of 258 random bits each."""
-    drawn = secrets.token_urlsafe(66)
+    drawn = secrets.token_urlsafe(66)  # 88 characters
     return Start(drawn[:43], drawn[-43:], redirect_uri, next_url, provider, again)
 
 
@@ -110,9 +110,8 @@ def remember(session: Session, state: str, start: Start) -> None:
         "code_verifier": start.code_verifier,
         "redirect_uri": start.redirect_uri,
         "next": start.next_url,
+        "provider": start.provider,
     }
-    if start.provider:
-        record["provider"] = start.provider
     if start.again:
         record["again"] = True
     session.change(lambda data: _add(data, state, record))

@@ -13,11 +13,17 @@ import pytest
 from conftest import Browser, parameters
 from werkzeug import Request, Response
 
+from wsgi_oauth import pages
 from wsgi_oauth.demo.grants import Validator
 from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.demo.server import serve
 
 from .lesson import told
+
+
+def without_header(*names: str) -> dict[str, tuple[str, str]]:
+    """What every answer has, but not these."""
+    return {known: header for known, header in pages.SECURITY_HEADERS.items() if header[0] not in names}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

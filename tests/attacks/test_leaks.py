@@ -18,12 +18,12 @@ import requests_oauthlib
 from conftest import HTML, Browser, environ_for, parameters, send
 from werkzeug import Response
 
-from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app, errors, pages
+from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app, errors
 from wsgi_oauth.app import OAuthApp
 from wsgi_oauth.client import OAuth2Session
 from wsgi_oauth.demo.provider import LocalProvider
 
-from .conftest import issued_tokens
+from .conftest import issued_tokens, without_header
 from .lesson import guarded_by
 
 
@@ -120,10 +120,6 @@ def test_a_provider_that_is_down_has_its_internal_address_and_key_in_the_log(
     victim.sign_in()
     assert victim.get("/repos").status_int == 502
     return "CANARY" in ours(log)
-
-
-def without_header(name: str) -> dict[str, tuple[str, str]]:
-    return {known: header for known, header in pages.SECURITY_HEADERS.items() if known != name.lower()}
 
 
 def referer_of_a_link_on(page: Any, url: str) -> str:

@@ -10,9 +10,7 @@ from typing import Any
 from conftest import HTML, Browser, send
 from werkzeug import Response
 
-from wsgi_oauth import pages
-
-from .conftest import changed
+from .conftest import changed, without_header
 from .lesson import guarded_by
 
 SCRIPT = "<script>alert(document.domain)</script>"
@@ -35,10 +33,6 @@ def runs_the_script(response: Any) -> bool:
 def may_be_framed(response: Any) -> bool:
     """By a page of another site."""
     return directives(response).get("frame-ancestors", "*") == "*" and "X-Frame-Options" not in response.headers
-
-
-def without_header(*names: str) -> dict[str, tuple[str, str]]:
-    return {known: header for known, header in pages.SECURITY_HEADERS.items() if header[0] not in names}
 
 
 def show_what_the_provider_says(app: Any, request: Any, error: Any, **_: Any) -> Response:

@@ -44,6 +44,7 @@ class Session(dict[str, Any]):
     :meth:`change`.
     """
 
+    # What most requests leave as it is.
     event: str = ""  # what the log should say about this request
     ended: bool = False  # by this request
     gone: bool = False  # ended, or moved to a new id, by another request meanwhile
@@ -139,6 +140,7 @@ class Session(dict[str, Any]):
         return self._completed({key: value for key, value in {**data, **changes}.items() if value is not _REMOVED})
 
     def _completed(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return *data*, changed by what was to happen when it is saved."""
         for function in self._on_save:
             function(data)
         return data
@@ -391,6 +393,7 @@ def store_key(session_id: str) -> str:
 
 def _encode(stored: Stored) -> bytes:
     """Write JSON that begins with a checksum of the rest: one flipped bit, in a token perhaps, is not to go unseen."""
+    # By hand, which is quicker than _asdict().
     rest = _ENCODE({"started": stored.started, "seen": stored.seen, "data": stored.data}).encode()[1:]
     return _checksum(rest) + rest
 
