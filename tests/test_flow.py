@@ -546,6 +546,16 @@ class Counted(RequestHandler):
         return self.response
 
 
+CACHES = (
+    "Cache-Control",
+    "CDN-Cache-Control",
+    "Cloudflare-CDN-Cache-Control",
+    "Surrogate-Control",
+    "Edge-Control",
+    "X-Accel-Expires",
+)
+
+
 class Made(RequestHandler):
     """What a handler may do with a response before it returns it."""
 
@@ -562,6 +572,9 @@ class Made(RequestHandler):
         elif how == "elsewhere":
             response = self.redirect("/x")
             response.response = ["{}\n", "é"]
+        elif how == "generated":
+            response.response = self.chunks()
+            del response.headers["Content-Length"]
         elif how == "closing":
             response.call_on_close(lambda: self.closed.append(how))
         elif how == "unchanged":
@@ -570,10 +583,17 @@ class Made(RequestHandler):
             return Response(status=302, headers={"Location": "http://[::1/"})
         elif how == "kept":
             request.session["kept"] = True
-            for header in ("Cache-Control", "CDN-Cache-Control", "Surrogate-Control"):
+            for header in CACHES:
                 response.headers[header] = "public, max-age=60"
             response.expires = datetime(2100, 1, 1, tzinfo=timezone.utc)
         return response
+
+    def chunks(self):
+        try:
+            yield "{}\n"
+            yield "é"
+        finally:
+            self.closed.append("generator")
 
 
 class TestHandlersOfOnesOwn:
@@ -662,6 +682,11 @@ class TestHandlersOfOnesOwn:
         assert response.headers["Location"] == sent
         assert response.headers["Content-Length"] == "0"
 
+    def test_a_body_that_is_generated_is_sent_and_closed(self, make_browser: Callable[..., Browser]):
+        Made.closed.clear()
+        assert make_browser(handlers=(Made,)).get("/made/generated").body == "{}\né".encode()
+        assert Made.closed == ["generator"]
+
     def test_what_a_response_calls_when_it_is_closed_is_called(self, make_browser: Callable[..., Browser]):
         Made.closed.clear()
         make_browser(handlers=(Made,)).get("/made/closing")
@@ -680,7 +705,7 @@ class TestHandlersOfOnesOwn:
         assert "/made/nowhere" in caplog.text
         assert browser.profile().status_int == 200
 
-    @pytest.mark.parametrize("header", ["Cache-Control", "CDN-Cache-Control", "Surrogate-Control", "Expires"])
+    @pytest.mark.parametrize("header", [*CACHES, "Expires"])
     def test_no_cache_is_told_to_keep_an_answer_with_a_cookie(self, make_browser: Callable[..., Browser], header: str):
         """S45"""
         response = make_browser(handlers=(Made,)).get("/made/kept")

@@ -36,8 +36,16 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("wsgi_oauth")
 
-# What lets somebody keep an answer for others (RFC 9111 5.2, 5.3, RFC 9213).
-_FOR_CACHES = {"cache-control", "cdn-cache-control", "surrogate-control", "expires"}
+# What lets somebody keep an answer for others (RFC 9111 5.2, 5.3, RFC 9213; Cloudflare, Akamai, nginx).
+_FOR_CACHES = {
+    "cache-control",
+    "cdn-cache-control",
+    "cloudflare-cdn-cache-control",
+    "edge-control",
+    "expires",
+    "surrogate-control",
+    "x-accel-expires",
+}
 
 # For errors of Werkzeug's, where there is more to say than for most.
 _ADVICE = {405: "This address is for a button of a page, or for a program: it cannot be opened like a page."}

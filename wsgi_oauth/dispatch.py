@@ -69,7 +69,7 @@ class Response(werkzeug.Response):
         if self.status_code in _WITHOUT_BODY:
             self.headers.remove("Content-Type")
             self.headers.remove("Content-Length")
-        elif "content-length" not in {name.lower() for name, _ in self.headers}:
+        elif self.is_sequence and "content-length" not in {name.lower() for name, _ in self.headers}:
             self.headers.add("Content-Length", str(sum(map(len, self.iter_encoded()))) if self.response else "0")
         return self.headers
 
@@ -77,9 +77,10 @@ class Response(werkzeug.Response):
         """Return the body as it is, or none, where nothing has to be closed."""
         if self.response == [] and not self._on_close:
             return []
-        if self._on_close or environ["REQUEST_METHOD"] == "HEAD" or self.status_code in _WITHOUT_BODY:
-            return super().get_app_iter(environ)
-        return list(self.iter_encoded())
+        as_it_is = self.is_sequence and not self._on_close
+        if as_it_is and environ["REQUEST_METHOD"] != "HEAD" and self.status_code not in _WITHOUT_BODY:
+            return list(self.iter_encoded())
+        return super().get_app_iter(environ)
 
 
 class Request(werkzeug.Request):

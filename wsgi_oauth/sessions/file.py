@@ -262,8 +262,10 @@ class FileStore:
     def _sweep_slice(self) -> int:
         """Look at the next entries of the folder, until four are found that stay, or twenty sessions were over.
 
-        With every eighth create, so a walk through the folder takes two creates for each session that is alive, or for
-        five that are over. Who creates a session pays for a few entries, and for no more.
+        Every eighth create does that, and every one after a slice in which something was over. Who creates a session
+        pays for a few entries, and for no more.
+
+        :return: how many sessions it has taken away.
         """
         scan = self._scans.get(os.getpid()) or self._begin_scan(os.getpid())
         if not scan.lock.acquire(blocking=False):
