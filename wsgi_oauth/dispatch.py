@@ -69,14 +69,14 @@ class Response(werkzeug.Response):
         if self.status_code in _WITHOUT_BODY:
             self.headers.remove("Content-Type")
             self.headers.remove("Content-Length")
-        elif self.is_sequence and "content-length" not in {name.lower() for name, _ in self.headers}:
+        elif "content-length" not in {name.lower() for name, _ in self.headers} and self.is_sequence:
             self.headers.add("Content-Length", str(sum(map(len, self.iter_encoded()))) if self.response else "0")
         return self.headers
 
     def get_app_iter(self, environ: WSGIEnvironment) -> Iterable[bytes]:
         """Return the body as it is, or none, where nothing has to be closed."""
         if self.response == [] and not self._on_close:
-            return []
+            return []  # whatever was asked for; most redirects
         as_it_is = self.is_sequence and not self._on_close
         if as_it_is and environ["REQUEST_METHOD"] != "HEAD" and self.status_code not in _WITHOUT_BODY:
             return list(self.iter_encoded())
