@@ -30,6 +30,7 @@ import requests
 
 from wsgi_oauth import FileStore
 from wsgi_oauth.config import UPSTREAM_LIMIT
+from wsgi_oauth.sessions.file import is_unfinished
 
 from .measure import machine, temporary_folder
 from .moody import ROTATED, Entry, moody_provider
@@ -542,11 +543,6 @@ def count_files(sessions: Path, chaos: Chaos, summary: Summary) -> None:
         with mock.patch("time.time", lambda later=now + 3600 * hours: later):
             FileStore(sessions).sweep()
         summary.count(when, len(list(sessions.iterdir())), at_most=at_most)
-
-
-def is_unfinished(status: os.stat_result) -> bool:
-    """A session gets its expiry last; until then both times are that of the write."""
-    return status.st_size == 0 or status.st_mtime_ns == status.st_ctime_ns
 
 
 def options() -> argparse.Namespace:

@@ -105,15 +105,14 @@ def begin(*, redirect_uri: str, next_url: str, provider: str, again: bool = Fals
 
 def remember(session: Session, state: str, start: Start) -> None:
     """Keep *start* in ``session["oauth_state"][state]``, beside those of other tabs (RFC 6749 10.12)."""
-    record: dict[str, Any] = {
+    record = {
         "started": time.time(),
         "code_verifier": start.code_verifier,
         "redirect_uri": start.redirect_uri,
         "next": start.next_url,
         "provider": start.provider,
+        "again": start.again,
     }
-    if start.again:
-        record["again"] = True
     session.change(lambda data: _add(data, state, record))
 
 

@@ -151,21 +151,14 @@ class FileStore:
         path = self._path(key)
         if path is None:
             raise ValueError("a key is 64 hexadecimal digits")
-        try:  # which costs less than a `with`, here where it counts
-            try:
-                self._write(path, record)
-            except FileExistsError:  # planted, or what an attempt that failed could not take away again
-                self._replace(path, record)
-            except OSError as error:
-                if error.errno not in _FULL:
-                    raise
-                self._sweep_slice()
-                self._write(path, record)
-            self._rest -= 1
-            if self._rest <= 0:
-                self._rest = 1 if self._sweep_slice() else _REST
+        try:
+            self._write(path, record)
         except OSError as error:
-            raise _failure(error) from error
+            with _store_errors:
+                self._write_after_all(path, record, error)
+        self._rest -= 1
+        if self._rest <= 0:
+            self._rest = 1 if self._sweep_slice() else _REST
 
     def update(self, key: str, change: Callable[[bytes], Record | None], *, move_to: str | None = None) -> bool:
         path = self._path(key)
@@ -247,6 +240,16 @@ class FileStore:
             with suppress(OSError):
                 os.unlink(path)
             raise
+
+    def _write_after_all(self, path: str, record: Record, error: OSError) -> None:
+        """Do what :meth:`_write` could not, where *error* says how; raise it where not."""
+        if isinstance(error, FileExistsError):  # planted, or what an attempt that failed could not take away again
+            self._replace(path, record)
+        elif error.errno in _FULL:
+            self._sweep_slice()
+            self._write(path, record)
+        else:
+            raise error
 
     def _replace(self, path: str, record: Record) -> None:
         """Put *record* at *path*, or leave what is there as it is."""
@@ -331,11 +334,8 @@ class _StoreErrors:
 
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
         if isinstance(error, OSError):
-            raise _failure(error) from error
-
-
-def _failure(error: OSError) -> errors.StoreError:
-    return errors.StoreError(f"the session store failed: {error.strerror or type(error).__name__}")
+            reason = error.strerror or type(error).__name__
+            raise errors.StoreError(f"the session store failed: {reason}") from error
 
 
 _store_errors = _StoreErrors()
@@ -446,7 +446,7 @@ def _remove_if_over(entry: os.DirEntry[str], now: float) -> bool | None:
         return None  # nearly all, so the rest is for the others
     if not (_OURS.fullmatch(entry.name) and stat.S_ISREG(status.st_mode)):
         return None  # the folder may hold other things, too
-    if is_session and not _is_unfinished(status):
+    if is_session and not is_unfinished(status):
         return _remove_expired(entry.path)
     # A temporary file may already carry its session's expiry; the change time cannot be set by anyone.
     if status.st_ctime > now - _STALE:
@@ -456,7 +456,7 @@ def _remove_if_over(entry: os.DirEntry[str], now: float) -> bool | None:
     return False
 
 
-def _is_unfinished(status: os.stat_result) -> bool:
+def is_unfinished(status: os.stat_result) -> bool:
     """Say whether the file of a session may have no expiry yet: nothing was written, or both times are of the write."""
     return status.st_size == 0 or status.st_mtime_ns == status.st_ctime_ns
 
