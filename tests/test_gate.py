@@ -1134,6 +1134,29 @@ class TestTheFunctionsOfEnviron:
         assert signed_in.get("/page").text == "fresh"
         assert provider.count("refresh") == 1
 
+    def test_a_token_that_has_expired_when_another_request_has_the_next_one_ends_nothing(
+        self, signed_in: Visitor, inside: Inside, provider: LocalProvider, later: Any
+    ):
+        """A client refreshes once; of two requests the slower one must not sign out the faster."""
+        twin = {"Cookie": f"wsgi_oauth={signed_in.cookie}"}
+        others: list[str] = []
+
+        def app(environ: Any, start_response: Any) -> Any:
+            github = oauth2_session(environ)
+            later(HOUR)
+            github.get_json(provider.profile_url)
+            if environ["PATH_INFO"] == "/slow":
+                others.append(Visitor(signed_in.gate, provider).get("/quick", headers=twin).text)
+                later(HOUR)
+                others.append(Visitor(signed_in.gate, provider).get("/quick", headers=twin).text)
+                github.get_json(provider.profile_url)
+            return Response("fine")(environ, start_response)
+
+        inside.answer = app
+        assert signed_in.get("/slow").status_int == 502
+        assert others == ["fine", "fine"]
+        assert signed_in.get("/quick").text == "fine"
+
     def test_an_expired_token_alone_keeps_nobody_out(
         self, make_gate: Callable[..., LoginRequired], inside: Inside, later: Any, store: SessionStore
     ):

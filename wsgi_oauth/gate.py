@@ -312,6 +312,7 @@ class _Visit:
             if not isinstance(error, errors.BadHost):
                 request.base = self.base
                 request.asked_for = self._here(request.base)
+                request.session = self.session  # as this request found it, so that a later one of another is told
             raise error
 
         return self._gate._oauth_app.respond({**self.environ}, start_response, answer)
