@@ -418,6 +418,28 @@ class TestMethods:
         browser = make_browser(handlers=(Read, Write))
         assert allowed(browser.app.options("/notes")) == {"GET", "HEAD", "POST", "OPTIONS"}
 
+    @pytest.mark.parametrize("route", ["/notes", "/notes/<int:number>"])
+    @pytest.mark.parametrize("reverse", [False, True], ids=["first", "last"])
+    def test_a_handler_that_writes_its_own_options_answers_them_for_its_route(
+        self, make_browser: Callable[..., Browser], route: str, reverse: bool
+    ):
+        class Read(RequestHandler):
+            def get(self, request, **_):
+                return self.jsonify([])
+
+            def options(self, request, **_):
+                return Response(headers={"Access-Control-Allow-Origin": "https://app.example"})
+
+        class Write(RequestHandler):
+            def post(self, request, **_):
+                return self.jsonify([])
+
+        Read.route = Write.route = route
+        browser = make_browser(handlers=(Write, Read) if reverse else (Read, Write))
+        answer = browser.app.options(route.replace("<int:number>", "7"))
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example"
+        assert browser.app.post(route.replace("<int:number>", "7")).json == []
+
     def test_no_method_but_get_consumes_a_callback(self, browser: Browser, application: Any, provider: LocalProvider):
         callback = browser.callback_url()
         cookie = {"Cookie": with_cookie(browser), **HTML}
@@ -785,6 +807,13 @@ def test_a_handler_does_not_take_the_place_of_another_unseen(name: str, path: st
     handler = type(name, (RequestHandler,), {"route": path, "get": lambda self, request: None})
     with pytest.raises(ValueError, match=name):
         make_browser(handlers=(handler,))
+
+
+def test_two_handlers_do_not_both_write_the_options_of_a_route(make_browser):
+    members = {"route": "/notes", "options": lambda self, request: None}
+    handlers = tuple(type(name, (RequestHandler,), members) for name in ("One", "Another"))
+    with pytest.raises(ValueError, match="Another"):
+        make_browser(handlers=handlers)
 
 
 @pytest.mark.parametrize("header", ["Sec-Purpose", "Purpose", "X-Moz", "X-Purpose"])

@@ -12,6 +12,14 @@ from typing import Any
 
 import pytest
 from conftest import HTML, JSON, Browser, environ_for, parameters, send
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import (
+    Gone,
+    InternalServerError,
+    RequestedRangeNotSatisfiable,
+    TooManyRequests,
+    Unauthorized,
+)
 
 from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app, errors
 from wsgi_oauth.demo.provider import LocalProvider
@@ -51,7 +59,43 @@ class Cached(RequestHandler):
         return response
 
 
-HANDLERS = (Broken, Posted, Cached)
+class Raising(RequestHandler):
+    """Raises an error of Werkzeug's, and notes that in the session."""
+
+    route = "/raising/<name>"
+
+    def get(self, request, name):
+        request.session["raised"] = [*request.session.get("raised", []), name]
+        raise RAISED[name]
+
+
+RAISED = {
+    "gone": Gone(),
+    "challenge": Unauthorized(www_authenticate=WWWAuthenticate("basic", {"realm": "here"})),
+    "range": RequestedRangeNotSatisfiable(length=10),
+    "pause": TooManyRequests(retry_after=30),
+    "mistake": InternalServerError(original_exception=RuntimeError(CANARY)),
+}
+
+
+class Memory(RequestHandler):
+    route = "/memory"
+
+    def get(self, request):
+        return self.jsonify(dict(request.session))
+
+
+class Probe(RequestHandler):
+    """A page under any name of the host that asks for a sign-in, which it has no address for."""
+
+    route = "/probe"
+    any_host = True
+
+    def get(self, request):
+        raise errors.NotSignedIn("a probe")
+
+
+HANDLERS = (Broken, Posted, Cached, Raising, Memory, Probe)
 
 
 class FullDisk(MemoryStore):
@@ -387,3 +431,46 @@ def test_a_broken_page_of_somebodys_own_leaves_its_traceback_in_the_log(world: W
     assert response.status_int == 500
     assert "RuntimeError" in caplog.text
     assert response.json["id"] in caplog.text
+
+
+class TestAnErrorOfWerkzeugs:
+    """A handler may raise one: ``abort(404)``."""
+
+    def test_is_shown_as_ours_are(self, world: World):
+        response = world.browser.get("/raising/gone", headers=JSON)
+        assert (response.status_int, response.json["error"]) == (410, "gone")
+
+    @pytest.mark.parametrize(
+        ("name", "header", "value"),
+        [
+            ("challenge", "WWW-Authenticate", "Basic realm=here"),
+            ("range", "Content-Range", "bytes */10"),
+            ("pause", "Retry-After", "30"),
+        ],
+    )
+    def test_keeps_the_header_without_which_its_status_says_little(
+        self, world: World, name: str, header: str, value: str
+    ):
+        """RFC 9110 11.6.1, 15.5.17, RFC 6585 4"""
+        response = world.browser.get(f"/raising/{name}")
+        assert header_values(response, header) == [value]
+        assert header_values(response, "Content-Type") == ["text/html; charset=utf-8"]
+
+    def test_takes_nothing_of_the_session_away(self, world: World):
+        world.browser.get("/raising/gone")
+        world.browser.get("/raising/pause")
+        assert world.browser.get("/memory").json["raised"] == ["gone", "pause"]
+
+    def test_that_hides_a_mistake_leaves_its_traceback_in_the_log(self, world: World, caplog: pytest.LogCaptureFixture):
+        response = world.browser.get("/raising/mistake", headers=JSON)
+        assert response.status_int == 500
+        [line] = [line for line in caplog.records if response.json["id"] in line.getMessage()]
+        assert line.levelname == "ERROR"
+        assert f"RuntimeError: {CANARY}" in caplog.text
+        assert CANARY not in response.text
+
+
+def test_where_the_sign_in_has_no_address_nobody_is_sent_there(world: World):
+    response = world.browser.get("/probe")
+    assert response.status_int == 401
+    assert "Location" not in response.headers

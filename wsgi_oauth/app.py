@@ -103,8 +103,6 @@ class OAuthApp:
             response, headers, cookie = self._answer(request, answer)
         except errors.Error as error:
             response = self._refuse(request, error)
-        except HTTPException as error:
-            response = self._http_error(request, error)
         # A fault of ours, of a handler of one's own, or a gunicorn worker that has run out of time (SIGABRT, as
         # SystemExit): that one ends after this answer, and would otherwise log the whole URI, with the code in it.
         except (Exception, SystemExit):  # noqa: BLE001
@@ -179,6 +177,8 @@ class OAuthApp:
             response = answer(request)
         except errors.TokenRejected as error:
             response = self._sign_in_again(request, error)
+        except HTTPException as error:  # an answer like any other: what a handler has put into the session is stored
+            response = self._http_error(request, error)
         try:
             headers = response.get_wsgi_headers(request.environ).to_wsgi_list()
             cookie = self._save_session(request)
@@ -241,13 +241,14 @@ class OAuthApp:
         """Answer an error with its own page, or with the way to sign in where that helps."""
         level, what = _level(error), (request.id, _route(request), error.cause, error.detail)
         _log.log(level, "[%s] %a: %s: %s", *what, exc_info=with_traceback)
-        if isinstance(error, errors.NotSignedIn) and request.is_navigation and request.method == "GET":
+        login_url = self._login_url(request)
+        may_go = login_url and request.is_navigation and request.method == "GET"
+        if may_go and isinstance(error, errors.NotSignedIn):
             again = {"again": "1"} if error.again else {}
             query = urlencode({"next": local_path(request.asked_for) or "", **again})
-            return Response(status=302, headers={"Location": f"{self._login_url(request)}?{query}"})
+            return Response(status=302, headers={"Location": f"{login_url}?{query}"})
         who = isinstance(error, (errors.NotSignedIn, errors.NotAllowed))
         as_json = pages.wants_json(request) or (who and not request.is_navigation)
-        login_url = self._login_url(request)
         if isinstance(error, errors.NotAllowed) and login_url:
             here = request.asked_for if request.method == "GET" else ""
             login_url += f"?{urlencode({'switch': '1', 'next': error.next_url or local_path(here) or ''})}"
@@ -275,11 +276,12 @@ class OAuthApp:
             side,
             request.id,
         )
-        _log.info("[%s] %a: %s", request.id, _route(request), cause)
+        reason = getattr(error, "original_exception", None)  # InternalServerError's
+        level = logging.ERROR if error.code >= 500 else logging.INFO
+        _log.log(level, "[%s] %a: %s", request.id, _route(request), cause, exc_info=reason)
         response = pages.show(message, as_json=pages.wants_json(request))
-        response.headers.extend(
-            (name, value) for name, value in error.get_headers() if name in {"Allow", "Retry-After"}
-        )
+        # Allow, WWW-Authenticate, Retry-After, Content-Range: what the status is nothing without.
+        response.headers.extend(header for header in error.get_headers() if header[0].lower() != "content-type")
         return response
 
 

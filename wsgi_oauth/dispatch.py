@@ -19,6 +19,7 @@ import re
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
@@ -217,9 +218,9 @@ class RequestHandler:
 
     @classmethod
     def methods(cls) -> set[str]:
-        """Return what it answers; HEAD comes with ``get`` (RFC 9110 9.3.2), and OPTIONS with everything."""
+        """Return what it answers; HEAD comes with ``get`` (RFC 9110 9.3.2)."""
         written = {method.upper() for method in METHODS if hasattr(cls, method)}
-        return written | {"OPTIONS"} | ({"HEAD"} if "GET" in written else set())
+        return written | ({"HEAD"} if "GET" in written else set())
 
     def answer(self, **arguments: Any) -> werkzeug.Response:
         """Call the method that the request names."""
@@ -233,12 +234,8 @@ class RequestHandler:
             method = "get"
         if method == "options" and not hasattr(self, "options"):
             return Response(status=204, headers={"Allow": ", ".join(self.app.routes.methods(self.route))})
-        call = getattr(self, method)
-        if self.needs_provider:
-            with self.app.transport.place():
-                response = call(request, **arguments)
-        else:
-            response = call(request, **arguments)
+        with self.app.transport.place() if self.needs_provider else nullcontext():
+            response = getattr(self, method)(request, **arguments)
         if not isinstance(response, werkzeug.Response):
             raise TypeError(
                 f"{type(self).__name__}.{method} must return a Response; self.redirect and self.jsonify make one"
@@ -282,23 +279,25 @@ class Routes:
 
     def __init__(self, handlers: Iterable[type[RequestHandler]]) -> None:
         self._handlers: dict[str, type[RequestHandler]] = {}
-        self._methods: defaultdict[str, set[str]] = defaultdict(set)  # of all handlers of a route
+        self._methods: defaultdict[str, dict[str, type[RequestHandler]]] = defaultdict(dict)  # who answers, by route
         for handler in handlers:
             if not handler.route.startswith("/"):
                 raise ValueError(f"{handler.__qualname__}: a route begins with a slash, {handler.route!a} does not")
-            methods = handler.methods()
-            if handler.name() in self._handlers or (methods - {"OPTIONS"}) & self._methods[handler.route]:
+            methods, taken = handler.methods(), self._methods[handler.route]
+            if handler.name() in self._handlers or methods & taken.keys():
                 raise ValueError(
                     f"{handler.__qualname__}: another handler has this name or this route; set `endpoint` or `route`"
                 )
             self._handlers[handler.name()] = handler
-            self._methods[handler.route] |= methods
+            taken |= dict.fromkeys(methods, handler)
+        for handler in self._handlers.values():  # where none has written it, any can say what all of them answer
+            self._methods[handler.route].setdefault("OPTIONS", handler)
         # Most routes are plain paths, for which a look into a dictionary is enough.
         self._plain = {
-            (method, handler.route): handler
-            for handler in self._handlers.values()
-            if "<" not in handler.route
-            for method in handler.methods()
+            (method, route): handler
+            for route, methods_of_it in self._methods.items()
+            if "<" not in route
+            for method, handler in methods_of_it.items()
         }
         self._paths = {name: handler.route for name, handler in self._handlers.items() if "<" not in handler.route}
         self._adapter: MapAdapter | None = None  # holds nothing of a request
@@ -311,7 +310,10 @@ class Routes:
             # A tenth of a start, which most applications can do without until somebody mistypes a path.
             from werkzeug.routing import Map, Rule  # noqa: PLC0415
 
-            rules = [Rule(each.route, endpoint=name, methods=each.methods()) for name, each in self._handlers.items()]
+            rules = [
+                Rule(handler.route, endpoint=name, methods=self._methods_of(handler))
+                for name, handler in self._handlers.items()
+            ]
             # No redirects for slashes: they would lead to a place that the client chose.
             routes = Map(rules, merge_slashes=False, strict_slashes=False, redirect_defaults=False)
             self._adapter = routes.bind("", "/")
@@ -325,6 +327,9 @@ class Routes:
             return plain, {}
         endpoint, arguments = self._routing().match(request.path, request.method)
         return self._handlers[endpoint], dict(arguments)
+
+    def _methods_of(self, handler: type[RequestHandler]) -> list[str]:
+        return [method for method, answers in self._methods[handler.route].items() if answers is handler]
 
     def methods(self, route: str) -> list[str]:
         """Return the methods that are answered at *route*, a handler's."""
