@@ -232,6 +232,29 @@ def test_folders_above_that_had_to_be_made_let_nobody_else_in(tmp_path: Path, ma
     ] * 3
 
 
+def test_a_folder_that_its_owner_cannot_read_is_a_failing_store_and_no_traceback():
+    """S53; root could."""
+    folder = tempfile.mkdtemp()
+    try:
+        if IS_ROOT:
+            os.chown(folder, NOBODY, NOBODY)
+        assert call_in_a_process("open_what_cannot_be_read", folder) == "the session store failed: Permission denied"
+    finally:
+        shutil.rmtree(folder)
+
+
+def open_what_cannot_be_read(folder: str) -> str:
+    _become_nobody()
+    os.chmod(folder, 0o311)
+    try:
+        FileStore(folder)
+    except errors.StoreError as error:
+        return error.detail
+    finally:
+        os.chmod(folder, 0o700)
+    return ""
+
+
 def test_an_ordinary_user_can_work_under_a_umask_that_takes_everything():
     """S53; root, as whom tests often run, could always."""
     folder = tempfile.mkdtemp()
@@ -243,11 +266,15 @@ def test_an_ordinary_user_can_work_under_a_umask_that_takes_everything():
         shutil.rmtree(folder)
 
 
-def work_as_nobody(folder: str) -> list[str]:
+def _become_nobody() -> None:
     if IS_ROOT:
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
+
+
+def work_as_nobody(folder: str) -> list[str]:
+    _become_nobody()
     os.umask(0o777)
     store = FileStore(f"{folder}/a/b/sessions")
     store.create(KEY, record())

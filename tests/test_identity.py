@@ -102,6 +102,11 @@ def test_what_is_taken_out_of_the_claims_is_a_copy(comes_from_a_session: bool) -
     assert repr(identity.claims) == repr(said)
 
 
+def test_an_identity_can_be_in_a_set() -> None:
+    identity = read_identity({"sub": "1", "roles": ["user"]}, STANDARD)
+    assert {identity, replace(identity), replace(identity, subject="2")} == {identity, replace(identity, subject="2")}
+
+
 def test_an_identity_comes_back_from_a_session_as_it_was() -> None:
     identity = read_identity({"sub": "1", "name": "A"}, STANDARD)
     assert Identity.from_dict(identity.as_dict()) == identity

@@ -18,9 +18,11 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 import pytest
 import requests
 from conftest import HTML, JSON, Browser, environ_for, gunicorn, parameters, send, stored_sessions
+from werkzeug import Response
 
 from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app
 from wsgi_oauth.demo.catalogue import CATALOGUE
+from wsgi_oauth.demo.faults import Fault
 from wsgi_oauth.demo.provider import LocalProvider
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
@@ -424,10 +426,10 @@ class TestWhatIsLogged:
     @pytest.mark.parametrize(
         ("fault", "level"),
         [
-            ("authorize.access_denied", "INFO"),
-            ("authorize.wrong_state", "INFO"),
+            ("authorize.access_denied", "WARNING"),
+            ("authorize.wrong_state", "WARNING"),
             ("authorize.server_error", "WARNING"),
-            ("token.invalid_grant", "INFO"),
+            ("token.invalid_grant", "WARNING"),
             ("token.hang_up", "WARNING"),
             ("token.invalid_client_401", "ERROR"),
         ],
@@ -440,7 +442,7 @@ class TestWhatIsLogged:
         fault: str,
         level: str,
     ):
-        """What the operator can mend is an error; what a user or a provider did is not."""
+        """What the operator can mend is an error. Python shows warnings even where nobody has set up any logging."""
         if fault.startswith("token."):
             provider.faults.add(fault)
             response = browser.get(browser.callback_url(), headers=JSON)
@@ -451,6 +453,21 @@ class TestWhatIsLogged:
         assert response.json["error"] in record.getMessage()
         assert "/callback" in record.getMessage()
 
+    def test_a_page_that_is_not_there_with_the_id_that_it_shows(
+        self, browser: QuietBrowser, logged: Callable[[], list[logging.LogRecord]]
+    ):
+        response = browser.get("/nowhere", headers=JSON)
+        [record] = [record for record in logged() if response.json["id"] in record.getMessage()]
+        assert record.levelname == "WARNING"
+
+    def test_that_nobody_is_signed_in_quietly(
+        self, browser: QuietBrowser, logged: Callable[[], list[logging.LogRecord]]
+    ):
+        browser.get("/profile")
+        response = browser.get("/profile", headers=JSON)
+        assert [record.levelname for record in logged()] == ["INFO", "INFO"]
+        assert response.json["id"] in logged()[-1].getMessage()
+
     def test_a_second_copy_of_a_callback_signs_nobody_in(
         self, browser: QuietBrowser, logged: Callable[[], list[logging.LogRecord]]
     ):
@@ -458,6 +475,16 @@ class TestWhatIsLogged:
         browser.get(callback)
         browser.get(callback)
         assert len([record for record in logged() if "signed in" in record.getMessage()]) == 1
+
+    def test_a_sign_in_for_which_the_provider_gives_the_same_token_again_is_one(
+        self, browser: QuietBrowser, provider: LocalProvider, logged: Callable[[], list[logging.LogRecord]]
+    ):
+        same = Fault("token.same", "", lambda _: Response('{"access_token": "same", "token_type": "bearer"}'))
+        provider.faults.catalogue = {**provider.faults.catalogue, same.name: same}
+        provider.faults.add(same.name, times=2)
+        browser.sign_in()
+        browser.sign_in()
+        assert len([record for record in logged() if "signed in" in record.getMessage()]) == 2
 
     def test_a_page_that_was_simply_read_is_not(
         self, browser: QuietBrowser, logged: Callable[[], list[logging.LogRecord]]

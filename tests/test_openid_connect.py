@@ -192,7 +192,7 @@ class TestDiscovery:
         answer = requests.Response()
         answer.status_code, answer.raw = 200, io.BytesIO(json.dumps(document).encode())
         transport = Transport(10, 1)
-        transport.adapter.send = lambda *_, **__: answer  # type: ignore[method-assign]
+        transport.adapter.fetch = lambda *_, **__: answer  # type: ignore[method-assign]
         described = provider_from_config(
             Config(client_id="x", client_secret="y", provider=url, session_store="memory:")
         )

@@ -242,6 +242,15 @@ def test_the_rate_limit_that_github_answers_with_403_is_one(make_browser: Callab
         assert (answer.status_int, answer.headers["Retry-After"]) == (429, "60")
 
 
+def test_the_pause_that_github_asks_for_with_403_is_one(make_browser: Callable[..., Browser]) -> None:
+    """Its secondary limits say nothing of what remains."""
+    with answering("{}", 403, {"X-RateLimit-Remaining": "14", "Retry-After": "60"}) as server:
+        browser = make_browser(PROFILE_URL=f"{server.url}/user")
+        browser.sign_in()
+        answer = browser.profile()
+        assert (answer.status_int, answer.headers["Retry-After"]) == (429, "60")
+
+
 @pytest.mark.parametrize(
     ("status", "challenge", "outcome"),
     [

@@ -178,6 +178,11 @@ class TestEveryStore:
         assert store.load(OTHER) == b"old and new"
         assert not store.update(KEY, lambda _: pytest.fail("there is nothing to change"))
 
+    def test_a_session_that_is_moved_to_where_it_is_stays_there(self, store: SessionStore):
+        store.create(KEY, record(b"old"))
+        assert store.update(KEY, lambda data: record(data + b" and new"), move_to=KEY)
+        assert store.load(KEY) == b"old and new"
+
     @pytest.mark.parametrize("move_to", [None, OTHER])
     def test_a_change_that_fails_changes_nothing(self, store: SessionStore, move_to: str | None):
         def fail(_: bytes) -> Record:

@@ -20,7 +20,7 @@ import time
 import traceback
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -1041,14 +1041,15 @@ def test_a_token_is_sent_over_https_or_to_this_machine(url: str, make_transport:
 
 
 @contextmanager
-def redirecting(to: Callable[[Server], str], status: int = 302) -> Iterator[Server]:
-    """A server that redirects ``/start``, and answers everything else."""
+def redirecting(to: Callable[[Server], str], status: int = 302, pause: float = 0) -> Iterator[Server]:
+    """A server that redirects ``/start`` after a *pause* of some seconds, and answers everything else."""
     seen: list[Request] = []
 
     @Request.application
     def application(request: Request) -> Response:
         seen.append(request)
         if request.path == "/start":
+            time.sleep(pause)
             return Response(status=status, headers={"Location": to(server)})
         return Response("{}", content_type="application/json")
 
@@ -1107,6 +1108,28 @@ def test_a_redirect_that_leads_nowhere_is_the_providers_fault(
     """Even where following was asked for; what goes round ends."""
     with redirecting(lambda _: location) as server, in_time(), pytest.raises(errors.ProviderError):
         client(make_transport(2)).get(f"{server.url}/start", allow_redirects=True)
+
+
+def test_redirects_that_were_asked_for_share_one_deadline(make_transport: Callable[..., Transport]) -> None:
+    """S24: thirty hops that take a tenth of a second each are not thirty requests."""
+    with redirecting(lambda server: f"{server.url}/start", pause=0.1) as server:
+        with in_time(), pytest.raises(errors.ProviderTimeout):
+            client(make_transport()).get(f"{server.url}/start", allow_redirects=True, timeout=0.5)
+        assert len(server.requests) < 10
+
+
+@pytest.mark.parametrize(
+    ("timeout", "outcome"),
+    [((0.1, 0.1), errors.ProviderTimeout), ((None, 0.1), errors.ProviderTimeout), ((None, None), None), (None, None)],
+    ids=str,
+)
+def test_a_timeout_can_be_written_as_in_requests(
+    timeout: Any, outcome: type[Exception] | None, make_transport: Callable[..., Transport]
+) -> None:
+    """As a pair: seconds to connect, and seconds to read. Together they are for all of it."""
+    expected = pytest.raises(outcome) if outcome else nullcontext()
+    with redirecting(lambda server: f"{server.url}/end", pause=0.5) as server, expected:
+        client(make_transport()).get(f"{server.url}/start", timeout=timeout)
 
 
 # What is said about a failure (S26)

@@ -277,7 +277,7 @@ class OAuthApp:
             request.id,
         )
         reason = getattr(error, "original_exception", None)  # InternalServerError's
-        level = logging.ERROR if error.code >= 500 else logging.INFO
+        level = logging.ERROR if error.code >= 500 else logging.WARNING
         _log.log(level, "[%s] %a: %s", request.id, _route(request), cause, exc_info=reason)
         response = pages.show(message, as_json=pages.wants_json(request))
         # Allow, WWW-Authenticate, Retry-After, Content-Range: what the status is nothing without.
@@ -299,11 +299,15 @@ def _completed(headers: list[tuple[str, str]], cookie: str | None) -> list[tuple
 
 
 def _level(error: errors.Error) -> int:
-    """What the operator should look at is an error, what a user or a provider did is not."""
-    if isinstance(error, errors.UserError):
+    """What the operator should look at is an error, what a user or a provider did is not. It is a warning, as somebody
+    may ask about the id on its page: those are in the log also where nobody has set up any logging.
+    """
+    if isinstance(error, errors.NotSignedIn):
         return logging.INFO
-    provider = isinstance(error, errors.ProviderError) and not isinstance(error, errors.ClientRefused)
-    return logging.WARNING if provider else logging.ERROR
+    outside = isinstance(error, (errors.UserError, errors.ProviderError)) and not isinstance(
+        error, errors.ClientRefused
+    )
+    return logging.WARNING if outside else logging.ERROR
 
 
 def _route(request: Request) -> str:

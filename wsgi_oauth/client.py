@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from importlib import import_module
 from typing import Any, NoReturn
-from urllib.parse import parse_qsl, quote, quote_plus, urljoin
+from urllib.parse import quote, quote_plus, urljoin
 
 import requests
 import requests_oauthlib
@@ -26,7 +26,7 @@ from oauthlib.oauth2.rfc6749.parameters import prepare_grant_uri
 from . import errors, urls
 from .oidc import check_id_token, check_refreshed_id_token, check_userinfo, read_id_token
 from .providers import Provider
-from .transport import Transport, read_json
+from .transport import Deadline, Transport, read_json
 
 _log = logging.getLogger(__name__)
 
@@ -83,9 +83,10 @@ def _complete(session: requests.Session, made: requests.Session) -> None:
 class OAuth2Session(_Library):
     """A client for one user and one request; only the transport is shared with others.
 
-    Every request has a wall-clock deadline (``timeout=`` in seconds changes it), an answer of more than 1 MiB
-    is refused, redirects are not followed unless asked for and never carry the token to another origin, and
-    what goes wrong is an :class:`errors.ProviderError`.
+    Every request has a wall-clock deadline (``timeout=`` in seconds changes it; requests' pair for connecting and
+    reading counts as their sum), an answer of more than 1 MiB is refused, redirects are not followed unless asked
+    for, then under the same deadline, and never carry the token to another origin, and what goes wrong is an
+    :class:`errors.ProviderError`.
 
     ``get``, ``post``, ``request`` and ``get_json`` heed what is set on the client (``headers``, ``params``, ``hooks``
     ...), as in requests. The token, a refresh, a revocation and the user document are asked for as the provider's
@@ -257,8 +258,11 @@ class OAuth2Session(_Library):
         return response
 
     def _send(self, method: str, url: str, data: Any, headers: Any, **kwargs: Any) -> requests.Response:
+        deadline = Deadline.after(kwargs.pop("timeout", None), self._transport.timeout)  # one for all redirects
         try:
-            response = requests.Session.request(self, method, url, data=data, headers=headers, **kwargs)
+            response = requests.Session.request(
+                self, method, url, data=data, headers=headers, timeout=deadline, **kwargs
+            )
         except requests.TooManyRedirects:
             raise errors.ProviderError("the provider redirects without an end") from None
         if kwargs["allow_redirects"] and response.is_redirect:
@@ -281,7 +285,7 @@ class OAuth2Session(_Library):
         :raises errors.TokenRejected: for a 401 and its like.
         :raises errors.ProviderError: for everything else that is no such document with a status of 2xx.
         """
-        headers = {"Accept": "application/json", **kwargs.pop("headers", {})}
+        headers = {"Accept": "application/json", **(kwargs.pop("headers", None) or {})}
         return _read_resource(self.request("GET", url, headers=headers, **kwargs), of)
 
     def get_user_document(self) -> dict[str, Any]:
@@ -439,7 +443,7 @@ def read_token(
         raise errors.ProviderError(
             "the token endpoint redirects; that is not followed, the client secret would go along"
         )
-    answer = _token_answer(response, provider)
+    answer = _token_answer(response)
     if "error" in answer:
         _refuse_grant(answer["error"])
     if not 200 <= response.status_code < 300:
@@ -457,9 +461,7 @@ def read_token(
     return token
 
 
-def _token_answer(response: requests.Response, provider: Provider) -> dict[str, Any]:
-    if provider.form_encoded_tokens and "json" not in response.headers.get("Content-Type", ""):
-        return dict(parse_qsl(response.text))
+def _token_answer(response: requests.Response) -> dict[str, Any]:
     try:
         return dict(read_json(response, dict, "token"))
     except errors.ProviderError as error:
@@ -531,11 +533,16 @@ def _refuse_status(response: requests.Response) -> NoReturn:
     if _rejects_token(response):
         raise errors.TokenRejected(detail)
     error: errors.ProviderError
-    if status == 429 or (status == 403 and response.headers.get("X-RateLimit-Remaining") == "0"):  # the latter: GitHub
+    if status == 429 or (status == 403 and _says_to_wait(response)):
         error = errors.ProviderRateLimit(detail)
         error.retry_after = _retry_after(response.headers.get("Retry-After", ""))
         raise error
     raise errors.ProviderForbids(detail) if status == 403 else errors.ProviderError(detail)
+
+
+def _says_to_wait(response: requests.Response) -> bool:
+    """https://docs.github.com/rest/using-the-rest-api/troubleshooting-the-rest-api#rate-limit-errors"""
+    return "Retry-After" in response.headers or response.headers.get("X-RateLimit-Remaining") == "0"
 
 
 def _retry_after(value: str) -> str | None:

@@ -50,8 +50,11 @@ class Error(Exception):
     retry_after: str | None = None  # seconds or an HTTP date, for the header of that name
 
     def __init__(self, detail: str = "") -> None:
-        super().__init__(detail)
+        # Not handed on: ``args`` stays what a subclass was called with, as copies and pickles need it.
         self.detail = detail
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 class ConfigError(Error):
@@ -96,8 +99,6 @@ class NotSignedIn(UserError, KeyError):
     text = "This page is for signed-in users."
     advice = "Sign in and come back."
     again: ClassVar[bool] = False  # whether a sign-in has just not been enough, and another one may lead in a circle
-
-    __str__ = Error.__str__  # KeyError's would show the repr
 
 
 class TokenRejected(NotSignedIn):
@@ -154,7 +155,7 @@ class NotAllowed(UserError):
     next_url = ""  # where that should lead
 
     def __init__(self, user_id: str, called: str, reason: str = "") -> None:
-        """*reason*: what the operator should know about it, besides."""
+        """*called*: what people call the account. *reason*: what the operator should know about it, besides."""
         super().__init__(f"{user_id} is not among those who may enter{reason and ': '}{reason}")
         self.text = f"You have signed in as {called}, and this application is not open to that account."
 

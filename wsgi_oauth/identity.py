@@ -55,7 +55,7 @@ class Identity:
     email_verified: bool = False  # by the provider: without that anybody can claim any address
     also_verified: tuple[str, ...] = ()  # further addresses, where the provider lists them
     groups: tuple[str, ...] = ()  # organisations, teams, groups: what the provider has of the kind
-    claims: Mapping[str, Any] = field(default_factory=dict)  # what the provider said, as it said it
+    claims: Mapping[str, Any] = field(default_factory=dict, hash=False)  # what the provider said, as it said it
 
     def __post_init__(self) -> None:
         if not isinstance(self.claims, Claims):

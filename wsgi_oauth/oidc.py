@@ -10,19 +10,18 @@ import re
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
+from copy import copy
 from math import nan
 from typing import Any
-
-import requests
 
 from . import errors, urls
 from .providers import Provider
 from .transport import Transport, parse_json, read_json
 
-REFRESH = 3600.0  # seconds after which the document is read again
+KEPT = 3600.0  # seconds after which the document is read again
 RETRY = 60.0  # seconds until the next try, while there is an older one
 PAUSE = 5.0  # seconds for which a failure is remembered: not every request has to wait for the same
-CLOCKS = 300.0  # seconds that the provider's clock may differ from ours
+CLOCK_SKEW = 300.0  # seconds that the provider's clock may differ from ours
 
 _WELL_KNOWN = "/.well-known/openid-configuration"
 ENDPOINTS = {
@@ -65,7 +64,7 @@ class Discovery:
         """
         if time.monotonic() < self._due:
             if self._provider is None and self._failure is not None:
-                raise type(self._failure)(self._failure.detail)
+                raise copy(self._failure)  # each with a traceback of its own
             if self._provider is not None:
                 return self._provider
         self._due = time.monotonic() + RETRY if self._provider else 0.0  # one asks; the others go on with the old one
@@ -77,7 +76,7 @@ class Discovery:
             if not isinstance(error, errors.ProviderBusy):  # then it was not asked, and there is nothing to remember
                 self._failure, self._due = error, time.monotonic() + PAUSE
             raise
-        self._due = time.monotonic() + REFRESH
+        self._due = time.monotonic() + KEPT
         return self._provider
 
     def read(self) -> Mapping[str, Any]:
@@ -85,9 +84,7 @@ class Discovery:
 
         :raises errors.ProviderError: when there is none, or one of another issuer.
         """
-        request = requests.Request("GET", self.url, headers={"Accept": "application/json"}).prepare()
-        adapter = self._transport.adapter
-        response = adapter.send(request, proxies=adapter.proxies_for(self.url))
+        response = self._transport.adapter.fetch("GET", self.url, {"Accept": "application/json"})
         if response.status_code != 200:
             raise errors.ProviderError(f"{self.url} answered with status {response.status_code}")
         document: dict[str, Any] = read_json(response, dict, "discovery")
@@ -186,8 +183,8 @@ def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: 
         "iss": claims.get("iss") != provider.issuer,
         "aud": client_id not in audiences,
         "azp": authorized != client_id,
-        "exp": not now - CLOCKS < _moment(claims, "exp"),
-        "iat": not _moment(claims, "iat") < now + CLOCKS,
+        "exp": not now - CLOCK_SKEW < _moment(claims, "exp"),
+        "iat": not _moment(claims, "iat") < now + CLOCK_SKEW,
         "nonce": nonce is not None and claims.get("nonce") != nonce,
         "sub": not (isinstance(claims.get("sub"), str) and claims["sub"]),
     }

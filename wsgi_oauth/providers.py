@@ -63,7 +63,6 @@ class Provider(NamedTuple):
     choose_account: tuple[tuple[str, str], ...] = ()  # the same, to be asked which account; OpenID Connect Core 3.1.2.1
     client_auth: str = ""  # RFC 6749 2.3.1; nothing: what the issuer's document offers, else basic
     pkce: bool = True  # RFC 7636; without it the nonce has to do (RFC 9700 2.1.1), or, if need be, the state alone
-    form_encoded_tokens: bool = False  # answers the token request in form encoding instead of JSON, RFC 6749 5.1
     lists_scopes: bool = False  # grants them as a list instead of a string, RFC 6749 3.3
     compliance_fix: str = ""  # the one of requests_oauthlib.compliance_fixes that its token answers need
     profile_method: Literal["GET", "POST"] = "GET"  # at the profile URL; both are right, OpenID Connect Core 5.3.1

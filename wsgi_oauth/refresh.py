@@ -19,7 +19,7 @@ from .sessions.session import TOKEN, Session
 
 REFRESH = "oauth_refresh"  # in the session, while somebody refreshes its token
 _POLL = 0.02  # seconds
-_CLOCKS = 300.0  # seconds that the clocks of two machines may differ: what is older than that is older for sure
+_CLOCK_SKEW = 300.0  # seconds that the clocks of two machines may differ: what is older than that is older for sure
 _PAUSES = (0.05, 0.1, 0.2, 0.4)  # seconds between attempts to store what the provider gives only once
 
 Token = dict[str, Any]
@@ -47,7 +47,7 @@ def refreshed(session: Session, stale: Token, refresh: Callable[[], Token], *, p
         _raise_what_has_failed(claim, theirs)
         if claim.get("by", "") != theirs:
             theirs, since = claim.get("by", ""), time.monotonic()
-        if theirs and time.monotonic() - since < patience and time.time() - claim.get("at", 0) < patience + _CLOCKS:
+        if theirs and time.monotonic() - since < patience and time.time() - claim.get("at", 0) < patience + _CLOCK_SKEW:
             time.sleep(_POLL)
         elif session.change(partial(_claim, stale=stale, mine=mine, dead=theirs)):
             with suppress(_Overtaken):

@@ -150,6 +150,16 @@ def _tls_context() -> ssl.SSLContext:
         raise errors.ConfigError(f"the CA bundle {place!r} cannot be loaded: {error.strerror or error}") from error
 
 
+class Deadline(float):
+    """The moment, in seconds of ``time.monotonic``, at which a whole answer must be there."""
+
+    @classmethod
+    def after(cls, timeout: float | tuple[float | None, ...] | None, usual: float) -> Deadline:
+        """*timeout*: seconds; as a tuple, which in requests means one for each phase, all of them; or as *usual*."""
+        seconds = sum(filter(None, timeout)) if isinstance(timeout, tuple) else timeout
+        return cls(time.monotonic() + float(seconds or usual))
+
+
 class BoundedAdapter(HTTPAdapter):
     """requests' own adapter with a TLS context that is loaded once, a wall-clock deadline, and a cap on the
     answer's size and on the number of requests at a time.
@@ -200,7 +210,7 @@ class BoundedAdapter(HTTPAdapter):
         timeout: Any = None,
         **kwargs: Any,
     ) -> requests.Response:
-        """Send, and read the answer unless *stream*; *timeout* in seconds is for all of it.
+        """Send, and read the answer unless *stream*; *timeout*, in seconds or as a Deadline, is for all of it.
 
         A *stream* has its place until it is read, closed or forgotten.
 
@@ -214,9 +224,10 @@ class BoundedAdapter(HTTPAdapter):
                 "certificates are always verified; REQUESTS_CA_BUNDLE or SSL_CERT_FILE names a CA of your own"
             )
         attempt = partial(super().send, request, True, **kwargs)  # as a stream: it is read here
+        deadline = timeout if isinstance(timeout, Deadline) else Deadline.after(timeout, self.timeout)
         with ExitStack() as place:
             place.callback(self.bulkhead.take())
-            response = _bounded(attempt, request.method, float(timeout or self.timeout), whole=not stream)
+            response = _bounded(attempt, request.method, deadline, whole=not stream)
             if stream:
                 answer: Any = response.raw._original_response
                 answer.when_over(place.pop_all().close)
@@ -232,7 +243,8 @@ class BoundedAdapter(HTTPAdapter):
             raise ValueError("a secret is sent over https only (RFC 6749 3.2, RFC 6750 5.3), or to this machine")
         give_back = self.bulkhead.take()
         try:
-            return _bounded(partial(self._fetch, method, url, {**_HEADERS, **headers}, body), method, self.timeout)
+            attempt = partial(self._fetch, method, url, {**_HEADERS, **headers}, body)
+            return _bounded(attempt, method, Deadline.after(None, self.timeout))
         finally:
             give_back()
 
@@ -259,13 +271,9 @@ class BoundedAdapter(HTTPAdapter):
 
 
 def _bounded(
-    attempt: Callable[[Any], requests.Response], method: str | None, timeout: float, *, whole: bool = True
+    attempt: Callable[[Any], requests.Response], method: str | None, deadline: Deadline, *, whole: bool = True
 ) -> requests.Response:
-    """Let *attempt* send something, read the *whole* answer, and name what goes wrong in words of our own.
-
-    :param timeout: seconds for all of it.
-    """
-    deadline = time.monotonic() + timeout
+    """Let *attempt* send something, read the *whole* answer, and name what goes wrong in words of our own."""
     try:
         response = _unless_hung_up(attempt, method, deadline)
         if whole:
@@ -283,7 +291,7 @@ def _bounded(
 
 
 def _unless_hung_up(
-    attempt: Callable[[Any], requests.Response], method: str | None, deadline: float
+    attempt: Callable[[Any], requests.Response], method: str | None, deadline: Deadline
 ) -> requests.Response:
     """Send once more when a pooled connection turns out to be closed by the provider, if that can do no harm."""
     try:
@@ -332,7 +340,7 @@ def _finite(digits: str) -> float:
     return number
 
 
-def _remaining(deadline: float) -> Any:  # requests' stubs do not know that a Timeout may pass
+def _remaining(deadline: Deadline) -> Any:  # requests' stubs do not know that a Timeout may pass
     return urllib3.Timeout(total=max(deadline - time.monotonic(), 0.001))
 
 

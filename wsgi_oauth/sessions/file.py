@@ -28,7 +28,7 @@ from operator import attrgetter
 from typing import Any
 
 from .. import errors
-from .store import KEY, MAX_BYTES, Record, check_size
+from .store import KEY, MAX_BYTES, Record, attempts, check_size
 
 _SUFFIX = ".json"
 _TEMPORARY = ".tmp"  # no key ends like this, so a temporary file is never loaded
@@ -322,8 +322,9 @@ def _prepare(folder: str) -> None:
         raise errors.ConfigError(
             f"others can write to the session folder {folder!r}; `chmod 700` it, or give another one"
         )
-    if status.st_mode & 0o077 and not os.listdir(folder):
-        os.chmod(folder, 0o700)  # made for us; one with other things in it is left as its owner wants it
+    with _store_errors:
+        if status.st_mode & 0o077 and not os.listdir(folder):
+            os.chmod(folder, 0o700)  # made for us; one with other things in it is left as its owner wants it
 
 
 class _StoreErrors:
@@ -422,15 +423,10 @@ def _lock(descriptor: int, deadline: float) -> None:
     """Try again and again instead of blocking: under gevent the holder may be in this very thread, and a
     stopped process holds for ever.
     """
-    pause = 0.0005
-    while True:
-        try:
+    for _ in attempts(deadline):
+        with suppress(BlockingIOError):
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise TimeoutError(errno.ETIMEDOUT, "another process holds this session") from None
-        time.sleep(pause)
-        pause = min(pause * 2, 0.02)
+    raise TimeoutError(errno.ETIMEDOUT, "another process holds this session")
 
 
 def _remove_if_over(entry: os.DirEntry[str], now: float) -> bool | None:

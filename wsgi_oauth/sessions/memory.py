@@ -41,7 +41,7 @@ class MemoryStore:
             if record is not None:
                 check_size(record)
                 self._records[move_to or key] = record
-                if move_to:
+                if move_to and move_to != key:
                     del self._records[key]
             return True
 

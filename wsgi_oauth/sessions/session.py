@@ -38,10 +38,9 @@ _log = logging.getLogger(__name__)
 class Session(dict[str, Any]):
     """What this application remembers about one browser: JSON values under string keys.
 
-    It is stored when the request is over, if something changed: the keys that this request set or removed are
-    applied to the newest stored version, so two requests at the same time lose nothing unless both set the
-    same key. For more than that there is
-    :meth:`change`.
+    It is stored when the request is over, if something changed and the handler has answered: with a response, or with
+    an error of Werkzeug's. The keys that this request set or removed are applied to the newest stored version, so two
+    requests at the same time lose nothing unless both set the same key. For more than that there is :meth:`change`.
     """
 
     # What most requests leave as it is.
@@ -295,7 +294,7 @@ class Sessions:
         def begin_anew(stored: Stored) -> Stored:
             return Stored(now, now, session._applied(_inherited(stored, changes), changes))
 
-        if TOKEN in changes:
+        if session.signed_in:  # a provider may give the same token again
             session.event = "signed in"
         new_id = secrets.token_urlsafe(32)
         if self.update(session, begin_anew, new_id=new_id):
