@@ -5,6 +5,8 @@ The application is set up by the WSGI_OAUTH_* variables. Options on gunicorn's c
 
 import multiprocessing
 import os
+import re
+import sys
 from urllib.parse import quote
 
 from gunicorn import glogging
@@ -15,7 +17,7 @@ wsgi_app = "wsgi_oauth:get_app()"
 bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
 
 # A thread that waits for a provider costs nothing; a sync worker that waits answers nobody else. At most 12 of these
-# threads wait at a time (WSGI_OAUTH_UPSTREAM_LIMIT), so that the others serve who does not need the provider.
+# threads wait at a time (WSGI_OAUTH_UPSTREAM_LIMIT), so that the others serve those who do not need the provider.
 worker_class = "gthread"
 threads = 16
 
@@ -24,9 +26,11 @@ threads = 16
 in_memory = os.environ.get("WSGI_OAUTH_SESSION_STORE", "").startswith("memory")
 workers = 1 if in_memory else int(os.environ.get("WEB_CONCURRENCY") or 2 * multiprocessing.cpu_count() + 1)
 
-# Longer than the slowest request may take: a callback waits for one answer of the provider, a second copy of it a
-# little longer. Who raises WSGI_OAUTH_UPSTREAM_TIMEOUT above 25 raises this, too.
+# A worker that gives no sign of life for so long is killed. One with threads gives some while they wait; a sync one
+# does not, so there this is also the longest that a request may take: five answers of the provider at 10 seconds
+# (WSGI_OAUTH_UPSTREAM_TIMEOUT), which are its endpoints, the token, the user, and with rules two lists.
 timeout = 60
+# A request that is under way when gunicorn is stopped has so long to end.
 graceful_timeout = 30
 
 # Proxies in front keep idle connections for a minute or so; who closes first should be them.
@@ -51,15 +55,25 @@ class Logger(glogging.Logger):
 
     def exception(self, msg, *args, **kwargs):
         """A request that a timeout has ended is logged with its URI: without the query, where the code is."""
-        super().exception(msg, *map(without_query, args), **kwargs)
+        super().exception(msg, *map(harmless, args), **kwargs)
 
     def warning(self, msg, *args, **kwargs):
-        """A request line that is malformed is logged, too."""
-        super().warning(msg, *map(without_query, args), **kwargs)
+        """Of a malformed request gunicorn would quote what is wrong with it: a line with the code, or the cookie."""
+        kind = getattr(sys.exc_info()[0], "__name__", "malformed")
+        msg = re.sub(r"(Invalid request from ip=\S*:).*", rf"\1 {kind}", msg, flags=re.DOTALL)
+        super().warning(msg, *map(harmless, args), **kwargs)
+
+    def debug(self, msg, *args, **kwargs):
+        """Of a request that ends early it would quote all there is."""
+        super().debug(msg, *map(harmless, args), **kwargs)
 
 
-def without_query(arg):
-    """Cut what follows a question mark, and let nothing through that is not printable ASCII."""
+def harmless(arg):
+    """Cut what follows a question mark, name errors that quote a request, and let nothing through that is not
+    printable ASCII.
+    """
+    if type(arg).__module__ == "gunicorn.http.errors":
+        return type(arg).__name__
     return ascii(str(arg).partition("?")[0])[1:-1] if isinstance(arg, (str, Exception)) else arg
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -294,6 +296,38 @@ def test_no_secret_is_logged_even_while_debugging(site: Site, worker: tuple[str,
     assert "on purpose" in said  # the operator learns of the failure
     assert re.search(r"Id: ([0-9a-f]{16})", broken)[1] in said
     assert_keeps_secrets(said, secrets_of(site.provider, *ids))
+
+
+MALFORMED = [
+    b"GET /callback?code=canary&state=canary x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "GET /callback?code=canary&name=\xe9 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode("latin-1"),
+    b"GET /callback#code=canary x HTTP/1.1\r\n\r\n",
+    b"GET /profile HTTP/1.1\r\nHost: localhost\r\nCookie wsgi_oauth=canary\r\n\r\n",
+    b"GET /profile HTTP/1.1\r\nHost: localhost\r\nCookie: wsgi_oauth=canary\x00\r\n\r\n",
+    b"GET /profile HTTP/1.1\r\nHost: localhost\r\nCookie: wsgi_oauth=canary\r\n folded\r\n\r\n",
+    b"GET /profile HTTP/1.1\r\nHost: localhost\r\nExpect: canary\r\n\r\n",
+    b"POST /logout HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\ncanary\r\n\r\n",
+    b"canary&state=canary HTTP/1.1\r\n\r\n",
+    b"GET /callback?code=canary HT",
+    b"GET /profile HTTP/1.1\r\nCookie: wsgi_oauth=canary\r\n",
+]
+
+
+@pytest.mark.parametrize("worker", WORKERS.values(), ids=WORKERS)
+def test_nothing_of_a_malformed_request_is_logged_even_while_debugging(site: Site, worker: tuple[str, ...]) -> None:
+    """S49, S50: what is wrong with it may be one letter beside a code that nobody has used yet."""
+    options = ("--workers", "1", "--config", str(CHECKOUT / "gunicorn.conf.py"), "--log-level", "debug", *worker)
+    with site.serve(*options) as server:
+        address = urlsplit(server.url)
+        for request in MALFORMED:
+            with socket.create_connection((address.hostname, address.port), timeout=30) as client:
+                client.sendall(request)
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(65536):  # until gunicorn has understood that nothing will come of it
+                    pass
+        said = server.stop()
+    assert "Invalid request from ip=127.0.0.1: InvalidRequestLine" in said
+    assert "canary" not in said
 
 
 # -- at the same time --------------------------------------------------------------------------------------------------
