@@ -206,6 +206,13 @@ class TestTheHost:
             assert response.status_code == 400, ascii(host)
             assert "Location" not in response.headers
 
+    @pytest.mark.parametrize("port", ["65536", "99999"])
+    def test_has_a_port_that_there_is(self, application: Any, port: str):
+        for path in ("/", "/profile"):
+            response = send(application, path, headers=HTML, HTTP_HOST=f"127.0.0.1:{port}")
+            assert response.status_code == 400
+            assert "Location" not in response.headers
+
     @pytest.mark.parametrize("path", ["/healthz", "/nothing", "/logout"])
     def test_that_is_malformed_is_never_a_failure_of_ours(self, application: Any, path: str):
         for host in MALFORMED_HOSTS:

@@ -14,6 +14,7 @@ from . import errors
 
 LONGEST_PATH = 1024  # characters of a return URL; a session keeps several
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_LAST_PORT = 65535
 _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 _PATH_SAFE = "/!$&'()*+,;=:@~"  # RFC 3986 3.3, pchar
 _NOT_PRINTABLE_ASCII = re.compile(r"[^\x21-\x7e]")
@@ -154,7 +155,7 @@ def _server_host(environ: dict[str, object]) -> str:
 @lru_cache(maxsize=64)  # a site has few
 def _request_origin(scheme: str, host: str) -> Origin:
     match = _HOST.fullmatch(host)
-    if match is None:
+    port = int(match["port"]) if match and match["port"] else _DEFAULT_PORTS.get(scheme)
+    if match is None or (port or 0) > _LAST_PORT:
         raise errors.BadHost("the Host header is malformed")
-    port = int(match["port"]) if match["port"] else _DEFAULT_PORTS.get(scheme)
     return Origin(scheme, match["name"].strip("[]").lower().rstrip("."), port)
