@@ -139,6 +139,8 @@ def test_who_has_no_name_does_not_fit_a_rule_about_names() -> None:
         ":octocat",
         "users:octocat",
         "user:octocat,id:1",
+        "user:octocat,mona",
+        "org:octo-org,user:octocat",
         "email:x",
         "email:@x",
         "email:x@",

@@ -1133,6 +1133,16 @@ def test_a_process_without_descriptors_fails_and_recovers(tmp_path: Path):
     assert outcome["left"] == "data"
 
 
+def test_whoever_signs_in_takes_a_little_litter_away_and_not_all(
+    store: FileStore, folder: Path, pass_time: Callable[[float], None]
+):
+    """S57, S59: somebody may have stopped a thousand writers, or planted what looks like it."""
+    litter = [put(folder, f"{key(n)}.json.{n:016x}.tmp") for n in range(1000)]
+    pass_time(7200)
+    store.create(KEY, record())
+    assert 700 < sum(path.exists() for path in litter) < 1000
+
+
 class Disk:
     """A disk of 64 kB for the store's folder; where none can be mounted, the kernel's answers are put in instead."""
 

@@ -369,6 +369,19 @@ class TestNothingHappensAheadOfTime:
         assert 400 <= send(application, "/", headers=headers).status_code < 500
         assert stored_sessions(store) == []
 
+    @pytest.mark.parametrize("site", ["cross-site", "same-site"])
+    @pytest.mark.parametrize(
+        "kind", [("empty", "no-cors"), ("empty", "cors"), ("iframe", "navigate"), ("frame", "navigate")], ids=" ".join
+    )
+    def test_a_script_or_a_frame_of_another_site_starts_nothing(
+        self, application: Any, store: SessionStore, kind: tuple[str, str], site: str
+    ):
+        """S43: a page of a neighbour, whose requests carry our cookie, could push the sign-ins of all tabs out."""
+        headers = {**HTML, "Sec-Fetch-Dest": kind[0], "Sec-Fetch-Mode": kind[1], "Sec-Fetch-Site": site}
+        assert 400 <= send(application, "/", headers=headers).status_code < 500
+        assert stored_sessions(store) == []
+        assert send(application, "/", headers={**headers, "Sec-Fetch-Site": "same-origin"}).status_code == 302
+
     def test_a_flood_of_images_disturbs_no_tab(self, browser: Browser):
         """S43."""
         callback = browser.callback_url()

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import webtest
 from conftest import HTML, JSON, Browser, environ_for, parameters, send, stored_sessions
+from openid import Issuer
 from werkzeug import Response
 from werkzeug.test import create_environ
 from werkzeug.wsgi import FileWrapper
@@ -303,6 +304,31 @@ class TestWhoIsSignedIn:
         provider.user = {"id": 42, "login": "another"}
         visitor.sign_in()
         assert current_identity(inside.environ).username == "another"  # type: ignore[union-attr]
+
+    @pytest.mark.parametrize("path", ["/page", "/auth/profile"])
+    def test_gets_in_when_an_issuer_lists_more_groups_than_a_session_holds(
+        self, inside: Inside, store: SessionStore, caplog: pytest.LogCaptureFixture, path: str
+    ):
+        """Thousands of them are nothing unusual in a directory; a rule's own is kept among them."""
+        names = [f"cn=größe-{number:06},ou=groups,dc=example,dc=com" for number in range(6000)]
+        issuer = Issuer()
+        issuer.user = {**issuer.user, "groups": names}
+        with serve_provider(issuer):
+            for allow in ("", f"group:{names[-1]}"):
+                settings = {
+                    "PROVIDER": issuer.url,
+                    "CLIENT_ID": issuer.client_id,
+                    "CLIENT_SECRET": issuer.client_secret,
+                }
+                config = Config.from_environ({f"WSGI_OAUTH_{n}": v for n, v in {**settings, "ALLOW": allow}.items()})
+                visitor = Visitor(LoginRequired(inside, create_app(config, store=store)), issuer)
+                visitor.sign_in(path)
+                assert [visitor.get("/page").text for _ in range(2)] == ["inside"] * 2
+                identity = current_identity(inside.environ)
+                assert identity is not None
+                assert 100 < len(identity.groups) < 6000
+                assert not allow or names[-1] in identity.groups
+                assert "6000 groups" in caplog.text
 
     @pytest.mark.parametrize("path", ["/page", "/"])
     def test_gets_in_when_the_provider_says_more_of_them_than_a_session_holds(
@@ -1345,6 +1371,15 @@ class TestWhoWasHereBefore:
         known = signed_in.gate._known.values()
         assert 1 < len(known) <= 512
         assert len({id(each.stored) for each in known}) == len({id(each.raw) for each in known}) == 1
+
+    @pytest.mark.parametrize("header", ["Cookie", "X-Forwarded-Host", "X-Forwarded-Proto"])
+    def test_does_not_pile_up_what_a_client_sends_besides(self, signed_in: Visitor, cookie: str, header: str):
+        """Some hundred headers of 8 kB each make one, and 512 of those are no little memory."""
+        for number in range(10):
+            padding = f"n={number}{'x' * 100_000}"
+            headers = {"Cookie": f"{cookie}; {padding}"} if header == "Cookie" else {"Cookie": cookie, header: padding}
+            assert send(signed_in.gate, "/page", headers=headers).status_code == 200
+        assert sum(len(str(asked)) for asked in signed_in.gate._known) < 20_000
 
     def test_is_forgotten_when_the_session_has_ended(self, signed_in: Visitor, cookie: str):
         assert signed_in.gate._known

@@ -102,6 +102,14 @@ def test_what_is_taken_out_of_the_claims_is_a_copy(comes_from_a_session: bool) -
     assert repr(identity.claims) == repr(said)
 
 
+def test_no_two_identities_have_the_same_id() -> None:
+    """A provider's name may end in a port, and a subject begin like one."""
+    staff = Identity("id.example.com:8443", "1")
+    others = [Identity("id.example.com", subject) for subject in ("8443:1", "8443%3A1", "8443%253A1")]
+    assert len({identity.id for identity in [staff, *others]}) == 4
+    assert Identity("github", "583231").id == "github:583231"
+
+
 def test_an_identity_can_be_in_a_set() -> None:
     identity = read_identity({"sub": "1", "roles": ["user"]}, STANDARD)
     assert {identity, replace(identity), replace(identity, subject="2")} == {identity, replace(identity, subject="2")}

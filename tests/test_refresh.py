@@ -32,10 +32,11 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 from werkzeug import Response
 
-from wsgi_oauth import FileStore, SessionStore, errors, refresh
+from wsgi_oauth import FileStore, RequestHandler, SessionStore, errors, refresh
 from wsgi_oauth.demo.faults import Fault, Scene
 from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.sessions.session import Session, Sessions
+from wsgi_oauth.sessions.store import MAX_BYTES
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
@@ -353,6 +354,37 @@ def test_a_token_that_is_refused_when_another_request_has_the_next_one_ends_noth
     provider.faults.add(slow.name)  # and is refused again
     assert browser.profile().status_int == 502
     assert others == [200]
+    assert browser.profile().status_int == 200
+
+
+def test_a_token_that_does_not_fit_into_the_session_means_signing_in_again(
+    provider: LocalProvider, store: SessionStore, make_browser: Callable[..., Browser], later: Callable[[float], None]
+) -> None:
+    """The old refresh token is used up, and no second request may send it again."""
+
+    class Hoard(RequestHandler):
+        route = "/hoard"
+
+        def get(self, request: Any) -> Any:
+            request.session["hoard"] = "x" * int(request.args["size"])
+            return self.jsonify({})
+
+    browser = make_browser(handlers=(Hoard,))
+    browser.sign_in()
+    assert (
+        browser.get(f"/hoard?size={MAX_BYTES}", headers={"Accept": "application/json"}).json["error"]
+        == "session_too_large"
+    )
+    assert browser.get(f"/hoard?size={MAX_BYTES - 2500}").status_int == 200
+    huge = Fault("token.huge", "", lambda _: Response(json.dumps({"access_token": "x" * 9000, "token_type": "bearer"})))
+    provider.faults.catalogue = {**provider.faults.catalogue, huge.name: huge}
+    provider.faults.add(huge.name)
+    later(HOUR)
+    answer = browser.profile()
+    assert (answer.status_int, answer.json["error"]) == (401, "token_rejected")
+    assert stored_sessions(store) == []
+    assert provider.count("refresh") == 1
+    browser.sign_in()
     assert browser.profile().status_int == 200
 
 

@@ -8,6 +8,7 @@ providers a rule has to say whose it is, and may with one: ``user:github:octocat
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ from .providers import Provider
 _log = logging.getLogger(__name__)
 
 KINDS = ("user", "id", "email", "org", "group")
+# The name of a directory's group may have commas in it (cn=staff,dc=example,dc=com), but no rule after one.
+_COMMA_BETWEEN = re.compile(rf",\s*({'|'.join(KINDS)}):")
 
 
 class Rule(NamedTuple):
@@ -61,6 +64,10 @@ class Rules:
         """Return what the rules look at, at one provider."""
         return {rule.kind for rule in self._rules if rule.label == label}
 
+    def groups(self, label: str) -> set[str]:
+        """Return the groups and organisations that the rules name, at one provider."""
+        return {rule.value for rule in self._rules if rule.label == label and rule.kind in {"org", "group"}}
+
     def check(self, identity: Identity, label: str) -> None:
         """See that *identity*, of the provider that is called *label* here, may enter.
 
@@ -87,7 +94,7 @@ def _parse(word: str, providers: Mapping[str, Provider]) -> Rule:
     named = sorted((label for label in providers if value.startswith(f"{label}:")), key=len, reverse=True)
     label = named[0] if named else next(iter(providers)) if len(providers) == 1 else ""
     value = value.removeprefix(f"{label}:") if named else value
-    if "," in word:
+    if _COMMA_BETWEEN.search(word) or ("," in word and kind not in {"org", "group"}):
         raise errors.ConfigError(f"{PREFIX}ALLOW separates rules with spaces, not with commas; it has {word!a}")
     if kind not in KINDS or not value or not label:
         whose = f":{'|'.join(providers)}" if len(providers) > 1 else ""

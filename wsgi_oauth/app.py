@@ -71,7 +71,7 @@ class OAuthApp:
         self.registrations = {each.label: each for each in self._in_order}
         self.rules = Rules(config.allow, {each.label: each.described for each in self._in_order}, allow)
         for each in self._in_order:
-            each.ask_for(self.rules.kinds(each.label))
+            each.ask_for(self.rules.kinds(each.label), self.rules.groups(each.label))
         flow_handlers = flow.HANDLERS_FOR_SEVERAL if config.label else flow.HANDLERS
         self.routes = Routes([*flow_handlers, *health.HANDLERS, *handlers])
         trusted = config.trusted_proxies

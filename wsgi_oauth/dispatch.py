@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 MAX_BODY = 64 * 1024  # bytes; the flow itself reads no body at all
 _PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ", "HTTP_X_PURPOSE")
 _PAGES = {"document", "iframe", "frame", "empty"}  # Sec-Fetch-Dest of what a script or a person may have asked for
+_OURS = {"same-origin", "none"}  # Sec-Fetch-Site of what a page of this site, or no page at all, has asked for
 _WITHOUT_BODY = {204, 304}  # RFC 9110 6.4.1
 _VISIBLE = re.compile(r"[\x21-\x7e]*")  # RFC 5234, VCHAR
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
@@ -146,9 +147,14 @@ class Request(werkzeug.Request):
 
     @property
     def is_ahead_of_time(self) -> bool:
-        """Whether a browser prefetches, or fetches a part of some other page: an image cannot sign in."""
+        """Whether a browser prefetches, or fetches a part of some other page: an image cannot sign in, nor can what
+        a script or a frame of another site asks for.
+        """
         environ = self.environ
-        if environ.get("HTTP_SEC_FETCH_DEST", "document") not in _PAGES:
+        destination = environ.get("HTTP_SEC_FETCH_DEST", "document")
+        if destination not in _PAGES:
+            return True
+        if destination != "document" and environ.get("HTTP_SEC_FETCH_SITE", "none") not in _OURS:
             return True
         if environ.keys().isdisjoint(_PURPOSES):
             return False
@@ -164,7 +170,7 @@ class Request(werkzeug.Request):
         """
         site = self.headers.get("Sec-Fetch-Site")
         if site is not None:
-            return site in {"same-origin", "none"}
+            return site in _OURS
         source = self.headers.get("Origin") or self.headers.get("Referer")
         if source is None:
             return True

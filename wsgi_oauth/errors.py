@@ -5,6 +5,7 @@
     Error
     ├── ConfigError                  the operator: a setting is missing or wrong
     ├── StoreError                   the operator: the session store cannot be read or written
+    │   └── SessionTooLarge          whoever wrote the handler: more is put into a session than it takes
     ├── UserError                    the user, or whoever made the request
     │   ├── NotSignedIn              signing in helps
     │   │   ├── TokenRejected        the provider no longer accepts the access token
@@ -76,7 +77,18 @@ class StoreError(Error):
     title = "Sessions cannot be stored right now"
     text = "This server could not read or write its session store. Your sign-in, if you have one, is not lost."
     advice = "Try again in a moment."
-    retry_after = "5"
+    retry_after: str | None = "5"
+
+
+class SessionTooLarge(StoreError, ValueError):
+    """More than a session may hold. Nothing of it is stored."""
+
+    status = 500
+    cause = "session_too_large"
+    title = "There is too much to remember"
+    text = "This application wanted to remember more about this browser than its session can hold."
+    advice = "Tell the operator the id below."
+    retry_after = None
 
 
 class UserError(Error):

@@ -39,7 +39,8 @@ _VISIT = "wsgi_oauth.visit"
 # What says who the user is, from a server in front or from a client that writes it as a header.
 _CLAIMS = ("REMOTE_USER", "AUTH_TYPE", "HTTP_REMOTE_USER", "HTTP_AUTH_TYPE", _IDENTITY, _VISIT)
 
-_MANY = 512  # requests that are remembered
+_MOST_KEPT = 512  # requests that are remembered
+_LONGEST_KEPT = 4096  # characters of what is compared of each: a client may send some hundred times as many
 
 # A path that means the same to everybody who may read it: no empty segment, no `.` or `..`, nothing that is still
 # percent-encoded, no `;parameters`, no `?` or `#`, no backslash, no control characters.
@@ -129,11 +130,11 @@ class LoginRequired:
         return self._oauth_app.base({**environ, "SCRIPT_NAME": script.rstrip("/") + self._prefix})
 
     def _remember(self, asked: tuple[Any, ...], known: _Known | None) -> None:
-        """Keep what a request has led to, for the next ones. A sealed session is in the open for one request only."""
-        if known is None or self._sessions.sealed:
+        """Keep what a request has led to, for the next ones. What was sealed is kept for one request only."""
+        if known is None or self._sessions.sealed or sum(len(text or "") for text in asked) > _LONGEST_KEPT:
             self._known.pop(asked, None)
             return
-        if len(self._known) >= _MANY:
+        if len(self._known) >= _MOST_KEPT:
             self._known.clear()  # safe with threads, and cheaper than to know who came last
         self._known[asked] = known
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any
 
 from . import errors
@@ -13,11 +15,13 @@ from .providers import EmailsDocument, GroupsDocument, Provider
 from .sessions.session import Session, copied
 
 IDENTITY = "oauth_identity"  # in the session
+_log = logging.getLogger(__name__)
 
 _SUBJECT = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?", re.ASCII)  # OpenID Connect Core 2, `sub`
 _LONGEST_TEXT = 512  # characters of a name or an address
 _LARGEST_CLAIMS = 16 * 1024  # characters of a document that is kept with each session
 _DEEPEST_CLAIMS = 20  # levels of it
+_LARGEST_LIST = 32 * 1024  # characters of all groups, and of all addresses, as JSON
 
 
 class Claims(Mapping[str, Any]):
@@ -63,8 +67,10 @@ class Identity:
 
     @property
     def id(self) -> str:
-        """The stable, provider-qualified id that applications may store: ``github:583231``."""
-        return f"{self.provider}:{self.subject}"
+        """The stable, provider-qualified id that applications may store: ``github:583231``. It is nobody else's: what
+        follows the last colon is the subject, in which ``%`` and ``:`` are percent-encoded.
+        """
+        return f"{self.provider}:{self.subject.replace('%', '%25').replace(':', '%3A')}"
 
     @property
     def verified_emails(self) -> tuple[str, ...]:
@@ -145,6 +151,28 @@ def with_groups(identity: Identity, document: Any, means: GroupsDocument) -> Ide
     """Add the groups of a list to those that the user document names."""
     names = (_text(_find(item, means.name)) for item in _items(document, means.items))
     return replace(identity, groups=tuple(dict.fromkeys([*identity.groups, *filter(None, names)])))
+
+
+def bounded(identity: Identity, wanted: Collection[str]) -> Identity:
+    """Return *identity* with as many groups and addresses as a session can hold, those *wanted* first."""
+    groups = _as_many_as_fit(sorted(identity.groups, key=lambda group: group not in wanted))
+    addresses = _as_many_as_fit(identity.also_verified)
+    if (len(groups), len(addresses)) == (len(identity.groups), len(identity.also_verified)):
+        return identity
+    _log.warning(
+        "%s has %d groups and %d further addresses; %d and %d of them are kept",
+        identity.id,
+        len(identity.groups),
+        len(identity.also_verified),
+        len(groups),
+        len(addresses),
+    )
+    return replace(identity, groups=groups, also_verified=addresses)
+
+
+def _as_many_as_fit(names: Sequence[str]) -> tuple[str, ...]:
+    sizes = accumulate(len(json.dumps(name)) + 1 for name in names)
+    return tuple(name for name, size in zip(names, sizes, strict=False) if size <= _LARGEST_LIST)
 
 
 def _items(document: Any, path: str) -> list[Any]:

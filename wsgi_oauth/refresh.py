@@ -69,7 +69,11 @@ def _refresh(session: Session, stale: Token, refresh: Callable[[], Token], mine:
             if overtaken and not session.gone and rejected:
                 raise _Overtaken from None
         raise
-    _keep(session, stale, fresh)
+    try:
+        _keep(session, stale, fresh)
+    except errors.SessionTooLarge as error:  # and the old one is used up
+        session.change(lambda data: _fail(data, mine, rejected=True))
+        raise errors.TokenRejected("the refreshed token does not fit into the session") from error
     if session.gone:  # signed out, or signed in anew, while the provider was asked
         raise errors.TokenRejected("the session ended while its token was being refreshed")
     return fresh
@@ -83,6 +87,8 @@ def _keep(session: Session, stale: Token, fresh: Token) -> None:
     for pause in _PAUSES:
         try:
             return session.change(lambda data: _store(data, stale, fresh))
+        except errors.SessionTooLarge:
+            raise
         except errors.StoreError:
             time.sleep(pause)
     return session.change(lambda data: _store(data, stale, fresh))

@@ -12,7 +12,7 @@ from . import errors
 from .catalogue import provider_from_config
 from .client import OAuth2Session
 from .config import Config
-from .identity import Identity, read_identity, with_emails, with_groups
+from .identity import Identity, bounded, read_identity, with_emails, with_groups
 from .oidc import Discovery
 from .providers import Provider
 from .refresh import refreshed
@@ -30,6 +30,7 @@ class Registration:
         self._config = config
         self._transport = transport
         self._kinds: set[str] = set()  # of rules that look at this provider's users
+        self._groups: Collection[str] = ()  # that these name
         self._describe(provider_from_config(config))
         name = self.described.name
         self.label = config.label or name
@@ -77,7 +78,8 @@ class Registration:
     def identify(self, client: OAuth2Session, document: Mapping[str, Any] | None = None) -> Identity:
         """Ask the provider who the user of *client* is; with *document*, the user document, only for what it lacks.
 
-        The lists of addresses and groups are read where the rules need them, or the token's scope is enough.
+        The lists of addresses and groups are read where the rules need them, or the token's scope is enough. Of very
+        long ones a part is returned, which a session can hold: the groups that rules name, and others.
 
         :raises errors.ProviderError: when it does not say.
         """
@@ -87,7 +89,7 @@ class Registration:
             identity = with_emails(identity, emails, provider.emails)
         if provider.groups_url and (groups := self._listed(client, provider.groups_url, "group")) is not None:
             identity = with_groups(identity, groups, provider.groups)
-        return identity
+        return bounded(identity, self._groups)
 
     def _listed(self, client: OAuth2Session, url: str, kind: str) -> Any:
         """Return the list at *url*, or None where it cannot be had and nobody needs it."""
@@ -106,8 +108,11 @@ class Registration:
             _log.warning("the list of %ss cannot be had: %s", kind, error)
             return None
 
-    def ask_for(self, kinds: Collection[str]) -> None:
-        """Have each sign-in ask for the scopes without which rules of these *kinds* cannot be judged."""
+    def ask_for(self, kinds: Collection[str], groups: Collection[str]) -> None:
+        """Have each sign-in ask for the scopes without which rules of these *kinds* cannot be judged, and let none of
+        *groups*, which they name, be lost among many others.
+        """
+        self._groups = groups
         self._kinds = {"group" if kind == "org" else kind for kind in kinds}
         described = self.described
         needed = described.emails_scope.split() if "email" in self._kinds else []

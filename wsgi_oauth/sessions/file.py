@@ -38,8 +38,9 @@ _PATIENCE = 5.0  # seconds to wait for another's update, which takes far less th
 _REST = 8  # creates from a slice of a sweep in which nothing was over to the next one
 _STAYING = 4  # entries of a slice that stay, at most
 _REMOVED = 20  # sessions that a slice takes away, at most
+_LOOKED_AT = 200  # entries of a slice, at most
 _FIRST = 1000  # entries, among which a walk begins anywhere
-_MANY = 512  # sessions that are kept in memory
+_MOST_KEPT = 512  # sessions that are kept in memory
 _SMALL = 16 * 1024  # bytes of each, at most
 _SETTLED = 2.0  # seconds; clocks of file systems tick some hundred times in one
 
@@ -112,7 +113,7 @@ class _Known:
 
     def keep(self, key: str, path: str, status: os.stat_result, data: bytes) -> None:
         if len(data) <= _SMALL and status.st_ctime < time.time() - _SETTLED:
-            if len(self._sessions) >= _MANY:
+            if len(self._sessions) >= _MOST_KEPT:
                 self._sessions.clear()  # safe with threads, and cheaper than to know which were used last
             self._sessions[key] = os.fsencode(path), _version(status), data
 
@@ -263,7 +264,8 @@ class FileStore:
             raise
 
     def _sweep_slice(self) -> int:
-        """Look at the next entries of the folder, until four are found that stay, or twenty sessions were over.
+        """Look at the next entries of the folder, until four are found that stay, or twenty sessions were over. What is
+        gone already, or was left behind, counts for neither.
 
         Every eighth create does that, and every one after a slice in which something was over. Who creates a session
         pays for a few entries, and for no more.
@@ -275,8 +277,8 @@ class FileStore:
             return 0  # another thread is at it
         now, staying, removed = time.time(), 0, 0
         try:
-            while staying < _STAYING and removed < _REMOVED:
-                entry = scan.next_entry()
+            for _ in range(_LOOKED_AT):
+                entry = scan.next_entry() if staying < _STAYING and removed < _REMOVED else None
                 if entry is None:
                     break
                 outcome = _remove_if_over(entry, now)

@@ -410,7 +410,7 @@ def _parse(raw: bytes) -> Stored | None:
     try:
         if checksum == _checksum(rest):
             stored = Stored(**json.loads(b"{" + rest))
-            if rest.count(b"[") + rest.count(b"{") > _MANY:
+            if rest.count(b"[") + rest.count(b"{") > _HARMLESS:
                 # Python may read what is nested so deep that it cannot copy or write it, from some levels further down.
                 _ENCODE(copied([[[[[stored.data]]]]]))
             if isinstance(stored.data, dict) and _is_possible(stored):
@@ -443,7 +443,7 @@ _CHECKSUM_LENGTH = len(_checksum(b""))
 _SENT = {  # our cookie in the header of the request, RFC 6265 4.2.1
     secure: re.compile(rf"(?:^|;)[ \t]*{cookie_name(secure=secure)}[ \t]*=([^;]*)") for secure in (False, True)
 }
-_MANY = 100  # brackets: fewer cannot be nested too deep
+_HARMLESS = 100  # brackets, which are too few to be nested too deep
 _FAR_FUTURE = 1e11  # seconds since the epoch: no clock says that
 _REMOVED = object()
 

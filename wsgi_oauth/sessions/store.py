@@ -25,6 +25,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
+from .. import errors
+
 
 class Record(NamedTuple):
     """What is to be stored: *data*, until *expires* (seconds since the epoch)."""
@@ -36,13 +38,13 @@ class Record(NamedTuple):
 KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 MAX_BYTES = 256 * 1024
-"""A larger session is refused by ``create`` and ``update`` (ValueError): it is a mistake or an attack."""
+"""A larger session is refused by ``create`` and ``update``: it is a mistake or an attack."""
 
 
 def check_size(record: Record) -> None:
-    """Raise ValueError when *record* is larger than MAX_BYTES."""
+    """Raise SessionTooLarge when *record* is larger than MAX_BYTES."""
     if len(record.data) > MAX_BYTES:
-        raise ValueError(f"a session of {len(record.data)} bytes is larger than the {MAX_BYTES} allowed")
+        raise errors.SessionTooLarge(f"a session of {len(record.data)} bytes is larger than the {MAX_BYTES} allowed")
 
 
 def attempts(deadline: float) -> Iterator[None]:
