@@ -248,6 +248,25 @@ class TestASecondCopyOfACallback:
         assert provider.count("token") == 1
         assert browser.profile().status_int == 200
 
+    def test_leads_to_the_same_place_hours_later(self, browser: Browser, later: Callable[[float], None]):
+        """A tab that is restored, the back button after a long read."""
+        callback = browser.callback_url("/where?i=was")
+        browser.get(callback)
+        later(3 * 3600)
+        assert browser.get(callback).location == "/where?i=was"
+        later(3 * 3600)
+        browser.sign_in()
+        assert browser.get(callback).location == "/where?i=was"
+
+    def test_of_long_ago_makes_room_for_sign_ins_of_now(self, browser: Browser, later: Callable[[float], None]):
+        finished = [browser.callback_url(f"/{number}") for number in range(30)]
+        for callback in finished:
+            browser.get(callback)
+            browser.sign_in()
+        later(3600)
+        tabs = [browser.callback_url(f"/tab/{number}") for number in range(20)]
+        assert [browser.get(tab).location for tab in tabs] == [f"/tab/{number}" for number in range(20)]
+
     def test_does_not_change_the_session_id_again(self, browser: Browser):
         callback = browser.callback_url()
         browser.get(callback)

@@ -189,10 +189,15 @@ def _add(data: dict[str, Any], state: str, record: dict[str, Any]) -> None:
     records = _alive(data)
     records[state] = record
     while len(records) > MAX_RECORDS:
-        # The oldest goes first, one that nobody has come back with before any other, and never the new one.
-        others = records.keys() - {state}
-        del records[min(others, key=lambda known: ("claimed" in records[known], records[known]["started"]))]
+        del records[min(records.keys() - {state}, key=lambda known: _worth(records[known]))]
     data[STATE] = records
+
+
+def _worth(record: dict[str, Any]) -> tuple[bool, bool, float]:
+    """Say what goes first of too many records: of sign-ins that were finished long ago, then of those that nobody has
+    come back with, then of the others, the oldest.
+    """
+    return not _is_old(record), "claimed" in record, record["started"]
 
 
 def _take(session: Session, state: str) -> dict[str, Any]:
@@ -236,12 +241,21 @@ def _finish(data: dict[str, Any], claimed: Start) -> None:
 
 
 def _alive(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the records that are young enough; what is no record, from another version perhaps, is left out."""
+    """Return the records of sign-ins that can be finished, or were: a reload of the callback may come at any time. What
+    is no record, from another version perhaps, is left out.
+    """
     records = data.get(STATE)
     if not isinstance(records, dict):
         return {}
-    youngest = time.time() - MAX_AGE
-    return {state: record for state, record in records.items() if _is_record(record) and record["started"] > youngest}
+    return {
+        state: record
+        for state, record in records.items()
+        if _is_record(record) and (record.get("claimed") == "finished" or not _is_old(record))
+    }
+
+
+def _is_old(record: dict[str, Any]) -> bool:
+    return bool(record["started"] <= time.time() - MAX_AGE)
 
 
 def _is_record(record: object) -> bool:
