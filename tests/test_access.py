@@ -176,7 +176,7 @@ def test_with_several_providers_a_rule_says_whose_it_is() -> None:
             rules.check(identity, "gitlab")
     with pytest.raises(errors.NotAllowed):
         rules.check(Identity("github", "7"), "github")
-    with pytest.raises(errors.ConfigError, match=r"github\|gitlab"):
+    with pytest.raises(errors.ConfigError, match=r"user:github:octocat.* at github, gitlab"):
         Rules(["user:octocat"], two)
 
 

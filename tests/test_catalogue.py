@@ -178,6 +178,17 @@ def test_an_unknown_name_is_told_which_are_known() -> None:
     with pytest.raises(errors.ConfigError) as caught:
         create_app(Config(client_id="i", client_secret="s", provider="keyclaok", session_store="memory:"))
     assert all(name in str(caught.value) for name in CATALOGUE)
+    assert "did you mean keycloak?" in str(caught.value)
+
+
+def test_a_name_and_three_endpoints_are_one_too_many() -> None:
+    """The endpoints say nothing of what the catalogue knows, an ID token to be checked for one."""
+    urls = {f"{name}_url": f"https://id.example.com/{name}" for name in ("authorization", "token", "profile")}
+    with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_PROVIDER is 'google'"):
+        provider_from_config(Config(client_id="i", client_secret="s", provider="google", **urls))
+    for name, label in (("google", "google"), ("mine", ""), ("github", "")):
+        described = provider_from_config(Config(client_id="i", client_secret="s", provider=name, label=label, **urls))
+        assert (described.name, described.issuer) == ("id.example.com", None)
 
 
 # What the user document means. Each is the example of the provider's own documentation, shortened.

@@ -339,6 +339,18 @@ class TestWhatIsConfiguredWins:
         browser.sign_in()
         assert browser.profile().json["sub"] == "mona"
 
+    def test_all_three_endpoints_and_the_id_token_is_checked_all_the_same(
+        self, visit: Callable[..., Browser], issuer: Issuer
+    ) -> None:
+        """Or three more settings would take the nonce, the issuer and the audience away without a word."""
+        urls = {f"{name.upper()}_URL": getattr(issuer, f"{name}_url") for name in ("authorization", "token", "profile")}
+        issuer.metadata |= dict.fromkeys(("authorization_endpoint", "token_endpoint"), "http://id.example.com/")
+        browser = visit(**urls)
+        browser.sign_in()
+        assert browser.profile().json["sub"] == "mona"
+        issuer.claims["aud"] = "another client"
+        assert browser.get(browser.callback_url()).status_int == 502
+
     def test_the_scope_and_how_the_client_authenticates(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
         issuer.metadata["token_endpoint_auth_methods_supported"] = ["client_secret_basic"]
         browser = visit(SCOPE="openid email", CLIENT_AUTH="post")

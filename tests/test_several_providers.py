@@ -274,6 +274,18 @@ def test_a_setting_for_a_label_that_is_not_listed_is_refused() -> None:
     assert "WSGI_OAUTH_TWO_CLIENT_ID is not a variable" in refusal(PROVIDERS="one", TWO_CLIENT_ID="x")
 
 
+def test_a_misspelt_setting_is_told_what_it_may_have_been_once_and_with_its_label() -> None:
+    said = refusal(PROVIDERS="one two", TWO_CLIENTID="x", SESION_IDLE="1h").splitlines()
+    assert [line for line in said if "did you mean" in line] == [
+        "WSGI_OAUTH_SESION_IDLE is not a variable of this version; did you mean WSGI_OAUTH_SESSION_IDLE?",
+        "WSGI_OAUTH_TWO_CLIENTID is not a variable of this version; did you mean WSGI_OAUTH_TWO_CLIENT_ID?",
+    ]
+
+
+def test_labels_are_separated_by_spaces_and_the_message_says_so() -> None:
+    assert "separated by spaces" in refusal(PROVIDERS="one,two")
+
+
 @pytest.mark.parametrize("labels", ["one one", "a-b", "1", "é", "a/b", "x" * 40, "session", "upstream"])
 def test_labels_are_short_plain_and_different(labels: str) -> None:
     assert "WSGI_OAUTH_PROVIDERS" in refusal(PROVIDERS=labels)

@@ -97,8 +97,11 @@ def _parse(word: str, providers: Mapping[str, Provider]) -> Rule:
     if _COMMA_BETWEEN.search(word) or ("," in word and kind not in {"org", "group"}):
         raise errors.ConfigError(f"{PREFIX}ALLOW separates rules with spaces, not with commas; it has {word!a}")
     if kind not in KINDS or not value or not label:
-        whose = f":{'|'.join(providers)}" if len(providers) > 1 else ""
-        raise errors.ConfigError(f"{PREFIX}ALLOW must have rules like {'|'.join(KINDS)}{whose}:value; {word!a} is none")
+        whose = f"{next(iter(providers))}:" if len(providers) > 1 else ""
+        raise errors.ConfigError(
+            f"{PREFIX}ALLOW must have rules such as user:{whose}octocat, and of the kinds {', '.join(KINDS)}"
+            f"{whose and ' at ' + ', '.join(providers)}; {word!a} is none"
+        )
     if problem := _problem(kind, value, providers[label]):
         raise errors.ConfigError(f"{PREFIX}ALLOW has the rule {word!a}, and {problem}")
     return Rule(kind, value, label)

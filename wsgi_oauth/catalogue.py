@@ -9,7 +9,7 @@ from __future__ import annotations
 from urllib.parse import quote, urljoin, urlsplit
 
 from . import errors
-from .config import Config
+from .config import Config, did_you_mean
 from .providers import EmailsDocument, GroupsDocument, Provider, UserDocument
 
 _SELECT = (("prompt", "select_account"),)  # OpenID Connect Core 3.1.2.1
@@ -480,6 +480,8 @@ _ENTRIES = (
 
 CATALOGUE = {entry.name: entry for entry in _ENTRIES}
 
+_USUAL = Config.provider  # whoever has not set it has not named it
+
 # Nobody has said what its user document means, so this is what most of them do.
 _UNDESCRIBED = UserDocument(subject="sub id", username="preferred_username login username")
 
@@ -487,7 +489,8 @@ _UNDESCRIBED = UserDocument(subject="sub id", username="preferred_username login
 def provider_from_config(config: Config) -> Provider:
     """Return the provider that *config* names or describes.
 
-    The three URLs together describe a provider that is in no catalogue; one alone moves an endpoint of one that is.
+    The three URLs together describe a provider that is in no catalogue; one alone moves an endpoint of one that is. Of
+    an issuer they move endpoints, and all else of OpenID Connect stays.
 
     :raises errors.ConfigError: for a name that is not in the catalogue, and one whose installation is not told.
     """
@@ -497,21 +500,32 @@ def provider_from_config(config: Config) -> Provider:
             f"{_three(config)} describe a provider together: "
             "set the third one, too, or only one of them to move a single endpoint"
         )
-    if len(given) == 3:
-        name = name_of(config.issuer or urljoin(given[0], "/"))
-        described = Provider(name=name, title=name, issuer=config.issuer, user=_UNDESCRIBED)
-    elif "://" in config.provider:
+    if "://" in config.provider:
         described = _issuer(config)
+    elif len(given) == 3:
+        described = _undescribed(config, given[0])
     elif config.provider in CATALOGUE:
         described = _located(CATALOGUE[config.provider], config)
     else:
         raise errors.ConfigError(
             f"{config.variable('provider')} must be one of {', '.join(CATALOGUE)}, or the https URL of an OpenID "
-            f"Connect issuer; it is {config.provider!a}. Any other provider is described by {_three(config)} together"
+            f"Connect issuer; it is {config.provider!a}{did_you_mean(config.provider.lower(), CATALOGUE) or '.'} "
+            f"Any other provider is described by {_three(config)} together"
         )
     names = ("authorization_url", "token_url", "profile_url", "revocation_url", "client_auth", "scope")
     own = {name: value for name in names if (value := getattr(config, name)) is not None}
     return described._replace(**own)
+
+
+def _undescribed(config: Config, authorization_url: str) -> Provider:
+    """Return a provider that is known by its three URLs alone."""
+    if config.provider in CATALOGUE and config.provider not in {_USUAL, config.label}:
+        raise errors.ConfigError(
+            f"{config.variable('provider')} is {config.provider!a}, and {_three(config)} together describe a provider "
+            "that is in no catalogue: set either that one, or these"
+        )
+    name = name_of(config.issuer or urljoin(authorization_url, "/"))
+    return Provider(name=name, title=name, issuer=config.issuer, user=_UNDESCRIBED)
 
 
 def _three(config: Config) -> str:

@@ -1,14 +1,15 @@
 """The settings: every variable, every default and every check, in one table and one place.
 
-A :class:`Config` that exists is usable; what cannot work is refused when it is made, with the name of the
-variable, the value that it had (never a secret) and what would be right.
+What cannot work is refused when a :class:`Config` is made, with the name of the variable, the value that it had
+(never a secret) and what would be right. What only the catalogue knows, names of providers and rules for their users
+above all, is looked at when the application is made.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, TypeVar
@@ -19,12 +20,12 @@ from . import errors, urls
 PREFIX = "WSGI_OAUTH_"
 CLIENT_AUTH_METHODS = ("basic", "basic-raw", "post", "none")
 THREADS = 16  # of a worker, in gunicorn.conf.py and in the README
-UPSTREAM_LIMIT = 12  # so many of them may wait for the provider; the others are for who does not need it
+UPSTREAM_LIMIT = 12  # so many of them may wait for the provider; the others are for those who do not need it
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_SECRET = 4096
 _UNREAD = "a secret that could not be read"  # stands in for it: one cause, one message
-_VSCHAR = re.compile(r"[\x20-\x7e]+")  # RFC 6749 A.1 and A.2: what a client id and a secret consist of
+_VSCHAR = re.compile(r"[\x20-\x7e]+")  # RFC 6749 A.1: what a client id consists of; secrets do not always (A.2)
 
 
 def _text(value: str) -> str:
@@ -79,7 +80,7 @@ C = TypeVar("C", bound="StoreConfig")
 
 @dataclass(frozen=True)
 class StoreConfig:
-    """The settings of the session store: enough for who looks after sessions and signs nobody in.
+    """The settings of the session store: enough for whoever looks after sessions and signs nobody in.
 
     Each field is the environment variable ``WSGI_OAUTH_<FIELD>``; lifetimes are in seconds.
 
@@ -216,7 +217,7 @@ def _read(given: dict[str, str], make: Callable[..., C], label: str = "") -> C:
             values[name] = setting.metadata["read"](value)
         except ValueError as reason:
             problems.append(f"{PREFIX}{name.upper()} {reason}; it is {value!r}")
-    problems += [f"{PREFIX}{name} is not a variable of this version{_did_you_mean(name)}" for name in given]
+    problems += _unknown(given, _variables())
     try:
         config = make(**values)
     except errors.ConfigError as error:
@@ -242,7 +243,9 @@ def _read_several(given: dict[str, str], labels: list[str]) -> Config:
         }
         for label in labels
     }
-    shared = {name: value for name, value in given.items() if name not in of_a_provider}
+    shared = {name: given.pop(name) for name in _variables() if name in given and name not in of_a_provider}
+    of_each = [f"{label.upper()}_{name}" for label in labels for name in sorted(of_a_provider)]
+    problems += _unknown(given.keys() - of_a_provider, [*of_each, *_variables()])
     configs: list[Config] = []
     for label in reversed(labels):  # the first holds the others
         others = tuple(reversed(configs)) if label == labels[0] else ()
@@ -278,11 +281,18 @@ def _take_secret_file(given: dict[str, str], prefix: str, problems: list[str]) -
     given["CLIENT_SECRET"] = secret or _UNREAD
 
 
-def _did_you_mean(name: str) -> str:
+def _unknown(names: Iterable[str], known: Collection[str]) -> list[str]:
+    return [
+        f"{PREFIX}{name} is not a variable of this version{did_you_mean(name, known, PREFIX)}" for name in sorted(names)
+    ]
+
+
+def did_you_mean(name: str, known: Collection[str], prefix: str = "") -> str:
+    """Return what to add to a message about *name*, which is none of those *known*."""
     from difflib import get_close_matches  # noqa: PLC0415  # takes time to import, and is for mistakes
 
-    close = get_close_matches(name, _variables(), 1)
-    return f"; did you mean {PREFIX}{close[0]}?" if close else ""
+    close = get_close_matches(name, known, 1)
+    return f"; did you mean {prefix}{close[0]}?" if close else ""
 
 
 def _state_directory(environ: Mapping[str, str]) -> str:
@@ -362,7 +372,7 @@ def _check_labels(labels: list[str]) -> str:
     if mixed_up:
         return f"must not have the label {mixed_up[0]!a}: other variables begin like it"
     wrong = [label for label in labels if not re.fullmatch("[a-z][a-z0-9_]{0,31}", label, re.ASCII)]
-    return f"must be short names of letters, digits and _; {wrong[0]!a} is none" if wrong else ""
+    return f"must be short names of letters, digits and _, separated by spaces; {wrong[0]!a} is none" if wrong else ""
 
 
 def _check_issuer(config: Config, value: str | None) -> str:
