@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 import webtest
@@ -386,6 +386,22 @@ class TestAnOrdinaryRequest:
 
 def refusing(*_: object, **__: object) -> None:
     raise errors.StoreError("the disk is full")
+
+
+class TestTheLinkOfAnErrorPage:
+    """Behind the gate a person comes from a page of the application, and goes back there."""
+
+    @pytest.mark.parametrize("path", ["/page?a=b", "/"])
+    def test_leads_back_to_the_page(self, make_gate: Callable[..., LoginRequired], provider: LocalProvider, path: str):
+        visitor = Visitor(make_gate(), provider)
+        started = visitor.get(visitor.get(path).location)
+        declined = visitor.get(visitor.consent(started.location, decision="deny"))
+        assert f'"http://localhost/auth/?{urlencode({"next": path})}"' in declined.text
+
+    def test_leads_back_to_the_form_that_nobody_was_signed_in_for(self, visitor: Visitor):
+        page = visitor.post("/form", {"Referer": "http://localhost/page"})
+        assert page.status_int == 401
+        assert '"http://localhost/auth/?next=%2Fpage"' in page.text
 
 
 class TestWhatCannotBeDecided:
@@ -1206,6 +1222,12 @@ class TestTheFunctionsOfEnviron:
 
     def test_the_login_url_does_not_lead_back_to_what_was_sent(self, signed_in: Visitor, inside: Inside):
         signed_in.post("/form")
+        assert login_url(inside.environ) == "http://localhost/auth/"
+
+    def test_the_login_url_leads_back_to_the_page_that_has_sent_it(self, signed_in: Visitor, inside: Inside):
+        signed_in.post("/form", {"Referer": "http://localhost/page?step=2"})
+        assert login_url(inside.environ) == "http://localhost/auth/?next=%2Fpage%3Fstep%3D2"
+        signed_in.post("/form", {"Referer": "http://evil.example/page"})
         assert login_url(inside.environ) == "http://localhost/auth/"
 
     def test_the_logout_url_signs_out(self, signed_in: Visitor, inside: Inside):

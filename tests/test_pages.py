@@ -291,7 +291,7 @@ class TestAnErrorPage:
         """S46."""
         page = Page(text_of(CAUSES[cause][2](world, HTML)))
         assert page.suspicious == []
-        assert set(page.links) <= {"http://localhost/", "/"}
+        assert set(page.links) <= {"http://localhost/", "http://localhost/?next=%2Fprofile"}
 
     @pytest.mark.parametrize("cause", CAUSES)
     def test_shows_no_trace_of_the_inside(self, world: World, cause: str):
@@ -320,12 +320,36 @@ class TestAnErrorPage:
         assert {page["side"] for page in pages} == SIDES
 
     def test_links_to_the_sign_in_where_one_is_known(self, world: World):
-        assert Page(text_of(CAUSES["login_declined"][2](world, HTML))).links == ["http://localhost/"]
+        assert Page(text_of(CAUSES["no_login_in_progress"][2](world, HTML))).links == ["http://localhost/"]
         assert Page(text_of(CAUSES["bad_host"][2](world, HTML))).links == [], "no host is ours in that request"
 
     def test_has_a_body_for_get_and_none_for_head(self, world: World):
         response = world.send("/nothing", {}, method="HEAD")
         assert (response.status_code, response.data) == (404, b"")
+
+
+class TestTheLinkToTheSignIn:
+    """It leads on to where the person wanted to go, and a program is not sent back to what was no page."""
+
+    @pytest.mark.parametrize("wrong", [{"decision": "deny"}, {"fault": "authorize.server_error"}], ids=str)
+    def test_of_a_sign_in_that_failed(self, world: World, wrong: dict[str, str]):
+        page = world.browser.get(world.browser.callback_url("/where?i=was", **wrong))
+        [link] = Page(page.text).links
+        assert parameters(link)["next"] == "/where?i=was"
+
+    def test_of_a_form_that_was_sent_too_late(self, world: World):
+        page = world.browser.post("/posted", headers={"Referer": "http://localhost/form?step=2#end"})
+        [link] = Page(page.text).links
+        assert parameters(link)["next"].startswith("/form?step=2")
+
+    @pytest.mark.parametrize("referer", ["https://evil.example/form", "http://localhost:99999/", "http://[", ""])
+    def test_of_a_form_of_somebody_elses(self, world: World, referer: str):
+        page = world.browser.post("/posted", headers={"Referer": referer})
+        assert Page(page.text).links == ["http://localhost/"]
+
+    def test_for_a_program(self, world: World):
+        answer = world.browser.post("/posted", headers={**JSON, "Referer": "http://localhost/form"})
+        assert answer.json["login_url"] == "http://localhost/"
 
 
 class TestSecurityHeaders:

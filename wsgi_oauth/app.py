@@ -242,16 +242,17 @@ class OAuthApp:
         level, what = _level(error), (request.id, _route(request), error.cause, error.detail)
         _log.log(level, "[%s] %a: %s: %s", *what, exc_info=with_traceback)
         login_url = self._login_url(request)
+        who = isinstance(error, (errors.NotSignedIn, errors.NotAllowed))
+        next_url = error.next_url or (local_path(request.page) if who else "") or ""
         may_go = login_url and request.is_navigation and request.method == "GET"
         if may_go and isinstance(error, errors.NotSignedIn):
             again = {"again": "1"} if error.again else {}
-            query = urlencode({"next": local_path(request.asked_for) or "", **again})
-            return Response(status=302, headers={"Location": f"{login_url}?{query}"})
-        who = isinstance(error, (errors.NotSignedIn, errors.NotAllowed))
+            return Response(status=302, headers={"Location": f"{login_url}?{urlencode({'next': next_url, **again})}"})
         as_json = pages.wants_json(request) or (who and not request.is_navigation)
-        if isinstance(error, errors.NotAllowed) and login_url:
-            here = request.asked_for if request.method == "GET" else ""
-            login_url += f"?{urlencode({'switch': '1', 'next': error.next_url or local_path(here) or ''})}"
+        if login_url and isinstance(error, errors.NotAllowed):
+            login_url += f"?{urlencode({'switch': '1', 'next': next_url})}"
+        elif login_url and next_url and not as_json:  # what a program has asked for is no page to go to
+            login_url += f"?{urlencode({'next': next_url})}"
         message = pages.Message.of(error, id=request.id, login_url=login_url)
         response = pages.show(message, as_json=as_json)
         if error.retry_after:

@@ -19,9 +19,9 @@ import re
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import IO, TYPE_CHECKING, Any, ClassVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import werkzeug
 from werkzeug.datastructures import ImmutableMultiDict, MultiDict
@@ -126,6 +126,17 @@ class Request(werkzeug.Request):
     def asked_for(self) -> str:
         """Path and query as they stand in the browser's address bar, mount prefix included."""
         return path_and_query(self.base, self.environ.get("PATH_INFO", ""), self.environ.get("QUERY_STRING", ""))
+
+    @property
+    def page(self) -> str:
+        """Path and query of the page that a person is on: this one, or what has sent a form."""
+        if self.method in {"GET", "HEAD"}:
+            return self.asked_for
+        came_from = self.headers.get("Referer", "")
+        with suppress(ValueError):
+            if Origin.of(came_from) == Origin.of(self.base):
+                return urlsplit(came_from)._replace(scheme="", netloc="").geturl()
+        return ""
 
     @cached_property
     def id(self) -> str:

@@ -48,6 +48,7 @@ class Error(Exception):
     text: str = "An unexpected error happened on this server."
     advice: str = "Try again. If it stays, tell the operator the id below."
     login: str = "Sign in"  # what the link to the sign-in says
+    next_url: str = ""  # where that should lead in the end; a path of this site
     retry_after: str | None = None  # seconds or an HTTP date, for the header of that name
 
     def __init__(self, detail: str = "") -> None:
@@ -164,7 +165,6 @@ class NotAllowed(UserError):
         "account it shall be has to be signed out of first."
     )
     login = "Sign in with another account"
-    next_url = ""  # where that should lead
 
     def __init__(self, user_id: str, called: str, reason: str = "") -> None:
         """*called*: what people call the account. *reason*: what the operator should know about it, besides."""

@@ -81,7 +81,7 @@ class PostAuthorization(Step):
             token = github.fetch_token(
                 self.provider.token_url, code=response.code, code_verifier=start.code_verifier, nonce=start.nonce
             )
-            self.admit(github, start)  # who may not enter is not signed in
+            self.admit(github)  # who may not enter is not signed in
 
         # At this point you can fetch protected resources, but let's save the token and show how this is done
         # from a persisted token in /profile.

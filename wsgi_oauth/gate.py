@@ -298,8 +298,8 @@ class _Visit:
         return self._gate._oauth_app.oauth2_session(token=self.session[TOKEN], session=self.session)
 
     def login_url(self, next_url: str | None) -> str:
-        if next_url is None and self.environ["REQUEST_METHOD"] in {"GET", "HEAD"}:
-            next_url = self._here(self.base)
+        if next_url is None:
+            next_url = local_path(self._located(Request(self.environ, populate_request=False)).page)
         query = f"?{urlencode({'next': next_url})}" if next_url else ""
         return f"{self.base}{PreAuthorization.route}{query}"
 
@@ -311,9 +311,8 @@ class _Visit:
 
         def answer(request: Request) -> Response:
             if not isinstance(error, errors.BadHost):
-                request.base = self.base
-                request.asked_for = self._here(request.base)
                 request.session = self.session  # as this request found it, so that a later one of another is told
+                error.next_url = local_path(self._located(request).page) or ""
             raise error
 
         return self._gate._oauth_app.respond({**self.environ}, start_response, answer)
@@ -329,11 +328,15 @@ class _Visit:
     def is_page(self) -> bool:
         return Request(self.environ, populate_request=False).is_navigation
 
-    def _here(self, base: str) -> str:
-        """Return where the browser is, or the front page when nobody should be sent back to there."""
-        outside = self._gate._outside(base)
+    def _located(self, request: Request) -> Request:
+        """Tell *request* where the sign-in is, and where the browser: on the front page, when nobody should be sent
+        back to where it is.
+        """
+        request.base = self.base
+        outside = self._gate._outside(request.base)
         here = path_and_query(outside, self.path, self.environ.get("QUERY_STRING", ""))
-        return local_path(here) or path_and_query(outside, "/", "")
+        request.asked_for = local_path(here) or path_and_query(outside, "/", "")
+        return request
 
     def _keep_alive(self) -> None:
         try:

@@ -172,7 +172,9 @@ def settling(session: Session, claimed: Start) -> Iterator[None]:
     """Let the record say what became of the sign-in inside, because a second copy of the callback waits for that."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, errors.Error):
+            error.next_url = claimed.next_url
         with suppress(errors.StoreError):  # what went wrong inside matters more, and the record dies of age
             session.change(lambda data: data.get(STATE, {}).pop(claimed.state, None))
         raise

@@ -10,7 +10,6 @@ from urllib.parse import urlencode
 from . import errors
 from .dispatch import RequestHandler
 from .identity import IDENTITY, Identity, remember
-from .login import Start
 from .sessions.session import TOKEN
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class Step(RequestHandler):
         requests = 4 if self.app.rules else 1  # the token; the user document and two lists
         return requests * self.config.upstream_timeout + 2
 
-    def admit(self, client: OAuth2Session, start: Start) -> None:
+    def admit(self, client: OAuth2Session) -> None:
         """See, before anything is stored, that the user of *client* may enter, where not everybody may.
 
         :raises errors.NotAllowed: when that is somebody else.
@@ -70,9 +69,6 @@ class Step(RequestHandler):
             self.app.rules.check(identity, self.registration.label)
         except errors.TokenRejected as error:
             raise errors.ProviderError("the provider refuses the token that it has just given") from error
-        except errors.NotAllowed as error:
-            error.next_url = start.next_url
-            raise
         # Also when it is who was here before, whose other data ends with this sign-in.
         self.request.session.change_on_save(lambda data: data.update({IDENTITY: identity.as_dict()}))
 
