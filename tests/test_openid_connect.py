@@ -750,6 +750,13 @@ class TestSigningOut:
         }
         assert issuer.count("revoke") == 2
 
+    def test_may_lead_there_from_a_form(self, visit: Callable[..., Browser], browser: Browser) -> None:
+        """Browsers apply form-action to redirects as well; seen in Chromium 156, which does nothing at all then."""
+        leaving = visit(END_SESSION="yes").get("/profile", {"Accept": "application/json"})
+        assert "form-action" not in leaving.headers["Content-Security-Policy"]
+        staying = browser.get("/profile", {"Accept": "application/json"})
+        assert "form-action 'self'" in staying.headers["Content-Security-Policy"]
+
     def test_stays_here_unless_that_is_configured(self, browser: Browser, issuer: Issuer) -> None:
         browser.sign_in()
         assert browser.post("/logout").status_int == 200

@@ -25,7 +25,7 @@ SILENCE = 504
 
 # What a program that asks for /profile gets, for each way in which a profile endpoint can misbehave.
 OUTCOMES = {
-    "400": PROVIDERS_FAULT,
+    "400": SIGN_IN_AGAIN,
     "401": SIGN_IN_AGAIN,
     "empty_401": SIGN_IN_AGAIN,
     "403": 403,
@@ -259,6 +259,7 @@ def test_the_pause_that_github_asks_for_with_403_is_one(make_browser: Callable[.
         (401, 'Bearer error="invalid_token"', SIGN_IN_AGAIN),
         (400, 'Bearer error="invalid_token"', SIGN_IN_AGAIN),
         (403, 'Bearer error="invalid_token"', SIGN_IN_AGAIN),
+        (400, None, SIGN_IN_AGAIN),
         (400, 'Bearer error="invalid_request"', PROVIDERS_FAULT),
         (403, 'Bearer error="insufficient_scope"', 403),
         (403, None, 403),
@@ -274,6 +275,27 @@ def test_the_status_and_the_challenge_say_what_is_wrong_with_a_token(
         browser = make_browser(PROFILE_URL=f"{server.url}/user")
         browser.sign_in()
         assert browser.profile().status_int == outcome
+
+
+@pytest.mark.parametrize("status", [400, 403])
+@pytest.mark.parametrize(
+    ("body", "rejected"),
+    [
+        ('{"error": "invalid_token"}', True),
+        ('{"error": "insufficient_scope"}', False),
+        ('["invalid_token"]', False),
+        ('{"error": {"code": "invalid_token"}}', False),
+        ('{"error": "invalid_token"', False),
+    ],
+)
+def test_some_providers_say_in_the_body_what_is_wrong_with_a_token(
+    status: int, body: str, rejected: bool, make_browser: Callable[..., Browser]
+) -> None:
+    """Of a good token 400 would say nothing; 403 may mean the user."""
+    with answering(body, status) as server:
+        browser = make_browser(PROFILE_URL=f"{server.url}/user")
+        browser.sign_in()
+        assert browser.profile().status_int == (SIGN_IN_AGAIN if rejected or status == 400 else 403)
 
 
 # 401: the token is worth nothing any more

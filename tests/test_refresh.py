@@ -98,9 +98,12 @@ def test_a_401_from_the_provider_is_answered_with_one_refresh(provider: LocalPro
     assert (provider.count("refresh"), provider.count("profile")) == (1, 2)
 
 
-def test_a_400_without_a_reason_is_answered_with_one_refresh_too(provider: LocalProvider, browser: Browser) -> None:
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_refusal_without_a_word_is_answered_with_one_refresh_too(
+    provider: LocalProvider, browser: Browser, status: int
+) -> None:
     """Some servers say so of a token that they have ended, oidc-provider-mock for one."""
-    answers = [Response(status=400), None]
+    answers = [Response(status=status), None]
     honest = provider.profile
     provider._routes["/user"] = ("profile", {"GET": lambda request: answers.pop(0) or honest(request)})
     browser.sign_in()

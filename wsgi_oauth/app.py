@@ -74,6 +74,7 @@ class OAuthApp:
             each.ask_for(self.rules.kinds(each.label), self.rules.groups(each.label))
         flow_handlers = flow.HANDLERS_FOR_SEVERAL if config.label else flow.HANDLERS
         self.routes = Routes([*flow_handlers, *health.HANDLERS, *handlers])
+        self._signs_out_elsewhere = any(each.end_session for each in (config, *config.also))
         trusted = config.trusted_proxies
         # Not the prefix: it is a part of the public URL, and few proxies remove a client's own header.
         self._proxy_fix = ProxyFix(_nothing, x_for=trusted, x_proto=trusted, x_host=trusted) if trusted else None
@@ -109,7 +110,10 @@ class OAuthApp:
             response = self._refuse(request, errors.Error("an unexpected exception"), with_traceback=True)
         if headers is None:
             headers = response.get_wsgi_headers(environ).to_wsgi_list()
-        start_response(response.status, _completed(headers, cookie))
+        always = pages.SECURITY_HEADERS
+        if self._signs_out_elsewhere:
+            always = always | pages.FORMS_LEAD_AWAY
+        start_response(response.status, _completed(headers, cookie, always))
         return response.get_app_iter(environ)
 
     @property
@@ -286,13 +290,14 @@ class OAuthApp:
         return response
 
 
-def _completed(headers: list[tuple[str, str]], cookie: str | None) -> list[tuple[str, str]]:
-    """Return *headers* with the session's *cookie*, and with what is on every answer."""
+def _completed(
+    headers: list[tuple[str, str]], cookie: str | None, always: Mapping[str, tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """Return *headers* with the session's *cookie*, and with what is *always* on an answer."""
     given = {name.lower() for name, _ in headers}
     if cookie is not None and not given.isdisjoint(_FOR_CACHES):  # this is for nobody else, whatever a handler has said
         headers = [header for header in headers if header[0].lower() not in _FOR_CACHES]
         given -= _FOR_CACHES
-    always = pages.SECURITY_HEADERS
     if not given.isdisjoint(always):  # a page has its own
         always = {name: header for name, header in always.items() if name not in given}
     cookies = [] if cookie is None else [("Set-Cookie", cookie)]

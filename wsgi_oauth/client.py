@@ -13,6 +13,7 @@ import re
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache, partial
 from importlib import import_module
 from typing import Any, NoReturn
@@ -26,7 +27,7 @@ from oauthlib.oauth2.rfc6749.parameters import prepare_grant_uri
 from . import errors, urls
 from .oidc import check_id_token, check_refreshed_id_token, check_userinfo, read_id_token
 from .providers import Provider
-from .transport import Deadline, Transport, read_json
+from .transport import Deadline, Transport, parse_json, read_json
 
 _log = logging.getLogger(__name__)
 
@@ -300,9 +301,12 @@ class OAuth2Session(_Library):
         ask = partial(self._transport.adapter.fetch, provider.profile_method, provider.profile_url)
         headers = {"Accept": "application/json", **dict(provider.profile_headers)}
         response = self._with_token(ask, headers)
-        if _refuses_without_a_reason(response) and self._can_refresh:
-            self._renew_token()
-            response = self._with_token(ask, headers)
+        if _refuses_without_a_reason(response):
+            if self._can_refresh:
+                self._renew_token()
+                response = self._with_token(ask, headers)
+            elif response.status_code == 400 and "refresh_token" not in self.token:
+                raise errors.TokenRejected("the provider refuses a request for the user document and says nothing more")
         document = dict(_read_resource(response, dict))
         if provider.asks_for_id_token and "id_token" in self.token:
             check_userinfo(document, self.token["id_token"])
@@ -413,15 +417,28 @@ def _has_expired(token: dict[str, Any]) -> bool:
 
 def _rejects_token(response: requests.Response) -> bool:
     """RFC 6750 3.1, and what comes near it."""
-    challenge = response.headers.get("WWW-Authenticate", "")
-    return response.status_code == 401 or (response.status_code in {400, 403} and "invalid_token" in challenge)
+    if response.status_code not in {400, 403}:
+        return response.status_code == 401
+    return "invalid_token" in response.headers.get("WWW-Authenticate", "") or _error_in(response) == "invalid_token"
+
+
+def _error_in(response: requests.Response) -> object:
+    """Return the error code of a JSON document, where a streamed answer is none."""
+    if not response._content_consumed:  # type: ignore[attr-defined]
+        return None
+    with suppress(ValueError):
+        document = parse_json(response.content)
+        return document.get("error") if isinstance(document, dict) else None
+    return None
 
 
 def _refuses_without_a_reason(response: requests.Response) -> bool:
     """What some servers answer a token with that they have ended. Of a request for the user document, which anybody's
-    good token opens, it can hardly mean anything else.
+    good token opens, 400 can hardly mean anything else, nor 403 without a word.
     """
-    return response.status_code == 400 and "WWW-Authenticate" not in response.headers
+    if "WWW-Authenticate" in response.headers:
+        return False
+    return response.status_code == 400 or (response.status_code == 403 and not response.content)
 
 
 def _basic(client_id: str, secret: str) -> str:

@@ -20,18 +20,22 @@ _STYLE = (
 )
 _STYLE_HASH = b64encode(sha256(_STYLE.encode()).digest()).decode()
 
+_POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; frame-ancestors 'none'"
+
 # On every answer, by the name in lower case; a handler of one's own may set another value for its own pages.
 SECURITY_HEADERS = {
     name.lower(): (name, value)
     for name, value in {
         "Cache-Control": "no-store",
-        "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; "
-        "form-action 'self'; frame-ancestors 'none'",
+        "Content-Security-Policy": f"{_POLICY}; form-action 'self'",
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
         "X-Frame-Options": "DENY",
     }.items()
 }
+# Where a sign-out goes on to the provider. Browsers apply form-action also to where a form's target redirects to, and
+# would end it half way: https://github.com/w3c/webappsec-csp/issues/8
+FORMS_LEAD_AWAY = {"content-security-policy": ("Content-Security-Policy", _POLICY)}
 
 
 class Message(NamedTuple):

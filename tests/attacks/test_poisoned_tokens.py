@@ -67,7 +67,7 @@ def test_an_error_beside_a_token_is_overlooked(signs_in_with: Callable[..., bool
 
 
 # oauthlib's parse_request_body_response, which tries the one when the other fails.
-def json_or_else_form_encoding(response: Any, provider: Any) -> dict[str, Any]:
+def json_or_else_form_encoding(response: Any) -> dict[str, Any]:
     try:
         return response.json()
     except ValueError:

@@ -218,7 +218,7 @@ def test_a_session_file_runs_the_attackers_program(victim: Browser, folder: Path
     return (tmp_path / "run").exists()
 
 
-@guarded_by({"wsgi_oauth.sessions.session._MANY": 10**9})
+@guarded_by({"wsgi_oauth.sessions.session._HARMLESS": 10**9})
 def test_a_session_nested_too_deep_fails_every_request_of_its_browser(victim: Browser, folder: Path) -> bool:
     """S56. Python's JSON reads deeper than Python can copy, so what could be read cannot be used."""
     victim.start()
