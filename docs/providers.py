@@ -22,8 +22,12 @@ HEAD = """\
 3. **ask** `wsgi-oauth check` whether that works.
 
 An OpenID Connect issuer that has no name here is [known by its URL](#issuer). Any other OAuth 2 provider is described
-by `WSGI_OAUTH_AUTHORIZATION_URL`, `WSGI_OAUTH_TOKEN_URL` and `WSGI_OAUTH_PROFILE_URL`. An entry
-that was not tried against the live service says so; it is written from the documentation that
+by `WSGI_OAUTH_AUTHORIZATION_URL`, `WSGI_OAUTH_TOKEN_URL` and `WSGI_OAUTH_PROFILE_URL`. What the last one answers must
+be a JSON object with the user's id under `sub` or `id`; `preferred_username`, `login` or `username`, `name`, `email`
+and `email_verified` are read where they are there. `WSGI_OAUTH_ALLOW` then takes `id:` and `email:`, because nobody
+knows whether a username stays one user's own.
+
+An entry that was not tried against the live service says so; it is written from the documentation that
 [the catalogue](../wsgi_oauth/catalogue.py) names beside it.
 """
 

@@ -180,6 +180,12 @@ def test_with_several_providers_a_rule_says_whose_it_is() -> None:
         Rules(["user:octocat"], two)
 
 
+def test_a_rule_is_no_function() -> None:
+    config = Config(client_id="i", client_secret="s", session_store="memory:")
+    with pytest.raises(TypeError, match=r"Config\.allow"):
+        create_app(config, allow="user:octocat")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("answer", [False, None, 1, "yes", [True]])
 def test_only_true_is_a_yes_of_a_function(answer: Any) -> None:
     assert not admits("", function=lambda _: answer)

@@ -198,6 +198,14 @@ class TestTheHost:
             assert host not in response.get_data(as_text=True)
         assert (stored_sessions(store), provider.exchanges) == ([], [])
 
+    @pytest.mark.parametrize("proxy", [{}, {"HTTP_X_FORWARDED_HOST": "app.example.com"}], ids=["direct", "proxied"])
+    def test_of_others_is_in_the_log_with_what_may_be_missing(
+        self, public: Any, proxy: dict[str, str], caplog: pytest.LogCaptureFixture
+    ):
+        send(public, "/", headers=HTML, HTTP_HOST="127.0.0.1:8000", **proxy)
+        assert "the host '127.0.0.1' is not that of WSGI_OAUTH_PUBLIC_URL" in caplog.text
+        assert ("WSGI_OAUTH_TRUSTED_PROXIES" in caplog.text) == bool(proxy)
+
     @pytest.mark.parametrize("configured", [True, False])
     @pytest.mark.parametrize("path", ["/", "/profile", "/callback"])
     def test_that_is_malformed_gets_400(self, public: Any, application: Any, path: str, *, configured: bool):

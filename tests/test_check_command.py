@@ -269,10 +269,20 @@ class TestProvider:
         assert done.returncode == 0
         assert re.search(r"^warn  profile endpoint", done.stdout, re.MULTILINE)
 
-    def test_a_redirect_uri_that_is_not_registered_is_a_warning(self, check):
-        done = check(PUBLIC_URL="https://app.example.com")
+    def test_a_redirect_uri_that_is_not_registered(self, check):
+        line = failure(check(PUBLIC_URL="https://app.example.com"))
+        assert re.search("authorization endpoint .* status 400", line)
+
+    def test_a_redirect_uri_that_is_only_guessed_is_a_warning(self, check):
+        with serve_provider(LocalProvider(redirect_uris=["https://app.example.com/callback"])) as server:
+            done = check(AUTHORIZATION_URL=f"{server.url}/authorize", PUBLIC_URL="")
         assert done.returncode == 0
         assert re.search(r"^warn  authorization endpoint .* status 400", done.stdout, re.MULTILINE)
+
+    @pytest.mark.parametrize("endpoint", ["AUTHORIZATION", "PROFILE"])
+    def test_an_endpoint_that_is_not_there(self, check, provider, endpoint):
+        line = failure(check(**{f"{endpoint}_URL": f"{provider.url}/nowhere"}))
+        assert re.search(f"{endpoint.lower()} endpoint .* status 404", line)
 
     def test_a_scope_that_it_does_not_know(self, check):
         line = failure(check(SCOPE="everything"))

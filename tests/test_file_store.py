@@ -30,7 +30,7 @@ from zlib import crc32
 
 import pytest
 
-from wsgi_oauth import FileStore, RequestHandler, errors
+from wsgi_oauth import Config, FileStore, RequestHandler, create_app, errors
 from wsgi_oauth.sessions import file
 from wsgi_oauth.sessions.store import MAX_BYTES, Record
 
@@ -230,6 +230,14 @@ def test_folders_above_that_had_to_be_made_let_nobody_else_in(tmp_path: Path, ma
     assert [mode(path) for path in (tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "b" / "sessions")] == [
         oct(0o700)
     ] * 3
+
+
+@pytest.mark.parametrize("place", ["/proc/sessions", "/dev/null"])
+def test_a_start_that_fails_for_the_store_names_the_variable_and_what_it_was(place: str):
+    config = Config(client_id="i", client_secret="s", session_store=f"file:{place}")
+    with pytest.raises((errors.ConfigError, errors.StoreError)) as failed:
+        create_app(config)
+    assert str(failed.value).startswith(f"WSGI_OAUTH_SESSION_STORE is 'file:{place}', and the session folder")
 
 
 def test_a_folder_that_its_owner_cannot_read_is_a_failing_store_and_no_traceback():

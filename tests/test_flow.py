@@ -518,6 +518,16 @@ class TestLogout:
         assert answer["cause"] == "signed_out"
         assert answer["login_url"] == "http://localhost/"
 
+    def test_its_address_has_a_button_for_whoever_opens_it_like_a_page(self, browser: Browser):
+        """S41: that alone changes nothing."""
+        browser.sign_in()
+        page = browser.get("/logout")
+        assert (page.status_int, allowed(page)) == (405, {"OPTIONS", "POST"})
+        assert browser.profile().status_int == 200
+        assert "logout_url" not in browser.get("/logout", headers=JSON).json
+        page.form.submit(headers={"Sec-Fetch-Site": "same-origin"})
+        assert browser.profile().status_int == 401
+
     def test_it_ends_the_session_of_one_browser_alone(self, make_browser: Callable[..., Browser]):
         one, other = make_browser(), make_browser()
         one.sign_in()
@@ -554,6 +564,15 @@ class Repos(RequestHandler):
         github = self.oauth2_session(token=request.session["oauth_token"])
         user = github.get_json(self.provider.profile_url)
         return self.jsonify({"seen_by": user["login"], "sort": request.args.get("sort")})
+
+
+class Greeting(RequestHandler):
+    """For whoever is signed in, and knows who that is."""
+
+    route = "/greeting"
+
+    def get(self, request):
+        return self.jsonify({"id": self.identity.id, "username": self.identity.username})
 
 
 class Notes(RequestHandler):
@@ -657,7 +676,7 @@ class TestHandlersOfOnesOwn:
 
     @pytest.fixture
     def browser(self, make_browser: Callable[..., Browser]) -> Browser:
-        return make_browser(handlers=(Repos, Notes, Links, Forgetful, Counted))
+        return make_browser(handlers=(Repos, Greeting, Notes, Links, Forgetful, Counted))
 
     def test_they_call_the_provider_with_the_users_token(self, browser: Browser):
         browser.sign_in()
@@ -667,6 +686,16 @@ class TestHandlersOfOnesOwn:
         assert browser.get("/repos").status_int == 302
         response = browser.get("/repos", headers=JSON)
         assert (response.status_int, response.json["error"]) == (401, "not_signed_in")
+
+    def test_they_know_who_is_signed_in(self, browser: Browser, provider: LocalProvider):
+        assert parameters(browser.get("/greeting").location)["next"] == "/greeting"
+        assert browser.get("/greeting", headers=JSON).status_int == 401
+        browser.sign_in()
+        before = provider.count("profile")
+        for _ in range(3):
+            answer = browser.get("/greeting").json
+            assert (answer["id"].rpartition(":")[2], answer["username"]) == ("583231", "octocat")
+        assert provider.count("profile") == before + 1
 
     def test_they_can_use_the_session_without_any_sign_in(self, browser: Browser):
         response = browser.post("/notes/7", params={"text": "héllo"})

@@ -47,9 +47,6 @@ _FOR_CACHES = {
     "x-accel-expires",
 }
 
-# For errors of Werkzeug's, where there is more to say than for most.
-_ADVICE = {405: "This address is for a button of a page, or for a program: it cannot be opened like a page."}
-
 
 class OAuthApp:
     """One application for all threads. It holds what never changes; what belongs to a request lives on the request."""
@@ -69,6 +66,8 @@ class OAuthApp:
         self.transport = Transport(config.upstream_timeout, config.upstream_limit)
         self._in_order = [Registration(each, self.transport) for each in (config, *config.also)]
         self.registrations = {each.label: each for each in self._in_order}
+        if not (allow is None or callable(allow)):
+            raise TypeError(f"allow must be a function of an Identity, not {allow!a}; rules are in Config.allow")
         self.rules = Rules(config.allow, {each.label: each.described for each in self._in_order}, allow)
         for each in self._in_order:
             each.ask_for(self.rules.kinds(each.label), self.rules.groups(each.label))
@@ -154,11 +153,12 @@ class OAuthApp:
         :raises errors.NotSignedIn: when nobody is.
         :raises errors.ProviderError: when the provider does not say who it is.
         """
+        token = session[TOKEN]  # without one there is nobody
         known = Identity.from_dict(session.get(IDENTITY))
         if known is not None:
             return known
         registration = self.registration(session)
-        identity = registration.identify(registration.oauth2_session(token=session[TOKEN], session=session))
+        identity = registration.identify(registration.oauth2_session(token=token, session=session))
         try:
             remember(session, identity)
         except errors.StoreError as error:  # who it is, is known all the same; the next request tries again
@@ -195,7 +195,7 @@ class OAuthApp:
         try:
             handler, arguments = self.routes.match(request)
         except HTTPException:
-            self.site.base(request.environ)  # whether this is our host at all comes first
+            request.base = self.site.base(request.environ)  # whether this is our host at all comes first
             raise
         if not handler.any_host:
             request.base = self.site.base(request.environ)
@@ -272,14 +272,17 @@ class OAuthApp:
             return Response.force_type(error.get_response(request.environ))
         cause = error.name.lower().replace(" ", "_")
         side = errors.UserError.side if error.code < 500 else errors.Error.side
+        # Whoever opens it like a page wants to sign out, and may not know how.
+        opens_logout = error.code == 405 and request.path == flow.Logout.route and request.base
         message = pages.Message(
             error.name,
             error.description or "",
-            _ADVICE.get(error.code, "Check the address, and what was sent to it."),
+            "Press the button instead." if opens_logout else "Check the address, and what was sent to it.",
             cause,
-            error.code,
-            side,
-            request.id,
+            status=error.code,
+            side=side,
+            id=request.id,
+            logout_url=f"{request.base}{flow.Logout.route}" if opens_logout else "",
         )
         reason = getattr(error, "original_exception", None)  # InternalServerError's
         level = logging.ERROR if error.code >= 500 else logging.WARNING
@@ -326,11 +329,19 @@ def _nothing(*_: object) -> Any:
 
 
 def open_store(config: StoreConfig) -> SessionStore:
-    """Open the store that ``WSGI_OAUTH_SESSION_STORE`` names."""
+    """Open the store that ``WSGI_OAUTH_SESSION_STORE`` names.
+
+    :raises errors.ConfigError: when it cannot be used as it is set up.
+    :raises errors.StoreError: when it cannot be made.
+    """
     kind, _, place = config.session_store.partition(":")
     if kind == "memory":
         return MemoryStore()
-    return FileStore(place) if kind == "file" else RedisStore(config.session_store)
+    try:
+        return FileStore(place) if kind == "file" else RedisStore(config.session_store)
+    except (errors.ConfigError, errors.StoreError) as error:
+        variable = config.variable("session_store")
+        raise type(error)(f"{variable} is {config.store_name!a}, and {error.detail}") from error
 
 
 def create_app(
@@ -344,10 +355,14 @@ def create_app(
 
     Reads no environment and shares nothing with other applications of the process.
 
+    :param config: ``Config(client_id="...", ...)``, or ``Config.from_environ(os.environ)``.
+    :param handlers: classes; a route or a name that the flow's or another one has is refused.
     :param store: instead of the one that ``config.session_store`` names.
     :param allow: who may enter, of those whom ``config.allow`` lets in: called with each request of somebody who is
         signed in; only ``True`` is a yes.
     :raises errors.ConfigError: when it cannot work.
+    :raises errors.StoreError: when the folder of the session store cannot be made.
+    :raises ValueError: for handlers that cannot be told apart, and for a route that is none.
     """
     return OAuthApp(config, store if store is not None else open_store(config), handlers, allow)
 

@@ -318,8 +318,10 @@ class Questions:
             return Finding("FAIL", f"refuses every sign-in: {error!a}", advice)
         if answer.status_code < 400:
             return Finding("ok", "answers")
-        level = "FAIL" if answer.status_code >= 500 else "warn"
-        advice = "is this redirect URI registered? Start a sign-in in a browser, and read why not"
+        # 400 speaks of what was asked with, of which a redirect URI that is only guessed may be wrong.
+        never = {404, 405} | ({400} if self._config.public_url else set())
+        level = "FAIL" if answer.status_code >= 500 or answer.status_code in never else "warn"
+        advice = "are the URL and the client id right, and is the redirect URI registered? A browser shows why not"
         return Finding(level, f"answers with status {answer.status_code}", advice)
 
     def _token(self, url: str) -> Finding:
@@ -349,7 +351,7 @@ class Questions:
         status = self._request(provider.profile_method, url, **headers).status_code
         if status in (400, 401, 403):
             return Finding("ok", "answers, and wants a token")
-        level = "FAIL" if status >= 500 else "warn"
+        level = "FAIL" if status >= 500 or status in (404, 405) else "warn"
         return Finding(level, f"answers with status {status} without a token", "is the URL right?")
 
     def _look_at_revocation(self, provider: Provider) -> Finding:

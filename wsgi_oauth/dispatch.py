@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from .app import OAuthApp
     from .client import OAuth2Session
+    from .identity import Identity
     from .providers import Provider
     from .registration import Registration
 
@@ -228,6 +229,15 @@ class RequestHandler:
     def provider(self) -> Provider:
         """The provider that this request is about, with its endpoints; whoever sets ``registration`` sets this, too."""
         return self.registration.provider
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Who is signed in. The provider is asked the first time, and what it says is remembered.
+
+        :raises errors.NotSignedIn: when nobody is, which sends a person to sign in and back here.
+        :raises errors.ProviderError: when the provider does not say who it is.
+        """
+        return self.app.identify(self.request.session)
 
     @classmethod
     def name(cls) -> str:

@@ -47,7 +47,7 @@ class Error(Exception):
     title: str = "Something went wrong"
     text: str = "An unexpected error happened on this server."
     advice: str = "Try again. If it stays, tell the operator the id below."
-    login: str = "Sign in"  # what the link to the sign-in says
+    login_text: str = "Sign in"  # of the link to the sign-in
     next_url: str = ""  # where that should lead in the end; a path of this site
     retry_after: str | None = None  # seconds or an HTTP date, for the header of that name
 
@@ -161,10 +161,10 @@ class NotAllowed(UserError):
     cause = "not_allowed"
     title = "You may not use this application"
     advice = (
-        "Sign in with another account, or ask the operator to let this one in. A provider that does not ask which "
-        "account it shall be has to be signed out of first."
+        "Sign in with another account, or ask the operator to let this one in. If the provider does not let you choose "
+        "an account, sign out there first."
     )
-    login = "Sign in with another account"
+    login_text = "Sign in with another account"
 
     def __init__(self, user_id: str, called: str, reason: str = "") -> None:
         """*called*: what people call the account. *reason*: what the operator should know about it, besides."""

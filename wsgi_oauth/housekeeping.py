@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
@@ -143,7 +144,7 @@ def _end_all(sessions: Sessions) -> int:
                     sessions.store.delete(key)
                     ended += 1
     finally:
-        print(f"{ended} ended: all sessions")
+        print(f"{ended} ended: all sessions, those that had expired included")
     return 0
 
 
@@ -202,6 +203,7 @@ class _Progress:
     def __init__(self, *, visible: bool = True) -> None:
         self._looked_at = 0
         self._visible = visible and sys.stderr.isatty()
+        self._began = time.monotonic()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._show, daemon=True)
 
@@ -223,5 +225,7 @@ class _Progress:
 
     def _show(self) -> None:
         while not self._done.wait(_EVERY):
-            print(f"\r{self._looked_at} sessions looked at", end="", file=sys.stderr, flush=True)
+            seconds = round(time.monotonic() - self._began)
+            so_far = f"{self._looked_at} sessions looked at" if self._looked_at else f"{seconds} s"
+            print(f"\r{so_far}", end="", file=sys.stderr, flush=True)
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -49,12 +49,21 @@ class Message(NamedTuple):
     side: str = ""
     id: str = ""  # stands in the log, too
     login_url: str = ""
-    login: str = "Sign in"
+    login_text: str = "Sign in"
+    logout_url: str = ""  # of a button
 
     @classmethod
     def of(cls, error: errors.Error, *, id: str, login_url: str) -> Message:  # noqa: A002  # the field's name
         return cls(
-            error.title, error.text, error.advice, error.cause, error.status, error.side, id, login_url, error.login
+            error.title,
+            error.text,
+            error.advice,
+            error.cause,
+            status=error.status,
+            side=error.side,
+            id=id,
+            login_url=login_url,
+            login_text=error.login_text,
         )
 
 
@@ -68,7 +77,8 @@ def show(message: Message, *, as_json: bool) -> Response:
     """Answer with *message*."""
     if not as_json:
         return Response(_page(message), message.status, mimetype="text/html")
-    document = {name: value for name, value in message._asdict().items() if value != "" and name != "login"}
+    shown = message._replace(login_text="", logout_url="")._asdict()
+    document = {name: value for name, value in shown.items() if value != ""}
     if message.status >= 400:
         document["error"] = document.pop("cause")
     return Response(json.dumps(document) + "\n", message.status, mimetype="application/json")
@@ -92,7 +102,9 @@ def choice(request: Request, options: Mapping[str, str]) -> Response:
 
 
 def _page(message: Message) -> str:
-    link = f'<p><a href="{escape(message.login_url)}">{escape(message.login)}</a></p>' if message.login_url else ""
+    link = f'<p><a href="{escape(message.login_url)}">{escape(message.login_text)}</a></p>' if message.login_url else ""
+    if message.logout_url:
+        link = f'<form method="post" action="{escape(message.logout_url)}"><p><button>Sign out</button></p></form>'
     facts = {"Cause": message.cause, "On the side of": message.side, "Id": message.id}
     small = " · ".join(f"{name}: {escape(value)}" for name, value in facts.items() if value)
     return _html(

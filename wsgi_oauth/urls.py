@@ -136,7 +136,10 @@ class Site:
         if self._origin is not None:
             # The scheme is the proxy's affair, and a port that only the proxy knows is too.
             if origin.host != self._origin.host:
-                raise errors.BadHost("the Host header is not that of WSGI_OAUTH_PUBLIC_URL")
+                hint = ""
+                if "HTTP_X_FORWARDED_HOST" in environ and not self._trusts_proxies:
+                    hint = "; there is an X-Forwarded-Host, which counts when WSGI_OAUTH_TRUSTED_PROXIES is set"
+                raise errors.BadHost(f"the host {origin.host!a} is not that of WSGI_OAUTH_PUBLIC_URL{hint}")
             assert self.public_url is not None
             return self.public_url
         if not is_loopback(origin.host):

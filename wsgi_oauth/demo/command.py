@@ -123,7 +123,8 @@ def _serve(running: Demo, options: Options) -> None:
         f"The provider      {running.provider.url}/   (with one user, and faults to choose)\n"
         f"\n"
         f"Open {running.url}/ in a browser: it sends you to the provider, and Allow brings you\n"
-        f"back to your profile. (No browser? wsgi-oauth demo --walk.) Ctrl-C stops both.",
+        f"back to your profile. At {running.url}/logout there is a button to sign out.\n"
+        f"(No browser? wsgi-oauth demo --walk.) Ctrl-C stops both.",
         flush=True,
     )
     running.gunicorn.wait()

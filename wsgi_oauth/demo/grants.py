@@ -237,14 +237,15 @@ def _basic_credentials(header: str | None) -> tuple[str, str] | None:
 
 
 def is_loopback_callback(uri: str) -> bool:
-    """Whether a redirect URI leads to ``.../callback`` on this very machine (RFC 8252 7.3)."""
+    """Whether a redirect URI leads to ``.../callback`` or ``.../callback/<label>`` on this machine (RFC 8252 7.3)."""
     try:
         parts = urlsplit(uri)
         host = parts.hostname or ""
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-    return loopback and parts.scheme in ("http", "https") and parts.path.endswith("/callback") and "#" not in uri
+    is_callback = re.search(r"/callback(/[a-z0-9_]+)?\Z", parts.path) is not None
+    return loopback and parts.scheme in ("http", "https") and is_callback and "#" not in uri
 
 
 def require_s256(request: Request) -> dict[str, object]:

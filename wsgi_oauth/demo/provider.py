@@ -81,7 +81,7 @@ class LocalProvider:
     :param client_secret: its secret; None registers a public client, which has PKCE alone.
     :param scope: what there is to ask for, separated by spaces; all of it when nothing is asked.
     :param redirect_uris: where a user may be sent back to. Without any: every loopback URL whose
-        path ends in ``/callback``.
+        path ends in ``/callback``, or with several providers ``/callback/<label>``.
     :param user: the usual user's document, with at least ``name`` and ``login``.
     :param expires_in: how long an access token lives, in seconds.
     :param refresh_tokens: whether it gives any.
