@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -654,19 +655,25 @@ def secure_site(certificates: Certificates, tmp_path: Path) -> Iterator[Site]:
 
 
 @pytest.fixture
-def barrier(provider: LocalProvider) -> Iterator[Callable[[str], Barrier]]:
-    """Let the provider's answers at an endpoint wait: ``barrier("token")``."""
-    barriers: list[Barrier] = []
+def barrier_of() -> Iterator[Callable[[LocalProvider, str], Barrier]]:
+    """Let a provider's answers at an endpoint wait: ``barrier_of(provider, "token")``."""
+    put_up: list[tuple[LocalProvider, Barrier]] = []
 
-    def put(endpoint: str) -> Barrier:
-        barriers.append(Barrier())
-        name = f"{endpoint}.waits"
-        fault = Fault(name, "waits until the test goes on", barriers[-1].act)
+    def put(provider: LocalProvider, endpoint: str) -> Barrier:
+        barrier, name = Barrier(), f"{endpoint}.waits"
+        put_up.append((provider, barrier))
+        fault = Fault(name, "waits until the test goes on", barrier.act)
         provider.faults.catalogue = {**provider.faults.catalogue, name: fault}
         provider.faults.add(name, times=None)
-        return barriers[-1]
+        return barrier
 
     yield put
-    provider.faults.clear()
-    for each in barriers:
-        each.open()
+    for provider, barrier in put_up:
+        provider.faults.clear()
+        barrier.open()
+
+
+@pytest.fixture
+def barrier(provider: LocalProvider, barrier_of: Callable[[LocalProvider, str], Barrier]) -> Callable[[str], Barrier]:
+    """Let the provider's answers at an endpoint wait: ``barrier("token")``."""
+    return partial(barrier_of, provider)

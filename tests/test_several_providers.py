@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from conftest import HTML, JSON, Browser, parameters, stored_sessions
+from conftest import HTML, JSON, Barrier, Browser, parameters, stored_sessions
 from werkzeug import Response
 
 from wsgi_oauth import Config, LoginRequired, SessionStore, create_app, errors
@@ -241,6 +242,57 @@ def test_a_logout_from_a_provider_that_was_taken_out_is_a_logout(two: Two) -> No
 
 def test_a_single_provider_asks_nobody_and_keeps_its_redirect_uri(browser: Browser) -> None:
     assert parameters(browser.get("/?provider=github", headers=HTML).location)["redirect_uri"].endswith("/callback")
+
+
+# One that hangs
+
+
+def test_one_that_hangs_leaves_places_to_the_users_of_the_other(two: Two, barrier_of: Callable[..., Barrier]) -> None:
+    """Of the three that there are it gets two, whatever waits: a user document, or the token of a stranger."""
+    two.environ["WSGI_OAUTH_UPSTREAM_LIMIT"] = "3"
+    two.browser = two.another_browser()
+    app = two.browser.app.app
+    two.sign_in("one")
+    hanging, two.browser = two.browser, Browser(app, two.one)
+    cookie = {**JSON, "Cookie": f"wsgi_oauth={hanging.cookie}"}
+    callback = two.browser.consent(two.start("one"))
+    profiles, tokens = barrier_of(two.one, "profile"), barrier_of(two.one, "token")
+    with ThreadPoolExecutor(2) as threads:
+        waiting = [
+            threads.submit(Browser(app, two.one).get, "/profile", headers=cookie),
+            threads.submit(two.browser.get, callback),
+        ]
+        profiles.wait_for(1)
+        tokens.wait_for(1)
+        assert Browser(app, two.one).get("/profile", headers=cookie).status_int == 503
+        two.browser = Browser(app, two.one)
+        assert two.browser.get("/callback/one?state=x&code=y").status_int == 503
+        two.sign_in("two")
+        assert two.browser.profile().json["login"] == "hubot"
+        profiles.open()
+        tokens.open()
+        assert [answer.result().status_int for answer in waiting] == [200, 303]
+    assert Browser(app, two.one).get("/profile", headers=cookie).status_int == 200
+
+
+def test_all_of_them_together_have_the_places_of_one(two: Two, barrier_of: Callable[..., Barrier]) -> None:
+    two.environ["WSGI_OAUTH_UPSTREAM_LIMIT"] = "3"
+    two.browser = two.another_browser()
+    app, cookies = two.browser.app.app, []
+    for label in ("one", "two"):
+        two.browser = Browser(app, two.one)
+        two.sign_in(label)
+        cookies += [{**JSON, "Cookie": f"wsgi_oauth={two.browser.cookie}"}] * 2
+    barriers = [barrier_of(provider, "profile") for provider in (two.one, two.two)]
+    with ThreadPoolExecutor(3) as threads:
+        waiting = [threads.submit(Browser(app, two.one).get, "/profile", headers=cookie) for cookie in cookies[:3]]
+        barriers[0].wait_for(2)
+        barriers[1].wait_for(1)
+        assert Browser(app, two.one).get("/profile", headers=cookies[3]).status_int == 503
+        for barrier in barriers:
+            barrier.open()
+        assert [answer.result().status_int for answer in waiting] == [200] * 3
+    assert Browser(app, two.one).get("/profile", headers=cookies[3]).status_int == 200
 
 
 # The settings

@@ -64,7 +64,7 @@ class OAuthApp:
             store, idle=config.session_idle, lifetime=config.session_lifetime, sealed=config.session_seal
         )
         self.transport = Transport(config.upstream_timeout, config.upstream_limit)
-        self._in_order = [Registration(each, self.transport) for each in (config, *config.also)]
+        self._in_order = [Registration(each, self._part_of_transport()) for each in (config, *config.also)]
         self.registrations = {each.label: each for each in self._in_order}
         if not (allow is None or callable(allow)):
             raise TypeError(f"allow must be a function of an Identity, not {allow!a}; rules are in Config.allow")
@@ -77,6 +77,12 @@ class OAuthApp:
         trusted = config.trusted_proxies
         # Not the prefix: it is a part of the public URL, and few proxies remove a client's own header.
         self._proxy_fix = ProxyFix(_nothing, x_for=trusted, x_proto=trusted, x_host=trusted) if trusted else None
+
+    def _part_of_transport(self) -> Transport:
+        """Return the way to one provider: of several, none can take all the places by hanging."""
+        if not self.config.also:
+            return self.transport
+        return Transport(self.transport.timeout, max(1, self.transport.limit * 2 // 3), within=self.transport)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return self.respond(self._before_proxies(environ), start_response, self._dispatch)

@@ -22,7 +22,8 @@ from .app import OAuthApp, open_store
 from .client import OAuth2Session
 from .config import PREFIX, THREADS, Config
 from .providers import Provider
-from .registration import Registration, Token
+from .refresh import Token
+from .registration import Registration
 from .sessions.memory import MemoryStore
 from .sessions.redis import RedisStore
 from .transport import ca_bundle

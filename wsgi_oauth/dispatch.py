@@ -19,7 +19,7 @@ import re
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlsplit
 
@@ -261,13 +261,17 @@ class RequestHandler:
             method = "get"
         if method == "options" and not hasattr(self, "options"):
             return Response(status=204, headers={"Allow": ", ".join(self.app.routes.methods(self.route))})
-        with self.app.transport.place() if self.needs_provider else nullcontext():
+        with self.place(**arguments) if self.needs_provider else nullcontext():
             response = getattr(self, method)(request, **arguments)
         if not isinstance(response, werkzeug.Response):
             raise TypeError(
                 f"{type(self).__name__}.{method} must return a Response; self.redirect and self.jsonify make one"
             )
         return response
+
+    def place(self, **_arguments: Any) -> AbstractContextManager[None]:
+        """Hold one of the places for those who wait for a provider. Raise ProviderBusy when all are taken."""
+        return self.app.transport.place()
 
     def redirect(self, location: str, code: int = 302) -> werkzeug.Response:
         """Send the browser to *location*; what no URL can hold is percent-encoded, and all else used as it is."""

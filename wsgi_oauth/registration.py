@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
@@ -15,11 +16,10 @@ from .config import Config
 from .identity import Identity, bounded, read_identity, with_emails, with_groups
 from .oidc import Discovery
 from .providers import Provider
-from .refresh import refreshed
+from .refresh import Token, refreshed
 from .sessions.session import Session
 from .transport import Transport
 
-Token = dict[str, Any]
 _log = logging.getLogger(__name__)
 
 
@@ -66,8 +66,12 @@ class Registration:
             refresh=partial(self._refresh, session) if session is not None and session.id else None,
         )
 
+    def place(self) -> AbstractContextManager[None]:
+        """Hold one of the places for those who wait for this provider. Raise ProviderBusy when all are taken."""
+        return self._transport.place()
+
     def _refresh(self, session: Session, client: OAuth2Session, stale: Token) -> Token:
-        with self._transport.place():  # before anything is claimed, and also for who only waits
+        with self.place():  # before anything is claimed, and also for those who only wait
             return refreshed(
                 session,
                 stale,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -33,6 +34,10 @@ class Step(RequestHandler):
         # Its endpoints may have to be discovered: before anything of a sign-in is used up.
         self.provider = self.registration.provider
         return True
+
+    def place(self, provider: str = "", **_arguments: Any) -> AbstractContextManager[None]:
+        """Hold one of the places of the provider that a callback is about."""
+        return (self.app.registrations.get(provider) or self.app.registration()).place()
 
     def sign_in_urls(self) -> dict[str, str]:
         """Return where the sign-in with each provider starts, by the provider's title; all else stays as asked for."""

@@ -59,12 +59,13 @@ _SAFE = {"GET", "HEAD", "OPTIONS"}  # RFC 9110 9.2.1: may be sent again
 class Transport:
     """The shared part of all provider requests of one process; made anew after a fork, when it is first used."""
 
-    def __init__(self, timeout: float, limit: int = UPSTREAM_LIMIT) -> None:
+    def __init__(self, timeout: float, limit: int = UPSTREAM_LIMIT, *, within: Transport | None = None) -> None:
         """*timeout*: seconds, wall clock, for one request from the first packet to the last byte of the answer.
-        *limit*: how many may wait for the provider at a time.
+        *limit*: how many may wait for the provider at a time; *within*: as a part of those that may wait for any.
         """
         self.timeout = timeout
         self.limit = limit
+        self._within = within
         self._adapters: dict[int, BoundedAdapter] = {}  # by process id: after a fork the parent's is not ours
 
     @property
@@ -72,11 +73,12 @@ class Transport:
         made = self._adapters.get(os.getpid())
         if made is None:
             # No lock, which a fork could copy in its locked state: of two threads that make one, the first's is used.
-            made = self._adapters.setdefault(os.getpid(), BoundedAdapter(self.timeout, self.limit))
+            whole = self._within.adapter.bulkhead if self._within else None
+            made = self._adapters.setdefault(os.getpid(), BoundedAdapter(self.timeout, Bulkhead(self.limit, whole)))
         return made
 
     def place(self) -> AbstractContextManager[None]:
-        """Hold one of the places for who waits for the provider; requests that are sent inside need no other.
+        """Hold one of the places for those who wait for the provider; requests that are sent inside need no other.
 
         :raises errors.ProviderBusy: at once, when all are taken.
         """
@@ -84,14 +86,16 @@ class Transport:
 
 
 class Bulkhead:
-    """Keeps a provider that does not answer from taking all threads of a process: so many may wait, and who comes
+    """Keeps a provider that does not answer from taking all threads of a process: so many may wait, and whoever comes
     then hears of it at once.
 
-    Who waits for what another request gets from the provider, a copy of a callback or one of many that need the same
-    refresh, occupies a thread just the same, and needs a place, too.
+    Whoever waits for what another request gets from the provider, a copy of a callback or one of many that need the
+    same refresh, occupies a thread just the same, and needs a place, too.
     """
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, whole: Bulkhead | None = None) -> None:
+        """*whole*: what a place here takes one of as well: that of all providers together."""
+        self._whole = whole
         # A deque is changed in one step. A lock could be copied by a fork in its locked state.
         self._free = deque(range(places))
 
@@ -121,7 +125,19 @@ class Bulkhead:
             raise errors.ProviderBusy(
                 "as many requests wait for the provider as WSGI_OAUTH_UPSTREAM_LIMIT lets a worker have"
             ) from None
-        return lambda: self._free.append(place)
+        if self._whole is None:
+            return lambda: self._free.append(place)
+        try:
+            give_back_there = self._whole.take()
+        except errors.ProviderBusy:
+            self._free.append(place)
+            raise
+
+        def give_back() -> None:
+            self._free.append(place)
+            give_back_there()
+
+        return give_back
 
 
 _inside: ContextVar[Bulkhead | None] = ContextVar("_inside", default=None)  # where this thread holds a place
@@ -165,9 +181,9 @@ class BoundedAdapter(HTTPAdapter):
     answer's size and on the number of requests at a time.
     """
 
-    def __init__(self, timeout: float, limit: int) -> None:
+    def __init__(self, timeout: float, bulkhead: Bulkhead) -> None:
         self.timeout = timeout
-        self.bulkhead = Bulkhead(limit)
+        self.bulkhead = bulkhead
         self._tls = _tls_context()
         self._proxies = getproxies()
         super().__init__(pool_maxsize=POOL_SIZE)
