@@ -126,7 +126,8 @@ def _try_store(config: Config) -> Finding:
 def _look_at_seal(config: Config) -> Finding:
     if config.session_seal:
         return Finding("ok", "sessions are sealed: what the store holds can be read with the browser's cookie only")
-    return Finding("ok", "sessions are not sealed: who reads the store reads the tokens (WSGI_OAUTH_SESSION_SEAL=yes)")
+    what = "sessions are not sealed: whoever reads the store reads the tokens"
+    return Finding("ok", f"{what} ({PREFIX}SESSION_SEAL=yes)")
 
 
 def _look_at_access(config: Config) -> Finding:
@@ -326,7 +327,7 @@ class Questions:
         return Finding(level, f"answers with status {answer.status_code}", advice)
 
     def _token(self, url: str) -> Finding:
-        """Offer a code that was never issued: who knows this client refuses the code alone."""
+        """Offer a code that was never issued: whoever knows this client refuses the code alone."""
         seen = len(self._answers)
         try:
             self._client().fetch_token(url, code=MADE_UP, code_verifier=MADE_UP)

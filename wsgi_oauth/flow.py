@@ -41,7 +41,7 @@ class PreAuthorization(Step):
         authorization_url, state = github.authorization_url(
             self.provider.authorization_url,
             state=start.state,
-            # PKCE, whose verifier stays in the session; `switch` is for who wants to be somebody else.
+            # PKCE, whose verifier stays in the session; `switch` is for those who want to be somebody else.
             **start.parameters(self.provider, choose_account="switch" in request.args),
         )
         # State is used to prevent CSRF, keep this for later: request.session["oauth_state"][state].

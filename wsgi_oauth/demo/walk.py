@@ -654,7 +654,7 @@ class Walk:
         if (self._sessions / self._session_before).exists():
             raise self._failed("the session of before the sign-in still exists")
         self._tell.finding("the session has a new id, and the file of the old one is gone")
-        self._tell.finding("the file's name is the SHA-256 of the id: who can list the folder can open no session")
+        self._tell.finding("the file's name is the SHA-256 of the id: whoever can list the folder can open no session")
 
     def _failed(self, reason: str) -> WalkFailed:
         return WalkFailed(f"{self._step}: {reason}")

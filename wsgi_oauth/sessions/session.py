@@ -1,6 +1,6 @@
 """A session is a dictionary that belongs to one browser; ``Sessions`` opens, saves, renews and ends it.
 
-The browser holds a random id in a cookie, and the store holds the data under a hash of that id: who reads the
+The browser holds a random id in a cookie, and the store holds the data under a hash of that id: whoever reads the
 store cannot act as anybody. An id that the store does not know is never adopted, so nobody can plant one.
 """
 
