@@ -319,10 +319,9 @@ def _level(error: errors.Error) -> int:
     """
     if isinstance(error, errors.NotSignedIn):
         return logging.INFO
-    outside = isinstance(error, (errors.UserError, errors.ProviderError)) and not isinstance(
-        error, errors.ClientRefused
-    )
-    return logging.WARNING if outside else logging.ERROR
+    if isinstance(error, errors.ClientRefused) or not isinstance(error, (errors.UserError, errors.ProviderError)):
+        return logging.ERROR
+    return logging.WARNING
 
 
 def _route(request: Request) -> str:
