@@ -184,8 +184,9 @@ def test_an_unknown_name_is_told_which_are_known() -> None:
 def test_a_name_and_three_endpoints_are_one_too_many() -> None:
     """The endpoints say nothing of what the catalogue knows, an ID token to be checked for one."""
     urls = {f"{name}_url": f"https://id.example.com/{name}" for name in ("authorization", "token", "profile")}
-    with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_PROVIDER is 'google'"):
-        provider_from_config(Config(client_id="i", client_secret="s", provider="google", **urls))
+    for name, hint in (("google", "or these"), ("gitlabb", "did you mean gitlab?")):
+        with pytest.raises(errors.ConfigError, match=f"WSGI_OAUTH_PROVIDER is '{name}'.*{hint}"):
+            provider_from_config(Config(client_id="i", client_secret="s", provider=name, **urls))
     for name, label in (("google", "google"), ("mine", ""), ("github", "")):
         described = provider_from_config(Config(client_id="i", client_secret="s", provider=name, label=label, **urls))
         assert (described.name, described.issuer) == ("id.example.com", None)

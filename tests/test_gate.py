@@ -769,9 +769,9 @@ class TestWhatCannotWork:
 
     @pytest.mark.parametrize("rule", ["", "static", "/static/*", "/static//x", "/..", "/a%20b", "/a;b", "https://x/y"])
     def test_a_rule_that_is_no_path(self, make_gate: Callable[..., LoginRequired], rule: str):
-        with pytest.raises(ValueError, match=r"public: .* is not a path"):
+        with pytest.raises(ValueError, match="public must have paths"):
             make_gate(public=[rule])
-        with pytest.raises(ValueError, match="prefix"):
+        with pytest.raises(ValueError, match="prefix must be a path"):
             make_gate(prefix=rule)
 
     def test_a_sign_in_that_is_wrapped_in_something(self, inside: Inside, provider: LocalProvider):

@@ -246,7 +246,9 @@ def test_every_session_of_a_user_is_ended_and_nobody_elses(run: Run, sign_in: Ca
     theirs, others = [sign_in(OCTOCAT) for _ in range(3)], [sign_in(HUBOT), sign_in(Identity("gitlab", "583231"))]
     assert said(run("end", "--user", "github:583231")) == "3 ended: sessions of github:583231\n"
     assert [path.exists() for path in theirs + others] == [False] * 3 + [True] * 2
-    assert said(run("end", "--user", "github:583231")) == "0 ended: sessions of github:583231\n"
+    ended, advice = said(run("end", "--user", "github:583231")).splitlines()
+    assert ended == "0 ended: sessions of github:583231"
+    assert "`list` prints" in advice  # or somebody who mistypes an id would believe that the user is out
 
 
 def test_who_is_ended_has_to_sign_in_again(run: Run, make_browser: Callable[..., Browser]):

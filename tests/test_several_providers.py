@@ -334,6 +334,11 @@ def test_a_misspelt_setting_is_told_what_it_may_have_been_once_and_with_its_labe
     ]
 
 
+def test_a_label_that_is_not_listed_is_asked_about() -> None:
+    for environ in ({"PROVIDERS": "one"}, {}):
+        assert "is 'two' missing from WSGI_OAUTH_PROVIDERS?" in refusal(**environ, TWO_CLIENT_ID="x")
+
+
 def test_labels_are_separated_by_spaces_and_the_message_says_so() -> None:
     assert "separated by spaces" in refusal(PROVIDERS="one,two")
 

@@ -278,18 +278,17 @@ class OAuthApp:
             return Response.force_type(error.get_response(request.environ))
         cause = error.name.lower().replace(" ", "_")
         side = errors.UserError.side if error.code < 500 else errors.Error.side
-        # Whoever opens it like a page wants to sign out, and may not know how.
-        opens_logout = error.code == 405 and request.path == flow.Logout.route and request.base
         message = pages.Message(
             error.name,
             error.description or "",
-            "Press the button instead." if opens_logout else "Check the address, and what was sent to it.",
+            "Check the address, and what was sent to it.",
             cause,
             status=error.code,
             side=side,
             id=request.id,
-            logout_url=f"{request.base}{flow.Logout.route}" if opens_logout else "",
         )
+        if error.code == 405 and request.path == flow.Logout.route:  # opened like a page
+            message = pages.with_button(message, logout_url=f"{request.base}{flow.Logout.route}")
         reason = getattr(error, "original_exception", None)  # InternalServerError's
         level = logging.ERROR if error.code >= 500 else logging.WARNING
         _log.log(level, "[%s] %a: %s", request.id, _route(request), cause, exc_info=reason)

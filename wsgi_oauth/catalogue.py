@@ -519,10 +519,11 @@ def provider_from_config(config: Config) -> Provider:
 
 def _undescribed(config: Config, authorization_url: str) -> Provider:
     """Return a provider that is known by its three URLs alone."""
-    if config.provider in CATALOGUE and config.provider not in {_USUAL, config.label}:
+    meant = did_you_mean(config.provider, CATALOGUE)  # also by a name that is written as it is
+    if meant and config.provider not in {_USUAL, config.label}:
         raise errors.ConfigError(
             f"{config.variable('provider')} is {config.provider!a}, and {_three(config)} together describe a provider "
-            "that is in no catalogue: set either that one, or these"
+            f"that is in no catalogue: set either that one, or these{meant if config.provider not in CATALOGUE else ''}"
         )
     name = name_of(config.issuer or urljoin(authorization_url, "/"))
     return Provider(name=name, title=name, issuer=config.issuer, user=_UNDESCRIBED)

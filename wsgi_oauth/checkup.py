@@ -282,6 +282,8 @@ class Questions:
         yield self._ask("token", provider.token_url, self._token)
         if provider.profile_url:  # else the ID token says who signed in
             yield self._ask("profile", provider.profile_url, self._profile)
+        if self._config.issuer and not self._registration.discovery:
+            yield Finding("ok", f"issuer {self._config.issuer}: whether its answers name that, a sign-in will show")
         yield self._look_at_revocation(provider)
         yield from self._look_at_end_session()
         yield from self._clock()

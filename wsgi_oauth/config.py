@@ -282,9 +282,15 @@ def _take_secret_file(given: dict[str, str], prefix: str, problems: list[str]) -
 
 
 def _unknown(names: Iterable[str], known: Collection[str]) -> list[str]:
-    return [
-        f"{PREFIX}{name} is not a variable of this version{did_you_mean(name, known, PREFIX)}" for name in sorted(names)
-    ]
+    return [f"{PREFIX}{name} is not a variable of this version{_hint(name, known)}" for name in sorted(names)]
+
+
+def _hint(name: str, known: Collection[str]) -> str:
+    own = "|".join(name.upper() for name, setting in _SETTINGS.items() if setting.metadata["of_a_provider"])
+    label = re.fullmatch(rf"(\w+?)_({own}|CLIENT_SECRET_FILE)", name, re.ASCII)
+    if label and f"{label[1]}_CLIENT_ID" not in known:
+        return f"; is {label[1].lower()!a} missing from {PREFIX}PROVIDERS?"
+    return did_you_mean(name, known, PREFIX)
 
 
 def did_you_mean(name: str, known: Collection[str], prefix: str = "") -> str:

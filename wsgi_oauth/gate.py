@@ -91,11 +91,11 @@ class LoginRequired:
         self._oauth_app = oauth_app
         self._sessions = oauth_app.sessions
         self._has_rules = bool(oauth_app.rules)
-        self._prefix = _rule(prefix, "prefix")
+        self._prefix = _rule(prefix, "prefix must be a path such as /auth")
         if self._prefix == "/":
             raise ValueError("prefix must be a path below which only the sign-in lives, such as /auth")
         self._below_prefix = f"{self._prefix}/"
-        self._public = frozenset(_rule(path, "public") for path in public)
+        self._public = frozenset(_rule(path, "public must have paths such as /static") for path in public)
         self._below_public = tuple(f"{rule}/" for rule in self._public - {"/"})
         self._known: dict[tuple[Any, ...], _Known] = {}
         # What many requests of one browser have in common is kept once; of a sealed session, for one request only.
@@ -437,14 +437,11 @@ def _visit_of(environ: WSGIEnvironment) -> _Visit:
     return visit
 
 
-def _rule(path: str, parameter: str) -> str:
+def _rule(path: str, requirement: str) -> str:
     """Return a path of the configuration as it stands in ``PATH_INFO`` (PEP 3333: bytes as latin-1)."""
     rule = path.encode().decode("latin-1")
     if not rule or "*" in rule or not _PLAIN.fullmatch(rule):
-        raise ValueError(
-            f"{parameter}: {path!a} is not a path such as /static, which begins with a slash and is taken as it is, "
-            "with all that is below it"
-        )
+        raise ValueError(f"{requirement}: {path!a} is none; it begins with a slash, and is taken as it is")
     return rule.rstrip("/") or "/"
 
 

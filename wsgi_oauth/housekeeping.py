@@ -35,7 +35,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     """Give *parser* the commands ``count``, ``sweep``, ``list`` and ``end``."""
     parser.description = (
         "Look after the sessions in the store that the environment names. Run it as the application's user and with "
-        "its environment. Exits 0, or 1 when the store fails."
+        "its environment. Exits 0, 1 when the store fails, or 2 for a usage error."
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -45,7 +45,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         return added
 
     add("count", _count, "say how many sessions there are, of each kind")
-    add("sweep", _sweep, "take away the sessions that are over")
+    add("sweep", _sweep, "take away the sessions that have expired")
     add("list", _list, "print a line for each signed-in session: signed in, last seen, expires (UTC), user")
     end = add("end", _end, "sign a user out everywhere, or everybody")
     whom = end.add_mutually_exclusive_group(required=True)
@@ -128,6 +128,8 @@ def _end(sessions: Sessions, options: argparse.Namespace) -> int:
                         ended += 1
     finally:  # whatever stops this halfway, a failing store or Ctrl-C: what is done is done
         print(f"{ended} ended: sessions of {_printable(user)}")
+    if not (ended or unknown or sealed):
+        print("Nobody who is signed in has that id; `list` prints those that there are.")
     if unknown:
         print(f"{unknown} left alone: signed-in sessions whose user is not known, because they never asked")
     if sealed:

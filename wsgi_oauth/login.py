@@ -158,7 +158,9 @@ def check(response: AuthorizationResponse, start: Start, registration: Registrat
         response.iss or (provider.always_sends_issuer and not response.error)
     )
     if expects_issuer and response.iss != provider.issuer:
-        raise errors.IssuerMismatch("the authorization response names another issuer")
+        raise errors.IssuerMismatch(
+            f"the authorization response names the issuer {response.iss[:200]!a}, and {provider.issuer!a} is configured"
+        )
     if response.error in _DECLINED:
         raise errors.LoginDeclined("the user declined")
     if response.error:

@@ -92,6 +92,16 @@ def signed_out(request: Request, *, login_url: str) -> Response:
     return show(message, as_json=wants_json(request))
 
 
+def with_button(message: Message, *, logout_url: str) -> Message:
+    """Let whoever has opened the address of the sign-out do that, which takes more than a link (CSRF)."""
+    return message._replace(
+        title="Do you want to sign out?",
+        text="Opening this address is not enough: any page could have a link to it.",
+        advice="",
+        logout_url=logout_url,
+    )
+
+
 def choice(request: Request, options: Mapping[str, str]) -> Response:
     """Let the user say with whom to sign in: *options* are the providers' titles, and where each sign-in starts."""
     if wants_json(request):
