@@ -104,6 +104,16 @@ def test_a_name_that_looks_like_somebodys_id_is_not_that_somebody() -> None:
     assert not admits("id:583231", replace(OCTOCAT, subject="1", username="583231"))
 
 
+def test_an_id_can_be_copied_from_where_it_is_printed() -> None:
+    """There a colon and a percent sign are encoded; somebody whose id looks like that is somebody else."""
+    somebody, other = replace(OCTOCAT, subject="urn:ann"), replace(OCTOCAT, subject="urn%3Aann")
+    for identity, others in ((somebody, other), (other, somebody)):
+        printed = f"id:{identity.id.rpartition(':')[2]}"
+        assert admits(printed, identity)
+        assert not admits(printed, others)
+    assert admits("id:urn:ann", somebody)
+
+
 def test_the_log_says_that_it_is_the_verification_which_is_missing() -> None:
     for address, reason in {"octocat@github.com": "address is verified", None: "enter$"}.items():
         nearly = replace(OCTOCAT, email=address, email_verified=False)
@@ -141,6 +151,10 @@ def test_who_has_no_name_does_not_fit_a_rule_about_names() -> None:
         "user:octocat,id:1",
         "user:octocat,mona",
         "org:octo-org,user:octocat",
+        "org:octo-org,acme",
+        "group:staff,admins",
+        "group:staff,",
+        "group:cn=staff,dc=example,user:octocat",
         "email:x",
         "email:@x",
         "email:x@",

@@ -681,6 +681,23 @@ class TestBodies:
         )
         assert response.status_code == 413
 
+    @pytest.mark.parametrize("broken", ["cut", "malformed"])
+    def test_that_are_cut_or_malformed_are_not_taken_for_whole(
+        self, make_browser: Callable[..., Browser], broken: str, caplog: pytest.LogCaptureFixture
+    ):
+        """gunicorn says what is wrong with a chunk, with the chunk in it; and nothing when a client hangs up."""
+        browser = make_browser(handlers=(Notebook,))
+        body = {"wsgi__input": io.BytesIO(b"note=half"), "CONTENT_LENGTH": "50"}
+        if broken == "malformed":
+            body = {"wsgi__input": Malformed()}
+        kind = "application/x-www-form-urlencoded"
+        response = send(
+            browser.app.app, "/notebook", method="POST", CONTENT_TYPE=kind, wsgi__input_terminated=True, **body
+        )
+        assert response.status_code == 400
+        assert "canary" not in caplog.text
+        assert browser.get("/notebook").json == {"note": None}
+
     @pytest.mark.parametrize("length", ["-1", "x", "", "1 2", "+5", "٣"])
     def test_of_a_length_that_is_none_are_no_failure_of_ours(self, application: Any, length: str):
         response = send(application, "/logout", method="POST", headers=HTML, CONTENT_LENGTH=length)
@@ -691,6 +708,13 @@ class TestBodies:
         note = "x" * 30000
         browser.post("/notebook", params={"note": note})
         assert browser.get("/notebook").json == {"note": note}
+
+
+class Malformed(io.BytesIO):
+    """A body of which the server cannot read the next chunk."""
+
+    def read(self, *_: int) -> bytes:
+        raise OSError("Invalid chunk size: b'canary'")
 
 
 class Unreadable:

@@ -330,6 +330,34 @@ class TestWhoIsSignedIn:
                 assert not allow or names[-1] in identity.groups
                 assert "6000 groups" in caplog.text
 
+    def test_is_judged_at_the_sign_in_by_all_groups_that_the_issuer_lists(self, inside: Inside, store: SessionStore):
+        """Not only by those that a session holds: one of the others may be the one that says no."""
+        issuer = Issuer()
+        issuer.user = {**issuer.user, "groups": [*("x" * 500 + str(number) for number in range(500)), "suspended"]}
+        settings = {"CLIENT_ID": issuer.client_id, "CLIENT_SECRET": issuer.client_secret}
+        with serve_provider(issuer):
+            config = Config(provider=issuer.url, **{name.lower(): value for name, value in settings.items()})
+            app = create_app(config, store=store, allow=lambda identity: "suspended" not in identity.groups)
+            visitor = Visitor(LoginRequired(inside, app), issuer)
+            started = visitor.get(visitor.get("/page").location)
+            assert visitor.get(visitor.consent(started.location)).status_int == 403
+            assert visitor.get("/page").status_int == 302
+
+    def test_is_not_told_where_others_were_going(self, inside: Inside, store: SessionStore):
+        """What has failed is remembered for a moment, and raised again for everybody."""
+        issuer = Issuer()
+        with serve_provider(issuer):
+            settings = {"client_id": issuer.client_id, "client_secret": issuer.client_secret, "provider": issuer.url}
+            signed_in = Visitor(LoginRequired(inside, create_app(Config(**settings), store=store)), issuer)
+            started = signed_in.get(signed_in.get("/page").location)
+            signed_in.get(signed_in.consent(started.location))
+            issuer.discover = lambda: Response(status=500)
+            gate = LoginRequired(inside, create_app(Config(**settings), store=store))
+            later = Visitor(gate, issuer)
+            later.app.set_cookie("wsgi_oauth", signed_in.cookie)
+            assert "canary" in later.get("/reset?token=canary").text
+            assert "canary" not in Visitor(gate, issuer).get("/auth/").text
+
     @pytest.mark.parametrize("path", ["/page", "/"])
     def test_gets_in_when_the_provider_says_more_of_them_than_a_session_holds(
         self, visitor: Visitor, provider: LocalProvider, path: str

@@ -12,7 +12,7 @@ import pytest
 
 from wsgi_oauth import Identity, errors
 from wsgi_oauth.catalogue import GITHUB
-from wsgi_oauth.identity import read_identity
+from wsgi_oauth.identity import bounded, read_identity
 from wsgi_oauth.providers import UserDocument
 
 STANDARD = GITHUB._replace(name="idp", user=UserDocument())
@@ -108,6 +108,17 @@ def test_no_two_identities_have_the_same_id() -> None:
     others = [Identity("id.example.com", subject) for subject in ("8443:1", "8443%3A1", "8443%253A1")]
     assert len({identity.id for identity in [staff, *others]}) == 4
     assert Identity("github", "583231").id == "github:583231"
+
+
+def test_of_very_long_lists_a_session_keeps_what_matters_first() -> None:
+    names = tuple(f"{number:0400}" for number in range(1000))
+    identity = Identity("idp", "1", groups=names, also_verified=names)
+    kept = bounded(identity, lambda name: name == names[-1])
+    for names_kept in (kept.groups, kept.also_verified):
+        assert names[-1] in names_kept
+        assert 50 < len(names_kept) < 100
+    short = replace(identity, groups=names[:3], also_verified=())
+    assert bounded(short, lambda name: name == names[2]) is short
 
 
 def test_an_identity_can_be_in_a_set() -> None:

@@ -98,17 +98,64 @@ def test_a_401_from_the_provider_is_answered_with_one_refresh(provider: LocalPro
     assert (provider.count("refresh"), provider.count("profile")) == (1, 2)
 
 
-@pytest.mark.parametrize("status", [400, 403])
-def test_a_refusal_without_a_word_is_answered_with_one_refresh_too(
-    provider: LocalProvider, browser: Browser, status: int
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        {"status": 400},
+        {"status": 400, "response": '{"error": "invalid_token"}'},
+        {"status": 403, "response": '{"error": "invalid_token"}'},
+    ],
+    ids=str,
+)
+def test_a_refusal_in_other_words_is_answered_with_one_refresh_too(
+    provider: LocalProvider, browser: Browser, refusal: dict[str, Any]
 ) -> None:
     """Some servers say so of a token that they have ended, oidc-provider-mock for one."""
-    answers = [Response(status=status), None]
+    answers = [Response(**refusal), None]
     honest = provider.profile
     provider._routes["/user"] = ("profile", {"GET": lambda request: answers.pop(0) or honest(request)})
     browser.sign_in()
     assert browser.profile().json["login"] == "octocat"
     assert provider.count("refresh") == 1
+
+
+def test_a_token_that_is_called_invalid_after_a_refresh_too_means_signing_in_again(
+    provider: LocalProvider, browser: Browser
+) -> None:
+    refusal = {"status": 403, "response": '{"error": "invalid_token"}'}
+    provider._routes["/user"] = ("profile", {"GET": lambda request: Response(**refusal)})
+    browser.sign_in()
+    assert browser.profile().json["error"] == "token_rejected"
+    assert (provider.count("refresh"), provider.count("profile")) == (1, 2)
+
+
+def test_what_another_endpoint_calls_an_invalid_token_may_be_its_own(
+    provider: LocalProvider, make_browser: Callable[..., Browser]
+) -> None:
+    """An invitation, say: nothing is sent twice, no refresh token is spent, and nobody is signed out for that."""
+
+    class Invite(RequestHandler):
+        route = "/invite"
+
+        def post(self, request: Any) -> Any:
+            answer = self.oauth2_session().post(f"{provider.url}/invitations", json={"token": "stale"})
+            return self.jsonify({"status": answer.status_code})
+
+        def get(self, request: Any) -> Any:
+            return self.jsonify(self.oauth2_session().get_json(f"{provider.url}/invitations"))
+
+    def refuse(request: Any) -> Response:
+        asked.append(request.method)
+        return Response('{"error": "invalid_token"}', 400)
+
+    asked: list[str] = []
+    provider._routes["/invitations"] = ("invitations", {"POST": refuse, "GET": refuse})
+    browser = make_browser(handlers=(Invite,))
+    browser.sign_in()
+    assert browser.post("/invite").json == {"status": 400}
+    assert browser.get("/invite").status_int == 502
+    assert (asked, provider.count("refresh")) == (["POST", "GET"], 0)
+    assert browser.profile().status_int == 200
 
 
 def test_a_400_that_a_refresh_does_not_cure_is_passed_on(provider: LocalProvider, browser: Browser) -> None:

@@ -11,7 +11,7 @@ import pytest
 from conftest import HTML, JSON, Barrier, Browser, parameters, stored_sessions
 from werkzeug import Response
 
-from wsgi_oauth import Config, LoginRequired, SessionStore, create_app, errors
+from wsgi_oauth import Config, LoginRequired, RequestHandler, SessionStore, create_app, errors
 from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.sessions.session import Session, Sessions
@@ -273,6 +273,36 @@ def test_one_that_hangs_leaves_places_to_the_users_of_the_other(two: Two, barrie
         tokens.open()
         assert [answer.result().status_int for answer in waiting] == [200, 303]
     assert Browser(app, two.one).get("/profile", headers=cookie).status_int == 200
+
+
+def test_a_page_that_needs_a_provider_does_not_begin_when_that_one_hangs(
+    two: Two, barrier_of: Callable[..., Barrier]
+) -> None:
+    begun: list[str] = []
+
+    class Needy(RequestHandler):
+        route = "/needy"
+        needs_provider = True
+
+        def get(self, request: Any) -> Any:
+            begun.append(self.provider.name)
+            return self.jsonify(self.oauth2_session().get_json(self.provider.profile_url))
+
+    two.environ["WSGI_OAUTH_UPSTREAM_LIMIT"] = "3"
+    app, cookies = create_app(Config.from_environ(two.environ), store=two.store, handlers=[Needy]), []
+    for label in ("one", "two"):
+        two.browser = Browser(app, two.one)
+        two.sign_in(label)
+        cookies.append({**JSON, "Cookie": f"wsgi_oauth={two.browser.cookie}"})
+    profiles = barrier_of(two.one, "profile")
+    with ThreadPoolExecutor(2) as threads:
+        waiting = [threads.submit(Browser(app, two.one).get, "/profile", headers=cookies[0]) for _ in range(2)]
+        profiles.wait_for(2)
+        assert Browser(app, two.one).get("/needy", headers=cookies[0]).status_int == 503
+        assert begun == []
+        assert Browser(app, two.one).get("/needy", headers=cookies[1]).json["login"] == "hubot"
+        profiles.open()
+        assert [answer.result().status_int for answer in waiting] == [200, 200]
 
 
 def test_all_of_them_together_have_the_places_of_one(two: Two, barrier_of: Callable[..., Barrier]) -> None:

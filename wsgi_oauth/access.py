@@ -20,8 +20,9 @@ from .providers import Provider
 _log = logging.getLogger(__name__)
 
 KINDS = ("user", "id", "email", "org", "group")
-# The name of a directory's group may have commas in it (cn=staff,dc=example,dc=com), but no rule after one.
-_COMMA_BETWEEN = re.compile(rf",\s*({'|'.join(KINDS)}):")
+_DISTINGUISHED = re.compile(
+    r"[^,=]+=[^,]+(?:,[^,=]+=[^,]+)*"
+)  # RFC 4514: cn=staff,dc=example,dc=com, a directory's group
 
 
 class Rule(NamedTuple):
@@ -34,11 +35,16 @@ class Rule(NamedTuple):
     def fits(self, identity: Identity) -> bool:
         if self.kind == "user":
             return identity.username == self.value
-        if self.kind == "id":
-            return identity.subject == self.value
+        if self.kind == "id":  # as the log and `wsgi-oauth sessions list` print it, or as it is
+            printed = identity.id.rpartition(":")[2]
+            return self.value == printed or ("%" not in self.value and self.value == identity.subject)
         if self.kind == "email":
             return any(_address_fits(address, self.value) for address in identity.verified_emails)
         return self.value in identity.groups
+
+    def names(self, name: str) -> bool:
+        """Say whether *name* is the group or the organisation of this rule, or one of its addresses."""
+        return _address_fits(name, self.value) if self.kind == "email" else name == self.value
 
 
 class Rules:
@@ -64,9 +70,9 @@ class Rules:
         """Return what the rules look at, at one provider."""
         return {rule.kind for rule in self._rules if rule.label == label}
 
-    def groups(self, label: str) -> set[str]:
-        """Return the groups and organisations that the rules name, at one provider."""
-        return {rule.value for rule in self._rules if rule.label == label and rule.kind in {"org", "group"}}
+    def mention(self, label: str, name: str) -> bool:
+        """Say whether a rule lets the group, organisation or address *name* in, at one provider."""
+        return any(rule.label == label and rule.names(name) for rule in self._rules)
 
     def check(self, identity: Identity, label: str) -> None:
         """See that *identity*, of the provider that is called *label* here, may enter.
@@ -94,7 +100,7 @@ def _parse(word: str, providers: Mapping[str, Provider]) -> Rule:
     named = sorted((label for label in providers if value.startswith(f"{label}:")), key=len, reverse=True)
     label = named[0] if named else next(iter(providers)) if len(providers) == 1 else ""
     value = value.removeprefix(f"{label}:") if named else value
-    if _COMMA_BETWEEN.search(word) or ("," in word and kind not in {"org", "group"}):
+    if "," in word and not (kind == "group" and _DISTINGUISHED.fullmatch(value)):
         raise errors.ConfigError(f"{PREFIX}ALLOW separates rules with spaces, not with commas; it has {word!a}")
     if kind not in KINDS or not value or not label:
         whose = f"{next(iter(providers))}:" if len(providers) > 1 else ""

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -70,7 +71,7 @@ class OAuthApp:
             raise TypeError(f"allow must be a function of an Identity, not {allow!a}; rules are in Config.allow")
         self.rules = Rules(config.allow, {each.label: each.described for each in self._in_order}, allow)
         for each in self._in_order:
-            each.ask_for(self.rules.kinds(each.label), self.rules.groups(each.label))
+            each.ask_for(self.rules.kinds(each.label), partial(self.rules.mention, each.label))
         flow_handlers = flow.HANDLERS_FOR_SEVERAL if config.label else flow.HANDLERS
         self.routes = Routes([*flow_handlers, *health.HANDLERS, *handlers])
         self._signs_out_elsewhere = any(each.end_session for each in (config, *config.also))
@@ -166,7 +167,7 @@ class OAuthApp:
         registration = self.registration(session)
         identity = registration.identify(registration.oauth2_session(token=token, session=session))
         try:
-            remember(session, identity)
+            remember(session, registration.kept(identity))
         except errors.StoreError as error:  # who it is, is known all the same; the next request tries again
             _log.warning("who signed in is not remembered: %s", error)
         if session.gone:
@@ -253,7 +254,7 @@ class OAuthApp:
         _log.log(level, "[%s] %a: %s: %s", *what, exc_info=with_traceback)
         login_url = self._login_url(request)
         who = isinstance(error, (errors.NotSignedIn, errors.NotAllowed))
-        next_url = error.next_url or (local_path(request.page) if who else "") or ""
+        next_url = request.next_url or (local_path(request.page) if who else "") or ""
         may_go = login_url and request.is_navigation and request.method == "GET"
         if may_go and isinstance(error, errors.NotSignedIn):
             again = {"again": "1"} if error.again else {}

@@ -301,12 +301,14 @@ class OAuth2Session(_Library):
         ask = partial(self._transport.adapter.fetch, provider.profile_method, provider.profile_url)
         headers = {"Accept": "application/json", **dict(provider.profile_headers)}
         response = self._with_token(ask, headers)
-        if _refuses_without_a_reason(response):
+        if _refuses_in_other_words(response):
             if self._can_refresh:
                 self._renew_token()
                 response = self._with_token(ask, headers)
-            elif response.status_code == 400 and "refresh_token" not in self.token:
-                raise errors.TokenRejected("the provider refuses a request for the user document and says nothing more")
+            elif "refresh_token" not in self.token:
+                raise errors.TokenRejected("the provider refuses a request for the user document")
+        if _error_in(response) == "invalid_token":
+            raise errors.TokenRejected("the provider says that the token is invalid")
         document = dict(_read_resource(response, dict))
         if provider.asks_for_id_token and "id_token" in self.token:
             check_userinfo(document, self.token["id_token"])
@@ -417,28 +419,27 @@ def _has_expired(token: dict[str, Any]) -> bool:
 
 def _rejects_token(response: requests.Response) -> bool:
     """RFC 6750 3.1, and what comes near it."""
-    if response.status_code not in {400, 403}:
-        return response.status_code == 401
-    return "invalid_token" in response.headers.get("WWW-Authenticate", "") or _error_in(response) == "invalid_token"
+    challenge = response.headers.get("WWW-Authenticate", "")
+    return response.status_code == 401 or (response.status_code in {400, 403} and "invalid_token" in challenge)
+
+
+def _refuses_in_other_words(response: requests.Response) -> bool:
+    """What some servers answer a token with that they have ended. Of a request for the user document, which anybody's
+    good token opens, 400 can hardly mean anything else; of other requests it may mean what was asked for.
+    """
+    if "WWW-Authenticate" in response.headers:
+        return False
+    return response.status_code == 400 or _error_in(response) == "invalid_token"
 
 
 def _error_in(response: requests.Response) -> object:
-    """Return the error code of a JSON document, where a streamed answer is none."""
-    if not response._content_consumed:  # type: ignore[attr-defined]
+    """Return the error code in the JSON document with which the provider has refused something."""
+    if response.status_code not in {400, 403}:
         return None
     with suppress(ValueError):
         document = parse_json(response.content)
         return document.get("error") if isinstance(document, dict) else None
     return None
-
-
-def _refuses_without_a_reason(response: requests.Response) -> bool:
-    """What some servers answer a token with that they have ended. Of a request for the user document, which anybody's
-    good token opens, 400 can hardly mean anything else, nor 403 without a word.
-    """
-    if "WWW-Authenticate" in response.headers:
-        return False
-    return response.status_code == 400 or (response.status_code == 403 and not response.content)
 
 
 def _basic(client_id: str, secret: str) -> str:

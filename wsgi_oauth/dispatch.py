@@ -25,7 +25,7 @@ from urllib.parse import quote, urlsplit
 
 import werkzeug
 from werkzeug.datastructures import ImmutableMultiDict, MultiDict
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from . import errors
 from .lazy import cached_property
@@ -95,6 +95,8 @@ class Request(werkzeug.Request):
     #: The URL of the mount point as the browser sees it, without a slash at the end; empty until the host is
     #: known to be ours.
     base: str = ""
+    #: Where a sign-in that this request is about should lead in the end; a path of this site.
+    next_url: str = ""
     #: How to open the session; set by the application.
     open_session: Callable[[Request], Session]
 
@@ -108,14 +110,21 @@ class Request(werkzeug.Request):
 
     @cached_property
     def stream(self) -> IO[bytes]:
-        """The body. One that ends by itself (chunked) is read here: Werkzeug would cut it at the limit, and go on."""
+        """The body. One that ends by itself (chunked) is read here: Werkzeug would cut it at the limit, and go on, and
+        take what a client has not sent to its end for all of it.
+        """
         if not self.environ.get("wsgi.input_terminated"):
             return super().stream
         body = b""
-        while part := self.environ["wsgi.input"].read(MAX_BODY + 1 - len(body)):
-            body += part
-            if len(body) > MAX_BODY:
-                raise RequestEntityTooLarge
+        try:
+            while part := self.environ["wsgi.input"].read(MAX_BODY + 1 - len(body)):
+                body += part
+                if len(body) > MAX_BODY:
+                    raise RequestEntityTooLarge
+        except OSError:  # what servers say of chunks that are none, with the chunk in it
+            raise ClientDisconnected from None
+        if len(body) < (self.content_length or 0):
+            raise ClientDisconnected
         return io.BytesIO(body)
 
     @cached_property
@@ -270,8 +279,8 @@ class RequestHandler:
         return response
 
     def place(self, **_arguments: Any) -> AbstractContextManager[None]:
-        """Hold one of the places for those who wait for a provider. Raise ProviderBusy when all are taken."""
-        return self.app.transport.place()
+        """Hold one of the places for those who wait for the provider. Raise ProviderBusy when all are taken."""
+        return self.registration.place()
 
     def redirect(self, location: str, code: int = 302) -> werkzeug.Response:
         """Send the browser to *location*; what no URL can hold is percent-encoded, and all else used as it is."""

@@ -48,7 +48,6 @@ class Error(Exception):
     text: str = "An unexpected error happened on this server."
     advice: str = "Try again. If it stays, tell the operator the id below."
     login_text: str = "Sign in"  # of the link to the sign-in
-    next_url: str = ""  # where that should lead in the end; a path of this site
     retry_after: str | None = None  # seconds or an HTTP date, for the header of that name
 
     def __init__(self, detail: str = "") -> None:

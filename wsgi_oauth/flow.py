@@ -74,7 +74,7 @@ class PostAuthorization(Step):
         start = login.claim(request.session, response, patience=self.patience)
         if start.finished:  # a double click, the back button, a reload: the first copy has done the work
             return self.redirect(start.next_url, 303)
-        with login.settling(request.session, start):
+        with login.settling(request, start):
             login.check(response, start, self.registration)
             github = self.oauth2_session(redirect_uri=start.redirect_uri)
             # The code is that of request.url, the tutorial's authorization_response, which was read and checked above.

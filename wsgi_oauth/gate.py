@@ -314,7 +314,7 @@ class _Visit:
         def answer(request: Request) -> Response:
             if not isinstance(error, errors.BadHost):
                 request.session = self.session  # as this request found it, so that a later one of another is told
-                error.next_url = local_path(self._located(request).page) or ""
+                request.next_url = local_path(self._located(request).page) or ""
             raise error
 
         return self._gate._oauth_app.respond({**self.environ}, start_response, answer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
@@ -153,10 +153,12 @@ def with_groups(identity: Identity, document: Any, means: GroupsDocument) -> Ide
     return replace(identity, groups=tuple(dict.fromkeys([*identity.groups, *filter(None, names)])))
 
 
-def bounded(identity: Identity, wanted: Collection[str]) -> Identity:
-    """Return *identity* with as many groups and addresses as a session can hold, those *wanted* first."""
-    groups = _as_many_as_fit(sorted(identity.groups, key=lambda group: group not in wanted))
-    addresses = _as_many_as_fit(identity.also_verified)
+def bounded(identity: Identity, matters: Callable[[str], bool]) -> Identity:
+    """Return *identity* with as many groups and addresses as a session can hold, those that *matters* first."""
+    groups, addresses = (
+        _as_many_as_fit(sorted(names, key=lambda name: not matters(name)))
+        for names in (identity.groups, identity.also_verified)
+    )
     if (len(groups), len(addresses)) == (len(identity.groups), len(identity.also_verified)):
         return identity
     _log.warning(

@@ -15,13 +15,16 @@ from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from . import errors
 from .providers import Provider
 from .registration import Registration
 from .sessions.session import STATE, Session
+
+if TYPE_CHECKING:
+    from .dispatch import Request
 
 MAX_AGE = 600  # seconds from the start to the callback; RFC 6749 4.1.2 recommends as much for a code
 MAX_RECORDS = 20  # per session; the oldest go first
@@ -170,13 +173,12 @@ def check(response: AuthorizationResponse, start: Start, registration: Registrat
 
 
 @contextmanager
-def settling(session: Session, claimed: Start) -> Iterator[None]:
+def settling(request: Request, claimed: Start) -> Iterator[None]:
     """Let the record say what became of the sign-in inside, because a second copy of the callback waits for that."""
+    session, request.next_url = request.session, claimed.next_url
     try:
         yield
-    except BaseException as error:
-        if isinstance(error, errors.Error):
-            error.next_url = claimed.next_url
+    except BaseException:
         with suppress(errors.StoreError):  # what went wrong inside matters more, and the record dies of age
             session.change(lambda data: data.get(STATE, {}).pop(claimed.state, None))
         raise

@@ -74,7 +74,7 @@ class Discovery:
             if self._provider is not None:
                 return self._provider
             if not isinstance(error, errors.ProviderBusy):  # then it was not asked, and there is nothing to remember
-                self._failure, self._due = error, time.monotonic() + PAUSE
+                self._failure, self._due = copy(error), time.monotonic() + PAUSE
             raise
         self._due = time.monotonic() + KEPT
         return self._provider

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -30,7 +30,7 @@ class Registration:
         self._config = config
         self._transport = transport
         self._kinds: set[str] = set()  # of rules that look at this provider's users
-        self._groups: Collection[str] = ()  # that these name
+        self._matters: Callable[[str], bool] = bool  # whether these mention a group or an address
         self._describe(provider_from_config(config))
         name = self.described.name
         self.label = config.label or name
@@ -82,8 +82,7 @@ class Registration:
     def identify(self, client: OAuth2Session, document: Mapping[str, Any] | None = None) -> Identity:
         """Ask the provider who the user of *client* is; with *document*, the user document, only for what it lacks.
 
-        The lists of addresses and groups are read where the rules need them, or the token's scope is enough. Of very
-        long ones a part is returned, which a session can hold: the groups that rules name, and others.
+        The lists of addresses and groups are read where the rules need them, or the token's scope is enough.
 
         :raises errors.ProviderError: when it does not say.
         """
@@ -93,7 +92,11 @@ class Registration:
             identity = with_emails(identity, emails, provider.emails)
         if provider.groups_url and (groups := self._listed(client, provider.groups_url, "group")) is not None:
             identity = with_groups(identity, groups, provider.groups)
-        return bounded(identity, self._groups)
+        return identity
+
+    def kept(self, identity: Identity) -> Identity:
+        """Return what a session keeps of *identity*: of very long lists those that rules mention, and some others."""
+        return bounded(identity, self._matters)
 
     def _listed(self, client: OAuth2Session, url: str, kind: str) -> Any:
         """Return the list at *url*, or None where it cannot be had and nobody needs it."""
@@ -112,11 +115,12 @@ class Registration:
             _log.warning("the list of %ss cannot be had: %s", kind, error)
             return None
 
-    def ask_for(self, kinds: Collection[str], groups: Collection[str]) -> None:
-        """Have each sign-in ask for the scopes without which rules of these *kinds* cannot be judged, and let none of
-        *groups*, which they name, be lost among many others.
+    def ask_for(self, kinds: Collection[str], matters: Callable[[str], bool]) -> None:
+        """Have each sign-in ask for the scopes without which rules of these *kinds* cannot be judged.
+
+        :param matters: whether they mention a group or an address, which then is not lost among many others.
         """
-        self._groups = groups
+        self._matters = matters
         self._kinds = {"group" if kind == "org" else kind for kind in kinds}
         described = self.described
         needed = described.emails_scope.split() if "email" in self._kinds else []

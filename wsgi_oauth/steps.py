@@ -75,7 +75,8 @@ class Step(RequestHandler):
         except errors.TokenRejected as error:
             raise errors.ProviderError("the provider refuses the token that it has just given") from error
         # Also when it is who was here before, whose other data ends with this sign-in.
-        self.request.session.change_on_save(lambda data: data.update({IDENTITY: identity.as_dict()}))
+        kept = self.registration.kept(identity).as_dict()
+        self.request.session.change_on_save(lambda data: data.update({IDENTITY: kept}))
 
     def remember_identity(self, client: OAuth2Session, document: dict[str, Any]) -> None:
         """Keep in the session whom *document*, the user document that *client* got, is about.
@@ -86,7 +87,7 @@ class Step(RequestHandler):
         session = self.request.session
         if Identity.from_dict(session.get(IDENTITY)) is None:
             try:
-                remember(session, self.registration.identify(client, document))
+                remember(session, self.registration.kept(self.registration.identify(client, document)))
             except (errors.ProviderError, errors.StoreError) as error:
                 _log.warning("[%s] who signed in is not remembered: %s", self.request.id, error)
 
