@@ -25,7 +25,7 @@ from wsgi_oauth.demo.provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve
 from wsgi_oauth.oidc import Discovery
 from wsgi_oauth.sessions.session import Session, Sessions
-from wsgi_oauth.transport import Transport
+from wsgi_oauth.transport import Bulkhead, Transport
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
@@ -322,6 +322,25 @@ def test_places_are_those_of_one_application(shared: Transport, api: Server) -> 
             thread.submit(assert_is_taken, other, api).result()
         assert_is_free(other, api)
     other.adapter.close()
+
+
+def test_a_part_loses_no_place_when_the_whole_has_none() -> None:
+    whole = Bulkhead(1)
+    part = Bulkhead(2, whole)
+    give_back = whole.take()
+    for _ in range(5):
+        with pytest.raises(errors.ProviderBusy):
+            part.take()
+    give_back()
+    for _ in range(5):
+        part.take()()
+
+
+def test_a_part_has_the_connections_of_the_whole(shared: Transport) -> None:
+    """And its TLS context, which takes longer to load than a whole request."""
+    parts = [Transport(10, 1, within=shared).adapter for _ in range(2)]
+    assert {id(part.poolmanager) for part in parts} == {id(shared.adapter.poolmanager)}
+    assert len({id(part.bulkhead) for part in parts}) == 2
 
 
 def test_no_place_is_lost_or_made_when_many_come_and_go(api: Server) -> None:

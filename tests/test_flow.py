@@ -255,8 +255,8 @@ class TestASecondCopyOfACallback:
         later(3 * 3600)
         assert browser.get(callback).location == "/where?i=was"
         later(3 * 3600)
-        browser.sign_in()
-        assert browser.get(callback).location == "/where?i=was"
+        browser.sign_in()  # somebody else, perhaps
+        assert browser.get(callback).status_int == 400
 
     def test_of_long_ago_makes_room_for_sign_ins_of_now(self, browser: Browser, later: Callable[[float], None]):
         finished = [browser.callback_url(f"/{number}") for number in range(30)]
@@ -574,6 +574,9 @@ class Greeting(RequestHandler):
     def get(self, request):
         return self.jsonify({"id": self.identity.id, "username": self.identity.username})
 
+    def post(self, request):
+        return self.jsonify({"forgotten": bool(request.session.pop("oauth_token"))})
+
 
 class Notes(RequestHandler):
     route = "/notes/<int:number>"
@@ -696,6 +699,12 @@ class TestHandlersOfOnesOwn:
             answer = browser.get("/greeting").json
             assert (answer["id"].rpartition(":")[2], answer["username"]) == ("583231", "octocat")
         assert provider.count("profile") == before + 1
+
+    def test_they_know_nobody_without_a_token(self, browser: Browser):
+        browser.sign_in()
+        assert browser.get("/greeting").status_int == 200
+        assert browser.post("/greeting").json == {"forgotten": True}
+        assert browser.get("/greeting", headers=JSON).status_int == 401
 
     def test_they_can_use_the_session_without_any_sign_in(self, browser: Browser):
         response = browser.post("/notes/7", params={"text": "héllo"})

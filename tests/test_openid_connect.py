@@ -345,6 +345,7 @@ class TestWhatIsConfiguredWins:
         """Or three more settings would take the nonce, the issuer and the audience away without a word."""
         urls = {f"{name.upper()}_URL": getattr(issuer, f"{name}_url") for name in ("authorization", "token", "profile")}
         issuer.metadata |= dict.fromkeys(("authorization_endpoint", "token_endpoint"), "http://id.example.com/")
+        visit(**dict(list(urls.items())[:2])).sign_in()
         browser = visit(**urls)
         browser.sign_in()
         assert browser.profile().json["sub"] == "mona"

@@ -247,6 +247,27 @@ def test_a_single_provider_asks_nobody_and_keeps_its_redirect_uri(browser: Brows
 # One that hangs
 
 
+def test_whoever_signed_in_with_one_that_is_gone_is_nobody_to_a_handler(two: Two) -> None:
+    class Greeting(RequestHandler):
+        route = "/greeting"
+
+        def get(self, request: Any) -> Any:
+            return self.jsonify({"id": self.identity.id})
+
+    def browser_of(labels: str) -> Browser:
+        own = tuple(f"WSGI_OAUTH_{label}_" for label in {"ONE", "TWO"} - set(labels.upper().split()))
+        environ = {name: value for name, value in two.environ.items() if not name.startswith(own)}
+        config = Config.from_environ({**environ, "WSGI_OAUTH_PROVIDERS": labels})
+        return Browser(create_app(config, store=two.store, handlers=[Greeting]), two.one)
+
+    two.browser = browser_of("one two")
+    two.sign_in("two")
+    assert two.browser.get("/greeting").json["id"].endswith(":7")
+    later = browser_of("one")
+    later.app.set_cookie("wsgi_oauth", two.browser.cookie)
+    assert later.get("/greeting", headers=JSON).status_int == 401
+
+
 def test_one_that_hangs_leaves_places_to_the_users_of_the_other(two: Two, barrier_of: Callable[..., Barrier]) -> None:
     """Of the three that there are it gets two, whatever waits: a user document, or the token of a stranger."""
     two.environ["WSGI_OAUTH_UPSTREAM_LIMIT"] = "3"

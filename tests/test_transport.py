@@ -26,6 +26,7 @@ from typing import Any
 
 import pytest
 import trustme
+import urllib3
 from conftest import Browser, environ_for
 from oauthlib.oauth2 import WebApplicationClient
 from werkzeug import Request, Response
@@ -1130,6 +1131,17 @@ def test_a_timeout_can_be_written_as_in_requests(
     expected = pytest.raises(outcome) if outcome else nullcontext()
     with redirecting(lambda server: f"{server.url}/end", pause=0.5) as server, expected:
         client(make_transport()).get(f"{server.url}/start", timeout=timeout)
+
+
+def test_a_timeout_that_is_none_is_refused_in_words(make_transport: Callable[..., Transport]) -> None:
+    with pytest.raises(TypeError, match="must be seconds"):
+        client(make_transport()).get("https://a.example/", timeout=urllib3.Timeout(1))
+
+
+def test_a_document_can_be_asked_for_with_no_headers_in_so_many_words(make_transport: Callable[..., Transport]) -> None:
+    with answering('{"id": 1}') as server:
+        assert client(make_transport()).get_json(f"{server.url}/", headers=None) == {"id": 1}
+        assert server.requests[0].headers["Accept"] == "application/json"
 
 
 # What is said about a failure (S26)

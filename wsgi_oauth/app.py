@@ -160,11 +160,10 @@ class OAuthApp:
         :raises errors.NotSignedIn: when nobody is.
         :raises errors.ProviderError: when the provider does not say who it is.
         """
-        token = session[TOKEN]  # without one there is nobody
+        token, registration = session[TOKEN], self.registration(session)  # without these there is nobody
         known = Identity.from_dict(session.get(IDENTITY))
         if known is not None:
             return known
-        registration = self.registration(session)
         identity = registration.identify(registration.oauth2_session(token=token, session=session))
         try:
             remember(session, registration.kept(identity))
@@ -288,12 +287,13 @@ class OAuthApp:
             side=side,
             id=request.id,
         )
-        if error.code == 405 and request.path == flow.Logout.route:  # opened like a page
+        as_json = pages.wants_json(request)
+        if request.path == flow.Logout.route and request.method == "GET" and not as_json:  # opened like a page
             message = pages.with_button(message, logout_url=f"{request.base}{flow.Logout.route}")
         reason = getattr(error, "original_exception", None)  # InternalServerError's
         level = logging.ERROR if error.code >= 500 else logging.WARNING
         _log.log(level, "[%s] %a: %s", request.id, _route(request), cause, exc_info=reason)
-        response = pages.show(message, as_json=pages.wants_json(request))
+        response = pages.show(message, as_json=as_json)
         # Allow, WWW-Authenticate, Retry-After, Content-Range: what the status is nothing without.
         response.headers.extend(header for header in error.get_headers() if header[0].lower() != "content-type")
         return response
@@ -315,7 +315,7 @@ def _completed(
 
 def _level(error: errors.Error) -> int:
     """What the operator should look at is an error, what a user or a provider did is not. It is a warning, as somebody
-    may ask about the id on its page: those are in the log also where nobody has set up any logging.
+    may ask about the id on its page, also where nobody has set up any logging. That a sign-in is needed is neither.
     """
     if isinstance(error, errors.NotSignedIn):
         return logging.INFO

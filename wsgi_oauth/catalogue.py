@@ -495,13 +495,13 @@ def provider_from_config(config: Config) -> Provider:
     :raises errors.ConfigError: for a name that is not in the catalogue, and one whose installation is not told.
     """
     given = [url for url in (config.authorization_url, config.token_url, config.profile_url) if url]
-    if len(given) == 2:  # the third would be another provider's, and get this one's tokens
+    if "://" in config.provider:
+        described = _issuer(config)
+    elif len(given) == 2:  # the third would be another provider's, and get this one's tokens
         raise errors.ConfigError(
             f"{_three(config)} describe a provider together: "
             "set the third one, too, or only one of them to move a single endpoint"
         )
-    if "://" in config.provider:
-        described = _issuer(config)
     elif len(given) == 3:
         described = _undescribed(config, given[0])
     elif config.provider in CATALOGUE:

@@ -55,6 +55,7 @@ _CLIENT_ERRORS = {
     "invalid_client_id",
 }
 _REFUSED = range(400, 404)  # statuses that say no to this refresh token, and not "try again later"
+_OTHER_REASONS = ("invalid_request", "insufficient_scope")  # RFC 6750 3.1: there is nothing wrong with the token
 _REPLAYABLE = (type(None), str, bytes, dict, list, tuple)  # bodies that can be sent a second time
 
 
@@ -305,7 +306,7 @@ class OAuth2Session(_Library):
             if self._can_refresh:
                 self._renew_token()
                 response = self._with_token(ask, headers)
-            elif "refresh_token" not in self.token:
+            else:
                 raise errors.TokenRejected("the provider refuses a request for the user document")
         if _error_in(response) == "invalid_token":
             raise errors.TokenRejected("the provider says that the token is invalid")
@@ -429,7 +430,8 @@ def _refuses_in_other_words(response: requests.Response) -> bool:
     """
     if "WWW-Authenticate" in response.headers:
         return False
-    return response.status_code == 400 or _error_in(response) == "invalid_token"
+    error = _error_in(response)
+    return error == "invalid_token" or (response.status_code == 400 and error not in _OTHER_REASONS)
 
 
 def _error_in(response: requests.Response) -> object:

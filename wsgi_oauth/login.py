@@ -1,7 +1,7 @@
 """A sign-in on its way: what is remembered when it starts, and what must hold when the browser comes back.
 
 Each start leaves a record under its own state in ``session["oauth_state"]``, so several tabs can sign in side
-by side. A record is claimed, once, before the code is exchanged, and stays as ``finished`` for a while: a
+by side. A record is claimed, once, before the code is exchanged, and stays as ``finished`` until a later sign-in: a
 second copy of the callback then leads to the same place.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .dispatch import Request
 
 MAX_AGE = 600  # seconds from the start to the callback; RFC 6749 4.1.2 recommends as much for a code
-MAX_RECORDS = 20  # per session; the oldest go first
+MAX_RECORDS = 20  # per session; see _worth
 AGAIN = "oauth_again"  # in the session: this sign-in replaced one that the provider had refused
 _POLL = 0.05  # seconds
 
@@ -238,8 +238,11 @@ def _find(records: dict[str, Any], state: str) -> dict[str, Any] | None:
 
 
 def _finish(data: dict[str, Any], claimed: Start) -> None:
-    """The record may be gone, too old or one start too many; the sign-in is good all the same."""
-    records = data.setdefault(STATE, {})
+    """The record may be gone, too old or one start too many; the sign-in is good all the same. Those that were finished
+    long before may be another user's.
+    """
+    records = {state: record for state, record in _alive(data).items() if not _is_old(record)}
+    data[STATE] = records
     started = records.get(claimed.state, {}).get("started", time.time())
     records[claimed.state] = {"started": started, "next": claimed.next_url, "claimed": "finished"}
     if claimed.again:

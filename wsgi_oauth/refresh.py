@@ -7,6 +7,7 @@ machine, one refreshes it, and says so in the session; the others wait for what 
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ _CLOCK_SKEW = 300.0  # seconds that the clocks of two machines may differ: what 
 _PAUSES = (0.05, 0.1, 0.2, 0.4)  # seconds between attempts to store what the provider gives only once
 
 Token = dict[str, Any]
+_log = logging.getLogger(__name__)
 
 
 def refreshed(session: Session, stale: Token, refresh: Callable[[], Token], *, patience: float) -> Token:
@@ -72,7 +74,7 @@ def _refresh(session: Session, stale: Token, refresh: Callable[[], Token], mine:
     try:
         _keep(session, stale, fresh)
     except errors.SessionTooLarge as error:  # and the old one is used up
-        session.change(lambda data: _fail(data, mine, rejected=True))
+        _log.error("a refreshed token is lost: %s", error)
         raise errors.TokenRejected("the refreshed token does not fit into the session") from error
     if session.gone:  # signed out, or signed in anew, while the provider was asked
         raise errors.TokenRejected("the session ended while its token was being refreshed")
@@ -87,8 +89,6 @@ def _keep(session: Session, stale: Token, fresh: Token) -> None:
     for pause in _PAUSES:
         try:
             return session.change(lambda data: _store(data, stale, fresh))
-        except errors.SessionTooLarge:
-            raise
         except errors.StoreError:
             time.sleep(pause)
     return session.change(lambda data: _store(data, stale, fresh))

@@ -73,8 +73,8 @@ class Transport:
         made = self._adapters.get(os.getpid())
         if made is None:
             # No lock, which a fork could copy in its locked state: of two threads that make one, the first's is used.
-            whole = self._within.adapter.bulkhead if self._within else None
-            made = self._adapters.setdefault(os.getpid(), BoundedAdapter(self.timeout, Bulkhead(self.limit, whole)))
+            new = self._within.adapter.part(self.limit) if self._within else BoundedAdapter(self.timeout, self.limit)
+            made = self._adapters.setdefault(os.getpid(), new)
         return made
 
     def place(self) -> AbstractContextManager[None]:
@@ -173,6 +173,8 @@ class Deadline(float):
     def after(cls, timeout: float | tuple[float | None, ...] | None, usual: float) -> Deadline:
         """*timeout*: seconds; as a tuple, which in requests means one for each phase, all of them; or as *usual*."""
         seconds = sum(filter(None, timeout)) if isinstance(timeout, tuple) else timeout
+        if not isinstance(seconds, (int, float, type(None))):
+            raise TypeError(f"timeout must be seconds, for all of it, and is {seconds!a}")
         return cls(time.monotonic() + float(seconds or usual))
 
 
@@ -181,12 +183,18 @@ class BoundedAdapter(HTTPAdapter):
     answer's size and on the number of requests at a time.
     """
 
-    def __init__(self, timeout: float, bulkhead: Bulkhead) -> None:
+    def __init__(self, timeout: float, limit: int) -> None:
         self.timeout = timeout
-        self.bulkhead = bulkhead
+        self.bulkhead = Bulkhead(limit)
         self._tls = _tls_context()
         self._proxies = getproxies()
         super().__init__(pool_maxsize=POOL_SIZE)
+
+    def part(self, limit: int) -> BoundedAdapter:
+        """Return one with the same connections and TLS context, of which fewer may wait at a time."""
+        part = object.__new__(type(self))
+        part.__dict__.update(self.__dict__, bulkhead=Bulkhead(limit, self.bulkhead))
+        return part
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, ssl_context=self._tls, **kwargs)

@@ -38,7 +38,7 @@ _PATIENCE = 5.0  # seconds to wait for another's update, which takes far less th
 _REST = 8  # creates from a slice of a sweep in which nothing was over to the next one
 _STAYING = 4  # entries of a slice that stay, at most
 _REMOVED = 20  # sessions that a slice takes away, at most
-_LOOKED_AT = 200  # entries of a slice, at most
+_LOOKED_AT = 100  # entries of a slice, at most
 _FIRST = 1000  # entries, among which a walk begins anywhere
 _MOST_KEPT = 512  # sessions that are kept in memory
 _SMALL = 16 * 1024  # bytes of each, at most
@@ -267,8 +267,8 @@ class FileStore:
         """Look at the next entries of the folder, until four are found that stay, or twenty sessions were over. What is
         gone already, or was left behind, counts for neither.
 
-        Every eighth create does that, and every one after a slice in which something was over. Who creates a session
-        pays for a few entries, and for no more.
+        Every eighth create does that, and every one after a slice in which something was over. Whoever creates a
+        session pays for a few entries, and for a hundred at most.
 
         :return: how many sessions it has taken away.
         """
