@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from .. import errors
-from .store import KEY, Record, attempts, check_size
+from .store import KEY, Record, check_size
 
 _SESSION = "wsgi_oauth:session:"
 _LOCK = "wsgi_oauth:lock:"
@@ -173,12 +173,17 @@ class RedisStore:
 
     def _when_free(self, script: Any, names: list[str], arguments: list[str | int]) -> Any:
         """Run *script* again and again, for as long as it says that somebody else holds the session."""
-        for _ in attempts(time.monotonic() + _PATIENCE):
+        deadline = time.monotonic() + _PATIENCE
+        pause = 0.0005
+        while True:
             with self._store_errors():
                 result = script(names, arguments)
             if result != 0:
                 return result
-        raise errors.StoreError("the session store failed: another process holds this session")
+            if time.monotonic() >= deadline:
+                raise errors.StoreError("the session store failed: another process holds this session")
+            time.sleep(pause)
+            pause = min(pause * 2, 0.02)
 
     @contextmanager
     def _store_errors(self) -> Iterator[None]:

@@ -21,7 +21,6 @@ old or wholly new.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
@@ -45,18 +44,6 @@ def check_size(record: Record) -> None:
     """Raise SessionTooLarge when *record* is larger than MAX_BYTES."""
     if len(record.data) > MAX_BYTES:
         raise errors.SessionTooLarge(f"a session of {len(record.data)} bytes is larger than the {MAX_BYTES} allowed")
-
-
-def attempts(deadline: float) -> Iterator[None]:
-    """Give turns to try what somebody else may hold: one at once, and others after growing pauses, until *deadline*
-    (seconds of ``time.monotonic``).
-    """
-    yield
-    pause = 0.0005
-    while time.monotonic() < deadline:
-        time.sleep(pause)
-        yield
-        pause = min(pause * 2, 0.02)
 
 
 class SessionStore(Protocol):
