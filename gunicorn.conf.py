@@ -60,7 +60,7 @@ class Logger(glogging.Logger):
     def warning(self, msg, *args, **kwargs):
         """Of a malformed request gunicorn would quote what is wrong with it: a line with the code, or the cookie."""
         kind = getattr(sys.exc_info()[0], "__name__", "malformed")
-        msg = re.sub(r"(Invalid request from ip=\S*:).*", rf"\1 {kind}", msg, flags=re.DOTALL)
+        msg = re.sub(r"(Invalid request from ip=\S*:).*", rf"\1 {kind}", str(msg), flags=re.DOTALL)
         super().warning(msg, *map(harmless, args), **kwargs)
 
     def debug(self, msg, *args, **kwargs):

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from conftest import HTML, JSON, Browser, environ_for, parameters, send, stored_sessions
 from werkzeug import Response
+from werkzeug.exceptions import Gone
 
 from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app
 from wsgi_oauth.demo.provider import LocalProvider
@@ -527,6 +528,16 @@ class TestLogout:
         assert "logout_url" not in browser.get("/logout", headers=JSON).json
         page.form.submit(headers={"Sec-Fetch-Site": "same-origin"})
         assert browser.profile().status_int == 401
+
+    def test_a_page_of_ones_own_at_its_address_is_not_taken_for_it(self, make_browser: Callable[..., Browser]):
+        class Question(RequestHandler):
+            route = "/logout"
+
+            def get(self, request):
+                raise Gone("nothing to ask")
+
+        page = make_browser(handlers=(Question,)).get("/logout")
+        assert (page.status_int, "nothing to ask" in page.text, "<button>" in page.text) == (410, True, False)
 
     def test_it_ends_the_session_of_one_browser_alone(self, make_browser: Callable[..., Browser]):
         one, other = make_browser(), make_browser()

@@ -20,9 +20,8 @@ from .providers import Provider
 _log = logging.getLogger(__name__)
 
 KINDS = ("user", "id", "email", "org", "group")
-_DISTINGUISHED = re.compile(
-    r"[^,=]+=[^,]+(?:,[^,=]+=[^,]+)*"
-)  # RFC 4514: cn=staff,dc=example,dc=com, a directory's group
+# RFC 4514, which is what a directory calls a group: cn=staff,dc=example,dc=com.
+_DISTINGUISHED = re.compile(r"[^,=]+=[^,]+(?:,[^,=]+=[^,]+)*")
 
 
 class Rule(NamedTuple):

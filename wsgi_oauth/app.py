@@ -288,7 +288,8 @@ class OAuthApp:
             id=request.id,
         )
         as_json = pages.wants_json(request)
-        if request.path == flow.Logout.route and request.method == "GET" and not as_json:  # opened like a page
+        opened = error.code == 405 and request.method == "GET" and request.path == flow.Logout.route
+        if opened and not as_json:  # like a page
             message = pages.with_button(message, logout_url=f"{request.base}{flow.Logout.route}")
         reason = getattr(error, "original_exception", None)  # InternalServerError's
         level = logging.ERROR if error.code >= 500 else logging.WARNING

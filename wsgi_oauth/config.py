@@ -203,6 +203,11 @@ def _variables() -> list[str]:
     return [name.upper() for name in _SETTINGS] + ["CLIENT_SECRET_FILE", "PROVIDERS"]
 
 
+def _variables_of_a_provider() -> set[str]:
+    own = {name.upper() for name, setting in _SETTINGS.items() if setting.metadata["of_a_provider"]}
+    return own | {"CLIENT_SECRET_FILE"}
+
+
 def _read(given: dict[str, str], make: Callable[..., C], label: str = "") -> C:
     """Make the configuration that the variables *given* describe, each without its prefix and its provider's label."""
     problems: list[str] = []
@@ -230,8 +235,7 @@ def _read(given: dict[str, str], make: Callable[..., C], label: str = "") -> C:
 
 def _read_several(given: dict[str, str], labels: list[str]) -> Config:
     """Give each provider its own variables, ``WSGI_OAUTH_<LABEL>_CLIENT_ID`` and so on, and those that all share."""
-    of_a_provider = {name.upper() for name, setting in _SETTINGS.items() if setting.metadata["of_a_provider"]}
-    of_a_provider.add("CLIENT_SECRET_FILE")
+    of_a_provider = _variables_of_a_provider()
     problems = [
         f"{PREFIX}{name} is one provider's, and {PREFIX}PROVIDERS gives each a label: "
         f"set {', '.join(f'{PREFIX}{label.upper()}_{name}' for label in labels)}"
@@ -286,8 +290,7 @@ def _unknown(names: Iterable[str], known: Collection[str]) -> list[str]:
 
 
 def _hint(name: str, known: Collection[str]) -> str:
-    own = "|".join(name.upper() for name, setting in _SETTINGS.items() if setting.metadata["of_a_provider"])
-    label = re.fullmatch(rf"(\w+?)_({own}|CLIENT_SECRET_FILE)", name, re.ASCII)
+    label = re.fullmatch(rf"(\w+?)_({'|'.join(_variables_of_a_provider())})", name, re.ASCII)
     if label and f"{label[1]}_CLIENT_ID" not in known:
         return f"; is {label[1].lower()!a} missing from {PREFIX}PROVIDERS?"
     return did_you_mean(name, known, PREFIX)

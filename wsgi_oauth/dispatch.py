@@ -19,7 +19,7 @@ import re
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlsplit
 
@@ -143,10 +143,7 @@ class Request(werkzeug.Request):
         if self.method in {"GET", "HEAD"}:
             return self.asked_for
         came_from = self.headers.get("Referer", "")
-        with suppress(ValueError):
-            if Origin.of(came_from) == Origin.of(self.base):
-                return urlsplit(came_from)._replace(scheme="", netloc="").geturl()
-        return ""
+        return urlsplit(came_from)._replace(scheme="", netloc="").geturl() if self._is_ours(came_from) else ""
 
     @cached_property
     def id(self) -> str:
@@ -193,10 +190,12 @@ class Request(werkzeug.Request):
         if site is not None:
             return site in _OURS
         source = self.headers.get("Origin") or self.headers.get("Referer")
-        if source is None:
-            return True
+        return source is None or self._is_ours(source)
+
+    def _is_ours(self, url: str) -> bool:
+        """Whether *url*, or an origin, is of this site."""
         try:
-            return Origin.of(source) == Origin.of(self.base)
+            return Origin.of(url) == Origin.of(self.base)
         except ValueError:
             return False
 
