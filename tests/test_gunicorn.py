@@ -522,9 +522,11 @@ def test_a_worker_that_times_out_logs_no_request_line(site: Site, timed_out: tup
 def test_a_sign_in_that_is_on_its_way_is_finished_before_gunicorn_goes(
     site: Site, barrier: Callable[[str], Barrier], worker: tuple[str, ...]
 ) -> None:
-    """A deployment (SIGTERM) costs nobody the sign-in."""
+    """A deployment (SIGTERM) costs nobody the sign-in. There is one worker, and it has answered: one that was just
+    being forked misses the signal, and gunicorn waits for it until it loses patience.
+    """
     waiting = barrier("token")
-    with site.serve("--workers", "2", *worker, "--log-level", "debug") as server, site.visitor(server) as visitor:
+    with site.serve("--workers", "1", *worker, "--log-level", "debug") as server, site.visitor(server) as visitor:
         callback_url = visitor.callback_url()
         with ThreadPoolExecutor(1) as thread:
             answer = thread.submit(get_and_close, visitor.copy(), callback_url)
