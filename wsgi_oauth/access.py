@@ -104,7 +104,7 @@ def _parse(word: str, providers: Mapping[str, Provider]) -> Rule:
     if kind not in KINDS or not value or not label:
         whose = f"{next(iter(providers))}:" if len(providers) > 1 else ""
         raise errors.ConfigError(
-            f"{PREFIX}ALLOW must have rules such as user:{whose}octocat, and of the kinds {', '.join(KINDS)}"
+            f"{PREFIX}ALLOW must have rules such as user:{whose}octocat, of the kinds {', '.join(KINDS)}"
             f"{whose and ' at ' + ', '.join(providers)}; {word!a} is none"
         )
     if problem := _problem(kind, value, providers[label]):
