@@ -29,7 +29,7 @@ from unittest import mock
 import requests
 
 from wsgi_oauth import FileStore
-from wsgi_oauth.config import UPSTREAM_LIMIT
+from wsgi_oauth.config.settings import UPSTREAM_LIMIT
 from wsgi_oauth.sessions.file import is_unfinished
 
 from .measure import machine, temporary_folder

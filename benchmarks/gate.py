@@ -19,7 +19,7 @@ from werkzeug.test import create_environ
 
 from wsgi_oauth import Config, LoginRequired, create_app
 from wsgi_oauth.app import OAuthApp
-from wsgi_oauth.identity import IDENTITY, read_identity
+from wsgi_oauth.oauth.identity import IDENTITY, read_identity
 from wsgi_oauth.sessions.session import TOKEN, Session
 
 from .measure import Report, arguments, interleave, temporary_folder

@@ -19,7 +19,7 @@ from werkzeug import Request, Response
 
 from wsgi_oauth.demo.faults import Fault, Scene
 from wsgi_oauth.demo.grants import Validator
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 
 EXPIRES_IN = 4  # seconds; a token counts as expired when half of that is over

@@ -17,7 +17,7 @@ from queue import SimpleQueue
 import trustme
 from requests import certs
 
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 
 ROUND_TRIP = 0.020  # seconds, on the longer way

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wsgi_oauth.catalogue import CATALOGUE
-from wsgi_oauth.providers import Provider
+from wsgi_oauth.oauth.presets import CATALOGUE
+from wsgi_oauth.oauth.provider import Provider
 
 HEAD = """\
 # Providers

@@ -35,7 +35,7 @@ from werkzeug.test import create_environ, run_wsgi_app
 
 from wsgi_oauth import Config, FileStore, MemoryStore, SessionStore, create_app
 from wsgi_oauth.demo.faults import Fault, Scene
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.sessions.redis import RedisStore
 

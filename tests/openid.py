@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from werkzeug import Request, Response
 
-from wsgi_oauth.demo.provider import OCTOCAT, LocalProvider
+from wsgi_oauth.demo.local_provider import OCTOCAT, LocalProvider
 
 HOUR = 3600
 

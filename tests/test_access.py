@@ -22,12 +22,12 @@ from wsgi_oauth import (
     create_app,
     errors,
     oauth2_session,
-    registration,
 )
-from wsgi_oauth.access import Rules
-from wsgi_oauth.catalogue import CATALOGUE, GITHUB
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve
+from wsgi_oauth.oauth import registration
+from wsgi_oauth.oauth.access import Rules
+from wsgi_oauth.oauth.presets import CATALOGUE, GITHUB
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
@@ -226,7 +226,7 @@ def application(provider: LocalProvider, store: SessionStore) -> Callable[..., A
 
 
 @pytest.fixture(autouse=True)
-def described(monkeypatch: pytest.MonkeyPatch) -> None:
+def configured_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     """The local provider is in no catalogue; what its user document means is GitHub's affair otherwise."""
     known = registration.provider_from_config
     monkeypatch.setattr(

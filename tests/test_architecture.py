@@ -19,36 +19,44 @@ ROOMS = [
     "errors",
     "urls",
     "config",
+    "config.settings",
     "sessions",
     "sessions.store",
     "sessions.memory",
     "sessions.file",
     "sessions.redis",
-    "sessions.seal",
+    "sessions.encryption",
     "sessions.session",
-    "providers",
-    "catalogue",
-    "identity",
     "transport",
-    "oidc",
-    "client",
-    "refresh",
-    "registration",
-    "access",
-    "login",
-    "lazy",
-    "dispatch",
-    "pages",
-    "steps",
+    "transport.transport",
+    "oauth",
+    "oauth.provider",
+    "oauth.presets",
+    "oauth.identity",
+    "oauth.openid",
+    "oauth.client",
+    "oauth.refresh",
+    "oauth.registration",
+    "oauth.access",
+    "web",
+    "web.lazy",
+    "web.handler",
+    "sign_in",
+    "web.pages",
+    "web.steps",
     "flow",
-    "health",
+    "web.health",
     "app",
     "gate",
+    "gate.middleware",
     "",  # wsgi_oauth itself: the public names
-    "housekeeping",
-    "checkup",
-    "testing",
     "cli",
+    "cli.sessions",
+    "cli.check",
+    "testing.embedding",
+    "testing",
+    "cli.demo",
+    "cli.main",
     "__main__",
 ]
 FLOOR = {room: floor for floor, room in enumerate(ROOMS)}
@@ -116,7 +124,7 @@ def test_the_house_is_read_at_all() -> None:
     """So that the tests below look at something."""
     assert any(each.importer == "app" and each.imported == "flow" and not each.lazily for each in EVERY_IMPORT)
     assert any(each.importer == "sessions.file" and each.imported == "errors" for each in EVERY_IMPORT)
-    assert any(each.importer == "cli" and each.imported.startswith("demo") and each.lazily for each in EVERY_IMPORT)
+    assert any(each.importer == "cli.main" and each.imported == "cli.demo" and each.lazily for each in EVERY_IMPORT)
     assert any(each.for_types_only for each in EVERY_IMPORT)
 
 
@@ -145,9 +153,10 @@ def test_the_demo_stands_alone() -> None:
 def test_only_the_command_line_knows_the_demo_and_only_when_it_is_asked_for() -> None:
     """And the kit for tests, which nothing else knows."""
     known = [each for each in EVERY_IMPORT if each.imported in DEMO and each.importer not in DEMO]
-    assert {each.importer for each in known} == {"cli", "testing"}
-    assert [where(each) for each in known if each.importer == "cli" and not each.lazily] == []
-    assert [where(each) for each in EVERY_IMPORT if each.imported == "testing"] == []
+    assert {each.importer for each in known} == {"cli.demo", "testing.embedding"}
+    assert [where(each) for each in EVERY_IMPORT if each.imported == "cli.demo" and not each.lazily] == []
+    testing = [each for each in EVERY_IMPORT if each.imported.partition(".")[0] == "testing"]
+    assert {each.importer for each in testing} == {"testing"}
 
 
 def test_a_store_knows_nothing_of_http_or_oauth() -> None:
@@ -271,7 +280,7 @@ def test_importing_reads_and_changes_nothing(tmp_path: Path) -> None:
 def test_importing_brings_neither_demo_nor_commands_nor_servers(tmp_path: Path) -> None:
     loaded = set(run(MODULES_AFTER_IMPORT, tmp_path).split())
     assert loaded.isdisjoint(
-        {"wsgi_oauth.demo", "wsgi_oauth.cli", "wsgi_oauth.testing", "gunicorn", "gevent", "argparse", "pytest"}
+        {"wsgi_oauth.demo", "wsgi_oauth.cli.main", "wsgi_oauth.testing", "gunicorn", "gevent", "argparse", "pytest"}
     )
 
 

@@ -15,7 +15,7 @@ from conftest import HTML, JSON, Browser, environ_for, parameters, send, stored_
 from whatwg import resolved
 
 from wsgi_oauth import Config, FileStore, MemoryStore, RequestHandler, SessionStore, create_app
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")

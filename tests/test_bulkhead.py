@@ -17,15 +17,16 @@ import requests
 from conftest import JSON, Barrier, Browser, Gunicorn, Site, Visitor, get_and_close
 from werkzeug import Request, Response
 
-from wsgi_oauth import Config, FileStore, RequestHandler, errors, transport
-from wsgi_oauth.catalogue import GITHUB, provider_from_config
-from wsgi_oauth.client import OAuth2Session
-from wsgi_oauth.demo.catalogue import CATALOGUE
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth import Config, FileStore, RequestHandler, errors
+from wsgi_oauth.demo.fault_list import CATALOGUE
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve
-from wsgi_oauth.oidc import Discovery
-from wsgi_oauth.sessions.session import Session, Sessions
-from wsgi_oauth.transport import Bulkhead, Transport
+from wsgi_oauth.oauth.client import OAuth2Session
+from wsgi_oauth.oauth.openid import Discovery
+from wsgi_oauth.oauth.presets import GITHUB, provider_from_config
+from wsgi_oauth.sessions.session import Session, SessionManager
+from wsgi_oauth.transport import transport
+from wsgi_oauth.transport.transport import RequestLimit, Transport
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
@@ -177,7 +178,7 @@ def test_who_waits_for_the_refresh_of_another_has_a_place_too(site: Site, barrie
 
 def expire(site: Site, visitor: Visitor) -> None:
     """Let the token in the session be too old, without waiting for it."""
-    sessions = Sessions(FileStore(site.sessions), idle=3600, lifetime=3600)
+    sessions = SessionManager(FileStore(site.sessions), idle=3600, lifetime=3600)
     session = Session(sessions, sessions.read(visitor.cookie or ""), visitor.cookie)
     session.change(lambda data: data["oauth_token"].update(expires_at=time.time() - 1))
 
@@ -305,9 +306,9 @@ def test_an_answer_without_a_body_gives_its_place_back_when_it_is_read(shared: T
 
 
 def test_inside_a_place_a_request_needs_no_other_and_a_thread_of_its_own_does(shared: Transport, api: Server) -> None:
-    with shared.place():
+    with shared.slot():
         assert_is_free(shared, api)
-        with shared.place():
+        with shared.slot():
             assert_is_free(shared, api)
         with ThreadPoolExecutor(1) as thread:
             thread.submit(assert_is_taken, shared, api).result()
@@ -317,16 +318,16 @@ def test_inside_a_place_a_request_needs_no_other_and_a_thread_of_its_own_does(sh
 def test_places_are_those_of_one_application(shared: Transport, api: Server) -> None:
     """Two of them in a process, for two providers: one that hangs is not the trouble of the other."""
     other = Transport(10, limit=1)
-    with shared.place():
-        with other.place(), ThreadPoolExecutor(1) as thread:
+    with shared.slot():
+        with other.slot(), ThreadPoolExecutor(1) as thread:
             thread.submit(assert_is_taken, other, api).result()
         assert_is_free(other, api)
     other.adapter.close()
 
 
 def test_a_part_loses_no_place_when_the_whole_has_none() -> None:
-    whole = Bulkhead(1)
-    part = Bulkhead(2, whole)
+    whole = RequestLimit(1)
+    part = RequestLimit(2, whole)
     give_back = whole.take()
     for _ in range(5):
         with pytest.raises(errors.ProviderBusy):
@@ -340,7 +341,7 @@ def test_a_part_has_the_connections_of_the_whole(shared: Transport) -> None:
     """And its TLS context, which takes longer to load than a whole request."""
     parts = [Transport(10, 1, within=shared).adapter for _ in range(2)]
     assert {id(part.poolmanager) for part in parts} == {id(shared.adapter.poolmanager)}
-    assert len({id(part.bulkhead) for part in parts}) == 2
+    assert len({id(part.request_limit) for part in parts}) == 2
 
 
 def test_no_place_is_lost_or_made_when_many_come_and_go(api: Server) -> None:
@@ -348,7 +349,7 @@ def test_no_place_is_lost_or_made_when_many_come_and_go(api: Server) -> None:
 
     def come_and_go(_: int) -> int:
         try:
-            with few.place():
+            with few.slot():
                 with lock:
                     inside[0] += 1
                     most[0] = max(most[0], inside[0])
@@ -362,9 +363,9 @@ def test_no_place_is_lost_or_made_when_many_come_and_go(api: Server) -> None:
     with ThreadPoolExecutor(16) as threads:
         assert sum(threads.map(come_and_go, range(5000))) > 0
     assert (inside[0], most[0] <= 3) == (0, True)
-    places = [few.adapter.bulkhead.take() for _ in range(3)]
+    places = [few.adapter.request_limit.take() for _ in range(3)]
     with pytest.raises(errors.ProviderBusy):
-        few.adapter.bulkhead.take()
+        few.adapter.request_limit.take()
     assert len(places) == 3
     few.adapter.close()
 
@@ -381,7 +382,7 @@ def test_who_is_sent_away_has_learned_nothing_about_the_issuer(shared: Transport
     with serve(issuer) as server:
         config = Config(client_id="id", client_secret="secret", provider=server.url, session_store="memory:")
         discovery = Discovery(provider_from_config(config), shared, has_secret=True)
-        give_back = shared.adapter.bulkhead.take()
+        give_back = shared.adapter.request_limit.take()
         with pytest.raises(errors.ProviderBusy):
             discovery.provider()
         give_back()
@@ -391,11 +392,11 @@ def test_who_is_sent_away_has_learned_nothing_about_the_issuer(shared: Transport
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_child_has_all_its_places_whatever_its_parent_was_doing(shared: Transport) -> None:
     """S61"""
-    with shared.place():
+    with shared.slot():
         child = os.fork()
         if child == 0:
             try:
-                shared.adapter.bulkhead.take()
+                shared.adapter.request_limit.take()
             except errors.ProviderBusy:
                 os._exit(1)
             os._exit(0)

@@ -22,15 +22,15 @@ from werkzeug import Request, Response
 
 from docs import providers as docs
 from wsgi_oauth import Config, MemoryStore, create_app, errors, urls
-from wsgi_oauth.catalogue import CATALOGUE, provider_from_config
-from wsgi_oauth.checkup import Questions
-from wsgi_oauth.config import CLIENT_AUTH_METHODS
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.cli.check import Questions
+from wsgi_oauth.config.settings import CLIENT_AUTH_METHODS
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
-from wsgi_oauth.identity import read_identity
-from wsgi_oauth.providers import Provider
-from wsgi_oauth.registration import Registration
-from wsgi_oauth.transport import Transport
+from wsgi_oauth.oauth.identity import read_identity
+from wsgi_oauth.oauth.presets import CATALOGUE, provider_from_config
+from wsgi_oauth.oauth.provider import Provider
+from wsgi_oauth.oauth.registration import Registration
+from wsgi_oauth.transport.transport import Transport
 
 ENTRIES = list(CATALOGUE.values())
 LOCATED = [entry for entry in ENTRIES if entry.issuer_example]

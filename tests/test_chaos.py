@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.chaos import BUSY, DYING, IN_A_REFRESH, TIMEOUT, Inquest, Summary, Trouble
 from benchmarks.moody import ROTATED, Entry
-from wsgi_oauth.config import UPSTREAM_LIMIT
+from wsgi_oauth.config.settings import UPSTREAM_LIMIT
 
 ALICE = "alice"
 

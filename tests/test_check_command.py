@@ -19,11 +19,12 @@ from werkzeug import Request, Response
 from werkzeug.utils import redirect
 
 import wsgi_oauth
-from wsgi_oauth import checkup, cli
-from wsgi_oauth.catalogue import CATALOGUE
-from wsgi_oauth.checkup import Finding
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.cli import check as check_command
+from wsgi_oauth.cli import main
+from wsgi_oauth.cli.check import Finding
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve, serve_provider
+from wsgi_oauth.oauth.presets import CATALOGUE
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 SECRET = "correct horse/battery+staple"
@@ -298,8 +299,8 @@ class TestProvider:
     @pytest.mark.parametrize(("ahead", "word"), [(3600, "ahead of"), (-3600, "behind")])
     def test_a_clock_that_is_wrong_is_a_warning(self, settings, monkeypatch, ahead, word):
         wrong = SimpleNamespace(time=lambda: time.time() + ahead)
-        monkeypatch.setattr(checkup, "time", wrong)
-        *_, clock = checkup.findings(settings)
+        monkeypatch.setattr(check_command, "time", wrong)
+        *_, clock = check_command.findings(settings)
         assert clock.level == "warn"
         assert word in clock.what
 
@@ -324,7 +325,7 @@ def look(issuer: Issuer, tmp_path: Path, small_ca_bundle: None) -> Callable[...,
             "SESSION_STORE": f"file:{tmp_path}/sessions",
             **changes,
         }
-        found = list(checkup.findings({f"WSGI_OAUTH_{name}": value for name, value in variables.items()}))
+        found = list(check_command.findings({f"WSGI_OAUTH_{name}": value for name, value in variables.items()}))
         assert "staple" not in "".join(map(str, found))
         return found
 
@@ -651,5 +652,5 @@ class TestUsage:
 
     def test_the_version(self, capsys):
         with pytest.raises(SystemExit, match="0"):
-            cli.main(["--version"])
+            main.main(["--version"])
         assert capsys.readouterr().out == f"wsgi-oauth {wsgi_oauth.__version__}\n"

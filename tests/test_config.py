@@ -13,8 +13,8 @@ import pytest
 from conftest import Browser, environ_for
 
 from wsgi_oauth import Config, create_app, errors, get_app
-from wsgi_oauth.catalogue import provider_from_config
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.oauth.presets import provider_from_config
 
 NEEDED = {"CLIENT_ID": "the-id", "CLIENT_SECRET": "the-secret"}
 OWN_PROVIDER = {

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 import wsgi_oauth
-from wsgi_oauth.demo import command
-from wsgi_oauth.demo.command import DemoError, Options, demo
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.cli import demo as demo_command
+from wsgi_oauth.cli.demo import DemoError, Options, demo
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.walk import Narrator, WalkFailed, masked, masked_json, walk
 
 COMMAND = [sys.executable, "-m", "wsgi_oauth", "demo"]
@@ -315,7 +315,7 @@ class TestSecrets:
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[command.Demo]:
+def running() -> Iterator[demo_command.Demo]:
     with demo(Options(port=0, provider_port=0, walk=True)) as running:
         yield running
 
@@ -346,8 +346,8 @@ class TestFailure:
     def test_the_process_exits_1_with_the_reason(self, monkeypatch, capsys):
         provider = LocalProvider()
         provider.faults.add("token.500")
-        monkeypatch.setattr(command, "LocalProvider", lambda: provider)
-        assert command.run(Options(port=0, provider_port=0, walk=True)) == 1
+        monkeypatch.setattr(demo_command, "LocalProvider", lambda: provider)
+        assert demo_command.run(Options(port=0, provider_port=0, walk=True)) == 1
         err = capsys.readouterr().err
         assert "the dance failed. Step 3: Retrieving an access token" in err
         assert "provider_error" in err  # what the application's log says about it
@@ -357,8 +357,8 @@ class TestFailure:
             os.kill(os.getpid(), signal.SIGINT)
             raise WalkFailed("no answer")
 
-        monkeypatch.setattr(command, "walk", interrupted)
-        assert command.run(Options(port=0, provider_port=0, walk=True)) == 1
+        monkeypatch.setattr(demo_command, "walk", interrupted)
+        assert demo_command.run(Options(port=0, provider_port=0, walk=True)) == 1
         assert capsys.readouterr().err == ("wsgi-oauth demo: the dance was stopped before its end\n")
 
 
@@ -428,14 +428,14 @@ class TestServing:
             assert running.finish()[0] == 0
 
     def test_ctrl_c_before_anything_runs_is_no_error_either(self, monkeypatch, capsys):
-        write = command._write_gunicorn_config
+        write = demo_command._write_gunicorn_config
 
         def interrupted(*arguments):
             os.kill(os.getpid(), signal.SIGINT)
             return write(*arguments)
 
-        monkeypatch.setattr(command, "_write_gunicorn_config", interrupted)
-        assert command.run(Options(port=0, provider_port=0)) == 0
+        monkeypatch.setattr(demo_command, "_write_gunicorn_config", interrupted)
+        assert demo_command.run(Options(port=0, provider_port=0)) == 0
         assert capsys.readouterr().err == ""
 
     def test_signals_mean_afterwards_what_they_meant_before(self):
@@ -460,7 +460,7 @@ class TestServing:
 
 
 def test_the_application_imports_nothing_of_the_demo():
-    code = "import sys, wsgi_oauth.cli; print([m for m in sys.modules if '.demo' in m])"
+    code = "import sys, wsgi_oauth.cli.main; print([m for m in sys.modules if '.demo' in m])"
     root = str(Path(wsgi_oauth.__file__).parents[1])
     environ = os.environ | {"PYTHONPATH": root}
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)

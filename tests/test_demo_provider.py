@@ -20,9 +20,9 @@ from urllib.parse import parse_qs, parse_qsl, quote_plus, urlencode, urlsplit
 
 import pytest
 
-from wsgi_oauth.demo.catalogue import AUTHORIZE, CATALOGUE, PROFILE, REFRESH, REVOKE, TOKEN
+from wsgi_oauth.demo.fault_list import AUTHORIZE, CATALOGUE, PROFILE, REFRESH, REVOKE, TOKEN
 from wsgi_oauth.demo.faults import Faults
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve, serve_provider
 
 CALLBACK = "http://127.0.0.1:8000/callback"

@@ -20,8 +20,9 @@ import pytest
 from conftest import Browser, environ_for
 from test_file_store import KEY, OTHER, System, assert_unavailable, call_in_a_process, descriptors, key, put, record
 
-from wsgi_oauth import Config, FileStore, create_app, errors, refresh
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth import Config, FileStore, create_app, errors
+from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.oauth import refresh
 from wsgi_oauth.sessions.session import Session
 
 CODES = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE, errno.EIO, errno.EINTR]

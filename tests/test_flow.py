@@ -18,7 +18,7 @@ from werkzeug import Response
 from werkzeug.exceptions import Gone
 
 from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")

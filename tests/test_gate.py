@@ -36,9 +36,9 @@ from wsgi_oauth import (
     logout_url,
     oauth2_session,
 )
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
-from wsgi_oauth.sessions.session import Sessions
+from wsgi_oauth.sessions.session import SessionManager
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
@@ -527,7 +527,7 @@ class TestWhatCannotBeDecided:
         self, signed_in: Visitor, inside: Inside, store: SessionStore, provider: LocalProvider
     ):
         application = signed_in.gate
-        sessions = Sessions(store, idle=HOUR, lifetime=HOUR)
+        sessions = SessionManager(store, idle=HOUR, lifetime=HOUR)
         session = sessions.open({"HTTP_COOKIE": f"wsgi_oauth={signed_in.cookie}"}, secure=False)
         session["oauth_identity"] = {"who": "knows"}
         sessions.save(session)

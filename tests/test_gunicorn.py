@@ -31,7 +31,7 @@ from conftest import (
     until,
 )
 
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
 
 CHECKOUT = Path(__file__).parent.parent
 PRELOAD = {"": (), "preload": ("--preload",)}

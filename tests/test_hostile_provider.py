@@ -68,7 +68,7 @@ def test_the_largest_token_that_is_accepted_can_be_stored(make_browser: Callable
 FLOOD = """
 import resource, socket, sys, threading
 from wsgi_oauth import errors
-from wsgi_oauth.transport import Transport
+from wsgi_oauth.transport.transport import Transport
 import requests
 
 listener = socket.create_server(("127.0.0.1", 0))

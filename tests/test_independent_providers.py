@@ -21,7 +21,8 @@ import requests
 from conftest import JSON, Browser, parameters, stored_sessions
 from webtest import TestResponse
 
-from wsgi_oauth import Config, MemoryStore, checkup, create_app
+from wsgi_oauth import Config, MemoryStore, create_app
+from wsgi_oauth.cli import check
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
@@ -229,7 +230,7 @@ def test_the_check_command_has_nothing_against_it(environ: Callable[..., dict[st
     settings = environ(
         PUBLIC_URL="http://localhost", SESSION_STORE=f"file:{tmp_path}/sessions", END_SESSION="yes", SCOPE="openid"
     )
-    found = list(checkup.findings(settings))
+    found = list(check.findings(settings))
     assert [str(each) for each in found if each.level != "ok"] == []
     assert "accepts the client id and secret" in "".join(each.what for each in found)
 

@@ -19,7 +19,7 @@ import requests
 from conftest import HTML, JSON, Browser, environ_for, gunicorn, parameters, send, stored_sessions
 
 from wsgi_oauth import Config, MemoryStore, SessionStore, create_app
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
@@ -388,7 +388,7 @@ class TestTheIssuer:
         self, application: Any, provider: LocalProvider, fault: str
     ):
         registration = application.registration()
-        registration.described = registration.provider._replace(always_sends_issuer=True)
+        registration.configured_provider = registration.provider._replace(always_sends_issuer=True)
         browser = Browser(application, provider)
         assert_refused(browser.get(browser.callback_url(fault=f"authorize.{fault}")), provider)
         assert browser.sign_in().status_int == 303

@@ -14,8 +14,8 @@ from conftest import JSON, Browser, environ_for, parameters, stored_sessions
 from werkzeug import Request, Response
 
 from wsgi_oauth import Config, SessionStore, create_app
-from wsgi_oauth.demo.catalogue import REVOKE
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.fault_list import REVOKE
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
@@ -126,7 +126,7 @@ def test_github_is_told_in_its_own_way(application: Any, provider: LocalProvider
 
     browser, registration = Browser(application, provider), application.registration()
     with serve(api) as server:
-        registration.described = registration.provider._replace(
+        registration.configured_provider = registration.provider._replace(
             revocation_url=f"{server.url}/applications/{{client_id}}/token",
             revocation_by="github",
         )
@@ -164,7 +164,7 @@ def test_yes_means_the_providers_own_endpoint_and_without_one_a_page(
     browser.sign_in()
     assert browser.post("/logout").status_int == 200
     registration = application.registration()
-    registration.described = registration.provider._replace(end_session_url="https://id.example.com/end")
+    registration.configured_provider = registration.provider._replace(end_session_url="https://id.example.com/end")
     browser.sign_in()
     assert browser.post("/logout").location == "https://id.example.com/end?client_id=demo-client"
 

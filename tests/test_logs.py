@@ -21,9 +21,9 @@ from conftest import HTML, JSON, Browser, environ_for, gunicorn, parameters, sen
 from werkzeug import Response
 
 from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app
-from wsgi_oauth.demo.catalogue import CATALOGUE
+from wsgi_oauth.demo.fault_list import CATALOGUE
 from wsgi_oauth.demo.faults import Fault
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 

@@ -19,10 +19,10 @@ from webtest import TestResponse
 from werkzeug import Response
 
 from wsgi_oauth import Config, MemoryStore, create_app, errors
-from wsgi_oauth.catalogue import provider_from_config
 from wsgi_oauth.demo.server import serve_provider
-from wsgi_oauth.oidc import Discovery
-from wsgi_oauth.transport import Transport
+from wsgi_oauth.oauth.openid import Discovery
+from wsgi_oauth.oauth.presets import provider_from_config
+from wsgi_oauth.transport.transport import Transport
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 

@@ -22,7 +22,7 @@ from werkzeug.exceptions import (
 )
 
 from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app, errors
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
@@ -142,7 +142,7 @@ class World:
     def busy(self, headers: dict[str, str]) -> Any:
         app = self.application(UPSTREAM_LIMIT="1")
         url = Browser(app, self.provider).callback_url()
-        app.transport.adapter.bulkhead.take()
+        app.transport.adapter.request_limit.take()
         return Browser(app, self.provider).get(url, headers=headers)
 
     def send(self, path: str, headers: dict[str, str], app: Any = None, **more: Any) -> Any:

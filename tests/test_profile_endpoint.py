@@ -14,8 +14,8 @@ from conftest import JSON, Browser, parameters
 from werkzeug import Request, Response
 
 from wsgi_oauth import FileStore, RequestHandler
-from wsgi_oauth.demo.catalogue import PROFILE
-from wsgi_oauth.demo.provider import OCTOCAT, LocalProvider
+from wsgi_oauth.demo.fault_list import PROFILE
+from wsgi_oauth.demo.local_provider import OCTOCAT, LocalProvider
 from wsgi_oauth.demo.server import Server, serve, serve_provider
 
 SHOWN = 200

@@ -23,9 +23,9 @@ from werkzeug import Response
 from whatwg import resolved
 
 from wsgi_oauth import Config, FileStore, MemoryStore, create_app
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve, serve_provider
-from wsgi_oauth.identity import IDENTITY
+from wsgi_oauth.oauth.identity import IDENTITY
 
 # What PEP 3333 lets through: a byte is a character.
 latin_1 = st.text(st.characters(max_codepoint=255))

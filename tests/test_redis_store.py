@@ -19,8 +19,9 @@ import requests
 import trustme
 from conftest import Browser, RedisServer, environ_for, gunicorn, redis_server
 
-from wsgi_oauth import Config, checkup, cli, create_app, errors
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth import Config, create_app, errors
+from wsgi_oauth.cli import check, main
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.sessions import redis as module
 from wsgi_oauth.sessions.redis import RedisStore
 from wsgi_oauth.sessions.store import Record
@@ -200,7 +201,7 @@ def test_a_lease_is_longer_than_an_update_and_shorter_than_patience(store: Redis
     store.create(KEY, record())
     left: list[int] = []
     store.update(KEY, lambda _: left.append(server.pttl(f"wsgi_oauth:lock:{KEY}")))
-    assert 1000 < left[0] <= module._LEASE * 1000 < module._PATIENCE * 1000
+    assert 1000 < left[0] <= module._LEASE * 1000 < module._LOCK_TIMEOUT * 1000
 
 
 # Servers in trouble (S58)
@@ -464,9 +465,9 @@ def test_a_missing_package_is_said_with_what_to_install(provider: LocalProvider,
 # The commands
 
 
-def store_finding(provider: LocalProvider, url: str) -> checkup.Finding:
+def store_finding(provider: LocalProvider, url: str) -> check.Finding:
     [finding] = [
-        each for each in checkup.findings(environ_for(provider, SESSION_STORE=url)) if "session store" in each.what
+        each for each in check.findings(environ_for(provider, SESSION_STORE=url)) if "session store" in each.what
     ]
     return finding
 
@@ -481,7 +482,7 @@ def test_a_missing_package_is_all_that_the_check_says(provider: LocalProvider, m
 def test_check_says_whether_a_session_can_be_stored(locked_redis: RedisServer, provider: LocalProvider):
     masked = f"session store redis://***@127.0.0.1:{locked_redis.port}/0: "
     good, bad = (locked_redis.url.replace("//", f"//:{password}@") for password in (QUOTED, "wrong-password"))
-    assert store_finding(provider, good) == checkup.Finding("ok", f"{masked}a session can be stored")
+    assert store_finding(provider, good) == check.Finding("ok", f"{masked}a session can be stored")
     finding = store_finding(provider, bad)
     assert finding.level == "FAIL"
     assert finding.what.startswith(masked)
@@ -511,11 +512,11 @@ def test_operators_look_after_sessions_on_redis(
     browser.profile()
     make_browser().start()
     monkeypatch.setattr(os, "environ", {"WSGI_OAUTH_SESSION_STORE": url_of(store)})
-    assert cli.main(["sessions", "count"]) == 0
+    assert main.main(["sessions", "count"]) == 0
     assert capsys.readouterr().out.split() == ["signed", "in", "1", "anonymous", "1", "over", "0", "unreadable", "0"]
-    assert cli.main(["sessions", "sweep"]) == 0
+    assert main.main(["sessions", "sweep"]) == 0
     assert capsys.readouterr().out == "0 taken away, 2 left\n"
-    assert cli.main(["sessions", "end", "--user", "octocat"]) == 0
+    assert main.main(["sessions", "end", "--user", "octocat"]) == 0
     assert capsys.readouterr().out.startswith("1 ended")
     assert browser.profile().status_int == 401
 
@@ -526,7 +527,7 @@ def test_a_server_that_is_not_there_is_said_without_a_traceback_or_a_password(
     own_redis.stop()
     url = own_redis.url.replace("//", "//:secret@")
     monkeypatch.setattr(os, "environ", {"WSGI_OAUTH_SESSION_STORE": url})
-    assert cli.main(["sessions", "count"]) == 1
+    assert main.main(["sessions", "count"]) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"wsgi-oauth sessions: session store redis://***@127.0.0.1:{own_redis.port}/0: ")
     assert "refused" in said

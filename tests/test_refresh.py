@@ -32,10 +32,11 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 from werkzeug import Response
 
-from wsgi_oauth import FileStore, RequestHandler, SessionStore, errors, refresh
+from wsgi_oauth import FileStore, RequestHandler, SessionStore, errors
 from wsgi_oauth.demo.faults import Fault, Scene
-from wsgi_oauth.demo.provider import LocalProvider
-from wsgi_oauth.sessions.session import Session, Sessions
+from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.oauth import refresh
+from wsgi_oauth.sessions.session import Session, SessionManager
 from wsgi_oauth.sessions.store import MAX_BYTES
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
@@ -525,7 +526,7 @@ def test_a_clock_that_was_put_back_keeps_nobody_from_refreshing(
     browser = make_browser(UPSTREAM_TIMEOUT="0.5")
     browser.sign_in()
     later(2 * HOUR)
-    sessions = Sessions(store, idle=12 * HOUR, lifetime=24 * HOUR)
+    sessions = SessionManager(store, idle=12 * HOUR, lifetime=24 * HOUR)
     session = Session(sessions, sessions.read(browser.cookie or ""), browser.cookie)
     session.change(lambda data: data.update(oauth_refresh={"by": "a dead process", "at": time.time()}))
     later(-HOUR)
@@ -576,7 +577,7 @@ class Persistent(Visitor):
 
 def expire(site: Site, visitor: Visitor) -> None:
     """Let the token in the session be too old, without waiting for it."""
-    sessions = Sessions(FileStore(site.sessions), idle=HOUR, lifetime=HOUR)
+    sessions = SessionManager(FileStore(site.sessions), idle=HOUR, lifetime=HOUR)
     session = Session(sessions, sessions.read(visitor.cookie or ""), visitor.cookie)
     session.change(lambda data: data["oauth_token"].update(expires_at=time.time() - 1))
 

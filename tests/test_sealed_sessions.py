@@ -31,10 +31,10 @@ from werkzeug import Response
 
 import wsgi_oauth
 from wsgi_oauth import Config, FileStore, LoginRequired, MemoryStore, RequestHandler, SessionStore, create_app, errors
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.sessions.encryption import _LABEL, _NONCE, Encryption, Label
 from wsgi_oauth.sessions.redis import RedisStore
-from wsgi_oauth.sessions.seal import _LABEL, _NONCE, Label, Seal
-from wsgi_oauth.sessions.session import Session, Sessions
+from wsgi_oauth.sessions.session import Session, SessionManager
 from wsgi_oauth.sessions.store import Record
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
@@ -128,7 +128,7 @@ def test_nothing_that_is_in_the_store_opens_a_session(store: SessionStore, make_
         for guess in (name, name[:43], name[-43:]):
             thief.app.set_cookie("wsgi_oauth", guess)
             assert thief.profile().status_int == 401
-            assert Seal().open(guess, name, raw) is None
+            assert Encryption().open(guess, name, raw) is None
 
 
 def test_no_two_writes_are_alike(store: SessionStore, make_sealed: Make):
@@ -197,7 +197,7 @@ def test_of_32_requests_to_four_workers_one_refreshes_and_the_sign_out_is_everyw
     workers = ("--workers", "4", *WORKERS["gthread"])
     with site.serve(*workers, SESSION_SEAL="yes") as server, site.visitor(server) as visitor:
         visitor.sign_in()
-        sessions = Sessions(FileStore(site.sessions), idle=HOUR, lifetime=HOUR, sealed=True)
+        sessions = SessionManager(FileStore(site.sessions), idle=HOUR, lifetime=HOUR, sealed=True)
         session = Session(sessions, sessions.read(visitor.cookie or ""), visitor.cookie)
         session.change(lambda data: data["oauth_token"].update(expires_at=time.time() - 1))
         twins = [visitor.copy() for _ in range(32)]
@@ -306,7 +306,7 @@ def test_a_session_in_the_place_of_another_is_none(store: SessionStore, make_sea
 
 
 def test_the_seal_is_for_one_id_and_one_name():
-    seal, (name, other) = Seal(), ("0" * 64, "1" * 64)
+    seal, (name, other) = Encryption(), ("0" * 64, "1" * 64)
     raw = seal.close("an id", name, Label(1, 1, True), b"{}")
     assert seal.open("an id", name, raw) == b"{}"
     assert seal.open("an id", other, raw) is seal.open("another", name, raw) is None

@@ -17,8 +17,8 @@ import pytest
 from conftest import JSON, Browser, age, environ_for, send
 
 from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app
-from wsgi_oauth.demo.provider import LocalProvider
-from wsgi_oauth.sessions.session import Session, Sessions
+from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.sessions.session import Session, SessionManager
 from wsgi_oauth.sessions.store import MAX_BYTES, Record
 
 HOUR, DAY = 3600, 86400
@@ -885,7 +885,7 @@ def test_what_another_version_stored_is_no_error_of_ours(data: dict, provider: L
     store = MemoryStore()
     browser = Browser(create_app(Config.from_environ(environ_for(provider)), store=store), provider)
     browser.start()
-    sessions = Sessions(store, idle=1000, lifetime=1000)
+    sessions = SessionManager(store, idle=1000, lifetime=1000)
     session = Session(sessions, sessions.read(browser.cookie), browser.cookie)
     assert session.change(lambda stored: stored.update(data)) is None
     assert browser.get("/profile", headers=JSON).status_int == 401

@@ -20,8 +20,9 @@ import pytest
 from conftest import Browser, stored_sessions
 
 import wsgi_oauth
-from wsgi_oauth import FileStore, Identity, RequestHandler, cli, errors
-from wsgi_oauth.sessions.session import Session, Sessions
+from wsgi_oauth import FileStore, Identity, RequestHandler, errors
+from wsgi_oauth.cli import main
+from wsgi_oauth.sessions.session import Session, SessionManager
 from wsgi_oauth.sessions.store import Record
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -40,7 +41,7 @@ def sign_in(store: FileStore) -> Callable[..., Path]:
     """Put the session of a signed-in user into the store; return its file."""
 
     def sign_in(identity: Identity | None = OCTOCAT, *, sealed: bool = False, **data: Any) -> Path:
-        sessions = Sessions(store, idle=3600, lifetime=86400, sealed=sealed)
+        sessions = SessionManager(store, idle=3600, lifetime=86400, sealed=sealed)
         session = Session(sessions)
         session["oauth_token"] = {"access_token": "the-token", "token_type": "bearer"}
         if identity:
@@ -455,7 +456,7 @@ def test_a_store_that_fails_is_said_without_a_traceback(
     monkeypatch.setattr(os, "environ", environ_of(store))
     monkeypatch.setattr(FileStore, "keys", fail)
     monkeypatch.setattr(FileStore, "sweep", fail)
-    assert cli.main(["sessions", *arguments]) == 1
+    assert main.main(["sessions", *arguments]) == 1
     assert (
         f"session store file:{store.folder}: the session store failed: Input/output error\n" in capsys.readouterr().err
     )
@@ -480,7 +481,7 @@ def test_a_store_that_fails_halfway_does_not_hide_what_was_done(
     sign_in()
     monkeypatch.setattr(os, "environ", environ_of(store))
     monkeypatch.setattr(FileStore, "delete", delete_once)
-    assert cli.main(["sessions", "end", "--user", "octocat"]) == 1
+    assert main.main(["sessions", "end", "--user", "octocat"]) == 1
     printed = capsys.readouterr()
     assert printed.out == "1 ended: sessions of github:583231\n"
     assert "Read-only file system" in printed.err
@@ -541,7 +542,7 @@ def test_ten_thousand_sessions_do_not_need_more_memory(
         for arguments in (["sweep"], ["list"], ["end", "--user", "github:583231"]):
             tracemalloc.start()
             try:
-                assert cli.main(["sessions", *arguments]) == 0
+                assert main.main(["sessions", *arguments]) == 0
                 _, peak = tracemalloc.get_traced_memory()
             finally:
                 tracemalloc.stop()

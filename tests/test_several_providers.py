@@ -12,9 +12,9 @@ from conftest import HTML, JSON, Barrier, Browser, parameters, stored_sessions
 from werkzeug import Response
 
 from wsgi_oauth import Config, LoginRequired, RequestHandler, SessionStore, create_app, errors
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
-from wsgi_oauth.sessions.session import Session, Sessions
+from wsgi_oauth.sessions.session import Session, SessionManager
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
@@ -197,7 +197,7 @@ def test_a_label_that_is_given_to_another_provider_does_not_take_the_tokens_alon
 def test_a_token_of_which_nobody_knows_whose_it_is_is_sent_to_nobody(two: Two) -> None:
     """Of a session from before there were several."""
     two.sign_in("one")
-    sessions = Sessions(two.store, idle=3600, lifetime=3600)
+    sessions = SessionManager(two.store, idle=3600, lifetime=3600)
     session = Session(sessions, sessions.read(two.browser.cookie or ""), two.browser.cookie)
     session.change(lambda data: data.pop("oauth_provider"))
     assert two.browser.profile().json["error"] == "token_rejected"

@@ -27,10 +27,10 @@ from wsgi_oauth import (
     RequestHandler,
     create_app,
     current_identity,
-    gate,
     get_app,
     oauth2_session,
 )
+from wsgi_oauth.gate import middleware
 from wsgi_oauth.testing import Cookie, EmbeddingFault, check_embedding, local_provider, signed_in
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
@@ -499,7 +499,7 @@ def test_a_gate_that_gets_the_prefix_wrong_is_noticed(
 
 
 def test_a_gate_that_lets_a_forged_identity_pass_is_noticed(oauth_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "_CLAIMS", ())
+    monkeypatch.setattr(middleware, "_CLAIMS", ())
     assert {
         "REMOTE_USER from outside passes to the application, on a public path /open",
         "AUTH_TYPE from outside passes to the application, on a public path /open",

@@ -17,8 +17,8 @@ from conftest import JSON, Browser, environ_for, parameters
 from werkzeug import Request, Response
 
 from wsgi_oauth import Config, FileStore, create_app
-from wsgi_oauth.demo.catalogue import MARKUP, TOKEN
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.fault_list import MARKUP, TOKEN
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve, serve_provider
 
 SIGNED_IN = 303

@@ -32,12 +32,12 @@ from oauthlib.oauth2 import WebApplicationClient
 from werkzeug import Request, Response
 
 from wsgi_oauth import Config, create_app, errors
-from wsgi_oauth import transport as transport_module
-from wsgi_oauth.catalogue import provider_from_config
-from wsgi_oauth.client import OAuth2Session
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve, serve_provider
-from wsgi_oauth.transport import Transport
+from wsgi_oauth.oauth.client import OAuth2Session
+from wsgi_oauth.oauth.presets import provider_from_config
+from wsgi_oauth.transport import transport as transport_module
+from wsgi_oauth.transport.transport import Transport
 
 MIB = 1 << 20
 PLENTY = 5.0  # seconds: more than any deadline of one second may become on a busy machine
@@ -348,9 +348,9 @@ def test_an_answer_without_end_is_refused_when_it_is_too_large(make_transport: C
 MEASURE = """
 import resource, sys, tracemalloc
 from wsgi_oauth import Config, create_app, errors
-from wsgi_oauth.client import OAuth2Session
-from wsgi_oauth.catalogue import GITHUB
-from wsgi_oauth.transport import Transport
+from wsgi_oauth.oauth.client import OAuth2Session
+from wsgi_oauth.oauth.presets import GITHUB
+from wsgi_oauth.transport.transport import Transport
 
 def ask(url):
     try:
@@ -627,9 +627,9 @@ def test_a_connection_that_was_idle_for_long_is_not_trusted(
 
 FORK = """
 import os, sys
-from wsgi_oauth.client import OAuth2Session
-from wsgi_oauth.catalogue import GITHUB
-from wsgi_oauth.transport import Transport
+from wsgi_oauth.oauth.client import OAuth2Session
+from wsgi_oauth.oauth.presets import GITHUB
+from wsgi_oauth.transport.transport import Transport
 
 transport = Transport(20)
 
@@ -861,9 +861,9 @@ def test_a_netrc_file_says_nothing_to_a_provider(
 
 QUIET = """
 import os, sys
-from wsgi_oauth.client import OAuth2Session
-from wsgi_oauth.catalogue import GITHUB
-from wsgi_oauth.transport import Transport
+from wsgi_oauth.oauth.client import OAuth2Session
+from wsgi_oauth.oauth.presets import GITHUB
+from wsgi_oauth.transport.transport import Transport
 
 transport = Transport(20)
 

@@ -7,13 +7,13 @@ makes it safe), ``client.py`` (speaking to the provider) and ``sessions/`` (what
 
 from . import errors
 from .app import create_app, get_app
-from .config import Config
-from .dispatch import RequestHandler
-from .gate import LoginRequired, current_identity, login_url, logout_url, oauth2_session
-from .identity import Identity
+from .config.settings import Config
+from .gate.middleware import LoginRequired, current_identity, login_url, logout_url, oauth2_session
+from .oauth.identity import Identity
 from .sessions.file import FileStore
 from .sessions.memory import MemoryStore
 from .sessions.store import SessionStore
+from .web.handler import RequestHandler
 
 __all__ = [
     "Config",

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from wsgi_oauth.cli import main
+from wsgi_oauth.cli.main import main
 
 sys.exit(main())

@@ -16,21 +16,22 @@ from werkzeug import Response
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from . import errors, flow, health, login, pages
-from .access import Rules
-from .client import OAuth2Session
-from .config import Config, StoreConfig
-from .dispatch import Request, RequestHandler, Routes
-from .identity import IDENTITY, Identity, remember
-from .providers import Provider
-from .registration import Registration
+from . import errors, flow, sign_in
+from .config.settings import Config, StoreConfig
+from .oauth.access import Rules
+from .oauth.client import OAuth2Session
+from .oauth.identity import IDENTITY, Identity, remember
+from .oauth.provider import Provider
+from .oauth.registration import Registration
 from .sessions.file import FileStore
 from .sessions.memory import MemoryStore
 from .sessions.redis import RedisStore
-from .sessions.session import PROVIDER, TOKEN, Session, Sessions
+from .sessions.session import PROVIDER, TOKEN, Session, SessionManager
 from .sessions.store import SessionStore
-from .transport import Transport, ca_bundle
+from .transport.transport import Transport, ca_bundle
 from .urls import Site, local_path
+from .web import health, pages
+from .web.handler import Request, RequestHandler, Routes
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -61,7 +62,7 @@ class OAuthApp:
     ) -> None:
         self.config = config
         self.site = Site(config.public_url, trusts_proxies=config.trusted_proxies > 0)
-        self.sessions = Sessions(
+        self.sessions = SessionManager(
             store, idle=config.session_idle, lifetime=config.session_lifetime, sealed=config.session_seal
         )
         self.transport = Transport(config.upstream_timeout, config.upstream_limit)
@@ -69,9 +70,9 @@ class OAuthApp:
         self.registrations = {each.label: each for each in self._in_order}
         if not (allow is None or callable(allow)):
             raise TypeError(f"allow must be a function of an Identity, not {allow!a}; rules are in Config.allow")
-        self.rules = Rules(config.allow, {each.label: each.described for each in self._in_order}, allow)
+        self.rules = Rules(config.allow, {each.label: each.configured_provider for each in self._in_order}, allow)
         for each in self._in_order:
-            each.ask_for(self.rules.kinds(each.label), partial(self.rules.mention, each.label))
+            each.ask_for(self.rules.kinds(each.label), partial(self.rules.mentions, each.label))
         flow_handlers = flow.HANDLERS_FOR_SEVERAL if config.label else flow.HANDLERS
         self.routes = Routes([*flow_handlers, *health.HANDLERS, *handlers])
         self._signs_out_elsewhere = any(each.end_session for each in (config, *config.also))
@@ -166,10 +167,10 @@ class OAuthApp:
             return known
         identity = registration.identify(registration.oauth2_session(token=token, session=session))
         try:
-            remember(session, registration.kept(identity))
+            remember(session, registration.bounded_identity(identity))
         except errors.StoreError as error:  # who it is, is known all the same; the next request tries again
             _log.warning("who signed in is not remembered: %s", error)
-        if session.gone:
+        if session.ended_elsewhere:
             raise errors.NotSignedIn("the session ended while the provider was asked who that is")
         return identity
 
@@ -209,7 +210,7 @@ class OAuthApp:
             request.open_session = self._open_admitted_session
         response = handler(self, request).answer(**arguments)
         if "session" in request.__dict__ and not handler.get_has_consequences:
-            request.session.pop(login.AGAIN, None)  # the token has done its work: this is no circle
+            request.session.pop(sign_in.AGAIN, None)  # the token has done its work: this is no circle
         return response
 
     def _open_session(self, request: Request) -> Session:
@@ -238,10 +239,10 @@ class OAuthApp:
         """
         request.open_session = self._open_session  # to be ended, even if it was refused when it was opened
         session = request.session
-        newest = session.newest().get(TOKEN)
+        newest = session.load_latest().get(TOKEN)
         if newest and newest != session.get(TOKEN):
             raise errors.ProviderError("the token was refused when another request had refreshed it already") from error
-        circling = login.is_circling(session)
+        circling = sign_in.is_redirect_loop(session)
         session.end()
         if circling:  # a provider that refuses each token it gives must not keep a browser going round
             raise errors.ProviderError("the provider refuses the token that it has just given") from error

@@ -10,10 +10,11 @@ from __future__ import annotations
 from werkzeug import Response
 from werkzeug.exceptions import NotFound
 
-from . import errors, login, pages
-from .dispatch import Request
-from .steps import Step
+from . import errors, sign_in
 from .urls import local_path
+from .web import pages
+from .web.handler import Request
+from .web.steps import Step
 
 
 class PreAuthorization(Step):
@@ -30,7 +31,7 @@ class PreAuthorization(Step):
     def get(self, request: Request) -> Response:
         if not self.choose_provider(request.args.get("provider", "")):  # there are several, and the user has not said
             return pages.choice(request, self.sign_in_urls())
-        start = login.begin(
+        start = sign_in.begin(
             redirect_uri=self.callback_url(),
             next_url=local_path(request.args.get("next")) or self.url_for(".profile"),
             provider=self.registration.label,
@@ -45,7 +46,7 @@ class PreAuthorization(Step):
             **start.parameters(self.provider, choose_account="switch" in request.args),
         )
         # State is used to prevent CSRF, keep this for later: request.session["oauth_state"][state].
-        login.remember(request.session, state, start)
+        sign_in.remember(request.session, state, start)
         return self.redirect(authorization_url)
 
 
@@ -68,14 +69,14 @@ class PostAuthorization(Step):
     def get(self, request: Request, provider: str = "") -> Response:
         if not self.choose_provider(provider):
             raise NotFound
-        response = login.AuthorizationResponse.parse(request.query_string)
+        response = sign_in.AuthorizationResponse.parse(request.query_string)
         # The state must be one that this browser was given. From here on it is used up, whatever happens; a second
         # copy of this callback waits for what becomes of the first.
-        start = login.claim(request.session, response, patience=self.patience)
+        start = sign_in.claim(request.session, response, timeout=self.timeout)
         if start.finished:  # a double click, the back button, a reload: the first copy has done the work
             return self.redirect(start.next_url, 303)
-        with login.settling(request, start):
-            login.check(response, start, self.registration)
+        with sign_in.completing(request, start):
+            sign_in.check(response, start, self.registration)
             github = self.oauth2_session(redirect_uri=start.redirect_uri)
             # The code is that of request.url, the tutorial's authorization_response, which was read and checked above.
             token = github.fetch_token(
@@ -114,7 +115,7 @@ class Logout(Step):
     def post(self, request: Request) -> Response:
         if not request.is_same_origin:
             raise errors.CrossSite("a sign-out that another site asked for")
-        last = request.session.newest()  # another request may just have refreshed the token
+        last = request.session.load_latest()  # another request may just have refreshed the token
         request.session.end()  # first of all: whatever the provider says, the user is signed out here
         if leave := self.sign_out_of_provider(last):
             return self.redirect(leave, 303)

@@ -13,10 +13,10 @@ import pytest
 from conftest import Browser, parameters
 from werkzeug import Request, Response
 
-from wsgi_oauth import pages
 from wsgi_oauth.demo.grants import Validator
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve
+from wsgi_oauth.web import pages
 
 from .lesson import told
 

@@ -2,7 +2,7 @@
 
 ::
 
-    @guarded_by({"wsgi_oauth.login._find": any_start_of_this_browser})
+    @guarded_by({"wsgi_oauth.sign_in._find": any_start_of_this_browser})
     def test_the_attackers_link_finishes_the_victims_sign_in(victim, attacker):
         ...
         return victim.profile().status_int == 200  # what the attacker gains
@@ -57,6 +57,6 @@ def told(guard: Mapping[str, Any] | None) -> str:
 
 
 def short(name: str) -> str:
-    """``login._find`` for ``wsgi_oauth.login._find``; of a method, class and method."""
+    """``login._find`` for ``wsgi_oauth.sign_in._find``; of a method, class and method."""
     parts = name.removeprefix("wsgi_oauth.").split(".")
     return ".".join(parts[-2:])

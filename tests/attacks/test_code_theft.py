@@ -17,9 +17,9 @@ from conftest import Browser, parameters
 from werkzeug import Response
 
 from wsgi_oauth import MemoryStore, RequestHandler, SessionStore, errors
-from wsgi_oauth.demo.provider import LocalProvider
-from wsgi_oauth.login import Start
-from wsgi_oauth.transport import BoundedAdapter
+from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.sign_in import Start
+from wsgi_oauth.transport.transport import BoundedAdapter
 
 from .conftest import AttackersServer, changed, issued_tokens
 from .lesson import guarded_by
@@ -34,7 +34,7 @@ def begin_with_one_verifier_for_all(**given: Any) -> Start:
     return Start(secrets.token_urlsafe(32), "v" * 43, **given)
 
 
-@guarded_by({"wsgi_oauth.login.begin": begin_with_one_verifier_for_all})
+@guarded_by({"wsgi_oauth.sign_in.begin": begin_with_one_verifier_for_all})
 def test_a_stolen_code_is_injected_into_the_attackers_own_sign_in(victim: Browser, attacker: Browser) -> bool:
     """S8, RFC 9700 4.5.1. The state is the attacker's own; the code fits to the victim's verifier alone."""
     stolen = parameters(victim.callback_url())["code"]
@@ -42,7 +42,7 @@ def test_a_stolen_code_is_injected_into_the_attackers_own_sign_in(victim: Browse
     return attacker.profile().status_int == 200
 
 
-@guarded_by({"wsgi_oauth.login.Start.code_challenge": property(lambda start: start.code_verifier)})
+@guarded_by({"wsgi_oauth.sign_in.Start.code_challenge": property(lambda start: start.code_verifier)})
 def test_the_verifier_can_be_read_from_the_browsers_history(victim: Browser, provider: LocalProvider) -> bool:
     """S8, RFC 9700 2.1.1. The method `plain` puts the verifier itself into the URL."""
     url = victim.start()
@@ -59,7 +59,7 @@ def follow_redirects(
 
 
 @pytest.mark.parametrize("status", [307, 308])
-@guarded_by({"wsgi_oauth.transport.BoundedAdapter.fetch": follow_redirects})
+@guarded_by({"wsgi_oauth.transport.transport.BoundedAdapter.fetch": follow_redirects})
 def test_a_token_endpoint_that_redirects_sends_code_and_client_secret_to_the_attacker(
     make_browser: Callable[..., Browser], provider: LocalProvider, attackers_server: AttackersServer, status: int
 ) -> bool:
@@ -80,7 +80,7 @@ class Repos(RequestHandler):
         return self.jsonify({"status": api.get(self.provider.profile_url, allow_redirects=True).status_code})
 
 
-@guarded_by({"wsgi_oauth.client.OAuth2Session.should_strip_auth": lambda session, old, new: False})
+@guarded_by({"wsgi_oauth.oauth.client.OAuth2Session.should_strip_auth": lambda session, old, new: False})
 def test_an_api_that_redirects_hands_the_access_token_to_the_attacker(
     make_browser: Callable[..., Browser], provider: LocalProvider, attackers_server: AttackersServer
 ) -> bool:
@@ -94,7 +94,7 @@ def test_an_api_that_redirects_hands_the_access_token_to_the_attacker(
     return attackers_server.has_seen(token)
 
 
-@guarded_by({"wsgi_oauth.config.urls.is_loopback": lambda host: True})
+@guarded_by({"wsgi_oauth.config.settings.urls.is_loopback": lambda host: True})
 def test_an_endpoint_without_tls_lets_anybody_on_the_way_read_code_secret_and_token(
     make_browser: Callable[..., Browser],
 ) -> bool:

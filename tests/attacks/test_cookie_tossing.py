@@ -14,7 +14,7 @@ import pytest
 from conftest import HTML, Browser, environ_for, send
 
 from wsgi_oauth import Config, RequestHandler, SessionStore, create_app
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.sessions import session
 
@@ -88,7 +88,7 @@ def test_a_neighbour_sets_the_victims_session_cookie(site: Browser) -> bool:
 
 
 def without(word: str) -> Callable[..., str | None]:
-    original = session.Sessions.cookie
+    original = session.SessionManager.cookie
 
     def cookie(*arguments: Any, secure: bool) -> str | None:
         header = original(*arguments, secure=secure)
@@ -101,19 +101,19 @@ def attributes(browser: Browser) -> str:
     return browser.get("/").headers["Set-Cookie"]
 
 
-@guarded_by({"wsgi_oauth.sessions.session.Sessions.cookie": without("HttpOnly")})
+@guarded_by({"wsgi_oauth.sessions.session.SessionManager.cookie": without("HttpOnly")})
 def test_one_foreign_script_on_a_page_reads_the_session_cookie(site: Browser) -> bool:
     """S38. document.cookie"""
     return "HttpOnly" not in attributes(site)
 
 
-@guarded_by({"wsgi_oauth.sessions.session.Sessions.cookie": without("Secure")})
+@guarded_by({"wsgi_oauth.sessions.session.SessionManager.cookie": without("Secure")})
 def test_somebody_on_the_network_reads_the_cookie_from_a_request_over_plain_http(site: Browser) -> bool:
     """S38. One link to http://app.example.com is enough, although nobody answers there."""
     return "Secure" not in attributes(site)
 
 
-@guarded_by({"wsgi_oauth.sessions.session.Sessions.cookie": without("SameSite=Lax")})
+@guarded_by({"wsgi_oauth.sessions.session.SessionManager.cookie": without("SameSite=Lax")})
 def test_a_form_on_any_site_posts_with_the_victims_cookie(site: Browser) -> bool:
     """S38. To the pages of one's own as well, which may not all look at Origin."""
     return "SameSite=Lax" not in attributes(site)

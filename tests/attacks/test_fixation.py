@@ -14,7 +14,7 @@ from conftest import HTML, Browser, send
 from werkzeug import Response
 
 from wsgi_oauth import RequestHandler
-from wsgi_oauth.sessions.session import Session, Sessions, Stored, sent_id, store_key
+from wsgi_oauth.sessions.session import Session, SessionManager, Stored, session_id_from_cookie, store_key
 
 from .lesson import guarded_by
 
@@ -39,8 +39,8 @@ def plant(browser: Browser, session_id: str | None) -> None:
 
 
 # PHP without session.use_strict_mode, and whoever says `sessions.get(id) or sessions.create(id)`.
-def adopt_any_id(sessions: Sessions, environ: dict[str, Any], *, secure: bool) -> Session:
-    session_id = sent_id(environ, secure=secure)
+def adopt_any_id(sessions: SessionManager, environ: dict[str, Any], *, secure: bool) -> Session:
+    session_id = session_id_from_cookie(environ, secure=secure)
     if not session_id:
         return Session(sessions)
     stored = sessions.read(session_id)
@@ -56,7 +56,7 @@ def keep_the_id(session: Session) -> None:
 
 @guarded_by(
     {
-        "wsgi_oauth.sessions.session.Sessions.open": adopt_any_id,
+        "wsgi_oauth.sessions.session.SessionManager.open": adopt_any_id,
         "wsgi_oauth.sessions.session.Session.renew": keep_the_id,
     }
 )
@@ -68,7 +68,7 @@ def test_the_attacker_makes_up_an_id_and_plants_it_before_the_sign_in(victim: Br
     return attacker.profile().status_int == 200
 
 
-@guarded_by({"wsgi_oauth.sessions.session.Sessions.open": adopt_any_id})
+@guarded_by({"wsgi_oauth.sessions.session.SessionManager.open": adopt_any_id})
 def test_the_attacker_makes_up_an_id_and_shares_what_an_anonymous_victim_keeps(
     make_browser: Callable[..., Browser],
 ) -> str | None:
@@ -132,11 +132,11 @@ def test_a_stolen_cookie_survives_the_sign_out(victim: Browser, attacker: Browse
     return attacker.profile().status_int == 200
 
 
-def until_the_end_of_the_world(sessions: Sessions, stored: Stored) -> float:
+def until_the_end_of_the_world(sessions: SessionManager, stored: Stored) -> float:
     return time.time() + 10**9
 
 
-@guarded_by({"wsgi_oauth.sessions.session.Sessions._expiry": until_the_end_of_the_world})
+@guarded_by({"wsgi_oauth.sessions.session.SessionManager._expiry": until_the_end_of_the_world})
 def test_a_cookie_from_a_computer_that_was_thrown_away_still_signs_in(
     make_browser: Callable[..., Browser], later: Callable[[float], None]
 ) -> bool:

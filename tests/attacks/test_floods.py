@@ -11,15 +11,15 @@ from conftest import HTML, Browser, environ_for, send, stored_sessions
 from werkzeug import Response
 
 from wsgi_oauth import Config, FileStore, RequestHandler, SessionStore, create_app
-from wsgi_oauth.demo.provider import LocalProvider
-from wsgi_oauth.sessions.session import Sessions, Stored
+from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.sessions.session import SessionManager, Stored
 
 from .lesson import guarded_by
 
 IMAGE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "image", "Sec-Fetch-Mode": "no-cors", "Accept": "image/*"}
 
 
-@guarded_by({"wsgi_oauth.dispatch.Request.is_ahead_of_time": False})
+@guarded_by({"wsgi_oauth.web.handler.Request.is_ahead_of_time": False})
 def test_a_page_full_of_images_pushes_the_victims_own_sign_in_out(victim: Browser) -> bool:
     """S43. Fifty times <img src="https://app.example.com/">, while the victim types the password at the provider."""
     started = victim.start()
@@ -28,14 +28,14 @@ def test_a_page_full_of_images_pushes_the_victims_own_sign_in_out(victim: Browse
     return victim.get(victim.consent(started)).status_int != 303
 
 
-@guarded_by({"wsgi_oauth.dispatch.Request.is_ahead_of_time": False})
+@guarded_by({"wsgi_oauth.web.handler.Request.is_ahead_of_time": False})
 def test_a_browser_that_prefetches_the_callback_uses_the_answer_up(victim: Browser, provider: LocalProvider) -> bool:
     """S16. Nobody has clicked yet; what signs somebody in has to be a navigation."""
     victim.get(victim.callback_url(), headers={"Sec-Purpose": "prefetch"})
     return provider.count("token") > 0
 
 
-@guarded_by({"wsgi_oauth.login.MAX_RECORDS": 10**9})
+@guarded_by({"wsgi_oauth.sign_in.MAX_RECORDS": 10**9})
 def test_one_browser_that_starts_again_and_again_grows_its_session_without_end(
     victim: Browser, store: SessionStore
 ) -> bool:
@@ -46,11 +46,11 @@ def test_one_browser_that_starts_again_and_again_grows_its_session_without_end(
     return len(json.dumps(session)) > 65536
 
 
-def as_long_as_everybody(sessions: Sessions, stored: Stored) -> float:
+def as_long_as_everybody(sessions: SessionManager, stored: Stored) -> float:
     return stored.seen + sessions._idle
 
 
-@guarded_by({"wsgi_oauth.sessions.session.Sessions._expiry": as_long_as_everybody})
+@guarded_by({"wsgi_oauth.sessions.session.SessionManager._expiry": as_long_as_everybody})
 @guarded_by({"wsgi_oauth.sessions.file.FileStore._sweep_slice": lambda store: None})
 def test_who_never_comes_back_fills_the_disk_with_sessions(
     provider: LocalProvider, tmp_path: Any, later: Callable[[float], None]
@@ -85,7 +85,7 @@ class Endless:
         return part
 
 
-@guarded_by({"wsgi_oauth.dispatch.MAX_BODY": 10**9, "wsgi_oauth.dispatch.Request.max_content_length": None})
+@guarded_by({"wsgi_oauth.web.handler.MAX_BODY": 10**9, "wsgi_oauth.web.handler.Request.max_content_length": None})
 def test_a_body_without_end_fills_the_memory(provider: LocalProvider, store: SessionStore) -> bool:
     """S48. Chunked, so no length announces it."""
     app = create_app(Config.from_environ(environ_for(provider)), store=store, handlers=[Form])

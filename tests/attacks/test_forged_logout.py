@@ -43,7 +43,7 @@ def test_a_link_somewhere_signs_out_who_follows_it(victim: Browser) -> bool:
     return is_signed_out(victim)
 
 
-@guarded_by({"wsgi_oauth.dispatch.Request.is_same_origin": True})
+@guarded_by({"wsgi_oauth.web.handler.Request.is_same_origin": True})
 def test_a_form_on_a_neighbours_page_signs_the_victim_out(victim: Browser) -> bool:
     """S41. blog.example.com and app.example.com are one site, and SameSite cookies go along."""
     victim.sign_in()
@@ -51,7 +51,7 @@ def test_a_form_on_a_neighbours_page_signs_the_victim_out(victim: Browser) -> bo
     return is_signed_out(victim)
 
 
-@guarded_by({"wsgi_oauth.dispatch.Request.is_same_origin": True})
+@guarded_by({"wsgi_oauth.web.handler.Request.is_same_origin": True})
 def test_a_form_of_the_attackers_signs_out_who_has_an_old_browser(victim: Browser) -> bool:
     """S41. One that knows neither SameSite nor Fetch Metadata sends at least Origin."""
     victim.sign_in()

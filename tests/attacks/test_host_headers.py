@@ -11,7 +11,7 @@ from conftest import HTML, environ_for, parameters, send
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from wsgi_oauth import Config, MemoryStore, create_app
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.urls import Site
 
 from .lesson import guarded_by

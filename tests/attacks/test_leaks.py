@@ -20,8 +20,8 @@ from werkzeug import Response
 
 from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app, errors
 from wsgi_oauth.app import OAuthApp
-from wsgi_oauth.client import OAuth2Session
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.oauth.client import OAuth2Session
 
 from .conftest import issued_tokens, without_header
 from .lesson import guarded_by
@@ -62,7 +62,7 @@ def as_the_library_does(session: OAuth2Session) -> Any:
         return requests_oauthlib.OAuth2Session.request(session, "GET", session.provider.profile_url, **settings).json()
 
 
-@guarded_by({"wsgi_oauth.client.OAuth2Session.get_user_document": as_the_library_does})
+@guarded_by({"wsgi_oauth.oauth.client.OAuth2Session.get_user_document": as_the_library_does})
 def test_an_operator_who_turns_debug_on_has_everybodys_tokens_in_the_log(
     victim: Browser, provider: LocalProvider, log: pytest.LogCaptureFixture
 ) -> bool:
@@ -111,7 +111,7 @@ def in_its_own_words(error: Exception, late: bool) -> errors.ProviderError:
     return errors.ProviderUnreachable(str(error))
 
 
-@guarded_by({"wsgi_oauth.transport._explained": in_its_own_words})
+@guarded_by({"wsgi_oauth.transport.transport._explained": in_its_own_words})
 def test_a_provider_that_is_down_has_its_internal_address_and_key_in_the_log(
     make_browser: Callable[..., Browser], log: pytest.LogCaptureFixture
 ) -> bool:
@@ -127,7 +127,7 @@ def referer_of_a_link_on(page: Any, url: str) -> str:
     return "" if page.headers.get("Referrer-Policy") == "no-referrer" else url
 
 
-@guarded_by({"wsgi_oauth.pages.SECURITY_HEADERS": without_header("Referrer-Policy")})
+@guarded_by({"wsgi_oauth.web.pages.SECURITY_HEADERS": without_header("Referrer-Policy")})
 def test_the_next_site_reads_the_code_in_its_referer(victim: Browser, attacker: Browser) -> bool:
     """S46, S49, RFC 9700 4.2.1. An error page at the callback's own address, with a link on it to somewhere."""
     callback = victim.callback_url()
@@ -141,7 +141,7 @@ def stay_here(handler: Any, location: str, code: int = 302) -> Response:
     return Response(status=code, headers={"Location": location})
 
 
-@guarded_by({"wsgi_oauth.dispatch.RequestHandler.redirect": stay_here})
+@guarded_by({"wsgi_oauth.web.handler.RequestHandler.redirect": stay_here})
 def test_the_code_stays_in_the_address_bar_and_in_the_history(victim: Browser) -> bool:
     """S17. What is shown after the sign-in has another address, without code and state."""
     callback = victim.callback_url()
@@ -150,7 +150,7 @@ def test_the_code_stays_in_the_address_bar_and_in_the_history(victim: Browser) -
     return "code=" in urlsplit(shown).query
 
 
-@guarded_by({"wsgi_oauth.pages.SECURITY_HEADERS": without_header("Cache-Control")})
+@guarded_by({"wsgi_oauth.web.pages.SECURITY_HEADERS": without_header("Cache-Control")})
 def test_the_next_user_of_a_cache_gets_the_victims_profile(victim: Browser) -> bool:
     """S45, RFC 9111 5.2.2.5. A proxy, a CDN, or the back button after the sign-out."""
     victim.sign_in()
@@ -177,7 +177,7 @@ def test_a_link_that_the_victim_passes_on_carries_the_session(victim: Browser) -
     return bool(victim.cookie) and str(victim.cookie) in answer.location
 
 
-@guarded_by({"wsgi_oauth.config._shown": ascii})
+@guarded_by({"wsgi_oauth.config.settings._shown": ascii})
 def test_a_password_in_a_misspelt_url_is_in_the_message_that_the_operator_pastes_into_a_ticket(
     provider: LocalProvider,
 ) -> bool:

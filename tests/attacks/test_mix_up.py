@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 import pytest
 from conftest import Browser, environ_for, parameters
 
-from wsgi_oauth import Config, MemoryStore, SessionStore, create_app, errors, registration
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth import Config, MemoryStore, SessionStore, create_app, errors
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
-from wsgi_oauth.login import AuthorizationResponse, Start
-from wsgi_oauth.registration import Registration
-from wsgi_oauth.steps import Step
+from wsgi_oauth.oauth import registration
+from wsgi_oauth.oauth.registration import Registration
+from wsgi_oauth.sign_in import AuthorizationResponse, Start
+from wsgi_oauth.web.steps import Step
 
 from .conftest import changed, exchanged_codes
 from .lesson import guarded_by
@@ -33,7 +34,7 @@ def whoever_answers(response: AuthorizationResponse, start: Start, of: Registrat
         raise errors.LoginRefused(response.error)
 
 
-@guarded_by({"wsgi_oauth.login.check": whoever_answers})
+@guarded_by({"wsgi_oauth.sign_in.check": whoever_answers})
 def test_an_answer_of_the_attackers_provider_is_taken_for_the_honest_ones(
     victim: Browser, provider: LocalProvider
 ) -> list[str]:
@@ -47,7 +48,7 @@ def same_beginning(response: AuthorizationResponse, start: Start, of: Registrati
         raise errors.IssuerMismatch("another issuer")
 
 
-@guarded_by({"wsgi_oauth.login.check": same_beginning})
+@guarded_by({"wsgi_oauth.sign_in.check": same_beginning})
 def test_an_issuer_that_begins_like_the_honest_one_is_taken_for_it(
     victim: Browser, provider: LocalProvider
 ) -> list[str]:
@@ -62,7 +63,7 @@ def who_says_nothing_is_believed(response: AuthorizationResponse, start: Start, 
         raise errors.IssuerMismatch("another issuer")
 
 
-@guarded_by({"wsgi_oauth.login.check": who_says_nothing_is_believed})
+@guarded_by({"wsgi_oauth.sign_in.check": who_says_nothing_is_believed})
 def test_an_attackers_provider_that_leaves_the_issuer_out_is_taken_for_one_that_always_sends_it(
     make_browser: Callable[..., Browser], provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
 ) -> list[str]:
@@ -115,8 +116,8 @@ def choose_by_state(handler: Step, label: str) -> bool:
 
 @guarded_by(
     {
-        "wsgi_oauth.steps.Step.choose_provider": choose_by_state,
-        "wsgi_oauth.login.check": whoever_answers,
+        "wsgi_oauth.web.steps.Step.choose_provider": choose_by_state,
+        "wsgi_oauth.sign_in.check": whoever_answers,
     }
 )
 def test_the_attackers_provider_passes_the_user_on_to_the_honest_one_and_is_handed_the_code(

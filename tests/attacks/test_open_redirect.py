@@ -16,7 +16,7 @@ from conftest import HTML, Browser, send
 from whatwg import NOWHERE, resolved
 
 from wsgi_oauth import MemoryStore, SessionStore
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
 
 from .lesson import guarded_by
 

@@ -12,14 +12,14 @@ import requests
 from conftest import JSON, Browser, send
 from werkzeug import Response
 
-from wsgi_oauth import refresh
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.oauth import refresh
 
 from .conftest import issued_tokens
 from .lesson import guarded_by
 
 
-@guarded_by({"wsgi_oauth.registration.Registration.revoke": lambda registration, token: None})
+@guarded_by({"wsgi_oauth.oauth.registration.Registration.revoke": lambda registration, token: None})
 def test_a_token_that_was_stolen_is_good_for_weeks_after_the_sign_out(
     make_browser: Callable[..., Browser], provider: LocalProvider
 ) -> bool:
@@ -32,7 +32,7 @@ def test_a_token_that_was_stolen_is_good_for_weeks_after_the_sign_out(
     return used.status_code == 200
 
 
-@guarded_by({"wsgi_oauth.refresh._claim": lambda *_, **__: True})
+@guarded_by({"wsgi_oauth.oauth.refresh._claim": lambda *_, **__: True})
 def test_two_tabs_at_the_same_moment_look_like_a_thief_to_the_provider(
     victim: Browser, provider: LocalProvider, later: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> bool:

@@ -11,8 +11,8 @@ import pytest
 from conftest import Browser
 
 from wsgi_oauth import MemoryStore, SessionStore
-from wsgi_oauth.demo.provider import LocalProvider
-from wsgi_oauth.login import AuthorizationResponse
+from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.sign_in import AuthorizationResponse
 
 from .conftest import changed, exchanged_codes
 from .lesson import guarded_by
@@ -36,7 +36,7 @@ def one_of_two(index: int):
 take_the_first, take_the_last = one_of_two(0), one_of_two(-1)
 
 
-@guarded_by({"wsgi_oauth.login.AuthorizationResponse.parse": take_the_last})
+@guarded_by({"wsgi_oauth.sign_in.AuthorizationResponse.parse": take_the_last})
 def test_a_code_behind_the_code_slips_past_a_firewall_that_looks_at_the_first(
     victim: Browser, provider: LocalProvider
 ) -> bool:
@@ -45,7 +45,7 @@ def test_a_code_behind_the_code_slips_past_a_firewall_that_looks_at_the_first(
     return "ATTACKERS" in exchanged_codes(provider)
 
 
-@guarded_by({"wsgi_oauth.login.AuthorizationResponse.parse": take_the_first})
+@guarded_by({"wsgi_oauth.sign_in.AuthorizationResponse.parse": take_the_first})
 def test_a_code_before_the_code_slips_past_a_firewall_that_looks_at_the_last(
     victim: Browser, provider: LocalProvider
 ) -> bool:
@@ -55,7 +55,7 @@ def test_a_code_before_the_code_slips_past_a_firewall_that_looks_at_the_last(
     return "ATTACKERS" in exchanged_codes(provider)
 
 
-@guarded_by({"wsgi_oauth.login.AuthorizationResponse.parse": take_the_first})
+@guarded_by({"wsgi_oauth.sign_in.AuthorizationResponse.parse": take_the_first})
 def test_an_issuer_before_the_issuer_hides_where_the_answer_came_from(victim: Browser, provider: LocalProvider) -> bool:
     """S13, S9. The answer is the attacker's server's, and the honest issuer was put in front of it."""
     path, _, query = changed(victim.callback_url(), iss="https://attacker.example").partition("?")

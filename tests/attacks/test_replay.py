@@ -10,9 +10,9 @@ import pytest
 from conftest import HTML, Browser, send
 from werkzeug import Response
 
-from wsgi_oauth import login
-from wsgi_oauth.demo.provider import LocalProvider
-from wsgi_oauth.login import STATE
+from wsgi_oauth import sign_in
+from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.sign_in import STATE
 
 from .conftest import exchanged_codes
 from .lesson import guarded_by
@@ -23,7 +23,7 @@ def look_and_leave_it_there(data: dict[str, Any], state: str) -> dict[str, Any] 
     return dict(record) if record else None
 
 
-@guarded_by({"wsgi_oauth.login._claim": look_and_leave_it_there})
+@guarded_by({"wsgi_oauth.sign_in._claim": look_and_leave_it_there})
 def test_copies_of_a_callback_at_the_same_time_are_each_exchanged(
     victim: Browser, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
 ) -> bool:
@@ -32,7 +32,7 @@ def test_copies_of_a_callback_at_the_same_time_are_each_exchanged(
     The provider answers only when a second copy has come in, or waits for the first one as it should.
     """
     everybody_is_here = threading.Event()
-    wait, exchange = login._wait_for_the_first_copy, provider.token
+    wait, exchange = sign_in._wait_for_the_first_copy, provider.token
 
     def waiting(*arguments: Any) -> None:
         everybody_is_here.set()
@@ -44,7 +44,7 @@ def test_copies_of_a_callback_at_the_same_time_are_each_exchanged(
         everybody_is_here.wait(30)
         return exchange(request)
 
-    monkeypatch.setattr(login, "_wait_for_the_first_copy", waiting)
+    monkeypatch.setattr(sign_in, "_wait_for_the_first_copy", waiting)
     provider._routes["/token"] = ("token", {"POST": token})
     callback = victim.callback_url()
     copy = threading.Thread(target=visit, args=(victim, callback))
@@ -63,7 +63,7 @@ def for_ever(data: dict[str, Any]) -> dict[str, Any]:
     return data.get(STATE, {})
 
 
-@guarded_by({"wsgi_oauth.login._alive": for_ever})
+@guarded_by({"wsgi_oauth.sign_in._alive": for_ever})
 def test_a_callback_that_somebody_finds_in_the_history_an_hour_later_still_works(
     victim: Browser, provider: LocalProvider, later: Callable[[float], None]
 ) -> bool:

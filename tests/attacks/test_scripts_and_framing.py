@@ -44,7 +44,7 @@ def show_what_the_provider_says(app: Any, request: Any, error: Any, **_: Any) ->
 @guarded_by(
     {
         "wsgi_oauth.app.OAuthApp._refuse": show_what_the_provider_says,
-        "wsgi_oauth.pages.SECURITY_HEADERS": without_header("Content-Security-Policy"),
+        "wsgi_oauth.web.pages.SECURITY_HEADERS": without_header("Content-Security-Policy"),
     }
 )
 def test_an_error_description_in_a_link_is_a_script_on_our_page(victim: Browser) -> bool:
@@ -60,14 +60,14 @@ def test_an_error_description_in_a_link_makes_our_page_say_what_the_attacker_wan
     return told in victim.get(changed(victim.callback_url(decision="deny"), error_description=told)).text
 
 
-@guarded_by({"wsgi_oauth.pages.SECURITY_HEADERS": without_header("Content-Security-Policy", "X-Frame-Options")})
+@guarded_by({"wsgi_oauth.web.pages.SECURITY_HEADERS": without_header("Content-Security-Policy", "X-Frame-Options")})
 def test_a_page_of_the_attackers_shows_ours_in_a_frame_and_lends_the_victims_clicks_to_it(victim: Browser) -> bool:
     """S46. Clickjacking: the button that the victim sees is the attacker's, the one that is pressed is not."""
     victim.sign_in()
     return may_be_framed(victim.get("/profile")) or may_be_framed(victim.get("/callback"))
 
 
-@guarded_by({"wsgi_oauth.pages.SECURITY_HEADERS": without_header("X-Content-Type-Options")})
+@guarded_by({"wsgi_oauth.web.pages.SECURITY_HEADERS": without_header("X-Content-Type-Options")})
 def test_a_name_in_the_profile_is_guessed_to_be_html(victim: Browser) -> bool:
     """S46. The document is the provider's, the name in it is the user's own choice."""
     victim.sign_in()
@@ -81,7 +81,7 @@ def name_the_path(app: Any, request: Any, error: Any) -> Response:
 @guarded_by(
     {
         "wsgi_oauth.app.OAuthApp._http_error": name_the_path,
-        "wsgi_oauth.pages.SECURITY_HEADERS": without_header("Content-Security-Policy"),
+        "wsgi_oauth.web.pages.SECURITY_HEADERS": without_header("Content-Security-Policy"),
     }
 )
 def test_a_path_that_does_not_exist_is_a_script_on_the_page_that_says_so(application: Any) -> bool:

@@ -23,7 +23,7 @@ from conftest import HTML, JSON, Browser, environ_for, send
 from werkzeug import Response
 
 from wsgi_oauth import Config, FileStore, RequestHandler, SessionStore, create_app, errors
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.sessions import file
 from wsgi_oauth.sessions.session import Stored
 from wsgi_oauth.sessions.store import Record

@@ -17,8 +17,8 @@ import requests
 from conftest import Browser
 
 from wsgi_oauth import MemoryStore, SessionStore
-from wsgi_oauth.sessions.seal import Seal
-from wsgi_oauth.sessions.session import Sessions
+from wsgi_oauth.sessions.encryption import Encryption
+from wsgi_oauth.sessions.session import SessionManager
 from wsgi_oauth.sessions.store import Record
 
 from .lesson import guarded_by
@@ -44,18 +44,18 @@ def works_at_the_provider(victim: Browser, stolen: bytes) -> bool:
     return any(answer.status_code == 200 for answer in answers)
 
 
-def in_the_open(_seal: Seal, _session_id: str, _name: str, _label: Any, plain: bytes) -> bytes:
+def in_the_open(_seal: Encryption, _session_id: str, _name: str, _label: Any, plain: bytes) -> bytes:
     return b"sealed:1" + plain
 
 
-def as_it_lies_there(_seal: Seal, _session_id: str, _name: str, raw: bytes) -> bytes:
+def as_it_lies_there(_seal: Encryption, _session_id: str, _name: str, raw: bytes) -> bytes:
     return raw.removeprefix(b"sealed:1")
 
 
 @guarded_by(
     {
-        "wsgi_oauth.sessions.seal.Seal.close": in_the_open,
-        "wsgi_oauth.sessions.seal.Seal.open": as_it_lies_there,
+        "wsgi_oauth.sessions.encryption.Encryption.close": in_the_open,
+        "wsgi_oauth.sessions.encryption.Encryption.open": as_it_lies_there,
     }
 )
 def test_who_steals_the_backup_uses_the_tokens_in_it(victim: Browser, store: SessionStore) -> bool:
@@ -66,42 +66,42 @@ def test_who_steals_the_backup_uses_the_tokens_in_it(victim: Browser, store: Ses
     return any(works_at_the_provider(victim, stolen) for stolen in backup)
 
 
-close, open_ = Seal.close, Seal.open
+close, open_ = Encryption.close, Encryption.open
 
 
 # What comes to mind first: the application has the name at hand, and it looks random.
-def with_a_key_from_the_name(seal: Seal, _session_id: str, name: str, label: Any, plain: bytes) -> bytes:
+def with_a_key_from_the_name(seal: Encryption, _session_id: str, name: str, label: Any, plain: bytes) -> bytes:
     return close(seal, name, name, label, plain)
 
 
-def by_the_name(seal: Seal, _session_id: str, name: str, raw: bytes) -> bytes | None:
+def by_the_name(seal: Encryption, _session_id: str, name: str, raw: bytes) -> bytes | None:
     return open_(seal, name, name, raw)
 
 
 @guarded_by(
     {
-        "wsgi_oauth.sessions.seal.Seal.close": with_a_key_from_the_name,
-        "wsgi_oauth.sessions.seal.Seal.open": by_the_name,
+        "wsgi_oauth.sessions.encryption.Encryption.close": with_a_key_from_the_name,
+        "wsgi_oauth.sessions.encryption.Encryption.open": by_the_name,
     }
 )
 def test_the_key_lies_beside_the_lock(victim: Browser, store: SessionStore) -> bool:
     """S52. Everything is encrypted, and whoever has the backup and the code has all that the key is made of."""
     victim.sign_in()
     assert victim.profile().status_int == 200
-    thief = Seal()
+    thief = Encryption()
     backup = [(name, store.load(name) or b"") for name in store.keys()]
     return any(works_at_the_provider(victim, thief.open(name, name, stolen) or b"") for name, stolen in backup)
 
 
-unsealed = Sessions._unsealed
+unsealed = SessionManager._unsealed
 
 
 # To sign nobody out on the day on which sealing is switched on.
-def also_what_is_not_sealed(sessions: Sessions, session_id: str, raw: bytes) -> bytes | None:
+def also_what_is_not_sealed(sessions: SessionManager, session_id: str, raw: bytes) -> bytes | None:
     return raw if raw.startswith(b"{") else unsealed(sessions, session_id, raw)
 
 
-@guarded_by({"wsgi_oauth.sessions.session.Sessions._unsealed": also_what_is_not_sealed})
+@guarded_by({"wsgi_oauth.sessions.session.SessionManager._unsealed": also_what_is_not_sealed})
 def test_a_restored_backup_has_the_attackers_session_under_the_victims_name(
     victim: Browser, make_browser: Callable[..., Browser], store: SessionStore
 ) -> bool:

@@ -6,7 +6,7 @@ A fault belongs to an endpoint and is taken by the next request there::
     provider.faults.add("profile.401", times=None)  # every profile request from now on
     provider.faults.clear()
 
-The list of all faults, and what each does, is in :mod:`wsgi_oauth.demo.catalogue`.
+The list of all faults, and what each does, is in :mod:`wsgi_oauth.demo.fault_list`.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from werkzeug.test import run_wsgi_app
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
-    from wsgi_oauth.demo.provider import LocalProvider
+    from wsgi_oauth.demo.local_provider import LocalProvider
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 CLOSING = "wsgi_oauth.demo.closing"
 
 _MAX_BODY = 1 << 20
-_PATIENCE = 2.0  # seconds that close() waits for threads that are on their way out
+_LOCK_TIMEOUT = 2.0  # seconds that close() waits for threads that are on their way out
 _NO_BODY = frozenset({204, 304})
 
 
@@ -232,7 +232,7 @@ class _Listener(ThreadedWSGIServer):
                     socket.socket.shutdown(connection, socket.SHUT_RDWR)
                 except OSError:  # it had ended by itself
                     continue
-            self._changed.wait_for(lambda: not self._open, timeout=_PATIENCE)
+            self._changed.wait_for(lambda: not self._open, timeout=_LOCK_TIMEOUT)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that ended badly is what many tests are about: no traceback on stderr."""

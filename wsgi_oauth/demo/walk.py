@@ -27,7 +27,7 @@ from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 from werkzeug.datastructures import Headers
 
-from wsgi_oauth.demo.provider import Exchange, LocalProvider
+from wsgi_oauth.demo.local_provider import Exchange, LocalProvider
 
 BROWSER, APPLICATION, PROVIDER = "browser", "application", "provider"
 TIMEOUT = 60  # seconds for one answer; the application gives a provider up long before

@@ -34,7 +34,7 @@ _SUFFIX = ".json"
 _TEMPORARY = ".tmp"  # no key ends like this, so a temporary file is never loaded
 _OURS = re.compile(r"[0-9a-f]{64}\.json(\.[0-9a-f]{16}\.tmp)?", re.ASCII)
 _STALE = 3600.0  # seconds after which what is not finished has no living writer
-_PATIENCE = 5.0  # seconds to wait for another's update, which takes far less than a millisecond
+_LOCK_TIMEOUT = 5.0  # seconds to wait for another's update, which takes far less than a millisecond
 _REST = 8  # creates from a slice of a sweep in which nothing was over to the next one
 _STAYING = 4  # entries of a slice that stay, at most
 _REMOVED = 20  # sessions that a slice takes away, at most
@@ -395,9 +395,9 @@ class _Locked:
     locked. Its status is then still the one it had before: nothing is changed in place, once it is a session.
     """
 
-    def __init__(self, path: str, patience: float = _PATIENCE) -> None:
+    def __init__(self, path: str, timeout: float = _LOCK_TIMEOUT) -> None:
         self._path = path
-        self._deadline = time.monotonic() + patience
+        self._deadline = time.monotonic() + timeout
 
     def __enter__(self) -> tuple[int, os.stat_result] | None:
         while True:
@@ -469,7 +469,7 @@ def is_unfinished(status: os.stat_result) -> bool:
 def _remove_expired(path: str) -> bool | None:
     """Remove the session at *path* unless it was renewed since somebody looked, or is in somebody's hands."""
     try:
-        with _Locked(path, patience=0) as found:
+        with _Locked(path, timeout=0) as found:
             if found is None:
                 return False
             if found[1].st_mtime > time.time():

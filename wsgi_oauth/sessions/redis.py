@@ -24,7 +24,7 @@ from .store import KEY, Record, check_size
 _SESSION = "wsgi_oauth:session:"
 _LOCK = "wsgi_oauth:lock:"
 _LEASE = 3.0  # seconds after which whoever holds a session counts as dead; an update takes a millisecond
-_PATIENCE = 5.0  # seconds to wait for another's update, so that a dead holder is waited for
+_LOCK_TIMEOUT = 5.0  # seconds to wait for another's update, so that a dead holder is waited for
 _CONNECT = 2.0  # seconds for a connection
 _ANSWER = 2.0  # seconds for an answer, and for a free connection when all are in use
 _CONNECTIONS = 64  # per process: as many requests can talk to Redis at the same time
@@ -173,7 +173,7 @@ class RedisStore:
 
     def _when_free(self, script: Any, names: list[str], arguments: list[str | int]) -> Any:
         """Run *script* again and again, for as long as it says that somebody else holds the session."""
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _LOCK_TIMEOUT
         pause = 0.0005
         while True:
             with self._store_errors():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from zlib import crc32
 
 from .. import errors
-from .seal import Label, Seal, is_sealed, read_label
+from .encryption import Encryption, Label, is_encrypted, read_label
 from .store import Record, SessionStore
 
 if TYPE_CHECKING:
@@ -46,10 +46,10 @@ class Session(dict[str, Any]):
     # What most requests leave as it is.
     event: str = ""  # what the log should say about this request
     ended: bool = False  # by this request
-    gone: bool = False  # ended, or moved to a new id, by another request meanwhile
+    ended_elsewhere: bool = False  # ended, or moved to a new id, by another request meanwhile
     _renewing: bool = False
 
-    def __init__(self, sessions: Sessions, stored: Stored | None = None, session_id: str | None = None) -> None:
+    def __init__(self, sessions: SessionManager, stored: Stored | None = None, session_id: str | None = None) -> None:
         self._sessions = sessions
         self._stored: Stored | None = None
         if stored is not None:
@@ -87,7 +87,7 @@ class Session(dict[str, Any]):
 
         own = _changes(self._stored.data, self) if self._stored else {}
         if not self._sessions.update(self, apply):
-            self.gone = True
+            self.ended_elsewhere = True
             outcome.append(function({}))
         for key, value in own.items():  # what this request has changed before is not stored yet, and stays
             if value is _REMOVED:
@@ -117,16 +117,16 @@ class Session(dict[str, Any]):
         self.clear()
         self.ended = True
 
-    def newest(self) -> dict[str, Any]:
+    def load_latest(self) -> dict[str, Any]:
         """Return what is stored now, and leave this request's own copy as it is; an ended session is empty."""
         stored = self._sessions.read(self.id) if self.id is not None else None
         return stored.data if stored else {}
 
-    def adopt(self, key: str, value: Any) -> None:
+    def accept_stored(self, key: str, value: Any) -> None:
         """Take over what another request has stored under *key*: no change of this one."""
         assert self._stored is not None
         self._stored = self._stored._replace(data={**self._stored.data, key: value})
-        self[key] = copied(value)
+        self[key] = copy_json(value)
 
     def reload(self) -> None:
         """Read the newest data; an ended session becomes empty."""
@@ -147,7 +147,7 @@ class Session(dict[str, Any]):
     def _take(self, stored: Stored) -> None:
         self._stored = stored
         self.clear()
-        self.update(copied(stored.data))  # to be changed, so that the changes can be told
+        self.update(copy_json(stored.data))  # to be changed, so that the changes can be told
 
 
 class Stored(NamedTuple):
@@ -181,7 +181,7 @@ SIGNED_IN, ANONYMOUS, OVER, UNREADABLE = "signed in", "anonymous", "over", "unre
 IGNORED = "ignored"  # sealed where sessions are not to be, or the other way around
 
 
-class Sessions:
+class SessionManager:
     """Opens and saves sessions: the store, the cookie, and the two lifetimes (ASVS 7.3.1, 7.3.2), in seconds.
 
     :param sealed: whether what is stored can be read with the browser's cookie only.
@@ -192,13 +192,13 @@ class Sessions:
         self.store = store
         self._idle = idle
         self._lifetime = lifetime
-        self._seal = Seal() if sealed else None
+        self._seal = Encryption() if sealed else None
 
     def open(self, environ: WSGIEnvironment, *, secure: bool) -> Session:
         """Return the session that the request's cookie names, or a new one that is stored only if something
         is put into it.
         """
-        session_id = sent_id(environ, secure=secure)
+        session_id = session_id_from_cookie(environ, secure=secure)
         stored = self.read(session_id) if session_id else None
         return Session(self, stored, session_id) if stored else Session(self)
 
@@ -227,7 +227,7 @@ class Sessions:
             yield Entry(key, OVER) if raw is None else self._entry(key, raw)
 
     def _entry(self, key: str, raw: bytes) -> Entry:
-        sealed = is_sealed(raw)
+        sealed = is_encrypted(raw)
         found = read_label(raw) if sealed else _parse(raw)
         if found is None or not _is_possible(found):
             return Entry(key, UNREADABLE)
@@ -253,7 +253,7 @@ class Sessions:
         else:
             assert session._stored is not None
             changes = _changes(session._stored.data, session)
-            if changes or session._on_save or self.is_due(session._stored):
+            if changes or session._on_save or self.needs_touch(session._stored):
                 self.update(
                     session,
                     lambda stored: stored._replace(seen=time.time(), data=session._applied(stored.data, changes)),
@@ -315,7 +315,7 @@ class Sessions:
         Where sessions are sealed, one that is not is none: it would be somebody's who can write to the store, and has
         put it under the name of a browser whose id they do not know.
         """
-        if is_sealed(raw) != self.sealed:
+        if is_encrypted(raw) != self.sealed:
             _log.warning(
                 "a session was ignored: it is %ssealed, and WSGI_OAUTH_SESSION_SEAL says otherwise",
                 "not " if self.sealed else "",
@@ -332,11 +332,11 @@ class Sessions:
         idle = self._idle if stored.signed_in else min(self._idle, ANONYMOUS_LIFETIME)
         return min(stored.seen + idle, stored.started + self._lifetime)
 
-    def is_due(self, stored: Stored) -> bool:
+    def needs_touch(self, stored: Stored) -> bool:
         """Say whether the idle clock must be written. Not on every request: being a twelfth late is precise enough."""
         return stored.signed_in and time.time() > self._due(stored)
 
-    def undisturbed_until(self, stored: Stored) -> float:
+    def cache_valid_until(self, stored: Stored) -> float:
         """Return the moment at which a signed-in session ends or its idle clock is due."""
         return min(self._expiry(stored), self._due(stored))
 
@@ -346,7 +346,7 @@ class Sessions:
     def cookie(self, session: Session, *, secure: bool) -> str | None:
         """Return the Set-Cookie header (RFC 6265bis 4.1), when the browser's session has another id now or none."""
         attributes = "; Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if secure else "")
-        if session.ended and session.gone:
+        if session.ended and session.ended_elsewhere:
             return None  # another request has ended or moved it, and the browser may have the new cookie already
         if session.ended and session._sent_id:
             return f"{cookie_name(secure=secure)}=; Max-Age=0{attributes}"
@@ -357,7 +357,7 @@ class Sessions:
         return None
 
 
-def sent_id(environ: WSGIEnvironment, *, secure: bool) -> str | None:
+def session_id_from_cookie(environ: WSGIEnvironment, *, secure: bool) -> str | None:
     """Return the session id in the request's Cookie header, if there is one."""
     cookies = environ.get("HTTP_COOKIE")
     if not cookies:
@@ -378,11 +378,13 @@ def _only_one(sent: list[str]) -> str:
     return sent[0] if len(set(sent)) == 1 else ""
 
 
-def copied(value: Any) -> Any:
+def copy_json(value: Any) -> Any:
     """Copy what JSON can hold; copy.deepcopy takes three times as long."""
     if isinstance(value, dict):
-        return {name: copied(inside) if isinstance(inside, (dict, list)) else inside for name, inside in value.items()}
-    return [copied(inside) for inside in value] if isinstance(value, list) else value
+        return {
+            name: copy_json(inside) if isinstance(inside, (dict, list)) else inside for name, inside in value.items()
+        }
+    return [copy_json(inside) for inside in value] if isinstance(value, list) else value
 
 
 def store_key(session_id: str) -> str:
@@ -412,7 +414,7 @@ def _parse(raw: bytes) -> Stored | None:
             stored = Stored(**json.loads(b"{" + rest))
             if rest.count(b"[") + rest.count(b"{") > _HARMLESS:
                 # Python may read what is nested so deep that it cannot copy or write it, from some levels further down.
-                _ENCODE(copied([[[[[stored.data]]]]]))
+                _ENCODE(copy_json([[[[[stored.data]]]]]))
             if isinstance(stored.data, dict) and _is_possible(stored):
                 return stored
     except (ValueError, TypeError, RecursionError):

@@ -33,14 +33,14 @@ from werkzeug.datastructures import Headers
 from werkzeug.test import create_environ
 from werkzeug.urls import iri_to_uri
 
-from .app import OAuthApp
-from .config import PREFIX, Config
-from .demo.provider import OCTOCAT, LocalProvider
-from .demo.server import serve_provider
-from .gate import LoginRequired, current_identity
-from .identity import IDENTITY, Identity
-from .sessions.session import PROVIDER, TOKEN, Session, cookie_name
-from .urls import is_loopback
+from ..app import OAuthApp
+from ..config.settings import PREFIX, Config
+from ..demo.local_provider import OCTOCAT, LocalProvider
+from ..demo.server import serve_provider
+from ..gate.middleware import LoginRequired, current_identity
+from ..oauth.identity import IDENTITY, Identity
+from ..sessions.session import PROVIDER, TOKEN, Session, cookie_name
+from ..urls import is_loopback
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -120,7 +120,7 @@ def signed_in(
         raise TypeError("signed_in needs the LoginRequired gate, or what create_app or get_app returned")
     first, *others = oauth_app.registrations.values()
     somebody = identity or Identity(
-        first.described.name,
+        first.configured_provider.name,
         str(OCTOCAT["id"]),
         username=str(OCTOCAT["login"]),
         name=str(OCTOCAT["name"]),
@@ -128,7 +128,9 @@ def signed_in(
     )
     session = Session(oauth_app.sessions)
     session[TOKEN] = dict(token or {"access_token": "of-a-test", "token_type": "Bearer"})
-    session[PROVIDER] = next((each.key for each in others if each.described.name == somebody.provider), first.key)
+    session[PROVIDER] = next(
+        (each.key for each in others if each.configured_provider.name == somebody.provider), first.key
+    )
     session[IDENTITY] = somebody.as_dict()
     oauth_app.sessions.save(session)
     assert session.id is not None

@@ -9,8 +9,8 @@ from hashlib import sha256
 from html import escape
 from typing import NamedTuple
 
-from . import errors
-from .dispatch import Request, Response
+from .. import errors
+from .handler import Request, Response
 
 _STYLE = (
     "body{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:12vh auto;"

@@ -8,13 +8,13 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from . import errors
-from .dispatch import RequestHandler
-from .identity import IDENTITY, Identity, remember
-from .sessions.session import TOKEN
+from .. import errors
+from ..oauth.identity import IDENTITY, Identity, remember
+from ..sessions.session import TOKEN
+from .handler import RequestHandler
 
 if TYPE_CHECKING:
-    from .client import OAuth2Session
+    from ..oauth.client import OAuth2Session
 
 _log = logging.getLogger(__name__)
 
@@ -35,9 +35,9 @@ class Step(RequestHandler):
         self.provider = self.registration.provider
         return True
 
-    def place(self, provider: str = "", **_arguments: Any) -> AbstractContextManager[None]:
+    def slot(self, provider: str = "", **_arguments: Any) -> AbstractContextManager[None]:
         """Hold one of the places of the provider that a callback is about."""
-        return (self.app.registrations.get(provider) or self.app.registration()).place()
+        return (self.app.registrations.get(provider) or self.app.registration()).slot()
 
     def sign_in_urls(self) -> dict[str, str]:
         """Return where the sign-in with each provider starts, by the provider's title; all else stays as asked for."""
@@ -55,7 +55,7 @@ class Step(RequestHandler):
         return self.url_for(".callback", external=True, **own)
 
     @property
-    def patience(self) -> float:
+    def timeout(self) -> float:
         """Seconds for which a second copy of a callback waits for the first: as long as that may ask the provider."""
         requests = 4 if self.app.rules else 1  # the token; the user document and two lists
         return requests * self.config.upstream_timeout + 2
@@ -75,7 +75,7 @@ class Step(RequestHandler):
         except errors.TokenRejected as error:
             raise errors.ProviderError("the provider refuses the token that it has just given") from error
         # Also when it is who was here before, whose other data ends with this sign-in.
-        kept = self.registration.kept(identity).as_dict()
+        kept = self.registration.bounded_identity(identity).as_dict()
         self.request.session.change_on_save(lambda data: data.update({IDENTITY: kept}))
 
     def remember_identity(self, client: OAuth2Session, document: dict[str, Any]) -> None:
@@ -87,7 +87,7 @@ class Step(RequestHandler):
         session = self.request.session
         if Identity.from_dict(session.get(IDENTITY)) is None:
             try:
-                remember(session, self.registration.kept(self.registration.identify(client, document)))
+                remember(session, self.registration.bounded_identity(self.registration.identify(client, document)))
             except (errors.ProviderError, errors.StoreError) as error:
                 _log.warning("[%s] who signed in is not remembered: %s", self.request.id, error)
 

@@ -9,16 +9,16 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
-from . import errors
-from .catalogue import provider_from_config
+from .. import errors
+from ..config.settings import Config
+from ..sessions.session import Session
+from ..transport.transport import Transport
 from .client import OAuth2Session
-from .config import Config
 from .identity import Identity, bounded, read_identity, with_emails, with_groups
-from .oidc import Discovery
-from .providers import Provider
+from .openid import Discovery
+from .presets import provider_from_config
+from .provider import Provider
 from .refresh import Token, refreshed
-from .sessions.session import Session
-from .transport import Transport
 
 _log = logging.getLogger(__name__)
 
@@ -32,14 +32,16 @@ class Registration:
         self._kinds: set[str] = set()  # of rules that look at this provider's users
         self._matters: Callable[[str], bool] = bool  # whether these mention a group or an address
         self._describe(provider_from_config(config))
-        name = self.described.name
+        name = self.configured_provider.name
         self.label = config.label or name
         #: What sessions say of whom their token is from. With the name, because a label can be given to somebody else.
         self.key = f"{config.label}:{name}" if config.label else name
-        self.title = config.label if config.label and self.described.title == name else self.described.title
+        self.title = (
+            config.label if config.label and self.configured_provider.title == name else self.configured_provider.title
+        )
 
     def _describe(self, provider: Provider) -> None:
-        self.described = provider
+        self.configured_provider = provider
         self.discovery: Discovery | None = None
         if provider.discovery:
             self.discovery = Discovery(provider, self._transport, has_secret=bool(self._config.client_secret))
@@ -47,7 +49,7 @@ class Registration:
     @property
     def provider(self) -> Provider:
         """The provider with its endpoints. Raise ProviderError while they cannot be discovered."""
-        return self.discovery.provider() if self.discovery else self.described
+        return self.discovery.provider() if self.discovery else self.configured_provider
 
     def oauth2_session(
         self, *, token: Token | None = None, redirect_uri: str | None = None, session: Session | None = None
@@ -66,17 +68,17 @@ class Registration:
             refresh=partial(self._refresh, session) if session is not None and session.id else None,
         )
 
-    def place(self) -> AbstractContextManager[None]:
+    def slot(self) -> AbstractContextManager[None]:
         """Hold one of the places for those who wait for this provider. Raise ProviderBusy when all are taken."""
-        return self._transport.place()
+        return self._transport.slot()
 
     def _refresh(self, session: Session, client: OAuth2Session, stale: Token) -> Token:
-        with self.place():  # before anything is claimed, and also for those who only wait
+        with self.slot():  # before anything is claimed, and also for those who only wait
             return refreshed(
                 session,
                 stale,
                 lambda: client.refresh_token(client.provider.token_url, token=stale),
-                patience=self._config.upstream_timeout + 2,
+                timeout=self._config.upstream_timeout + 2,
             )
 
     def identify(self, client: OAuth2Session, document: Mapping[str, Any] | None = None) -> Identity:
@@ -94,7 +96,7 @@ class Registration:
             identity = with_groups(identity, groups, provider.groups)
         return identity
 
-    def kept(self, identity: Identity) -> Identity:
+    def bounded_identity(self, identity: Identity) -> Identity:
         """Return what a session keeps of *identity*: of very long lists those that rules mention, and some others."""
         return bounded(identity, self._matters)
 
@@ -122,7 +124,7 @@ class Registration:
         """
         self._matters = matters
         self._kinds = {"group" if kind == "org" else kind for kind in kinds}
-        described = self.described
+        described = self.configured_provider
         needed = described.emails_scope.split() if "email" in self._kinds else []
         needed += described.groups_scope.split() if "group" in self._kinds else []
         if needed:

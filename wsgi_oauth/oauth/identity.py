@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
-from . import errors
-from .providers import EmailsDocument, GroupsDocument, Provider
-from .sessions.session import Session, copied
+from .. import errors
+from ..sessions.session import Session, copy_json
+from .provider import EmailsDocument, GroupsDocument, Provider
 
 IDENTITY = "oauth_identity"  # in the session
 _log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Claims(Mapping[str, Any]):
         self._said = said
 
     def __getitem__(self, name: str) -> Any:
-        return copied(self._said[name])
+        return copy_json(self._said[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._said)

@@ -15,8 +15,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from . import errors
-from .sessions.session import TOKEN, Session
+from .. import errors
+from ..sessions.session import TOKEN, Session
 
 REFRESH = "oauth_refresh"  # in the session, while somebody refreshes its token
 _POLL = 0.02  # seconds
@@ -27,7 +27,7 @@ Token = dict[str, Any]
 _log = logging.getLogger(__name__)
 
 
-def refreshed(session: Session, stale: Token, refresh: Callable[[], Token], *, patience: float) -> Token:
+def refreshed(session: Session, stale: Token, refresh: Callable[[], Token], *, timeout: float) -> Token:
     """Return the token that comes after *stale*: by calling *refresh* and storing what it returns, or by waiting for
     somebody who does.
 
@@ -39,17 +39,17 @@ def refreshed(session: Session, stale: Token, refresh: Callable[[], Token], *, p
     """
     mine = secrets.token_hex(8)
     theirs, since = "", 0.0
-    give_up = time.monotonic() + 3 * patience
+    give_up = time.monotonic() + 3 * timeout
     while time.monotonic() < give_up:
-        seen = session.newest()
-        session.gone = TOKEN not in seen
+        seen = session.load_latest()
+        session.ended_elsewhere = TOKEN not in seen
         if _successor(seen, stale):
             return _taken_over(session, seen)
         claim = seen.get(REFRESH, {})
         _raise_what_has_failed(claim, theirs)
         if claim.get("by", "") != theirs:
             theirs, since = claim.get("by", ""), time.monotonic()
-        if theirs and time.monotonic() - since < patience and time.time() - claim.get("at", 0) < patience + _CLOCK_SKEW:
+        if theirs and time.monotonic() - since < timeout and time.time() - claim.get("at", 0) < timeout + _CLOCK_SKEW:
             time.sleep(_POLL)
         elif session.change(partial(_claim, stale=stale, mine=mine, dead=theirs)):
             with suppress(_Overtaken):
@@ -68,7 +68,7 @@ def _refresh(session: Session, stale: Token, refresh: Callable[[], Token], mine:
         with suppress(errors.StoreError):  # what went wrong at the provider matters more, and the claim dies of age
             rejected = isinstance(error, errors.TokenRejected)
             overtaken = not session.change(lambda data: _fail(data, mine, rejected=rejected))
-            if overtaken and not session.gone and rejected:
+            if overtaken and not session.ended_elsewhere and rejected:
                 raise _Overtaken from None
         raise
     try:
@@ -76,7 +76,7 @@ def _refresh(session: Session, stale: Token, refresh: Callable[[], Token], mine:
     except errors.SessionTooLarge as error:  # and the old one is used up
         _log.error("a refreshed token is lost: %s", error)
         raise errors.TokenRejected("the refreshed token does not fit into the session") from error
-    if session.gone:  # signed out, or signed in anew, while the provider was asked
+    if session.ended_elsewhere:  # signed out, or signed in anew, while the provider was asked
         raise errors.TokenRejected("the session ended while its token was being refreshed")
     return fresh
 
@@ -101,7 +101,7 @@ def _successor(data: dict[str, Any], stale: Token) -> bool:
 
 
 def _taken_over(session: Session, newest: dict[str, Any]) -> Token:
-    session.adopt(TOKEN, newest[TOKEN])
+    session.accept_stored(TOKEN, newest[TOKEN])
     return dict(newest[TOKEN])
 
 

@@ -24,10 +24,10 @@ import requests_oauthlib
 from oauthlib.oauth2 import WebApplicationClient
 from oauthlib.oauth2.rfc6749.parameters import prepare_grant_uri
 
-from . import errors, urls
-from .oidc import check_id_token, check_refreshed_id_token, check_userinfo, read_id_token
-from .providers import Provider
-from .transport import Deadline, Transport, parse_json, read_json
+from .. import errors, urls
+from ..transport.transport import Deadline, Transport, parse_json, read_json
+from .openid import check_id_token, check_refreshed_id_token, check_userinfo, read_id_token
+from .provider import Provider
 
 _log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import final
 
-from wsgi_oauth.demo.provider import LocalProvider
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.demo.walk import WalkFailed, walk
 

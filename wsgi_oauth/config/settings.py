@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from . import errors, urls
+from .. import errors, urls
 
 PREFIX = "WSGI_OAUTH_"
 CLIENT_AUTH_METHODS = ("basic", "basic-raw", "post", "none")

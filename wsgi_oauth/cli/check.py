@@ -17,16 +17,17 @@ from urllib.parse import parse_qsl
 
 from requests import Response
 
-from . import errors, login, oidc
-from .app import OAuthApp, open_store
-from .client import OAuth2Session
-from .config import PREFIX, THREADS, Config
-from .providers import Provider
-from .refresh import Token
-from .registration import Registration
-from .sessions.memory import MemoryStore
-from .sessions.redis import RedisStore
-from .transport import ca_bundle
+from .. import errors, sign_in
+from ..app import OAuthApp, open_store
+from ..config.settings import PREFIX, THREADS, Config
+from ..oauth import openid
+from ..oauth.client import OAuth2Session
+from ..oauth.provider import Provider
+from ..oauth.refresh import Token
+from ..oauth.registration import Registration
+from ..sessions.memory import MemoryStore
+from ..sessions.redis import RedisStore
+from ..transport.transport import ca_bundle
 
 SKEW = 60  # seconds that two clocks may differ before anybody has to know
 MADE_UP = "made-up-by-wsgi-oauth-check-nobody-holds-it"  # for a code, a verifier, a token
@@ -148,7 +149,7 @@ def _look_at_limit(config: Config) -> Finding:
 
 
 def _look_at_provider(config: Config, registration: Registration) -> Iterator[Finding]:
-    described, redirect_uri = registration.described, _redirect_uri(config)
+    described, redirect_uri = registration.configured_provider, _redirect_uri(config)
     odd = f"what is odd about it: docs/providers.md#{config.provider}" if described.notes else ""
     yield Finding("ok", f"provider {described.title}, client id {config.client_id}", odd)
     yield _look_at_redirect_uri(config, described, redirect_uri)
@@ -198,7 +199,7 @@ def _advice_on_issuer(config: Config) -> str:
 
 def _other_endpoints(config: Config, described: Provider, document: Mapping[str, Any]) -> Iterator[Finding]:
     """Endpoints that are configured, or in the catalogue, and not those of the document."""
-    for name, member in oidc.ENDPOINTS.items():
+    for name, member in openid.ENDPOINTS.items():
         variable = config.variable("end_session" if name == "end_session_url" else name)
         configured = config.end_session if name == "end_session_url" else getattr(config, name)
         if configured == "yes":
@@ -213,7 +214,7 @@ def _other_endpoints(config: Config, described: Provider, document: Mapping[str,
 
 def _not_offered(config: Config, provider: Provider, document: Mapping[str, Any]) -> Iterator[Finding]:
     """What sign-ins use, and the document's lists lack; a list that is not there says nothing."""
-    methods = {name: method for method, name in oidc.CLIENT_AUTH.items()}
+    methods = {name: method for method, name in openid.CLIENT_AUTH.items()}
     wanted = {
         "response_types_supported": (["code"], "sign-ins need the authorization code flow: enable it there"),
         "scopes_supported": (
@@ -311,7 +312,7 @@ class Questions:
 
     def _authorization(self, url: str) -> Finding:
         """Knock as a browser would; from there on a person is needed."""
-        start = login.begin(redirect_uri=self._redirect_uri, next_url="/", provider=self._registration.label)
+        start = sign_in.begin(redirect_uri=self._redirect_uri, next_url="/", provider=self._registration.label)
         parameters = start.parameters(self._registration.provider)
         question, _ = self._client().authorization_url(url, start.state, **parameters)
         answer = self._request("GET", question)

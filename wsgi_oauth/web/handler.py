@@ -27,21 +27,21 @@ import werkzeug
 from werkzeug.datastructures import ImmutableMultiDict, MultiDict
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from . import errors
+from .. import errors
+from ..sessions.session import TOKEN, Session
+from ..urls import Origin, path_and_query
 from .lazy import cached_property
-from .sessions.session import TOKEN, Session
-from .urls import Origin, path_and_query
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from werkzeug.datastructures import Headers
     from werkzeug.routing import MapAdapter
 
-    from .app import OAuthApp
-    from .client import OAuth2Session
-    from .identity import Identity
-    from .providers import Provider
-    from .registration import Registration
+    from ..app import OAuthApp
+    from ..oauth.client import OAuth2Session
+    from ..oauth.identity import Identity
+    from ..oauth.provider import Provider
+    from ..oauth.registration import Registration
 
 MAX_BODY = 64 * 1024  # bytes; the flow itself reads no body at all
 _PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ", "HTTP_X_PURPOSE")
@@ -269,7 +269,7 @@ class RequestHandler:
             method = "get"
         if method == "options" and not hasattr(self, "options"):
             return Response(status=204, headers={"Allow": ", ".join(self.app.routes.methods(self.route))})
-        with self.place(**arguments) if self.needs_provider else nullcontext():
+        with self.slot(**arguments) if self.needs_provider else nullcontext():
             response = getattr(self, method)(request, **arguments)
         if not isinstance(response, werkzeug.Response):
             raise TypeError(
@@ -277,9 +277,9 @@ class RequestHandler:
             )
         return response
 
-    def place(self, **_arguments: Any) -> AbstractContextManager[None]:
+    def slot(self, **_arguments: Any) -> AbstractContextManager[None]:
         """Hold one of the places for those who wait for the provider. Raise ProviderBusy when all are taken."""
-        return self.registration.place()
+        return self.registration.slot()
 
     def redirect(self, location: str, code: int = 302) -> werkzeug.Response:
         """Send the browser to *location*; what no URL can hold is percent-encoded, and all else used as it is."""

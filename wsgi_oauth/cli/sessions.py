@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
 from typing import TypeVar
 
-from . import errors
-from .app import open_store
-from .config import PREFIX, StoreConfig
-from .identity import IDENTITY, Identity
-from .sessions.session import ANONYMOUS, IGNORED, OVER, SIGNED_IN, UNREADABLE, Entry, Sessions
+from .. import errors
+from ..app import open_store
+from ..config.settings import PREFIX, StoreConfig
+from ..oauth.identity import IDENTITY, Identity
+from ..sessions.session import ANONYMOUS, IGNORED, OVER, SIGNED_IN, UNREADABLE, Entry, SessionManager
 
 T = TypeVar("T")
-Command = Callable[[Sessions, argparse.Namespace], int]
+Command = Callable[[SessionManager, argparse.Namespace], int]
 
 _EVERY = 0.5  # seconds between two signs of life
 _SEALED = (
@@ -64,7 +64,7 @@ def _run(command: Command, options: argparse.Namespace) -> int:
         return 1
 
 
-def _open(config: StoreConfig) -> Sessions:
+def _open(config: StoreConfig) -> SessionManager:
     kind, _, place = config.session_store.partition(":")
     if kind == "memory":
         raise errors.ConfigError(
@@ -76,12 +76,12 @@ def _open(config: StoreConfig) -> Sessions:
             "there is no such folder, so nothing was stored in it; "
             "does this command run with the application's environment, and as its user?"
         )
-    return Sessions(
+    return SessionManager(
         open_store(config), idle=config.session_idle, lifetime=config.session_lifetime, sealed=config.session_seal
     )
 
 
-def _count(sessions: Sessions, _: argparse.Namespace) -> int:
+def _count(sessions: SessionManager, _: argparse.Namespace) -> int:
     with _Progress() as progress:
         counted = Counter(entry.state for entry in progress.through(sessions.survey()))
     for state in (SIGNED_IN, ANONYMOUS, OVER, UNREADABLE):
@@ -92,7 +92,7 @@ def _count(sessions: Sessions, _: argparse.Namespace) -> int:
     return 0
 
 
-def _sweep(sessions: Sessions, _: argparse.Namespace) -> int:
+def _sweep(sessions: SessionManager, _: argparse.Namespace) -> int:
     with _Progress() as progress:
         swept = sessions.store.sweep()
         left = sum(1 for _ in progress.through(sessions.store.keys()))
@@ -100,7 +100,7 @@ def _sweep(sessions: Sessions, _: argparse.Namespace) -> int:
     return 0
 
 
-def _list(sessions: Sessions, _: argparse.Namespace) -> int:
+def _list(sessions: SessionManager, _: argparse.Namespace) -> int:
     on_terminal = sys.stdout.isatty()
     if on_terminal:
         print(f"{'SIGNED IN':<20}  {'LAST SEEN':<20}  {'EXPIRES':<20}  USER")
@@ -111,7 +111,7 @@ def _list(sessions: Sessions, _: argparse.Namespace) -> int:
     return 0
 
 
-def _end(sessions: Sessions, options: argparse.Namespace) -> int:
+def _end(sessions: SessionManager, options: argparse.Namespace) -> int:
     if options.all:
         return _end_all(sessions)
     user, ended, unknown, sealed = _user(sessions, options), 0, 0, 0
@@ -137,7 +137,7 @@ def _end(sessions: Sessions, options: argparse.Namespace) -> int:
     return 0
 
 
-def _end_all(sessions: Sessions) -> int:
+def _end_all(sessions: SessionManager) -> int:
     ended = 0
     try:
         with _Progress() as progress:
@@ -150,7 +150,7 @@ def _end_all(sessions: Sessions) -> int:
     return 0
 
 
-def _user(sessions: Sessions, options: argparse.Namespace) -> str:
+def _user(sessions: SessionManager, options: argparse.Namespace) -> str:
     """Return the id that ``--user`` means. A username is good enough while there is one such user."""
     wanted: str = options.user
     if ":" in wanted:

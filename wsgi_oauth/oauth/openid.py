@@ -14,9 +14,9 @@ from copy import copy
 from math import nan
 from typing import Any
 
-from . import errors, urls
-from .providers import Provider
-from .transport import Transport, parse_json, read_json
+from .. import errors, urls
+from ..transport.transport import Transport, parse_json, read_json
+from .provider import Provider
 
 KEPT = 3600.0  # seconds after which the document is read again
 RETRY = 60.0  # seconds until the next try, while there is an older one

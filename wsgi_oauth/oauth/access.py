@@ -12,10 +12,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from . import errors
-from .config import PREFIX
+from .. import errors
+from ..config.settings import PREFIX
 from .identity import Identity
-from .providers import Provider
+from .provider import Provider
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Rules:
         """Return what the rules look at, at one provider."""
         return {rule.kind for rule in self._rules if rule.label == label}
 
-    def mention(self, label: str, name: str) -> bool:
+    def mentions(self, label: str, name: str) -> bool:
         """Say whether a rule lets the group, organisation or address *name* in, at one provider."""
         return any(rule.label == label and rule.names(name) for rule in self._rules)
 

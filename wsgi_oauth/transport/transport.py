@@ -44,8 +44,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
-from . import errors, urls
-from .config import UPSTREAM_LIMIT
+from .. import errors, urls
+from ..config.settings import UPSTREAM_LIMIT
 
 MAX_BYTES = 1024 * 1024  # of an answer, after decompression
 POOL_SIZE = 32  # idle connections kept for each host; as many threads as a worker reasonably has
@@ -77,15 +77,15 @@ class Transport:
             made = self._adapters.setdefault(os.getpid(), new)
         return made
 
-    def place(self) -> AbstractContextManager[None]:
+    def slot(self) -> AbstractContextManager[None]:
         """Hold one of the places for those who wait for the provider; requests that are sent inside need no other.
 
         :raises errors.ProviderBusy: at once, when all are taken.
         """
-        return self.adapter.bulkhead.place()
+        return self.adapter.request_limit.slot()
 
 
-class Bulkhead:
+class RequestLimit:
     """Keeps a provider that does not answer from taking all threads of a process: so many may wait, and whoever comes
     then hears of it at once.
 
@@ -93,14 +93,14 @@ class Bulkhead:
     same refresh, occupies a thread just the same, and needs a place, too.
     """
 
-    def __init__(self, places: int, whole: Bulkhead | None = None) -> None:
+    def __init__(self, places: int, whole: RequestLimit | None = None) -> None:
         """*whole*: what a place here takes one of as well: that of all providers together."""
         self._whole = whole
         # A deque is changed in one step. A lock could be copied by a fork in its locked state.
         self._free = deque(range(places))
 
     @contextmanager
-    def place(self) -> Iterator[None]:
+    def slot(self) -> Iterator[None]:
         """Hold a place for all that this thread, or greenlet, does inside."""
         give_back = self.take()
         try:
@@ -140,7 +140,7 @@ class Bulkhead:
         return give_back
 
 
-_inside: ContextVar[Bulkhead | None] = ContextVar("_inside", default=None)  # where this thread holds a place
+_inside: ContextVar[RequestLimit | None] = ContextVar("_inside", default=None)  # where this thread holds a place
 
 
 def ca_bundle() -> str:
@@ -185,7 +185,7 @@ class BoundedAdapter(HTTPAdapter):
 
     def __init__(self, timeout: float, limit: int) -> None:
         self.timeout = timeout
-        self.bulkhead = Bulkhead(limit)
+        self.request_limit = RequestLimit(limit)
         self._tls = _tls_context()
         self._proxies = getproxies()
         super().__init__(pool_maxsize=POOL_SIZE)
@@ -193,7 +193,7 @@ class BoundedAdapter(HTTPAdapter):
     def part(self, limit: int) -> BoundedAdapter:
         """Return one with the same connections and TLS context, of which fewer may wait at a time."""
         part = object.__new__(type(self))
-        part.__dict__.update(self.__dict__, bulkhead=Bulkhead(limit, self.bulkhead))
+        part.__dict__.update(self.__dict__, request_limit=RequestLimit(limit, self.request_limit))
         return part
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -250,7 +250,7 @@ class BoundedAdapter(HTTPAdapter):
         attempt = partial(super().send, request, True, **kwargs)  # as a stream: it is read here
         deadline = timeout if isinstance(timeout, Deadline) else Deadline.after(timeout, self.timeout)
         with ExitStack() as place:
-            place.callback(self.bulkhead.take())
+            place.callback(self.request_limit.take())
             response = _bounded(attempt, request.method, deadline, whole=not stream)
             if stream:
                 answer: Any = response.raw._original_response
@@ -265,7 +265,7 @@ class BoundedAdapter(HTTPAdapter):
         """
         if not urls.is_secure(url):
             raise ValueError("a secret is sent over https only (RFC 6749 3.2, RFC 6750 5.3), or to this machine")
-        give_back = self.bulkhead.take()
+        give_back = self.request_limit.take()
         try:
             attempt = partial(self._fetch, method, url, {**_HEADERS, **headers}, body)
             return _bounded(attempt, method, Deadline.after(None, self.timeout))

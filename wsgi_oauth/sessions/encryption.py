@@ -30,7 +30,7 @@ class Label(NamedTuple):
     signed_in: bool
 
 
-def is_sealed(raw: bytes) -> bool:
+def is_encrypted(raw: bytes) -> bool:
     return raw.startswith(_MAGIC)
 
 
@@ -39,7 +39,7 @@ def read_label(raw: bytes) -> Label | None:
     return Label(*_LABEL.unpack_from(raw)[1:]) if len(raw) >= _LABEL.size else None
 
 
-class Seal:
+class Encryption:
     """Encrypts sessions, each with a key of its own.
 
     A nonce is random, and must not come twice under one key. For that a session would have to be written more than

@@ -12,7 +12,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from . import __version__, checkup, housekeeping
+from .. import __version__
+from . import check, sessions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,8 +49,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     _add_demo(demo)
-    checkup.add_command(commands.add_parser("check", help="look whether the configuration would work"))
-    housekeeping.add_commands(commands.add_parser("sessions", help="count, list, sweep or end sessions"))
+    check.add_command(commands.add_parser("check", help="look whether the configuration would work"))
+    sessions.add_commands(commands.add_parser("sessions", help="count, list, sweep or end sessions"))
     return parser
 
 
@@ -68,7 +69,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from .demo.command import Options, run
+    from .demo import Options, run
 
     return run(
         Options(

@@ -32,8 +32,8 @@ from oauthlib.oauth2 import AccessDeniedError, FatalClientError, OAuth2Error, We
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Request, Response
 
-from wsgi_oauth.demo import pages
-from wsgi_oauth.demo.catalogue import CATALOGUE
+from wsgi_oauth.demo import provider_pages
+from wsgi_oauth.demo.fault_list import CATALOGUE
 from wsgi_oauth.demo.faults import ENDPOINTS, Faults, Scene
 from wsgi_oauth.demo.grants import Client, Validator, require_long_verifier, require_s256
 
@@ -182,7 +182,7 @@ class LocalProvider:
         """GET /authorize: the consent page."""
 
         def show(scopes: list[str], about: dict[str, Any]) -> Response:
-            return pages.consent(
+            return provider_pages.consent(
                 client_id=self.client_id,
                 user=self.user,
                 scopes=scopes,
@@ -203,11 +203,11 @@ class LocalProvider:
         decision, fault = request.form.get("decision"), request.form.get("fault")
         login = request.form.get("user", "")
         if decision not in ("allow", "deny"):
-            return pages.refusal("No decision", "Please press Allow or Deny.")
+            return provider_pages.refusal("No decision", "Please press Allow or Deny.")
         if login and not _LOGIN.fullmatch(login):
-            return pages.refusal("No such user", "A user's name has letters, digits and hyphens, 39 at most.")
+            return provider_pages.refusal("No such user", "A user's name has letters, digits and hyphens, 39 at most.")
         if fault and fault not in CATALOGUE:
-            return pages.refusal("No such fault", f"There is no fault named {fault}.")
+            return provider_pages.refusal("No such fault", f"There is no fault named {fault}.")
         if fault:
             self.faults.add(fault)
 
@@ -230,16 +230,16 @@ class LocalProvider:
             with self._lock:
                 return proceed(*self._oauth.validate_authorization_request(self._uri(request)))
         except FatalClientError as error:
-            return pages.refusal("This request makes no sense", error.description)
+            return provider_pages.refusal("This request makes no sense", error.description)
         except OAuth2Error as error:
             return self._send_back(error.in_uri(error.redirect_uri or ""))
         except ValueError:  # oauthlib's, about a query that is not form-encoded
-            return pages.refusal("This request makes no sense", "Its query cannot be read.")
+            return provider_pages.refusal("This request makes no sense", "Its query cannot be read.")
 
     def _send_back(self, location: str) -> Response:
         """To the client, saying who answers: RFC 9207, against mix-up."""
         location = add_params_to_uri(location, [("iss", self.url)])
-        return Response(status=302, headers={"Location": location, **pages.HEADERS})
+        return Response(status=302, headers={"Location": location, **provider_pages.HEADERS})
 
     # Step 3: the client exchanges the code, and later the refresh token.
 
@@ -296,7 +296,7 @@ class LocalProvider:
             "profile": self.profile_url,
             "revocation": self.revocation_url,
         }
-        return pages.home(
+        return provider_pages.home(
             url=self.url,
             client_id=self.client_id,
             user=self.user,

@@ -22,14 +22,14 @@ from urllib.parse import unquote, urlencode, urlsplit
 from werkzeug import Response
 from werkzeug.wsgi import ClosingIterator
 
-from . import errors, login
-from .app import OAuthApp, stopping_gunicorn
-from .client import OAuth2Session
-from .dispatch import Request
-from .flow import Logout, PreAuthorization
-from .identity import IDENTITY, Identity
-from .sessions.session import COOKIE, TOKEN, Session, Stored, decode, sent_id, store_key
-from .urls import local_path, path_and_query
+from .. import errors, sign_in
+from ..app import OAuthApp, stopping_gunicorn
+from ..flow import Logout, PreAuthorization
+from ..oauth.client import OAuth2Session
+from ..oauth.identity import IDENTITY, Identity
+from ..sessions.session import COOKIE, TOKEN, Session, Stored, decode, session_id_from_cookie, store_key
+from ..urls import local_path, path_and_query
+from ..web.handler import Request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -269,13 +269,13 @@ class _Visit:
             return known
         self.known = known = self._look()
         gate._remember(asked, known)
-        if known is not None and gate._sessions.is_due(known.stored):
+        if known is not None and gate._sessions.needs_touch(known.stored):
             self._keep_alive()
         return known
 
     def _look(self) -> _Known | None:
         sessions = self._gate._sessions
-        session_id = sent_id(self.environ, secure=self.base.startswith("https:"))
+        session_id = session_id_from_cookie(self.environ, secure=self.base.startswith("https:"))
         loaded = sessions.load(session_id) if session_id else None
         if session_id is None or loaded is None:
             return None
@@ -286,7 +286,7 @@ class _Visit:
             self._gate._oauth_app.registration(stored.data)
         except errors.TokenRejected:  # of a provider that was taken out
             return None
-        until = sessions.undisturbed_until(stored)
+        until = sessions.cache_valid_until(stored)
         return _Known(session_id, store_key(session_id), raw, stored, identity, claims, until)
 
     def ask(self) -> Identity:
@@ -323,7 +323,7 @@ class _Visit:
         """Return what a 401 of the application means, or None when another sign-in would lead in a circle."""
         if self.known is None:
             return errors.NotSignedIn("the application asks for a sign-in")
-        if login.is_circling(self.session):
+        if sign_in.is_redirect_loop(self.session):
             return None
         return errors.SignInAgain("the application asks for another sign-in")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from werkzeug import Response
 
-from .dispatch import Request, RequestHandler
+from .handler import Request, RequestHandler
 
 
 class Healthz(RequestHandler):

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from . import errors
-from .providers import Provider
-from .registration import Registration
+from .oauth.provider import Provider
+from .oauth.registration import Registration
 from .sessions.session import STATE, Session
 
 if TYPE_CHECKING:
-    from .dispatch import Request
+    from .web.handler import Request
 
 MAX_AGE = 600  # seconds from the start to the callback; RFC 6749 4.1.2 recommends as much for a code
 MAX_RECORDS = 20  # per session; see _worth
@@ -119,7 +119,7 @@ def remember(session: Session, state: str, start: Start) -> None:
     session.change(lambda data: _add(data, state, record))
 
 
-def claim(session: Session, response: AuthorizationResponse, *, patience: float) -> Start:
+def claim(session: Session, response: AuthorizationResponse, *, timeout: float) -> Start:
     """Take the record that *response* belongs to, so that nobody else can; that comes before everything the
     response says.
 
@@ -132,7 +132,7 @@ def claim(session: Session, response: AuthorizationResponse, *, patience: float)
         raise errors.NoLoginInProgress("the callback has no state")
     record = _take(session, response.state)
     if record.get("claimed") == "pending":
-        _wait_for_the_first_copy(session, response.state, patience)
+        _wait_for_the_first_copy(session, response.state, timeout)
     return Start(
         response.state,
         record.get("code_verifier", ""),
@@ -173,7 +173,7 @@ def check(response: AuthorizationResponse, start: Start, registration: Registrat
 
 
 @contextmanager
-def settling(request: Request, claimed: Start) -> Iterator[None]:
+def completing(request: Request, claimed: Start) -> Iterator[None]:
     """Let the record say what became of the sign-in inside, because a second copy of the callback waits for that."""
     session, request.next_url = request.session, claimed.next_url
     try:
@@ -186,7 +186,7 @@ def settling(request: Request, claimed: Start) -> Iterator[None]:
     session.change_on_save(lambda data: _finish(data, claimed))
 
 
-def is_circling(session: Session) -> bool:
+def is_redirect_loop(session: Session) -> bool:
     """Say whether the last sign-in, a moment ago, replaced one that was not enough: another may be one of many."""
     return bool(session.get(AGAIN)) and time.time() - session.started < MAX_AGE
 
@@ -210,7 +210,7 @@ def _take(session: Session, state: str) -> dict[str, Any]:
     """Claim the record of *state* and return it as it was before: one step, which makes a state good for one use."""
     when_this_copy_came = _find(_alive(session), state)
     record = session.change(lambda data: _claim(data, state))
-    if record is None and session.gone and when_this_copy_came is not None:
+    if record is None and session.ended_elsewhere and when_this_copy_came is not None:
         # A first copy of this callback, finished since this one came in, has moved the session to its new id.
         return {**when_this_copy_came, "claimed": "finished"}
     if record is None:
@@ -271,9 +271,9 @@ def _is_record(record: object) -> bool:
     return isinstance(record, dict) and isinstance(record.get("started"), float) and isinstance(record.get("next"), str)
 
 
-def _wait_for_the_first_copy(session: Session, state: str, patience: float) -> None:
+def _wait_for_the_first_copy(session: Session, state: str, timeout: float) -> None:
     """Return when the first copy has signed somebody in, which also takes the old session id away."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while True:
         session.reload()
         records = session.get(STATE)
@@ -284,6 +284,6 @@ def _wait_for_the_first_copy(session: Session, state: str, patience: float) -> N
         if records[state].get("claimed") == "finished":
             return
         # A claim that is older than any exchange can be: its process was killed, or could not store what became of it.
-        if time.monotonic() > deadline or time.time() - records[state].get("claimed_at", 0) > patience:
+        if time.monotonic() > deadline or time.time() - records[state].get("claimed_at", 0) > timeout:
             raise errors.NoLoginInProgress("the callback's state is in use")
         time.sleep(_POLL)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from urllib.parse import quote, urljoin, urlsplit
 
-from . import errors
-from .config import Config, did_you_mean
-from .providers import EmailsDocument, GroupsDocument, Provider, UserDocument
+from .. import errors
+from ..config.settings import Config, did_you_mean
+from .provider import EmailsDocument, GroupsDocument, Provider, UserDocument
 
 _SELECT = (("prompt", "select_account"),)  # OpenID Connect Core 3.1.2.1
 _LOGIN = (("prompt", "login"),)  # for those that know of one account at a time; each server has to understand it

@@ -1,0 +1,1 @@
+"""The settings: their names and defaults, how the environment is read, and what is checked."""

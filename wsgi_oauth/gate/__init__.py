@@ -1,0 +1,1 @@
+"""The gate: middleware that lets only signed-in users reach another WSGI application."""

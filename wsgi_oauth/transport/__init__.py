@@ -1,0 +1,1 @@
+"""HTTP to the provider: one connection pool per process, deadlines and limits."""
