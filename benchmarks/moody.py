@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from werkzeug import Request, Response
 
-from wsgi_oauth.demo.faults import Fault, Scene
-from wsgi_oauth.demo.grants import Validator
+from wsgi_oauth.demo.fault_injection import Fault, FaultContext
+from wsgi_oauth.demo.grants import GrantValidator
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 
@@ -70,21 +70,21 @@ class MoodyProvider(LocalProvider):
             return honest()
 
         self._note(user, endpoint, fault.name)
-        return fault.act(Scene(request.environ, self.faults, noted))
+        return fault.respond(FaultContext(request.environ, self.faults, noted))
 
     def _note(self, user: str, endpoint: str, what: str, *, again: bool = False) -> None:
         self.diary.append(Entry(time.monotonic(), user, endpoint, what, again))
 
     def _next_fault(self, endpoints: tuple[str, ...]) -> Fault:
         """One of those that came least often: in time all there are."""
-        known = [fault for fault in self.faults.catalogue.values() if fault.endpoint in endpoints]
+        known = [fault for fault in self.faults.known.values() if fault.endpoint in endpoints]
         fault = min(known, key=lambda fault: (self._times[fault.name], self._random.random()))
         self._times[fault.name] += 1
         return fault
 
     def _user(self, request: Request) -> str:
         """Whom a request is about, as nobody but the provider can know."""
-        memory: Validator = self._oauth.auth_grant.request_validator
+        memory: GrantValidator = self._oauth.auth_grant.request_validator
         form, bearer = request.form, request.headers.get("Authorization", "").removeprefix("Bearer ")
         known = (
             memory._codes.get(form.get("code", ""))
@@ -146,4 +146,4 @@ def _serve(seed: int, slow: float, pipe: Connection) -> None:
         while (question := pipe.recv()) != "stop":
             if question == "behave":
                 provider.moods = {}
-            pipe.send(list(provider.faults.catalogue) if question == "catalogue" else list(provider.diary))
+            pipe.send(list(provider.faults.known) if question == "catalogue" else list(provider.diary))

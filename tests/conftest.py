@@ -34,7 +34,7 @@ from werkzeug import Response
 from werkzeug.test import create_environ, run_wsgi_app
 
 from wsgi_oauth import Config, FileStore, MemoryStore, SessionStore, create_app
-from wsgi_oauth.demo.faults import Fault, Scene
+from wsgi_oauth.demo.fault_injection import Fault, FaultContext
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.sessions.redis import RedisStore
@@ -575,11 +575,11 @@ class Barrier:
         for _ in range(requests_):
             assert self._arrivals.acquire(timeout=30), "the provider was not asked"
 
-    def act(self, scene: Scene) -> object:
-        self.ports.append(int(scene.environ["REMOTE_PORT"]))
+    def act(self, context: FaultContext) -> object:
+        self.ports.append(int(context.environ["REMOTE_PORT"]))
         self._arrivals.release()
         assert self._opened.wait(60)
-        return self.answer or scene.honest()
+        return self.answer or context.normal_response()
 
 
 def at_the_same_time(function: Callable[..., requests.Response], copies: list[tuple]) -> list[requests.Response]:
@@ -663,7 +663,7 @@ def barrier_of() -> Iterator[Callable[[LocalProvider, str], Barrier]]:
         barrier, name = Barrier(), f"{endpoint}.waits"
         put_up.append((provider, barrier))
         fault = Fault(name, "waits until the test goes on", barrier.act)
-        provider.faults.catalogue = {**provider.faults.catalogue, name: fault}
+        provider.faults.register(fault)
         provider.faults.add(name, times=None)
         return barrier
 

@@ -25,11 +25,11 @@ class Issuer(LocalProvider):
         self.metadata: dict[str, Any] = {}  # what the document says otherwise; None: does not say
         self.claims: dict[str, Any] = {}  # what ID tokens say otherwise; None: do not say
         self.sign: Callable[[dict[str, Any]], str | None] = self.signed  # makes an ID token, or none
-        self.discover = self.honest_document
+        self.discover = self.discovery_document
         self._nonces: dict[str, str | None] = {}  # by code
-        self._routes["/.well-known/openid-configuration"] = ("discovery", {"GET": lambda request: self.discover()})
+        self.routes["/.well-known/openid-configuration"] = ("discovery", {"GET": lambda request: self.discover()})
 
-    def honest_document(self) -> Response:
+    def discovery_document(self) -> Response:
         """Discovery 3."""
         document = {
             "issuer": self.url,

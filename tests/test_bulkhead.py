@@ -18,7 +18,7 @@ from conftest import JSON, Barrier, Browser, Gunicorn, Site, Visitor, get_and_cl
 from werkzeug import Request, Response
 
 from wsgi_oauth import Config, FileStore, RequestHandler, errors
-from wsgi_oauth.demo.fault_list import CATALOGUE
+from wsgi_oauth.demo.faults import FAULTS
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve
 from wsgi_oauth.oauth.client import OAuth2Session
@@ -186,7 +186,7 @@ def expire(site: Site, visitor: Visitor) -> None:
 # A place is given back, whatever happens
 
 
-@pytest.mark.parametrize("fault", [name for name in CATALOGUE if name.startswith("profile.")])
+@pytest.mark.parametrize("fault", [name for name in FAULTS if name.startswith("profile.")])
 def test_after_each_misbehaviour_the_place_is_free_again(
     provider: LocalProvider, make_browser: Callable[..., Browser], fault: str
 ) -> None:

@@ -20,8 +20,8 @@ from urllib.parse import parse_qs, parse_qsl, quote_plus, urlencode, urlsplit
 
 import pytest
 
-from wsgi_oauth.demo.fault_list import AUTHORIZE, CATALOGUE, PROFILE, REFRESH, REVOKE, TOKEN
-from wsgi_oauth.demo.faults import Faults
+from wsgi_oauth.demo.fault_injection import FaultInjector
+from wsgi_oauth.demo.faults import AUTHORIZE_FAULTS, FAULTS, PROFILE_FAULTS, REFRESH_FAULTS, REVOKE_FAULTS, TOKEN_FAULTS
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve, serve_provider
 
@@ -163,7 +163,7 @@ class TestTheDance:
         assert answer.headers.get_content_type() == "text/html"
         for expected in ("demo-client", "Mona Lisa Octocat", "e-mail address", CALLBACK):
             assert expected in page
-        for fault in CATALOGUE:
+        for fault in FAULTS:
             assert f'value="{fault}"' in page
 
     def test_allowing_leads_to_a_code_a_token_and_the_profile(self, dancer: Dancer, provider: LocalProvider) -> None:
@@ -497,7 +497,7 @@ class TestFaultsOnRequest:
         assert ask("POST", faults, {"name": "profile.500", "times": "3"}).status == 201
         shown = ask("GET", faults).json
         assert shown["waiting"] == [["token.502", 1], ["profile.403", None], ["profile.500", 3]]
-        assert shown["faults"].keys() == CATALOGUE.keys()
+        assert shown["faults"].keys() == FAULTS.keys()
         assert dancer.exchange(dancer.code()).status == 502
         assert ask("DELETE", faults).status == 204
         assert "access_token" in dancer.sign_in()
@@ -507,10 +507,10 @@ class TestFaultsOnRequest:
     def test_what_is_no_fault_is_refused(self, server: Server, form: dict[str, str]) -> None:
         assert ask("POST", server.url + "/faults", form).status == 400
         with pytest.raises(ValueError, match="there is no fault named"):
-            Faults(CATALOGUE).add("nonsense")
+            FaultInjector(FAULTS).add("nonsense")
 
     def test_each_says_in_a_line_what_it_does(self) -> None:
-        for fault in CATALOGUE.values():
+        for fault in FAULTS.values():
             assert 3 < len(fault.description) < 80
             assert "\n" not in fault.description
 
@@ -556,7 +556,7 @@ AUTHORIZATION_RESPONSES: dict[str, Callable[[Parameters], bool]] = {
 }
 
 
-@pytest.mark.parametrize("name", AUTHORIZE)
+@pytest.mark.parametrize("name", AUTHORIZE_FAULTS)
 def test_an_authorization_response_with(name: str, dancer: Dancer) -> None:
     answer = dancer.decide(fault=f"authorize.{name}")
     assert answer.status == 302
@@ -583,7 +583,7 @@ def is_page(status: int) -> Callable[[Answer], bool]:
 
 
 def redirects(status: int) -> Callable[[Answer], bool]:
-    return lambda answer: (answer.status, answer.headers["Location"]) == (status, Faults.redirect_to)
+    return lambda answer: (answer.status, answer.headers["Location"]) == (status, FaultInjector.redirect_to)
 
 
 def breaks(parse: Callable[[bytes], object], *errors: type[Exception]) -> Callable[[Answer], bool]:
@@ -689,7 +689,7 @@ ANSWERS: dict[str, dict[str, Callable[[Answer], bool]]] = {
     },
 }
 
-TABLES = {"token": TOKEN, "refresh": REFRESH, "profile": PROFILE, "revoke": REVOKE}
+TABLES = {"token": TOKEN_FAULTS, "refresh": REFRESH_FAULTS, "profile": PROFILE_FAULTS, "revoke": REVOKE_FAULTS}
 ON_THE_WIRE = {
     "slow",
     "dribble_headers",

@@ -14,7 +14,7 @@ from conftest import JSON, Browser, environ_for, parameters, stored_sessions
 from werkzeug import Request, Response
 
 from wsgi_oauth import Config, SessionStore, create_app
-from wsgi_oauth.demo.fault_list import REVOKE
+from wsgi_oauth.demo.faults import REVOKE_FAULTS
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve
 
@@ -68,7 +68,7 @@ def test_what_a_refresh_has_brought_meanwhile_is_what_is_revoked(
     assert revoked(provider)[0]["token"] == session["oauth_token"]["refresh_token"]
 
 
-@pytest.mark.parametrize("fault", sorted(REVOKE))
+@pytest.mark.parametrize("fault", sorted(REVOKE_FAULTS))
 def test_the_user_is_signed_out_whatever_the_provider_says(
     fault: str, leaving: Browser, provider: LocalProvider, store: SessionStore
 ) -> None:

@@ -21,8 +21,8 @@ from conftest import HTML, JSON, Browser, environ_for, gunicorn, parameters, sen
 from werkzeug import Response
 
 from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app
-from wsgi_oauth.demo.fault_list import CATALOGUE
-from wsgi_oauth.demo.faults import Fault
+from wsgi_oauth.demo.fault_injection import Fault
+from wsgi_oauth.demo.faults import FAULTS
 from wsgi_oauth.demo.local_provider import LocalProvider
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 PATIENT = {"slow", "dribble_headers", "dribble_body"}  # these answer when the deadline is over, if at all
 FAULTS = [
     name
-    for name in CATALOGUE
+    for name in FAULTS
     if name.partition(".")[0] in {"authorize", "token", "profile"} and name.partition(".")[2] not in PATIENT
 ]
 SECRET = "s3cr3t-" + "of-this-client/+%"
@@ -480,7 +480,7 @@ class TestWhatIsLogged:
         self, browser: QuietBrowser, provider: LocalProvider, logged: Callable[[], list[logging.LogRecord]]
     ):
         same = Fault("token.same", "", lambda _: Response('{"access_token": "same", "token_type": "bearer"}'))
-        provider.faults.catalogue = {**provider.faults.catalogue, same.name: same}
+        provider.faults.register(same)
         provider.faults.add(same.name, times=2)
         browser.sign_in()
         browser.sign_in()

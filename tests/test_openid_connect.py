@@ -135,7 +135,7 @@ class TestDiscovery:
         self, visit: Callable[..., Browser], issuer: Issuer
     ) -> None:
         with_slash = f"{issuer.url}/realm/"
-        issuer._routes["/realm/.well-known/openid-configuration"] = issuer._routes["/.well-known/openid-configuration"]
+        issuer.routes["/realm/.well-known/openid-configuration"] = issuer.routes["/.well-known/openid-configuration"]
         issuer.metadata["issuer"] = issuer.claims["iss"] = with_slash
         browser = visit(PROVIDER=with_slash)
         callback = browser.callback_url().replace(quote(issuer.url, safe=""), quote(with_slash, safe=""))
@@ -210,7 +210,7 @@ class TestDiscovery:
     def test_what_need_not_be_there_may_be_null(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
         """Some servers write null for what they do not have."""
         optional = ("revocation_endpoint", "end_session_endpoint", "scopes_supported", "prompt_values_supported")
-        document = json.loads(issuer.honest_document().get_data()) | dict.fromkeys(optional)
+        document = json.loads(issuer.discovery_document().get_data()) | dict.fromkeys(optional)
         issuer.discover = lambda: Response(json.dumps(document), mimetype="application/json")
         browser = visit(END_SESSION="yes")
         browser.sign_in()
@@ -242,15 +242,15 @@ class TestDiscovery:
     @pytest.mark.parametrize("status", [404, 500, 503, 203])
     def test_a_document_comes_with_status_200(self, status: int, browser: Browser, issuer: Issuer) -> None:
         """Discovery 4.2"""
-        issuer.discover = lambda: Response(issuer.honest_document().get_data(), status)
+        issuer.discover = lambda: Response(issuer.discovery_document().get_data(), status)
         assert said(start(browser)) == (502, "provider_error")
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     def test_a_redirect_is_not_followed(self, status: int, browser: Browser, issuer: Issuer) -> None:
         """S23. The document says where the client secret goes."""
-        issuer._routes["/elsewhere"] = ("elsewhere", {"GET": lambda request: issuer.honest_document()})
+        issuer.routes["/elsewhere"] = ("elsewhere", {"GET": lambda request: issuer.discovery_document()})
         location = {"Location": f"{issuer.url}/elsewhere"}
-        issuer.discover = lambda: Response(issuer.honest_document().get_data(), status, location)
+        issuer.discover = lambda: Response(issuer.discovery_document().get_data(), status, location)
         assert said(start(browser)) == (502, "provider_error")
         assert issuer.count("elsewhere") == 0
 
@@ -276,7 +276,7 @@ class TestDiscovery:
 
     def test_a_byte_order_mark_and_members_that_nobody_knows_do_no_harm(self, browser: Browser, issuer: Issuer) -> None:
         issuer.metadata["x_endpoint"] = "relative"
-        document = b"\xef\xbb\xbf" + issuer.honest_document().get_data()
+        document = b"\xef\xbb\xbf" + issuer.discovery_document().get_data()
         issuer.discover = lambda: Response(document, content_type="application/json; charset=UTF-8")
         browser.sign_in()
 
@@ -315,7 +315,7 @@ class TestDiscovery:
         issuer.discover = unavailable
         assert [said(start(browser)) for _ in range(3)] == [(502, "provider_error")] * 3
         assert issuer.count("discovery") == 1
-        issuer.discover = issuer.honest_document
+        issuer.discover = issuer.discovery_document
         uptime(6)
         browser.sign_in()
 
@@ -670,7 +670,7 @@ class TestTheUserDocument:
         """Core 5.3.2: a signed one, application/jwt, is for who asked for it."""
         browser.sign_in()
         signed = Response(issuer.signed(dict(issuer.user)), content_type="application/jwt")
-        issuer._routes["/user"] = ("profile", {"GET": lambda request: signed})
+        issuer.routes["/user"] = ("profile", {"GET": lambda request: signed})
         assert said(browser.profile()) == (502, "provider_error")
         assert not any("oauth_identity" in session for session in stored_sessions(store))
 

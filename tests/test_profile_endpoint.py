@@ -14,7 +14,7 @@ from conftest import JSON, Browser, parameters
 from werkzeug import Request, Response
 
 from wsgi_oauth import FileStore, RequestHandler
-from wsgi_oauth.demo.fault_list import PROFILE
+from wsgi_oauth.demo.faults import PROFILE_FAULTS
 from wsgi_oauth.demo.local_provider import OCTOCAT, LocalProvider
 from wsgi_oauth.demo.server import Server, serve, serve_provider
 
@@ -123,7 +123,7 @@ def follow(browser: Browser, response: webtest.TestResponse, *, at_most: int = 2
 
 
 def test_every_fault_of_the_catalogue_has_its_outcome_here() -> None:
-    assert OUTCOMES.keys() == PROFILE.keys()
+    assert OUTCOMES.keys() == PROFILE_FAULTS.keys()
 
 
 @pytest.mark.parametrize("fault", sorted(OUTCOMES))

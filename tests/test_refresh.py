@@ -33,7 +33,7 @@ from urllib3 import Retry
 from werkzeug import Response
 
 from wsgi_oauth import FileStore, RequestHandler, SessionStore, errors
-from wsgi_oauth.demo.faults import Fault, Scene
+from wsgi_oauth.demo.fault_injection import Fault, FaultContext
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.oauth import refresh
 from wsgi_oauth.sessions.session import Session, SessionManager
@@ -114,7 +114,7 @@ def test_a_refusal_in_other_words_is_answered_with_one_refresh_too(
     """Some servers say so of a token that they have ended, oidc-provider-mock for one."""
     answers = [Response(**refusal), None]
     honest = provider.profile
-    provider._routes["/user"] = ("profile", {"GET": lambda request: answers.pop(0) or honest(request)})
+    provider.routes["/user"] = ("profile", {"GET": lambda request: answers.pop(0) or honest(request)})
     browser.sign_in()
     assert browser.profile().json["login"] == "octocat"
     assert provider.count("refresh") == 1
@@ -124,7 +124,7 @@ def test_a_token_that_is_called_invalid_after_a_refresh_too_means_signing_in_aga
     provider: LocalProvider, browser: Browser
 ) -> None:
     refusal = {"status": 403, "response": '{"error": "invalid_token"}'}
-    provider._routes["/user"] = ("profile", {"GET": lambda request: Response(**refusal)})
+    provider.routes["/user"] = ("profile", {"GET": lambda request: Response(**refusal)})
     browser.sign_in()
     assert browser.profile().json["error"] == "token_rejected"
     assert (provider.count("refresh"), provider.count("profile")) == (1, 2)
@@ -150,7 +150,7 @@ def test_what_another_endpoint_calls_an_invalid_token_may_be_its_own(
         return Response('{"error": "invalid_token"}', 400)
 
     asked: list[str] = []
-    provider._routes["/invitations"] = ("invitations", {"POST": refuse, "GET": refuse})
+    provider.routes["/invitations"] = ("invitations", {"POST": refuse, "GET": refuse})
     browser = make_browser(handlers=(Invite,))
     browser.sign_in()
     assert browser.post("/invite").json == {"status": 400}
@@ -160,7 +160,7 @@ def test_what_another_endpoint_calls_an_invalid_token_may_be_its_own(
 
 
 def test_a_400_that_a_refresh_does_not_cure_is_passed_on(provider: LocalProvider, browser: Browser) -> None:
-    provider._routes["/user"] = ("profile", {"GET": lambda request: Response(status=400)})
+    provider.routes["/user"] = ("profile", {"GET": lambda request: Response(status=400)})
     browser.sign_in()
     assert browser.profile().status_int == 502
     assert (provider.count("refresh"), provider.count("profile")) == (1, 2)
@@ -168,7 +168,7 @@ def test_a_400_that_a_refresh_does_not_cure_is_passed_on(provider: LocalProvider
 
 def test_a_400_with_another_reason_costs_no_refresh(provider: LocalProvider, browser: Browser) -> None:
     reason = {"WWW-Authenticate": 'Bearer error="invalid_request"'}
-    provider._routes["/user"] = ("profile", {"GET": lambda request: Response(status=400, headers=reason)})
+    provider.routes["/user"] = ("profile", {"GET": lambda request: Response(status=400, headers=reason)})
     browser.sign_in()
     browser.profile()
     assert provider.count("refresh") == 0
@@ -363,7 +363,7 @@ def test_an_access_token_that_stays_the_same_is_refreshed_once_too(
     before = token_of(store)
     later(HOUR)
     all_wait, look = threading.Semaphore(0), refresh._raise_what_has_failed
-    token = provider._routes["/token"][1]["POST"]
+    token = provider.routes["/token"][1]["POST"]
 
     def watched(claim: dict[str, Any], theirs: str) -> None:
         look(claim, theirs)
@@ -376,8 +376,8 @@ def test_an_access_token_that_stays_the_same_is_refreshed_once_too(
         return Response(json.dumps(answer), mimetype="application/json")
 
     monkeypatch.setattr(refresh, "_raise_what_has_failed", watched)
-    provider._routes["/token"] = ("token", {"POST": same_again})
-    provider._routes["/user"] = ("profile", {"GET": lambda _: Response(json.dumps(dict(provider.user)))})
+    provider.routes["/token"] = ("token", {"POST": same_again})
+    provider.routes["/user"] = ("profile", {"GET": lambda _: Response(json.dumps(dict(provider.user)))})
     assert [answer.status_int for answer in together(browser, 2)] == [200, 200]
     assert provider.count("refresh") == 1
     assert token_of(store)["refresh_token"] != before["refresh_token"]
@@ -391,7 +391,7 @@ def test_a_token_that_is_refused_when_another_request_has_the_next_one_ends_noth
     twin = {"Accept": "application/json", "Cookie": f"wsgi_oauth={browser.cookie}"}
     others: list[int] = []
 
-    def let_another_refresh(scene: Scene) -> Response:
+    def let_another_refresh(context: FaultContext) -> Response:
         later(HOUR)
         others.append(Browser(browser.app.app, provider).get("/profile", headers=twin).status_int)
         return Response("", 401)
@@ -400,7 +400,7 @@ def test_a_token_that_is_refused_when_another_request_has_the_next_one_ends_noth
         Fault("profile.refused", "", lambda _: Response("", 401)),
         Fault("profile.late", "", let_another_refresh),
     )
-    provider.faults.catalogue = {**provider.faults.catalogue, refused.name: refused, slow.name: slow}
+    provider.faults.register(refused, slow)
     provider.faults.add(refused.name)  # so that this request refreshes
     provider.faults.add(slow.name)  # and is refused again
     assert browser.profile().status_int == 502
@@ -428,7 +428,7 @@ def test_a_token_that_does_not_fit_into_the_session_means_signing_in_again(
     )
     assert browser.get(f"/hoard?size={MAX_BYTES - 2500}").status_int == 200
     huge = Fault("token.huge", "", lambda _: Response(json.dumps({"access_token": "x" * 9000, "token_type": "bearer"})))
-    provider.faults.catalogue = {**provider.faults.catalogue, huge.name: huge}
+    provider.faults.register(huge)
     provider.faults.add(huge.name)
     later(HOUR)
     answer = browser.profile()

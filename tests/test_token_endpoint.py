@@ -17,7 +17,7 @@ from conftest import JSON, Browser, environ_for, parameters
 from werkzeug import Request, Response
 
 from wsgi_oauth import Config, FileStore, create_app
-from wsgi_oauth.demo.fault_list import MARKUP, TOKEN
+from wsgi_oauth.demo.faults import MARKUP, TOKEN_FAULTS
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve, serve_provider
 
@@ -158,7 +158,7 @@ def a_token(**members: Any) -> str:
 
 
 def test_every_fault_of_the_catalogue_has_its_outcome_here() -> None:
-    assert OUTCOMES.keys() == TOKEN.keys()
+    assert OUTCOMES.keys() == TOKEN_FAULTS.keys()
 
 
 @pytest.mark.parametrize("fault", REFUSED)

@@ -13,7 +13,7 @@ import pytest
 from conftest import Browser, parameters
 from werkzeug import Request, Response
 
-from wsgi_oauth.demo.grants import Validator
+from wsgi_oauth.demo.grants import GrantValidator
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve
 from wsgi_oauth.web import pages
@@ -88,9 +88,9 @@ def careless_provider(provider: LocalProvider, monkeypatch: pytest.MonkeyPatch) 
     """A provider that knows PKCE and can be talked out of it, as many can (RFC 9700 4.8): who asks without a challenge
     gets a code for any verifier.
     """
-    challenge = Validator.get_code_challenge
-    monkeypatch.setattr(Validator, "is_pkce_required", lambda *_: False)
-    monkeypatch.setattr(Validator, "get_code_challenge", lambda *arguments: challenge(*arguments) or None)
+    challenge = GrantValidator.get_code_challenge
+    monkeypatch.setattr(GrantValidator, "is_pkce_required", lambda *_: False)
+    monkeypatch.setattr(GrantValidator, "get_code_challenge", lambda *arguments: challenge(*arguments) or None)
     return provider
 
 

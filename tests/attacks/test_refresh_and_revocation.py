@@ -57,7 +57,7 @@ def test_two_tabs_at_the_same_moment_look_like_a_thief_to_the_provider(
     victim.sign_in()
     later(3601)
     monkeypatch.setattr(refresh, "_raise_what_has_failed", watched)
-    provider._routes["/token"] = ("token", {"POST": token})
+    provider.routes["/token"] = ("token", {"POST": token})
     headers = {**JSON, "Cookie": f"wsgi_oauth={victim.cookie}"}
     with ThreadPoolExecutor(2) as tabs:
         for _ in range(2):

@@ -45,7 +45,7 @@ def test_copies_of_a_callback_at_the_same_time_are_each_exchanged(
         return exchange(request)
 
     monkeypatch.setattr(sign_in, "_wait_for_the_first_copy", waiting)
-    provider._routes["/token"] = ("token", {"POST": token})
+    provider.routes["/token"] = ("token", {"POST": token})
     callback = victim.callback_url()
     copy = threading.Thread(target=visit, args=(victim, callback))
     copy.start()

@@ -63,7 +63,7 @@ class Credential:
         return not (self.spent or self.grant.revoked or time.time() >= self.expires_at)
 
 
-class Validator(RequestValidator):
+class GrantValidator(RequestValidator):
     """oauthlib's questions, in the order in which a sign-in meets them."""
 
     def __init__(self, client: Client, scopes: Collection[str], *, rotate: bool = True) -> None:

@@ -5,7 +5,7 @@ here, in the same order: the user is asked (:meth:`LocalProvider.ask`) and decid
 (:meth:`~LocalProvider.decide`), the code becomes a token (:meth:`~LocalProvider.token`), the token
 opens the profile (:meth:`~LocalProvider.profile`), and in the end it is revoked
 (:meth:`~LocalProvider.revoke`). The protocol is oauthlib's; the memory is in
-:mod:`wsgi_oauth.demo.grants`; on request it misbehaves (:mod:`wsgi_oauth.demo.faults`).
+:mod:`wsgi_oauth.demo.grants`; on request it misbehaves (:mod:`wsgi_oauth.demo.fault_injection`).
 
     >>> from wsgi_oauth.demo.server import serve_provider
     >>> with serve_provider(LocalProvider()) as server:
@@ -33,9 +33,9 @@ from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Request, Response
 
 from wsgi_oauth.demo import provider_pages
-from wsgi_oauth.demo.fault_list import CATALOGUE
-from wsgi_oauth.demo.faults import ENDPOINTS, Faults, Scene
-from wsgi_oauth.demo.grants import Client, Validator, require_long_verifier, require_s256
+from wsgi_oauth.demo.fault_injection import ENDPOINTS, FaultContext, FaultInjector
+from wsgi_oauth.demo.faults import FAULTS
+from wsgi_oauth.demo.grants import Client, GrantValidator, require_long_verifier, require_s256
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -106,21 +106,21 @@ class LocalProvider:
         #: Its address and, to the byte, its issuer (RFC 9207); the server sets it.
         self.url = "http://127.0.0.1"
         #: What to get wrong next.
-        self.faults = Faults(CATALOGUE)
+        self.faults = FaultInjector(FAULTS)
         #: What came and what was answered, oldest first.
         self.exchanges: list[Exchange] = []
         self._arrived: Counter[str] = Counter()
         self._lock = threading.Lock()
 
         client = Client(client_id, client_secret, tuple(redirect_uris))
-        validator = Validator(client, scope.split(), rotate=rotate_refresh_tokens)
+        validator = GrantValidator(client, scope.split(), rotate=rotate_refresh_tokens)
         self._oauth = WebApplicationServer(validator, token_expires_in=expires_in)
         code_grant: Any = self._oauth.auth_grant
         code_grant.refresh_token = refresh_tokens
         code_grant.custom_validators.pre_auth.append(require_s256)
         code_grant.custom_validators.pre_token.append(require_long_verifier)
 
-        self._routes: dict[str, tuple[str, dict[str, Handler]]] = {
+        self.routes: dict[str, tuple[str, dict[str, Handler]]] = {
             "/": ("home", {"GET": self.home}),
             "/authorize": ("authorize", {"GET": self.ask, "POST": self.decide}),
             "/token": ("token", {"POST": self.token}),
@@ -166,7 +166,7 @@ class LocalProvider:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = Request(environ)
-        endpoint, handlers = self._routes.get(request.path, ("", {}))
+        endpoint, handlers = self.routes.get(request.path, ("", {}))
         self._note_arrival(endpoint, request)
         response = None
         try:
@@ -188,7 +188,7 @@ class LocalProvider:
                 scopes=scopes,
                 redirect_uri=about["redirect_uri"],
                 parameters=request.args,
-                faults=CATALOGUE.values(),
+                faults=FAULTS.values(),
             )
 
         return self._authorization(request, show)
@@ -206,7 +206,7 @@ class LocalProvider:
             return provider_pages.refusal("No decision", "Please press Allow or Deny.")
         if login and not _LOGIN.fullmatch(login):
             return provider_pages.refusal("No such user", "A user's name has letters, digits and hyphens, 39 at most.")
-        if fault and fault not in CATALOGUE:
+        if fault and fault not in FAULTS:
             return provider_pages.refusal("No such fault", f"There is no fault named {fault}.")
         if fault:
             self.faults.add(fault)
@@ -301,12 +301,12 @@ class LocalProvider:
             client_id=self.client_id,
             user=self.user,
             endpoints=endpoints,
-            faults=CATALOGUE.values(),
+            faults=FAULTS.values(),
         )
 
     def show_faults(self, request: Request) -> Response:
         """GET /faults: all there are, and those that wait for their turn."""
-        described = {fault.name: fault.description for fault in CATALOGUE.values()}
+        described = {fault.name: fault.description for fault in FAULTS.values()}
         return _json({"faults": described, "waiting": self.faults.waiting})
 
     def add_fault(self, request: Request) -> Response:
@@ -330,7 +330,7 @@ class LocalProvider:
     def _perform(self, request: Request, honest: Callable[[], Response], *endpoints: str) -> Response:
         """Answer honestly, unless a fault is due."""
         fault = self.faults.take(*endpoints)
-        return fault.act(Scene(request.environ, self.faults, honest)) if fault else honest()
+        return fault.respond(FaultContext(request.environ, self.faults, honest)) if fault else honest()
 
     def _note_arrival(self, endpoint: str, request: Request) -> None:
         request.get_data()  # kept by Werkzeug: for the form, for oauthlib, for the record
