@@ -10,7 +10,7 @@ from wsgi_oauth.oauth.provider import Provider
 HEAD = """\
 # Providers
 
-<!-- Made from wsgi_oauth/catalogue.py by `python -m docs.providers`. Change the entry there. -->
+<!-- Made from wsgi_oauth/oauth/presets.py by `python -m docs.providers`. Change the entry there. -->
 
 `WSGI_OAUTH_PROVIDER` takes each of these names. With every one of them you
 
@@ -28,7 +28,7 @@ and `email_verified` are read where they are there. `WSGI_OAUTH_ALLOW` then take
 knows whether a username stays one user's own.
 
 An entry that was not tried against the live service says so; it is written from the documentation that
-[the catalogue](../wsgi_oauth/catalogue.py) names beside it.
+[the catalogue](../wsgi_oauth/oauth/presets.py) names beside it.
 """
 
 ISSUER = """\

@@ -62,8 +62,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         [report.nodeid for report in terminalreporter.stats.get(outcome, []) if report.when == "call"]
         for outcome in ("passed", "failed")
     )
-    if lines := list(requirements.recited(passed, failed)):
-        terminalreporter.section("requirements (docs/security.md)")
+    if lines := list(requirements.report(passed, failed)):
+        terminalreporter.section("requirements (docs/requirements.md)")
         terminalreporter.write_line("\n".join(lines))
 
 

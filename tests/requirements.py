@@ -1,12 +1,12 @@
-"""What must hold, which tests prove it, and what becomes possible when a guard is taken out.
+"""List the security requirements with their tests, and the guards with the attacks that they prevent.
 
 ::
 
-    python tests/requirements.py            # print it
-    python tests/requirements.py --write    # put it into docs/security.md
+    python tests/requirements.py            # print the document
+    python tests/requirements.py --write    # write docs/requirements.md
 
-A test says in its docstring, or in that of its class, which requirements it proves: ``S12``, or ``S18 to S20``. What an
-attack is refused by stands above its lesson (``tests/attacks/lesson.py``).
+A test names the requirements that it proves in its docstring or in the docstring of its class: ``S12``, or
+``S18 to S20``. The decorator of an attack names its guards (``tests/attacks/lesson.py``).
 """
 
 from __future__ import annotations
@@ -23,101 +23,117 @@ from pkgutil import iter_modules
 from typing import NamedTuple
 
 TESTS = Path(__file__).parent
-DOCUMENT = TESTS.parent / "docs" / "security.md"
+DOCUMENT = TESTS.parent / "docs" / "requirements.md"
 
 REQUIREMENTS = {
     "State, PKCE, issuer": {
-        1: "A state is good only in the browser that started the sign-in, on every store.",
-        2: "A callback without a state, or with one that was never issued, is refused.",
-        3: "A state is good for one use, even when the exchange fails and when twenty copies come at once.",
-        4: "A state expires on the server, after ten minutes.",
-        5: "Several tabs can sign in side by side, and a thousand starts leave a session small.",
-        6: "A state is compared in constant time, as bytes.",
-        7: "A state is 256 random bits, and where to go afterwards is not in it.",
-        8: "PKCE with S256, always; the verifier is fresh, and leaves only for the token endpoint.",
-        9: "The issuer in the answer is the configured one, to the character.",
-        10: "With several providers, a sign-in ends with the one it began with.",
-        11: "The redirect URI comes from the configuration, and is the same in both requests.",
+        1: "A state is accepted only from the browser that started the sign-in, with every session store.",
+        2: "A callback without a state, or with an unknown state, is rejected.",
+        3: "A state is used once, even if the exchange fails or twenty identical callbacks arrive at the same time.",
+        4: "A state expires on the server after ten minutes.",
+        5: "Parallel sign-ins in several tabs all succeed, and a thousand starts leave the session small.",
+        6: "States are compared in constant time, as bytes.",
+        7: "A state has 256 random bits and does not contain the return URL.",
+        8: "Sign-ins use PKCE with S256, except where a provider rejects it; the verifier is fresh and stays secret.",
+        9: "The issuer in the authorization response must equal the configured issuer exactly.",
+        10: "With several providers, a sign-in must end with the provider that it started with.",
+        11: "The redirect URI comes from the configuration and is identical in both requests.",
     },
     "The authorization response": {
-        12: "Each error of the provider ends in a page of our own; a login that exists stays.",
-        13: "A parameter that comes twice is refused.",
-        14: "An empty parameter is an absent one; an error beside a code is an error.",
-        15: "Control characters, broken encodings and long values get an answer, and break no line of a log.",
-        16: "HEAD, a prefetch and any other method consume nothing.",
-        17: "A sign-in ends at an address without code and state.",
+        12: "Each error response of the provider leads to a page of this application; an existing session stays.",
+        13: "A repeated parameter is rejected.",
+        14: "An empty parameter counts as absent; an error together with a code counts as an error.",
+        15: "Control characters, invalid encodings and long values are handled and cannot break a log line.",
+        16: "HEAD, prefetches and other methods consume neither state nor code.",
+        17: "A successful sign-in ends at a URL without code and state.",
     },
-    "The token endpoint, and everything upstream": {
-        18: "Whatever the token endpoint answers that is no token signs nobody in.",
-        19: "A token is taken from JSON alone, with a status of 2xx.",
-        20: "A token that is kept is one that works.",
-        21: "When a token expires is reckoned here.",
-        22: "Scopes are compared as sets, and differences recorded.",
-        23: "No redirect is followed with a secret.",
-        24: "A deadline is for the whole answer, by the clock on the wall.",
-        25: "An answer is at most 1 MiB, decompressed.",
-        26: "A provider that cannot be reached is a 502, without addresses or exception texts.",
-        27: "A token travels in the Authorization header, and nowhere else.",
-        28: "What the provider says about a token (401, 403, 429, 5xx) is passed on as what it is.",
-        29: "Endpoints come from the configuration; plain http is for this machine alone.",
-        30: "An ID token is checked as OpenID Connect says.",
-        31: "Of all who find a token expired, one refreshes it.",
-        32: "A crash in the middle of a refresh ends in a clean new sign-in.",
+    "The token endpoint and other requests to the provider": {
+        18: "An answer of the token endpoint that contains no valid token signs no user in.",
+        19: "A token is accepted only from a JSON body with a 2xx status.",
+        20: "A stored token always works: malformed token answers are rejected.",
+        21: "The expiry of a token is computed from `expires_in` with the local clock.",
+        22: "Scopes are compared as sets, and differences are recorded.",
+        23: "Redirects are never followed with a secret.",
+        24: "A deadline covers the whole answer, in wall-clock time.",
+        25: "An answer has at most 1 MiB after decompression.",
+        26: "An unreachable provider leads to a 502 that contains no URLs and no exception texts.",
+        27: "An access token is sent in the Authorization header only.",
+        28: "The status of a user document request (401, 403, 429, 5xx) is never turned into a success.",
+        29: "Endpoints come from the configuration; plain http is accepted for loopback hosts only.",
+        30: "ID tokens are validated according to OpenID Connect Core 3.1.3.7.",
+        31: "Of many requests that find an expired token, exactly one refreshes it.",
+        32: "A crash during a refresh leads to a clean new sign-in.",
     },
     "The browser's side": {
-        33: "A sign-in ends on this site, as a browser reads the address.",
-        34: "Other hosts than ours get a 400 before any work.",
-        35: "X-Forwarded-* and Forwarded count only from proxies that are trusted.",
-        36: "The session's id changes at each sign-in; nobody inherits somebody else's data.",
-        37: "An id that this server has not given is never adopted; who only looks gets no session.",
-        38: "The cookie is `__Host-`, Secure, HttpOnly, SameSite=Lax.",
-        39: "Two session cookies in one request sign nobody in as somebody else.",
-        40: "A session ends on the server, when idle and after its lifetime.",
-        41: "A sign-out takes a POST of this site, deletes the session and clears the cookie.",
-        42: "A sign-out wins over a save or a refresh at the same moment.",
-        43: "A page full of images disturbs neither a login nor a sign-in on its way.",
-        44: "A sign-out revokes the token at the provider, in bounded time.",
-        45: "Nothing that belongs to a user is kept in a cache.",
-        46: "Pages run no scripts, are shown in no frame, tell no Referer, load nothing from others.",
-        47: "What the provider says about an error is never shown.",
-        48: "Request bodies are bounded.",
+        33: "A sign-in ends at a URL of this site, as a browser resolves it.",
+        34: "A request for an unknown host gets a 400 before any other work.",
+        35: "X-Forwarded-* and Forwarded are ignored, unless they come from a trusted proxy.",
+        36: "The session id changes at each sign-in; a user never inherits another user's data.",
+        37: "An unknown session id is never adopted; a request that needs no session creates none.",
+        38: "The session cookie has the prefix `__Host-`, Secure, HttpOnly and SameSite=Lax.",
+        39: "A request with two session cookies never selects another user's session.",
+        40: "The server ends a session after its idle time and after its lifetime.",
+        41: "Signing out requires a same-origin POST, deletes the session and clears the cookie.",
+        42: "Signing out wins against a save or a refresh at the same time.",
+        43: "A page full of images disturbs neither a session nor an unfinished sign-in.",
+        44: "Signing out revokes the token at the provider within bounded time.",
+        45: "Responses with user data are never stored in a cache.",
+        46: "Pages run no scripts, cannot be framed, send no Referer and load nothing from third parties.",
+        47: "The provider's error description is never shown.",
+        48: "The size of request bodies is limited.",
     },
     "Logs": {
-        49: "No secret in any log, page, Location or Referer, with every logger at DEBUG.",
-        50: "The access log has no query and no Referer.",
-        51: "Nobody writes lines of their own into the log; sign-ins, refusals and sign-outs are in it.",
+        49: "No secret appears in any log, page, Location or Referer, with every logger at DEBUG.",
+        50: "The access log contains no query string and no Referer.",
+        51: "Input cannot inject log lines; sign-ins, refusals and sign-outs are logged.",
     },
-    "The store": {
-        52: "A listing of the sessions opens none of them; tokens at rest can be sealed.",
-        53: "Files are for their owner alone, under any umask; a folder of others is refused.",
-        54: "A cookie that is no id opens nothing.",
-        55: "A link, a pipe, a device or a huge file in a session's place counts as absent.",
-        56: "A damaged session is none, and no session is a program.",
-        57: "A session is written in full before it is one: a change under another name, a new one without an expiry.",
-        58: "A disk that is full or broken is a 503, and costs nobody their session.",
-        59: "A flood of anonymous starts is bounded and evicts nobody who is signed in.",
-        60: "A kill at any point leaves each session wholly old or wholly new.",
-        61: "Nothing is shared across a fork.",
-        62: "A worker that has run out of time leaves everything consistent.",
-        63: "Mounted elsewhere, it changes nothing of its host.",
+    "The session store": {
+        52: "A listing of the sessions reveals no session id; tokens at rest can be encrypted.",
+        53: "Session files are readable by their owner only, under any umask; a folder of other users is rejected.",
+        54: "A malformed session id opens nothing.",
+        55: "A link, a pipe, a device or a huge file in place of a session counts as absent.",
+        56: "A damaged session is rejected, and a session never contains executable data.",
+        57: "A session becomes visible only when it is complete.",
+        58: "A full or failing disk leads to a 503, and no session is lost.",
+        59: "A flood of anonymous starts is bounded, and never evicts a signed-in session.",
+        60: "After a kill at any point, each session is in its old or in its new version.",
+        61: "A forked worker shares no socket, descriptor or lock with its parent.",
+        62: "A worker that is stopped by its timeout leaves a consistent state.",
+        63: "Embedded in another process, the application changes none of its global state.",
     },
 }
-KNOWN = {number: words for section in REQUIREMENTS.values() for number, words in section.items()}
+KNOWN = {number: text for section in REQUIREMENTS.values() for number, text in section.items()}
 
 PENDING: set[int] = set()
-"""What no test proves, because what it is about is not built. A test for one of them must take it out of here."""
+"""Requirements without a test, because the feature is not implemented. Remove a number when its test is added."""
+
+INTRODUCTION = """# Requirements and their tests
+
+<!-- Written by `python tests/requirements.py --write`. Change the requirements and the tests, not this file. -->
+
+Each requirement is listed with the tests that prove it. [security.md](security.md) states the threat model and the
+known limits.
+"""
+GUARDS = """
+## Guards
+
+Each attack in [`tests/attacks`](../tests/attacks) runs twice: with its guard, where it fails, and without the guard,
+where it succeeds. Guards in the same row back each other up: the attack succeeds only if all of them are removed.
+
+| guard | attacks that succeed without it |
+|---|---|"""
 
 
 class Proof(NamedTuple):
-    """A test, or a class of them, that says what it proves."""
+    """A test, or a class of tests, that names the requirements it proves."""
 
-    file: str  # below tests/
-    names: tuple[str, ...]  # of the class, of the function
+    file: str  # relative to tests/
+    names: tuple[str, ...]  # of the class, if there is one, and of the function
     requirements: frozenset[int]
 
     @property
     def id(self) -> str:
-        """As pytest names it."""
+        """pytest's node id."""
         return "::".join((f"tests/{self.file}", *self.names))
 
     @property
@@ -126,23 +142,23 @@ class Proof(NamedTuple):
 
 
 def sentence(names: tuple[str, ...]) -> str:
-    """``TestTheState``, ``test_is_used_once``: the state is used once."""
+    """Return the names of a test as words: ``TestTheState``, ``test_is_used_once`` become "the state is used once"."""
     words = [re.sub("(?<=.)([A-Z])", r" \1", name.removeprefix("Test")) for name in names]
     return " ".join(word.removeprefix("test_").replace("_", " ").lower() for word in words)
 
 
 @cache
 def proofs() -> list[Proof]:
-    """Return every marked test, the attacks first."""
+    """Return every test that names a requirement, the attacks first."""
     files = sorted(TESTS.rglob("test_*.py"), key=lambda path: (path.parent == TESTS, path))
-    return [proof for path in files for proof in _marked(path)]
+    return [proof for path in files for proof in _proofs_in(path)]
 
 
-def _marked(path: Path) -> Iterator[Proof]:
-    def visit(node: ast.AST, names: tuple[str, ...], above: frozenset[int]) -> Iterator[Proof]:
+def _proofs_in(path: Path) -> Iterator[Proof]:
+    def visit(node: ast.AST, names: tuple[str, ...], inherited: frozenset[int]) -> Iterator[Proof]:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, (ast.FunctionDef, ast.ClassDef)) and child.name.lower().startswith("test"):
-                own = frozenset(numbers(ast.get_docstring(child) or "")) - above
+                own = frozenset(parse_numbers(ast.get_docstring(child) or "")) - inherited
                 if own:
                     yield Proof(str(path.relative_to(TESTS)), (*names, child.name), own)
                 if isinstance(child, ast.ClassDef):
@@ -151,13 +167,14 @@ def _marked(path: Path) -> Iterator[Proof]:
     return visit(ast.parse(path.read_text()), (), frozenset())
 
 
-def numbers(docstring: str) -> Iterator[int]:
+def parse_numbers(docstring: str) -> Iterator[int]:
+    """Return the numbers of the requirements that *docstring* names."""
     for first, last in re.findall(r"\bS([1-9][0-9]?)\b(?: to S([1-9][0-9]?)\b)?", docstring):
         yield from range(int(first), int(last or first) + 1)
 
 
-def proved() -> dict[int, list[Proof]]:
-    """Return the tests of each requirement."""
+def proofs_by_requirement() -> dict[int, list[Proof]]:
+    """Return the tests of each requirement, also of unknown numbers that a test names."""
     found: dict[int, list[Proof]] = {number: [] for number in KNOWN}
     for proof in proofs():
         for number in proof.requirements:
@@ -165,10 +182,10 @@ def proved() -> dict[int, list[Proof]]:
     return found
 
 
-def lessons() -> dict[Proof, list[tuple[str, ...]]]:
-    """Return the attacks, each with its guards; a guard is the dotted names that are taken out together."""
+def guards_by_attack() -> dict[Proof, list[tuple[str, ...]]]:
+    """Return the guards of each attack: each is a tuple of dotted names that are removed together."""
     if str(TESTS) not in sys.path:
-        sys.path.insert(0, str(TESTS))  # as pytest does
+        sys.path.insert(0, str(TESTS))  # because pytest does the same
     guards = {
         (f"{module.name.replace('.', '/')}.py", name): [tuple(without) for without in function.guards]
         for module in iter_modules([str(TESTS / "attacks")], "attacks.")
@@ -178,54 +195,44 @@ def lessons() -> dict[Proof, list[tuple[str, ...]]]:
     return {proof: guards[proof.file, proof.names[-1]] for proof in proofs() if (proof.file, proof.names[-1]) in guards}
 
 
-def recited(passed: list[str], failed: list[str]) -> Iterator[str]:
-    """Say of each requirement that these tests, by their ids, are about whether it holds."""
-    for number, tests in proved().items():
+def report(passed: list[str], failed: list[str]) -> Iterator[str]:
+    """Return a line for each requirement that the tests with these node ids prove."""
+    for number, tests in proofs_by_requirement().items():
         ids = tuple(proof.id for proof in tests)
-        good, bad = (sum(_is_part(test, ids) for test in results) for results in (passed, failed))
+        good, bad = (sum(_belongs_to(test, ids) for test in results) for results in (passed, failed))
         if good or bad:
-            verdict = f"{bad} of {good + bad} tests fail" if bad else f"holds in {good} tests"
+            verdict = f"{bad} of {good + bad} tests fail" if bad else f"{good} tests pass"
             yield f"S{number:<3} {KNOWN.get(number, '')} {verdict}"
 
 
-def _is_part(test: str, ids: tuple[str, ...]) -> bool:
+def _belongs_to(test: str, ids: tuple[str, ...]) -> bool:
     name = test.partition("[")[0]
-    return any(name == id or name.startswith(f"{id}::") for id in ids)  # noqa: A001  # pytest's word
+    return any(name == id or name.startswith(f"{id}::") for id in ids)  # noqa: A001  # pytest's own name for it
 
 
-def document() -> Iterator[str]:
-    """Return what stands in docs/security.md between its two comments, in lines."""
-    found = proved()
+def document() -> str:
+    """Return the text of docs/requirements.md."""
+    lines = [INTRODUCTION]
+    found = proofs_by_requirement()
     for section, requirements in REQUIREMENTS.items():
-        yield f"\n### {section}\n"
-        for number, words in requirements.items():
-            tests = "; ".join(proof.link for proof in found[number]) or "Not built yet."
-            yield f"- **S{number}** {words}<br>\n  {tests}"
-    yield "\n### Without a guard\n"
-    yield "Each of these was taken out, alone, or together where two stand behind each other, and the attacks beside it"
-    yield "succeeded.\n"
-    yield "| guard | what succeeds without it |\n|---|---|"
+        lines.append(f"## {section}\n")
+        for number, text in requirements.items():
+            tests = "; ".join(proof.link for proof in found[number]) or "Not implemented yet."
+            lines.append(f"- **S{number}** {text}<br>\n  {tests}")
+        lines.append("")
+    lines[-1] = GUARDS
     table = defaultdict(list)
-    for proof, guards in lessons().items():
+    for proof, guards in guards_by_attack().items():
         for guard in dict.fromkeys(guards):
             table[guard].append(proof.link)
     for guard in sorted(table):
         names = " and ".join(f"`{name.removeprefix('wsgi_oauth.')}`" for name in guard)
-        yield f"| {names} | {'; '.join(table[guard])} |"
-
-
-BEGIN, END = "<!-- written by tests/requirements.py -->", "<!-- to here -->"
-
-
-def updated(text: str) -> str:
-    """Return *text*, the whole document, with what belongs between the comments today."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return "\n".join([before + BEGIN, *document(), "", END + after])
+        lines.append(f"| {names} | {'; '.join(table[guard])} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
     if "--write" in sys.argv:
-        DOCUMENT.write_text(updated(DOCUMENT.read_text()))
+        DOCUMENT.write_text(document())
     else:
-        sys.stdout.write("\n".join(document()) + "\n")
+        sys.stdout.write(document())
