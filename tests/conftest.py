@@ -1,7 +1,8 @@
-"""What the tests stand on: a provider on a real socket, an application, a browser, and a real gunicorn."""
+"""Shared fixtures: a provider on a real socket, an application, a browser, stores and a real gunicorn."""
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
 import os
@@ -43,7 +44,7 @@ settings.register_profile(
     "the same in every run",
     derandomize=True,
     database=None,
-    deadline=None,  # how long an example takes is no property
+    deadline=None,  # because the duration of an example is no property of the code
     max_examples=150,
     suppress_health_check=[HealthCheck.too_slow],
 )
@@ -55,7 +56,7 @@ JSON = {"Accept": "application/json"}
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Recite the requirements that this run was about; -q is for who knows them."""
+    """List the requirements that this run has tested, unless -q is given."""
     if config.get_verbosity() < 0 or config.option.collectonly:
         return
     passed, failed = (
@@ -69,7 +70,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 @pytest.fixture
 def provider() -> Iterator[LocalProvider]:
-    """An authorization server of its own for each test, on a socket of its own."""
+    """Start an authorization server on its own socket, one per test."""
     provider = LocalProvider()
     with serve_provider(provider) as server:
         provider.server = server
@@ -78,7 +79,7 @@ def provider() -> Iterator[LocalProvider]:
 
 @contextmanager
 def raw_server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A server that reads a request, and then says what *answer* says."""
+    """Start a server that reads a request and then calls *answer* with the connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -97,7 +98,7 @@ def raw_server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
 
 
 def read_request(connection: socket.socket) -> None:
-    """Read all of it: the kernel resets a connection that is closed before, and the answer may be lost with it."""
+    """Read the whole request: otherwise the kernel resets the connection on close and discards the answer."""
     received = connection.recv(65536)
     while b"\r\n\r\n" not in received and (part := connection.recv(65536)):
         received += part
@@ -109,7 +110,7 @@ def read_request(connection: socket.socket) -> None:
 
 @pytest.fixture(scope="session")
 def one_authority(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A CA bundle with a single authority, whose key nobody has."""
+    """Return the path of a CA bundle with one authority whose private key is thrown away."""
     bundle = tmp_path_factory.mktemp("authority") / "ca.pem"
     trustme.CA().cert_pem.write_to_path(str(bundle))
     return str(bundle)
@@ -117,13 +118,13 @@ def one_authority(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def small_ca_bundle(one_authority: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests with many applications that speak plain http: loading the usual authorities takes too long."""
+    """Use a tiny CA bundle in tests that create many applications without TLS, because loading the system's is slow."""
     monkeypatch.setenv("SSL_CERT_FILE", one_authority)
 
 
 @dataclass
 class RedisServer:
-    """A Redis server of its own on a free port; nothing of it is kept."""
+    """A Redis server on a free port without persistence."""
 
     folder: Path
     port: int
@@ -137,7 +138,7 @@ class RedisServer:
 
     @property
     def client(self) -> Any:
-        """A connection of one's own, to be closed."""
+        """Open a new connection; the caller closes it."""
         return redis.Redis(port=self.port)
 
     def start(self) -> None:
@@ -156,7 +157,7 @@ class RedisServer:
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """As a power cut would."""
+        """Kill the server, as a power failure would."""
         if self.process:
             self.process.kill()
             self.process.wait()
@@ -169,7 +170,7 @@ class RedisServer:
 
 @contextmanager
 def redis_server(folder: Path, *options: str, tls: bool = False) -> Iterator[RedisServer]:
-    """Start a Redis server with *options*. Where there is none to start, only CI must not pass."""
+    """Start a Redis server with *options*. Without redis-server on the machine the test is skipped, and fails in CI."""
     if shutil.which("redis-server") is None:
         what = "redis-server is not installed (Debian: apt-get install redis-server)"
         pytest.fail(what) if os.environ.get("CI") else pytest.skip(what)
@@ -185,33 +186,39 @@ def redis_server(folder: Path, *options: str, tls: bool = False) -> Iterator[Red
 
 @pytest.fixture(scope="session")
 def one_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A Redis server that many tests use, one after the other."""
+    """Start one Redis server for all tests that share it."""
     with redis_server(tmp_path_factory.mktemp("redis")) as server:
         yield server
 
 
 @pytest.fixture
 def redis_url(one_redis: RedisServer) -> str:
-    """The address of a Redis that holds nothing."""
+    """Return the URL of the shared Redis server after emptying it."""
     with one_redis.client as client:
         client.flushall()
     return one_redis.url
 
 
-# Every store there is, unless the environment names fewer: what a store does is the same under every Python.
+# The stores that differ in their implementation. TEST_STORES=file selects one of them, for a quick run.
 STORES = os.environ.get("TEST_STORES", "memory file redis").split()
 
 
 @pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> SessionStore:
-    """Every store there is, one after the other."""
+def every_store(request: pytest.FixtureRequest, tmp_path: Path) -> SessionStore:
+    """Run the test once with each kind of store: only for behaviour in which stores can differ."""
     if request.param == "redis":
         return RedisStore(request.getfixturevalue("redis_url"))
     return MemoryStore() if request.param == "memory" else FileStore(tmp_path / "sessions")
 
 
+@pytest.fixture
+def store() -> SessionStore:
+    """Return the store of the application under test."""
+    return MemoryStore()
+
+
 def environ_for(provider: LocalProvider, **settings: str) -> dict[str, str]:
-    """The WSGI_OAUTH_* variables for *provider*, and more: ``environ_for(provider, PUBLIC_URL="https://...")``."""
+    """Return the WSGI_OAUTH_* variables for *provider* plus *settings*: ``environ_for(provider, PUBLIC_URL="...")``."""
     variables = {
         "CLIENT_ID": provider.client_id,
         "CLIENT_SECRET": provider.client_secret or "",
@@ -228,7 +235,7 @@ def environ_for(provider: LocalProvider, **settings: str) -> dict[str, str]:
 
 
 class Browser:
-    """A browser with cookies; its application is checked for PEP 3333 on both sides (wsgiref, WebTest's lint)."""
+    """A browser with cookies. wsgiref and WebTest check on each request that the application obeys PEP 3333."""
 
     def __init__(self, app: Any, provider: LocalProvider, base: str = "http://localhost") -> None:
         self.provider = provider
@@ -238,7 +245,7 @@ class Browser:
         self.app = webtest.TestApp(validator(app), extra_environ=extra, lint=True)
 
     def get(self, url: str, headers: dict[str, str] | None = None, **kwargs: Any) -> webtest.TestResponse:
-        """GET a path or a URL of the application as a navigation, without following redirects; any status is fine."""
+        """Navigate to a path or URL of the application. Redirects are not followed, and any status is accepted."""
         return self.app.get(self._local(url), headers={**HTML, **(headers or {})}, status="*", **kwargs)
 
     def post(self, url: str, headers: dict[str, str] | None = None, **kwargs: Any) -> webtest.TestResponse:
@@ -253,7 +260,7 @@ class Browser:
         return response.location
 
     def consent(self, authorization_url: str, *, decision: str = "allow", fault: str = "", user: str = "") -> str:
-        """Answer the provider's page as *user*; return the callback URL to which it sends the browser."""
+        """Submit the provider's consent page as *user*; return the callback URL of its redirect."""
         answer = requests.post(
             authorization_url,
             data={"decision": decision, "fault": fault, "user": user},
@@ -264,22 +271,22 @@ class Browser:
         return answer.headers["Location"]
 
     def callback_url(self, next_url: str | None = None, **consent: str) -> str:
-        """Go as far as the provider's redirect to the callback."""
+        """Start a sign-in and consent; return the callback URL, which is not yet requested."""
         return self.consent(self.start(next_url), **consent)
 
     def sign_in(self, next_url: str | None = None) -> webtest.TestResponse:
-        """The whole dance; return the callback's answer."""
+        """Complete a sign-in; return the response of the callback."""
         response = self.get(self.callback_url(next_url))
         assert response.status_int == 303, response
         return response
 
     def profile(self) -> webtest.TestResponse:
-        """GET /profile as a program would."""
+        """Request /profile as a program that wants JSON."""
         return self.get("/profile", headers=JSON)
 
     @property
     def cookie(self) -> str | None:
-        """The value of the session cookie."""
+        """Return the value of the session cookie."""
         values = [cookie.value for cookie in self.app.cookiejar if cookie.name.endswith("wsgi_oauth")]
         return values[0] if values else None
 
@@ -290,7 +297,7 @@ class Browser:
 
 @pytest.fixture
 def make_browser(provider: LocalProvider, store: SessionStore) -> Callable[..., Browser]:
-    """Make browsers in front of one application: ``make_browser()``, or of one with other settings or handlers.
+    """Create browsers for one application: ``make_browser()``, or with other settings and handlers.
 
     Call it twice with the same settings for two browsers of one application.
     """
@@ -312,7 +319,7 @@ def browser(make_browser: Callable[..., Browser]) -> Browser:
 
 
 def parameters(url: str) -> dict[str, str]:
-    """The query parameters of *url*, each of which must be there once."""
+    """Return the query parameters of *url*, which may not repeat one."""
     found = parse_qs(urlsplit(url).query, keep_blank_values=True, strict_parsing=True)
     assert all(len(values) == 1 for values in found.values())
     return {name: values[0] for name, values in found.items()}
@@ -320,7 +327,7 @@ def parameters(url: str) -> dict[str, str]:
 
 @pytest.fixture
 def application(provider: LocalProvider, store: SessionStore) -> Any:
-    """The application itself, for what no browser would send: ``send(application, "/", query="next=\\xff")``."""
+    """Return the application itself: ``send(application, "/")`` sends what no browser would."""
     return create_app(Config.from_environ(environ_for(provider)), store=store)
 
 
@@ -334,7 +341,7 @@ def send(
     headers: Mapping[str, str] | None = None,
     **environ: Any,
 ) -> Response:
-    """Call *app* as a server would that lets everything through: nothing is quoted, checked or mended on the way.
+    """Call *app* as a lenient server would: it quotes, checks and corrects nothing.
 
     *path* and *query* are what PEP 3333 calls native strings (bytes as latin-1); *environ* wins over everything.
     """
@@ -350,13 +357,13 @@ def send(
 
 
 def stored_sessions(store: SessionStore) -> list[dict[str, Any]]:
-    """What *store* holds, whatever kind it is: the data of each session."""
+    """Return the data of each session in *store*."""
     return [json.loads(data)["data"] for key in store.keys() if (data := store.load(key)) is not None]
 
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Callable[[float], None]:
-    """Let time pass: ``later(600)`` puts the clock of the whole process forward, and nobody has to wait."""
+    """Advance the clock of this process: ``later(600)``."""
     passed, now = [0.0], time.time
 
     def forward(seconds: float) -> None:
@@ -369,7 +376,7 @@ def later(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Ca
 
 
 def age(store: SessionStore, seconds: float) -> None:
-    """Let time pass where *store* has a clock of its own."""
+    """Advance the clock of a store that has its own."""
     if isinstance(store, RedisStore):
         for name in store._redis.scan_iter():
             store._redis.pexpire(name, store._redis.pttl(name) - round(seconds * 1000))
@@ -377,16 +384,16 @@ def age(store: SessionStore, seconds: float) -> None:
 
 @dataclass
 class Gunicorn:
-    """A real gunicorn that serves the application on a real socket."""
+    """A gunicorn process that serves the application on a real socket."""
 
     url: str
     process: subprocess.Popen[str]
     log: Path
 
     def stop(self) -> str:
-        """End it as an operator would; return all it has written."""
+        """Stop gunicorn with SIGTERM; return its log."""
         self.process.terminate()
-        self.process.wait(timeout=90)  # a worker that was just being forked misses the signal, and is killed after 30 s
+        self.process.wait(timeout=90)  # because a worker that misses the signal while it is forked is killed after 30 s
         return self.log.read_text()
 
 
@@ -398,13 +405,14 @@ def gunicorn(
     app: str | None = "wsgi_oauth:get_app()",
     cwd: Path | None = None,
 ) -> Iterator[Gunicorn]:
-    """Start gunicorn with *environ* and *options*.
+    """Start gunicorn with *environ* and *options*, and wait until a worker answers or gunicorn has ended.
 
-    The listening socket is made here and handed over, so connections wait until the workers are there.
+    The listening socket is created here and handed over, so that early connections wait instead of failing.
     """
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=512))
-        log = tmp_path / f"gunicorn-{listener.getsockname()[1]}.log"
+        port = listener.getsockname()[1]
+        log = tmp_path / f"gunicorn-{port}.log"
         output = stack.enter_context(log.open("w"))
         clean = {name: value for name, value in os.environ.items() if not name.startswith("WSGI_OAUTH_")}
         command = [
@@ -428,7 +436,9 @@ def gunicorn(
             )
         )
         try:
-            yield Gunicorn(f"http://127.0.0.1:{listener.getsockname()[1]}", process, log)
+            server = Gunicorn(f"http{'s' * ('--certfile' in options)}://127.0.0.1:{port}", process, log)
+            wait_until_it_answers(server)
+            yield server
         finally:
             if process.poll() is None:
                 process.terminate()
@@ -436,6 +446,26 @@ def gunicorn(
                 process.wait(timeout=90)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def wait_until_it_answers(server: Gunicorn) -> None:
+    """Return when a worker has answered a request, or when gunicorn has ended."""
+    parts = urlsplit(server.url)
+
+    def probe() -> None:
+        connection = http.client.HTTPConnection(parts.netloc, timeout=90)
+        if parts.scheme == "https":
+            context = ssl._create_unverified_context()
+            connection = http.client.HTTPSConnection(parts.netloc, timeout=90, context=context)
+        with suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/healthz", headers={"Connection": "close"})
+            connection.getresponse().read()
+        connection.close()
+
+    thread = threading.Thread(target=probe, daemon=True)
+    thread.start()
+    while thread.is_alive() and server.process.poll() is None:
+        thread.join(0.02)
 
 
 # -- real processes ----------------------------------------------------------------------------------------------------
@@ -449,7 +479,7 @@ WORKERS = {
 
 
 class Visitor:
-    """A browser with cookies, on a real socket. Redirects are not followed; any status is fine."""
+    """A browser on a real socket, with cookies. Redirects are not followed, and any status is accepted."""
 
     def __init__(self, url: str, provider: LocalProvider, ca: str | None = None) -> None:
         self.url = url
@@ -460,7 +490,7 @@ class Visitor:
         self.web.headers.update(HTML)
 
     def get(self, url: str, **headers: str) -> requests.Response:
-        """GET a path or a URL of the application."""
+        """Request a path or URL of the application."""
         whole = url if url.startswith("http") else self.url + url
         return self.web.get(whole, headers=headers, allow_redirects=False, timeout=60)
 
@@ -470,14 +500,14 @@ class Visitor:
         )
 
     def copy(self) -> Visitor:
-        """The same browser once more, with the cookies of now, for a request at the same time."""
+        """Return another browser with the same cookies, for a concurrent request."""
         twin = Visitor(self.url, self.provider)
         twin.web.verify = self.web.verify
         twin.web.cookies.update(self.web.cookies)
         return twin
 
     def consent(self, authorization_url: str) -> str:
-        """Press the provider's Allow; return the callback URL to which that leads."""
+        """Submit the provider's consent page; return the callback URL of its redirect."""
         answer = self.web.post(authorization_url, data={"decision": "allow"}, allow_redirects=False, timeout=60)
         assert answer.status_code == 302, answer.text
         return answer.headers["Location"]
@@ -508,7 +538,7 @@ class Visitor:
 
 @dataclass
 class Site:
-    """Makes gunicorns and visitors for one provider and one folder of sessions."""
+    """A provider, a folder of sessions, and what serves and visits the application."""
 
     provider: LocalProvider
     folder: Path
@@ -526,21 +556,19 @@ class Site:
         cwd: Path | None = None,
         **settings: str,
     ) -> Iterator[Gunicorn]:
-        """Start gunicorn; over https when there are certificates."""
+        """Start gunicorn, with TLS if there are certificates."""
         environ = environ_for(self.provider, SESSION_STORE=f"file:{self.sessions}", **settings)
         if self.certificates:
             options = (*options, "--certfile", self.certificates.chain, "--keyfile", self.certificates.key)
             environ["REQUESTS_CA_BUNDLE"] = self.certificates.ca
         with gunicorn(self.folder, environ, *options, app=app, cwd=cwd) as server:
-            if self.certificates:
-                server.url = server.url.replace("http:", "https:")
             yield server
 
     def visitor(self, server: Gunicorn) -> Visitor:
         return Visitor(server.url, self.provider, self.certificates and self.certificates.ca)
 
     def stored(self) -> list[dict[str, object]]:
-        """What all session files hold. Each must be whole, and nothing else may lie in the folder."""
+        """Return the data of all session files; each must be complete, and the folder holds nothing else."""
         files = list(self.sessions.iterdir())
         assert all(re.fullmatch(r"[0-9a-f]{64}\.json", file.name) for file in files), files
         return [json.loads(file.read_text())["data"] for file in files]
@@ -548,7 +576,7 @@ class Site:
 
 @dataclass
 class Certificates:
-    """Files for a server on loopback, issued by an authority that nobody else knows."""
+    """The files of a server certificate for loopback, issued by a private authority."""
 
     ca: str
     chain: str
@@ -561,19 +589,19 @@ class Certificates:
 
 
 class Barrier:
-    """Requests that have reached the provider and get no answer before ``open()``."""
+    """Requests that have reached the provider and are answered after ``open()``."""
 
     def __init__(self) -> None:
         self._arrivals = threading.Semaphore(0)
         self._opened = threading.Event()
         self.open = self._opened.set
-        self.answer: Response | None = None  # instead of the honest one
-        self.ports: list[int] = []  # whence they come
+        self.answer: Response | None = None  # replaces the provider's own answer
+        self.ports: list[int] = []  # the client's ports
 
     def wait_for(self, requests_: int) -> None:
-        """Return when so many are waiting."""
+        """Return when *requests_* more requests have arrived."""
         for _ in range(requests_):
-            assert self._arrivals.acquire(timeout=30), "the provider was not asked"
+            assert self._arrivals.acquire(timeout=30), "the request did not reach the provider"
 
     def act(self, context: FaultContext) -> object:
         self.ports.append(int(context.environ["REMOTE_PORT"]))
@@ -583,7 +611,7 @@ class Barrier:
 
 
 def at_the_same_time(function: Callable[..., requests.Response], copies: list[tuple]) -> list[requests.Response]:
-    """Call *function* with each of *copies*, in threads that start together."""
+    """Call *function* with each of *copies* in threads that start together."""
     together = threading.Barrier(len(copies))
 
     def call(arguments: tuple) -> requests.Response:
@@ -600,7 +628,7 @@ def get_and_close(visitor: Visitor, url: str) -> requests.Response:
 
 
 def until(said: str, server: Gunicorn, times: int = 1) -> str:
-    """Wait until gunicorn's log has a line that matches *said*; return its group, or the whole match."""
+    """Wait until gunicorn's log matches *said* for the *times*-th time; return the last group, or the whole match."""
     deadline = time.monotonic() + 30
     while len(found := list(re.finditer(said, server.log.read_text()))) < times:
         assert time.monotonic() < deadline, f"gunicorn never said {said!r}:\n{server.log.read_text()}"
@@ -609,7 +637,7 @@ def until(said: str, server: Gunicorn, times: int = 1) -> str:
 
 
 def secrets_of(provider: LocalProvider, *session_ids: str | None) -> set[str]:
-    """Everything that the provider and the application ever said to each other and nobody else may learn."""
+    """Return every secret in the exchanges between provider and application, and *session_ids*."""
     found = {provider.client_secret, *session_ids}
     for exchange in provider.exchanges:
         sent_back = exchange.response_headers.get("Location", "")
@@ -641,13 +669,13 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture
 def site(provider: LocalProvider, tmp_path: Path) -> Site:
-    """Everything over plain http on loopback."""
+    """Serve application and provider over plain http on loopback."""
     return Site(provider, tmp_path)
 
 
 @pytest.fixture
 def secure_site(certificates: Certificates, tmp_path: Path) -> Iterator[Site]:
-    """Everything over TLS: browser to gunicorn, and gunicorn to a provider with a private CA."""
+    """Serve application and provider over TLS, with a private CA."""
     provider = LocalProvider()
     with serve_provider(provider, ssl_context=certificates.context()) as server:
         provider.server = server
@@ -656,7 +684,7 @@ def secure_site(certificates: Certificates, tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture
 def barrier_of() -> Iterator[Callable[[LocalProvider, str], Barrier]]:
-    """Let a provider's answers at an endpoint wait: ``barrier_of(provider, "token")``."""
+    """Delay a provider's answers at an endpoint: ``barrier_of(provider, "token")``."""
     put_up: list[tuple[LocalProvider, Barrier]] = []
 
     def put(provider: LocalProvider, endpoint: str) -> Barrier:
@@ -675,5 +703,5 @@ def barrier_of() -> Iterator[Callable[[LocalProvider, str], Barrier]]:
 
 @pytest.fixture
 def barrier(provider: LocalProvider, barrier_of: Callable[[LocalProvider, str], Barrier]) -> Callable[[str], Barrier]:
-    """Let the provider's answers at an endpoint wait: ``barrier("token")``."""
+    """Delay the provider's answers at an endpoint: ``barrier("token")``."""
     return partial(barrier_of, provider)

@@ -44,6 +44,12 @@ pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 HOUR = 3600
 
 
+@pytest.fixture
+def store(every_store: SessionStore) -> SessionStore:
+    """Run every test of this file with each kind of store."""
+    return every_store
+
+
 def token_of(store: SessionStore) -> dict[str, Any]:
     [session] = stored_sessions(store)
     token: dict[str, Any] = session["oauth_token"]

@@ -75,8 +75,8 @@ class Watched:
 
 
 @pytest.fixture
-def store(store: SessionStore) -> Watched:
-    return Watched(store)
+def store(every_store: SessionStore) -> Watched:
+    return Watched(every_store)
 
 
 class Page(RequestHandler):

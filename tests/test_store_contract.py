@@ -1,6 +1,6 @@
 """What every session store promises: the contract at the top of wsgi_oauth/sessions/store.py, run over each of them.
 
-Another store joins as one more parameter of the ``store`` fixture, and in ``SHARED`` when processes share it.
+Another store joins as one more parameter of the ``every_store`` fixture, and in ``SHARED`` when processes share it.
 """
 
 from __future__ import annotations
@@ -39,6 +39,12 @@ def record(data: bytes = b"data", seconds: float = 600) -> Record:
 
 
 KEY, OTHER = key("one"), key("other")
+
+
+@pytest.fixture
+def store(every_store: SessionStore) -> SessionStore:
+    """Run every test of this file with each kind of store."""
+    return every_store
 
 
 @pytest.fixture
