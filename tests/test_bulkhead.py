@@ -24,7 +24,8 @@ from wsgi_oauth.demo.server import Server, serve
 from wsgi_oauth.oauth.client import OAuth2Session
 from wsgi_oauth.oauth.openid import Discovery
 from wsgi_oauth.oauth.presets import GITHUB, provider_from_config
-from wsgi_oauth.sessions.session import Session, SessionManager
+from wsgi_oauth.sessions.manager import SessionManager
+from wsgi_oauth.sessions.session import Session
 from wsgi_oauth.transport import transport
 from wsgi_oauth.transport.transport import RequestLimit, Transport
 

@@ -38,7 +38,7 @@ from wsgi_oauth import (
 )
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
-from wsgi_oauth.sessions.session import SessionManager
+from wsgi_oauth.sessions.manager import SessionManager
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 

@@ -36,7 +36,8 @@ from wsgi_oauth import FileStore, RequestHandler, SessionStore, errors
 from wsgi_oauth.demo.fault_injection import Fault, FaultContext
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.oauth import refresh
-from wsgi_oauth.sessions.session import Session, SessionManager
+from wsgi_oauth.sessions.manager import SessionManager
+from wsgi_oauth.sessions.session import Session
 from wsgi_oauth.sessions.store import MAX_BYTES
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")

@@ -33,8 +33,9 @@ import wsgi_oauth
 from wsgi_oauth import Config, FileStore, LoginRequired, MemoryStore, RequestHandler, SessionStore, create_app, errors
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.sessions.encryption import _LABEL, _NONCE, Encryption, Label
+from wsgi_oauth.sessions.manager import SessionManager
 from wsgi_oauth.sessions.redis import RedisStore
-from wsgi_oauth.sessions.session import Session, SessionManager
+from wsgi_oauth.sessions.session import Session
 from wsgi_oauth.sessions.store import Record
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
@@ -128,7 +129,7 @@ def test_nothing_that_is_in_the_store_opens_a_session(store: SessionStore, make_
         for guess in (name, name[:43], name[-43:]):
             thief.app.set_cookie("wsgi_oauth", guess)
             assert thief.profile().status_int == 401
-            assert Encryption().open(guess, name, raw) is None
+            assert Encryption().decrypt(guess, name, raw) is None
 
 
 def test_no_two_writes_are_alike(store: SessionStore, make_sealed: Make):
@@ -197,7 +198,7 @@ def test_of_32_requests_to_four_workers_one_refreshes_and_the_sign_out_is_everyw
     workers = ("--workers", "4", *WORKERS["gthread"])
     with site.serve(*workers, SESSION_SEAL="yes") as server, site.visitor(server) as visitor:
         visitor.sign_in()
-        sessions = SessionManager(FileStore(site.sessions), idle=HOUR, lifetime=HOUR, sealed=True)
+        sessions = SessionManager(FileStore(site.sessions), idle=HOUR, lifetime=HOUR, encrypted=True)
         session = Session(sessions, sessions.read(visitor.cookie or ""), visitor.cookie)
         session.change(lambda data: data["oauth_token"].update(expires_at=time.time() - 1))
         twins = [visitor.copy() for _ in range(32)]
@@ -307,16 +308,16 @@ def test_a_session_in_the_place_of_another_is_none(store: SessionStore, make_sea
 
 def test_the_seal_is_for_one_id_and_one_name():
     seal, (name, other) = Encryption(), ("0" * 64, "1" * 64)
-    raw = seal.close("an id", name, Label(1, 1, True), b"{}")
-    assert seal.open("an id", name, raw) == b"{}"
-    assert seal.open("an id", other, raw) is seal.open("another", name, raw) is None
+    raw = seal.encrypt("an id", name, Label(1, 1, True), b"{}")
+    assert seal.decrypt("an id", name, raw) == b"{}"
+    assert seal.decrypt("an id", other, raw) is seal.decrypt("another", name, raw) is None
 
 
 def test_damage_is_in_the_log_without_the_session(one_session: Any, caplog: pytest.LogCaptureFixture):
     browser, store, name, raw = one_session
     put(store, name, raw[:-1])
     assert browser.profile().status_int == 401
-    assert "a damaged session was ignored" in caplog.text
+    assert "stored session: damaged" in caplog.text
     assert not [secret for secret in (name, browser.cookie) if secret in caplog.text]
 
 
@@ -333,8 +334,8 @@ def test_whoever_was_signed_in_when_the_setting_changes_signs_in_again(
     new.app.set_cookie("wsgi_oauth", old.cookie)
     with caplog.at_level(logging.WARNING):
         assert new.profile().status_int == 401
-    how = "sealed" if before == "yes" else "not sealed"
-    assert f"a session was ignored: it is {how}, and WSGI_OAUTH_SESSION_SEAL says otherwise" in caplog.text
+    how, now = ("encrypted", "no") if before == "yes" else ("not encrypted", "yes")
+    assert f"stored session: ignored, because it is {how} and WSGI_OAUTH_SESSION_SEAL is {now}" in caplog.text
     new.sign_in()
     assert new.cookie != old.cookie
     assert (old.profile().status_int, new.profile().status_int) == (200, 200)

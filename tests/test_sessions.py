@@ -18,7 +18,8 @@ from conftest import JSON, Browser, age, environ_for, send
 
 from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app
 from wsgi_oauth.demo.local_provider import LocalProvider
-from wsgi_oauth.sessions.session import Session, SessionManager
+from wsgi_oauth.sessions.manager import SessionManager
+from wsgi_oauth.sessions.session import Session
 from wsgi_oauth.sessions.store import MAX_BYTES, Record
 
 HOUR, DAY = 3600, 86400

@@ -22,7 +22,8 @@ from conftest import Browser, stored_sessions
 import wsgi_oauth
 from wsgi_oauth import FileStore, Identity, RequestHandler, errors
 from wsgi_oauth.cli import main
-from wsgi_oauth.sessions.session import Session, SessionManager
+from wsgi_oauth.sessions.manager import SessionManager
+from wsgi_oauth.sessions.session import Session
 from wsgi_oauth.sessions.store import Record
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -41,7 +42,7 @@ def sign_in(store: FileStore) -> Callable[..., Path]:
     """Put the session of a signed-in user into the store; return its file."""
 
     def sign_in(identity: Identity | None = OCTOCAT, *, sealed: bool = False, **data: Any) -> Path:
-        sessions = SessionManager(store, idle=3600, lifetime=86400, sealed=sealed)
+        sessions = SessionManager(store, idle=3600, lifetime=86400, encrypted=sealed)
         session = Session(sessions)
         session["oauth_token"] = {"access_token": "the-token", "token_type": "bearer"}
         if identity:
@@ -116,7 +117,7 @@ def test_each_kind_is_counted(
     os.utime(over, (1, 1))
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"]")
     os.utime(damaged, (time.time() + 60, time.time() + 60))
-    assert counted(run("count")) == {"signed in": 1, "anonymous": 2, "over": 1, "unreadable": 1}
+    assert counted(run("count")) == {"signed in": 1, "anonymous": 2, "expired": 1, "unreadable": 1}
 
 
 def test_an_empty_store_counts_nothing(run: Run):
@@ -129,9 +130,9 @@ def test_what_is_over_by_the_lifetimes_of_now_is_over(
     """As for the application, which reads the same settings."""
     later(-1800)
     path = sign_in()
-    assert counted(run("count"))["over"] == 0
-    assert counted(run("count", SESSION_IDLE="29m"))["over"] == 1
-    assert counted(run("count", SESSION_LIFETIME="29m"))["over"] == 1
+    assert counted(run("count"))["expired"] == 0
+    assert counted(run("count", SESSION_IDLE="29m"))["expired"] == 1
+    assert counted(run("count", SESSION_LIFETIME="29m"))["expired"] == 1
     run("sweep", SESSION_IDLE="29m")
     assert path.exists()  # a setting that only this shell has ends nobody's session
 
@@ -356,7 +357,7 @@ def test_sealed_sessions_are_counted_like_the_others(
         os.utime(damaged, (time.time() + 60, time.time() + 60))
     os.utime(over, (1, 1))
     found = counted(run("count", SESSION_SEAL="yes"))
-    assert found == {"signed in": 1, "anonymous": 1, "over": 1, "unreadable": 4}
+    assert found == {"signed in": 1, "anonymous": 1, "expired": 1, "unreadable": 4}
 
 
 def test_sealed_sessions_are_over_by_the_lifetimes_of_now(
@@ -365,7 +366,7 @@ def test_sealed_sessions_are_over_by_the_lifetimes_of_now(
     later(-1800)
     sign_in(sealed=True)
     assert counted(run("count", SESSION_SEAL="yes", SESSION_IDLE="31m"))["signed in"] == 1
-    assert counted(run("count", SESSION_SEAL="yes", SESSION_IDLE="29m"))["over"] == 1
+    assert counted(run("count", SESSION_SEAL="yes", SESSION_IDLE="29m"))["expired"] == 1
 
 
 @pytest.mark.parametrize(

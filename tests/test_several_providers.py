@@ -14,7 +14,8 @@ from werkzeug import Response
 from wsgi_oauth import Config, LoginRequired, RequestHandler, SessionStore, create_app, errors
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
-from wsgi_oauth.sessions.session import Session, SessionManager
+from wsgi_oauth.sessions.manager import SessionManager
+from wsgi_oauth.sessions.session import Session
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 

@@ -24,9 +24,10 @@ from .oauth.identity import IDENTITY, Identity, remember
 from .oauth.provider import Provider
 from .oauth.registration import Registration
 from .sessions.file import FileStore
+from .sessions.manager import SessionManager
 from .sessions.memory import MemoryStore
 from .sessions.redis import RedisStore
-from .sessions.session import PROVIDER, TOKEN, Session, SessionManager
+from .sessions.session import PROVIDER, TOKEN, Session
 from .sessions.store import SessionStore
 from .transport.transport import Transport, ca_bundle
 from .urls import Site, local_path
@@ -63,7 +64,7 @@ class OAuthApp:
         self.config = config
         self.site = Site(config.public_url, trusts_proxies=config.trusted_proxies > 0)
         self.sessions = SessionManager(
-            store, idle=config.session_idle, lifetime=config.session_lifetime, sealed=config.session_seal
+            store, idle=config.session_idle, lifetime=config.session_lifetime, encrypted=config.session_seal
         )
         self.transport = Transport(config.upstream_timeout, config.upstream_limit)
         self._in_order = [Registration(each, self._part_of_transport()) for each in (config, *config.also)]

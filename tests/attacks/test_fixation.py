@@ -14,7 +14,10 @@ from conftest import HTML, Browser, send
 from werkzeug import Response
 
 from wsgi_oauth import RequestHandler
-from wsgi_oauth.sessions.session import Session, SessionManager, Stored, session_id_from_cookie, store_key
+from wsgi_oauth.sessions.cookie import session_id_from_cookie
+from wsgi_oauth.sessions.encoding import StoredSession
+from wsgi_oauth.sessions.manager import SessionManager, store_key
+from wsgi_oauth.sessions.session import Session
 
 from .lesson import guarded_by
 
@@ -45,8 +48,8 @@ def adopt_any_id(sessions: SessionManager, environ: dict[str, Any], *, secure: b
         return Session(sessions)
     stored = sessions.read(session_id)
     if stored is None:
-        stored = Stored(time.time(), time.time(), {})
-        sessions.store.create(store_key(session_id), sessions._record(session_id, stored))
+        stored = StoredSession(time.time(), time.time(), {})
+        sessions.store.create(store_key(session_id), sessions.build_record(session_id, stored))
     return Session(sessions, stored, session_id)
 
 
@@ -56,7 +59,7 @@ def keep_the_id(session: Session) -> None:
 
 @guarded_by(
     {
-        "wsgi_oauth.sessions.session.SessionManager.open": adopt_any_id,
+        "wsgi_oauth.sessions.manager.SessionManager.open": adopt_any_id,
         "wsgi_oauth.sessions.session.Session.renew": keep_the_id,
     }
 )
@@ -68,7 +71,7 @@ def test_the_attacker_makes_up_an_id_and_plants_it_before_the_sign_in(victim: Br
     return attacker.profile().status_int == 200
 
 
-@guarded_by({"wsgi_oauth.sessions.session.SessionManager.open": adopt_any_id})
+@guarded_by({"wsgi_oauth.sessions.manager.SessionManager.open": adopt_any_id})
 def test_the_attacker_makes_up_an_id_and_shares_what_an_anonymous_victim_keeps(
     make_browser: Callable[..., Browser],
 ) -> str | None:
@@ -101,11 +104,11 @@ def test_an_id_that_was_stolen_once_is_good_for_the_next_sign_in_as_well(victim:
     return attacker.profile().status_int == 200
 
 
-def everything(stored: Stored, changes: dict[str, Any]) -> dict[str, Any]:
-    return stored.data
+def everything(data: dict[str, Any]) -> dict[str, Any]:
+    return data
 
 
-@guarded_by({"wsgi_oauth.sessions.session._inherited": everything})
+@guarded_by({"wsgi_oauth.sessions.manager.inherited_data": everything})
 def test_the_next_user_of_a_shared_computer_reads_what_the_first_one_left(
     make_browser: Callable[..., Browser],
 ) -> str | None:
@@ -132,11 +135,11 @@ def test_a_stolen_cookie_survives_the_sign_out(victim: Browser, attacker: Browse
     return attacker.profile().status_int == 200
 
 
-def until_the_end_of_the_world(sessions: SessionManager, stored: Stored) -> float:
+def until_the_end_of_the_world(sessions: SessionManager, stored: StoredSession) -> float:
     return time.time() + 10**9
 
 
-@guarded_by({"wsgi_oauth.sessions.session.SessionManager._expiry": until_the_end_of_the_world})
+@guarded_by({"wsgi_oauth.sessions.manager.SessionManager.expiry": until_the_end_of_the_world})
 def test_a_cookie_from_a_computer_that_was_thrown_away_still_signs_in(
     make_browser: Callable[..., Browser], later: Callable[[float], None]
 ) -> bool:

@@ -12,7 +12,8 @@ from werkzeug import Response
 
 from wsgi_oauth import Config, FileStore, RequestHandler, SessionStore, create_app
 from wsgi_oauth.demo.local_provider import LocalProvider
-from wsgi_oauth.sessions.session import SessionManager, Stored
+from wsgi_oauth.sessions.encoding import StoredSession
+from wsgi_oauth.sessions.manager import SessionManager
 
 from .lesson import guarded_by
 
@@ -46,11 +47,11 @@ def test_one_browser_that_starts_again_and_again_grows_its_session_without_end(
     return len(json.dumps(session)) > 65536
 
 
-def as_long_as_everybody(sessions: SessionManager, stored: Stored) -> float:
+def as_long_as_everybody(sessions: SessionManager, stored: StoredSession) -> float:
     return stored.seen + sessions._idle
 
 
-@guarded_by({"wsgi_oauth.sessions.session.SessionManager._expiry": as_long_as_everybody})
+@guarded_by({"wsgi_oauth.sessions.manager.SessionManager.expiry": as_long_as_everybody})
 @guarded_by({"wsgi_oauth.sessions.file.FileStore._sweep_slice": lambda store: None})
 def test_who_never_comes_back_fills_the_disk_with_sessions(
     provider: LocalProvider, tmp_path: Any, later: Callable[[float], None]

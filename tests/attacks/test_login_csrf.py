@@ -30,7 +30,7 @@ def signed_in_as_the_attacker(victim: Browser) -> bool:
 
 
 def everybodys(session: Session) -> list[dict[str, Any]]:
-    return [data for data in stored_sessions(session._sessions.store) if "oauth_state" in data]
+    return [data for data in stored_sessions(session._manager.store) if "oauth_state" in data]
 
 
 # A program that says `if request.args.get("state") != session.get("state"): abort()`: None equals None.

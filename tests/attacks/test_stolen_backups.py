@@ -18,7 +18,7 @@ from conftest import Browser
 
 from wsgi_oauth import MemoryStore, SessionStore
 from wsgi_oauth.sessions.encryption import Encryption
-from wsgi_oauth.sessions.session import SessionManager
+from wsgi_oauth.sessions.manager import SessionManager
 from wsgi_oauth.sessions.store import Record
 
 from .lesson import guarded_by
@@ -54,8 +54,8 @@ def as_it_lies_there(_seal: Encryption, _session_id: str, _name: str, raw: bytes
 
 @guarded_by(
     {
-        "wsgi_oauth.sessions.encryption.Encryption.close": in_the_open,
-        "wsgi_oauth.sessions.encryption.Encryption.open": as_it_lies_there,
+        "wsgi_oauth.sessions.encryption.Encryption.encrypt": in_the_open,
+        "wsgi_oauth.sessions.encryption.Encryption.decrypt": as_it_lies_there,
     }
 )
 def test_who_steals_the_backup_uses_the_tokens_in_it(victim: Browser, store: SessionStore) -> bool:
@@ -66,7 +66,7 @@ def test_who_steals_the_backup_uses_the_tokens_in_it(victim: Browser, store: Ses
     return any(works_at_the_provider(victim, stolen) for stolen in backup)
 
 
-close, open_ = Encryption.close, Encryption.open
+close, open_ = Encryption.encrypt, Encryption.decrypt
 
 
 # What comes to mind first: the application has the name at hand, and it looks random.
@@ -80,8 +80,8 @@ def by_the_name(seal: Encryption, _session_id: str, name: str, raw: bytes) -> by
 
 @guarded_by(
     {
-        "wsgi_oauth.sessions.encryption.Encryption.close": with_a_key_from_the_name,
-        "wsgi_oauth.sessions.encryption.Encryption.open": by_the_name,
+        "wsgi_oauth.sessions.encryption.Encryption.encrypt": with_a_key_from_the_name,
+        "wsgi_oauth.sessions.encryption.Encryption.decrypt": by_the_name,
     }
 )
 def test_the_key_lies_beside_the_lock(victim: Browser, store: SessionStore) -> bool:
@@ -90,10 +90,10 @@ def test_the_key_lies_beside_the_lock(victim: Browser, store: SessionStore) -> b
     assert victim.profile().status_int == 200
     thief = Encryption()
     backup = [(name, store.load(name) or b"") for name in store.keys()]
-    return any(works_at_the_provider(victim, thief.open(name, name, stolen) or b"") for name, stolen in backup)
+    return any(works_at_the_provider(victim, thief.decrypt(name, name, stolen) or b"") for name, stolen in backup)
 
 
-unsealed = SessionManager._unsealed
+unsealed = SessionManager.decrypt
 
 
 # To sign nobody out on the day on which sealing is switched on.
@@ -101,7 +101,7 @@ def also_what_is_not_sealed(sessions: SessionManager, session_id: str, raw: byte
     return raw if raw.startswith(b"{") else unsealed(sessions, session_id, raw)
 
 
-@guarded_by({"wsgi_oauth.sessions.session.SessionManager._unsealed": also_what_is_not_sealed})
+@guarded_by({"wsgi_oauth.sessions.manager.SessionManager.decrypt": also_what_is_not_sealed})
 def test_a_restored_backup_has_the_attackers_session_under_the_victims_name(
     victim: Browser, make_browser: Callable[..., Browser], store: SessionStore
 ) -> bool:

@@ -19,7 +19,8 @@ from .. import errors
 from ..app import open_store
 from ..config.settings import PREFIX, StoreConfig
 from ..oauth.identity import IDENTITY, Identity
-from ..sessions.session import ANONYMOUS, IGNORED, OVER, SIGNED_IN, UNREADABLE, Entry, SessionManager
+from ..sessions.manager import ANONYMOUS, EXPIRED, IGNORED, SIGNED_IN, UNREADABLE, SessionManager
+from ..sessions.manager import SurveyEntry as Entry
 
 T = TypeVar("T")
 Command = Callable[[SessionManager, argparse.Namespace], int]
@@ -77,17 +78,17 @@ def _open(config: StoreConfig) -> SessionManager:
             "does this command run with the application's environment, and as its user?"
         )
     return SessionManager(
-        open_store(config), idle=config.session_idle, lifetime=config.session_lifetime, sealed=config.session_seal
+        open_store(config), idle=config.session_idle, lifetime=config.session_lifetime, encrypted=config.session_seal
     )
 
 
 def _count(sessions: SessionManager, _: argparse.Namespace) -> int:
     with _Progress() as progress:
         counted = Counter(entry.state for entry in progress.through(sessions.survey()))
-    for state in (SIGNED_IN, ANONYMOUS, OVER, UNREADABLE):
+    for state in (SIGNED_IN, ANONYMOUS, EXPIRED, UNREADABLE):
         print(f"{state:<10}  {counted[state]}")
     if counted[IGNORED]:
-        how, setting = ("not sealed", "is yes") if sessions.sealed else ("sealed", "is not yes here")
+        how, setting = ("not sealed", "is yes") if sessions.encrypted else ("sealed", "is not yes here")
         print(f"{IGNORED:<10}  {counted[IGNORED]}  they are {how}, and {PREFIX}SESSION_SEAL {setting}")
     return 0
 
@@ -121,8 +122,8 @@ def _end(sessions: SessionManager, options: argparse.Namespace) -> int:
                 unknown = sealed = 0
                 for entry in progress.through(sessions.survey()):
                     identity = _identity(entry)
-                    sealed += entry.state == SIGNED_IN and entry.sealed
-                    unknown += entry.state == SIGNED_IN and not entry.sealed and identity is None
+                    sealed += entry.state == SIGNED_IN and entry.encrypted
+                    unknown += entry.state == SIGNED_IN and not entry.encrypted and identity is None
                     if identity and identity.id == user:
                         sessions.store.delete(entry.key)
                         ended += 1
@@ -158,7 +159,7 @@ def _user(sessions: SessionManager, options: argparse.Namespace) -> str:
     with _Progress() as progress:
         ids, sealed = set(), False
         for entry in progress.through(sessions.survey()):
-            sealed |= entry.sealed
+            sealed |= entry.encrypted
             if (known := _identity(entry)) and _folded(known.username) == wanted.casefold():
                 ids.add(known.id)
     if sealed and not ids:
@@ -182,7 +183,7 @@ def _identity(entry: Entry) -> Identity | None:
 
 
 def _name(entry: Entry) -> str:
-    if entry.sealed:
+    if entry.encrypted:
         return "(sealed)"
     identity = _identity(entry)
     if identity is None:

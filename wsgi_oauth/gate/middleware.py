@@ -27,7 +27,10 @@ from ..app import OAuthApp, stopping_gunicorn
 from ..flow import Logout, PreAuthorization
 from ..oauth.client import OAuth2Session
 from ..oauth.identity import IDENTITY, Identity
-from ..sessions.session import COOKIE, TOKEN, Session, Stored, decode, session_id_from_cookie, store_key
+from ..sessions.cookie import COOKIE, session_id_from_cookie
+from ..sessions.encoding import StoredSession, decode
+from ..sessions.manager import store_key
+from ..sessions.session import TOKEN, Session
 from ..urls import local_path, path_and_query
 from ..web.handler import Request
 
@@ -99,7 +102,7 @@ class LoginRequired:
         self._below_public = tuple(f"{rule}/" for rule in self._public - {"/"})
         self._known: dict[tuple[Any, ...], _Known] = {}
         # What many requests of one browser have in common is kept once; of a sealed session, for one request only.
-        self._read = _read if self._sessions.sealed else lru_cache(maxsize=256)(_read)
+        self._read = _read if self._sessions.encrypted else lru_cache(maxsize=256)(_read)
         public_url = oauth_app.config.public_url
         if public_url and not unquote(urlsplit(public_url).path, "latin-1").endswith(self._prefix):
             problem = f"must end with {prefix}, where the gate mounts the sign-in; it is {public_url!a}"
@@ -133,7 +136,7 @@ class LoginRequired:
 
     def _remember(self, asked: tuple[Any, ...], known: _Known | None) -> None:
         """Keep what a request has led to, for the next ones. What was sealed is kept for one request only."""
-        if known is None or self._sessions.sealed or sum(len(text or "") for text in asked) > _LONGEST_KEPT:
+        if known is None or self._sessions.encrypted or sum(len(text or "") for text in asked) > _LONGEST_KEPT:
             self._known.pop(asked, None)
             return
         if len(self._known) >= _MOST_KEPT:
@@ -193,7 +196,7 @@ class _Known(NamedTuple):
     session_id: str
     key: str
     raw: bytes
-    stored: Stored
+    stored: StoredSession
     identity: Identity | None  # None as long as the provider was not asked who that is
     claims: Mapping[str, Any]  # what the application finds in environ
     until: float
@@ -417,7 +420,7 @@ def logout_url(environ: WSGIEnvironment) -> str:
     return _visit_of(environ).logout_url()
 
 
-def _read(raw: bytes) -> tuple[bytes, Stored | None, Identity | None, Mapping[str, Any]]:
+def _read(raw: bytes) -> tuple[bytes, StoredSession | None, Identity | None, Mapping[str, Any]]:
     """Return *raw*, and what it means: all that stays the same as long as the store has it, and nobody changes."""
     stored = decode(raw)
     identity = stored and Identity.from_dict(stored.data.get(IDENTITY))

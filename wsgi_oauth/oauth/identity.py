@@ -11,7 +11,8 @@ from itertools import accumulate
 from typing import Any
 
 from .. import errors
-from ..sessions.session import Session, copy_json
+from ..sessions.encoding import copy_json
+from ..sessions.session import Session
 from .provider import EmailsDocument, GroupsDocument, Provider
 
 IDENTITY = "oauth_identity"  # in the session

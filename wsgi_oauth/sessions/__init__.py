@@ -1,3 +1,5 @@
-"""Sessions: what they are (``session``), where they live (``store``, ``memory``, ``file``, ``redis``), and how nobody
-reads them there (``seal``).
+"""Sessions: their data, their cookie, their lifetimes, and the stores that keep them.
+
+Read ``session`` for the object that a handler sees, ``manager`` for the lifecycle, and ``store`` for the
+contract of a store. ``encoding``, ``encryption`` and ``cookie`` hold the formats.
 """

@@ -1,14 +1,14 @@
-"""Sealing: the store holds ciphertext, and the key is in the browser's cookie alone.
+"""Encrypted sessions: the store holds ciphertext, and only the browser's cookie leads to the key.
 
-A sealed session is a label, a nonce, and the session encrypted with AES-256-GCM. The label is what operators can see
-without a key; it cannot be changed unnoticed. The key is derived from the session id, and the name under which the
-store keeps the session is another hash of it: neither leads to the other, nor back to the id.
-
-Whoever takes the store, a backup of it or the whole disk, without a browser's cookie, has nothing of that session.
+An encrypted session is a label, a nonce, and the session under AES-256-GCM. Operators can read the label without
+a key, and the encryption authenticates it. The encryption key and the store's key are two different hashes of the
+session id, so neither leads to the other or to the id. A stolen copy of the store is therefore useless without a
+browser's cookie.
 """
 
 from __future__ import annotations
 
+import hmac
 import os
 from struct import Struct
 from typing import NamedTuple
@@ -16,14 +16,15 @@ from typing import NamedTuple
 from .. import errors
 
 _MAGIC = b"sealed:1"
-_LABEL = Struct("!8sdd?")
-_NONCE = 12  # bytes, SP 800-38D 5.2.1.1
-_TAG = 16
+_LABEL = Struct("!8sdd?")  # magic, started, seen, signed in
+_NONCE = 12  # bytes (SP 800-38D 5.2.1.1)
+_TAG = 16  # bytes
+_SALT = bytes(32)  # RFC 5869 3.1: a session id is random and unique, so it needs no salt.
 _PURPOSE = b"wsgi_oauth: the key that seals a session"
 
 
 class Label(NamedTuple):
-    """What everybody can read on a sealed session; moments in seconds since the epoch."""
+    """The unencrypted part of an encrypted session. Times are in seconds since the epoch."""
 
     started: float
     seen: float
@@ -31,53 +32,55 @@ class Label(NamedTuple):
 
 
 def is_encrypted(raw: bytes) -> bool:
+    """Return whether *raw* is in the format of encrypted sessions."""
     return raw.startswith(_MAGIC)
 
 
 def read_label(raw: bytes) -> Label | None:
-    """Return what a sealed session says on the outside, which only :meth:`Seal.open` can vouch for."""
+    """Return the label of an encrypted session, or None when it is cut off. Only decryption authenticates it."""
     return Label(*_LABEL.unpack_from(raw)[1:]) if len(raw) >= _LABEL.size else None
 
 
-class Encryption:
-    """Encrypts sessions, each with a key of its own.
+def derive_key(session_id: str) -> bytes:
+    """Return the encryption key of a session: HKDF-SHA-256 (RFC 5869), whose output here is a single block."""
+    pseudorandom_key = hmac.digest(_SALT, session_id.encode(), "sha256")
+    return hmac.digest(pseudorandom_key, _PURPOSE + b"\x01", "sha256")
 
-    A nonce is random, and must not come twice under one key. For that a session would have to be written more than
-    2**32 times (SP 800-38D 8.3): a thousand times a second, for seven weeks, without a new sign-in.
+
+class Encryption:
+    """Encrypts each session with its own key.
+
+    A random nonce must not repeat under one key. That limits a session to 2**32 writes (SP 800-38D 8.3): a
+    thousand writes per second for seven weeks, without a new sign-in.
 
     :raises errors.ConfigError: when the ``cryptography`` package is missing.
     """
 
     def __init__(self) -> None:
         try:
-            from cryptography.exceptions import InvalidTag  # noqa: PLC0415  # an extra
+            from cryptography.exceptions import InvalidTag  # noqa: PLC0415  # optional dependency
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
-            from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
-            from cryptography.hazmat.primitives.kdf.hkdf import HKDF  # noqa: PLC0415
         except ImportError:
             raise errors.ConfigError(
                 "WSGI_OAUTH_SESSION_SEAL=yes needs the cryptography package: pip install 'wsgi-oauth[sealed]'"
             ) from None
-
-        def cipher(session_id: str) -> AESGCM:
-            # RFC 5869 3.1: an id, which is random and of one session only, needs no salt.
-            return AESGCM(HKDF(SHA256(), 32, None, _PURPOSE).derive(session_id.encode()))
-
-        self._cipher = cipher
+        self._aesgcm = AESGCM
         self._invalid = InvalidTag
 
-    def close(self, session_id: str, name: str, label: Label, plain: bytes) -> bytes:
-        """Seal *plain*, to be stored under *name* and nowhere else."""
-        outside = _LABEL.pack(_MAGIC, *label)
+    def encrypt(self, session_id: str, key: str, label: Label, plain: bytes) -> bytes:
+        """Return *plain* encrypted. It can be decrypted only from under *key*, the store's key of the session."""
+        header = _LABEL.pack(_MAGIC, *label)
         nonce = os.urandom(_NONCE)
-        return outside + nonce + self._cipher(session_id).encrypt(nonce, plain, outside + name.encode())
+        cipher = self._aesgcm(derive_key(session_id))
+        return header + nonce + cipher.encrypt(nonce, plain, header + key.encode())
 
-    def open(self, session_id: str, name: str, raw: bytes) -> bytes | None:
-        """Return what was sealed for *session_id* and *name*; None when anything about it is different now."""
-        outside, rest = raw[: _LABEL.size], raw[_LABEL.size :]
+    def decrypt(self, session_id: str, key: str, raw: bytes) -> bytes | None:
+        """Return the plaintext of *raw*, or None when it was damaged, changed, or encrypted for another session."""
+        header, rest = raw[: _LABEL.size], raw[_LABEL.size :]
         if len(rest) < _NONCE + _TAG:
             return None
+        cipher = self._aesgcm(derive_key(session_id))
         try:
-            return self._cipher(session_id).decrypt(rest[:_NONCE], rest[_NONCE:], outside + name.encode())
+            return cipher.decrypt(rest[:_NONCE], rest[_NONCE:], header + key.encode())
         except self._invalid:
             return None

@@ -39,7 +39,8 @@ from ..demo.local_provider import OCTOCAT, LocalProvider
 from ..demo.server import serve_provider
 from ..gate.middleware import LoginRequired, current_identity
 from ..oauth.identity import IDENTITY, Identity
-from ..sessions.session import PROVIDER, TOKEN, Session, cookie_name
+from ..sessions.cookie import cookie_name
+from ..sessions.session import PROVIDER, TOKEN, Session
 from ..urls import is_loopback
 
 if TYPE_CHECKING:

@@ -1,0 +1,98 @@
+"""The stored form of a session: JSON that begins with a checksum.
+
+The checksum detects damage such as a flipped bit in a token. It is no protection against an attacker.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any, NamedTuple
+from zlib import crc32
+
+from .keys import TOKEN
+
+_MAX_BRACKETS = 100  # Data with fewer brackets cannot be nested too deeply.
+_MAX_TIME = 1e11  # Seconds since the epoch. A later time is damage.
+
+_log = logging.getLogger(__name__)
+
+
+class StoredSession(NamedTuple):
+    """A session as the store holds it. Times are in seconds since the epoch."""
+
+    started: float
+    seen: float
+    data: dict[str, Any]
+
+    @property
+    def signed_in(self) -> bool:
+        """Whether the session holds an access token."""
+        return TOKEN in self.data
+
+
+def encode(stored: StoredSession) -> bytes:
+    """Return *stored* as JSON with a leading checksum.
+
+    :raises TypeError, ValueError: when the data is not JSON.
+    """
+    text = json.dumps(stored._asdict(), separators=(",", ":"), allow_nan=False)
+    rest = text.encode()[1:]
+    return _prefix(checksum(rest)) + rest
+
+
+def decode(raw: bytes) -> StoredSession | None:
+    """Return the session in *raw*, or None with a log line when it is damaged."""
+    stored = parse(raw)
+    if stored is None:
+        _log.warning("stored session: damaged; it is ignored, and the user has to sign in again")
+    return stored
+
+
+def parse(raw: bytes) -> StoredSession | None:
+    """Return the session in *raw*, or None when it is damaged."""
+    start, rest = raw[:_PREFIX_LENGTH], raw[_PREFIX_LENGTH:]
+    if start != _prefix(checksum(rest)):
+        return None
+    try:
+        stored = StoredSession(**json.loads(b"{" + rest))
+        check_nesting(stored.data, rest)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if not isinstance(stored.data, dict) or not are_plausible(stored.started, stored.seen):
+        return None
+    return stored
+
+
+def checksum(rest: bytes) -> int:
+    """Return the CRC-32 of *rest*."""
+    return crc32(rest)
+
+
+def check_nesting(data: Any, raw: bytes) -> None:
+    """Raise RecursionError when *data*, which was read from *raw*, is nested too deeply to be copied and written.
+
+    Python's JSON parser accepts deeper nesting than its encoder, so such a session could be read but never saved.
+    """
+    if raw.count(b"[") + raw.count(b"{") > _MAX_BRACKETS:
+        # Five extra levels, because the data is copied and written from deeper in the call stack than here.
+        json.dumps(copy_json([[[[[data]]]]]))
+
+
+def are_plausible(started: float, seen: float) -> bool:
+    """Return whether both times can be times of a session."""
+    return 0 < started < _MAX_TIME and 0 < seen < _MAX_TIME
+
+
+def copy_json(value: Any) -> Any:
+    """Return a deep copy of a JSON value. ``copy.deepcopy`` takes three times as long."""
+    if isinstance(value, dict):
+        return {name: copy_json(inner) for name, inner in value.items()}
+    return [copy_json(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _prefix(crc: int) -> bytes:
+    return b'{"crc32":"%08x",' % crc
+
+
+_PREFIX_LENGTH = len(_prefix(0))

@@ -1,0 +1,7 @@
+"""The session keys of a sign-in. The first two are the tutorial's."""
+
+from __future__ import annotations
+
+STATE = "oauth_state"  # the pending sign-ins, by state
+TOKEN = "oauth_token"  # noqa: S105
+PROVIDER = "oauth_provider"  # the label of the provider that issued the token

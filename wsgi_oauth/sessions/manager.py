@@ -1,0 +1,258 @@
+"""The lifecycle of sessions: open, save, renew, expire.
+
+The browser holds a random id in a cookie. The store holds the data under a hash of that id, so a copy of the store
+gives nobody a session. An unknown id is never adopted, because an attacker could have planted it (session fixation).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .cookie import build_set_cookie, session_id_from_cookie
+from .encoding import StoredSession, are_plausible, decode, encode, parse
+from .encryption import Encryption, Label, is_encrypted, read_label
+from .keys import PROVIDER, STATE, TOKEN
+from .session import Session
+from .store import Record, SessionStore
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+ANONYMOUS_LIFETIME = 600  # seconds, as long as a sign-in may take
+
+SIGNED_IN, ANONYMOUS, EXPIRED, UNREADABLE = "signed in", "anonymous", "expired", "unreadable"
+IGNORED = "ignored"  # encrypted although the setting says no, or the other way around
+
+_log = logging.getLogger(__name__)
+
+
+class SurveyEntry(NamedTuple):
+    """One stored session, as an operator sees it. Times are in seconds since the epoch.
+
+    Only signed-in and anonymous sessions have times, and only unencrypted ones have data.
+    """
+
+    key: str
+    state: str  # SIGNED_IN, ANONYMOUS, EXPIRED, UNREADABLE or IGNORED
+    started: float = 0
+    seen: float = 0
+    expires: float = 0
+    encrypted: bool = False
+    data: Mapping[str, Any] = {}
+
+
+def store_key(session_id: str) -> str:
+    """Return the store's key of a session: a hash, so that the store's keys are not session ids."""
+    return hashlib.sha256(session_id.encode()).hexdigest()
+
+
+class SessionManager:
+    """Opens and saves sessions in *store*, and enforces both lifetimes (ASVS 7.3.1, 7.3.2).
+
+    :param idle: seconds without a request after which a session expires.
+    :param lifetime: seconds after the sign-in at which it expires in any case.
+    :param encrypted: whether sessions are encrypted with a key from the browser's cookie.
+    :raises errors.ConfigError: when encryption needs a package that is missing.
+    """
+
+    def __init__(self, store: SessionStore, *, idle: float, lifetime: float, encrypted: bool = False) -> None:
+        self.store = store
+        self._idle = idle
+        self._lifetime = lifetime
+        self._encryption = Encryption() if encrypted else None
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether sessions are encrypted in the store."""
+        return self._encryption is not None
+
+    # Reading
+
+    def open(self, environ: WSGIEnvironment, *, secure: bool) -> Session:
+        """Return the session of the request's cookie, or a new one, which is stored only when it gets data."""
+        session_id = session_id_from_cookie(environ, secure=secure)
+        stored = self.read(session_id) if session_id else None
+        return Session(self, stored, session_id) if stored else Session(self)
+
+    def read(self, session_id: str) -> StoredSession | None:
+        """Return the stored session, or None when it is unknown, damaged, or expired by today's settings."""
+        raw = self.load(session_id)
+        stored = None if raw is None else decode(raw)
+        return stored if stored and self.is_alive(stored) else None
+
+    def load(self, session_id: str) -> bytes | None:
+        """Return the stored session as bytes for :func:`decode`, decrypted, or None when it is unknown."""
+        raw = self.store.load(store_key(session_id))
+        return None if raw is None else self.decrypt(session_id, raw)
+
+    def decrypt(self, session_id: str, raw: bytes) -> bytes | None:
+        """Return the plaintext of *raw*, or None with a log line when it must not be used.
+
+        With encryption on, plaintext sessions are rejected, because otherwise anyone who can write to the store could
+        plant one.
+        """
+        if is_encrypted(raw) != self.encrypted:
+            _log.warning(
+                "stored session: ignored, because it is %sencrypted and WSGI_OAUTH_SESSION_SEAL is %s",
+                *(("not ", "yes") if self.encrypted else ("", "no")),
+            )
+            return None
+        if self._encryption is None:
+            return raw
+        plain = self._encryption.decrypt(session_id, store_key(session_id), raw)
+        if plain is None:
+            _log.warning("stored session: damaged; it is ignored, and the user has to sign in again")
+        return plain
+
+    def survey(self) -> Iterator[SurveyEntry]:
+        """Yield an entry for each stored session. Operators use it, because they have no session ids."""
+        for key in self.store.keys():
+            raw = self.store.load(key)
+            yield SurveyEntry(key, EXPIRED) if raw is None else self._describe(key, raw)
+
+    def _describe(self, key: str, raw: bytes) -> SurveyEntry:
+        encrypted = is_encrypted(raw)
+        found = read_label(raw) if encrypted else parse(raw)
+        if found is None or not are_plausible(found.started, found.seen):
+            return SurveyEntry(key, UNREADABLE)
+        if not self.is_alive(found):
+            return SurveyEntry(key, EXPIRED)
+        if encrypted != self.encrypted:
+            return SurveyEntry(key, IGNORED)
+        state = SIGNED_IN if found.signed_in else ANONYMOUS
+        data = found.data if isinstance(found, StoredSession) else {}
+        return SurveyEntry(key, state, found.started, found.seen, self.expiry(found), encrypted, data)
+
+    # Lifetimes
+
+    def expiry(self, stored: StoredSession | Label) -> float:
+        """Return when the session expires: seconds since the epoch. Anonymous sessions live for a short time only."""
+        idle = self._idle if stored.signed_in else min(self._idle, ANONYMOUS_LIFETIME)
+        return min(stored.seen + idle, stored.started + self._lifetime)
+
+    def is_alive(self, stored: StoredSession | Label) -> bool:
+        """Return whether the session has not expired."""
+        return time.time() < self.expiry(stored)
+
+    def needs_touch(self, stored: StoredSession) -> bool:
+        """Return whether the time of the last request should be written.
+
+        A twelfth of the idle time is precise enough. Writing it on every request would cost a file each time.
+        """
+        return stored.signed_in and time.time() > self._next_touch(stored)
+
+    def cache_valid_until(self, stored: StoredSession) -> float:
+        """Return when a cached copy of *stored* has to be looked at again: seconds since the epoch."""
+        return min(self.expiry(stored), self._next_touch(stored))
+
+    def _next_touch(self, stored: StoredSession) -> float:
+        return stored.seen + self._idle / 12
+
+    # Writing
+
+    def save(self, session: Session) -> None:
+        """Store this request's changes.
+
+        :raises errors.StoreError: when they cannot be stored; the stored session is unchanged then.
+        """
+        if session.ended:
+            return
+        if session.stored is None or session.id is None:
+            now = time.time()
+            data: dict[str, Any] = {}
+            session.merge_into(data)
+            if data:
+                self._create(session, StoredSession(now, now, data))
+        elif session.renewing:
+            self._renew(session)
+        elif session.changes() or session.changes_on_save or self.needs_touch(session.stored):
+
+            def merge(stored: StoredSession) -> StoredSession:
+                session.merge_into(stored.data)
+                return stored._replace(seen=time.time())
+
+            self.update(session, merge)
+
+    def update(
+        self, session: Session, change: Callable[[StoredSession], StoredSession], *, new_id: str | None = None
+    ) -> bool:
+        """Apply *change* to the newest stored version. With *new_id* the session moves to that id.
+
+        :return: False when the session no longer exists: an ended session stays ended.
+        """
+        assert session.id is not None
+        old_id, newest = session.id, list[StoredSession]()
+
+        def write(raw: bytes) -> Record | None:
+            plain = self.decrypt(old_id, raw)
+            stored = None if plain is None else decode(plain)
+            if stored is None:
+                return None
+            newest.append(change(stored))
+            return self.build_record(new_id or old_id, newest[0])
+
+        self.store.update(store_key(old_id), write, move_to=store_key(new_id) if new_id else None)
+        if not newest:
+            return False
+        session.replace(newest[0])
+        return True
+
+    def delete(self, session_id: str) -> None:
+        """Delete the session, if it exists."""
+        self.store.delete(store_key(session_id))
+
+    def build_record(self, session_id: str, stored: StoredSession) -> Record:
+        """Return the record that the store keeps for *stored*."""
+        data = encode(stored)
+        if self._encryption:
+            label = Label(stored.started, stored.seen, stored.signed_in)
+            data = self._encryption.encrypt(session_id, store_key(session_id), label, data)
+        return Record(data, self.expiry(stored))
+
+    def _create(self, session: Session, stored: StoredSession) -> None:
+        session_id = secrets.token_urlsafe(32)
+        self.store.create(store_key(session_id), self.build_record(session_id, stored))
+        session.id = session_id
+        session.replace(stored)
+
+    def _renew(self, session: Session) -> None:
+        assert session.stored is not None
+        now = time.time()
+
+        def start_again(stored: StoredSession) -> StoredSession:
+            second_user = TOKEN in stored.data and TOKEN in session.changes()
+            data = inherited_data(stored.data) if second_user else stored.data
+            session.merge_into(data)
+            return StoredSession(now, now, data)
+
+        if session.signed_in:
+            session.event = "signed in"
+        new_id = secrets.token_urlsafe(32)
+        if self.update(session, start_again, new_id=new_id):
+            session.id = new_id
+        else:  # Another request ended the session, or finished a sign-in and moved it, at the same moment.
+            self._create(session, start_again(session.stored))
+
+    # The cookie
+
+    def cookie(self, session: Session, *, secure: bool) -> str | None:
+        """Return the Set-Cookie header for the response, or None when the browser's cookie is right as it is."""
+        if session.ended:
+            if session.ended_elsewhere or not session.cookie_id:
+                return None  # With ended_elsewhere, the browser may already hold the cookie of the moved session.
+            return build_set_cookie("", secure=secure, max_age=0)
+        if session.id is None or session.id == session.cookie_id:
+            return None
+        # An anonymous session ends with the browser window; a signed-in one lasts as long as on the server.
+        max_age = int(session.started + self._lifetime - time.time()) if session.signed_in else None
+        return build_set_cookie(session.id, secure=secure, max_age=max_age)
+
+
+def inherited_data(data: dict[str, Any]) -> dict[str, Any]:
+    """Return what a second user's session keeps of the first user's data: the pending sign-ins and the provider."""
+    return {key: data[key] for key in (STATE, PROVIDER) if key in data}
