@@ -18,6 +18,7 @@ PACKAGE = Path(wsgi_oauth.__file__).parent
 ROOMS = [
     "errors",
     "urls",
+    "polling",
     "config",
     "config.settings",
     "sessions",

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from .. import errors
+from ..polling import poll
 from .store import KEY, Record, check_size
 
 _SESSION = "wsgi_oauth:session:"
@@ -173,17 +174,12 @@ class RedisStore:
 
     def _when_free(self, script: Any, names: list[str], arguments: list[str | int]) -> Any:
         """Run *script* again and again, for as long as it says that somebody else holds the session."""
-        deadline = time.monotonic() + _LOCK_TIMEOUT
-        pause = 0.0005
-        while True:
+        for _ in poll(_LOCK_TIMEOUT):
             with self._store_errors():
                 result = script(names, arguments)
             if result != 0:
                 return result
-            if time.monotonic() >= deadline:
-                raise errors.StoreError("the session store failed: another process holds this session")
-            time.sleep(pause)
-            pause = min(pause * 2, 0.02)
+        raise errors.StoreError("the session store failed: another process holds this session")
 
     @contextmanager
     def _store_errors(self) -> Iterator[None]:
