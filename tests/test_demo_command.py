@@ -1,4 +1,4 @@
-"""``wsgi-oauth demo``: the command as people run it, a process with real servers behind it."""
+"""The command ``wsgi-oauth demo``, run as a process with real servers."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from pathlib import Path
 import pytest
 
 import wsgi_oauth
-from wsgi_oauth.cli import demo as demo_command
-from wsgi_oauth.cli.demo import DemoError, Options, demo
+from wsgi_oauth.demo import launcher
+from wsgi_oauth.demo.launcher import DemoError, Options, start_demo
 from wsgi_oauth.demo.local_provider import LocalProvider
-from wsgi_oauth.demo.walk import Narrator, WalkFailed, masked, masked_json, walk
+from wsgi_oauth.demo.masking import mask, mask_json
+from wsgi_oauth.demo.printer import Printer
+from wsgi_oauth.demo.walk import WalkFailed, walk
 
 COMMAND = [sys.executable, "-m", "wsgi_oauth", "demo"]
 FREE_PORTS = ["--port", "0", "--provider-port", "0"]
-TIMEOUT = 60  # seconds after which a process hangs, as far as these tests are concerned
+TIMEOUT = 60  # seconds until a test gives up on a process
 SIGN_IN = [
     ("browser", "application"),
     ("application", "browser"),
@@ -46,7 +48,7 @@ SIGN_IN = [
 
 @pytest.fixture(scope="module")
 def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment whose temporary files can be watched; the package is found from anywhere."""
+    """The environment of the command, with a temporary folder of its own."""
     return os.environ | {
         "TMPDIR": str(tmp_path_factory.mktemp("tmp")),
         "PYTHONPATH": str(Path(wsgi_oauth.__file__).parents[1]),
@@ -58,8 +60,8 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def run(
     environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command to its end, in a folder that is not the checkout."""
-    folder = tmp_path_factory.mktemp("somewhere")
+    """Run the command to its end, outside the checkout."""
+    folder = tmp_path_factory.mktemp("elsewhere")
 
     def run(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -77,12 +79,12 @@ def run(
 
 
 @pytest.fixture
-def start(environ: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Demo]]:
-    """Start the command and wait until it says where to look."""
+def start(environ: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., DemoProcess]]:
+    """Start the command, and wait until it prints the URL."""
     started = []
 
-    def start(*arguments: str) -> Demo:
-        started.append(Demo([*COMMAND, *arguments], environ, tmp_path))
+    def start(*arguments: str, **extra: str) -> DemoProcess:
+        started.append(DemoProcess([*COMMAND, *arguments], environ | extra, tmp_path))
         started[-1].read_welcome()
         return started[-1]
 
@@ -91,8 +93,8 @@ def start(environ: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Dem
         process.end()
 
 
-class Demo:
-    """A demo that runs, in a process group of its own, as in a terminal."""
+class DemoProcess:
+    """A running demo in a process group of its own, as in a terminal."""
 
     def __init__(self, arguments: list[str], environ: dict[str, str], cwd: Path) -> None:
         self.process = subprocess.Popen(
@@ -120,7 +122,7 @@ class Demo:
         return re.findall(r"http://127\.0\.0\.1:\d+/", self.welcome)[0]
 
     def signal(self, number: signal.Signals) -> None:
-        """To everything in the group, as a terminal does it."""
+        """Send a signal to the whole process group, as a terminal does."""
         os.killpg(self.process.pid, number)
 
     def finish(self) -> tuple[int, str, str]:
@@ -137,19 +139,19 @@ class Demo:
 def walked(
     run: Callable[..., subprocess.CompletedProcess[str]],
 ) -> subprocess.CompletedProcess[str]:
-    """One walk, for all the tests that only read what it printed."""
+    """One walk, shared by the tests that only read its output."""
     return run("--walk", *FREE_PORTS)
 
 
 class TestWalk:
-    def test_it_exits_0_and_has_nothing_to_complain_about(self, walked):
+    def test_it_exits_with_0_and_prints_no_error(self, walked):
         assert (walked.returncode, walked.stderr) == (0, "")
 
-    def test_it_ends_with_the_profile_as_json(self, walked):
+    def test_its_output_ends_with_the_profile_as_json(self, walked):
         profile = json.loads(walked.stdout[walked.stdout.rindex("\n{") :])
         assert profile["login"] == "octocat"
 
-    def test_it_names_the_steps_as_the_tutorial_does(self, walked):
+    def test_the_steps_have_the_titles_of_the_tutorial(self, walked):
         titles = re.findall(r"^(.+)\n=+$", walked.stdout, re.MULTILINE)
         assert titles == [
             "Step 1: User Authorization",
@@ -158,7 +160,7 @@ class TestWalk:
             "Fetching a protected resource using an OAuth 2 token",
         ]
 
-    def test_it_tells_every_message_in_its_true_order(self, walked):
+    def test_it_prints_every_message_in_order(self, walked):
         messages = re.findall(r"^ *(\d+)  (\w+) → (\w+)$", walked.stdout, re.MULTILINE)
         assert [int(number) for number, _, _ in messages] == list(range(1, 15))
         assert [(sender, receiver) for _, sender, receiver in messages] == SIGN_IN
@@ -172,7 +174,7 @@ class TestWalk:
             *("Cookie", "Set-Cookie", "Authorization", "Location"),
         ],
     )
-    def test_each_parameter_has_a_line_and_a_word(self, walked, name):
+    def test_each_parameter_is_printed_with_an_explanation(self, walked, name):
         assert re.search(rf"^      {name} +\S.*\n {{29}}\S", walked.stdout, re.MULTILINE)
 
     @pytest.mark.parametrize(
@@ -182,37 +184,37 @@ class TestWalk:
             *("RFC 7636 4.2", "RFC 7636 4.5", "RFC 9207 2", "RFC 6749 2.3.1", "RFC 6750 2.1"),
         ],
     )
-    def test_it_names_the_clause(self, walked, clause):
+    def test_it_names_the_rfc_section(self, walked, clause):
         assert clause in walked.stdout
 
-    def test_it_shows_the_session_file_before_and_after(self, walked):
-        before, after = re.findall(r"The session on .* mode 0600:\n((?: {6}.*\n)+)", walked.stdout)
+    def test_it_prints_the_session_file_before_and_after_the_sign_in(self, walked):
+        before, after = re.findall(r"The session file of .* mode 0600:\n((?: {6}.*\n)+)", walked.stdout)
         assert json.loads(before)["data"].keys() == {"oauth_state"}
         assert "oauth_token" in json.loads(after)["data"]
 
-    def test_it_finds_a_new_session_id_and_a_hashed_file_name(self, walked):
-        assert "✓ the session has a new id" in walked.stdout
-        assert "✓ the file's name is the SHA-256 of the id" in walked.stdout
+    def test_it_checks_the_session_id_and_the_file_name(self, walked):
+        assert "✓ the session id has changed" in walked.stdout
+        assert "✓ the file name is the SHA-256 hash of the session id" in walked.stdout
 
-    def test_nothing_in_it_is_long_enough_to_be_a_secret(self, walked):
+    def test_no_printed_word_is_long_enough_to_be_a_secret(self, walked):
         assert re.findall(r"[A-Za-z0-9_-]{22,}", walked.stdout) == []
 
-    def test_it_fits_in_100_columns_without_colours_in_a_pipe(self, walked):
+    def test_piped_output_has_100_columns_and_no_colours(self, walked):
         assert max(map(len, walked.stdout.splitlines())) <= 100
         assert "\x1b" not in walked.stdout
 
-    def test_it_leaves_nothing_behind(self, walked, environ):
+    def test_it_removes_its_temporary_files(self, walked, environ):
         assert list(Path(environ["TMPDIR"]).iterdir()) == []
 
     @pytest.mark.parametrize("worker_class", ["sync", "gthread", "gevent"])
-    def test_it_works_with_every_kind_of_worker(self, run, worker_class):
+    def test_it_works_with_every_worker_class(self, run, worker_class):
         if worker_class == "gevent":
             pytest.importorskip("gevent")
         done = run("--walk", *FREE_PORTS, "--workers", "2", "--worker-class", worker_class)
         assert (done.returncode, done.stderr) == (0, "")
 
-    def test_what_is_set_outside_does_not_change_it(self, run, tmp_path):
-        """Real credentials, gunicorn's own variable, and a proxy that takes everything."""
+    def test_it_ignores_settings_of_the_environment(self, run, tmp_path):
+        """Real credentials, gunicorn's own variable, and a proxy for all requests."""
         done = run(
             *("--walk", *FREE_PORTS),
             WSGI_OAUTH_CLIENT_SECRET="of-the-real-one",
@@ -226,13 +228,13 @@ class TestWalk:
         )
         assert (done.returncode, done.stderr) == (0, "")
 
-    def test_a_configuration_of_gunicorn_in_the_folder_is_not_read(self, environ, tmp_path):
+    def test_a_gunicorn_configuration_in_the_current_folder_is_ignored(self, environ, tmp_path):
         (tmp_path / "gunicorn.conf.py").write_text("raise SystemExit('read')")
         arguments = [*COMMAND, "--walk", *FREE_PORTS]
         done = subprocess.run(arguments, cwd=tmp_path, env=environ, capture_output=True, timeout=TIMEOUT, check=False)
         assert (done.returncode, done.stderr) == (0, b"")
 
-    def test_a_reader_who_leaves_early_gets_no_traceback(self, environ):
+    def test_a_closed_pipe_causes_no_traceback(self, environ):
         arguments = [*COMMAND, "--walk", *FREE_PORTS]
         with subprocess.Popen(
             arguments, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -243,17 +245,17 @@ class TestWalk:
             assert process.stderr.read() == ""
             assert process.wait(TIMEOUT) == 1
 
-    def test_it_can_be_printed_where_there_is_no_unicode(self, run):
+    def test_it_prints_ascii_where_the_encoding_requires_it(self, run):
         done = run("--walk", *FREE_PORTS, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
         assert done.returncode == 0
         assert " 1  browser -> application" in done.stdout
 
-    def test_it_has_colours_on_a_terminal(self, environ):
+    def test_terminal_output_has_colours(self, environ):
         assert "\x1b[1m" in read_from_terminal([*COMMAND, "--walk", *FREE_PORTS], environ)
 
 
 def read_from_terminal(arguments: list[str], environ: dict[str, str]) -> str:
-    """What *arguments* print when their standard output is a terminal."""
+    """Return the output of a command whose standard output is a terminal."""
     leader, follower = pty.openpty()
     clean = {name: value for name, value in environ.items() if name != "NO_COLOR"}
     process = subprocess.Popen(arguments, env=clean, stdout=follower)
@@ -261,9 +263,9 @@ def read_from_terminal(arguments: list[str], environ: dict[str, str]) -> str:
     output = b""
     with open(leader, "rb", buffering=0) as terminal:
         try:
-            while some := terminal.read(65536):
-                output += some
-        except OSError:  # how Linux says that the other side is closed
+            while part := terminal.read(65536):
+                output += part
+        except OSError:  # Linux reports the closed side as an error
             pass
     assert process.wait(TIMEOUT) == 0
     return output.decode()
@@ -274,55 +276,52 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_no_color_is_honoured(monkeypatch):
+def test_no_color_turns_colours_off(monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     terminal = Terminal()
-    Narrator(terminal).title("Step 1")
+    Printer(terminal).title("Step 1")
     assert terminal.getvalue() == "\nStep 1\n======\n"
 
 
 @pytest.fixture(scope="module")
-def wire() -> tuple[str, set[str]]:
+def output_and_secrets() -> tuple[str, set[str]]:
+    """The output of a walk, and all long random values in its messages and session files."""
     out = io.StringIO()
-    with demo(Options(port=0, provider_port=0, walk=True)) as running:
+    with start_demo(Options(port=0, provider_port=0, walk=True)) as running:
         walk(running.url, running.provider, running.sessions, out)
         wire = "".join(file.read_text() for file in running.sessions.iterdir())
         for seen in running.provider.exchanges:
             wire += f"{seen.url} {seen.headers} {seen.body} {seen.response_headers} "
-            if seen.endpoint != "authorize":  # that is the consent page
+            if seen.endpoint != "authorize":  # its body is the consent page
                 wire += seen.response_body
     return out.getvalue(), set(re.findall(r"[A-Za-z0-9_-]{22,}", wire))
 
 
 class TestSecrets:
-    """What a walk prints, compared with what really went over the wire."""
-
-    def test_of_no_secret_more_than_four_characters_are_shown(self, wire):
-        printed, secrets = wire
+    def test_at_most_four_characters_of_a_secret_are_printed(self, output_and_secrets):
+        printed, secrets = output_and_secrets
         assert len(secrets) >= 6  # code, state, verifier, challenge, Basic, two tokens
         words = set(re.findall(r"[A-Za-z0-9_-]{5,}", printed))
         assert [s for s in secrets if any(s.startswith(word) for word in words)] == []
 
     @pytest.mark.parametrize("short", ["a", "hunter2", "elevenchars"])
-    def test_of_a_short_secret_nothing_is_shown(self, short):
-        assert masked(short) == f"… ({len(short)} characters)"
+    def test_no_character_of_a_short_secret_is_printed(self, short):
+        assert mask(short) == f"… ({len(short)} characters)"
 
-    def test_a_member_that_nobody_knows_is_a_secret(self):
-        assert masked_json({"id_token": "eyJhbGciOiJSUzI1NiJ9", "n": [1, "abc"]}) == {
+    def test_json_members_with_unknown_names_are_masked(self):
+        assert mask_json({"id_token": "eyJhbGciOiJSUzI1NiJ9", "n": [1, "abc"]}) == {
             "id_token": "eyJh… (20 characters)",
             "n": [1, "… (3 characters)"],
         }
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[demo_command.Demo]:
-    with demo(Options(port=0, provider_port=0, walk=True)) as running:
+def running() -> Iterator[launcher.Demo]:
+    with start_demo(Options(port=0, provider_port=0, walk=True)) as running:
         yield running
 
 
-class TestFailure:
-    """A walk that goes wrong says at which step, and why."""
-
+class TestFailedWalk:
     @pytest.mark.parametrize(
         ("fault", "reason"),
         [
@@ -336,35 +335,35 @@ class TestFailure:
             ("profile.500", r"Fetching.* 502 Bad Gateway"),
         ],
     )
-    def test_the_step_and_the_reason_are_told(self, running, fault, reason):
+    def test_the_message_names_the_step_and_the_reason(self, running, fault, reason):
         running.provider.faults.add(fault)
         out = io.StringIO()
         with pytest.raises(WalkFailed, match=reason):
             walk(running.url, running.provider, running.sessions, out)
         assert "Traceback" not in out.getvalue()
 
-    def test_the_process_exits_1_with_the_reason(self, monkeypatch, capsys):
+    def test_the_exit_status_is_1_and_the_log_is_printed(self, monkeypatch, capsys):
         provider = LocalProvider()
         provider.faults.add("token.500")
-        monkeypatch.setattr(demo_command, "LocalProvider", lambda: provider)
-        assert demo_command.run(Options(port=0, provider_port=0, walk=True)) == 1
+        monkeypatch.setattr(launcher, "LocalProvider", lambda: provider)
+        assert launcher.run(Options(port=0, provider_port=0, walk=True)) == 1
         err = capsys.readouterr().err
-        assert "the dance failed. Step 3: Retrieving an access token" in err
-        assert "provider_error" in err  # what the application's log says about it
+        assert "the walk failed. Step 3: Retrieving an access token" in err
+        assert "provider_error" in err  # from the application's log
 
-    def test_a_walk_that_is_stopped_says_so(self, monkeypatch, capsys):
+    def test_an_interrupted_walk_says_that_it_was_stopped(self, monkeypatch, capsys):
         def interrupted(*_):
             os.kill(os.getpid(), signal.SIGINT)
             raise WalkFailed("no answer")
 
-        monkeypatch.setattr(demo_command, "walk", interrupted)
-        assert demo_command.run(Options(port=0, provider_port=0, walk=True)) == 1
-        assert capsys.readouterr().err == ("wsgi-oauth demo: the dance was stopped before its end\n")
+        monkeypatch.setattr(launcher, "walk", interrupted)
+        assert launcher.run(Options(port=0, provider_port=0, walk=True)) == 1
+        assert capsys.readouterr().err == "wsgi-oauth demo: the walk was stopped before its end\n"
 
 
 class TestPorts:
     @pytest.mark.parametrize("option", ["--port", "--provider-port"])
-    def test_a_taken_port_is_one_clear_line(self, run, option):
+    def test_a_port_in_use_is_reported_in_one_line(self, run, option):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = str(taken.getsockname()[1])
             done = run("--walk", *FREE_PORTS, option, port)
@@ -375,7 +374,7 @@ class TestPorts:
         assert option in line
         assert "in use" in line
 
-    def test_one_port_cannot_serve_both(self, run):
+    def test_the_two_servers_cannot_share_a_port(self, run):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = str(free.getsockname()[1])
         done = run("--walk", "--port", port, "--provider-port", port)
@@ -388,26 +387,26 @@ class TestPorts:
         assert f"port {port} " in done.stderr
 
     @pytest.mark.parametrize("wrong", ["65536", "-1", "http", "٣"])
-    def test_what_is_no_port_is_a_usage_error(self, run, wrong):
+    def test_an_invalid_port_is_a_usage_error(self, run, wrong):
         done = run(f"--port={wrong}")
         assert done.returncode == 2
-        assert "is no port" in done.stderr
+        assert "must be a number from 0 to 65535" in done.stderr
 
 
 class TestServing:
-    def test_it_prints_the_url_to_open(self, start):
+    def test_the_printed_url_leads_to_the_provider(self, start):
         running = start(*FREE_PORTS)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(running.url, timeout=TIMEOUT) as page:
-            assert "demo-client" in page.read().decode()  # led to the provider's page
+            assert "demo-client" in page.read().decode()  # the provider's consent page
 
-    def test_it_says_so_when_it_leaves_out_what_is_set_outside(self, start, environ):
-        assert "left out" not in start(*FREE_PORTS).welcome
-        environ["WSGI_OAUTH_CLIENT_ID"] = "mine"
-        assert "WSGI_OAUTH_* of your environment are left out" in start(*FREE_PORTS).welcome
+    def test_it_says_when_it_ignores_settings_of_the_environment(self, start):
+        assert "ignores" not in start(*FREE_PORTS).welcome
+        welcome = start(*FREE_PORTS, WSGI_OAUTH_CLIENT_ID="mine").welcome
+        assert "ignores the WSGI_OAUTH_* variables of your environment" in welcome
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-    def test_a_signal_stops_both_and_leaves_nothing(self, start, environ, number):
+    def test_a_signal_stops_both_servers_and_removes_the_files(self, start, environ, number):
         running = start(*FREE_PORTS)
         assert len(list(Path(environ["TMPDIR"]).iterdir())) == 1
         running.signal(number)
@@ -418,7 +417,7 @@ class TestServing:
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", int(url)), TIMEOUT)
 
-    def test_ctrl_c_does_not_wait_for_an_open_connection(self, start):
+    def test_ctrl_c_does_not_wait_for_open_connections(self, start):
         running = start(*FREE_PORTS)
         port = int(running.url.rstrip("/").rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port)) as browser:
@@ -427,40 +426,40 @@ class TestServing:
             running.signal(signal.SIGINT)
             assert running.finish()[0] == 0
 
-    def test_ctrl_c_before_anything_runs_is_no_error_either(self, monkeypatch, capsys):
-        write = demo_command._write_gunicorn_config
+    def test_ctrl_c_during_the_start_is_no_error(self, monkeypatch, capsys):
+        write = launcher._write_gunicorn_config
 
         def interrupted(*arguments):
             os.kill(os.getpid(), signal.SIGINT)
             return write(*arguments)
 
-        monkeypatch.setattr(demo_command, "_write_gunicorn_config", interrupted)
-        assert demo_command.run(Options(port=0, provider_port=0)) == 0
+        monkeypatch.setattr(launcher, "_write_gunicorn_config", interrupted)
+        assert launcher.run(Options(port=0, provider_port=0)) == 0
         assert capsys.readouterr().err == ""
 
-    def test_signals_mean_afterwards_what_they_meant_before(self):
+    def test_the_signal_handlers_are_restored(self):
         before = signal.getsignal(signal.SIGINT)
-        with demo(Options(port=0, provider_port=0)) as running:
+        with start_demo(Options(port=0, provider_port=0)) as running:
             os.kill(os.getpid(), signal.SIGTERM)
             running.gunicorn.wait()
         assert signal.getsignal(signal.SIGINT) is before
 
-    def test_a_gunicorn_that_cannot_start_is_reported_in_its_own_words(self, run, environ):
+    def test_the_output_of_a_gunicorn_that_cannot_start_is_printed(self, run, environ):
         done = run(*FREE_PORTS, "--worker-class", "nonsense")
         assert done.returncode == 1
-        assert "gunicorn ended by itself" in done.stderr
+        assert "gunicorn ended unexpectedly" in done.stderr
         assert "nonsense" in done.stderr
         assert list(Path(environ["TMPDIR"]).iterdir()) == []
 
-    def test_a_gunicorn_that_ends_by_itself_is_reported(self):
-        with demo(Options(port=0, provider_port=0)) as running:
+    def test_an_unexpected_end_of_gunicorn_is_reported(self):
+        with start_demo(Options(port=0, provider_port=0)) as running:
             os.kill(running.gunicorn.pid, signal.SIGTERM)
-            with pytest.raises(DemoError, match="ended by itself"):
+            with pytest.raises(DemoError, match="ended unexpectedly"):
                 running.gunicorn.wait()
 
 
-def test_the_application_imports_nothing_of_the_demo():
-    code = "import sys, wsgi_oauth.cli.main; print([m for m in sys.modules if '.demo' in m])"
+def test_the_command_line_imports_the_demo_only_for_its_command():
+    code = "import sys, wsgi_oauth.cli.main; print([m for m in sys.modules if m.startswith('wsgi_oauth.demo')])"
     root = str(Path(wsgi_oauth.__file__).parents[1])
     environ = os.environ | {"PYTHONPATH": root}
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)

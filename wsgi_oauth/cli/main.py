@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from .. import __version__
-from . import check, sessions
+from . import check, demo, sessions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,52 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"wsgi-oauth {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    demo = commands.add_parser(
-        "demo",
-        help="try it, offline, with a local provider",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    _add_demo(demo)
+    demo.add_command(commands.add_parser("demo", help="try it offline with a local provider"))
     check.add_command(commands.add_parser("check", help="look whether the configuration would work"))
     sessions.add_commands(commands.add_parser("sessions", help="count, list, sweep or end sessions"))
     return parser
-
-
-def _add_demo(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Start a local provider, and the application under gunicorn, both on loopback. Open the "
-        "URL that is printed, or let --walk sign in by itself. Ctrl-C stops both."
-    )
-    option = parser.add_argument
-    option("--port", type=_port, default=8000, help="the application's; 0 picks a free one")
-    option("--provider-port", type=_port, default=8001, help="the provider's")
-    option("--walk", action="store_true", help="sign in, print every HTTP message of it, and exit")
-    option("--workers", type=_positive, default=2, metavar="N", help="gunicorn's processes")
-    option("--worker-class", default="gthread", metavar="CLASS", help="gunicorn's kind of worker")
-    parser.set_defaults(command=_demo)
-
-
-def _demo(options: argparse.Namespace) -> int:
-    from .demo import Options, run
-
-    return run(
-        Options(
-            port=options.port,
-            provider_port=options.provider_port,
-            workers=options.workers,
-            worker_class=options.worker_class,
-            walk=options.walk,
-        )
-    )
-
-
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) < 65536):
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 0 to 65535")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 1000):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes: 1 or more")
-    return int(text)

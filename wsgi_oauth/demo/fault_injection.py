@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from werkzeug.wrappers import Response
 
-from wsgi_oauth.demo.server import CLOSING
+from .server import CLOSING
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

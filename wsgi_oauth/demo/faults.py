@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from werkzeug.wrappers import Response
 
-from wsgi_oauth.demo.fault_injection import Fault, FaultContext
+from .fault_injection import Fault, FaultContext
 
 Act = Callable[[FaultContext], Response]
 Table = dict[str, tuple[str, Act]]

@@ -32,10 +32,10 @@ from oauthlib.oauth2 import AccessDeniedError, FatalClientError, OAuth2Error, We
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Request, Response
 
-from wsgi_oauth.demo import provider_pages
-from wsgi_oauth.demo.fault_injection import ENDPOINTS, FaultContext, FaultInjector
-from wsgi_oauth.demo.faults import FAULTS
-from wsgi_oauth.demo.grants import Client, GrantValidator, require_long_verifier, require_s256
+from . import provider_pages
+from .fault_injection import ENDPOINTS, FaultContext, FaultInjector
+from .faults import FAULTS
+from .grants import Client, GrantValidator, require_long_verifier, require_s256
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from markupsafe import Markup
 from werkzeug.wrappers import Response
 
-from wsgi_oauth.demo.fault_injection import Fault
+from .fault_injection import Fault
 
 STYLE = Markup("""
 :root {

@@ -28,7 +28,7 @@ from werkzeug.test import run_wsgi_app
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
-    from wsgi_oauth.demo.local_provider import LocalProvider
+    from .local_provider import LocalProvider
 
 log = logging.getLogger(__name__)
 
