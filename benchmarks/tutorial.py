@@ -33,7 +33,8 @@ class Tutorial:
     """The tutorial, with the provider of *config*."""
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self.redirect_uri = f"{config.public_url}/callback"
+        [self.provider] = config.providers
         self.sessions: dict[str, dict[str, Any]] = {}
         self.routes: dict[str, Callable[[Request, dict[str, Any]], Response]] = {
             "/": self.pre_authorization,
@@ -52,28 +53,26 @@ class Tutorial:
     def pre_authorization(self, request: Request, session: dict[str, Any]) -> Response:
         verifier = session["code_verifier"] = secrets.token_urlsafe(32)
         challenge = urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-        github = OAuth2Session(self.config.client_id, redirect_uri=f"{self.config.public_url}/callback")
+        github = OAuth2Session(self.provider.client_id, redirect_uri=self.redirect_uri)
         authorization_url, state = github.authorization_url(
-            self.config.authorization_url, code_challenge=challenge, code_challenge_method="S256"
+            self.provider.authorization_url, code_challenge=challenge, code_challenge_method="S256"
         )
         session["oauth_state"] = state
         return _redirect(authorization_url)
 
     def post_authorization(self, request: Request, session: dict[str, Any]) -> Response:
-        github = OAuth2Session(
-            self.config.client_id, state=session["oauth_state"], redirect_uri=f"{self.config.public_url}/callback"
-        )
+        github = OAuth2Session(self.provider.client_id, state=session["oauth_state"], redirect_uri=self.redirect_uri)
         session["oauth_token"] = github.fetch_token(
-            self.config.token_url,
-            client_secret=self.config.client_secret,
+            self.provider.token_url,
+            client_secret=self.provider.client_secret,
             authorization_response=request.url,
             code_verifier=session["code_verifier"],
         )
         return _redirect("/profile")
 
     def using_the_oauth_token(self, request: Request, session: dict[str, Any]) -> Response:
-        github = OAuth2Session(self.config.client_id, token=session["oauth_token"])
-        return Response(json.dumps(github.get(self.config.profile_url).json()), mimetype="application/json")
+        github = OAuth2Session(self.provider.client_id, token=session["oauth_token"])
+        return Response(json.dumps(github.get(self.provider.profile_url).json()), mimetype="application/json")
 
 
 def _redirect(location: str) -> Response:

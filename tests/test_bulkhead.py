@@ -382,7 +382,7 @@ def test_who_is_sent_away_has_learned_nothing_about_the_issuer(shared: Transport
 
     with serve(issuer) as server:
         config = Config(client_id="id", client_secret="secret", provider=server.url, session_store="memory:")
-        discovery = Discovery(provider_from_config(config), shared, has_secret=True)
+        discovery = Discovery(provider_from_config(config.providers[0]), shared, has_secret=True)
         give_back = shared.adapter.request_limit.take()
         with pytest.raises(errors.ProviderBusy):
             discovery.provider()

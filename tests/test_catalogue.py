@@ -23,7 +23,8 @@ from werkzeug import Request, Response
 from docs import providers as docs
 from wsgi_oauth import Config, MemoryStore, create_app, errors, urls
 from wsgi_oauth.cli.check import Questions
-from wsgi_oauth.config.settings import CLIENT_AUTH_METHODS
+from wsgi_oauth.config import ProviderConfig
+from wsgi_oauth.config.checks import CLIENT_AUTH_METHODS
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.oauth.identity import read_identity
@@ -41,9 +42,7 @@ def configured(name: str, issuer: str | None = None, **settings: Any) -> Provide
     """The provider of that name, at its entry's own example where it needs a place."""
     issuer = issuer or CATALOGUE[name].issuer_example or None
     return provider_from_config(
-        Config(
-            client_id="a client", client_secret="s", provider=name, issuer=issuer, session_store="memory:", **settings
-        )
+        ProviderConfig(client_id="a client", client_secret="s", provider=name, issuer=issuer, **settings)
     )
 
 
@@ -170,8 +169,8 @@ def test_one_endpoint_of_an_installation_can_be_moved() -> None:
 
 def test_an_issuer_with_a_query_is_refused() -> None:
     """OpenID Connect Discovery 3: an issuer has none."""
-    with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_ISSUER must not have a query"):
-        configured("keycloak", "https://sso.example.com/realms/one?x=y")
+    with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_ISSUER: must not have a query"):
+        Config(client_id="a", client_secret="b", provider="keycloak", issuer="https://sso.example.com/realms/one?x=y")
 
 
 def test_an_unknown_name_is_told_which_are_known() -> None:
@@ -186,9 +185,11 @@ def test_a_name_and_three_endpoints_are_one_too_many() -> None:
     urls = {f"{name}_url": f"https://id.example.com/{name}" for name in ("authorization", "token", "profile")}
     for name, hint in (("google", "or these"), ("gitlabb", "did you mean gitlab?")):
         with pytest.raises(errors.ConfigError, match=f"WSGI_OAUTH_PROVIDER is '{name}'.*{hint}"):
-            provider_from_config(Config(client_id="i", client_secret="s", provider=name, **urls))
+            provider_from_config(ProviderConfig(client_id="i", client_secret="s", provider=name, **urls))
     for name, label in (("google", "google"), ("mine", ""), ("github", "")):
-        described = provider_from_config(Config(client_id="i", client_secret="s", provider=name, label=label, **urls))
+        described = provider_from_config(
+            ProviderConfig(client_id="i", client_secret="s", provider=name, label=label, **urls)
+        )
         assert (described.name, described.issuer) == ("id.example.com", None)
 
 
@@ -535,8 +536,8 @@ def test_who_declines_at_linkedin_is_told_what_others_are_told(error: str, dress
 @pytest.mark.parametrize(("name", "method"), [("dropbox", "POST"), ("notion", "GET")])
 def test_the_check_command_asks_the_profile_the_way_the_provider_wants(name: str, method: str, dress: Any) -> None:
     provider, _ = dress(name)
-    config = named(name, provider)
-    findings = list(Questions(config, Registration(config, Transport(10)), "http://localhost/callback"))
+    [config] = named(name, provider).providers
+    findings = list(Questions(config, Registration(config, Transport(10)), "http://localhost/callback", guessed=True))
     assert [finding.level for finding in findings if "profile endpoint" in finding.what] == ["ok"]
     [asked] = [exchange for exchange in provider.exchanges if exchange.endpoint == "profile"]
     assert asked.method == method

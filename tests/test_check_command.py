@@ -143,7 +143,7 @@ class TestConfiguration:
     def test_every_missing_variable_is_named(self, check):
         done = check(CLIENT_ID="", CLIENT_SECRET="")
         assert done.returncode == 1
-        assert re.findall(r"^FAIL  (\w+) is missing", done.stdout, re.MULTILINE) == [
+        assert re.findall(r"^FAIL  (\w+): missing", done.stdout, re.MULTILINE) == [
             "WSGI_OAUTH_CLIENT_ID",
             "WSGI_OAUTH_CLIENT_SECRET",
         ]

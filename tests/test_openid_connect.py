@@ -19,6 +19,7 @@ from webtest import TestResponse
 from werkzeug import Response
 
 from wsgi_oauth import Config, MemoryStore, create_app, errors
+from wsgi_oauth.config import ProviderConfig
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.oauth.openid import Discovery
 from wsgi_oauth.oauth.presets import provider_from_config
@@ -193,9 +194,7 @@ class TestDiscovery:
         answer.status_code, answer.raw = 200, io.BytesIO(json.dumps(document).encode())
         transport = Transport(10, 1)
         transport.adapter.fetch = lambda *_, **__: answer  # type: ignore[method-assign]
-        described = provider_from_config(
-            Config(client_id="x", client_secret="y", provider=url, session_store="memory:")
-        )
+        described = provider_from_config(ProviderConfig(client_id="x", client_secret="y", provider=url))
         with pytest.raises(errors.ProviderError, match=member):
             Discovery(described, transport, has_secret=True).provider()
 

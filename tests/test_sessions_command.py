@@ -426,7 +426,7 @@ def test_the_store_is_all_that_has_to_be_configured(run: Run):
     [
         ("SESION_STORE", "file:/somewhere", "did you mean WSGI_OAUTH_SESSION_STORE"),
         ("SESSION_STORE", "sessions", "file:/an/absolute/path"),
-        ("SESSION_IDLE", "soon", "must be seconds"),
+        ("SESSION_IDLE", "soon", "must be a positive duration"),
     ],
 )
 def test_a_setting_of_the_store_that_cannot_work_is_named(run: Run, name: str, value: str, hint: str):

@@ -12,6 +12,7 @@ from conftest import HTML, JSON, Barrier, Browser, parameters, stored_sessions
 from werkzeug import Response
 
 from wsgi_oauth import Config, LoginRequired, RequestHandler, SessionStore, create_app, errors
+from wsgi_oauth.config import ProviderConfig
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.sessions.manager import SessionManager
@@ -359,12 +360,13 @@ def refusal(**environ: str) -> str:
 def test_a_label_that_is_a_providers_name_says_which_it_is() -> None:
     environ = {"PROVIDERS": "github", "GITHUB_CLIENT_ID": "x", "GITHUB_CLIENT_SECRET": "y"}
     config = Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in environ.items()})
-    assert (config.provider, config.label, config.client_id, config.also) == ("github", "github", "x", ())
+    [provider] = config.providers
+    assert (provider.provider, provider.label, provider.client_id) == ("github", "github", "x")
 
 
 def test_what_is_missing_is_named_with_its_label() -> None:
     said = refusal(PROVIDERS="one two", ONE_CLIENT_ID="x", ONE_CLIENT_SECRET="y", TWO_CLIENT_ID="x")
-    assert "WSGI_OAUTH_TWO_CLIENT_SECRET is missing" in said
+    assert "WSGI_OAUTH_TWO_CLIENT_SECRET: missing" in said
     assert "WSGI_OAUTH_TWO_CLIENT_SECRET_FILE" in said
     assert "ONE" not in said
 
@@ -375,14 +377,14 @@ def test_a_setting_that_does_not_say_whose_it_is_is_refused() -> None:
 
 
 def test_a_setting_for_a_label_that_is_not_listed_is_refused() -> None:
-    assert "WSGI_OAUTH_TWO_CLIENT_ID is not a variable" in refusal(PROVIDERS="one", TWO_CLIENT_ID="x")
+    assert "WSGI_OAUTH_TWO_CLIENT_ID: unknown variable" in refusal(PROVIDERS="one", TWO_CLIENT_ID="x")
 
 
 def test_a_misspelt_setting_is_told_what_it_may_have_been_once_and_with_its_label() -> None:
     said = refusal(PROVIDERS="one two", TWO_CLIENTID="x", SESION_IDLE="1h").splitlines()
     assert [line for line in said if "did you mean" in line] == [
-        "WSGI_OAUTH_SESION_IDLE is not a variable of this version; did you mean WSGI_OAUTH_SESSION_IDLE?",
-        "WSGI_OAUTH_TWO_CLIENTID is not a variable of this version; did you mean WSGI_OAUTH_TWO_CLIENT_ID?",
+        "WSGI_OAUTH_SESION_IDLE: unknown variable; did you mean WSGI_OAUTH_SESSION_IDLE?",
+        "WSGI_OAUTH_TWO_CLIENTID: unknown variable; did you mean WSGI_OAUTH_TWO_CLIENT_ID?",
     ]
 
 
@@ -401,6 +403,6 @@ def test_labels_are_short_plain_and_different(labels: str) -> None:
 
 
 def test_two_configurations_in_python_need_labels_too() -> None:
-    one = Config(client_id="x", client_secret="y")
+    one = ProviderConfig(client_id="x", client_secret="y")
     with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_PROVIDERS"):
-        Config(client_id="x", client_secret="y", also=(one,))
+        Config(providers=[one, one])

@@ -73,7 +73,8 @@ def make_transport() -> Iterator[Callable[..., Transport]]:
 
 def client(transport: Transport, provider: LocalProvider | None = None, **settings: str) -> OAuth2Session:
     """A client with a token that no provider has given."""
-    described = provider_from_config(Config.from_environ(environ_for(provider or LocalProvider(), **settings)))
+    config = Config.from_environ(environ_for(provider or LocalProvider(), **settings))
+    described = provider_from_config(config.providers[0])
     return OAuth2Session(described, "demo-client", "secret-canary", transport, token=dict(TOKEN))
 
 

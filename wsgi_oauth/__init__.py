@@ -7,7 +7,7 @@ makes it safe), ``client.py`` (speaking to the provider) and ``sessions/`` (what
 
 from . import errors
 from .app import create_app, get_app
-from .config.settings import Config
+from .config import Config
 from .gate.middleware import LoginRequired, current_identity, login_url, logout_url, oauth2_session
 from .oauth.identity import Identity
 from .sessions.file import FileStore

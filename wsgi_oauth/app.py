@@ -17,7 +17,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from . import errors, flow, sign_in
-from .config.settings import Config, StoreConfig
+from .config import Config, StoreConfig
+from .config.environ import variable_name
 from .oauth.access import Rules
 from .oauth.client import OAuth2Session
 from .oauth.identity import IDENTITY, Identity, remember
@@ -67,23 +68,23 @@ class OAuthApp:
             store, idle=config.session_idle, lifetime=config.session_lifetime, encrypted=config.session_seal
         )
         self.transport = Transport(config.upstream_timeout, config.upstream_limit)
-        self._in_order = [Registration(each, self._part_of_transport()) for each in (config, *config.also)]
+        self._in_order = [Registration(each, self._part_of_transport()) for each in config.providers]
         self.registrations = {each.label: each for each in self._in_order}
         if not (allow is None or callable(allow)):
             raise TypeError(f"allow must be a function of an Identity, not {allow!a}; rules are in Config.allow")
         self.rules = Rules(config.allow, {each.label: each.configured_provider for each in self._in_order}, allow)
         for each in self._in_order:
             each.ask_for(self.rules.kinds(each.label), partial(self.rules.mentions, each.label))
-        flow_handlers = flow.HANDLERS_FOR_SEVERAL if config.label else flow.HANDLERS
+        flow_handlers = flow.HANDLERS_FOR_SEVERAL if config.has_labels else flow.HANDLERS
         self.routes = Routes([*flow_handlers, *health.HANDLERS, *handlers])
-        self._signs_out_elsewhere = any(each.end_session for each in (config, *config.also))
+        self._signs_out_elsewhere = any(each.end_session for each in config.providers)
         trusted = config.trusted_proxies
         # Not the prefix: it is a part of the public URL, and few proxies remove a client's own header.
         self._proxy_fix = ProxyFix(_nothing, x_for=trusted, x_proto=trusted, x_host=trusted) if trusted else None
 
     def _part_of_transport(self) -> Transport:
         """Return the way to one provider: of several, none can take all the places by hanging."""
-        if not self.config.also:
+        if len(self.config.providers) == 1:
             return self.transport
         return Transport(self.transport.timeout, max(1, self.transport.limit * 2 // 3), within=self.transport)
 
@@ -348,7 +349,7 @@ def open_store(config: StoreConfig) -> SessionStore:
     try:
         return FileStore(place) if kind == "file" else RedisStore(config.session_store)
     except (errors.ConfigError, errors.StoreError) as error:
-        variable = config.variable("session_store")
+        variable = variable_name("session_store")
         raise type(error)(f"{variable} is {config.store_name!a}, and {error.detail}") from error
 
 

@@ -94,7 +94,7 @@ def test_an_api_that_redirects_hands_the_access_token_to_the_attacker(
     return attackers_server.has_seen(token)
 
 
-@guarded_by({"wsgi_oauth.config.settings.urls.is_loopback": lambda host: True})
+@guarded_by({"wsgi_oauth.config.checks.urls.is_loopback": lambda host: True})
 def test_an_endpoint_without_tls_lets_anybody_on_the_way_read_code_secret_and_token(
     make_browser: Callable[..., Browser],
 ) -> bool:

@@ -177,7 +177,7 @@ def test_a_link_that_the_victim_passes_on_carries_the_session(victim: Browser) -
     return bool(victim.cookie) and str(victim.cookie) in answer.location
 
 
-@guarded_by({"wsgi_oauth.config.settings._shown": ascii})
+@guarded_by({"wsgi_oauth.config.checks.mask_password": lambda url: url})
 def test_a_password_in_a_misspelt_url_is_in_the_message_that_the_operator_pastes_into_a_ticket(
     provider: LocalProvider,
 ) -> bool:

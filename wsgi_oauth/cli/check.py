@@ -19,7 +19,8 @@ from requests import Response
 
 from .. import errors, sign_in
 from ..app import OAuthApp, open_store
-from ..config.settings import PREFIX, THREADS, Config
+from ..config import PREFIX, Config, ProviderConfig
+from ..config.settings import THREADS
 from ..oauth import openid
 from ..oauth.client import OAuth2Session
 from ..oauth.provider import Provider
@@ -97,8 +98,10 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     yield _look_at_seal(config)
     yield _look_at_limit(config)
     yield _look_at_access(config)
-    for each, registration in zip((config, *config.also), app.registrations.values(), strict=True):
-        yield from (replace(finding, label=each.label) for finding in _look_at_provider(each, registration))
+    for each, registration in zip(config.providers, app.registrations.values(), strict=True):
+        yield from (
+            replace(finding, label=each.label) for finding in _look_at_provider(each, config.public_url, registration)
+        )
 
 
 def _try_store(config: Config) -> Finding:
@@ -148,11 +151,11 @@ def _look_at_limit(config: Config) -> Finding:
     )
 
 
-def _look_at_provider(config: Config, registration: Registration) -> Iterator[Finding]:
-    described, redirect_uri = registration.configured_provider, _redirect_uri(config)
+def _look_at_provider(config: ProviderConfig, public_url: str | None, registration: Registration) -> Iterator[Finding]:
+    described, redirect_uri = registration.configured_provider, _redirect_uri(config, public_url)
     odd = f"what is odd about it: docs/providers.md#{config.provider}" if described.notes else ""
     yield Finding("ok", f"provider {described.title}, client id {config.client_id}", odd)
-    yield _look_at_redirect_uri(config, described, redirect_uri)
+    yield _look_at_redirect_uri(public_url, described, redirect_uri)
     try:
         document = registration.discovery.read() if registration.discovery else {}
         provider = registration.provider
@@ -166,16 +169,16 @@ def _look_at_provider(config: Config, registration: Registration) -> Iterator[Fi
             yield replace(finding, what=f"issuer {provider.issuer}: {finding.what}")
     yield Finding("ok", f"scope: asks for {provider.scope or 'nothing in particular'}")
     yield _look_at_refresh(config, provider, document)
-    yield from Questions(config, registration, redirect_uri)
+    yield from Questions(config, registration, redirect_uri, guessed=public_url is None)
 
 
-def _redirect_uri(config: Config) -> str:
-    base = config.public_url or "http://127.0.0.1:8000"  # gunicorn's own port
+def _redirect_uri(config: ProviderConfig, public_url: str | None) -> str:
+    base = public_url or "http://127.0.0.1:8000"  # gunicorn's own port
     return f"{base}/callback/{config.label}" if config.label else f"{base}/callback"
 
 
-def _look_at_redirect_uri(config: Config, described: Provider, uri: str) -> Finding:
-    if config.public_url:
+def _look_at_redirect_uri(public_url: str | None, described: Provider, uri: str) -> Finding:
+    if public_url:
         where = f"where: {described.registration_url}" if described.registration_url else ""
         return Finding("ok", f"redirect URI, to be registered exactly like this: {uri}", where)
     return Finding(
@@ -189,7 +192,7 @@ def _look_at_redirect_uri(config: Config, described: Provider, uri: str) -> Find
 # -- what an issuer says of itself (OpenID Connect Discovery 3) ----------------------------------
 
 
-def _advice_on_issuer(config: Config) -> str:
+def _advice_on_issuer(config: ProviderConfig) -> str:
     variable = config.variable("provider" if "://" in config.provider else "issuer")
     return (
         f"set {variable} to exactly what the issuer calls itself, with its realm or tenant, and a slash at the end "
@@ -197,7 +200,7 @@ def _advice_on_issuer(config: Config) -> str:
     )
 
 
-def _other_endpoints(config: Config, described: Provider, document: Mapping[str, Any]) -> Iterator[Finding]:
+def _other_endpoints(config: ProviderConfig, described: Provider, document: Mapping[str, Any]) -> Iterator[Finding]:
     """Endpoints that are configured, or in the catalogue, and not those of the document."""
     for name, member in openid.ENDPOINTS.items():
         variable = config.variable("end_session" if name == "end_session_url" else name)
@@ -212,7 +215,7 @@ def _other_endpoints(config: Config, described: Provider, document: Mapping[str,
             yield Finding("warn", f"says that its {member} is {theirs!a}, and {ours!a} is used", advice)
 
 
-def _not_offered(config: Config, provider: Provider, document: Mapping[str, Any]) -> Iterator[Finding]:
+def _not_offered(config: ProviderConfig, provider: Provider, document: Mapping[str, Any]) -> Iterator[Finding]:
     """What sign-ins use, and the document's lists lack; a list that is not there says nothing."""
     methods = {name: method for method, name in openid.CLIENT_AUTH.items()}
     wanted = {
@@ -236,7 +239,7 @@ def _not_offered(config: Config, provider: Provider, document: Mapping[str, Any]
             yield Finding("warn", f"its {member} lacks {' '.join(lacking)}", advice)
 
 
-def _look_at_refresh(config: Config, provider: Provider, document: Mapping[str, Any]) -> Finding:
+def _look_at_refresh(config: ProviderConfig, provider: Provider, document: Mapping[str, Any]) -> Finding:
     """Whether users stay signed in when an access token ends; only a sign-in can tell for sure."""
     advice = "without a refresh token, users sign in again when the access token has ended"
     scopes, parameters = provider.scope.split(), dict(provider.authorization_parameters)
@@ -271,10 +274,11 @@ def _advice_on_the_way(error: errors.Error) -> str:
 class Questions:
     """Something harmless to ask of each endpoint of a provider, in the way the application would ask it."""
 
-    def __init__(self, config: Config, registration: Registration, redirect_uri: str) -> None:
+    def __init__(self, config: ProviderConfig, registration: Registration, redirect_uri: str, *, guessed: bool) -> None:
         self._config = config
         self._registration = registration
         self._redirect_uri = redirect_uri
+        self._guessed = guessed
         self._answers: list[Response] = []
 
     def __iter__(self) -> Iterator[Finding]:
@@ -324,7 +328,7 @@ class Questions:
         if answer.status_code < 400:
             return Finding("ok", "answers")
         # 400 speaks of what was asked with, of which a redirect URI that is only guessed may be wrong.
-        never = {404, 405} | ({400} if self._config.public_url else set())
+        never = {404, 405} | (set() if self._guessed else {400})
         level = "FAIL" if answer.status_code >= 500 or answer.status_code in never else "warn"
         advice = "are the URL and the client id right, and is the redirect URI registered? A browser shows why not"
         return Finding(level, f"answers with status {answer.status_code}", advice)

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from .. import errors
 from ..app import open_store
-from ..config.settings import PREFIX, StoreConfig
+from ..config import PREFIX, StoreConfig
 from ..oauth.identity import IDENTITY, Identity
 from ..sessions.manager import ANONYMOUS, EXPIRED, IGNORED, SIGNED_IN, UNREADABLE, SessionManager
 from ..sessions.manager import SurveyEntry as Entry

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from .. import errors
-from ..config.settings import PREFIX
+from ..config import PREFIX
 from .identity import Identity
 from .provider import Provider
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from urllib.parse import quote, urljoin, urlsplit
 
 from .. import errors
-from ..config.settings import Config, did_you_mean
+from ..config.environ import did_you_mean
+from ..config.settings import ProviderConfig
 from .provider import EmailsDocument, GroupsDocument, Provider, UserDocument
 
 _SELECT = (("prompt", "select_account"),)  # OpenID Connect Core 3.1.2.1
@@ -480,13 +481,13 @@ _ENTRIES = (
 
 CATALOGUE = {entry.name: entry for entry in _ENTRIES}
 
-_USUAL = Config.provider  # whoever has not set it has not named it
+_USUAL = ProviderConfig.provider  # whoever has not set it has not named it
 
 # Nobody has said what its user document means, so this is what most of them do.
 _UNDESCRIBED = UserDocument(subject="sub id", username="preferred_username login username")
 
 
-def provider_from_config(config: Config) -> Provider:
+def provider_from_config(config: ProviderConfig) -> Provider:
     """Return the provider that *config* names or describes.
 
     The three URLs together describe a provider that is in no catalogue; one alone moves an endpoint of one that is. Of
@@ -509,7 +510,7 @@ def provider_from_config(config: Config) -> Provider:
     else:
         raise errors.ConfigError(
             f"{config.variable('provider')} must be one of {', '.join(CATALOGUE)}, or the https URL of an OpenID "
-            f"Connect issuer; it is {config.provider!a}{did_you_mean(config.provider.lower(), CATALOGUE) or '.'} "
+            f"Connect issuer; it is {config.provider!a}; {did_you_mean(config.provider.lower(), CATALOGUE)} "
             f"Any other provider is described by {_three(config)} together"
         )
     names = ("authorization_url", "token_url", "profile_url", "revocation_url", "client_auth", "scope")
@@ -517,25 +518,26 @@ def provider_from_config(config: Config) -> Provider:
     return described._replace(**own)
 
 
-def _undescribed(config: Config, authorization_url: str) -> Provider:
+def _undescribed(config: ProviderConfig, authorization_url: str) -> Provider:
     """Return a provider that is known by its three URLs alone."""
     meant = did_you_mean(config.provider, CATALOGUE)  # also by a name that is written as it is
     if meant and config.provider not in {_USUAL, config.label}:
+        hint = f"; {meant}" if config.provider not in CATALOGUE else ""
         raise errors.ConfigError(
             f"{config.variable('provider')} is {config.provider!a}, and {_three(config)} together describe a provider "
-            f"that is in no catalogue: set either that one, or these{meant if config.provider not in CATALOGUE else ''}"
+            f"that is in no catalogue; set either that one, or these{hint}"
         )
     name = name_of(config.issuer or urljoin(authorization_url, "/"))
     return Provider(name=name, title=name, issuer=config.issuer, user=_UNDESCRIBED)
 
 
-def _three(config: Config) -> str:
+def _three(config: ProviderConfig) -> str:
     return (
         f"{config.variable('authorization_url')}, {config.variable('token_url')} and {config.variable('profile_url')}"
     )
 
 
-def _issuer(config: Config) -> Provider:
+def _issuer(config: ProviderConfig) -> Provider:
     """Return a provider that is known by its issuer's URL alone: all else it says itself (OpenID Connect Discovery)."""
     issuer = config.provider
     if config.issuer not in {None, issuer}:
@@ -565,7 +567,7 @@ def name_of(issuer: str) -> str:
     return f"{name}/" if name in CATALOGUE else name  # https://github, somewhere inside a company, is not GitHub
 
 
-def _located(entry: Provider, config: Config) -> Provider:
+def _located(entry: Provider, config: ProviderConfig) -> Provider:
     """Return *entry* for this client and, where every customer has one, for this installation."""
     if entry.issuer_example and config.issuer is None:
         raise errors.ConfigError(

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from .. import errors
-from ..config.settings import Config
+from ..config.settings import ProviderConfig
 from ..sessions.session import Session
 from ..transport.transport import Transport
 from .client import OAuth2Session
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 class Registration:
     """Shared by all requests; what belongs to one request is in the :class:`OAuth2Session` that is made for it."""
 
-    def __init__(self, config: Config, transport: Transport) -> None:
+    def __init__(self, config: ProviderConfig, transport: Transport) -> None:
         self._config = config
         self._transport = transport
         self._kinds: set[str] = set()  # of rules that look at this provider's users
@@ -78,7 +78,7 @@ class Registration:
                 session,
                 stale,
                 lambda: client.refresh_token(client.provider.token_url, token=stale),
-                timeout=self._config.upstream_timeout + 2,
+                timeout=self._transport.timeout + 2,
             )
 
     def identify(self, client: OAuth2Session, document: Mapping[str, Any] | None = None) -> Identity:

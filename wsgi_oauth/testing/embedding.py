@@ -20,7 +20,6 @@ import re
 import wsgiref.validate
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import fields
 from http.cookies import Morsel, SimpleCookie
 from itertools import chain
 from traceback import extract_tb
@@ -34,7 +33,8 @@ from werkzeug.test import create_environ
 from werkzeug.urls import iri_to_uri
 
 from ..app import OAuthApp
-from ..config.settings import PREFIX, Config
+from ..config import PREFIX
+from ..config.settings import known_variables
 from ..demo.local_provider import OCTOCAT, LocalProvider
 from ..demo.server import serve_provider
 from ..gate.middleware import LoginRequired, current_identity
@@ -76,8 +76,7 @@ def local_provider(public_url: str = "") -> Iterator[dict[str, str]]:
     """
     provider = LocalProvider(redirect_uris=[f"{public_url.rstrip('/')}/callback"] if public_url else ())
     with serve_provider(provider):
-        names = [setting.name.upper() for setting in fields(Config) if setting.metadata]
-        unset = dict.fromkeys(["PROVIDERS", "CLIENT_SECRET_FILE", *names], "")
+        unset = dict.fromkeys(known_variables(), "")
         settings = {
             "CLIENT_ID": provider.client_id,
             "CLIENT_SECRET": provider.client_secret or "",
@@ -89,7 +88,7 @@ def local_provider(public_url: str = "") -> Iterator[dict[str, str]]:
             "PUBLIC_URL": public_url,
             "SESSION_STORE": "memory:",
         }
-        yield {PREFIX + name: value for name, value in {**unset, **settings}.items()}
+        yield unset | {PREFIX + name: value for name, value in settings.items()}
 
 
 class Cookie(NamedTuple):

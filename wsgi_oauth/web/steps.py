@@ -28,7 +28,7 @@ class Step(RequestHandler):
         Return False when that does not say which.
         """
         registered = self.app.registrations.get(label)
-        if registered is None and (self.config.also or (self.config.label and label)):
+        if registered is None and (len(self.config.providers) > 1 or (self.config.has_labels and label)):
             return False
         self.registration = registered or self.app.registration()
         # Its endpoints may have to be discovered: before anything of a sign-in is used up.
@@ -51,7 +51,7 @@ class Step(RequestHandler):
 
     def callback_url(self) -> str:
         """Return the redirect URI, as registered with the provider that this request is about."""
-        own = {"provider": self.registration.label} if self.config.label else {}
+        own = {"provider": self.registration.label} if self.config.has_labels else {}
         return self.url_for(".callback", external=True, **own)
 
     @property
