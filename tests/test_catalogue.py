@@ -387,7 +387,7 @@ class Dressed(LocalProvider):
         super().__init__(scope=entry.scope or "profile", user=DOCUMENTS[entry.name][0])
         self.entry = entry
         self.answer_token: Callable[[Response], Response] = lambda answer: answer
-        self._routes["/user"] = ("profile", {entry.profile_method: self.profile})
+        self.routes["/user"] = ("profile", {entry.profile_method: self.profile})
         if not entry.pkce:
             grant: Any = self._oauth.auth_grant
             grant.request_validator.is_pkce_required = lambda *_: False
