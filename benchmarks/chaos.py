@@ -1,9 +1,9 @@
-"""Everything goes wrong at once: many browsers sign in, use, refresh and sign out, while workers are killed with -9,
-the provider misbehaves in every way it knows, and anonymous starts flood in.
+"""Checks that no session is lost when workers are killed and the provider fails.
 
-Nothing may be lost, and nobody may be somebody else. Each answer that is not what a user hopes for must have a reason:
-a fault that the provider noted for this very user while the request was on its way, or a kill that broke it. Exits
-with 1 when something has none. Linux only: it looks into /proc.
+Many browsers sign in, use their session, refresh tokens and sign out, while workers are killed with SIGKILL, the
+provider injects every fault that it knows, and anonymous browsers start sign-ins. Each error that a user meets must
+have a cause: a fault that the provider injected for this user, or a kill. The exit status is 1 if one has none. Then
+the application's log is kept, and its tracebacks are printed. Linux only, because it reads /proc.
 """
 
 from __future__ import annotations
@@ -11,353 +11,66 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
+import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-import requests
-
 from wsgi_oauth import FileStore
-from wsgi_oauth.config.settings import UPSTREAM_LIMIT
-from wsgi_oauth.sessions.file import is_unfinished
 
+from .browsers import AnonymousBrowser, Browser
+from .faulty_provider import FAULT, ISSUED, Event, run_faulty_provider
+from .judge import (
+    BROKEN,
+    BUSY_MACHINE,
+    FAULT_INJECTED,
+    KILLED_IN_REFRESH,
+    SIGNED_IN_AFTER_SIGN_OUT,
+    SIGNED_OUT,
+    TIMEOUT,
+    UPSTREAM_LIMIT,
+    WRONG_USER,
+    Incident,
+    Judge,
+    Kill,
+)
 from .measure import machine, temporary_folder
-from .moody import ROTATED, Entry, moody_provider
 
 ROOT = Path(__file__).parent.parent
-TIMEOUT = 5  # seconds, WSGI_OAUTH_UPSTREAM_TIMEOUT
-WAITING = 3 * (TIMEOUT + 2)  # seconds that a request may wait for the refresh of another
-JSON = {"Accept": "application/json"}
-REJECTING = {"profile.401", "profile.empty_401"}  # a token that is not expired; it may have been refreshed just now
-IN_A_REFRESH = "a kill in the middle of a refresh"
-BUSY = "a busy machine"  # on which even an honest provider takes longer than the deadline
-DYING = 0.5  # seconds that a process which was killed may take to go
-DESCRIPTORS = 64  # of an idle worker: gunicorn's own, its connections to the provider, and some to spare
+# File descriptors of an idle worker: those of gunicorn, its connections to the provider, and some to spare.
+MOST_DESCRIPTORS = 64
+SETTLING_TIME = 30  # seconds in which an idle worker must have closed the connections that its clients closed
 
 
-# -- what happened, and why --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """An answer that no user hopes for. *began*, *ended*: of the request, or of the sign-in that it belongs to. *good*:
-    when the user was last seen signed in.
-    """
-
-    what: str  # a status and a cause, or one of the words below
-    user: str
-    began: float
-    ended: float
-    about: str = ""
-    good: float = 0.0
-
-    SIGNED_OUT = "signed out"
-    WRONG_USER = "wrong user"
-    CAME_BACK = "signed in after a sign-out"
-    BROKEN = "broken connection"
-
-
-class Inquest:
-    """Finds the reason of each trouble in what was done on purpose."""
-
-    def __init__(
-        self,
-        diary: Iterable[Entry],
-        kills: list[float],
-        broken: Iterable[Trouble],
-        asking: list[tuple[float, float]],
-    ) -> None:
-        self._kills = kills
-        self._asking = asking
-        self._diary: dict[str, list[Entry]] = {}
-        self._broken: dict[str, list[Trouble]] = {}
-        for entry in diary:
-            self._diary.setdefault(entry.user, []).append(entry)
-        for trouble in broken:
-            self._broken.setdefault(trouble.user, []).append(trouble)
-
-    def reason(self, trouble: Trouble) -> str:
-        """Return why it happened, or nothing."""
-        if trouble.what == Trouble.BROKEN:
-            return "a kill" if self._killed(trouble.began, trouble.ended) else ""
-        if trouble.what == Trouble.SIGNED_OUT:
-            return self._why_signed_out(trouble)
-        if "provider_busy" in trouble.what:
-            return "a crowd" if self._crowd(trouble.began, trouble.ended) >= UPSTREAM_LIMIT else ""
-        ours = trouble.what.startswith("500") or "session_store" in trouble.what
-        if ours or trouble.what in {Trouble.WRONG_USER, Trouble.CAME_BACK}:
-            return ""  # neither a provider nor a kill is an excuse
-        return self._why_refused(trouble)
-
-    def evidence(self, trouble: Trouble) -> str:
-        """Tell what else happened to this user, in seconds before the trouble."""
-        happened = {
-            **{entry.at: f"{entry.endpoint}: {entry.what}" for entry in self._diary.get(trouble.user, ())},
-            **{lost.ended: f"lost the answer to: {lost.about}" for lost in self._broken.get(trouble.user, ())},
-            **dict.fromkeys(self._kills, "a worker was killed"),
-            trouble.began: "it began",
-            trouble.good: "last seen signed in",
-        }
-        lines = [f"{trouble.user}: {trouble.what} {trouble.about[:300]}"]
-        lines += [
-            f"  {trouble.ended - at:8.3f}  {happened[at]}" for at in sorted(happened) if 0 <= trouble.ended - at < 20
-        ]
-        return "\n".join(lines)
-
-    def _why_refused(self, trouble: Trouble) -> str:
-        if any(entry.is_fault for entry in self._entries(trouble.user, trouble.began - WAITING, trouble.ended)):
-            return "a fault"
-        gave_up = trouble.ended - trouble.began >= TIMEOUT
-        if gave_up and ("provider_timeout" in trouble.what or "provider_unreachable" in trouble.what):
-            return BUSY  # the deadline has passed, or that of a request whose refresh this one has waited for
-        if "no_login_in_progress" in trouble.what and self._lost_answers(trouble.user, trouble.began, trouble.ended):
-            return "a kill"
-        return ""
-
-    def _why_signed_out(self, trouble: Trouble) -> str:
-        entries = self._entries(trouble.user, trouble.began, trouble.ended)
-        if any(entry.what == "token.refresh_token_missing" for entry in entries):
-            return "the provider"
-        recent = [entry for entry in entries if entry.is_fault and entry.at >= trouble.good]
-        if any(entry.what in REJECTING or entry.endpoint == "refresh" for entry in recent):
-            return "the provider"
-        refreshes = [entry for entry in entries if entry.endpoint == "refresh"]
-        if not refreshes:
-            return ""
-        if refreshes[-1].is_fault:  # the provider may have rotated, and given nothing that could be used
-            return "the provider"
-        lost = self._lost_answers(trouble.user, trouble.began, trouble.ended)
-        at = refreshes[-1].at
-        return IN_A_REFRESH if any(answer.began <= at <= answer.ended + DYING for answer in lost) else ""
-
-    def _entries(self, user: str, began: float, ended: float) -> list[Entry]:
-        return [entry for entry in self._diary.get(user, ()) if began <= entry.at <= ended]
-
-    def _lost_answers(self, user: str, began: float, ended: float) -> list[Trouble]:
-        broken = self._broken.get(user, ())
-        return [lost for lost in broken if began <= lost.ended <= ended and self._killed(lost.began, lost.ended)]
-
-    def _killed(self, began: float, ended: float) -> bool:
-        position = bisect_left(self._kills, began - DYING)
-        return position < len(self._kills) and self._kills[position] <= ended
-
-    def _crowd(self, began: float, ended: float) -> int:
-        """How many other requests that need the provider were under way."""
-        return sum(since <= ended and until >= began for since, until in self._asking) - 1
-
-
-# -- browsers ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Record:
-    """What a browser has done and met."""
-
-    done: Counter[str] = field(default_factory=Counter)
-    troubles: list[Trouble] = field(default_factory=list)
-    broken: list[Trouble] = field(default_factory=list)
-    asking: list[tuple[float, float]] = field(default_factory=list)  # requests that may need the provider: from, until
-
-
-class Browser:
-    """Somebody with a name of their own, who must never see another one."""
-
-    def __init__(self, url: str, name: str, seed: int) -> None:
-        self.name = name
-        self.record = Record()
-        self._url = url
-        self._random = random.Random(seed)
-        self._web = _web()
-        self._last_use = time.monotonic()
-        self._signed_in_since: float | None = None
-        self._good = 0.0
-        self._in_doubt = False  # a sign-out whose answer was lost: nobody knows whether it has happened
-
-    @property
-    def signed_in(self) -> bool:
-        return self._signed_in_since is not None
-
-    def act(self) -> None:
-        """Do one of the things that people do."""
-        if not self.signed_in:
-            return self.sign_in()
-        what = self._random.random()
-        if what < 0.85:
-            return self.look()
-        if what < 0.97:
-            return self.open_many_tabs()
-        return self.sign_out()
-
-    def sign_in(self) -> None:
-        began = time.monotonic()
-        start = self._ask("GET", "/", "start")
-        if start is None:
-            return None
-        if start.status_code != 302:
-            return self._note(start, began)
-        callback = self._consent(start.headers["Location"])
-        answers = self._twice(callback) if self._random.random() < 0.2 else [self._ask("GET", callback, "callback")]
-        if answers == [None]:
-            answers = [self._ask("GET", callback, "callback")]  # a person reloads the page
-        for answer in answers:
-            if answer is not None and answer.status_code == 303 and "Set-Cookie" in answer.headers:
-                self._web.cookies.update(answer.cookies)
-                self._signed_in_since, self._good, self._in_doubt = began, began, False
-                self.record.done["sign-ins"] += 1
-        for answer in answers:
-            # A copy of a callback that comes when the first one is finished brings an id that has ended with it.
-            late = self.signed_in and answer is not None and answer.status_code == 400
-            if answer is not None and answer.status_code != 303 and not late:
-                self._note(answer, began)
-        return None
-
-    def look(self) -> None:
-        began = time.monotonic()
-        self._judge([self._ask("GET", "/profile", "profile")], began)
-
-    def open_many_tabs(self) -> None:
-        """At the same time, so that a token that has expired has many who need the next one."""
-        began = time.monotonic()
-        self._judge(self._at_the_same_time("/profile", "profile", 4), began)
-
-    def sign_out(self) -> None:
-        """And see that who kept the cookie is signed out, too."""
-        cookies = self._web.cookies.copy()
-        began = time.monotonic()
-        answer = self._ask("POST", "/logout", "sign-out")
-        if answer is None:
-            self._in_doubt = True
-            return
-        if answer.status_code != 200:
-            self._note(answer, began)
-            return
-        self._forget()
-        self._web.cookies.update(cookies)
-        after = self._ask("GET", "/profile", "profile")
-        self._web.cookies.clear()
-        if after is not None and after.status_code == 200:
-            self._trouble(Trouble.CAME_BACK, began)
-        elif after is not None and after.status_code != 401:
-            self._note(after, began)
-
-    def close(self) -> None:
-        self._web.close()
-
-    def _judge(self, answers: list[requests.Response | None], began: float) -> None:
-        statuses = [answer.status_code for answer in answers if answer is not None]
-        for answer in answers:
-            if answer is None or answer.status_code == 401:
-                continue
-            if answer.status_code != 200:
-                self._note(answer, began)
-            elif answer.json().get("login") != self.name:
-                self._trouble(Trouble.WRONG_USER, began, answer.text)
-        if 401 in statuses:
-            if not self._in_doubt:
-                since = self._signed_in_since or began
-                self.record.troubles.append(
-                    Trouble(Trouble.SIGNED_OUT, self.name, since, time.monotonic(), good=self._good)
-                )
-            self._forget()
-        elif 200 in statuses:
-            self._good, self._in_doubt = began, False
-
-    def _forget(self) -> None:
-        self._signed_in_since = None
-        self._web.cookies.clear()
-
-    def _consent(self, url: str) -> str:
-        form = {"decision": "allow", "user": self.name}
-        with _web() as web:
-            location = web.post(url, form, allow_redirects=False, timeout=60).headers["Location"]
-        return location.removeprefix(self._url)
-
-    def _twice(self, path: str) -> list[requests.Response | None]:
-        return self._at_the_same_time(path, "callback", 2)
-
-    def _at_the_same_time(self, path: str, what: str, count: int) -> list[requests.Response | None]:
-        def ask(_: int) -> requests.Response | None:
-            with _web() as tab:
-                tab.cookies.update(self._web.cookies)
-                return self._ask("GET", path, what, tab)
-
-        with ThreadPoolExecutor(count) as tabs:
-            return list(tabs.map(ask, range(count)))
-
-    def _ask(self, method: str, path: str, what: str, tab: requests.Session | None = None) -> requests.Response | None:
-        """Return the answer, or None when the connection broke before it came."""
-        began = time.monotonic()
-        headers = {**JSON, "Origin": self._url} if method == "POST" else JSON
-        try:
-            answer = (tab or self._web).request(
-                method, self._url + path, headers=headers, allow_redirects=False, timeout=60
-            )
-        except requests.RequestException:
-            # A connection that was kept may have died at any time since it was last used.
-            since = began if tab else min(began, self._last_use)
-            self.record.broken.append(Trouble(Trouble.BROKEN, self.name, since, time.monotonic(), what))
-            return None
-        finally:
-            self.record.done[what] += 1
-            if path.startswith(("/callback", "/profile")):
-                self.record.asking.append((began, time.monotonic()))
-            if tab is None:
-                self._last_use = time.monotonic()
-        return answer
-
-    def _note(self, answer: requests.Response, began: float) -> None:
-        self._trouble(f"{answer.status_code} {answer.json().get('error')}", began, answer.text)
-
-    def _trouble(self, what: str, began: float, about: str = "") -> None:
-        self.record.troubles.append(Trouble(what, self.name, began, time.monotonic(), about))
-
-
-def _web() -> requests.Session:
-    web = requests.Session()
-    web.trust_env = False
-    return web
-
-
-class Stranger(Browser):
-    """Starts again and again, without a cookie, and never comes back."""
-
-    def act(self) -> None:
-        began = time.monotonic()
-        answer = self._ask("GET", "/", "anonymous starts")
-        self._web.cookies.clear()
-        if answer is not None and answer.status_code != 302:
-            self._note(answer, began)
-        time.sleep(0.01)
-
-
-# -- the run -----------------------------------------------------------------------------------------------------------
+# -- the application ---------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Application:
-    """gunicorn, with the configuration that people deploy."""
+    """gunicorn with the configuration file of the project."""
 
     url: str
     process: subprocess.Popen[bytes]
 
     def workers(self) -> list[int]:
-        """Return the processes that gunicorn has forked (proc(5))."""
+        """Return the ids of gunicorn's worker processes."""
         found = []
         for status in Path("/proc").glob("[0-9]*/stat"):
             try:
                 pid, _, rest = status.read_text().partition(" (")
-            except OSError:  # gone meanwhile
+            except OSError:  # the process has ended
                 continue
             state, parent = rest.rpartition(") ")[2].split()[:2]
             if int(parent) == self.process.pid and state != "Z":
@@ -365,17 +78,18 @@ class Application:
         return found
 
     def descriptors(self) -> int:
-        """Return how many the worker with the most has open."""
-        return max(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.workers())
+        """Return the highest number of open file descriptors of a worker."""
+        return max((len(list(Path(f"/proc/{pid}/fd").glob("*"))) for pid in self.workers()), default=0)
 
 
 @contextmanager
-def application(folder: Path, settings: dict[str, str], workers: int) -> Iterator[Application]:
+def run_application(log: Path, settings: dict[str, str], workers: int) -> Iterator[Application]:
+    """Run gunicorn until the block ends. It writes its log, and that of the application, to the file *log*."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("WSGI_OAUTH_", "GUNICORN_"))}
     command = [sys.executable, "-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py"), "--workers", str(workers)]
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=512))
-        output = stack.enter_context((folder / "gunicorn.log").open("wb"))
+        output = stack.enter_context(log.open("wb"))
         process = subprocess.Popen(
             [*command, "--bind", f"fd://{listener.fileno()}", "--access-logfile", os.devnull],
             env={**clean, **settings, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"},
@@ -390,8 +104,63 @@ def application(folder: Path, settings: dict[str, str], workers: int) -> Iterato
             process.wait(60)
 
 
+def kill_worker(pid: int) -> Kill | None:
+    """Kill a process, wait for its end, and return which connections it had. Return None if it has already ended.
+
+    It is stopped before, so that the list of its connections is exact.
+    """
+    began = time.monotonic()
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    try:
+        signal.pidfd_send_signal(process, signal.SIGSTOP)
+        while not _is_stopped(pid):
+            time.sleep(0.001)
+        ports = _local_ports(pid)
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        select.select([process], [], [])  # readable when the process has ended (pidfd_open(2))
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(process)
+    return Kill(began, time.monotonic(), ports)
+
+
+def _is_stopped(pid: int) -> bool:
+    """Return whether all threads of a process are stopped, or gone (proc_pid_stat(5))."""
+    for status in Path(f"/proc/{pid}/task").glob("*/stat"):
+        try:
+            state = status.read_text().rpartition(") ")[2][0]
+        except OSError:  # the thread has ended
+            continue
+        if state not in "TZX":
+            return False
+    return True
+
+
+def _local_ports(pid: int) -> frozenset[int]:
+    """Return the local port of each TCP socket of a process (proc_pid_net(5))."""
+    try:
+        sockets = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+        connections = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    except OSError:  # the process has ended
+        return frozenset()
+    return frozenset(int(line[1].partition(":")[2], 16) for line in connections if f"socket:[{line[9]}]" in sockets)
+
+
+def tracebacks(log: str) -> Counter[str]:
+    """Return the different tracebacks in *log*, and how often each of them occurs."""
+    pattern = r"^Traceback \(most recent call last\):\n(?:[ \t].*\n)+\S.*$"
+    return Counter(match[0] for match in re.finditer(pattern, log, re.MULTILINE))
+
+
+# -- the run -----------------------------------------------------------------------------------------------------------
+
+
 class Chaos:
-    """One run: browsers in threads, and kills in this one."""
+    """A run: each browser acts in its own thread, and this thread kills workers."""
 
     def __init__(self, options: argparse.Namespace, app: Application) -> None:
         self._options = options
@@ -400,74 +169,63 @@ class Chaos:
         self._over = threading.Event()
         self._crashes: list[Exception] = []
         self._began = time.monotonic()
-        self.kills: list[float] = []
-        self.browsers = [Browser(app.url, f"user-{n}", options.seed + n) for n in range(options.browsers)]
-        self.strangers = [Stranger(app.url, f"stranger-{n}", n) for n in range(2)]
-
-    @property
-    def all(self) -> list[Browser]:
-        return [*self.browsers, *self.strangers]
+        self.kills: list[Kill] = []
+        self.users = [Browser(app.url, f"user-{n}", options.seed + n) for n in range(options.browsers)]
+        self.browsers = [*self.users, *(AnonymousBrowser(app.url, f"anonymous-{n}", n) for n in range(2))]
 
     @property
     def operations(self) -> int:
-        return sum(count for browser in self.all for what, count in browser.record.done.items() if what != "sign-ins")
+        return sum(len(browser.exchanges) for browser in self.browsers)
 
     def run(self) -> None:
-        threads = [threading.Thread(target=self._keep_acting, args=(browser,)) for browser in self.all]
+        threads = [threading.Thread(target=self._keep_acting, args=(browser,)) for browser in self.browsers]
         for thread in threads:
             thread.start()
         try:
             while (progress := self._progress()) < 1 and not self._over.is_set():
-                self._show(progress)
                 if len(self.kills) < progress * self._options.kills:
-                    self._kill()
+                    self._kill_one()
                 time.sleep(0.05)
         finally:
             self._over.set()
             for thread in threads:
                 thread.join()
-            self._show(1)
         if self._crashes:
             raise self._crashes[0]
 
-    def take_stock(self) -> None:
-        """When all is quiet, everybody who was signed in still is."""
-        for browser in self.browsers:
+    def check_sessions(self) -> None:
+        """Let each user who is signed in open the profile, when there are no more faults and kills."""
+        for browser in self.users:
             if browser.signed_in:
-                browser.look()
+                browser.open_profile()
+        for browser in self.browsers:
+            browser.close()
 
     def _keep_acting(self, browser: Browser) -> None:
         try:
             while not self._over.is_set():
                 browser.act()
-        except Exception as crash:  # noqa: BLE001  # one of a browser itself ends the run
+        except Exception as crash:  # noqa: BLE001  # an error in this program ends the run
             self._crashes.append(crash)
             self._over.set()
 
     def _progress(self) -> float:
-        """From 0 to 1: by the operations, or by the time."""
+        """Return a number between 0 and 1, by operations or by time; 1 only after the last kill."""
         done = self.operations / self._options.operations
         passed = (time.monotonic() - self._began) / self._options.seconds if self._options.seconds else 0
         return max(done, passed) if len(self.kills) >= self._options.kills else min(max(done, passed), 0.999)
 
-    def _kill(self) -> None:
+    def _kill_one(self) -> None:
         workers = self._app.workers()
-        if workers:
-            self.kills.append(time.monotonic())
-            os.kill(self._random.choice(workers), signal.SIGKILL)
-
-    def _show(self, progress: float) -> None:
-        if sys.stderr.isatty():
-            bar = "#" * round(30 * progress)
-            counts = f"{self.operations} operations, {len(self.kills)} kills"
-            print(f"\r[{bar:<30}] {counts} ", end="\n" if progress == 1 else "", file=sys.stderr, flush=True)
+        if workers and (kill := kill_worker(self._random.choice(workers))):
+            self.kills.append(kill)
 
 
-# -- the end -----------------------------------------------------------------------------------------------------------
+# -- the results -------------------------------------------------------------------------------------------------------
 
 
 class Summary:
-    """The table, and whether all that must hold does."""
+    """The table of results, and whether one of them exceeds its limit."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, str]] = []
@@ -486,58 +244,74 @@ class Summary:
             print(f"{what:<{width}}  {value:>{digits}}  {verdict}".rstrip())
 
 
-def summarize(chaos: Chaos, diary: list[Entry], catalogue: list[str], summary: Summary) -> list[str]:
-    """Count, and return the evidence for what has no reason."""
-    done = sum((browser.record.done for browser in chaos.all), Counter[str]())
-    broken = [trouble for browser in chaos.all for trouble in browser.record.broken]
-    troubles = [trouble for browser in chaos.all for trouble in browser.record.troubles]
-    asking = [interval for browser in chaos.all for interval in browser.record.asking]
-    inquest = Inquest(diary, chaos.kills, broken, asking)
-    reasons = {trouble: inquest.reason(trouble) for trouble in [*troubles, *broken]}
-    faults = [entry.what for entry in diary if entry.is_fault and not entry.again]
+def judge(chaos: Chaos, events: list[Event], catalogue: list[str], summary: Summary) -> list[str]:
+    """Add the number of incidents of each kind to *summary*. Return the evidence of those that have no cause."""
+    counts = sum((browser.counts for browser in chaos.browsers), Counter[str]())
+    incidents = [incident for browser in chaos.browsers for incident in browser.incidents]
+    the_judge = Judge((exchange for browser in chaos.browsers for exchange in browser.exchanges), events, chaos.kills)
+    causes = {incident: the_judge.cause(incident) for incident in incidents}
+    faults = [event.fault for event in events if event.kind == FAULT]
 
-    def of(matches: Callable[[Trouble], bool], reason: str | None = None) -> int:
-        return sum(matches(trouble) and (reason is None or why == reason) for trouble, why in reasons.items())
+    def number(matches: Callable[[Incident], bool], cause: str | None = None) -> int:
+        return sum(matches(incident) and (cause is None or found == cause) for incident, found in causes.items())
 
-    def is_5xx(trouble: Trouble) -> bool:
-        return trouble.what.startswith("5")
+    def is_5xx(incident: Incident) -> bool:
+        return incident.what.startswith("5")
 
-    def is_signed_out(trouble: Trouble) -> bool:
-        return trouble.what == Trouble.SIGNED_OUT
+    def is_signed_out(incident: Incident) -> bool:
+        return incident.what == SIGNED_OUT
 
     summary.count("operations", chaos.operations)
     for what in ("sign-ins", "profile", "sign-out", "anonymous starts"):
-        summary.count(f"  {what}", done[what])
-    summary.count("  refreshes", sum(entry.what == ROTATED for entry in diary))
-    summary.count("workers killed with -9", len(chaos.kills))
-    summary.count("  requests whose connection broke", len(broken))
+        summary.count(f"  {what}", counts[what])
+    summary.count("  refreshes", sum(event.kind == ISSUED and event.endpoint == "refresh" for event in events))
+    summary.count("workers killed", len(chaos.kills))
+    summary.count("  requests whose connection broke", number(lambda incident: incident.what == BROKEN))
     summary.count("faults of the provider", len(faults))
     summary.count(f"  kinds, of {len(catalogue)}", len(set(faults)))
-    summary.count("answers 5xx for a reason", of(is_5xx) - of(is_5xx, ""))
+    summary.count("5xx answers with a cause", number(is_5xx) - number(is_5xx, ""))
     summary.count(
-        f"  for {BUSY}, on which the provider was too slow by itself", of(is_5xx, BUSY), at_most=chaos.operations // 100
+        "  timeouts without a fault, on a busy machine", number(is_5xx, BUSY_MACHINE), at_most=chaos.operations // 100
     )
-    summary.count("  sent away, because others wait for the provider", of(lambda t: "provider_busy" in t.what))
     summary.count(
-        "signed out by the provider: token refused, or rotated and not given", of(is_signed_out, "the provider")
+        "  503 because too many requests wait for the provider",
+        number(lambda incident: "provider_busy" in incident.what),
     )
-    summary.count(f"signed out by {IN_A_REFRESH}", of(is_signed_out, IN_A_REFRESH), at_most=len(chaos.kills))
-    summary.count("sessions lost", of(is_signed_out, ""), at_most=0)
-    summary.count("wrong user seen", of(lambda trouble: trouble.what == Trouble.WRONG_USER), at_most=0)
-    summary.count("signed in after a sign-out", of(lambda trouble: trouble.what == Trouble.CAME_BACK), at_most=0)
-    summary.count("answers 5xx without a reason", of(is_5xx, ""), at_most=0)
-    summary.count("answers 4xx without a reason", of(lambda t: t.what.startswith("4"), ""), at_most=0)
-    summary.count("connections broken without a reason", of(lambda t: t.what == Trouble.BROKEN, ""), at_most=0)
-    return [inquest.evidence(trouble) for trouble, why in reasons.items() if not why]
+    summary.count("sessions ended by a fault", number(is_signed_out, FAULT_INJECTED))
+    summary.count("sessions ended by a kill during a refresh", number(is_signed_out, KILLED_IN_REFRESH))
+    summary.count("sessions ended by a timeout on a busy machine", number(is_signed_out, BUSY_MACHINE))
+    summary.count("sessions lost", number(is_signed_out, ""), at_most=0)
+    summary.count("wrong user seen", number(lambda incident: incident.what == WRONG_USER), at_most=0)
+    summary.count(
+        "signed in after sign-out", number(lambda incident: incident.what == SIGNED_IN_AFTER_SIGN_OUT), at_most=0
+    )
+    summary.count("5xx answers without a cause", number(is_5xx, ""), at_most=0)
+    # Also other unexpected answers, such as a redirect where the profile was expected.
+    named = {SIGNED_OUT, WRONG_USER, SIGNED_IN_AFTER_SIGN_OUT, BROKEN}
+    summary.count(
+        "other unexpected answers without a cause",
+        number(lambda incident: not is_5xx(incident) and incident.what not in named, ""),
+        at_most=0,
+    )
+    summary.count("connections broken without a cause", number(lambda incident: incident.what == BROKEN, ""), at_most=0)
+    return [the_judge.evidence(incident) for incident, cause in causes.items() if not cause]
+
+
+def count_descriptors(app: Application) -> int:
+    """Return the highest number of file descriptors of a worker, when the workers are idle."""
+    deadline = time.monotonic() + SETTLING_TIME
+    while (found := app.descriptors()) > MOST_DESCRIPTORS and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
 
 
 def count_files(sessions: Path, chaos: Chaos, summary: Summary) -> None:
-    """What lies in the folder now, when the anonymous have expired, and when everything has."""
-    unfinished = [path for path in sessions.iterdir() if path.suffix != ".json" or is_unfinished(path.stat())]
-    summary.count("unfinished files left by killed writers", len(unfinished), at_most=len(chaos.kills))
+    """Count the files of sessions now, after pending sign-ins have expired, and after all sessions have expired."""
+    unfinished = [path for path in sessions.iterdir() if path.suffix != ".json" or not path.stat().st_size]
+    summary.count("unfinished files left by killed workers", len(unfinished), at_most=len(chaos.kills))
     for when, hours, at_most in (
-        ("session files two hours later", 2, len(chaos.browsers) + len(chaos.kills)),
-        ("files after a day", 24, 0),
+        ("session files after two hours", 2, len(chaos.browsers) + len(chaos.kills)),
+        ("session files after a day", 24, 0),
     ):
         now = time.time()
         with mock.patch("time.time", lambda later=now + 3600 * hours: later):
@@ -545,44 +319,60 @@ def count_files(sessions: Path, chaos: Chaos, summary: Summary) -> None:
         summary.count(when, len(list(sessions.iterdir())), at_most=at_most)
 
 
-def options() -> argparse.Namespace:
+def report_failure(log: Path, seed: int, evidence: list[str]) -> None:
+    """Print the evidence and the tracebacks of a failed run, and keep its log."""
+    for each in evidence[:10]:
+        print(f"\n{each}", file=sys.stderr)
+    for traceback, times in tracebacks(log.read_text(errors="replace")).most_common(10):
+        print(f"\nIn the application's log, {times} times:\n{traceback}", file=sys.stderr)
+    kept = Path(tempfile.mkdtemp(prefix=f"wsgi-oauth-chaos-{seed}-"), log.name)
+    shutil.copyfile(log, kept)
+    print(f"\nThe application's log: {kept}", file=sys.stderr)
+
+
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--operations", type=int, default=10_000, help="requests to the application until the end")
-    parser.add_argument("--seconds", type=float, help="end after so long, if that is earlier")
-    parser.add_argument("--kills", type=int, default=100, help="spread evenly over the run")
-    parser.add_argument("--browsers", type=int, default=24, help="how many people there are")
-    parser.add_argument("--workers", type=int, default=4, help="gunicorn's processes")
+    parser.add_argument("--operations", type=int, default=10_000, help="end after this number of requests")
+    parser.add_argument("--seconds", type=float, help="end after this time, if that is earlier")
+    parser.add_argument("--kills", type=int, default=100, help="number of kills, spread evenly over the run")
+    parser.add_argument("--browsers", type=int, default=24, help="number of users")
+    parser.add_argument("--workers", type=int, default=4, help="number of gunicorn's workers")
     parser.add_argument(
-        "--seed", type=int, default=random.randrange(10**6), help="of every choice; the timing has none"
+        "--seed", type=int, default=random.randrange(10**6), help="for all random choices, but the timing still varies"
     )
-    parser.add_argument("--folder", help="where to make a temporary folder")
+    parser.add_argument("--folder", help="where to create a temporary folder")
     return parser.parse_args()
 
 
 def main() -> int:
-    chosen, summary = options(), Summary()
-    with temporary_folder(chosen.folder) as folder, moody_provider(chosen.seed, slow=TIMEOUT + 1) as provider:
-        sessions = folder / "sessions"
-        settings = {
-            **provider.settings,
-            "WSGI_OAUTH_SESSION_STORE": f"file:{sessions}",
-            "WSGI_OAUTH_UPSTREAM_TIMEOUT": str(TIMEOUT),
-        }
-        with application(folder, settings, chosen.workers) as app:
-            chaos = Chaos(chosen, app)
-            chaos.run()
-            provider.behave()
-            chaos.take_stock()
-            for browser in chaos.all:
-                browser.close()
-            unexplained = summarize(chaos, provider.diary(), provider.catalogue(), summary)
-            summary.count("descriptors of a worker", app.descriptors(), at_most=DESCRIPTORS)
-        count_files(sessions, chaos, summary)
-        print(f"Chaos, seed {chosen.seed}\n{machine()}\n")
-        summary.show()
-        for evidence in unexplained[:10]:
-            print(f"\n{evidence}", file=sys.stderr)
-    return int(summary.failed)
+    options, summary = parse_arguments(), Summary()
+    evidence: list[str] = []
+    with temporary_folder(options.folder) as folder:
+        log, sessions = folder / "gunicorn.log", folder / "sessions"
+        passed = False
+        try:
+            with run_faulty_provider(options.seed, slow_seconds=TIMEOUT + 1) as provider:
+                settings = {
+                    **provider.settings,
+                    "WSGI_OAUTH_SESSION_STORE": f"file:{sessions}",
+                    "WSGI_OAUTH_UPSTREAM_TIMEOUT": str(TIMEOUT),
+                    "WSGI_OAUTH_UPSTREAM_LIMIT": str(UPSTREAM_LIMIT),
+                }
+                with run_application(log, settings, options.workers) as app:
+                    chaos = Chaos(options, app)
+                    chaos.run()
+                    provider.stop_faults()
+                    chaos.check_sessions()
+                    evidence = judge(chaos, provider.events(), provider.catalogue(), summary)
+                    summary.count("file descriptors of a worker", count_descriptors(app), at_most=MOST_DESCRIPTORS)
+            count_files(sessions, chaos, summary)
+            print(f"Chaos, seed {options.seed}\n{machine()}\n")
+            summary.show()
+            passed = not summary.failed
+        finally:
+            if not passed and log.exists():
+                report_failure(log, options.seed, evidence)
+    return int(not passed)
 
 
 if __name__ == "__main__":
