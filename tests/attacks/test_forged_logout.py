@@ -4,6 +4,8 @@ else.
 
 from __future__ import annotations
 
+from typing import Any
+
 from conftest import Browser
 
 from wsgi_oauth import flow
@@ -22,7 +24,7 @@ def is_signed_out(victim: Browser) -> bool:
     return victim.profile().status_int == 401
 
 
-def sign_out(handler: flow.Logout, request: flow.Request) -> object:
+def sign_out(handler: flow.Logout, request: Any) -> object:
     request.session.end()
     return handler.jsonify({})
 
