@@ -1,4 +1,4 @@
-"""Signing out: here at once, and at the provider as far as it goes along."""
+"""Signing out: the session ends here at once, and the token and the session at the provider if it supports that."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import json
 import time
 from base64 import b64decode
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from conftest import JSON, Browser, environ_for, parameters, stored_sessions
+from conftest import HTML, JSON, Browser, environ_for, parameters, send, stored_sessions
 from werkzeug import Request, Response
+from werkzeug.exceptions import Gone
 
-from wsgi_oauth import Config, SessionStore, create_app
+from wsgi_oauth import Config, FileStore, RequestHandler, SessionStore, create_app
 from wsgi_oauth.demo.faults import REVOKE_FAULTS
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve
@@ -21,153 +23,297 @@ from wsgi_oauth.demo.server import serve
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
 HOUR = 3600
+PUBLIC = "https://app.example.com"
 
 
 @pytest.fixture
-def leaving(make_browser: Callable[..., Browser], provider: LocalProvider) -> Browser:
-    """Somebody who has signed in with a provider that revokes tokens."""
+def signed_in(make_browser: Callable[..., Browser], provider: LocalProvider) -> Browser:
+    """Return the browser of a user whose provider revokes tokens."""
     browser = make_browser(REVOCATION_URL=provider.revocation_url, UPSTREAM_TIMEOUT="2")
     browser.sign_in()
     return browser
 
 
 def revoked(provider: LocalProvider) -> list[dict[str, str]]:
+    """Return the form of each revocation request."""
     return [parameters(f"?{exchange.body}") for exchange in provider.exchanges if exchange.url.endswith("/revoke")]
 
 
-def test_the_refresh_token_is_revoked_first_and_then_the_access_token(
-    leaving: Browser, provider: LocalProvider, store: SessionStore
-) -> None:
-    """S44; RFC 7009 2.1."""
-    [session] = stored_sessions(store)
-    token = session["oauth_token"]
-    assert leaving.post("/logout").status_int == 200
-    assert revoked(provider) == [
-        {"token": token["refresh_token"], "token_type_hint": "refresh_token"},
-        {"token": token["access_token"], "token_type_hint": "access_token"},
-    ]
-    assert provider.exchanges[-1].headers["Authorization"].startswith("Basic ")
+class TestRequest:
+    """S41: only a POST of this site's own pages signs out."""
 
-
-def test_the_token_is_worth_nothing_afterwards(leaving: Browser, provider: LocalProvider, store: SessionStore) -> None:
-
-    [session] = stored_sessions(store)
-    bearer = {"Authorization": f"Bearer {session['oauth_token']['access_token']}"}
-    assert requests.get(provider.profile_url, headers=bearer, timeout=10).status_code == 200
-    leaving.post("/logout")
-    assert requests.get(provider.profile_url, headers=bearer, timeout=10).status_code == 401
-
-
-def test_what_a_refresh_has_brought_meanwhile_is_what_is_revoked(
-    leaving: Browser, provider: LocalProvider, store: SessionStore, later: Callable[[float], None]
-) -> None:
-    later(HOUR)
-    leaving.profile()
-    [session] = stored_sessions(store)
-    leaving.post("/logout")
-    assert revoked(provider)[0]["token"] == session["oauth_token"]["refresh_token"]
-
-
-@pytest.mark.parametrize("fault", sorted(REVOKE_FAULTS))
-def test_the_user_is_signed_out_whatever_the_provider_says(
-    fault: str, leaving: Browser, provider: LocalProvider, store: SessionStore
-) -> None:
-    """S44: and in bounded time."""
-    cookie = leaving.cookie
-    provider.faults.add(f"revoke.{fault}", times=None)
-    began = time.monotonic()
-    answer = leaving.post("/logout", headers=JSON)
-    assert time.monotonic() - began < 15
-    assert (answer.status_int, answer.json["cause"]) == (200, "signed_out")
-    assert leaving.cookie is None
-    assert stored_sessions(store) == []
-    leaving.app.set_cookie("wsgi_oauth", cookie)
-    assert leaving.profile().status_int == 401
-
-
-def test_a_provider_that_cannot_be_asked_is_asked_once(leaving: Browser, provider: LocalProvider) -> None:
-    provider.faults.add("revoke.slow", times=None)
-    leaving.post("/logout")
-    assert provider.count("revoke") == 1
-
-
-def test_what_went_wrong_there_is_in_the_log_without_the_token(
-    leaving: Browser, provider: LocalProvider, store: SessionStore, caplog: pytest.LogCaptureFixture
-) -> None:
-    [session] = stored_sessions(store)
-    provider.faults.add("revoke.401")
-    leaving.post("/logout")
-    assert "the provider has not revoked the token" in caplog.text
-    assert session["oauth_token"]["access_token"] not in caplog.text
-
-
-def test_a_provider_without_such_an_endpoint_is_not_asked(browser: Browser, provider: LocalProvider) -> None:
-    browser.sign_in()
-    assert browser.post("/logout").status_int == 200
-    assert provider.count("revoke") == 0
-
-
-def test_who_is_not_signed_in_revokes_nothing(make_browser: Callable[..., Browser], provider: LocalProvider) -> None:
-    browser = make_browser(REVOCATION_URL=provider.revocation_url)
-    browser.get("/")
-    assert browser.post("/logout").status_int == 200
-    assert provider.count("revoke") == 0
-
-
-def test_github_is_told_in_its_own_way(application: Any, provider: LocalProvider, store: SessionStore) -> None:
-    """https://docs.github.com/rest/apps/oauth-applications#delete-an-app-token"""
-    seen: list[Request] = []
-
-    @Request.application
-    def api(request: Request) -> Response:
-        request.get_data()
-        seen.append(request)
-        return Response(status=204)
-
-    browser, registration = Browser(application, provider), application.registration()
-    with serve(api) as server:
-        registration.configured_provider = registration.provider._replace(
-            revocation_url=f"{server.url}/applications/{{client_id}}/token",
-            revocation_by="github",
-        )
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Origin": "https://evil.example"},
+            {"Origin": "null"},
+            {"Origin": "http://localhost.evil.example"},
+            {"Origin": "http://localhost:81"},
+            {"Origin": "https://localhost"},
+            {"Origin": "http://localhost:x"},
+            {"Origin": "localhost"},
+            {"Origin": "http://localhost", "Sec-Fetch-Site": "cross-site"},
+            {"Origin": "http://localhost", "Sec-Fetch-Site": "same-site"},
+            {"Origin": "", "Referer": "https://evil.example/http://localhost/"},
+            {"Origin": "https://evil.example", "Referer": "http://localhost/"},
+        ],
+        ids=str,
+    )
+    def test_of_another_site_is_refused(self, browser: Browser, headers: dict[str, str]):
         browser.sign_in()
+        given = {name: value for name, value in headers.items() if value or name != "Origin"}
+        cookie = {"Cookie": f"wsgi_oauth={browser.cookie}"}
+        response = send(browser.app.app, "/logout", method="POST", headers={**HTML, **cookie, **given})
+        assert response.status_code == 403
+        assert "Set-Cookie" not in response.headers
+        assert browser.profile().status_int == 200
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Origin": "http://localhost"},
+            {"Origin": "http://localhost:80"},
+            {"Origin": "http://LOCALHOST"},
+            {"Sec-Fetch-Site": "same-origin", "Origin": "null"},
+            {"Sec-Fetch-Site": "none"},
+            {"Referer": "http://localhost/page"},
+            {},
+        ],
+        ids=str,
+    )
+    def test_of_this_site_ends_the_session(self, browser: Browser, headers: dict[str, str], store: SessionStore):
+        browser.sign_in()
+        cookie = {"Cookie": f"wsgi_oauth={browser.cookie}"}
+        response = send(browser.app.app, "/logout", method="POST", headers={**HTML, **cookie, **headers})
+        assert response.status_code == 200
+        assert stored_sessions(store) == []
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
+    def test_with_another_method_is_refused(self, browser: Browser, method: str):
+        browser.sign_in()
+        cookie = {"Cookie": f"wsgi_oauth={browser.cookie}"}
+        response = send(browser.app.app, "/logout", method=method, headers={**HTML, **cookie})
+        assert response.status_code == (204 if method == "OPTIONS" else 405)
+        assert browser.profile().status_int == 200
+
+    def test_deletes_the_session_file_and_clears_the_cookie(self, provider: LocalProvider, tmp_path: Path):
+        store = FileStore(tmp_path / "sessions")
+        browser = Browser(create_app(Config.from_environ(environ_for(provider)), store=store), provider)
+        set_by = browser.sign_in().headers["Set-Cookie"]
+        old = browser.cookie
+        cleared_by = browser.post("/logout").headers["Set-Cookie"]
+        assert list((tmp_path / "sessions").iterdir()) == []
+        assert browser.cookie is None
+        assert browser.get("/profile", headers={**JSON, "Cookie": f"wsgi_oauth={old}"}).status_int == 401
+        flags = [
+            {part for part in header.split("; ")[1:] if not part.startswith(("Max-Age", "Expires"))}
+            for header in (set_by, cleared_by)
+        ]
+        assert flags[0] == flags[1]
+        assert "Max-Age=0" in cleared_by
+
+    def test_clears_the_secure_cookie_with_its_own_attributes(self, provider: LocalProvider):
+        app = create_app(Config.from_environ(environ_for(provider, PUBLIC_URL=PUBLIC)))
+        cookie = send(app, "/", headers=HTML, HTTP_HOST="app.example.com").headers["Set-Cookie"].partition(";")[0]
+        response = send(app, "/logout", method="POST", headers={**HTML, "Cookie": cookie}, HTTP_HOST="app.example.com")
+        cleared = response.headers["Set-Cookie"]
+        assert cleared.startswith("__Host-wsgi_oauth=;")
+        assert {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"} <= set(cleared.split("; "))
+
+    def test_without_a_session_creates_none(self, browser: Browser, store: SessionStore):
+        response = browser.post("/logout")
+        assert response.status_int == 200
+        assert "Set-Cookie" not in response.headers
+        assert stored_sessions(store) == []
+
+    def test_can_be_repeated(self, browser: Browser):
+        browser.sign_in()
+        assert [browser.post("/logout").status_int for _ in range(2)] == [200, 200]
+
+    def test_cancels_a_pending_sign_in(self, browser: Browser):
+        callback = browser.callback_url()
+        browser.post("/logout")
+        assert browser.get(callback).status_int == 400
+
+
+class TestResponse:
+    def test_is_a_page_that_does_not_start_a_sign_in(self, browser: Browser, provider: LocalProvider):
+        browser.sign_in()
+        response = browser.post("/logout")
+        assert response.status_int == 200
+        assert "signed out" in response.text
+        assert "refresh" not in response.text.lower()
+        assert provider.count("authorize") == 1
+
+    def test_is_json_for_a_program(self, browser: Browser):
+        browser.sign_in()
+        answer = browser.post("/logout", headers=JSON).json
+        assert answer["cause"] == "signed_out"
+        assert answer["login_url"] == "http://localhost/"
+
+    def test_to_get_is_a_page_with_a_sign_out_button(self, browser: Browser):
+        """S41: the request itself changes nothing."""
+        browser.sign_in()
+        page = browser.get("/logout")
+        assert (page.status_int, sorted(page.headers["Allow"].split(", "))) == (405, ["OPTIONS", "POST"])
+        assert browser.profile().status_int == 200
+        assert "logout_url" not in browser.get("/logout", headers=JSON).json
+        page.form.submit(headers={"Sec-Fetch-Site": "same-origin"})
+        assert browser.profile().status_int == 401
+
+    def test_of_an_own_handler_at_the_same_path_has_no_such_button(self, make_browser: Callable[..., Browser]):
+        class Question(RequestHandler):
+            route = "/logout"
+
+            def get(self, request):
+                raise Gone("nothing to ask")
+
+        page = make_browser(handlers=(Question,)).get("/logout")
+        assert (page.status_int, "nothing to ask" in page.text, "<button>" in page.text) == (410, True, False)
+
+    def test_concerns_one_browser_only(self, make_browser: Callable[..., Browser]):
+        one, other = make_browser(), make_browser()
+        one.sign_in()
+        other.sign_in()
+        one.post("/logout")
+        assert (one.profile().status_int, other.profile().status_int) == (401, 200)
+
+
+class TestRevocation:
+    def test_refresh_token_is_revoked_before_the_access_token(
+        self, signed_in: Browser, provider: LocalProvider, store: SessionStore
+    ):
+        """S44; RFC 7009 2.1."""
         [session] = stored_sessions(store)
+        token = session["oauth_token"]
+        assert signed_in.post("/logout").status_int == 200
+        assert revoked(provider) == [
+            {"token": token["refresh_token"], "token_type_hint": "refresh_token"},
+            {"token": token["access_token"], "token_type_hint": "access_token"},
+        ]
+        assert provider.exchanges[-1].headers["Authorization"].startswith("Basic ")
+
+    def test_provider_rejects_the_token_after_the_sign_out(
+        self, signed_in: Browser, provider: LocalProvider, store: SessionStore
+    ):
+
+        [session] = stored_sessions(store)
+        bearer = {"Authorization": f"Bearer {session['oauth_token']['access_token']}"}
+        assert requests.get(provider.profile_url, headers=bearer, timeout=10).status_code == 200
+        signed_in.post("/logout")
+        assert requests.get(provider.profile_url, headers=bearer, timeout=10).status_code == 401
+
+    def test_refreshed_token_is_the_one_that_is_revoked(
+        self, signed_in: Browser, provider: LocalProvider, store: SessionStore, later: Callable[[float], None]
+    ):
+        later(HOUR)
+        signed_in.profile()
+        [session] = stored_sessions(store)
+        signed_in.post("/logout")
+        assert revoked(provider)[0]["token"] == session["oauth_token"]["refresh_token"]
+
+    @pytest.mark.parametrize("fault", sorted(REVOKE_FAULTS))
+    def test_user_is_signed_out_even_if_the_revocation_fails(
+        self,
+        fault: str,
+        signed_in: Browser,
+        make_browser: Callable[..., Browser],
+        provider: LocalProvider,
+        store: SessionStore,
+    ):
+        """S44: and in bounded time."""
+        cookie = signed_in.cookie
+        signed_in = make_browser(REVOCATION_URL=provider.revocation_url, UPSTREAM_TIMEOUT="0.5")
+        signed_in.app.set_cookie("wsgi_oauth", cookie)
+        provider.faults.add(f"revoke.{fault}", times=None)
+        began = time.monotonic()
+        answer = signed_in.post("/logout", headers=JSON)
+        assert time.monotonic() - began < 15
+        assert (answer.status_int, answer.json["cause"]) == (200, "signed_out")
+        assert signed_in.cookie is None
+        assert stored_sessions(store) == []
+        signed_in.app.set_cookie("wsgi_oauth", cookie)
+        assert signed_in.profile().status_int == 401
+
+    def test_failed_revocation_is_not_repeated(self, signed_in: Browser, provider: LocalProvider):
+        provider.faults.add("revoke.hang_up", times=None)
+        signed_in.post("/logout")
+        assert provider.count("revoke") == 1
+
+    def test_failed_revocation_is_logged_without_the_token(
+        self, signed_in: Browser, provider: LocalProvider, store: SessionStore, caplog: pytest.LogCaptureFixture
+    ):
+        [session] = stored_sessions(store)
+        provider.faults.add("revoke.401")
+        signed_in.post("/logout")
+        assert "the provider has not revoked the token" in caplog.text
+        assert session["oauth_token"]["access_token"] not in caplog.text
+
+    def test_provider_without_revocation_endpoint_gets_no_request(self, browser: Browser, provider: LocalProvider):
+        browser.sign_in()
         assert browser.post("/logout").status_int == 200
-    [request] = seen
-    assert (request.method, request.path) == ("DELETE", "/applications/demo-client/token")
-    assert b64decode(request.headers["Authorization"].split()[1]) == b"demo-client:demo-secret"
-    assert json.loads(request.get_data()) == {"access_token": session["oauth_token"]["access_token"]}
+        assert provider.count("revoke") == 0
+
+    def test_anonymous_user_revokes_nothing(self, make_browser: Callable[..., Browser], provider: LocalProvider):
+        browser = make_browser(REVOCATION_URL=provider.revocation_url)
+        browser.get("/")
+        assert browser.post("/logout").status_int == 200
+        assert provider.count("revoke") == 0
+
+    def test_github_revokes_through_its_own_api(self, application: Any, provider: LocalProvider, store: SessionStore):
+        """https://docs.github.com/rest/apps/oauth-applications#delete-an-app-token"""
+        seen: list[Request] = []
+
+        @Request.application
+        def api(request: Request) -> Response:
+            request.get_data()
+            seen.append(request)
+            return Response(status=204)
+
+        browser, registration = Browser(application, provider), application.registration()
+        with serve(api) as server:
+            registration.configured_provider = registration.provider._replace(
+                revocation_url=f"{server.url}/applications/{{client_id}}/token",
+                revocation_by="github",
+            )
+            browser.sign_in()
+            [session] = stored_sessions(store)
+            assert browser.post("/logout").status_int == 200
+        [request] = seen
+        assert (request.method, request.path) == ("DELETE", "/applications/demo-client/token")
+        assert b64decode(request.headers["Authorization"].split()[1]) == b"demo-client:demo-secret"
+        assert json.loads(request.get_data()) == {"access_token": session["oauth_token"]["access_token"]}
 
 
-# OpenID Connect RP-Initiated Logout
+class TestEndSessionAtTheProvider:
+    """OpenID Connect RP-Initiated Logout."""
 
+    def test_configured_end_session_endpoint_gets_the_browser(
+        self, make_browser: Callable[..., Browser], provider: LocalProvider, store: SessionStore
+    ):
+        browser = make_browser(
+            END_SESSION="https://id.example.com/end?tenant=1", REVOCATION_URL=provider.revocation_url
+        )
+        provider.faults.add("token.extra_members")
+        browser.sign_in()
+        answer = browser.post("/logout")
+        assert answer.status_int == 303
+        assert answer.location.startswith("https://id.example.com/end?tenant=1&")
+        assert parameters(answer.location) == {"tenant": "1", "client_id": "demo-client", "id_token_hint": "a.b.c"}
+        assert stored_sessions(store) == []
+        assert provider.count("revoke") == 2
 
-def test_where_it_is_configured_the_browser_signs_out_at_the_provider_too(
-    make_browser: Callable[..., Browser], provider: LocalProvider, store: SessionStore
-) -> None:
-    browser = make_browser(END_SESSION="https://id.example.com/end?tenant=1", REVOCATION_URL=provider.revocation_url)
-    provider.faults.add("token.extra_members")
-    browser.sign_in()
-    answer = browser.post("/logout")
-    assert answer.status_int == 303
-    assert answer.location.startswith("https://id.example.com/end?tenant=1&")
-    assert parameters(answer.location) == {"tenant": "1", "client_id": "demo-client", "id_token_hint": "a.b.c"}
-    assert stored_sessions(store) == []
-    assert provider.count("revoke") == 2
+    def test_yes_means_the_end_session_endpoint_of_the_provider_if_it_has_one(
+        self, provider: LocalProvider, store: SessionStore
+    ):
+        application = create_app(Config.from_environ(environ_for(provider, END_SESSION="yes")), store=store)
+        browser = Browser(application, provider)
+        browser.sign_in()
+        assert browser.post("/logout").status_int == 200
+        registration = application.registration()
+        registration.configured_provider = registration.provider._replace(end_session_url="https://id.example.com/end")
+        browser.sign_in()
+        assert browser.post("/logout").location == "https://id.example.com/end?client_id=demo-client"
 
-
-def test_yes_means_the_providers_own_endpoint_and_without_one_a_page(
-    provider: LocalProvider, store: SessionStore
-) -> None:
-    application = create_app(Config.from_environ(environ_for(provider, END_SESSION="yes")), store=store)
-    browser = Browser(application, provider)
-    browser.sign_in()
-    assert browser.post("/logout").status_int == 200
-    registration = application.registration()
-    registration.configured_provider = registration.provider._replace(end_session_url="https://id.example.com/end")
-    browser.sign_in()
-    assert browser.post("/logout").location == "https://id.example.com/end?client_id=demo-client"
-
-
-def test_who_was_not_signed_in_stays_here(make_browser: Callable[..., Browser]) -> None:
-    assert make_browser(END_SESSION="https://id.example.com/end").post("/logout").status_int == 200
+    def test_anonymous_user_is_not_sent_to_the_provider(self, make_browser: Callable[..., Browser]):
+        assert make_browser(END_SESSION="https://id.example.com/end").post("/logout").status_int == 200
