@@ -1,1 +1,1 @@
-"""What things cost: ``python -m benchmarks.requests``, ``benchmarks.store``, ``benchmarks.startup``. See README.md."""
+"""Benchmarks, and the chaos run. README.md describes how to run them."""

@@ -9,27 +9,21 @@ the application's log is kept, and its tracebacks are printed. Linux only, becau
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import re
-import select
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
 from wsgi_oauth import FileStore
 
+from .application import Application, kill_worker, run_application
 from .browsers import AnonymousBrowser, Browser
 from .faulty_provider import FAULT, ISSUED, Event, run_faulty_provider
 from .judge import (
@@ -48,112 +42,9 @@ from .judge import (
 )
 from .measure import machine, temporary_folder
 
-ROOT = Path(__file__).parent.parent
 # File descriptors of an idle worker: those of gunicorn, its connections to the provider, and some to spare.
 MOST_DESCRIPTORS = 64
 SETTLING_TIME = 30  # seconds in which an idle worker must have closed the connections that its clients closed
-
-
-# -- the application ---------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Application:
-    """gunicorn with the configuration file of the project."""
-
-    url: str
-    process: subprocess.Popen[bytes]
-
-    def workers(self) -> list[int]:
-        """Return the ids of gunicorn's worker processes."""
-        found = []
-        for status in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                pid, _, rest = status.read_text().partition(" (")
-            except OSError:  # the process has ended
-                continue
-            state, parent = rest.rpartition(") ")[2].split()[:2]
-            if int(parent) == self.process.pid and state != "Z":
-                found.append(int(pid))
-        return found
-
-    def descriptors(self) -> int:
-        """Return the highest number of open file descriptors of a worker."""
-        return max((len(list(Path(f"/proc/{pid}/fd").glob("*"))) for pid in self.workers()), default=0)
-
-
-@contextmanager
-def run_application(log: Path, settings: dict[str, str], workers: int) -> Iterator[Application]:
-    """Run gunicorn until the block ends. It writes its log, and that of the application, to the file *log*."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("WSGI_OAUTH_", "GUNICORN_"))}
-    command = [sys.executable, "-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py"), "--workers", str(workers)]
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=512))
-        output = stack.enter_context(log.open("wb"))
-        process = subprocess.Popen(
-            [*command, "--bind", f"fd://{listener.fileno()}", "--access-logfile", os.devnull],
-            env={**clean, **settings, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"},
-            pass_fds=[listener.fileno()],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            yield Application(f"http://127.0.0.1:{listener.getsockname()[1]}", process)
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-def kill_worker(pid: int) -> Kill | None:
-    """Kill a process, wait for its end, and return which connections it had. Return None if it has already ended.
-
-    It is stopped before, so that the list of its connections is exact.
-    """
-    began = time.monotonic()
-    try:
-        process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return None
-    try:
-        signal.pidfd_send_signal(process, signal.SIGSTOP)
-        while not _is_stopped(pid):
-            time.sleep(0.001)
-        ports = _local_ports(pid)
-        signal.pidfd_send_signal(process, signal.SIGKILL)
-        select.select([process], [], [])  # readable when the process has ended (pidfd_open(2))
-    except ProcessLookupError:
-        return None
-    finally:
-        os.close(process)
-    return Kill(began, time.monotonic(), ports)
-
-
-def _is_stopped(pid: int) -> bool:
-    """Return whether all threads of a process are stopped, or gone (proc_pid_stat(5))."""
-    for status in Path(f"/proc/{pid}/task").glob("*/stat"):
-        try:
-            state = status.read_text().rpartition(") ")[2][0]
-        except OSError:  # the thread has ended
-            continue
-        if state not in "TZX":
-            return False
-    return True
-
-
-def _local_ports(pid: int) -> frozenset[int]:
-    """Return the local port of each TCP socket of a process (proc_pid_net(5))."""
-    try:
-        sockets = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
-        connections = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
-    except OSError:  # the process has ended
-        return frozenset()
-    return frozenset(int(line[1].partition(":")[2], 16) for line in connections if f"socket:[{line[9]}]" in sockets)
-
-
-def tracebacks(log: str) -> Counter[str]:
-    """Return the different tracebacks in *log*, and how often each of them occurs."""
-    pattern = r"^Traceback \(most recent call last\):\n(?:[ \t].*\n)+\S.*$"
-    return Counter(match[0] for match in re.finditer(pattern, log, re.MULTILINE))
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------
@@ -317,6 +208,12 @@ def count_files(sessions: Path, chaos: Chaos, summary: Summary) -> None:
         with mock.patch("time.time", lambda later=now + 3600 * hours: later):
             FileStore(sessions).sweep()
         summary.count(when, len(list(sessions.iterdir())), at_most=at_most)
+
+
+def tracebacks(log: str) -> Counter[str]:
+    """Return the different tracebacks in *log*, and how often each of them occurs."""
+    pattern = r"^Traceback \(most recent call last\):\n(?:[ \t].*\n)+\S.*$"
+    return Counter(match[0] for match in re.finditer(pattern, log, re.MULTILINE))
 
 
 def report_failure(log: Path, seed: int, evidence: list[str]) -> None:

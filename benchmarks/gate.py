@@ -1,7 +1,7 @@
-"""What the gate costs: a request through it, against a bare Werkzeug hello, and its system calls.
+"""Cost of a request through the gate: CPU time as a multiple of a bare Werkzeug application, and system calls.
 
-The application behind the gate does next to nothing, so what is measured is the gate. The session is in a file, with
-the user document that GitHub gives.
+The application behind the gate does almost nothing, so the cost is that of the gate. The session is stored in a file
+and holds the user document of GitHub.
 """
 
 from __future__ import annotations
@@ -17,20 +17,19 @@ from typing import TYPE_CHECKING
 
 from werkzeug.test import create_environ
 
-from wsgi_oauth import Config, LoginRequired, create_app
-from wsgi_oauth.app import OAuthApp
-from wsgi_oauth.oauth.identity import IDENTITY, read_identity
-from wsgi_oauth.sessions.session import TOKEN, Session
+from wsgi_oauth import Config, Identity, LoginRequired, create_app
+from wsgi_oauth.testing import signed_in
 
 from .measure import Report, arguments, interleave, temporary_folder
-from .requests import SITE, call, requests_of
+from .requests import SITE, call_application, request_case
 from .tutorial import hello
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-CALLS = 100  # requests under strace
-BEGIN, END = "/benchmark/begins", "/benchmark/ends"  # paths that are looked for there, as marks between the others
+TRACED_REQUESTS = 100
+# The traced process looks for these paths before the first and after the last request, to mark them in the trace.
+BEGIN, END = "/benchmark/begins", "/benchmark/ends"
 WRITING = ("write", "pwrite", "rename", "unlink", "link", "mkdir", "truncate", "utime", "chmod", "O_WRONLY", "O_RDWR")
 OCTOCAT = {
     "login": "octocat",
@@ -51,59 +50,66 @@ OCTOCAT = {
 }
 
 
-def inside(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+def protected(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Respond like the smallest application behind the gate."""
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
     return [b"Hello"]
 
 
-class Bench:
-    """A gate, and somebody who is signed in."""
+class GateBenchmark:
+    """A gate with its own session store, and the cookie of a signed-in user."""
 
-    def __init__(self, folder: Path, *, sealed: bool = False) -> None:
+    def __init__(self, folder: Path, *, encrypted: bool = False) -> None:
         config = Config(
             client_id="an-id",
             client_secret="a-secret",
             public_url=f"{SITE}/auth",
             session_store=f"file:{folder / 'sessions'}",
-            session_seal=sealed,
+            session_seal=encrypted,
         )
-        app = create_app(config)
-        assert isinstance(app, OAuthApp)
-        self.gate = LoginRequired(inside, app, public=["/public"])
-        session = Session(app.sessions)
-        session[TOKEN] = {"access_token": "x" * 40, "token_type": "Bearer", "scope": "read:user user:email"}
-        session[IDENTITY] = read_identity(OCTOCAT, app.provider).as_dict()
-        app.sessions.save(session)
-        self.cookie = f"__Host-wsgi_oauth={session.id}"
-        time.sleep(2)  # what has just been written is read with more care
+        self.gate = LoginRequired(protected, create_app(config), public=["/public"])
+        octocat = Identity("github", "583231", username="octocat", name="The Octocat", claims=OCTOCAT)
+        token = {"access_token": "x" * 40, "token_type": "Bearer", "scope": "read:user user:email"}
+        name, value = signed_in(self.gate, octocat, token=token)
+        self.cookie = f"{name}={value}"
+        time.sleep(2)  # otherwise the store checks the file more carefully, because it was written a moment ago
 
     def environ(self, path: str, *, signed_in: bool) -> WSGIEnvironment:
         headers = {"Accept": "text/html,application/json", "Cookie": self.cookie if signed_in else "theme=dark"}
         return {**create_environ(path, SITE, headers=headers), "REMOTE_ADDR": "127.0.0.1"}
 
 
-def measure(bench: Bench, sealed: Bench, rounds: int, report: Report) -> None:
-    page, public = bench.environ("/page", signed_in=True), bench.environ("/public", signed_in=False)
-    sealed_page = sealed.environ("/page", signed_in=True)
-    asked = [(bench, page), (bench, public), (sealed, sealed_page)]
-    assert {call(each.gate, dict(environ))[0] for each, environ in asked} == {"200 OK"}
+def measure(plain: GateBenchmark, encrypted: GateBenchmark, rounds: int, report: Report) -> None:
+    page = plain.environ("/page", signed_in=True)
+    encrypted_page = encrypted.environ("/page", signed_in=True)
+    public = plain.environ("/public", signed_in=False)
+    refused = plain.environ("/page", signed_in=False)
+    expected = [
+        (plain, page, "200 OK"),
+        (encrypted, encrypted_page, "200 OK"),
+        (plain, public, "200 OK"),
+        (plain, refused, "302 FOUND"),
+    ]
+    for benchmark, environ, status in expected:
+        found = call_application(benchmark.gate, dict(environ))[0]
+        assert found == status, found
     cases = {
-        "bare Werkzeug": requests_of(hello, page, 300),
-        "through the gate, signed in": requests_of(bench.gate, page, 300),
-        "through the gate, signed in, sealed": requests_of(sealed.gate, sealed_page, 300),
-        "through the gate, anonymous, public path": requests_of(bench.gate, public, 300),
-        "the application behind it alone": requests_of(inside, page, 300),
+        "bare Werkzeug": (request_case(hello, page, 300), None),
+        "gate, signed in": (request_case(plain.gate, page, 300), 0.5),
+        "gate, signed in, encrypted sessions": (request_case(encrypted.gate, encrypted_page, 300), 1.5),
+        "gate, anonymous, protected page": (request_case(plain.gate, refused, 300), 2.5),
+        "gate, anonymous, public page": (request_case(plain.gate, public, 300), None),
+        "the application without the gate": (request_case(protected, page, 300), None),
     }
-    costs = interleave("requests through the gate", cases, rounds)
-    for name, cost in costs.items():
-        target = 0.4 if name.endswith("signed in") else None
-        report.add(name, cost, base=costs["bare Werkzeug"], unit="x bare Werkzeug", target=target)
+    costs = interleave("requests through the gate", {name: case for name, (case, _) in cases.items()}, rounds)
+    for name, (_, target) in cases.items():
+        report.add(name, costs[name], base=costs["bare Werkzeug"], unit="x bare Werkzeug", target=target)
 
 
 def count_system_calls(folder: Path, report: Report) -> None:
-    """Run requests under strace, where it works."""
+    """Run requests under strace, if it is available, and count their system calls."""
     if not shutil.which("strace") or subprocess.run(["strace", "-qqo", os.devnull, "true"], check=False).returncode:
-        print("there is no strace here: system calls are not counted", file=sys.stderr)
+        print("strace is not available: system calls are not counted", file=sys.stderr)
         return
     trace = folder / "trace"
     program = [sys.executable, "-m", "benchmarks.gate", "--traced", "--folder", str(folder)]
@@ -111,32 +117,32 @@ def count_system_calls(folder: Path, report: Report) -> None:
     lines = trace.read_text().splitlines()
     begin, end = (next(n for n, line in enumerate(lines) if mark in line) for mark in (BEGIN, END))
     calls = lines[begin + 1 : end]
-    written = [line for line in calls if any(word in line for word in WRITING)]
-    report.count("system calls of a signed-in request", len(calls) / CALLS, "", target=4)
-    report.count("of these, calls that write", len(written) / CALLS, "")
+    writes = [line for line in calls if any(word in line for word in WRITING)]
+    report.count("system calls of a signed-in request", len(calls) / TRACED_REQUESTS, "")
+    report.count("of these, calls that write", len(writes) / TRACED_REQUESTS, "")
 
 
-def traced(folder: Path) -> None:
-    """What is run under strace."""
-    bench = Bench(folder)
-    environ = bench.environ("/page", signed_in=True)
-    call(bench.gate, dict(environ))
+def send_traced_requests(folder: Path) -> None:
+    """Send the requests that strace observes."""
+    benchmark = GateBenchmark(folder)
+    environ = benchmark.environ("/page", signed_in=True)
+    call_application(benchmark.gate, dict(environ))
     os.path.exists(BEGIN)
-    for _ in range(CALLS):
-        call(bench.gate, dict(environ))
+    for _ in range(TRACED_REQUESTS):
+        call_application(benchmark.gate, dict(environ))
     os.path.exists(END)
 
 
 def main() -> None:
     parser = arguments(__doc__, rounds=100, folder=True)
-    parser.add_argument("--traced", action="store_true", help="only make some requests, for strace")
+    parser.add_argument("--traced", action="store_true", help="only send some requests, for strace")
     options = parser.parse_args()
     with temporary_folder(options.folder) as folder:
         if options.traced:
-            traced(folder)
+            send_traced_requests(folder)
             return
-        report = Report("What the gate costs")
-        measure(Bench(folder), Bench(folder, sealed=True), options.rounds, report)
+        report = Report("Cost of a request through the gate")
+        measure(GateBenchmark(folder), GateBenchmark(folder, encrypted=True), options.rounds, report)
         count_system_calls(folder, report)
     report.finish(options.json)
 

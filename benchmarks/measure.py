@@ -1,8 +1,8 @@
-"""How the benchmarks measure: interleaved, in random order, CPU and wall time, medians, and ratios within a round.
+"""Measures CPU and wall time of several cases, and reports their ratios.
 
-A machine is never the same twice, and not even within one run. So everything that is compared runs in every round,
-in another order each time, and is divided by what it is compared with in the *same* round. The median of these
-ratios is what counts; absolute times of two runs are not comparable.
+The speed of a machine varies, even within one run. Therefore each round runs all cases, in random order, and divides
+the time of a case by the time of its baseline in the *same* round. The result is the median of these ratios. Absolute
+times of two runs cannot be compared.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 
 class Timer:
-    """Adds up the time that passes inside ``with timer:``, so that preparations between do not count."""
+    """Adds up the time that passes inside ``with timer:``. Preparations between these blocks do not count."""
 
     def __init__(self) -> None:
         self.cpu = self.wall = 0.0
@@ -39,7 +39,7 @@ class Timer:
 
 
 class Cost(NamedTuple):
-    """Seconds for one call."""
+    """The time of one call, in seconds."""
 
     cpu: float
     wall: float
@@ -47,14 +47,14 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """Something to measure: ``run(timer, calls)`` does it *calls* times inside ``with timer:``."""
+    """An operation to measure: ``run(timer, calls)`` performs it *calls* times inside ``with timer:``."""
 
     run: Callable[[Timer, int], None]
     calls: int
 
 
 def repeated(function: Callable[[], object], calls: int) -> Case:
-    """Make a case of a function that needs no preparation."""
+    """Return a case that calls a function without preparation."""
 
     def run(timer: Timer, calls: int) -> None:
         with timer:
@@ -65,7 +65,7 @@ def repeated(function: Callable[[], object], calls: int) -> Case:
 
 
 def interleave(title: str, cases: dict[str, Case], rounds: int) -> dict[str, list[Cost]]:
-    """Run all *cases* in each of *rounds*, after one that warms up and does not count; return what each round cost."""
+    """Run all *cases* in each round, after one round of warm-up. Return the cost of each case in each round."""
     costs: dict[str, list[Cost]] = {name: [] for name in cases}
     order = list(cases)
     for round_ in progress(title, rounds + 1):
@@ -79,7 +79,7 @@ def interleave(title: str, cases: dict[str, Case], rounds: int) -> dict[str, lis
 
 
 def progress(title: str, steps: int) -> Iterator[int]:
-    """Count to *steps*, and say so on standard error."""
+    """Yield the numbers below *steps*, and show the progress on standard error."""
     for step in range(steps):
         print(f"\r{title}: {step}/{steps} ", end="", file=sys.stderr, flush=True)
         yield step
@@ -87,18 +87,18 @@ def progress(title: str, steps: int) -> Iterator[int]:
 
 
 def ratio(costs: list[Cost], base: list[Cost], of: str) -> float:
-    """Return the median over the rounds of one cost divided by another."""
+    """Return the median over all rounds of *costs* divided by *base*. *of*: ``cpu`` or ``wall``."""
     return median(getattr(a, of) / getattr(b, of) for a, b in zip(costs, base, strict=True))
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the report; times in seconds."""
+    """A line of the report. Times are in seconds."""
 
     what: str
     cpu: float | None = None
     wall: float | None = None
-    value: float | None = None  # a ratio, or something counted
+    value: float | None = None  # a ratio or a number
     unit: str = ""
     target: float | None = None
 
@@ -110,7 +110,7 @@ class Row:
 
 
 class Report:
-    """The results, with their targets beside them."""
+    """A table of results and targets."""
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -126,17 +126,17 @@ class Report:
         target: float | None = None,
         of: str = "cpu",
     ) -> None:
-        """Add a line about *costs*, as a ratio to *base* (whose name is *unit*), which *target* bounds."""
+        """Add the median of *costs* and its ratio to *base*, which must be at most *target*. *unit* names the base."""
         cpu, wall = (median(getattr(cost, kind) for cost in costs) for kind in ("cpu", "wall"))
         value = ratio(costs, base, of) if base else None
         self.rows.append(Row(what, cpu, wall, value, unit, target))
 
     def count(self, what: str, value: float, unit: str, target: float | None = None) -> None:
-        """Add something that was counted."""
+        """Add a number, which must be at most *target*."""
         self.rows.append(Row(what, value=value, unit=unit, target=target))
 
     def finish(self, file: str | None) -> None:
-        """Print the table; write the same as JSON to *file*."""
+        """Print the table. Write it to *file* as JSON, too, if *file* is given."""
         lines = [("", "CPU us", "wall us", "", "", "target", "")]
         for row in self.rows:
             times = ("" if time_ is None else f"{time_ * 1e6:,.1f}" for time_ in (row.cpu, row.wall))
@@ -156,21 +156,21 @@ class Report:
 
 @contextmanager
 def temporary_folder(parent: str | None) -> Iterator[Path]:
-    """A folder that is gone afterwards."""
+    """Create a temporary folder that is removed at the end of the block."""
     with tempfile.TemporaryDirectory(prefix="wsgi-oauth-benchmark-", dir=parent) as folder:
         yield Path(folder)
 
 
 def machine() -> str:
-    """Describe where this ran, as far as it matters."""
+    """Return a description of the Python version and the machine."""
     return f"Python {platform.python_version()}, {platform.system()}, {os.cpu_count()} cores"
 
 
 def arguments(description: str | None, rounds: int, *, folder: bool = False) -> argparse.ArgumentParser:
-    """Return a parser with what all benchmarks understand."""
+    """Return a parser for the options that all benchmarks have."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--json", metavar="FILE", help="write the results there, too")
-    parser.add_argument("--rounds", type=int, default=rounds, help="more of them: less noise")
+    parser.add_argument("--json", metavar="FILE", help="write the results to this file as JSON")
+    parser.add_argument("--rounds", type=int, default=rounds, help="number of rounds; more rounds reduce noise")
     if folder:
-        parser.add_argument("--folder", help="where to make a temporary folder: the file system matters, and its past")
+        parser.add_argument("--folder", help="where to create a temporary folder; the file system affects the results")
     return parser

@@ -1,4 +1,4 @@
-"""A provider over TLS in a process of its own, and a longer way to it: what the benchmark of requests speaks to."""
+"""Runs a provider over TLS in its own process, also reachable through a proxy with a longer round trip."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from requests import certs
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 
-ROUND_TRIP = 0.020  # seconds, on the longer way
+ROUND_TRIP = 0.020  # seconds, through the proxy
 
 
 @dataclass
 class Provider:
-    """The provider as this process sees it."""
+    """The provider process, seen from the parent process."""
 
     port: int
-    far_port: int  # the same one, a round trip of 20 ms away
+    far_port: int  # of the proxy, which adds a round trip of 20 ms
     client_id: str
     client_secret: str
     _pipe: Connection
@@ -43,32 +43,37 @@ class Provider:
 
     @property
     def connections(self) -> int:
-        """How many connections it has accepted so far; each began with a TLS handshake."""
-        return self._ask("count")
+        """Return the number of connections accepted so far. Each one began with a TLS handshake."""
+        return self._request("count connections")
 
-    def hang_up_after_each_answer(self, wanted: bool) -> None:
-        self._ask("hang up" if wanted else "behave")
+    def close_after_each_response(self, wanted: bool) -> None:
+        """Set whether the provider closes the connection after each response."""
+        self._request("close connections" if wanted else "keep connections")
 
-    def _ask(self, question: str) -> int:
-        self._pipe.send(question)
+    def _request(self, command: str) -> int:
+        self._pipe.send(command)
         return self._pipe.recv()
 
 
 @contextmanager
 def running_provider(folder: Path) -> Iterator[Provider]:
-    """Start it with a certificate of a private CA; ``folder / "ca.pem"`` is that CA among the usual hundred others."""
+    """Run a provider with a certificate of a private CA until the block ends.
+
+    ``folder / "ca.pem"`` holds this CA in addition to the usual ones, because a CA bundle of realistic size is slow
+    to load.
+    """
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     usual = Path(certs.where()).read_text(encoding="utf-8")
     (folder / "ca.pem").write_text(usual + authority.cert_pem.bytes().decode(), encoding="utf-8")
     certificate.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
-    here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(folder / "server.pem", there))
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(folder / "server.pem", theirs))
     process.start()
     try:
-        yield Provider(*here.recv(), here)
+        yield Provider(*ours.recv(), ours)
     finally:
-        here.send("stop")
+        ours.send("exit")
         process.join()
 
 
@@ -77,43 +82,46 @@ def _serve(certificate: Path, pipe: Connection) -> None:
     context.load_cert_chain(certificate)
     provider = LocalProvider()
     with serve_provider(provider, ssl_context=context) as server, socket.create_server(("127.0.0.1", 0)) as far:
-        threading.Thread(target=_lengthen, args=(far, server.port), daemon=True).start()
+        threading.Thread(target=_run_slow_proxy, args=(far, server.port), daemon=True).start()
         pipe.send((server.port, far.getsockname()[1], provider.client_id, provider.client_secret))
-        while (question := pipe.recv()) != "stop":
-            if question == "hang up":
+        while (command := pipe.recv()) != "exit":
+            if command == "close connections":
                 provider.faults.add("profile.close", times=None)
-            elif question == "behave":
+            elif command == "keep connections":
                 provider.faults.clear()
             pipe.send(server.connections)
 
 
-def _lengthen(listener: socket.socket, port: int) -> None:
-    """Pass everything on to *port*, half a round trip later, and what opens a connection one more round trip later."""
+def _run_slow_proxy(listener: socket.socket, port: int) -> None:
+    """Forward connections to *port*. Delay all data by half a round trip, and new connections by one round trip."""
     while True:
         near, _ = listener.accept()
-        opened = time.monotonic() + ROUND_TRIP  # SYN and SYN-ACK, which loopback has already exchanged
-        there = socket.create_connection(("127.0.0.1", port))
-        for source, target in ((near, there), (there, near)):
+        # The TCP handshake with the proxy is already over. On the long way it would take one round trip.
+        opened = time.monotonic() + ROUND_TRIP
+        far = socket.create_connection(("127.0.0.1", port))
+        for source, target in ((near, far), (far, near)):
             target.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            on_the_way: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
-            threading.Thread(target=_send_off, args=(source, on_the_way, opened), daemon=True).start()
-            threading.Thread(target=_deliver, args=(target, on_the_way), daemon=True).start()
+            delayed: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
+            threading.Thread(target=_receive, args=(source, delayed, opened), daemon=True).start()
+            threading.Thread(target=_deliver, args=(target, delayed), daemon=True).start()
 
 
-def _send_off(source: socket.socket, on_the_way: SimpleQueue[tuple[float, bytes]], opened: float) -> None:
+def _receive(source: socket.socket, delayed: SimpleQueue[tuple[float, bytes]], opened: float) -> None:
+    """Put data from *source* into the queue, each with its time of delivery. An empty one marks the end."""
     data = b"a"
     while data:
         try:
             data = source.recv(65536)
         except OSError:
             data = b""
-        on_the_way.put((max(time.monotonic(), opened) + ROUND_TRIP / 2, data))
+        delayed.put((max(time.monotonic(), opened) + ROUND_TRIP / 2, data))
 
 
-def _deliver(target: socket.socket, on_the_way: SimpleQueue[tuple[float, bytes]]) -> None:
+def _deliver(target: socket.socket, delayed: SimpleQueue[tuple[float, bytes]]) -> None:
+    """Send the data in the queue to *target* when it is due."""
     with target:
         while True:
-            due, data = on_the_way.get()
+            due, data = delayed.get()
             time.sleep(max(due - time.monotonic(), 0))
             try:
                 if not data:

@@ -1,8 +1,8 @@
-"""What the requests are compared with: the tutorial's three handlers as they stand there, on bare Werkzeug.
+"""The baselines of the benchmark of requests: a bare Werkzeug application, and the tutorial's handlers.
 
-``hello`` is the least that a Werkzeug application can do. ``Tutorial`` uses requests-oauthlib as the documentation's
-"Web App Example of OAuth 2 web application flow" does. It has PKCE, which the tutorial has not, because the local
-provider insists on that; its sessions are a dictionary, which costs nothing.
+``hello`` is the smallest Werkzeug application. ``Tutorial`` uses requests-oauthlib as its documentation does in "Web
+App Example of OAuth 2 web application flow". It adds PKCE, because the local provider requires it. Its sessions are
+kept in a dictionary, which costs almost nothing.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 def hello(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Bare Werkzeug."""
+    """Respond with a short text."""
     request = Request(environ)
     return Response(f"Hello {request.path}")(environ, start_response)
 
 
 class Tutorial:
-    """The tutorial, with the provider of *config*."""
+    """The tutorial as a WSGI application, for the provider of *config*."""
 
     def __init__(self, config: Config) -> None:
         self.redirect_uri = f"{config.public_url}/callback"

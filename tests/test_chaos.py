@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.chaos import Summary, kill_worker, tracebacks
+from benchmarks.application import kill_worker
+from benchmarks.chaos import Summary, tracebacks
 from benchmarks.faulty_provider import EXPIRES_IN, FAULT, ISSUED, REFUSED, REPLAYED, Event
 from benchmarks.judge import (
     BROKEN,
