@@ -25,7 +25,7 @@ class Reply(NamedTuple):
         return self.response.status_code
 
     def field(self, name: str) -> object:
-        """Return a member of the JSON document, or None if there is none."""
+        """Return a member of the JSON document, or None if it is missing."""
         try:
             return self.response.json().get(name)
         except (ValueError, AttributeError):

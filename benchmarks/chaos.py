@@ -85,7 +85,7 @@ class Chaos:
             raise self._crashes[0]
 
     def check_sessions(self) -> None:
-        """Let each user who is signed in open the profile, when there are no more faults and kills."""
+        """Let each signed-in user open the profile, after the last fault and kill."""
         for browser in self.users:
             if browser.signed_in:
                 browser.open_profile()
@@ -157,7 +157,7 @@ def judge(chaos: Chaos, events: list[Event], catalogue: list[str], summary: Summ
         summary.count(f"  {what}", counts[what])
     summary.count("  refreshes", sum(event.kind == ISSUED and event.endpoint == "refresh" for event in events))
     summary.count("workers killed", len(chaos.kills))
-    summary.count("  requests whose connection broke", number(lambda incident: incident.what == BROKEN))
+    summary.count("  broken connections", number(lambda incident: incident.what == BROKEN))
     summary.count("faults of the provider", len(faults))
     summary.count(f"  kinds, of {len(catalogue)}", len(set(faults)))
     summary.count("5xx answers with a cause", number(is_5xx) - number(is_5xx, ""))

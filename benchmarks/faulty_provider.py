@@ -1,4 +1,4 @@
-"""A local provider for the chaos run: it injects faults at random and logs what it did.
+"""A local provider for the chaos run: it injects faults at random and logs them.
 
 It runs in its own process. Access tokens expire after seconds, and each refresh token is valid for one use.
 """
@@ -95,7 +95,7 @@ class FaultyProvider(LocalProvider):
         return fault
 
     def _user(self, request: Request) -> str:
-        """Return the user whose code or token is in the request; on the consent page, the user who decides."""
+        """Return the user whose code or token is in the request; on the consent page, the user in the form."""
         credential = (
             request.form.get("code")
             or request.form.get("refresh_token")

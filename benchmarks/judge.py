@@ -105,7 +105,7 @@ class Judge:
         return self._cause_of_error(incident)
 
     def evidence(self, incident: Incident) -> str:
-        """Return a description of *incident* and what happened before it, in seconds before its end."""
+        """Return a description of *incident* and of the events before it, in seconds before its end."""
         end, user = incident.exchange.ended, incident.exchange.user
         happened = [(kill.began, "a worker was killed") for kill in self._kills]
         for event in self._events.get(user, ()):

@@ -100,7 +100,7 @@ def config_for(provider: Provider, folder: Path, base: str) -> Config:
 
 
 class RequestBenchmark:
-    """Both applications, each with a near provider and with one that is a round trip of 20 ms away."""
+    """Both applications, each with a near provider and with one at a round trip of 20 ms."""
 
     def __init__(self, provider: Provider, folder: Path, http: Session) -> None:
         self.provider = provider
