@@ -1,4 +1,4 @@
-"""The code of docs/embedding.md: what it takes from the examples stands there, and the tests that it shows pass."""
+"""docs/embedding.md: its code comes from examples/, and the tests that it shows pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from test_examples import ALL, ENVIRONMENT
-from test_testing_kit import answering, everywhere, for_all, good
+from test_testing_kit import protected, publicly_cacheable, set_cookie, with_response
 
 from wsgi_oauth import Config, create_app
 from wsgi_oauth.testing import EmbeddingFault, check_embedding, local_provider
@@ -30,25 +30,25 @@ def application(environ, start_response):
 
 
 def blocks(mark: str) -> list[str]:
-    """The fenced blocks behind the comments *mark*."""
+    """Return the fenced blocks that follow the comment ``<!-- mark -->``."""
     return re.findall(rf"<!-- {re.escape(mark)} -->\n```\w+\n(.*?)```", DOCUMENT, re.DOTALL)
 
 
-def test_every_block_of_python_is_taken_from_somewhere_or_tried() -> None:
+def test_every_python_block_is_marked_with_its_source() -> None:
     marked = re.findall(r"<!-- (?:from \w+\.py|test|yours) -->\n```python\n", DOCUMENT)
     assert len(marked) == DOCUMENT.count("```python\n")
 
 
 @pytest.mark.parametrize("module", [example.module for example in ALL])
-def test_the_lines_for_a_stack_are_those_of_its_example(module: str) -> None:
+def test_the_code_for_a_framework_comes_from_its_example(module: str) -> None:
     example = (ROOT / "examples" / f"{module}.py").read_text()
     excerpts = blocks(f"from {module}.py")
     assert any("LoginRequired(" in excerpt for excerpt in excerpts)
     assert [excerpt for excerpt in excerpts if excerpt not in example] == []
 
 
-@pytest.mark.parametrize("test", blocks("test"), ids=["the kit", "the kit with get_app", "test clients"])
-def test_the_tests_that_it_shows_pass(test: str, tmp_path: Path, one_authority: str) -> None:
+@pytest.mark.parametrize("test", blocks("test"), ids=["check_embedding", "check_embedding with get_app", "signed_in"])
+def test_the_tests_in_the_document_pass(test: str, tmp_path: Path, one_authority: str) -> None:
     [make_app] = blocks("yours")
     (tmp_path / "yours.py").write_text(YOURS + make_app)
     (tmp_path / "test_yours.py").write_text(test)
@@ -64,11 +64,11 @@ def test_the_tests_that_it_shows_pass(test: str, tmp_path: Path, one_authority: 
     assert (done.returncode, " passed" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
-def test_the_kit_says_what_is_quoted(small_ca_bundle: None) -> None:
+def test_the_quoted_message_of_check_embedding_is_current(small_ca_bundle: None) -> None:
     with local_provider() as environ:
-        app = good(create_app(Config.from_environ(environ)))
-        app = answering(app, everywhere(lambda cookie: cookie.replace("Path=/", "Path=/auth")))
-        app = answering(app, for_all)
+        app = protected(create_app(Config.from_environ(environ)))
+        app = with_response(app, set_cookie(lambda value: value.replace("Path=/", "Path=/auth")))
+        app = with_response(app, publicly_cacheable)
         with pytest.raises(EmbeddingFault) as caught:
             check_embedding(app)
     assert [f"{caught.value}\n"] == blocks("says")

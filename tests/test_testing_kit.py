@@ -1,10 +1,10 @@
-"""The kit for those who embed: a good mounting passes, and of a bad one it says what is wrong, in words."""
+"""``wsgi_oauth.testing``: check_embedding accepts a correct integration and reports each problem of a faulty one."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from html import escape
 from typing import Any
@@ -36,6 +36,8 @@ from wsgi_oauth.testing import Cookie, EmbeddingFault, check_embedding, local_pr
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
 WSGI = Callable[[Any, Any], Any]
+GITHUB = Config(client_id="id", client_secret="secret", session_store="memory:")
+ADA = Identity("github", "1815", username="ada", name="Ada Lovelace")
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +52,14 @@ def oauth_app(environ: dict[str, str]) -> Any:
 
 
 def hello(environ: Any, start_response: Any) -> Any:
-    """An application that greets whoever is there."""
+    """An application that shows the user's name."""
     identity = current_identity(environ)
     start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
-    return [escape(identity.name if identity else "nobody").encode()]
+    return [escape(identity.name if identity else "anonymous").encode()]
 
 
-def good(oauth_app: Any) -> LoginRequired:
+def protected(oauth_app: Any) -> LoginRequired:
+    """A correct integration."""
     return LoginRequired(hello, oauth_app, public=("/open",))
 
 
@@ -68,114 +71,105 @@ def findings(app: WSGI, **options: Any) -> list[str]:
     return []
 
 
-# -- middleware, and what it may do to others --------------------------------------------------------------------------
+# -- faulty middleware -------------------------------------------------------------------------------------------------
 
 
-def asking(app: WSGI, change: Callable[[dict[str, Any]], object]) -> WSGI:
-    """Let *change* do something to each request."""
+def with_environ(app: WSGI, change: Callable[[dict[str, Any]], object]) -> WSGI:
+    """Middleware that changes the environ of each request."""
 
-    def asking(environ: Any, start_response: Any) -> Any:
+    def middleware(environ: Any, start_response: Any) -> Any:
         environ = {**environ}
         change(environ)
         return app(environ, start_response)
 
-    return asking
+    return middleware
 
 
-def answering(
+def with_response(
     app: WSGI, change: Callable[[str, str, list[tuple[str, str]]], tuple[str, list[tuple[str, str]]]]
 ) -> WSGI:
-    """Let *change* do something to status and headers: ``change(path, status, headers)``."""
+    """Middleware that changes the status and the headers of each response: ``change(path, status, headers)``."""
 
-    def answering(environ: Any, start_response: Any) -> Any:
+    def middleware(environ: Any, start_response: Any) -> Any:
         def changed(status: str, headers: Any, *exc_info: Any) -> Any:
             return start_response(*change(environ["PATH_INFO"], status, headers), *exc_info)
 
         return app(environ, changed)
 
-    return answering
+    return middleware
 
 
-def refusing(app: WSGI, status: int, method: str, path: str) -> WSGI:
-    """Answer some requests with *status* and no further."""
+def with_chunks(app: WSGI, change: Callable[[Any], Iterable[Any]]) -> WSGI:
+    """Middleware that changes the parts of each response body, and calls close() as it should."""
 
-    def refusing(environ: Any, start_response: Any) -> Any:
+    def middleware(environ: Any, start_response: Any) -> Any:
+        body = app(environ, start_response)
+        return ClosingIterator(iter(change(body)), getattr(body, "close", None))
+
+    return middleware
+
+
+def without_close(app: WSGI) -> WSGI:
+    """Middleware that does not call close()."""
+    return lambda environ, start_response: (chunk for chunk in app(environ, start_response))
+
+
+def rejecting(app: WSGI, status: int, method: str, path: str) -> WSGI:
+    """Middleware that answers requests below *path* with an error page."""
+
+    def middleware(environ: Any, start_response: Any) -> Any:
         if environ["REQUEST_METHOD"] == method and environ["PATH_INFO"].startswith(path):
-            return Response("<h1>Not here</h1>", status, mimetype="text/html")(environ, start_response)
+            return Response("<h1>Rejected</h1>", status, mimetype="text/html")(environ, start_response)
         return app(environ, start_response)
 
-    return refusing
+    return middleware
 
 
-def mounting(oauth_app: Any, script_name: str) -> WSGI:
-    """Mount by hand, and tell *script_name*."""
+def replacing_401(app: WSGI, body: str) -> WSGI:
+    """Middleware that replaces the body of a 401 for API clients."""
 
-    def mounting(environ: Any, start_response: Any) -> Any:
+    def middleware(environ: Any, start_response: Any) -> Any:
+        response = Response.from_app(app, environ) if environ.get("HTTP_ACCEPT") == "application/json" else None
+        if response is not None and response.status_code == 401:
+            return Response(body, 401)(environ, start_response)
+        return app(environ, start_response)
+
+    return middleware
+
+
+def caching_after_sign_out(app: WSGI) -> WSGI:
+    """Middleware that still shows the page after the sign-out, as a cache could."""
+    signed_out: list[bool] = []
+
+    def middleware(environ: Any, start_response: Any) -> Any:
+        if signed_out:
+            return hello(environ, start_response)
+        signed_out.extend([True] * (environ["PATH_INFO"] == "/auth/logout"))
+        return app(environ, start_response)
+
+    return middleware
+
+
+def trusting_remote_user(app: WSGI) -> WSGI:
+    """Middleware that lets every request with a REMOTE_USER bypass the gate."""
+    return lambda environ, start_response: (hello if "REMOTE_USER" in environ else app)(environ, start_response)
+
+
+def mounted(oauth_app: Any, script_name: str) -> WSGI:
+    """Mount the sign-in at /auth without a gate, with *script_name* as SCRIPT_NAME."""
+
+    def dispatch(environ: Any, start_response: Any) -> Any:
         path = environ["PATH_INFO"]
         if path.startswith("/auth"):
             moved = {**environ, "SCRIPT_NAME": script_name, "PATH_INFO": path.removeprefix("/auth")}
             return oauth_app(moved, start_response)
         return hello(environ, start_response)
 
-    return mounting
+    return dispatch
 
 
-def of_cookies(headers: list[tuple[str, str]], change: Callable[[str], str]) -> list[tuple[str, str]]:
-    return [(name, change(value) if name == "Set-Cookie" else value) for name, value in headers]
-
-
-def without(headers: list[tuple[str, str]], name: str) -> list[tuple[str, str]]:
-    return [header for header in headers if header[0] != name]
-
-
-def without_close(app: WSGI) -> WSGI:
-    return lambda environ, start_response: (chunk for chunk in app(environ, start_response))
-
-
-def all_at_once(app: WSGI) -> WSGI:
-    def all_at_once(environ: Any, start_response: Any) -> Any:
-        body = app(environ, start_response)
-        return ClosingIterator(iter(list(body)), getattr(body, "close", None))
-
-    return all_at_once
-
-
-def shouting(app: WSGI) -> WSGI:
-    def shouting(environ: Any, start_response: Any) -> Any:
-        body = app(environ, start_response)
-        return ClosingIterator((chunk.upper() for chunk in body), getattr(body, "close", None))
-
-    return shouting
-
-
-def in_text(app: WSGI) -> WSGI:
-    def in_text(environ: Any, start_response: Any) -> Any:
-        body = app(environ, start_response)
-        return ClosingIterator((chunk.decode() for chunk in body), getattr(body, "close", None))
-
-    return in_text
-
-
-def forgetting_nobody(app: WSGI) -> WSGI:
-    """Show a page of before, as a cache does that knows nothing of a sign-out."""
-    signed_out: list[bool] = []
-
-    def forgetting_nobody(environ: Any, start_response: Any) -> Any:
-        if signed_out:
-            return hello(environ, start_response)
-        signed_out.extend([True] * (environ["PATH_INFO"] == "/auth/logout"))
-        return app(environ, start_response)
-
-    return forgetting_nobody
-
-
-def opening_for_claims(app: WSGI) -> WSGI:
-    """Believe a proxy in front that has signed somebody in."""
-    return lambda environ, start_response: (hello if "REMOTE_USER" in environ else app)(environ, start_response)
-
-
-def guarding_itself(oauth_app: Any) -> WSGI:
-    """A page that asks for a sign-in without any gate."""
+def with_own_handler(oauth_app: Any) -> WSGI:
+    """A page that requires a sign-in by itself, without a gate."""
 
     class Page(RequestHandler):
         route = "/page"
@@ -183,57 +177,10 @@ def guarding_itself(oauth_app: Any) -> WSGI:
         def get(self, request: Any) -> Response:
             return self.jsonify(bool(request.session["oauth_token"]))
 
-    return mounting(create_app(oauth_app.config, handlers=[Page]), "/auth")
+    return mounted(create_app(oauth_app.config, handlers=[Page]), "/auth")
 
 
-def everywhere(change: Callable[[str], str]) -> Callable[[str, str, Any], Any]:
-    """Change each Set-Cookie."""
-    return lambda path, status, headers: (status, of_cookies(headers, change))
-
-
-def on(place: str, change: Callable[[str, Any], Any]) -> Callable[[str, str, Any], Any]:
-    """Change status and headers of one path."""
-    return lambda path, status, headers: change(status, headers) if path == place else (status, headers)
-
-
-def cut_query(status: str, headers: Any) -> Any:
-    return status, [(name, value.partition("?")[0] if name == "Location" else value) for name, value in headers]
-
-
-def send_home(status: str, headers: Any) -> Any:
-    return status, [(name, "/home" if name == "Location" else value) for name, value in headers]
-
-
-def no_cookie(status: str, headers: Any) -> Any:
-    return status, without(headers, "Set-Cookie")
-
-
-def to_a_login_page(path: str, status: str, headers: Any) -> Any:
-    return ("302 Found", [*headers, ("Location", "/login")]) if status.startswith("401") else (status, headers)
-
-
-def saying_less(app: WSGI, words: str) -> WSGI:
-    """Answer programs in *words* of its own."""
-
-    def saying_less(environ: Any, start_response: Any) -> Any:
-        response = Response.from_app(app, environ) if environ.get("HTTP_ACCEPT") == "application/json" else None
-        if response is not None and response.status_code == 401:
-            return Response(words, 401)(environ, start_response)
-        return app(environ, start_response)
-
-    return saying_less
-
-
-def to_an_error_page(path: str, status: str, headers: Any) -> Any:
-    return ("200 OK" if status.startswith("403") else status), headers
-
-
-def for_all(path: str, status: str, headers: Any) -> Any:
-    return status, [*without(headers, "Cache-Control"), ("Cache-Control", "public, max-age=60")]
-
-
-def the_last_of_each(path: str, status: str, headers: Any) -> Any:
-    return status, list(dict(headers).items())
+# -- changes of environ and response -----------------------------------------------------------------------------------
 
 
 def at(path: str, **values: str) -> Callable[[dict[str, Any]], object]:
@@ -241,225 +188,273 @@ def at(path: str, **values: str) -> Callable[[dict[str, Any]], object]:
     return lambda environ: environ.update(values) if environ["PATH_INFO"] == path else None
 
 
-# name: what mounts the sign-in, what the kit is asked, what it says
-FAULTS: dict[str, tuple[Callable[[Any], WSGI], dict[str, Any], str]] = {
+def on(path: str, change: Callable[[str, Any], Any]) -> Callable[[str, str, Any], Any]:
+    """Change the responses of one path."""
+    return lambda path_, status, headers: change(status, headers) if path_ == path else (status, headers)
+
+
+def set_cookie(change: Callable[[str], str]) -> Callable[[str, str, Any], Any]:
+    """Change every Set-Cookie header."""
+    return lambda path, status, headers: (
+        status,
+        [(name, change(value) if name == "Set-Cookie" else value) for name, value in headers],
+    )
+
+
+def location(change: Callable[[str], str]) -> Callable[[str, Any], Any]:
+    """Change the Location header."""
+    return lambda status, headers: (
+        status,
+        [(name, change(value) if name == "Location" else value) for name, value in headers],
+    )
+
+
+def without_set_cookie(status: str, headers: Any) -> Any:
+    return status, [header for header in headers if header[0] != "Set-Cookie"]
+
+
+def redirecting_401(path: str, status: str, headers: Any) -> Any:
+    return ("302 Found", [*headers, ("Location", "/login")]) if status.startswith("401") else (status, headers)
+
+
+def replacing_403(path: str, status: str, headers: Any) -> Any:
+    return ("200 OK" if status.startswith("403") else status), headers
+
+
+def publicly_cacheable(path: str, status: str, headers: Any) -> Any:
+    private = [header for header in headers if header[0] != "Cache-Control"]
+    return status, [*private, ("Cache-Control", "public, max-age=60")]
+
+
+def merging_headers(path: str, status: str, headers: Any) -> Any:
+    """Keep only the last header of each name."""
+    return status, list(dict(headers).items())
+
+
+# name: the application, the options of check_embedding, the finding
+PROBLEMS: dict[str, tuple[Callable[[Any], WSGI], dict[str, Any], str]] = {
     "no gate": (
-        lambda oauth_app: mounting(oauth_app, "/auth"),
+        lambda oauth_app: mounted(oauth_app, "/auth"),
         {},
-        r"^/ answers 200 to a browser that is not signed in: no gate asks for a sign-in there\. Pass page=",
+        r"^/: no gate requires a sign-in \(got 200\); pass page=",
     ),
-    "a page that guards itself": (
-        guarding_itself,
+    "a page with its own sign-in check": (
+        with_own_handler,
         {"page": "/auth/page"},
-        r"^/auth/page did not come through LoginRequired",
+        r"^/auth/page: the request did not pass through LoginRequired",
     ),
     "another prefix": (
         lambda oauth_app: LoginRequired(hello, oauth_app, prefix="/login"),
         {},
-        r"^the prefix is lost: the sign-in that a browser is sent to is http://localhost/login/, right would be "
-        r"http://localhost/auth/",
+        r"^the login URL: must be http://localhost/auth/ \(got http://localhost/login/\); the prefix /auth is lost",
     ),
     "a lost prefix": (
-        lambda oauth_app: mounting(oauth_app, ""),
+        lambda oauth_app: mounted(oauth_app, ""),
         {"page": None},
-        r"^the prefix is lost: .*has to move /auth from PATH_INFO to SCRIPT_NAME; if it is",
+        r"; the prefix /auth is lost: move it from PATH_INFO to SCRIPT_NAME when you mount the sign-in",
     ),
-    "a sign-in that is not at the root": (
+    "a sign-in below a prefix instead of the root": (
         lambda oauth_app: LoginRequired(hello, oauth_app),
         {"prefix": ""},
-        r"^the sign-in that a browser is sent to is http://localhost/auth/, right would be http://localhost/$",
+        r"^the login URL: must be http://localhost/ \(got http://localhost/auth/\)$",
     ),
     "a doubled prefix": (
-        lambda oauth_app: mounting(oauth_app, "/auth/auth"),
+        lambda oauth_app: mounted(oauth_app, "/auth/auth"),
         {"page": None},
-        r"^the prefix is doubled: .* is http://localhost/auth/auth/, right would be http://localhost/auth/",
+        r" \(got http://localhost/auth/auth/\); the prefix /auth is doubled, because it is added again to SCRIPT_NAME",
     ),
-    "a sign-in that is not reachable": (
-        lambda oauth_app: refusing(good(oauth_app), 404, "GET", "/auth"),
+    "an unreachable sign-in": (
+        lambda oauth_app: rejecting(protected(oauth_app), 404, "GET", "/auth"),
         {},
-        r"^/auth/ answers 404 \(Not here\), and starts no sign-in: it is not mounted there$",
+        r"^/auth/: no sign-in starts here \(got 404 \(Rejected\)\); mount the sign-in at this path",
     ),
     "another provider": (
-        lambda oauth_app: good(create_app(Config(client_id="id", client_secret="secret", session_store="memory:"))),
+        lambda oauth_app: protected(create_app(GITHUB)),
         {},
-        r"^the sign-in leads to https://github.com/login/oauth/authorize, which is not the local provider",
+        r"^the sign-in: it must use the local provider \(got https://github.com/login/oauth/authorize\)",
     ),
-    "a redirect URI that is not registered": (
-        lambda oauth_app: good(create_app(replace(oauth_app.config, public_url="https://app.example.com/auth"))),
+    "an unregistered redirect URI": (
+        lambda oauth_app: protected(create_app(replace(oauth_app.config, public_url="https://app.example.com/auth"))),
         {"url": "https://app.example.com"},
-        r"^the local provider refuses to sign in: This request makes no sense$",
+        r"^the authorization request: the local provider refuses it \(got Invalid authorization request\)$",
     ),
-    "browsers that are told off": (
-        lambda oauth_app: refusing(good(oauth_app), 401, "GET", "/"),
+    "a 401 for browsers": (
+        lambda oauth_app: rejecting(protected(oauth_app), 401, "GET", "/"),
         {},
-        r"^/ answers 401 \(Not here\) to a browser that is not signed in; right would be a redirect to http://localhost/auth/$",
+        r"^/: an anonymous browser must be redirected to http://localhost/auth/ \(got 401 \(Rejected\)\)$",
     ),
-    "programs that are redirected": (
-        lambda oauth_app: answering(good(oauth_app), to_a_login_page),
+    "a redirect for API clients": (
+        lambda oauth_app: with_response(protected(oauth_app), redirecting_401),
         {},
-        r"^/ answers 302 and leads to http://localhost/login to a program that is not signed in; right would be a 401",
+        r"^/: an anonymous API client must get a 401 with a login_url as JSON \(got 302 to http://localhost/login\)",
     ),
-    "programs that are not told where to sign in": (
-        lambda oauth_app: saying_less(good(oauth_app), "Go away"),
+    "a 401 without JSON": (
+        lambda oauth_app: replacing_401(protected(oauth_app), "Go away"),
         {},
-        r"^the 401 for programs has no login_url http://localhost/auth/ in its JSON",
+        r"^/: the 401 for API clients must contain the login_url http://localhost/auth/ as JSON \(got b'Go away'\)$",
     ),
-    "programs that are told something else": (
-        lambda oauth_app: saying_less(good(oauth_app), "[]"),
+    "a 401 with other JSON": (
+        lambda oauth_app: replacing_401(protected(oauth_app), "[]"),
         {},
-        r"^the 401 for programs has no login_url http://localhost/auth/ in its JSON: b'\[\]'$",
+        r"^/: the 401 for API clients must contain the login_url .* \(got b'\[\]'\)$",
     ),
-    "a public path that is not": (
-        good,
+    "a protected path that should be public": (
+        protected,
         {"public": ("/open", "/static")},
-        r"^/static should be public, and asks for a sign-in$",
+        r"^/static: a public path must not require a sign-in",
     ),
-    "a proxy that is believed": (
-        lambda oauth_app: opening_for_claims(good(oauth_app)),
+    "a trusted REMOTE_USER": (
+        lambda oauth_app: trusting_remote_user(protected(oauth_app)),
         {},
-        r"^a REMOTE_USER or wsgi_oauth.identity from outside opens / without any sign-in$",
+        r"^/: a forged REMOTE_USER or wsgi_oauth.identity gives access without a sign-in",
     ),
     "a query that is lost before the gate": (
-        lambda oauth_app: asking(good(oauth_app), at("/", QUERY_STRING="")),
+        lambda oauth_app: with_environ(protected(oauth_app), at("/", QUERY_STRING="")),
         {},
-        r"^the sign-in will not lead back to /\?kit=a%20b&kit=caf%C3%A9: it starts with 'next=%2F'$",
+        r"^the login URL: it does not lead back to /\?kit=a%20b&kit=caf%C3%A9 \(got the query 'next=%2F'\)$",
     ),
-    "a query that is lost on the way back": (
-        lambda oauth_app: answering(good(oauth_app), on("/auth/callback", cut_query)),
+    "a query that is lost after the sign-in": (
+        lambda oauth_app: with_response(
+            protected(oauth_app), on("/auth/callback", location(lambda url: url.partition("?")[0]))
+        ),
         {},
-        r"^the query string is lost at the sign-in: of /\?kit=a%20b&kit=caf%C3%A9 comes back http://localhost/$",
+        r"^/auth/callback: the query is lost; must redirect back to /\?kit=a%20b&kit=caf%C3%A9 \(got http://localhost/\)$",
     ),
-    "another page than the one asked for": (
-        lambda oauth_app: answering(good(oauth_app), on("/auth/callback", send_home)),
+    "another page after the sign-in": (
+        lambda oauth_app: with_response(protected(oauth_app), on("/auth/callback", location(lambda url: "/home"))),
         {},
-        r"^after the sign-in the browser is sent to http://localhost/home, and not back to /$",
+        r"^/auth/callback: must redirect back to / \(got http://localhost/home\)$",
     ),
     "a callback without its query": (
-        lambda oauth_app: asking(good(oauth_app), at("/auth/callback", QUERY_STRING="")),
+        lambda oauth_app: with_environ(protected(oauth_app), at("/auth/callback", QUERY_STRING="")),
         {},
-        r"^the callback answers 400 \(No sign-in is in progress\) instead of a redirect",
+        r"^/auth/callback: must redirect to the page \(got 400 \(.*\)\); check that the query",
     ),
-    "no cookie": (
-        lambda oauth_app: answering(good(oauth_app), on("/auth/", no_cookie)),
+    "no session cookie": (
+        lambda oauth_app: with_response(protected(oauth_app), on("/auth/", without_set_cookie)),
         {},
-        r"^the sign-in sets no cookie wsgi_oauth: something takes its Set-Cookie away$",
+        r"^the session cookie: /auth/ does not set wsgi_oauth; check for middleware that removes Set-Cookie$",
     ),
-    "a cookie for a part of the site": (
-        lambda oauth_app: answering(good(oauth_app), everywhere(lambda it: it.replace("Path=/", "Path=/auth"))),
+    "a session cookie with another path": (
+        lambda oauth_app: with_response(
+            protected(oauth_app), set_cookie(lambda value: value.replace("Path=/", "Path=/auth"))
+        ),
         {},
-        r"^something changes the session cookie: its path is '/auth', right would be '/'$",
+        r"^the session cookie: its path must be '/' \(got '/auth'\)",
     ),
-    "a cookie for other hosts": (
-        lambda oauth_app: answering(good(oauth_app), everywhere(lambda it: it + "; Domain=example.com")),
+    "a session cookie with a domain": (
+        lambda oauth_app: with_response(protected(oauth_app), set_cookie(lambda value: value + "; Domain=example.com")),
         {},
-        r"^something changes the session cookie: its domain is 'example.com', right would be ''$",
+        r"^the session cookie: its domain must be '' \(got 'example.com'\)",
     ),
-    "a cookie for scripts": (
-        lambda oauth_app: answering(good(oauth_app), everywhere(lambda it: it.replace("; HttpOnly", ""))),
+    "a session cookie without HttpOnly": (
+        lambda oauth_app: with_response(
+            protected(oauth_app), set_cookie(lambda value: value.replace("; HttpOnly", ""))
+        ),
         {},
-        r"^something changes the session cookie: its httponly is '', right would be True$",
+        r"^the session cookie: its httponly must be True \(got ''\)",
     ),
-    "a cookie for other sites": (
-        lambda oauth_app: answering(good(oauth_app), everywhere(lambda it: it.replace("Lax", "None"))),
+    "a session cookie with SameSite=None": (
+        lambda oauth_app: with_response(protected(oauth_app), set_cookie(lambda value: value.replace("Lax", "None"))),
         {},
-        r"^something changes the session cookie: its samesite is 'None', right would be 'Lax'$",
+        r"^the session cookie: its samesite must be 'Lax' \(got 'None'\)",
     ),
-    "a cookie that does not reach the page": (
-        lambda oauth_app: asking(good(oauth_app), at("/", HTTP_COOKIE="")),
+    "a session cookie that does not reach the gate": (
+        lambda oauth_app: with_environ(protected(oauth_app), at("/", HTTP_COOKIE="")),
         {},
-        r"^/ answers 302 to whoever is signed in, and asks for another sign-in: the session cookie does not reach it$",
+        r"^/: a signed-in user must not be redirected to the sign-in \(got 302\)",
     ),
     "a page that fails": (
         lambda oauth_app: LoginRequired(Response("<h1>Oh no</h1>", 500), oauth_app),
         {},
-        r"^/ answers 500 \(Oh no\) to whoever is signed in$",
+        r"^/: a signed-in user must get the page \(got 500 \(Oh no\)\)$",
     ),
-    "an application that does not care who is there": (
+    "a page that ignores the user": (
         lambda oauth_app: LoginRequired(Response("hello"), oauth_app),
         {"shows": "Octocat"},
-        r"^/ does not show 'Octocat' to whoever is signed in: b'hello'$",
+        r"^/: must show 'Octocat' to a signed-in user \(got b'hello'\)$",
     ),
-    "a stream that is held back": (
-        lambda oauth_app: all_at_once(good(oauth_app)),
+    "a buffered stream": (
+        lambda oauth_app: with_chunks(protected(oauth_app), list),
         {},
-        r"^a stream is held back: ",
+        r"^the response body: it is buffered",
     ),
-    "a response that is changed": (
-        lambda oauth_app: shouting(good(oauth_app)),
+    "a changed response body": (
+        lambda oauth_app: with_chunks(protected(oauth_app), lambda body: (chunk.upper() for chunk in body)),
         {},
-        r"^a response does not arrive as the application has made it$",
+        r"^the response body: it differs from that of the application behind the gate$",
     ),
-    "a page for all": (
-        lambda oauth_app: answering(good(oauth_app), for_all),
+    "a public Cache-Control": (
+        lambda oauth_app: with_response(protected(oauth_app), publicly_cacheable),
         {},
-        r"^a page for one user may be kept for all: its Cache-Control is 'public, max-age=60', and not private$",
+        r"^Cache-Control: a shared cache may store a user's page; .* \(got 'public, max-age=60'\)$",
     ),
-    "one Set-Cookie of two": (
-        lambda oauth_app: answering(good(oauth_app), the_last_of_each),
+    "a lost Set-Cookie": (
+        lambda oauth_app: with_response(protected(oauth_app), merging_headers),
         {},
-        r"^a Set-Cookie of the application is lost: kit-a$",
+        r"^Set-Cookie: cookies of the application are lost \(probe-a\)$",
     ),
-    "close() that is swallowed": (
-        lambda oauth_app: without_close(good(oauth_app)),
+    "no close() after an early disconnect": (
+        lambda oauth_app: without_close(protected(oauth_app)),
         {},
-        r"^close\(\) is swallowed when the browser hangs up in the middle: ",
+        r"^close\(\): not called on the application's response after the browser disconnects early",
     ),
-    "a body that is read by somebody else": (
-        lambda oauth_app: asking(good(oauth_app), lambda environ: environ["wsgi.input"].read(1000)),
+    "a request body that middleware reads": (
+        lambda oauth_app: with_environ(protected(oauth_app), lambda environ: environ["wsgi.input"].read(1000)),
         {},
-        r"^the body of a request does not arrive as it was sent, 15384 bytes of 16384: something has read it$",
+        r"^the request body: only part of it reaches the application \(got 15384 of 16384 bytes\)",
     ),
-    "an application that nobody may post to": (
-        lambda oauth_app: refusing(good(oauth_app), 405, "POST", "/"),
+    "rejected POST requests": (
+        lambda oauth_app: rejecting(protected(oauth_app), 405, "POST", "/"),
         {},
-        r"^a POST to / does not reach the application behind the gate$",
+        r"^/: a POST request does not reach the application behind the gate$",
     ),
-    "a 403 that is replaced": (
-        lambda oauth_app: answering(good(oauth_app), to_an_error_page),
+    "a replaced 403": (
+        lambda oauth_app: with_response(protected(oauth_app), replacing_403),
         {},
-        r"^a 403 of the application becomes 200$",
+        r"^/: a 403 of the application must not be replaced \(got 200\)$",
     ),
-    "a sign-out that is refused": (
-        lambda oauth_app: refusing(good(oauth_app), 403, "POST", "/auth/logout"),
+    "a rejected sign-out": (
+        lambda oauth_app: rejecting(protected(oauth_app), 403, "POST", "/auth/logout"),
         {},
-        r"^nobody can sign out: a POST to /auth/logout answers 403 \(Not here\)$",
+        r"^/auth/logout: a POST request must sign the user out \(got 403 \(Rejected\)\)$",
     ),
-    "a cookie that stays": (
-        lambda oauth_app: answering(good(oauth_app), on("/auth/logout", no_cookie)),
+    "a session cookie after the sign-out": (
+        lambda oauth_app: with_response(protected(oauth_app), on("/auth/logout", without_set_cookie)),
         {},
-        r"^the session cookie is still there after a POST to /auth/logout",
+        r"^the session cookie: it still exists after the sign-out at /auth/logout",
     ),
-    "a page that stays": (
-        lambda oauth_app: forgetting_nobody(good(oauth_app)),
+    "a page that is cached after the sign-out": (
+        lambda oauth_app: caching_after_sign_out(protected(oauth_app)),
         {},
-        r"^/ is shown after the sign-out when the old cookie is sent again: ",
+        r"^/: it is still shown after the sign-out with the old cookie",
     ),
-    "no answer": (
+    "no call of start_response": (
         lambda oauth_app: lambda environ, start_response: [],
         {},
-        r"^nothing answers GET /\?kit=a%20b&kit=caf%C3%A9: start_response is not called$",
+        r"^GET /\?kit=a%20b&kit=caf%C3%A9: the application did not call start_response$",
     ),
-    "text where PEP 3333 wants bytes": (
-        lambda oauth_app: in_text(good(oauth_app)),
+    "a body of text instead of bytes": (
+        lambda oauth_app: with_chunks(protected(oauth_app), lambda body: (chunk.decode() for chunk in body)),
         {},
-        r"^the answer to GET /\S* is not as PEP 3333 has it: Iterator yielded non-bytestring",
+        r"^GET /\S*: the response violates PEP 3333 \(Iterator yielded non-bytestring",
     ),
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_the_kit_says_what_is_wrong(fault: str, oauth_app: Any) -> None:
-    make, options, words = FAULTS[fault]
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_each_problem_is_reported(problem: str, oauth_app: Any) -> None:
+    make, options, expected = PROBLEMS[problem]
     found = findings(make(oauth_app), **options)
-    assert any(re.search(words, finding) for finding in found), found
+    assert any(re.search(expected, finding) for finding in found), found
 
 
-# -- the gate itself, broken on purpose --------------------------------------------------------------------------------
+# -- a faulty gate --------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def around_call(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
-    """Put a function around how the gate calls its application: ``function(call, gate, environ, answer)``."""
+    """Replace how the gate calls its application: ``function(call, gate, environ, answer)``."""
 
     def put(function: Any) -> None:
         call = LoginRequired._call
@@ -468,25 +463,25 @@ def around_call(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
     return put
 
 
-def test_a_gate_that_swallows_close_is_noticed(oauth_app: Any, around_call: Callable[[Any], None]) -> None:
+def test_a_gate_that_does_not_call_close_is_reported(oauth_app: Any, around_call: Callable[[Any], None]) -> None:
     around_call(lambda call, *arguments: iter(list(call(*arguments))))
-    found = findings(good(oauth_app))
-    assert [finding.partition(":")[0] for finding in found] == [
-        "a stream is held back",
-        "close() is swallowed of a response that was read to its end",
-        "close() is swallowed when the browser hangs up in the middle",
+    found = findings(protected(oauth_app))
+    assert [finding.partition(";")[0] for finding in found] == [
+        "the response body: it is buffered, so the browser gets no part before the last is ready",
+        "close(): not called on the application's response after it was read to the end",
+        "close(): not called on the application's response after the browser disconnects early",
     ]
 
 
 @pytest.mark.parametrize(
-    ("script_name", "words"),
+    ("script_name", "expected"),
     [
-        ("", "the prefix is lost: the redirect URI is http://localhost/callback, right would be"),
-        ("/auth/auth", "the prefix is doubled: the redirect URI is http://localhost/auth/auth/callback, right would"),
+        ("", "(got http://localhost/callback); the prefix /auth is lost"),
+        ("/auth/auth", "(got http://localhost/auth/auth/callback); the prefix /auth is doubled"),
     ],
 )
-def test_a_gate_that_gets_the_prefix_wrong_is_noticed(
-    oauth_app: Any, monkeypatch: pytest.MonkeyPatch, script_name: str, words: str
+def test_a_gate_with_a_wrong_prefix_is_reported(
+    oauth_app: Any, monkeypatch: pytest.MonkeyPatch, script_name: str, expected: str
 ) -> None:
     call = type(oauth_app).__call__
     monkeypatch.setattr(
@@ -494,67 +489,67 @@ def test_a_gate_that_gets_the_prefix_wrong_is_noticed(
         "__call__",
         lambda self, environ, start_response: call(self, {**environ, "SCRIPT_NAME": script_name}, start_response),
     )
-    [finding] = findings(good(oauth_app))
-    assert finding.startswith(words)
+    [finding] = findings(protected(oauth_app))
+    assert finding.startswith(f"the redirect URI: must be http://localhost/auth/callback {expected}")
 
 
-def test_a_gate_that_lets_a_forged_identity_pass_is_noticed(oauth_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gate_that_passes_on_a_forged_identity_is_reported(oauth_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(middleware, "_CLAIMS", ())
     assert {
-        "REMOTE_USER from outside passes to the application, on a public path /open",
-        "AUTH_TYPE from outside passes to the application, on a public path /open",
-        "wsgi_oauth.identity from outside passes to the application, on a public path /open",
-        "HTTP_REMOTE_USER from outside passes to the application, on a signed-in request of /",
-        "HTTP_AUTH_TYPE from outside passes to the application, on a signed-in request of /",
-    } <= set(findings(good(oauth_app), public=("/open",)))
+        "REMOTE_USER: a forged value reaches the application on the public path /open",
+        "AUTH_TYPE: a forged value reaches the application on the public path /open",
+        "wsgi_oauth.identity: a forged value reaches the application on the public path /open",
+        "HTTP_REMOTE_USER: a forged value reaches the application in a signed-in request for /",
+        "HTTP_AUTH_TYPE: a forged value reaches the application in a signed-in request for /",
+    } <= set(findings(protected(oauth_app), public=("/open",)))
 
 
-def test_a_gate_that_does_not_say_who_is_there_is_noticed(oauth_app: Any, around_call: Callable[[Any], None]) -> None:
-    told = {"REMOTE_USER", "AUTH_TYPE", "wsgi_oauth.identity"}
+def test_a_gate_that_does_not_set_the_identity_is_reported(oauth_app: Any, around_call: Callable[[Any], None]) -> None:
+    keys = {"REMOTE_USER", "AUTH_TYPE", "wsgi_oauth.identity"}
     around_call(
         lambda call, self, environ, answer: call(
-            self, {name: value for name, value in environ.items() if name not in told}, answer
+            self, {name: value for name, value in environ.items() if name not in keys}, answer
         )
     )
-    assert findings(good(oauth_app)) == [
-        "the application does not find who is signed in: current_identity(environ) is None",
-        "the application does not find REMOTE_USER",
-        "the application does not find AUTH_TYPE",
+    assert findings(protected(oauth_app)) == [
+        "current_identity(environ): missing in the application behind the gate (got None)",
+        "REMOTE_USER: missing in the application behind the gate",
+        "AUTH_TYPE: missing in the application behind the gate",
     ]
 
 
-def test_a_gate_that_says_somebody_else_is_noticed(oauth_app: Any, around_call: Callable[[Any], None]) -> None:
+def test_a_gate_that_sets_a_wrong_identity_is_reported(oauth_app: Any, around_call: Callable[[Any], None]) -> None:
     around_call(lambda call, self, environ, answer: call(self, {**environ, "REMOTE_USER": "octocat"}, answer))
-    [finding] = findings(good(oauth_app))
+    [finding] = findings(protected(oauth_app))
     assert re.fullmatch(
-        r"the application finds 'octocat' as REMOTE_USER, right would be '127.0.0.1:[0-9]+:583231'", finding
+        r"REMOTE_USER: must be '127.0.0.1:[0-9]+:583231' in the application behind the gate \(got 'octocat'\)", finding
     )
 
 
-# -- what is right -----------------------------------------------------------------------------------------------------
+# -- correct integrations ----------------------------------------------------------------------------------------------
 
 
-def test_a_good_gate_passes(oauth_app: Any) -> None:
-    check_embedding(good(oauth_app), public=("/open",), shows="Mona Lisa Octocat")
+def test_a_correct_gate_passes(oauth_app: Any) -> None:
+    check_embedding(protected(oauth_app), public=("/open",), shows="Mona Lisa Octocat")
 
 
-def test_a_gate_that_is_mounted_below_a_path_passes(oauth_app: Any) -> None:
-    app = DispatcherMiddleware(Response("elsewhere", 404), {"/intern": good(oauth_app)})
+def test_a_gate_below_a_path_passes(oauth_app: Any) -> None:
+    app = DispatcherMiddleware(Response("elsewhere", 404), {"/intern": protected(oauth_app)})
     check_embedding(app, prefix="/intern/auth", page="/intern/", public=("/intern/open",), shows="Octocat")
 
 
 @pytest.mark.parametrize("prefix", ["/auth", "/auth/", "/deep/down", ""])
-def test_a_sign_in_that_is_only_mounted_passes(oauth_app: Any, prefix: str) -> None:
+def test_a_mounted_sign_in_without_a_gate_passes(oauth_app: Any, prefix: str) -> None:
     app = DispatcherMiddleware(hello, {prefix.rstrip("/"): oauth_app})
     check_embedding(app, prefix=prefix, page=None, shows="octocat")
 
 
-def test_paths_may_have_other_characters_than_ascii(oauth_app: Any) -> None:
+def test_paths_may_contain_non_ascii_characters(oauth_app: Any) -> None:
     gated = LoginRequired(hello, oauth_app, prefix="/anmelden für alle", public=("/für alle",))
     check_embedding(gated, prefix="/anmelden für alle", page="/café", public=("/für alle",))
 
 
-def test_what_the_environment_says_otherwise_does_not_get_in() -> None:
+def test_local_provider_overrides_all_other_settings_of_the_environment() -> None:
     others = {"PROVIDER": "google", "PROVIDERS": "google github", "TRUSTED_PROXIES": "1", "CLIENT_SECRET_FILE": "/no"}
     with (
         mock.patch.dict(os.environ, {f"WSGI_OAUTH_{name}": value for name, value in others.items()}),
@@ -564,34 +559,37 @@ def test_what_the_environment_says_otherwise_does_not_get_in() -> None:
         check_embedding(LoginRequired(hello, get_app()))
 
 
-def test_an_application_under_its_real_name_passes() -> None:
+def test_an_application_with_a_public_url_passes() -> None:
     with local_provider("https://app.example.com/auth/") as environ:
         oauth_app = create_app(Config.from_environ(environ))
-        check_embedding(good(oauth_app), url="https://app.example.com")
+        check_embedding(protected(oauth_app), url="https://app.example.com")
 
 
-def test_an_application_under_its_real_name_is_told_which_url_to_pass() -> None:
+def test_a_missing_url_argument_is_reported() -> None:
     with local_provider("https://app.example.com/auth/") as environ:
-        [finding] = findings(good(create_app(Config.from_environ(environ))))
-    assert re.search(r"^/ answers 400 \(.*\) to a browser .*; with WSGI_OAUTH_PUBLIC_URL set, pass url=", finding)
+        [finding] = findings(protected(create_app(Config.from_environ(environ))))
+    assert re.search(
+        r"^/: an anonymous browser .* \(got 400 .*\); if WSGI_OAUTH_PUBLIC_URL is set, pass .* as url=",
+        finding,
+    )
 
 
-def test_who_must_be_let_in_is_named(environ: dict[str, str]) -> None:
-    [finding] = findings(good(create_app(Config.from_environ(environ), allow=lambda identity: False)))
-    assert re.search(r"^the callback answers 403 .* allow= must let in .* whose username is octocat", finding)
+def test_a_denied_user_is_reported_with_the_username(environ: dict[str, str]) -> None:
+    [finding] = findings(protected(create_app(Config.from_environ(environ), allow=lambda identity: False)))
+    assert re.search(r"^/auth/callback: access denied \(got 403 .*\); .* allow= must accept the user octocat", finding)
 
 
-def test_an_application_that_is_set_up_by_the_environment_passes() -> None:
+def test_an_application_configured_by_the_environment_passes() -> None:
     with local_provider() as environ, mock.patch.dict(os.environ, environ):
         check_embedding(LoginRequired(hello, get_app()))
 
 
-def test_an_application_may_have_cookies_and_a_sign_out_of_its_own(oauth_app: Any) -> None:
-    mine = answering(hello, lambda path, status, headers: (status, [*headers, ("Set-Cookie", "mine=1; Path=/")]))
+def test_an_application_may_set_its_own_cookies(oauth_app: Any) -> None:
+    mine = with_response(hello, lambda path, status, headers: (status, [*headers, ("Set-Cookie", "mine=1; Path=/")]))
     check_embedding(LoginRequired(mine, oauth_app))
 
 
-def test_what_the_application_raises_comes_out_as_it_is(oauth_app: Any) -> None:
+def test_exceptions_of_the_application_are_passed_on(oauth_app: Any) -> None:
     def failing(environ: Any, start_response: Any) -> Any:
         raise ZeroDivisionError
 
@@ -604,25 +602,26 @@ def test_what_the_application_raises_comes_out_as_it_is(oauth_app: Any) -> None:
         check_embedding(LoginRequired(asserting, oauth_app))
 
 
-def test_all_that_was_found_stands_in_the_error(oauth_app: Any) -> None:
+def test_the_error_message_lists_all_findings(oauth_app: Any) -> None:
     with pytest.raises(AssertionError) as caught:
-        check_embedding(without_close(answering(good(oauth_app), for_all)))
+        check_embedding(without_close(with_response(protected(oauth_app), publicly_cacheable)))
     assert str(caught.value).startswith(
-        "the sign-in is not at home in this application:\n"
-        "- a page for one user may be kept for all: its Cache-Control is 'public, max-age=60', and not private\n"
-        "- close() is swallowed"
+        "login integration problems:\n"
+        "- Cache-Control: a shared cache may store a user's page; must contain private or no-store (got 'public, "
+        "max-age=60')\n"
+        "- close(): not called"
     )
 
 
-def test_the_gate_is_as_it_was_afterwards(oauth_app: Any) -> None:
-    call, app = LoginRequired.__call__, good(oauth_app)
+def test_the_gate_is_unchanged_after_the_check(oauth_app: Any) -> None:
+    call, app = LoginRequired.__call__, protected(oauth_app)
     check_embedding(app)
     findings(without_close(app))
     assert LoginRequired.__call__ is call
     assert app._wsgi_app is hello
 
 
-def test_the_local_provider_ends_with_its_block() -> None:
+def test_the_local_provider_stops_at_the_end_of_its_block() -> None:
     with local_provider() as environ:
         url = environ["WSGI_OAUTH_PROFILE_URL"]
         assert requests.get(url, timeout=10).status_code == 401
@@ -630,34 +629,30 @@ def test_the_local_provider_ends_with_its_block() -> None:
         requests.get(url, timeout=10)
 
 
-# -- somebody who is signed in without a provider ----------------------------------------------------------------------
+# -- signed_in ----------------------------------------------------------------------
 
 
-GITHUB = Config(client_id="id", client_secret="secret", session_store="memory:")
-ADA = Identity("github", "1815", username="ada", name="Ada Lovelace")
-
-
-def test_werkzeugs_test_client_is_signed_in() -> None:
-    app = good(create_app(GITHUB))
+def test_signed_in_works_with_werkzeugs_client() -> None:
+    app = protected(create_app(GITHUB))
     client = Client(app)
     client.set_cookie(*signed_in(app, ADA))
     assert client.get("/").text == "Ada Lovelace"
 
 
-def test_webtest_is_signed_in() -> None:
-    app = good(create_app(GITHUB))
+def test_signed_in_works_with_webtest() -> None:
+    app = protected(create_app(GITHUB))
     client = webtest.TestApp(app)
     client.set_cookie(*signed_in(app, ADA))
     assert client.get("/").text == "Ada Lovelace"
 
 
-def test_any_client_is_signed_in_by_a_header() -> None:
-    app = good(create_app(GITHUB))
+def test_signed_in_works_with_a_cookie_header() -> None:
+    app = protected(create_app(GITHUB))
     assert Client(app, use_cookies=False).get("/", headers={"Cookie": str(signed_in(app, ADA))}).text == "Ada Lovelace"
 
 
-def test_under_an_https_name_the_cookie_is_for_https() -> None:
-    app = good(create_app(replace(GITHUB, public_url="https://app.example.com/auth")))
+def test_signed_in_returns_a_secure_cookie_for_an_https_public_url() -> None:
+    app = protected(create_app(replace(GITHUB, public_url="https://app.example.com/auth")))
     client = Client(app)
     cookie = signed_in(app, ADA)
     assert cookie.name == "__Host-wsgi_oauth"
@@ -665,7 +660,7 @@ def test_under_an_https_name_the_cookie_is_for_https() -> None:
     assert client.get("/", base_url="https://app.example.com").text == "Ada Lovelace"
 
 
-def test_without_a_name_it_is_the_local_providers_user_as_the_configured_provider_would_call_them() -> None:
+def test_the_default_user_is_mona_lisa_octocat_at_the_configured_provider() -> None:
     oauth_app = create_app(GITHUB)
     seen: list[Any] = []
 
@@ -681,42 +676,40 @@ def test_without_a_name_it_is_the_local_providers_user_as_the_configured_provide
     assert current_identity(seen[0]).username == "octocat"
 
 
-def test_the_token_is_the_one_that_the_test_wants() -> None:
+def test_the_test_can_choose_the_access_token() -> None:
     def app(environ: Any, start_response: Any) -> Any:
         return Response(oauth2_session(environ).token["access_token"])(environ, start_response)
 
     gated = LoginRequired(app, create_app(GITHUB))
-    cookie = signed_in(gated, token={"access_token": "of-ada", "token_type": "Bearer"})
-    assert Client(gated, use_cookies=False).get("/", headers={"Cookie": str(cookie)}).text == "of-ada"
+    cookie = signed_in(gated, token={"access_token": "adas-token", "token_type": "Bearer"})
+    assert Client(gated, use_cookies=False).get("/", headers={"Cookie": str(cookie)}).text == "adas-token"
 
 
-def test_who_is_signed_in_can_sign_out() -> None:
-    app = good(create_app(GITHUB))
+def test_a_user_from_signed_in_can_sign_out() -> None:
+    app = protected(create_app(GITHUB))
     client = Client(app)
     client.set_cookie(*signed_in(app))
     assert client.post("/auth/logout", headers={"Origin": "http://localhost"}).status_code == 200
     assert client.get("/", headers=JSON).status_code == 401
 
 
-def test_it_opens_what_shares_the_store_and_nothing_else() -> None:
+def test_the_cookie_is_valid_for_applications_with_the_same_store() -> None:
     store = MemoryStore()
-    mine, sibling, stranger = create_app(GITHUB, store=store), create_app(GITHUB, store=store), create_app(GITHUB)
+    mine, sibling, other = create_app(GITHUB, store=store), create_app(GITHUB, store=store), create_app(GITHUB)
     headers = {"Cookie": str(signed_in(mine)), **JSON}
-    assert [
-        Client(good(app), use_cookies=False).get("/", headers=headers).status_code for app in (mine, sibling, stranger)
-    ] == [
-        200,
-        200,
-        401,
+    statuses = [
+        Client(protected(app), use_cookies=False).get("/", headers=headers).status_code
+        for app in (mine, sibling, other)
     ]
+    assert statuses == [200, 200, 401]
 
 
-def test_it_needs_the_application_itself() -> None:
-    """No back door: a URL, a configuration or somebody else's middleware opens nothing."""
-    for other in (hello, GITHUB, "http://localhost", without_close(good(create_app(GITHUB)))):
-        with pytest.raises(TypeError, match="needs the LoginRequired gate, or what create_app or get_app returned"):
+def test_signed_in_accepts_only_the_application_itself() -> None:
+    """A URL, a configuration or other middleware is not enough: signed_in is no back door."""
+    for other in (hello, GITHUB, "http://localhost", without_close(protected(create_app(GITHUB)))):
+        with pytest.raises(TypeError, match="app must be the LoginRequired gate"):
             signed_in(other)  # type: ignore[arg-type]
 
 
-def test_the_cookie_says_what_a_header_says() -> None:
+def test_a_cookie_formats_itself_as_a_header_value() -> None:
     assert str(Cookie("wsgi_oauth", "abc")) == "wsgi_oauth=abc"

@@ -230,11 +230,11 @@ class LocalProvider:
             with self._lock:
                 return proceed(*self._oauth.validate_authorization_request(self._uri(request)))
         except FatalClientError as error:
-            return provider_pages.refusal("This request makes no sense", error.description)
+            return provider_pages.refusal("Invalid authorization request", error.description)
         except OAuth2Error as error:
             return self._send_back(error.in_uri(error.redirect_uri or ""))
         except ValueError:  # oauthlib's, about a query that is not form-encoded
-            return provider_pages.refusal("This request makes no sense", "Its query cannot be read.")
+            return provider_pages.refusal("Invalid authorization request", "Its query cannot be read.")
 
     def _send_back(self, location: str) -> Response:
         """To the client, saying who answers: RFC 9207, against mix-up."""

@@ -1,0 +1,89 @@
+"""Observe and replace the application behind the gate during a check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from unittest import mock
+
+from ..gate.middleware import LoginRequired
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+class ProbeApplication:
+    """An application for the place behind the gate. It records how it is called, read and closed.
+
+    Its response has eight parts, which are produced one by one, and sets two cookies.
+    """
+
+    CHUNKS = tuple(b"%d of 8\n" % number for number in range(1, 9))
+    COOKIES = ("probe-a", "probe-b")
+
+    def __init__(self, status: str = "200 OK") -> None:
+        self._status = status
+        self.called = self.closed = False
+        self.request_body = b""
+        self.produced = 0  # how many parts of the response have been read
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        self.called = True
+        self.request_body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        cookies = [("Set-Cookie", f"{name}=1") for name in self.COOKIES]
+        start_response(self._status, [("Content-Type", "text/plain"), *cookies])
+        return self
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self.produced == len(self.CHUNKS):
+            raise StopIteration
+        self.produced += 1
+        return self.CHUNKS[self.produced - 1]
+
+    def close(self) -> None:
+        """Record that the server side has closed the response."""
+        self.closed = True
+
+
+class GateObserver:
+    """Records the environ that arrives behind the gate, and can replace the application there."""
+
+    def __init__(self) -> None:
+        self.environ: WSGIEnvironment | None = None
+        self._replacement: WSGIApplication | None = None
+
+    def reset(self) -> None:
+        """Forget the recorded environ."""
+        self.environ = None
+
+    @contextmanager
+    def observe_all_gates(self) -> Iterator[None]:
+        """Observe every gate of this process, because the gate can be anywhere inside the application."""
+        call = LoginRequired.__call__
+
+        def observed(gate: LoginRequired, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            with mock.patch.object(gate, "_wsgi_app", self._recording(gate._wsgi_app)):
+                return call(gate, environ, start_response)
+
+        with mock.patch.object(LoginRequired, "__call__", observed):
+            yield
+
+    @contextmanager
+    def replace_application(self, status: str = "200 OK") -> Iterator[ProbeApplication]:
+        """Let a new :class:`ProbeApplication` answer in place of the application behind the gate."""
+        probe = self._replacement = ProbeApplication(status)
+        try:
+            yield probe
+        finally:
+            self._replacement = None
+
+    def _recording(self, application: WSGIApplication) -> WSGIApplication:
+        def recording(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            self.environ = {**environ}
+            return (self._replacement or application)(environ, start_response)
+
+        return recording

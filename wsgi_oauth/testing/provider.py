@@ -1,0 +1,39 @@
+"""Run the local provider during a test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..config import PREFIX
+from ..config.settings import known_variables
+from ..demo.local_provider import LocalProvider
+from ..demo.server import serve_provider
+
+
+@contextmanager
+def local_provider(public_url: str = "") -> Iterator[dict[str, str]]:
+    """Run the local provider on a free port of this machine; yield the ``WSGI_OAUTH_*`` variables that use it.
+
+    Pass the variables to ``Config.from_environ``. For an application that calls ``get_app``, use
+    ``mock.patch.dict(os.environ, ...)``, or start a process with them. All other settings get an empty value, so the
+    environment of the test cannot change the result. Sessions are kept in memory. The provider's user is called Mona
+    Lisa Octocat.
+
+    :param public_url: the value of ``WSGI_OAUTH_PUBLIC_URL``, to test an application under its real name.
+    """
+    provider = LocalProvider(redirect_uris=[f"{public_url.rstrip('/')}/callback"] if public_url else ())
+    with serve_provider(provider):
+        unset = dict.fromkeys(known_variables(), "")
+        settings = {
+            "CLIENT_ID": provider.client_id,
+            "CLIENT_SECRET": provider.client_secret or "",
+            "AUTHORIZATION_URL": provider.authorization_url,
+            "TOKEN_URL": provider.token_url,
+            "PROFILE_URL": provider.profile_url,
+            "REVOCATION_URL": provider.revocation_url,
+            "ISSUER": provider.url,
+            "PUBLIC_URL": public_url,
+            "SESSION_STORE": "memory:",
+        }
+        yield unset | {PREFIX + name: value for name, value in settings.items()}
