@@ -27,7 +27,7 @@ from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve
 from wsgi_oauth.oauth import registration
 from wsgi_oauth.oauth.access import Rules
-from wsgi_oauth.oauth.presets import CATALOGUE, GITHUB
+from wsgi_oauth.oauth.presets import GITHUB, PRESETS
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
@@ -175,13 +175,13 @@ def test_what_is_no_rule_stops_the_start_and_is_named(word: str) -> None:
     [("microsoft", "user:ann"), ("microsoft", "email:*@example.com"), ("zoom", "user:ann"), ("spotify", "org:x")],
 )
 def test_a_rule_that_is_not_safe_at_a_provider_or_never_true_stops_the_start(provider: str, word: str) -> None:
-    with pytest.raises(errors.ConfigError, match=CATALOGUE[provider].title):
-        Rules([word], {provider: CATALOGUE[provider]})
+    with pytest.raises(errors.ConfigError, match=PRESETS[provider].title):
+        Rules([word], {provider: PRESETS[provider]})
 
 
 def test_with_several_providers_a_rule_says_whose_it_is() -> None:
     """A name at one provider is somebody else's at another."""
-    two = {"github": GITHUB, "gitlab": CATALOGUE["gitlab"]}
+    two = {"github": GITHUB, "gitlab": PRESETS["gitlab"]}
     rules = Rules(["user:github:octocat", "id:gitlab:7"], two)
     rules.check(OCTOCAT, "github")
     rules.check(Identity("gitlab", "7"), "gitlab")

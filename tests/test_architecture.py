@@ -39,6 +39,7 @@ ROOMS = [
     "oauth",
     "oauth.provider",
     "oauth.presets",
+    "oauth.configured",
     "oauth.identity",
     "oauth.openid",
     "oauth.client",

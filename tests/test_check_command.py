@@ -24,7 +24,7 @@ from wsgi_oauth.cli import main
 from wsgi_oauth.cli.check import Finding
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve, serve_provider
-from wsgi_oauth.oauth.presets import CATALOGUE
+from wsgi_oauth.oauth.presets import PRESETS
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 SECRET = "correct horse/battery+staple"
@@ -338,7 +338,7 @@ def discovered(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
     def discovered(name: str) -> None:
         nowhere = dict.fromkeys(("authorization_url", "token_url", "profile_url", "revocation_url"), "")
-        monkeypatch.setitem(CATALOGUE, name, CATALOGUE[name]._replace(**nowhere))
+        monkeypatch.setitem(PRESETS, name, PRESETS[name]._replace(**nowhere))
 
     return discovered
 
@@ -571,7 +571,7 @@ class TestCatalogue:
         assert one(found, "provider ").advice == "what is odd about it: docs/providers.md#gitlab-self-managed"
         assert one(found, "redirect URI").advice == f"where: {issuer.url}/-/user_settings/applications"
 
-    @pytest.mark.parametrize("name", CATALOGUE)
+    @pytest.mark.parametrize("name", PRESETS)
     def test_that_place_is_there(self, name):
         page = Path(wsgi_oauth.__file__).parents[1] / "docs" / "providers.md"
         assert f'<a id="{name}">' in page.read_text()

@@ -16,7 +16,7 @@ from wsgi_oauth import Config, create_app, errors, get_app
 from wsgi_oauth.config import ProviderConfig
 from wsgi_oauth.config.settings import known_variables
 from wsgi_oauth.demo.local_provider import LocalProvider
-from wsgi_oauth.oauth.presets import provider_from_config
+from wsgi_oauth.oauth.configured import provider_from_config
 from wsgi_oauth.oauth.provider import Provider
 
 NEEDED = {"CLIENT_ID": "the-id", "CLIENT_SECRET": "the-secret"}

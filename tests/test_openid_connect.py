@@ -21,8 +21,8 @@ from werkzeug import Response
 from wsgi_oauth import Config, MemoryStore, create_app, errors
 from wsgi_oauth.config import ProviderConfig
 from wsgi_oauth.demo.server import serve_provider
+from wsgi_oauth.oauth.configured import provider_from_config
 from wsgi_oauth.oauth.openid import Discovery
-from wsgi_oauth.oauth.presets import provider_from_config
 from wsgi_oauth.transport.transport import Transport
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")

@@ -35,7 +35,7 @@ from wsgi_oauth import Config, create_app, errors
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve, serve_provider
 from wsgi_oauth.oauth.client import OAuth2Session
-from wsgi_oauth.oauth.presets import provider_from_config
+from wsgi_oauth.oauth.configured import provider_from_config
 from wsgi_oauth.transport import transport as transport_module
 from wsgi_oauth.transport.transport import Transport
 

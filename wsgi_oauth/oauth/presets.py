@@ -1,38 +1,35 @@
-"""The providers that have a name here, and which one is configured.
+"""The providers that are known by name.
 
-An entry says in what a provider differs from the specifications, with the source beside it, so that nobody who signs
-in with it has to know. ``docs/providers.md`` is made from it.
+Each preset states where a provider differs from the specifications, with a link to the documentation that says so.
+``docs/providers.md`` is generated from it. :mod:`.configured` looks presets up.
 """
 
 from __future__ import annotations
 
-from urllib.parse import quote, urljoin, urlsplit
-
-from .. import errors
-from ..config.environ import did_you_mean
-from ..config.settings import ProviderConfig
 from .provider import EmailsDocument, GroupsDocument, Provider, UserDocument
 
-_SELECT = (("prompt", "select_account"),)  # OpenID Connect Core 3.1.2.1
-_LOGIN = (("prompt", "login"),)  # for those that know of one account at a time; each server has to understand it
+# Parameters that let the user sign in with another account (OpenID Connect Core 3.1.2.1). Every OpenID Connect provider
+# supports `login`, which asks for the password again; `select_account` is optional.
+_SELECT = (("prompt", "select_account"),)
+_LOGIN = (("prompt", "login"),)
 
 GITHUB = Provider(
     name="github",
     title="GitHub",
     registration_url="https://github.com/settings/applications/new",
     authorization_url="https://github.com/login/oauth/authorize",
-    token_url="https://github.com/login/oauth/access_token",  # noqa: S106  # an address
+    token_url="https://github.com/login/oauth/access_token",
     profile_url="https://api.github.com/user",
     # https://docs.github.com/rest/apps/oauth-applications#delete-an-app-token
     revocation_url="https://api.github.com/applications/{client_id}/token",
     revocation_by="github",
-    # Sent with some authorization responses and not with others, so it is checked but never required.
+    # GitHub sends `iss` with only some authorization responses, so it is checked but not required.
     issuer="https://github.com/login/oauth",
     # https://github.blog/changelog/2024-06-07-account-picker-updates-for-oauth-and-github-app-sign-in/
     choose_account=_SELECT,
-    # https://docs.github.com/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps: id and secret as parameters
+    # https://docs.github.com/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps
     client_auth="post",
-    # The address is the one on the public profile, which says nothing about who can read it.
+    # The public profile does not say whether the email address is verified.
     user=UserDocument(subject="id", username="login", email_verified=""),
     username_is_unique=True,
     # https://docs.github.com/rest/users/emails#list-email-addresses-for-the-authenticated-user
@@ -42,10 +39,10 @@ GITHUB = Provider(
     groups_url="https://api.github.com/user/orgs?per_page=100",
     groups_scope="read:org",
     notes=(
-        "The address in the profile is the public one, and not verified; with the scope `user:email` GitHub lists "
-        "all of a user's addresses and says which of them are.",
-        "Tokens of an OAuth app do not expire; those of a GitHub App do, and are refreshed.",
-        "An organisation that restricts OAuth apps has to approve yours before it is among a user's organisations.",
+        "The public profile contains an unverified email address or none. With the scope `user:email`, the verified "
+        "addresses are read from GitHub's list of addresses.",
+        "Access tokens of an OAuth app do not expire. Those of a GitHub App expire, and are refreshed.",
+        "An organization that restricts OAuth apps is missing from its members' groups until it approves your app.",
     ),
 )
 
@@ -55,18 +52,18 @@ GITLAB = Provider(
     title="GitLab",
     registration_url="https://gitlab.com/-/user_settings/applications",
     authorization_url="https://gitlab.com/oauth/authorize",
-    token_url="https://gitlab.com/oauth/token",  # noqa: S106  # an address
+    token_url="https://gitlab.com/oauth/token",
     profile_url="https://gitlab.com/oauth/userinfo",
     revocation_url="https://gitlab.com/oauth/revoke",  # https://docs.gitlab.com/api/oauth2/#revoke-a-token
     issuer="https://gitlab.com",
     openid=True,
     discovery=True,
     scope="openid profile email",
-    user=UserDocument(groups="groups"),  # full paths: company/team
+    user=UserDocument(groups="groups"),
     username_is_unique=True,
     notes=(
         "Register the application with the scopes `openid`, `profile` and `email`.",
-        "The groups are full paths (`company/team`), of the groups above a user's own, too.",
+        "Groups are full paths (`company/team`). The parent groups of a user's groups are included.",
     ),
 )
 
@@ -77,15 +74,15 @@ _ENTRIES = (
         title="Atlassian",
         registration_url="https://developer.atlassian.com/console/myapps/",
         authorization_url="https://auth.atlassian.com/authorize",
-        token_url="https://auth.atlassian.com/oauth/token",  # noqa: S106  # an address
+        token_url="https://auth.atlassian.com/oauth/token",
         profile_url="https://api.atlassian.com/me",
         scope="read:me offline_access",
-        authorization_parameters=(("audience", "api.atlassian.com"), ("prompt", "consent")),  # both required
+        authorization_parameters=(("audience", "api.atlassian.com"), ("prompt", "consent")),  # both are required
         client_auth="post",
-        user=UserDocument(subject="account_id", username="nickname", email_verified=""),  # nothing documented says so
+        user=UserDocument(subject="account_id", username="nickname", email_verified=""),  # not documented
         notes=(
-            "Add the *User identity API* to the app, with the scope `read:me`.",
-            "Atlassian asks for consent at each sign-in.",
+            "Add the *User identity API* with the scope `read:me` to the app.",
+            "Atlassian asks users for consent at each sign-in.",
         ),
     ),
     Provider(
@@ -102,8 +99,8 @@ _ENTRIES = (
         # https://auth0.com/docs/manage-users/user-accounts/user-profiles/user-profile-structure
         user=UserDocument(username="nickname"),
         notes=(
-            "The issuer ends with a slash, which belongs to it.",
-            "For refresh tokens allow them in the application's settings, and set `WSGI_OAUTH_SCOPE` to "
+            "The issuer ends with a slash. Do not leave the slash out.",
+            "To get refresh tokens, allow them in the application's settings, and set `WSGI_OAUTH_SCOPE` to "
             "`openid profile email offline_access`.",
         ),
     ),
@@ -121,12 +118,13 @@ _ENTRIES = (
         user=UserDocument(groups="groups"),
         username_is_unique=True,
         notes=(
-            "The issuer is the *OpenID Configuration Issuer* that authentik shows for the provider, slash at the "
-            "end included; each application has its own.",
-            "For refresh tokens select the scope `offline_access` in the provider, and set `WSGI_OAUTH_SCOPE` to "
+            "The issuer is the *OpenID Configuration Issuer* that authentik shows for the provider, including the "
+            "slash at the end. Each application has its own issuer.",
+            "To get refresh tokens, select the scope `offline_access` in the provider, and set `WSGI_OAUTH_SCOPE` to "
             "`openid profile email offline_access`.",
             # https://github.com/goauthentik/authentik/issues/16205
-            "Before version 2025.10 it says of every address that it is verified; go by `user:` or `group:` there.",
+            "Before version 2025.10, authentik reports every email address as verified. Use the access rules `user:` "
+            "or `group:` with these versions.",
         ),
     ),
     Provider(
@@ -135,7 +133,7 @@ _ENTRIES = (
         title="Bitbucket Cloud",
         registration_url="https://support.atlassian.com/bitbucket-cloud/docs/use-oauth-on-bitbucket-cloud/",
         authorization_url="https://bitbucket.org/site/oauth2/authorize",
-        token_url="https://bitbucket.org/site/oauth2/access_token",  # noqa: S106  # an address
+        token_url="https://bitbucket.org/site/oauth2/access_token",
         profile_url="https://api.bitbucket.org/2.0/user",
         user=UserDocument(subject="uuid", username="", name="display_name", email="", email_verified=""),
         # https://developer.atlassian.com/cloud/bitbucket/rest/api-group-users/#api-user-emails-get
@@ -143,8 +141,9 @@ _ENTRIES = (
         emails_scope="email",
         emails=EmailsDocument(items="values", verified="is_confirmed", primary="is_primary"),
         notes=(
-            "Scopes are ticked in the OAuth consumer, *Account: Read* and *Account: Email*, and not asked for.",
-            "Users have no name that only they can have; the subject is their UUID, in braces.",
+            "Select the scopes *Account: Read* and *Account: Email* in the OAuth consumer. The application does not "
+            "request scopes.",
+            "Bitbucket has no unique usernames. The subject is the user's UUID in braces.",
         ),
     ),
     Provider(
@@ -153,18 +152,18 @@ _ENTRIES = (
         title="Discord",
         registration_url="https://discord.com/developers/applications",
         authorization_url="https://discord.com/oauth2/authorize",
-        token_url="https://discord.com/api/oauth2/token",  # noqa: S106  # an address
+        token_url="https://discord.com/api/oauth2/token",
         profile_url="https://discord.com/api/users/@me",
         revocation_url="https://discord.com/api/oauth2/token/revoke",
         scope="identify email",
-        # https://discord.com/developers/docs/resources/user: `username` is not unique, says that page
+        # `username` is not unique: https://discord.com/developers/docs/resources/user
         user=UserDocument(
             subject="id", username="username", name="global_name username", email="email", email_verified="verified"
         ),
         groups_url="https://discord.com/api/users/@me/guilds",
         groups_scope="guilds",
-        groups=GroupsDocument(name="id"),  # anybody may call a server as another one is called
-        notes=("The groups are the ids of a user's servers, because their names are not unique.",),
+        groups=GroupsDocument(name="id"),  # because the names of servers are not unique
+        notes=("Groups are the ids of the user's servers, because the names of servers are not unique.",),
     ),
     Provider(
         # https://developers.dropbox.com/oauth-guide
@@ -172,34 +171,34 @@ _ENTRIES = (
         title="Dropbox",
         registration_url="https://www.dropbox.com/developers/apps",
         authorization_url="https://www.dropbox.com/oauth2/authorize",
-        token_url="https://api.dropboxapi.com/oauth2/token",  # noqa: S106  # an address
+        token_url="https://api.dropboxapi.com/oauth2/token",
         profile_url="https://api.dropboxapi.com/2/users/get_current_account",
         scope="account_info.read",
         authorization_parameters=(("token_access_type", "offline"),),  # for a refresh token
         choose_account=(("force_reauthentication", "true"),),
         profile_method="POST",  # https://www.dropbox.com/developers/documentation/http/documentation: RPC endpoints
         user=UserDocument(subject="account_id", username="", name="name.display_name", groups="team.id"),
-        notes=("The group is the id of the user's Dropbox team.",),
+        notes=("The only group is the id of the user's Dropbox team.",),
     ),
     Provider(
         # https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow
         name="facebook",
         title="Facebook",
         registration_url="https://developers.facebook.com/apps/",
-        # Without a version in them these are the oldest one that the app may use, so they do not end in two years:
+        # URLs without a version use the oldest version that the app may use. A version stops working after two years:
         # https://developers.facebook.com/docs/graph-api/guides/versioning
         authorization_url="https://www.facebook.com/dialog/oauth",
-        token_url="https://graph.facebook.com/oauth/access_token",  # noqa: S106  # an address
+        token_url="https://graph.facebook.com/oauth/access_token",
         profile_url="https://graph.facebook.com/me?fields=id,name,email",
         scope="public_profile email",
         client_auth="post",
-        # JSON since version 2.3; for what came before, form encoding called text/plain, the library has a fix.
+        # Before API version 2.3 token responses were form-encoded but declared as text/plain.
         compliance_fix="facebook",
         user=UserDocument(subject="id", username="", email_verified=""),
         notes=(
-            "A user's id is another one in each app.",
-            "Not every account has an address, and nothing says whether it is verified.",
-            "There are no refresh tokens; an access token lives for about two months.",
+            "A user has a different id in each app.",
+            "Accounts may have no email address. Facebook does not say whether an address is verified.",
+            "Facebook issues no refresh tokens. An access token is valid for about two months.",
         ),
     ),
     GITHUB,
@@ -209,19 +208,19 @@ _ENTRIES = (
         title="GitHub Enterprise Server",
         registration_url="{issuer}/settings/applications/new",
         authorization_url="{issuer}/login/oauth/authorize",
-        token_url="{issuer}/login/oauth/access_token",  # noqa: S106  # an address
+        token_url="{issuer}/login/oauth/access_token",
         profile_url="{issuer}/api/v3/user",
         revocation_url="{issuer}/api/v3/applications/{client_id}/token",
-        # Which `iss` it sends, if any, is not documented, and its metadata "contain incorrect information":
+        # No documentation says which `iss` it sends, and its metadata "contain incorrect information":
         # https://docs.github.com/enterprise-server@3.16/apps/github-authentication-discovery-endpoints
         issuer=None,
         issuer_example="https://github.example.com",
         emails_url="{issuer}/api/v3/user/emails?per_page=100",
         groups_url="{issuer}/api/v3/user/orgs?per_page=100",
         notes=(
-            "`WSGI_OAUTH_ISSUER` is the address of the server.",
-            "The address in the profile is the public one, and not verified; with the scope `user:email` the server "
-            "lists all of a user's addresses and says which of them are.",
+            "Set `WSGI_OAUTH_ISSUER` to the URL of the server.",
+            "The public profile contains an unverified email address or none. With the scope `user:email`, the "
+            "verified addresses are read from the server's list of addresses.",
         ),
     ),
     GITLAB,
@@ -230,7 +229,7 @@ _ENTRIES = (
         title="GitLab, self-managed",
         registration_url="{issuer}/-/user_settings/applications",
         authorization_url="{issuer}/oauth/authorize",
-        token_url="{issuer}/oauth/token",  # noqa: S106  # an address
+        token_url="{issuer}/oauth/token",
         profile_url="{issuer}/oauth/userinfo",
         revocation_url="{issuer}/oauth/revoke",
         issuer="{issuer}",
@@ -242,24 +241,24 @@ _ENTRIES = (
         title="Google",
         registration_url="https://console.cloud.google.com/auth/clients",
         authorization_url="https://accounts.google.com/o/oauth2/v2/auth",
-        token_url="https://oauth2.googleapis.com/token",  # noqa: S106  # an address
+        token_url="https://oauth2.googleapis.com/token",
         profile_url="https://openidconnect.googleapis.com/v1/userinfo",
         revocation_url="https://oauth2.googleapis.com/revoke",
         issuer="https://accounts.google.com",
         openid=True,
         discovery=True,
         scope="openid profile email",
-        # For a refresh token, which Google gives when the user consents and not again:
+        # Requests a refresh token, which Google issues only when the user gives consent:
         # https://developers.google.com/identity/protocols/oauth2/web-server
         authorization_parameters=(("access_type", "offline"),),
         choose_account=_SELECT,
         client_auth="post",
         user=UserDocument(username=""),
         notes=(
-            "A refresh token comes with a user's first consent and not again; without it the next sign-in takes one "
-            "redirect and no click.",
-            "Anybody can make a Google account with an address that they can read, at any domain: a verified address "
-            "says that they could once.",
+            "Google issues a refresh token only when a user gives consent for the first time. Without one, the next "
+            "sign-in needs a redirect but no click.",
+            "A Google account can have an email address of any domain. A verified address proves only that the user "
+            "could once read its mail.",
         ),
     ),
     Provider(
@@ -268,7 +267,7 @@ _ENTRIES = (
         title="Keycloak",
         registration_url="{issuer}",
         authorization_url="{issuer}/protocol/openid-connect/auth",
-        token_url="{issuer}/protocol/openid-connect/token",  # noqa: S106  # an address
+        token_url="{issuer}/protocol/openid-connect/token",
         profile_url="{issuer}/protocol/openid-connect/userinfo",
         revocation_url="{issuer}/protocol/openid-connect/revoke",
         end_session_url="{issuer}/protocol/openid-connect/logout",
@@ -281,9 +280,11 @@ _ENTRIES = (
         user=UserDocument(groups="groups"),
         username_is_unique=True,
         notes=(
-            "The issuer is the realm. Before version 17 it has `/auth` in it: `https://.../auth/realms/myrealm`.",
-            "Register a client with *Client authentication* on.",
-            "For groups add a *Group Membership* mapper to the client, with the claim name `groups`, in the userinfo.",
+            "The issuer is the URL of the realm. Before version 17 it contains `/auth`: "
+            "`https://keycloak.example.com/auth/realms/myrealm`.",
+            "Register a client with *Client authentication* switched on.",
+            "To get groups, add a *Group Membership* mapper with the claim name `groups` to the client, and add it to "
+            "the userinfo.",
         ),
     ),
     Provider(
@@ -292,19 +293,19 @@ _ENTRIES = (
         title="LinkedIn",
         registration_url="https://www.linkedin.com/developers/apps",
         authorization_url="https://www.linkedin.com/oauth/v2/authorization",
-        token_url="https://www.linkedin.com/oauth/v2/accessToken",  # noqa: S106  # an address
+        token_url="https://www.linkedin.com/oauth/v2/accessToken",
         profile_url="https://api.linkedin.com/v2/userinfo",
-        # The ID token stays unread: it has no nonce (https://github.com/directus/directus/issues/23645), and its
+        # The ID token is ignored, because it has no nonce (https://github.com/directus/directus/issues/23645) and its
         # issuer has changed without notice (https://github.com/keycloak/keycloak/issues/28686).
         scope="openid profile email",
         client_auth="post",
-        # "invalid_client" for a code_verifier beside a client secret, challenge or not:
+        # LinkedIn answers "invalid_client" to a code verifier together with a client secret:
         # https://github.com/UsefulSoftwareCo/executor/issues/2087, https://github.com/teamhanko/hanko/pull/2405
         pkce=False,
         user=UserDocument(username=""),
         notes=(
             "Add the product *Sign In with LinkedIn using OpenID Connect* to the app.",
-            "LinkedIn refuses PKCE together with a client secret, so a sign-in is protected by its state alone.",
+            "LinkedIn rejects PKCE together with a client secret, so only the state protects a sign-in.",
         ),
     ),
     Provider(
@@ -319,14 +320,14 @@ _ENTRIES = (
         scope="openid profile email offline_access",
         choose_account=_SELECT,
         client_auth="post",
-        # The address is what an administrator wrote, of this tenant or of a guest's; never use it to tell who that is:
+        # Administrators of any tenant can set any email address, so it must not identify users:
         # https://learn.microsoft.com/entra/identity-platform/claims-validation
         user=UserDocument(username="", email_verified=""),
         notes=(
-            "Register under *App registrations*. The number in the issuer is the *Directory (tenant) ID*; `common`, "
-            "`organizations` and `consumers` do not work, because their issuer is that of each user's own tenant.",
-            "An address is never verified, so no rule matches it.",
-            "A user's subject is another one in each application.",
+            "Register the application under *App registrations*. The UUID in the issuer is the *Directory (tenant) "
+            "ID*. `common`, `organizations` and `consumers` do not work, because each tenant is a different issuer.",
+            "Email addresses count as unverified, so the access rule `email:` matches no user.",
+            "A user has a different subject in each application.",
         ),
     ),
     Provider(
@@ -335,13 +336,13 @@ _ENTRIES = (
         title="Notion",
         registration_url="https://www.notion.so/profile/integrations",
         authorization_url="https://api.notion.com/v1/oauth/authorize",
-        # Its manual shows JSON; the form encoding of RFC 6749 4.1.3 is what Auth.js and OpenIddict send:
+        # The documentation shows JSON, but the endpoint accepts form encoding (RFC 6749 4.1.3), as Auth.js sends it:
         # https://github.com/nextauthjs/next-auth/blob/main/packages/core/src/providers/notion.ts
-        token_url="https://api.notion.com/v1/oauth/token",  # noqa: S106  # an address
+        token_url="https://api.notion.com/v1/oauth/token",
         profile_url="https://api.notion.com/v1/users/me",
         authorization_parameters=(("owner", "user"),),
         profile_headers=(("Notion-Version", "2022-06-28"),),  # https://developers.notion.com/reference/versioning
-        # The token is a bot's, and its owner the user: https://developers.notion.com/reference/get-self
+        # The token belongs to a bot, whose owner is the user: https://developers.notion.com/reference/get-self
         user=UserDocument(
             subject="bot.owner.user.id",
             username="",
@@ -350,8 +351,8 @@ _ENTRIES = (
             email_verified="",
         ),
         notes=(
-            "Register a *public* integration, with the capability to read user information including email addresses.",
-            "Notion asks the user which pages to share.",
+            "Register a *public* integration with the capability to read user information including email addresses.",
+            "Notion asks users which pages to share.",
         ),
     ),
     Provider(
@@ -368,9 +369,10 @@ _ENTRIES = (
         user=UserDocument(groups="groups"),
         username_is_unique=True,
         notes=(
-            "The issuer is that of an authorization server (*Security, API*), or your Okta domain alone.",
-            "For refresh tokens allow them in the application, and set `WSGI_OAUTH_SCOPE` to "
-            "`openid profile email offline_access`; for groups add a `groups` claim and the scope `groups`.",
+            "The issuer is the URL of an authorization server (*Security, API*), or the URL of your Okta domain.",
+            "To get refresh tokens, allow them in the application, and set `WSGI_OAUTH_SCOPE` to "
+            "`openid profile email offline_access`.",
+            "To get groups, add a `groups` claim to the authorization server, and add the scope `groups`.",
         ),
     ),
     Provider(
@@ -379,23 +381,23 @@ _ENTRIES = (
         title="Slack",
         registration_url="https://api.slack.com/apps",
         authorization_url="https://slack.com/openid/connect/authorize",
-        token_url="https://slack.com/api/openid.connect.token",  # noqa: S106  # an address
+        token_url="https://slack.com/api/openid.connect.token",
         profile_url="https://slack.com/api/openid.connect.userInfo",
         issuer="https://slack.com",
         openid=True,
         discovery=True,
         scope="openid profile email",
-        # PKCE is for its public clients: beside a client secret it leads to "internal_error", says
-        # https://github.com/paradigmxyz/centaur/pull/1101. The nonce takes its place, as in Auth.js.
+        # Slack supports PKCE for public clients only. Together with a client secret it leads to "internal_error":
+        # https://github.com/paradigmxyz/centaur/pull/1101. The nonce protects the code instead, as in Auth.js.
         pkce=False,
-        # Not the library's compliance fix: it puts the token into the body or the URL (RFC 9700 4.3.2), and the
-        # header does: https://docs.slack.dev/reference/methods/openid.connect.userInfo/
+        # The compliance fix of requests-oauthlib is not used, because it moves the token from the header to the body
+        # or URL (RFC 9700 4.3.2). The header works: https://docs.slack.dev/reference/methods/openid.connect.userInfo/
         user=UserDocument(username="", groups="https://slack.com/team_id"),
         notes=(
-            "The redirect URI has to be https, even on your own machine.",
-            "The group is the id of the workspace (`T0R7GR`). An app that is distributed to others lets in users of "
-            "any workspace.",
-            "Slack refuses PKCE together with a client secret, so the nonce of the ID token protects a sign-in.",
+            "The redirect URI must be an https URL, even on your own machine.",
+            "The only group is the id of the workspace (`T0R7GR`). Users of any workspace can sign in to an app "
+            "that is distributed publicly.",
+            "Slack rejects PKCE together with a client secret, so the nonce of the ID token protects a sign-in.",
         ),
     ),
     Provider(
@@ -404,7 +406,7 @@ _ENTRIES = (
         title="Spotify",
         registration_url="https://developer.spotify.com/dashboard",
         authorization_url="https://accounts.spotify.com/authorize",
-        token_url="https://accounts.spotify.com/api/token",  # noqa: S106  # an address
+        token_url="https://accounts.spotify.com/api/token",
         profile_url="https://api.spotify.com/v1/me",
         scope="user-read-email",
         choose_account=(("show_dialog", "true"),),
@@ -412,9 +414,9 @@ _ENTRIES = (
         # https://developer.spotify.com/documentation/web-api/reference/get-current-users-profile
         user=UserDocument(subject="id", username="", name="display_name", email_verified=""),
         notes=(
-            "An address is never verified, so no rule matches it.",
-            "While an app is in development mode, only the users on its list can sign in.",
-            "For your own machine register `http://127.0.0.1:8000/callback`; Spotify refuses `localhost`.",
+            "Spotify does not verify email addresses, so the access rule `email:` matches no user.",
+            "While an app is in development mode, only the users in its list can sign in.",
+            "On your own machine register `http://127.0.0.1:8000/callback`, because Spotify rejects `localhost`.",
         ),
     ),
     Provider(
@@ -423,14 +425,14 @@ _ENTRIES = (
         title="Twitch",
         registration_url="https://dev.twitch.tv/console/apps",
         authorization_url="https://id.twitch.tv/oauth2/authorize",
-        token_url="https://id.twitch.tv/oauth2/token",  # noqa: S106  # an address
+        token_url="https://id.twitch.tv/oauth2/token",
         profile_url="https://id.twitch.tv/oauth2/userinfo",
         revocation_url="https://id.twitch.tv/oauth2/revoke",
         issuer="https://id.twitch.tv/oauth2",
         openid=True,
         discovery=True,
         scope="openid user:read:email",
-        # Nothing but the subject comes unless it is asked for by name, OpenID Connect Core 5.5.
+        # Twitch returns only the subject and the claims that are requested by name (OpenID Connect Core 5.5).
         authorization_parameters=(
             ("claims", '{"userinfo":{"email":null,"email_verified":null,"preferred_username":null}}'),
         ),
@@ -438,7 +440,7 @@ _ENTRIES = (
         client_auth="post",
         lists_scopes=True,
         user=UserDocument(name="preferred_username"),
-        notes=("The user name is the display name; it is not the login, and may be written like somebody else's.",),
+        notes=("The username is the display name, not the login, and can look like another user's.",),
     ),
     Provider(
         # https://zitadel.com/docs/apis/openidoauth/endpoints
@@ -452,10 +454,10 @@ _ENTRIES = (
         scope="openid profile email",
         choose_account=_SELECT,
         user=UserDocument(),
-        username_is_unique=True,  # the login name, which has the organisation's domain in it
+        username_is_unique=True,  # the login name, which contains the domain of the organization
         notes=(
             "Register a *Web* application with the authentication method *Basic*, or set `WSGI_OAUTH_CLIENT_AUTH`.",
-            "For refresh tokens allow them in the application, and set `WSGI_OAUTH_SCOPE` to "
+            "To get refresh tokens, allow them in the application, and set `WSGI_OAUTH_SCOPE` to "
             "`openid profile email offline_access`.",
         ),
     ),
@@ -465,121 +467,18 @@ _ENTRIES = (
         title="Zoom",
         registration_url="https://marketplace.zoom.us/develop/create",
         authorization_url="https://zoom.us/oauth/authorize",
-        token_url="https://zoom.us/oauth/token",  # noqa: S106  # an address
+        token_url="https://zoom.us/oauth/token",
         profile_url="https://api.zoom.us/v2/users/me",
         revocation_url="https://zoom.us/oauth/revoke",
-        # `verified` is 0 or 1, which is less than to say so.
+        # `verified` is 0 or 1, and the documentation does not say what it means.
         user=UserDocument(
             subject="id", username="", name="display_name first_name", email_verified="", groups="account_id"
         ),
         notes=(
-            "Scopes are chosen in the app, `user:read:user` among them, and not asked for.",
-            "The group is the id of the Zoom account that the user belongs to.",
+            "Add the scope `user:read:user` to the app. The application does not request scopes.",
+            "The only group is the id of the Zoom account that the user belongs to.",
         ),
     ),
 )
 
-CATALOGUE = {entry.name: entry for entry in _ENTRIES}
-
-_USUAL = ProviderConfig.provider  # whoever has not set it has not named it
-
-# Nobody has said what its user document means, so this is what most of them do.
-_UNDESCRIBED = UserDocument(subject="sub id", username="preferred_username login username")
-
-
-def provider_from_config(config: ProviderConfig) -> Provider:
-    """Return the provider that *config* names or describes.
-
-    The three URLs together describe a provider that is in no catalogue; one alone moves an endpoint of one that is. Of
-    an issuer they move endpoints, and all else of OpenID Connect stays.
-
-    :raises errors.ConfigError: for a name that is not in the catalogue, and one whose installation is not told.
-    """
-    given = [url for url in (config.authorization_url, config.token_url, config.profile_url) if url]
-    if "://" in config.provider:
-        described = _issuer(config)
-    elif len(given) == 2:  # the third would be another provider's, and get this one's tokens
-        raise errors.ConfigError(
-            f"{_three(config)} describe a provider together: "
-            "set the third one, too, or only one of them to move a single endpoint"
-        )
-    elif len(given) == 3:
-        described = _undescribed(config, given[0])
-    elif config.provider in CATALOGUE:
-        described = _located(CATALOGUE[config.provider], config)
-    else:
-        raise errors.ConfigError(
-            f"{config.variable('provider')} must be one of {', '.join(CATALOGUE)}, or the https URL of an OpenID "
-            f"Connect issuer; it is {config.provider!a}; {did_you_mean(config.provider.lower(), CATALOGUE)} "
-            f"Any other provider is described by {_three(config)} together"
-        )
-    names = ("authorization_url", "token_url", "profile_url", "revocation_url", "client_auth", "scope")
-    own = {name: value for name in names if (value := getattr(config, name)) is not None}
-    return described._replace(**own)
-
-
-def _undescribed(config: ProviderConfig, authorization_url: str) -> Provider:
-    """Return a provider that is known by its three URLs alone."""
-    meant = did_you_mean(config.provider, CATALOGUE)  # also by a name that is written as it is
-    if meant and config.provider not in {_USUAL, config.label}:
-        hint = f"; {meant}" if config.provider not in CATALOGUE else ""
-        raise errors.ConfigError(
-            f"{config.variable('provider')} is {config.provider!a}, and {_three(config)} together describe a provider "
-            f"that is in no catalogue; set either that one, or these{hint}"
-        )
-    name = name_of(config.issuer or urljoin(authorization_url, "/"))
-    return Provider(name=name, title=name, issuer=config.issuer, user=_UNDESCRIBED)
-
-
-def _three(config: ProviderConfig) -> str:
-    return (
-        f"{config.variable('authorization_url')}, {config.variable('token_url')} and {config.variable('profile_url')}"
-    )
-
-
-def _issuer(config: ProviderConfig) -> Provider:
-    """Return a provider that is known by its issuer's URL alone: all else it says itself (OpenID Connect Discovery)."""
-    issuer = config.provider
-    if config.issuer not in {None, issuer}:
-        raise errors.ConfigError(
-            f"{config.variable('issuer')} is {config.issuer!a}, and {config.variable('provider')} names another "
-            "issuer: set only one of them"
-        )
-    name = name_of(issuer)
-    # `groups` is no standard claim, and what most servers call it.
-    user = UserDocument(groups="groups")
-    return Provider(
-        name=name,
-        title=name,
-        issuer=issuer,
-        openid=True,
-        discovery=True,
-        offline_access_takes_consent=True,
-        choose_account=_LOGIN,  # which every issuer has to know, OpenID Connect Core 15.1
-        user=user,
-    )
-
-
-def name_of(issuer: str) -> str:
-    """Return the name that qualifies the ids of *issuer*'s users: two realms of one host have two."""
-    parts = urlsplit(issuer)
-    name = parts.netloc.lower() + parts.path.rstrip("/")
-    return f"{name}/" if name in CATALOGUE else name  # https://github, somewhere inside a company, is not GitHub
-
-
-def _located(entry: Provider, config: ProviderConfig) -> Provider:
-    """Return *entry* for this client and, where every customer has one, for this installation."""
-    if entry.issuer_example and config.issuer is None:
-        raise errors.ConfigError(
-            f"{config.variable('issuer')} is missing: it says where your {entry.title} is, "
-            f"for example {entry.issuer_example}"
-        )
-    issuer, client_id = config.issuer or "", quote(config.client_id, safe="")
-    filled = {
-        name: template.replace("{issuer}", issuer.rstrip("/")).replace("{client_id}", client_id)
-        for name, template in entry._asdict().items()
-        if name.endswith("_url") and template
-    }
-    if entry.issuer_example:
-        return entry._replace(name=name_of(issuer), issuer=entry.issuer and issuer, **filled)
-    return entry._replace(issuer=issuer or entry.issuer, **filled)
+PRESETS = {preset.name: preset for preset in _ENTRIES}

@@ -14,9 +14,9 @@ from ..config.settings import ProviderConfig
 from ..sessions.session import Session
 from ..transport.transport import Transport
 from .client import OAuth2Session
+from .configured import provider_from_config
 from .identity import Identity, bounded, read_identity, with_emails, with_groups
 from .openid import Discovery
-from .presets import provider_from_config
 from .provider import Provider
 from .refresh import Token, refreshed
 
