@@ -69,9 +69,9 @@ export WSGI_OAUTH_PROVIDER=https://id.example.com/realm   # the exact issuer, wi
 """
 
 TABLE = """\
-The columns show which [access rules](../README.md#access-rules) a provider supports. *Email*: whether the provider reports that an
-email address is verified, as `email:` rules require. *Username*: whether usernames are unique, as `user:` rules
-require. *Groups*: where organizations, teams and groups come from.
+The columns show which [access rules](../README.md#access-rules) a provider supports. *Email*: whether the provider
+reports that an email address is verified, as `email:` rules require. *Username*: whether usernames are unique, as
+`user:` rules require. *Groups*: where organizations, teams and groups come from.
 
 | `WSGI_OAUTH_PROVIDER` | provider | also required | default scopes | email | username | groups |
 |---|---|---|---|---|---|---|
