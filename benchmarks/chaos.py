@@ -135,12 +135,12 @@ class Summary:
             print(f"{what:<{width}}  {value:>{digits}}  {verdict}".rstrip())
 
 
-def judge(chaos: Chaos, events: list[Event], catalogue: list[str], summary: Summary) -> list[str]:
+def count_incidents(chaos: Chaos, events: list[Event], catalogue: list[str], summary: Summary) -> list[str]:
     """Add the number of incidents of each kind to *summary*. Return the evidence of those that have no cause."""
     counts = sum((browser.counts for browser in chaos.browsers), Counter[str]())
     incidents = [incident for browser in chaos.browsers for incident in browser.incidents]
-    the_judge = Judge((exchange for browser in chaos.browsers for exchange in browser.exchanges), events, chaos.kills)
-    causes = {incident: the_judge.cause(incident) for incident in incidents}
+    judge = Judge((exchange for browser in chaos.browsers for exchange in browser.exchanges), events, chaos.kills)
+    causes = {incident: judge.cause(incident) for incident in incidents}
     faults = [event.fault for event in events if event.kind == FAULT]
 
     def number(matches: Callable[[Incident], bool], cause: str | None = None) -> int:
@@ -185,7 +185,7 @@ def judge(chaos: Chaos, events: list[Event], catalogue: list[str], summary: Summ
         at_most=0,
     )
     summary.count("connections broken without a cause", number(lambda incident: incident.what == BROKEN, ""), at_most=0)
-    return [the_judge.evidence(incident) for incident, cause in causes.items() if not cause]
+    return [judge.evidence(incident) for incident, cause in causes.items() if not cause]
 
 
 def count_descriptors(app: Application) -> int:
@@ -260,7 +260,7 @@ def main() -> int:
                     chaos.run()
                     provider.stop_faults()
                     chaos.check_sessions()
-                    evidence = judge(chaos, provider.events(), provider.catalogue(), summary)
+                    evidence = count_incidents(chaos, provider.events(), provider.catalogue(), summary)
                     summary.count("file descriptors of a worker", count_descriptors(app), at_most=MOST_DESCRIPTORS)
             count_files(sessions, chaos, summary)
             print(f"Chaos, seed {options.seed}\n{machine()}\n")
