@@ -128,7 +128,7 @@ class Judge:
             if other.needs_provider and other.overlaps(exchange.began, exchange.ended)
         ]
         began = min([incident.began, *(other.began for other in related)])
-        if any(event.kind == FAULT for event in self._events_between(exchange.user, began, exchange.ended)):
+        if self._has_fault(exchange.user, began, exchange.ended):
             return FAULT_INJECTED
         if "provider_timeout" in incident.what or "provider_unreachable" in incident.what:
             return BUSY_MACHINE if any(other.timed_out for other in [exchange, *related]) else ""
@@ -169,10 +169,14 @@ class Judge:
         # The provider may process the request of a killed worker first or, on a busy machine, after the next one.
         if self._was_sent_by_killed_worker(issued) or self._was_sent_by_killed_worker(replay):
             return KILLED_IN_REFRESH
+        # Without a fault, the application gives up a refresh only when the provider takes longer than the deadline.
         gave_up = any(
-            exchange.timed_out and exchange.result.startswith("50") and exchange.began <= issued.at
+            exchange.timed_out
+            and exchange.result.startswith("50")
+            and exchange.began <= issued.at
+            and exchange.ended <= replay.at
+            and not self._has_fault(exchange.user, exchange.began, exchange.ended)
             for exchange in self._exchanges.get(replay.user, ())
-            if exchange.ended <= replay.at
         )
         return BUSY_MACHINE if gave_up else ""
 
@@ -184,6 +188,9 @@ class Judge:
 
     def _events_between(self, user: str, began: float, ended: float) -> list[Event]:
         return [event for event in self._events.get(user, ()) if began <= event.at <= ended]
+
+    def _has_fault(self, user: str, began: float, ended: float) -> bool:
+        return any(event.kind == FAULT for event in self._events_between(user, began, ended))
 
     def _was_sent_by_killed_worker(self, event: Event) -> bool:
         """Return whether a worker sent the request of *event*, and was killed before it could answer the browser."""
