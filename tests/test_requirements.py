@@ -28,7 +28,7 @@ def test_every_attack_has_a_guard_and_names_a_requirement():
         (str(path.relative_to(requirements.TESTS)), (line.partition("(")[0].removeprefix("def "),))
         for path in (requirements.TESTS / "attacks").glob("test_*.py")
         for line in path.read_text().splitlines()
-        if line.startswith("def test_") and "the_judge" not in line
+        if line.startswith("def test_") and "test_resolver" not in line
     }
     assert listed == attacks
 
@@ -46,7 +46,7 @@ def test_the_command_prints_the_document():
 
 def test_a_test_run_reports_the_requirements_that_it_proved():
     [test] = [proof.id for proof in requirements.proofs_by_requirement()[4] if "attacks" in proof.file]
-    assert list(requirements.report([f"{test}[refused]", f"{test}[works without x]"], [])) == [
+    assert list(requirements.report([f"{test}[prevented]", f"{test}[succeeds without x]"], [])) == [
         "S4   A state expires on the server after ten minutes. 2 tests pass"
     ]
-    assert next(requirements.report([], [f"{test}[refused]"])).endswith("1 of 1 tests fail")
+    assert next(requirements.report([], [f"{test}[prevented]"])).endswith("1 of 1 tests fail")

@@ -1,8 +1,8 @@
-"""What goes wrong with OAuth logins: each test is an attack, told as a story, and why it does not work here.
+"""Attacks on OAuth clients: each test carries out one attack and names the guard that prevents it.
 
-Each runs at least twice. ``[refused]`` is the application as it is: the attacker gains nothing. In ``[works without
-login._find]`` that one guard is taken out, and the attack succeeds; so the story is true, the guard is needed, and
-whoever removes it makes a test fail. A lesson with several guards is told once more for each of them.
+Each test runs at least twice: ``[prevented]`` is the application as it is, where the attack fails. In
+``[succeeds without sign_in.find_start]`` this guard is replaced and the attack succeeds, which proves that the attack
+is real and the guard is necessary. A test with several guards runs once without each of them.
 
-``pytest tests/attacks -v`` is the table of contents; ``docs/security.md`` has the list of guards and what each refuses.
+``pytest tests/attacks -v`` is the table of contents; ``docs/requirements.md`` lists the guards and what each prevents.
 """

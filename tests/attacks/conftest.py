@@ -1,4 +1,4 @@
-"""Who takes part: a victim, an attacker, each with a browser, and what the attacker brings along."""
+"""The participants of an attack: the victim and the attacker with their browsers, and the attacker's tools."""
 
 from __future__ import annotations
 
@@ -18,48 +18,49 @@ from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve
 from wsgi_oauth.web import pages
 
-from .lesson import told
+from .lesson import run_id
 
 
 def without_header(*names: str) -> dict[str, tuple[str, str]]:
-    """What every answer has, but not these."""
+    """Return the security headers without those called *names*."""
     return {known: header for known, header in pages.SECURITY_HEADERS.items() if header[0] not in names}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tell each lesson with all its guards, and then once without each of them."""
+    """Run each attack with all guards, and once without each of them."""
     if guards := getattr(metafunc.function, "guards", None):
-        metafunc.parametrize("guard_taken_out", [None, *guards], ids=told, indirect=True)
+        metafunc.parametrize("removed_guard", [None, *guards], ids=run_id, indirect=True)
 
 
 @pytest.fixture
-def guard_taken_out(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Any] | None:
+def removed_guard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Any] | None:
+    """Replace the guard of this run."""
     for name, substitute in (request.param or {}).items():
-        monkeypatch.setattr(name, substitute, raising=False)  # that there is no GET may be a guard, too
+        monkeypatch.setattr(name, substitute, raising=False)  # because the absence of a method can be a guard
     return request.param
 
 
 @pytest.fixture(autouse=True)
-def _quick(small_ca_bundle: None) -> None:
-    """Applications by the dozen, and none of them speaks TLS."""
+def _small_ca_bundle(small_ca_bundle: None) -> None:
+    """Load a tiny CA bundle in all attacks, because they create many applications without TLS."""
 
 
 @pytest.fixture
 def victim(make_browser: Callable[..., Browser]) -> Browser:
-    """Somebody's browser in front of the application."""
+    """Return the victim's browser."""
     return make_browser()
 
 
 @pytest.fixture
 def attacker(make_browser: Callable[..., Browser]) -> Browser:
-    """Another one, in front of the same application; for the provider, the attacker is a user called mallory."""
+    """Return the attacker's browser, who is the user mallory at the provider."""
     browser = make_browser()
     browser.consent = partial(browser.consent, user="mallory")  # type: ignore[method-assign]
     return browser
 
 
 class AttackersServer:
-    """A server of the attacker's that writes down what it gets, and answers with :attr:`answer`."""
+    """A server of the attacker that records its requests and responds with :attr:`answer`."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -85,9 +86,7 @@ def attackers_server() -> Iterator[AttackersServer]:
 
 @pytest.fixture
 def careless_provider(provider: LocalProvider, monkeypatch: pytest.MonkeyPatch) -> LocalProvider:
-    """A provider that knows PKCE and can be talked out of it, as many can (RFC 9700 4.8): who asks without a challenge
-    gets a code for any verifier.
-    """
+    """Return a provider that supports PKCE but accepts a code request without a challenge (RFC 9700 4.8.2)."""
     challenge = GrantValidator.get_code_challenge
     monkeypatch.setattr(GrantValidator, "is_pkce_required", lambda *_: False)
     monkeypatch.setattr(GrantValidator, "get_code_challenge", lambda *arguments: challenge(*arguments) or None)
@@ -95,23 +94,23 @@ def careless_provider(provider: LocalProvider, monkeypatch: pytest.MonkeyPatch) 
 
 
 def changed(url: str, **changes: str | None) -> str:
-    """Return *url* with other query parameters; None takes one away."""
+    """Return *url* with changed query parameters; None removes one."""
     query = {name: value for name, value in {**parameters(url), **changes}.items() if value is not None}
     return f"{url.partition('?')[0]}?{urlencode(query)}"
 
 
 def without_pkce(authorization_url: str) -> str:
-    """Return the authorization request as the attacker changes it, to get a code that fits to any verifier."""
+    """Return the authorization request without its challenge: the resulting code fits any code verifier."""
     return changed(authorization_url, code_challenge=None, code_challenge_method=None)
 
 
 def exchanged_codes(provider: LocalProvider) -> list[str]:
-    """Return the codes that the application has brought to the token endpoint."""
+    """Return the codes that the application has sent to the token endpoint."""
     forms = [parse_qs(exchange.body) for exchange in provider.exchanges if exchange.endpoint == "token"]
     return [form["code"][0] for form in forms if "code" in form]
 
 
 def issued_tokens(provider: LocalProvider) -> list[str]:
-    """Return the access tokens that the provider has given."""
+    """Return the access tokens that the provider has issued."""
     answers = [exchange.response_body for exchange in provider.exchanges if exchange.endpoint == "token"]
     return [token for answer in answers for token in re.findall(r'"access_token": *"([^"]+)"', answer)]

@@ -1,15 +1,15 @@
-"""How a lesson is told with its guard in place, and without it.
+"""The decorator of an attack: the attack must fail, and it must succeed without the guard that prevents it.
 
 ::
 
-    @guarded_by({"wsgi_oauth.sign_in._find": any_start_of_this_browser})
-    def test_the_attackers_link_finishes_the_victims_sign_in(victim, attacker):
+    @guarded_by({"wsgi_oauth.sign_in.find_start": ignore_the_state})
+    def test_login_csrf_with_a_link_without_pkce(victim, attacker):
         ...
-        return victim.profile().status_int == 200  # what the attacker gains
+        return victim.profile().status_int == 200  # whether the attack has succeeded
 
-The test returns what the attacker has gained. With every guard in place that must be nothing (false, empty); with the
-guard taken out it must be something. The product knows nothing of all this: a guard is a function, or a value, that
-the lesson replaces by what a program without it would do.
+The function carries out the attack and returns whether it has succeeded. It runs once with all guards, and once without
+each of them. The package has no switches for that: a guard is a function or a value of the package, which the test
+replaces by what a program without this guard would have.
 """
 
 from __future__ import annotations
@@ -20,43 +20,43 @@ from functools import wraps
 from typing import Any
 
 
-def guarded_by(without: Mapping[str, Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Say what keeps the attack from working: the dotted names of the guard, and what stands there without it.
+def guarded_by(replacements: Mapping[str, Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Name the guard that prevents the attack, by its dotted name, with its replacement.
 
-    Several names are one defence in depth: all of them have to go before the attack succeeds. Several decorators are
-    several guards, each of which alone is indispensable.
+    Several names in one decorator are a defence in depth: the attack succeeds only if all of them are replaced. Several
+    decorators are several guards, each of which is necessary.
     """
 
     def decorate(attack: Callable[..., Any]) -> Callable[..., Any]:
-        lesson = attack if hasattr(attack, "guards") else _told_with_and_without(attack)
-        lesson.guards.insert(0, without)  # type: ignore[attr-defined]
-        return lesson
+        test = attack if hasattr(attack, "guards") else _test_with_and_without_guard(attack)
+        test.guards.insert(0, replacements)
+        return test
 
     return decorate
 
 
-def _told_with_and_without(attack: Callable[..., Any]) -> Callable[..., Any]:
+def _test_with_and_without_guard(attack: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(attack)
-    def lesson(guard_taken_out: Mapping[str, Any] | None, **fixtures: Any) -> None:
-        gained = attack(**fixtures)
-        if guard_taken_out is None:
-            assert not gained, f"the attacker has gained {gained!r}"
+    def test(removed_guard: Mapping[str, Any] | None, **fixtures: Any) -> None:
+        result = attack(**fixtures)
+        if removed_guard is None:
+            assert not result, f"the attack has succeeded: {result!r}"
         else:
-            assert gained, "the attack fails even without this guard, so the lesson proves nothing about it"
+            assert result, "the attack fails even without this guard, so this test proves nothing about it"
 
     signature = inspect.signature(attack)
-    first = inspect.Parameter("guard_taken_out", inspect.Parameter.POSITIONAL_OR_KEYWORD)  # before what it protects
-    lesson.__signature__ = signature.replace(parameters=[first, *signature.parameters.values()])  # type: ignore[attr-defined]
-    lesson.guards = []  # type: ignore[attr-defined]
-    return lesson
+    # The first fixture, because the guard has to be removed before the other fixtures use what it protects.
+    first = inspect.Parameter("removed_guard", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    test.__signature__ = signature.replace(parameters=[first, *signature.parameters.values()])
+    test.guards = []
+    return test
 
 
-def told(guard: Mapping[str, Any] | None) -> str:
-    """The id of one telling: ``refused``, or ``works without login._find``."""
-    return "refused" if guard is None else "works without " + " and ".join(map(short, guard))
+def run_id(replacements: Mapping[str, Any] | None) -> str:
+    """Return the id of one run: ``prevented``, or ``succeeds without sign_in.find_start``."""
+    return "prevented" if replacements is None else "succeeds without " + " and ".join(map(short_name, replacements))
 
 
-def short(name: str) -> str:
-    """``login._find`` for ``wsgi_oauth.sign_in._find``; of a method, class and method."""
-    parts = name.removeprefix("wsgi_oauth.").split(".")
-    return ".".join(parts[-2:])
+def short_name(name: str) -> str:
+    """Return the last two parts of a dotted name: ``sign_in.find_start``, or a class and its method."""
+    return ".".join(name.removeprefix("wsgi_oauth.").split(".")[-2:])

@@ -1,7 +1,6 @@
-"""The attacker has an authorization code of the victim's (RFC 9700 4.5): from a log, a browser's history, a proxy.
+"""Code theft (RFC 9700 4.5): the attacker has a code of the victim, from a log, the browser history or a proxy.
 
-A code is worth nothing without the verifier that belongs to it (PKCE, RFC 7636), and that never leaves the server but
-for the token endpoint.
+A code is useless without its code verifier (PKCE, RFC 7636), which the application sends only to the token endpoint.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import requests
 from conftest import Browser, parameters
 from werkzeug import Response
 
-from wsgi_oauth import MemoryStore, RequestHandler, SessionStore, errors
+from wsgi_oauth import RequestHandler, errors
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.sign_in import Start
 from wsgi_oauth.transport.transport import BoundedAdapter
@@ -25,33 +24,28 @@ from .conftest import AttackersServer, changed, issued_tokens
 from .lesson import guarded_by
 
 
-@pytest.fixture
-def store() -> SessionStore:
-    return MemoryStore()
-
-
-def begin_with_one_verifier_for_all(**given: Any) -> Start:
+def begin_with_a_constant_verifier(**given: Any) -> Start:
     return Start(secrets.token_urlsafe(32), "v" * 43, **given)
 
 
-@guarded_by({"wsgi_oauth.sign_in.begin": begin_with_one_verifier_for_all})
-def test_a_stolen_code_is_injected_into_the_attackers_own_sign_in(victim: Browser, attacker: Browser) -> bool:
-    """S8, RFC 9700 4.5.1. The state is the attacker's own; the code fits to the victim's verifier alone."""
+@guarded_by({"wsgi_oauth.sign_in.begin": begin_with_a_constant_verifier})
+def test_stolen_code_is_injected_into_the_sign_in_of_the_attacker(victim: Browser, attacker: Browser) -> bool:
+    """S8, RFC 9700 4.5.1. The state is the attacker's own, but the code fits only the victim's code verifier."""
     stolen = parameters(victim.callback_url())["code"]
     attacker.get(changed(attacker.callback_url(), code=stolen))
     return attacker.profile().status_int == 200
 
 
 @guarded_by({"wsgi_oauth.sign_in.Start.code_challenge": property(lambda start: start.code_verifier)})
-def test_the_verifier_can_be_read_from_the_browsers_history(victim: Browser, provider: LocalProvider) -> bool:
-    """S8, RFC 9700 2.1.1. The method `plain` puts the verifier itself into the URL."""
+def test_code_verifier_is_read_from_the_browser_history(victim: Browser, provider: LocalProvider) -> bool:
+    """S8, RFC 9700 2.1.1. The challenge method `plain` puts the verifier itself into the URL."""
     url = victim.start()
     victim.get(victim.consent(url))
     [form] = [parse_qs(exchange.body) for exchange in provider.exchanges if exchange.endpoint == "token"]
     return form["code_verifier"][0] in url
 
 
-# What requests does when nobody has told it otherwise.
+# The default of requests.
 def follow_redirects(
     adapter: BoundedAdapter, method: str, url: str, headers: dict[str, str], body: bytes
 ) -> requests.Response:
@@ -60,10 +54,10 @@ def follow_redirects(
 
 @pytest.mark.parametrize("status", [307, 308])
 @guarded_by({"wsgi_oauth.transport.transport.BoundedAdapter.fetch": follow_redirects})
-def test_a_token_endpoint_that_redirects_sends_code_and_client_secret_to_the_attacker(
+def test_redirecting_token_endpoint_sends_the_client_secret_to_the_attacker(
     make_browser: Callable[..., Browser], provider: LocalProvider, attackers_server: AttackersServer, status: int
 ) -> bool:
-    """S23, ASVS 15.3.2. An open redirect at the provider is enough: 307 and 308 send a POST once more, whole."""
+    """S23, ASVS 15.3.2. An open redirect at the provider is enough: 307 and 308 repeat a POST with its body."""
     victim = make_browser(CLIENT_AUTH="post")
     provider.faults.redirect_to = f"{attackers_server.url}/token"
     victim.get(victim.callback_url(fault=f"token.redirect_{status}"))
@@ -71,7 +65,7 @@ def test_a_token_endpoint_that_redirects_sends_code_and_client_secret_to_the_att
 
 
 class Repos(RequestHandler):
-    """A page of somebody's own that follows redirects, as some APIs need it."""
+    """A handler that follows redirects, as some APIs require."""
 
     route = "/repos"
 
@@ -81,10 +75,10 @@ class Repos(RequestHandler):
 
 
 @guarded_by({"wsgi_oauth.oauth.client.OAuth2Session.should_strip_auth": lambda session, old, new: False})
-def test_an_api_that_redirects_hands_the_access_token_to_the_attacker(
+def test_redirecting_api_sends_the_access_token_to_the_attacker(
     make_browser: Callable[..., Browser], provider: LocalProvider, attackers_server: AttackersServer
 ) -> bool:
-    """S23, S27. The token goes along to wherever the API points, unless somebody looks whose place that is."""
+    """S23, S27. The token must not follow a redirect to another origin."""
     victim = make_browser(handlers=(Repos,))
     victim.sign_in()
     provider.faults.redirect_to = f"{attackers_server.url}/user"
@@ -95,10 +89,10 @@ def test_an_api_that_redirects_hands_the_access_token_to_the_attacker(
 
 
 @guarded_by({"wsgi_oauth.config.checks.urls.is_loopback": lambda host: True})
-def test_an_endpoint_without_tls_lets_anybody_on_the_way_read_code_secret_and_token(
+def test_token_endpoint_without_tls_reveals_code_and_secret_to_the_network(
     make_browser: Callable[..., Browser],
 ) -> bool:
-    """S29, RFC 6749 3.2. A typing error in the configuration, http for https, must not even start."""
+    """S29, RFC 6749 3.2. A mistyped http:// in the configuration must stop the start."""
     try:
         make_browser(TOKEN_URL="http://provider.example.com/token")
     except errors.ConfigError:

@@ -1,7 +1,7 @@
-"""Cookie tossing (RFC 6265 8.6): cookies say who sent them to the browser to nobody, not even to the server.
+"""Cookie tossing (RFC 6265 8.6): a cookie does not say which host has set it.
 
-A neighbour's subdomain can set a cookie for the whole domain, and anybody on the network one for the same host over
-plain http. The victim's browser then sends the attacker's cookie, and the victim works in the attacker's session.
+A neighbouring subdomain can set a cookie for the whole domain, and a network attacker one for the same host over plain
+http. The browser of the victim then sends the cookie of the attacker, and the victim works in the attacker's session.
 """
 
 from __future__ import annotations
@@ -21,68 +21,69 @@ from wsgi_oauth.sessions.manager import SessionManager
 from .lesson import guarded_by
 
 
-class Whose(RequestHandler):
-    """Says whose session it is."""
+class Owner(RequestHandler):
+    """Stores the name of the owner in the session."""
 
-    route = "/whose"
+    route = "/owner"
 
     def get(self, request):
-        return self.jsonify(request.session.get("whose"))
+        return self.jsonify(request.session.get("owner"))
 
     def post(self, request):
-        request.session["whose"] = request.form["whose"]
+        request.session["owner"] = request.form["owner"]
         return self.jsonify(None)
 
 
 @pytest.fixture
-def in_the_attackers_session(make_browser: Callable[..., Browser]) -> Callable[[str], bool]:
-    """Send a Cookie header, in which {theirs} is the attacker's session id and {ours} the victim's."""
-    victim, attacker = make_browser(handlers=(Whose,)), make_browser(handlers=(Whose,))
+def uses_the_attackers_session(make_browser: Callable[..., Browser]) -> Callable[[str], bool]:
+    """Return whether a Cookie header opens the attacker's session; {theirs} is its id and {ours} the victim's."""
+    victim, attacker = make_browser(handlers=(Owner,)), make_browser(handlers=(Owner,))
     for browser, name in ((victim, "victim"), (attacker, "attacker")):
         browser.sign_in()
-        browser.post("/whose", params={"whose": name})
+        browser.post("/owner", params={"owner": name})
 
     def look(header: str) -> bool:
         header = header.format(ours=victim.cookie, theirs=attacker.cookie)
-        return send(victim.app.app, "/whose", headers={**HTML, "Cookie": header}).get_json() == "attacker"
+        return send(victim.app.app, "/owner", headers={**HTML, "Cookie": header}).get_json() == "attacker"
 
     return look
 
 
 @guarded_by({"wsgi_oauth.sessions.cookie.unambiguous_value": lambda values: next(iter(values), None)})
-def test_a_cookie_for_a_longer_path_comes_first_and_wins(in_the_attackers_session: Callable[[str], bool]) -> bool:
-    """S39. RFC 6265 5.4: longer paths first. Which of the two is the user's own cannot be told, so neither counts."""
-    return in_the_attackers_session("wsgi_oauth={theirs}; wsgi_oauth={ours}")
+def test_cookie_with_a_longer_path_is_sent_first_and_wins(uses_the_attackers_session: Callable[[str], bool]) -> bool:
+    """S39, RFC 6265 5.4. The application cannot know which cookie is the user's own, so it ignores both."""
+    return uses_the_attackers_session("wsgi_oauth={theirs}; wsgi_oauth={ours}")
 
 
 @guarded_by({"wsgi_oauth.sessions.cookie.unambiguous_value": lambda values: next(reversed(values), None)})
-def test_a_cookie_that_was_set_later_comes_last_and_wins(in_the_attackers_session: Callable[[str], bool]) -> bool:
+def test_cookie_that_was_set_later_is_sent_last_and_wins(uses_the_attackers_session: Callable[[str], bool]) -> bool:
     """S39."""
-    return in_the_attackers_session("wsgi_oauth={ours}; wsgi_oauth={theirs}")
+    return uses_the_attackers_session("wsgi_oauth={ours}; wsgi_oauth={theirs}")
 
 
 @pytest.fixture
-def site(store: SessionStore) -> Iterator[Browser]:
-    """A browser at a public https site."""
+def https_browser(store: SessionStore) -> Iterator[Browser]:
+    """Return a browser for an application with a public https URL."""
     provider = LocalProvider(redirect_uris=["https://app.example.com/callback"])
     with serve_provider(provider):
         config = Config.from_environ(environ_for(provider, PUBLIC_URL="https://app.example.com"))
-        yield Browser(create_app(config, store=store, handlers=[Whose]), provider, "https://app.example.com")
+        yield Browser(create_app(config, store=store, handlers=[Owner]), provider, "https://app.example.com")
 
 
 @guarded_by({"wsgi_oauth.sessions.cookie.cookie_name": lambda *, secure: "wsgi_oauth"})
-def test_a_neighbour_sets_the_victims_session_cookie(site: Browser) -> bool:
-    """S38, RFC 6265bis 4.1.3.2. Browsers take a cookie called __Host-... from the host itself alone, over TLS."""
-    site.sign_in()
-    of_the_attacker = site.cookie
-    name = next(iter(SimpleCookie(site.get("/whose").request.headers["Cookie"])))
+def test_neighbouring_subdomain_sets_the_session_cookie(https_browser: Browser) -> bool:
+    """S38, RFC 6265bis 4.1.3.2. Browsers accept a __Host- cookie only from the host itself, over TLS."""
+    https_browser.sign_in()
+    of_the_attacker = https_browser.cookie
+    name = next(iter(SimpleCookie(https_browser.get("/owner").request.headers["Cookie"])))
     if name.startswith("__Host-"):
         name = "wsgi_oauth"  # the best that a neighbour can do
     headers = {"Accept": "application/json", "Cookie": f"{name}={of_the_attacker}", "Host": "app.example.com"}
-    return send(site.app.app, "/profile", headers=headers).status_code == 200
+    return send(https_browser.app.app, "/profile", headers=headers).status_code == 200
 
 
-def without(word: str) -> Callable[..., str | None]:
+def cookie_without(word: str) -> Callable[..., str | None]:
+    """Return a replacement of SessionManager.cookie that omits an attribute."""
     original = SessionManager.cookie
 
     def cookie(*arguments: Any, secure: bool) -> str | None:
@@ -92,23 +93,24 @@ def without(word: str) -> Callable[..., str | None]:
     return cookie
 
 
-def attributes(browser: Browser) -> str:
+def session_cookie(browser: Browser) -> str:
+    """Return the Set-Cookie header of a new session."""
     return browser.get("/").headers["Set-Cookie"]
 
 
-@guarded_by({"wsgi_oauth.sessions.manager.SessionManager.cookie": without("HttpOnly")})
-def test_one_foreign_script_on_a_page_reads_the_session_cookie(site: Browser) -> bool:
-    """S38. document.cookie"""
-    return "HttpOnly" not in attributes(site)
+@guarded_by({"wsgi_oauth.sessions.manager.SessionManager.cookie": cookie_without("HttpOnly")})
+def test_injected_script_reads_the_session_cookie(https_browser: Browser) -> bool:
+    """S38. document.cookie omits HttpOnly cookies."""
+    return "HttpOnly" not in session_cookie(https_browser)
 
 
-@guarded_by({"wsgi_oauth.sessions.manager.SessionManager.cookie": without("Secure")})
-def test_somebody_on_the_network_reads_the_cookie_from_a_request_over_plain_http(site: Browser) -> bool:
-    """S38. One link to http://app.example.com is enough, although nobody answers there."""
-    return "Secure" not in attributes(site)
+@guarded_by({"wsgi_oauth.sessions.manager.SessionManager.cookie": cookie_without("Secure")})
+def test_network_attacker_reads_the_cookie_from_a_plain_http_request(https_browser: Browser) -> bool:
+    """S38. One link to http://app.example.com is enough, even if no server listens there."""
+    return "Secure" not in session_cookie(https_browser)
 
 
-@guarded_by({"wsgi_oauth.sessions.manager.SessionManager.cookie": without("SameSite=Lax")})
-def test_a_form_on_any_site_posts_with_the_victims_cookie(site: Browser) -> bool:
-    """S38. To the pages of one's own as well, which may not all look at Origin."""
-    return "SameSite=Lax" not in attributes(site)
+@guarded_by({"wsgi_oauth.sessions.manager.SessionManager.cookie": cookie_without("SameSite=Lax")})
+def test_form_on_another_site_is_sent_with_the_session_cookie(https_browser: Browser) -> bool:
+    """S38. Own handlers may not check the Origin header."""
+    return "SameSite=Lax" not in session_cookie(https_browser)

@@ -1,7 +1,7 @@
-"""Session fixation (ASVS 7.2.4): the attacker knows the session's id before it is worth anything, or long after.
+"""Session fixation (ASVS 7.2.4): the attacker knows the session id of the victim before or after the sign-in.
 
-The id gets into the victim's browser by a neighbour's subdomain, a shared computer, a page over plain http. The victim
-signs in, and the attacker, who holds the same id, is signed in too.
+The id gets into the browser of the victim from a neighbouring subdomain, a shared computer or a page over plain http.
+When the victim signs in, the attacker, who has the same id, is signed in too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .lesson import guarded_by
 
 
 class Notebook(RequestHandler):
-    """A page that keeps something in the session."""
+    """Stores a note in the session."""
 
     route = "/notebook"
 
@@ -36,12 +36,12 @@ class Notebook(RequestHandler):
 
 
 def plant(browser: Browser, session_id: str | None) -> None:
-    """Put a session cookie into somebody else's browser."""
+    """Put a session cookie into another user's browser."""
     browser.app.reset()
     browser.app.set_cookie("wsgi_oauth", session_id or "")
 
 
-# PHP without session.use_strict_mode, and whoever says `sessions.get(id) or sessions.create(id)`.
+# PHP without session.use_strict_mode, or `sessions.get(id) or sessions.create(id)`.
 def adopt_any_id(sessions: SessionManager, environ: dict[str, Any], *, secure: bool) -> Session:
     session_id = session_id_from_cookie(environ, secure=secure)
     if not session_id:
@@ -63,8 +63,8 @@ def keep_the_id(session: Session) -> None:
         "wsgi_oauth.sessions.session.Session.renew": keep_the_id,
     }
 )
-def test_the_attacker_makes_up_an_id_and_plants_it_before_the_sign_in(victim: Browser, attacker: Browser) -> bool:
-    """S37. Two guards: an id that the server has not given is no session, and a sign-in changes the id."""
+def test_invented_id_is_planted_before_the_sign_in(victim: Browser, attacker: Browser) -> bool:
+    """S37. Two guards: an id that the server has not issued is ignored, and a sign-in changes the id."""
     plant(victim, "A" * 43)
     victim.get(victim.callback_url())
     plant(attacker, "A" * 43)
@@ -72,20 +72,20 @@ def test_the_attacker_makes_up_an_id_and_plants_it_before_the_sign_in(victim: Br
 
 
 @guarded_by({"wsgi_oauth.sessions.manager.SessionManager.open": adopt_any_id})
-def test_the_attacker_makes_up_an_id_and_shares_what_an_anonymous_victim_keeps(
+def test_invented_id_gives_access_to_the_data_of_an_anonymous_victim(
     make_browser: Callable[..., Browser],
 ) -> str | None:
-    """S37. A session is worth something before the sign-in, too: a basket, a form, a sign-in that is on its way."""
+    """S37. An anonymous session can hold a form, a basket or a pending sign-in."""
     victim, attacker = make_browser(handlers=(Notebook,)), make_browser(handlers=(Notebook,))
     plant(victim, "A" * 43)
-    victim.post("/notebook", params={"note": "what I want for my birthday"})
+    victim.post("/notebook", params={"note": "my wish list"})
     plant(attacker, "A" * 43)
     return attacker.get("/notebook").json
 
 
 @guarded_by({"wsgi_oauth.sessions.session.Session.renew": keep_the_id})
-def test_the_attacker_gets_a_real_id_and_plants_it_before_the_sign_in(victim: Browser, attacker: Browser) -> bool:
-    """S36. The server has given this id itself, so strictness does not help: the sign-in has to change it."""
+def test_issued_id_is_planted_before_the_sign_in(victim: Browser, attacker: Browser) -> bool:
+    """S36. The server has issued this id to the attacker, so only changing it at the sign-in helps."""
     attacker.start()
     known = attacker.cookie
     plant(victim, known)
@@ -95,8 +95,8 @@ def test_the_attacker_gets_a_real_id_and_plants_it_before_the_sign_in(victim: Br
 
 
 @guarded_by({"wsgi_oauth.sessions.session.Session.renew": keep_the_id})
-def test_an_id_that_was_stolen_once_is_good_for_the_next_sign_in_as_well(victim: Browser, attacker: Browser) -> bool:
-    """S36. Who fears that somebody has their session signs in anew."""
+def test_stolen_id_is_still_valid_after_the_victim_signs_in_again(victim: Browser, attacker: Browser) -> bool:
+    """S36. A user who suspects a theft signs in again."""
     victim.sign_in()
     stolen = victim.cookie
     victim.sign_in()
@@ -104,15 +104,15 @@ def test_an_id_that_was_stolen_once_is_good_for_the_next_sign_in_as_well(victim:
     return attacker.profile().status_int == 200
 
 
-def everything(data: dict[str, Any]) -> dict[str, Any]:
+def keep_all_data(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-@guarded_by({"wsgi_oauth.sessions.manager.inherited_data": everything})
-def test_the_next_user_of_a_shared_computer_reads_what_the_first_one_left(
+@guarded_by({"wsgi_oauth.sessions.manager.inherited_data": keep_all_data})
+def test_next_user_of_a_shared_computer_reads_the_data_of_the_previous_one(
     make_browser: Callable[..., Browser],
 ) -> str | None:
-    """S36. Signed in over somebody who did not sign out."""
+    """S36. The second user signs in although the first has not signed out."""
     computer = make_browser(handlers=(Notebook,))
     computer.sign_in()
     computer.post("/notebook", params={"note": "the victim's diary"})
@@ -126,8 +126,8 @@ def clear_the_cookie_alone(session: Session) -> None:
 
 
 @guarded_by({"wsgi_oauth.sessions.session.Session.end": clear_the_cookie_alone})
-def test_a_stolen_cookie_survives_the_sign_out(victim: Browser, attacker: Browser) -> bool:
-    """S41. A cookie that is cleared in one browser is still good in every other one that has a copy."""
+def test_stolen_cookie_is_still_valid_after_the_sign_out(victim: Browser, attacker: Browser) -> bool:
+    """S41. Clearing a cookie in one browser does not affect its copies."""
     victim.sign_in()
     stolen = victim.cookie
     victim.post("/logout")
@@ -135,15 +135,15 @@ def test_a_stolen_cookie_survives_the_sign_out(victim: Browser, attacker: Browse
     return attacker.profile().status_int == 200
 
 
-def until_the_end_of_the_world(sessions: SessionManager, stored: StoredSession) -> float:
+def never_expire(sessions: SessionManager, stored: StoredSession) -> float:
     return time.time() + 10**9
 
 
-@guarded_by({"wsgi_oauth.sessions.manager.SessionManager.expiry": until_the_end_of_the_world})
-def test_a_cookie_from_a_computer_that_was_thrown_away_still_signs_in(
+@guarded_by({"wsgi_oauth.sessions.manager.SessionManager.expiry": never_expire})
+def test_cookie_of_a_discarded_computer_is_still_valid(
     make_browser: Callable[..., Browser], later: Callable[[float], None]
 ) -> bool:
-    """S40, ASVS 7.3.1. The cookie's own lifetime is a wish: only the server can end a session."""
+    """S40, ASVS 7.3.1. Only the server can enforce the lifetime of a session."""
     computer = make_browser(handlers=(Notebook,))
     computer.sign_in()
     computer.post("/notebook", params={"note": "mine"})

@@ -1,4 +1,4 @@
-"""Floods: a page full of images, a script in a loop. What anybody can cause without signing in has to be small."""
+"""Floods: what an anonymous client can cause, with a page full of images or a script in a loop, must stay small."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ IMAGE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "image", "Sec-Fetch-M
 
 
 @guarded_by({"wsgi_oauth.web.handler.Request.is_ahead_of_time": False})
-def test_a_page_full_of_images_pushes_the_victims_own_sign_in_out(victim: Browser) -> bool:
-    """S43. Fifty times <img src="https://app.example.com/">, while the victim types the password at the provider."""
+def test_page_full_of_images_evicts_the_pending_sign_in_of_the_victim(victim: Browser) -> bool:
+    """S43. Fifty `<img src="https://app.example.com/">` load while the victim is at the provider."""
     started = victim.start()
     for _ in range(50):
         victim.get("/", headers=IMAGE)
@@ -30,16 +30,14 @@ def test_a_page_full_of_images_pushes_the_victims_own_sign_in_out(victim: Browse
 
 
 @guarded_by({"wsgi_oauth.web.handler.Request.is_ahead_of_time": False})
-def test_a_browser_that_prefetches_the_callback_uses_the_answer_up(victim: Browser, provider: LocalProvider) -> bool:
-    """S16. Nobody has clicked yet; what signs somebody in has to be a navigation."""
+def test_prefetch_of_the_callback_consumes_the_code(victim: Browser, provider: LocalProvider) -> bool:
+    """S16. Only a navigation may finish a sign-in."""
     victim.get(victim.callback_url(), headers={"Sec-Purpose": "prefetch"})
     return provider.count("token") > 0
 
 
 @guarded_by({"wsgi_oauth.sign_in.MAX_RECORDS": 10**9})
-def test_one_browser_that_starts_again_and_again_grows_its_session_without_end(
-    victim: Browser, store: SessionStore
-) -> bool:
+def test_repeated_starts_grow_a_session_without_limit(victim: Browser, store: SessionStore) -> bool:
     """S5."""
     for _ in range(150):
         victim.start("/" + "n" * 1000)
@@ -47,16 +45,16 @@ def test_one_browser_that_starts_again_and_again_grows_its_session_without_end(
     return len(json.dumps(session)) > 65536
 
 
-def as_long_as_everybody(sessions: SessionManager, stored: StoredSession) -> float:
+def same_lifetime_for_all(sessions: SessionManager, stored: StoredSession) -> float:
     return stored.seen + sessions._idle
 
 
-@guarded_by({"wsgi_oauth.sessions.manager.SessionManager.expiry": as_long_as_everybody})
+@guarded_by({"wsgi_oauth.sessions.manager.SessionManager.expiry": same_lifetime_for_all})
 @guarded_by({"wsgi_oauth.sessions.file.FileStore._sweep_slice": lambda store: None})
-def test_who_never_comes_back_fills_the_disk_with_sessions(
+def test_abandoned_sign_ins_fill_the_disk(
     provider: LocalProvider, tmp_path: Any, later: Callable[[float], None]
 ) -> bool:
-    """S59. A start leaves a session of ten minutes, and whoever makes new ones takes the old ones away."""
+    """S59. A session without a sign-in lasts ten minutes, and creating sessions deletes expired ones."""
     store = FileStore(tmp_path / "sessions")
     app = create_app(Config.from_environ(environ_for(provider)), store=store)
     for _ in range(10):
@@ -67,7 +65,7 @@ def test_who_never_comes_back_fills_the_disk_with_sessions(
 
 
 class Form(RequestHandler):
-    """A page of somebody's own that reads a form, before anybody has signed in."""
+    """A handler that reads the body of an anonymous request."""
 
     route = "/form"
 
@@ -76,7 +74,7 @@ class Form(RequestHandler):
 
 
 class Endless:
-    """A body that never says how long it is."""
+    """A body without an announced length."""
 
     given = 0
 
@@ -87,8 +85,8 @@ class Endless:
 
 
 @guarded_by({"wsgi_oauth.web.handler.MAX_BODY": 10**9, "wsgi_oauth.web.handler.Request.max_content_length": None})
-def test_a_body_without_end_fills_the_memory(provider: LocalProvider, store: SessionStore) -> bool:
-    """S48. Chunked, so no length announces it."""
+def test_endless_body_fills_the_memory(provider: LocalProvider, store: SessionStore) -> bool:
+    """S48. A chunked body does not announce its length."""
     app = create_app(Config.from_environ(environ_for(provider)), store=store, handlers=[Form])
     body = Endless()
     send(app, "/form", method="POST", headers=HTML, wsgi__input=body, wsgi__input_terminated=True)

@@ -1,6 +1,4 @@
-"""Forged sign-outs: harmless at first sight, and the first half of an attack that signs the victim in anew, as somebody
-else.
-"""
+"""Logout CSRF: another site signs the victim out, as a first step to signing the victim in again as another user."""
 
 from __future__ import annotations
 
@@ -12,8 +10,8 @@ from wsgi_oauth import flow
 
 from .lesson import guarded_by
 
-# What browsers send along (Fetch Metadata, W3C); SameSite=Lax keeps the cookie away from another site's POST, but not
-# from a navigation, and not from a neighbour on the same registrable domain.
+# Headers that browsers send (Fetch Metadata, W3C). SameSite=Lax withholds the cookie from a POST of another site, but
+# neither from a navigation nor from a neighbouring subdomain.
 IMAGE_ELSEWHERE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "image", "Sec-Fetch-Mode": "no-cors"}
 LINK_ELSEWHERE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document", "Sec-Fetch-Mode": "navigate"}
 NEIGHBOUR = {"Sec-Fetch-Site": "same-site", "Origin": "http://blog.localhost"}
@@ -30,32 +28,32 @@ def sign_out(handler: flow.Logout, request: Any) -> object:
 
 
 @guarded_by({"wsgi_oauth.flow.Logout.post": sign_out, "wsgi_oauth.flow.Logout.get": sign_out})
-def test_an_image_in_a_forum_signs_everybody_out_who_reads_it(victim: Browser) -> bool:
-    """S41. <img src="https://app.example.com/logout">"""
+def test_image_in_a_forum_signs_its_readers_out(victim: Browser) -> bool:
+    """S41. `<img src="https://app.example.com/logout">`"""
     victim.sign_in()
     victim.get("/logout", headers=IMAGE_ELSEWHERE)
     return is_signed_out(victim)
 
 
 @guarded_by({"wsgi_oauth.flow.Logout.get": sign_out})
-def test_a_link_somewhere_signs_out_who_follows_it(victim: Browser) -> bool:
-    """S41. A GET must not have this consequence: links are followed, prefetched, previewed."""
+def test_link_signs_the_victim_out(victim: Browser) -> bool:
+    """S41. A GET must not sign out, because links are followed, prefetched and previewed."""
     victim.sign_in()
     victim.get("/logout", headers=LINK_ELSEWHERE)
     return is_signed_out(victim)
 
 
 @guarded_by({"wsgi_oauth.web.handler.Request.is_same_origin": True})
-def test_a_form_on_a_neighbours_page_signs_the_victim_out(victim: Browser) -> bool:
-    """S41. blog.example.com and app.example.com are one site, and SameSite cookies go along."""
+def test_form_on_a_neighbouring_subdomain_signs_the_victim_out(victim: Browser) -> bool:
+    """S41. blog.example.com and app.example.com are one site, so SameSite cookies are sent."""
     victim.sign_in()
     victim.post("/logout", headers=NEIGHBOUR)
     return is_signed_out(victim)
 
 
 @guarded_by({"wsgi_oauth.web.handler.Request.is_same_origin": True})
-def test_a_form_of_the_attackers_signs_out_who_has_an_old_browser(victim: Browser) -> bool:
-    """S41. One that knows neither SameSite nor Fetch Metadata sends at least Origin."""
+def test_form_on_another_site_signs_the_user_of_an_old_browser_out(victim: Browser) -> bool:
+    """S41. A browser without SameSite and Fetch Metadata still sends the Origin header."""
     victim.sign_in()
     victim.post("/logout", headers=OLD_BROWSER)
     return is_signed_out(victim)

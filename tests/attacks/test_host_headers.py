@@ -1,6 +1,6 @@
-"""The request says where it went (RFC 9110 7.2), and anybody can write that: Host, X-Forwarded-Host, Forwarded.
+"""Forged host and proxy headers (RFC 9110 7.2): any client can send Host, X-Forwarded-Host and Forwarded.
 
-A program that builds its redirect URI from what the request says has the provider send the code to the attacker.
+If the redirect URI is built from them, the provider sends the code to the attacker.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from wsgi_oauth.urls import Site
 
 from .lesson import guarded_by
 
-trusting_or_not = Site.base
+original_base = Site.base
 
 
 def application_at(provider: LocalProvider, public_url: str | None = None) -> Any:
@@ -24,48 +24,48 @@ def application_at(provider: LocalProvider, public_url: str | None = None) -> An
     return create_app(Config.from_environ(environ_for(provider, **settings)), store=MemoryStore())
 
 
-def what_the_request_says(site: Any, environ: dict[str, Any]) -> str:
+def base_from_the_host_header(site: Any, environ: dict[str, Any]) -> str:
     return f"https://{environ['HTTP_HOST']}"
 
 
-@guarded_by({"wsgi_oauth.urls.Site.base": what_the_request_says})
-def test_a_poisoned_host_has_the_code_sent_to_the_attacker(provider: LocalProvider) -> bool:
-    """S11, S34. By a cache that was fed with it, or a client that can be told what to send."""
+@guarded_by({"wsgi_oauth.urls.Site.base": base_from_the_host_header})
+def test_forged_host_sends_the_code_to_the_attacker(provider: LocalProvider) -> bool:
+    """S11, S34. Through a poisoned cache, for example."""
     app = application_at(provider, "https://app.example.com")
     started = send(app, "/", headers={**HTML, "Host": "attacker.example"})
     return "attacker.example" in started.headers.get("Location", "")
 
 
 @guarded_by({"wsgi_oauth.urls.is_loopback": lambda host: True})
-def test_a_page_that_rebinds_its_own_name_to_this_machine_talks_to_the_application(provider: LocalProvider) -> bool:
-    """S34. DNS rebinding: for the browser it is the attacker's own page, so the same-origin policy lets it read all."""
+def test_dns_rebinding_reads_the_application_on_loopback(provider: LocalProvider) -> bool:
+    """S34. For the browser it is the attacker's own origin, so the same-origin policy allows everything."""
     app = application_at(provider)
     return send(app, "/profile", headers={"Host": "rebound.attacker.example:8000"}).status_code != 400
 
 
-def believing(app: Any, environ: dict[str, Any]) -> dict[str, Any]:
+def trust_one_proxy(app: Any, environ: dict[str, Any]) -> dict[str, Any]:
     environ = {**environ}
     ProxyFix(lambda *_: [], x_for=1, x_proto=1, x_host=1)(environ, lambda *_: None)
     return environ
 
 
-@guarded_by({"wsgi_oauth.app.OAuthApp._before_proxies": believing})
-def test_a_forwarded_host_hides_the_one_that_was_really_asked_for(provider: LocalProvider) -> bool:
-    """S35. No proxy stands in front, so nobody but the client can have written that."""
+@guarded_by({"wsgi_oauth.app.OAuthApp._before_proxies": trust_one_proxy})
+def test_forged_x_forwarded_host_hides_the_requested_host(provider: LocalProvider) -> bool:
+    """S35. There is no proxy, so only the client can have sent this header."""
     app = application_at(provider, "https://app.example.com")
     headers = {**HTML, "Host": "attacker.example", "X-Forwarded-Host": "app.example.com"}
     return send(app, "/", headers=headers).status_code != 400
 
 
-def the_scheme_of_the_server(site: Site, environ: dict[str, Any]) -> str:
+def scheme_of_the_server(site: Site, environ: dict[str, Any]) -> str:
     environ.pop("HTTP_X_FORWARDED_PROTO", None)
-    return trusting_or_not(site, environ)
+    return original_base(site, environ)
 
 
-@guarded_by({"wsgi_oauth.urls.Site.base": the_scheme_of_the_server})
-def test_a_forwarded_scheme_gives_the_victim_a_cookie_that_never_comes_back(provider: LocalProvider) -> bool:
-    """S35. Some servers believe this header from anybody on this machine. The cookie is then Secure, and the redirect
-    URI https, on a site without TLS: nobody behind the cache that keeps that answer can sign in any more.
+@guarded_by({"wsgi_oauth.urls.Site.base": scheme_of_the_server})
+def test_forged_x_forwarded_proto_prevents_sign_ins(provider: LocalProvider) -> bool:
+    """S35. gunicorn believes this header from loopback. The cookie would be Secure and the redirect URI https, so with
+    a cached response no user of a site without TLS could sign in.
     """
     app = application_at(provider)
     headers = {**HTML, "X-Forwarded-Proto": "https"}

@@ -1,7 +1,4 @@
-"""Secrets in places that are read by others: logs, histories, the Referer of the next page, caches, error pages.
-
-Each secret here is a canary: after the dance everybody looks whether it sings.
-"""
+"""Leaked secrets: tokens, codes and session ids in logs, histories, Referer headers, caches and error messages."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ import requests_oauthlib
 from conftest import HTML, Browser, environ_for, parameters, send
 from werkzeug import Response
 
-from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app, errors
+from wsgi_oauth import Config, RequestHandler, create_app, errors
 from wsgi_oauth.app import OAuthApp
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.oauth.client import OAuth2Session
@@ -28,13 +25,8 @@ from .lesson import guarded_by
 
 
 @pytest.fixture
-def store() -> SessionStore:
-    return MemoryStore()
-
-
-@pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """Everything that any logger says, as an operator who looks for something would set it: DEBUG for all."""
+    """Record all loggers at DEBUG, as an operator would set it to find a fault."""
     loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict]
     before = [(logger, logger.level) for logger in loggers]
     for logger in loggers:
@@ -45,8 +37,8 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
         logger.setLevel(level)
 
 
-def ours(log: pytest.LogCaptureFixture) -> str:
-    """What was logged by this side; the browser of these tests and the provider run in the same process."""
+def logged_by_the_client(log: pytest.LogCaptureFixture) -> str:
+    """Return what the client has logged, because test browser and provider run in the same process."""
     return "\n".join(
         f"{record.getMessage()} {record.args!r}"
         for record in log.records
@@ -56,50 +48,46 @@ def ours(log: pytest.LogCaptureFixture) -> str:
 
 
 # requests-oauthlib logs at DEBUG what it sends, token and all.
-def as_the_library_does(session: OAuth2Session) -> Any:
+def request_of_the_library(session: OAuth2Session) -> Any:
     settings = {"withhold_token": False, "allow_redirects": False}
     with mock.patch.dict(os.environ, OAUTHLIB_INSECURE_TRANSPORT="1"):
         return requests_oauthlib.OAuth2Session.request(session, "GET", session.provider.profile_url, **settings).json()
 
 
-@guarded_by({"wsgi_oauth.oauth.client.OAuth2Session.get_user_document": as_the_library_does})
-def test_an_operator_who_turns_debug_on_has_everybodys_tokens_in_the_log(
-    victim: Browser, provider: LocalProvider, log: pytest.LogCaptureFixture
-) -> bool:
-    """S49. The log goes to a collector, to a ticket, to a contractor."""
+@guarded_by({"wsgi_oauth.oauth.client.OAuth2Session.get_user_document": request_of_the_library})
+def test_tokens_are_logged_at_debug(victim: Browser, provider: LocalProvider, log: pytest.LogCaptureFixture) -> bool:
+    """S49. Logs are sent to collectors, tickets and contractors."""
     victim.sign_in()
     assert victim.profile().status_int == 200
-    return any(token in ours(log) for token in issued_tokens(provider))
+    return any(token in logged_by_the_client(log) for token in issued_tokens(provider))
 
 
 @guarded_by({"wsgi_oauth.app._route": lambda request: f"{request.method} {request.full_path}"})
-def test_a_refused_callback_leaves_code_and_state_in_the_log(
+def test_code_and_state_of_a_refused_callback_are_logged(
     victim: Browser, attacker: Browser, log: pytest.LogCaptureFixture
 ) -> bool:
-    """S49, S50. A refused code has not been used: it is still good."""
+    """S49, S50. The code of a refused callback is unused and still valid."""
     callback = victim.callback_url()
     attacker.get(callback)
-    return parameters(callback)["code"] in ours(log)
+    return parameters(callback)["code"] in logged_by_the_client(log)
 
 
-class AsItIs(str):
-    """What a log shows of it when nobody escapes it."""
+class Unescaped(str):
+    """A string whose repr() is the string itself."""
 
     __slots__ = ()
     __repr__ = str.__str__
 
 
-@guarded_by({"wsgi_oauth.app._route": lambda request: AsItIs(f"{request.method} {request.path}")})
-def test_a_line_break_in_the_path_writes_a_line_of_its_own_into_the_log(
-    log: pytest.LogCaptureFixture, application: Any
-):
+@guarded_by({"wsgi_oauth.app._route": lambda request: Unescaped(f"{request.method} {request.path}")})
+def test_line_break_in_the_path_forges_a_log_line(log: pytest.LogCaptureFixture, application: Any):
     """S51."""
     send(application, "/\n[0] GET /callback: signed in", headers=HTML)
     return any("\n[0]" in record.getMessage() for record in log.records if record.name.startswith("wsgi_oauth"))
 
 
 class Repos(RequestHandler):
-    """A page of somebody's own, for an API that wants a key of theirs in its URLs."""
+    """A handler for an API that requires a key in its URLs."""
 
     route = "/repos"
 
@@ -107,43 +95,43 @@ class Repos(RequestHandler):
         return self.jsonify(self.oauth2_session().get_json("http://127.0.0.1:1/repos?key=CANARY"))
 
 
-def in_its_own_words(error: Exception, late: bool) -> errors.ProviderError:
+def with_the_original_message(error: Exception, late: bool) -> errors.ProviderError:
     return errors.ProviderUnreachable(str(error))
 
 
-@guarded_by({"wsgi_oauth.transport.transport._explained": in_its_own_words})
-def test_a_provider_that_is_down_has_its_internal_address_and_key_in_the_log(
+@guarded_by({"wsgi_oauth.transport.transport._explained": with_the_original_message})
+def test_url_of_an_unreachable_provider_is_logged_with_its_key(
     make_browser: Callable[..., Browser], log: pytest.LogCaptureFixture
 ) -> bool:
-    """S26. Exceptions of HTTP libraries have the whole URL in their text, and some endpoints have a key in theirs."""
+    """S26. Exceptions of HTTP libraries contain the whole URL."""
     victim = make_browser(handlers=(Repos,))
     victim.sign_in()
     assert victim.get("/repos").status_int == 502
-    return "CANARY" in ours(log)
+    return "CANARY" in logged_by_the_client(log)
 
 
 def referer_of_a_link_on(page: Any, url: str) -> str:
-    """What a browser tells the next site (Referrer Policy, W3C); older ones tell all unless asked not to."""
+    """Return the Referer that a browser sends to the next site (Referrer Policy, W3C)."""
     return "" if page.headers.get("Referrer-Policy") == "no-referrer" else url
 
 
 @guarded_by({"wsgi_oauth.web.pages.SECURITY_HEADERS": without_header("Referrer-Policy")})
-def test_the_next_site_reads_the_code_in_its_referer(victim: Browser, attacker: Browser) -> bool:
-    """S46, S49, RFC 9700 4.2.1. An error page at the callback's own address, with a link on it to somewhere."""
+def test_next_site_reads_the_code_in_the_referer(victim: Browser, attacker: Browser) -> bool:
+    """S46, S49, RFC 9700 4.2.1. An error page of the callback with a link to another site."""
     callback = victim.callback_url()
     page = attacker.get(callback)
     return parameters(callback)["code"] in referer_of_a_link_on(page, callback)
 
 
-def stay_here(handler: Any, location: str, code: int = 302) -> Response:
+def show_the_page_at_once(handler: Any, location: str, code: int = 302) -> Response:
     if code == 303:
         return Response("Welcome!", 200)
     return Response(status=code, headers={"Location": location})
 
 
-@guarded_by({"wsgi_oauth.web.handler.RequestHandler.redirect": stay_here})
-def test_the_code_stays_in_the_address_bar_and_in_the_history(victim: Browser) -> bool:
-    """S17. What is shown after the sign-in has another address, without code and state."""
+@guarded_by({"wsgi_oauth.web.handler.RequestHandler.redirect": show_the_page_at_once})
+def test_code_stays_in_the_address_bar_and_the_history(victim: Browser) -> bool:
+    """S17. The page after the sign-in has a URL without code and state."""
     callback = victim.callback_url()
     answer = victim.get(callback)
     shown = answer.headers.get("Location") or callback
@@ -151,18 +139,18 @@ def test_the_code_stays_in_the_address_bar_and_in_the_history(victim: Browser) -
 
 
 @guarded_by({"wsgi_oauth.web.pages.SECURITY_HEADERS": without_header("Cache-Control")})
-def test_the_next_user_of_a_cache_gets_the_victims_profile(victim: Browser) -> bool:
+def test_cache_serves_the_profile_to_the_next_user(victim: Browser) -> bool:
     """S45, RFC 9111 5.2.2.5. A proxy, a CDN, or the back button after the sign-out."""
     victim.sign_in()
     return "no-store" not in victim.profile().headers.get("Cache-Control", "")
 
 
-answer_with_a_cookie = OAuthApp._answer
+original_answer = OAuthApp._answer
 
 
-def with_the_id_in_the_address(app: Any, request: Any, answer: Any) -> tuple[Response, list[tuple[str, str]], Any]:
-    """Put the id into the address, too, for browsers without cookies, as servlets and PHP did."""
-    response, headers, cookie = answer_with_a_cookie(app, request, answer)
+def with_the_id_in_the_url(app: Any, request: Any, answer: Any) -> tuple[Response, list[tuple[str, str]], Any]:
+    """Add the session id to URLs, as servlets and PHP did for browsers without cookies."""
+    response, headers, cookie = original_answer(app, request, answer)
     location = response.headers.get("Location", "")
     if location.startswith("/"):
         headers.remove(("Location", location))
@@ -170,15 +158,15 @@ def with_the_id_in_the_address(app: Any, request: Any, answer: Any) -> tuple[Res
     return response, headers, cookie
 
 
-@guarded_by({"wsgi_oauth.app.OAuthApp._answer": with_the_id_in_the_address})
-def test_a_link_that_the_victim_passes_on_carries_the_session(victim: Browser) -> bool:
+@guarded_by({"wsgi_oauth.app.OAuthApp._answer": with_the_id_in_the_url})
+def test_shared_link_contains_the_session_id(victim: Browser) -> bool:
     """S49, ASVS 14.2.1."""
     answer = victim.sign_in()
     return bool(victim.cookie) and str(victim.cookie) in answer.location
 
 
 @guarded_by({"wsgi_oauth.config.checks.mask_password": lambda url: url})
-def test_a_password_in_a_misspelt_url_is_in_the_message_that_the_operator_pastes_into_a_ticket(
+def test_password_in_an_invalid_url_is_in_the_error_message(
     provider: LocalProvider,
 ) -> bool:
     """S49."""

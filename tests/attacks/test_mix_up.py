@@ -1,8 +1,7 @@
-"""Mix-up (RFC 9700 4.4, RFC 9207): the answer comes from another authorization server than the one that was asked.
+"""Mix-up (RFC 9700 4.4, RFC 9207): the response comes from another provider than the one that was asked.
 
-The attacker runs a provider, or has taken one over, and sends the browser back with an answer of that one. A client
-that does not look who answers brings the code, with its own secret, to a place where it does not belong. So providers
-say who they are (``iss``), and clients compare.
+The attacker operates or controls a provider and sends the browser back with a response of it. A client that does not
+check the issuer sends the code, with its own secret, to the wrong token endpoint.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from conftest import Browser, environ_for, parameters
 
-from wsgi_oauth import Config, MemoryStore, SessionStore, create_app, errors
+from wsgi_oauth import Config, SessionStore, create_app, errors
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.oauth import registration
@@ -24,50 +23,41 @@ from .conftest import changed, exchanged_codes
 from .lesson import guarded_by
 
 
-@pytest.fixture
-def store() -> SessionStore:
-    return MemoryStore()
-
-
-def whoever_answers(response: AuthorizationResponse, start: Start, of: Registration) -> None:
+def accept_any_issuer(response: AuthorizationResponse, start: Start, of: Registration) -> None:
     if response.error or not response.code:
         raise errors.LoginRefused(response.error)
 
 
-@guarded_by({"wsgi_oauth.sign_in.check": whoever_answers})
-def test_an_answer_of_the_attackers_provider_is_taken_for_the_honest_ones(
-    victim: Browser, provider: LocalProvider
-) -> list[str]:
+@guarded_by({"wsgi_oauth.sign_in.check": accept_any_issuer})
+def test_response_of_the_attackers_provider(victim: Browser, provider: LocalProvider) -> list[str]:
     """S9, RFC 9207 2.4."""
     victim.get(changed(victim.callback_url(), iss="https://attacker.example"))
     return exchanged_codes(provider)
 
 
-def same_beginning(response: AuthorizationResponse, start: Start, of: Registration) -> None:
+def compare_the_prefix(response: AuthorizationResponse, start: Start, of: Registration) -> None:
     if not response.iss.startswith(of.provider.issuer or ""):
         raise errors.IssuerMismatch("another issuer")
 
 
-@guarded_by({"wsgi_oauth.sign_in.check": same_beginning})
-def test_an_issuer_that_begins_like_the_honest_one_is_taken_for_it(
-    victim: Browser, provider: LocalProvider
-) -> list[str]:
-    """S9, RFC 9207 2.4: compared as strings, character by character, and nothing is normalised."""
+@guarded_by({"wsgi_oauth.sign_in.check": compare_the_prefix})
+def test_issuer_with_the_same_prefix(victim: Browser, provider: LocalProvider) -> list[str]:
+    """S9, RFC 9207 2.4: issuers are compared character by character, without normalization."""
     for added in ("/", ".attacker.example", "@attacker.example", "/authorize", "?", "#"):
         victim.get(changed(victim.callback_url(), iss=provider.url + added))
     return exchanged_codes(provider)
 
 
-def who_says_nothing_is_believed(response: AuthorizationResponse, start: Start, of: Registration) -> None:
+def accept_a_missing_issuer(response: AuthorizationResponse, start: Start, of: Registration) -> None:
     if response.iss and response.iss != of.provider.issuer:
         raise errors.IssuerMismatch("another issuer")
 
 
-@guarded_by({"wsgi_oauth.sign_in.check": who_says_nothing_is_believed})
-def test_an_attackers_provider_that_leaves_the_issuer_out_is_taken_for_one_that_always_sends_it(
+@guarded_by({"wsgi_oauth.sign_in.check": accept_a_missing_issuer})
+def test_response_without_the_issuer_that_the_provider_always_sends(
     make_browser: Callable[..., Browser], provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
 ) -> list[str]:
-    """S9, RFC 9207 2.4: where the issuer is always sent, an answer without one is somebody else's."""
+    """S9, RFC 9207 2.4: such a response comes from another provider."""
     known = registration.provider_from_config
     always = {"always_sends_issuer": True}
     monkeypatch.setattr(registration, "provider_from_config", lambda config: known(config)._replace(**always))
@@ -85,7 +75,7 @@ def honest() -> Iterator[LocalProvider]:
 
 @pytest.fixture
 def mallorys() -> Iterator[LocalProvider]:
-    """One that the operator offers beside the honest one; it has been taken over."""
+    """Return a second configured provider, which the attacker controls."""
     provider = LocalProvider(client_id="other-client", redirect_uris=["http://localhost/callback/mallorys"])
     with serve_provider(provider):
         yield provider
@@ -93,7 +83,7 @@ def mallorys() -> Iterator[LocalProvider]:
 
 @pytest.fixture
 def two_providers(honest: LocalProvider, mallorys: LocalProvider, store: SessionStore) -> Browser:
-    """A browser at an application that offers both."""
+    """Return a browser for an application with both providers."""
     settings = {
         name.replace("WSGI_OAUTH_", f"WSGI_OAUTH_{label}_"): value
         for label, provider in (("HONEST", honest), ("MALLORYS", mallorys))
@@ -107,7 +97,7 @@ def two_providers(honest: LocalProvider, mallorys: LocalProvider, store: Session
 choose_by_label = Step.choose_provider
 
 
-# One redirect URI for all providers: which one answers, only the start of the sign-in knows.
+# One redirect URI for all providers: only the pending sign-in says which one responds.
 def choose_by_state(handler: Step, label: str) -> bool:
     records = handler.request.session.get("oauth_state", {})
     record = records.get(handler.request.args.get("state"), {})
@@ -117,19 +107,20 @@ def choose_by_state(handler: Step, label: str) -> bool:
 @guarded_by(
     {
         "wsgi_oauth.web.steps.Step.choose_provider": choose_by_state,
-        "wsgi_oauth.sign_in.check": whoever_answers,
+        "wsgi_oauth.sign_in.check": accept_any_issuer,
     }
 )
-def test_the_attackers_provider_passes_the_user_on_to_the_honest_one_and_is_handed_the_code(
+def test_attackers_provider_forwards_the_user_to_the_honest_one_and_receives_the_code(
     two_providers: Browser, honest: LocalProvider, mallorys: LocalProvider
 ) -> bool:
-    """S10, RFC 9700 4.4.1. The user picks Mallory's provider, whose page forwards to the honest one, with the same
-    state and challenge. The user knows that page, and agrees. The answer comes back, and the application, which thinks
-    of Mallory's, brings the honest provider's code to Mallory's token endpoint.
+    """S10, RFC 9700 4.4.1. The user chooses the attacker's provider, whose page forwards to the honest one.
+
+    The state and the challenge stay the same. The user knows the honest page and consents. The application, which
+    expects a response of the attacker's provider, sends the honest provider's code to the attacker's token endpoint.
     """
-    begun = two_providers.get("/?provider=mallorys").location
+    started = two_providers.get("/?provider=mallorys").location
     own = {"client_id": honest.client_id, "redirect_uri": "http://localhost/callback/honest"}
-    forwarded = changed(begun.replace(mallorys.authorization_url, honest.authorization_url), **own)
+    forwarded = changed(started.replace(mallorys.authorization_url, honest.authorization_url), **own)
     callback = two_providers.consent(forwarded)
     two_providers.get(callback)
     return parameters(callback)["code"] in exchanged_codes(mallorys)

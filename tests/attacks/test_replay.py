@@ -1,16 +1,16 @@
-"""The same answer once more (RFC 9700 4.2.4): a callback URL stands in histories, proxies' logs and reloaded tabs."""
+"""Replay (RFC 9700 4.2.4): a callback URL is in histories, proxy logs and restored tabs, and is requested once more."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from conftest import HTML, Browser, send
-from werkzeug import Response
+from conftest import HTML, Barrier, Browser, send
 
-from wsgi_oauth import sign_in
+from wsgi_oauth import MemoryStore, SessionStore
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.sign_in import STATE
 
@@ -18,56 +18,61 @@ from .conftest import exchanged_codes
 from .lesson import guarded_by
 
 
-def look_and_leave_it_there(data: dict[str, Any], state: str) -> dict[str, Any] | None:
+class WatchedStore(MemoryStore):
+    """A store that reports each update."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.updated = threading.Event()
+
+    def update(self, *arguments: Any, **more: Any) -> bool:
+        try:
+            return super().update(*arguments, **more)
+        finally:
+            self.updated.set()
+
+
+@pytest.fixture
+def store() -> SessionStore:
+    return WatchedStore()
+
+
+def read_without_marking(data: dict[str, Any], state: str) -> dict[str, Any] | None:
     record = data.get(STATE, {}).get(state)
     return dict(record) if record else None
 
 
-@guarded_by({"wsgi_oauth.sign_in._claim": look_and_leave_it_there})
-def test_copies_of_a_callback_at_the_same_time_are_each_exchanged(
-    victim: Browser, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
+@guarded_by({"wsgi_oauth.sign_in._claim": read_without_marking})
+def test_concurrent_copies_of_a_callback_are_both_exchanged(
+    victim: Browser, provider: LocalProvider, store: WatchedStore, barrier: Callable[[str], Barrier]
 ) -> bool:
-    """S3. "Look whether it is there, then take it away" are two steps, and between them there is room for a crowd.
-
-    The provider answers only when a second copy has come in, or waits for the first one as it should.
-    """
-    everybody_is_here = threading.Event()
-    wait, exchange = sign_in._wait_for_the_first_copy, provider.token
-
-    def waiting(*arguments: Any) -> None:
-        everybody_is_here.set()
-        wait(*arguments)
-
-    def token(request: Any) -> Response:
-        if provider.count("token") > 1:
-            everybody_is_here.set()
-        everybody_is_here.wait(30)
-        return exchange(request)
-
-    monkeypatch.setattr(sign_in, "_wait_for_the_first_copy", waiting)
-    provider.routes["/token"] = ("token", {"POST": token})
+    """S3. Looking up a state and deleting it must be one step, because a second copy can arrive between two."""
     callback = victim.callback_url()
-    copy = threading.Thread(target=visit, args=(victim, callback))
-    copy.start()
-    visit(victim, callback)
-    copy.join()
+    headers = {**HTML, "Cookie": f"wsgi_oauth={victim.cookie}"}
+
+    def request_callback() -> None:
+        send(victim.app.app, "/callback", query=callback.partition("?")[2], headers=headers)
+
+    token_endpoint = barrier("token")
+    with ThreadPoolExecutor(2) as threads:
+        threads.submit(request_callback)
+        token_endpoint.wait_for(1)
+        store.updated.clear()
+        threads.submit(request_callback)
+        assert store.updated.wait(30), "the second copy has not looked up its state"
+        token_endpoint.open()
     return len(exchanged_codes(provider)) > 1
 
 
-def visit(browser: Browser, callback: str) -> None:
-    headers = {**HTML, "Cookie": f"wsgi_oauth={browser.cookie}"}
-    send(browser.app.app, "/callback", query=callback.partition("?")[2], headers=headers)
-
-
-def for_ever(data: dict[str, Any]) -> dict[str, Any]:
+def keep_expired(data: dict[str, Any]) -> dict[str, Any]:
     return data.get(STATE, {})
 
 
-@guarded_by({"wsgi_oauth.sign_in._alive": for_ever})
-def test_a_callback_that_somebody_finds_in_the_history_an_hour_later_still_works(
+@guarded_by({"wsgi_oauth.sign_in._alive": keep_expired})
+def test_callback_from_the_history_is_accepted_an_hour_later(
     victim: Browser, provider: LocalProvider, later: Callable[[float], None]
 ) -> bool:
-    """S4. The victim, signed in, has begun once more and left; the state expires on the server, whatever is kept."""
+    """S4. A signed-in victim has started another sign-in and left. The server has to expire its state."""
     victim.sign_in()
     callback = victim.callback_url()
     later(3600)
