@@ -1438,7 +1438,7 @@ class TestCachedAuthentication:
         [("Cookie", 1000, 1500), ("Cookie", 100_000, 30), ("X-Forwarded-Host", 100_000, 30)],
     )
     def test_uses_bounded_memory_for_many_or_long_headers(
-        self, signed_in: Visitor, cookie: str, inside: Inside, header: str, length: int, requests: int
+        self, signed_in: Visitor, cookie: str, inside: Inside, *, header: str, length: int, requests: int
     ):
         def request(number: int) -> None:
             padding = f"n={number:06}{'x' * length}"
