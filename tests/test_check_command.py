@@ -1,4 +1,4 @@
-"""``wsgi-oauth check``: a process that says whether a configuration would work, and what to do."""
+"""The command ``wsgi-oauth check``: findings about a configuration, with remedies."""
 
 from __future__ import annotations
 
@@ -26,283 +26,18 @@ from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve, serve_provider
 from wsgi_oauth.oauth.presets import PRESETS
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+ROOT = Path(wsgi_oauth.__file__).parents[1]
 SECRET = "correct horse/battery+staple"
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Check = Callable[..., list[Finding]]
 
 
 @pytest.fixture
 def provider() -> Iterator[LocalProvider]:
-    """A provider that answers, and knows the client by an unusual secret."""
     provider = LocalProvider(client_secret=SECRET)
     with serve_provider(provider):
         yield provider
-
-
-@pytest.fixture
-def settings(provider: LocalProvider, tmp_path: Path) -> dict[str, str]:
-    """A configuration that would work."""
-    return {
-        "WSGI_OAUTH_CLIENT_ID": provider.client_id,
-        "WSGI_OAUTH_CLIENT_SECRET": SECRET,
-        "WSGI_OAUTH_AUTHORIZATION_URL": provider.authorization_url,
-        "WSGI_OAUTH_TOKEN_URL": provider.token_url,
-        "WSGI_OAUTH_PROFILE_URL": provider.profile_url,
-        "WSGI_OAUTH_SCOPE": "profile",
-        "WSGI_OAUTH_SESSION_STORE": f"file:{tmp_path}/sessions",
-    }
-
-
-def clean_environ() -> dict[str, str]:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("WSGI_OAUTH_")}
-    return inherited | {"PYTHONPATH": str(Path(wsgi_oauth.__file__).parents[1]), "NO_PROXY": "*"}
-
-
-@pytest.fixture
-def check(settings: dict[str, str], tmp_path: Path) -> Run:
-    """Run the command with these settings, some of them changed: ``check(CLIENT_ID="other")``."""
-
-    def check(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        changed = {f"WSGI_OAUTH_{name}": value for name, value in changes.items()}
-        return subprocess.run(
-            [sys.executable, "-m", "wsgi_oauth", "check", *arguments],
-            cwd=tmp_path,
-            env=clean_environ() | settings | changed,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    return check
-
-
-def below(what: str, done: subprocess.CompletedProcess[str]) -> str:
-    """The advice that follows the finding about *what*."""
-    [advice] = re.findall(rf"^\w+ +{what} .*\n +-> (.*)$", done.stdout, re.MULTILINE)
-    return str(advice)
-
-
-def levels(done: subprocess.CompletedProcess[str]) -> list[str]:
-    return re.findall(r"^(ok|warn|FAIL) ", done.stdout, re.MULTILINE)
-
-
-def failure(done: subprocess.CompletedProcess[str]) -> str:
-    """The one finding that fails."""
-    assert (done.returncode, done.stderr) == (1, "")
-    [line] = re.findall(r"^FAIL  (.*)$", done.stdout, re.MULTILINE)
-    return str(line)
-
-
-class TestAWorkingConfiguration:
-    def test_it_exits_0_with_a_line_for_each_finding(self, check):
-        done = check(PUBLIC_URL="http://localhost:8000/auth")
-        assert (done.returncode, done.stderr) == (0, "")
-        assert levels(done) == ["ok"] * 13
-        assert done.stdout.endswith("The application would work.\n")
-
-    def test_it_prints_the_redirect_uri_to_register(self, check):
-        done = check(PUBLIC_URL="https://app.example.com/auth/")
-        assert "redirect URI" in done.stdout
-        assert "https://app.example.com/auth/callback\n" in done.stdout
-
-    def test_without_a_public_url_it_warns_and_still_exits_0(self, check):
-        done = check()
-        assert done.returncode == 0
-        assert levels(done).count("warn") == 1
-        assert "WSGI_OAUTH_PUBLIC_URL" in done.stdout
-        assert done.stdout.endswith("The application would work; look at the lines marked warn.\n")
-
-    def test_the_secret_is_tried_and_never_printed(self, check, provider):
-        done = check()
-        assert "accepts the client id and secret" in done.stdout
-        assert provider.count("token") == 1
-        assert "staple" not in done.stdout + done.stderr
-
-    def test_it_leaves_no_session_and_no_grant_behind(self, check, tmp_path):
-        check()
-        assert list((tmp_path / "sessions").iterdir()) == []
-
-    def test_a_store_in_memory_is_a_warning(self, check):
-        done = check(SESSION_STORE="memory:")
-        assert done.returncode == 0
-        assert re.search(r"^warn  session store memory:", done.stdout, re.MULTILINE)
-
-    @pytest.mark.parametrize(("seal", "said"), [("yes", "sealed"), ("no", "not sealed")])
-    def test_it_says_whether_sessions_are_sealed(self, check, seal, said):
-        done = check(SESSION_SEAL=seal)
-        assert done.returncode == 0
-        assert re.search(rf"^ok    sessions are {said}: ", done.stdout, re.MULTILINE)
-
-    def test_a_limit_that_leaves_no_thread_over_is_a_warning(self, check):
-        done = check(UPSTREAM_LIMIT="16")
-        assert done.returncode == 0
-        assert re.search(r"^warn  .* up to 16 .*\n *-> .*WSGI_OAUTH_UPSTREAM_LIMIT", done.stdout, re.MULTILINE)
-
-
-class TestConfiguration:
-    def test_every_missing_variable_is_named(self, check):
-        done = check(CLIENT_ID="", CLIENT_SECRET="")
-        assert done.returncode == 1
-        assert re.findall(r"^FAIL  (\w+): missing", done.stdout, re.MULTILINE) == [
-            "WSGI_OAUTH_CLIENT_ID",
-            "WSGI_OAUTH_CLIENT_SECRET",
-        ]
-
-    def test_a_misspelt_variable_is_named(self, check):
-        assert "CLIENT_SECRET" in failure(check(CLIENT_SECRTE="x"))
-
-    def test_an_unknown_provider_is_named(self, check):
-        done = check(PROVIDER="githbu", AUTHORIZATION_URL="", TOKEN_URL="", PROFILE_URL="")
-        assert "githbu" in failure(done)
-
-    def test_a_rule_that_cannot_work_fails_here_as_it_would_at_the_start(self, check):
-        assert "WSGI_OAUTH_ALLOW" in failure(check(ALLOW="user:octocat"))
-
-    def test_a_ca_bundle_that_is_none(self, check, monkeypatch):
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", __file__)
-        assert "CA bundle" in failure(check())
-
-    def test_plain_http_to_another_machine_is_refused(self, check):
-        line = failure(check(TOKEN_URL="http://login.example.com/token"))
-        assert "WSGI_OAUTH_TOKEN_URL" in line
-        assert "https" in line
-
-
-class TestStore:
-    def test_a_folder_that_cannot_be_made(self, check, tmp_path):
-        (tmp_path / "file").touch()  # not even root can make a folder in it
-        line = failure(check(SESSION_STORE=f"file:{tmp_path}/file/sessions"))
-        assert line.startswith(f"session store file:{tmp_path}/file/sessions: ")
-
-    def test_a_folder_that_others_may_write_to(self, check, tmp_path):
-        (tmp_path / "shared").mkdir()
-        (tmp_path / "shared").chmod(0o777)
-        assert "session store" in failure(check(SESSION_STORE=f"file:{tmp_path}/shared"))
-
-    def test_a_folder_whose_name_no_terminal_can_show(self, check, tmp_path, monkeypatch):
-        monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-        done = check(SESSION_STORE=f"file:{tmp_path}/s\xe9ances")
-        assert (done.returncode, done.stderr) == (0, "")
-        assert "s\\xe9ances: a session can be stored" in done.stdout
-
-    def test_sealing_without_its_package(self, check, settings, tmp_path):
-        (tmp_path / "cryptography.py").write_text("raise ImportError")
-        settings["PYTHONPATH"] = f"{tmp_path}:{clean_environ()['PYTHONPATH']}"
-        assert "pip install 'wsgi-oauth[sealed]'" in failure(check(SESSION_SEAL="yes"))
-        assert check().returncode == 0
-
-
-class TestProvider:
-    def test_one_that_is_not_there(self, check):
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            url = f"http://127.0.0.1:{server.getsockname()[1]}/token"
-        done = check(TOKEN_URL=url)
-        assert f"token endpoint {url}: " in failure(done)
-        assert "->" in done.stdout
-
-    def test_one_that_does_not_answer_is_given_up_in_time(self, check, provider):
-        provider.faults.add("token.slow")
-        assert "token endpoint" in failure(check(UPSTREAM_TIMEOUT="0.5"))
-
-    def test_a_client_it_does_not_know(self, check):
-        line = failure(check(CLIENT_SECRET="not-the-secret"))
-        assert "token endpoint" in line
-        assert "invalid_client" in line
-
-    @pytest.mark.parametrize("fault", ["token.html_200", "token.503", "token.redirect_307"])
-    def test_a_token_endpoint_that_is_none(self, check, provider, fault):
-        provider.faults.add(fault)
-        assert "token endpoint" in failure(check())
-
-    @pytest.mark.parametrize(
-        ("fault", "advice"), [("token.html_200", "manual"), ("token.redirect_307", "manual"), ("token.slow", "TIMEOUT")]
-    )
-    def test_what_to_do_is_said_below(self, check, provider, fault, advice):
-        provider.faults.add(fault)
-        assert advice in below("token endpoint", check(UPSTREAM_TIMEOUT="0.5"))
-
-    def test_a_name_that_nobody_knows(self, check):
-        assert "host's name" in below("token endpoint", check(TOKEN_URL="https://nowhere.invalid/token"))
-
-    def test_nobody_listens_there(self, check):
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            url = f"http://127.0.0.1:{server.getsockname()[1]}/token"
-        assert "host and port" in below("token endpoint", check(TOKEN_URL=url))
-
-    def test_the_port_speaks_no_https(self, check, provider):
-        url = provider.token_url.replace("http:", "https:")
-        assert "speak https" in below("token endpoint", check(TOKEN_URL=url))
-
-    def test_a_certificate_of_nobody_known(self, check, certificates):
-        with serve_provider(LocalProvider(), ssl_context=certificates.context()) as server:
-            done = check(TOKEN_URL=f"{server.url}/token")
-        assert "certificate" in failure(done)
-        assert "REQUESTS_CA_BUNDLE" in below("token endpoint", done)
-
-    def test_the_connection_breaks_off(self, check):
-        with raw_server(lambda connection: None) as url:
-            assert "HTTPS_PROXY" in below("token endpoint", check(TOKEN_URL=f"{url}/token"))
-
-    def test_an_authorization_endpoint_in_trouble(self, check):
-        with serve(Response(status=503)) as server:
-            assert "authorization endpoint" in failure(check(AUTHORIZATION_URL=f"{server.url}/authorize"))
-
-    def test_a_token_for_a_code_that_was_never_issued(self, check):
-        token = Response('{"access_token": "for-anybody", "token_type": "bearer"}')
-        with serve(token) as server:
-            done = check(TOKEN_URL=f"{server.url}/token")
-        assert "never issued" in failure(done)
-        assert "for-anybody" not in done.stdout
-
-    @pytest.mark.parametrize("fault", ["token.empty_400", "token.invalid_request"])
-    def test_a_refusal_that_may_be_about_the_made_up_code_is_a_warning(self, check, provider, fault):
-        provider.faults.add(fault)
-        done = check()
-        assert done.returncode == 0
-        assert re.search(r"^warn  token endpoint", done.stdout, re.MULTILINE)
-
-    def test_a_profile_endpoint_in_trouble(self, check, provider):
-        provider.faults.add("profile.503")
-        assert "profile endpoint" in failure(check())
-
-    def test_a_profile_that_anybody_may_read_is_a_warning(self, check, provider):
-        done = check(PROFILE_URL=f"{provider.url}/")
-        assert done.returncode == 0
-        assert re.search(r"^warn  profile endpoint", done.stdout, re.MULTILINE)
-
-    def test_a_redirect_uri_that_is_not_registered(self, check):
-        line = failure(check(PUBLIC_URL="https://app.example.com"))
-        assert re.search("authorization endpoint .* status 400", line)
-
-    def test_a_redirect_uri_that_is_only_guessed_is_a_warning(self, check):
-        with serve_provider(LocalProvider(redirect_uris=["https://app.example.com/callback"])) as server:
-            done = check(AUTHORIZATION_URL=f"{server.url}/authorize", PUBLIC_URL="")
-        assert done.returncode == 0
-        assert re.search(r"^warn  authorization endpoint .* status 400", done.stdout, re.MULTILINE)
-
-    @pytest.mark.parametrize("endpoint", ["AUTHORIZATION", "PROFILE"])
-    def test_an_endpoint_that_is_not_there(self, check, provider, endpoint):
-        line = failure(check(**{f"{endpoint}_URL": f"{provider.url}/nowhere"}))
-        assert re.search(f"{endpoint.lower()} endpoint .* status 404", line)
-
-    def test_a_scope_that_it_does_not_know(self, check):
-        line = failure(check(SCOPE="everything"))
-        assert "authorization endpoint" in line
-        assert "invalid_scope" in line
-
-    def test_a_profile_endpoint_that_has_moved_is_a_warning(self, check):
-        moved = redirect("https://elsewhere.example.com/")
-        with serve(moved) as server:
-            done = check(PROFILE_URL=f"{server.url}/user")
-        assert re.search(r"^warn  profile endpoint .* status 302", done.stdout, re.MULTILINE)
-
-    @pytest.mark.parametrize(("ahead", "word"), [(3600, "ahead of"), (-3600, "behind")])
-    def test_a_clock_that_is_wrong_is_a_warning(self, settings, monkeypatch, ahead, word):
-        wrong = SimpleNamespace(time=lambda: time.time() + ahead)
-        monkeypatch.setattr(check_command, "time", wrong)
-        *_, clock = check_command.findings(settings)
-        assert clock.level == "warn"
-        assert word in clock.what
 
 
 @pytest.fixture
@@ -312,101 +47,356 @@ def issuer() -> Iterator[Issuer]:
         yield issuer
 
 
+def settings_for(provider: LocalProvider, folder: Path) -> dict[str, str]:
+    return {
+        "CLIENT_ID": provider.client_id,
+        "CLIENT_SECRET": SECRET,
+        "AUTHORIZATION_URL": provider.authorization_url,
+        "TOKEN_URL": provider.token_url,
+        "PROFILE_URL": provider.profile_url,
+        "SCOPE": "profile",
+        "PUBLIC_URL": "http://localhost:8000",
+        "SESSION_STORE": f"file:{folder}/sessions",
+    }
+
+
+def environ_of(settings: dict[str, str]) -> dict[str, str]:
+    return {f"WSGI_OAUTH_{name}": value for name, value in settings.items()}
+
+
+def find(settings: dict[str, str]) -> list[Finding]:
+    found = list(check_command.findings(environ_of(settings)))
+    assert "staple" not in "".join(map(str, found))
+    return found
+
+
 @pytest.fixture
-def look(issuer: Issuer, tmp_path: Path, small_ca_bundle: None) -> Callable[..., list[Finding]]:
-    """What there is to say about an application that knows of the issuer its URL alone, and what else is set."""
-
-    def look(**changes: str) -> list[Finding]:
-        variables = {
-            "PROVIDER": issuer.url,
-            "CLIENT_ID": issuer.client_id,
-            "CLIENT_SECRET": SECRET,
-            "PUBLIC_URL": "http://localhost:8000",
-            "SESSION_STORE": f"file:{tmp_path}/sessions",
-            **changes,
-        }
-        found = list(check_command.findings({f"WSGI_OAUTH_{name}": value for name, value in variables.items()}))
-        assert "staple" not in "".join(map(str, found))
-        return found
-
-    return look
+def check(provider: LocalProvider, tmp_path: Path, small_ca_bundle: None) -> Check:
+    """Check a valid configuration with some settings changed: ``check(CLIENT_ID="other")``."""
+    return lambda **changes: find({**settings_for(provider, tmp_path), **changes})
 
 
 @pytest.fixture
-def discovered(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Forget where a provider of the catalogue has its endpoints: a test asks no real one."""
+def check_issuer(issuer: Issuer, tmp_path: Path, small_ca_bundle: None) -> Check:
+    """Check a configuration with the URL of an OpenID Connect issuer."""
 
-    def discovered(name: str) -> None:
-        nowhere = dict.fromkeys(("authorization_url", "token_url", "profile_url", "revocation_url"), "")
-        monkeypatch.setitem(PRESETS, name, PRESETS[name]._replace(**nowhere))
+    def check_issuer(**changes: str) -> list[Finding]:
+        settings = {name: settings_for(issuer, tmp_path)[name] for name in ("CLIENT_ID", "PUBLIC_URL", "SESSION_STORE")}
+        return find({"PROVIDER": issuer.url, "CLIENT_SECRET": SECRET, **settings, **changes})
 
-    return discovered
+    return check_issuer
+
+
+def clean_environ() -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("WSGI_OAUTH_")}
+    return {**inherited, "PYTHONPATH": str(ROOT), "NO_PROXY": "*"}
+
+
+@pytest.fixture
+def run(provider: LocalProvider, tmp_path: Path) -> Run:
+    """Run the command in a process, with some settings changed."""
+
+    def run(environ: dict[str, str] | None = None, **changes: str) -> subprocess.CompletedProcess[str]:
+        settings = {**settings_for(provider, tmp_path), **changes}
+        return subprocess.run(
+            [sys.executable, "-m", "wsgi_oauth", "check"],
+            cwd=tmp_path,
+            env={**clean_environ(), **environ_of(settings), **(environ or {})},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
 
 
 def one(found: list[Finding], beginning: str) -> Finding:
-    """The one finding that begins like this."""
-    [finding] = [each for each in found if each.what.startswith(beginning)]
+    """Return the only finding that begins like this."""
+    [finding] = [each for each in found if each.text.startswith(beginning)]
     return finding
 
 
-def worse_than_ok(found: list[Finding]) -> list[Finding]:
-    return [each for each in found if each.level != "ok"]
+def problems(found: list[Finding]) -> list[Finding]:
+    return [finding for finding in found if finding.level != "ok"]
 
 
-class TestIssuer:
-    """OpenID Connect Discovery 1.0."""
+def failure(found: list[Finding]) -> Finding:
+    """Return the only failure."""
+    [finding] = [each for each in found if each.level == "FAIL"]
+    return finding
 
-    def test_its_url_is_enough(self, look, issuer):
-        found = look()
-        assert worse_than_ok(found) == []
-        assert one(found, f"issuer {issuer.url}: ").what.endswith("agrees with the configuration")
-        assert one(found, "scope: ").what == "scope: asks for openid profile email"
-        assert one(found, f"token endpoint {issuer.token_url}: ")
 
-    def test_it_is_asked_as_a_sign_in_would_ask(self, look, issuer):
-        look()
-        [asked] = [parameters(each.url) for each in issuer.exchanges if each.endpoint == "authorize"]
-        assert (asked["redirect_uri"], asked["scope"]) == ("http://localhost:8000/callback", "openid profile email")
-        assert len(asked["nonce"]) == len(asked["code_challenge"]) == 43
+def closed_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"http://127.0.0.1:{server.getsockname()[1]}"
 
-    def test_one_that_is_not_there_is_the_last_that_is_said(self, look):
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        *_, last = found = look(PROVIDER=url)
-        assert worse_than_ok(found) == [last]
-        assert (last.level, last.what.startswith(f"issuer {url}: ")) == ("FAIL", True)
-        assert "host and port" in last.advice
 
-    def test_a_slash_too_much(self, look, issuer):
-        *_, last = look(PROVIDER=f"{issuer.url}/")
-        assert last.level == "FAIL"
-        assert f"the issuer '{issuer.url}', and '{issuer.url}/' is configured" in last.what
-        assert "set WSGI_OAUTH_PROVIDER to exactly what the issuer calls itself" in last.advice
+class TestCommand:
+    def test_valid_configuration_exits_with_0_and_prints_a_line_for_each_finding(self, run):
+        done = run(PUBLIC_URL="http://localhost:8000/auth")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert re.findall(r"^(ok|warn|FAIL) ", done.stdout, re.MULTILINE) == ["ok"] * 13
+        assert "http://localhost:8000/auth/callback\n" in done.stdout
+        assert done.stdout.endswith("\nThe application would work.\n")
+        assert "staple" not in done.stdout
 
-    def test_of_a_provider_with_a_name_the_issuer_is_another_variable(self, look, issuer):
-        *_, last = look(PROVIDER="zitadel", ISSUER=f"{issuer.url}/")
-        assert "set WSGI_OAUTH_ISSUER to exactly" in last.advice
+    def test_warnings_exit_with_0(self, run):
+        done = run(PUBLIC_URL="")
+        assert done.returncode == 0
+        assert "\nwarn  redirect URI: works on this machine only: http://127.0.0.1:8000/callback\n" in done.stdout
+        assert "\n      -> set WSGI_OAUTH_PUBLIC_URL" in done.stdout
+        assert done.stdout.endswith("The application would work; look at the lines marked warn.\n")
+
+    def test_failures_exit_with_1(self, run):
+        done = run(CLIENT_SECRET="wrong")
+        assert (done.returncode, done.stderr) == (1, "")
+        assert re.search(r"^FAIL  token endpoint .*invalid_client", done.stdout, re.MULTILINE)
+        assert done.stdout.endswith("\nThe application would not work: fix the lines marked FAIL.\n")
+
+    def test_output_in_an_encoding_without_some_character_is_escaped(self, run, tmp_path):
+        done = run({"PYTHONIOENCODING": "ascii"}, SESSION_STORE=f"file:{tmp_path}/s\xe9ances")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "s\\xe9ances: a session can be stored" in done.stdout
+
+    @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["check", "--nonsense"], ["demo", "x"]])
+    def test_usage_errors_exit_with_2(self, arguments, capsys):
+        with pytest.raises(SystemExit, match="2"):
+            main.main(arguments)
+        assert capsys.readouterr().err.startswith("usage: wsgi-oauth")
+
+    def test_version(self, capsys):
+        with pytest.raises(SystemExit, match="0"):
+            main.main(["--version"])
+        assert capsys.readouterr().out == f"wsgi-oauth {wsgi_oauth.__version__}\n"
+
+
+class TestSettings:
+    def test_every_missing_variable_is_a_failure(self, check):
+        found = check(CLIENT_ID="", CLIENT_SECRET="")
+        assert [str(finding).partition(";")[0] for finding in found] == [
+            "FAIL  WSGI_OAUTH_CLIENT_ID: missing",
+            "FAIL  WSGI_OAUTH_CLIENT_SECRET: missing",
+        ]
 
     @pytest.mark.parametrize(
-        ("answer", "said"),
+        ("setting", "value", "text"),
+        [
+            ("CLIENT_SECRTE", "x", "did you mean WSGI_OAUTH_CLIENT_SECRET?"),
+            ("ALLOW", "user:octocat", "WSGI_OAUTH_ALLOW"),
+            ("TOKEN_URL", "http://login.example.com/token", "https"),
+        ],
+    )
+    def test_invalid_setting_is_the_only_finding(self, setting, value, text, check):
+        [finding] = check(**{setting: value})
+        assert finding.level == "FAIL"
+        assert text in finding.text
+
+    def test_unknown_provider_is_a_failure(self, check):
+        [finding] = check(PROVIDER="githbu", AUTHORIZATION_URL="", TOKEN_URL="", PROFILE_URL="")
+        assert "githbu" in failure([finding]).text
+
+    def test_invalid_ca_bundle_is_a_failure(self, check, monkeypatch):
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", __file__)
+        [finding] = check()
+        assert "CA bundle" in failure([finding]).text
+
+    def test_upstream_limit_that_leaves_no_thread_free_is_a_warning(self, check):
+        finding = one(check(UPSTREAM_LIMIT="16"), "upstream limit: up to 16 threads")
+        assert finding.level == "warn"
+        assert "WSGI_OAUTH_UPSTREAM_LIMIT" in finding.remedy
+
+    @pytest.mark.parametrize(("allow", "text"), [("", "all users"), ("id:1 id:2", "users who match one of: id:1 id:2")])
+    def test_access_rules_are_listed(self, allow, text, check):
+        assert text in one(check(ALLOW=allow), "access: ").text
+
+
+class TestSessionStore:
+    def test_no_session_stays_in_the_store(self, check, tmp_path):
+        assert one(check(), f"session store file:{tmp_path}/sessions: ").level == "ok"
+        assert list((tmp_path / "sessions").iterdir()) == []
+
+    def test_memory_store_is_a_warning(self, check):
+        assert one(check(SESSION_STORE="memory:"), "session store memory: ").level == "warn"
+
+    @pytest.mark.parametrize(("seal", "text"), [("yes", "on"), ("no", "off")])
+    def test_encryption_is_reported(self, seal, text, check):
+        assert one(check(SESSION_SEAL=seal), f"session encryption: {text}; ").level == "ok"
+
+    def test_folder_that_cannot_be_created_is_a_failure(self, check, tmp_path):
+        (tmp_path / "file").touch()
+        text = failure(check(SESSION_STORE=f"file:{tmp_path}/file/sessions")).text
+        assert text.startswith(f"session store file:{tmp_path}/file/sessions: ")
+
+    def test_folder_that_others_can_write_to_is_a_failure(self, check, tmp_path):
+        (tmp_path / "shared").mkdir()
+        (tmp_path / "shared").chmod(0o777)
+        assert failure(check(SESSION_STORE=f"file:{tmp_path}/shared")).text.startswith("session store")
+
+    def test_encryption_without_its_package_is_a_failure(self, run, tmp_path):
+        (tmp_path / "cryptography.py").write_text("raise ImportError")
+        path = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+        assert "pip install 'wsgi-oauth[sealed]'" in run(path, SESSION_SEAL="yes").stdout
+        assert run(path).returncode == 0
+
+
+class TestEndpoints:
+    def test_client_secret_is_tested_with_one_token_request(self, check, provider):
+        assert one(check(), "token endpoint").text.endswith(": accepts the client id and secret")
+        assert provider.count("token") == 1
+
+    def test_public_client_has_no_secret(self, check):
+        public = LocalProvider(client_secret=None)
+        with serve_provider(public):
+            found = check(TOKEN_URL=public.token_url, CLIENT_SECRET="", CLIENT_AUTH="none")
+        assert one(found, "token endpoint").text.endswith(": accepts the client id")
+
+    @pytest.mark.parametrize(
+        ("fault", "remedy"),
+        [
+            ("token.html_200", "compare the URL with the provider's documentation"),
+            ("token.redirect_307", "compare the URL with the provider's documentation"),
+            ("token.503", "compare the URL with the provider's documentation"),
+            ("token.slow", "WSGI_OAUTH_UPSTREAM_TIMEOUT"),
+        ],
+    )
+    def test_token_endpoint_that_does_not_work_is_a_failure(self, fault, remedy, check, provider):
+        provider.faults.add(fault)
+        finding = failure(check(UPSTREAM_TIMEOUT="0.5"))
+        assert finding.text.startswith(f"token endpoint {provider.token_url}: ")
+        assert remedy in finding.remedy
+
+    @pytest.mark.parametrize("fault", ["token.empty_400", "token.invalid_request"])
+    def test_refusal_that_may_be_due_to_the_invalid_code_is_a_warning(self, fault, check, provider):
+        provider.faults.add(fault)
+        assert one(check(), "token endpoint").level == "warn"
+
+    def test_token_for_an_invalid_code_is_a_failure(self, check):
+        with serve(Response('{"access_token": "for-everyone", "token_type": "bearer"}')) as server:
+            finding = failure(check(TOKEN_URL=f"{server.url}/token"))
+        assert finding.text.endswith("issues a token for an invalid code")
+        assert "for-everyone" not in str(finding)
+
+    @pytest.mark.parametrize(
+        ("settings", "text"),
+        [
+            ({"PUBLIC_URL": "https://app.example.com"}, "answers with status 400"),  # not a registered redirect URI
+            ({"SCOPE": "everything"}, "invalid_scope"),
+        ],
+    )
+    def test_authorization_request_that_is_refused_is_a_failure(self, settings, text, check):
+        finding = failure(check(**settings))
+        assert finding.text.startswith("authorization endpoint")
+        assert text in finding.text
+
+    def test_authorization_endpoint_with_a_server_error_is_a_failure(self, check):
+        with serve(Response(status=503)) as server:
+            assert failure(check(AUTHORIZATION_URL=server.url)).text.startswith("authorization endpoint")
+
+    def test_guessed_redirect_uri_that_is_not_registered_is_a_warning(self, check):
+        other = LocalProvider(redirect_uris=["https://app.example.com/callback"])
+        with serve_provider(other):
+            finding = one(check(AUTHORIZATION_URL=other.authorization_url, PUBLIC_URL=""), "authorization endpoint")
+        assert (finding.level, "status 400" in finding.text) == ("warn", True)
+
+    @pytest.mark.parametrize("endpoint", ["AUTHORIZATION", "PROFILE"])
+    def test_status_404_is_a_failure(self, endpoint, check, provider):
+        text = failure(check(**{f"{endpoint}_URL": f"{provider.url}/nowhere"})).text
+        assert re.match(f"{endpoint.lower()} endpoint .* answers with status 404", text)
+
+    def test_profile_endpoint_with_a_server_error_is_a_failure(self, check, provider):
+        provider.faults.add("profile.503")
+        assert failure(check()).text.startswith("profile endpoint")
+
+    @pytest.mark.parametrize(
+        ("response", "status"), [(Response("hello"), 200), (redirect("https://elsewhere.example.com/"), 302)]
+    )
+    def test_profile_endpoint_that_requires_no_token_is_a_warning(self, response, status, check):
+        with serve(response) as server:
+            finding = one(check(PROFILE_URL=f"{server.url}/user"), "profile endpoint")
+        assert (finding.level, f"status {status}" in finding.text) == ("warn", True)
+
+    @pytest.mark.parametrize(("ahead", "text"), [(3600, "ahead of"), (-3600, "behind")])
+    def test_wrong_clock_is_a_warning(self, ahead, text, check, monkeypatch):
+        monkeypatch.setattr(check_command, "time", SimpleNamespace(time=lambda: time.time() + ahead))
+        finding = one(check(), "clock: ")
+        assert (finding.level, text in finding.text) == ("warn", True)
+
+
+class TestConnection:
+    def test_unknown_host(self, check):
+        assert "host name" in failure(check(TOKEN_URL="https://nowhere.invalid/token")).remedy
+
+    def test_closed_port(self, check):
+        assert "host and the port" in failure(check(TOKEN_URL=f"{closed_port()}/token")).remedy
+
+    def test_port_without_https(self, check, provider):
+        assert "uses https" in failure(check(TOKEN_URL=provider.token_url.replace("http:", "https:"))).remedy
+
+    def test_untrusted_certificate(self, run, certificates):
+        with serve_provider(LocalProvider(), ssl_context=certificates.context()) as server:
+            done = run(TOKEN_URL=f"{server.url}/token")
+        assert re.search("FAIL  token endpoint .*certificate.*\n.*REQUESTS_CA_BUNDLE", done.stdout)
+
+    def test_broken_connection(self, check):
+        with raw_server(lambda connection: None) as url:
+            assert "HTTPS_PROXY" in failure(check(TOKEN_URL=f"{url}/token")).remedy
+
+
+class TestMetadata:
+    """The metadata of an issuer (OpenID Connect Discovery 1.0)."""
+
+    def test_url_of_the_issuer_is_sufficient(self, check_issuer, issuer):
+        found = check_issuer()
+        assert problems(found) == []
+        assert one(found, f"issuer {issuer.url}: ").text.endswith("the metadata agrees with the configuration")
+        assert one(found, "scope: ").text == "scope: openid profile email"
+        assert one(found, f"token endpoint {issuer.token_url}: ")
+
+    def test_authorization_request_is_complete(self, check_issuer, issuer):
+        check_issuer()
+        [sent] = [parameters(each.url) for each in issuer.exchanges if each.endpoint == "authorize"]
+        assert (sent["redirect_uri"], sent["scope"]) == ("http://localhost:8000/callback", "openid profile email")
+        assert len(sent["nonce"]) == len(sent["code_challenge"]) == 43
+
+    def test_unreachable_issuer_is_the_last_finding(self, check_issuer):
+        url = closed_port()
+        *others, last = check_issuer(PROVIDER=url)
+        assert problems(others) == []
+        assert (last.level, last.text.startswith(f"issuer {url}: ")) == ("FAIL", True)
+        assert "host and the port" in last.remedy
+
+    @pytest.mark.parametrize(
+        ("settings", "variable"),
+        [({"PROVIDER": "{url}/"}, "PROVIDER"), ({"PROVIDER": "zitadel", "ISSUER": "{url}/"}, "ISSUER")],
+    )
+    def test_other_issuer_in_the_metadata_is_a_failure(self, settings, variable, check_issuer, issuer):
+        *_, last = check_issuer(**{name: value.format(url=issuer.url) for name, value in settings.items()})
+        assert last.level == "FAIL"
+        assert f"'{issuer.url}'" in last.text
+        assert f"'{issuer.url}/'" in last.text
+        assert last.remedy.startswith(f"set WSGI_OAUTH_{variable} to the exact issuer")
+
+    @pytest.mark.parametrize(
+        ("response", "text"),
         [
             (Response("<p>Welcome", mimetype="text/html"), "not JSON"),
             (Response(status=404), "status 404"),
             (redirect("https://elsewhere.example.com/"), "status 302"),
         ],
-        ids=["a page", "nothing", "a redirect"],
+        ids=["HTML", "404", "redirect"],
     )
-    def test_something_else_than_a_document(self, answer, said, look, issuer):
-        issuer.discover = lambda: answer
-        *_, last = look()
-        assert (last.level, said in last.what) == ("FAIL", True)
-        assert "with its realm or tenant" in last.advice
+    def test_missing_metadata_is_a_failure(self, response, text, check_issuer, issuer):
+        issuer.discover = lambda: response
+        *_, last = check_issuer()
+        assert (last.level, text in last.text) == ("FAIL", True)
+        assert "realm or tenant" in last.remedy
 
-    def test_an_endpoint_that_it_lacks(self, look, issuer):
+    def test_missing_endpoint_is_a_failure(self, check_issuer, issuer):
         issuer.metadata["token_endpoint"] = None
-        *_, last = look()
-        assert (last.level, "has no token_endpoint" in last.what) == ("FAIL", True)
-        assert "WSGI_OAUTH_TOKEN_URL" in last.advice
+        *_, last = check_issuer()
+        assert (last.level, "token_endpoint" in last.text) == ("FAIL", True)
+        assert "WSGI_OAUTH_TOKEN_URL" in last.remedy
 
     @pytest.mark.parametrize(
         ("setting", "member"),
@@ -416,22 +406,22 @@ class TestIssuer:
             ("END_SESSION", "end_session_endpoint"),
         ],
     )
-    def test_a_configured_endpoint_that_is_not_its_own_is_a_warning_with_both(self, setting, member, look, issuer):
-        found = look(**{setting: f"{issuer.url}/elsewhere"})
-        finding = one(found, f"issuer {issuer.url}: says that its {member} is '{issuer.url}/")
+    def test_setting_that_differs_from_the_metadata_is_a_warning(self, setting, member, check_issuer, issuer):
+        found = check_issuer(**{setting: f"{issuer.url}/elsewhere"})
+        finding = one(found, f"issuer {issuer.url}: the {member} in the metadata is '{issuer.url}/")
         assert finding.level == "warn"
-        assert finding.what.endswith(f", and '{issuer.url}/elsewhere' is used")
-        assert finding.advice == f"unset WSGI_OAUTH_{setting}, unless this is meant"
+        assert finding.text.endswith(f", but '{issuer.url}/elsewhere' is used")
+        assert finding.remedy == f"unset WSGI_OAUTH_{setting} unless this is intended"
 
-    def test_an_endpoint_of_the_catalogue_that_is_not_its_own_is_a_warning_with_both(self, look, issuer):
-        found = look(PROVIDER="keycloak", ISSUER=issuer.url)
-        finding = one(found, f"issuer {issuer.url}: says that its token_endpoint is '{issuer.token_url}'")
+    def test_preset_that_differs_from_the_metadata_is_a_warning(self, check_issuer, issuer):
+        found = check_issuer(PROVIDER="keycloak", ISSUER=issuer.url)
+        finding = one(found, f"issuer {issuer.url}: the token_endpoint in the metadata is '{issuer.token_url}'")
         assert finding.level == "warn"
-        assert finding.what.endswith(f", and '{issuer.url}/protocol/openid-connect/token' is used")
-        assert finding.advice == "set WSGI_OAUTH_TOKEN_URL to what the issuer says"
+        assert finding.text.endswith(f", but '{issuer.url}/protocol/openid-connect/token' is used")
+        assert finding.remedy == f"set WSGI_OAUTH_TOKEN_URL to {issuer.token_url}"
 
     @pytest.mark.parametrize(
-        ("offered", "lacking", "advice"),
+        ("supported", "missing", "remedy"),
         [
             ({"scopes_supported": ["openid", "email"]}, "profile groups", "WSGI_OAUTH_SCOPE"),
             ({"code_challenge_methods_supported": ["plain"]}, "S256", "PKCE"),
@@ -440,217 +430,184 @@ class TestIssuer:
         ],
         ids=["scopes", "PKCE", "client authentication", "response types"],
     )
-    def test_what_it_does_not_offer_is_a_warning(self, offered, lacking, advice, look, issuer):
-        issuer.metadata.update({"scopes_supported": None, **offered})
-        found = look(SCOPE="openid email profile groups", CLIENT_AUTH="basic-raw")
-        finding = one(found, f"issuer {issuer.url}: its {next(iter(offered))} lacks")
-        assert (finding.level, finding.what.endswith(f"lacks {lacking}")) == ("warn", True)
-        assert advice in finding.advice
+    def test_unsupported_feature_is_a_warning(self, supported, missing, remedy, check_issuer, issuer):
+        issuer.metadata.update({"scopes_supported": None, **supported})
+        found = check_issuer(SCOPE="openid email profile groups", CLIENT_AUTH="basic-raw")
+        finding = one(found, f"issuer {issuer.url}: its {next(iter(supported))} lacks")
+        assert (finding.level, finding.text.endswith(f"lacks {missing}")) == ("warn", True)
+        assert remedy in finding.remedy
 
-    def test_pkce_is_not_missed_where_it_is_not_used(self, discovered, look, issuer):
-        discovered("slack")
-        issuer.metadata["code_challenge_methods_supported"] = ["plain"]
-        assert one(look(PROVIDER="slack", ISSUER=issuer.url), "issuer ").what.endswith("agrees with the configuration")
-
-    @pytest.mark.parametrize("value", [None, "all of them", {}])
-    def test_a_list_that_is_none_says_nothing(self, value, look, issuer):
+    @pytest.mark.parametrize("value", [None, "all", {}])
+    def test_invalid_list_of_features_is_ignored(self, value, check_issuer, issuer):
         lists = ("scopes", "code_challenge_methods", "response_types", "token_endpoint_auth_methods", "grant_types")
         issuer.metadata.update({f"{name}_supported": value for name in lists})
-        assert worse_than_ok(look()) == []
+        assert problems(check_issuer()) == []
 
-    def test_a_token_for_a_code_that_was_never_issued(self, look):
-        with serve(Response('{"access_token": "for-anybody", "token_type": "bearer"}')) as server:
-            finding = one(look(TOKEN_URL=f"{server.url}/token"), "token endpoint")
-        assert (finding.level, "never issued" in finding.what) == ("FAIL", True)
-
-    def test_one_without_a_user_document_is_not_asked_for_it(self, look, issuer):
+    def test_missing_userinfo_endpoint_is_accepted(self, check_issuer, issuer):
         issuer.metadata["userinfo_endpoint"] = None
-        found = look()
-        assert worse_than_ok(found) == []
-        assert not [each for each in found if "profile endpoint" in each.what]
+        found = check_issuer()
+        assert problems(found) == []
+        assert not [finding for finding in found if finding.text.startswith("profile endpoint")]
 
 
-class TestRefresh:
-    def test_an_issuer_that_gives_none_is_a_warning(self, look, issuer):
-        issuer.metadata["grant_types_supported"] = ["authorization_code"]
-        finding = one(look(), "refresh: ")
-        assert (finding.level, "lacks refresh_token" in finding.what) == ("warn", True)
-        assert "sign in again" in finding.advice
+class TestPresets:
+    @pytest.fixture
+    def without_endpoints(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+        """Remove the endpoints of a preset, because tests send no requests to real providers."""
 
-    def test_it_is_asked_for_with_offline_access(self, look, issuer):
-        issuer.metadata["scopes_supported"] = ["openid", "profile", "email", "offline_access"]
-        assert one(look(), "refresh: ") == Finding("ok", "refresh: each sign-in asks for a refresh token")
+        def without_endpoints(name: str) -> None:
+            urls = dict.fromkeys(("authorization_url", "token_url", "profile_url", "revocation_url"), "")
+            monkeypatch.setitem(PRESETS, name, PRESETS[name]._replace(**urls))
 
-    def test_it_is_asked_for_in_the_providers_own_way(self, discovered, look, issuer):
-        discovered("google")
-        found = look(PROVIDER="google", ISSUER=issuer.url)
-        assert one(found, "refresh: ").what == "refresh: each sign-in asks for a refresh token"
+        return without_endpoints
 
-    def test_it_could_be_asked_for(self, look, issuer):
-        issuer.metadata["scopes_supported"] = ["openid", "offline_access"]
-        issuer.metadata["grant_types_supported"] = ["authorization_code", "refresh_token"]
-        finding = one(look(SCOPE="openid"), "refresh: ")
-        assert (finding.level, "gives refresh tokens" in finding.what) == ("ok", True)
-        assert "offline_access" in finding.advice
-        assert "WSGI_OAUTH_SCOPE" in finding.advice
+    def test_findings_link_to_the_notes_and_to_the_registration(self, check_issuer, issuer):
+        found = check_issuer(PROVIDER="gitlab-self-managed", ISSUER=issuer.url)
+        assert "docs/providers.md#gitlab-self-managed" in one(found, "provider ").remedy
+        assert one(found, "redirect URI").remedy == f"register it at {issuer.url}/-/user_settings/applications"
 
-    def test_it_is_not_known(self, look):
-        finding = one(look(), "refresh: ")
-        assert (finding.level, "not known" in finding.what) == ("ok", True)
-        assert "offline_access" not in finding.advice
+    @pytest.mark.parametrize("name", PRESETS)
+    def test_notes_have_an_anchor(self, name):
+        assert f'<a id="{name}">' in (ROOT / "docs" / "providers.md").read_text()
+
+    def test_missing_pkce_support_is_accepted_for_a_preset_without_pkce(self, without_endpoints, check_issuer, issuer):
+        without_endpoints("slack")
+        issuer.metadata["code_challenge_methods_supported"] = ["plain"]
+        assert one(check_issuer(PROVIDER="slack", ISSUER=issuer.url), "issuer ").level == "ok"
+
+    def test_preset_can_request_refresh_tokens_with_a_parameter(self, without_endpoints, check_issuer, issuer):
+        without_endpoints("google")
+        found = check_issuer(PROVIDER="google", ISSUER=issuer.url)
+        assert one(found, "refresh tokens: ").text == "refresh tokens: requested with each sign-in"
+
+
+class TestRefreshTokens:
+    @pytest.mark.parametrize(
+        ("metadata", "scope", "text"),
+        [
+            ({"grant_types_supported": ["authorization_code"]}, "openid", "lacks refresh_token"),
+            ({"scopes_supported": ["openid", "offline_access"]}, "openid offline_access", "requested with each"),
+            ({"grant_types_supported": ["refresh_token"]}, "openid", "supported by the issuer"),
+            ({}, "openid", "unknown until a user signs in"),
+        ],
+    )
+    def test_support_is_reported(self, metadata, scope, text, check_issuer, issuer):
+        issuer.metadata.update(metadata)
+        finding = one(check_issuer(SCOPE=scope), "refresh tokens: ")
+        assert text in finding.text
+        assert finding.level == ("warn" if "lacks" in text else "ok")
+        assert ("sign in again" in finding.remedy) == ("requested" not in text)
+
+    @pytest.mark.parametrize("is_supported", [True, False])
+    def test_remedy_names_the_scope_if_the_issuer_supports_it(self, is_supported, check_issuer, issuer):
+        issuer.metadata["scopes_supported"] = ["openid", *(["offline_access"] if is_supported else [])]
+        remedy = one(check_issuer(SCOPE="openid"), "refresh tokens: ").remedy
+        assert ("add the scope offline_access to WSGI_OAUTH_SCOPE" in remedy) == is_supported
 
 
 class TestSignOut:
-    """It works here whatever the provider does, so nothing of this keeps the application from working."""
+    """The application works without revocation, so problems are warnings."""
 
-    def test_a_made_up_token_is_given_back(self, look, issuer):
-        found = look()
-        assert one(found, f"revocation endpoint {issuer.revocation_url}: ").what.endswith("takes tokens back")
+    def test_invalid_token_is_revoked(self, check_issuer, issuer):
+        assert one(check_issuer(), f"revocation endpoint {issuer.revocation_url}: ").text.endswith("revokes tokens")
         assert issuer.count("revoke") == 1
 
-    def test_a_provider_without_revocation(self, look, issuer):
+    def test_missing_revocation_endpoint_is_reported(self, check_issuer, issuer):
         issuer.metadata["revocation_endpoint"] = None
-        finding = one(look(), "revocation: none")
+        finding = one(check_issuer(), "revocation: no endpoint")
         assert finding.level == "ok"
-        assert "WSGI_OAUTH_REVOCATION_URL" in finding.advice
+        assert "WSGI_OAUTH_REVOCATION_URL" in finding.remedy
 
-    def test_one_of_which_only_the_operator_knows_is_none_to_disagree_about(self, look, issuer):
+    def test_revocation_endpoint_can_be_configured(self, check_issuer, issuer):
         issuer.metadata["revocation_endpoint"] = None
-        assert worse_than_ok(look(REVOCATION_URL=issuer.revocation_url)) == []
+        assert problems(check_issuer(REVOCATION_URL=issuer.revocation_url)) == []
 
     @pytest.mark.parametrize("fault", ["revoke.401", "revoke.404", "revoke.503", "revoke.hang_up"])
-    def test_a_revocation_that_does_not_work_is_a_warning(self, fault, look, issuer):
+    def test_revocation_that_fails_is_a_warning(self, fault, check_issuer, issuer):
         issuer.faults.add(fault)
-        finding = one(look(), "revocation endpoint")
+        finding = one(check_issuer(), "revocation endpoint")
         assert finding.level == "warn"
-        assert finding.advice
+        assert finding.remedy
 
     @pytest.mark.parametrize(("error", "level"), [("invalid_token", "ok"), ("invalid_client", "warn")])
-    def test_one_that_says_that_the_made_up_token_is_none_works(self, error, level, look):
-        """As Google says it; RFC 7009 2.2 would have it say 200."""
+    def test_revocation_may_answer_invalid_token(self, error, level, check_issuer):
+        """Google does so, although RFC 7009 2.2 requires status 200."""
         with serve(Response(f'{{"error": "{error}"}}', status=400)) as server:
-            assert one(look(REVOCATION_URL=server.url), "revocation endpoint").level == level
+            assert one(check_issuer(REVOCATION_URL=server.url), "revocation endpoint").level == level
 
-    def test_githubs_own_way_is_not_tried(self, look):
-        seen = []
+    def test_revocation_at_github_is_not_tested(self, check_issuer):
+        paths = []
 
         @Request.application
-        def server_of_ones_own(request):
-            seen.append(request.path)
+        def github_enterprise(request):
+            paths.append(request.path)
             return Response(status=401)
 
-        with serve(server_of_ones_own) as server:
-            finding = one(look(PROVIDER="github-enterprise", ISSUER=server.url), "revocation endpoint")
-        assert (finding.level, "not asked" in finding.what) == ("ok", True)
-        assert seen == ["/login/oauth/authorize", "/login/oauth/access_token", "/api/v3/user"]
+        with serve(github_enterprise) as server:
+            finding = one(check_issuer(PROVIDER="github-enterprise", ISSUER=server.url), "revocation endpoint")
+        assert (finding.level, "not tested" in finding.text) == ("ok", True)
+        assert paths == ["/login/oauth/authorize", "/login/oauth/access_token", "/api/v3/user"]
 
-    def test_where_people_sign_out_of_the_provider_is_asked(self, look, issuer):
+    def test_end_session_endpoint_is_tested_if_configured(self, check_issuer, issuer):
         with serve(Response("Signed out.")) as server:
             issuer.metadata["end_session_endpoint"] = f"{server.url}/end"
-            found = look(END_SESSION="yes")
-        assert one(found, f"end-session endpoint {server.url}/end?client_id=demo-client: ").what.endswith("answers")
-        assert worse_than_ok(found) == []
+            found = check_issuer(END_SESSION="yes")
+        url = f"{server.url}/end?client_id=demo-client"
+        assert one(found, f"end-session endpoint {url}: ").text.endswith("answers")
+        assert problems(found) == []
+        assert not [finding for finding in check_issuer() if "end-session" in finding.text]
 
-    def test_an_end_session_endpoint_that_is_none_is_a_warning(self, look):
-        finding = one(look(END_SESSION="yes"), "end-session endpoint")
-        assert (finding.level, "status 404" in finding.what) == ("warn", True)
+    def test_end_session_endpoint_with_status_404_is_a_warning(self, check_issuer):
+        finding = one(check_issuer(END_SESSION="yes"), "end-session endpoint")
+        assert (finding.level, "status 404" in finding.text) == ("warn", True)
 
-    def test_a_provider_that_has_none_is_a_warning(self, look, issuer):
+    def test_missing_end_session_endpoint_is_a_warning(self, check_issuer, issuer):
         issuer.metadata["end_session_endpoint"] = None
-        finding = one(look(END_SESSION="yes"), "end-session: ")
-        assert (finding.level, "WSGI_OAUTH_END_SESSION" in finding.what) == ("warn", True)
-        assert "WSGI_OAUTH_END_SESSION" in finding.advice
-
-    def test_nobody_is_asked_about_it_unless_it_is_configured(self, look):
-        assert not [each for each in look() if "end-session" in each.what]
-
-
-class TestCatalogue:
-    def test_an_entry_leads_to_what_is_odd_about_it_and_to_where_it_is_registered(self, look, issuer):
-        found = look(PROVIDER="gitlab-self-managed", ISSUER=issuer.url)
-        assert one(found, "provider ").advice == "what is odd about it: docs/providers.md#gitlab-self-managed"
-        assert one(found, "redirect URI").advice == f"where: {issuer.url}/-/user_settings/applications"
-
-    @pytest.mark.parametrize("name", PRESETS)
-    def test_that_place_is_there(self, name):
-        page = Path(wsgi_oauth.__file__).parents[1] / "docs" / "providers.md"
-        assert f'<a id="{name}">' in page.read_text()
-
-
-class TestPublicClient:
-    def test_it_has_no_secret_to_be_accepted(self, look):
-        public = LocalProvider(client_secret=None, scope="openid profile email")
-        with serve_provider(public):
-            urls = {
-                "AUTHORIZATION_URL": public.authorization_url,
-                "TOKEN_URL": public.token_url,
-                "PROFILE_URL": public.profile_url,
-            }
-            found = look(**urls, CLIENT_SECRET="", CLIENT_AUTH="none")
-        assert one(found, "token endpoint").what.endswith("accepts the client id")
+        finding = one(check_issuer(END_SESSION="yes"), "WSGI_OAUTH_END_SESSION: has no effect")
+        assert finding.level == "warn"
+        assert "WSGI_OAUTH_END_SESSION" in finding.remedy
 
 
 class TestSeveralProviders:
     @pytest.fixture
-    def several(self, check: Run) -> Iterator[Run]:
-        """Two providers, ``local`` and ``work``, and each knows nothing but its own redirect URI."""
+    def settings(self, tmp_path: Path) -> Iterator[dict[str, str]]:
+        """Two providers, ``local`` and ``work``, each with its own registered redirect URI."""
         uri = "http://localhost:8000/auth/callback"
         provider = LocalProvider(client_secret=SECRET, redirect_uris=[f"{uri}/local"])
         issuer = Issuer(client_secret=SECRET, redirect_uris=[f"{uri}/work"])
         with serve_provider(provider), serve_provider(issuer):
-            yield self.with_both(check, provider, issuer)
+            local = settings_for(provider, tmp_path)
+            shared = {"SESSION_STORE": local.pop("SESSION_STORE"), "PUBLIC_URL": f"{local.pop('PUBLIC_URL')}/auth"}
+            yield {
+                "PROVIDERS": "local work",
+                **shared,
+                **{f"LOCAL_{name}": value for name, value in local.items()},
+                "WORK_PROVIDER": issuer.url,
+                "WORK_CLIENT_ID": issuer.client_id,
+                "WORK_CLIENT_SECRET": SECRET,
+            }
 
-    def with_both(self, check: Run, provider: LocalProvider, issuer: Issuer) -> Run:
-        own = {
-            "PROVIDERS": "local work",
-            "LOCAL_CLIENT_ID": provider.client_id,
-            "LOCAL_CLIENT_SECRET": SECRET,
-            "LOCAL_AUTHORIZATION_URL": provider.authorization_url,
-            "LOCAL_TOKEN_URL": provider.token_url,
-            "LOCAL_PROFILE_URL": provider.profile_url,
-            "WORK_PROVIDER": issuer.url,
-            "WORK_CLIENT_ID": issuer.client_id,
-            "WORK_CLIENT_SECRET": SECRET,
-        }
-        of_one = ("CLIENT_ID", "CLIENT_SECRET", "AUTHORIZATION_URL", "TOKEN_URL", "PROFILE_URL", "SCOPE")
-        shared = dict.fromkeys(of_one, "") | {"PUBLIC_URL": "http://localhost:8000/auth"}
-        return lambda **changes: check(**shared, **{**own, **changes})
-
-    def test_each_has_its_block_and_its_own_redirect_uri(self, several):
-        done = several()
+    def test_each_provider_has_a_block_with_its_redirect_uri(self, settings, run):
+        settings_of_one = ("CLIENT_ID", "CLIENT_SECRET", "AUTHORIZATION_URL", "TOKEN_URL", "PROFILE_URL", "SCOPE")
+        done = run(**dict.fromkeys(settings_of_one, ""), **settings)
         assert (done.returncode, done.stderr) == (0, "")
         shared, *blocks, end = done.stdout.split("\n\n")
         assert "session store" in shared
         assert end == "The application would work.\n"
         for label, block in zip(("local", "work"), blocks, strict=True):
-            findings = [line for line in block.splitlines() if not line.startswith(" ")]
-            assert len(findings) > 8
-            assert all(line.startswith(f"ok    {label}: ") for line in findings)
-            assert f"exactly like this: http://localhost:8000/auth/callback/{label}\n" in f"{block}\n"
-        assert "staple" not in done.stdout
+            lines = [line for line in block.splitlines() if not line.startswith(" ")]
+            assert len(lines) > 8
+            assert all(line.startswith(f"ok    {label}: ") for line in lines)
+            assert f"exactly this URL: http://localhost:8000/auth/callback/{label}\n" in f"{block}\n"
 
-    def test_the_trouble_of_one_is_said_of_that_one_and_with_its_own_variables(self, several):
-        done = several(LOCAL_CLIENT_SECRET="not-the-secret", WORK_SCOPE="openid offline_access")
-        assert failure(done).startswith("local: token endpoint")
-        assert "change WSGI_OAUTH_WORK_SCOPE\n" in done.stdout
+    def test_findings_name_the_provider_and_its_variables(self, settings, small_ca_bundle):
+        found = find({**settings, "LOCAL_CLIENT_SECRET": "wrong", "WORK_SCOPE": "openid offline_access"})
+        assert failure(found).label == "local"
+        assert failure(found).text.startswith("token endpoint")
+        [warning] = [finding for finding in found if finding.level == "warn"]
+        assert warning.remedy.endswith("WSGI_OAUTH_WORK_SCOPE")
 
-    def test_one_that_is_not_there_keeps_the_next_from_nothing(self, several):
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        done = several(PROVIDERS="work local", WORK_PROVIDER=url)
-        assert failure(done).startswith(f"work: issuer {url}: ")
-        assert "ok    local: token endpoint" in done.stdout
-
-
-class TestUsage:
-    @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["check", "--nonsense"], ["demo", "x"]])
-    def test_a_usage_error_is_2(self, arguments):
-        command = [sys.executable, "-m", "wsgi_oauth", *arguments]
-        done = subprocess.run(command, env=clean_environ(), capture_output=True, text=True, check=False)
-        assert done.returncode == 2
-        assert done.stderr.startswith("usage: wsgi-oauth")
-
-    def test_the_version(self, capsys):
-        with pytest.raises(SystemExit, match="0"):
-            main.main(["--version"])
-        assert capsys.readouterr().out == f"wsgi-oauth {wsgi_oauth.__version__}\n"
+    def test_unreachable_provider_does_not_stop_the_check_of_the_next_one(self, settings, small_ca_bundle):
+        found = find({**settings, "PROVIDERS": "work local", "WORK_PROVIDER": closed_port()})
+        assert failure(found).label == "work"
+        assert one(found, "token endpoint").label == "local"

@@ -21,7 +21,7 @@ from werkzeug import Request, Response
 
 from tools import providers as generator
 from wsgi_oauth import Config, MemoryStore, create_app, errors, urls
-from wsgi_oauth.cli.check import Questions
+from wsgi_oauth.cli.check import ProviderCheck
 from wsgi_oauth.config import ProviderConfig
 from wsgi_oauth.config.checks import CLIENT_AUTH_METHODS
 from wsgi_oauth.demo.local_provider import LocalProvider
@@ -537,8 +537,9 @@ def test_who_declines_at_linkedin_is_told_what_others_are_told(error: str, dress
 def test_the_check_command_asks_the_profile_the_way_the_provider_wants(name: str, method: str, dress: Any) -> None:
     provider, _ = dress(name)
     [config] = named(name, provider).providers
-    findings = list(Questions(config, Registration(config, Transport(10)), "http://localhost/callback", guessed=True))
-    assert [finding.level for finding in findings if "profile endpoint" in finding.what] == ["ok"]
+    check = ProviderCheck(config, Registration(config, Transport(10)), "http://localhost")
+    findings = list(check.endpoint_findings())
+    assert [finding.level for finding in findings if "profile endpoint" in finding.text] == ["ok"]
     [asked] = [exchange for exchange in provider.exchanges if exchange.endpoint == "profile"]
     assert asked.method == method
     assert set(PRESETS[name].profile_headers) <= set(asked.headers.items())

@@ -1,4 +1,4 @@
-"""``python -m wsgi_oauth`` is ``wsgi-oauth``."""
+"""``python -m wsgi_oauth`` is the command ``wsgi-oauth``."""
 
 from __future__ import annotations
 

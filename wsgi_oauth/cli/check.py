@@ -1,7 +1,7 @@
-"""``wsgi-oauth check``: whether the application would work, said before anybody tries to sign in.
+"""``wsgi-oauth check``: check the configuration before users sign in.
 
-The application is made as the environment describes it, and each of its providers is asked something harmless at each
-endpoint, in the way the application would ask it. No secret is printed.
+The command creates the application from the environment and sends a harmless request to each endpoint of each
+provider, in the same way as the application does. It prints no secrets.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from requests import Response
 
 from .. import errors, sign_in
 from ..app import OAuthApp, open_store
-from ..config import PREFIX, Config, ProviderConfig
+from ..config import Config, ProviderConfig
 from ..config.settings import THREADS
 from ..oauth import openid
 from ..oauth.client import OAuth2Session
@@ -30,38 +30,40 @@ from ..sessions.memory import MemoryStore
 from ..sessions.redis import RedisStore
 from ..transport.transport import ca_bundle
 
-SKEW = 60  # seconds that two clocks may differ before anybody has to know
-MADE_UP = "made-up-by-wsgi-oauth-check-nobody-holds-it"  # for a code, a verifier, a token
+DEFAULT_URL = "http://127.0.0.1:8000"  # gunicorn's default address
+CLOCK_SKEW = 60  # seconds that the clocks of this machine and of the provider may differ
+INVALID = "made-up-by-wsgi-oauth-check-nobody-holds-it"  # sent as a code, a code verifier or a token
 
-_CONNECT = "look at the firewall and at HTTPS_PROXY"
-_TROUBLES = {  # what the transport calls it, and what to do
-    "gaierror": "is the host's name right, and can this machine look it up? A proxy (HTTPS_PROXY) does that itself",
-    "ConnectionRefusedError": "are host and port right, and does it run?",
-    "SSLCertVerificationError": "is this the right host? REQUESTS_CA_BUNDLE can name the file of a CA of your own",
-    "SSL": "does it speak https at this port?",
+_CHECK_NETWORK = "check the firewall and HTTPS_PROXY"
+# Names of exceptions in the transport's error messages.
+_NETWORK_REMEDIES = {
+    "gaierror": "check the host name, and whether this machine (or the proxy in HTTPS_PROXY) can resolve it",
+    "ConnectionRefusedError": "check the host and the port, and whether the server is running",
+    "SSLCertVerificationError": "check the host name; set REQUESTS_CA_BUNDLE to use a private certificate authority",
+    "SSL": "check whether the server uses https on this port",
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: ``ok``, ``warn`` or ``FAIL``, and what to do about it."""
+    """One result of the check."""
 
-    level: str
-    what: str
-    advice: str = ""
-    label: str = ""  # which of several providers it is about
+    level: str  # ok, warn or FAIL
+    text: str
+    remedy: str = ""
+    label: str = ""  # of the provider, if several are configured
 
     def __str__(self) -> str:
-        about = f"{self.label}: " if self.label else ""
-        return f"{self.level:<5} {about}{self.what}" + (f"\n      -> {self.advice}" if self.advice else "")
+        subject = f"{self.label}: " if self.label else ""
+        return f"{self.level:<5} {subject}{self.text}" + (f"\n      -> {self.remedy}" if self.remedy else "")
 
 
 def add_command(parser: argparse.ArgumentParser) -> None:
-    """Make *parser* that of ``wsgi-oauth check``."""
+    """Set up *parser* for ``wsgi-oauth check``."""
     parser.description = (
-        "Read the configuration from the environment, try the session store, and ask each provider. Prints a line for "
-        "each finding, and below it what to do. Exits 0 when the application would work, 1 when not. Nothing is "
-        "waited for longer than WSGI_OAUTH_UPSTREAM_TIMEOUT."
+        "Read the settings from the environment, write to the session store, and send a request to each endpoint of "
+        "the provider. Print a line for each finding, with the remedy below it. Exit with 0 if the application would "
+        "work, and with 1 if not. No request takes longer than WSGI_OAUTH_UPSTREAM_TIMEOUT."
     )
     parser.set_defaults(command=_check)
 
@@ -69,10 +71,10 @@ def add_command(parser: argparse.ArgumentParser) -> None:
 def _check(_: argparse.Namespace) -> int:
     levels, label = set(), ""
     for finding in findings(os.environ):
-        if finding.label != label:  # another provider's block
+        if finding.label != label:
             print()
         label = finding.label
-        print(finding, flush=True)  # at once: a provider that does not answer takes its time
+        print(finding, flush=True)  # at once, because the next request may be slow
         levels.add(finding.level)
     if "FAIL" in levels:
         print("\nThe application would not work: fix the lines marked FAIL.")
@@ -81,337 +83,325 @@ def _check(_: argparse.Namespace) -> int:
     return 0
 
 
-# -- what is configured --------------------------------------------------------------------------
-
-
 def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """All there is to say about the configuration in *environ*; never a secret."""
+    """Check the configuration in *environ*."""
     try:
         config = Config.from_environ(environ)
         ca_bundle()
-        app = OAuthApp(config, MemoryStore())  # the rest of what stops a start; the store has a line of its own
+        # Creating the application checks the other settings. The session store is checked below.
+        app = OAuthApp(config, MemoryStore())
         app.transport.adapter  # noqa: B018  # loads the CA bundle
     except errors.ConfigError as error:
         yield from (Finding("FAIL", line) for line in str(error).splitlines())
         return
-    yield _try_store(config)
-    yield _look_at_seal(config)
-    yield _look_at_limit(config)
-    yield _look_at_access(config)
-    for each, registration in zip(config.providers, app.registrations.values(), strict=True):
-        yield from (
-            replace(finding, label=each.label) for finding in _look_at_provider(each, config.public_url, registration)
-        )
+    yield _check_store(config)
+    if config.session_seal:
+        yield Finding("ok", "session encryption: on; only the user's cookie can decrypt a session in the store")
+    else:
+        text = "session encryption: off; anyone who can read the session store can read the tokens in it"
+        yield Finding("ok", text, "set WSGI_OAUTH_SESSION_SEAL=yes to encrypt sessions")
+    yield _check_upstream_limit(config)
+    if config.allow:
+        yield Finding("ok", f"access: users who match one of: {' '.join(config.allow)}")
+    else:
+        yield Finding("ok", "access: all users who can sign in", "set WSGI_OAUTH_ALLOW to restrict access")
+    for provider, registration in zip(config.providers, app.registrations.values(), strict=True):
+        check = ProviderCheck(provider, registration, config.public_url)
+        yield from (replace(finding, label=provider.label) for finding in check.findings())
 
 
-def _try_store(config: Config) -> Finding:
-    """Whether a session could be stored now, by storing one."""
+def _check_store(config: Config) -> Finding:
+    """Store a session and delete it."""
+    is_redis, is_memory = (config.session_store.startswith(kind) for kind in ("redis", "memory"))
     name = f"session store {config.store_name}"
     try:
         store = open_store(config)
         store.check()
         evicts = isinstance(store, RedisStore) and store.may_evict()
     except errors.Error as error:
-        advice = "set WSGI_OAUTH_SESSION_STORE to a place that only this user can write to, and can"
-        if config.session_store.startswith("redis"):
-            advice = "see that the server runs, that this machine may connect to it, and that the password is right"
+        remedy = "set WSGI_OAUTH_SESSION_STORE to a folder that only this user can write to"
+        if is_redis:
+            remedy = "check that the server is running, that this machine can connect to it, and the password"
             if isinstance(error, errors.ConfigError):
-                advice = ""  # the package is missing, and the error says how to install it
-        return Finding("FAIL", f"{name}: {error}", advice)
+                remedy = ""  # because the error says how to install the missing package
+        return Finding("FAIL", f"{name}: {error}", remedy)
     if evicts:
-        advice = "set its maxmemory-policy to noeviction: then new sign-ins wait until there is room"
-        return Finding("warn", f"{name}: signs users out when the server's memory is full", advice)
-    if config.session_store.startswith("memory"):
-        advice = "start gunicorn with one worker, or set WSGI_OAUTH_SESSION_STORE=file:/some/folder"
-        return Finding("warn", f"{name} is for one process, and forgets when that ends", advice)
+        remedy = "set its maxmemory-policy to noeviction; when memory is full, new sign-ins then fail instead"
+        return Finding("warn", f"{name}: the server signs users out when its memory is full", remedy)
+    if is_memory:
+        remedy = "start gunicorn with one worker, or set WSGI_OAUTH_SESSION_STORE=file:/some/folder"
+        return Finding("warn", f"{name} works for one process only, and loses all sessions at its end", remedy)
     return Finding("ok", f"{name}: a session can be stored")
 
 
-def _look_at_seal(config: Config) -> Finding:
-    if config.session_seal:
-        return Finding("ok", "sessions are sealed: what the store holds can be read with the browser's cookie only")
-    what = "sessions are not sealed: whoever reads the store reads the tokens"
-    return Finding("ok", f"{what} ({PREFIX}SESSION_SEAL=yes)")
-
-
-def _look_at_access(config: Config) -> Finding:
-    if config.allow:
-        return Finding("ok", f"may enter: {', '.join(config.allow)}")
-    return Finding("ok", "everybody who can sign in may enter (WSGI_OAUTH_ALLOW says who)")
-
-
-def _look_at_limit(config: Config) -> Finding:
-    what = f"of each worker's threads, up to {config.upstream_limit} may wait for the provider"
+def _check_upstream_limit(config: Config) -> Finding:
+    text = f"upstream limit: up to {config.upstream_limit} threads of a worker may wait for the provider"
     if config.upstream_limit < THREADS:
-        return Finding("ok", what)
+        return Finding("ok", text)
     return Finding(
         "warn",
-        f"{what}: that is all of gunicorn.conf.py's {THREADS}, and while a provider hangs nobody else is served",
-        "set WSGI_OAUTH_UPSTREAM_LIMIT to fewer than gunicorn has --threads",
+        f"{text}; gunicorn.conf.py starts {THREADS}, so a provider that hangs can block all of them",
+        "set WSGI_OAUTH_UPSTREAM_LIMIT below gunicorn's --threads",
     )
 
 
-def _look_at_provider(config: ProviderConfig, public_url: str | None, registration: Registration) -> Iterator[Finding]:
-    described, redirect_uri = registration.configured_provider, _redirect_uri(config, public_url)
-    odd = f"what is odd about it: docs/providers.md#{config.provider}" if described.notes else ""
-    yield Finding("ok", f"provider {described.title}, client id {config.client_id}", odd)
-    yield _look_at_redirect_uri(public_url, described, redirect_uri)
-    try:
-        document = registration.discovery.read() if registration.discovery else {}
-        provider = registration.provider
-    except errors.ProviderError as error:
-        advice = _advice_on_the_way(error) or _advice_on_issuer(config)
-        yield Finding("FAIL", f"issuer {described.issuer}: {error}", advice)
-        return
-    if registration.discovery:
-        differing = [*_other_endpoints(config, described, document), *_not_offered(config, provider, document)]
-        for finding in differing or [Finding("ok", "agrees with the configuration")]:
-            yield replace(finding, what=f"issuer {provider.issuer}: {finding.what}")
-    yield Finding("ok", f"scope: asks for {provider.scope or 'nothing in particular'}")
-    yield _look_at_refresh(config, provider, document)
-    yield from Questions(config, registration, redirect_uri, guessed=public_url is None)
+class ProviderCheck:
+    """The check of one provider: its metadata and its endpoints."""
 
-
-def _redirect_uri(config: ProviderConfig, public_url: str | None) -> str:
-    base = public_url or "http://127.0.0.1:8000"  # gunicorn's own port
-    return f"{base}/callback/{config.label}" if config.label else f"{base}/callback"
-
-
-def _look_at_redirect_uri(public_url: str | None, described: Provider, uri: str) -> Finding:
-    if public_url:
-        where = f"where: {described.registration_url}" if described.registration_url else ""
-        return Finding("ok", f"redirect URI, to be registered exactly like this: {uri}", where)
-    return Finding(
-        "warn",
-        f"redirect URI, for use on this machine alone: {uri}",
-        "to be reached from elsewhere, set WSGI_OAUTH_PUBLIC_URL to the https URL people will open; mounted below a "
-        "prefix, the application has that before /callback",
-    )
-
-
-# -- what an issuer says of itself (OpenID Connect Discovery 3) ----------------------------------
-
-
-def _advice_on_issuer(config: ProviderConfig) -> str:
-    variable = config.variable("provider" if "://" in config.provider else "issuer")
-    return (
-        f"set {variable} to exactly what the issuer calls itself, with its realm or tenant, and a slash at the end "
-        f"if it has one; an endpoint that it lacks can be set, too ({config.variable('token_url')} for one)"
-    )
-
-
-def _other_endpoints(config: ProviderConfig, described: Provider, document: Mapping[str, Any]) -> Iterator[Finding]:
-    """Endpoints that are configured, or in the catalogue, and not those of the document."""
-    for name, member in openid.ENDPOINTS.items():
-        variable = config.variable("end_session" if name == "end_session_url" else name)
-        configured = config.end_session if name == "end_session_url" else getattr(config, name)
-        if configured == "yes":
-            configured = None
-        ours, theirs = configured or getattr(described, name), document.get(member)
-        if ours and theirs and ours != theirs:
-            advice = (
-                f"unset {variable}, unless this is meant" if configured else f"set {variable} to what the issuer says"
-            )
-            yield Finding("warn", f"says that its {member} is {theirs!a}, and {ours!a} is used", advice)
-
-
-def _not_offered(config: ProviderConfig, provider: Provider, document: Mapping[str, Any]) -> Iterator[Finding]:
-    """What sign-ins use, and the document's lists lack; a list that is not there says nothing."""
-    methods = {name: method for method, name in openid.CLIENT_AUTH.items()}
-    wanted = {
-        "response_types_supported": (["code"], "sign-ins need the authorization code flow: enable it there"),
-        "scopes_supported": (
-            provider.scope.split(),
-            f"it need not list all of them; if sign-ins end with invalid_scope, change {config.variable('scope')}",
-        ),
-        "code_challenge_methods_supported": (
-            ["S256"] if provider.pkce else [],
-            "enable PKCE there (RFC 7636); without it a stolen code is worth more",
-        ),
-        "token_endpoint_auth_methods_supported": (
-            [methods[provider.client_auth.removesuffix("-raw")]],
-            f"unset {config.variable('client_auth')}, or set it to one that is offered",
-        ),
-    }
-    for member, (values, advice) in wanted.items():
-        offered = _listed(document, member)
-        if offered is not None and (lacking := [value for value in values if value not in offered]):
-            yield Finding("warn", f"its {member} lacks {' '.join(lacking)}", advice)
-
-
-def _look_at_refresh(config: ProviderConfig, provider: Provider, document: Mapping[str, Any]) -> Finding:
-    """Whether users stay signed in when an access token ends; only a sign-in can tell for sure."""
-    advice = "without a refresh token, users sign in again when the access token has ended"
-    scopes, parameters = provider.scope.split(), dict(provider.authorization_parameters)
-    grants = _listed(document, "grant_types_supported")
-    if grants is not None and "refresh_token" not in grants:
-        return Finding("warn", "refresh: the issuer's grant_types_supported lacks refresh_token", advice)
-    if "offline_access" in scopes or "offline" in parameters.values():  # OpenID Connect Core 11; Google, Dropbox
-        return Finding("ok", "refresh: each sign-in asks for a refresh token")
-    if "offline_access" in (_listed(document, "scopes_supported") or []):
-        advice += f"; the scope offline_access asks for one ({config.variable('scope')})"
-    what = "the issuer gives refresh tokens, perhaps not to every client" if grants else "not known before a sign-in"
-    return Finding("ok", f"refresh: {what}", advice)
-
-
-def _listed(document: Mapping[str, Any], member: str) -> list[Any] | None:
-    value = document.get(member)
-    return value if isinstance(value, list) else None
-
-
-# -- what is asked -------------------------------------------------------------------------------
-
-
-def _advice_on_the_way(error: errors.Error) -> str:
-    """Say what to do when no answer came; nothing when one did."""
-    if isinstance(error, errors.ProviderTimeout):
-        return f"{_CONNECT}; {PREFIX}UPSTREAM_TIMEOUT gives it more time"
-    if not isinstance(error, errors.ProviderUnreachable):
-        return ""
-    return next((advice for name, advice in _TROUBLES.items() if name in error.detail), f"try again; {_CONNECT}")
-
-
-class Questions:
-    """Something harmless to ask of each endpoint of a provider, in the way the application would ask it."""
-
-    def __init__(self, config: ProviderConfig, registration: Registration, redirect_uri: str, *, guessed: bool) -> None:
+    def __init__(self, config: ProviderConfig, registration: Registration, public_url: str | None) -> None:
         self._config = config
         self._registration = registration
-        self._redirect_uri = redirect_uri
-        self._guessed = guessed
-        self._answers: list[Response] = []
+        self._public_url = public_url
+        self._redirect_uri = f"{public_url or DEFAULT_URL}/callback{'/' if config.label else ''}{config.label}"
+        self._responses: list[Response] = []
 
-    def __iter__(self) -> Iterator[Finding]:
-        provider = self._registration.provider
-        yield self._ask("authorization", provider.authorization_url, self._authorization)
-        yield self._ask("token", provider.token_url, self._token)
-        if provider.profile_url:  # else the ID token says who signed in
-            yield self._ask("profile", provider.profile_url, self._profile)
-        if self._config.issuer and not self._registration.discovery:
-            yield Finding("ok", f"issuer {self._config.issuer}: whether its answers name that, a sign-in will show")
-        yield self._look_at_revocation(provider)
-        yield from self._look_at_end_session()
-        yield from self._clock()
-
-    def _ask(self, name: str, url: str, question: Callable[[str], Finding], *, or_else: str = "FAIL") -> Finding:
-        """*or_else*: the level when there is no good answer. A sign-out here works whatever the provider does."""
+    def findings(self) -> Iterator[Finding]:
+        """Run all checks. They end early if the issuer's metadata cannot be read."""
+        preset = self._registration.configured_provider
+        notes = f"read docs/providers.md#{self._config.provider} about its peculiarities" if preset.notes else ""
+        yield Finding("ok", f"provider {preset.title}: client id {self._config.client_id}", notes)
+        yield self._check_redirect_uri(preset)
+        metadata: Mapping[str, Any] = {}
         try:
-            answer = question(url)
+            if discovery := self._registration.discovery:
+                metadata = discovery.read()
+            provider = self._registration.provider
+        except errors.ProviderError as error:
+            yield Finding("FAIL", f"issuer {preset.issuer}: {error}", _network_remedy(error) or self._issuer_remedy())
+            return
+        if discovery:
+            differences = [*self._compare_endpoints(preset, metadata), *self._compare_features(provider, metadata)]
+            for finding in differences or [Finding("ok", "the metadata agrees with the configuration")]:
+                yield replace(finding, text=f"issuer {provider.issuer}: {finding.text}")
+        yield Finding("ok", f"scope: {provider.scope or 'none requested, so the provider chooses'}")
+        yield self._check_refresh(provider, metadata)
+        yield from self.endpoint_findings()
+
+    def _check_redirect_uri(self, preset: Provider) -> Finding:
+        if self._public_url:
+            remedy = f"register it at {preset.registration_url}" if preset.registration_url else ""
+            return Finding("ok", f"redirect URI: register exactly this URL: {self._redirect_uri}", remedy)
+        return Finding(
+            "warn",
+            f"redirect URI: works on this machine only: {self._redirect_uri}",
+            "set WSGI_OAUTH_PUBLIC_URL to the https URL of the application, including its mount prefix",
+        )
+
+    # The issuer's metadata (OpenID Connect Discovery 3).
+
+    def _issuer_remedy(self) -> str:
+        variable = self._config.variable("provider" if "://" in self._config.provider else "issuer")
+        return (
+            f"set {variable} to the exact issuer of the provider, including realm or tenant, and a slash at the end if "
+            f"it has one; set endpoints that the metadata lacks yourself (such as {self._config.variable('token_url')})"
+        )
+
+    def _compare_endpoints(self, preset: Provider, metadata: Mapping[str, Any]) -> Iterator[Finding]:
+        """Warn about endpoints in the settings or the preset that differ from the metadata."""
+        for name, member in openid.ENDPOINTS.items():
+            setting = "end_session" if name == "end_session_url" else name
+            configured = getattr(self._config, setting)
+            if configured == "yes":
+                configured = None
+            used, announced = configured or getattr(preset, name), metadata.get(member)
+            if used and announced and used != announced:
+                variable = self._config.variable(setting)
+                remedy = f"unset {variable} unless this is intended" if configured else f"set {variable} to {announced}"
+                yield Finding("warn", f"the {member} in the metadata is {announced!a}, but {used!a} is used", remedy)
+
+    def _compare_features(self, provider: Provider, metadata: Mapping[str, Any]) -> Iterator[Finding]:
+        """Warn about features that sign-ins need and that are missing in the lists of the metadata."""
+        methods = {name: method for method, name in openid.CLIENT_AUTH.items()}
+        needed = {
+            "response_types_supported": (["code"], "enable the authorization code flow at the provider"),
+            "scopes_supported": (
+                provider.scope.split(),
+                f"if sign-ins fail with invalid_scope, remove scopes from {self._config.variable('scope')}",
+            ),
+            "code_challenge_methods_supported": (
+                ["S256"] if provider.pkce else [],
+                "enable PKCE at the provider (RFC 7636), because it protects stolen authorization codes",
+            ),
+            "token_endpoint_auth_methods_supported": (
+                [methods[provider.client_auth.removesuffix("-raw")]],
+                f"unset {self._config.variable('client_auth')}, or set it to a supported method",
+            ),
+        }
+        for member, (values, remedy) in needed.items():
+            supported = _list_in(metadata, member)
+            if supported is not None and (missing := [value for value in values if value not in supported]):
+                yield Finding("warn", f"its {member} lacks {' '.join(missing)}", remedy)
+
+    def _check_refresh(self, provider: Provider, metadata: Mapping[str, Any]) -> Finding:
+        """Guess whether sign-ins give refresh tokens."""
+        remedy = "without a refresh token, users sign in again when the access token expires"
+        grants = _list_in(metadata, "grant_types_supported")
+        if grants is not None and "refresh_token" not in grants:
+            return Finding("warn", "refresh tokens: the issuer's grant_types_supported lacks refresh_token", remedy)
+        # OpenID Connect Core 11; Google and Dropbox have parameters instead of a scope.
+        if "offline_access" in provider.scope.split() or "offline" in dict(provider.authorization_parameters).values():
+            return Finding("ok", "refresh tokens: requested with each sign-in")
+        if "offline_access" in (_list_in(metadata, "scopes_supported") or []):
+            remedy += f"; add the scope offline_access to {self._config.variable('scope')} to request one"
+        text = (
+            "supported by the issuer, but perhaps not for every client" if grants else "unknown until a user signs in"
+        )
+        return Finding("ok", f"refresh tokens: {text}", remedy)
+
+    # Requests to the endpoints.
+
+    def endpoint_findings(self) -> Iterator[Finding]:
+        """Send a harmless request to each endpoint."""
+        provider = self._registration.provider
+        yield self._probe("authorization", provider.authorization_url, self._probe_authorization)
+        yield self._probe("token", provider.token_url, self._probe_token)
+        if provider.profile_url:  # otherwise the ID token describes the user
+            yield self._probe("profile", provider.profile_url, self._probe_profile)
+        if self._config.issuer and not self._registration.discovery:
+            yield Finding("ok", f"issuer {self._config.issuer}: compared with authorization responses at each sign-in")
+        if provider.revocation_url:
+            yield self._probe("revocation", provider.revocation_url, self._probe_revocation, failure="warn")
+        else:
+            remedy = (
+                f"set {self._config.variable('revocation_url')} if the provider has a revocation endpoint (RFC 7009)"
+            )
+            yield Finding(
+                "ok", "revocation: no endpoint, so tokens stay valid after sign-out until they expire", remedy
+            )
+        if self._config.end_session:
+            yield self._check_end_session()
+        yield from self._check_clock()
+
+    def _probe(self, name: str, url: str, probe: Callable[[str], Finding], *, failure: str = "FAIL") -> Finding:
+        """Return the finding of *probe*, or one with the level *failure* if it raises an error."""
+        try:
+            finding = probe(url)
         except errors.Error as error:
-            advice = _advice_on_the_way(error) or "compare the URL with the provider's manual"
-            answer = Finding(or_else, str(error), advice)
-        return replace(answer, what=f"{name} endpoint {url}: {answer.what}")
+            remedy = _network_remedy(error) or "compare the URL with the provider's documentation"
+            finding = Finding(failure, str(error), remedy)
+        return replace(finding, text=f"{name} endpoint {url}: {finding.text}")
 
     def _client(self, token: Token | None = None) -> OAuth2Session:
         client = self._registration.oauth2_session(token=token, redirect_uri=self._redirect_uri)
-        client.register_compliance_hook("access_token_response", self._noted)
+        client.register_compliance_hook("access_token_response", self._remember)
         return client
 
     def _request(self, method: str, url: str, **headers: str) -> Response:
-        return self._noted(self._client().request(method, url, headers=headers, withhold_token=True))
+        return self._remember(self._client().request(method, url, headers=headers, withhold_token=True))
 
-    def _noted(self, answer: Response) -> Response:
-        self._answers.append(answer)
-        return answer
+    def _remember(self, response: Response) -> Response:
+        self._responses.append(response)
+        return response
 
-    def _authorization(self, url: str) -> Finding:
-        """Knock as a browser would; from there on a person is needed."""
+    def _probe_authorization(self, url: str) -> Finding:
+        """Send an authorization request as a browser does."""
         start = sign_in.begin(redirect_uri=self._redirect_uri, next_url="/", provider=self._registration.label)
         parameters = start.parameters(self._registration.provider)
-        question, _ = self._client().authorization_url(url, start.state, **parameters)
-        answer = self._request("GET", question)
-        back, _, parameters_back = answer.headers.get("Location", "").partition("?")
-        error = dict(parse_qsl(parameters_back)).get("error")
-        if back == self._redirect_uri and error:  # RFC 6749 4.1.2.1, before any person
-            advice = f"look at the scope first ({self._config.variable('scope')})"
-            return Finding("FAIL", f"refuses every sign-in: {error!a}", advice)
-        if answer.status_code < 400:
+        request_url, _ = self._client().authorization_url(url, start.state, **parameters)
+        response = self._request("GET", request_url)
+        location, _, query = response.headers.get("Location", "").partition("?")
+        error = dict(parse_qsl(query)).get("error")
+        if location == self._redirect_uri and error:  # RFC 6749 4.1.2.1
+            remedy = f"check the scope first ({self._config.variable('scope')})"
+            return Finding("FAIL", f"refuses every sign-in with the error {error!a}", remedy)
+        status = response.status_code
+        if status < 400:
             return Finding("ok", "answers")
-        # 400 speaks of what was asked with, of which a redirect URI that is only guessed may be wrong.
-        never = {404, 405} | (set() if self._guessed else {400})
-        level = "FAIL" if answer.status_code >= 500 or answer.status_code in never else "warn"
-        advice = "are the URL and the client id right, and is the redirect URI registered? A browser shows why not"
-        return Finding(level, f"answers with status {answer.status_code}", advice)
+        # A guessed redirect URI may be the reason for status 400.
+        is_fatal = status >= 500 or status in {404, 405} or (status == 400 and self._public_url)
+        remedy = "check the URL, the client id, and the registered redirect URI; a browser may show the reason"
+        return Finding("FAIL" if is_fatal else "warn", f"answers with status {status}", remedy)
 
-    def _token(self, url: str) -> Finding:
-        """Offer a code that was never issued: whoever knows this client refuses the code alone."""
-        seen = len(self._answers)
+    def _probe_token(self, url: str) -> Finding:
+        """Exchange an invalid code: a provider that accepts the client refuses only the code."""
+        already = len(self._responses)
         try:
-            self._client().fetch_token(url, code=MADE_UP, code_verifier=MADE_UP)
+            self._client().fetch_token(url, code=INVALID, code_verifier=INVALID)
         except errors.CodeRefused:
-            has_secret = " and secret" if self._config.client_secret else ""
-            return Finding("ok", f"answers, and accepts the client id{has_secret}")
+            credentials = "client id and secret" if self._config.client_secret else "client id"
+            return Finding("ok", f"accepts the {credentials}")
         except errors.ClientRefused as error:
-            return Finding("FAIL", str(error), "copy the client id and secret again, or make a new secret")
-        except errors.IdTokenRefused:  # the access token was good enough
-            pass
+            return Finding("FAIL", str(error), "copy the client id and secret again, or create a new secret")
+        except errors.IdTokenRefused:
+            pass  # the endpoint has issued an access token
         except errors.ProviderError as error:
-            # Not every provider says that it is the code which it refuses (RFC 6749 5.2).
-            if any(answer.status_code in (400, 401, 403) for answer in self._answers[seen:]):
-                advice = "perhaps it only dislikes the made-up code of this check: sign in once"
-                return Finding("warn", str(error), advice)
+            # Some providers do not answer invalid_grant to an invalid code (RFC 6749 5.2).
+            if any(response.status_code in {400, 401, 403} for response in self._responses[already:]):
+                return Finding("warn", str(error), "the reason may be the invalid code of this check: try to sign in")
             raise
-        return Finding("FAIL", "gives a token for a code that it never issued", "do not trust it")
+        return Finding("FAIL", "issues a token for an invalid code", "do not trust this provider")
 
-    def _profile(self, url: str) -> Finding:
-        """Ask without a token, and be refused."""
+    def _probe_profile(self, url: str) -> Finding:
+        """Request the user document without a token."""
         provider = self._registration.provider
         headers = {"Accept": "application/json", **dict(provider.profile_headers)}
         status = self._request(provider.profile_method, url, **headers).status_code
-        if status in (400, 401, 403):
-            return Finding("ok", "answers, and wants a token")
-        level = "FAIL" if status >= 500 or status in (404, 405) else "warn"
-        return Finding(level, f"answers with status {status} without a token", "is the URL right?")
+        if status in {400, 401, 403}:
+            return Finding("ok", "requires a token")
+        level = "FAIL" if status >= 500 or status in {404, 405} else "warn"
+        return Finding(level, f"answers with status {status} to a request without a token", "check the URL")
 
-    def _look_at_revocation(self, provider: Provider) -> Finding:
-        if provider.revocation_url:
-            return self._ask("revocation", provider.revocation_url, self._revocation, or_else="warn")
-        advice = f"set {self._config.variable('revocation_url')} if the provider has an endpoint for that (RFC 7009)"
-        return Finding("ok", "revocation: none, so a token outlives the sign-out until it ends by itself", advice)
-
-    def _revocation(self, url: str) -> Finding:
-        """Give back a token that was never issued, which is as good as one that is over (RFC 7009 2.2)."""
+    def _probe_revocation(self, url: str) -> Finding:
+        """Revoke an invalid token, which must succeed (RFC 7009 2.2)."""
         if self._registration.provider.revocation_by != "rfc7009":
-            return Finding("ok", "is used in the provider's own way, and not asked now")
-        seen = len(self._answers)
+            return Finding("ok", "not tested, because it does not follow RFC 7009")
+        already = len(self._responses)
         try:
-            self._client({"access_token": MADE_UP}).revoke_token(url)
+            self._client({"access_token": INVALID}).revoke_token(url)
         except errors.ProviderError as error:
-            answers = self._answers[seen:]
-            if not answers:
+            responses = self._responses[already:]
+            if not responses:
                 raise
-            if answers[0].status_code != 400 or b"invalid_token" not in answers[0].content:  # which is Google's answer
-                advice = "is the URL right, and may this client revoke? Until then a token outlives the sign-out"
-                return Finding("warn", str(error), advice)
-        return Finding("ok", "answers, and takes tokens back")
+            # Google answers invalid_token to an invalid token.
+            if responses[0].status_code != 400 or b"invalid_token" not in responses[0].content:
+                remedy = (
+                    "check the URL, and whether this client may revoke; until then tokens stay valid after sign-out"
+                )
+                return Finding("warn", str(error), remedy)
+        return Finding("ok", "revokes tokens")
 
-    def _look_at_end_session(self) -> Iterator[Finding]:
-        if not self._config.end_session:
-            return
+    def _check_end_session(self) -> Finding:
         if url := self._registration.end_session_url({}):
-            yield self._ask("end-session", url, self._end_session, or_else="warn")
-            return
+            return self._probe("end-session", url, self._probe_end_session, failure="warn")
         variable = self._config.variable("end_session")
-        what = f"end-session: {variable} has no effect, the provider does not say where to sign out"
-        yield Finding("warn", what, f"set {variable} to the URL of its end-session endpoint, or unset it")
+        return Finding(
+            "warn",
+            f"{variable}: has no effect, because the provider announces no end-session endpoint",
+            f"set {variable} to the URL of the endpoint, or unset it",
+        )
 
-    def _end_session(self, url: str) -> Finding:
-        """Knock as a browser would in which nobody is signed in."""
+    def _probe_end_session(self, url: str) -> Finding:
+        """Send the request of a browser without a session at the provider."""
         status = self._request("GET", url).status_code
-        if status < 500 and status not in (404, 405):
+        if status < 500 and status not in {404, 405}:
             return Finding("ok", "answers")
-        return Finding("warn", f"answers with status {status}", "is the URL right? People would end up there")
+        return Finding("warn", f"answers with status {status}", "check the URL, because browsers are sent there")
 
-    def _clock(self) -> Iterator[Finding]:
-        """Compare the clocks: when a token ends is reckoned by this machine's."""
-        for answer in self._answers[-1:]:
+    def _check_clock(self) -> Iterator[Finding]:
+        """Compare the clocks, because this machine computes when a token expires."""
+        for response in self._responses[-1:]:
             try:
-                theirs = parsedate_to_datetime(answer.headers["Date"]).timestamp()
+                provider_time = parsedate_to_datetime(response.headers["Date"]).timestamp()
             except (KeyError, ValueError):
                 return
-            skew = round(time.time() - theirs)
-            if abs(skew) <= SKEW:
-                yield Finding("ok", "clock: agrees with the provider's")
+            skew = round(time.time() - provider_time)
+            if abs(skew) <= CLOCK_SKEW:
+                yield Finding("ok", "clock: agrees with the provider's clock")
             else:
-                what = f"clock: {abs(skew)} s {'ahead of' if skew > 0 else 'behind'} the provider's"
-                yield Finding("warn", what, "set this machine's clock, or let NTP do it")
+                text = f"clock: {abs(skew)} s {'ahead of' if skew > 0 else 'behind'} the provider's clock"
+                yield Finding("warn", text, "set this machine's clock, or synchronize it with NTP")
+
+
+def _list_in(metadata: Mapping[str, Any], member: str) -> list[Any] | None:
+    value = metadata.get(member)
+    return value if isinstance(value, list) else None
+
+
+def _network_remedy(error: errors.Error) -> str:
+    """Return the remedy for a request without a response, otherwise an empty string."""
+    if isinstance(error, errors.ProviderTimeout):
+        return f"{_CHECK_NETWORK}, or increase WSGI_OAUTH_UPSTREAM_TIMEOUT"
+    if not isinstance(error, errors.ProviderUnreachable):
+        return ""
+    matching = (remedy for name, remedy in _NETWORK_REMEDIES.items() if name in error.detail)
+    return next(matching, f"try again; {_CHECK_NETWORK}")

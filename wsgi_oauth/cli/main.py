@@ -1,8 +1,4 @@
-"""The command line. ``wsgi-oauth demo`` is here, ``wsgi-oauth check`` in ``checkup``, ``wsgi-oauth sessions`` in
-``housekeeping``.
-
-The demo is imported by its own command alone: an application in production has nothing of it.
-"""
+"""The command ``wsgi-oauth``."""
 
 from __future__ import annotations
 
@@ -17,26 +13,28 @@ from . import check, demo, sessions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that *arguments* (by default those of the process) name.
+    """Run the command in *arguments*, by default those of the process, and return its exit status.
 
-    Returns the exit status; a usage error raises SystemExit(2), as argparse does.
+    :raises SystemExit: with status 2 for a usage error.
     """
-    options = _parser().parse_args(arguments)
+    options = _build_parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a name or a path need not fit into the terminal's encoding
+        # Otherwise a name that the terminal's encoding cannot represent raises UnicodeEncodeError.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = command(options)
-        sys.stdout.flush()  # here, where a reader who is gone is no surprise
+        # Otherwise Python flushes at exit, where it reports a broken pipe as an error.
+        sys.stdout.flush()
         return status
-    except BrokenPipeError:  # somebody reads only the beginning: wsgi-oauth demo --walk | head
+    except BrokenPipeError:  # the reader has finished, for example in: wsgi-oauth demo --walk | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        return 130  # what shells report for SIGINT
+        return 130  # the status that shells report for SIGINT
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wsgi-oauth",
         description="The OAuth 2 web application flow as a plain WSGI application.",
@@ -44,6 +42,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"wsgi-oauth {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     demo.add_command(commands.add_parser("demo", help="try it offline with a local provider"))
-    check.add_command(commands.add_parser("check", help="look whether the configuration would work"))
+    check.add_command(commands.add_parser("check", help="check the configuration"))
     sessions.add_commands(commands.add_parser("sessions", help="count, list, sweep or end sessions"))
     return parser

@@ -1,4 +1,4 @@
-"""The settings of an application: what they are, how the environment is read, and which values are valid."""
+"""The settings of an application, reading them from the environment, and the checks of their values."""
 
 from .environ import PREFIX
 from .settings import Config, ProviderConfig, StoreConfig
