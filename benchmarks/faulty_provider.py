@@ -59,21 +59,23 @@ class FaultyProvider(LocalProvider):
         self._owners: dict[str, str] = {}  # the user of each code and token
         self._processing = threading.Lock()
 
-    def _perform(self, request: Request, honest: Callable[[], Response], *endpoints: str) -> Response:
+    def inject_fault(self, request: Request, normal_response: Callable[[], Response], *endpoints: str) -> Response:
         user, endpoint = self._user(request), endpoints[0]
         port = int(request.environ["REMOTE_PORT"])
         if self._random.random() > self.fault_rates.get(endpoint, 0):
-            return self._process(request, honest, Event(0, user, endpoint, "", port=port))
+            return self._process(request, normal_response, Event(0, user, endpoint, "", port=port))
         fault = self._choose_fault(endpoints)
         event = Event(time.monotonic(), user, endpoint, FAULT, fault.name, port=port)
         self.events.append(event)
-        return fault.respond(FaultContext(request.environ, self.faults, lambda: self._process(request, honest, event)))
+        return fault.respond(
+            FaultContext(request.environ, self.faults, lambda: self._process(request, normal_response, event))
+        )
 
-    def _process(self, request: Request, honest: Callable[[], Response], event: Event) -> Response:
-        """Call *honest*, which processes the request as the local provider does, and log the outcome."""
+    def _process(self, request: Request, normal_response: Callable[[], Response], event: Event) -> Response:
+        """Call *normal_response*, which processes the request as the local provider does, and log the outcome."""
         credential = request.form.get("refresh_token") or request.form.get("code") or ""
         with self._processing:  # otherwise the log's order could differ from the order of processing
-            response = honest()
+            response = normal_response()
             self._remember_owner(response, event.user)
             kind = ""
             if event.endpoint in {"token", "refresh"}:

@@ -1,13 +1,26 @@
-"""A local OAuth 2 provider to learn from, to try things on and to test against.
+"""A local OAuth 2.0 provider (authorization server) for learning, experiments and tests, and the demo around it.
 
-=====================  ========================================================================
-:mod:`.provider`       the provider itself, a WSGI application on oauthlib's own server side
-:mod:`.grants`         what it remembers: grants, codes and tokens
-:mod:`.pages`          what people see: the consent page, the home page, refusals
-:mod:`.faults`         misbehaviour on request: the queue, and what a fault can do
-:mod:`.catalogue`      every fault there is, one line each
-:mod:`.server`         a threaded server that keeps connections, for the demo and for tests
-=====================  ========================================================================
+The provider:
 
-Nothing here is meant for production, and nothing of it is imported there.
+=======================  ======================================================================
+:mod:`.local_provider`   the provider itself, a WSGI application on oauthlib's server side
+:mod:`.grants`           its grants, authorization codes and tokens
+:mod:`.provider_pages`   its HTML pages: consent page, home page, error pages
+:mod:`.fault_injection`  how faults are injected into its responses
+:mod:`.faults`           all faults that it can inject
+:mod:`.server`           a threaded HTTP server, for the demo and for tests
+=======================  ======================================================================
+
+The command ``wsgi-oauth demo``:
+
+=======================  ======================================================================
+:mod:`.launcher`         starts the provider and the application
+:mod:`.walk`             signs in and prints every HTTP message (``--walk``)
+:mod:`.browser`          the browser that the walk uses
+:mod:`.printer`          prints the messages
+:mod:`.explanations`     the texts that explain headers and parameters
+:mod:`.masking`          masks secrets in the output
+=======================  ======================================================================
+
+This package is not for production. It imports nothing of the client that it demonstrates.
 """

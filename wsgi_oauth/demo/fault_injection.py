@@ -1,12 +1,12 @@
-"""Misbehaviour on request: how faults wait for their turn, and what they can do when it comes.
+"""Inject faults into the provider's responses.
 
-A fault belongs to an endpoint and is taken by the next request there::
+A fault belongs to an endpoint. It is added to a queue, and the next request to the endpoint gets it::
 
     provider.faults.add("token.hang_up")            # the next token request
     provider.faults.add("profile.401", times=None)  # every profile request from now on
     provider.faults.clear()
 
-The list of all faults, and what each does, is in :mod:`wsgi_oauth.demo.faults`.
+All faults are listed in :mod:`wsgi_oauth.demo.faults`.
 """
 
 from __future__ import annotations
@@ -27,55 +27,56 @@ from .server import CLOSING
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-#: Where a fault can happen. ``refresh`` is the token endpoint, asked for a refresh.
+#: The endpoints that faults belong to. ``refresh`` is the token endpoint with a refresh token.
 ENDPOINTS = ("authorize", "token", "refresh", "profile", "revoke")
 
 
 class HangUp(ConnectionError):
-    """The connection ends here, with no (further) answer. A server closes it without a word."""
+    """Tells the server to close the connection without sending anything more."""
 
 
 @dataclass
 class FaultContext:
-    """What a fault finds when its turn comes."""
+    """A request into which a fault is injected, and the means to respond to it."""
 
     environ: WSGIEnvironment
     faults: FaultInjector
     normal_response: Callable[[], Response]
-    """What the provider would have answered. Until it is called nothing has happened: no code is
-    used up, no token rotated."""
+    """Process the request and return the provider's normal response. Until this is called, the
+    request has no effect: the authorization code is unused and no token is rotated."""
 
     def wait(self, seconds: float) -> None:
-        """Let time pass; when the server closes meanwhile, hang up at once."""
+        """Wait; close the connection at once if the server is closed meanwhile."""
         closing: threading.Event = self.environ.get(CLOSING) or threading.Event()
         if closing.wait(seconds):
             raise HangUp
 
     def send(self, data: bytes) -> None:
-        """Write to the raw socket, past the server."""
+        """Send bytes on the socket, past the server."""
         self._socket.sendall(data)
 
     def hang_up(self, after: bytes = b"") -> NoReturn:
-        """End the connection, if wanted in the middle of an answer."""
+        """Send *after*, which may be the beginning of a response, and close the connection."""
         self.send(after)
         raise HangUp
 
     def reset(self) -> NoReturn:
-        """End the connection with a TCP reset, as a crashed machine or a firewall does."""
-        linger_for_no_time = struct.pack("ii", 1, 0)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_for_no_time)
+        """Close the connection with a TCP reset, as a crashed machine or a firewall does."""
+        zero_linger = struct.pack("ii", 1, 0)  # makes close() send a reset
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, zero_linger)
         os.close(self._socket.detach())
         raise HangUp
 
     def dribble(self, head: bytes) -> NoReturn:
-        """Send ``head``, then a byte now and again until somebody has enough.
+        """Send *head*, then single bytes until the client closes the connection.
 
-        Each byte comes in time, so a timeout per read never ends it; only a deadline does.
+        A timeout per read never expires here, because each byte arrives in time. The client needs a
+        deadline for the whole response.
         """
         self.send(head)
         while True:
             self.wait(self.faults.dribble_interval)
-            self.send(b"x")  # raises a ConnectionError itself once the client has gone
+            self.send(b"x")  # raises ConnectionError when the client has closed the connection
 
     @property
     def _socket(self) -> socket.socket:
@@ -85,7 +86,10 @@ class FaultContext:
 
 @dataclass(frozen=True)
 class Fault:
-    """One way to misbehave: where, its name (``endpoint.what``), a line about it, and the deed."""
+    """A way in which the provider can fail. Its name begins with the endpoint: ``token.hang_up``.
+
+    ``respond`` returns the response, or ends the connection by raising :class:`HangUp`.
+    """
 
     name: str
     description: str
@@ -97,13 +101,13 @@ class Fault:
 
 
 class FaultInjector:
-    """The faults that wait for their turn, in the order they were asked for. Thread-safe."""
+    """The queue of faults that are still to be injected. Thread-safe."""
 
-    #: Where the redirecting faults send the client. RFC 6761: a name that never resolves.
+    #: The target of the redirect faults; the name never resolves (RFC 6761).
     redirect_to = "http://elsewhere.invalid/"
-    #: How long the slow faults wait, in seconds.
+    #: The delay of the slow faults, in seconds.
     slow_seconds = 30.0
-    #: The time between two bytes of the dribbling faults, in seconds.
+    #: The time between two bytes of the dribble faults, in seconds.
     dribble_interval = 0.1
 
     def __init__(self, known: Mapping[str, Fault]) -> None:
@@ -112,28 +116,29 @@ class FaultInjector:
         self._lock = threading.Lock()
 
     def register(self, *faults: Fault) -> None:
-        """Make faults of a test's own known, so that :meth:`add` accepts their names."""
+        """Add custom faults to the known ones, so that :meth:`add` accepts their names."""
         self.known.update({fault.name: fault for fault in faults})
 
     def add(self, name: str, *, times: int | None = 1) -> None:
-        """Let a fault happen at the next ``times`` requests to its endpoint; None: until cleared.
+        """Inject a fault into the next *times* requests to its endpoint.
 
-        Raises :class:`ValueError` for a name that is not registered, or ``times`` below 1.
+        :param times: None to inject it until :meth:`clear` is called.
+        :raises ValueError: when *name* is unknown or *times* is less than 1.
         """
         if name not in self.known:
-            raise ValueError(f"there is no fault named {name!r}")
+            raise ValueError(f"fault: unknown name (got {name!r})")
         if times is not None and times < 1:
-            raise ValueError("a fault happens at least once")
+            raise ValueError(f"times: must be 1 or more (got {times})")
         with self._lock:
             self._waiting.append((self.known[name], times))
 
     def clear(self) -> None:
-        """Behave from now on."""
+        """Empty the queue."""
         with self._lock:
             self._waiting.clear()
 
     def take(self, *endpoints: str) -> Fault | None:
-        """The first fault that waits for one of these endpoints, used up by one; None: behave."""
+        """Take the first fault for one of *endpoints* from the queue; return None when there is none."""
         with self._lock:
             for index, (fault, times) in enumerate(self._waiting):
                 if fault.endpoint in endpoints:
@@ -146,6 +151,6 @@ class FaultInjector:
 
     @property
     def waiting(self) -> list[tuple[str, int | None]]:
-        """Name and remaining times of each fault that is still to come."""
+        """The queue: name and remaining times of each fault."""
         with self._lock:
             return [(fault.name, times) for fault, times in self._waiting]

@@ -1,8 +1,8 @@
-"""What the provider remembers, and the questions oauthlib asks about it.
+"""The provider's grants, authorization codes and tokens, kept in memory.
 
-oauthlib knows the protocol and has no memory; :class:`Validator` is its memory and its judgement.
-Everything that comes of one sign-in belongs to one :class:`Grant`, so that it can end together.
-Not thread-safe: the provider asks one question at a time.
+oauthlib implements the protocol and asks a request validator for everything that must be stored or
+decided: :class:`GrantValidator`. All codes and tokens of one sign-in belong to one :class:`Grant`,
+so that they can be revoked together. The classes are not thread-safe; the provider holds a lock.
 """
 
 from __future__ import annotations
@@ -27,20 +27,23 @@ CODE_LIFETIME = 60.0  # seconds; RFC 6749 4.1.2 recommends at most ten minutes
 
 @dataclass(frozen=True)
 class Client:
-    """A registered client. Without a secret it is a public one (RFC 6749 2.1)."""
+    """A registered client. A client without a secret is a public client (RFC 6749 2.1)."""
 
     client_id: str
     secret: str | None
     redirect_uris: tuple[str, ...]
 
-    def may_redirect_to(self, uri: str) -> bool:
-        """Exact comparison (RFC 9700 2.1); with nothing registered, any loopback callback."""
+    def accepts_redirect_uri(self, uri: str) -> bool:
+        """Return whether *uri* is registered, by exact comparison (RFC 9700 2.1).
+
+        Without any registered URI, every callback URL on this machine is accepted.
+        """
         return uri in self.redirect_uris if self.redirect_uris else is_loopback_callback(uri)
 
 
 @dataclass
 class Grant:
-    """What the user allowed one client, once: the family of a code and all tokens it led to."""
+    """The user's authorization of a client: one sign-in, with its code and all tokens that follow from it."""
 
     client_id: str
     redirect_uri: str
@@ -52,19 +55,20 @@ class Grant:
 
 @dataclass
 class Credential:
-    """A code, an access token or a refresh token: good once or for a while, never without grant."""
+    """An authorization code, an access token or a refresh token."""
 
     grant: Grant
     expires_at: float = math.inf
-    spent: bool = False
+    used: bool = False  # or, of an access token, revoked
 
     @property
-    def good(self) -> bool:
-        return not (self.spent or self.grant.revoked or time.time() >= self.expires_at)
+    def is_valid(self) -> bool:
+        """Whether it is unused, not expired, and its grant is not revoked."""
+        return not (self.used or self.grant.revoked or time.time() >= self.expires_at)
 
 
 class GrantValidator(RequestValidator):
-    """oauthlib's questions, in the order in which a sign-in meets them."""
+    """The request validator for oauthlib. Its methods follow the order of a sign-in."""
 
     def __init__(self, client: Client, scopes: Collection[str], *, rotate: bool = True) -> None:
         self.client = client
@@ -74,19 +78,19 @@ class GrantValidator(RequestValidator):
         self._access_tokens: dict[str, Credential] = {}
         self._refresh_tokens: dict[str, Credential] = {}
 
-    # The authorization request: who asks, for what, and where does the answer go?
+    # The authorization request.
 
     def validate_client_id(self, client_id: str, request: Request, *_: Any, **__: Any) -> bool:
         request.client = self.client
         return client_id == self.client.client_id
 
     def validate_redirect_uri(self, client_id: str, redirect_uri: str, request: Request, *_: Any, **__: Any) -> bool:
-        return self.client.may_redirect_to(redirect_uri)
+        return self.client.accepts_redirect_uri(redirect_uri)
 
     def get_default_redirect_uri(  # type: ignore[override]  # oauthlib accepts None, its stub not
         self, client_id: str, request: Request, *_: Any, **__: Any
     ) -> str | None:
-        """RFC 6749 3.1.2.3: it may be left out only where exactly one is registered."""
+        """Return the registered redirect URI, or None unless there is exactly one (RFC 6749 3.1.2.3)."""
         registered = self.client.redirect_uris
         return registered[0] if len(registered) == 1 else None
 
@@ -104,7 +108,7 @@ class GrantValidator(RequestValidator):
         return set(scopes) <= set(self.scopes)
 
     def is_pkce_required(self, client_id: str, request: Request) -> bool:
-        """Always, for confidential clients too (RFC 9700 2.1.1)."""
+        """Return True: confidential clients must use PKCE too (RFC 9700 2.1.1)."""
         return True
 
     def save_authorization_code(self, client_id: str, code: Any, request: Request, *_: Any, **__: Any) -> None:
@@ -117,23 +121,23 @@ class GrantValidator(RequestValidator):
         )
         self._codes[code["code"]] = Credential(grant, time.time() + CODE_LIFETIME)
 
-    # The token request: is it this client, and is the code or refresh token good?
+    # The token request.
 
     def client_authentication_required(self, request: Request, *_: Any, **__: Any) -> bool:
         return self.client.secret is not None
 
     def authenticate_client(self, request: Request, *_: Any, **__: Any) -> bool:
-        """RFC 6749 2.3.1: HTTP Basic or the body, and never both."""
+        """Return whether id and secret are correct, in HTTP Basic or in the body, but not in both (RFC 6749 2.3.1)."""
         request.client = self.client
         basic = _basic_credentials(request.headers.get("Authorization"))
         if basic is None:
-            given = (request.client_id or "", request.client_secret or "")
+            credentials = (request.client_id or "", request.client_secret or "")
         elif request.client_secret is None:
-            given = basic
+            credentials = basic
         else:
             return False
         expected = (self.client.client_id, self.client.secret or "")
-        return hmac.compare_digest("\0".join(given).encode(), "\0".join(expected).encode())
+        return hmac.compare_digest("\0".join(credentials).encode(), "\0".join(expected).encode())
 
     def authenticate_client_id(self, client_id: str, request: Request, *_: Any, **__: Any) -> bool:
         request.client = self.client
@@ -145,7 +149,7 @@ class GrantValidator(RequestValidator):
         return grant_type in ("authorization_code", "refresh_token")
 
     def validate_code(self, client_id: str, code: str, client: Any, request: Request, *_: Any, **__: Any) -> bool:
-        grant = _open(self._codes.get(code), client_id)
+        grant = _valid_grant(self._codes.get(code), client_id)
         if grant:
             request.scopes = grant.scopes
         return grant is not None
@@ -166,17 +170,17 @@ class GrantValidator(RequestValidator):
         *_: Any,
         **__: Any,
     ) -> bool:
-        """The same as in the authorization request, to the byte (RFC 6749 4.1.3)."""
+        """Check that the redirect URI is identical to that of the authorization request (RFC 6749 4.1.3)."""
         if redirect_uri != self._codes[code].grant.redirect_uri:
-            # oauthlib would say invalid_request; RFC 6749 5.2 says otherwise.
+            # If this returned False, oauthlib would answer invalid_request; RFC 6749 5.2 requires invalid_grant.
             raise errors.InvalidGrantError(request=request)
         return True
 
     def invalidate_authorization_code(self, client_id: str, code: str, request: Request, *_: Any, **__: Any) -> None:
-        self._codes[code].spent = True
+        self._codes[code].used = True
 
     def validate_refresh_token(self, refresh_token: str, client: Any, request: Request, *_: Any, **__: Any) -> bool:
-        return _open(self._refresh_tokens.get(refresh_token), client.client_id) is not None
+        return _valid_grant(self._refresh_tokens.get(refresh_token), client.client_id) is not None
 
     def get_original_scopes(self, refresh_token: str, request: Request, *_: Any, **__: Any) -> list[str]:
         return self._refresh_tokens[refresh_token].grant.scopes
@@ -186,46 +190,46 @@ class GrantValidator(RequestValidator):
 
     def save_bearer_token(self, token: Any, request: Request, *_: Any, **__: Any) -> None:
         if request.grant_type == "refresh_token":
-            used = self._refresh_tokens[request.refresh_token or ""]
-            used.spent = self.rotate
+            credential = self._refresh_tokens[request.refresh_token or ""]
+            credential.used = self.rotate
         else:
-            used = self._codes[request.code or ""]
+            credential = self._codes[request.code or ""]
         expires_at = time.time() + token["expires_in"]
-        self._access_tokens[token["access_token"]] = Credential(used.grant, expires_at)
+        self._access_tokens[token["access_token"]] = Credential(credential.grant, expires_at)
         if "refresh_token" in token:
-            self._refresh_tokens.setdefault(token["refresh_token"], Credential(used.grant))
+            self._refresh_tokens.setdefault(token["refresh_token"], Credential(credential.grant))
 
-    # Afterwards: the profile, and the end.
+    # The profile request and the revocation request.
 
     def validate_bearer_token(self, token: str, scopes: list[str], request: Request) -> bool:
         credential = self._access_tokens.get(token)
         request.user = credential.grant.user if credential else None
-        return credential is not None and credential.good
+        return credential is not None and credential.is_valid
 
     def revoke_token(self, token: str, token_type_hint: str, request: Request, *_: Any, **__: Any) -> None:
-        """RFC 7009 2.1: a refresh token takes the access tokens of its grant with it."""
+        """Revoke a token; with a refresh token, the whole grant (RFC 7009 2.1)."""
         refresh, access = self._refresh_tokens.get(token), self._access_tokens.get(token)
         if refresh:
             refresh.grant.revoked = True
         if access:
-            access.spent = True
+            access.used = True
 
 
-def _open(credential: Credential | None, client_id: str) -> Grant | None:
-    """The grant behind a code or refresh token, when it is good and this client's.
+def _valid_grant(credential: Credential | None, client_id: str) -> Grant | None:
+    """Return the grant of a code or refresh token, or None when the credential is invalid for this client.
 
-    One that comes a second time was stolen, now or the first time, and nobody can tell which: all
-    its family ends (RFC 6749 4.1.2 for codes, RFC 9700 4.14.2 for refresh tokens).
+    A second use revokes the whole grant, because either use can be that of an attacker
+    (RFC 6749 4.1.2 for codes, RFC 9700 4.14.2 for refresh tokens).
     """
     if credential is None or credential.grant.client_id != client_id:
         return None
-    if credential.spent:
+    if credential.used:
         credential.grant.revoked = True
-    return credential.grant if credential.good else None
+    return credential.grant if credential.is_valid else None
 
 
 def _basic_credentials(header: str | None) -> tuple[str, str] | None:
-    """Id and secret of an HTTP Basic header, each form-decoded (RFC 6749 2.3.1)."""
+    """Return id and secret from an HTTP Basic header, form-decoded (RFC 6749 2.3.1); None without such a header."""
     scheme, _, value = (header or "").partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -237,7 +241,7 @@ def _basic_credentials(header: str | None) -> tuple[str, str] | None:
 
 
 def is_loopback_callback(uri: str) -> bool:
-    """Whether a redirect URI leads to ``.../callback`` or ``.../callback/<label>`` on this machine (RFC 8252 7.3)."""
+    """Return whether *uri* is ``.../callback`` or ``.../callback/<label>`` on this machine (RFC 8252 7.3)."""
     try:
         parts = urlsplit(uri)
         host = parts.hostname or ""
@@ -248,20 +252,20 @@ def is_loopback_callback(uri: str) -> bool:
     return loopback and parts.scheme in ("http", "https") and is_callback and "#" not in uri
 
 
-def require_s256(request: Request) -> dict[str, object]:
-    """An authorization request's challenge is a SHA-256 (RFC 7636 4.2), never the plain verifier.
+def check_code_challenge(request: Request) -> dict[str, object]:
+    """Check that the code challenge of an authorization request is a SHA-256 hash (RFC 7636 4.2).
 
-    oauthlib takes ``plain`` as well, and as the default.
+    oauthlib would also accept the method ``plain``, and use it by default.
     """
     if request.code_challenge and request.code_challenge_method != "S256":
         raise errors.UnsupportedCodeChallengeMethodError(request=request)
     if request.code_challenge and not re.fullmatch(r"[\w-]{43}", request.code_challenge, re.ASCII):
-        raise errors.InvalidRequestError("code_challenge is not a SHA-256.", request=request)
+        raise errors.InvalidRequestError("code_challenge is not a SHA-256 hash.", request=request)
     return {}
 
 
-def require_long_verifier(request: Request) -> None:
-    """A code verifier has 43 to 128 characters (RFC 7636 4.1)."""
+def check_code_verifier(request: Request) -> None:
+    """Check that the code verifier of a token request has 43 to 128 allowed characters (RFC 7636 4.1)."""
     verifier = request.code_verifier
     if verifier and not re.fullmatch(r"[\w.~-]{43,128}", verifier, re.ASCII):
         raise errors.InvalidRequestError("code_verifier is malformed.", request=request)

@@ -1,18 +1,21 @@
-"""A whole OAuth 2 provider in one WSGI application, for one client, and one user unless it is told of others.
+"""An OAuth 2.0 provider (authorization server) as a WSGI application, for one client.
 
-It is the other half of the dance in :mod:`wsgi_oauth.flow`, and what that page cannot show happens
-here, in the same order: the user is asked (:meth:`LocalProvider.ask`) and decides
-(:meth:`~LocalProvider.decide`), the code becomes a token (:meth:`~LocalProvider.token`), the token
-opens the profile (:meth:`~LocalProvider.profile`), and in the end it is revoked
-(:meth:`~LocalProvider.revoke`). The protocol is oauthlib's; the memory is in
-:mod:`wsgi_oauth.demo.grants`; on request it misbehaves (:mod:`wsgi_oauth.demo.fault_injection`).
+The requests follow the order of a sign-in. The user sees the consent page
+(:meth:`LocalProvider.show_consent_page`) and decides (:meth:`~LocalProvider.decide`). The client
+exchanges the code for a token (:meth:`~LocalProvider.token`), fetches the profile with it
+(:meth:`~LocalProvider.profile`) and finally revokes it (:meth:`~LocalProvider.revoke`). oauthlib
+implements the protocol, :mod:`wsgi_oauth.demo.grants` stores grants and tokens, and
+:mod:`wsgi_oauth.demo.fault_injection` injects faults.
 
     >>> from wsgi_oauth.demo.server import serve_provider
     >>> with serve_provider(LocalProvider()) as server:
     ...     print(server.url)                                             # doctest: +SKIP
     http://127.0.0.1:40123
 
-It is meant for loopback: whoever reaches it can sign in as its user, and tell it to misbehave.
+Use it on loopback only: anyone who can reach it can sign in as its user and inject faults.
+
+To imitate another provider, override the methods above, or add endpoints to
+:attr:`LocalProvider.routes`.
 """
 
 from __future__ import annotations
@@ -35,14 +38,14 @@ from werkzeug.wrappers import Request, Response
 from . import provider_pages
 from .fault_injection import ENDPOINTS, FaultContext, FaultInjector
 from .faults import FAULTS
-from .grants import Client, GrantValidator, require_long_verifier, require_s256
+from .grants import Client, GrantValidator, check_code_challenge, check_code_verifier
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
     Handler = Callable[[Request], Response]
 
-#: The usual user, as the profile endpoint describes it.
+#: The profile of the default user.
 OCTOCAT: Mapping[str, object] = MappingProxyType(
     {
         "id": 583231,
@@ -53,15 +56,15 @@ OCTOCAT: Mapping[str, object] = MappingProxyType(
 )
 
 _LOGIN = re.compile(r"[A-Za-z0-9-]{1,39}", re.ASCII)
-_KEPT = 10_000  # exchanges that are remembered, so that a long day of use stays small
+_MAX_EXCHANGES = 10_000  # limits the memory of a provider that runs for days
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """One HTTP message that the provider saw, and what it answered.
+    """A request to the provider and its response.
 
-    ``endpoint`` is ``authorize``, ``token``, ``profile`` or ``revoke``; ``url`` has its query.
-    A ``status`` of 0 means that a fault took the connection over, so nobody knows.
+    ``endpoint`` is ``authorize``, ``token``, ``profile`` or ``revoke``, and ``url`` includes the
+    query. ``status`` is 0 when a fault ended the connection without a response.
     """
 
     endpoint: str
@@ -75,24 +78,24 @@ class Exchange:
 
 
 class LocalProvider:
-    """A WSGI application that is an OAuth 2 provider, thread-safe, with all its state in memory.
+    """The provider. It is thread-safe and keeps all state in memory.
 
-    :param client_id: the one client it knows.
-    :param client_secret: its secret; None registers a public client, which has PKCE alone.
-    :param scope: what there is to ask for, separated by spaces; all of it when nothing is asked.
-    :param redirect_uris: where a user may be sent back to. Without any: every loopback URL whose
-        path ends in ``/callback``, or with several providers ``/callback/<label>``.
-    :param user: the usual user's document, with at least ``name`` and ``login``.
-    :param expires_in: how long an access token lives, in seconds.
-    :param refresh_tokens: whether it gives any.
-    :param rotate_refresh_tokens: whether a refresh gives a new refresh token and ends the old one.
+    :param client_id: the id of its only client.
+    :param client_secret: the client's secret; None for a public client, which has only PKCE.
+    :param scope: all scopes, separated by spaces; also the default scope.
+    :param redirect_uris: the registered redirect URIs. Without any, the provider accepts every
+        loopback URL whose path ends in ``/callback`` or ``/callback/<label>``.
+    :param user: the default user's profile, with at least ``name`` and ``login``.
+    :param expires_in: the lifetime of access tokens, in seconds.
+    :param refresh_tokens: whether it issues refresh tokens.
+    :param rotate_refresh_tokens: whether a refresh replaces the refresh token with a new one.
     """
 
     def __init__(
         self,
         *,
         client_id: str = "demo-client",
-        client_secret: str | None = "demo-secret",  # noqa: S107 - a demo's, known to everyone
+        client_secret: str | None = "demo-secret",  # noqa: S107 - not secret
         scope: str = "profile email",
         redirect_uris: Iterable[str] = (),
         user: Mapping[str, object] = OCTOCAT,
@@ -103,13 +106,13 @@ class LocalProvider:
         self.client_id = client_id
         self.client_secret = client_secret
         self.user = user
-        #: Its address and, to the byte, its issuer (RFC 9207); the server sets it.
+        #: The provider's URL, which is also its issuer identifier (RFC 9207). The server sets it.
         self.url = "http://127.0.0.1"
-        #: What to get wrong next.
+        #: The faults to inject.
         self.faults = FaultInjector(FAULTS)
-        #: What came and what was answered, oldest first.
+        #: The last requests and responses, oldest first.
         self.exchanges: list[Exchange] = []
-        self._arrived: Counter[str] = Counter()
+        self._request_counts: Counter[str] = Counter()
         self._lock = threading.Lock()
 
         client = Client(client_id, client_secret, tuple(redirect_uris))
@@ -117,12 +120,13 @@ class LocalProvider:
         self._oauth = WebApplicationServer(validator, token_expires_in=expires_in)
         code_grant: Any = self._oauth.auth_grant
         code_grant.refresh_token = refresh_tokens
-        code_grant.custom_validators.pre_auth.append(require_s256)
-        code_grant.custom_validators.pre_token.append(require_long_verifier)
+        code_grant.custom_validators.pre_auth.append(check_code_challenge)
+        code_grant.custom_validators.pre_token.append(check_code_verifier)
 
+        #: For each path: the endpoint's name, and the handler of each method.
         self.routes: dict[str, tuple[str, dict[str, Handler]]] = {
-            "/": ("home", {"GET": self.home}),
-            "/authorize": ("authorize", {"GET": self.ask, "POST": self.decide}),
+            "/": ("home", {"GET": self.show_home_page}),
+            "/authorize": ("authorize", {"GET": self.show_consent_page, "POST": self.decide}),
             "/token": ("token", {"POST": self.token}),
             "/user": ("profile", {"GET": self.profile}),
             "/revoke": ("revoke", {"POST": self.revoke}),
@@ -130,7 +134,7 @@ class LocalProvider:
                 "control",
                 {"GET": self.show_faults, "POST": self.add_fault, "DELETE": self.clear_faults},
             ),
-            "/exchanges": ("control", {"GET": self.show_counts}),
+            "/exchanges": ("control", {"GET": self.show_request_counts}),
         }
 
     @property
@@ -149,154 +153,161 @@ class LocalProvider:
     def revocation_url(self) -> str:
         return f"{self.url}/revoke"
 
-    def document(self, login: str) -> dict[str, object]:
-        """What the profile endpoint says about a user: the usual one without *login*, else one made up on the spot."""
+    def user_document(self, login: str) -> dict[str, object]:
+        """Return the profile of the user *login*; of the default user when *login* is empty.
+
+        Every login exists: the profile is generated from it.
+        """
         if login in {"", self.user.get("login")}:
             return dict(self.user)
         number = int.from_bytes(sha256(login.encode()).digest()[:6], "big")
         return {"id": number, "login": login, "name": login.title(), "email": f"{login}@example.com"}
 
     def count(self, endpoint: str) -> int:
-        """How many requests reached an endpoint, those included that are not answered yet.
+        """Return how many requests an endpoint has received, including those without a response yet.
 
-        ``refresh`` counts those requests to the token endpoint that asked for a refresh.
+        ``refresh`` counts the token requests with a refresh token; ``token`` counts all.
         """
         with self._lock:
-            return self._arrived[endpoint]
+            return self._request_counts[endpoint]
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = Request(environ)
         endpoint, handlers = self.routes.get(request.path, ("", {}))
-        self._note_arrival(endpoint, request)
+        request.get_data()  # Werkzeug caches the body, so the form, oauthlib and self.exchanges can all read it
+        with self._lock:
+            self._request_counts[endpoint] += 1
+            if endpoint == "token" and _is_refresh(request):
+                self._request_counts["refresh"] += 1
         response = None
         try:
             response = _dispatch(handlers, request)
         finally:
             if endpoint in ENDPOINTS:
-                self._note_answer(endpoint, request, response)
+                self._record_exchange(endpoint, request, response)
         return response(environ, start_response)
 
-    # Step 2 of the tutorial: the user authorizes, here.
+    # -- the authorization endpoint: step 2 of the tutorial ----------------------------------
 
-    def ask(self, request: Request) -> Response:
-        """GET /authorize: the consent page."""
+    def show_consent_page(self, request: Request) -> Response:
+        """GET /authorize: ask the user for consent."""
 
-        def show(scopes: list[str], about: dict[str, Any]) -> Response:
-            return provider_pages.consent(
+        def proceed(scopes: list[str], details: dict[str, Any]) -> Response:
+            return provider_pages.consent_page(
                 client_id=self.client_id,
                 user=self.user,
                 scopes=scopes,
-                redirect_uri=about["redirect_uri"],
+                redirect_uri=details["redirect_uri"],
                 parameters=request.args,
                 faults=FAULTS.values(),
             )
 
-        return self._authorization(request, show)
+        return self._validate_authorization_request(request, proceed)
 
     def decide(self, request: Request) -> Response:
-        """POST /authorize: the user pressed a button, and may have picked a fault.
+        """POST /authorize: the user has pressed Allow or Deny, and may have chosen a fault.
 
-        A real provider would make sure here that it is its own page that posts (RFC 6749 10.12), and
-        would know who sits there. This one believes it: ``user=alice`` is somebody else than the usual
-        user, for programs that need many.
+        A real provider would check that its own page sent the form (RFC 6749 10.12), and would know
+        the user from a session. This one accepts any form. Programs that need many users send the
+        field ``user``: ``user=alice`` signs in a user with the login alice.
         """
         decision, fault = request.form.get("decision"), request.form.get("fault")
         login = request.form.get("user", "")
         if decision not in ("allow", "deny"):
-            return provider_pages.refusal("No decision", "Please press Allow or Deny.")
+            return provider_pages.error_page("No decision", "Press Allow or Deny.")
         if login and not _LOGIN.fullmatch(login):
-            return provider_pages.refusal("No such user", "A user's name has letters, digits and hyphens, 39 at most.")
+            return provider_pages.error_page("Invalid user", "A login has 1 to 39 letters, digits and hyphens.")
         if fault and fault not in FAULTS:
-            return provider_pages.refusal("No such fault", f"There is no fault named {fault}.")
+            return provider_pages.error_page("Unknown fault", f"There is no fault named {fault}.")
         if fault:
             self.faults.add(fault)
 
-        def answer(scopes: list[str], about: dict[str, Any]) -> Response:
+        def proceed(scopes: list[str], details: dict[str, Any]) -> Response:
             if decision == "deny":
-                raise AccessDeniedError(request=about["request"])
+                raise AccessDeniedError(request=details["request"])
             headers, _, _ = self._oauth.create_authorization_response(
-                self._uri(request), scopes=scopes, credentials={"user": login}
+                self._request_url(request), scopes=scopes, credentials={"user": login}
             )
-            return self._send_back(headers["Location"])
+            return self._redirect_to_client(headers["Location"])
 
-        return self._perform(request, lambda: self._authorization(request, answer), "authorize")
+        return self.inject_fault(request, lambda: self._validate_authorization_request(request, proceed), "authorize")
 
-    def _authorization(self, request: Request, proceed: Callable[[list[str], dict[str, Any]], Response]) -> Response:
-        """Go on with a good authorization request, or say what is wrong with it.
+    def _validate_authorization_request(
+        self, request: Request, proceed: Callable[[list[str], dict[str, Any]], Response]
+    ) -> Response:
+        """Validate the authorization request, then call *proceed* with the scopes and oauthlib's details.
 
-        To the client, where it is certain who that is; otherwise to the user (RFC 6749 4.1.2.1).
+        An error is reported to the client by a redirect. When the client or its redirect URI is
+        invalid, the error is shown to the user instead (RFC 6749 4.1.2.1).
         """
         try:
             with self._lock:
-                return proceed(*self._oauth.validate_authorization_request(self._uri(request)))
+                return proceed(*self._oauth.validate_authorization_request(self._request_url(request)))
         except FatalClientError as error:
-            return provider_pages.refusal("Invalid authorization request", error.description)
+            return provider_pages.error_page("Invalid authorization request", error.description)
         except OAuth2Error as error:
-            return self._send_back(error.in_uri(error.redirect_uri or ""))
-        except ValueError:  # oauthlib's, about a query that is not form-encoded
-            return provider_pages.refusal("Invalid authorization request", "Its query cannot be read.")
+            return self._redirect_to_client(error.in_uri(error.redirect_uri or ""))
+        except ValueError:  # from oauthlib, when the query is not form-encoded
+            return provider_pages.error_page("Invalid authorization request", "The query is malformed.")
 
-    def _send_back(self, location: str) -> Response:
-        """To the client, saying who answers: RFC 9207, against mix-up."""
+    def _redirect_to_client(self, location: str) -> Response:
+        """Return the redirect to the client, with the issuer as ``iss`` against mix-up attacks (RFC 9207)."""
         location = add_params_to_uri(location, [("iss", self.url)])
         return Response(status=302, headers={"Location": location, **provider_pages.HEADERS})
 
-    # Step 3: the client exchanges the code, and later the refresh token.
+    # -- the endpoints that the client calls: step 3 of the tutorial -------------------------
 
     def token(self, request: Request) -> Response:
-        """POST /token: an access token for a code or a refresh token."""
-        kinds = ("refresh", "token") if _is_refresh(request) else ("token",)
+        """POST /token: issue an access token for a code or a refresh token."""
+        endpoints = ("refresh", "token") if _is_refresh(request) else ("token",)
         create = self._oauth.create_token_response
-        return self._perform(request, lambda: self._answer_client(create, request), *kinds)
+        return self.inject_fault(request, lambda: self._respond_to_client(create, request), *endpoints)
 
     def revoke(self, request: Request) -> Response:
-        """POST /revoke: the end of a token (RFC 7009)."""
+        """POST /revoke: revoke a token (RFC 7009)."""
         create = self._oauth.create_revocation_response
-        return self._perform(request, lambda: self._answer_client(create, request), "revoke")
+        return self.inject_fault(request, lambda: self._respond_to_client(create, request), "revoke")
 
-    def _answer_client(self, create: Callable[..., Any], request: Request) -> Response:
-        uri, body = self._uri(request), request.get_data(as_text=True)
+    def _respond_to_client(self, create: Callable[..., Any], request: Request) -> Response:
+        url, body = self._request_url(request), request.get_data(as_text=True)
         try:
             with self._lock:
-                headers, text, status = create(uri, request.method, body, dict(request.headers))
+                headers, text, status = create(url, request.method, body, dict(request.headers))
         except OAuth2Error as error:
             headers, text, status = {"Content-Type": "application/json"}, error.json, 400
-        except ValueError:
+        except ValueError:  # from oauthlib, when the body is not form-encoded
             return _json({"error": "invalid_request"}, 400)
-        if status == 401:  # oauthlib names Bearer, but the client is to authenticate by Basic
+        if status == 401:  # oauthlib would send a Bearer challenge, but clients authenticate with Basic
             headers["WWW-Authenticate"] = 'Basic realm="local provider"'
         return Response(text, status, headers)
 
-    # And then the token is used.
-
     def profile(self, request: Request) -> Response:
-        """GET /user: who the user is, for whoever brings a good token in the header (RFC 6750)."""
+        """GET /user: return the user's profile for a valid access token in the Authorization header (RFC 6750)."""
 
-        def honest() -> Response:
+        def normal_response() -> Response:
             with self._lock:
-                # Without the query: a token does not belong there (RFC 9700 4.3.2).
-                good, verified = self._oauth.verify_request(self.profile_url, headers=dict(request.headers))
-            if good:
-                return _json(self.document(verified.user or ""))
+                # profile_url has no query, because tokens are not accepted there (RFC 9700 4.3.2).
+                valid, verified = self._oauth.verify_request(self.profile_url, headers=dict(request.headers))
+            if valid:
+                return _json(self.user_document(verified.user or ""))
             response = _json({"message": "Bad credentials"}, 401)
-            given = "Authorization" in request.headers
-            challenge = 'Bearer error="invalid_token"' if given else "Bearer"
-            response.headers["WWW-Authenticate"] = challenge
+            has_token = "Authorization" in request.headers
+            response.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if has_token else "Bearer"
             return response
 
-        return self._perform(request, honest, "profile")
+        return self.inject_fault(request, normal_response, "profile")
 
-    # What no provider has: it can be watched, and told to misbehave.
+    # -- pages and control endpoints, which real providers do not have -----------------------
 
-    def home(self, request: Request) -> Response:
-        """GET /: what this is."""
+    def show_home_page(self, request: Request) -> Response:
+        """GET /: describe the provider."""
         endpoints = {
             "authorization": self.authorization_url,
             "token": self.token_url,
             "profile": self.profile_url,
             "revocation": self.revocation_url,
         }
-        return provider_pages.home(
+        return provider_pages.home_page(
             url=self.url,
             client_id=self.client_id,
             user=self.user,
@@ -305,12 +316,12 @@ class LocalProvider:
         )
 
     def show_faults(self, request: Request) -> Response:
-        """GET /faults: all there are, and those that wait for their turn."""
-        described = {fault.name: fault.description for fault in FAULTS.values()}
-        return _json({"faults": described, "waiting": self.faults.waiting})
+        """GET /faults: list all faults, and the queue."""
+        descriptions = {fault.name: fault.description for fault in FAULTS.values()}
+        return _json({"faults": descriptions, "waiting": self.faults.waiting})
 
     def add_fault(self, request: Request) -> Response:
-        """POST /faults: ``name``, ``times`` (a number or ``always``; once when left out)."""
+        """POST /faults: add the fault ``name``. ``times`` is a number (default 1) or ``always``."""
         times = request.form.get("times", "1")
         try:
             self.faults.add(request.form.get("name", ""), times=None if times == "always" else int(times))
@@ -319,31 +330,26 @@ class LocalProvider:
         return _json({"waiting": self.faults.waiting}, 201)
 
     def clear_faults(self, request: Request) -> Response:
-        """DELETE /faults: behave from now on."""
+        """DELETE /faults: empty the queue."""
         self.faults.clear()
         return Response(status=204)
 
-    def show_counts(self, request: Request) -> Response:
-        """GET /exchanges: how many requests each endpoint saw."""
+    def show_request_counts(self, request: Request) -> Response:
+        """GET /exchanges: return how many requests each endpoint has received."""
         return _json({endpoint: self.count(endpoint) for endpoint in ENDPOINTS})
 
-    def _perform(self, request: Request, honest: Callable[[], Response], *endpoints: str) -> Response:
-        """Answer honestly, unless a fault is due."""
+    def inject_fault(self, request: Request, normal_response: Callable[[], Response], *endpoints: str) -> Response:
+        """Return the response of the next fault for one of *endpoints*, or else the normal response."""
         fault = self.faults.take(*endpoints)
-        return fault.respond(FaultContext(request.environ, self.faults, honest)) if fault else honest()
+        if fault is None:
+            return normal_response()
+        return fault.respond(FaultContext(request.environ, self.faults, normal_response))
 
-    def _note_arrival(self, endpoint: str, request: Request) -> None:
-        request.get_data()  # kept by Werkzeug: for the form, for oauthlib, for the record
-        with self._lock:
-            self._arrived[endpoint] += 1
-            if endpoint == "token" and _is_refresh(request):
-                self._arrived["refresh"] += 1
-
-    def _note_answer(self, endpoint: str, request: Request, response: Response | None) -> None:
+    def _record_exchange(self, endpoint: str, request: Request, response: Response | None) -> None:
         exchange = Exchange(
             endpoint=endpoint,
             method=request.method,
-            url=self._uri(request),
+            url=self._request_url(request),
             headers=Headers(request.headers),
             body=request.get_data(as_text=True),
             status=response.status_code if response else 0,
@@ -352,9 +358,9 @@ class LocalProvider:
         )
         with self._lock:
             self.exchanges.append(exchange)
-            del self.exchanges[:-_KEPT]
+            del self.exchanges[:-_MAX_EXCHANGES]
 
-    def _uri(self, request: Request) -> str:
+    def _request_url(self, request: Request) -> str:
         query = request.query_string.decode("latin-1")
         return f"{self.url}{request.path}{'?' if query else ''}{query}"
 
@@ -364,8 +370,8 @@ def _dispatch(handlers: Mapping[str, Handler], request: Request) -> Response:
     if handler:
         return handler(request)
     if handlers:
-        return Response("Not like this.\n", 405, {"Allow": ", ".join(handlers)})
-    return Response("There is nothing here.\n", 404)
+        return Response("Method not allowed.\n", 405, {"Allow": ", ".join(handlers)})
+    return Response("Not found.\n", 404)
 
 
 def _is_refresh(request: Request) -> bool:

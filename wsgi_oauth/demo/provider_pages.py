@@ -1,7 +1,7 @@
-"""What people see of the local provider: its home page, the consent page, and refusals.
+"""The HTML pages of the local provider: consent page, home page and error pages.
 
-Each page is one self-contained document: no script, no image, nothing from elsewhere. Values go in
-through :meth:`markupsafe.Markup.format`, which escapes them.
+Each page is self-contained: no scripts, no images and nothing from other hosts. Values are inserted
+with :meth:`markupsafe.Markup.format`, which escapes them.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ h1 { margin: 0 0 1.25rem; font-size: 1.45rem; line-height: 1.3; text-wrap: balan
 h2 { margin: 2rem 0 .5rem; font-size: 1rem; }
 p { margin: .75rem 0; }
 .small, footer, dt, summary { color: var(--soft); font-size: .875rem; }
-.who { display: flex; gap: .9rem; align-items: center; margin: 0 0 1.25rem; }
-.face {
+.user { display: flex; gap: .9rem; align-items: center; margin: 0 0 1.25rem; }
+.avatar {
   width: 3rem; height: 3rem; border-radius: 50%; background: var(--accent);
   color: var(--on-accent); font-weight: 600; display: grid; place-items: center;
 }
-.who strong { display: block; }
+.user strong { display: block; }
 ul { margin: .5rem 0 0; padding-left: 1.2rem; }
 code { font: .85em ui-monospace, "Cascadia Code", Menlo, monospace; overflow-wrap: anywhere; }
-.choice { display: flex; gap: .75rem; margin-top: 1.75rem; }
+.buttons { display: flex; gap: .75rem; margin-top: 1.75rem; }
 button {
   flex: 1; padding: .8rem 1rem; font: inherit; font-weight: 600; cursor: pointer;
   color: var(--ink); background: none; border: 1px solid var(--line); border-radius: 9px;
@@ -79,55 +79,55 @@ _LAYOUT = Markup("""\
 <main>
 {content}
 </main>
-<footer>A local OAuth 2 provider to learn from. It runs on this machine, for one made-up person.</footer>
+<footer>A local OAuth 2.0 provider for learning. It runs on this machine and has one fictitious user.</footer>
 </html>
 """)
 
 _CONSENT = Markup("""\
 <h1><strong>{client}</strong> would like to sign you in</h1>
-<div class="who">
-  <span class="face" aria-hidden="true">{initial}</span>
-  <span><strong>{name}</strong><span class="small">signed in here as {login}</span></span>
+<div class="user">
+  <span class="avatar" aria-hidden="true">{initial}</span>
+  <span><strong>{name}</strong><span class="small">signed in at this provider as {login}</span></span>
 </div>
-<p>If you allow it, it may</p>
+<p>If you press Allow, the application can</p>
 <ul>{scopes}</ul>
-<p class="small">Either way you go back to <code>{redirect_uri}</code></p>
+<p class="small">Both buttons send you back to <code>{redirect_uri}</code></p>
 <form method="post">
-  <label class="small">… and misbehave like this
+  <label class="small">Fault to inject
     <select name="fault">
-      <option value="">not at all</option>
+      <option value="">none</option>
       {faults}
     </select>
   </label>
-  <div class="choice">
+  <div class="buttons">
     <button name="decision" value="deny">Deny</button>
     <button class="allow" name="decision" value="allow">Allow</button>
   </div>
 </form>
 <details>
-  <summary>What the application sent with you</summary>
+  <summary>Parameters of the authorization request</summary>
   <dl>{parameters}</dl>
 </details>
 """)
 
 _HOME = Markup("""\
-<h1>A local OAuth 2 provider</h1>
-<p>It signs in one person, <strong>{name}</strong>, for one client, <code>{client}</code>. Start at
-the application: it sends you here when it wants to know who you are.</p>
+<h1>A local OAuth 2.0 provider</h1>
+<p>It has one user, <strong>{name}</strong>, and one client, <code>{client}</code>. Open the
+application instead of this page: it redirects you to this provider when you sign in.</p>
 <h2>Endpoints</h2>
 <dl>{endpoints}</dl>
-<h2>Faults on request</h2>
-<p class="small">The consent page offers them; <code>POST {url}/faults</code> with
-<code>name</code> and, if you like, <code>times</code> asks for one from a program, and
-<code>DELETE</code> takes back all.</p>
+<h2>Faults</h2>
+<p class="small">Choose a fault on the consent page. Programs add one with
+<code>POST {url}/faults</code> and the parameters <code>name</code> and, optionally,
+<code>times</code>. <code>DELETE</code> removes all.</p>
 <dl>{faults}</dl>
 """)
 
-_REFUSAL = Markup("""\
+_ERROR = Markup("""\
 <h1>{title}</h1>
 <p>{reason}</p>
-<p class="small">You were not sent back to an application, because this provider cannot tell
-whether it would be the right one (RFC 6749 4.1.2.1).</p>
+<p class="small">The provider does not redirect you back to the application, because it cannot
+tell whether the redirect URI is safe (RFC 6749 4.1.2.1).</p>
 """)
 
 _OPTION = Markup('<option value="{}">{}: {}</option>')
@@ -136,29 +136,29 @@ _ITEM = Markup("<li>{}</li>")
 _PAIR = Markup("<dt>{}</dt><dd><code>{}</code></dd>")
 _LINE = Markup("<dt><code>{}</code></dt><dd>{}</dd>")
 
-SCOPES = {"profile": "see your profile: id, login and name", "email": "see your e-mail address"}
+SCOPES = {"profile": "read your profile: id, login and name", "email": "read your e-mail address"}
 
-# When a fault that was asked for shows.
+# When the fault of each endpoint takes effect.
 WHEN = {
     "authorize": "at once",
-    "token": "when the code is exchanged",
-    "refresh": "when the token is refreshed, an hour from now or after a profile fault",
-    "profile": "when the profile is asked for",
-    "revoke": "at the sign-out",
+    "token": "when the application exchanges the code",
+    "refresh": "when the application refreshes the token, in an hour or after a profile fault",
+    "profile": "when the application fetches the profile",
+    "revoke": "when you sign out",
 }
 
 PARAMETERS = {
-    "response_type": "what it wants: a code, to be exchanged for a token (RFC 6749 4.1)",
-    "client_id": "which application asks",
-    "redirect_uri": "where the answer goes",
-    "scope": "what it asks for",
-    "state": "comes back unchanged, so that it knows its own request again: against CSRF",
-    "code_challenge": "a hash of a secret that it shows when it fetches the token: PKCE, RFC 7636",
-    "code_challenge_method": "how that hash was made",
+    "response_type": "the application requests an authorization code (RFC 6749 4.1)",
+    "client_id": "identifies the application",
+    "redirect_uri": "where the provider sends you afterwards",
+    "scope": "the permissions that the application requests",
+    "state": "is returned unchanged, so that the application recognizes its own request: against CSRF",
+    "code_challenge": "the hash of a secret, the code verifier, which the token request contains: PKCE, RFC 7636",
+    "code_challenge_method": "the hash function",
 }
 
 
-def consent(
+def consent_page(
     *,
     client_id: str,
     user: Mapping[str, object],
@@ -167,7 +167,7 @@ def consent(
     parameters: Mapping[str, str],
     faults: Iterable[Fault],
 ) -> Response:
-    """Who asks, for what, and where it leads; the form posts to the very URL it was shown at."""
+    """Return the consent page. Its form is submitted to the URL of the page itself."""
     name = str(user["name"])
     content = _CONSENT.format(
         client=client_id,
@@ -178,14 +178,14 @@ def consent(
         redirect_uri=redirect_uri,
         faults=_options(faults),
         parameters=_join(
-            _PAIR.format(f"{key}: {PARAMETERS.get(key, 'of no meaning here')}", value)
+            _PAIR.format(f"{key}: {PARAMETERS.get(key, 'unknown to this provider')}", value)
             for key, value in parameters.items()
         ),
     )
     return _page(f"Allow {client_id}?", content)
 
 
-def home(
+def home_page(
     *,
     url: str,
     client_id: str,
@@ -193,27 +193,27 @@ def home(
     endpoints: Mapping[str, str],
     faults: Iterable[Fault],
 ) -> Response:
-    """What this is, for whoever opens the provider's own address."""
+    """Return the page that describes the provider and lists its endpoints and faults."""
     content = _HOME.format(
         url=url,
         client=client_id,
         name=user["name"],
-        endpoints=_join(_PAIR.format(what, where) for what, where in endpoints.items()),
+        endpoints=_join(_PAIR.format(name, address) for name, address in endpoints.items()),
         faults=_join(_LINE.format(fault.name, fault.description) for fault in faults),
     )
-    return _page("A local OAuth 2 provider", content)
+    return _page("A local OAuth 2.0 provider", content)
 
 
-def refusal(title: str, reason: str, status: int = 400) -> Response:
-    """For a request that cannot be answered by sending the browser back."""
-    return _page(title, _REFUSAL.format(title=title, reason=reason), status)
+def error_page(title: str, reason: str, status: int = 400) -> Response:
+    """Return the page for a request that must not be answered with a redirect to the application."""
+    return _page(title, _ERROR.format(title=title, reason=reason), status)
 
 
 def _options(faults: Iterable[Fault]) -> Markup:
     groups: dict[str, list[Markup]] = {}
     for fault in faults:
-        what = fault.name.partition(".")[2]
-        option = _OPTION.format(fault.name, what, fault.description)
+        name = fault.name.partition(".")[2]
+        option = _OPTION.format(fault.name, name, fault.description)
         groups.setdefault(fault.endpoint, []).append(option)
     return _join(_GROUP.format(endpoint, WHEN[endpoint], _join(options)) for endpoint, options in groups.items())
 
@@ -226,10 +226,10 @@ _STYLE_HASH = b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 
 HEADERS = {
     "Cache-Control": "no-store",
-    # No form-action: browsers would apply it to the redirect back to the application as well.
+    # No form-action, because browsers would apply it to the redirect to the application too.
     "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; "
     "base-uri 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",  # the address holds the state
+    "Referrer-Policy": "no-referrer",  # because the URL of the consent page contains the state
     "X-Content-Type-Options": "nosniff",
 }
 

@@ -1,12 +1,11 @@
-"""A small threaded HTTP/1.1 server, for the demo and for tests.
+"""A threaded HTTP/1.1 server for the demo and for tests. It is not for production.
 
-Werkzeug's own development server closes the connection after each answer. This one keeps it, as
-real providers do, so that a client's connection pool can be watched: :attr:`Server.connections`
-counts what was accepted. It also lets an application misbehave on purpose: raising
-:class:`ConnectionError` hangs up without a word, ``environ["werkzeug.socket"]`` is the raw socket,
-and ``environ[CLOSING]`` an event that is set when the server closes, for whoever waits.
+Unlike Werkzeug's development server, it keeps connections open, as real providers do. So tests can
+observe a client's connection pool: :attr:`Server.connections` counts the accepted connections.
 
-Not for production: loopback only, by default and by intent.
+An application can inject connection faults. It closes the connection without a response by raising
+:class:`ConnectionError`, finds the socket in ``environ["werkzeug.socket"]``, and can wait for
+``environ[CLOSING]``, an event that is set when the server is closed.
 """
 
 from __future__ import annotations
@@ -32,20 +31,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: The ``environ`` key of the :class:`threading.Event` that is set when the server closes.
+#: The ``environ`` key of the :class:`threading.Event` that is set when the server is closed.
 CLOSING = "wsgi_oauth.demo.closing"
 
-_MAX_BODY = 1 << 20
-_LOCK_TIMEOUT = 2.0  # seconds that close() waits for threads that are on their way out
+_MAX_BODY = 1 << 20  # bytes
+_CLOSE_TIMEOUT = 2.0  # seconds that close() waits for the threads of open connections
 _NO_BODY = frozenset({204, 304})
 
 
 class Server:
-    """An application on a TCP port of its own, answered by daemon threads.
+    """A WSGI application on a TCP port, served by daemon threads.
 
-    Binding happens here, so a taken port raises :class:`OSError` at once and the port is known
-    before anything is served; :meth:`start` begins to answer. As a context manager it closes
-    itself at the end.
+    The constructor binds the port, so it raises :class:`OSError` when the port is in use.
+    :meth:`start` accepts connections. As a context manager, the server closes itself at the end.
     """
 
     def __init__(
@@ -57,7 +55,7 @@ class Server:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._listener = _Listener(host, port, application, ssl_context)
-        # The default poll interval of half a second is how long close() would take.
+        # close() takes as long as the poll interval, whose default is half a second.
         self._thread = threading.Thread(
             target=self._listener.serve_forever, args=(0.02,), name="demo-server", daemon=True
         )
@@ -67,22 +65,22 @@ class Server:
 
     @property
     def connections(self) -> int:
-        """How many TCP connections were accepted so far."""
+        """The number of TCP connections accepted so far."""
         return self._listener.accepted
 
     def start(self) -> Server:
-        """Begin to answer; returns itself."""
+        """Start to accept connections; return the server."""
         self._thread.start()
         return self
 
     def close(self) -> None:
-        """Stop listening, end every open connection and whatever still waits. Idempotent."""
+        """Stop listening, close all open connections, and end waiting applications. Idempotent."""
         self._listener.closing.set()
         if self._thread.is_alive():
             self._listener.shutdown()
             self._thread.join()
         self._listener.server_close()
-        self._listener.hang_up_everywhere()
+        self._listener.close_connections()
 
     def __enter__(self) -> Server:
         return self
@@ -103,9 +101,10 @@ def serve(
     port: int = 0,
     ssl_context: ssl.SSLContext | None = None,
 ) -> Server:
-    """Serve any WSGI application: ``with serve(application) as server: get(server.url)``.
+    """Serve a WSGI application: ``with serve(application) as server: get(server.url)``.
 
-    Port 0 picks a free one. Raises :class:`OSError` when the port is taken.
+    :param port: 0 picks a free port.
+    :raises OSError: when the port is in use.
     """
     return Server(application, host=host, port=port, ssl_context=ssl_context).start()
 
@@ -117,47 +116,47 @@ def serve_provider(
     port: int = 0,
     ssl_context: ssl.SSLContext | None = None,
 ) -> Server:
-    """Serve a provider and tell it its URL, which is its issuer as well, before anybody asks."""
+    """Serve a provider, and set its URL, which is also its issuer identifier."""
     server = Server(provider, host=host, port=port, ssl_context=ssl_context)
     provider.url = server.url
     return server.start()
 
 
 class _Handler(WSGIRequestHandler):
-    """One connection: any number of requests, one after the other."""
+    """A connection, with any number of requests."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # else an answer in two packets waits for a delayed ACK
-    wbufsize = -1  # headers and body leave together
+    disable_nagle_algorithm = True  # otherwise a response in two packets waits for a delayed ACK
+    wbufsize = -1  # buffered, so that headers and body are sent together
 
     if TYPE_CHECKING:
         server: _Listener
 
     def run_wsgi(self) -> None:
-        """Answer one request and, unlike Werkzeug's own method, keep the connection."""
+        """Answer one request. Unlike Werkzeug's own method, keep the connection open."""
         environ = self.make_environ()
         environ[CLOSING] = self.server.closing
         try:
-            # Read in full before the answer: what is left unread would be the next request.
+            # Read the whole body first, because unread bytes would be taken for the next request.
             environ["wsgi.input"] = io.BytesIO(_read_body(environ))
-            self._answer(*run_wsgi_app(self.server.app, environ))
-        except ConnectionError:  # the client went away, or the application wants to hang up
+            self._send(*run_wsgi_app(self.server.app, environ))
+        except ConnectionError:  # the client or the application has closed the connection
             self.close_connection = True
-        except HTTPException as refusal:  # of a body that cannot be read, so neither can the rest
+        except HTTPException as error:  # the body is invalid, so the next request cannot be found
             self.close_connection = True
-            self._answer(*run_wsgi_app(refusal, environ))
+            self._send(*run_wsgi_app(error, environ))
         except Exception:
             log.exception("%s %s failed", self.command, environ["PATH_INFO"])
             self.close_connection = True
 
-    def _answer(self, body: Iterable[bytes], status: str, headers: Headers) -> None:
+    def _send(self, body: Iterable[bytes], status: str, headers: Headers) -> None:
         code, _, reason = status.partition(" ")
         try:
             self.send_response(int(code), reason)
             for name, value in headers:
                 self.send_header(name, value)
             if "Content-Length" not in headers and int(code) not in _NO_BODY:
-                self.close_connection = True  # the end of the connection ends the body
+                self.close_connection = True  # because only the end of the connection ends the body
             if self.close_connection and "Connection" not in headers:
                 self.send_header("Connection", "close")
             self.end_headers()
@@ -171,7 +170,7 @@ class _Handler(WSGIRequestHandler):
                 body.close()
 
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002  # Werkzeug's name
-        """Say nothing: a request line here holds codes and states."""
+        """Write no log, because request lines contain codes and states."""
 
 
 def _read_body(environ: WSGIEnvironment) -> bytes:
@@ -189,7 +188,7 @@ def _read_body(environ: WSGIEnvironment) -> bytes:
 
 
 class _Listener(ThreadedWSGIServer):
-    """Counts connections, and remembers the open ones to be able to end them."""
+    """The listening socket. It counts connections, and knows the open ones so that they can be closed."""
 
     def __init__(
         self,
@@ -203,11 +202,11 @@ class _Listener(ThreadedWSGIServer):
         self._open: set[socket.socket] = set()
         self._changed = threading.Condition()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        # Werkzeug ends the process when a port is taken; a socket of our own raises OSError.
+        # Bind here, because Werkzeug would end the process if the port were in use.
         with socket.create_server((host, port), family=family, backlog=128) as bound:
             super().__init__(host, port, application, _Handler, ssl_context=ssl_context, fd=bound.fileno())
         if ssl_context:
-            # Shake hands in the connection's own thread, at its first read, not in accept().
+            # Do the TLS handshake in the connection's thread, because it would block accept().
             listening: Any = self.socket
             listening.do_handshake_on_connect = False
 
@@ -223,17 +222,17 @@ class _Listener(ThreadedWSGIServer):
             self._open.discard(request)
             self._changed.notify_all()
 
-    def hang_up_everywhere(self) -> None:
-        """End all connections, which wakes the threads that read from them; wait for these."""
+    def close_connections(self) -> None:
+        """Close all connections, which wakes the threads that read from them, and wait for these threads."""
         with self._changed:
             for connection in self._open:
                 try:
-                    # Not SSLSocket.shutdown(): it would take the TLS state away from its thread.
+                    # Not SSLSocket.shutdown(), because it would discard the TLS state that the thread uses.
                     socket.socket.shutdown(connection, socket.SHUT_RDWR)
-                except OSError:  # it had ended by itself
+                except OSError:  # already closed
                     continue
-            self._changed.wait_for(lambda: not self._open, timeout=_LOCK_TIMEOUT)
+            self._changed.wait_for(lambda: not self._open, timeout=_CLOSE_TIMEOUT)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A connection that ended badly is what many tests are about: no traceback on stderr."""
-        log.debug("a connection ended badly", exc_info=True)  # noqa: LOG014  # called while one is handled
+        """Log errors only at DEBUG level, because many tests break connections on purpose."""
+        log.debug("connection failed", exc_info=True)  # noqa: LOG014  # called by an exception handler
