@@ -601,12 +601,12 @@ class Barrier:
     def wait_for(self, requests_: int) -> None:
         """Return when *requests_* more requests have arrived."""
         for _ in range(requests_):
-            assert self._arrivals.acquire(timeout=30), "the request did not reach the provider"
+            assert self._arrivals.acquire(timeout=60), "the request did not reach the provider"
 
     def act(self, context: FaultContext) -> object:
         self.ports.append(int(context.environ["REMOTE_PORT"]))
         self._arrivals.release()
-        assert self._opened.wait(60)
+        assert self._opened.wait(120)
         return self.answer or context.normal_response()
 
 
@@ -615,7 +615,7 @@ def at_the_same_time(function: Callable[..., requests.Response], copies: list[tu
     together = threading.Barrier(len(copies))
 
     def call(arguments: tuple) -> requests.Response:
-        together.wait(30)
+        together.wait(60)
         return function(*arguments)
 
     with ThreadPoolExecutor(len(copies)) as threads:
@@ -629,7 +629,7 @@ def get_and_close(visitor: Visitor, url: str) -> requests.Response:
 
 def until(said: str, server: Gunicorn, times: int = 1) -> str:
     """Wait until gunicorn's log matches *said* for the *times*-th time; return the last group, or the whole match."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while len(found := list(re.finditer(said, server.log.read_text()))) < times:
         assert time.monotonic() < deadline, f"gunicorn never said {said!r}:\n{server.log.read_text()}"
         time.sleep(0.02)
@@ -685,18 +685,18 @@ def secure_site(certificates: Certificates, tmp_path: Path) -> Iterator[Site]:
 @pytest.fixture
 def barrier_of() -> Iterator[Callable[[LocalProvider, str], Barrier]]:
     """Delay a provider's answers at an endpoint: ``barrier_of(provider, "token")``."""
-    put_up: list[tuple[LocalProvider, Barrier]] = []
+    barriers: list[tuple[LocalProvider, Barrier]] = []
 
     def put(provider: LocalProvider, endpoint: str) -> Barrier:
         barrier, name = Barrier(), f"{endpoint}.waits"
-        put_up.append((provider, barrier))
-        fault = Fault(name, "waits until the test goes on", barrier.act)
+        barriers.append((provider, barrier))
+        fault = Fault(name, "delays its answers until the test goes on", barrier.act)
         provider.faults.register(fault)
         provider.faults.add(name, times=None)
         return barrier
 
     yield put
-    for provider, barrier in put_up:
+    for provider, barrier in barriers:
         provider.faults.clear()
         barrier.open()
 

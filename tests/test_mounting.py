@@ -1,4 +1,4 @@
-"""Under a prefix, in somebody else's application, behind a proxy: every URL, cookie and redirect is still right."""
+"""The application below a prefix, beside other applications and behind a proxy: every URL and cookie is right."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Repos(RequestHandler):
 
 
 def neighbour(environ: Any, start_response: Any) -> Any:
-    """What lives beside us."""
+    """The application beside the mounted one."""
     return Response(f"neighbour at {environ['SCRIPT_NAME']}|{environ['PATH_INFO']}", 404)(environ, start_response)
 
 
@@ -46,7 +46,7 @@ def nested_twice(app: Any) -> Any:
 
 
 def mounted_by_hand(prefix: str) -> Callable[[Any], Any]:
-    """As a server or a framework does that moves the prefix and leaves everything else alone."""
+    """Mount the application as a server does that moves the prefix and changes nothing else."""
 
     def mount(app: Any) -> Any:
         def moved(environ: Any, start_response: Any) -> Any:
@@ -61,8 +61,7 @@ def mounted_by_hand(prefix: str) -> Callable[[Any], Any]:
 
 
 MOUNTS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
-    # name: the prefix as browsers write it, the prefix in environ, what mounts
-    "at the root": ("", "", lambda app: app),
+    # The prefix in URLs, the prefix in environ, and the mounting function.
     "by Werkzeug": ("/auth", "/auth", mounted_by_dispatcher),
     "twice": ("/a/b", "/a/b", nested_twice),
     "at a prefix with a slash": ("/auth", "/auth", mounted_by_hand("/auth")),
@@ -74,14 +73,14 @@ MOUNTS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
 
 
 class Mounted:
-    """A browser in front of an application that is mounted somewhere; it has one cookie, and knows nothing else."""
+    """A browser with one cookie for an application below a prefix."""
 
     def __init__(self, prefix: str, raw_prefix: str, app: Any, provider: LocalProvider) -> None:
         self.prefix, self.raw_prefix, self.app, self.provider = prefix, raw_prefix, app, provider
         self.cookie = ""
 
     def get(self, path: str, headers: dict[str, str] | None = None, *, query: str = "", **more: Any) -> Response:
-        """*path* is below the prefix."""
+        """Request *path* below the prefix."""
         sent = {**HTML, **(headers or {}), **({"Cookie": self.cookie} if self.cookie else {})}
         response = send(self.app, self.raw_prefix + path, query=query, headers=sent, **more)
         for name, morsel in SimpleCookie(response.headers.get("Set-Cookie", "")).items():
@@ -111,27 +110,20 @@ def mounted(request: pytest.FixtureRequest, provider: LocalProvider) -> Mounted:
     return Mounted(prefix, raw_prefix, mount(app), provider)
 
 
-class TestUnderAnyPrefix:
-    def test_the_redirect_uri_has_it(self, mounted: Mounted):
-        asked = parameters(mounted.get("/").headers["Location"])
-        assert asked["redirect_uri"] == f"http://localhost{mounted.prefix}/callback"
-
-    def test_the_redirect_uri_is_the_same_in_the_token_request(self, mounted: Mounted, provider: LocalProvider):
-        mounted.sign_in()
+class TestAnyPrefix:
+    def test_complete_sign_in_works(self, mounted: Mounted, provider: LocalProvider):
+        started = mounted.get("/")
+        [(name, morsel)] = SimpleCookie(started.headers["Set-Cookie"]).items()
+        assert (name, morsel["path"], morsel["domain"]) == ("wsgi_oauth", "/", ""), "__Host- requires the whole host"
+        redirect_uri = f"http://localhost{mounted.prefix}/callback"
+        assert parameters(started.headers["Location"])["redirect_uri"] == redirect_uri
+        response = mounted.follow(mounted.come_back(started.headers["Location"]))
         [exchange] = [e for e in provider.exchanges if e.endpoint == "token"]
-        assert parse_qs(exchange.body)["redirect_uri"] == [f"http://localhost{mounted.prefix}/callback"]
-
-    def test_the_dance_ends_at_its_profile(self, mounted: Mounted):
-        response = mounted.sign_in()
+        assert parse_qs(exchange.body)["redirect_uri"] == [redirect_uri]
         assert (response.status_code, response.headers["Location"]) == (303, f"{mounted.prefix}/profile")
         assert mounted.follow(response.headers["Location"]).get_json()["login"] == "octocat"
 
-    def test_the_cookie_is_for_the_whole_host(self, mounted: Mounted):
-        """One that was bound to the prefix could be shadowed from another one, and __Host- demands it."""
-        [(name, morsel)] = SimpleCookie(mounted.get("/").headers["Set-Cookie"]).items()
-        assert (name, morsel["path"], morsel["domain"]) == ("wsgi_oauth", "/", "")
-
-    def test_who_is_not_signed_in_comes_back_to_where_they_were(self, mounted: Mounted):
+    def test_anonymous_user_returns_to_the_requested_page(self, mounted: Mounted):
         response = mounted.get("/repos/mine", query="page=2")
         assert response.status_code == 302
         location = urlsplit(response.headers["Location"])
@@ -141,63 +133,61 @@ class TestUnderAnyPrefix:
         assert final == f"{mounted.prefix}/repos/mine?page=2"
         assert mounted.follow(final).status_code == 200
 
-    def test_a_program_is_told_the_whole_url_of_the_sign_in(self, mounted: Mounted):
-        response = mounted.get("/profile", headers=JSON)
-        assert response.get_json()["login_url"] == f"http://localhost{mounted.prefix}/"
-
-    def test_url_for_has_it(self, mounted: Mounted):
+    def test_urls_of_handlers_contain_the_prefix(self, mounted: Mounted):
         mounted.sign_in()
         assert mounted.get("/repos/a b").get_json() == {
             "here": f"{mounted.prefix}/repos/a%20b",
             "profile": f"{mounted.prefix}/profile",
         }
 
-    def test_next_may_lead_outside_of_it_but_not_outside_of_the_host(self, mounted: Mounted):
-        """The prefix is a part of a site; the site's other pages are as good as ours."""
-        response = mounted.sign_in(urlencode({"next": "/elsewhere/on/this/host"}))
-        assert response.headers["Location"] == "/elsewhere/on/this/host"
-        response = mounted.sign_in(urlencode({"next": "//evil.example"}))
-        assert response.headers["Location"] == f"{mounted.prefix}/profile"
-
-    def test_an_error_page_links_to_its_own_sign_in(self, mounted: Mounted):
+    def test_error_responses_have_the_url_of_the_sign_in(self, mounted: Mounted):
         page = mounted.get("/callback", query="code=x&state=y").get_data(as_text=True)
         assert f'href="http://localhost{mounted.prefix}/"' in page
+        response = mounted.get("/profile", headers=JSON)
+        assert response.get_json()["login_url"] == f"http://localhost{mounted.prefix}/"
 
-    def test_the_sign_out_works_and_links_to_its_own_sign_in(self, mounted: Mounted):
+    def test_sign_out_page_links_to_the_sign_in(self, mounted: Mounted):
         mounted.sign_in()
         response = mounted.get("/logout", method="POST", headers={"Origin": "http://localhost"})
         assert response.status_code == 200
         assert mounted.cookie == ""
         assert f'{mounted.prefix}/">Sign in' in response.get_data(as_text=True)
 
-    def test_the_bare_prefix_starts_a_sign_in(self, mounted: Mounted):
-        """Werkzeug's dispatcher leaves PATH_INFO empty then."""
+    def test_prefix_without_slash_starts_a_sign_in(self, mounted: Mounted):
+        """Werkzeug's dispatcher leaves PATH_INFO empty."""
         response = mounted.get("")
         assert response.status_code == 302
         asked = parameters(response.headers["Location"])
         assert asked["redirect_uri"] == f"http://localhost{mounted.prefix}/callback"
 
-    def test_the_probes_are_there(self, mounted: Mounted):
-        assert [mounted.get(path).status_code for path in ("/healthz", "/readyz")] == [200, 200]
+    def test_probes_are_answered_and_unknown_paths_are_not_found(self, mounted: Mounted):
+        assert [mounted.get(path).status_code for path in ("/healthz", "/readyz", "/nothing")] == [200, 200, 404]
 
-    def test_what_has_no_route_is_not_found(self, mounted: Mounted):
-        assert mounted.get("/nothing").status_code == 404
-
-    def test_odd_slashes_find_no_way_out(self, mounted: Mounted):
+    def test_ambiguous_paths_never_lead_to_another_host(self, mounted: Mounted):
         for path in ("//", "//evil.example", "//evil.example/profile", "/../profile", "/./profile", "//profile"):
             response = mounted.get(path)
             location = urlsplit(response.headers.get("Location", "/"))
             assert location.netloc in {"", "localhost", urlsplit(mounted.provider.url).netloc}
 
 
-class TestBesideOthers:
-    def test_the_neighbours_keep_their_own(self, provider: LocalProvider):
+def test_return_url_may_be_outside_the_prefix_but_not_on_another_host(provider: LocalProvider):
+    """S33: the other pages of the site are trusted like those below the prefix."""
+    app = mounted_by_dispatcher(create_app(Config.from_environ(environ_for(provider))))
+    mounted = Mounted("/auth", "/auth", app, provider)
+    response = mounted.sign_in(urlencode({"next": "/elsewhere/on/this/host"}))
+    assert response.headers["Location"] == "/elsewhere/on/this/host"
+    response = mounted.sign_in(urlencode({"next": "//evil.example"}))
+    assert response.headers["Location"] == "/auth/profile"
+
+
+class TestBesideOtherApplications:
+    def test_paths_outside_the_prefix_belong_to_the_others(self, provider: LocalProvider):
         app = mounted_by_dispatcher(create_app(Config.from_environ(environ_for(provider))))
         for path in ("/", "/authentic", "/author/profile", "/profile", "/callback"):
             assert send(app, path, headers=HTML).get_data(as_text=True) == f"neighbour at |{path}"
 
-    def test_two_mounts_are_two_applications_for_one_browser(self, provider: LocalProvider):
-        """Each knows only its own sessions: the cookie is one, the stores are two."""
+    def test_two_applications_do_not_share_sessions(self, provider: LocalProvider):
+        """The browser has one cookie, but each application has its own store."""
         one, two = (create_app(Config.from_environ(environ_for(provider))) for _ in range(2))
         both = DispatcherMiddleware(neighbour, {"/one": one, "/two": two})
         browser = Mounted("/one", "/one", both, provider)
@@ -205,14 +195,14 @@ class TestBesideOthers:
         assert send(both, "/one/profile", headers={**JSON, "Cookie": browser.cookie}).status_code == 200
         assert send(both, "/two/profile", headers={**JSON, "Cookie": browser.cookie}).status_code == 401
 
-    def test_two_mounts_of_one_application_share_their_sessions(self, provider: LocalProvider):
+    def test_one_application_mounted_twice_shares_sessions(self, provider: LocalProvider):
         app = create_app(Config.from_environ(environ_for(provider)))
         both = DispatcherMiddleware(neighbour, {"/one": app, "/two": app})
         browser = Mounted("/one", "/one", both, provider)
         browser.sign_in()
         assert send(both, "/two/profile", headers={**JSON, "Cookie": browser.cookie}).status_code == 200
 
-    def test_environ_is_left_as_it_was(self, provider: LocalProvider):
+    def test_environ_of_the_server_is_unchanged(self, provider: LocalProvider):
         app = create_app(Config.from_environ(environ_for(provider)))
         seen: list[dict[str, Any]] = []
 
@@ -225,8 +215,8 @@ class TestBesideOthers:
         send(watching, "/profile", headers=HTML)
         assert seen[0] == seen[1]
 
-    def test_the_body_is_made_before_the_mount_takes_its_prefix_back(self, provider: LocalProvider):
-        """Bottle's mount restores SCRIPT_NAME before it iterates."""
+    def test_body_is_complete_before_the_mount_restores_environ(self, provider: LocalProvider):
+        """Bottle's mount restores SCRIPT_NAME before it iterates over the body."""
         app = create_app(Config.from_environ(environ_for(provider)))
 
         def bottle(environ: Any, start_response: Any) -> Any:
@@ -239,7 +229,7 @@ class TestBesideOthers:
         assert document["login_url"] == "http://localhost/auth/"
 
     @pytest.mark.parametrize("script", ["//evil.example", "/\\evil.example", "//evil.example/..", "/auth/", "//"])
-    def test_an_odd_mount_point_leads_nowhere_else(self, provider: LocalProvider, script: str):
+    def test_forged_script_name_never_leads_to_another_host(self, provider: LocalProvider, script: str):
         """Some servers take SCRIPT_NAME from a header."""
         app = create_app(Config.from_environ(environ_for(provider)))
         response = send(app, "/profile", headers=HTML, SCRIPT_NAME=script)
@@ -260,8 +250,8 @@ class TestBesideOthers:
                 assert not done.headers.get("Location", "").replace("\\", "/").startswith("//")
 
 
-class TestBehindAProxyThatTakesThePrefixAway:
-    """``location /auth/ { proxy_pass http://backend/; }``: only WSGI_OAUTH_PUBLIC_URL knows the prefix."""
+class TestProxyThatRemovesThePrefix:
+    """``location /auth/ { proxy_pass http://backend/; }``: only WSGI_OAUTH_PUBLIC_URL contains the prefix."""
 
     @pytest.fixture
     def behind(self) -> Iterator[Mounted]:
@@ -282,7 +272,7 @@ class TestBehindAProxyThatTakesThePrefixAway:
 
         return follow
 
-    def test_the_whole_dance_works(self, behind: Mounted, follow: Callable[[str], Response]):
+    def test_complete_sign_in_works(self, behind: Mounted, follow: Callable[[str], Response]):
         started = behind.get("/")
         assert parameters(started.headers["Location"])["redirect_uri"] == f"{PUBLIC}/callback"
         done = follow(behind.come_back(started.headers["Location"]))
@@ -292,46 +282,44 @@ class TestBehindAProxyThatTakesThePrefixAway:
             f"{PUBLIC}/callback"
         ]
 
-    def test_who_is_not_signed_in_comes_back_to_the_public_url(
-        self, behind: Mounted, follow: Callable[[str], Response]
-    ):
+    def test_anonymous_user_returns_to_the_public_url(self, behind: Mounted, follow: Callable[[str], Response]):
         response = behind.get("/repos/mine", query="a=b")
         started = follow(response.headers["Location"])
         done = follow(behind.come_back(started.headers["Location"]))
         assert done.headers["Location"] == "/auth/repos/mine?a=b"
         assert follow(done.headers["Location"]).get_json() == {"here": "/auth/repos/mine", "profile": "/auth/profile"}
 
-    def test_the_cookie_is_that_of_an_https_site(self, behind: Mounted):
+    def test_cookie_is_secure(self, behind: Mounted):
         [(name, morsel)] = SimpleCookie(behind.get("/").headers["Set-Cookie"]).items()
         assert (name, morsel["path"], morsel["secure"]) == ("__Host-wsgi_oauth", "/", True)
 
-    def test_the_pages_link_to_the_public_url(self, behind: Mounted):
+    def test_pages_link_to_the_public_url(self, behind: Mounted):
         assert f'href="{PUBLIC}/"' in behind.get("/callback").get_data(as_text=True)
         assert behind.get("/profile", headers=JSON).get_json()["login_url"] == f"{PUBLIC}/"
 
     @pytest.mark.parametrize("origin", ["https://app.example.com", "https://app.example.com:443"])
-    def test_the_sign_out_takes_the_public_origin_for_its_own(self, behind: Mounted, origin: str):
+    def test_sign_out_accepts_the_public_origin(self, behind: Mounted, origin: str):
         response = behind.get("/logout", method="POST", headers={"Origin": origin})
         assert response.status_code == 200
 
     @pytest.mark.parametrize("origin", ["http://app.example.com", "http://10.0.0.5:8000", "https://evil.example"])
-    def test_the_sign_out_takes_no_other(self, behind: Mounted, origin: str):
+    def test_sign_out_refuses_other_origins(self, behind: Mounted, origin: str):
         assert behind.get("/logout", method="POST", headers={"Origin": origin}).status_code == 403
 
-    def test_the_public_url_wins_over_the_mount_point(self, provider: LocalProvider):
-        """Both know the prefix, as when the proxy leaves it in place: it is not doubled."""
+    def test_prefix_of_the_public_url_is_not_doubled(self, provider: LocalProvider):
+        """The proxy leaves the prefix in place, so both contain it."""
         app = create_app(Config.from_environ(environ_for(provider, PUBLIC_URL=PUBLIC)))
         for mounted in (mounted_by_dispatcher(app), ProxyFix(mounted_by_dispatcher(app), x_host=1)):
             response = send(mounted, "/auth/", headers=HTML, HTTP_HOST="app.example.com")
             assert parameters(response.headers["Location"])["redirect_uri"] == f"{PUBLIC}/callback"
 
-    def test_a_forwarded_prefix_changes_nothing(self, behind: Mounted):
+    def test_forwarded_prefix_is_ignored(self, behind: Mounted):
         response = behind.get("/", headers={"X-Forwarded-Prefix": "/evil", "X-Script-Name": "/evil"})
         assert parameters(response.headers["Location"])["redirect_uri"] == f"{PUBLIC}/callback"
 
 
 def proxied(app: Any) -> Any:
-    """TLS ends at the proxy; the Host header is passed on."""
+    """A proxy that terminates TLS and passes the Host header on."""
 
     def proxy(environ: Any, start_response: Any) -> Any:
         environ["HTTP_HOST"] = "app.example.com"
@@ -341,8 +329,8 @@ def proxied(app: Any) -> Any:
     return proxy
 
 
-def test_the_whole_browser_works_under_a_prefix_too(provider: LocalProvider):
-    """Once more with everything PEP 3333 demands being checked on the way."""
+def test_sign_in_below_a_prefix_obeys_pep_3333(provider: LocalProvider):
+    """The browser checks each request and response."""
     app = mounted_by_dispatcher(create_app(Config.from_environ(environ_for(provider))))
     browser = Browser(app, provider)
     callback = browser.consent(browser.get("/auth/").location)

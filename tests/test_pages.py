@@ -1,4 +1,4 @@
-"""What people see when something goes wrong: one page for each cause, safe to show and worth reading."""
+"""Responses that a user sees: one error page per cause, in HTML and JSON, safe and with the security headers."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from werkzeug.exceptions import (
 )
 
 from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app, errors
+from wsgi_oauth.demo.fault_injection import Fault, FaultContext
 from wsgi_oauth.demo.local_provider import LocalProvider
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
@@ -32,12 +33,12 @@ MARKUP = f"<script>{CANARY}</script>"
 
 
 class Broken(RequestHandler):
-    """A page of somebody's own, with a mistake in it."""
+    """A handler with a bug."""
 
     route = "/broken"
 
     def get(self, request):
-        raise RuntimeError(f"the text of an exception is nobody's business: {CANARY}")
+        raise RuntimeError(f"an internal text: {CANARY}")
 
 
 class Posted(RequestHandler):
@@ -48,7 +49,7 @@ class Posted(RequestHandler):
 
 
 class Cached(RequestHandler):
-    """Wants to be cached, and remembers who saw it."""
+    """Allows caching and changes the session."""
 
     route = "/cached"
 
@@ -60,7 +61,7 @@ class Cached(RequestHandler):
 
 
 class Raising(RequestHandler):
-    """Raises an error of Werkzeug's, and notes that in the session."""
+    """Stores its argument in the session and raises an HTTPException."""
 
     route = "/raising/<name>"
 
@@ -86,7 +87,7 @@ class Memory(RequestHandler):
 
 
 class Probe(RequestHandler):
-    """A page under any name of the host that asks for a sign-in, which it has no address for."""
+    """A handler for any host that requires a sign-in, which has no URL there."""
 
     route = "/probe"
     any_host = True
@@ -99,14 +100,14 @@ HANDLERS = (Broken, Posted, Cached, Raising, Memory, Probe)
 
 
 class FullDisk(MemoryStore):
-    """A store that can no longer be written."""
+    """A store that cannot create a session."""
 
     def create(self, key, record):
         raise errors.StoreError("no space left on device")
 
 
-class World:
-    """One application and one browser, and everything that can be provoked there."""
+class Site:
+    """An application and a browser, with a method for each failure."""
 
     def __init__(self, provider: LocalProvider) -> None:
         self.provider = provider
@@ -118,7 +119,7 @@ class World:
         return create_app(config, store=store or MemoryStore(), handlers=HANDLERS)
 
     def callback(self, headers: dict[str, str], *, authorize: str = "", token: str = "", **more: str) -> Any:
-        """Come back from the provider with a fault there or at its token endpoint."""
+        """Finish a sign-in with a fault of the authorization endpoint or the token endpoint."""
         if token:
             self.provider.faults.add(f"token.{token}")
         url = self.browser.callback_url(fault=authorize and f"authorize.{authorize}", **more)
@@ -140,79 +141,96 @@ class World:
         return impatient.get(url, headers=headers)
 
     def busy(self, headers: dict[str, str]) -> Any:
-        app = self.application(UPSTREAM_LIMIT="1")
-        url = Browser(app, self.provider).callback_url()
-        app.transport.adapter.request_limit.take()
-        return Browser(app, self.provider).get(url, headers=headers)
+        """Finish a sign-in while another one takes the only permitted request to the provider."""
+        app, responses = self.application(UPSTREAM_LIMIT="1"), []
+        first, second = Browser(app, self.provider), Browser(app, self.provider)
+        first_url, second_url = first.callback_url(), second.callback_url()
+
+        def act(context: FaultContext) -> object:
+            responses.append(second.get(second_url, headers=headers))
+            return context.normal_response()
+
+        self.provider.faults.register(Fault("token.nested", "sends another request to the application", act))
+        self.provider.faults.add("token.nested")
+        first.get(first_url)
+        return responses[0]
 
     def send(self, path: str, headers: dict[str, str], app: Any = None, **more: Any) -> Any:
         return send(app or self.app, path, headers={**HTML, **headers}, **more)
 
 
-Provoke = Callable[[World, dict[str, str]], Any]
+Provoke = Callable[[Site, dict[str, str]], Any]
 
-# Cause, status, side, and how to get there.
+# For each cause: the status, the responsible side, and how to provoke it.
 CAUSES: dict[str, tuple[int, str, Provoke]] = {
-    "no_login_in_progress": (400, "this request", lambda w, h: w.browser.get("/callback?code=x&state=y", headers=h)),
-    "login_declined": (403, "this request", lambda w, h: w.callback(h, decision="deny")),
-    "code_refused": (400, "this request", lambda w, h: w.callback(h, token="invalid_grant")),
-    "bad_authorization_response": (400, "this request", lambda w, h: w.callback(h, authorize="missing_code")),
-    "bad_host": (400, "this request", lambda w, h: w.send("/", h, HTTP_HOST="evil.example")),
+    "no_login_in_progress": (
+        400,
+        "this request",
+        lambda site, h: site.browser.get("/callback?code=x&state=y", headers=h),
+    ),
+    "login_declined": (403, "this request", lambda site, h: site.callback(h, decision="deny")),
+    "code_refused": (400, "this request", lambda site, h: site.callback(h, token="invalid_grant")),
+    "bad_authorization_response": (400, "this request", lambda site, h: site.callback(h, authorize="missing_code")),
+    "bad_host": (400, "this request", lambda site, h: site.send("/", h, HTTP_HOST="evil.example")),
     "cross_site_request": (
         403,
         "this request",
-        lambda w, h: w.browser.post("/logout", {**h, "Origin": "https://e.vil"}),
+        lambda site, h: site.browser.post("/logout", {**h, "Origin": "https://e.vil"}),
     ),
-    "not_a_navigation": (403, "this request", lambda w, h: w.browser.get("/", {**h, "Sec-Purpose": "prefetch"})),
-    "not_signed_in": (401, "this request", lambda w, h: w.browser.post("/posted", h)),
-    "login_refused": (400, "the provider", lambda w, h: w.callback(h, authorize="server_error")),
+    "not_a_navigation": (403, "this request", lambda site, h: site.browser.get("/", {**h, "Sec-Purpose": "prefetch"})),
+    "not_signed_in": (401, "this request", lambda site, h: site.browser.post("/posted", h)),
+    "login_refused": (400, "the provider", lambda site, h: site.callback(h, authorize="server_error")),
     "provider_temporarily_unavailable": (
         503,
         "the provider",
-        lambda w, h: w.callback(h, authorize="temporarily_unavailable"),
+        lambda site, h: site.callback(h, authorize="temporarily_unavailable"),
     ),
-    "issuer_mismatch": (400, "the provider", lambda w, h: w.callback(h, authorize="wrong_iss")),
-    "client_refused": (502, "this application", lambda w, h: w.callback(h, token="invalid_client_401")),
-    "provider_error": (502, "the provider", lambda w, h: w.callback(h, token="html_200")),
-    "provider_unreachable": (502, "the provider", lambda w, h: w.callback(h, token="hang_up")),
-    "provider_timeout": (504, "the provider", lambda w, h: w.timeout(h)),
-    "provider_busy": (503, "the provider", lambda w, h: w.busy(h)),
-    "provider_forbids": (403, "the provider", lambda w, h: w.profile(h, "403")),
-    "provider_rate_limit": (429, "the provider", lambda w, h: w.profile(h, "429")),
-    "session_store_unavailable": (503, "this application", lambda w, h: w.send("/", h, w.application(FullDisk()))),
-    "internal_error": (500, "this application", lambda w, h: w.browser.get("/broken", h)),
-    "not_found": (404, "this request", lambda w, h: w.browser.get("/nothing", h)),
-    "method_not_allowed": (405, "this request", lambda w, h: w.send("/profile", h, method="DELETE")),
-    "request_entity_too_large": (413, "this request", lambda w, h: w.send("/", h, CONTENT_LENGTH="1000000")),
-    "bad_request": (400, "this request", lambda w, h: w.send("/", h, query="next=\xff")),
+    "issuer_mismatch": (400, "the provider", lambda site, h: site.callback(h, authorize="wrong_iss")),
+    "client_refused": (502, "this application", lambda site, h: site.callback(h, token="invalid_client_401")),
+    "provider_error": (502, "the provider", lambda site, h: site.callback(h, token="html_200")),
+    "provider_unreachable": (502, "the provider", lambda site, h: site.callback(h, token="hang_up")),
+    "provider_timeout": (504, "the provider", lambda site, h: site.timeout(h)),
+    "provider_busy": (503, "the provider", lambda site, h: site.busy(h)),
+    "provider_forbids": (403, "the provider", lambda site, h: site.profile(h, "403")),
+    "provider_rate_limit": (429, "the provider", lambda site, h: site.profile(h, "429")),
+    "session_store_unavailable": (
+        503,
+        "this application",
+        lambda site, h: site.send("/", h, site.application(FullDisk())),
+    ),
+    "internal_error": (500, "this application", lambda site, h: site.browser.get("/broken", h)),
+    "not_found": (404, "this request", lambda site, h: site.browser.get("/nothing", h)),
+    "method_not_allowed": (405, "this request", lambda site, h: site.send("/profile", h, method="DELETE")),
+    "request_entity_too_large": (413, "this request", lambda site, h: site.send("/", h, CONTENT_LENGTH="1000000")),
+    "bad_request": (400, "this request", lambda site, h: site.send("/", h, query="next=\xff")),
 }
 
-# Everything else that this application answers with.
+# Responses that are no errors.
 GOOD: dict[str, Provoke] = {
-    "the start": lambda w, h: w.browser.get("/", h),
-    "a successful callback": lambda w, h: w.callback(h),
-    "a second copy of it": lambda w, h: w.second_copy(h),
-    "the profile": lambda w, h: w.browser.sign_in() and w.browser.get("/profile", h),
-    "a program that is not signed in": lambda w, h: w.send("/profile", JSON),
-    "a person who is not signed in": lambda w, h: w.browser.get("/profile"),
-    "a token that was refused": lambda w, h: w.profile(HTML, "401"),
-    "a sign-out": lambda w, h: w.browser.sign_in() and w.browser.post("/logout", h),
-    "HEAD of the start": lambda w, h: w.send("/", h, method="HEAD"),
-    "HEAD of the profile": lambda w, h: w.send("/profile", h, method="HEAD"),
-    "OPTIONS": lambda w, h: w.send("/profile", h, method="OPTIONS"),
-    "the liveness probe": lambda w, h: w.send("/healthz", h),
-    "the readiness probe": lambda w, h: w.send("/readyz", h),
-    "a page of somebody's own": lambda w, h: w.browser.sign_in() and w.browser.post("/posted", h),
+    "the start": lambda site, h: site.browser.get("/", h),
+    "a successful callback": lambda site, h: site.callback(h),
+    "a second copy of it": lambda site, h: site.second_copy(h),
+    "the profile": lambda site, h: site.browser.sign_in() and site.browser.get("/profile", h),
+    "a program that is not signed in": lambda site, h: site.send("/profile", JSON),
+    "a person who is not signed in": lambda site, h: site.browser.get("/profile"),
+    "a token that was refused": lambda site, h: site.profile(HTML, "401"),
+    "a sign-out": lambda site, h: site.browser.sign_in() and site.browser.post("/logout", h),
+    "HEAD of the start": lambda site, h: site.send("/", h, method="HEAD"),
+    "HEAD of the profile": lambda site, h: site.send("/profile", h, method="HEAD"),
+    "OPTIONS": lambda site, h: site.send("/profile", h, method="OPTIONS"),
+    "the liveness probe": lambda site, h: site.send("/healthz", h),
+    "the readiness probe": lambda site, h: site.send("/readyz", h),
+    "a page of somebody's own": lambda site, h: site.browser.sign_in() and site.browser.post("/posted", h),
 }
 
 
 @pytest.fixture
-def world(provider: LocalProvider) -> World:
-    return World(provider)
+def site(provider: LocalProvider) -> Site:
+    return Site(provider)
 
 
 class Page(HTMLParser):
-    """What a browser makes of a page: its texts, its styles, and everything that could run or load."""
+    """A parsed page: its texts, its links, and elements that could run or load something."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -252,13 +270,13 @@ def status_of(response: Any) -> int:
     return response.status_int if hasattr(response, "status_int") else response.status_code
 
 
-class TestAnErrorPage:
+class TestErrorPage:
     @pytest.mark.parametrize("cause", CAUSES)
-    def test_tells_a_program_all_it_needs(self, world: World, cause: str, caplog: pytest.LogCaptureFixture):
-        """A stable code, whose side it is on, what happened, what to do, and an id that is in the log."""
+    def test_as_json_has_status_cause_texts_and_id(self, site: Site, cause: str, caplog: pytest.LogCaptureFixture):
+        """The id is also in the log."""
         caplog.set_level("INFO", "wsgi_oauth")
         status, side, provoke = CAUSES[cause]
-        response = provoke(world, JSON)
+        response = provoke(site, JSON)
         document = json.loads(text_of(response))
         assert response.headers["Content-Type"] == "application/json"
         assert (status_of(response), document["status"]) == (status, status)
@@ -269,96 +287,88 @@ class TestAnErrorPage:
         assert document["id"] in caplog.text
 
     @pytest.mark.parametrize("cause", CAUSES)
-    def test_tells_a_person_the_same(self, world: World, cause: str, caplog: pytest.LogCaptureFixture):
+    def test_as_html_says_the_same_and_is_safe(self, site: Site, cause: str, caplog: pytest.LogCaptureFixture):
+        """S46: it runs and loads nothing, and reveals no internals."""
         caplog.set_level("INFO", "wsgi_oauth")
         status, side, provoke = CAUSES[cause]
-        told = json.loads(text_of(provoke(world, JSON)))
-        response = provoke(world, HTML)
+        expected = json.loads(text_of(provoke(site, JSON)))
+        response = provoke(site, HTML)
         assert response.headers["Content-Type"] == "text/html; charset=utf-8"
         assert status_of(response) == status
         page = Page(text_of(response))
-        assert page.texts["title"] == page.texts["h1"] == told["title"]
-        assert told["text"] in page.texts["p"]
-        assert told["advice"] in page.texts["p"]
+        assert page.texts["title"] == page.texts["h1"] == expected["title"]
+        assert expected["text"] in page.texts["p"]
+        assert expected["advice"] in page.texts["p"]
         assert cause in page.texts["small"]
         assert side in page.texts["small"]
         [shown] = re.findall(r"\b[0-9a-f]{16,}\b", page.texts["small"])
         assert shown in caplog.text
-        assert shown != told["id"], "each request has its own"
-
-    @pytest.mark.parametrize("cause", CAUSES)
-    def test_holds_nothing_that_could_run_or_load(self, world: World, cause: str):
-        """S46."""
-        page = Page(text_of(CAUSES[cause][2](world, HTML)))
+        assert shown != expected["id"], "each request has its own id"
         assert page.suspicious == []
         assert set(page.links) <= {"http://localhost/", "http://localhost/?next=%2Fprofile"}
-
-    @pytest.mark.parametrize("cause", CAUSES)
-    def test_shows_no_trace_of_the_inside(self, world: World, cause: str):
-        text = text_of(CAUSES[cause][2](world, HTML))
-        for inside in (
+        for internal in (
             "Traceback",
             ".py",
             "Exception",
             CANARY,
             "requests",
             "urllib3",
-            world.provider.url,
+            site.provider.url,
             "demo-secret",
         ):
-            assert inside not in text
+            assert internal not in text_of(response)
 
-    def test_says_when_to_come_back(self, world: World):
-        """RFC 9110 10.2.3: the provider's own number, passed on (S28)."""
-        assert world.profile(JSON, "429").headers["Retry-After"] == "7"
+    def test_says_when_to_try_again(self, site: Site):
+        """RFC 9110 10.2.3. The provider's own number is passed on (S28)."""
+        assert site.profile(JSON, "429").headers["Retry-After"] == "7"
         for cause in ("provider_temporarily_unavailable", "provider_busy", "session_store_unavailable"):
-            assert int(CAUSES[cause][2](world, JSON).headers["Retry-After"]) > 0
+            assert int(CAUSES[cause][2](site, JSON).headers["Retry-After"]) > 0
 
-    def test_is_one_of_its_own_for_every_cause(self, world: World):
-        pages = [json.loads(text_of(provoke(world, JSON))) for _, _, provoke in CAUSES.values()]
+    def test_has_a_distinct_title_for_each_cause(self, site: Site):
+        pages = [json.loads(text_of(provoke(site, JSON))) for _, _, provoke in CAUSES.values()]
         assert len({page["title"] for page in pages}) == len(pages)
         assert {page["side"] for page in pages} == SIDES
 
-    def test_links_to_the_sign_in_where_one_is_known(self, world: World):
-        assert Page(text_of(CAUSES["no_login_in_progress"][2](world, HTML))).links == ["http://localhost/"]
-        assert Page(text_of(CAUSES["bad_host"][2](world, HTML))).links == [], "no host is ours in that request"
+    def test_links_to_the_sign_in_unless_the_host_is_invalid(self, site: Site):
+        assert Page(text_of(CAUSES["no_login_in_progress"][2](site, HTML))).links == ["http://localhost/"]
+        assert Page(text_of(CAUSES["bad_host"][2](site, HTML))).links == [], "the host is foreign"
 
-    def test_has_a_body_for_get_and_none_for_head(self, world: World):
-        response = world.send("/nothing", {}, method="HEAD")
+    def test_has_no_body_for_head(self, site: Site):
+        response = site.send("/nothing", {}, method="HEAD")
         assert (response.status_code, response.data) == (404, b"")
 
 
-class TestTheLinkToTheSignIn:
-    """It leads on to where the person wanted to go, and a program is not sent back to what was no page."""
+class TestSignInLink:
+    """It returns to the page that the user wanted. A program gets no return URL."""
 
     @pytest.mark.parametrize("wrong", [{"decision": "deny"}, {"fault": "authorize.server_error"}], ids=str)
-    def test_of_a_sign_in_that_failed(self, world: World, wrong: dict[str, str]):
-        page = world.browser.get(world.browser.callback_url("/where?i=was", **wrong))
+    def test_after_a_failed_sign_in_keeps_the_return_url(self, site: Site, wrong: dict[str, str]):
+        page = site.browser.get(site.browser.callback_url("/where?i=was", **wrong))
         [link] = Page(page.text).links
         assert parameters(link)["next"] == "/where?i=was"
 
-    def test_of_a_form_that_was_sent_too_late(self, world: World):
-        page = world.browser.post("/posted", headers={"Referer": "http://localhost/form?step=2#end"})
+    def test_after_a_form_returns_to_the_page_of_the_form(self, site: Site):
+        page = site.browser.post("/posted", headers={"Referer": "http://localhost/form?step=2#end"})
         [link] = Page(page.text).links
         assert parameters(link)["next"].startswith("/form?step=2")
 
     @pytest.mark.parametrize("referer", ["https://evil.example/form", "http://localhost:99999/", "http://[", ""])
-    def test_of_a_form_of_somebody_elses(self, world: World, referer: str):
-        page = world.browser.post("/posted", headers={"Referer": referer})
+    def test_after_a_form_of_another_site_has_no_return_url(self, site: Site, referer: str):
+        page = site.browser.post("/posted", headers={"Referer": referer})
         assert Page(page.text).links == ["http://localhost/"]
 
-    def test_for_a_program(self, world: World):
-        answer = world.browser.post("/posted", headers={**JSON, "Referer": "http://localhost/form"})
+    def test_for_a_program_has_no_return_url(self, site: Site):
+        answer = site.browser.post("/posted", headers={**JSON, "Referer": "http://localhost/form"})
         assert answer.json["login_url"] == "http://localhost/"
 
 
 class TestSecurityHeaders:
-    """S45, S46: on everything."""
+    """S45, S46: every response has them."""
 
     @pytest.mark.parametrize("kind", [*GOOD, *CAUSES])
     @pytest.mark.parametrize("accept", [HTML, JSON], ids=["html", "json"])
-    def test_are_on_every_kind_of_response(self, world: World, kind: str, accept: dict[str, str]):
-        response = GOOD[kind](world, accept) if kind in GOOD else CAUSES[kind][2](world, accept)
+    def test_are_in_every_response(self, site: Site, kind: str, accept: dict[str, str]):
+        response = GOOD[kind](site, accept) if kind in GOOD else CAUSES[kind][2](site, accept)
         assert header_values(response, "Cache-Control") == ["no-store"]
         assert "Cookie" in ", ".join(header_values(response, "Vary"))
         assert header_values(response, "Referrer-Policy") == ["no-referrer"]
@@ -369,34 +379,34 @@ class TestSecurityHeaders:
         assert not re.search(r"unsafe|\*|https?:|data:", policy)
 
     @pytest.mark.parametrize("cause", ["login_declined", "not_found", "internal_error"])
-    def test_allow_the_one_style_that_a_page_has_and_no_other(self, world: World, cause: str):
-        """The hash in the policy (CSP 3, 2.3.1) is that of the style as it stands in the page."""
-        response = CAUSES[cause][2](world, HTML)
+    def test_allow_exactly_the_style_of_the_page(self, site: Site, cause: str):
+        """The policy has the hash of the page's style (CSP 3, 2.3.1)."""
+        response = CAUSES[cause][2](site, HTML)
         style = Page(text_of(response)).texts["style"]
         hashed = b64encode(sha256(style.encode()).digest()).decode()
         assert style
         assert f"style-src 'sha256-{hashed}';" in response.headers["Content-Security-Policy"] + ";"
 
-    def test_of_the_sign_out_page_fit_as_well(self, world: World):
-        response = world.browser.post("/logout")
+    def test_allow_exactly_the_style_of_the_sign_out_page(self, site: Site):
+        response = site.browser.post("/logout")
         page = Page(response.text)
         hashed = b64encode(sha256(page.texts["style"].encode()).digest()).decode()
         assert hashed in response.headers["Content-Security-Policy"]
         assert page.suspicious == []
 
-    def test_keep_a_page_that_sets_a_cookie_out_of_every_cache(self, world: World):
-        """S45: a cached Set-Cookie signs in whoever comes next."""
-        response = world.browser.get("/cached")
+    def test_forbid_caching_a_response_with_a_cookie(self, site: Site):
+        """S45: a cached Set-Cookie would sign the next user in."""
+        response = site.browser.get("/cached")
         assert "Set-Cookie" in response.headers
         assert header_values(response, "Cache-Control") == ["no-store"]
 
-    def test_name_no_server(self, world: World):
-        assert "Server" not in world.browser.get("/").headers
-        assert "X-Powered-By" not in world.browser.get("/").headers
+    def test_do_not_name_the_server(self, site: Site):
+        assert "Server" not in site.browser.get("/").headers
+        assert "X-Powered-By" not in site.browser.get("/").headers
 
 
 class TestNothingIsReflected:
-    """S47."""
+    """S47: pages contain no text of a request or of the provider."""
 
     @pytest.mark.parametrize("accept", [HTML, JSON], ids=["html", "json"])
     @pytest.mark.parametrize(
@@ -419,8 +429,8 @@ class TestNothingIsReflected:
         ],
         ids=str,
     )
-    def test_of_a_request(self, world: World, accept: dict[str, str], given: dict[str, str]):
-        response = world.send(headers=accept, **given)
+    def test_from_a_request(self, site: Site, accept: dict[str, str], given: dict[str, str]):
+        response = site.send(headers=accept, **given)
         assert response.status_code >= 400
         assert CANARY.lower() not in response.get_data(as_text=True).lower()
         assert CANARY.lower() not in str(response.headers).lower()
@@ -429,9 +439,9 @@ class TestNothingIsReflected:
     @pytest.mark.parametrize(
         "fault", ["authorize.markup", "token.markup", "token.error_200", "authorize.unknown_error"]
     )
-    def test_of_what_a_provider_says(self, world: World, accept: dict[str, str], fault: str):
+    def test_from_the_provider(self, site: Site, accept: dict[str, str], fault: str):
         endpoint, _, name = fault.partition(".")
-        text = text_of(world.callback(accept, **{endpoint: name}))
+        text = text_of(site.callback(accept, **{endpoint: name}))
         for theirs in (
             "reflected",
             "<script",
@@ -442,26 +452,26 @@ class TestNothingIsReflected:
         ):
             assert theirs not in text
 
-    def test_of_an_error_code_with_a_valid_state(self, world: World):
-        callback = world.browser.callback_url()
+    def test_from_an_error_code_with_a_valid_state(self, site: Site):
+        callback = site.browser.callback_url()
         state = parameters(callback)["state"]
-        response = world.browser.get("/callback", params={"state": state, "error": MARKUP})
+        response = site.browser.get("/callback", params={"state": state, "error": MARKUP})
         assert response.status_int == 400
         assert CANARY not in response.text
 
 
-def test_a_broken_page_of_somebodys_own_leaves_its_traceback_in_the_log(world: World, caplog: pytest.LogCaptureFixture):
-    response = world.browser.get("/broken", headers=JSON)
+def test_exception_of_a_handler_is_logged_with_its_traceback(site: Site, caplog: pytest.LogCaptureFixture):
+    response = site.browser.get("/broken", headers=JSON)
     assert response.status_int == 500
     assert "RuntimeError" in caplog.text
     assert response.json["id"] in caplog.text
 
 
-class TestAnErrorOfWerkzeugs:
-    """A handler may raise one: ``abort(404)``."""
+class TestHttpException:
+    """A handler can raise one, for example with ``abort(404)``."""
 
-    def test_is_shown_as_ours_are(self, world: World):
-        response = world.browser.get("/raising/gone", headers=JSON)
+    def test_is_shown_like_other_errors(self, site: Site):
+        response = site.browser.get("/raising/gone", headers=JSON)
         assert (response.status_int, response.json["error"]) == (410, "gone")
 
     @pytest.mark.parametrize(
@@ -472,21 +482,21 @@ class TestAnErrorOfWerkzeugs:
             ("pause", "Retry-After", "30"),
         ],
     )
-    def test_keeps_the_header_without_which_its_status_says_little(
-        self, world: World, name: str, header: str, value: str
-    ):
+    def test_keeps_the_header_that_its_status_requires(self, site: Site, name: str, header: str, value: str):
         """RFC 9110 11.6.1, 15.5.17, RFC 6585 4"""
-        response = world.browser.get(f"/raising/{name}")
+        response = site.browser.get(f"/raising/{name}")
         assert header_values(response, header) == [value]
         assert header_values(response, "Content-Type") == ["text/html; charset=utf-8"]
 
-    def test_takes_nothing_of_the_session_away(self, world: World):
-        world.browser.get("/raising/gone")
-        world.browser.get("/raising/pause")
-        assert world.browser.get("/memory").json["raised"] == ["gone", "pause"]
+    def test_keeps_the_changes_of_the_session(self, site: Site):
+        site.browser.get("/raising/gone")
+        site.browser.get("/raising/pause")
+        assert site.browser.get("/memory").json["raised"] == ["gone", "pause"]
 
-    def test_that_hides_a_mistake_leaves_its_traceback_in_the_log(self, world: World, caplog: pytest.LogCaptureFixture):
-        response = world.browser.get("/raising/mistake", headers=JSON)
+    def test_with_an_original_exception_is_logged_with_its_traceback(
+        self, site: Site, caplog: pytest.LogCaptureFixture
+    ):
+        response = site.browser.get("/raising/mistake", headers=JSON)
         assert response.status_int == 500
         [line] = [line for line in caplog.records if response.json["id"] in line.getMessage()]
         assert line.levelname == "ERROR"
@@ -494,7 +504,7 @@ class TestAnErrorOfWerkzeugs:
         assert CANARY not in response.text
 
 
-def test_where_the_sign_in_has_no_address_nobody_is_sent_there(world: World):
-    response = world.browser.get("/probe")
+def test_handler_for_any_host_does_not_redirect_to_the_sign_in(site: Site):
+    response = site.browser.get("/probe")
     assert response.status_int == 401
     assert "Location" not in response.headers
