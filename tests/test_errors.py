@@ -1,4 +1,4 @@
-"""The errors: what the log, a copy and a programmer get of them. What people see of them is in test_pages.py."""
+"""Exceptions: copies, pickles and the text for the log. test_pages.py tests their pages."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ EXAMPLES = [
 @pytest.mark.parametrize(
     "duplicate", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))], ids=["copy", "pickle"]
 )
-def test_a_copy_says_the_same(error, duplicate):
+def test_copy_has_the_same_type_text_and_attributes(error, duplicate):
     error.retry_after = "7"
     same = duplicate(error)
     assert type(same) is type(error)
     assert (str(same), vars(same)) == (str(error), vars(error))
 
 
-def test_the_text_is_what_the_log_needs():
+def test_text_names_the_user_and_the_reason():
     assert str(errors.NotAllowed("github:1", "octocat", "why")) == "github:1 is not among those who may enter: why"
     assert str(errors.NotSignedIn("why")) == "why"  # a KeyError would show it quoted

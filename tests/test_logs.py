@@ -1,4 +1,4 @@
-"""What the log says, and what it never says: no secret at any level, and no line that somebody else wrote."""
+"""The log: no secret at any level, no forged lines, and one line for each event."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ import requests
 from conftest import HTML, JSON, Browser, environ_for, gunicorn, parameters, send, stored_sessions
 from werkzeug import Response
 
-from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app
+from wsgi_oauth import Config, RequestHandler, SessionStore, create_app
 from wsgi_oauth.demo.fault_injection import Fault
 from wsgi_oauth.demo.faults import FAULTS
 from wsgi_oauth.demo.local_provider import LocalProvider
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
-PATIENT = {"slow", "dribble_headers", "dribble_body"}  # these answer when the deadline is over, if at all
+SLOW_FAULTS = {"slow", "dribble_headers", "dribble_body"}  # because they take as long as the deadline
 FAULTS = [
     name
     for name in FAULTS
-    if name.partition(".")[0] in {"authorize", "token", "profile"} and name.partition(".")[2] not in PATIENT
+    if name.partition(".")[0] in {"authorize", "token", "profile"} and name.partition(".")[2] not in SLOW_FAULTS
 ]
 SECRET = "s3cr3t-" + "of-this-client/+%"
 
 
 class Recorder(logging.Handler):
-    """Keeps whatever any logger says, at any level: message, arguments, exception and all.
+    """Records the message, arguments and exception of every log record at every level.
 
-    The provider runs in this process too, in threads of its own, and what it logs is its own affair.
+    The provider runs in threads of this process, and its log records are ignored.
     """
 
     def __init__(self) -> None:
@@ -65,8 +65,8 @@ class Recorder(logging.Handler):
         return "\n".join(self.lines)
 
 
-class QuietBrowser(Browser):
-    """A browser that keeps the answers it got, and whose own way to the provider is not in our log."""
+class RecordingBrowser(Browser):
+    """A browser that keeps its responses and whose own requests to the provider are not recorded."""
 
     def __init__(self, recorder: Recorder, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -87,7 +87,7 @@ class QuietBrowser(Browser):
 
     @property
     def cookies(self) -> set[str]:
-        """Every session id that was ever given."""
+        """Return every session id that was issued."""
         given = " ".join(value for answer in self.answers for value in answer.headers.getall("Set-Cookie"))
         return set(re.findall(r"wsgi_oauth=([^;]+)", given))
 
@@ -97,17 +97,12 @@ class Repos(RequestHandler):
 
     def get(self, request, name):
         request.session["oauth_token"]
-        raise RuntimeError("a mistake of somebody's own")
-
-
-@pytest.fixture
-def store() -> SessionStore:
-    return MemoryStore()
+        raise RuntimeError("a bug of the handler")
 
 
 @pytest.fixture
 def recorder() -> Iterator[Recorder]:
-    """DEBUG on every logger there is, as an operator who looks for something would set it."""
+    """Set every logger to DEBUG and record everything."""
     recorder = Recorder()
     recorder.setFormatter(logging.Formatter("%(name)s %(levelname)s %(message)s"))
     everything = [logging.getLogger(), *(logging.getLogger(name) for name in list(logging.root.manager.loggerDict))]
@@ -129,12 +124,12 @@ def application(provider: LocalProvider, store: SessionStore) -> Any:
 
 
 @pytest.fixture
-def browser(application: Any, provider: LocalProvider, recorder: Recorder) -> QuietBrowser:
-    return QuietBrowser(recorder, application, provider)
+def browser(application: Any, provider: LocalProvider, recorder: Recorder) -> RecordingBrowser:
+    return RecordingBrowser(recorder, application, provider)
 
 
-def canaries(provider: LocalProvider, browser: QuietBrowser, *callbacks: str) -> set[str]:
-    """Every secret of a dance, from what the provider saw and said and the browser got."""
+def secrets_of_sign_in(provider: LocalProvider, browser: RecordingBrowser, *callbacks: str) -> set[str]:
+    """Return the secrets of all sign-ins, taken from the provider's exchanges and the browser's cookies."""
     found = {unquote(browser.cookie or ""), *browser.cookies}
     credentials = f"{provider.client_id}:{quote(provider.client_secret or '', safe='')}"
     found |= {provider.client_secret or "", b64encode(credentials.encode()).decode()}
@@ -156,10 +151,12 @@ def canaries(provider: LocalProvider, browser: QuietBrowser, *callbacks: str) ->
     return {secret for secret in found if len(secret) >= 8 and secret not in {"never-issued", "never-made"}}
 
 
-def assert_nothing_leaked(provider: LocalProvider, browser: QuietBrowser, recorder: Recorder, *callbacks: str) -> None:
-    """S49: in no log, page or Location; the one to the provider carries the state, as it must."""
-    secrets = canaries(provider, browser, *callbacks)
-    assert len(secrets) >= 5, "there was something to leak"
+def assert_nothing_leaked(
+    provider: LocalProvider, browser: RecordingBrowser, recorder: Recorder, *callbacks: str
+) -> None:
+    """S49: no secret is in a log record, page or Location, except the state for the provider."""
+    secrets = secrets_of_sign_in(provider, browser, *callbacks)
+    assert len(secrets) >= 5, "the secrets are missing"
     places = {"the log": recorder.text}
     for number, answer in enumerate(browser.answers):
         places[f"page {number}"] = answer.text
@@ -168,18 +165,18 @@ def assert_nothing_leaked(provider: LocalProvider, browser: QuietBrowser, record
             places[f"Location {number}"] = location
     for place, text in places.items():
         for secret in secrets:
-            assert secret not in text, f"{secret} stands in {place}"
-            assert quote(secret, safe="") not in text, f"{secret} stands in {place}, percent-encoded"
+            assert secret not in text, f"{secret} is in {place}"
+            assert quote(secret, safe="") not in text, f"{secret} is in {place}, percent-encoded"
     for exchange in provider.exchanges:
         assert "Referer" not in exchange.headers
         if exchange.endpoint == "profile":
             assert "?" not in exchange.url
 
 
-class TestNoSecretEverShows:
+class TestSecretsAreNotShown:
     """S49."""
 
-    def test_through_a_whole_success(self, browser: QuietBrowser, provider: LocalProvider, recorder: Recorder):
+    def test_in_a_complete_sign_in(self, browser: RecordingBrowser, provider: LocalProvider, recorder: Recorder):
         callback = browser.callback_url("/profile")
         browser.get(callback)
         browser.get(callback)
@@ -190,12 +187,12 @@ class TestNoSecretEverShows:
         browser.post("/logout")
         browser.get(second)
         assert "signed in" in recorder.text
-        assert "a mistake of somebody's own" in recorder.text
+        assert "a bug of the handler" in recorder.text
         assert_nothing_leaked(provider, browser, recorder, callback, second)
 
     @pytest.mark.parametrize("fault", FAULTS)
-    def test_whatever_the_provider_does(
-        self, browser: QuietBrowser, provider: LocalProvider, recorder: Recorder, store: SessionStore, fault: str
+    def test_with_any_fault_of_the_provider(
+        self, browser: RecordingBrowser, provider: LocalProvider, recorder: Recorder, store: SessionStore, fault: str
     ):
         if fault.startswith("authorize."):
             callback = browser.callback_url(fault=fault)
@@ -210,13 +207,13 @@ class TestNoSecretEverShows:
         assert_nothing_leaked(provider, browser, recorder, callback, f"?state={verifier}")
 
     @pytest.mark.parametrize("method", ["basic", "basic-raw", "post"])
-    def test_however_the_client_authenticates(self, recorder: Recorder, method: str, store: SessionStore):
+    def test_with_any_client_authentication(self, recorder: Recorder, method: str, store: SessionStore):
         from wsgi_oauth.demo.server import serve_provider
 
         provider = LocalProvider(client_secret=SECRET)
         with serve_provider(provider):
             app = create_app(Config.from_environ(environ_for(provider, CLIENT_AUTH=method)), store=store)
-            browser = QuietBrowser(recorder, app, provider)
+            browser = RecordingBrowser(recorder, app, provider)
             for fault in ("token.invalid_client_401", "token.hang_up", "token.redirect_307"):
                 provider.faults.add(fault)
                 browser.get(browser.callback_url())
@@ -229,25 +226,25 @@ class TestNoSecretEverShows:
         "query", ["code={c}&state={s}", "code={c}&code={c}&state={s}", "error={c}&state={s}", "{c}={s}"]
     )
     @pytest.mark.parametrize("path", ["/callback", "/", "/profile", "/nothing", "/repos/mine"])
-    def test_of_what_stands_in_a_query(self, application: Any, recorder: Recorder, path: str, query: str):
-        secret, state = "c0de-of-somebody", "st4te-of-somebody"
+    def test_from_a_query(self, application: Any, recorder: Recorder, path: str, query: str):
+        secret, state = "c0de-of-a-user", "st4te-of-a-user"
         response = send(application, path, query=query.format(c=secret, s=state), headers=JSON)
         assert secret not in recorder.text
         assert state not in recorder.text + response.get_data(as_text=True)
 
-    def test_in_what_an_operator_prints(self, provider: LocalProvider):
+    def test_in_repr_of_config_and_application(self, provider: LocalProvider):
         config = Config.from_environ(environ_for(provider))
         assert "demo-secret" not in repr(config) + str(config) + repr(create_app(config))
 
-    def test_the_recorder_would_have_seen_it(self, recorder: Recorder):
-        """The library's own methods log tokens at DEBUG: this test would notice if ours did."""
+    def test_that_the_library_would_log(self, recorder: Recorder):
+        """The library's own methods log tokens at DEBUG, which proves that this file would notice a leak."""
         from requests_oauthlib import OAuth2Session
 
         class Answer(requests.adapters.BaseAdapter):
             def send(self, request: Any, **_: Any) -> requests.Response:
                 response = requests.Response()
                 response.status_code, response.request = 200, request
-                response._content = b'{"access_token": "t0ken-of-somebody", "token_type": "Bearer"}'
+                response._content = b'{"access_token": "t0ken-of-a-user", "token_type": "Bearer"}'
                 return response
 
             def close(self) -> None:
@@ -255,13 +252,13 @@ class TestNoSecretEverShows:
 
         with OAuth2Session("client") as session:
             session.mount("https://", Answer())
-            session.fetch_token("https://provider.example/token", code="c0de-of-somebody", client_secret="x")
-        assert "t0ken-of-somebody" in recorder.text
-        assert "c0de-of-somebody" in recorder.text
+            session.fetch_token("https://provider.example/token", code="c0de-of-a-user", client_secret="x")
+        assert "t0ken-of-a-user" in recorder.text
+        assert "c0de-of-a-user" in recorder.text
 
 
-class TestTheHostsLoggingIsItsOwn:
-    """S49, S63: an application that embeds this one has set up its logging already."""
+class TestLoggingOfTheHost:
+    """S49, S63: the application that embeds this one has configured its own logging."""
 
     @staticmethod
     def state() -> dict[str, Any]:
@@ -272,7 +269,7 @@ class TestTheHostsLoggingIsItsOwn:
             if isinstance(logger, logging.Logger)
         }
 
-    def test_and_stays_as_it_was_through_a_dance(self, provider: LocalProvider):
+    def test_is_unchanged_by_a_sign_in(self, provider: LocalProvider):
         before, lasting, hooks = (
             self.state(),
             logging.raiseExceptions,
@@ -288,7 +285,7 @@ class TestTheHostsLoggingIsItsOwn:
             assert after[name] == (logging.NOTSET, False, True, [], []), name
         assert (lasting, hooks) == (logging.raiseExceptions, (logging.lastResort, logging.root.manager.disable))
 
-    def test_and_stays_as_it_was_on_import(self):
+    def test_is_unchanged_by_the_import(self):
         program = """
 import logging, os, signal
 before = dict(os.environ), signal.getsignal(signal.SIGTERM), os.umask(0o27)
@@ -304,31 +301,31 @@ for name, logger in logging.root.manager.loggerDict.items():
         root = str(Path(__file__).parent.parent)
         subprocess.run([sys.executable, "-c", program], check=True, cwd=root, timeout=60)
 
-    def test_its_own_requests_are_logged_as_before(self, provider: LocalProvider, recorder: Recorder):
+    def test_still_logs_its_own_use_of_requests_oauthlib(self, provider: LocalProvider, recorder: Recorder):
         """Another part of the process may use requests-oauthlib, and want to see what it does."""
         Browser(create_app(Config.from_environ(environ_for(provider))), provider).sign_in()
-        logging.getLogger("requests_oauthlib.oauth2_session").debug("the host's own")
-        logging.getLogger("oauthlib.oauth2").debug("the host's own, too")
-        assert "the host's own, too" in recorder.text
-        assert "the host's own " in recorder.text
+        logging.getLogger("requests_oauthlib.oauth2_session").debug("logged by the host, first")
+        logging.getLogger("oauthlib.oauth2").debug("logged by the host, second")
+        assert "logged by the host, second" in recorder.text
+        assert "logged by the host, first" in recorder.text
 
 
-NASTY = "\r\n2026-01-01 FAKE signed in\x1b[31m\x1b]0;title\x07\x9b\u2028\x85"
-LATIN_1 = NASTY.encode().decode("latin-1")
+CONTROL_CHARACTERS = "\r\n2026-01-01 FAKE signed in\x1b[31m\x1b]0;title\x07\x9b\u2028\x85"
+LATIN_1 = CONTROL_CHARACTERS.encode().decode("latin-1")
 
 
-class TestALineIsOneLine:
-    """S51: CR and LF forge lines, ESC plays with the operator's terminal."""
+class TestLogInjection:
+    """S51: CR and LF would forge lines, and ESC would control the operator's terminal."""
 
     @pytest.mark.parametrize(
         "given",
         [
             {"path": f"/{LATIN_1}"},
             {"path": f"/repos/{LATIN_1}"},
-            {"path": "/callback", "query": f"code=x&state=y&error={quote(NASTY)}"},
-            {"path": "/callback", "query": f"state={quote(NASTY)}"},
-            {"path": "/callback", "query": f"code=x&iss={quote(NASTY)}&state=x"},
-            {"path": "/", "query": f"next=/{quote(NASTY)}"},
+            {"path": "/callback", "query": f"code=x&state=y&error={quote(CONTROL_CHARACTERS)}"},
+            {"path": "/callback", "query": f"state={quote(CONTROL_CHARACTERS)}"},
+            {"path": "/callback", "query": f"code=x&iss={quote(CONTROL_CHARACTERS)}&state=x"},
+            {"path": "/", "query": f"next=/{quote(CONTROL_CHARACTERS)}"},
             {"path": "/", "HTTP_HOST": f"localhost{LATIN_1}"},
             {"path": "/", "HTTP_HOST": LATIN_1},
             {"path": "/profile", "HTTP_USER_AGENT": LATIN_1, "HTTP_REFERER": LATIN_1},
@@ -339,17 +336,16 @@ class TestALineIsOneLine:
         ],
         ids=lambda given: ascii(given)[:60],
     )
-    def test_whatever_a_request_holds(self, application: Any, recorder: Recorder, given: dict[str, str]):
+    def test_from_a_request(self, application: Any, recorder: Recorder, given: dict[str, str]):
         send(application, headers=JSON, **given)
         for line in recorder.lines:
             message = line.splitlines()[0] if "Traceback" in line else line
             assert message.isprintable(), ascii(line)
             assert len(line.splitlines()) == 1
 
-    def test_even_when_a_page_of_somebodys_own_fails(
-        self, browser: QuietBrowser, application: Any, caplog: pytest.LogCaptureFixture
+    def test_from_the_path_of_a_failed_handler(
+        self, browser: RecordingBrowser, application: Any, caplog: pytest.LogCaptureFixture
     ):
-        """The path of the request stands before a traceback."""
         browser.sign_in()
         caplog.clear()
         headers = {**JSON, "Cookie": f"wsgi_oauth={browser.cookie}"}
@@ -358,46 +354,46 @@ class TestALineIsOneLine:
         assert failed.getMessage().isprintable()
 
     @pytest.mark.parametrize("member", ["error", "scope", "token_type"])
-    def test_whatever_the_provider_answers(self, recorder: Recorder, store: SessionStore, member: str):
+    def test_from_the_provider(self, recorder: Recorder, store: SessionStore, member: str):
         from wsgi_oauth.demo.server import serve_provider
 
-        class Nasty(LocalProvider):
+        class ControlCharacters(LocalProvider):
             def token(self, request: Any) -> Any:
                 response = super().token(request)
-                response.set_data(json.dumps({**response.get_json(), member: NASTY}))
+                response.set_data(json.dumps({**response.get_json(), member: CONTROL_CHARACTERS}))
                 return response
 
-        provider = Nasty()
+        provider = ControlCharacters()
         with serve_provider(provider):
             app = create_app(Config.from_environ(environ_for(provider)), store=store)
-            browser = QuietBrowser(recorder, app, provider)
+            browser = RecordingBrowser(recorder, app, provider)
             browser.get(browser.callback_url())
         assert any(line.startswith("wsgi_oauth") for line in recorder.lines)
         assert all(line.isprintable() for line in recorder.lines if line.startswith("wsgi_oauth"))
 
-    def test_in_the_access_log_too(self, provider: LocalProvider, tmp_path: Path):
-        """gunicorn writes the decoded path, and whoever asks chooses what is in it."""
+    def test_in_the_access_log(self, provider: LocalProvider, tmp_path: Path):
+        """gunicorn logs the decoded path, which the client chooses."""
         configuration = str(Path(__file__).parent.parent / "gunicorn.conf.py")
         options = ["--config", configuration, "--workers", "1"]
         with gunicorn(tmp_path, environ_for(provider), *options) as server:
-            nasty = quote("/x\r\nFAKE 200\x1b[31m")
-            assert requests.get(server.url + nasty, headers=HTML, timeout=30).status_code == 404
+            path = quote("/x\r\nFAKE 200\x1b[31m")
+            assert requests.get(server.url + path, headers=HTML, timeout=30).status_code == 404
             log = server.stop()
         assert "/x" in log
         assert not re.search(r"^FAKE", log, re.MULTILINE)
         assert "\x1b" not in log
 
 
-class TestWhatIsLogged:
-    """S51: an operator can follow what happened."""
+class TestEvents:
+    """S51: an operator can follow what has happened."""
 
     @pytest.fixture
     def logged(self, caplog: pytest.LogCaptureFixture) -> Callable[[], list[logging.LogRecord]]:
         caplog.set_level(logging.INFO, "wsgi_oauth")
         return lambda: [record for record in caplog.records if record.name.startswith("wsgi_oauth")]
 
-    def test_a_sign_in_and_a_sign_out_with_ids_of_their_own(
-        self, browser: QuietBrowser, logged: Callable[[], list[logging.LogRecord]]
+    def test_sign_in_and_sign_out_are_logged_with_request_ids(
+        self, browser: RecordingBrowser, logged: Callable[[], list[logging.LogRecord]]
     ):
         browser.sign_in()
         browser.post("/logout")
@@ -407,8 +403,8 @@ class TestWhatIsLogged:
         assert "signed out" in messages[1]
         assert messages[0][:18] != messages[1][:18]
 
-    def test_a_sign_in_only_when_it_happened(
-        self, browser: QuietBrowser, provider: LocalProvider, logged: Callable[[], list[logging.LogRecord]]
+    def test_failed_sign_in_is_not_logged_as_sign_in(
+        self, browser: RecordingBrowser, provider: LocalProvider, logged: Callable[[], list[logging.LogRecord]]
     ):
         browser.get(browser.callback_url(decision="deny"))
         provider.faults.add("token.500")
@@ -417,8 +413,8 @@ class TestWhatIsLogged:
         assert not [record for record in logged() if "signed in" in record.getMessage()]
         assert not [record for record in logged() if "signed out" in record.getMessage()]
 
-    def test_a_sign_out_of_nobody_is_no_event(
-        self, browser: QuietBrowser, logged: Callable[[], list[logging.LogRecord]]
+    def test_sign_out_of_an_anonymous_user_is_not_logged(
+        self, browser: RecordingBrowser, logged: Callable[[], list[logging.LogRecord]]
     ):
         browser.post("/logout")
         assert logged() == []
@@ -434,15 +430,15 @@ class TestWhatIsLogged:
             ("token.invalid_client_401", "ERROR"),
         ],
     )
-    def test_a_refusal_with_the_id_of_its_page_and_as_loud_as_it_matters(
+    def test_refusal_is_logged_with_its_id_and_level(
         self,
-        browser: QuietBrowser,
+        browser: RecordingBrowser,
         provider: LocalProvider,
         logged: Callable[[], list[logging.LogRecord]],
         fault: str,
         level: str,
     ):
-        """What the operator can mend is an error. Python shows warnings even where nobody has set up any logging."""
+        """An error is what the operator can fix. Python shows warnings even without a logging configuration."""
         if fault.startswith("token."):
             provider.faults.add(fault)
             response = browser.get(browser.callback_url(), headers=JSON)
@@ -453,31 +449,31 @@ class TestWhatIsLogged:
         assert response.json["error"] in record.getMessage()
         assert "/callback" in record.getMessage()
 
-    def test_a_page_that_is_not_there_with_the_id_that_it_shows(
-        self, browser: QuietBrowser, logged: Callable[[], list[logging.LogRecord]]
+    def test_unknown_path_is_logged_with_its_id(
+        self, browser: RecordingBrowser, logged: Callable[[], list[logging.LogRecord]]
     ):
         response = browser.get("/nowhere", headers=JSON)
         [record] = [record for record in logged() if response.json["id"] in record.getMessage()]
         assert record.levelname == "WARNING"
 
-    def test_that_nobody_is_signed_in_quietly(
-        self, browser: QuietBrowser, logged: Callable[[], list[logging.LogRecord]]
+    def test_anonymous_request_is_logged_at_info(
+        self, browser: RecordingBrowser, logged: Callable[[], list[logging.LogRecord]]
     ):
         browser.get("/profile")
         response = browser.get("/profile", headers=JSON)
         assert [record.levelname for record in logged()] == ["INFO", "INFO"]
         assert response.json["id"] in logged()[-1].getMessage()
 
-    def test_a_second_copy_of_a_callback_signs_nobody_in(
-        self, browser: QuietBrowser, logged: Callable[[], list[logging.LogRecord]]
+    def test_duplicate_callback_is_not_logged_as_sign_in(
+        self, browser: RecordingBrowser, logged: Callable[[], list[logging.LogRecord]]
     ):
         callback = browser.callback_url()
         browser.get(callback)
         browser.get(callback)
         assert len([record for record in logged() if "signed in" in record.getMessage()]) == 1
 
-    def test_a_sign_in_for_which_the_provider_gives_the_same_token_again_is_one(
-        self, browser: QuietBrowser, provider: LocalProvider, logged: Callable[[], list[logging.LogRecord]]
+    def test_second_sign_in_with_an_identical_token_is_logged(
+        self, browser: RecordingBrowser, provider: LocalProvider, logged: Callable[[], list[logging.LogRecord]]
     ):
         same = Fault("token.same", "", lambda _: Response('{"access_token": "same", "token_type": "bearer"}'))
         provider.faults.register(same)
@@ -486,8 +482,8 @@ class TestWhatIsLogged:
         browser.sign_in()
         assert len([record for record in logged() if "signed in" in record.getMessage()]) == 2
 
-    def test_a_page_that_was_simply_read_is_not(
-        self, browser: QuietBrowser, logged: Callable[[], list[logging.LogRecord]]
+    def test_successful_request_is_not_logged(
+        self, browser: RecordingBrowser, logged: Callable[[], list[logging.LogRecord]]
     ):
         browser.sign_in()
         before = len(logged())
@@ -495,7 +491,7 @@ class TestWhatIsLogged:
         assert len(logged()) == before
 
 
-def test_requests_at_the_same_time_have_different_ids(application: Any):
+def test_concurrent_requests_have_different_ids(application: Any):
     ids: list[str] = []
     threads = [
         threading.Thread(target=lambda: ids.append(send(application, "/callback", headers=JSON).get_json()["id"]))

@@ -1,7 +1,7 @@
-"""Whatever comes, byte for byte: never a failure of ours, never a stranger who is signed in.
+"""Properties of open-ended input: no internal error, and nobody is signed in by mistake.
 
-Hypothesis makes up what nobody has thought of, for each place where the input is open-ended. It finds the same examples
-in every run; ``pytest --hypothesis-profile=search tests/test_properties.py`` looks for new ones.
+Hypothesis generates the input. It uses the same examples in every run; ``pytest --hypothesis-profile=search
+tests/test_properties.py`` looks for new ones.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve, serve_provider
 from wsgi_oauth.oauth.identity import IDENTITY
 
-# What PEP 3333 lets through: a byte is a character.
+# PEP 3333 passes bytes as characters.
 latin_1 = st.text(st.characters(max_codepoint=255))
 header_value = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), max_size=200)
 text = st.text(max_size=200)
@@ -39,7 +39,7 @@ json_values = st.recursive(
 
 
 class World:
-    """A provider, an application, and two users who are signed in, of whom nobody may become the other."""
+    """A provider, an application, and two signed-in users, of whom neither may become the other."""
 
     def __init__(self, provider: LocalProvider, folder: Path, **more: str) -> None:
         self.provider = provider
@@ -48,7 +48,8 @@ class World:
         self.user = Browser(self.app, provider)
         self.mallory = Browser(self.app, provider)
 
-    def is_stranger(self, cookie: str) -> bool:
+    def is_anonymous(self, cookie: str) -> bool:
+        """Return whether *cookie* belongs to no signed-in user."""
         return send(self.app, "/profile", headers={**JSON, "Cookie": cookie}).status_code != 200
 
 
@@ -68,8 +69,8 @@ def cookie_of(response: Response) -> str:
     return response.headers.get("Set-Cookie", "").partition(";")[0]
 
 
-def assert_is_ours(response: Response) -> None:
-    """An answer that was meant, whole and in one piece."""
+def assert_is_valid(response: Response) -> None:
+    """Check that *response* is no internal error and has well-formed headers."""
     assert response.status_code < 500
     assert response.headers["Cache-Control"] == "no-store"
     for name, value in response.headers:
@@ -84,43 +85,43 @@ likely = st.fixed_dictionaries({"state": printable, "code": printable}, optional
 
 
 @given(query=latin_1 | pairs.map(urlencode) | likely.map(urlencode))
-def test_no_query_of_the_callback_signs_a_stranger_in(world: World, query: str):
+def test_no_query_of_the_callback_signs_an_anonymous_user_in(world: World, query: str):
     """S2, S13 to S15."""
     started = send(world.app, "/", headers=HTML)
     before = world.provider.count("token")
     response = send(world.app, "/callback", query=query, headers={**HTML, "Cookie": cookie_of(started)})
-    assert_is_ours(response)
+    assert_is_valid(response)
     assert response.status_code == 400
     assert world.provider.count("token") == before
-    assert world.is_stranger(cookie_of(started))
+    assert world.is_anonymous(cookie_of(started))
 
 
 @given(changes=st.dictionaries(st.sampled_from(["code", "iss", "error", "scope", "state"]), text, min_size=1))
-def test_no_change_of_a_good_callback_signs_anybody_in_by_chance(world: World, changes: dict[str, str]):
+def test_no_callback_with_the_right_state_and_other_values_signs_in(world: World, changes: dict[str, str]):
     """S9, S14. With the right state, and something else in the place of the rest."""
     started = send(world.app, "/", headers=HTML)
     state = dict(pair.split("=") for pair in urlsplit(started.headers["Location"]).query.split("&"))["state"]
     query = urlencode({"state": state, "iss": world.provider.url, "code": "made-up", **changes})
     response = send(world.app, "/callback", query=query, headers={**HTML, "Cookie": cookie_of(started)})
     assert response.status_code in {400, 403, 503}
-    assert world.is_stranger(cookie_of(started))
+    assert world.is_anonymous(cookie_of(started))
 
 
 @given(cookie=header_value | text.map(lambda value: f"wsgi_oauth={value}".encode().decode("latin-1")))
-def test_no_cookie_signs_a_stranger_in(world: World, cookie: str):
+def test_no_cookie_signs_an_anonymous_user_in(world: World, cookie: str):
     """S37, S54."""
     for path in ("/profile", "/callback", "/"):
-        assert_is_ours(send(world.app, path, headers={**HTML, "Cookie": cookie}))
-    assert world.is_stranger(cookie)
+        assert_is_valid(send(world.app, path, headers={**HTML, "Cookie": cookie}))
+    assert world.is_anonymous(cookie)
 
 
-MALLORYS = "mallory's own"
+MALLORYS = "the cookie of mallory"
 tossed = st.sampled_from([MALLORYS, f" {MALLORYS}", f"{MALLORYS},", f"x;{MALLORYS}", f'"{MALLORYS}"'])
 
 
 @given(junk=st.lists(header_value | tossed, min_size=1, max_size=3), place=st.integers(0, 3))
-def test_no_cookie_beside_the_users_own_makes_somebody_else_of_them(world: World, junk: list[str], place: int):
-    """S39. They are themselves, or nobody."""
+def test_no_additional_cookie_opens_the_session_of_another_user(world: World, junk: list[str], place: int):
+    """S39. The user is either signed in or anonymous."""
     own = f"wsgi_oauth={world.user.cookie}"
     header = "; ".join([*junk[:place], own, *junk[place:]]).replace(MALLORYS, f"wsgi_oauth={world.mallory.cookie}")
     response = send(world.app, "/profile", headers={**JSON, "Cookie": header})
@@ -135,8 +136,8 @@ next_url = st.lists(pieces | st.just("evil.example") | st.text(max_size=3), max_
 
 
 @given(next_url=next_url)
-def test_no_next_leads_anywhere_else(world: World, next_url: str):
-    """S33. Judged as a browser would go, at the end of a sign-in."""
+def test_no_next_leads_to_another_site(world: World, next_url: str):
+    """S33. The location is resolved as a browser does."""
     query = "next=" + quote(next_url.encode("utf-8", "surrogatepass"), safe="")
     started = send(world.app, "/", query=query, headers=HTML)
     callback = world.user.consent(started.headers["Location"])
@@ -161,19 +162,19 @@ headers = st.sampled_from(
     method=st.sampled_from(["GET", "HEAD", "POST", "OPTIONS", "PUT", "BREW"]),
     sent=st.dictionaries(headers, header_value, max_size=4),
 )
-def test_no_header_is_a_failure_of_ours(world: World, path: str, method: str, sent: dict[str, str]):
+def test_no_header_causes_an_internal_error(world: World, path: str, method: str, sent: dict[str, str]):
     """S15, S16, S34, S35."""
-    assert_is_ours(send(world.app, path, method=method, headers=sent))
+    assert_is_valid(send(world.app, path, method=method, headers=sent))
 
 
 @given(path=latin_1)
-def test_no_path_is_a_failure_of_ours(world: World, path: str):
+def test_no_path_causes_an_internal_error(world: World, path: str):
     """S15."""
-    assert_is_ours(send(world.app, f"/x{path}", headers=HTML))
+    assert_is_valid(send(world.app, f"/x{path}", headers=HTML))
 
 
-class Answer:
-    """A token endpoint that says what it is told to, and an application that asks it."""
+class TokenEndpoint:
+    """A token endpoint with a chosen response, and an application that uses it."""
 
     body = b""
     client: Any
@@ -183,8 +184,8 @@ class Answer:
 
 
 @pytest.fixture(scope="module")
-def endpoint(world: World) -> Iterator[Answer]:
-    answer = Answer()
+def endpoint(world: World) -> Iterator[TokenEndpoint]:
+    answer = TokenEndpoint()
     with serve(answer) as server:
         config = Config.from_environ(environ_for(world.provider, TOKEN_URL=f"{server.url}/token"))
         answer.client = create_app(config, store=MemoryStore())
@@ -209,8 +210,8 @@ encoded = (token_members | json_values).map(lambda value: json.dumps(value).enco
 
 @settings(max_examples=100)
 @given(body=encoded | st.binary(max_size=100))
-def test_no_answer_of_the_token_endpoint_is_a_failure_of_ours(world: World, endpoint: Answer, body: bytes):
-    """S18 to S20. Either it is a token that works, or it is the provider's fault and nobody is signed in."""
+def test_no_token_response_causes_an_internal_error(world: World, endpoint: TokenEndpoint, body: bytes):
+    """S18 to S20. Either it contains a usable token, or nobody is signed in."""
     endpoint.body = body
     browser = Browser(endpoint.client, world.provider)
     response = browser.get(browser.callback_url())
@@ -219,21 +220,21 @@ def test_no_answer_of_the_token_endpoint_is_a_failure_of_ours(world: World, endp
         assert isinstance(token["access_token"], str)
         assert token["access_token"].isascii()
         assert token["access_token"].isprintable()
-        assert browser.profile().status_int == 401, "a token that the provider has not given is refused there"
+        assert browser.profile().status_int == 401, "the provider rejects an unknown token"
     else:
         assert response.status_int in {400, 502}
         assert browser.profile().status_int == 401
 
 
 @pytest.fixture(scope="module")
-def somebodys(world: World) -> tuple[Path, str]:
-    """The file of a session, and its cookie."""
+def session_file(world: World) -> tuple[Path, str]:
+    """Return the path of a session file and its cookie."""
     started = send(world.app, "/", headers=HTML)
     return max(world.folder.glob("*.json"), key=lambda path: path.stat().st_ctime_ns), cookie_of(started)
 
 
-def whole(members: Any) -> bytes:
-    """A session as the application would have written it, whatever is in it."""
+def with_checksum(members: Any) -> bytes:
+    """Return a session with a valid checksum, whatever its members are."""
     rest = json.dumps(members).encode()[1:]
     return b'{"crc32":"%08x",' % crc32(rest) + rest
 
@@ -245,15 +246,15 @@ session_members = st.fixed_dictionaries(
 )
 
 
-@given(data=st.binary(max_size=300) | session_members.map(whole))
-def test_no_contents_of_a_session_file_are_a_failure_of_ours_or_sign_a_stranger_in(
-    world: World, somebodys: tuple[Path, str], data: bytes
+@given(data=st.binary(max_size=300) | session_members.map(with_checksum))
+def test_no_session_file_causes_an_internal_error_or_signs_in(
+    world: World, session_file: tuple[Path, str], data: bytes
 ):
-    """S56. Damaged, or whole and of types that no version has written."""
-    path, cookie = somebodys
+    """S56. Damaged, or valid with types that no version has written."""
+    path, cookie = session_file
     for route, query in (("/profile", ""), ("/callback", "code=x&state=x"), ("/", "")):
         path.write_bytes(data)
         os.utime(path, (time.time() + 600,) * 2)
         response = send(world.app, route, query=query, headers={**HTML, "Cookie": cookie})
         assert response.status_code < 500, route
-        assert world.is_stranger(cookie)
+        assert world.is_anonymous(cookie)

@@ -1,4 +1,4 @@
-"""Several providers in one application: each with its own redirect URI, and each token with its own provider."""
+"""Several providers in one application: each has its own redirect URI, and each token is sent to its own provider."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from wsgi_oauth import Config, LoginRequired, RequestHandler, SessionStore, crea
 from wsgi_oauth.config import ProviderConfig
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
-from wsgi_oauth.sessions.manager import SessionManager
-from wsgi_oauth.sessions.session import Session
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
@@ -46,6 +44,7 @@ def other() -> Iterator[LocalProvider]:
 
 
 def settings(label: str, provider: LocalProvider) -> dict[str, str]:
+    """Return the environment variables of a provider with *label*."""
     own = {
         "CLIENT_ID": provider.client_id,
         "CLIENT_SECRET": provider.client_secret,
@@ -60,8 +59,8 @@ def settings(label: str, provider: LocalProvider) -> dict[str, str]:
 
 
 @dataclass
-class Two:
-    """An application with two providers, ``one`` and ``two``, and a browser in front of it."""
+class TwoProviders:
+    """An application with the providers ``one`` and ``two``, and a browser."""
 
     one: LocalProvider
     two: LocalProvider
@@ -93,11 +92,11 @@ class Two:
 
 
 @pytest.fixture
-def two(one: LocalProvider, other: LocalProvider, store: SessionStore) -> Two:
-    return Two(one, other, store)
+def two(one: LocalProvider, other: LocalProvider, store: SessionStore) -> TwoProviders:
+    return TwoProviders(one, other, store)
 
 
-def test_the_user_chooses_with_whom_to_sign_in(two: Two) -> None:
+def test_user_chooses_the_provider(two: TwoProviders) -> None:
     page = two.browser.get("/?next=/profile?tab=2")
     assert (page.status_int, page.content_type) == (200, "text/html")
     links = [link["href"] for link in page.html.find_all("a")]
@@ -108,18 +107,18 @@ def test_the_user_chooses_with_whom_to_sign_in(two: Two) -> None:
     assert two.browser.cookie is None
 
 
-def test_a_program_gets_the_choice_as_json(two: Two) -> None:
+def test_program_gets_the_choice_as_json(two: TwoProviders) -> None:
     offered = two.browser.get("/", headers=JSON).json["providers"]
     assert [parameters(each["login_url"])["provider"] for each in offered] == ["one", "two"]
 
 
 @pytest.mark.parametrize("label", ["three", "ONE", "", "one%00", "../one"])
-def test_one_that_is_none_of_them_is_asked_about_again(label: str, two: Two) -> None:
+def test_unknown_provider_shows_the_choice_again(label: str, two: TwoProviders) -> None:
     assert two.browser.get(f"/?provider={label}").status_int == 200
     assert two.browser.get(f"/callback/{label}?state=x&code=y").status_int in {400, 404}
 
 
-def test_each_has_its_own_redirect_uri_client_and_profile(two: Two) -> None:
+def test_each_provider_has_its_own_redirect_uri_client_and_profile(two: TwoProviders) -> None:
     """S10."""
     for label, client, login in (("one", "demo-client", "octocat"), ("two", "other-client", "hubot")):
         request = parameters(two.start(label))
@@ -128,7 +127,7 @@ def test_each_has_its_own_redirect_uri_client_and_profile(two: Two) -> None:
         assert two.browser.profile().json["login"] == login
 
 
-def test_a_token_goes_to_the_provider_that_gave_it_and_to_no_other(two: Two) -> None:
+def test_token_is_sent_only_to_its_provider(two: TwoProviders) -> None:
     two.sign_in("two")
     two.browser.profile()
     two.browser.post("/logout")
@@ -136,22 +135,22 @@ def test_a_token_goes_to_the_provider_that_gave_it_and_to_no_other(two: Two) -> 
     assert (two.one.count("profile"), two.one.count("revoke"), two.one.count("token")) == (0, 0, 0)
 
 
-def test_an_answer_at_the_other_providers_redirect_uri_is_refused_and_nobody_gets_the_code(two: Two) -> None:
-    """S10; RFC 9700 4.4.2: a code that was meant for one provider would be handed to the other."""
+def test_response_at_the_redirect_uri_of_the_other_provider_is_refused(two: TwoProviders) -> None:
+    """S10; RFC 9700 4.4.2: otherwise the code of one provider would be sent to the other."""
     callback = two.browser.consent(two.start("two")).replace("/callback/two", "/callback/one")
     answer = two.browser.get(callback, headers=JSON)
     assert (answer.status_int, answer.json["error"]) == (400, "issuer_mismatch")
     assert (two.one.count("token"), two.two.count("token")) == (0, 0)
 
 
-def test_two_tabs_with_two_providers_can_finish_in_any_order(two: Two) -> None:
+def test_two_tabs_with_different_providers_finish_in_any_order(two: TwoProviders) -> None:
     callbacks = [two.browser.consent(two.start(label)) for label in ("one", "two")]
     for callback in reversed(callbacks):
         assert two.browser.get(callback).status_int == 303
     assert two.browser.profile().json["login"] == "octocat"
 
 
-def test_signing_in_with_the_same_provider_twice_keeps_what_the_session_says_of_it(two: Two) -> None:
+def test_second_sign_in_with_the_same_provider_keeps_the_provider_of_the_session(two: TwoProviders) -> None:
     for _ in range(2):
         two.sign_in("two")
         assert two.browser.profile().json["login"] == "hubot"
@@ -159,8 +158,8 @@ def test_signing_in_with_the_same_provider_twice_keeps_what_the_session_says_of_
     assert session["oauth_provider"].startswith("two:")
 
 
-def test_a_session_with_a_provider_that_was_taken_out_means_signing_in_again(two: Two) -> None:
-    """Its token is for nobody else."""
+def test_session_of_a_removed_provider_requires_a_new_sign_in(two: TwoProviders) -> None:
+    """Its token must not be sent to another provider."""
     two.sign_in("two")
     two.environ = {name: value for name, value in two.environ.items() if "_TWO_" not in name}
     two.environ["WSGI_OAUTH_PROVIDERS"] = "one"
@@ -171,7 +170,7 @@ def test_a_session_with_a_provider_that_was_taken_out_means_signing_in_again(two
     assert (two.one.count("profile"), stored_sessions(two.store)) == (0, [])
 
 
-def test_at_the_gate_too_a_provider_that_was_taken_out_has_no_users(two: Two) -> None:
+def test_gate_ignores_sessions_of_a_removed_provider(two: TwoProviders) -> None:
     def app(environ: Any, start_response: Any) -> Any:
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [environ["REMOTE_USER"].encode()]
@@ -186,7 +185,7 @@ def test_at_the_gate_too_a_provider_that_was_taken_out_has_no_users(two: Two) ->
     assert browser.get("/inside", headers=JSON).status_int == 401
 
 
-def test_a_label_that_is_given_to_another_provider_does_not_take_the_tokens_along(two: Two) -> None:
+def test_token_is_not_sent_to_the_provider_that_gets_the_label_later(two: TwoProviders) -> None:
     two.sign_in("two")
     swapped = {name.replace("_ONE_", "_X_").replace("_TWO_", "_ONE_"): value for name, value in two.environ.items()}
     two.environ = {name.replace("_X_", "_TWO_"): value for name, value in swapped.items()}
@@ -196,26 +195,35 @@ def test_a_label_that_is_given_to_another_provider_does_not_take_the_tokens_alon
     assert (two.one.count("profile"), two.two.count("profile")) == (0, 0)
 
 
-def test_a_token_of_which_nobody_knows_whose_it_is_is_sent_to_nobody(two: Two) -> None:
-    """Of a session from before there were several."""
+def test_token_of_an_unknown_provider_is_sent_to_none(two: TwoProviders) -> None:
+    """The session is older than the second provider."""
     two.sign_in("one")
-    sessions = SessionManager(two.store, idle=3600, lifetime=3600)
-    session = Session(sessions, sessions.read(two.browser.cookie or ""), two.browser.cookie)
-    session.change(lambda data: data.pop("oauth_provider"))
+
+    class Forget(RequestHandler):
+        route = "/forget"
+
+        def get(self, request: Any) -> Any:
+            del request.session["oauth_provider"]
+            return self.jsonify({})
+
+    app = create_app(Config.from_environ(two.environ), store=two.store, handlers=[Forget])
+    browser = Browser(app, two.one)
+    browser.app.cookiejar = two.browser.app.cookiejar
+    assert browser.get("/forget").status_int == 200
     assert two.browser.profile().json["error"] == "token_rejected"
     assert (two.one.count("profile"), two.two.count("profile")) == (0, 0)
 
 
 @pytest.fixture
-def swapped(two: Two) -> Two:
-    """The same labels, and who was signed in; the operator has changed which provider each of them means."""
+def swapped(two: TwoProviders) -> TwoProviders:
+    """Sign in; then the operator exchanges the providers of the two labels."""
     two.sign_in("one")
     two.browser.profile()
     two.environ |= {**settings("ONE", two.two), **settings("TWO", two.one)}
     return two
 
 
-def test_a_label_that_means_another_provider_now_does_not_send_it_the_token_of_the_first(swapped: Two) -> None:
+def test_swapped_label_does_not_receive_the_token(swapped: TwoProviders) -> None:
     browser = swapped.another_browser()
     browser.app.cookiejar = swapped.browser.app.cookiejar
     browser.profile()
@@ -223,8 +231,8 @@ def test_a_label_that_means_another_provider_now_does_not_send_it_the_token_of_t
     assert (swapped.two.count("profile"), swapped.two.count("revoke")) == (0, 0)
 
 
-def test_a_label_that_means_another_provider_now_has_no_rule_for_the_users_of_the_first(swapped: Two) -> None:
-    """Their ids are somebody else's there."""
+def test_swapped_label_does_not_allow_the_same_user_id(swapped: TwoProviders) -> None:
+    """The same id belongs to another user there."""
     swapped.environ["WSGI_OAUTH_ALLOW"] = "id:one:583231"
     gate = LoginRequired(Response("inside"), create_app(Config.from_environ(swapped.environ), store=swapped.store))
     browser = Browser(gate, swapped.one)
@@ -232,7 +240,7 @@ def test_a_label_that_means_another_provider_now_has_no_rule_for_the_users_of_th
     assert browser.get("/page").status_int in {302, 403}
 
 
-def test_a_logout_from_a_provider_that_was_taken_out_is_a_logout(two: Two) -> None:
+def test_user_of_a_removed_provider_can_sign_out(two: TwoProviders) -> None:
     two.sign_in("two")
     two.environ = {name: value for name, value in two.environ.items() if "_TWO_" not in name}
     two.environ["WSGI_OAUTH_PROVIDERS"] = "one"
@@ -242,14 +250,14 @@ def test_a_logout_from_a_provider_that_was_taken_out_is_a_logout(two: Two) -> No
     assert stored_sessions(two.store) == []
 
 
-def test_a_single_provider_asks_nobody_and_keeps_its_redirect_uri(browser: Browser) -> None:
+def test_single_provider_needs_no_choice_and_no_label_in_the_redirect_uri(browser: Browser) -> None:
     assert parameters(browser.get("/?provider=github", headers=HTML).location)["redirect_uri"].endswith("/callback")
 
 
-# One that hangs
+# A provider that hangs
 
 
-def test_whoever_signed_in_with_one_that_is_gone_is_nobody_to_a_handler(two: Two) -> None:
+def test_user_of_a_removed_provider_is_anonymous_for_a_handler(two: TwoProviders) -> None:
     class Greeting(RequestHandler):
         route = "/greeting"
 
@@ -270,8 +278,10 @@ def test_whoever_signed_in_with_one_that_is_gone_is_nobody_to_a_handler(two: Two
     assert later.get("/greeting", headers=JSON).status_int == 401
 
 
-def test_one_that_hangs_leaves_places_to_the_users_of_the_other(two: Two, barrier_of: Callable[..., Barrier]) -> None:
-    """Of the three that there are it gets two, whatever waits: a user document, or the token of a stranger."""
+def test_hanging_provider_leaves_upstream_slots_for_the_other(
+    two: TwoProviders, barrier_of: Callable[..., Barrier]
+) -> None:
+    """Of three slots, one provider gets two, for user documents and token requests alike."""
     two.environ["WSGI_OAUTH_UPSTREAM_LIMIT"] = "3"
     two.browser = two.another_browser()
     app = two.browser.app.app
@@ -298,8 +308,8 @@ def test_one_that_hangs_leaves_places_to_the_users_of_the_other(two: Two, barrie
     assert Browser(app, two.one).get("/profile", headers=cookie).status_int == 200
 
 
-def test_a_page_that_needs_a_provider_does_not_begin_when_that_one_hangs(
-    two: Two, barrier_of: Callable[..., Barrier]
+def test_handler_that_needs_a_hanging_provider_does_not_start(
+    two: TwoProviders, barrier_of: Callable[..., Barrier]
 ) -> None:
     begun: list[str] = []
 
@@ -328,7 +338,7 @@ def test_a_page_that_needs_a_provider_does_not_begin_when_that_one_hangs(
         assert [answer.result().status_int for answer in waiting] == [200, 200]
 
 
-def test_all_of_them_together_have_the_places_of_one(two: Two, barrier_of: Callable[..., Barrier]) -> None:
+def test_all_providers_share_the_upstream_limit(two: TwoProviders, barrier_of: Callable[..., Barrier]) -> None:
     two.environ["WSGI_OAUTH_UPSTREAM_LIMIT"] = "3"
     two.browser = two.another_browser()
     app, cookies = two.browser.app.app, []
@@ -348,7 +358,7 @@ def test_all_of_them_together_have_the_places_of_one(two: Two, barrier_of: Calla
     assert Browser(app, two.one).get("/profile", headers=cookies[3]).status_int == 200
 
 
-# The settings
+# Settings
 
 
 def refusal(**environ: str) -> str:
@@ -357,30 +367,30 @@ def refusal(**environ: str) -> str:
     return str(refused.value)
 
 
-def test_a_label_that_is_a_providers_name_says_which_it_is() -> None:
+def test_label_with_the_name_of_a_provider_selects_it() -> None:
     environ = {"PROVIDERS": "github", "GITHUB_CLIENT_ID": "x", "GITHUB_CLIENT_SECRET": "y"}
     config = Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in environ.items()})
     [provider] = config.providers
     assert (provider.provider, provider.label, provider.client_id) == ("github", "github", "x")
 
 
-def test_what_is_missing_is_named_with_its_label() -> None:
+def test_missing_setting_is_named_with_its_label() -> None:
     said = refusal(PROVIDERS="one two", ONE_CLIENT_ID="x", ONE_CLIENT_SECRET="y", TWO_CLIENT_ID="x")
     assert "WSGI_OAUTH_TWO_CLIENT_SECRET: missing" in said
     assert "WSGI_OAUTH_TWO_CLIENT_SECRET_FILE" in said
     assert "ONE" not in said
 
 
-def test_a_setting_that_does_not_say_whose_it_is_is_refused() -> None:
+def test_setting_without_label_is_refused() -> None:
     said = refusal(PROVIDERS="one two", CLIENT_ID="x")
     assert "WSGI_OAUTH_ONE_CLIENT_ID, WSGI_OAUTH_TWO_CLIENT_ID" in said
 
 
-def test_a_setting_for_a_label_that_is_not_listed_is_refused() -> None:
+def test_setting_of_an_unlisted_label_is_refused() -> None:
     assert "WSGI_OAUTH_TWO_CLIENT_ID: unknown variable" in refusal(PROVIDERS="one", TWO_CLIENT_ID="x")
 
 
-def test_a_misspelt_setting_is_told_what_it_may_have_been_once_and_with_its_label() -> None:
+def test_misspelt_setting_gets_one_suggestion_with_its_label() -> None:
     said = refusal(PROVIDERS="one two", TWO_CLIENTID="x", SESION_IDLE="1h").splitlines()
     assert [line for line in said if "did you mean" in line] == [
         "WSGI_OAUTH_SESION_IDLE: unknown variable; did you mean WSGI_OAUTH_SESSION_IDLE?",
@@ -388,21 +398,21 @@ def test_a_misspelt_setting_is_told_what_it_may_have_been_once_and_with_its_labe
     ]
 
 
-def test_a_label_that_is_not_listed_is_asked_about() -> None:
+def test_unlisted_label_is_suggested() -> None:
     for environ in ({"PROVIDERS": "one"}, {}):
         assert "is 'two' missing from WSGI_OAUTH_PROVIDERS?" in refusal(**environ, TWO_CLIENT_ID="x")
 
 
-def test_labels_are_separated_by_spaces_and_the_message_says_so() -> None:
+def test_labels_separated_by_commas_are_refused_with_an_explanation() -> None:
     assert "separated by spaces" in refusal(PROVIDERS="one,two")
 
 
 @pytest.mark.parametrize("labels", ["one one", "a-b", "1", "é", "a/b", "x" * 40, "session", "upstream"])
-def test_labels_are_short_plain_and_different(labels: str) -> None:
+def test_invalid_labels_are_refused(labels: str) -> None:
     assert "WSGI_OAUTH_PROVIDERS" in refusal(PROVIDERS=labels)
 
 
-def test_two_configurations_in_python_need_labels_too() -> None:
+def test_two_providers_in_python_need_different_labels() -> None:
     one = ProviderConfig(client_id="x", client_secret="y")
     with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_PROVIDERS"):
         Config(providers=[one, one])

@@ -57,11 +57,10 @@ def parse(raw: bytes) -> StoredSession | None:
     try:
         stored = StoredSession(**json.loads(b"{" + rest))
         check_nesting(stored.data, rest)
+        is_valid = isinstance(stored.data, dict) and are_plausible(stored.started, stored.seen)
     except (ValueError, TypeError, RecursionError):
         return None
-    if not isinstance(stored.data, dict) or not are_plausible(stored.started, stored.seen):
-        return None
-    return stored
+    return stored if is_valid else None
 
 
 def checksum(rest: bytes) -> int:
