@@ -68,7 +68,7 @@ def test_the_largest_token_that_is_accepted_can_be_stored(make_browser: Callable
 FLOOD = """
 import resource, socket, sys, threading
 from wsgi_oauth import errors
-from wsgi_oauth.transport.transport import Transport
+from wsgi_oauth.transport.pool import Transport
 import requests
 
 listener = socket.create_server(("127.0.0.1", 0))
@@ -82,13 +82,12 @@ def serve():
     except OSError:
         pass
 threading.Thread(target=serve, daemon=True).start()
-session = requests.Session()
-session.trust_env = False
-adapter = Transport(30).adapter
-session.mount("http://", adapter)
+request = requests.Request("GET", f"http://127.0.0.1:{listener.getsockname()[1]}/").prepare()
+transport = Transport(30)
+transport.load()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    session.get(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+    transport.send(request)
 except errors.ProviderError:
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """

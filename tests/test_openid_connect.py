@@ -23,7 +23,7 @@ from wsgi_oauth.config import ProviderConfig
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.oauth.configured import provider_from_config
 from wsgi_oauth.oauth.openid import Discovery
-from wsgi_oauth.transport.transport import Transport
+from wsgi_oauth.transport.pool import Transport
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
@@ -193,7 +193,7 @@ class TestDiscovery:
         answer = requests.Response()
         answer.status_code, answer.raw = 200, io.BytesIO(json.dumps(document).encode())
         transport = Transport(10, 1)
-        transport.adapter.fetch = lambda *_, **__: answer  # type: ignore[method-assign]
+        transport.send = lambda *_, **__: answer  # type: ignore[method-assign]
         described = provider_from_config(ProviderConfig(client_id="x", client_secret="y", provider=url))
         with pytest.raises(errors.ProviderError, match=member):
             Discovery(described, transport, has_secret=True).provider()

@@ -31,7 +31,7 @@ from wsgi_oauth.oauth.identity import read_identity
 from wsgi_oauth.oauth.presets import PRESETS
 from wsgi_oauth.oauth.provider import Provider
 from wsgi_oauth.oauth.registration import Registration
-from wsgi_oauth.transport.transport import Transport
+from wsgi_oauth.transport.pool import Transport
 
 ENTRIES = list(PRESETS.values())
 LOCATED = [entry for entry in ENTRIES if entry.issuer_example]

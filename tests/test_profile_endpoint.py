@@ -17,6 +17,7 @@ from wsgi_oauth import FileStore, RequestHandler
 from wsgi_oauth.demo.faults import PROFILE_FAULTS
 from wsgi_oauth.demo.local_provider import OCTOCAT, LocalProvider
 from wsgi_oauth.demo.server import Server, serve, serve_provider
+from wsgi_oauth.oauth.token import NEW_FOR
 
 SHOWN = 200
 SIGN_IN_AGAIN = 401
@@ -25,7 +26,7 @@ SILENCE = 504
 
 # What a program that asks for /profile gets, for each way in which a profile endpoint can misbehave.
 OUTCOMES = {
-    "400": SIGN_IN_AGAIN,
+    "400": PROVIDERS_FAULT,  # of a new token; see below
     "401": SIGN_IN_AGAIN,
     "empty_401": SIGN_IN_AGAIN,
     "403": 403,
@@ -257,7 +258,7 @@ def test_the_rate_limit_that_github_answers_with_403_is_one(
         (401, 'Bearer error="invalid_token"', SIGN_IN_AGAIN),
         (400, 'Bearer error="invalid_token"', SIGN_IN_AGAIN),
         (403, 'Bearer error="invalid_token"', SIGN_IN_AGAIN),
-        (400, None, SIGN_IN_AGAIN),
+        (400, None, PROVIDERS_FAULT),
         (400, 'Bearer error="invalid_request"', PROVIDERS_FAULT),
         (403, 'Bearer error="insufficient_scope"', 403),
         (403, None, 403),
@@ -275,28 +276,41 @@ def test_the_status_and_the_challenge_say_what_is_wrong_with_a_token(
         assert browser.profile().status_int == outcome
 
 
-@pytest.mark.parametrize("status", [400, 403])
+NO_REASON = ["", '["invalid_token"]', '{"error": {"code": "invalid_token"}}', '{"error": "invalid_token"']
+
+
 @pytest.mark.parametrize(
-    ("body", "rejected"),
+    ("status", "body", "outcome"),
     [
-        ('{"error": "invalid_token"}', True),
-        ('{"error": "insufficient_scope"}', False),
-        ('["invalid_token"]', None),
-        ('{"error": {"code": "invalid_token"}}', None),
-        ('{"error": "invalid_token"', None),
+        (400, '{"error": "invalid_token"}', SIGN_IN_AGAIN),
+        (403, '{"error": "invalid_token"}', SIGN_IN_AGAIN),
+        (400, '{"error": "insufficient_scope"}', PROVIDERS_FAULT),
+        (403, '{"error": "insufficient_scope"}', 403),
+        *((400, body, SIGN_IN_AGAIN) for body in NO_REASON),
+        *((403, body, 403) for body in NO_REASON),
     ],
 )
-def test_some_providers_say_in_the_body_what_is_wrong_with_a_token(
-    status: int, body: str, rejected: bool | None, make_browser: Callable[..., Browser]
+def test_body_of_a_refusal_says_whether_an_old_token_has_ended(
+    status: int, body: str, outcome: int, make_browser: Callable[..., Browser], later: Callable[[float], None]
 ) -> None:
-    """Where they say nothing: 400 can hardly mean anything but the token, 403 may mean the user."""
+    """Without an error code, 400 means that the token has ended; 403 can mean the user."""
     with answering(body, status) as server:
         browser = make_browser(PROFILE_URL=f"{server.url}/user")
         browser.sign_in()
-        rejected = status == 400 if rejected is None else rejected
-        assert browser.profile().status_int == (
-            SIGN_IN_AGAIN if rejected else 403 if status == 403 else PROVIDERS_FAULT
-        )
+        later(NEW_FOR + 1)
+        assert browser.profile().status_int == outcome
+
+
+@pytest.mark.parametrize("body", NO_REASON)
+def test_400_without_a_reason_for_a_new_token_is_a_provider_fault(
+    body: str, make_browser: Callable[..., Browser], store: FileStore
+) -> None:
+    """A token that was issued less than a minute ago cannot have ended yet; the session stays."""
+    with answering(body, 400) as server:
+        browser = make_browser(PROFILE_URL=f"{server.url}/user")
+        browser.sign_in()
+        assert browser.profile().status_int == PROVIDERS_FAULT
+        assert the_token(store)
 
 
 # 401: the token is worth nothing any more

@@ -36,6 +36,7 @@ from wsgi_oauth import FileStore, RequestHandler, SessionStore, errors
 from wsgi_oauth.demo.fault_injection import Fault, FaultContext
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.oauth import refresh
+from wsgi_oauth.oauth.token import NEW_FOR
 from wsgi_oauth.sessions.manager import SessionManager
 from wsgi_oauth.sessions.session import Session
 from wsgi_oauth.sessions.store import MAX_BYTES
@@ -116,13 +117,14 @@ def test_a_401_from_the_provider_is_answered_with_one_refresh(provider: LocalPro
     ids=str,
 )
 def test_a_refusal_in_other_words_is_answered_with_one_refresh_too(
-    provider: LocalProvider, browser: Browser, refusal: dict[str, Any]
+    provider: LocalProvider, browser: Browser, later: Callable[[float], None], refusal: dict[str, Any]
 ) -> None:
     """Some servers say so of a token that they have ended, oidc-provider-mock for one."""
     answers = [Response(**refusal), None]
     honest = provider.profile
     provider.routes["/user"] = ("profile", {"GET": lambda request: answers.pop(0) or honest(request)})
     browser.sign_in()
+    later(NEW_FOR + 1)
     assert browser.profile().json["login"] == "octocat"
     assert provider.count("refresh") == 1
 
@@ -166,9 +168,26 @@ def test_what_another_endpoint_calls_an_invalid_token_may_be_its_own(
     assert browser.profile().status_int == 200
 
 
-def test_a_400_that_a_refresh_does_not_cure_is_passed_on(provider: LocalProvider, browser: Browser) -> None:
+def test_400_without_a_reason_after_a_refresh_is_a_provider_fault_and_ends_no_session(
+    provider: LocalProvider, browser: Browser, later: Callable[[float], None]
+) -> None:
+    browser.sign_in()
+    later(HOUR)
+    provider.faults.add("profile.400")
+    assert browser.profile().status_int == 502
+    assert (provider.count("refresh"), provider.count("profile")) == (1, 1)
+    provider.faults.add("profile.400")
+    assert browser.profile().status_int == 502  # also in the next request, which finds a new token
+    assert browser.profile().json["login"] == "octocat"
+    assert provider.count("refresh") == 1
+
+
+def test_400_without_a_reason_for_an_old_token_is_answered_with_one_refresh(
+    provider: LocalProvider, browser: Browser, later: Callable[[float], None]
+) -> None:
     provider.routes["/user"] = ("profile", {"GET": lambda request: Response(status=400)})
     browser.sign_in()
+    later(NEW_FOR + 1)
     assert browser.profile().status_int == 502
     assert (provider.count("refresh"), provider.count("profile")) == (1, 2)
 
@@ -369,7 +388,7 @@ def test_an_access_token_that_stays_the_same_is_refreshed_once_too(
     browser.sign_in()
     before = token_of(store)
     later(HOUR)
-    all_wait, look = threading.Semaphore(0), refresh._raise_what_has_failed
+    all_wait, look = threading.Semaphore(0), refresh.check_result
     token = provider.routes["/token"][1]["POST"]
 
     def watched(claim: dict[str, Any], theirs: str) -> None:
@@ -382,7 +401,7 @@ def test_an_access_token_that_stays_the_same_is_refreshed_once_too(
         answer = {**token(request).get_json(), "access_token": before["access_token"]}
         return Response(json.dumps(answer), mimetype="application/json")
 
-    monkeypatch.setattr(refresh, "_raise_what_has_failed", watched)
+    monkeypatch.setattr(refresh, "check_result", watched)
     provider.routes["/token"] = ("token", {"POST": same_again})
     provider.routes["/user"] = ("profile", {"GET": lambda _: Response(json.dumps(dict(provider.user)))})
     assert [answer.status_int for answer in together(browser, 2)] == [200, 200]

@@ -30,7 +30,8 @@ from .sessions.memory import MemoryStore
 from .sessions.redis import RedisStore
 from .sessions.session import PROVIDER, TOKEN, Session
 from .sessions.store import SessionStore
-from .transport.transport import Transport, ca_bundle
+from .transport.adapter import find_ca_bundle
+from .transport.pool import Transport
 from .urls import Site, local_path
 from .web import health, pages
 from .web.handler import Request, RequestHandler, Routes
@@ -86,7 +87,7 @@ class OAuthApp:
         """Return the way to one provider: of several, none can take all the places by hanging."""
         if len(self.config.providers) == 1:
             return self.transport
-        return Transport(self.transport.timeout, max(1, self.transport.limit * 2 // 3), within=self.transport)
+        return self.transport.share()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return self.respond(self._before_proxies(environ), start_response, self._dispatch)
@@ -382,7 +383,7 @@ def get_app() -> WSGIApplication:
     :raises errors.Error: ConfigError or StoreError, when it cannot work.
     """
     try:
-        ca_bundle()  # loading it can wait; that it is missing should not
+        find_ca_bundle()  # loading it can wait; that it is missing should not
         return create_app(Config.from_environ(os.environ))
     except (errors.ConfigError, errors.StoreError) as error:
         raise stopping_gunicorn(error) from None

@@ -18,7 +18,7 @@ from werkzeug import Response
 from wsgi_oauth import RequestHandler, errors
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.sign_in import Start
-from wsgi_oauth.transport.transport import BoundedAdapter
+from wsgi_oauth.transport.pool import Transport
 
 from .conftest import AttackersServer, changed, issued_tokens
 from .lesson import guarded_by
@@ -46,14 +46,13 @@ def test_code_verifier_is_read_from_the_browser_history(victim: Browser, provide
 
 
 # The default of requests.
-def follow_redirects(
-    adapter: BoundedAdapter, method: str, url: str, headers: dict[str, str], body: bytes
-) -> requests.Response:
-    return requests.request(method, url, data=body, headers=headers, timeout=10)
+def follow_redirects(transport: Transport, request: requests.PreparedRequest, **_: Any) -> requests.Response:
+    with requests.Session() as session:
+        return session.send(request, timeout=10)
 
 
 @pytest.mark.parametrize("status", [307, 308])
-@guarded_by({"wsgi_oauth.transport.transport.BoundedAdapter.fetch": follow_redirects})
+@guarded_by({"wsgi_oauth.transport.pool.Transport.send": follow_redirects})
 def test_redirecting_token_endpoint_sends_the_client_secret_to_the_attacker(
     make_browser: Callable[..., Browser], provider: LocalProvider, attackers_server: AttackersServer, status: int
 ) -> bool:
@@ -74,7 +73,7 @@ class Repos(RequestHandler):
         return self.jsonify({"status": api.get(self.provider.profile_url, allow_redirects=True).status_code})
 
 
-@guarded_by({"wsgi_oauth.oauth.client.OAuth2Session.should_strip_auth": lambda session, old, new: False})
+@guarded_by({"wsgi_oauth.transport.pool.is_same_origin": lambda url, other: True})
 def test_redirecting_api_sends_the_access_token_to_the_attacker(
     make_browser: Callable[..., Browser], provider: LocalProvider, attackers_server: AttackersServer
 ) -> bool:

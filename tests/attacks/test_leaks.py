@@ -11,7 +11,6 @@ from unittest import mock
 from urllib.parse import urlsplit
 
 import pytest
-import requests_oauthlib
 from conftest import HTML, Browser, environ_for, parameters, send
 from werkzeug import Response
 
@@ -49,9 +48,8 @@ def logged_by_the_client(log: pytest.LogCaptureFixture) -> str:
 
 # requests-oauthlib logs at DEBUG what it sends, token and all.
 def request_of_the_library(session: OAuth2Session) -> Any:
-    settings = {"withhold_token": False, "allow_redirects": False}
     with mock.patch.dict(os.environ, OAUTHLIB_INSECURE_TRANSPORT="1"):
-        return requests_oauthlib.OAuth2Session.request(session, "GET", session.provider.profile_url, **settings).json()
+        return session.requests_session.get(session.provider.profile_url).json()
 
 
 @guarded_by({"wsgi_oauth.oauth.client.OAuth2Session.get_user_document": request_of_the_library})
@@ -95,11 +93,11 @@ class Repos(RequestHandler):
         return self.jsonify(self.oauth2_session().get_json("http://127.0.0.1:1/repos?key=CANARY"))
 
 
-def with_the_original_message(error: Exception, late: bool) -> errors.ProviderError:
+def with_the_original_message(error: Exception, *, is_late: bool) -> errors.ProviderError:
     return errors.ProviderUnreachable(str(error))
 
 
-@guarded_by({"wsgi_oauth.transport.transport._explained": with_the_original_message})
+@guarded_by({"wsgi_oauth.transport.adapter.build_provider_error": with_the_original_message})
 def test_url_of_an_unreachable_provider_is_logged_with_its_key(
     make_browser: Callable[..., Browser], log: pytest.LogCaptureFixture
 ) -> bool:

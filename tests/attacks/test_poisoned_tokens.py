@@ -42,25 +42,25 @@ def signs_in_with(make_browser: Callable[..., Browser], attackers_server: Attack
     return sign_in
 
 
-@guarded_by({"wsgi_oauth.oauth.client._string": lambda answer, name: answer[name]})
+@guarded_by({"wsgi_oauth.oauth.token.parse_token_string": lambda answer, name: answer[name]})
 def test_a_token_with_a_line_break_writes_headers_of_its_own(signs_in_with: Callable[..., bool]) -> bool:
     """S20. It travels in a header, with each request."""
     return signs_in_with({**BEARER, "access_token": "x\r\nX-Admin: true"})
 
 
-@guarded_by({"wsgi_oauth.oauth.client._string": lambda answer, name: answer[name]})
+@guarded_by({"wsgi_oauth.oauth.token.parse_token_string": lambda answer, name: answer[name]})
 def test_a_token_that_is_no_text_is_kept_and_fails_at_every_request(signs_in_with: Callable[..., bool]) -> bool:
     """S20. The user is signed in, and every page is an error: a token that is stored works, or says why not."""
     return any(signs_in_with({**BEARER, "access_token": token}) for token in ({"a": 1}, ["x"], 7, True, "ä"))
 
 
-@guarded_by({"wsgi_oauth.oauth.client._expiry": lambda seconds: {"expires_in": seconds, "expires_at": seconds}})
+@guarded_by({"wsgi_oauth.oauth.token.parse_lifetime": lambda seconds: {"expires_in": seconds, "expires_at": seconds}})
 def test_a_lifetime_that_is_no_number_is_kept_and_fails_at_every_request(signs_in_with: Callable[..., bool]) -> bool:
     """S20, S21."""
     return any(signs_in_with({**BEARER, "expires_in": lifetime}) for lifetime in ("soon", [3600], {"s": 1}, True))
 
 
-@guarded_by({"wsgi_oauth.oauth.client._refuse_grant": lambda code: None})
+@guarded_by({"wsgi_oauth.oauth.token.check_error": lambda code: None})
 def test_an_error_beside_a_token_is_overlooked(signs_in_with: Callable[..., bool]) -> bool:
     """S18. GitHub says no with status 200, so the status is no answer; the word `error` is."""
     return signs_in_with({**BEARER, "error": "bad_verification_code"})
@@ -74,7 +74,7 @@ def json_or_else_form_encoding(response: Any) -> dict[str, Any]:
         return dict(parse_qsl(response.text))
 
 
-@guarded_by({"wsgi_oauth.oauth.client._token_answer": json_or_else_form_encoding})
+@guarded_by({"wsgi_oauth.oauth.token.read_token_document": json_or_else_form_encoding})
 def test_a_web_page_that_repeats_what_it_was_asked_gives_the_attackers_token(
     signs_in_with: Callable[..., bool],
 ) -> bool:
@@ -83,13 +83,13 @@ def test_a_web_page_that_repeats_what_it_was_asked_gives_the_attackers_token(
     return signs_in_with(page, "text/html")
 
 
-@guarded_by({"wsgi_oauth.oauth.client.read_json": lambda response, of, what: json.loads(response.content)})
+@guarded_by({"wsgi_oauth.oauth.token.read_json": lambda response, of, what: json.loads(response.content)})
 def test_a_list_of_pairs_is_taken_for_a_token(signs_in_with: Callable[..., bool]) -> bool:
     """S20. Python makes a dictionary of many things."""
     return signs_in_with([["access_token", "mallorys-token"], ["token_type", "Bearer"]])
 
 
-@guarded_by({"wsgi_oauth.oauth.client._TOKEN_SYNTAX": re.compile(r"[\x21-\x7e]*")})
+@guarded_by({"wsgi_oauth.oauth.token._TOKEN_SYNTAX": re.compile(r"[\x21-\x7e]*")})
 def test_a_token_that_fills_the_store_keeps_the_user_out(
     make_browser: Callable[..., Browser], attackers_server: AttackersServer
 ) -> bool:

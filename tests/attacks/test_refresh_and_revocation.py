@@ -32,7 +32,7 @@ def test_a_token_that_was_stolen_is_good_for_weeks_after_the_sign_out(
     return used.status_code == 200
 
 
-@guarded_by({"wsgi_oauth.oauth.refresh._claim": lambda *_, **__: True})
+@guarded_by({"wsgi_oauth.oauth.refresh.acquire_lease": lambda *_, **__: True})
 def test_two_tabs_at_the_same_moment_look_like_a_thief_to_the_provider(
     victim: Browser, provider: LocalProvider, later: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> bool:
@@ -41,11 +41,11 @@ def test_two_tabs_at_the_same_moment_look_like_a_thief_to_the_provider(
     The provider answers only when a second refresh has come in, or the second tab waits for the first as it should.
     """
     both_are_here = threading.Event()
-    look, answer = refresh._raise_what_has_failed, provider.token
+    look, answer = refresh.check_result, provider.token
 
-    def watched(claim: dict[str, Any], theirs: str) -> None:
-        look(claim, theirs)
-        if claim.get("by"):
+    def watched(lease: dict[str, Any], owner: str) -> None:
+        look(lease, owner)
+        if lease.get("by"):
             both_are_here.set()
 
     def token(request: Any) -> Response:
@@ -56,7 +56,7 @@ def test_two_tabs_at_the_same_moment_look_like_a_thief_to_the_provider(
 
     victim.sign_in()
     later(3601)
-    monkeypatch.setattr(refresh, "_raise_what_has_failed", watched)
+    monkeypatch.setattr(refresh, "check_result", watched)
     provider.routes["/token"] = ("token", {"POST": token})
     headers = {**JSON, "Cookie": f"wsgi_oauth={victim.cookie}"}
     with ThreadPoolExecutor(2) as tabs:

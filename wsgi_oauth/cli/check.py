@@ -24,11 +24,11 @@ from ..config.settings import THREADS
 from ..oauth import openid
 from ..oauth.client import OAuth2Session
 from ..oauth.provider import Provider
-from ..oauth.refresh import Token
 from ..oauth.registration import Registration
+from ..oauth.token import Token
 from ..sessions.memory import MemoryStore
 from ..sessions.redis import RedisStore
-from ..transport.transport import ca_bundle
+from ..transport.adapter import find_ca_bundle
 
 DEFAULT_URL = "http://127.0.0.1:8000"  # gunicorn's default address
 CLOCK_SKEW = 60  # seconds that the clocks of this machine and of the provider may differ
@@ -87,10 +87,10 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     """Check the configuration in *environ*."""
     try:
         config = Config.from_environ(environ)
-        ca_bundle()
+        find_ca_bundle()
         # Creating the application checks the other settings. The session store is checked below.
         app = OAuthApp(config, MemoryStore())
-        app.transport.adapter  # noqa: B018  # loads the CA bundle
+        app.transport.load()
     except errors.ConfigError as error:
         yield from (Finding("FAIL", line) for line in str(error).splitlines())
         return
@@ -164,7 +164,7 @@ class ProviderCheck:
         metadata: Mapping[str, Any] = {}
         try:
             if discovery := self._registration.discovery:
-                metadata = discovery.read()
+                metadata = discovery.fetch_document()
             provider = self._registration.provider
         except errors.ProviderError as error:
             yield Finding("FAIL", f"issuer {preset.issuer}: {error}", _network_remedy(error) or self._issuer_remedy())
@@ -283,7 +283,7 @@ class ProviderCheck:
 
     def _client(self, token: Token | None = None) -> OAuth2Session:
         client = self._registration.oauth2_session(token=token, redirect_uri=self._redirect_uri)
-        client.register_compliance_hook("access_token_response", self._remember)
+        client.requests_session.register_compliance_hook("access_token_response", self._remember)
         return client
 
     def _request(self, method: str, url: str, **headers: str) -> Response:

@@ -1,8 +1,4 @@
-"""OpenID Connect: where an issuer's endpoints are, and what its ID token must say.
-
-Discovery 1.0 makes an issuer's URL all that anybody has to know of a provider; Core 1.0 adds a signed statement about
-who signed in to the answer of the token endpoint.
-"""
+"""OpenID Connect: discovery of an issuer's endpoints (Discovery 1.0), and validation of its ID tokens (Core 1.0)."""
 
 from __future__ import annotations
 
@@ -14,14 +10,17 @@ from copy import copy
 from math import nan
 from typing import Any
 
+import requests
+
 from .. import errors, urls
-from ..transport.transport import Transport, parse_json, read_json
+from ..transport.json import parse_json, read_json
+from ..transport.pool import Transport
 from .provider import Provider
 
-KEPT = 3600.0  # seconds after which the document is read again
-RETRY = 60.0  # seconds until the next try, while there is an older one
-PAUSE = 5.0  # seconds for which a failure is remembered: not every request has to wait for the same
-CLOCK_SKEW = 300.0  # seconds that the provider's clock may differ from ours
+CACHED_FOR = 3600.0  # seconds after which the discovery document is fetched again
+RETRY_AFTER = 60.0  # seconds until the next attempt, while an older document is there
+FAILURE_CACHED_FOR = 5.0  # seconds: otherwise each request would wait for an issuer that does not answer
+MAX_CLOCK_SKEW = 300.0  # seconds that the provider's clock may differ from ours
 
 _WELL_KNOWN = "/.well-known/openid-configuration"
 ENDPOINTS = {
@@ -33,111 +32,127 @@ ENDPOINTS = {
 }
 CLIENT_AUTH = {"client_secret_basic": "basic", "client_secret_post": "post", "none": "none"}  # Core 9
 _SCOPES = ("openid", "profile", "email", "offline_access")  # Core 5.4, 11
-# RFC 7515 3.1: header, payload and signature; the last is empty where there is none.
+# RFC 7515 3.1: header, payload and signature. The signature is empty when the algorithm is "none".
 _JWT = re.compile(r"[A-Za-z0-9_-]+\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]*", re.ASCII)
 
 
 class Discovery:
-    """What an issuer says of itself (Discovery 4), read when it is first needed and every hour after that.
+    """An issuer's discovery document (Discovery 4), fetched when it is first needed and then every hour.
 
-    What is configured wins over what is discovered. While the issuer cannot be asked, what it said last holds.
+    Configured endpoints take precedence over discovered ones. While the issuer cannot be reached, the last document
+    stays in use.
     """
 
-    def __init__(self, described: Provider, transport: Transport, *, has_secret: bool) -> None:
-        self._described = described
+    def __init__(self, configured: Provider, transport: Transport, *, has_secret: bool) -> None:
+        """
+        :param configured: the provider, which may lack endpoints.
+        :param has_secret: whether this application has a client secret.
+        """
+        self._configured = configured
         self._transport = transport
         self._has_secret = has_secret
-        # Plain attributes and no lock, which a fork could copy in its locked state: two threads may both read it.
+        # Without a lock, because a fork could copy it in its locked state. Two threads may both fetch the document.
         self._provider: Provider | None = None
-        self._due = 0.0
+        self._valid_until = 0.0
         self._failure: errors.ProviderError | None = None
 
     @property
     def url(self) -> str:
-        """The document's address: the issuer, without a slash at its end, and a fixed path (Discovery 4)."""
-        return f"{(self._described.issuer or '').rstrip('/')}{_WELL_KNOWN}"
+        """The URL of the document: the issuer without a trailing slash, and a fixed path (Discovery 4)."""
+        return f"{(self._configured.issuer or '').rstrip('/')}{_WELL_KNOWN}"
 
     def provider(self) -> Provider:
-        """Return the provider with all its endpoints.
+        """Return the provider with all its endpoints, from the cache or the issuer.
 
-        :raises errors.ProviderError: when they cannot be had.
+        :raises errors.ProviderError: when the document cannot be fetched, or is invalid.
         """
-        if time.monotonic() < self._due:
-            if self._provider is None and self._failure is not None:
-                raise copy(self._failure)  # each with a traceback of its own
-            if self._provider is not None:
-                return self._provider
-        self._due = time.monotonic() + RETRY if self._provider else 0.0  # one asks; the others go on with the old one
+        known, failure = self._provider, self._failure
+        if time.monotonic() < self._valid_until:
+            if known is not None:
+                return known
+            if failure is not None:
+                raise copy(failure)  # a copy, because each exception has its own traceback
+        if known is not None:
+            self._valid_until = time.monotonic() + RETRY_AFTER  # meanwhile other threads use the known document
         try:
-            self._provider = self._read()
+            provider = self._complete(self.fetch_document())
         except errors.ProviderError as error:
             if self._provider is not None:
                 return self._provider
-            if not isinstance(error, errors.ProviderBusy):  # then it was not asked, and there is nothing to remember
-                self._failure, self._due = copy(error), time.monotonic() + PAUSE
+            if not isinstance(error, errors.ProviderBusy):  # then the issuer was not even asked
+                self._failure = copy(error)
+                self._valid_until = time.monotonic() + FAILURE_CACHED_FOR
             raise
-        self._due = time.monotonic() + KEPT
-        return self._provider
+        self._provider = provider
+        self._valid_until = time.monotonic() + CACHED_FOR
+        return provider
 
-    def read(self) -> Mapping[str, Any]:
-        """Return the document as it is now.
+    def fetch_document(self) -> dict[str, Any]:
+        """Fetch the discovery document.
 
-        :raises errors.ProviderError: when there is none, or one of another issuer.
+        :raises errors.ProviderError: when there is none, or when it is that of another issuer.
         """
-        response = self._transport.adapter.fetch("GET", self.url, {"Accept": "application/json"})
+        response = self._transport.send(requests.Request("GET", self.url, {"Accept": "application/json"}).prepare())
         if response.status_code != 200:
             raise errors.ProviderError(f"{self.url} answered with status {response.status_code}")
-        document: dict[str, Any] = read_json(response, dict, "discovery")
-        said, configured = document.get("issuer"), self._described.issuer
-        if said != configured:  # Discovery 4.3: exactly, a slash at the end counts
+        document: dict[str, Any] = read_json(response, dict, "discovery document")
+        issuer, configured = document.get("issuer"), self._configured.issuer
+        if issuer != configured:  # Discovery 4.3: exactly, including a trailing slash
             raise errors.ProviderError(
-                f"{self.url} describes the issuer {_short(said)}, and {configured!a} is configured"
+                f"{self.url} describes the issuer {_shorten(issuer)}, and {configured!a} is configured"
             )
         return document
 
-    def _read(self) -> Provider:
-        document, described = self.read(), self._described
-        found: dict[str, Any] = {
-            name: _endpoint(document, member)
+    def _complete(self, document: Mapping[str, Any]) -> Provider:
+        """Return the configured provider with the missing endpoints and settings from the document."""
+        configured = self._configured
+        discovered: dict[str, Any] = {
+            name: _read_endpoint(document, member)
             for name, member in ENDPOINTS.items()
-            if document.get(member) and not getattr(described, name)  # null is as good as nothing
+            if document.get(member) and not getattr(configured, name)
         }
         sends_issuer = document.get("authorization_response_iss_parameter_supported") is True  # RFC 9207 3
-        provider = described._replace(
-            **found,
-            client_auth=described.client_auth or self._client_auth(document),
-            scope=described.scope or _scope(document),
-            always_sends_issuer=described.always_sends_issuer or sends_issuer,
+        provider = configured._replace(
+            **discovered,
+            client_auth=configured.client_auth or self._choose_client_auth(document),
+            scope=configured.scope or _choose_scope(document),
+            always_sends_issuer=configured.always_sends_issuer or sends_issuer,
         )
         # Without a UserInfo endpoint (Discovery 3) the ID token says who signed in.
-        needed = ["authorization_url", "token_url", *([] if provider.asks_for_id_token else ["profile_url"])]
-        missing = [ENDPOINTS[name] for name in needed if not getattr(provider, name)]
+        required = ["authorization_url", "token_url", *([] if provider.asks_for_id_token else ["profile_url"])]
+        missing = [ENDPOINTS[name] for name in required if not getattr(provider, name)]
         if missing:
             raise errors.ProviderError(f"{self.url} has no {', '.join(missing)}")
-        return _asking_for_consent(provider) if _takes_consent(provider, document) else provider
+        if _requires_consent(provider, document):
+            choose = " ".join([*dict(provider.choose_account).values(), "consent"])
+            return provider._replace(
+                authorization_parameters=(("prompt", "consent"),), choose_account=(("prompt", choose),)
+            )
+        return provider
 
-    def _client_auth(self, document: Mapping[str, Any]) -> str:
-        """Return the first way that both sides know; what is not said means HTTP Basic (Discovery 3)."""
+    def _choose_client_auth(self, document: Mapping[str, Any]) -> str:
+        """Return the first method that both sides support; HTTP Basic is the default (Discovery 3)."""
         if not self._has_secret:
             return "none"
         offered = document.get("token_endpoint_auth_methods_supported")
         if not isinstance(offered, list):
             return "basic"
-        ours = [name for method, name in CLIENT_AUTH.items() if method in offered and name != "none"]
-        if not ours:
-            raise errors.ProviderError(f"{self.url} offers only {_short(offered)} to authenticate clients")
-        return ours[0]
+        for method, name in CLIENT_AUTH.items():
+            if method in offered and name != "none":
+                return name
+        raise errors.ProviderError(f"{self.url} offers only {_shorten(offered)} to authenticate clients")
 
 
-def _short(said: object) -> str:
-    """What a document says, for a line of the log."""
-    return ascii(said)[:200]
+def _shorten(value: object) -> str:
+    """Return a part of the document for a line of the log."""
+    return ascii(value)[:200]
 
 
-def _endpoint(document: Mapping[str, Any], member: str) -> str:
+def _read_endpoint(document: Mapping[str, Any], member: str) -> str:
     url = str(document[member])
     try:
-        # Plain http is for this machine alone, and so for an issuer on it: another's would have us ask around here.
+        # Plain http is allowed for an issuer on this machine only: a remote issuer could otherwise have this
+        # application send requests to services of this machine.
         if urls.checked(url).scheme == "http" and str(document["issuer"]).startswith("https:"):
             raise ValueError("must begin with https://, as the issuer does")
     except ValueError as reason:
@@ -145,70 +160,67 @@ def _endpoint(document: Mapping[str, Any], member: str) -> str:
     return url
 
 
-def _scope(document: Mapping[str, Any]) -> str:
-    """Return what to ask for: who it is, and a refresh token where the issuer has a scope for that (Core 11)."""
+def _choose_scope(document: Mapping[str, Any]) -> str:
+    """Return the scopes for the user's identity and, if the issuer has one, for a refresh token (Core 11)."""
     offered = document.get("scopes_supported")
     if not isinstance(offered, list):
         return " ".join(_SCOPES[:3])
     return " ".join(scope for scope in _SCOPES if scope in offered or scope == "openid")
 
 
-def _takes_consent(provider: Provider, document: Mapping[str, Any]) -> bool:
-    """Say whether the user's consent has to be asked for, or the issuer must ignore `offline_access` (Core 11)."""
+def _requires_consent(provider: Provider, document: Mapping[str, Any]) -> bool:
+    """Return whether the issuer ignores the scope `offline_access` unless the user is asked for consent (Core 11)."""
     if not (provider.offline_access_takes_consent and "offline_access" in provider.scope.split()):
         return False
     known = document.get("prompt_values_supported")  # Initiating User Registration 1.0, 4
     return not isinstance(known, list) or "consent" in known
 
 
-def _asking_for_consent(provider: Provider) -> Provider:
-    choose = " ".join([*dict(provider.choose_account).values(), "consent"])
-    return provider._replace(authorization_parameters=(("prompt", "consent"),), choose_account=(("prompt", choose),))
-
-
 def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: str | None) -> dict[str, Any]:
-    """Return what an ID token claims, checked after Core 3.1.3.7.
+    """Validate an ID token (Core 3.1.3.7), and return its claims.
 
-    Its signature is not looked at: it comes from the token endpoint itself, over TLS (item 6 there).
+    Its signature is not verified, because it came directly from the token endpoint over TLS (step 6 there).
 
-    :param nonce: what the authorization request had; None for a token that a refresh brought (Core 12.2).
-    :raises errors.IdTokenRefused: when it is none, or somebody else's, or too old.
+    :param nonce: the nonce of the authorization request; None for an ID token of a refresh (Core 12.2).
+    :raises errors.IdTokenRefused: when it is malformed, expired, or issued by or for another party.
     """
     claims = read_id_token(id_token)
     audience = claims.get("aud")
     audiences = audience if isinstance(audience, list) else [audience]
-    authorized = claims.get("azp", client_id if len(audiences) == 1 else None)
+    authorized_party = claims.get("azp", client_id if len(audiences) == 1 else None)
     now = time.time()
-    faults = {
-        "iss": claims.get("iss") != provider.issuer,
-        "aud": client_id not in audiences,
-        "azp": authorized != client_id,
-        "exp": not now - CLOCK_SKEW < _moment(claims, "exp"),
-        "iat": not _moment(claims, "iat") < now + CLOCK_SKEW,
-        "nonce": nonce is not None and claims.get("nonce") != nonce,
-        "sub": not (isinstance(claims.get("sub"), str) and claims["sub"]),
+    valid = {
+        "iss": claims.get("iss") == provider.issuer,
+        "aud": client_id in audiences,
+        "azp": authorized_party == client_id,
+        "exp": _read_time(claims, "exp") > now - MAX_CLOCK_SKEW,
+        "iat": _read_time(claims, "iat") < now + MAX_CLOCK_SKEW,
+        "nonce": nonce is None or claims.get("nonce") == nonce,
+        "sub": isinstance(claims.get("sub"), str) and claims["sub"] != "",
     }
-    wrong = [claim for claim, fault in faults.items() if fault]
-    if wrong:
-        raise errors.IdTokenRefused(f"the ID token is refused for its {', '.join(wrong)} (OpenID Connect Core 3.1.3.7)")
+    invalid = [claim for claim, is_valid in valid.items() if not is_valid]
+    if invalid:
+        raise errors.IdTokenRefused(
+            f"the ID token is refused for its {', '.join(invalid)} (OpenID Connect Core 3.1.3.7)"
+        )
     return claims
 
 
-def check_refreshed_id_token(id_token: str, before: str, provider: Provider, client_id: str) -> None:
-    """See that the ID token that a refresh brought is about the same user and sign-in as the one *before* (Core 12.2).
+def check_refreshed_id_token(id_token: str, previous: str, provider: Provider, client_id: str) -> None:
+    """Validate the ID token of a refresh, which must be about the same user and sign-in as the *previous* (Core 12.2).
 
-    :raises errors.IdTokenRefused: when it is not, or is none.
+    :raises errors.IdTokenRefused: when it is invalid or differs.
     """
     claims = check_id_token(id_token, provider, client_id, nonce=None)
-    first = read_id_token(before)
+    first = read_id_token(previous)
     if claims["sub"] != first.get("sub") or claims.get("nonce", first.get("nonce")) != first.get("nonce"):
-        raise errors.IdTokenRefused("the refreshed ID token is about somebody else or another sign-in (Core 12.2)")
+        raise errors.IdTokenRefused("the refreshed ID token is about another user or another sign-in (Core 12.2)")
 
 
 def read_id_token(id_token: str) -> dict[str, Any]:
-    """Return the claims of a signed ID token, unchecked.
+    """Return the claims of an ID token without validation.
 
-    :raises errors.IdTokenRefused: when it is not of that form.
+    :raises errors.IdTokenRefused: when it is missing or is not a JSON Web Token.
     """
     if not id_token:
         raise errors.IdTokenRefused("the token endpoint gave no ID token, and the scope `openid` asks for one")
@@ -223,15 +235,17 @@ def read_id_token(id_token: str) -> dict[str, Any]:
 
 
 def check_userinfo(document: Mapping[str, Any], id_token: str) -> None:
-    """See that both speak of the same user (Core 5.3.2): or a token that was swapped would sign somebody else in.
+    """Check that the user document and the ID token are about the same user (Core 5.3.2).
 
-    :raises errors.IdTokenRefused: when they do not.
+    Otherwise an attacker who swaps the access token could sign in another user.
+
+    :raises errors.IdTokenRefused: when their subjects differ.
     """
     if document.get("sub") != read_id_token(id_token).get("sub"):
         raise errors.IdTokenRefused("the user document and the ID token have different subjects (Core 5.3.2)")
 
 
-def _moment(claims: Mapping[str, Any], name: str) -> float:
-    """Return a time in seconds since the epoch; what is none compares as false with everything."""
+def _read_time(claims: Mapping[str, Any], name: str) -> float:
+    """Return a time in seconds since the epoch. If it is invalid, return NaN: every comparison with it is false."""
     value = claims.get(name)
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else nan

@@ -1,8 +1,8 @@
-"""One refresh for all who wait.
+"""One refresh for all requests that find the same token expired, in all threads, workers and machines.
 
-A refresh token may be good for one use (RFC 6749 6), and many a provider takes a second use for a theft and ends
-the whole grant (RFC 9700 4.14.2). So of all requests that find the token expired, in whatever thread, worker or
-machine, one refreshes it, and says so in the session; the others wait for what becomes of it.
+A refresh token may be valid for a single use (RFC 6749 6), and many providers treat a second use as theft and revoke
+the whole grant (RFC 9700 4.14.2). So the request that refreshes holds a lease, which is stored in the session, and the
+other requests wait for the result.
 """
 
 from __future__ import annotations
@@ -16,119 +16,122 @@ from functools import partial
 from typing import Any
 
 from .. import errors
+from ..polling import poll
 from ..sessions.session import TOKEN, Session
+from .token import Token
 
-REFRESH = "oauth_refresh"  # in the session, while somebody refreshes its token
-_POLL = 0.02  # seconds
-_CLOCK_SKEW = 300.0  # seconds that the clocks of two machines may differ: what is older than that is older for sure
-_PAUSES = (0.05, 0.1, 0.2, 0.4)  # seconds between attempts to store what the provider gives only once
-
-Token = dict[str, Any]
+# The lease in the session: {"by": owner, "at": seconds since the epoch}, or after a failure
+# {"failed": owner, "rejected": whether the provider refused the refresh token}.
+LEASE = "oauth_refresh"
+_MAX_CLOCK_SKEW = 300.0  # seconds that the clocks of two machines may differ
+_SAVE_PAUSES = (0.05, 0.1, 0.2, 0.4)  # seconds between attempts to save the new token
 _log = logging.getLogger(__name__)
 
 
-def refreshed(session: Session, stale: Token, refresh: Callable[[], Token], *, timeout: float) -> Token:
-    """Return the token that comes after *stale*: by calling *refresh* and storing what it returns, or by waiting for
-    somebody who does.
+class _LeaseLost(Exception):
+    """Another request took over the lease, because this process was suspended for longer than the timeout."""
 
-    :param patience: seconds after which whoever refreshes counts as dead, and the next one takes over. Longer than
-        a request to the provider can take, so nobody who lives is overtaken. Each who waits measures them with its own
-        clock: those of two machines may differ by more.
+
+def refresh_once(session: Session, stale: Token, refresh: Callable[[], Token], *, timeout: float) -> Token:
+    """Return the token that replaces *stale*: from *refresh*, or from another request that refreshes already.
+
+    :param refresh: function that sends the refresh request. Its result is saved before it is returned.
+    :param timeout: seconds after which a lease expires, longer than a request to the provider can take. Each waiting
+        request measures them with its own clock, because the clocks of two machines may differ.
     :raises errors.TokenRejected: when the provider refuses to refresh, or when the session has ended meanwhile.
-    :raises errors.ProviderError: when it cannot be asked. The session and its refresh token stay.
+    :raises errors.ProviderError: when the provider cannot be asked. The session and its refresh token stay.
     """
-    mine = secrets.token_hex(8)
-    theirs, since = "", 0.0
-    give_up = time.monotonic() + 3 * timeout
-    while time.monotonic() < give_up:
-        seen = session.load_latest()
-        session.ended_elsewhere = TOKEN not in seen
-        if _successor(seen, stale):
-            return _taken_over(session, seen)
-        claim = seen.get(REFRESH, {})
-        _raise_what_has_failed(claim, theirs)
-        if claim.get("by", "") != theirs:
-            theirs, since = claim.get("by", ""), time.monotonic()
-        if theirs and time.monotonic() - since < timeout and time.time() - claim.get("at", 0) < timeout + _CLOCK_SKEW:
-            time.sleep(_POLL)
-        elif session.change(partial(_claim, stale=stale, mine=mine, dead=theirs)):
-            with suppress(_Overtaken):
-                return _refresh(session, stale, refresh, mine)
-    raise errors.ProviderTimeout("nobody has finished refreshing the token")
+    me = secrets.token_hex(8)
+    owner, waiting_since = "", 0.0
+    for _ in poll(3 * timeout):
+        newest = session.load_latest()
+        session.ended_elsewhere = TOKEN not in newest
+        if _is_replaced(stale, newest):
+            session.accept_stored(TOKEN, newest[TOKEN])
+            return dict(newest[TOKEN])
+        lease = newest.get(LEASE, {})
+        check_result(lease, owner)
+        if lease.get("by", "") != owner:
+            owner, waiting_since = lease.get("by", ""), time.monotonic()
+        is_held = owner and time.monotonic() - waiting_since < timeout
+        if is_held and time.time() - lease.get("at", 0) < timeout + _MAX_CLOCK_SKEW:
+            continue
+        if session.change(partial(acquire_lease, stale=stale, new_owner=me, expired_owner=owner)):
+            with suppress(_LeaseLost):
+                return _refresh_as_owner(session, stale, refresh, me)
+    raise errors.ProviderTimeout("no request has finished refreshing the token in time")
 
 
-class _Overtaken(Exception):
-    """Somebody else took over, because this process has slept for very long in the middle."""
+def acquire_lease(data: dict[str, Any], *, stale: Token, new_owner: str, expired_owner: str) -> bool:
+    """Store a lease in the session's *data*. Return False when the token was replaced or another request has one."""
+    if not data.get(TOKEN) or _is_replaced(stale, data) or data.get(LEASE, {}).get("by", "") not in {"", expired_owner}:
+        return False
+    data[LEASE] = {"by": new_owner, "at": time.time()}
+    return True
 
 
-def _refresh(session: Session, stale: Token, refresh: Callable[[], Token], mine: str) -> Token:
+def check_result(lease: dict[str, Any], owner: str) -> None:
+    """Raise an exception when the refresh failed for which this request has waited.
+
+    Otherwise each waiting request would repeat it: one after the other at a provider that does not answer.
+
+    :param owner: the owner of the lease for which this request has waited.
+    :raises errors.TokenRejected: when the provider refused the refresh token, whoever sent it.
+    :raises errors.ProviderUnreachable: when the refresh of *owner* failed for another reason.
+    """
+    if lease.get("rejected"):
+        raise errors.TokenRejected("the provider has refused to refresh the token")
+    if owner and lease.get("failed") == owner:
+        raise errors.ProviderUnreachable("the refresh for which this request has waited failed")
+
+
+def _is_replaced(stale: Token, data: dict[str, Any]) -> bool:
+    if not data.get(TOKEN):
+        raise errors.TokenRejected("the session ended while its token was being refreshed")
+    # Compare all of the token, because a provider may send the same access token with a new lifetime.
+    return bool(data[TOKEN] != stale)
+
+
+def _refresh_as_owner(session: Session, stale: Token, refresh: Callable[[], Token], me: str) -> Token:
     try:
         fresh = refresh()
-    except BaseException as error:  # SystemExit, too: a worker that has run out of time
-        with suppress(errors.StoreError):  # what went wrong at the provider matters more, and the claim dies of age
-            rejected = isinstance(error, errors.TokenRejected)
-            overtaken = not session.change(lambda data: _fail(data, mine, rejected=rejected))
-            if overtaken and not session.ended_elsewhere and rejected:
-                raise _Overtaken from None
+    except BaseException as error:  # including SystemExit: gunicorn ends a worker that has run out of time with it
+        is_rejected = isinstance(error, errors.TokenRejected)
+        has_lease = True
+        with suppress(errors.StoreError):  # the lease expires by itself, and the provider's error is more useful
+            has_lease = session.change(partial(_record_failure, owner=me, is_rejected=is_rejected))
+        if is_rejected and not has_lease and not session.ended_elsewhere:
+            raise _LeaseLost from None
         raise
     try:
-        _keep(session, stale, fresh)
-    except errors.SessionTooLarge as error:  # and the old one is used up
-        _log.error("a refreshed token is lost: %s", error)
+        _save(session, stale, fresh)
+    except errors.SessionTooLarge as error:
+        _log.error("the refreshed token is lost: %s", error)
+        # The user has to sign in again, because the old refresh token is used up.
         raise errors.TokenRejected("the refreshed token does not fit into the session") from error
-    if session.ended_elsewhere:  # signed out, or signed in anew, while the provider was asked
+    if session.ended_elsewhere:  # by a sign-out, or by another sign-in
         raise errors.TokenRejected("the session ended while its token was being refreshed")
     return fresh
 
 
-def _keep(session: Session, stale: Token, fresh: Token) -> None:
-    """Store *fresh* before it is used: once the provider has rotated it, the old refresh token is worth nothing.
+def _record_failure(data: dict[str, Any], *, owner: str, is_rejected: bool) -> bool:
+    if data.get(LEASE, {}).get("by") != owner:
+        return False
+    data[LEASE] = {"failed": owner, "rejected": is_rejected}
+    return True
 
-    So a store that fails is asked again for a moment: whoever gives up here costs the user the session.
-    """
-    for pause in _PAUSES:
+
+def _save(session: Session, stale: Token, fresh: Token) -> None:
+    """Save the new token before it is used, with a few attempts: the old refresh token is invalid from now on."""
+
+    def replace(data: dict[str, Any]) -> None:
+        if data.get(TOKEN) == stale:
+            data[TOKEN] = fresh
+            data.pop(LEASE, None)
+
+    for pause in _SAVE_PAUSES:
         try:
-            return session.change(lambda data: _store(data, stale, fresh))
+            return session.change(replace)
         except errors.StoreError:
             time.sleep(pause)
-    return session.change(lambda data: _store(data, stale, fresh))
-
-
-def _successor(data: dict[str, Any], stale: Token) -> bool:
-    if not data.get(TOKEN):
-        raise errors.TokenRejected("the session ended while its token was being refreshed")
-    return bool(data[TOKEN] != stale)  # all of it: the access token may be the same again, for longer
-
-
-def _taken_over(session: Session, newest: dict[str, Any]) -> Token:
-    session.accept_stored(TOKEN, newest[TOKEN])
-    return dict(newest[TOKEN])
-
-
-def _raise_what_has_failed(claim: dict[str, Any], theirs: str) -> None:
-    """Share the fate of the one that this request has waited for; what the provider has refused is over for all."""
-    if claim.get("rejected"):
-        raise errors.TokenRejected("the provider has refused to refresh the token")
-    if theirs and claim.get("failed") == theirs:
-        raise errors.ProviderUnreachable("the refresh that this request has waited for failed")
-
-
-def _claim(data: dict[str, Any], stale: Token, mine: str, dead: str) -> bool:
-    """Let this request be the one that refreshes, unless somebody other than *dead* does that already."""
-    if not data.get(TOKEN) or _successor(data, stale) or data.get(REFRESH, {}).get("by", "") not in {"", dead}:
-        return False
-    data[REFRESH] = {"by": mine, "at": time.time()}
-    return True
-
-
-def _fail(data: dict[str, Any], mine: str, *, rejected: bool) -> bool:
-    if data.get(REFRESH, {}).get("by") != mine:
-        return False
-    data[REFRESH] = {"failed": mine, "rejected": rejected}
-    return True
-
-
-def _store(data: dict[str, Any], stale: Token, fresh: Token) -> None:
-    if data.get(TOKEN) == stale:
-        data[TOKEN] = fresh
-        data.pop(REFRESH, None)
+    return session.change(replace)

@@ -12,13 +12,14 @@ from urllib.parse import urlencode
 from .. import errors
 from ..config.settings import ProviderConfig
 from ..sessions.session import Session
-from ..transport.transport import Transport
+from ..transport.pool import Transport
 from .client import OAuth2Session
 from .configured import provider_from_config
 from .identity import Identity, bounded, read_identity, with_emails, with_groups
 from .openid import Discovery
 from .provider import Provider
-from .refresh import Token, refreshed
+from .refresh import refresh_once
+from .token import Token
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Registration:
 
     def _refresh(self, session: Session, client: OAuth2Session, stale: Token) -> Token:
         with self.slot():  # before anything is claimed, and also for those who only wait
-            return refreshed(
+            return refresh_once(
                 session,
                 stale,
                 lambda: client.refresh_token(client.provider.token_url, token=stale),

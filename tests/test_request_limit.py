@@ -1,0 +1,398 @@
+"""The request limit: a provider that does not answer occupies some threads of a worker, and never all of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import requests
+from conftest import JSON, Barrier, Browser, Gunicorn, Site, Visitor, get_and_close
+from werkzeug import Request, Response
+
+from wsgi_oauth import Config, FileStore, MemoryStore, RequestHandler, SessionStore, errors
+from wsgi_oauth.demo.faults import FAULTS
+from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.demo.server import Server, serve
+from wsgi_oauth.oauth.client import OAuth2Session
+from wsgi_oauth.oauth.configured import provider_from_config
+from wsgi_oauth.oauth.openid import Discovery
+from wsgi_oauth.oauth.presets import GITHUB
+from wsgi_oauth.sessions.manager import SessionManager
+from wsgi_oauth.sessions.session import Session
+from wsgi_oauth.transport import adapter
+from wsgi_oauth.transport.limit import RequestLimit
+from wsgi_oauth.transport.pool import Transport
+
+pytestmark = pytest.mark.usefixtures("small_ca_bundle")
+
+WORKERS = {
+    "gthread": ("--worker-class", "gthread", "--threads", "16"),
+    "gthread, preload": ("--worker-class", "gthread", "--threads", "16", "--preload"),
+    "gevent": ("--worker-class", "gevent"),
+}
+GTHREAD = ("--workers", "1", *WORKERS["gthread"])
+
+
+@pytest.fixture
+def store() -> SessionStore:
+    """The limit does not depend on the store."""
+    return MemoryStore()
+
+
+@contextmanager
+def in_background(copies: list[tuple[Visitor, str]]) -> Iterator[list[Future[requests.Response]]]:
+    """Send all requests at the same time, each on its own connection."""
+    with ThreadPoolExecutor(len(copies)) as threads:
+        yield [threads.submit(get_and_close, *copy) for copy in copies]
+
+
+def first(count: int, answers: list[Future[requests.Response]]) -> list[requests.Response]:
+    """Return the first *count* responses, while the other requests still wait."""
+    done = [future.result() for future in islice(as_completed(answers, timeout=30), count)]
+    assert sum(future.done() for future in answers) == count
+    return done
+
+
+def assert_busy(answer: requests.Response) -> None:
+    """503 at once, with the time to come back, and without a change of the session."""
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5"), answer.text
+    assert "provider_busy" in answer.text
+    assert "Set-Cookie" not in answer.headers
+
+
+def assert_serves_other_requests(site: Site, server: Gunicorn) -> None:
+    """Everything that does not need the provider."""
+    with site.visitor(server) as stranger:
+        assert stranger.get("/healthz").json() == {"status": "ok"}
+        assert stranger.get("/readyz").json() == {"status": "ready"}
+        assert stranger.get("/profile", **JSON).status_code == 401
+        assert stranger.get("/").status_code == 302
+        assert stranger.post("/logout").status_code == 200
+
+
+@pytest.mark.parametrize("worker", WORKERS.values(), ids=WORKERS)
+def test_other_requests_are_served_while_32_wait_for_the_provider(
+    site: Site, barrier: Callable[[str], Barrier], worker: tuple[str, ...]
+) -> None:
+    """Twelve of sixteen threads wait for the provider, and twenty requests get a 503 at once."""
+    with site.serve("--workers", "1", *worker) as server, site.visitor(server) as visitor:
+        visitor.sign_in()
+        waiting = barrier("profile")
+        with in_background([(visitor.copy(), "/profile") for _ in range(32)]) as answers:
+            for answer in first(20, answers):
+                assert_busy(answer)
+            waiting.wait_for(12)
+            assert_serves_other_requests(site, server)
+            assert sum(answer.done() for answer in answers) == 20
+            waiting.open()
+        assert sorted(answer.result().status_code for answer in answers) == [200] * 12 + [503] * 20
+        assert site.provider.count("profile") == 12
+        assert visitor.profile().status_code == 200
+
+
+GATED_SITE = """
+from wsgi_oauth import LoginRequired, get_app
+
+
+def page(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [environ["REMOTE_USER"].encode()]
+
+
+app = LoginRequired(page, get_app())
+"""
+
+
+def test_gate_serves_signed_in_users_while_32_requests_wait(site: Site, barrier: Callable[[str], Barrier]) -> None:
+    """The identity is in the session, so the gate does not ask the provider."""
+    site.folder.joinpath("gated_site.py").write_text(GATED_SITE)
+    with site.serve(*GTHREAD, app="gated_site:app") as server, site.visitor(server) as visitor:
+        assert visitor.get(visitor.callback_url("/auth/")).status_code == 303
+        before = visitor.get("/page")
+        waiting = barrier("profile")
+        with in_background([(visitor.copy(), "/auth/profile") for _ in range(32)]) as answers:
+            first(20, answers)
+            waiting.wait_for(12)
+            after = visitor.get("/page")
+            assert sum(answer.done() for answer in answers) == 20
+            waiting.open()
+        assert (after.status_code, after.text) == (200, before.text)
+        assert site.provider.count("profile") == 13
+
+
+def test_busy_callback_can_be_reloaded(site: Site, barrier: Callable[[str], Barrier]) -> None:
+    """Neither its state nor its code has been used."""
+    with (
+        site.serve(*GTHREAD, UPSTREAM_LIMIT="1") as server,
+        site.visitor(server) as hanging,
+        site.visitor(server) as visitor,
+    ):
+        hanging.sign_in()
+        waiting = barrier("profile")
+        callback_url = visitor.callback_url()
+        with in_background([(hanging.copy(), "/profile")]) as [answer]:
+            waiting.wait_for(1)
+            assert_busy(visitor.get(callback_url))
+            assert site.provider.count("token") == 1  # that of the other visitor
+            waiting.open()
+            assert answer.result().status_code == 200
+        assert visitor.get(callback_url).status_code == 303
+        assert visitor.profile().status_code == 200
+
+
+def test_duplicate_callbacks_that_wait_hold_slots_too(site: Site, barrier: Callable[[str], Barrier]) -> None:
+    """A user who clicks thirty times while the token endpoint does not answer occupies three threads."""
+    with site.serve(*GTHREAD, UPSTREAM_LIMIT="3") as server, site.visitor(server) as visitor:
+        callback_url = visitor.callback_url()
+        waiting = barrier("token")
+        with in_background([(visitor.copy(), callback_url) for _ in range(30)]) as answers:
+            for answer in first(27, answers):
+                assert_busy(answer)
+            waiting.wait_for(1)
+            assert_serves_other_requests(site, server)
+            waiting.open()
+        assert sorted(answer.result().status_code for answer in answers) == [303] * 3 + [503] * 27
+        assert site.provider.count("token") == 1
+
+
+def test_requests_that_wait_for_a_refresh_hold_slots_too(site: Site, barrier: Callable[[str], Barrier]) -> None:
+    with site.serve(*GTHREAD) as server, site.visitor(server) as visitor:
+        visitor.sign_in()
+        expire(site, visitor)
+        waiting = barrier("refresh")
+        with in_background([(visitor.copy(), "/profile") for _ in range(32)]) as answers:
+            for answer in first(20, answers):
+                assert_busy(answer)
+            waiting.wait_for(1)
+            assert_serves_other_requests(site, server)
+            waiting.open()
+        assert sorted(answer.result().status_code for answer in answers) == [200] * 12 + [503] * 20
+        assert site.provider.count("refresh") == 1
+        assert visitor.profile().status_code == 200
+
+
+def expire(site: Site, visitor: Visitor) -> None:
+    """Let the token in the visitor's session expire."""
+    sessions = SessionManager(FileStore(site.sessions), idle=3600, lifetime=3600)
+    session = Session(sessions, sessions.read(visitor.cookie or ""), visitor.cookie)
+    session.change(lambda data: data["oauth_token"].update(expires_at=time.time() - 1))
+
+
+# Slots are released in every case
+
+
+@pytest.mark.parametrize("fault", [name for name in FAULTS if name.startswith("profile.")])
+def test_slot_is_released_after_every_fault(
+    provider: LocalProvider, make_browser: Callable[..., Browser], fault: str
+) -> None:
+    slow = {"profile.slow", "profile.dribble_headers", "profile.dribble_body"}
+    browser = make_browser()
+    browser.sign_in()
+    limited = make_browser(UPSTREAM_LIMIT="1", UPSTREAM_TIMEOUT="0.3" if fault in slow else "10")
+    limited.app.cookiejar = browser.app.cookiejar
+    provider.faults.add(fault)
+    assert limited.profile().status_int != 503
+    browser.sign_in()
+    assert limited.profile().status_int in ({200, 504} if fault in slow else {200})
+
+
+@pytest.mark.parametrize("path", ["/profile", "/callback"])
+def test_slot_is_released_when_the_worker_times_out(
+    make_browser: Callable[..., Browser], monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """S62: gunicorn raises SystemExit at an arbitrary place."""
+
+    def time_out(_: object) -> bytes:
+        raise SystemExit(1)
+
+    browser = make_browser(UPSTREAM_LIMIT="1")
+    browser.sign_in()
+    url = browser.callback_url() if path == "/callback" else path
+    with monkeypatch.context() as patch:
+        patch.setattr(adapter, "read_body", time_out)
+        assert browser.get(url).status_int == 500
+    browser.sign_in()
+    assert browser.profile().status_int == 200
+
+
+def test_slot_is_released_when_a_handler_fails(make_browser: Callable[..., Browser]) -> None:
+    class Failing(RequestHandler):
+        route = "/failing"
+        needs_provider = True
+
+        def get(self, request: Request) -> Response:
+            self.oauth2_session().get_json(self.provider.profile_url)
+            raise RuntimeError("on purpose")
+
+    browser = make_browser(handlers=(Failing,), UPSTREAM_LIMIT="1")
+    browser.sign_in()
+    assert [browser.get("/failing").status_int for _ in range(3)] == [500] * 3
+    assert browser.profile().status_int == 200
+
+
+# The limit itself
+
+
+@pytest.fixture
+def single() -> Iterator[Transport]:
+    """A transport with a single slot."""
+    transport = Transport(10, limit=1)
+    yield transport
+    transport.close()
+
+
+@pytest.fixture
+def api() -> Iterator[Server]:
+    @Request.application
+    def application(request: Request) -> Response:
+        return Response("{}", content_type="application/json")
+
+    with serve(application) as server:
+        yield server
+
+
+def ask(transport: Transport, api: Server) -> int:
+    client = OAuth2Session(GITHUB, "id", "secret", transport, token={"access_token": "x"})
+    return client.get(f"{api.url}/").status_code
+
+
+def test_thread_that_holds_a_slot_needs_no_other(single: Transport, api: Server) -> None:
+    with single.slot():
+        assert ask(single, api) == 200
+        with single.slot():
+            assert ask(single, api) == 200
+        with ThreadPoolExecutor(1) as thread, pytest.raises(errors.ProviderBusy, match="WSGI_OAUTH_UPSTREAM_LIMIT"):
+            thread.submit(ask, single, api).result()
+    assert ask(single, api) == 200
+
+
+def test_two_applications_have_separate_slots(single: Transport, api: Server) -> None:
+    other = Transport(10, limit=1)
+    with single.slot():
+        assert ask(other, api) == 200
+        with other.slot(), ThreadPoolExecutor(1) as thread, pytest.raises(errors.ProviderBusy):
+            thread.submit(ask, other, api).result()
+    other.close()
+
+
+def test_one_of_several_providers_has_two_thirds_of_the_slots() -> None:
+    total = Transport(10, limit=6)
+    one, other = total.share(), total.share()
+    assert hold_in_threads(one, 6) == 4
+    assert hold_in_threads(one, 6, then=lambda: hold_in_threads(other, 6)) == 4 + 2
+    total.close()
+
+
+def hold_in_threads(transport: Transport, count: int, then: Callable[[], int] = lambda: 0) -> int:
+    """Take a slot in each of *count* threads; return how many there were, plus what *then* returns meanwhile."""
+    taken, release = threading.Semaphore(0), threading.Event()
+
+    def hold() -> int:
+        try:
+            with transport.slot():
+                taken.release()
+                release.wait(30)
+                return 1
+        except errors.ProviderBusy:
+            taken.release()
+            return 0
+
+    with ThreadPoolExecutor(count) as threads:
+        held = [threads.submit(hold) for _ in range(count)]
+        for _ in range(count):
+            assert taken.acquire(timeout=30)
+        more = then()
+        release.set()
+        return sum(future.result() for future in held) + more
+
+
+def test_refused_request_keeps_no_slot_of_its_provider() -> None:
+    total = RequestLimit(1)
+    part = RequestLimit(2, total)
+    with total.slot():
+        for _ in range(5):
+            with pytest.raises(errors.ProviderBusy), part.slot():
+                pass
+    for _ in range(5):
+        with part.slot():
+            pass
+
+
+def test_providers_share_the_connections(api: Server) -> None:
+    total = Transport(10, limit=6)
+    assert [ask(total.share(), api) for _ in range(3)] == [200] * 3
+    assert api.connections == 1
+    total.close()
+
+
+def test_concurrent_use_neither_loses_nor_adds_slots() -> None:
+    limit, inside, most, lock = RequestLimit(3), [0], [0], threading.Lock()
+
+    def use(_: int) -> int:
+        try:
+            with limit.slot():
+                with lock:
+                    inside[0] += 1
+                    most[0] = max(most[0], inside[0])
+                time.sleep(0)
+                with lock:
+                    inside[0] -= 1
+                return 1
+        except errors.ProviderBusy:
+            return 0
+
+    with ThreadPoolExecutor(16) as threads:
+        assert sum(threads.map(use, range(5000))) > 0
+    assert (inside[0], most[0] <= 3) == (0, True)
+    with ThreadPoolExecutor(3) as threads:
+        barrier = threading.Barrier(3, timeout=30)
+
+        def use_together() -> None:
+            with limit.slot():
+                barrier.wait()
+
+        for future in [threads.submit(use_together) for _ in range(3)]:
+            future.result()
+
+
+def test_busy_transport_is_not_remembered_as_a_failure_of_the_issuer(single: Transport) -> None:
+    """A failed discovery is remembered for some seconds, but here the issuer was not asked."""
+
+    @Request.application
+    def issuer(request: Request) -> Response:
+        endpoints = ("authorization_endpoint", "token_endpoint", "userinfo_endpoint", "jwks_uri")
+        url = request.host_url.rstrip("/")
+        return Response(json.dumps({"issuer": url, **{name: f"{url}/{name}" for name in endpoints}}))
+
+    with serve(issuer) as server, ThreadPoolExecutor(1) as thread:
+        config = Config(client_id="id", client_secret="secret", provider=server.url, session_store="memory:")
+        discovery = Discovery(provider_from_config(config.providers[0]), single, has_secret=True)
+        with single.slot(), pytest.raises(errors.ProviderBusy):
+            thread.submit(discovery.provider).result()
+        assert discovery.provider().token_url == f"{server.url}/token_endpoint"
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_child_process_has_all_its_slots(single: Transport) -> None:
+    """S61: whatever its parent was doing at the fork."""
+    with single.slot():
+        child = os.fork()
+        if child == 0:
+            with ThreadPoolExecutor(1) as thread:
+                os._exit(0 if thread.submit(single.slot().__enter__).exception() is None else 1)
+        assert os.waitpid(child, 0)[1] == 0
+
+
+def test_default_limit_leaves_threads_for_other_requests() -> None:
+    """With the number of threads in gunicorn.conf.py."""
+    settings = runpy.run_path(str(Path(__file__).parent.parent / "gunicorn.conf.py"))
+    assert settings["threads"] - Config(client_id="id", client_secret="x").upstream_limit >= 4

@@ -1,0 +1,166 @@
+"""An HTTP adapter for requests to a provider, with one TLS context, a deadline, and a limit on the response's size."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import ssl
+import time
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import (  # type: ignore[attr-defined]  # typeshed lacks proxy_bypass_environment
+    getproxies,
+    proxy_bypass_environment,
+)
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.utils import address_in_network, is_ipv4_address, is_valid_cidr
+from urllib3.exceptions import NewConnectionError
+
+from .. import errors
+from .deadline import MAX_BYTES, POOL_CLASSES
+
+_POOL_SIZE = 32  # idle connections to each host; more threads than that are unusual in a worker
+_CHUNK = 64 * 1024
+_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}  # RFC 9110 9.2.1
+
+
+class BoundedAdapter(HTTPAdapter):
+    """requests' adapter with a TLS context and proxy settings that are loaded once.
+
+    Loading a CA bundle for each connection, as requests does, would take longer than the request itself.
+    """
+
+    def __init__(self) -> None:
+        """Raise ConfigError when the CA bundle cannot be loaded."""
+        self._tls = _load_tls_context()
+        self._proxies = getproxies()
+        super().__init__(pool_maxsize=_POOL_SIZE)
+
+    def exchange(self, request: requests.PreparedRequest, deadline: float) -> requests.Response:
+        """Send *request* and read the whole response. Follow no redirect.
+
+        :param deadline: seconds of ``time.monotonic``.
+        :raises errors.ProviderTimeout: when the deadline passes.
+        :raises errors.ProviderUnreachable: for every other failure of the connection.
+        :raises errors.ProviderError: for a response of more than 1 MiB after decompression.
+        """
+        try:
+            try:
+                response = self._send(request, deadline)
+            except requests.ConnectionError as error:
+                # The provider closed a pooled connection just now. A POST is not repeated, because its authorization
+                # code or refresh token can be used only once.
+                closed = isinstance(_find_cause(error), (ConnectionResetError, BrokenPipeError))
+                if request.method not in _SAFE_METHODS or not closed:
+                    raise
+                response = self._send(request, deadline)
+            response._content = read_body(response)
+            response._content_consumed = True  # type: ignore[attr-defined]
+            return response
+        except (
+            requests.RequestException,
+            urllib3.exceptions.HTTPError,
+            http.client.HTTPException,
+            OSError,
+            ValueError,
+        ) as error:
+            # "from None", because the text of the original exception contains the URL.
+            raise build_provider_error(error, is_late=time.monotonic() >= deadline) from None
+
+    def _send(self, request: requests.PreparedRequest, deadline: float) -> requests.Response:
+        timeout: Any = urllib3.Timeout(total=max(deadline - time.monotonic(), 0.001))
+        # As a stream, because requests itself would read a body of any size.
+        return self.send(request, stream=True, timeout=timeout, proxies=self._find_proxies(request.url or ""))
+
+    def _find_proxies(self, url: str) -> dict[str, str]:
+        """Return the proxies for *url* by HTTPS_PROXY and NO_PROXY, as they were when this adapter was created."""
+        parts = urlsplit(url)
+        # Plain http stays on this machine, otherwise a proxy would see the token.
+        if parts.scheme == "http" or not self._proxies or proxy_bypass_environment(parts.netloc, self._proxies):
+            return {}
+        host = parts.hostname or ""
+        networks = [name.strip() for name in self._proxies.get("no", "").split(",")]
+        bypassed = is_ipv4_address(host) and any(
+            address_in_network(host, name) for name in networks if is_valid_cidr(name)
+        )
+        return {} if bypassed else self._proxies
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, ssl_context=self._tls, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = POOL_CLASSES
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, ssl_context=self._tls, **kwargs)
+        manager.pool_classes_by_scheme = POOL_CLASSES
+        return manager
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Leave the connection's CA bundle unset, because the TLS context has it and always verifies."""
+
+
+def find_ca_bundle() -> str:
+    """Return the path of the CA bundle: that of REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, SSL_CERT_FILE or requests.
+
+    :raises errors.ConfigError: when the path does not exist.
+    """
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        if path := os.environ.get(name):
+            if not os.path.exists(path):
+                raise errors.ConfigError(f"{name}: the CA bundle does not exist (got {path!r}); correct the path")
+            return path
+    return requests.utils.DEFAULT_CA_BUNDLE_PATH
+
+
+def _load_tls_context() -> ssl.SSLContext:
+    path = find_ca_bundle()
+    try:
+        if os.path.isdir(path):
+            return ssl.create_default_context(capath=path)
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:  # including ssl.SSLError
+        raise errors.ConfigError(f"the CA bundle {path!r} cannot be loaded: {error.strerror or error}") from error
+
+
+def read_body(response: requests.Response) -> bytes:
+    """Return the decompressed body. Raise ProviderError when it has more than 1 MiB."""
+    parts, size = [], 0
+    for part in response.raw.stream(_CHUNK, decode_content=True):
+        size += len(part)
+        if size > MAX_BYTES:
+            response.close()  # together with the connection, because the rest of the body is still in it
+            raise errors.ProviderError(f"the provider's response is larger than {MAX_BYTES} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def build_provider_error(error: Exception, *, is_late: bool) -> errors.ProviderError:
+    """Describe *error* for the log without its own text, which could contain a URL or a secret.
+
+    :param is_late: whether the deadline has passed.
+    """
+    cause = _find_cause(error)
+    if isinstance(error, urllib3.exceptions.DecodeError):
+        return errors.ProviderError("the provider's response does not have the encoding that it declares")
+    # To urllib3 a refused connection is a kind of timeout.
+    timed_out = isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError))
+    if is_late or isinstance(cause, TimeoutError) or (timed_out and not isinstance(error, NewConnectionError)):
+        return errors.ProviderTimeout("the provider did not answer in time")
+    reason = getattr(cause, "verify_message", "") or getattr(cause, "strerror", None) or ""
+    return errors.ProviderUnreachable(
+        f"the request to the provider failed: {type(cause).__name__}{reason and ': '}{reason}"
+    )
+
+
+def _find_cause(error: BaseException) -> BaseException:
+    """Return the innermost exception: requests wraps urllib3's exception, which wraps that of the operating system."""
+    seen = {id(error)}
+    while True:
+        wrapped = [error.__cause__, getattr(error, "reason", None), *reversed(error.args), error.__context__]
+        inner = next((e for e in wrapped if isinstance(e, BaseException) and id(e) not in seen), None)
+        if inner is None:
+            return error
+        seen.add(id(inner))
+        error = inner

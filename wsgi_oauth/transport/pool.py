@@ -1,0 +1,141 @@
+"""The transport: every HTTP request to a provider goes through :meth:`Transport.send`."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+from urllib.parse import urljoin
+
+import requests
+
+from .. import errors, urls
+from ..config.settings import UPSTREAM_LIMIT
+from .adapter import BoundedAdapter
+from .limit import RequestLimit
+
+_MAX_REDIRECTS = 30  # as in requests
+
+
+class _ProcessState(NamedTuple):
+    adapter: BoundedAdapter
+    limit: RequestLimit
+
+
+class Transport:
+    """The connection pool and the request limit of an application, separate in each process.
+
+    It knows no token and no cookie. What threads share is the pool, the TLS context and the proxy settings.
+    """
+
+    def __init__(self, timeout: float, limit: int = UPSTREAM_LIMIT, *, total: Transport | None = None) -> None:
+        """
+        :param timeout: seconds for a request, from connecting to the last byte of the response (wall clock).
+        :param limit: number of requests that may wait for the provider at the same time.
+        :param total: the transport whose connections this one uses, and whose limit counts these requests too.
+        """
+        self.timeout = timeout
+        self.limit = limit
+        self._total = total
+        self._states: dict[int, _ProcessState] = {}  # by process id, because a child must not use its parent's sockets
+
+    def share(self) -> Transport:
+        """Return the transport for one of several providers.
+
+        It uses the same connections, and at most two thirds of the slots: otherwise one provider that does not answer
+        would block the sign-in with all others.
+        """
+        return Transport(self.timeout, max(1, self.limit * 2 // 3), total=self)
+
+    def slot(self) -> AbstractContextManager[None]:
+        """Hold one of the slots for requests that wait for the provider; requests inside the block need no other.
+
+        :raises errors.ProviderBusy: when all slots are taken.
+        """
+        return self._state().limit.slot()
+
+    def load(self) -> None:
+        """Load the CA bundle and the proxy settings now. Raise ConfigError when the CA bundle cannot be loaded."""
+        self._state()
+
+    def close(self) -> None:
+        """Close the idle connections of this process."""
+        self._state().adapter.close()
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        *,
+        timeout: float | tuple[float | None, ...] | None = None,
+        allow_redirects: bool = False,
+    ) -> requests.Response:
+        """Send *request* and return the whole response.
+
+        A redirect that is followed never carries the Authorization header to another origin.
+
+        :param timeout: seconds for all of it, redirects included, instead of the configured ones; of a pair, as in
+            requests, the sum.
+        :raises errors.ProviderBusy: when all slots are taken.
+        :raises errors.ProviderTimeout: when the time is over.
+        :raises errors.ProviderUnreachable: for every other failure of the connection.
+        :raises errors.ProviderError: for a response of more than 1 MiB, or a redirect that cannot be followed.
+        """
+        deadline = time.monotonic() + _total_seconds(timeout, self.timeout)
+        adapter, limit = self._state()
+        if not urls.is_secure(request.url or ""):
+            raise ValueError("secrets are sent over https only (RFC 6749 3.2, RFC 6750 5.3), or to this machine")
+        with limit.slot():
+            for _ in range(_MAX_REDIRECTS + 1):
+                response = adapter.exchange(request, deadline)
+                if not (allow_redirects and response.is_redirect):
+                    return response
+                request = build_redirected_request(response)
+        raise errors.ProviderError(f"the provider redirected more than {_MAX_REDIRECTS} times")
+
+    def _state(self) -> _ProcessState:
+        pid = os.getpid()
+        if pid not in self._states:
+            if self._total is None:
+                state = _ProcessState(BoundedAdapter(), RequestLimit(self.limit))
+            else:
+                adapter, total = self._total._state()
+                state = _ProcessState(adapter, RequestLimit(self.limit, total))
+            # Without a lock, because a fork could copy it in its locked state. Of two threads, one does this in vain.
+            self._states.setdefault(pid, state)
+        return self._states[pid]
+
+
+def build_redirected_request(response: requests.Response) -> requests.PreparedRequest:
+    """Build the request that follows a redirect (RFC 9110 15.4).
+
+    :raises errors.ProviderError: when the target is not a URL to which secrets may be sent.
+    """
+    request, status = response.request.copy(), response.status_code
+    try:
+        location = response.headers["Location"].encode("latin-1").decode()  # because most servers send UTF-8
+        request.prepare_url(urljoin(response.url, location), None)
+        if not urls.is_secure(request.url or ""):
+            raise ValueError
+    except ValueError:  # including UnicodeError and requests.exceptions.InvalidURL
+        raise errors.ProviderError("the provider redirects to a URL to which no secret may be sent") from None
+    if (status in {302, 303} and request.method != "HEAD") or (status == 301 and request.method == "POST"):
+        request.method, request.body = "GET", None
+        for name in ("Content-Length", "Content-Type", "Transfer-Encoding"):
+            request.headers.pop(name, None)
+    if not is_same_origin(request.url or "", response.url):
+        for name in ("Authorization", "Cookie"):
+            request.headers.pop(name, None)
+    return request
+
+
+def is_same_origin(url: str, other: str) -> bool:
+    """Return whether both URLs have the same origin (RFC 6454 5), so that a token may be sent to both."""
+    return urls.Origin.of(url) == urls.Origin.of(other)
+
+
+def _total_seconds(timeout: object, default: float) -> float:
+    seconds = sum(filter(None, timeout)) if isinstance(timeout, tuple) else timeout
+    if not isinstance(seconds, (int, float, type(None))):
+        raise TypeError(f"timeout: must be a number of seconds for the whole request (got {timeout!a})")
+    return float(seconds or default)
