@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .faulty_provider import EXPIRES_IN, FAULT, ISSUED, REFUSED, REPLAYED, Event
+from .faulty_provider import EXPIRES_IN, FAULT, ISSUED, REPLAYED, Event
 
 # Settings of the application in a chaos run.
 TIMEOUT = 5  # seconds, WSGI_OAUTH_UPSTREAM_TIMEOUT
@@ -151,11 +151,20 @@ class Judge:
         for event in events:
             if event.kind == REPLAYED and (cause := self._cause_of_replay(event)):
                 return cause
-        # A busy machine can take so long for one request that the token expires between its refresh and its use.
-        for event in recent:
-            if event.kind == REFUSED and event.endpoint == "profile" and self._is_within_slow_exchange(event):
-                return BUSY_MACHINE
-        return ""
+        return BUSY_MACHINE if self._took_lifetime_of_token(user, recent, ended) else ""
+
+    def _took_lifetime_of_token(self, user: str, events: list[Event], ended: float) -> bool:
+        """Return whether a request took so long after a refresh that the new token had expired when it was used.
+
+        The application refreshes a token once per request, and when half of its lifetime has passed.
+        """
+        return any(
+            exchange.began <= event.at <= exchange.ended - EXPIRES_IN / 2
+            for event in events
+            if event.kind == ISSUED
+            for exchange in self._exchanges.get(user, ())
+            if exchange.result in {"401", BROKEN} and exchange.ended <= ended
+        )
 
     def _cause_of_replay(self, replay: Event) -> str:
         """Return why the application used a refresh token twice: it never received, or never stored, the next one."""
@@ -179,12 +188,6 @@ class Judge:
             for exchange in self._exchanges.get(replay.user, ())
         )
         return BUSY_MACHINE if gave_up else ""
-
-    def _is_within_slow_exchange(self, event: Event) -> bool:
-        return any(
-            exchange.began <= event.at <= exchange.ended and exchange.ended - exchange.began >= EXPIRES_IN
-            for exchange in self._exchanges.get(event.user, ())
-        )
 
     def _events_between(self, user: str, began: float, ended: float) -> list[Event]:
         return [event for event in self._events.get(user, ()) if began <= event.at <= ended]
