@@ -39,7 +39,8 @@ def exchange(began: float, ended: float, result: str = "200", *, user: str = ALI
 
 def incident(what: str, began: float = 99.0, *, last_good: float = 0.0, signed_in_at: float = 0.0) -> Incident:
     """An incident at an exchange that ended at second 100."""
-    return Incident(what, exchange(began, 100.0, what[:3]), signed_in_at or began, last_good)
+    result = "401" if what == SIGNED_OUT else what[:3]
+    return Incident(what, exchange(began, 100.0, result), signed_in_at or began, last_good)
 
 
 def fault(at: float, name: str = "profile.500", user: str = ALICE) -> Event:
