@@ -1,7 +1,7 @@
-"""The providers that have a name: what each entry says, what it means, and the dance with a provider that is like it.
+"""The presets of providers.
 
-Nobody can try them all against the live services. So each is checked for what a slip of the pen would break, reads the
-user document of its provider's own manual, and signs in at the local provider dressed as that provider.
+The tests send no requests to the real providers. Instead they check each preset for mistakes, read the example of a
+user document in the provider's documentation, and sign in to a local provider that behaves like the real one.
 """
 
 from __future__ import annotations
@@ -33,23 +33,16 @@ from wsgi_oauth.oauth.provider import Provider
 from wsgi_oauth.oauth.registration import Registration
 from wsgi_oauth.transport.pool import Transport
 
-ENTRIES = list(PRESETS.values())
-LOCATED = [entry for entry in ENTRIES if entry.issuer_example]
-by_name = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+for_each_preset = pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS.keys())
 
 
-def configured(name: str, issuer: str | None = None, **settings: Any) -> Provider:
-    """The provider of that name, at its entry's own example where it needs a place."""
-    issuer = issuer or PRESETS[name].issuer_example or None
-    return provider_from_config(
-        ProviderConfig(client_id="a client", client_secret="s", provider=name, issuer=issuer, **settings)
-    )
+def configured(preset: Provider) -> Provider:
+    """Return the provider of *preset*, at its example issuer if it needs one."""
+    issuer = preset.issuer_example or None
+    return provider_from_config(ProviderConfig(client_id="id", provider=preset.name, issuer=issuer))
 
 
-# Each entry by itself
-
-
-def test_the_catalogue_has_the_providers_that_it_promises() -> None:
+def test_names_are_complete_and_sorted() -> None:
     assert list(PRESETS) == sorted(PRESETS)
     assert PRESETS.keys() == {
         *("atlassian", "auth0", "authentik", "bitbucket", "discord", "dropbox", "facebook", "github"),
@@ -58,142 +51,60 @@ def test_the_catalogue_has_the_providers_that_it_promises() -> None:
     }
 
 
-@by_name
-def test_every_url_is_https_and_complete(entry: Provider) -> None:
-    found = configured(entry.name)
-    addresses = [
+@for_each_preset
+def test_urls_are_https_and_without_placeholders(preset: Provider) -> None:
+    found = configured(preset)
+    used_urls = [
         value for name, value in found._asdict().items() if (name.endswith("_url") or name == "issuer") and value
     ]
-    for address in addresses:
-        assert urls.checked(address).scheme == "https", address
-        assert not re.search(r"[{}\s]|//.*//", address), address
+    for url in used_urls:
+        assert urls.checked(url).scheme == "https", url
+        assert not re.search(r"[{}\s]|//.*//", url), url
     endpoints = (found.authorization_url, found.token_url, found.profile_url)
     assert all(endpoints) or (found.discovery and not any(endpoints))
 
 
-@by_name
-def test_what_an_entry_says_can_be_used(entry: Provider) -> None:
-    assert re.fullmatch(r"[a-z][a-z0-9-]+", entry.name)
-    assert entry.title
-    assert entry.registration_url
-    assert entry.client_auth in {"", *CLIENT_AUTH_METHODS}
-    for scope in (entry.scope, entry.emails_scope, entry.groups_scope):
+@for_each_preset
+def test_values_are_valid(preset: Provider) -> None:
+    assert re.fullmatch(r"[a-z][a-z0-9-]+", preset.name)
+    assert preset.title
+    assert preset.registration_url
+    assert preset.client_auth in {"", *CLIENT_AUTH_METHODS}
+    for scope in (preset.scope, preset.emails_scope, preset.groups_scope):
         assert re.fullmatch(r"([\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*)?", scope)  # RFC 6749 3.3
-    assert bool(entry.emails_url) == bool(entry.emails_scope)
-    assert bool(entry.groups_url) == bool(entry.groups_scope)
-    assert entry.notes
-    assert all(re.fullmatch(r"[A-Z`].*[.]", note) for note in entry.notes)
+    assert bool(preset.emails_url) == bool(preset.emails_scope)
+    assert bool(preset.groups_url) == bool(preset.groups_scope)
+    assert preset.notes
+    assert all(re.fullmatch(r"[A-Z`].*[.]", note) for note in preset.notes)
 
 
-@by_name
-def test_openid_connect_is_asked_for_where_an_id_token_is_expected(entry: Provider) -> None:
-    if entry.openid or entry.discovery:
-        assert "openid" in entry.scope.split()
-        assert configured(entry.name).issuer
+@for_each_preset
+def test_scope_requests_an_id_token_if_one_is_expected(preset: Provider) -> None:
+    if preset.openid or preset.discovery:
+        assert "openid" in preset.scope.split()
+        assert configured(preset).issuer
 
 
-@by_name
-def test_a_user_name_is_fit_for_a_rule_only_where_there_is_one(entry: Provider) -> None:
-    assert entry.user.username or not entry.username_is_unique
+@for_each_preset
+def test_only_an_existing_username_is_unique(preset: Provider) -> None:
+    assert preset.user.username or not preset.username_is_unique
 
 
-@by_name
-def test_a_fix_is_one_of_the_librarys(entry: Provider) -> None:
-    assert not entry.compliance_fix or hasattr(
-        requests_oauthlib.compliance_fixes, f"{entry.compliance_fix}_compliance_fix"
+@for_each_preset
+def test_compliance_fix_exists_in_requests_oauthlib(preset: Provider) -> None:
+    assert not preset.compliance_fix or hasattr(
+        requests_oauthlib.compliance_fixes, f"{preset.compliance_fix}_compliance_fix"
     )
 
 
-@by_name
-def test_who_does_without_pkce_says_so_to_people(entry: Provider) -> None:
-    """S8: only where a provider refuses it."""
-    assert entry.pkce or "PKCE" in " ".join(entry.notes)
+@for_each_preset
+def test_notes_mention_missing_pkce(preset: Provider) -> None:
+    """S8: only providers that reject PKCE are used without it."""
+    assert preset.pkce or "PKCE" in " ".join(preset.notes)
 
 
-# Where a customer's own installation is
-
-
-@pytest.mark.parametrize("entry", LOCATED, ids=lambda entry: entry.name)
-def test_a_provider_of_ones_own_has_to_be_located(entry: Provider) -> None:
-    with pytest.raises(errors.ConfigError) as caught:
-        create_app(Config(client_id="i", client_secret="s", provider=entry.name, session_store="memory:"))
-    assert "WSGI_OAUTH_ISSUER" in str(caught.value)
-    assert entry.issuer_example in str(caught.value)
-
-
-@pytest.mark.parametrize("entry", LOCATED, ids=lambda entry: entry.name)
-def test_users_of_two_installations_never_share_an_id(entry: Provider) -> None:
-    here, there = configured(entry.name), configured(entry.name, "https://other.example.com/realms/second")
-    assert here.name != there.name
-    assert there.name == "other.example.com/realms/second"
-
-
-def test_two_realms_of_one_host_are_two_providers() -> None:
-    first, second = (configured("keycloak", f"https://sso.example.com/realms/{realm}") for realm in ("one", "two"))
-    assert read_identity({"sub": "1"}, first).id == "sso.example.com/realms/one:1"
-    assert read_identity({"sub": "1"}, second).id == "sso.example.com/realms/two:1"
-
-
-def test_a_hosts_name_is_the_same_however_it_is_written() -> None:
-    assert (
-        configured("zitadel", "https://SSO.Example.com").name == configured("zitadel", "https://sso.example.com").name
-    )
-
-
-def test_a_host_that_is_called_like_a_provider_is_another_one() -> None:
-    """Many an installation is https://gitlab to its own network."""
-    assert configured("gitlab-self-managed", "https://gitlab").name not in PRESETS
-    urls = {f"{name}_url": f"https://GitHub/{name}" for name in ("authorization", "token", "profile")}
-    assert configured("github", **urls).name == "github/"
-
-
-def test_endpoints_are_where_the_installation_is() -> None:
-    found = configured("github-enterprise", "https://git.example.com/")
-    assert found.authorization_url == "https://git.example.com/login/oauth/authorize"
-    assert found.profile_url == "https://git.example.com/api/v3/user"
-    assert found.revocation_url == "https://git.example.com/api/v3/applications/a%20client/token"
-
-
-def test_an_issuer_is_compared_to_the_last_slash() -> None:
-    """OpenID Connect Core 3.1.3.7: exactly. Auth0's has a slash at the end."""
-    assert configured("auth0", "https://example.eu.auth0.com/").issuer == "https://example.eu.auth0.com/"
-
-
-def test_one_endpoint_of_an_installation_can_be_moved() -> None:
-    moved = configured("gitlab-self-managed", profile_url="https://elsewhere.example.com/me")
-    assert (moved.profile_url, moved.token_url) == (
-        "https://elsewhere.example.com/me",
-        "https://gitlab.example.com/oauth/token",
-    )
-
-
-def test_an_issuer_with_a_query_is_refused() -> None:
-    """OpenID Connect Discovery 3: an issuer has none."""
-    with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_ISSUER: must not have a query"):
-        Config(client_id="a", client_secret="b", provider="keycloak", issuer="https://sso.example.com/realms/one?x=y")
-
-
-def test_an_unknown_name_is_told_which_are_known() -> None:
-    with pytest.raises(errors.ConfigError) as caught:
-        create_app(Config(client_id="i", client_secret="s", provider="keyclaok", session_store="memory:"))
-    assert all(name in str(caught.value) for name in PRESETS)
-    assert "did you mean keycloak?" in str(caught.value)
-
-
-def test_a_name_and_three_endpoints_are_one_too_many() -> None:
-    """The endpoints say nothing of what the catalogue knows, an ID token to be checked for one."""
-    urls = {f"{name}_url": f"https://id.example.com/{name}" for name in ("authorization", "token", "profile")}
-    for name, hint in (("google", "remove the name"), ("gitlabb", "did you mean gitlab[?]")):
-        with pytest.raises(errors.ConfigError, match=f"WSGI_OAUTH_PROVIDER: conflicts .*'{name}'.*{hint}"):
-            provider_from_config(ProviderConfig(client_id="i", client_secret="s", provider=name, **urls))
-    for name, label in (("google", "google"), ("mine", ""), ("github", "")):
-        described = provider_from_config(
-            ProviderConfig(client_id="i", client_secret="s", provider=name, label=label, **urls)
-        )
-        assert (described.name, described.issuer) == ("id.example.com", None)
-
-
-# What the user document means. Each is the example of the provider's own documentation, shortened.
+# User documents from the documentation of the providers, shortened, and the identity in them: subject, username, name,
+# email address, whether that is verified, and groups.
 
 OCTOCAT = {"login": "octocat", "id": 1, "name": "monalisa octocat", "email": "octocat@github.com", "type": "User"}
 GITLAB_USER = {
@@ -362,115 +273,113 @@ DOCUMENTS: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
 }
 
 
-@by_name
-def test_the_documented_user_is_read(entry: Provider) -> None:
-    document, expected = DOCUMENTS[entry.name]
-    found = read_identity(document, entry)
-    said = (found.subject, found.username, found.name, found.email, found.email_verified, found.groups)
-    assert said == expected
+@for_each_preset
+def test_identity_is_read_from_the_documented_user_document(preset: Provider) -> None:
+    document, expected = DOCUMENTS[preset.name]
+    found = read_identity(document, preset)
+    identity = (found.subject, found.username, found.name, found.email, found.email_verified, found.groups)
+    assert identity == expected
 
 
 @pytest.mark.parametrize("name", ["facebook", "github", "microsoft", "spotify"])
-def test_an_address_that_the_provider_does_not_vouch_for_is_not_verified(name: str) -> None:
-    """Whatever the document says besides: anybody could have written it."""
+def test_undocumented_member_does_not_verify_an_email_address(name: str) -> None:
     document, _ = DOCUMENTS[name]
     assert not read_identity({**document, "email_verified": True, "verified": True}, PRESETS[name]).email_verified
 
 
-# The dance
+class Imitation(LocalProvider):
+    """A local provider that requires the requests of a preset, and answers in its way."""
 
-
-class Dressed(LocalProvider):
-    """The local provider in the clothes of another one: it wants to be asked as that one does."""
-
-    def __init__(self, entry: Provider) -> None:
-        super().__init__(scope=entry.scope or "profile", user=DOCUMENTS[entry.name][0])
-        self.entry = entry
+    def __init__(self, preset: Provider) -> None:
+        super().__init__(scope=preset.scope or "profile", user=DOCUMENTS[preset.name][0])
+        self.preset = preset
         self.answer_token: Callable[[Response], Response] = lambda answer: answer
-        self.routes["/user"] = ("profile", {entry.profile_method: self.profile})
-        if not entry.pkce:
+        self.routes["/user"] = ("profile", {preset.profile_method: self.profile})
+        if not preset.pkce:
             grant: Any = self._oauth.auth_grant
             grant.request_validator.is_pkce_required = lambda *_: False
             grant.request_validator.get_code_challenge = lambda *_: None
 
     def decide(self, request: Request) -> Response:
-        asked = dict(request.args)
-        assert asked.items() >= dict(self.entry.authorization_parameters).items()
-        assert ("code_challenge" in asked) == self.entry.pkce
+        sent = dict(request.args)
+        assert sent.items() >= dict(self.preset.authorization_parameters).items()
+        assert ("code_challenge" in sent) == self.preset.pkce
         return super().decide(request)
 
     def token(self, request: Request) -> Response:
-        if not self.entry.pkce and "code_verifier" in request.form:
-            return Response('{"error": "invalid_client"}', 401, mimetype="application/json")  # says LinkedIn
+        if not self.preset.pkce and "code_verifier" in request.form:
+            return Response('{"error": "invalid_client"}', 401, mimetype="application/json")  # like LinkedIn
         by_header = "Authorization" in request.headers
-        assert by_header == (self.entry.client_auth in {"", "basic", "basic-raw"})
+        assert by_header == (self.preset.client_auth in {"", "basic", "basic-raw"})
         answer = super().token(request)
-        if self.entry.lists_scopes and answer.is_json:
+        if self.preset.lists_scopes and answer.is_json:
             document = answer.get_json()
             answer = Response(json.dumps({**document, "scope": document["scope"].split()}), mimetype="application/json")
         return self.answer_token(answer)
 
     def profile(self, request: Request) -> Response:
-        if any(request.headers.get(name) != value for name, value in self.entry.profile_headers):
-            return Response('{"code": "missing_version"}', 400, mimetype="application/json")  # says Notion
+        if any(request.headers.get(name) != value for name, value in self.preset.profile_headers):
+            return Response('{"code": "missing_version"}', 400, mimetype="application/json")  # like Notion
         return super().profile(request)
 
 
-def named(name: str, provider: LocalProvider) -> Config:
-    """The configuration for *provider* that says its name and nothing else about it."""
-    left_out = dict.fromkeys(("AUTHORIZATION_URL", "TOKEN_URL", "PROFILE_URL", "ISSUER", "SCOPE"), "")
-    return Config.from_environ(environ_for(provider, PROVIDER=name, **left_out))
+def config_for(name: str, provider: LocalProvider) -> Config:
+    """Return a configuration with the name of a preset, and without endpoints."""
+    unset = dict.fromkeys(("AUTHORIZATION_URL", "TOKEN_URL", "PROFILE_URL", "ISSUER", "SCOPE"), "")
+    return Config.from_environ(environ_for(provider, PROVIDER=name, **unset))
 
 
 @pytest.fixture
-def dress(monkeypatch: pytest.MonkeyPatch, small_ca_bundle: None) -> Iterator[Callable[[str], tuple[Dressed, Browser]]]:
-    """``provider, browser = dress("notion")``: an application that takes the local provider for that one."""
+def imitate(
+    monkeypatch: pytest.MonkeyPatch, small_ca_bundle: None
+) -> Iterator[Callable[[str], tuple[Imitation, Browser]]]:
+    """``provider, browser = imitate("notion")``: an imitation of Notion, and an application that uses it."""
     with ExitStack() as stack:
 
-        def dressed(name: str) -> tuple[Dressed, Browser]:
-            provider = Dressed(PRESETS[name])
+        def imitate(name: str) -> tuple[Imitation, Browser]:
+            provider = Imitation(PRESETS[name])
             provider.server = stack.enter_context(serve_provider(provider))
-            here = PRESETS[name]._replace(
+            local = PRESETS[name]._replace(
                 authorization_url=provider.authorization_url,
                 token_url=provider.token_url,
                 profile_url=provider.profile_url,
                 issuer=provider.url,
                 issuer_example="",
-                openid=False,  # it has no ID tokens
+                openid=False,  # because the local provider issues no ID tokens
                 discovery=False,
             )
-            monkeypatch.setitem(PRESETS, name, here)
-            return provider, Browser(create_app(named(name, provider), store=MemoryStore()), provider)
+            monkeypatch.setitem(PRESETS, name, local)
+            return provider, Browser(create_app(config_for(name, provider), store=MemoryStore()), provider)
 
-        yield dressed
+        yield imitate
 
 
-@by_name
-def test_a_sign_in_works_with_a_provider_that_is_like_it(entry: Provider, dress: Any) -> None:
-    _, browser = dress(entry.name)
+@for_each_preset
+def test_sign_in_works(preset: Provider, imitate: Any) -> None:
+    _, browser = imitate(preset.name)
     browser.sign_in()
-    assert browser.profile().json == DOCUMENTS[entry.name][0]
+    assert browser.profile().json == DOCUMENTS[preset.name][0]
 
 
-def test_what_the_provider_is_always_asked_with_is_in_the_authorization_request(dress: Any) -> None:
-    _, browser = dress("twitch")
-    asked = parameters(browser.start())
-    assert asked["claims"] == '{"userinfo":{"email":null,"email_verified":null,"preferred_username":null}}'
-    assert asked["scope"] == "openid user:read:email"
-    assert asked["code_challenge_method"] == "S256"
+def test_authorization_request_has_the_parameters_of_the_preset(imitate: Any) -> None:
+    _, browser = imitate("twitch")
+    sent = parameters(browser.start())
+    assert sent["claims"] == '{"userinfo":{"email":null,"email_verified":null,"preferred_username":null}}'
+    assert sent["scope"] == "openid user:read:email"
+    assert sent["code_challenge_method"] == "S256"
 
 
 @pytest.mark.parametrize("name", ["linkedin", "slack"])
-def test_pkce_is_left_out_on_both_ways_or_on_none(name: str, dress: Any) -> None:
-    provider, browser = dress(name)
+def test_providers_without_pkce_receive_neither_challenge_nor_verifier(name: str, imitate: Any) -> None:
+    provider, browser = imitate(name)
     assert not {"code_challenge", "code_challenge_method"} & parameters(browser.start()).keys()
     browser.sign_in()
     assert "code_verifier" not in parse_qs(provider.exchanges[-1].body)
 
 
-def test_client_id_and_secret_travel_the_way_the_provider_documents(dress: Any) -> None:
+def test_client_authentication_follows_the_preset(imitate: Any) -> None:
     for name in ("spotify", "facebook"):
-        provider, browser = dress(name)
+        provider, browser = imitate(name)
         browser.sign_in()
         [exchange] = [each for each in provider.exchanges if each.endpoint == "token"]
         form = parse_qs(exchange.body)
@@ -482,21 +391,21 @@ def test_client_id_and_secret_travel_the_way_the_provider_documents(dress: Any) 
             assert (form["client_id"], form["client_secret"]) == (["demo-client"], ["demo-secret"])
 
 
-def test_facebooks_old_token_answer_is_read_with_the_librarys_fix(dress: Any) -> None:
-    """Form encoding, called text/plain, with `expires` and no token_type: before version 2.3 of its API."""
-    provider, browser = dress("facebook")
+def test_form_encoded_token_response_of_facebook_is_accepted(imitate: Any) -> None:
+    """Before version 2.3 of the API: declared as text/plain, with `expires` and without `token_type`."""
+    provider, browser = imitate("facebook")
 
-    def as_it_was(answer: Response) -> Response:
+    def form_encoded(answer: Response) -> Response:
         token = answer.get_json()["access_token"]
         return Response(f"access_token={token}&expires=5183999", mimetype="text/plain")
 
-    provider.answer_token = as_it_was
+    provider.answer_token = form_encoded
     browser.sign_in()
     assert browser.profile().json["id"] == "1234567890"
 
 
-def test_no_other_provider_may_answer_like_that(dress: Any) -> None:
-    provider, browser = dress("spotify")
+def test_form_encoded_token_response_of_another_provider_is_refused(imitate: Any) -> None:
+    provider, browser = imitate("spotify")
     provider.answer_token = lambda answer: Response("access_token=x&token_type=bearer", mimetype="text/plain")
     assert browser.get(browser.callback_url()).status_int == 502
 
@@ -505,18 +414,18 @@ def test_no_other_provider_may_answer_like_that(dress: Any) -> None:
     ("error", "cause"),
     [("invalid_code", "code_refused"), ("bad_client_secret", "client_refused"), ("internal_error", "provider_error")],
 )
-def test_slacks_own_error_codes_are_understood(error: str, cause: str, dress: Any) -> None:
+def test_error_codes_of_slack_are_understood(error: str, cause: str, imitate: Any) -> None:
     """https://docs.slack.dev/reference/methods/oauth.v2.access: with status 200."""
-    provider, browser = dress("slack")
+    provider, browser = imitate("slack")
     provider.answer_token = lambda answer: Response(
         json.dumps({"ok": False, "error": error}), mimetype="application/json"
     )
     assert browser.get(browser.callback_url(), headers=JSON).json["error"] == cause
 
 
-def test_a_token_is_never_anywhere_but_in_the_header(dress: Any) -> None:
-    """S27. The library's fix for Slack would put it into the body or the URL."""
-    provider, browser = dress("slack")
+def test_access_token_is_sent_in_the_header_only(imitate: Any) -> None:
+    """S27. The compliance fix of requests-oauthlib for Slack would move it to the body or the URL."""
+    provider, browser = imitate("slack")
     browser.sign_in()
     browser.profile()
     [exchange] = [each for each in provider.exchanges if each.endpoint == "profile"]
@@ -525,25 +434,27 @@ def test_a_token_is_never_anywhere_but_in_the_header(dress: Any) -> None:
 
 
 @pytest.mark.parametrize("error", ["user_cancelled_login", "user_cancelled_authorize"])
-def test_who_declines_at_linkedin_is_told_what_others_are_told(error: str, dress: Any) -> None:
-    """S12: a page that says so."""
-    _, browser = dress("linkedin")
+def test_user_who_declines_at_linkedin_gets_the_usual_page(error: str, imitate: Any) -> None:
+    """S12."""
+    _, browser = imitate("linkedin")
     state = parameters(browser.start())["state"]
     declined = browser.get(f"/callback?error={error}&state={state}", headers=JSON)
     assert declined.json["error"] == errors.LoginDeclined.cause
 
 
 @pytest.mark.parametrize(("name", "method"), [("dropbox", "POST"), ("notion", "GET")])
-def test_the_check_command_asks_the_profile_the_way_the_provider_wants(name: str, method: str, dress: Any) -> None:
-    provider, _ = dress(name)
-    [config] = named(name, provider).providers
+def test_check_command_requests_the_user_document_as_the_provider_requires(
+    name: str, method: str, imitate: Any
+) -> None:
+    provider, _ = imitate(name)
+    [config] = config_for(name, provider).providers
     check = ProviderCheck(config, Registration(config, Transport(10)), "http://localhost")
     findings = list(check.endpoint_findings())
     assert [finding.level for finding in findings if "profile endpoint" in finding.text] == ["ok"]
-    [asked] = [exchange for exchange in provider.exchanges if exchange.endpoint == "profile"]
-    assert asked.method == method
-    assert set(PRESETS[name].profile_headers) <= set(asked.headers.items())
+    [sent] = [exchange for exchange in provider.exchanges if exchange.endpoint == "profile"]
+    assert sent.method == method
+    assert set(PRESETS[name].profile_headers) <= set(sent.headers.items())
 
 
-def test_the_document_about_providers_is_up_to_date() -> None:
+def test_document_about_providers_is_up_to_date() -> None:
     assert generator.DOCUMENT.read_text() == generator.page(), "run `python tools/providers.py --write`"

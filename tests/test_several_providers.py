@@ -11,8 +11,7 @@ import pytest
 from conftest import HTML, JSON, Barrier, Browser, parameters, stored_sessions
 from werkzeug import Response
 
-from wsgi_oauth import Config, LoginRequired, RequestHandler, SessionStore, create_app, errors
-from wsgi_oauth.config import ProviderConfig
+from wsgi_oauth import Config, LoginRequired, RequestHandler, SessionStore, create_app
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 
@@ -356,63 +355,3 @@ def test_all_providers_share_the_upstream_limit(two: TwoProviders, barrier_of: C
             barrier.open()
         assert [answer.result().status_int for answer in waiting] == [200] * 3
     assert Browser(app, two.one).get("/profile", headers=cookies[3]).status_int == 200
-
-
-# Settings
-
-
-def refusal(**environ: str) -> str:
-    with pytest.raises(errors.ConfigError) as refused:
-        Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in environ.items()})
-    return str(refused.value)
-
-
-def test_label_with_the_name_of_a_provider_selects_it() -> None:
-    environ = {"PROVIDERS": "github", "GITHUB_CLIENT_ID": "x", "GITHUB_CLIENT_SECRET": "y"}
-    config = Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in environ.items()})
-    [provider] = config.providers
-    assert (provider.provider, provider.label, provider.client_id) == ("github", "github", "x")
-
-
-def test_missing_setting_is_named_with_its_label() -> None:
-    said = refusal(PROVIDERS="one two", ONE_CLIENT_ID="x", ONE_CLIENT_SECRET="y", TWO_CLIENT_ID="x")
-    assert "WSGI_OAUTH_TWO_CLIENT_SECRET: missing" in said
-    assert "WSGI_OAUTH_TWO_CLIENT_SECRET_FILE" in said
-    assert "ONE" not in said
-
-
-def test_setting_without_label_is_refused() -> None:
-    said = refusal(PROVIDERS="one two", CLIENT_ID="x")
-    assert "WSGI_OAUTH_ONE_CLIENT_ID, WSGI_OAUTH_TWO_CLIENT_ID" in said
-
-
-def test_setting_of_an_unlisted_label_is_refused() -> None:
-    assert "WSGI_OAUTH_TWO_CLIENT_ID: unknown variable" in refusal(PROVIDERS="one", TWO_CLIENT_ID="x")
-
-
-def test_misspelt_setting_gets_one_suggestion_with_its_label() -> None:
-    said = refusal(PROVIDERS="one two", TWO_CLIENTID="x", SESION_IDLE="1h").splitlines()
-    assert [line for line in said if "did you mean" in line] == [
-        "WSGI_OAUTH_SESION_IDLE: unknown variable; did you mean WSGI_OAUTH_SESSION_IDLE?",
-        "WSGI_OAUTH_TWO_CLIENTID: unknown variable; did you mean WSGI_OAUTH_TWO_CLIENT_ID?",
-    ]
-
-
-def test_unlisted_label_is_suggested() -> None:
-    for environ in ({"PROVIDERS": "one"}, {}):
-        assert "is 'two' missing from WSGI_OAUTH_PROVIDERS?" in refusal(**environ, TWO_CLIENT_ID="x")
-
-
-def test_labels_separated_by_commas_are_refused_with_an_explanation() -> None:
-    assert "separated by spaces" in refusal(PROVIDERS="one,two")
-
-
-@pytest.mark.parametrize("labels", ["one one", "a-b", "1", "é", "a/b", "x" * 40, "session", "upstream"])
-def test_invalid_labels_are_refused(labels: str) -> None:
-    assert "WSGI_OAUTH_PROVIDERS" in refusal(PROVIDERS=labels)
-
-
-def test_two_providers_in_python_need_different_labels() -> None:
-    one = ProviderConfig(client_id="x", client_secret="y")
-    with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_PROVIDERS"):
-        Config(providers=[one, one])

@@ -1,0 +1,145 @@
+"""Finding the configured provider: by the name of a preset, the URL of an issuer, or three endpoint URLs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from wsgi_oauth import Config, create_app, errors
+from wsgi_oauth.config import ProviderConfig
+from wsgi_oauth.oauth.configured import provider_from_config
+from wsgi_oauth.oauth.identity import read_identity
+from wsgi_oauth.oauth.presets import PRESETS
+from wsgi_oauth.oauth.provider import Provider
+
+ENDPOINTS = {
+    "authorization_url": "https://id.example.com/authorize",
+    "token_url": "https://id.example.com/token",
+    "profile_url": "https://id.example.com/user",
+}
+WITH_INSTALLATIONS = pytest.mark.parametrize("name", [name for name, each in PRESETS.items() if each.issuer_example])
+
+
+def configured(provider: str = "github", **settings: Any) -> Provider:
+    return provider_from_config(ProviderConfig(client_id="a client", client_secret="s", provider=provider, **settings))
+
+
+class TestPreset:
+    def test_default_is_github(self) -> None:
+        github = configured()
+        assert github.authorization_url == "https://github.com/login/oauth/authorize"
+        assert github.token_url == "https://github.com/login/oauth/access_token"
+        assert github.profile_url == "https://api.github.com/user"
+        assert github.issuer == "https://github.com/login/oauth"
+        assert github.client_auth == "post"
+
+    def test_unknown_name_stops_the_start_with_a_suggestion(self) -> None:
+        with pytest.raises(errors.ConfigError) as caught:
+            create_app(Config(client_id="i", client_secret="s", provider="keyclaok", session_store="memory:"))
+        message = str(caught.value)
+        assert message.startswith("WSGI_OAUTH_PROVIDER: unknown provider (got 'keyclaok'); did you mean keycloak?")
+        assert all(name in message for name in [*PRESETS, "WSGI_OAUTH_TOKEN_URL"])
+
+    @pytest.mark.parametrize("name", [*ENDPOINTS, "revocation_url", "issuer"])
+    def test_setting_replaces_one_endpoint(self, name: str) -> None:
+        changed = {name: "https://elsewhere.example/x"}
+        assert configured(**changed) == configured()._replace(**changed)
+
+    def test_two_endpoints_need_the_third_one(self) -> None:
+        """Otherwise GitHub would receive the tokens of another provider."""
+        for missing in ENDPOINTS:
+            others = {name: url for name, url in ENDPOINTS.items() if name != missing}
+            with pytest.raises(errors.ConfigError, match=f"WSGI_OAUTH_{missing.upper()}: missing; "):
+                configured(**others)
+
+
+class TestInstallation:
+    """Presets of software that customers host themselves, or of services with a tenant for each customer."""
+
+    @WITH_INSTALLATIONS
+    def test_issuer_is_required(self, name: str) -> None:
+        with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_ISSUER: missing; ") as caught:
+            configured(name)
+        assert PRESETS[name].issuer_example in str(caught.value)
+
+    @WITH_INSTALLATIONS
+    def test_users_of_two_installations_have_different_ids(self, name: str) -> None:
+        first = configured(name, issuer=PRESETS[name].issuer_example)
+        second = configured(name, issuer="https://other.example.com/realms/second")
+        assert first.name != second.name == "other.example.com/realms/second"
+
+    def test_users_of_two_realms_have_different_ids(self) -> None:
+        realms = [configured("keycloak", issuer=f"https://sso.example.com/realms/{realm}") for realm in ("one", "two")]
+        assert [read_identity({"sub": "1"}, realm).id for realm in realms] == [
+            "sso.example.com/realms/one:1",
+            "sso.example.com/realms/two:1",
+        ]
+
+    def test_name_does_not_depend_on_the_spelling_of_the_host(self) -> None:
+        names = [
+            configured("zitadel", issuer=f"https://{host}").name for host in ("SSO.Example.com", "sso.example.com")
+        ]
+        assert names[0] == names[1]
+
+    def test_host_with_the_name_of_a_preset_is_another_provider(self) -> None:
+        """Hosts of private networks often have such names."""
+        assert configured("gitlab-self-managed", issuer="https://gitlab").name not in PRESETS
+        endpoints = {name: f"https://GitHub/{name}" for name in ENDPOINTS}
+        assert configured("github", **endpoints).name == "github/"
+
+    def test_endpoints_contain_the_issuer_and_the_client_id(self) -> None:
+        found = configured("github-enterprise", issuer="https://git.example.com/")
+        assert found.authorization_url == "https://git.example.com/login/oauth/authorize"
+        assert found.profile_url == "https://git.example.com/api/v3/user"
+        assert found.revocation_url == "https://git.example.com/api/v3/applications/a%20client/token"
+
+    def test_issuer_keeps_its_slash(self) -> None:
+        """OpenID Connect Core 3.1.3.7 compares exactly, and Auth0's issuers end with a slash."""
+        issuer = "https://example.eu.auth0.com/"
+        assert configured("auth0", issuer=issuer).issuer == issuer
+
+    def test_setting_replaces_one_endpoint(self) -> None:
+        moved = configured(
+            "gitlab-self-managed", issuer="https://git.example.com", profile_url="https://me.example.com"
+        )
+        assert (moved.profile_url, moved.token_url) == ("https://me.example.com", "https://git.example.com/oauth/token")
+
+
+class TestIssuer:
+    def test_url_selects_discovery(self) -> None:
+        found = configured("https://id.example.com/realm")
+        assert found.name == found.title == "id.example.com/realm"
+        assert (found.issuer, found.openid, found.discovery) == ("https://id.example.com/realm", True, True)
+        assert found.user.groups == "groups"
+
+    def test_other_issuer_is_a_contradiction(self) -> None:
+        issuer = "https://id.example.com"
+        assert configured(issuer, issuer=issuer).issuer == issuer
+        with pytest.raises(errors.ConfigError, match=r"WSGI_OAUTH_ISSUER: differs .*; remove one of them"):
+            configured(issuer, issuer="https://other.example.com")
+
+
+class TestThreeEndpoints:
+    def test_they_describe_a_provider(self) -> None:
+        """S29: all endpoints come from the configuration."""
+        found = configured(**ENDPOINTS, issuer="https://issuer.example", scope="a b", client_auth="post")
+        assert {name: getattr(found, name) for name in ENDPOINTS} == ENDPOINTS
+        assert (found.issuer, found.scope, found.client_auth) == ("https://issuer.example", "a b", "post")
+        assert "github" not in repr(found).lower()
+
+    def test_other_settings_follow_the_specification(self) -> None:
+        found = configured(**ENDPOINTS)
+        assert (found.client_auth, found.issuer, found.scope, found.revocation_url) == ("", None, "", None)
+
+    @pytest.mark.parametrize(("name", "remedy"), [("google", "remove the name"), ("gitlabb", "did you mean gitlab?")])
+    def test_they_contradict_the_name_of_a_preset(self, name: str, remedy: str) -> None:
+        """Because without the preset the ID token, for example, would not be validated."""
+        with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_PROVIDER: conflicts with ") as caught:
+            configured(name, **ENDPOINTS)
+        assert f"(got '{name}'); {remedy}" in str(caught.value)
+
+    @pytest.mark.parametrize(("name", "label"), [("google", "google"), ("mine", ""), ("github", "")])
+    def test_label_default_or_other_name_is_not_a_contradiction(self, name: str, label: str) -> None:
+        found = configured(name, label=label, **ENDPOINTS)
+        assert (found.name, found.issuer) == ("id.example.com", None)
