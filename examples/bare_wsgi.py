@@ -1,4 +1,4 @@
-"""An application without any framework behind the gate: ``gunicorn --threads 16 bare_wsgi:app``."""
+"""A WSGI application without a framework behind the gate: ``gunicorn --threads 16 bare_wsgi:app``."""
 
 import json
 from html import escape
@@ -6,7 +6,7 @@ from html import escape
 from wsgi_oauth import LoginRequired, current_identity, get_app, logout_url, oauth2_session
 
 HOME = """<!doctype html>
-<p>Hello {name}. <a href="/profile">What the provider says about you</a></p>
+<p>Hello {name}. <a href="/profile">Your profile at the provider</a></p>
 <form method="post" action="{logout}"><button>Sign out</button></form>
 """
 
@@ -14,7 +14,7 @@ HOME = """<!doctype html>
 def application(environ, start_response):
     if environ["PATH_INFO"] == "/profile":
         github = oauth2_session(environ)
-        # When the provider no longer accepts the token, the gate takes the exception for what it is.
+        # If the provider rejects the token, get_json raises an exception, and the gate starts a new sign-in.
         body = json.dumps(github.get_json(github.provider.profile_url))
         start_response("200 OK", [("Content-Type", "application/json")])
     else:

@@ -5,7 +5,7 @@ from bottle import Bottle, HTTPResponse, request, template
 from wsgi_oauth import LoginRequired, current_identity, errors, get_app, logout_url, oauth2_session
 
 HOME = """<!doctype html>
-<p>Hello {{user.name or user.username}}. <a href="/profile">What the provider says about you</a></p>
+<p>Hello {{user.name or user.username}}. <a href="/profile">Your profile at the provider</a></p>
 <form method="post" action="{{logout}}"><button>Sign out</button></form>
 """
 
@@ -29,7 +29,7 @@ def provider_errors(view):
         try:
             return view(**arguments)
         except errors.Error as error:
-            return HTTPResponse(error.text, error.status)  # after a 401 the gate asks for another sign-in
+            return HTTPResponse(error.text, error.status)  # the gate answers a 401 with a new sign-in
 
     return answer
 

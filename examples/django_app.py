@@ -1,7 +1,7 @@
 """Django behind the gate: ``python django_app.py migrate``, then ``gunicorn --threads 16 django_app:app``.
 
-Settings, URLs and views in one file, with a ``DJANGO_SECRET_KEY`` in the environment. The gate says in ``REMOTE_USER``
-who is there, and Django's own RemoteUserMiddleware makes that ``request.user``.
+Settings, URLs and views are in this file. Set ``DJANGO_SECRET_KEY`` in the environment. The gate sets ``REMOTE_USER``,
+and Django's RemoteUserMiddleware turns it into ``request.user``.
 """
 
 import os
@@ -31,7 +31,7 @@ MIDDLEWARE = [
 AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.RemoteUserBackend"]
 
 HOME = """<!doctype html>
-<p>Hello {}, who is {} here. <a href="/profile">What the provider says about you</a></p>
+<p>Hello {}, your Django user is {}. <a href="/profile">Your profile at the provider</a></p>
 <form method="post" action="{}"><button>Sign out</button></form>
 """
 
@@ -53,7 +53,7 @@ def provider_errors(get_response):
 
     def process_exception(request, error):
         if isinstance(error, errors.Error):
-            return HttpResponse(error.text, status=error.status)  # after a 401 the gate asks for another sign-in
+            return HttpResponse(error.text, status=error.status)  # the gate answers a 401 with a new sign-in
         return None
 
     middleware.process_exception = process_exception

@@ -7,7 +7,7 @@ import falcon
 from wsgi_oauth import LoginRequired, current_identity, errors, get_app, logout_url, oauth2_session
 
 HOME = """<!doctype html>
-<p>Hello {name}. <a href="/profile">What the provider says about you</a></p>
+<p>Hello {name}. <a href="/profile">Your profile at the provider</a></p>
 <form method="post" action="{logout}"><button>Sign out</button></form>
 """
 
@@ -26,7 +26,7 @@ class Profile:
 
 
 def provider_error(req, resp, error, params):
-    resp.status = error.status  # after a 401 the gate asks for another sign-in
+    resp.status = error.status  # the gate answers a 401 with a new sign-in
     resp.text = error.text
 
 

@@ -8,7 +8,7 @@ app = Flask(__name__)
 app.wsgi_app = LoginRequired(app.wsgi_app, get_app())
 
 HOME = """<!doctype html>
-<p>Hello {{ user.name or user.username }}. <a href="{{ url_for('profile') }}">What the provider says about you</a></p>
+<p>Hello {{ user.name or user.username }}. <a href="{{ url_for('profile') }}">Your profile at the provider</a></p>
 <form method="post" action="{{ logout }}"><button>Sign out</button></form>
 """
 
@@ -26,4 +26,4 @@ def profile():
 
 @app.errorhandler(errors.Error)
 def provider_error(error):
-    return error.text, error.status  # after a 401 the gate asks for another sign-in
+    return error.text, error.status  # the gate answers a 401 with a new sign-in

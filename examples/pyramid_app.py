@@ -8,7 +8,7 @@ from pyramid.response import Response
 from wsgi_oauth import LoginRequired, current_identity, errors, get_app, logout_url, oauth2_session
 
 HOME = """<!doctype html>
-<p>Hello {name}. <a href="{profile}">What the provider says about you</a></p>
+<p>Hello {name}. <a href="{profile}">Your profile at the provider</a></p>
 <form method="post" action="{logout}"><button>Sign out</button></form>
 """
 
@@ -25,7 +25,7 @@ def profile(request):
 
 
 def provider_error(error, request):
-    return Response(error.text, error.status)  # after a 401 the gate asks for another sign-in
+    return Response(error.text, error.status)  # the gate answers a 401 with a new sign-in
 
 
 with Configurator() as config:

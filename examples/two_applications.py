@@ -1,6 +1,6 @@
-"""Two applications behind one gate, with a front page for everybody: ``gunicorn --threads 16 two_applications:app``.
+"""Two applications behind one gate, and a public front page: ``gunicorn --threads 16 two_applications:app``.
 
-Whoever signs in for one is signed in for both.
+A user who signs in to one application is signed in to both.
 """
 
 from html import escape
@@ -19,7 +19,7 @@ SIGN_IN = '<a href="{}">Sign in</a>'
 
 def front(environ, start_response):
     user = current_identity(environ)
-    name = user.name or user.username if user else "stranger"
+    name = user.name or user.username if user else "anonymous user"
     button = SIGN_OUT.format(escape(logout_url(environ))) if user else SIGN_IN.format(escape(login_url(environ)))
     start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
     return [FRONT.format(name=escape(name), button=button).encode()]

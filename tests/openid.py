@@ -1,4 +1,4 @@
-"""An OpenID Connect issuer of which a test can change every statement."""
+"""An OpenID Connect provider whose discovery document and ID tokens a test can change."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ HOUR = 3600
 
 
 class Issuer(LocalProvider):
-    """The local provider, with what OpenID Connect adds to it: a document to be discovered, and ID tokens."""
+    """The local provider with OpenID Connect: a discovery document and ID tokens."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(scope="openid profile email offline_access", user={**OCTOCAT, "sub": "mona"}, **options)
-        self.metadata: dict[str, Any] = {}  # what the document says otherwise; None: does not say
-        self.claims: dict[str, Any] = {}  # what ID tokens say otherwise; None: do not say
-        self.sign: Callable[[dict[str, Any]], str | None] = self.signed  # makes an ID token, or none
+        self.metadata: dict[str, Any] = {}  # changes to the discovery document; None removes a member
+        self.claims: dict[str, Any] = {}  # changes to the claims of ID tokens; None removes a claim
+        self.sign: Callable[[dict[str, Any]], str | None] = self.signed  # returns the ID token; None omits it
         self.discover = self.discovery_document
-        self._nonces: dict[str, str | None] = {}  # by code
+        self._nonces: dict[str, str | None] = {}  # the nonce of each code
         self.routes["/.well-known/openid-configuration"] = ("discovery", {"GET": lambda request: self.discover()})
 
     def discovery_document(self) -> Response:
-        """Discovery 3."""
+        """Return the unchanged discovery document, apart from self.metadata (OpenID Connect Discovery 3)."""
         document = {
             "issuer": self.url,
             "authorization_endpoint": self.authorization_url,
@@ -42,7 +42,7 @@ class Issuer(LocalProvider):
             "authorization_response_iss_parameter_supported": True,
             "jwks_uri": f"{self.url}/keys",
         }
-        return Response(json.dumps(_otherwise(document, self.metadata)), mimetype="application/json")
+        return Response(json.dumps(_with_changes(document, self.metadata)), mimetype="application/json")
 
     def decide(self, request: Request) -> Response:
         response = super().decide(request)
@@ -62,17 +62,19 @@ class Issuer(LocalProvider):
             "aud": self.client_id,
             "exp": now + HOUR,
             "iat": now,
-            "nonce": self._nonces.get(request.form.get("code", "")),  # Core 12.2: no refreshed token has one
+            # None after a refresh, because such an ID token has no nonce (OpenID Connect Core 12.2).
+            "nonce": self._nonces.get(request.form.get("code", "")),
         }
-        id_token = self.sign(_otherwise(claims, self.claims))
-        return Response(json.dumps(_otherwise(answer, {"id_token": id_token})), mimetype="application/json")
+        id_token = self.sign(_with_changes(claims, self.claims))
+        return Response(json.dumps(_with_changes(answer, {"id_token": id_token})), mimetype="application/json")
 
     def signed(self, claims: object) -> str:
+        """Return the ID token, signed with the client secret."""
         return jwt(json.dumps(claims).encode(), str(self.client_secret))
 
 
 def jwt(claims: bytes, key: str = "") -> str:
-    """RFC 7519 3.1, with HS256."""
+    """Return a JSON Web Token with the algorithm HS256 (RFC 7519 3.1)."""
     header = b'{"alg":"HS256","typ":"JWT"}'
     content = f"{_base64(header)}.{_base64(claims)}"
     return f"{content}.{_base64(hmac.digest(key.encode(), content.encode(), 'sha256'))}"
@@ -82,5 +84,5 @@ def _base64(data: bytes) -> str:
     return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def _otherwise(honest: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in {**honest, **changes}.items() if value is not None}
+def _with_changes(document: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in {**document, **changes}.items() if value is not None}

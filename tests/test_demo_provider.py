@@ -1,4 +1,4 @@
-"""The local provider: an honest one first, then each of its faults, over real sockets."""
+"""The local provider and each of its faults, over real sockets."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ from wsgi_oauth.demo.fault_injection import FaultInjector
 from wsgi_oauth.demo.faults import AUTHORIZE_FAULTS, FAULTS, PROFILE_FAULTS, REFRESH_FAULTS, REVOKE_FAULTS, TOKEN_FAULTS
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve, serve_provider
+from wsgi_oauth.polling import poll
 
 CALLBACK = "http://127.0.0.1:8000/callback"
+TIMEOUT = 60  # seconds until a test gives up
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -41,7 +43,7 @@ class Answer:
 
     @property
     def parameters(self) -> list[tuple[str, str]]:
-        """What the authorization response tells the client."""
+        """The parameters of the authorization response."""
         query = urlsplit(self.headers["Location"]).query
         return parse_qsl(query, keep_blank_values=True)
 
@@ -51,9 +53,9 @@ def ask(
     url: str,
     form: dict[str, str] | None = None,
     headers: dict[str, str] | None = None,
-    timeout: float = 5,
+    timeout: float = TIMEOUT,
 ) -> Answer:
-    """One request on a connection of its own; redirects are not followed."""
+    """Send one request on a new connection; redirects are not followed."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=timeout)
     try:
@@ -70,7 +72,7 @@ def ask(
 
 
 def basic(client_id: str, secret: str) -> dict[str, str]:
-    """RFC 6749 2.3.1: form-encode both, then HTTP Basic."""
+    """Return an HTTP Basic header with form-encoded id and secret (RFC 6749 2.3.1)."""
     credentials = f"{quote_plus(client_id)}:{quote_plus(secret)}"
     return {"Authorization": "Basic " + base64.b64encode(credentials.encode()).decode()}
 
@@ -79,8 +81,8 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-class Dancer:
-    """A client that knows the steps and checks nothing."""
+class OAuthClient:
+    """A client that sends correct requests but validates no response."""
 
     def __init__(self, provider: LocalProvider) -> None:
         self.provider = provider
@@ -151,13 +153,13 @@ def server(provider: LocalProvider) -> Iterator[Server]:
 
 
 @pytest.fixture
-def dancer(provider: LocalProvider, server: Server) -> Dancer:
-    return Dancer(provider)
+def client(provider: LocalProvider, server: Server) -> OAuthClient:
+    return OAuthClient(provider)
 
 
-class TestTheDance:
-    def test_the_user_is_asked_in_a_page_that_says_who_what_and_where_to(self, dancer: Dancer) -> None:
-        answer = ask("GET", dancer.url())
+class TestSignIn:
+    def test_the_consent_page_shows_client_user_scopes_and_redirect_uri(self, client: OAuthClient) -> None:
+        answer = ask("GET", client.url())
         page = answer.body.decode()
         assert answer.status == 200
         assert answer.headers.get_content_type() == "text/html"
@@ -166,41 +168,41 @@ class TestTheDance:
         for fault in FAULTS:
             assert f'value="{fault}"' in page
 
-    def test_allowing_leads_to_a_code_a_token_and_the_profile(self, dancer: Dancer, provider: LocalProvider) -> None:
-        back = dancer.decide("allow")
-        told = dict(back.parameters)
+    def test_allow_leads_to_a_code_a_token_and_the_profile(self, client: OAuthClient, provider: LocalProvider) -> None:
+        back = client.decide("allow")
+        parameters = dict(back.parameters)
         assert back.status == 302
         assert back.headers["Location"].startswith(CALLBACK + "?")
-        assert (told["state"], told["iss"]) == ("a-state", provider.url)
+        assert (parameters["state"], parameters["iss"]) == ("a-state", provider.url)
 
-        token = dancer.exchange(told["code"])
+        token = client.exchange(parameters["code"])
         assert token.status == 200
         assert token.headers["Cache-Control"] == "no-store"
         assert token.json["token_type"] == "Bearer"
         assert token.json["expires_in"] == 3600
         assert token.json["scope"] == "profile email"
 
-        profile = dancer.profile(token.json["access_token"])
+        profile = client.profile(token.json["access_token"])
         assert (profile.status, profile.json) == (200, dict(provider.user))
 
-    def test_whoever_the_consent_names_is_signed_in_and_stays_that_user_after_a_refresh(self, dancer: Dancer) -> None:
-        alice, bob, usual = (dancer.exchange(dancer.code(user=user)).json for user in ("alice", "bob", ""))
-        profiles = [dancer.profile(token["access_token"]).json for token in (alice, bob, usual)]
+    def test_the_consent_form_can_name_the_user_who_stays_the_same_after_a_refresh(self, client: OAuthClient) -> None:
+        alice, bob, usual = (client.exchange(client.code(user=user)).json for user in ("alice", "bob", ""))
+        profiles = [client.profile(token["access_token"]).json for token in (alice, bob, usual)]
         assert [profile["login"] for profile in profiles] == ["alice", "bob", "octocat"]
         assert len({profile["id"] for profile in profiles}) == 3
-        fresh = dancer.refresh(alice["refresh_token"]).json
-        assert dancer.profile(fresh["access_token"]).json == profiles[0]
+        fresh = client.refresh(alice["refresh_token"]).json
+        assert client.profile(fresh["access_token"]).json == profiles[0]
 
-    def test_a_name_that_no_user_has_is_refused(self, dancer: Dancer) -> None:
-        assert dancer.decide(user="<b>").status == 400
+    def test_an_invalid_user_name_is_rejected(self, client: OAuthClient) -> None:
+        assert client.decide(user="<b>").status == 400
 
-    def test_denying_leads_to_access_denied_with_state_and_iss(self, dancer: Dancer, provider: LocalProvider) -> None:
-        told = dict(dancer.decide("deny").parameters)
-        assert told == {"error": "access_denied", "state": "a-state", "iss": provider.url}
+    def test_deny_leads_to_access_denied_with_state_and_iss(self, client: OAuthClient, provider: LocalProvider) -> None:
+        parameters = dict(client.decide("deny").parameters)
+        assert parameters == {"error": "access_denied", "state": "a-state", "iss": provider.url}
 
-    def test_every_message_is_remembered_in_order(self, dancer: Dancer, provider: LocalProvider) -> None:
-        ask("GET", dancer.url())
-        dancer.profile(dancer.sign_in()["access_token"])
+    def test_exchanges_are_recorded_in_order(self, client: OAuthClient, provider: LocalProvider) -> None:
+        ask("GET", client.url())
+        client.profile(client.sign_in()["access_token"])
         seen = [(one.method, one.endpoint, one.status) for one in provider.exchanges]
         assert seen == [
             ("GET", "authorize", 200),
@@ -211,47 +213,47 @@ class TestTheDance:
         exchange = provider.exchanges[2]
         assert exchange.url == provider.token_url
         assert exchange.headers["authorization"].startswith("Basic ")
-        assert parse_qs(exchange.body)["code_verifier"] == [dancer.verifier]
+        assert parse_qs(exchange.body)["code_verifier"] == [client.verifier]
         assert "access_token" in json.loads(exchange.response_body)
         assert provider.count("authorize") == 2
         assert provider.count("token") == 1
 
-    def test_the_home_page_says_what_this_is(self, server: Server) -> None:
+    def test_the_home_page_lists_endpoints_and_faults(self, server: Server) -> None:
         answer = ask("GET", server.url + "/")
         assert answer.status == 200
         assert f"{server.url}/authorize" in answer.body.decode()
         assert "token.gzip_bomb" in answer.body.decode()
 
-    def test_head_is_answered_without_a_body(self, dancer: Dancer) -> None:
-        answer = ask("HEAD", dancer.url())
+    def test_head_gets_no_body(self, client: OAuthClient) -> None:
+        answer = ask("HEAD", client.url())
         assert (answer.status, answer.body) == (200, b"")
 
-    def test_what_is_not_there_is_404_and_other_methods_are_405(self, provider: LocalProvider, server: Server) -> None:
+    def test_unknown_paths_get_404_and_other_methods_405(self, provider: LocalProvider, server: Server) -> None:
         assert ask("GET", server.url + "/nothing").status == 404
-        refused = ask("GET", provider.token_url)
-        assert (refused.status, refused.headers["Allow"]) == (405, "POST")
+        response = ask("GET", provider.token_url)
+        assert (response.status, response.headers["Allow"]) == (405, "POST")
 
-    def test_its_documents_load_nothing_and_reflect_nothing(self, dancer: Dancer) -> None:
+    def test_pages_load_no_resources_and_escape_parameters(self, client: OAuthClient) -> None:
         evil = '"><script>alert(1)</script>'
-        page = ask("GET", dancer.url(state=evil))
+        page = ask("GET", client.url(state=evil))
         assert "<script" not in page.body.decode()
         assert "default-src 'none'" in page.headers["Content-Security-Policy"]
-        refusal = ask("POST", dancer.url(), {"decision": "allow", "fault": evil})
-        assert refusal.status == 400
-        assert "<script" not in refusal.body.decode()
+        error_page = ask("POST", client.url(), {"decision": "allow", "fault": evil})
+        assert error_page.status == 400
+        assert "<script" not in error_page.body.decode()
 
-    def test_a_style_that_the_policy_allows(self, dancer: Dancer) -> None:
-        page = ask("GET", dancer.url())
+    def test_the_content_security_policy_allows_the_style(self, client: OAuthClient) -> None:
+        page = ask("GET", client.url())
         style = page.body.partition(b"<style>")[2].partition(b"</style>")[0]
         digest = base64.b64encode(hashlib.sha256(style).digest()).decode()
         assert f"'sha256-{digest}'" in page.headers["Content-Security-Policy"]
 
 
-class TestTheAuthorizationRequest:
+class TestAuthorizationRequest:
     @pytest.mark.parametrize(
         "change",
         [
-            {"client_id": "somebody-else"},
+            {"client_id": "another-client"},
             {"client_id": ""},
             {"redirect_uri": ""},
             {"redirect_uri": "http://attacker.example/callback"},
@@ -261,14 +263,16 @@ class TestTheAuthorizationRequest:
             {"redirect_uri": "not a uri"},
         ],
     )
-    def test_who_cannot_be_trusted_gets_no_redirect(self, dancer: Dancer, change: dict[str, str]) -> None:
-        for answer in (ask("GET", dancer.url(**change)), dancer.decide(**change)):
+    def test_an_invalid_client_or_redirect_uri_gets_no_redirect(
+        self, client: OAuthClient, change: dict[str, str]
+    ) -> None:
+        for answer in (ask("GET", client.url(**change)), client.decide(**change)):
             assert answer.status == 400
             assert "Location" not in answer.headers
 
-    def test_repeated_parameters_and_broken_queries_get_no_redirect(self, dancer: Dancer) -> None:
+    def test_repeated_parameters_and_malformed_queries_get_no_redirect(self, client: OAuthClient) -> None:
         for query in ("&state=again", "&a=%zz"):
-            assert ask("GET", dancer.url() + query).status == 400
+            assert ask("GET", client.url() + query).status == 400
 
     @pytest.mark.parametrize(
         ("change", "error"),
@@ -281,35 +285,35 @@ class TestTheAuthorizationRequest:
             ({"scope": "profile root"}, "invalid_scope"),
         ],
     )
-    def test_what_is_wrong_is_told_to_the_client_with_state_and_iss(
-        self, dancer: Dancer, provider: LocalProvider, change: dict[str, str], error: str
+    def test_other_errors_are_reported_to_the_client_with_state_and_iss(
+        self, client: OAuthClient, provider: LocalProvider, change: dict[str, str], error: str
     ) -> None:
-        for answer in (ask("GET", dancer.url(**change)), dancer.decide(**change)):
-            told = dict(answer.parameters)
-            assert (told["error"], told["state"], told["iss"]) == (error, "a-state", provider.url)
+        for answer in (ask("GET", client.url(**change)), client.decide(**change)):
+            parameters = dict(answer.parameters)
+            assert (parameters["error"], parameters["state"], parameters["iss"]) == (error, "a-state", provider.url)
 
     def test_registered_redirect_uris_are_compared_exactly(self) -> None:
         registered = "https://app.example/auth/callback"
         provider = LocalProvider(redirect_uris=[registered])
         with serve_provider(provider):
-            dancer = Dancer(provider)
-            assert dancer.decide(redirect_uri=registered).status == 302
-            assert dancer.decide(redirect_uri=registered + "/").status == 400
-            assert dancer.decide(redirect_uri=CALLBACK).status == 400
+            client = OAuthClient(provider)
+            assert client.decide(redirect_uri=registered).status == 302
+            assert client.decide(redirect_uri=registered + "/").status == 400
+            assert client.decide(redirect_uri=CALLBACK).status == 400
 
-    def test_a_redirect_uri_keeps_its_own_query(self, dancer: Dancer) -> None:
-        told = dancer.decide(redirect_uri=CALLBACK + "?tenant=a").parameters
-        assert told[0] == ("tenant", "a")
+    def test_a_redirect_uri_keeps_its_own_query(self, client: OAuthClient) -> None:
+        parameters = client.decide(redirect_uri=CALLBACK + "?tenant=a").parameters
+        assert parameters[0] == ("tenant", "a")
 
 
-class TestTheTokenRequest:
-    def test_a_code_is_good_once_and_its_second_use_ends_what_it_led_to(self, dancer: Dancer) -> None:
-        code = dancer.code()
-        token = dancer.exchange(code).json
-        again = dancer.exchange(code)
-        assert (again.status, again.json["error"]) == (400, "invalid_grant")
-        assert dancer.profile(token["access_token"]).status == 401
-        assert dancer.refresh(token["refresh_token"]).json["error"] == "invalid_grant"
+class TestTokenRequest:
+    def test_the_second_use_of_a_code_revokes_its_tokens(self, client: OAuthClient) -> None:
+        code = client.code()
+        token = client.exchange(code).json
+        replay = client.exchange(code)
+        assert (replay.status, replay.json["error"]) == (400, "invalid_grant")
+        assert client.profile(token["access_token"]).status == 401
+        assert client.refresh(token["refresh_token"]).json["error"] == "invalid_grant"
 
     @pytest.mark.parametrize(
         ("change", "error"),
@@ -322,19 +326,19 @@ class TestTheTokenRequest:
             ({"grant_type": "password"}, "unsupported_grant_type"),
         ],
     )
-    def test_a_code_needs_its_verifier_and_its_redirect_uri(
-        self, dancer: Dancer, change: dict[str, str], error: str
+    def test_a_code_requires_its_verifier_and_its_redirect_uri(
+        self, client: OAuthClient, change: dict[str, str], error: str
     ) -> None:
-        refused = dancer.exchange(dancer.code(), **change)
-        assert (refused.status, refused.json["error"]) == (400, error)
+        response = client.exchange(client.code(), **change)
+        assert (response.status, response.json["error"]) == (400, error)
 
-    def test_a_code_that_was_never_issued_is_refused(self, dancer: Dancer) -> None:
-        assert dancer.exchange("never-issued").json["error"] == "invalid_grant"
+    def test_an_unknown_code_is_rejected(self, client: OAuthClient) -> None:
+        assert client.exchange("never-issued").json["error"] == "invalid_grant"
 
-    def test_parallel_uses_of_one_code_give_one_token(self, dancer: Dancer) -> None:
-        code = dancer.code()
+    def test_parallel_uses_of_one_code_issue_one_token(self, client: OAuthClient) -> None:
+        code = client.code()
         statuses: list[int] = []
-        threads = [threading.Thread(target=lambda: statuses.append(dancer.exchange(code).status)) for _ in range(8)]
+        threads = [threading.Thread(target=lambda: statuses.append(client.exchange(code).status)) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -350,20 +354,20 @@ class TestTheTokenRequest:
             {"Authorization": "Basic %"},
         ],
     )
-    def test_a_client_must_prove_who_it_is(
-        self, dancer: Dancer, provider: LocalProvider, headers: dict[str, str]
+    def test_a_client_must_authenticate(
+        self, client: OAuthClient, provider: LocalProvider, headers: dict[str, str]
     ) -> None:
-        form = {"grant_type": "authorization_code", "code": dancer.code()}
-        refused = ask("POST", provider.token_url, form, headers)
-        assert (refused.status, refused.json["error"]) == (401, "invalid_client")
-        assert refused.headers["WWW-Authenticate"].startswith("Basic ")
+        form = {"grant_type": "authorization_code", "code": client.code()}
+        response = ask("POST", provider.token_url, form, headers)
+        assert (response.status, response.json["error"]) == (401, "invalid_client")
+        assert response.headers["WWW-Authenticate"].startswith("Basic ")
 
-    def test_the_secret_may_stand_in_the_body_but_not_in_two_places(
-        self, dancer: Dancer, provider: LocalProvider
+    def test_the_secret_is_accepted_in_the_body_but_not_twice(
+        self, client: OAuthClient, provider: LocalProvider
     ) -> None:
         form = {
             "grant_type": "refresh_token",
-            "refresh_token": dancer.sign_in()["refresh_token"],
+            "refresh_token": client.sign_in()["refresh_token"],
             "client_id": "demo-client",
             "client_secret": "demo-secret",
         }
@@ -371,126 +375,126 @@ class TestTheTokenRequest:
         assert twice.status == 401
         assert ask("POST", provider.token_url, form).status == 200
 
-    def test_ids_and_secrets_are_form_encoded_before_basic(self) -> None:
+    def test_ids_and_secrets_in_basic_are_form_decoded(self) -> None:
         provider = LocalProvider(client_id="a client:1", client_secret="p%+:/ö")
         with serve_provider(provider):
-            assert "access_token" in Dancer(provider).sign_in()
+            assert "access_token" in OAuthClient(provider).sign_in()
 
-    def test_a_public_client_has_pkce_alone(self) -> None:
+    def test_a_public_client_needs_only_pkce(self) -> None:
         provider = LocalProvider(client_secret=None)
         with serve_provider(provider):
-            dancer = Dancer(provider)
-            answer = dancer.exchange(dancer.code(), client_id="demo-client")
+            client = OAuthClient(provider)
+            answer = client.exchange(client.code(), client_id="demo-client")
             assert answer.status == 200
 
     @pytest.mark.parametrize("body", ["{}", "%zz=1", "é", "&&&"])
-    def test_a_body_that_is_no_form_is_refused(self, server: Server, provider: LocalProvider, body: str) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    def test_a_malformed_form_is_rejected(self, server: Server, provider: LocalProvider, body: str) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
         connection.request("POST", "/token", body.encode(), FORM)
         assert connection.getresponse().status in (400, 401)
         connection.close()
 
 
-class TestRefreshing:
-    def test_a_refresh_token_rotates(self, dancer: Dancer, provider: LocalProvider) -> None:
-        first = dancer.sign_in()
-        second = dancer.refresh(first["refresh_token"]).json
+class TestRefresh:
+    def test_a_refresh_token_rotates(self, client: OAuthClient, provider: LocalProvider) -> None:
+        first = client.sign_in()
+        second = client.refresh(first["refresh_token"]).json
         assert second["refresh_token"] != first["refresh_token"]
         assert second["scope"] == "profile email"
-        assert dancer.profile(second["access_token"]).status == 200
+        assert client.profile(second["access_token"]).status == 200
         assert provider.count("refresh") == 1
         assert provider.count("token") == 2
 
-    def test_a_rotated_one_that_comes_again_ends_the_whole_family(self, dancer: Dancer) -> None:
-        first = dancer.sign_in()
-        second = dancer.refresh(first["refresh_token"]).json
-        assert dancer.refresh(first["refresh_token"]).json["error"] == "invalid_grant"
-        assert dancer.refresh(second["refresh_token"]).json["error"] == "invalid_grant"
-        assert dancer.profile(second["access_token"]).status == 401
+    def test_a_replayed_refresh_token_revokes_the_whole_grant(self, client: OAuthClient) -> None:
+        first = client.sign_in()
+        second = client.refresh(first["refresh_token"]).json
+        assert client.refresh(first["refresh_token"]).json["error"] == "invalid_grant"
+        assert client.refresh(second["refresh_token"]).json["error"] == "invalid_grant"
+        assert client.profile(second["access_token"]).status == 401
 
-    def test_another_sign_in_is_another_family(self, dancer: Dancer) -> None:
-        first, other = dancer.sign_in(), dancer.sign_in()
-        dancer.refresh(first["refresh_token"])
-        dancer.refresh(first["refresh_token"])
-        assert dancer.profile(other["access_token"]).status == 200
+    def test_a_replay_does_not_affect_other_sign_ins(self, client: OAuthClient) -> None:
+        first, other = client.sign_in(), client.sign_in()
+        client.refresh(first["refresh_token"])
+        client.refresh(first["refresh_token"])
+        assert client.profile(other["access_token"]).status == 200
 
-    def test_rotation_can_be_left_out(self) -> None:
+    def test_rotation_can_be_turned_off(self) -> None:
         provider = LocalProvider(rotate_refresh_tokens=False)
         with serve_provider(provider):
-            dancer = Dancer(provider)
-            first = dancer.sign_in()
+            client = OAuthClient(provider)
+            first = client.sign_in()
             for _ in range(2):
-                again = dancer.refresh(first["refresh_token"]).json
+                again = client.refresh(first["refresh_token"]).json
                 assert again["refresh_token"] == first["refresh_token"]
 
-    def test_a_refresh_cannot_widen_the_scope(self, dancer: Dancer) -> None:
-        token = dancer.exchange(dancer.code(scope="profile")).json
-        refused = dancer.refresh(token["refresh_token"], scope="profile email")
-        assert refused.json["error"] == "invalid_scope"
+    def test_a_refresh_cannot_extend_the_scope(self, client: OAuthClient) -> None:
+        token = client.exchange(client.code(scope="profile")).json
+        response = client.refresh(token["refresh_token"], scope="profile email")
+        assert response.json["error"] == "invalid_scope"
 
 
-class TestTheProfile:
-    def test_it_wants_a_good_token_in_the_header(self, dancer: Dancer, provider: LocalProvider) -> None:
-        token = dancer.sign_in()["access_token"]
+class TestProfile:
+    def test_it_requires_a_valid_token_in_the_header(self, client: OAuthClient, provider: LocalProvider) -> None:
+        token = client.sign_in()["access_token"]
         in_the_query = ask("GET", f"{provider.profile_url}?access_token={token}")
         assert in_the_query.status == 401
         assert in_the_query.headers["WWW-Authenticate"] == "Bearer"
-        wrong = dancer.profile("never-issued")
+        wrong = client.profile("never-issued")
         assert wrong.status == 401
         assert 'error="invalid_token"' in wrong.headers["WWW-Authenticate"]
 
     def test_an_access_token_expires(self) -> None:
         provider = LocalProvider(expires_in=-1)
         with serve_provider(provider):
-            dancer = Dancer(provider)
-            assert dancer.profile(dancer.sign_in()["access_token"]).status == 401
+            client = OAuthClient(provider)
+            assert client.profile(client.sign_in()["access_token"]).status == 401
 
 
-class TestRevoking:
-    def test_an_access_token_ends_alone(self, dancer: Dancer) -> None:
-        token = dancer.sign_in()
-        assert dancer.revoke(token["access_token"]).status == 200
-        assert dancer.profile(token["access_token"]).status == 401
-        assert dancer.refresh(token["refresh_token"]).status == 200
+class TestRevocation:
+    def test_revoking_an_access_token_keeps_the_refresh_token(self, client: OAuthClient) -> None:
+        token = client.sign_in()
+        assert client.revoke(token["access_token"]).status == 200
+        assert client.profile(token["access_token"]).status == 401
+        assert client.refresh(token["refresh_token"]).status == 200
 
-    def test_a_refresh_token_takes_its_family_along(self, dancer: Dancer) -> None:
-        token = dancer.sign_in()
-        assert dancer.revoke(token["refresh_token"]).status == 200
-        assert dancer.profile(token["access_token"]).status == 401
-        assert dancer.refresh(token["refresh_token"]).json["error"] == "invalid_grant"
+    def test_revoking_a_refresh_token_revokes_the_whole_grant(self, client: OAuthClient) -> None:
+        token = client.sign_in()
+        assert client.revoke(token["refresh_token"]).status == 200
+        assert client.profile(token["access_token"]).status == 401
+        assert client.refresh(token["refresh_token"]).json["error"] == "invalid_grant"
 
-    def test_an_unknown_token_is_no_error(self, dancer: Dancer) -> None:
-        assert dancer.revoke("never-issued").status == 200  # RFC 7009 2.2
+    def test_revoking_an_unknown_token_succeeds(self, client: OAuthClient) -> None:
+        assert client.revoke("never-issued").status == 200  # RFC 7009 2.2
 
-    def test_a_stranger_cannot_revoke(self, dancer: Dancer, provider: LocalProvider) -> None:
-        token = dancer.sign_in()["access_token"]
-        stranger = basic("demo-client", "wrong")
-        assert ask("POST", provider.revocation_url, {"token": token}, stranger).status == 401
-        assert dancer.profile(token).status == 200
+    def test_revocation_requires_client_authentication(self, client: OAuthClient, provider: LocalProvider) -> None:
+        token = client.sign_in()["access_token"]
+        wrong_secret = basic("demo-client", "wrong")
+        assert ask("POST", provider.revocation_url, {"token": token}, wrong_secret).status == 401
+        assert client.profile(token).status == 200
 
 
-class TestFaultsOnRequest:
-    def test_a_fault_happens_as_often_as_asked_and_at_its_endpoint_alone(
-        self, dancer: Dancer, provider: LocalProvider
+class TestFaultInjection:
+    def test_a_fault_is_injected_into_the_given_number_of_requests_to_its_endpoint(
+        self, client: OAuthClient, provider: LocalProvider
     ) -> None:
         provider.faults.add("profile.500", times=2)
-        token = dancer.sign_in()["access_token"]
-        assert [dancer.profile(token).status for _ in range(3)] == [500, 500, 200]
+        token = client.sign_in()["access_token"]
+        assert [client.profile(token).status for _ in range(3)] == [500, 500, 200]
 
-    def test_one_can_stay_until_it_is_cleared(self, dancer: Dancer, provider: LocalProvider) -> None:
-        token = dancer.sign_in()["access_token"]
+    def test_a_permanent_fault_stays_until_it_is_cleared(self, client: OAuthClient, provider: LocalProvider) -> None:
+        token = client.sign_in()["access_token"]
         provider.faults.add("profile.403", times=None)
-        assert {dancer.profile(token).status for _ in range(5)} == {403}
+        assert {client.profile(token).status for _ in range(5)} == {403}
         provider.faults.clear()
-        assert dancer.profile(token).status == 200
+        assert client.profile(token).status == 200
 
-    def test_the_user_can_pick_one_on_the_consent_page(self, dancer: Dancer) -> None:
-        assert "iss" not in dict(dancer.decide(fault="authorize.missing_iss").parameters)
-        code = dancer.code(fault="token.503")
-        assert dancer.exchange(code).status == 503
-        assert dancer.exchange(code).status == 200
+    def test_the_consent_form_can_choose_a_fault(self, client: OAuthClient) -> None:
+        assert "iss" not in dict(client.decide(fault="authorize.missing_iss").parameters)
+        code = client.code(fault="token.503")
+        assert client.exchange(code).status == 503
+        assert client.exchange(code).status == 200
 
-    def test_another_process_can_ask_for_one(self, dancer: Dancer, server: Server) -> None:
+    def test_faults_can_be_controlled_over_http(self, client: OAuthClient, server: Server) -> None:
         faults = server.url + "/faults"
         assert ask("POST", faults, {"name": "token.502"}).status == 201
         assert ask("POST", faults, {"name": "profile.403", "times": "always"}).status == 201
@@ -498,18 +502,18 @@ class TestFaultsOnRequest:
         shown = ask("GET", faults).json
         assert shown["waiting"] == [["token.502", 1], ["profile.403", None], ["profile.500", 3]]
         assert shown["faults"].keys() == FAULTS.keys()
-        assert dancer.exchange(dancer.code()).status == 502
+        assert client.exchange(client.code()).status == 502
         assert ask("DELETE", faults).status == 204
-        assert "access_token" in dancer.sign_in()
+        assert "access_token" in client.sign_in()
         assert ask("GET", server.url + "/exchanges").json["token"] == 2
 
     @pytest.mark.parametrize("form", [{}, {"name": "token.nonsense"}, {"name": "token.502", "times": "0"}])
-    def test_what_is_no_fault_is_refused(self, server: Server, form: dict[str, str]) -> None:
+    def test_an_unknown_fault_is_rejected(self, server: Server, form: dict[str, str]) -> None:
         assert ask("POST", server.url + "/faults", form).status == 400
         with pytest.raises(ValueError, match="unknown name"):
             FaultInjector(FAULTS).add("nonsense")
 
-    def test_each_says_in_a_line_what_it_does(self) -> None:
+    def test_each_fault_has_a_one_line_description(self) -> None:
         for fault in FAULTS.values():
             assert 3 < len(fault.description) < 80
             assert "\n" not in fault.description
@@ -524,8 +528,8 @@ def names(parameters: Parameters) -> list[str]:
 
 AUTHORIZATION_RESPONSES: dict[str, Callable[[Parameters], bool]] = {
     **{
-        code: lambda told, code=code: (  # type: ignore[misc]
-            ("error", code) in told and "code" not in names(told) and "iss" in names(told)
+        code: lambda parameters, code=code: (  # type: ignore[misc]
+            ("error", code) in parameters and "code" not in names(parameters) and "iss" in names(parameters)
         )
         for code in (
             "access_denied",
@@ -538,27 +542,29 @@ AUTHORIZATION_RESPONSES: dict[str, Callable[[Parameters], bool]] = {
             "temporarily_unavailable",
         )
     },
-    "unknown_error": lambda told: "error" in names(told),
-    "markup": lambda told: "<script>" in dict(told)["error_description"] and "<script>" in dict(told)["error_uri"],
-    "error_without_state": lambda told: names(told) == ["iss", "error"],
-    "error_and_code": lambda told: {"error", "code", "state"} <= set(names(told)),
-    "wrong_iss": lambda told: dict(told)["iss"] == "https://attacker.example",
-    "empty_iss": lambda told: dict(told)["iss"] == "",
-    "missing_iss": lambda told: names(told) == ["code", "state"],
-    "duplicate_iss": lambda told: names(told).count("iss") == 2,
-    "wrong_state": lambda told: dict(told)["state"] == "never-made",
-    "missing_state": lambda told: names(told) == ["code", "iss"],
-    "duplicate_state": lambda told: names(told).count("state") == 2,
-    "wrong_code": lambda told: dict(told)["code"] == "never-issued",
-    "missing_code": lambda told: names(told) == ["state", "iss"],
-    "duplicate_code": lambda told: names(told).count("code") == 2,
-    "extra_parameters": lambda told: {"code", "session_state"} <= set(names(told)),
+    "unknown_error": lambda parameters: "error" in names(parameters),
+    "markup": lambda parameters: (
+        "<script>" in dict(parameters)["error_description"] and "<script>" in dict(parameters)["error_uri"]
+    ),
+    "error_without_state": lambda parameters: names(parameters) == ["iss", "error"],
+    "error_and_code": lambda parameters: {"error", "code", "state"} <= set(names(parameters)),
+    "wrong_iss": lambda parameters: dict(parameters)["iss"] == "https://attacker.example",
+    "empty_iss": lambda parameters: dict(parameters)["iss"] == "",
+    "missing_iss": lambda parameters: names(parameters) == ["code", "state"],
+    "duplicate_iss": lambda parameters: names(parameters).count("iss") == 2,
+    "wrong_state": lambda parameters: dict(parameters)["state"] == "never-made",
+    "missing_state": lambda parameters: names(parameters) == ["code", "iss"],
+    "duplicate_state": lambda parameters: names(parameters).count("state") == 2,
+    "wrong_code": lambda parameters: dict(parameters)["code"] == "never-issued",
+    "missing_code": lambda parameters: names(parameters) == ["state", "iss"],
+    "duplicate_code": lambda parameters: names(parameters).count("code") == 2,
+    "extra_parameters": lambda parameters: {"code", "session_state"} <= set(names(parameters)),
 }
 
 
 @pytest.mark.parametrize("name", AUTHORIZE_FAULTS)
-def test_an_authorization_response_with(name: str, dancer: Dancer) -> None:
-    answer = dancer.decide(fault=f"authorize.{name}")
+def test_authorization_fault(name: str, client: OAuthClient) -> None:
+    answer = client.decide(fault=f"authorize.{name}")
     assert answer.status == 302
     assert answer.headers["Location"].startswith(CALLBACK + "?")
     assert AUTHORIZATION_RESPONSES[name](answer.parameters)
@@ -690,7 +696,7 @@ ANSWERS: dict[str, dict[str, Callable[[Answer], bool]]] = {
 }
 
 TABLES = {"token": TOKEN_FAULTS, "refresh": REFRESH_FAULTS, "profile": PROFILE_FAULTS, "revoke": REVOKE_FAULTS}
-ON_THE_WIRE = {
+CONNECTION_FAULTS = {
     "slow",
     "dribble_headers",
     "dribble_body",
@@ -702,78 +708,88 @@ ON_THE_WIRE = {
 
 
 def faults(*wanted: str) -> list[tuple[str, str]]:
-    """Endpoint and name of each fault, those of the connection only when they are asked for."""
+    """Return endpoint and name of the wanted faults; by default, of all but the connection faults."""
     return [
         (endpoint, name)
         for endpoint, table in TABLES.items()
         for name in table
-        if (name in wanted if wanted else name not in ON_THE_WIRE)
+        if (name in wanted if wanted else name not in CONNECTION_FAULTS)
     ]
 
 
 @pytest.fixture
-def provoke(dancer: Dancer, provider: LocalProvider) -> Callable[[str, str], Answer]:
-    """Ask an endpoint once, well, while a fault of its waits there."""
+def provoke(client: OAuthClient, provider: LocalProvider) -> Callable[[str, str], Answer]:
+    """Inject a fault, and send one correct request to its endpoint."""
 
     def provoke(endpoint: str, name: str) -> Answer:
         if endpoint == "token":
-            code = dancer.code(fault=f"token.{name}")
-            return dancer.exchange(code)
-        token = dancer.sign_in()
+            code = client.code(fault=f"token.{name}")
+            return client.exchange(code)
+        token = client.sign_in()
         provider.faults.add(f"{endpoint}.{name}")
         if endpoint == "refresh":
-            return dancer.refresh(token["refresh_token"])
+            return client.refresh(token["refresh_token"])
         if endpoint == "profile":
-            return dancer.profile(token["access_token"])
-        return dancer.revoke(token["refresh_token"])
+            return client.profile(token["access_token"])
+        return client.revoke(token["refresh_token"])
 
     return provoke
 
 
 @pytest.mark.parametrize(("endpoint", "name"), faults())
-def test_an_answer_of(endpoint: str, name: str, provoke: Callable[[str, str], Answer], provider: LocalProvider) -> None:
+def test_fault(endpoint: str, name: str, provoke: Callable[[str, str], Answer], provider: LocalProvider) -> None:
     check = ANSWERS[endpoint].get(name) or ANSWERS["any"][name]
     assert check(provoke(endpoint, name))
     assert provider.faults.waiting == []
 
 
-def test_a_redirect_leads_where_the_test_wants(provoke: Callable[[str, str], Answer], provider: LocalProvider) -> None:
+def test_the_target_of_redirect_faults_can_be_set(
+    provoke: Callable[[str, str], Answer], provider: LocalProvider
+) -> None:
     provider.faults.redirect_to = "http://127.0.0.1:1/trap"
     assert provoke("token", "redirect_307").headers["Location"] == "http://127.0.0.1:1/trap"
 
 
-def test_a_fault_with_an_answer_of_its_own_uses_nothing_up(dancer: Dancer, provider: LocalProvider) -> None:
-    token = dancer.sign_in()
+def test_a_fault_with_its_own_response_does_not_process_the_request(
+    client: OAuthClient, provider: LocalProvider
+) -> None:
+    token = client.sign_in()
     provider.faults.add("refresh.503")
-    assert dancer.refresh(token["refresh_token"]).status == 503
-    assert dancer.refresh(token["refresh_token"]).status == 200
+    assert client.refresh(token["refresh_token"]).status == 503
+    assert client.refresh(token["refresh_token"]).status == 200
 
 
-class TestTheConnection:
+class TestConnectionFaults:
     @pytest.mark.parametrize(("endpoint", "name"), faults("hang_up"))
-    def test_hangs_up_without_an_answer(self, endpoint: str, name: str, provoke: Callable[[str, str], Answer]) -> None:
+    def test_hang_up_closes_the_connection_before_the_response(
+        self, endpoint: str, name: str, provoke: Callable[[str, str], Answer]
+    ) -> None:
         with pytest.raises(http.client.RemoteDisconnected):
             provoke(endpoint, name)
 
     @pytest.mark.parametrize(("endpoint", "name"), faults("reset"))
-    def test_is_reset(self, endpoint: str, name: str, provoke: Callable[[str, str], Answer]) -> None:
+    def test_reset_resets_the_connection(self, endpoint: str, name: str, provoke: Callable[[str, str], Answer]) -> None:
         with pytest.raises(ConnectionResetError) as reset:
             provoke(endpoint, name)
         assert type(reset.value) is ConnectionResetError
 
     @pytest.mark.parametrize(("endpoint", "name"), faults("hang_up_in_headers"))
-    def test_ends_in_the_headers(self, endpoint: str, name: str, provoke: Callable[[str, str], Answer]) -> None:
+    def test_hang_up_in_headers_closes_the_connection_within_the_headers(
+        self, endpoint: str, name: str, provoke: Callable[[str, str], Answer]
+    ) -> None:
         answer = provoke(endpoint, name)
         assert answer.headers["Content-Type"] != "application/json"
         assert answer.body == b""
 
     @pytest.mark.parametrize(("endpoint", "name"), faults("cut_body"))
-    def test_ends_in_the_body(self, endpoint: str, name: str, provoke: Callable[[str, str], Answer]) -> None:
+    def test_cut_body_closes_the_connection_within_the_body(
+        self, endpoint: str, name: str, provoke: Callable[[str, str], Answer]
+    ) -> None:
         with pytest.raises(http.client.IncompleteRead):
             provoke(endpoint, name)
 
     @pytest.mark.parametrize(("endpoint", "name"), faults("slow"))
-    def test_waits_before_it_answers(
+    def test_slow_delays_the_response(
         self,
         endpoint: str,
         name: str,
@@ -786,24 +802,24 @@ class TestTheConnection:
         assert time.monotonic() - start >= 0.2
 
     @pytest.mark.parametrize(("endpoint", "name"), faults("dribble_headers", "dribble_body"))
-    def test_dribbles_for_as_long_as_the_client_bears_it(
+    def test_dribble_sends_bytes_until_the_client_closes_the_connection(
         self, endpoint: str, name: str, provider: LocalProvider, server: Server
     ) -> None:
         provider.faults.add(f"{endpoint}.{name}")
         path = {"profile": "/user", "revoke": "/revoke"}.get(endpoint, "/token")
         method = "GET" if endpoint == "profile" else "POST"
         received = b""
-        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
-            client.sendall(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        with socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT) as sock:
+            sock.sendall(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             while not received.endswith(b"xxxxx"):
-                received += client.recv(1)
+                received += sock.recv(1)
         assert received.startswith(b"HTTP/1.1 200 OK\r\n")
         assert (b"\r\n\r\n" in received) == (name == "dribble_body")
 
 
-class TestTheServer:
-    def test_keeps_connections(self, server: Server, provider: LocalProvider) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+class TestServer:
+    def test_it_keeps_connections_open(self, server: Server, provider: LocalProvider) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
         for body in (None, b"a=b", b"x" * 100_000):
             connection.request("POST" if body else "GET", "/nothing", body)
             response = connection.getresponse()
@@ -814,28 +830,28 @@ class TestTheServer:
         ask("GET", server.url + "/")
         assert server.connections == 2
 
-    def test_understands_chunks_and_http_1_0(self, server: Server, dancer: Dancer) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    def test_it_accepts_chunked_bodies_and_http_1_0(self, server: Server, client: OAuthClient) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
         connection.request("POST", "/token", iter([b"grant_type=", b"nonsense"]), FORM)
         response = connection.getresponse()
         assert json.loads(response.read())["error"] == "unsupported_grant_type"
         connection.close()
-        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
-            client.sendall(b"GET /nothing HTTP/1.0\r\n\r\n")
-            assert b" 404 " in client.makefile("rb").read()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT) as sock:
+            sock.sendall(b"GET /nothing HTTP/1.0\r\n\r\n")
+            assert b" 404 " in sock.makefile("rb").read()
 
     @pytest.mark.parametrize(("length", "status"), [("-1", 400), ("x", 400), ("9" * 12, 413)])
-    def test_refuses_bodies_it_cannot_read(self, server: Server, length: str, status: int) -> None:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
+    def test_it_rejects_invalid_and_large_bodies(self, server: Server, length: str, status: int) -> None:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT) as sock:
             head = f"POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"
-            client.sendall(head.encode() + b"x" * ((1 << 20) + 1 if status == 413 else 0))
-            assert f" {status} ".encode() in client.recv(100)
+            sock.sendall(head.encode() + b"x" * ((1 << 20) + 1 if status == 413 else 0))
+            assert f" {status} ".encode() in sock.recv(100)
 
-    def test_says_at_once_that_a_port_is_taken(self, server: Server) -> None:
+    def test_a_port_in_use_raises_an_error(self, server: Server) -> None:
         with pytest.raises(OSError, match=r"[Aa]ddress already in use"):
             serve_provider(LocalProvider(), port=server.port)
 
-    def test_frees_its_port_and_can_be_closed_twice(self) -> None:
+    def test_closing_twice_is_allowed_and_frees_the_port(self) -> None:
         first = serve_provider(LocalProvider())
         first.close()
         first.close()
@@ -843,25 +859,25 @@ class TestTheServer:
             assert second.port == first.port
 
     @pytest.mark.parametrize("fault", ["slow", "dribble_headers", "dribble_body", None])
-    def test_closing_is_quick_whatever_goes_on(self, provider: LocalProvider, fault: str | None) -> None:
+    def test_closing_ends_all_requests_and_threads(self, provider: LocalProvider, fault: str | None) -> None:
+        provider.faults.slow_seconds = 3600
         before = set(threading.enumerate())
         server = serve_provider(provider)
         if fault:
             provider.faults.add(f"profile.{fault}")
-        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
-            client.sendall(b"GET /user HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            while not provider.count("profile"):
-                time.sleep(0.001)
-            start = time.monotonic()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT) as sock:
+            sock.sendall(b"GET /user HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            for _ in poll(TIMEOUT):
+                if provider.count("profile"):
+                    break
             server.close()
-            assert time.monotonic() - start < 1
-            while client.recv(1000):  # it ends
+            while sock.recv(1000):  # until the connection is closed
                 pass
         for thread in set(threading.enumerate()) - before:
-            thread.join(timeout=1)
+            thread.join(timeout=TIMEOUT)
             assert not thread.is_alive()
 
-    def test_an_application_that_fails_ends_the_connection_and_nothing_else(self) -> None:
+    def test_an_exception_in_the_application_closes_only_its_connection(self) -> None:
         def application(environ: Any, start_response: Any) -> Any:
             if environ["PATH_INFO"] == "/fail":
                 raise RuntimeError("a bug")
@@ -873,7 +889,7 @@ class TestTheServer:
                 ask("GET", server.url + "/fail")
             assert ask("GET", server.url + "/").body == b"fine"
 
-    def test_speaks_tls_and_nobody_can_hold_it_up(self, provider: LocalProvider) -> None:
+    def test_a_client_that_starts_no_tls_handshake_blocks_no_other_client(self, provider: LocalProvider) -> None:
         trustme = pytest.importorskip("trustme")
         authority = trustme.CA()
         ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -883,8 +899,8 @@ class TestTheServer:
         with serve_provider(provider, host="localhost", ssl_context=ours) as server:
             assert provider.url == f"https://localhost:{server.port}"
             address = ("localhost", server.port)
-            with socket.create_connection(address, timeout=5):  # says nothing at all
-                connection = http.client.HTTPSConnection(*address, timeout=5, context=theirs)
+            with socket.create_connection(address, timeout=TIMEOUT):  # sends nothing
+                connection = http.client.HTTPSConnection(*address, timeout=TIMEOUT, context=theirs)
                 for _ in range(2):
                     connection.request("GET", "/user")
                     response = connection.getresponse()
@@ -892,14 +908,16 @@ class TestTheServer:
                     response.read()
                 connection.close()
             provider.faults.add("profile.cut_body")
-            connection = http.client.HTTPSConnection(*address, timeout=5, context=theirs)
+            connection = http.client.HTTPSConnection(*address, timeout=TIMEOUT, context=theirs)
             connection.request("GET", "/user")
             with pytest.raises((http.client.IncompleteRead, ssl.SSLError)):
                 connection.getresponse().read()
             connection.close()
 
 
-def test_the_provider_changes_nothing_in_its_process(dancer: Dancer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No OAUTHLIB_INSECURE_TRANSPORT: that switch is the whole process's, the client's as well."""
+def test_the_provider_works_without_oauthlib_insecure_transport(
+    client: OAuthClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OAUTHLIB_INSECURE_TRANSPORT would also apply to a client in the same process."""
     monkeypatch.delenv("OAUTHLIB_INSECURE_TRANSPORT", raising=False)
-    assert "access_token" in dancer.sign_in()
+    assert "access_token" in client.sign_in()

@@ -1,4 +1,4 @@
-"""Each example under a real gunicorn, with the local provider and a browser; and what the kit has to say about it."""
+"""Each example under gunicorn, with the local provider and a browser, and checked by check_embedding."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXAMPLES = ROOT / "examples"
 
 
 class Example(NamedTuple):
-    """Where it greets its user, and where it shows what the provider says."""
+    """An example: the paths of its home page and of a page that shows the profile."""
 
     module: str
     home: str = "/"
@@ -32,7 +32,7 @@ ALL = [
 ]
 ALL.append(TWO)
 
-CONFORMANCE = """
+CHECK = """
 import importlib, os, sys
 from unittest import mock
 from wsgi_oauth.testing import check_embedding, local_provider
@@ -43,12 +43,12 @@ with local_provider() as environ, mock.patch.dict(os.environ, environ):
 """
 
 
-# What the examples need beside the WSGI_OAUTH_* variables.
-ENVIRONMENT = {"PYTHONPATH": f"{ROOT}:{EXAMPLES}", "DJANGO_SECRET_KEY": "of-a-test"}
+# The variables that the examples need besides WSGI_OAUTH_*.
+ENVIRONMENT = {"PYTHONPATH": f"{ROOT}:{EXAMPLES}", "DJANGO_SECRET_KEY": "test"}
 
 
 def run(folder: Path, *command: str) -> None:
-    """Run Python in *folder*, where an example may leave its database."""
+    """Run Python in *folder*, where an example can store its database."""
     done = subprocess.run(
         [sys.executable, *command],
         env={**os.environ, **ENVIRONMENT},
@@ -70,31 +70,31 @@ def example(request: pytest.FixtureRequest, tmp_path: Path) -> Example:
 
 @pytest.fixture
 def server(example: Example, site: Site, tmp_path: Path) -> Iterator[Gunicorn]:
-    """The example as its first line says, with sessions in files."""
+    """The example, started with the command in its docstring."""
     variables = environ_for(site.provider, SESSION_STORE=f"file:{site.sessions}") | ENVIRONMENT
     with gunicorn(tmp_path, variables, "--threads", "16", "--workers", "2", app=f"{example.module}:app") as server:
         yield server
 
 
-def sign_in(visitor: Visitor, asked_for: str) -> str:
-    """Open a page, be sent to sign in, agree, come back; return the page."""
-    start = visitor.get(asked_for)
+def sign_in(visitor: Visitor, page: str) -> str:
+    """Open *page*, sign in, and return the page to which that leads back."""
+    start = visitor.get(page)
     assert start.status_code == 302, start.text
-    back = visitor.get(visitor.callback_url(start.headers["Location"]))
-    assert (back.status_code, back.headers["Location"]) == (303, asked_for)
-    return visitor.get(asked_for).text
+    callback = visitor.get(visitor.callback_url(start.headers["Location"]))
+    assert (callback.status_code, callback.headers["Location"]) == (303, page)
+    return visitor.get(page).text
 
 
-def test_no_example_is_forgotten() -> None:
+def test_every_example_is_tested() -> None:
     assert sorted(example.module for example in ALL) == sorted(path.stem for path in EXAMPLES.glob("*.py"))
 
 
-def test_an_example_says_how_it_is_started() -> None:
+def test_each_docstring_has_the_gunicorn_command() -> None:
     for example in ALL:
         assert f"``gunicorn --threads 16 {example.module}:app``" in (EXAMPLES / f"{example.module}.py").read_text()
 
 
-def test_somebody_signs_in_is_greeted_and_signs_out(example: Example, server: Gunicorn, site: Site) -> None:
+def test_a_user_signs_in_sees_the_name_and_signs_out(example: Example, server: Gunicorn, site: Site) -> None:
     with site.visitor(server) as visitor:
         assert "Mona Lisa Octocat" in sign_in(visitor, f"{example.profile}?page=2")
         home = visitor.get(example.home).text
@@ -108,16 +108,16 @@ def test_somebody_signs_in_is_greeted_and_signs_out(example: Example, server: Gu
     assert "Traceback" not in server.stop()
 
 
-def test_whom_the_provider_no_longer_knows_signs_in_again(example: Example, server: Gunicorn, site: Site) -> None:
+def test_a_revoked_token_leads_to_a_new_sign_in(example: Example, server: Gunicorn, site: Site) -> None:
     with site.visitor(server) as visitor:
         sign_in(visitor, example.profile)
-        site.provider.faults.add("profile.401", times=2)  # the second time with a token that was refreshed
+        site.provider.faults.add("profile.401", times=2)  # the second fault rejects the refreshed token
         again = visitor.get(example.profile)
         assert again.status_code == 302, again.text
         assert visitor.get(visitor.callback_url(again.headers["Location"])).headers["Location"] == example.profile
         assert "Mona Lisa Octocat" in visitor.get(example.profile).text
 
 
-def test_the_kit_has_nothing_to_say_about_it(example: Example, tmp_path: Path) -> None:
+def test_check_embedding_finds_no_problem(example: Example, tmp_path: Path) -> None:
     page, public = (example.profile, ["/"]) if example is TWO else (example.home, [])
-    run(tmp_path, "-c", CONFORMANCE, example.module, page, *public)
+    run(tmp_path, "-c", CHECK, example.module, page, *public)

@@ -1,4 +1,4 @@
-"""In other people's stacks: mounted in a framework's application, around it, and both below somebody else's prefix."""
+"""The sign-in and the gate with other frameworks: mounted in an application, around it, and behind a proxy."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ App = Callable[[Any, Any], Any]
 PUBLIC = "https://app.example.com"
 
 
-# -- the same little application in each framework: /page says who is there, /refused is a 401, /forbidden a 403 -------
+# -- the same application in each framework ----------------------------------------------------------------------------
 
 
-def of_flask() -> Any:
+def flask_app() -> Any:
     app = flask.Flask("stack")
     app.add_url_rule("/page", view_func=lambda: greeting(flask.request.environ), endpoint="page")
     app.add_url_rule("/refused", view_func=lambda: flask.abort(401), endpoint="refused")
@@ -41,7 +41,7 @@ def of_flask() -> Any:
     return app
 
 
-def of_bottle() -> Any:
+def bottle_app() -> Any:
     app = bottle.Bottle()
     app.route("/page", callback=lambda: greeting(bottle.request.environ))
     app.route("/refused", callback=lambda: bottle.abort(401))
@@ -50,7 +50,7 @@ def of_bottle() -> Any:
     return app
 
 
-def of_falcon() -> Any:
+def falcon_app() -> Any:
     class Page:
         def on_get(self, request: Any, response: Any) -> None:
             response.text = greeting(request.env)
@@ -78,7 +78,7 @@ def of_falcon() -> Any:
     return app
 
 
-def of_pyramid(mounted: App | None = None, prefix: str = "") -> Any:
+def pyramid_app(mounted: App | None = None, prefix: str = "") -> Any:
     config = Configurator()
     views = {
         "/page": lambda request: PyramidResponse(greeting(request.environ)),
@@ -96,8 +96,8 @@ def of_pyramid(mounted: App | None = None, prefix: str = "") -> Any:
 
 
 @functools.cache
-def of_django() -> Any:
-    """One for all tests: Django's settings belong to the process."""
+def django_app() -> Any:
+    """The application, created once because Django's settings belong to the whole process."""
     from django.conf import settings
     from django.core.wsgi import get_wsgi_application
     from django.http import HttpResponse, StreamingHttpResponse
@@ -113,7 +113,7 @@ def of_django() -> Any:
     return get_wsgi_application()
 
 
-def of_nobody() -> Any:
+def plain_wsgi_app() -> Any:
     pages: dict[str, App] = {
         "/page": lambda environ, start_response: Response(greeting(environ))(environ, start_response),
         "/refused": Response(status=401),
@@ -124,37 +124,38 @@ def of_nobody() -> Any:
 
 
 def greeting(environ: Any) -> str:
+    """Return the content of /page. /refused answers 401, /forbidden 403, and /chunks streams."""
     identity = current_identity(environ)
     return f"{environ['REMOTE_USER']} {identity and identity.username} {environ['QUERY_STRING']}"
 
 
 FRAMEWORKS = {
-    "Flask": of_flask,
-    "Django": of_django,
-    "Pyramid": of_pyramid,
-    "Bottle": of_bottle,
-    "Falcon": of_falcon,
-    "no framework": of_nobody,
+    "Flask": flask_app,
+    "Django": django_app,
+    "Pyramid": pyramid_app,
+    "Bottle": bottle_app,
+    "Falcon": falcon_app,
+    "no framework": plain_wsgi_app,
 }
 
 
-# -- ways to mount an application below a prefix ----------------------------------------------------------------------
+# -- how an application is mounted below a prefix ----------------------------------------------------------------------
 
 
 def in_flask(app: App, prefix: str) -> App:
-    stack = of_flask()
+    stack = flask_app()
     stack.wsgi_app = DispatcherMiddleware(stack.wsgi_app, {prefix: app})
     return stack
 
 
 def in_bottle(app: App, prefix: str) -> App:
-    stack = of_bottle()
+    stack = bottle_app()
     stack.mount(f"{prefix}/", app)
     return stack
 
 
 def in_pyramid(app: App, prefix: str) -> App:
-    return of_pyramid(app, prefix)
+    return pyramid_app(app, prefix)
 
 
 def beside(framework: Callable[[], App]) -> Callable[[App, str], App]:
@@ -163,16 +164,18 @@ def beside(framework: Callable[[], App]) -> Callable[[App, str], App]:
 
 def nested_twice(app: App, prefix: str) -> App:
     outer, _, inner = prefix.removeprefix("/").partition("/")
-    return DispatcherMiddleware(of_nobody(), {f"/{outer}": DispatcherMiddleware(of_nobody(), {f"/{inner}": app})})
+    return DispatcherMiddleware(
+        plain_wsgi_app(), {f"/{outer}": DispatcherMiddleware(plain_wsgi_app(), {f"/{inner}": app})}
+    )
 
 
 MOUNTS: dict[str, tuple[Callable[[App, str], App], str]] = {
     "in Flask": (in_flask, "/login"),
-    "beside Django": (beside(of_django), "/login"),
+    "beside Django": (beside(django_app), "/login"),
     "in Pyramid by wsgiapp2": (in_pyramid, "/login"),
     "in Bottle by mount": (in_bottle, "/login"),
-    "beside Falcon": (beside(of_falcon), "/login"),
-    "twice": (nested_twice, "/a/b"),
+    "beside Falcon": (beside(falcon_app), "/login"),
+    "nested twice": (nested_twice, "/a/b"),
 }
 
 
@@ -182,7 +185,7 @@ def oauth_app(provider: LocalProvider) -> App:
 
 
 def sign_in(browser: Browser, path: str, prefix: str) -> str:
-    """Ask for *path*, sign in below *prefix*, come back; return what is there."""
+    """Open *path*, sign in below *prefix*, and return the page to which that leads back."""
     to_sign_in = browser.get(path)
     assert (to_sign_in.status_int, urlsplit(to_sign_in.location).path) == (302, f"{prefix}/")
     assert parameters(to_sign_in.location)["next"] == path
@@ -196,54 +199,51 @@ def sign_in(browser: Browser, path: str, prefix: str) -> str:
 
 @pytest.mark.parametrize("mount", MOUNTS)
 class TestMounted:
-    """The sign-in itself, below a prefix of somebody else's application."""
+    """The sign-in below a prefix of another application."""
 
-    def test_the_whole_dance_works(self, mount: str, oauth_app: App, provider: LocalProvider):
-        into, prefix = MOUNTS[mount]
-        browser = Browser(into(oauth_app, prefix), provider)
+    def test_the_whole_sign_in_works(self, mount: str, oauth_app: App, provider: LocalProvider):
+        mount_at, prefix = MOUNTS[mount]
+        browser = Browser(mount_at(oauth_app, prefix), provider)
         assert "octocat" in sign_in(browser, f"{prefix}/profile", prefix)
         assert browser.post(f"{prefix}/logout").status_int == 200
         assert browser.get(f"{prefix}/profile", JSON).json["login_url"] == f"http://localhost{prefix}/"
 
-    def test_a_gate_below_the_prefix_keeps_everything_there(self, mount: str, oauth_app: App, provider: LocalProvider):
-        into, prefix = MOUNTS[mount]
-        browser = Browser(into(LoginRequired(of_nobody(), oauth_app), prefix), provider)
+    def test_a_gate_below_the_prefix_leads_back_to_the_page(self, mount: str, oauth_app: App, provider: LocalProvider):
+        mount_at, prefix = MOUNTS[mount]
+        browser = Browser(mount_at(LoginRequired(plain_wsgi_app(), oauth_app), prefix), provider)
         assert sign_in(browser, f"{prefix}/page?x=1&y=%20", f"{prefix}/auth").endswith(":583231 octocat x=1&y=%20")
         assert browser.post(f"{prefix}/auth/logout").status_int == 200
         assert browser.get(f"{prefix}/page", JSON).json["login_url"] == f"http://localhost{prefix}/auth/"
 
-    def test_a_gate_around_all_of_it_lets_nobody_reach_what_is_mounted(
+    def test_a_gate_around_the_whole_protects_the_mounted_application(
         self, mount: str, oauth_app: App, provider: LocalProvider
     ):
-        into, prefix = MOUNTS[mount]
-        mounted = Response("mounted")
-        browser = Browser(LoginRequired(into(mounted, prefix), oauth_app), provider)
+        mount_at, prefix = MOUNTS[mount]
+        browser = Browser(LoginRequired(mount_at(Response("mounted"), prefix), oauth_app), provider)
         assert sign_in(browser, f"{prefix}/anything?x=1", "/auth") == "mounted"
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-class TestTheGateAround:
-    """The framework's application, for those who are signed in."""
-
+class TestGateAroundFramework:
     @pytest.fixture
     def browser(self, framework: str, oauth_app: App, provider: LocalProvider) -> Browser:
         return Browser(LoginRequired(FRAMEWORKS[framework](), oauth_app), provider)
 
-    def test_the_application_knows_who_is_there(self, browser: Browser):
+    def test_the_application_knows_the_user(self, browser: Browser):
         assert sign_in(browser, "/page?x=1", "/auth").endswith(":583231 octocat x=1")
 
-    def test_its_own_401_starts_a_sign_in_and_403_does_not(self, browser: Browser):
+    def test_a_401_of_the_application_starts_a_sign_in_but_a_403_does_not(self, browser: Browser):
         sign_in(browser, "/page", "/auth")
         assert browser.get("/forbidden").status_int == 403
         assert browser.get("/refused", JSON).json["error"] == "sign_in_again"
         assert parameters(browser.get("/refused").location) == {"next": "/refused", "again": "1"}
 
-    def test_what_it_streams_arrives(self, browser: Browser):
+    def test_a_stream_passes_the_gate(self, browser: Browser):
         assert sign_in(browser, "/chunks", "/auth") == "ab"
 
 
 class TestBehindAProxy:
-    """TLS ends there, and it may take the prefix away or leave it."""
+    """A proxy that terminates TLS and either removes or keeps the prefix."""
 
     @pytest.fixture
     def provider(self) -> Any:
@@ -254,10 +254,10 @@ class TestBehindAProxy:
 
     def gate(self, provider: LocalProvider, **settings: str) -> LoginRequired:
         config = Config.from_environ(environ_for(provider, PUBLIC_URL=f"{PUBLIC}/site/auth", **settings))
-        return LoginRequired(of_nobody(), create_app(config, store=MemoryStore()), public=["/refused"])
+        return LoginRequired(plain_wsgi_app(), create_app(config, store=MemoryStore()), public=["/refused"])
 
-    def dance(self, app: App, provider: LocalProvider, prefix: str, **headers: str) -> None:
-        """Sign in through *app*, which sees paths with *prefix* in front."""
+    def sign_in(self, app: App, provider: LocalProvider, prefix: str, **headers: str) -> None:
+        """Sign in through *app*, which receives paths that begin with *prefix*."""
 
         def get(url: str, cookie: str = "") -> Response:
             parts = urlsplit(url)
@@ -268,54 +268,53 @@ class TestBehindAProxy:
                 app, path, query=parts.query, headers={**HTML, **headers, **({"Cookie": cookie} if cookie else {})}
             )
 
-        refused = get("/site/page?x=1")
-        assert refused.headers["Location"] == f"{PUBLIC}/site/auth/?next=%2Fsite%2Fpage%3Fx%3D1"
-        started = get(refused.headers["Location"])
+        redirect = get("/site/page?x=1")
+        assert redirect.headers["Location"] == f"{PUBLIC}/site/auth/?next=%2Fsite%2Fpage%3Fx%3D1"
+        started = get(redirect.headers["Location"])
         cookie = started.headers["Set-Cookie"].partition(";")[0]
         assert cookie.startswith("__Host-")
-        answer = Browser(app, provider).consent(started.headers["Location"])
-        done = get(answer, cookie)
+        callback_url = Browser(app, provider).consent(started.headers["Location"])
+        done = get(callback_url, cookie)
         assert done.headers["Location"] == "/site/page?x=1"
         cookie = done.headers["Set-Cookie"].partition(";")[0]
         assert get("/site/page?x=1", cookie).get_data(as_text=True).endswith("octocat x=1")
 
-    def test_that_takes_the_prefix_away(self, provider: LocalProvider):
-        self.dance(self.gate(provider), provider, "", Host="app.example.com")
+    def test_a_proxy_can_remove_the_prefix(self, provider: LocalProvider):
+        self.sign_in(self.gate(provider), provider, "", Host="app.example.com")
 
-    def test_that_leaves_the_prefix(self, provider: LocalProvider):
-        mounted = DispatcherMiddleware(of_nobody(), {"/site": self.gate(provider)})
-        self.dance(mounted, provider, "/site", Host="app.example.com")
+    def test_a_proxy_can_keep_the_prefix(self, provider: LocalProvider):
+        mounted = DispatcherMiddleware(plain_wsgi_app(), {"/site": self.gate(provider)})
+        self.sign_in(mounted, provider, "/site", Host="app.example.com")
 
-    def test_that_is_trusted(self, provider: LocalProvider):
-        """The gate sees what the sign-in sees: both look through the proxy."""
+    def test_a_trusted_proxy_sets_host_and_scheme(self, provider: LocalProvider):
         forwarded = {"Host": "10.0.0.5:8000", "X-Forwarded-Host": "app.example.com", "X-Forwarded-Proto": "https"}
-        self.dance(self.gate(provider, TRUSTED_PROXIES="1"), provider, "", **forwarded)
+        self.sign_in(self.gate(provider, TRUSTED_PROXIES="1"), provider, "", **forwarded)
 
-    def test_that_is_not_trusted_is_not_believed(self, provider: LocalProvider):
+    def test_headers_of_an_untrusted_proxy_are_ignored(self, provider: LocalProvider):
         """S35"""
         headers = {**HTML, "Host": "10.0.0.5:8000", "X-Forwarded-Host": "app.example.com"}
         assert send(self.gate(provider), "/page", headers=headers).status_code == 400
 
-    def test_that_the_stack_trusts_by_itself(self, provider: LocalProvider):
-        """ProxyFix around the gate, with the prefix from a header: it replaces SCRIPT_NAME."""
+    def test_proxy_fix_around_the_gate_works(self, provider: LocalProvider):
+        """ProxyFix takes the prefix from a header and replaces SCRIPT_NAME."""
         forwarded = {
             "Host": "10.0.0.5:8000",
             "X-Forwarded-Host": "app.example.com",
             "X-Forwarded-Proto": "https",
             "X-Forwarded-Prefix": "/site",
         }
-        self.dance(ProxyFix(self.gate(provider), x_host=1, x_prefix=1), provider, "", **forwarded)
+        self.sign_in(ProxyFix(self.gate(provider), x_host=1, x_prefix=1), provider, "", **forwarded)
 
-    def test_on_this_machine_a_trusted_one_may_say_https(self, provider: LocalProvider):
+    def test_a_trusted_proxy_on_this_machine_can_set_https(self, provider: LocalProvider):
         config = Config.from_environ(environ_for(provider, TRUSTED_PROXIES="1"))
-        gate = LoginRequired(of_nobody(), create_app(config, store=MemoryStore()))
+        gate = LoginRequired(plain_wsgi_app(), create_app(config, store=MemoryStore()))
         response = send(gate, "/page", headers={**HTML, "X-Forwarded-Proto": "https"})
         assert response.headers["Location"].startswith("https://localhost/auth/?")
         started = send(gate, "/auth/", headers={**HTML, "X-Forwarded-Proto": "https"})
         assert started.headers["Set-Cookie"].startswith("__Host-")
 
 
-def test_the_client_of_the_signed_in_user_works_in_a_view(oauth_app: App, provider: LocalProvider):
+def test_a_view_can_use_the_users_oauth2_session(oauth_app: App, provider: LocalProvider):
     app = flask.Flask("stack")
 
     @app.get("/login")
@@ -327,7 +326,7 @@ def test_the_client_of_the_signed_in_user_works_in_a_view(oauth_app: App, provid
     assert sign_in(browser, "/login", "/auth") == "octocat"
 
 
-def test_the_session_of_the_framework_lives_beside_ours(oauth_app: App, provider: LocalProvider):
+def test_the_frameworks_own_session_is_independent_of_the_sign_in(oauth_app: App, provider: LocalProvider):
     app = flask.Flask("stack")
     app.secret_key = "x"
 

@@ -1,7 +1,7 @@
-"""Where a browser goes: the URL standard (https://url.spec.whatwg.org/), as far as a redirect needs it.
+"""Resolve a redirect like a browser, according to the URL standard (https://url.spec.whatwg.org/).
 
-urllib follows RFC 3986, and no browser does: they strip, repair and normalise, and an attacker knows how. A judge of
-redirects has to do the same, so here is the standard's basic URL parser for http and https, in the order of its states.
+urllib follows RFC 3986, but browsers do not: they strip, repair and normalize URLs, and attackers use that. So tests of
+redirects need the parser of the URL standard. This one implements its states for http and https, in their order.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ DEFAULT_PORTS = {"http": "80", "https": "443"}
 FORBIDDEN_IN_A_HOST = re.compile(r"[\x00-\x20#%/:<>?@\[\\\]^`{|}\x7f]")
 
 
-class Place(NamedTuple):
-    """``http://localhost`` and ``/profile``; for another scheme than http, ``javascript:`` and the rest."""
+class Target(NamedTuple):
+    """An origin such as ``http://localhost`` and a path; for other schemes than http, ``javascript:`` and the rest."""
 
     origin: str
     path: str
 
 
-NOWHERE = Place("", "")  # a URL that is none: the browser shows an error and stays
+INVALID = Target("", "")  # the browser shows an error and opens no page
 
 
-def resolved(location: str, base: str) -> Place:
-    """Follow a ``Location`` that came in the answer to *base*, an http or https URL."""
+def resolved(location: str, base: str) -> Target:
+    """Return the target of a ``Location`` header in the response to *base*, an http or https URL."""
     at = re.fullmatch(r"(https?)://([^/?#]*)([^?#]*).*", base, re.DOTALL)
     assert at, base
     text = re.sub(r"[\t\n\r]", "", location.strip(C0_CONTROL_OR_SPACE))
@@ -37,37 +37,37 @@ def resolved(location: str, base: str) -> Place:
         return _relative(text, at)
     name, rest = scheme[1].lower(), scheme[2]
     if name not in DEFAULT_PORTS:
-        return Place(f"{name}:", rest)
-    # Special relative or authority state: `http:path` is relative for a page that is http itself.
+        return Target(f"{name}:", rest)
+    # Special relative or authority state: on an http page, `http:path` is a relative URL.
     if name == at[1] and not rest.startswith("//"):
         return _relative(rest, at)
-    return _with_authority(name, rest)  # special authority slashes state: missing ones are forgiven
+    return _with_authority(name, rest)  # special authority slashes state: slashes may be missing
 
 
-def _relative(text: str, at: re.Match[str]) -> Place:
-    """Relative state and relative slash state: for these schemes a backslash is a slash."""
+def _relative(text: str, at: re.Match[str]) -> Target:
+    """Relative state and relative slash state: a backslash counts as a slash."""
     origin, path = f"{at[1]}://{at[2]}", _path_of(text)
     if path.startswith("//"):
         return _with_authority(at[1], text)
     if path.startswith("/"):
-        return Place(origin, _without_dots(path))
+        return Target(origin, _without_dots(path))
     folder = at[3].rpartition("/")[0]
-    return Place(origin, _without_dots(f"{folder}/{path}" if path else at[3] or "/"))
+    return Target(origin, _without_dots(f"{folder}/{path}" if path else at[3] or "/"))
 
 
-def _with_authority(scheme: str, text: str) -> Place:
+def _with_authority(scheme: str, text: str) -> Target:
     """Special authority ignore slashes state, authority state, host state, port state."""
     authority, slash, path = _path_of(text).lstrip("/").partition("/")
-    host, _, port = authority.rpartition("@")[2].partition(":")  # IPv6 addresses are nobody's payload here
+    host, _, port = authority.rpartition("@")[2].partition(":")  # no test uses IPv6 addresses
     host = _host(host)
     if not host or not (port.isascii() and (port.isdigit() or not port)):
-        return NOWHERE
+        return INVALID
     shown = "" if port in {"", DEFAULT_PORTS[scheme]} else f":{port}"
-    return Place(f"{scheme}://{host}{shown}", _without_dots(slash + path))
+    return Target(f"{scheme}://{host}{shown}", _without_dots(slash + path))
 
 
 def _host(text: str) -> str:
-    """Host parser: percent-decoded, mapped to ASCII as UTS #46 does (full-width dots become dots), numbers to IPv4."""
+    """Host parser: decode percent-encoding, map to ASCII like UTS #46 (full-width dots), and numbers to IPv4."""
     name = unicodedata.normalize("NFKC", unquote(text, errors="replace")).replace("\u3002", ".").lower()
     if not name or FORBIDDEN_IN_A_HOST.search(name):
         return ""
@@ -83,7 +83,7 @@ def _path_of(text: str) -> str:
 
 
 def _without_dots(path: str) -> str:
-    """Path state: dot segments go, percent-encoded or not; empty segments stay."""
+    """Path state: remove dot segments, also percent-encoded ones, but keep empty segments."""
     kept: list[str] = []
     segments = path.split("/")[1:]
     for index, segment in enumerate(segments):

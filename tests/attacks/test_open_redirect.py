@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from conftest import HTML, Browser, send
-from whatwg import NOWHERE, resolved
+from whatwg import INVALID, resolved
 
 from wsgi_oauth.demo.local_provider import LocalProvider
 
@@ -142,7 +142,7 @@ PAYLOADS = [
 # The sign-in may end on this site only.
 def is_harmless(location: str, callback: str) -> bool:
     place = resolved(location, callback)
-    return place == NOWHERE or (place.origin == "http://localhost" and not place.path.startswith("//"))
+    return place == INVALID or (place.origin == "http://localhost" and not place.path.startswith("//"))
 
 
 def ends_at(application: Any, provider: LocalProvider, payload: str) -> tuple[str, str]:

@@ -1,8 +1,8 @@
-"""Authlib's authorization server on Flask, as strict as the specifications let it be.
+"""Authlib's authorization server on Flask, in a strict configuration.
 
-PKCE is required of everybody, and each client authenticates in its own way alone. A refresh token comes with
-``offline_access`` and ``prompt=consent`` (OpenID Connect Core 11), is good for one use, and takes all its family along
-when it comes a second time (RFC 9700 4.14.2). The answer says who gives it (RFC 9207).
+All clients must use PKCE, and each client has exactly one authentication method. Refresh tokens require
+``offline_access`` and ``prompt=consent`` (OpenID Connect Core 11) and rotate; a second use revokes all tokens of the
+sign-in (RFC 9700 4.14.2). Authorization responses contain ``iss`` (RFC 9207).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from flask import Blueprint, Flask, current_app, jsonify, request
 from joserfc.jwk import RSAKey
 from serving import serve
 
-os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"  # plain http, in this process
+os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"  # allows plain http
 
 USER = UserInfo(sub="octocat", name="Mona Lisa Octocat", email="octocat@example.com", preferred_username="mona")
 METHODS = ("client_secret_basic", "client_secret_post", "none")
@@ -35,7 +35,7 @@ KEY = RSAKey.generate_key(2048, parameters={"kid": "1"}, private=True)
 
 @dataclass(frozen=True)
 class Client(ClientMixin):
-    """Its id says how it authenticates."""
+    """A client. Its id is the name of its authentication method."""
 
     client_id: str
     secret: str = "a-secret_as.it~is"
@@ -179,7 +179,7 @@ class RefreshGrant(grants.RefreshTokenGrant):
 
     def authenticate_refresh_token(self, refresh_token: str) -> Token | None:
         token = find("refresh_token", refresh_token)
-        if token and token.refresh_revoked:  # a second time
+        if token and token.refresh_revoked:  # a replay
             for each in token.family:
                 each.access_revoked = each.refresh_revoked = True
         return token if token and not token.refresh_revoked else None

@@ -1,6 +1,6 @@
-"""Django OAuth Toolkit, below a path: PKCE is required, refresh tokens rotate and may not come twice.
+"""Django OAuth Toolkit below a path: PKCE is required, refresh tokens rotate, and replays are detected.
 
-Settings of Django are those of the whole process, which therefore serves nothing else.
+Django's settings belong to the whole process, so this server needs a process of its own.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ def configure(issuer: str, folder: str) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     settings.configure(
         ALLOWED_HOSTS=["127.0.0.1"],
-        SECRET_KEY="a secret of no worth",
+        SECRET_KEY="a dummy secret",
         ROOT_URLCONF="django_site",
         USE_TZ=True,
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": Path(folder) / "db.sqlite3"}},
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         INSTALLED_APPS=APPS,
-        MIGRATION_MODULES={app.rpartition(".")[2]: None for app in APPS},  # tables at once, not in the steps of years
-        PASSWORD_HASHERS=[
-            "django.contrib.auth.hashers.MD5PasswordHasher"
-        ],  # the usual one takes its time, as it should
+        # Create the tables without migrations, and hash passwords fast, because the tests need no safe hash.
+        MIGRATION_MODULES={app.rpartition(".")[2]: None for app in APPS},
+        PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
         MIDDLEWARE=[
             "django.contrib.sessions.middleware.SessionMiddleware",
             "django.middleware.csrf.CsrfViewMiddleware",

@@ -1,4 +1,4 @@
-"""What the settings in django_server.py name: read once Django is set up."""
+"""URLs, validator and middleware for django_server.py, which Django imports after its setup."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Validator(OAuth2Validator):
 
 
 def signed_in(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """The one user is signed in already, in whatever browser."""
+    """Middleware that treats every browser as signed in as the only user."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         request.user = get_user_model().objects.get()

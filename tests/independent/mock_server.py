@@ -1,4 +1,4 @@
-"""oidc-provider-mock: rotates nothing, revokes nothing, and takes any client as it comes."""
+"""oidc-provider-mock: no rotation, no revocation, and every client id is accepted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import timedelta
 from oidc_provider_mock import User, app
 from serving import serve
 
-os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"  # plain http, in this process
+os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"  # allows plain http
 
 
 def application(issuer: str) -> object:

@@ -1,4 +1,4 @@
-"""Serve a WSGI application in a process of its own, for as long as somebody listens to it."""
+"""Serve a WSGI application until standard input is closed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 class _Quiet(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002  # Werkzeug's name
-        """Say nothing: stdout belongs to whoever has started this."""
+        """Write no log, because standard output contains only the URL."""
 
 
 def serve(make_application: Callable[[str], Any], path: str = "") -> None:
-    """Serve what *make_application* makes of the issuer's URL; print that URL, and end when stdin does.
+    """Call *make_application* with the issuer's URL, serve the result, and print the URL as JSON.
 
-    :param path: of the issuer, below the host.
+    :param path: the path of the issuer's URL.
     """
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         port = listener.getsockname()[1]
