@@ -1,4 +1,4 @@
-"""The gate under a real gunicorn: what only a server and a socket can show."""
+"""The gate under gunicorn: streaming, uploads, sendfile and disconnects."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ os.sendfile = noted
 
 
 class Body:
-    """Goes on for ever, and says when it is closed."""
+    """An endless body that logs when it is closed."""
 
     def __iter__(self):
         while True:
@@ -46,7 +46,7 @@ class Body:
 
 
 def chunks(environ, start_response):
-    """A generator: start_response is called when the first chunk is asked for."""
+    """Call start_response only when the first chunk is requested."""
     start_response("200 OK", [("Content-Type", "text/plain")])
     yield b"first\\n"
     go.wait(30)
@@ -90,9 +90,9 @@ app = LoginRequired(inside, get_app())
 
 
 class Guest(Visitor):
-    """A browser in front of the gate."""
+    """A browser for an application behind the gate."""
 
-    def enter(self) -> None:
+    def sign_in_at_the_gate(self) -> None:
         to_sign_in = self.get("/page").headers["Location"]
         done = self.get(self.callback_url(to_sign_in)).headers["Location"]
         page = self.get(done)
@@ -101,14 +101,14 @@ class Guest(Visitor):
 
 @contextmanager
 def gated(site: Site, *options: str) -> Iterator[tuple[Gunicorn, Guest]]:
-    """A gunicorn with the gate, and somebody who is signed in."""
+    """Start gunicorn with the gate, and sign a user in."""
     site.folder.joinpath("gated.py").write_text(APPLICATION)
     with site.serve(*options, app="gated:app") as server, Guest(server.url, site.provider) as guest:
-        guest.enter()
+        guest.sign_in_at_the_gate()
         yield server, guest
 
 
-def test_a_public_url_without_the_prefix_stops_the_start_and_says_what_to_set(site: Site):
+def test_public_url_without_the_prefix_stops_the_start_with_an_explanation(site: Site):
     site.folder.joinpath("gated.py").write_text(APPLICATION)
     with site.serve(app="gated:app", PUBLIC_URL="https://shop.example") as server:
         assert server.process.wait(timeout=30) != 0
@@ -118,10 +118,8 @@ def test_a_public_url_without_the_prefix_stops_the_start_and_says_what_to_set(si
 
 
 @pytest.mark.parametrize("kind", ["sync", "gthread"])
-def test_a_file_is_sent_by_the_kernel(site: Site, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """gunicorn asks for sendfile only when what it gets back is the very file wrapper that it has offered. (gevent's
-    sockets have no use for it.)
-    """
+def test_file_is_sent_with_sendfile(site: Site, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """gunicorn uses sendfile only if the application returns gunicorn's own file wrapper. gevent never uses it."""
     big = tmp_path / "big"
     big.write_bytes(b"0123456789abcdef" * 65536)
     monkeypatch.setenv("BIG_FILE", str(big))
@@ -130,20 +128,19 @@ def test_a_file_is_sent_by_the_kernel(site: Site, kind: str, tmp_path: Path, mon
         until(r"sendfile \d+", server)
 
 
-@ANY_WORKER
-def test_a_large_upload_passes_and_is_never_in_memory(site: Site, worker: tuple[str, ...]):
+def test_large_upload_is_passed_on_without_buffering(site: Site):
     part, parts = b"\x00\xff" * 32768, 1600  # 100 MB
     sha = hashlib.sha256()
     for _ in range(parts):
         sha.update(part)
-    with gated(site, *worker) as (_, guest):
+    with gated(site, *WORKERS["gthread"]) as (_, guest):
         response = guest.web.post(f"{guest.url}/upload", data=(part for _ in range(parts)), timeout=60)
     document = response.json()
     assert (document["size"], document["sha256"]) == (len(part) * parts, sha.hexdigest())
     assert document["grown"] < 20_000  # kB
 
 
-def test_an_upload_of_somebody_unknown_is_refused_and_not_read(site: Site):
+def test_upload_of_an_anonymous_user_is_refused(site: Site):
     with gated(site, *WORKERS["gthread"]) as (server, _), Guest(server.url, site.provider) as stranger:
         response = stranger.web.post(f"{server.url}/upload", data=b"x" * 100_000, headers=JSON, timeout=60)
         assert response.status_code == 401
@@ -151,8 +148,8 @@ def test_an_upload_of_somebody_unknown_is_refused_and_not_read(site: Site):
 
 
 @pytest.mark.parametrize("kind", ["gthread", "gevent"])
-def test_a_stream_arrives_chunk_by_chunk(site: Site, kind: str):
-    """The second chunk is made only after the first has arrived here, and another request has said so."""
+def test_response_is_streamed_chunk_by_chunk(site: Site, kind: str):
+    """The second chunk is created only after the first has arrived, and another request has said so."""
     with (
         gated(site, *WORKERS[kind]) as (_, guest),
         guest.copy() as other,
@@ -165,14 +162,14 @@ def test_a_stream_arrives_chunk_by_chunk(site: Site, kind: str):
 
 
 @ANY_WORKER
-def test_a_client_that_goes_away_closes_what_the_application_has_returned(site: Site, worker: tuple[str, ...]):
+def test_body_is_closed_if_the_client_disconnects(site: Site, worker: tuple[str, ...]):
     with gated(site, *worker) as (server, guest):
         with guest.web.get(f"{guest.url}/for-ever", stream=True, timeout=60) as response:
             assert next(response.iter_content(10)) == b"x" * 10
         until("the body is closed", server)
 
 
-def test_an_exception_in_the_application_is_gunicorns_affair_as_without_the_gate(site: Site):
+def test_exception_of_the_application_is_handled_by_gunicorn(site: Site):
     with gated(site, *WORKERS["sync"]) as (server, guest):
         response = guest.get("/fails")
         assert (response.status_code, "Cause" in response.text) == (500, False)

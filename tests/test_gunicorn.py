@@ -1,4 +1,4 @@
-"""Real processes: the application under gunicorn, with each kind of worker, and a provider on a real socket."""
+"""The application under gunicorn, with each kind of worker and a provider on a real socket."""
 
 from __future__ import annotations
 
@@ -31,21 +31,18 @@ from conftest import (
     until,
 )
 
-from wsgi_oauth.demo.local_provider import LocalProvider
-
 CHECKOUT = Path(__file__).parent.parent
-PRELOAD = {"": (), "preload": ("--preload",)}
 
 
-# -- the whole dance ---------------------------------------------------------------------------------------------------
+# -- a complete sign-in ------------------------------------------------------------------------------------------------
 
 
-def dance(site: Site, server: Gunicorn) -> None:
-    """Sign in, use the token, sign out; with everything that a person would notice on the way."""
+def complete_sign_in(site: Site, server: Gunicorn) -> None:
+    """Sign in, use the token and sign out, and check what the user and the provider notice."""
     with site.visitor(server) as visitor:
         sent_away = visitor.get("/profile?page=2")
         assert sent_away.status_code == 302
-        assert visitor.cookie is None  # a page that needs no session makes none
+        assert visitor.cookie is None  # because this request needs no session
 
         callback_url = visitor.callback_url(sent_away.headers["Location"])
         anonymous = visitor.cookie
@@ -61,7 +58,7 @@ def dance(site: Site, server: Gunicorn) -> None:
 
         before = site.provider.server.connections
         assert {visitor.profile().status_code for _ in range(12)} == {200}
-        assert site.provider.server.connections - before <= 2  # one for each worker, and none for each request
+        assert site.provider.server.connections - before <= 2  # one per worker, none per request
 
         assert visitor.post("/logout").status_code == 200
         assert visitor.cookie is None
@@ -69,25 +66,23 @@ def dance(site: Site, server: Gunicorn) -> None:
         assert visitor.profile().status_code == 401
 
 
-@pytest.mark.parametrize("preload", PRELOAD.values(), ids=PRELOAD)
 @pytest.mark.parametrize("worker", WORKERS.values(), ids=WORKERS)
-def test_the_whole_dance_works(site: Site, worker: tuple[str, ...], preload: tuple[str, ...]) -> None:
-    with site.serve("--workers", "2", *worker, *preload) as server:
-        dance(site, server)
+def test_complete_sign_in_works_with_a_preloaded_application(site: Site, worker: tuple[str, ...]) -> None:
+    with site.serve("--workers", "2", "--preload", *worker) as server:
+        complete_sign_in(site, server)
         assert "Traceback" not in server.stop()
         assert server.process.returncode == 0
 
 
-@pytest.mark.parametrize("preload", PRELOAD.values(), ids=PRELOAD)
 @pytest.mark.parametrize("worker", WORKERS.values(), ids=WORKERS)
-def test_the_whole_dance_works_over_tls(secure_site: Site, worker: tuple[str, ...], preload: tuple[str, ...]) -> None:
-    with secure_site.serve("--workers", "2", *worker, *preload) as server:
-        dance(secure_site, server)
+def test_complete_sign_in_works_over_tls(secure_site: Site, worker: tuple[str, ...]) -> None:
+    with secure_site.serve("--workers", "2", *worker) as server:
+        complete_sign_in(secure_site, server)
         assert "Traceback" not in server.stop()
 
 
-def test_over_https_the_cookie_is_bound_to_this_host(secure_site: Site) -> None:
-    """S38, RFC 6265bis 4.1.3.2: another host, or a page of plain http, cannot plant a __Host- cookie."""
+def test_cookie_over_https_has_the_host_prefix(secure_site: Site) -> None:
+    """S38, RFC 6265bis 4.1.3.2: no other host and no page over plain http can set a __Host- cookie."""
     with secure_site.serve("--workers", "1") as server, secure_site.visitor(server) as visitor:
         name, _, rest = visitor.get("/").headers["Set-Cookie"].partition("=")
         attributes = {part.strip() for part in rest.split(";")[1:]}
@@ -97,8 +92,8 @@ def test_over_https_the_cookie_is_bound_to_this_host(secure_site: Site) -> None:
         assert redirect_uri == f"{server.url}/callback"
 
 
-def test_a_provider_whose_certificate_nobody_vouches_for_gets_no_secret(secure_site: Site, tmp_path: Path) -> None:
-    """S26: the same dance without the private CA ends before anything was said."""
+def test_untrusted_certificate_of_the_provider_gets_no_secret(secure_site: Site, tmp_path: Path) -> None:
+    """S26: without the private CA, the sign-in ends before the token request."""
     stranger = tmp_path / "stranger.pem"
     trustme.CA().cert_pem.write_to_path(stranger)
     with gunicorn(
@@ -115,8 +110,8 @@ def test_a_provider_whose_certificate_nobody_vouches_for_gets_no_secret(secure_s
         assert "SSLCertVerificationError" in server.log.read_text()
 
 
-def test_a_forwarded_scheme_from_this_machine_is_not_believed(site: Site) -> None:
-    """S35: gunicorn believes X-Forwarded-Proto from loopback by default; the application must not."""
+def test_forwarded_scheme_from_loopback_is_ignored(site: Site) -> None:
+    """S35: gunicorn believes X-Forwarded-Proto from loopback by default."""
     with site.serve("--workers", "1") as server, site.visitor(server) as visitor:
         answer = visitor.get("/", **{"X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"})
         assert parameters(answer.headers["Location"])["redirect_uri"] == f"{server.url}/callback"
@@ -124,21 +119,21 @@ def test_a_forwarded_scheme_from_this_machine_is_not_believed(site: Site) -> Non
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's /proc")
-def test_nothing_of_the_application_is_open_before_the_fork(site: Site) -> None:
-    """S61: what the parent holds, all of its workers would share."""
+def test_preloaded_application_opens_nothing_before_the_fork(site: Site) -> None:
+    """S61: otherwise all workers would share it."""
     with site.serve("--workers", "2", "--preload") as server:
-        dance(site, server)
+        complete_sign_in(site, server)
         descriptors = Path(f"/proc/{server.process.pid}/fd")
         targets = [os.readlink(descriptor) for descriptor in descriptors.iterdir()]
         assert not [target for target in targets if str(site.sessions) in target]
-        assert len([target for target in targets if target.startswith("socket:")]) == 1  # the listening one
+        assert len([target for target in targets if target.startswith("socket:")]) == 1  # the listening socket
 
 
 # -- `gunicorn` in a checkout ------------------------------------------------------------------------------------------
 
 
-def test_gunicorn_alone_serves_a_checkout(site: Site) -> None:
-    """gunicorn.conf.py says what to serve and how; nothing but the variables is needed."""
+def test_gunicorn_without_arguments_serves_a_checkout(site: Site) -> None:
+    """gunicorn.conf.py contains the rest."""
     with site.serve(app=None, cwd=CHECKOUT) as server:
         with site.visitor(server) as visitor:
             visitor.sign_in()
@@ -147,12 +142,12 @@ def test_gunicorn_alone_serves_a_checkout(site: Site) -> None:
             assert parameters(misled.headers["Location"])["redirect_uri"] == f"{server.url}/callback"
         said = server.stop()
         assert "Using worker: gthread" in said
-        assert "signed in" in said  # the application's own log stands beside gunicorn's
+        assert "signed in" in said  # by the application, in the log of gunicorn
         assert "Traceback" not in said
         assert server.process.returncode == 0
 
 
-BAD = {
+INVALID = {
     "nothing is set": ({}, ["WSGI_OAUTH_CLIENT_ID", "WSGI_OAUTH_CLIENT_SECRET"]),
     "no secret": ({"CLIENT_ID": "an-id"}, ["WSGI_OAUTH_CLIENT_SECRET"]),
     "an unknown provider": (
@@ -163,31 +158,30 @@ BAD = {
         {"CLIENT_ID": "an-id", "CLIENT_SECRET": "canary", "PUBLIK_URL": "https://shop.example"},
         ["WSGI_OAUTH_PUBLIK_URL", "WSGI_OAUTH_PUBLIC_URL"],
     ),
-    "a store for everyone": (
+    "a store that others can write": (
         {"CLIENT_ID": "an-id", "CLIENT_SECRET": "canary", "SESSION_STORE": "file:/tmp"},
         ["/tmp"],
     ),
 }
-ENTRANCES = {
+ENTRY_POINTS = {
     "in a checkout": {"app": None, "cwd": CHECKOUT},
-    "anywhere": {"app": "wsgi_oauth:get_app()"},
-    "anywhere, preload": {"app": "wsgi_oauth:get_app()", "options": ("--preload",)},
+    "get_app": {"app": "wsgi_oauth:get_app()"},
+    "get_app, preload": {"app": "wsgi_oauth:get_app()", "options": ("--preload",)},
 }
+INVALID_STARTS = [*((kind, "get_app") for kind in INVALID), *(("an unknown provider", entry) for entry in ENTRY_POINTS)]
 
 
-@pytest.mark.parametrize("entrance", ENTRANCES.values(), ids=ENTRANCES)
-@pytest.mark.parametrize(("settings", "named"), BAD.values(), ids=BAD)
-def test_gunicorn_stops_at_once_and_says_what_to_set(
-    tmp_path: Path, entrance: dict[str, object], settings: dict[str, str], named: list[str]
-) -> None:
-    options = entrance.get("options", ())
+@pytest.mark.parametrize(("kind", "entry_point"), dict.fromkeys(INVALID_STARTS))
+def test_invalid_configuration_stops_gunicorn_with_an_explanation(tmp_path: Path, kind: str, entry_point: str) -> None:
+    (settings, named), entry = INVALID[kind], ENTRY_POINTS[entry_point]
+    options = entry.get("options", ())
     environ = {
         "HOME": str(tmp_path),
         "XDG_STATE_HOME": "",
         "STATE_DIRECTORY": "",
         **{f"WSGI_OAUTH_{name}": value for name, value in settings.items()},
     }
-    with gunicorn(tmp_path, environ, *options, app=entrance["app"], cwd=entrance.get("cwd")) as server:
+    with gunicorn(tmp_path, environ, *options, app=entry["app"], cwd=entry.get("cwd")) as server:
         assert server.process.wait(timeout=30) != 0
         said = server.log.read_text()
     assert [name for name in named if name not in said] == []
@@ -220,8 +214,8 @@ app = create_app(Config.from_environ(os.environ), handlers=[Broken])
 """
 
 
-def test_the_access_log_has_neither_query_nor_referer(site: Site) -> None:
-    """S50: codes and states stand in query strings, and in the Referer of the next page."""
+def test_access_log_has_no_query_and_no_referer(site: Site) -> None:
+    """S50: codes and states are in query strings and in the Referer of the next page."""
     with site.serve("--workers", "1", app=None, cwd=CHECKOUT) as server:
         with site.visitor(server) as visitor:
             callback_url = visitor.callback_url()
@@ -253,7 +247,7 @@ app = DispatcherMiddleware(Response("hello"), {"/login": get_app()})
 """
 
 
-def test_both_logs_have_the_path_that_the_browser_asked_for(site: Site) -> None:
+def test_both_logs_have_the_path_of_the_browser(site: Site) -> None:
     site.folder.joinpath("mounted_site.py").write_text(MOUNTED_SITE)
     options = ("--config", f"{CHECKOUT / 'gunicorn.conf.py'}", "--workers", "1")
     with site.serve(*options, app="mounted_site:app") as server:
@@ -271,9 +265,36 @@ def test_both_logs_have_the_path_that_the_browser_asked_for(site: Site) -> None:
         assert line in said
 
 
+MALFORMED = [
+    b"GET /callback?code=canary&state=canary x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "GET /callback?code=canary&name=\xe9 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode("latin-1"),
+    b"GET /callback#code=canary x HTTP/1.1\r\n\r\n",
+    b"GET /profile HTTP/1.1\r\nHost: localhost\r\nCookie wsgi_oauth=canary\r\n\r\n",
+    b"GET /profile HTTP/1.1\r\nHost: localhost\r\nCookie: wsgi_oauth=canary\x00\r\n\r\n",
+    b"GET /profile HTTP/1.1\r\nHost: localhost\r\nCookie: wsgi_oauth=canary\r\n folded\r\n\r\n",
+    b"GET /profile HTTP/1.1\r\nHost: localhost\r\nExpect: canary\r\n\r\n",
+    b"POST /logout HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\ncanary\r\n\r\n",
+    b"canary&state=canary HTTP/1.1\r\n\r\n",
+    b"GET /callback?code=canary HT",
+    b"GET /profile HTTP/1.1\r\nCookie: wsgi_oauth=canary\r\n",
+]
+
+
+def send_malformed_requests(server: Gunicorn) -> None:
+    """Send requests that gunicorn refuses, each of which contains a secret."""
+    address = urlsplit(server.url)
+    for request in MALFORMED:
+        with socket.create_connection((address.hostname, address.port), timeout=60) as client:
+            client.sendall(request)
+            client.shutdown(socket.SHUT_WR)
+            with suppress(ConnectionError):
+                while client.recv(65536):  # until gunicorn has refused the request
+                    pass
+
+
 @pytest.mark.parametrize("worker", WORKERS.values(), ids=WORKERS)
-def test_no_secret_is_logged_even_while_debugging(site: Site, worker: tuple[str, ...]) -> None:
-    """S49, S50: DEBUG for every logger and for gunicorn, an access log, and every kind of failure."""
+def test_no_secret_is_logged_at_debug(site: Site, worker: tuple[str, ...]) -> None:
+    """S49, S50: with DEBUG for every logger, an access log, failed sign-ins and malformed requests."""
     site.folder.joinpath("broken_site.py").write_text(BROKEN_SITE)
     faults = ["token.500", "token.error_200", "token.malformed_json", "token.hang_up", "token.cut_body"]
     ids = []
@@ -292,48 +313,19 @@ def test_no_secret_is_logged_even_while_debugging(site: Site, worker: tuple[str,
             assert visitor.get(f"{callback_url}&iss=https://attacker.example").status_code == 400
             visitor.get(callback_url, Cookie="")
             visitor.post("/logout")
+        send_malformed_requests(server)
         said = server.stop()
-    assert "on purpose" in said  # the operator learns of the failure
+    assert "on purpose" in said  # because the operator must see the failure
     assert re.search(r"Id: ([0-9a-f]{16})", broken)[1] in said
-    assert_keeps_secrets(said, secrets_of(site.provider, *ids))
-
-
-MALFORMED = [
-    b"GET /callback?code=canary&state=canary x HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    "GET /callback?code=canary&name=\xe9 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode("latin-1"),
-    b"GET /callback#code=canary x HTTP/1.1\r\n\r\n",
-    b"GET /profile HTTP/1.1\r\nHost: localhost\r\nCookie wsgi_oauth=canary\r\n\r\n",
-    b"GET /profile HTTP/1.1\r\nHost: localhost\r\nCookie: wsgi_oauth=canary\x00\r\n\r\n",
-    b"GET /profile HTTP/1.1\r\nHost: localhost\r\nCookie: wsgi_oauth=canary\r\n folded\r\n\r\n",
-    b"GET /profile HTTP/1.1\r\nHost: localhost\r\nExpect: canary\r\n\r\n",
-    b"POST /logout HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\ncanary\r\n\r\n",
-    b"canary&state=canary HTTP/1.1\r\n\r\n",
-    b"GET /callback?code=canary HT",
-    b"GET /profile HTTP/1.1\r\nCookie: wsgi_oauth=canary\r\n",
-]
-
-
-@pytest.mark.parametrize("worker", WORKERS.values(), ids=WORKERS)
-def test_nothing_of_a_malformed_request_is_logged_even_while_debugging(site: Site, worker: tuple[str, ...]) -> None:
-    """S49, S50: what is wrong with it may be one letter beside a code that nobody has used yet."""
-    options = ("--workers", "1", "--config", str(CHECKOUT / "gunicorn.conf.py"), "--log-level", "debug", *worker)
-    with site.serve(*options) as server:
-        address = urlsplit(server.url)
-        for request in MALFORMED:
-            with socket.create_connection((address.hostname, address.port), timeout=30) as client:
-                client.sendall(request)
-                client.shutdown(socket.SHUT_WR)
-                while client.recv(65536):  # until gunicorn has understood that nothing will come of it
-                    pass
-        said = server.stop()
     assert "Invalid request from ip=127.0.0.1: InvalidRequestLine" in said
     assert "canary" not in said
+    assert_keeps_secrets(said, secrets_of(site.provider, *ids))
 
 
 # -- at the same time --------------------------------------------------------------------------------------------------
 
 
-WATCHED_SITE = """
+PAUSED_SITE = """
 import os
 import threading
 import time
@@ -343,7 +335,7 @@ from wsgi_oauth import Config, FileStore, create_app
 current = threading.local()
 
 
-class WatchedStore(FileStore):
+class PausedStore(FileStore):
     def load(self, key):
         data = super().load(key)
         if current.is_new:
@@ -355,14 +347,14 @@ class WatchedStore(FileStore):
 
     def update(self, key, change, **kwargs):
         def slowly(data):
-            time.sleep(0.01)  # the others' chance to spoil it
+            time.sleep(0.01)  # so that concurrent updates overlap
             return change(data)
 
         return super().update(key, slowly, **kwargs)
 
 
 config = Config.from_environ(os.environ)
-application = create_app(config, store=WatchedStore(config.session_store.removeprefix("file:")))
+application = create_app(config, store=PausedStore(config.session_store.removeprefix("file:")))
 
 
 def app(environ, start_response):
@@ -373,25 +365,25 @@ def app(environ, start_response):
 
 
 @pytest.fixture
-def watched_site(site: Site) -> Site:
-    """``watched_site:app`` says when a request has opened its session, and lets one with ``X-Late`` wait there.
+def paused_site(site: Site) -> Site:
+    """Return a site whose application logs each opened session, and holds requests with ``X-Late`` there.
 
-    Its updates take long enough to get in each other's way.
+    Its updates are slow enough to overlap.
     """
-    site.folder.joinpath("watched_site.py").write_text(WATCHED_SITE)
+    site.folder.joinpath("paused_site.py").write_text(PAUSED_SITE)
     return site
 
 
 @pytest.mark.parametrize("worker", [WORKERS["gthread"], WORKERS["gevent"]], ids=["gthread", "gevent"])
-def test_of_twenty_identical_callbacks_one_asks_for_the_token(
-    watched_site: Site, barrier: Callable[[str], Barrier], worker: tuple[str, ...]
+def test_twenty_identical_callbacks_cause_one_token_request(
+    paused_site: Site, barrier: Callable[[str], Barrier], worker: tuple[str, ...]
 ) -> None:
-    """S3 (RFC 9700 4.2.4): two workers, many threads, and nobody who clicked twice sees an error."""
+    """S3 (RFC 9700 4.2.4): with two workers and many threads, every copy is redirected to the page."""
     waiting = barrier("token")
     options = ("--workers", "2", *worker, "--threads", "20")
     with (
-        watched_site.serve(*options, app="watched_site:app", UPSTREAM_LIMIT="20") as server,
-        watched_site.visitor(server) as visitor,
+        paused_site.serve(*options, app="paused_site:app", UPSTREAM_LIMIT="20") as server,
+        paused_site.visitor(server) as visitor,
     ):
         callback_url = visitor.callback_url()
         copies = [(visitor.copy(), callback_url) for _ in range(20)]
@@ -402,19 +394,19 @@ def test_of_twenty_identical_callbacks_one_asks_for_the_token(
             waiting.open()
         answers = answers.result()
         assert [(answer.status_code, answer.headers.get("Location")) for answer in answers] == [(303, "/profile")] * 20
-        assert watched_site.provider.count("token") == 1
+        assert paused_site.provider.count("token") == 1
 
         new = [answer.cookies for answer in answers if answer.cookies]
-        assert len(new) == 1  # no late copy takes the new session away again
+        assert len(new) == 1  # because no copy replaces the new session
         visitor.web.cookies.update(new[0])
         assert visitor.profile().status_code == 200
 
 
-def test_a_copy_that_was_about_to_begin_when_the_first_one_ended_leads_to_the_same_place(watched_site: Site) -> None:
-    """S3: it has found the session in its place, and a moment later the sign-in has moved that to a new id."""
+def test_copy_that_overlaps_the_end_of_the_first_is_redirected_to_the_same_page(paused_site: Site) -> None:
+    """S3: the copy has opened the session before the sign-in changes its id."""
     with (
-        watched_site.serve("--threads", "4", app="watched_site:app") as server,
-        watched_site.visitor(server) as visitor,
+        paused_site.serve("--threads", "4", app="paused_site:app") as server,
+        paused_site.visitor(server) as visitor,
         ThreadPoolExecutor(1) as background,
     ):
         callback_url = visitor.callback_url()
@@ -423,42 +415,31 @@ def test_a_copy_that_was_about_to_begin_when_the_first_one_ended_leads_to_the_sa
         pending = background.submit(get_and_close, late, callback_url)
         until("session opened", server)
         assert visitor.get(callback_url).status_code == 303
-        watched_site.folder.joinpath("go").touch()
+        paused_site.folder.joinpath("go").touch()
         answer = pending.result()
         assert (answer.status_code, answer.headers.get("Location")) == (303, "/profile")
-        assert watched_site.provider.count("token") == 1
+        assert paused_site.provider.count("token") == 1
 
 
-def test_a_callback_that_fails_is_not_tried_again_by_its_copies(site: Site, provider: LocalProvider) -> None:
-    """S3: the state is used up before the exchange, also when the exchange fails."""
-    provider.faults.add("token.503", times=None)
-    with site.serve("--workers", "2", *WORKERS["gthread"]) as server, site.visitor(server) as visitor:
-        callback_url = visitor.callback_url()
-        answers = at_the_same_time(get_and_close, [(visitor.copy(), callback_url) for _ in range(12)])
-        statuses = sorted(answer.status_code for answer in answers)
-        assert statuses == [400] * 11 + [502]
-        assert provider.count("token") == 1
-
-
-def test_of_twenty_tabs_that_start_at_the_same_time_each_can_finish(watched_site: Site) -> None:
-    """S5: the starts of one session, on two workers, take nothing away from each other."""
+def test_twenty_concurrent_tabs_can_all_finish(paused_site: Site) -> None:
+    """S5: starts of one session in two workers do not overwrite each other."""
     options = ("--workers", "2", *WORKERS["gthread"])
-    with watched_site.serve(*options, app="watched_site:app") as server, watched_site.visitor(server) as visitor:
+    with paused_site.serve(*options, app="paused_site:app") as server, paused_site.visitor(server) as visitor:
         visitor.get("/")
         tabs = at_the_same_time(get_and_close, [(visitor.copy(), f"/?next=/tab/{n}") for n in range(20)])
         for number, tab in enumerate(tabs):
             answer = visitor.get(visitor.consent(tab.headers["Location"]))
             assert (answer.status_code, answer.headers.get("Location")) == (303, f"/tab/{number}")
-        assert len(watched_site.stored()) == 1
+        assert len(paused_site.stored()) == 1
 
 
 # -- processes that die ------------------------------------------------------------------------------------------------
 
 
-def test_a_worker_that_is_killed_in_the_middle_of_an_exchange_breaks_nothing(
+def test_worker_killed_during_the_token_request_leaves_complete_sessions(
     site: Site, barrier: Callable[[str], Barrier]
 ) -> None:
-    """S60: each session is wholly old or wholly new, no lock stays behind, and the next sign-in works."""
+    """S60: every session is complete, no lock remains, and the next sign-in works."""
     waiting = barrier("token")
     with (
         site.serve("--workers", "1", *WORKERS["gthread"], UPSTREAM_TIMEOUT="60") as server,
@@ -476,7 +457,10 @@ def test_a_worker_that_is_killed_in_the_middle_of_an_exchange_breaks_nothing(
         waiting.open()
         assert ["oauth_token" in data for data in site.stored()] == [False, False]
 
-        for same in (visitor.copy(), bystander.copy()):  # on new connections: the old ones died with the worker
+        for same in (
+            visitor.copy(),
+            bystander.copy(),
+        ):  # on new connections, because the old ones have died with the worker
             with same:
                 same.sign_in()
                 assert same.profile().status_code == 200
@@ -485,10 +469,21 @@ def test_a_worker_that_is_killed_in_the_middle_of_an_exchange_breaks_nothing(
 
 @pytest.fixture
 def timed_out(site: Site, barrier: Callable[[str], Barrier]) -> Iterator[tuple[Gunicorn, Visitor]]:
-    """A sync worker that gunicorn has ended in the middle of a callback: SIGABRT, raised as SystemExit."""
+    """Let gunicorn abort a sync worker during a callback: SIGABRT, which is raised as SystemExit."""
     waiting = barrier("token")
     configuration = str(CHECKOUT / "gunicorn.conf.py")
-    options = ("--config", configuration, "--workers", "1", *WORKERS["sync"], "--threads", "1", "--timeout", "2")
+    options = (
+        "--config",
+        configuration,
+        "--workers",
+        "1",
+        *WORKERS["sync"],
+        "--threads",
+        "1",
+        "--timeout",
+        "3",
+        "--preload",
+    )
     with site.serve(*options, UPSTREAM_TIMEOUT="60") as server, site.visitor(server) as visitor:
         callback_url = visitor.callback_url()
         with ThreadPoolExecutor(1) as thread:
@@ -503,28 +498,26 @@ def timed_out(site: Site, barrier: Callable[[str], Barrier]) -> Iterator[tuple[G
         yield server, visitor
 
 
-def test_a_worker_that_times_out_leaves_the_session_as_it_was(site: Site, timed_out: tuple[Gunicorn, Visitor]) -> None:
-    """S62: the sign-in is over, everything else goes on."""
+def test_aborted_worker_leaves_the_session_unchanged(site: Site, timed_out: tuple[Gunicorn, Visitor]) -> None:
+    """S62: the pending sign-in is over, and the next one works."""
     _, visitor = timed_out
     assert site.stored() == [{"oauth_state": {}}]
     visitor.sign_in()
     assert visitor.profile().status_code == 200
 
 
-def test_a_worker_that_times_out_logs_no_request_line(site: Site, timed_out: tuple[Gunicorn, Visitor]) -> None:
-    """S50: gunicorn logs the whole URI of a request that an exception has ended, a SystemExit too."""
+def test_aborted_worker_logs_no_request_line(site: Site, timed_out: tuple[Gunicorn, Visitor]) -> None:
+    """S50: gunicorn logs the whole URI of a request that ends with an exception, including SystemExit."""
     server, visitor = timed_out
     assert "?" not in server.log.read_text()
     assert_keeps_secrets(server.log.read_text(), secrets_of(site.provider, visitor.cookie))
 
 
 @pytest.mark.parametrize("worker", WORKERS.values(), ids=WORKERS)
-def test_a_sign_in_that_is_on_its_way_is_finished_before_gunicorn_goes(
+def test_sigterm_waits_for_a_pending_callback(
     site: Site, barrier: Callable[[str], Barrier], worker: tuple[str, ...]
 ) -> None:
-    """A deployment (SIGTERM) costs nobody the sign-in. There is one worker, and it has answered: one that was just
-    being forked misses the signal, and gunicorn waits for it until it loses patience.
-    """
+    """A deployment interrupts no sign-in. The single worker has answered before, otherwise it could miss the signal."""
     waiting = barrier("token")
     with site.serve("--workers", "1", *worker, "--log-level", "debug") as server, site.visitor(server) as visitor:
         callback_url = visitor.callback_url()
