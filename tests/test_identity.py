@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from wsgi_oauth import Identity, errors
-from wsgi_oauth.oauth.identity import bounded, read_identity
+from wsgi_oauth.oauth.identity import limit_lists, read_identity
 from wsgi_oauth.oauth.presets import GITHUB
 from wsgi_oauth.oauth.provider import UserDocument
 
@@ -113,12 +113,12 @@ def test_no_two_identities_have_the_same_id() -> None:
 def test_of_very_long_lists_a_session_keeps_what_matters_first() -> None:
     names = tuple(f"{number:0400}" for number in range(1000))
     identity = Identity("idp", "1", groups=names, also_verified=names)
-    kept = bounded(identity, lambda name: name == names[-1])
+    kept = limit_lists(identity, lambda name: name == names[-1])
     for names_kept in (kept.groups, kept.also_verified):
         assert names[-1] in names_kept
         assert 50 < len(names_kept) < 100
     short = replace(identity, groups=names[:3], also_verified=())
-    assert bounded(short, lambda name: name == names[2]) is short
+    assert limit_lists(short, lambda name: name == names[2]) is short
 
 
 def test_an_identity_can_be_in_a_set() -> None:

@@ -21,7 +21,7 @@ from .config import Config, StoreConfig
 from .config.environ import variable_name
 from .oauth.access import Rules
 from .oauth.client import OAuth2Session
-from .oauth.identity import IDENTITY, Identity, remember
+from .oauth.identity import IDENTITY, Identity, save_identity
 from .oauth.provider import Provider
 from .oauth.registration import Registration
 from .sessions.file import FileStore
@@ -170,7 +170,7 @@ class OAuthApp:
             return known
         identity = registration.identify(registration.oauth2_session(token=token, session=session))
         try:
-            remember(session, registration.bounded_identity(identity))
+            save_identity(session, registration.bounded_identity(identity))
         except errors.StoreError as error:  # who it is, is known all the same; the next request tries again
             _log.warning("who signed in is not remembered: %s", error)
         if session.ended_elsewhere:

@@ -1,8 +1,9 @@
-"""Who may enter, of all who can sign in: ``WSGI_OAUTH_ALLOW``.
+"""Access rules: which of the users who can sign in may use the application (``WSGI_OAUTH_ALLOW``).
 
 A rule is a kind and a value: ``user:octocat``, ``id:583231``, ``email:ann@example.com``, ``email:*@example.com``,
-``org:octo-org`` or ``group:staff``. One that fits is enough; without any rule everybody may enter. With several
-providers a rule has to say whose it is, and may with one: ``user:github:octocat``. What cannot be told is a no.
+``org:octo-org`` or ``group:staff``. A user needs to match one rule; without any rule all users have access. With
+several providers each rule names its provider: ``user:github:octocat``. A value that the provider does not give
+matches no rule.
 """
 
 from __future__ import annotations
@@ -13,124 +14,131 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from .. import errors
-from ..config import PREFIX
+from ..config.environ import PREFIX
 from .identity import Identity
 from .provider import Provider
 
 _log = logging.getLogger(__name__)
 
 KINDS = ("user", "id", "email", "org", "group")
-# RFC 4514, which is what a directory calls a group: cn=staff,dc=example,dc=com.
-_DISTINGUISHED = re.compile(r"[^,=]+=[^,]+(?:,[^,=]+=[^,]+)*")
+# RFC 4514: the names of a directory's groups contain commas, for example cn=staff,dc=example,dc=com.
+_DISTINGUISHED_NAME = re.compile(r"[^,=]+=[^,]+(?:,[^,=]+=[^,]+)*")
 
 
 class Rule(NamedTuple):
-    """``kind:value``, at the provider that is called *label* here."""
+    """``kind:value`` at the provider with this *label*."""
 
     kind: str
     value: str
     label: str
 
-    def fits(self, identity: Identity) -> bool:
+    def matches(self, identity: Identity) -> bool:
+        """Return whether the rule gives this user access."""
         if self.kind == "user":
             return identity.username == self.value
-        if self.kind == "id":  # as the log and `wsgi-oauth sessions list` print it, or as it is
-            printed = identity.id.rpartition(":")[2]
-            return self.value == printed or ("%" not in self.value and self.value == identity.subject)
+        if self.kind == "id":  # percent-encoded as in the log and in `wsgi-oauth sessions list`, or plain
+            encoded = identity.id.rpartition(":")[2]
+            return self.value == encoded or ("%" not in self.value and self.value == identity.subject)
         if self.kind == "email":
-            return any(_address_fits(address, self.value) for address in identity.verified_emails)
+            return any(_address_matches(address, self.value) for address in identity.verified_emails)
         return self.value in identity.groups
 
     def names(self, name: str) -> bool:
-        """Say whether *name* is the group or the organisation of this rule, or one of its addresses."""
-        return _address_fits(name, self.value) if self.kind == "email" else name == self.value
+        """Return whether *name* is the group, the organisation or an address of this rule."""
+        return _address_matches(name, self.value) if self.kind == "email" else name == self.value
 
 
 class Rules:
-    """What ``WSGI_OAUTH_ALLOW`` says, and a function in Python; where both are given, both have to agree."""
+    """The access rules of the configuration and of a Python function. If there are both, a user has to satisfy both."""
 
     def __init__(
         self,
-        words: Iterable[str],
+        rules: Iterable[str],
         providers: Mapping[str, Provider],
         function: Callable[[Identity], bool] | None = None,
     ) -> None:
-        """*providers*: by what each is called here, as they are described.
-
-        :raises errors.ConfigError: for what is no rule, and for a kind of rule that a provider cannot answer for.
         """
-        self._rules = [_parse(word, providers) for word in words]
+        :param providers: the providers by label.
+        :raises errors.ConfigError: for an invalid rule, or one of a kind that its provider does not support.
+        """
+        self._rules = [parse_rule(rule, providers) for rule in rules]
         self._function = function
 
     def __bool__(self) -> bool:
         return bool(self._rules or self._function)
 
     def kinds(self, label: str) -> set[str]:
-        """Return what the rules look at, at one provider."""
+        """Return the kinds of all rules for a provider."""
         return {rule.kind for rule in self._rules if rule.label == label}
 
     def mentions(self, label: str, name: str) -> bool:
-        """Say whether a rule lets the group, organisation or address *name* in, at one provider."""
+        """Return whether a rule for a provider names this group, organisation or address."""
         return any(rule.label == label and rule.names(name) for rule in self._rules)
 
     def check(self, identity: Identity, label: str) -> None:
-        """See that *identity*, of the provider that is called *label* here, may enter.
+        """Check that a user of the provider with this *label* has access.
 
-        :raises errors.NotAllowed: when not.
+        :raises errors.NotAllowed: otherwise.
         """
-        allowed = not self._rules or any(rule.label == label and rule.fits(identity) for rule in self._rules)
+        allowed = not self._rules or any(rule.label == label and rule.matches(identity) for rule in self._rules)
         if not (allowed and self._function_allows(identity)):
-            called = identity.username or identity.email or identity.name or identity.id
-            unverified = "email" in self.kinds(label) and identity.email and not identity.verified_emails
-            reason = "the provider does not say that their address is verified" if unverified else ""
-            raise errors.NotAllowed(identity.id, called, reason)
+            account = identity.username or identity.email or identity.name or identity.id
+            is_unverified = "email" in self.kinds(label) and identity.email and not identity.verified_emails
+            reason = "the provider does not say that their address is verified" if is_unverified else ""
+            raise errors.NotAllowed(identity.id, account, reason)
 
     def _function_allows(self, identity: Identity) -> bool:
         try:
             return self._function is None or self._function(identity) is True
-        except Exception:  # noqa: BLE001  # it is somebody else's, and must not let anybody in by failing
-            _log.exception("the function that says who may enter has failed for %s", identity.id)
+        except Exception:  # noqa: BLE001  # because an application's function that fails must not give access
+            _log.exception("the function `allow` failed for %s; access is denied", identity.id)
             return False
 
 
-def _parse(word: str, providers: Mapping[str, Provider]) -> Rule:
-    kind, _, value = word.partition(":")
-    # The longest name first: one may be id.example.com, and another one id.example.com:8443.
-    named = sorted((label for label in providers if value.startswith(f"{label}:")), key=len, reverse=True)
-    label = named[0] if named else next(iter(providers)) if len(providers) == 1 else ""
-    value = value.removeprefix(f"{label}:") if named else value
-    if "," in word and not (kind == "group" and _DISTINGUISHED.fullmatch(value)):
-        raise errors.ConfigError(f"{PREFIX}ALLOW separates rules with spaces, not with commas; it has {word!a}")
+def parse_rule(text: str, providers: Mapping[str, Provider]) -> Rule:
+    """Parse ``kind:value`` or ``kind:label:value``.
+
+    :param providers: the providers by label.
+    :raises errors.ConfigError: for an invalid rule, or one of a kind that its provider does not support.
+    """
+    kind, _, value = text.partition(":")
+    # The longest label first, because one can begin with another: id.example.com and id.example.com:8443.
+    labels = sorted((label for label in providers if value.startswith(f"{label}:")), key=len, reverse=True)
+    label = labels[0] if labels else next(iter(providers)) if len(providers) == 1 else ""
+    value = value.removeprefix(f"{label}:") if labels else value
+    if "," in text and not (kind == "group" and _DISTINGUISHED_NAME.fullmatch(value)):
+        raise errors.ConfigError(f"{PREFIX}ALLOW: rules are separated by spaces, not by commas (got {text!a})")
     if kind not in KINDS or not value or not label:
-        whose = f"{next(iter(providers))}:" if len(providers) > 1 else ""
+        example = f"user:{next(iter(providers))}:octocat" if len(providers) > 1 else "user:octocat"
+        at = f" at {', '.join(providers)}" if len(providers) > 1 else ""
         raise errors.ConfigError(
-            f"{PREFIX}ALLOW must have rules such as user:{whose}octocat, of the kinds {', '.join(KINDS)}"
-            f"{whose and ' at ' + ', '.join(providers)}; {word!a} is none"
+            f"{PREFIX}ALLOW: not a rule (got {text!a}); write rules such as {example}, "
+            f"of the kinds {', '.join(KINDS)}{at}"
         )
-    if problem := _problem(kind, value, providers[label]):
-        raise errors.ConfigError(f"{PREFIX}ALLOW has the rule {word!a}, and {problem}")
+    if found := _find_problem(kind, value, providers[label]):
+        problem, remedy = found
+        raise errors.ConfigError(f"{PREFIX}ALLOW: {problem} (got {text!a}); {remedy}")
     return Rule(kind, value, label)
 
 
-def _problem(kind: str, value: str, provider: Provider) -> str:
-    """Say why a rule of this kind is not safe, or never true, at *provider*."""
+def _find_problem(kind: str, value: str, provider: Provider) -> tuple[str, str] | None:
+    """Return why a rule of this kind is unsafe or can never match at *provider*, and what to do instead."""
     if kind == "user" and not provider.username_is_unique:
-        return f"at {provider.title} a username is not one user's alone for ever: use id:, email: or group:"
+        return f"at {provider.title} a username can change its owner", "use id:, email: or group:"
     if kind == "email" and not (provider.user.email_verified or provider.emails_url):
-        return f"{provider.title} does not say which addresses it has verified: use another kind of rule"
+        return f"{provider.title} does not say which addresses it has verified", "use another kind of rule"
     if kind == "email" and not (all(value.partition("@")[::2]) and value.count("@") == 1 and value.isascii()):
-        return "that is neither an address nor *@ and a domain, in ASCII"
+        return "not an address", "write an address or *@ and a domain, in ASCII"
     if kind == "email" and "*" in value.removeprefix("*@"):
-        return "a * stands only for all that is before the @"
+        return "a * in the middle of an address", "write an address or *@ and a domain"
     if kind in {"org", "group"} and not (provider.user.groups or provider.groups_url):
-        return f"{provider.title} says nothing about organisations or groups"
-    return ""
+        return f"{provider.title} does not give organisations or groups", "use another kind of rule"
+    return None
 
 
-def _address_fits(address: str, value: str) -> bool:
-    """Compare without regard to case, as mail does with domains, and providers with all of it."""
-    # Before case is forgotten: letters that are not ASCII can become such, and lead to somebody else's address.
+def _address_matches(address: str, value: str) -> bool:
+    # ASCII only, because lower() turns some other letters into ASCII: into the address of another user.
     if address.count("@") != 1 or not address.isascii():
         return False
-    address, value = address.lower(), value.lower()
+    address, value = address.lower(), value.lower()  # mail servers and providers ignore the case
     return address == value or (value.startswith("*@") and address.endswith(value[1:]))

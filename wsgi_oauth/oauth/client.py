@@ -17,7 +17,7 @@ from .. import errors
 from ..transport.pool import Transport
 from .openid import check_id_token, check_refreshed_id_token, check_userinfo, read_id_token
 from .provider import Provider
-from .resource import has_invalid_token_body, is_refusal_without_reason, read_resource, rejects_token
+from .resource import has_ended_token, read_resource, rejects_token
 from .token import Token, has_expired, is_new, is_token, parse_token_response
 
 # Statuses with which a provider refuses a refresh token for good. Others mean: try again later.
@@ -179,13 +179,11 @@ class OAuth2Session:
             return read_id_token(self.token.get("id_token", ""))
         headers = {"Accept": "application/json", **dict(provider.profile_headers)}
         response = self.request(provider.profile_method, provider.profile_url, headers=headers)
-        if has_invalid_token_body(response) or (is_refusal_without_reason(response) and not is_new(self.token)):
+        while has_ended_token(response, is_new=is_new(self.token)):
             if not self._can_refresh:
                 raise errors.TokenRejected("the provider refuses a request for the user document")
-            self._renew_token()
+            self._renew_token()  # once
             response = self.request(provider.profile_method, provider.profile_url, headers=headers)
-            if has_invalid_token_body(response):
-                raise errors.TokenRejected("the provider refuses the refreshed token")
         document = dict(read_resource(response, dict))
         if provider.asks_for_id_token and "id_token" in self.token:
             check_userinfo(document, self.token["id_token"])

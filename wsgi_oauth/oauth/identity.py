@@ -1,11 +1,11 @@
-"""Who signed in, whatever the provider calls it."""
+"""The identity of a user, in the same form for every provider."""
 
 from __future__ import annotations
 
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
@@ -15,41 +15,41 @@ from ..sessions.encoding import copy_json
 from ..sessions.session import Session
 from .provider import EmailsDocument, GroupsDocument, Provider
 
-IDENTITY = "oauth_identity"  # in the session
+IDENTITY = "oauth_identity"  # key in the session
 _log = logging.getLogger(__name__)
 
 _SUBJECT = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?", re.ASCII)  # OpenID Connect Core 2, `sub`
-_LONGEST_TEXT = 512  # characters of a name or an address
-_LARGEST_CLAIMS = 16 * 1024  # characters of a document that is kept with each session
-_DEEPEST_CLAIMS = 20  # levels of it
-_LARGEST_LIST = 32 * 1024  # characters of all groups, and of all addresses, as JSON
+_MAX_TEXT = 512  # characters of a name or an address
+_MAX_CLAIMS = 16 * 1024  # characters of the claims that a session stores
+_MAX_DEPTH = 20  # levels of nesting in these claims
+_MAX_LIST = 32 * 1024  # characters of the groups, and of the addresses, as JSON
 
 
 class Claims(Mapping[str, Any]):
-    """What the provider said; what is taken out of it is a copy. One identity is given to many requests, and what one
-    of them changes is not for the next.
-    """
+    """The claims of a user, read-only. Each access returns a copy, because many requests share one identity."""
 
-    def __init__(self, said: Mapping[str, Any]) -> None:
-        self._said = said
+    def __init__(self, claims: Mapping[str, Any]) -> None:
+        self._claims = claims
 
     def __getitem__(self, name: str) -> Any:
-        return copy_json(self._said[name])
+        return copy_json(self._claims[name])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._said)
+        return iter(self._claims)
 
     def __len__(self) -> int:
-        return len(self._said)
+        return len(self._claims)
 
     def __repr__(self) -> str:
-        return repr(self._said)
+        return repr(self._claims)
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Somebody who signed in. ``provider`` and ``subject`` together never change and are nobody else's (OpenID
-    Connect Core 5.7); a username, a name and an address can be given to somebody else one day.
+    """A signed-in user.
+
+    ``provider`` and ``subject`` together are unique and never change (OpenID Connect Core 5.7). A username, a name or
+    an address can be given to another user one day.
     """
 
     provider: str
@@ -57,10 +57,10 @@ class Identity:
     username: str | None = None
     name: str | None = None
     email: str | None = None
-    email_verified: bool = False  # by the provider: without that anybody can claim any address
-    also_verified: tuple[str, ...] = ()  # further addresses, where the provider lists them
-    groups: tuple[str, ...] = ()  # organisations, teams, groups: what the provider has of the kind
-    claims: Mapping[str, Any] = field(default_factory=dict, hash=False)  # what the provider said, as it said it
+    email_verified: bool = False  # by the provider; otherwise the user can claim any address
+    also_verified: tuple[str, ...] = ()  # further verified addresses, where the provider lists them
+    groups: tuple[str, ...] = ()  # groups, teams or organisations
+    claims: Mapping[str, Any] = field(default_factory=dict, hash=False)  # the user document
 
     def __post_init__(self) -> None:
         if not isinstance(self.claims, Claims):
@@ -68,25 +68,26 @@ class Identity:
 
     @property
     def id(self) -> str:
-        """The stable, provider-qualified id that applications may store: ``github:583231``. It is nobody else's: what
-        follows the last colon is the subject, in which ``%`` and ``:`` are percent-encoded.
+        """The stable and unique id that applications can store: ``github:583231``.
+
+        The part after the last colon is the subject, in which ``%`` and ``:`` are percent-encoded.
         """
         return f"{self.provider}:{self.subject.replace('%', '%25').replace(':', '%3A')}"
 
     @property
     def verified_emails(self) -> tuple[str, ...]:
-        """All addresses that the provider has verified, as far as it says."""
-        own = (self.email,) if self.email and self.email_verified else ()
-        return own + self.also_verified
+        """All addresses that the provider has verified."""
+        primary = (self.email,) if self.email and self.email_verified else ()
+        return primary + self.also_verified
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what a session can hold."""
+        """Return the identity as JSON values, for a session."""
         lists = {"groups": list(self.groups), "also_verified": list(self.also_verified)}
         return {**vars(self), **lists, "claims": dict(self.claims)}
 
     @classmethod
     def from_dict(cls, stored: object) -> Identity | None:
-        """Return what :meth:`as_dict` gave. What another version has stored, perhaps differently, is nobody."""
+        """Return the identity that :meth:`as_dict` gave, or None for anything else, such as data of another version."""
         if not isinstance(stored, dict) or not isinstance(stored.get("claims", {}), dict):
             return None
         try:
@@ -97,69 +98,62 @@ class Identity:
         return identity if isinstance(identity.subject, str) and isinstance(identity.provider, str) else None
 
 
-def remember(session: Session, identity: Identity) -> None:
-    """Keep in *session*, at once, who signed in. Raise StoreError when that fails."""
+def save_identity(session: Session, identity: Identity) -> None:
+    """Save the identity in the session at once. Raise StoreError when that fails."""
     session.change(lambda data: data.update({IDENTITY: identity.as_dict()}))
 
 
 def read_identity(document: Mapping[str, Any], provider: Provider) -> Identity:
-    """Take out of the user document what *provider* says it means.
+    """Read the identity from a user document, by the provider's description of it.
 
-    :raises errors.ProviderError: when it does not say who that is.
+    :raises errors.ProviderError: when the document contains no valid id of the user.
     """
-    means = provider.user
-    verified = _find(document, means.email_verified)
-    subject = _find(document, means.subject)
+    paths = provider.user
+    subject = find_value(document, paths.subject)
     if isinstance(subject, int) and not isinstance(subject, bool):
         subject = str(subject)
     if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject):
-        raise errors.ProviderError(f"the user document has no usable id under {means.subject!r}")
+        raise errors.ProviderError(f"the user document has no valid id at {paths.subject!r}")
+    verified = find_value(document, paths.email_verified)
+    groups = find_value(document, paths.groups)
+    is_small = _is_shallow(document, _MAX_DEPTH) and len(json.dumps(document)) <= _MAX_CLAIMS
     return Identity(
         provider.name,
         subject,
-        username=_text(_find(document, means.username)),
-        name=_text(_find(document, means.name)),
-        email=_text(_find(document, means.email)),
-        email_verified=verified is True or verified == "true",  # some send it as a string
-        groups=_names(_find(document, means.groups)),
-        claims=document if _can_be_kept(document) else {},
+        username=_parse_text(find_value(document, paths.username)),
+        name=_parse_text(find_value(document, paths.name)),
+        email=_parse_text(find_value(document, paths.email)),
+        email_verified=verified is True or verified == "true",  # some providers send a string
+        groups=tuple(filter(None, map(_parse_text, groups if isinstance(groups, list) else [groups]))),
+        claims=document if is_small else {},
     )
 
 
-def _can_be_kept(document: Mapping[str, Any]) -> bool:
-    return _is_flat(document, _DEEPEST_CLAIMS) and len(json.dumps(document)) <= _LARGEST_CLAIMS
-
-
-def _is_flat(value: object, levels: int) -> bool:
-    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    return levels > 0 and all(_is_flat(each, levels - 1) for each in inside)
-
-
-def with_emails(identity: Identity, document: Any, means: EmailsDocument) -> Identity:
-    """Take the verified addresses out of a list of the user's; the primary one is the first."""
-    listed = [
-        (_find(item, means.primary) is True, address)
-        for item in _items(document, means.items)
-        if _find(item, means.verified) is True and (address := _text(_find(item, means.email)))
+def with_emails(identity: Identity, document: Any, paths: EmailsDocument) -> Identity:
+    """Return *identity* with the verified addresses of a list, beginning with the primary one."""
+    verified = [
+        (find_value(item, paths.primary) is not True, address)
+        for item in _find_items(document, paths.items)
+        if find_value(item, paths.verified) is True and (address := _parse_text(find_value(item, paths.email)))
     ]
-    if not listed:
+    if not verified:
         return identity
-    first, *others = [address for _, address in sorted(listed, key=lambda each: not each[0])]
-    return replace(identity, email=first, email_verified=True, also_verified=tuple(others))
+    primary, *others = [address for _, address in sorted(verified, key=lambda each: each[0])]
+    return replace(identity, email=primary, email_verified=True, also_verified=tuple(others))
 
 
-def with_groups(identity: Identity, document: Any, means: GroupsDocument) -> Identity:
-    """Add the groups of a list to those that the user document names."""
-    names = (_text(_find(item, means.name)) for item in _items(document, means.items))
+def with_groups(identity: Identity, document: Any, paths: GroupsDocument) -> Identity:
+    """Return *identity* with the groups of a list, in addition to those in the user document."""
+    names = (_parse_text(find_value(item, paths.name)) for item in _find_items(document, paths.items))
     return replace(identity, groups=tuple(dict.fromkeys([*identity.groups, *filter(None, names)])))
 
 
-def bounded(identity: Identity, matters: Callable[[str], bool]) -> Identity:
-    """Return *identity* with as many groups and addresses as a session can hold, those that *matters* first."""
-    groups, addresses = (
-        _as_many_as_fit(sorted(names, key=lambda name: not matters(name)))
-        for names in (identity.groups, identity.also_verified)
-    )
+def limit_lists(identity: Identity, is_needed: Callable[[str], bool]) -> Identity:
+    """Return *identity* with as many groups and addresses as a session can store.
+
+    :param is_needed: whether an access rule names a group or an address. These are kept first.
+    """
+    groups, addresses = _limit(identity.groups, is_needed), _limit(identity.also_verified, is_needed)
     if (len(groups), len(addresses)) == (len(identity.groups), len(identity.also_verified)):
         return identity
     _log.warning(
@@ -173,18 +167,23 @@ def bounded(identity: Identity, matters: Callable[[str], bool]) -> Identity:
     return replace(identity, groups=groups, also_verified=addresses)
 
 
-def _as_many_as_fit(names: Sequence[str]) -> tuple[str, ...]:
-    sizes = accumulate(len(json.dumps(name)) + 1 for name in names)
-    return tuple(name for name, size in zip(names, sizes, strict=False) if size <= _LARGEST_LIST)
+def _limit(names: tuple[str, ...], is_needed: Callable[[str], bool]) -> tuple[str, ...]:
+    needed_first = sorted(names, key=lambda name: not is_needed(name))
+    sizes = accumulate(len(json.dumps(name)) + 1 for name in needed_first)
+    return tuple(name for name, size in zip(needed_first, sizes, strict=True) if size <= _MAX_LIST)
 
 
-def _items(document: Any, path: str) -> list[Any]:
-    found = _find(document, path) if path else document
-    return found if isinstance(found, list) else []
+def _is_shallow(value: object, levels: int) -> bool:
+    members = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_shallow(member, levels - 1) for member in members)
 
 
-def _find(document: Any, paths: str) -> Any:
-    """Follow the first of *paths* that leads to something: names with dots between them (``data.0.id``)."""
+def find_value(document: Any, paths: str) -> Any:
+    """Return the first value that is neither empty nor missing, or None.
+
+    :param paths: paths separated by spaces. A path is a member's name, or several with dots between them:
+        ``data.0.id``.
+    """
     for path in paths.split():
         found = document
         for name in [path] if isinstance(document, Mapping) and path in document else path.split("."):
@@ -199,10 +198,10 @@ def _find(document: Any, paths: str) -> Any:
     return None
 
 
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT and value.isprintable() else None
+def _find_items(document: Any, path: str) -> list[Any]:
+    found = find_value(document, path) if path else document
+    return found if isinstance(found, list) else []
 
 
-def _names(value: object) -> tuple[str, ...]:
-    values = value if isinstance(value, list) else [value]
-    return tuple(name for value in values if (name := _text(value)))
+def _parse_text(value: object) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= _MAX_TEXT and value.isprintable() else None

@@ -15,7 +15,7 @@ from ..sessions.session import Session
 from ..transport.pool import Transport
 from .client import OAuth2Session
 from .configured import provider_from_config
-from .identity import Identity, bounded, read_identity, with_emails, with_groups
+from .identity import Identity, limit_lists, read_identity, with_emails, with_groups
 from .openid import Discovery
 from .provider import Provider
 from .refresh import refresh_once
@@ -99,7 +99,7 @@ class Registration:
 
     def bounded_identity(self, identity: Identity) -> Identity:
         """Return what a session keeps of *identity*: of very long lists those that rules mention, and some others."""
-        return bounded(identity, self._matters)
+        return limit_lists(identity, self._matters)
 
     def _listed(self, client: OAuth2Session, url: str, kind: str) -> Any:
         """Return the list at *url*, or None where it cannot be had and nobody needs it."""

@@ -34,34 +34,23 @@ def rejects_token(response: requests.Response) -> bool:
     return response.status_code == 401 or (response.status_code in {400, 403} and "invalid_token" in challenge)
 
 
-def has_invalid_token_body(response: requests.Response) -> bool:
-    """Return whether the body of a response has the error code ``invalid_token``.
+def has_ended_token(response: requests.Response, *, is_new: bool) -> bool:
+    """Return whether a response from the user document's endpoint says with status 400 or 403 that the token has ended.
 
-    This counts for the user document only: elsewhere the code can mean a token that the request itself contained.
+    It says so with the error code ``invalid_token`` in its body; some providers answer 400 without any code. A request
+    for the user document has no parameters, so nothing but the token can be wrong with it.
+
+    :param is_new: whether the token was issued moments ago. Then 400 without a code is a fault of the provider.
     """
-    return find_error_code(response) == "invalid_token"
-
-
-def is_refusal_without_reason(response: requests.Response) -> bool:
-    """Return whether the status is 400 without a known error code.
-
-    Some providers answer a request for the user document like this when the token has ended. That request has no
-    parameters, so nothing else can be wrong with it.
-    """
-    if response.status_code != 400 or "WWW-Authenticate" in response.headers:
-        return False
-    return find_error_code(response) not in _OTHER_REASONS
-
-
-def find_error_code(response: requests.Response) -> object:
-    """Return the ``error`` member of the JSON document in a response with status 400 or 403, or None."""
     if response.status_code not in {400, 403}:
-        return None
+        return False
     try:
         document = parse_json(response.content)
     except ValueError:
-        return None
-    return document.get("error") if isinstance(document, dict) else None
+        document = None
+    code = document.get("error") if isinstance(document, dict) else None
+    has_no_reason = "WWW-Authenticate" not in response.headers and code not in _OTHER_REASONS
+    return code == "invalid_token" or (response.status_code == 400 and has_no_reason and not is_new)
 
 
 def _refuse(response: requests.Response) -> NoReturn:

@@ -43,9 +43,7 @@ class BoundedAdapter(HTTPAdapter):
         """Send *request* and read the whole response. Follow no redirect.
 
         :param deadline: seconds of ``time.monotonic``.
-        :raises errors.ProviderTimeout: when the deadline passes.
-        :raises errors.ProviderUnreachable: for every other failure of the connection.
-        :raises errors.ProviderError: for a response of more than 1 MiB after decompression.
+        :raises errors.ProviderError: when it fails; see :meth:`Transport.send`.
         """
         try:
             try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from .. import errors
-from ..oauth.identity import IDENTITY, Identity, remember
+from ..oauth.identity import IDENTITY, Identity, save_identity
 from ..sessions.session import TOKEN
 from .handler import RequestHandler
 
@@ -87,7 +87,7 @@ class Step(RequestHandler):
         session = self.request.session
         if Identity.from_dict(session.get(IDENTITY)) is None:
             try:
-                remember(session, self.registration.bounded_identity(self.registration.identify(client, document)))
+                save_identity(session, self.registration.bounded_identity(self.registration.identify(client, document)))
             except (errors.ProviderError, errors.StoreError) as error:
                 _log.warning("[%s] who signed in is not remembered: %s", self.request.id, error)
 
