@@ -19,7 +19,7 @@ SIGN_IN = '<a href="{}">Sign in</a>'
 
 def front(environ, start_response):
     user = current_identity(environ)
-    name = user.name or user.username if user else "anonymous user"
+    name = user.name or user.username if user else "guest"
     button = SIGN_OUT.format(escape(logout_url(environ))) if user else SIGN_IN.format(escape(login_url(environ)))
     start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
     return [FRONT.format(name=escape(name), button=button).encode()]
@@ -29,7 +29,7 @@ def reports(environ, start_response):
     github = oauth2_session(environ)
     profile = github.get_json(github.provider.profile_url)
     start_response("200 OK", [("Content-Type", "text/plain; charset=utf-8")])
-    return [f"There are no reports for {profile['name']}.\n".encode()]
+    return [f"Reports for {profile['name']}: none yet.\n".encode()]
 
 
 app = LoginRequired(DispatcherMiddleware(front, {"/reports": reports}), get_app(), public=("/",))

@@ -37,7 +37,7 @@ AUTHORIZATION_RESPONSE: Explanations = {
     "code": "the authorization code: can be exchanged once, soon, for a token (RFC 6749 4.1.2)",
     "state": "the value from step 1, unchanged (RFC 6749 4.1.2)",
     "iss": "identifies the provider that answers, against mix-up attacks (RFC 9207 2)",
-    "error": "the reason why there is no code (RFC 6749 4.1.2.1)",
+    "error": "the reason why the provider issues no code (RFC 6749 4.1.2.1)",
     "error_description": "more about the error, for developers (RFC 6749 4.1.2.1)",
     "error_uri": "a page about the error (RFC 6749 4.1.2.1)",
 }
@@ -52,8 +52,8 @@ TOKEN_REQUEST: Explanations = {
     "grant_type": "exchanges an authorization code for a token (RFC 6749 4.1.3)",
     "code": "the code from the authorization response",
     "redirect_uri": "the same as in step 1; the provider compares them byte by byte (RFC 6749 4.1.3)",
-    "code_verifier": "the number whose hash was the code_challenge of step 1. An attacker who has "
-    "only seen the code does not know it (RFC 7636 4.5)",
+    "code_verifier": "its hash must be the code_challenge of step 1. An attacker who stole the code does "
+    "not know the verifier (RFC 7636 4.5)",
     "client_id": "identifies the application again",
     "client_secret": "the client secret, in the body (RFC 6749 2.3.1)",
 }
@@ -64,7 +64,7 @@ TOKEN_RESPONSE: Explanations = {
     "expires_in": "the lifetime of the access token in seconds (RFC 6749 5.1)",
     "refresh_token": "gets the next access token without asking the user again (RFC 6749 1.5)",
     "scope": "the permissions that were granted, which may be fewer than requested (RFC 6749 5.1)",
-    "error": "the reason why there is no token (RFC 6749 5.2)",
+    "error": "the reason why the provider issues no token (RFC 6749 5.2)",
     "error_description": "more about the error, for developers (RFC 6749 5.2)",
 }
 PROFILE_REQUEST: Explanations = {

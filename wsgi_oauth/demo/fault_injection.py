@@ -138,7 +138,7 @@ class FaultInjector:
             self._waiting.clear()
 
     def take(self, *endpoints: str) -> Fault | None:
-        """Take the first fault for one of *endpoints* from the queue; return None when there is none."""
+        """Take the first fault for one of *endpoints* from the queue; return None when no fault matches."""
         with self._lock:
             for index, (fault, times) in enumerate(self._waiting):
                 if fault.endpoint in endpoints:

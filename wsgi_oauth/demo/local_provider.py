@@ -218,7 +218,7 @@ class LocalProvider:
         if login and not _LOGIN.fullmatch(login):
             return provider_pages.error_page("Invalid user", "A login has 1 to 39 letters, digits and hyphens.")
         if fault and fault not in FAULTS:
-            return provider_pages.error_page("Unknown fault", f"There is no fault named {fault}.")
+            return provider_pages.error_page("Unknown fault", f"The fault {fault} does not exist.")
         if fault:
             self.faults.add(fault)
 

@@ -17,7 +17,7 @@ import ssl
 import threading
 from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
@@ -25,9 +25,8 @@ from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.test import run_wsgi_app
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from .local_provider import LocalProvider
 
 log = logging.getLogger(__name__)
 
@@ -109,8 +108,16 @@ def serve(
     return Server(application, host=host, port=port, ssl_context=ssl_context).start()
 
 
+class Provider(Protocol):
+    """A WSGI application that needs to know its own URL."""
+
+    url: str
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse, /) -> Iterable[bytes]: ...
+
+
 def serve_provider(
-    provider: LocalProvider,
+    provider: Provider,
     *,
     host: str = "127.0.0.1",
     port: int = 0,

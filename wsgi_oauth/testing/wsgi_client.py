@@ -155,6 +155,6 @@ def parse_cookies(headers: Headers) -> dict[str, Morsel[str]]:
 
 
 def parse_heading(page: str) -> str:
-    """Return the heading of an HTML page; an empty text when there is none."""
+    """Return the heading of an HTML page; an empty text without a heading."""
     match = re.search(r"<h1>(.*?)</h1>", page, re.DOTALL)
     return match[1] if match else ""
