@@ -1,9 +1,10 @@
-"""The rooms of the house: each imports only from the floors below it, and entering by the door moves no furniture."""
+"""The module map in docs/design.md agrees with the imports, and importing the package has no side effects."""
 
 from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,200 +14,141 @@ from typing import NamedTuple
 import wsgi_oauth
 
 PACKAGE = Path(wsgi_oauth.__file__).parent
+DESIGN = (PACKAGE.parent / "docs" / "design.md").read_text()
 
-# From the ground floor up. A module that is not listed has no place yet; think where it belongs.
-ROOMS = [
-    "errors",
-    "urls",
-    "polling",
-    "config.checks",
-    "config.environ",
-    "config.settings",
-    "config",
-    "sessions",
-    "sessions.store",
-    "sessions.memory",
-    "sessions.file",
-    "sessions.redis",
-    "sessions.keys",
-    "sessions.encoding",
-    "sessions.encryption",
-    "sessions.cookie",
-    "sessions.session",
-    "sessions.manager",
-    "transport",
-    "transport.limit",
-    "transport.json",
-    "transport.deadline",
-    "transport.adapter",
-    "transport.pool",
-    "oauth",
-    "oauth.provider",
-    "oauth.presets",
-    "oauth.configured",
-    "oauth.identity",
-    "oauth.token",
-    "oauth.resource",
-    "oauth.openid",
-    "oauth.client",
-    "oauth.refresh",
-    "oauth.registration",
-    "oauth.access",
-    "web",
-    "web.lazy",
-    "web.handler",
-    "sign_in",
-    "web.pages",
-    "web.steps",
-    "flow",
-    "web.health",
-    "app",
-    "gate",
-    "gate.middleware",
-    "",  # wsgi_oauth itself: the public names
-    "cli",
-    "cli.sessions",
-    "cli.check",
-    "demo",
-    "demo.server",
-    "demo.fault_injection",
-    "demo.faults",
-    "demo.provider_pages",
-    "demo.grants",
-    "demo.local_provider",
-    "demo.browser",
-    "demo.explanations",
-    "demo.masking",
-    "demo.printer",
-    "demo.walk",
-    "demo.launcher",
-    "testing.wsgi_client",
-    "testing.probe",
-    "testing.provider",
-    "testing.sign_in",
-    "testing.embedding",
-    "testing",
-    "cli.demo",
-    "cli.main",
-    "__main__",
-]
-FLOOR = {room: floor for floor, room in enumerate(ROOMS)}
+
+def module_name(path: str) -> str:
+    """Return the dotted name of a file below wsgi_oauth/: ``oauth.client`` for ``oauth/client.py``."""
+    return path.removesuffix("__init__.py").removesuffix(".py").rstrip("/").replace("/", ".")
+
+
+def read_map(text: str) -> list[str]:
+    """Return the modules in the list below the heading "Module map", from the bottom layer to the top.
+
+    A package has the position after its last module, because its ``__init__.py`` may import from its modules.
+    """
+    section = re.split("(?m)^## ", text.partition("## Module map\n")[2])[0]
+    modules: list[str] = []
+    package = ""
+    for indent, entry in re.findall(r"(?m)^( *)- `([\w./]+)`:", section):
+        if package and not indent:
+            modules.append(package)
+            package = ""
+        if entry.endswith("/"):
+            package = module_name(entry)
+        else:
+            modules.append(module_name(entry))
+    return [*modules, package] if package else modules
+
+
+MAP = read_map(DESIGN)
+MODULES = {module_name(str(path.relative_to(PACKAGE))): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 class Import(NamedTuple):
-    """One import of something of this project."""
+    """An import of a module of this package."""
 
     importer: str
     imported: str
-    lazily: bool  # inside a function
+    is_lazy: bool  # inside a function
     for_types_only: bool  # under `if TYPE_CHECKING:`
     line: int
 
-
-def room(path: Path) -> str:
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    def __str__(self) -> str:
+        return f"{MODULES[self.importer].relative_to(PACKAGE)}:{self.line} imports {self.imported or 'wsgi_oauth'}"
 
 
-MODULES = {room(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-DEMO = {name for name in MODULES if name.partition(".")[0] == "demo"}
-
-
-def imports_of(module: str) -> Iterator[Import]:
+def find_imports(module: str) -> Iterator[Import]:
+    """Find all imports of this package's modules in *module*, also inside functions and under TYPE_CHECKING."""
     path = MODULES[module]
     package = ["wsgi_oauth", *module.split(".")] if module else ["wsgi_oauth"]
     if path.name != "__init__.py":
         package = package[:-1]
 
-    def visit(node: ast.AST, lazily: bool, types: bool) -> Iterator[Import]:
+    def visit(node: ast.AST, is_lazy: bool, for_types_only: bool) -> Iterator[Import]:
+        names: list[str] = []
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from found(alias.name, node.lineno, lazily, types)
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             origin = ".".join([*base, *([node.module] if node.module else [])])
-            for alias in node.names:
-                # `from . import errors` is a module, `from .config import Config` a name in one
-                full = f"{origin}.{alias.name}"
-                yield from found(full if full.partition(".")[2] in MODULES else origin, node.lineno, lazily, types)
-        inside = lazily or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-        checked = types or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
+            # `from . import errors` imports a module, `from .config import Config` a name from a module.
+            full = [f"{origin}.{alias.name}" for alias in node.names]
+            names = [name if name.partition(".")[2] in MODULES else origin for name in full]
+        for name in names:
+            top, _, rest = name.partition(".")
+            if top == "wsgi_oauth":
+                yield Import(module, rest, is_lazy, for_types_only, node.lineno)  # type: ignore[attr-defined]
+        is_lazy |= isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for_types_only |= isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
         for child in ast.iter_child_nodes(node):
-            yield from visit(child, inside, checked)
+            yield from visit(child, is_lazy, for_types_only)
 
-    def found(name: str, line: int, lazily: bool, types: bool) -> Iterator[Import]:
-        top, _, rest = name.partition(".")
-        if top == "wsgi_oauth":
-            yield Import(module, rest, lazily, types, line)
-
-    yield from visit(ast.parse(path.read_text(), str(path)), lazily=False, types=False)
+    yield from visit(ast.parse(path.read_text(), str(path)), is_lazy=False, for_types_only=False)
 
 
-EVERY_IMPORT = [found for module in MODULES for found in imports_of(module)]
+IMPORTS = [found for module in MODULES for found in find_imports(module)]
 
 
-def where(found: Import) -> str:
-    return (
-        f"{MODULES[found.importer].relative_to(PACKAGE.parent)}:{found.line} imports {found.imported or 'wsgi_oauth'}"
-    )
+# Imports for type checkers that will go: handlers still receive the whole application.
+REMAINING = {("sign_in", "web.handler"), ("web.handler", "app")}
 
 
-def test_the_house_is_read_at_all() -> None:
-    """So that the tests below look at something."""
-    assert any(each.importer == "app" and each.imported == "flow" and not each.lazily for each in EVERY_IMPORT)
-    assert any(each.importer == "sessions.file" and each.imported == "errors" for each in EVERY_IMPORT)
-    assert any(each.importer == "cli.demo" and each.imported in DEMO and each.lazily for each in EVERY_IMPORT)
-    assert any(each.for_types_only for each in EVERY_IMPORT)
+def is_demo(module: str) -> bool:
+    return module.partition(".")[0] == "demo"
 
 
-def test_every_module_has_its_floor() -> None:
-    assert MODULES.keys() == FLOOR.keys()
+def test_all_kinds_of_imports_are_found() -> None:
+    assert any(each.importer == "app" and each.imported == "flow" and not each.is_lazy for each in IMPORTS)
+    assert any(each.importer == "sessions.file" and each.imported == "errors" for each in IMPORTS)
+    assert any(each.importer == "cli.demo" and is_demo(each.imported) and each.is_lazy for each in IMPORTS)
 
 
-def test_a_module_imports_only_from_the_floors_below_it() -> None:
-    """Lazy imports count, too; only what a type checker alone reads may look up."""
-    upwards = [
-        where(each) for each in EVERY_IMPORT if not each.for_types_only and FLOOR[each.imported] >= FLOOR[each.importer]
-    ]
-    assert upwards == []
+def test_the_map_lists_every_module_once() -> None:
+    assert sorted(MAP) == sorted(MODULES)
 
 
-def test_the_demo_stands_alone() -> None:
-    """It is a provider and knows nothing of the client that it teaches."""
-    assert [where(each) for each in EVERY_IMPORT if each.importer in DEMO and each.imported not in DEMO] == []
+def test_modules_import_only_from_modules_above_them_in_the_map() -> None:
+    """This also excludes import cycles. Imports inside functions and under TYPE_CHECKING count, too."""
+    position = {module: number for number, module in enumerate(MAP)}
+    upward = [each for each in IMPORTS if position[each.imported] >= position[each.importer]]
+    assert [str(each) for each in upward if (each.importer, each.imported) not in REMAINING] == []
 
 
-def test_only_the_command_line_knows_the_demo_and_only_when_it_is_asked_for() -> None:
-    """And the kit for tests, which nothing else knows."""
-    known = [each for each in EVERY_IMPORT if each.imported in DEMO and each.importer not in DEMO]
-    assert {each.importer for each in known} == {"cli.demo", "testing.provider", "testing.sign_in"}
-    assert [where(each) for each in known if each.importer == "cli.demo" and not each.lazily] == []
-    testing = [each for each in EVERY_IMPORT if each.imported.partition(".")[0] == "testing"]
-    assert {each.importer.partition(".")[0] for each in testing} == {"testing"}
+def test_the_demo_provider_imports_nothing_of_the_client() -> None:
+    assert [str(each) for each in IMPORTS if is_demo(each.importer) and not is_demo(each.imported)] == []
 
 
-def test_a_store_knows_nothing_of_http_or_oauth() -> None:
+def test_the_application_imports_neither_the_demo_nor_the_testing_kit() -> None:
+    importers = {each.importer for each in IMPORTS if is_demo(each.imported) and not is_demo(each.importer)}
+    assert {importer.partition(".")[0] for importer in importers} == {"cli", "testing"}
+    by_cli = [each for each in IMPORTS if each.importer.startswith("cli.") and is_demo(each.imported)]
+    assert [str(each) for each in by_cli if not each.is_lazy] == []
+    testing = {each.importer for each in IMPORTS if each.imported.partition(".")[0] == "testing"}
+    assert {importer.partition(".")[0] for importer in testing} == {"testing"}
+
+
+def test_session_stores_know_nothing_of_http_and_oauth() -> None:
+    libraries = {"werkzeug", "requests", "oauthlib", "requests_oauthlib", "http", "json"}
     for module in ("sessions.store", "sessions.memory", "sessions.file", "sessions.redis"):
-        assert libraries_of(module).isdisjoint(
-            {"werkzeug", "requests", "oauthlib", "requests_oauthlib", "http", "json"}
-        )
+        assert find_libraries(module).isdisjoint(libraries)
 
 
-def libraries_of(module: str) -> set[str]:
-    """The top-level names of what *module* imports from elsewhere."""
+def find_libraries(module: str) -> set[str]:
+    """Return the top-level names of the libraries that *module* imports."""
     nodes = list(ast.walk(ast.parse(MODULES[module].read_text())))
     direct = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     named = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
     return {name.partition(".")[0] for name in direct | named}
 
 
-def test_the_public_names_are_there_and_documented() -> None:
+def test_public_names_are_documented() -> None:
     for name in wsgi_oauth.__all__:
         assert getattr(wsgi_oauth, name).__doc__, name
     assert "flow.py" in (wsgi_oauth.__doc__ or "")
 
 
-# Nothing happens on import: measured in a process of its own, with everything that is not ours imported before.
+# Each of these tests runs a script in a new process, after all other libraries have been imported.
 
 WATCH = """
 import collections.abc, contextlib, importlib, importlib.util, logging, os, signal, sys, threading, warnings
@@ -295,26 +237,25 @@ def run(script: str, cwd: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def test_importing_reads_and_changes_nothing(tmp_path: Path) -> None:
-    """S63: no environment, no file, no socket, no thread, no signal, no logging; and no warning."""
+def test_import_has_no_side_effects(tmp_path: Path) -> None:
+    """S63: it reads no environment, opens no file or socket, and changes no thread, signal or logging."""
     loaded = run(MODULES_AFTER_IMPORT, tmp_path).split()
     others = [name for name in loaded if name.partition(".")[0] not in {"wsgi_oauth", "__main__"}]
     assert run(WATCH, tmp_path, *others) == ""
     assert list(tmp_path.iterdir()) == []
 
 
-def test_importing_brings_neither_demo_nor_commands_nor_servers(tmp_path: Path) -> None:
+def test_import_loads_neither_demo_nor_commands_nor_servers(tmp_path: Path) -> None:
     loaded = set(run(MODULES_AFTER_IMPORT, tmp_path).split())
     assert loaded.isdisjoint(
         {"wsgi_oauth.demo", "wsgi_oauth.cli.main", "wsgi_oauth.testing", "gunicorn", "gevent", "argparse", "pytest"}
     )
 
 
-def test_an_application_can_be_made_without_an_environment(tmp_path: Path) -> None:
-    """The factory that takes everything it needs."""
+def test_create_app_reads_no_environment(tmp_path: Path) -> None:
     assert run(WITHOUT_ENVIRONMENT, tmp_path) == ""
 
 
-def test_every_module_can_be_imported_without_a_warning(tmp_path: Path) -> None:
+def test_every_module_can_be_imported_without_warnings(tmp_path: Path) -> None:
     names = [f"wsgi_oauth{name and '.'}{name}" for name in sorted(MODULES.keys() - {"__main__"})]
     assert run(f"import importlib\nfor name in {names}: importlib.import_module(name)", tmp_path) == ""
