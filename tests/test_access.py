@@ -1,4 +1,4 @@
-"""Who may enter, of all who can sign in: WSGI_OAUTH_ALLOW, and a function in Python."""
+"""Access rules: WSGI_OAUTH_ALLOW, and the function `allow` in Python."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ OCTOCAT = Identity(
 
 @pytest.fixture
 def store() -> SessionStore:
-    """One kind: what is tested here knows nothing of stores."""
+    """Access rules do not depend on the store."""
     return MemoryStore()
 
 
-def admits(rules: str, identity: Identity = OCTOCAT, function: Callable[[Identity], Any] | None = None) -> bool:
+def is_allowed(rules: str, identity: Identity = OCTOCAT, function: Callable[[Identity], Any] | None = None) -> bool:
     try:
         Rules(rules.split(), {"github": GITHUB}, function).check(identity, "github")
     except errors.NotAllowed:
@@ -53,8 +53,8 @@ def admits(rules: str, identity: Identity = OCTOCAT, function: Callable[[Identit
 # The rules
 
 
-def test_without_a_rule_everybody_may_enter() -> None:
-    assert admits("")
+def test_without_a_rule_every_user_is_allowed() -> None:
+    assert is_allowed("")
     assert not Rules((), {"github": GITHUB})
 
 
@@ -73,8 +73,8 @@ def test_without_a_rule_everybody_may_enter() -> None:
         "user:hubot email:nobody@example.com org:cats",
     ],
 )
-def test_one_rule_that_fits_is_enough(rule: str) -> None:
-    assert admits(rule)
+def test_user_who_matches_one_rule_is_allowed(rule: str) -> None:
+    assert is_allowed(rule)
 
 
 @pytest.mark.parametrize(
@@ -95,26 +95,26 @@ def test_one_rule_that_fits_is_enough(rule: str) -> None:
         "group:cat",
     ],
 )
-def test_what_only_looks_alike_does_not_fit(rule: str) -> None:
-    assert not admits(rule)
+def test_similar_value_does_not_match(rule: str) -> None:
+    assert not is_allowed(rule)
 
 
-def test_a_name_that_looks_like_somebodys_id_is_not_that_somebody() -> None:
-    """Anybody may call themselves 583231."""
-    assert not admits("id:583231", replace(OCTOCAT, subject="1", username="583231"))
+def test_username_does_not_match_a_rule_about_ids() -> None:
+    """Any user can choose the username 583231."""
+    assert not is_allowed("id:583231", replace(OCTOCAT, subject="1", username="583231"))
 
 
-def test_an_id_can_be_copied_from_where_it_is_printed() -> None:
-    """There a colon and a percent sign are encoded; somebody whose id looks like that is somebody else."""
-    somebody, other = replace(OCTOCAT, subject="urn:ann"), replace(OCTOCAT, subject="urn%3Aann")
-    for identity, others in ((somebody, other), (other, somebody)):
+def test_id_can_be_written_as_in_the_log() -> None:
+    """There a colon and a percent sign are encoded; a user whose id looks like an encoded one is another user."""
+    user, other = replace(OCTOCAT, subject="urn:ann"), replace(OCTOCAT, subject="urn%3Aann")
+    for identity, others in ((user, other), (other, user)):
         printed = f"id:{identity.id.rpartition(':')[2]}"
-        assert admits(printed, identity)
-        assert not admits(printed, others)
-    assert admits("id:urn:ann", somebody)
+        assert is_allowed(printed, identity)
+        assert not is_allowed(printed, others)
+    assert is_allowed("id:urn:ann", user)
 
 
-def test_the_log_says_that_it_is_the_verification_which_is_missing() -> None:
+def test_log_says_that_the_address_is_not_verified() -> None:
     for address, reason in {"octocat@github.com": "address is verified", None: "enter$"}.items():
         nearly = replace(OCTOCAT, email=address, email_verified=False)
         with pytest.raises(errors.NotAllowed, match=reason):
@@ -129,16 +129,16 @@ def test_the_log_says_that_it_is_the_verification_which_is_missing() -> None:
         replace(OCTOCAT, email="mallory@evil.example@github.com"),
         replace(OCTOCAT, email="github.com"),
         replace(OCTOCAT, email="mallory@github.com.evil.example"),
-        replace(OCTOCAT, email="mallory@\u0261ithub.com"),  # a letter that looks like a g
-        replace(OCTOCAT, email="mi\u212ae@example.com"),  # the sign for kelvin: in lower case it is a plain k
+        replace(OCTOCAT, email="mallory@\u0261ithub.com"),  # U+0261, which looks like a g
+        replace(OCTOCAT, email="mi\u212ae@example.com"),  # U+212A, the kelvin sign: a plain k in lower case
     ],
 )
-def test_an_address_that_is_not_verified_or_not_plain_fits_nothing(identity: Identity) -> None:
-    assert not admits("email:*@github.com email:octocat@github.com email:mike@example.com", identity)
+def test_unverified_or_unusual_address_does_not_match(identity: Identity) -> None:
+    assert not is_allowed("email:*@github.com email:octocat@github.com email:mike@example.com", identity)
 
 
-def test_who_has_no_name_does_not_fit_a_rule_about_names() -> None:
-    assert not admits("user:None", replace(OCTOCAT, username=None))
+def test_user_without_a_username_matches_no_rule_about_usernames() -> None:
+    assert not is_allowed("user:None", replace(OCTOCAT, username=None))
 
 
 @pytest.mark.parametrize(
@@ -164,9 +164,9 @@ def test_who_has_no_name_does_not_fit_a_rule_about_names() -> None:
         "email:*@b\u00fccher.de",
     ],
 )
-def test_what_is_no_rule_stops_the_start_and_is_named(word: str) -> None:
+def test_invalid_rule_stops_the_start_and_is_named(word: str) -> None:
     with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_ALLOW") as refused:
-        admits(word)
+        is_allowed(word)
     assert ascii(word) in str(refused.value)
 
 
@@ -174,13 +174,13 @@ def test_what_is_no_rule_stops_the_start_and_is_named(word: str) -> None:
     ("provider", "word"),
     [("microsoft", "user:ann"), ("microsoft", "email:*@example.com"), ("zoom", "user:ann"), ("spotify", "org:x")],
 )
-def test_a_rule_that_is_not_safe_at_a_provider_or_never_true_stops_the_start(provider: str, word: str) -> None:
+def test_rule_that_a_provider_does_not_support_stops_the_start(provider: str, word: str) -> None:
     with pytest.raises(errors.ConfigError, match=PRESETS[provider].title):
         Rules([word], {provider: PRESETS[provider]})
 
 
-def test_with_several_providers_a_rule_says_whose_it_is() -> None:
-    """A name at one provider is somebody else's at another."""
+def test_rule_names_its_provider_if_there_are_several() -> None:
+    """The same username can belong to different users at two providers."""
     two = {"github": GITHUB, "gitlab": PRESETS["gitlab"]}
     rules = Rules(["user:github:octocat", "id:gitlab:7"], two)
     rules.check(OCTOCAT, "github")
@@ -194,22 +194,22 @@ def test_with_several_providers_a_rule_says_whose_it_is() -> None:
         Rules(["user:octocat"], two)
 
 
-def test_a_rule_is_no_function() -> None:
+def test_argument_allow_must_be_a_function() -> None:
     config = Config(client_id="i", client_secret="s", session_store="memory:")
     with pytest.raises(TypeError, match=r"Config\.allow"):
         create_app(config, allow="user:octocat")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("answer", [False, None, 1, "yes", [True]])
-def test_only_true_is_a_yes_of_a_function(answer: Any) -> None:
-    assert not admits("", function=lambda _: answer)
-    assert admits("", function=lambda _: True)
+def test_function_allows_a_user_only_with_true(answer: Any) -> None:
+    assert not is_allowed("", function=lambda _: answer)
+    assert is_allowed("", function=lambda _: True)
 
 
-def test_a_function_and_the_rules_have_to_agree() -> None:
-    assert not admits("user:hubot", function=lambda _: True)
-    assert not admits("user:octocat", function=lambda _: False)
-    assert admits("user:octocat", function=lambda _: True)
+def test_user_has_to_satisfy_function_and_rules() -> None:
+    assert not is_allowed("user:hubot", function=lambda _: True)
+    assert not is_allowed("user:octocat", function=lambda _: False)
+    assert is_allowed("user:octocat", function=lambda _: True)
 
 
 # In the application
@@ -217,7 +217,7 @@ def test_a_function_and_the_rules_have_to_agree() -> None:
 
 @pytest.fixture
 def application(provider: LocalProvider, store: SessionStore) -> Callable[..., Any]:
-    """Make the application with rules; the local provider has verified its user's address, and knows no groups."""
+    """Make an application with rules. The local provider has verified addresses and no groups."""
 
     def make(rules: str = "", **more: Any) -> Any:
         return create_app(Config.from_environ(environ_for(provider, ALLOW=rules)), store=store, **more)
@@ -227,7 +227,7 @@ def application(provider: LocalProvider, store: SessionStore) -> Callable[..., A
 
 @pytest.fixture(autouse=True)
 def configured_provider(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The local provider is in no catalogue; what its user document means is GitHub's affair otherwise."""
+    """Describe the local provider so that rules about usernames are supported."""
     known = registration.provider_from_config
     monkeypatch.setattr(
         registration,
@@ -236,9 +236,7 @@ def configured_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_who_is_allowed_signs_in_and_notices_nothing(
-    application: Callable[..., Any], provider: LocalProvider, store: SessionStore
-) -> None:
+def test_allowed_user_signs_in(application: Callable[..., Any], provider: LocalProvider, store: SessionStore) -> None:
     browser = Browser(application("user:octocat"), provider)
     assert browser.sign_in().location == "/profile"
     assert browser.profile().json["login"] == "octocat"
@@ -246,7 +244,7 @@ def test_who_is_allowed_signs_in_and_notices_nothing(
     assert session["oauth_identity"]["username"] == "octocat"
 
 
-def test_who_is_not_allowed_is_told_so_and_not_signed_in(
+def test_other_user_gets_a_403_and_is_not_signed_in(
     application: Callable[..., Any], provider: LocalProvider, store: SessionStore
 ) -> None:
     browser = Browser(application("user:hubot"), provider)
@@ -257,9 +255,7 @@ def test_who_is_not_allowed_is_told_so_and_not_signed_in(
     assert browser.profile().json["error"] == "not_signed_in"
 
 
-def test_from_there_a_link_leads_to_another_account_and_back(
-    application: Callable[..., Any], provider: LocalProvider
-) -> None:
+def test_page_links_to_a_sign_in_with_another_account(application: Callable[..., Any], provider: LocalProvider) -> None:
     browser = Browser(application("user:hubot"), provider)
     answer = browser.get(browser.callback_url("/profile?tab=2"))
     [link] = answer.html.find_all("a")
@@ -270,16 +266,15 @@ def test_from_there_a_link_leads_to_another_account_and_back(
     assert browser.get(browser.consent(switching.location)).location == "/profile?tab=2"
 
 
-def test_an_ordinary_sign_in_does_not_ask_for_an_account(
+def test_normal_sign_in_does_not_request_the_choice_of_an_account(
     application: Callable[..., Any], provider: LocalProvider
 ) -> None:
     assert "prompt" not in parameters(Browser(application("user:octocat"), provider).start())
 
 
-def test_who_signs_in_once_more_is_not_forgotten(
+def test_identity_stays_after_a_second_sign_in_of_the_same_user(
     application: Callable[..., Any], provider: LocalProvider, store: SessionStore
 ) -> None:
-    """The provider has just said who it is; the next page need not ask again."""
     browser = Browser(application("user:octocat"), provider)
     browser.sign_in()
     browser.sign_in()
@@ -287,7 +282,7 @@ def test_who_signs_in_once_more_is_not_forgotten(
     assert session["oauth_identity"]["username"] == "octocat"
 
 
-def test_a_refused_account_costs_nobody_the_session_that_was_there(
+def test_refused_second_account_does_not_end_the_session(
     application: Callable[..., Any], provider: LocalProvider
 ) -> None:
     browser = Browser(application("user:octocat"), provider)
@@ -299,10 +294,8 @@ def test_a_refused_account_costs_nobody_the_session_that_was_there(
     assert browser.cookie == cookie
 
 
-def test_the_rules_of_today_hold_for_the_sign_ins_of_yesterday(
-    application: Callable[..., Any], provider: LocalProvider
-) -> None:
-    """Whoever is taken off the list is out with the next request, and can still sign out."""
+def test_changed_rules_apply_to_existing_sessions(application: Callable[..., Any], provider: LocalProvider) -> None:
+    """The user loses access with the next request, and can still sign out."""
     browser = Browser(application("user:octocat"), provider)
     browser.sign_in()
     later = Browser(application("user:hubot"), provider)
@@ -313,7 +306,7 @@ def test_the_rules_of_today_hold_for_the_sign_ins_of_yesterday(
     assert later.post("/logout").status_int == 200
 
 
-def test_a_session_from_before_there_were_rules_is_looked_at_too(
+def test_new_rules_apply_to_existing_sessions_without_an_identity(
     application: Callable[..., Any], provider: LocalProvider
 ) -> None:
     browser = Browser(application(), provider)
@@ -330,7 +323,7 @@ class Secret(RequestHandler):
         return self.jsonify({"secret": bool(request.session["oauth_token"])})
 
 
-def test_the_rules_hold_for_pages_of_ones_own(application: Callable[..., Any], provider: LocalProvider) -> None:
+def test_rules_apply_to_handlers_of_the_application(application: Callable[..., Any], provider: LocalProvider) -> None:
     browser = Browser(application(handlers=[Secret]), provider)
     browser.sign_in()
     later = Browser(application("user:hubot", handlers=[Secret]), provider)
@@ -338,10 +331,10 @@ def test_the_rules_hold_for_pages_of_ones_own(application: Callable[..., Any], p
     assert later.get("/secret", headers=JSON).json["error"] == "not_allowed"
 
 
-def test_the_rules_hold_at_the_gate(application: Callable[..., Any], provider: LocalProvider) -> None:
+def test_rules_apply_at_the_gate(application: Callable[..., Any], provider: LocalProvider) -> None:
     def protected(environ: Any, start_response: Any) -> Any:
         start_response("200 OK", [("Content-Type", "text/plain")])
-        return [str(environ.get("REMOTE_USER", "nobody")).encode()]
+        return [str(environ.get("REMOTE_USER", "anonymous")).encode()]
 
     def gated(allow: str) -> Any:
         return LoginRequired(protected, application(allow), public=("/public",))
@@ -355,50 +348,38 @@ def test_the_rules_hold_at_the_gate(application: Callable[..., Any], provider: L
     refused = later.get("/inside")
     assert refused.status_int == 403
     assert "switch=1" in refused.html.find("a")["href"]
-    assert later.get("/public").text == "nobody"
+    assert later.get("/public").text == "anonymous"
+
+
+def show_login(environ: Any, start_response: Any) -> Any:
+    """Show the login of the signed-in user, read from the provider without a check of the identity."""
+    try:
+        name = oauth2_session(environ).get_json(environ["test.profile_url"])["login"]
+    except errors.NotSignedIn:
+        name = "anonymous"
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [name.encode()]
 
 
 @pytest.mark.parametrize("headers", [HTML, JSON], ids=["page", "program"])
-@pytest.mark.parametrize("pages", [[], ["/inside"]], ids=["not known yet", "known"])
-def test_on_a_public_page_who_may_not_enter_is_nobody_with_a_token_of_nobody(
-    pages: list[str], headers: dict[str, str], application: Callable[..., Any], provider: LocalProvider
+@pytest.mark.parametrize("reason", ["not allowed", "not allowed, identity known", "identity unavailable"])
+def test_public_page_of_the_gate_has_no_token_of_a_user_without_access(
+    reason: str, headers: dict[str, str], application: Callable[..., Any], provider: LocalProvider
 ) -> None:
-    """Also when the page does not ask who it is, and goes by whether there is a token."""
+    def gated(allow: str) -> Browser:
+        browser = Browser(LoginRequired(show_login, application(allow), public=("/public",)), provider)
+        browser.app.extra_environ["test.profile_url"] = provider.profile_url
+        return browser
 
-    def shown(environ: Any, start_response: Any) -> Any:
-        try:
-            name = oauth2_session(environ).get_json(provider.profile_url)["login"]
-        except errors.NotSignedIn:
-            name = "nobody"
-        start_response("200 OK", [("Content-Type", "text/plain")])
-        return [name.encode()]
-
-    browser = Browser(LoginRequired(shown, application(), public=("/public",)), provider)
+    browser, later = gated(""), gated("user:hubot")
     browser.get(browser.consent(browser.get("/auth/?next=/public").location))
-    for page in pages:
-        assert browser.get(page).text == "octocat"
-    later = Browser(LoginRequired(shown, application("user:hubot"), public=("/public",)), provider)
+    assert browser.get("/public").text == "octocat"
+    if reason.endswith("known"):
+        assert browser.get("/inside").text == "octocat"
     later.app.cookiejar = browser.app.cookiejar
-    assert later.app.get("/public", headers=headers).text == "nobody"
-
-
-def test_a_provider_that_cannot_say_who_it_is_does_not_open_a_public_page_further(
-    application: Callable[..., Any], provider: LocalProvider
-) -> None:
-    def shown(environ: Any, start_response: Any) -> Any:
-        try:
-            name = oauth2_session(environ).get_json(provider.profile_url)["login"]
-        except errors.NotSignedIn:
-            name = "nobody"
-        start_response("200 OK", [("Content-Type", "text/plain")])
-        return [name.encode()]
-
-    browser = Browser(LoginRequired(shown, application(), public=("/public",)), provider)
-    browser.get(browser.consent(browser.get("/auth/?next=/public").location))
-    later = Browser(LoginRequired(shown, application("user:hubot"), public=("/public",)), provider)
-    later.app.cookiejar = browser.app.cookiejar
-    provider.faults.add("profile.500")
-    assert later.get("/public").text == "nobody"
+    if reason == "identity unavailable":
+        provider.faults.add("profile.500")
+    assert later.app.get("/public", headers=headers).text == "anonymous"
 
 
 class Lenient(RequestHandler):
@@ -410,10 +391,9 @@ class Lenient(RequestHandler):
         return self.jsonify({"token": "oauth_token" in request.session})
 
 
-def test_a_page_that_takes_a_refusal_lightly_gets_the_next_one(
+def test_handler_that_catches_the_refusal_gets_it_again(
     application: Callable[..., Any], provider: LocalProvider
 ) -> None:
-    """However often it asks for the session."""
     browser = Browser(application(), provider)
     browser.sign_in()
     later = Browser(application("user:hubot", handlers=[Lenient]), provider)
@@ -421,7 +401,7 @@ def test_a_page_that_takes_a_refusal_lightly_gets_the_next_one(
     assert later.get("/lenient", headers=JSON).json.get("error") == "not_allowed"
 
 
-def test_a_session_whose_token_is_refused_ends_also_when_that_shows_at_the_rules(
+def test_token_that_is_rejected_during_the_access_check_ends_the_session(
     application: Callable[..., Any], provider: LocalProvider, store: SessionStore
 ) -> None:
     browser = Browser(application(), provider)
@@ -435,7 +415,7 @@ def test_a_session_whose_token_is_refused_ends_also_when_that_shows_at_the_rules
 
 
 @pytest.mark.parametrize("fault", ["500", "html_200", "empty_200", "401"])
-def test_when_nobody_can_say_who_it_is_nobody_enters(
+def test_user_is_not_signed_in_if_the_identity_is_unknown(
     fault: str, application: Callable[..., Any], provider: LocalProvider, store: SessionStore
 ) -> None:
     browser = Browser(application("user:octocat"), provider)
@@ -445,7 +425,7 @@ def test_when_nobody_can_say_who_it_is_nobody_enters(
     assert not any("oauth_token" in session for session in stored_sessions(store))
 
 
-def test_a_function_decides_and_one_that_fails_lets_nobody_in(
+def test_function_decides_and_denies_access_if_it_fails(
     application: Callable[..., Any], provider: LocalProvider, store: SessionStore
 ) -> None:
     asked = []
@@ -456,48 +436,29 @@ def test_a_function_decides_and_one_that_fails_lets_nobody_in(
 
     Browser(application(allow=allow), provider).sign_in()
     assert asked == ["583231"]
-    broken = Browser(application(allow=lambda identity: identity.nonsense), provider)
+    broken = Browser(application(allow=lambda identity: identity.unknown), provider)
     assert broken.get(broken.callback_url()).status_int == 403
     assert len([session for session in stored_sessions(store) if "oauth_token" in session]) == 1
 
 
-def test_a_function_that_fails_at_the_gate_is_a_no_and_no_exception(
+def test_function_that_fails_at_the_gate_denies_access(
     application: Callable[..., Any], provider: LocalProvider
 ) -> None:
     def app(environ: Any, start_response: Any) -> Any:
         start_response("200 OK", [("Content-Type", "text/plain")])
-        return [str(environ.get("REMOTE_USER", "nobody")).encode()]
+        return [str(environ.get("REMOTE_USER", "anonymous")).encode()]
 
     browser = Browser(LoginRequired(app, application(), public=("/public",)), provider)
     browser.get(browser.consent(browser.get("/auth/?next=/inside").location))
     assert browser.get("/inside").status_int == 200
-    oauth_app = application(allow=lambda identity: identity.nonsense)
+    oauth_app = application(allow=lambda identity: identity.unknown)
     later = Browser(LoginRequired(app, oauth_app, public=("/public",)), provider)
     later.app.cookiejar = browser.app.cookiejar
     assert later.get("/inside").status_int == 403
-    assert later.get("/public").text == "nobody"
+    assert later.get("/public").text == "anonymous"
 
 
-def test_on_a_public_page_who_is_not_allowed_is_a_stranger_without_a_token(
-    application: Callable[..., Any], provider: LocalProvider
-) -> None:
-    def app(environ: Any, start_response: Any) -> Any:
-        try:
-            token = str(oauth2_session(environ).token)
-        except errors.NotSignedIn:
-            token = "none"
-        start_response("200 OK", [("Content-Type", "text/plain")])
-        return [token.encode()]
-
-    browser = Browser(LoginRequired(app, application(), public=("/public",)), provider)
-    browser.get(browser.consent(browser.get("/auth/?next=/public").location))
-    assert "access_token" in browser.get("/public").text
-    later = Browser(LoginRequired(app, application("user:hubot"), public=("/public",)), provider)
-    later.app.cookiejar = browser.app.cookiejar
-    assert later.get("/public").text == "none"
-
-
-def test_a_script_gets_the_refusal_as_json(application: Callable[..., Any], provider: LocalProvider) -> None:
+def test_script_gets_the_refusal_as_json(application: Callable[..., Any], provider: LocalProvider) -> None:
     browser = Browser(application(), provider)
     browser.sign_in()
     later = Browser(application("user:hubot"), provider)
@@ -506,14 +467,14 @@ def test_a_script_gets_the_refusal_as_json(application: Callable[..., Any], prov
     assert (answer.status_int, answer.json["error"]) == (403, "not_allowed")
 
 
-# What a rule needs is asked for, and read
+# Lists of addresses and organisations
 
 
 @pytest.mark.parametrize(
     ("allow", "scope"),
     [("", ""), ("user:octocat", ""), ("email:*@github.com", "user:email"), ("org:github", "read:org")],
 )
-def test_the_scope_that_a_rule_needs_is_asked_for(allow: str, scope: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scope_for_the_rules_is_requested(allow: str, scope: str, monkeypatch: pytest.MonkeyPatch) -> None:
     environ = {"CLIENT_ID": "x", "CLIENT_SECRET": "y", "SESSION_STORE": "memory:", "ALLOW": allow}
     app: Any = create_app(Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in environ.items()}))
     assert app.provider.scope == scope
@@ -540,7 +501,7 @@ LISTS = {
         ("org:9919", 403),
     ],
 )
-def test_verified_addresses_and_organisations_come_from_the_providers_lists(
+def test_verified_addresses_and_organisations_are_read_from_lists(
     allow: str, status: int, provider: LocalProvider, store: SessionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with listing(LISTS) as server:
@@ -551,7 +512,7 @@ def test_verified_addresses_and_organisations_come_from_the_providers_lists(
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 500])
-def test_a_list_that_nobody_needs_and_that_fails_costs_nobody_the_profile(
+def test_list_that_no_rule_needs_may_fail(
     status: int, provider: LocalProvider, store: SessionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with listing({}, status) as server:
@@ -564,7 +525,7 @@ def test_a_list_that_nobody_needs_and_that_fails_costs_nobody_the_profile(
 
 
 @pytest.mark.parametrize(("status", "outcome"), [(401, 502), (403, 403), (404, 502), (500, 502)])
-def test_a_list_that_a_rule_needs_and_that_fails_lets_nobody_in(
+def test_sign_in_fails_if_a_needed_list_fails(
     *, status: int, outcome: int, provider: LocalProvider, store: SessionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with listing({}, status) as server:
@@ -577,7 +538,7 @@ def test_a_list_that_a_rule_needs_and_that_fails_lets_nobody_in(
 
 @contextmanager
 def listing(lists: dict[str, Any], status: int = 200) -> Iterator[Server]:
-    """A server that has *lists* for who comes with a token."""
+    """Serve *lists* to requests with a token."""
 
     @Request.application
     def api(request: Request) -> Response:
@@ -589,7 +550,7 @@ def listing(lists: dict[str, Any], status: int = 200) -> Iterator[Server]:
 
 
 def list_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the provider list addresses and groups there, for scopes that each token has."""
+    """Let the provider have lists of addresses and groups at *url*, for scopes that each token has."""
     known = registration.provider_from_config
     lists = {"emails_url": f"{url}/user/emails", "emails_scope": "email"}
     lists |= {"groups_url": f"{url}/user/orgs", "groups_scope": "profile"}

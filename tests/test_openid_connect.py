@@ -1,4 +1,4 @@
-"""OpenID Connect: an issuer's URL is enough, and what it says about a user is believed only when all of it is right."""
+"""OpenID Connect: discovery of an issuer, and validation of its ID tokens and user documents."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def store() -> MemoryStore:
 
 @pytest.fixture
 def visit(issuer: Issuer, store: MemoryStore) -> Callable[..., Browser]:
-    """Make a browser in front of an application that knows of the issuer its URL alone, and what else is set."""
+    """Make a browser for an application that is configured with the URL of the issuer and further settings."""
 
     def visit(**settings: str) -> Browser:
         variables = {
@@ -64,7 +64,7 @@ def browser(visit: Callable[..., Browser]) -> Browser:
 
 @pytest.fixture
 def uptime(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Let the process have been up for longer: ``uptime(600)``."""
+    """Advance the monotonic clock: ``uptime(600)``."""
     passed, now = [0.0], time.monotonic
 
     def forward(seconds: float) -> None:
@@ -78,8 +78,8 @@ def start(browser: Browser) -> TestResponse:
     return browser.get("/", headers=JSON)
 
 
-def come_back(browser: Browser) -> TestResponse:
-    """The dance, up to whatever the callback answers."""
+def finish_sign_in(browser: Browser) -> TestResponse:
+    """Sign in, and return the response of the callback."""
     return browser.get(browser.callback_url(), headers=JSON)
 
 
@@ -91,7 +91,7 @@ def unavailable() -> Response:
     return Response(status=503)
 
 
-def test_an_issuers_url_is_enough(browser: Browser, issuer: Issuer, store: MemoryStore) -> None:
+def test_sign_in_needs_only_the_url_of_the_issuer(browser: Browser, issuer: Issuer, store: MemoryStore) -> None:
     asked = parameters(browser.start())
     assert asked["scope"] == "openid profile email"
     assert len(asked["nonce"]) == 43
@@ -102,12 +102,12 @@ def test_an_issuers_url_is_enough(browser: Browser, issuer: Issuer, store: Memor
     assert issuer.count("discovery") == 1
 
 
-def test_each_start_has_a_nonce_of_its_own(browser: Browser) -> None:
+def test_each_sign_in_has_a_new_nonce(browser: Browser) -> None:
     assert len({parameters(browser.start())["nonce"] for _ in range(5)}) == 5
 
 
 class TestDiscovery:
-    """S29: where the endpoints are is what the issuer says, and no one else (OpenID Connect Discovery 1.0, 4)."""
+    """S29: the endpoints come from the issuer's document (OpenID Connect Discovery 1.0, 4)."""
 
     @pytest.mark.parametrize(
         "other",
@@ -125,14 +125,14 @@ class TestDiscovery:
         ],
         ids=["slash", "host", "case", "scheme", "port", "path", "space", "list", "empty", "missing"],
     )
-    def test_a_document_of_any_other_issuer_is_refused(
+    def test_document_of_another_issuer_is_refused(
         self, other: Callable[[str], Any], browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
     ) -> None:
         issuer.metadata["issuer"] = other(issuer.url)
         assert said(start(browser)) == (502, "provider_error")
         assert "describes the issuer" in caplog.text
 
-    def test_a_slash_at_the_issuers_end_belongs_to_it_and_not_to_the_documents_address(
+    def test_trailing_slash_is_part_of_the_issuer_but_not_of_the_url(
         self, visit: Callable[..., Browser], issuer: Issuer
     ) -> None:
         with_slash = f"{issuer.url}/realm/"
@@ -145,7 +145,7 @@ class TestDiscovery:
 
     @pytest.mark.parametrize("member", ["authorization_endpoint", "token_endpoint"])
     @pytest.mark.parametrize("missing", [None, "", []], ids=repr)
-    def test_an_endpoint_that_is_not_there_is_named(
+    def test_missing_endpoint_is_named_in_the_log(
         self, member: str, missing: object, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
     ) -> None:
         issuer.metadata[member] = missing
@@ -171,7 +171,7 @@ class TestDiscovery:
         ],
         ids=str,
     )
-    def test_an_endpoint_to_which_no_secret_may_go_is_refused(
+    def test_insecure_or_invalid_endpoint_is_refused(
         self, member: str, url: object, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
     ) -> None:
         issuer.metadata[member] = url
@@ -181,8 +181,8 @@ class TestDiscovery:
         assert "example.com" not in answer.text
 
     @pytest.mark.parametrize("member", ["token_endpoint", "userinfo_endpoint", "revocation_endpoint"])
-    def test_an_issuer_elsewhere_has_no_endpoints_on_this_machine(self, member: str) -> None:
-        """Or whoever runs it reads, at /profile, what a service of this machine says to nobody else."""
+    def test_remote_issuer_cannot_have_endpoints_on_this_machine(self, member: str) -> None:
+        """Otherwise its operator could read responses of a local service at /profile."""
         url = "https://id.example.com"
         endpoints = {
             "authorization_endpoint": f"{url}/a",
@@ -199,15 +199,15 @@ class TestDiscovery:
             Discovery(described, transport, has_secret=True).provider()
 
     @pytest.mark.parametrize("member", ["issuer", "token_endpoint_auth_methods_supported"])
-    def test_what_a_document_says_does_not_fill_the_log(
+    def test_long_values_are_shortened_in_the_log(
         self, member: str, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
     ) -> None:
         issuer.metadata[member] = ["x" * 500_000]
         assert said(start(browser)) == (502, "provider_error")
         assert len(caplog.text) < 10_000
 
-    def test_what_need_not_be_there_may_be_null(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
-        """Some servers write null for what they do not have."""
+    def test_optional_members_can_be_null(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
+        """Some servers send null for a feature that they lack."""
         optional = ("revocation_endpoint", "end_session_endpoint", "scopes_supported", "prompt_values_supported")
         document = json.loads(issuer.discovery_document().get_data()) | dict.fromkeys(optional)
         issuer.discover = lambda: Response(json.dumps(document), mimetype="application/json")
@@ -231,29 +231,29 @@ class TestDiscovery:
         ],
         ids=["HTML", "nothing", "list", "null", "NaN", "deep", "UTF-16", "2MiB", "204"],
     )
-    def test_what_is_no_document_is_the_providers_fault(
-        self, answer: Response, browser: Browser, issuer: Issuer
-    ) -> None:
+    def test_invalid_document_is_a_provider_error(self, answer: Response, browser: Browser, issuer: Issuer) -> None:
         """S25"""
         issuer.discover = lambda: answer
         assert said(start(browser)) == (502, "provider_error")
 
     @pytest.mark.parametrize("status", [404, 500, 503, 203])
-    def test_a_document_comes_with_status_200(self, status: int, browser: Browser, issuer: Issuer) -> None:
+    def test_document_with_another_status_than_200_is_refused(
+        self, status: int, browser: Browser, issuer: Issuer
+    ) -> None:
         """Discovery 4.2"""
         issuer.discover = lambda: Response(issuer.discovery_document().get_data(), status)
         assert said(start(browser)) == (502, "provider_error")
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-    def test_a_redirect_is_not_followed(self, status: int, browser: Browser, issuer: Issuer) -> None:
-        """S23. The document says where the client secret goes."""
+    def test_redirect_is_not_followed(self, status: int, browser: Browser, issuer: Issuer) -> None:
+        """S23. The client secret is sent to an endpoint of the document."""
         issuer.routes["/elsewhere"] = ("elsewhere", {"GET": lambda request: issuer.discovery_document()})
         location = {"Location": f"{issuer.url}/elsewhere"}
         issuer.discover = lambda: Response(issuer.discovery_document().get_data(), status, location)
         assert said(start(browser)) == (502, "provider_error")
         assert issuer.count("elsewhere") == 0
 
-    def test_an_issuer_that_does_not_answer_is_given_up_in_time(
+    def test_issuer_that_does_not_answer_is_given_up_at_the_deadline(
         self, visit: Callable[..., Browser], issuer: Issuer
     ) -> None:
         """S24"""
@@ -267,19 +267,19 @@ class TestDiscovery:
         assert said(start(visit(UPSTREAM_TIMEOUT="1"))) == (504, "provider_timeout")
         over.set()
 
-    def test_an_issuer_that_cannot_be_reached_is_not_there(self, visit: Callable[..., Browser]) -> None:
+    def test_unreachable_issuer_is_a_provider_error(self, visit: Callable[..., Browser]) -> None:
         """S26"""
         with socket.create_server(("127.0.0.1", 0)) as nobody:
             nowhere = f"http://127.0.0.1:{nobody.getsockname()[1]}"
         assert said(start(visit(PROVIDER=nowhere))) == (502, "provider_unreachable")
 
-    def test_a_byte_order_mark_and_members_that_nobody_knows_do_no_harm(self, browser: Browser, issuer: Issuer) -> None:
+    def test_byte_order_mark_and_unknown_members_are_ignored(self, browser: Browser, issuer: Issuer) -> None:
         issuer.metadata["x_endpoint"] = "relative"
         document = b"\xef\xbb\xbf" + issuer.discovery_document().get_data()
         issuer.discover = lambda: Response(document, content_type="application/json; charset=UTF-8")
         browser.sign_in()
 
-    def test_the_document_is_read_again_after_an_hour(
+    def test_document_is_fetched_again_after_an_hour(
         self, browser: Browser, issuer: Issuer, uptime: Callable[[float], None]
     ) -> None:
         browser.sign_in()
@@ -292,7 +292,7 @@ class TestDiscovery:
         assert issuer.count("discovery") == 2
 
     @pytest.mark.parametrize("problem", ["unavailable", "another issuer", "no token endpoint"])
-    def test_while_the_issuer_cannot_be_asked_what_it_said_last_holds(
+    def test_last_document_stays_in_use_during_an_outage(
         self, problem: str, browser: Browser, issuer: Issuer, uptime: Callable[[float], None]
     ) -> None:
         browser.sign_in()
@@ -303,12 +303,12 @@ class TestDiscovery:
             issuer.metadata |= {"token_endpoint": None} if "token" in problem else {"issuer": "https://example.com"}
         browser.sign_in()
         assert browser.profile().status_int == 200
-        assert issuer.count("discovery") == 2  # one of all those requests has tried
+        assert issuer.count("discovery") == 2  # a single request has tried
         uptime(61)
         browser.start()
         assert issuer.count("discovery") == 3
 
-    def test_a_failure_is_remembered_for_a_moment_so_that_not_everybody_waits_for_it(
+    def test_failure_is_cached_for_some_seconds(
         self, browser: Browser, issuer: Issuer, uptime: Callable[[float], None]
     ) -> None:
         issuer.discover = unavailable
@@ -318,7 +318,7 @@ class TestDiscovery:
         uptime(6)
         browser.sign_in()
 
-    def test_who_is_signed_in_can_sign_out_without_the_issuer(
+    def test_signing_out_works_during_an_outage(
         self, visit: Callable[..., Browser], issuer: Issuer, store: MemoryStore
     ) -> None:
         """S44"""
@@ -331,17 +331,17 @@ class TestDiscovery:
         assert stored_sessions(store) == []
 
 
-class TestWhatIsConfiguredWins:
-    def test_an_endpoint(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
+class TestConfiguredValueTakesPrecedence:
+    def test_over_one_discovered_endpoint(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
         issuer.metadata["token_endpoint"] = "http://id.example.com/token"
         browser = visit(TOKEN_URL=issuer.token_url)
         browser.sign_in()
         assert browser.profile().json["sub"] == "mona"
 
-    def test_all_three_endpoints_and_the_id_token_is_checked_all_the_same(
+    def test_over_all_endpoints_and_the_id_token_is_still_validated(
         self, visit: Callable[..., Browser], issuer: Issuer
     ) -> None:
-        """Or three more settings would take the nonce, the issuer and the audience away without a word."""
+        """Otherwise three settings would silently disable the checks of nonce, issuer and audience."""
         urls = {f"{name.upper()}_URL": getattr(issuer, f"{name}_url") for name in ("authorization", "token", "profile")}
         issuer.metadata |= dict.fromkeys(("authorization_endpoint", "token_endpoint"), "http://id.example.com/")
         visit(**dict(list(urls.items())[:2])).sign_in()
@@ -351,7 +351,7 @@ class TestWhatIsConfiguredWins:
         issuer.claims["aud"] = "another client"
         assert browser.get(browser.callback_url()).status_int == 502
 
-    def test_the_scope_and_how_the_client_authenticates(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
+    def test_over_scope_and_client_authentication(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
         issuer.metadata["token_endpoint_auth_methods_supported"] = ["client_secret_basic"]
         browser = visit(SCOPE="openid email", CLIENT_AUTH="post")
         assert parameters(browser.start())["scope"] == "openid email"
@@ -359,7 +359,7 @@ class TestWhatIsConfiguredWins:
         assert "client_secret=" in issuer.exchanges[-1].body
 
 
-class TestWhatTheIssuerOffers:
+class TestOffersOfTheIssuer:
     @pytest.mark.parametrize(
         ("offered", "basic"),
         [
@@ -370,7 +370,7 @@ class TestWhatTheIssuerOffers:
         ],
         ids=repr,
     )
-    def test_the_client_authenticates_as_the_issuer_wants_it(
+    def test_client_uses_an_offered_authentication_method(
         self, offered: list[str] | None, basic: bool, browser: Browser, issuer: Issuer
     ) -> None:
         issuer.metadata["token_endpoint_auth_methods_supported"] = offered
@@ -379,14 +379,14 @@ class TestWhatTheIssuerOffers:
         assert ("Authorization" in exchange.headers, "client_secret=" in exchange.body) == (basic, not basic)
 
     @pytest.mark.parametrize("offered", [["private_key_jwt"], ["none"], []], ids=repr)
-    def test_a_way_that_nobody_here_knows_is_named(
+    def test_unsupported_authentication_methods_are_named_in_the_log(
         self, offered: list[str], browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
     ) -> None:
         issuer.metadata["token_endpoint_auth_methods_supported"] = offered
         assert said(start(browser)) == (502, "provider_error")
         assert f"offers only {offered} to authenticate clients" in caplog.text
 
-    def test_a_public_client_says_who_it_is_and_no_more(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
+    def test_public_client_sends_only_its_id(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
         public = Issuer(client_secret=None)
         public.metadata["token_endpoint_auth_methods_supported"] = ["client_secret_basic"]
         with serve_provider(public):
@@ -407,27 +407,29 @@ class TestWhatTheIssuerOffers:
         ],
         ids=repr,
     )
-    def test_what_the_issuer_has_of_the_usual_scopes_is_asked_for(
+    def test_offered_standard_scopes_are_requested(
         self, offered: object, asked: str, browser: Browser, issuer: Issuer
     ) -> None:
         issuer.metadata["scopes_supported"] = offered
         assert parameters(browser.start())["scope"] == asked
 
-    def test_offline_access_takes_the_users_consent(self, browser: Browser, issuer: Issuer) -> None:
-        """Core 11: else an issuer must ignore it, and nobody would get a refresh token."""
+    def test_offline_access_is_requested_with_consent(self, browser: Browser, issuer: Issuer) -> None:
+        """Core 11: otherwise an issuer must ignore it, and would issue no refresh token."""
         issuer.metadata["scopes_supported"] = ["openid", "offline_access"]
         assert parameters(browser.start())["prompt"] == "consent"
         assert parameters(browser.get("/?switch=1").location)["prompt"] == "login consent"
 
-    def test_without_it_no_consent_is_asked_for(self, browser: Browser) -> None:
+    def test_consent_is_not_requested_without_offline_access(self, browser: Browser) -> None:
         assert "prompt" not in parameters(browser.start())
         assert parameters(browser.get("/?switch=1").location)["prompt"] == "login"
 
-    def test_an_issuer_that_does_not_know_such_a_prompt_is_not_asked(self, browser: Browser, issuer: Issuer) -> None:
+    def test_consent_is_not_requested_from_an_issuer_that_does_not_support_it(
+        self, browser: Browser, issuer: Issuer
+    ) -> None:
         issuer.metadata |= {"scopes_supported": ["openid", "offline_access"], "prompt_values_supported": ["none"]}
         assert "prompt" not in parameters(browser.start())
 
-    def test_what_is_configured_leaves_it_out(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
+    def test_configured_scope_can_leave_offline_access_out(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
         issuer.metadata["scopes_supported"] = ["openid", "offline_access"]
         assert "prompt" not in parameters(visit(SCOPE="openid").start())
 
@@ -435,36 +437,38 @@ class TestWhatTheIssuerOffers:
 class TestTheIssuerInTheAuthorizationResponse:
     """S9; RFC 9207 2.4, 3."""
 
-    def test_is_required_where_the_document_promises_it(self, browser: Browser, store: MemoryStore) -> None:
+    def test_is_required_if_the_document_declares_it(self, browser: Browser, store: MemoryStore) -> None:
         callback = browser.callback_url().partition("&iss=")[0]
         assert said(browser.get(callback, headers=JSON)) == (400, "issuer_mismatch")
-        assert_nobody_is_signed_in(browser, store)
+        assert_not_signed_in(browser, store)
 
-    def test_is_not_what_an_error_needs_to_be_one(self, browser: Browser, store: MemoryStore) -> None:
-        """Django OAuth Toolkit sends it with codes alone. Nobody is signed in by an error, whoever it is from."""
+    def test_is_optional_in_an_error_response_but_must_be_right(self, browser: Browser, store: MemoryStore) -> None:
+        """Django OAuth Toolkit sends it only with a code. An error response signs no user in."""
         declined = browser.consent(browser.start(), decision="deny")
         assert said(browser.get(declined.partition("&iss=")[0], headers=JSON)) == (403, "login_declined")
         declined = browser.consent(browser.start(), decision="deny")
         wrong = declined.partition("&iss=")[0] + "&iss=https%3A%2F%2Fid.example.com"
         assert said(browser.get(wrong, headers=JSON)) == (400, "issuer_mismatch")
-        assert_nobody_is_signed_in(browser, store)
+        assert_not_signed_in(browser, store)
 
     @pytest.mark.parametrize("promise", [None, False, "true", 1], ids=repr)
-    def test_may_be_missing_where_it_does_not(self, promise: object, browser: Browser, issuer: Issuer) -> None:
+    def test_is_optional_if_the_document_does_not_declare_it(
+        self, promise: object, browser: Browser, issuer: Issuer
+    ) -> None:
         issuer.metadata["authorization_response_iss_parameter_supported"] = promise
         assert browser.get(browser.callback_url().partition("&iss=")[0]).status_int == 303
 
-    def test_must_be_the_right_one_where_it_is_sent_all_the_same(
+    def test_must_be_right_even_if_the_document_does_not_declare_it(
         self, browser: Browser, issuer: Issuer, store: MemoryStore
     ) -> None:
         issuer.metadata["authorization_response_iss_parameter_supported"] = None
         callback = browser.callback_url().partition("&iss=")[0]
         answer = browser.get(f"{callback}&iss=https%3A%2F%2Fid.example.com", headers=JSON)
         assert said(answer) == (400, "issuer_mismatch")
-        assert_nobody_is_signed_in(browser, store)
+        assert_not_signed_in(browser, store)
 
 
-def assert_nobody_is_signed_in(browser: Browser, store: MemoryStore) -> None:
+def assert_not_signed_in(browser: Browser, store: MemoryStore) -> None:
     assert browser.profile().status_int == 401
     assert not any("oauth_token" in session or "oauth_identity" in session for session in stored_sessions(store))
 
@@ -481,11 +485,11 @@ WRONG: dict[str, list[Any]] = {
 }
 
 
-class TestAnIdToken:
+class TestIdToken:
     """S30; OpenID Connect Core 3.1.3.7."""
 
     @pytest.mark.parametrize("wrong", [(claim, value) for claim, values in WRONG.items() for value in values], ids=str)
-    def test_with_a_claim_that_is_wrong_signs_nobody_in(
+    def test_with_an_invalid_claim_is_refused(
         self,
         wrong: tuple[str, Any],
         browser: Browser,
@@ -495,33 +499,33 @@ class TestAnIdToken:
     ) -> None:
         claim, value = wrong
         issuer.claims[claim] = value
-        assert said(come_back(browser)) == (502, "id_token_refused")
+        assert said(finish_sign_in(browser)) == (502, "id_token_refused")
         assert f"refused for its {claim}" in caplog.text
-        assert_nobody_is_signed_in(browser, store)
+        assert_not_signed_in(browser, store)
 
-    def test_of_an_issuer_that_is_right_but_for_a_slash_signs_nobody_in(
+    def test_of_an_issuer_that_differs_by_a_slash_is_refused(
         self, browser: Browser, issuer: Issuer, store: MemoryStore
     ) -> None:
         issuer.claims["iss"] = f"{issuer.url}/"
-        assert said(come_back(browser)) == (502, "id_token_refused")
-        assert_nobody_is_signed_in(browser, store)
+        assert said(finish_sign_in(browser)) == (502, "id_token_refused")
+        assert_not_signed_in(browser, store)
 
-    def test_that_is_for_others_too_says_to_whom_it_was_issued(
+    def test_for_several_audiences_must_name_the_authorized_party(
         self, browser: Browser, issuer: Issuer, store: MemoryStore
     ) -> None:
         """Core 3.1.3.7, items 3 to 5."""
         issuer.claims["aud"] = [CLIENT, "another-client"]
-        assert said(come_back(browser)) == (502, "id_token_refused")
-        assert_nobody_is_signed_in(browser, store)
+        assert said(finish_sign_in(browser)) == (502, "id_token_refused")
+        assert_not_signed_in(browser, store)
         issuer.claims["azp"] = CLIENT
         browser.sign_in()
 
-    def test_of_another_start_signs_nobody_in(self, browser: Browser, issuer: Issuer, store: MemoryStore) -> None:
-        """Core 15.5.2: a code that was injected brings the ID token of its own sign-in."""
+    def test_of_another_sign_in_is_refused(self, browser: Browser, issuer: Issuer, store: MemoryStore) -> None:
+        """Core 15.5.2: an injected code leads to the ID token of another sign-in."""
         stolen = parameters(browser.start())["nonce"]
         issuer.claims["nonce"] = stolen
-        assert said(come_back(browser)) == (502, "id_token_refused")
-        assert_nobody_is_signed_in(browser, store)
+        assert said(finish_sign_in(browser)) == (502, "id_token_refused")
+        assert_not_signed_in(browser, store)
 
     @pytest.mark.parametrize(
         "claims",
@@ -534,25 +538,25 @@ class TestAnIdToken:
         ],
         ids=lambda claims: " ".join(claims),
     )
-    def test_with_what_is_unusual_and_right_is_taken(
+    def test_with_unusual_but_valid_claims_is_accepted(
         self, claims: dict[str, Any], browser: Browser, issuer: Issuer
     ) -> None:
         issuer.claims |= claims
         browser.sign_in()
 
     @pytest.mark.parametrize(("claim", "seconds"), [("exp", -200), ("iat", 200)])
-    def test_of_a_clock_that_is_some_minutes_off_is_taken(
+    def test_within_the_permitted_clock_skew_is_accepted(
         self, claim: str, seconds: int, browser: Browser, issuer: Issuer
     ) -> None:
         issuer.claims[claim] = time.time() + seconds
         browser.sign_in()
 
     @pytest.mark.parametrize(("claim", "seconds"), [("exp", -400), ("iat", 400)])
-    def test_of_a_clock_that_is_further_off_is_not(
+    def test_outside_the_permitted_clock_skew_is_refused(
         self, claim: str, seconds: int, browser: Browser, issuer: Issuer
     ) -> None:
         issuer.claims[claim] = time.time() + seconds
-        assert said(come_back(browser)) == (502, "id_token_refused")
+        assert said(finish_sign_in(browser)) == (502, "id_token_refused")
 
     @pytest.mark.parametrize(
         "forged",
@@ -592,44 +596,44 @@ class TestAnIdToken:
             *("number beyond measure", "1e999", "Infinity", "NaN"),
         ],
     )
-    def test_that_is_none_signs_nobody_in(
+    def test_that_is_malformed_is_refused(
         self, forged: Callable[[str], Any], browser: Browser, issuer: Issuer, store: MemoryStore
     ) -> None:
         issuer.sign = lambda claims: forged(issuer.signed(claims))
-        status, cause = said(come_back(browser))
+        status, cause = said(finish_sign_in(browser))
         assert (status, cause in {"id_token_refused", "provider_error"}) == (502, True)
-        assert_nobody_is_signed_in(browser, store)
+        assert_not_signed_in(browser, store)
 
     @pytest.mark.parametrize("number", [b"1e999", b"Infinity"])
-    def test_that_never_ends_is_none(self, number: bytes, browser: Browser, issuer: Issuer, store: MemoryStore) -> None:
+    def test_without_an_end_is_refused(
+        self, number: bytes, browser: Browser, issuer: Issuer, store: MemoryStore
+    ) -> None:
         def endless(claims: dict[str, Any]) -> str:
             return jwt(json.dumps({**claims, "exp": "EXP"}).encode().replace(b'"EXP"', number))
 
         issuer.sign = endless
-        assert said(come_back(browser)) == (502, "id_token_refused")
-        assert_nobody_is_signed_in(browser, store)
+        assert said(finish_sign_in(browser)) == (502, "id_token_refused")
+        assert_not_signed_in(browser, store)
 
-    def test_that_is_missing_is_what_the_log_says(
+    def test_that_is_missing_is_named_in_the_log(
         self, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
     ) -> None:
         issuer.sign = lambda claims: None
-        assert said(come_back(browser)) == (502, "id_token_refused")
+        assert said(finish_sign_in(browser)) == (502, "id_token_refused")
         assert "gave no ID token" in caplog.text
 
-    def test_is_not_asked_for_where_the_scope_leaves_openid_out(
-        self, visit: Callable[..., Browser], issuer: Issuer
-    ) -> None:
+    def test_is_not_requested_without_the_scope_openid(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
         browser = visit(SCOPE="profile email")
         assert "nonce" not in parameters(browser.start())
         browser.sign_in()
         assert browser.profile().json["sub"] == "mona"
 
 
-class TestTheUserDocument:
-    """S30; OpenID Connect Core 5.3.2: an access token that was swapped must not make somebody of somebody else."""
+class TestUserDocument:
+    """S30; OpenID Connect Core 5.3.2: otherwise a swapped access token would sign in another user."""
 
     @pytest.mark.parametrize("sub", ["mallory", "MONA", "mona ", "", None, 5], ids=repr)
-    def test_of_another_subject_is_neither_shown_nor_remembered(
+    def test_of_another_subject_is_neither_shown_nor_stored(
         self, sub: object, browser: Browser, issuer: Issuer, store: MemoryStore
     ) -> None:
         browser.sign_in()
@@ -639,10 +643,10 @@ class TestTheUserDocument:
         assert "Mallory" not in answer.text
         assert not any("oauth_identity" in session for session in stored_sessions(store))
 
-    def test_is_what_the_id_token_says_where_the_issuer_has_no_other(
+    def test_is_the_claims_of_the_id_token_without_a_userinfo_endpoint(
         self, browser: Browser, issuer: Issuer, store: MemoryStore, later: Callable[[float], None]
     ) -> None:
-        """Discovery 3: an issuer need not have a UserInfo endpoint."""
+        """Discovery 3: the UserInfo endpoint is optional."""
         issuer.metadata["userinfo_endpoint"] = None
         issuer.claims["email"] = "mona@example.com"
         browser.sign_in()
@@ -656,33 +660,31 @@ class TestTheUserDocument:
         assert browser.profile().json["sub"] == "mona"
         assert (issuer.count("refresh"), issuer.count("profile")) == (1, 0)
 
-    def test_has_to_be_somewhere_when_no_id_token_is_asked_for(
+    def test_needs_a_userinfo_endpoint_without_the_scope_openid(
         self, visit: Callable[..., Browser], issuer: Issuer, caplog: pytest.LogCaptureFixture
     ) -> None:
         issuer.metadata["userinfo_endpoint"] = None
         assert said(start(visit(SCOPE="email"))) == (502, "provider_error")
         assert "has no userinfo_endpoint" in caplog.text
 
-    def test_is_json_as_it_is_unless_a_client_has_registered_for_something_else(
-        self, browser: Browser, issuer: Issuer, store: MemoryStore
-    ) -> None:
-        """Core 5.3.2: a signed one, application/jwt, is for who asked for it."""
+    def test_that_is_signed_is_refused(self, browser: Browser, issuer: Issuer, store: MemoryStore) -> None:
+        """Core 5.3.2: application/jwt is for clients that registered for it."""
         browser.sign_in()
         signed = Response(issuer.signed(dict(issuer.user)), content_type="application/jwt")
         issuer.routes["/user"] = ("profile", {"GET": lambda request: signed})
         assert said(browser.profile()) == (502, "provider_error")
         assert not any("oauth_identity" in session for session in stored_sessions(store))
 
-    def test_without_a_subject_is_about_nobody(self, browser: Browser, issuer: Issuer) -> None:
+    def test_without_a_subject_is_refused(self, browser: Browser, issuer: Issuer) -> None:
         browser.sign_in()
         issuer.user = {name: value for name, value in issuer.user.items() if name != "sub"}
         assert said(browser.profile()) == (502, "id_token_refused")
 
 
-class TestARefreshedIdToken:
+class TestRefreshedIdToken:
     """S30; OpenID Connect Core 12.2."""
 
-    def test_takes_the_place_of_the_first_and_needs_no_nonce(
+    def test_replaces_the_first_and_needs_no_nonce(
         self, browser: Browser, store: MemoryStore, later: Callable[[float], None]
     ) -> None:
         browser.sign_in()
@@ -692,7 +694,7 @@ class TestARefreshedIdToken:
         [after] = stored_sessions(store)
         assert before["oauth_token"]["id_token"] != after["oauth_token"]["id_token"]
 
-    def test_may_be_left_out_and_then_the_first_stays(
+    def test_is_optional_and_then_the_first_stays(
         self, browser: Browser, issuer: Issuer, store: MemoryStore, later: Callable[[float], None]
     ) -> None:
         browser.sign_in()
@@ -708,7 +710,7 @@ class TestARefreshedIdToken:
         [{"sub": "mallory"}, {"nonce": "another"}, {"aud": "another-client"}, {"iss": "https://id.example.com"}],
         ids=str,
     )
-    def test_about_somebody_else_ends_the_session(
+    def test_about_another_user_or_sign_in_ends_the_session(
         self,
         claims: dict[str, str],
         browser: Browser,
@@ -723,7 +725,7 @@ class TestARefreshedIdToken:
         assert said(browser.profile()) == (401, "token_rejected")
         assert stored_sessions(store) == []
 
-    def test_may_say_the_first_nonce_again(
+    def test_can_contain_the_first_nonce(
         self, browser: Browser, issuer: Issuer, later: Callable[[float], None]
     ) -> None:
         authorization_url = browser.start()
@@ -733,10 +735,10 @@ class TestARefreshedIdToken:
         assert browser.profile().status_int == 200
 
 
-class TestSigningOut:
+class TestSignOut:
     """OpenID Connect RP-Initiated Logout 2, RFC 7009."""
 
-    def test_goes_on_at_the_issuers_own_endpoint_with_the_id_token(
+    def test_continues_at_the_issuer_with_the_id_token(
         self, visit: Callable[..., Browser], issuer: Issuer, store: MemoryStore
     ) -> None:
         browser = visit(END_SESSION="yes")
@@ -750,14 +752,16 @@ class TestSigningOut:
         }
         assert issuer.count("revoke") == 2
 
-    def test_may_lead_there_from_a_form(self, visit: Callable[..., Browser], browser: Browser) -> None:
-        """Browsers apply form-action to redirects as well; seen in Chromium 156, which does nothing at all then."""
+    def test_redirect_to_the_issuer_is_allowed_by_the_content_security_policy(
+        self, visit: Callable[..., Browser], browser: Browser
+    ) -> None:
+        """Browsers apply form-action to redirects of a form as well, and show nothing when it forbids them."""
         leaving = visit(END_SESSION="yes").get("/profile", {"Accept": "application/json"})
         assert "form-action" not in leaving.headers["Content-Security-Policy"]
         staying = browser.get("/profile", {"Accept": "application/json"})
         assert "form-action 'self'" in staying.headers["Content-Security-Policy"]
 
-    def test_stays_here_unless_that_is_configured(self, browser: Browser, issuer: Issuer) -> None:
+    def test_does_not_involve_the_issuer_by_default(self, browser: Browser, issuer: Issuer) -> None:
         browser.sign_in()
         assert browser.post("/logout").status_int == 200
         assert issuer.count("revoke") == 2
