@@ -13,7 +13,7 @@ import requests
 from .judge import BROKEN, SIGNED_IN_AFTER_SIGN_OUT, SIGNED_OUT, WRONG_USER, Exchange, Incident
 
 ACCEPT_JSON = {"Accept": "application/json"}
-CLIENT_TIMEOUT = 60  # seconds; longer than any answer of the application may take
+CLIENT_TIMEOUT = 60  # seconds; longer than any response of the application may take
 
 
 class Reply(NamedTuple):
@@ -46,7 +46,7 @@ class Browser:
         self._last_use = time.monotonic()
         self._signed_in_since: float | None = None
         self._last_good = 0.0
-        self._sign_out_unconfirmed = False  # the answer to a sign-out was lost: it may have happened or not
+        self._sign_out_unconfirmed = False  # the response to a sign-out was lost: it may have happened or not
 
     @property
     def signed_in(self) -> bool:
@@ -75,7 +75,7 @@ class Browser:
         if self._random.random() < 0.2:  # a double click
             replies = self._send_from_tabs(callback, "callback", 2)
         else:
-            # When the answer is lost, the user reloads the page.
+            # When the response is lost, the user reloads the page.
             replies = [self._send("GET", callback, "callback") or self._send("GET", callback, "callback")]
         received = [reply for reply in replies if reply is not None]
         for reply in received:
@@ -159,7 +159,7 @@ class Browser:
             return list(tabs.map(send, range(count)))
 
     def _send(self, method: str, path: str, endpoint: str, tab: requests.Session | None = None) -> Reply | None:
-        """Send a request to the application. Return None if the connection broke before the answer was complete."""
+        """Send a request to the application. Return None if the connection broke before the response was complete."""
         began = time.monotonic()
         idle_since = began if tab else min(began, self._last_use)
         headers = {**ACCEPT_JSON, "Origin": self._url} if method == "POST" else ACCEPT_JSON

@@ -160,7 +160,7 @@ def count_incidents(chaos: Chaos, events: list[Event], catalogue: list[str], sum
     summary.count("  broken connections", number(lambda incident: incident.what == BROKEN))
     summary.count("faults of the provider", len(faults))
     summary.count(f"  kinds, of {len(catalogue)}", len(set(faults)))
-    summary.count("5xx answers with a cause", number(is_5xx) - number(is_5xx, ""))
+    summary.count("5xx responses with a cause", number(is_5xx) - number(is_5xx, ""))
     summary.count(
         "  timeouts without a fault, on a busy machine", number(is_5xx, BUSY_MACHINE), at_most=chaos.operations // 100
     )
@@ -176,11 +176,11 @@ def count_incidents(chaos: Chaos, events: list[Event], catalogue: list[str], sum
     summary.count(
         "signed in after sign-out", number(lambda incident: incident.what == SIGNED_IN_AFTER_SIGN_OUT), at_most=0
     )
-    summary.count("5xx answers without a cause", number(is_5xx, ""), at_most=0)
-    # Also other unexpected answers, such as a redirect where the profile was expected.
+    summary.count("5xx responses without a cause", number(is_5xx, ""), at_most=0)
+    # Also other unexpected responses, such as a redirect where the profile was expected.
     named = {SIGNED_OUT, WRONG_USER, SIGNED_IN_AFTER_SIGN_OUT, BROKEN}
     summary.count(
-        "other unexpected answers without a cause",
+        "other unexpected responses without a cause",
         number(lambda incident: not is_5xx(incident) and incident.what not in named, ""),
         at_most=0,
     )

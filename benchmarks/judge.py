@@ -17,7 +17,7 @@ from .faulty_provider import EXPIRES_IN, FAULT, ISSUED, REPLAYED, Event
 TIMEOUT = 5  # seconds, WSGI_OAUTH_UPSTREAM_TIMEOUT
 UPSTREAM_LIMIT = 12  # WSGI_OAUTH_UPSTREAM_LIMIT
 
-# Faults that reject an access token. The application may end the session if the token was just refreshed. An answer
+# Faults that reject an access token. The application may end the session if the token was just refreshed. A response
 # of 400 without a reason (the fault profile.400) is not one of them: then the application must keep the session.
 REJECTIONS = {"profile.401", "profile.empty_401"}
 
@@ -69,7 +69,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Incident:
-    """An error or a wrong answer that a user met."""
+    """An error or a wrong response that a user met."""
 
     what: str  # a status and an error code, or one of the constants above
     exchange: Exchange
@@ -119,7 +119,7 @@ class Judge:
         return "\n".join([f"{user}: {incident.what} {incident.detail[:300]}", *lines])
 
     def _cause_of_error(self, incident: Incident) -> str:
-        """Return the cause of a 4xx or 5xx answer."""
+        """Return the cause of a 4xx or 5xx response."""
         exchange = incident.exchange
         # A request that waits while another one refreshes the token fails together with it.
         related = [
@@ -136,7 +136,7 @@ class Judge:
             incident.began <= other.ended <= exchange.ended and self._kills_that_cut(other)
             for other in self._exchanges.get(exchange.user, ())
         ):
-            return WORKER_KILLED  # the answer that was lost had used up the state
+            return WORKER_KILLED  # the request whose response was lost had used up the state
         return ""
 
     def _cause_of_sign_out(self, incident: Incident) -> str:
@@ -196,7 +196,7 @@ class Judge:
         return any(event.kind == FAULT for event in self._events_between(user, began, ended))
 
     def _was_sent_by_killed_worker(self, event: Event) -> bool:
-        """Return whether a worker sent the request of *event*, and was killed before it could answer the browser."""
+        """Return whether a worker sent the request of *event*, and was killed before it responded to the browser."""
         return any(
             event.port in kill.ports
             for exchange in self._exchanges.get(event.user, ())

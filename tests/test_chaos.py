@@ -77,7 +77,7 @@ def test_request_that_waits_for_a_refresh_fails_with_the_fault_of_the_other_requ
     assert not cause(error, fault(98.5), exchanges=(exchange(98.0, 98.9, "502"),))
 
 
-def test_answer_that_the_limit_is_reached_needs_as_many_other_requests_at_one_moment():
+def test_busy_response_needs_as_many_other_requests_at_one_moment_as_the_limit():
     error = incident("503 provider_busy")
     at_once = [exchange(99.0, 101.0, user=f"user-{n}") for n in range(UPSTREAM_LIMIT)]
     in_turn = [exchange(99 + n / 100, 99.001 + n / 100, user=f"user-{n}") for n in range(UPSTREAM_LIMIT)]
