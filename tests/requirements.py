@@ -100,6 +100,7 @@ REQUIREMENTS = {
         61: "A forked worker shares no socket, descriptor or lock with its parent.",
         62: "A worker that is stopped by its timeout leaves a consistent state.",
         63: "Embedded in another process, the application changes none of its global state.",
+        76: "Concurrent first use of a shared object raises no error, and housekeeping fails no request.",
     },
 }
 KNOWN = {number: text for section in REQUIREMENTS.values() for number, text in section.items()}

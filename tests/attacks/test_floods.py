@@ -50,7 +50,7 @@ def same_lifetime_for_all(sessions: SessionManager, stored: StoredSession) -> fl
 
 
 @guarded_by({"wsgi_oauth.sessions.manager.SessionManager.expiry": same_lifetime_for_all})
-@guarded_by({"wsgi_oauth.sessions.file.FileStore._sweep_slice": lambda store: None})
+@guarded_by({"wsgi_oauth.sessions.file.FileStore.sweep_slice": lambda store: None})
 def test_abandoned_sign_ins_fill_the_disk(
     provider: LocalProvider, tmp_path: Any, later: Callable[[float], None]
 ) -> bool:

@@ -1,7 +1,7 @@
-"""The session folder in the hands of somebody who can put files there, or read them: a restored backup, another program
-of the same user, an upload that went astray.
+"""An attacker can read or write files in the session folder, or hand file names to the application.
 
-A file is worth nothing until it has been looked at: that it is one, that it is small, that it is whole.
+This happens with a restored backup, another program of the same user, or a misplaced upload. The store therefore checks
+each file before it uses it: its name, its type, its size and its checksum.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from werkzeug import Response
 
 from wsgi_oauth import Config, FileStore, RequestHandler, SessionStore, create_app, errors
 from wsgi_oauth.demo.local_provider import LocalProvider
-from wsgi_oauth.sessions import file
 from wsgi_oauth.sessions.encoding import StoredSession
 from wsgi_oauth.sessions.store import Record
 
@@ -42,7 +41,7 @@ def store(folder: Path) -> SessionStore:
 
 
 def file_of(browser: Browser, folder: Path) -> Path:
-    """The session file of *browser*, which has just been written."""
+    """Return the session file of *browser*, which must be the newest file."""
     assert browser.cookie
     return max(folder.glob("*.json"), key=lambda path: path.stat().st_ctime_ns)
 
@@ -53,7 +52,7 @@ def replace_contents(path: Path, contents: bytes) -> None:
 
 
 class Diary(RequestHandler):
-    """A page that keeps something private in the session."""
+    """A handler that keeps something private in the session."""
 
     route = "/diary"
 
@@ -65,11 +64,11 @@ class Diary(RequestHandler):
         return self.jsonify(None)
 
 
-@guarded_by({"wsgi_oauth.sessions.file._READ": os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC})
-def test_a_link_in_the_place_of_the_attackers_session_leads_to_the_victims(
+@guarded_by({"wsgi_oauth.sessions.file.READ_FLAGS": os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC})
+def test_a_symlink_in_place_of_the_attackers_session_opens_the_victims_session(
     make_browser: Callable[..., Browser], folder: Path
 ) -> bool:
-    """S55. Who can only name files there, and not read them, would read this one through the application."""
+    """S55. An attacker who can create files but not read them would read the session through the application."""
     victim, attacker = make_browser(handlers=(Diary,)), make_browser(handlers=(Diary,))
     victim.post("/diary", params={"entry": "nobody must know"})
     of_the_victim = file_of(victim, folder)
@@ -81,11 +80,11 @@ def test_a_link_in_the_place_of_the_attackers_session_leads_to_the_victims(
 
 
 class TookTooLong(BaseException):
-    """Nothing catches it on the way."""
+    """A BaseException, so that no handler catches it."""
 
 
 def hangs(look: Callable[[], object]) -> bool:
-    """Say whether *look* would wait for ever; two seconds are that, for something that takes a millisecond."""
+    """Return whether *look* takes longer than two seconds. Normally it takes less than a millisecond."""
 
     def give_up(*_: object) -> NoReturn:
         raise TookTooLong
@@ -102,11 +101,9 @@ def hangs(look: Callable[[], object]) -> bool:
     return False
 
 
-@guarded_by({"wsgi_oauth.sessions.file._READ": os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC})
-def test_a_pipe_in_the_place_of_a_session_stops_a_worker_for_ever(
-    store: FileStore, victim: Browser, folder: Path
-) -> bool:
-    """S55. Opening a FIFO waits for somebody who writes into it, and nobody will."""
+@guarded_by({"wsgi_oauth.sessions.file.READ_FLAGS": os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC})
+def test_a_fifo_in_place_of_a_session_blocks_a_worker_forever(store: FileStore, victim: Browser, folder: Path) -> bool:
+    """S55. Opening a FIFO waits for a writer, and none ever comes."""
     victim.start()
     path = file_of(victim, folder)
     path.unlink()
@@ -115,7 +112,7 @@ def test_a_pipe_in_the_place_of_a_session_stops_a_worker_for_ever(
     return hangs(lambda: store.load(path.stem))
 
 
-# An application that takes the cookie for a file's name, as many have done.
+# Many applications have used the cookie as a file name.
 ANY_TEXT = re.compile(r".*", re.DOTALL)
 COOKIE_IS_THE_FILE_NAME = {
     "wsgi_oauth.sessions.cookie.SESSION_ID": ANY_TEXT,
@@ -125,10 +122,8 @@ COOKIE_IS_THE_FILE_NAME = {
 
 
 @guarded_by(COOKIE_IS_THE_FILE_NAME)
-def test_a_cookie_with_dots_and_slashes_opens_a_file_that_the_attacker_has_uploaded(
-    victim: Browser, folder: Path, tmp_path: Path
-) -> bool:
-    """S54. The upload is a session that says "signed in"; here it is a copy of one, to have a token that works."""
+def test_a_cookie_with_dots_and_slashes_opens_an_uploaded_file(victim: Browser, folder: Path, tmp_path: Path) -> bool:
+    """S54. The upload is a copy of a signed-in session, so that its token works."""
     victim.sign_in()
     (tmp_path / "uploads").mkdir()
     shutil.copy2(file_of(victim, folder), tmp_path / "uploads" / "cat.json")
@@ -137,8 +132,8 @@ def test_a_cookie_with_dots_and_slashes_opens_a_file_that_the_attacker_has_uploa
 
 
 @guarded_by({name: COOKIE_IS_THE_FILE_NAME[name] for name in list(COOKIE_IS_THE_FILE_NAME)[1:]})
-def test_a_listing_of_the_folder_is_a_list_of_session_ids(victim: Browser, folder: Path) -> bool:
-    """S52. In a backup's index, an error message, the output of `ls` in a ticket. The names are hashes of the ids."""
+def test_a_listing_of_the_folder_reveals_session_ids(victim: Browser, folder: Path) -> bool:
+    """S52. Listings appear in backup indexes, error messages and tickets. The names are hashes of the ids."""
     victim.sign_in()
     return any(
         send(victim.app.app, "/profile", headers={**JSON, "Cookie": f"wsgi_oauth={name.stem}"}).status_code == 200
@@ -146,21 +141,19 @@ def test_a_listing_of_the_folder_is_a_list_of_session_ids(victim: Browser, folde
     )
 
 
-def whatever_it_says(rest: bytes) -> int:
+def same_checksum_for_everything(rest: bytes) -> int:
     return 0
 
 
 def is_used(browser: Browser, cookie: str | None, provider: LocalProvider) -> bool:
-    """Say whether what is stored still signs somebody in, or is at least shown to the provider."""
+    """Return whether the stored session still signs in, or its token is at least sent to the provider."""
     headers = {**JSON, "Cookie": f"wsgi_oauth={cookie}"}
     return send(browser.app.app, "/profile", headers=headers).status_code != 401 or provider.count("profile") > 0
 
 
-@guarded_by({"wsgi_oauth.sessions.encoding.checksum": whatever_it_says})
-def test_a_flipped_bit_changes_a_token_or_a_time_and_nobody_notices(
-    victim: Browser, provider: LocalProvider, folder: Path
-) -> bool:
-    """S56. A disk that forgets, a copy that went wrong: JSON is still JSON with another letter in it."""
+@guarded_by({"wsgi_oauth.sessions.encoding.checksum": same_checksum_for_everything})
+def test_a_flipped_bit_changes_a_token_unnoticed(victim: Browser, provider: LocalProvider, folder: Path) -> bool:
+    """S56. After a disk error or a failed copy, JSON with another letter in it is still JSON."""
     victim.sign_in()
     path, cookie = file_of(victim, folder), victim.cookie
     whole = path.read_bytes()
@@ -173,8 +166,8 @@ def test_a_flipped_bit_changes_a_token_or_a_time_and_nobody_notices(
     return False
 
 
-def what_can_be_read(raw: bytes) -> StoredSession | None:
-    """Take the longest beginning that can be made whole by closing what is open."""
+def repair(raw: bytes) -> StoredSession | None:
+    """Close the open brackets and quotes of *raw*, and accept the result."""
     for end in ("", "}", '"}', "}}", '"}}', "}}}", '"}}}', "}}}}", '"}}}}'):
         try:
             found = json.loads(raw.decode() + end)
@@ -186,11 +179,11 @@ def what_can_be_read(raw: bytes) -> StoredSession | None:
     return None
 
 
-@guarded_by({"wsgi_oauth.sessions.manager.decode": what_can_be_read})
-def test_a_session_that_was_cut_off_anywhere_is_repaired_to_something_that_nobody_has_stored(
+@guarded_by({"wsgi_oauth.sessions.manager.decode": repair})
+def test_a_truncated_session_is_repaired_to_one_that_was_never_stored(
     victim: Browser, provider: LocalProvider, folder: Path
 ) -> bool:
-    """S56, S60. At every offset: half a session is none."""
+    """S56, S60. At every offset, a truncated session is invalid."""
     victim.sign_in()
     path, cookie = file_of(victim, folder), victim.cookie
     whole = path.read_bytes()
@@ -202,7 +195,7 @@ def test_a_session_that_was_cut_off_anywhere_is_repaired_to_something_that_nobod
 
 
 class Payload:
-    """An object that does something when it is unpickled."""
+    """An object that creates a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -212,8 +205,8 @@ class Payload:
 
 
 @guarded_by({"wsgi_oauth.sessions.manager.decode": pickle.loads})
-def test_a_session_file_runs_the_attackers_program(victim: Browser, folder: Path, tmp_path: Path) -> bool:
-    """S56. A pickle is a program. Who can write one file could then do all that the application can."""
+def test_a_pickled_session_file_runs_the_attackers_code(victim: Browser, folder: Path, tmp_path: Path) -> bool:
+    """S56. A pickle is a program: an attacker with one writable file could do everything that the application can."""
     victim.start()
     replace_contents(file_of(victim, folder), pickle.dumps(Payload(tmp_path / "run")))
     victim.get("/profile")
@@ -221,8 +214,8 @@ def test_a_session_file_runs_the_attackers_program(victim: Browser, folder: Path
 
 
 @guarded_by({"wsgi_oauth.sessions.encoding.check_nesting": lambda data, raw: None})
-def test_a_session_nested_too_deep_fails_every_request_of_its_browser(victim: Browser, folder: Path) -> bool:
-    """S56. Python's JSON reads deeper than Python can copy, so what could be read cannot be used."""
+def test_a_deeply_nested_session_fails_every_request_of_its_browser(victim: Browser, folder: Path) -> bool:
+    """S56. Python's JSON parser accepts deeper nesting than Python can copy."""
     victim.start()
     path = file_of(victim, folder)
     for depth in range(300, 20_000, 150):
@@ -238,11 +231,9 @@ def test_a_session_nested_too_deep_fails_every_request_of_its_browser(victim: Br
     return False
 
 
-@guarded_by({"wsgi_oauth.sessions.file._prepare": lambda folder: None})
-def test_a_folder_that_everybody_can_write_to_lets_everybody_write_sessions(
-    provider: LocalProvider, tmp_path: Path
-) -> bool:
-    """S53. /tmp/sessions, made by the attacker before the application was started for the first time."""
+@guarded_by({"wsgi_oauth.sessions.file.check_folder": lambda folder: None})
+def test_a_world_writable_folder_lets_every_user_write_sessions(provider: LocalProvider, tmp_path: Path) -> bool:
+    """S53. For example /tmp/sessions, which an attacker created before the application's first start."""
     open_to_all = tmp_path / "open"
     open_to_all.mkdir()
     open_to_all.chmod(0o777)
@@ -254,32 +245,34 @@ def test_a_folder_that_everybody_can_write_to_lets_everybody_write_sessions(
 
 
 class Killed(BaseException):
-    """What a kill looks like from inside: nothing more of the program runs."""
+    """Ends the request like a kill, in which no handler runs."""
 
 
-def write_in_place(store: FileStore, path: str, record: Record) -> None:
+def write_in_place(path: str, record: Record) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        file._write_all(descriptor, record.data)
+        os.write(descriptor, record.data)
         os.utime(descriptor, (record.expires, record.expires))
     finally:
         os.close(descriptor)
 
 
-@guarded_by({"wsgi_oauth.sessions.file.FileStore._replace": write_in_place})
-def test_a_worker_that_is_killed_while_it_saves_signs_the_user_out(
+@guarded_by({"wsgi_oauth.sessions.file.write_atomically": write_in_place})
+def test_a_worker_that_is_killed_while_saving_signs_the_user_out(
     make_browser: Callable[..., Browser], monkeypatch: pytest.MonkeyPatch
 ) -> bool:
-    """S57, S60. Whoever can have a worker killed, with a request that eats memory, ends others' sessions."""
+    """S57, S60. An attacker can get a worker killed, for example with requests that use much memory."""
     victim = make_browser(handlers=(Diary,))
     victim.sign_in()
 
+    write = os.write
+
     def write_half(descriptor: int, data: bytes) -> NoReturn:
-        os.write(descriptor, data[: len(data) // 2])
+        write(descriptor, data[: len(data) // 2])
         raise Killed
 
     with monkeypatch.context() as worker:
-        worker.setattr(file, "_write_all", write_half)
+        worker.setattr(os, "write", write_half)
         with pytest.raises(Killed):
             victim.post("/diary", params={"entry": "today"})
     return victim.profile().status_int != 200
