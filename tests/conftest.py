@@ -44,7 +44,7 @@ settings.register_profile(
     "the same in every run",
     derandomize=True,
     database=None,
-    deadline=None,  # because the duration of an example is no property of the code
+    deadline=None,  # because the duration of an example is irrelevant here
     max_examples=150,
     suppress_health_check=[HealthCheck.too_slow],
 )
@@ -110,7 +110,7 @@ def read_request(connection: socket.socket) -> None:
 
 @pytest.fixture(scope="session")
 def one_authority(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the path of a CA bundle with one authority whose private key is thrown away."""
+    """Return the path of a CA bundle with one authority, and throw its private key away."""
     bundle = tmp_path_factory.mktemp("authority") / "ca.pem"
     trustme.CA().cert_pem.write_to_path(str(bundle))
     return str(bundle)
@@ -327,7 +327,7 @@ def parameters(url: str) -> dict[str, str]:
 
 @pytest.fixture
 def application(provider: LocalProvider, store: SessionStore) -> Any:
-    """Return the application itself: ``send(application, "/")`` sends what no browser would."""
+    """Return the application itself: ``send(application, "/")`` can send any bytes."""
     return create_app(Config.from_environ(environ_for(provider)), store=store)
 
 
@@ -343,7 +343,7 @@ def send(
 ) -> Response:
     """Call *app* as a lenient server would: it quotes, checks and corrects nothing.
 
-    *path* and *query* are what PEP 3333 calls native strings (bytes as latin-1); *environ* wins over everything.
+    *path* and *query* are native strings of PEP 3333 (bytes as latin-1); *environ* wins over everything.
     """
     made = create_environ(base_url="http://localhost", method=method, input_stream=io.BytesIO(body))
     made.update(PATH_INFO=path, QUERY_STRING=query, REMOTE_ADDR="127.0.0.1")
@@ -538,7 +538,7 @@ class Visitor:
 
 @dataclass
 class Site:
-    """A provider, a folder of sessions, and what serves and visits the application."""
+    """A provider, a folder of sessions, and the means to serve and visit the application."""
 
     provider: LocalProvider
     folder: Path

@@ -96,7 +96,7 @@ class TestForeignState:
         assert stored_sessions(store) == before
 
     def test_stays_valid_for_its_owner_after_a_refusal(self, browser: Browser, other: Browser):
-        """An attacker who has stolen a state cannot use it up."""
+        """A stolen state cannot be used up by an attacker."""
         callback = other.callback_url()
         browser.get(callback)
         assert other.get(callback).status_int == 303
@@ -506,9 +506,9 @@ class TestUnusualParameters:
             assert response.status_code in {303, 400, 403}, name
             assert "x=y" not in str(response.headers.getlist("Set-Cookie"))
             browser.app.reset()
-        ours = [record for record in caplog.records if record.name.startswith("wsgi_oauth")]
-        assert all(record.levelname in {"INFO", "WARNING"} for record in ours)
-        assert all(record.getMessage().isprintable() for record in ours)
+        logged = [record for record in caplog.records if record.name.startswith("wsgi_oauth")]
+        assert all(record.levelname in {"INFO", "WARNING"} for record in logged)
+        assert all(record.getMessage().isprintable() for record in logged)
 
     @pytest.mark.parametrize(
         "query", ["next=\xff", "next=%ff", "next=/%00", "\xff=\xff", "again=\xff", "%", "&&&", "=", "next"]

@@ -420,7 +420,7 @@ class TestRequestsWithoutAUserAction:
     def test_script_or_frame_of_another_site_starts_nothing(
         self, application: Any, store: SessionStore, kind: tuple[str, str], site: str
     ):
-        """S43: a neighbouring subdomain, whose requests carry the cookie, could otherwise evict pending sign-ins."""
+        """S43: otherwise a neighbouring subdomain, which sends the cookie along, could evict pending sign-ins."""
         headers = {**HTML, "Sec-Fetch-Dest": kind[0], "Sec-Fetch-Mode": kind[1], "Sec-Fetch-Site": site}
         assert 400 <= send(application, "/", headers=headers).status_code < 500
         assert stored_sessions(store) == []

@@ -1,4 +1,4 @@
-"""The gate: who reaches the protected application, who is sent to sign in, and what the application sees."""
+"""The gate: requests that reach the protected application, redirects to the sign-in, and the environ inside."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ HOUR = 3600
 App = Callable[[Any, Any], Any]
 
 
-class Inside:
+class Application:
     """The protected application: it records the environ of each request and responds with ``answer``."""
 
     def __init__(self) -> None:
@@ -92,12 +92,12 @@ def store(tmp_path: Path) -> FileStore:
 
 
 @pytest.fixture
-def inside() -> Inside:
-    return Inside()
+def inside() -> Application:
+    return Application()
 
 
 @pytest.fixture
-def make_gate(provider: LocalProvider, store: SessionStore, inside: Inside) -> Callable[..., LoginRequired]:
+def make_gate(provider: LocalProvider, store: SessionStore, inside: Application) -> Callable[..., LoginRequired]:
     """Create a gate around ``inside``: ``make_gate(public=["/static"], PUBLIC_URL="https://...")``."""
 
     def make(*, prefix: str = "/auth", public: Any = (), app: Any = inside, **settings: str) -> LoginRequired:
@@ -114,7 +114,7 @@ def visitor(make_gate: Callable[..., LoginRequired], provider: LocalProvider) ->
 
 
 @pytest.fixture
-def signed_in(visitor: Visitor, inside: Inside) -> Visitor:
+def signed_in(visitor: Visitor, inside: Application) -> Visitor:
     assert visitor.sign_in().text == "inside"
     inside.seen.clear()
     return visitor
@@ -125,15 +125,15 @@ def subject(provider: LocalProvider) -> str:
 
 
 class TestAnonymousUser:
-    def test_signs_in_and_returns_to_the_requested_page(self, visitor: Visitor, inside: Inside):
+    def test_signs_in_and_returns_to_the_requested_page(self, visitor: Visitor, inside: Application):
         page = visitor.sign_in("/caf%C3%A9/a%20b;v=1?q=%E2%82%AC&q=2&empty=")
         assert page.text == "inside"
         assert inside.environ["PATH_INFO"] == "/café/a b;v=1".encode().decode("latin-1")
         assert inside.environ["QUERY_STRING"] == "q=%E2%82%AC&q=2&empty="
-        assert len(inside.seen) == 1  # and has not been inside before
+        assert len(inside.seen) == 1  # the application has seen only this request
 
     @pytest.mark.parametrize("path", ["/%E9", "/page?q=%E9", "/page?q=a+b%2Fc&next=/x", "/a:b@c,d!e", "/page?"])
-    def test_returns_to_exactly_the_same_url(self, visitor: Visitor, inside: Inside, path: str):
+    def test_returns_to_exactly_the_same_url(self, visitor: Visitor, inside: Application, path: str):
         location = visitor.get(path).location
         assert parameters(location)["next"] == path.rstrip("?")
 
@@ -153,7 +153,7 @@ class TestAnonymousUser:
         assert (response.status_int, response.content_type) == (401, "text/html")
         assert 'href="http://localhost/auth/">Sign in' in response.text
 
-    def test_never_reaches_the_application(self, visitor: Visitor, inside: Inside):
+    def test_never_reaches_the_application(self, visitor: Visitor, inside: Application):
         visitor.get("/page")
         visitor.get("/page", JSON)
         visitor.post("/page")
@@ -172,7 +172,7 @@ class TestAnonymousUser:
         visitor.get("/page", JSON)
         assert stored_sessions(store) == []
 
-    def test_stays_anonymous_with_a_pending_sign_in(self, visitor: Visitor, inside: Inside):
+    def test_stays_anonymous_with_a_pending_sign_in(self, visitor: Visitor, inside: Application):
         visitor.get("/auth/")
         assert visitor.cookie
         assert visitor.get("/page").status_int == 302
@@ -192,7 +192,7 @@ class TestAnonymousUser:
 
 
 class TestSignedInUser:
-    def test_is_identified_in_the_environ(self, signed_in: Visitor, inside: Inside, provider: LocalProvider):
+    def test_is_identified_in_the_environ(self, signed_in: Visitor, inside: Application, provider: LocalProvider):
         assert signed_in.get("/page").text == "inside"
         assert inside.environ["REMOTE_USER"] == subject(provider)
         assert inside.environ["AUTH_TYPE"] == "OAuth2"
@@ -202,7 +202,7 @@ class TestSignedInUser:
         assert (identity.id, identity.username) == (subject(provider), "octocat")
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "PROPFIND"])
-    def test_can_use_every_method(self, signed_in: Visitor, inside: Inside, method: str):
+    def test_can_use_every_method(self, signed_in: Visitor, inside: Application, method: str):
         cookie = f"wsgi_oauth={signed_in.cookie}"
         assert send(signed_in.gate, "/page", method=method, headers={"Cookie": cookie}).status_code == 200
         assert inside.environ["REQUEST_METHOD"] == method
@@ -213,7 +213,7 @@ class TestSignedInUser:
         assert provider.count("profile") == 1
 
     def test_is_not_fetched_again_after_the_profile_page(
-        self, visitor: Visitor, provider: LocalProvider, inside: Inside
+        self, visitor: Visitor, provider: LocalProvider, inside: Application
     ):
         visitor.get(visitor.consent(visitor.get("/auth/").location))
         assert visitor.get("/auth/profile").json["login"] == "octocat"
@@ -221,7 +221,7 @@ class TestSignedInUser:
         assert inside.environ["REMOTE_USER"] == subject(provider)
         assert provider.count("profile") == 1
 
-    def test_token_is_not_in_the_environ(self, signed_in: Visitor, inside: Inside, store: SessionStore):
+    def test_token_is_not_in_the_environ(self, signed_in: Visitor, inside: Application, store: SessionStore):
         signed_in.get("/page")
         [session] = stored_sessions(store)
         shown = repr({**inside.environ, "HTTP_COOKIE": ""})
@@ -277,7 +277,7 @@ class TestSignedInUser:
             assert signed_in.get("/page").status_int == 200
 
     def test_is_replaced_by_the_next_user_who_signs_in(
-        self, signed_in: Visitor, inside: Inside, provider: LocalProvider
+        self, signed_in: Visitor, inside: Application, provider: LocalProvider
     ):
         """S36"""
         provider.user = {"id": 42, "login": "another"}
@@ -286,7 +286,7 @@ class TestSignedInUser:
         assert current_identity(inside.environ).username == "another"  # type: ignore[union-attr]
 
     def test_is_replaced_even_if_a_handler_has_deleted_the_token(
-        self, provider: LocalProvider, store: SessionStore, inside: Inside
+        self, provider: LocalProvider, store: SessionStore, inside: Application
     ):
         """S36"""
 
@@ -307,7 +307,7 @@ class TestSignedInUser:
 
     @pytest.mark.parametrize("path", ["/page", "/auth/profile"])
     def test_may_have_more_groups_than_a_session_holds(
-        self, inside: Inside, store: SessionStore, caplog: pytest.LogCaptureFixture, path: str
+        self, inside: Application, store: SessionStore, caplog: pytest.LogCaptureFixture, path: str
     ):
         """Directories with thousands of groups are common. The group of a rule is always kept."""
         names = [f"cn=größe-{number:06},ou=groups,dc=example,dc=com" for number in range(6000)]
@@ -330,7 +330,7 @@ class TestSignedInUser:
                 assert not allow or names[-1] in identity.groups
                 assert "6000 groups" in caplog.text
 
-    def test_is_checked_at_the_sign_in_with_all_groups(self, inside: Inside, store: SessionStore):
+    def test_is_checked_at_the_sign_in_with_all_groups(self, inside: Application, store: SessionStore):
         """Also with those that the session omits, because one of them may exclude the user."""
         issuer = Issuer()
         issuer.user = {**issuer.user, "groups": [*("x" * 500 + str(number) for number in range(500)), "suspended"]}
@@ -343,7 +343,7 @@ class TestSignedInUser:
             assert visitor.get(visitor.consent(started.location)).status_int == 403
             assert visitor.get("/page").status_int == 302
 
-    def test_never_sees_the_return_url_of_another_user(self, inside: Inside, store: SessionStore):
+    def test_never_sees_the_return_url_of_another_user(self, inside: Application, store: SessionStore):
         """A cached failure of the discovery is raised for several users."""
         issuer = Issuer()
         with serve_provider(issuer):
@@ -367,7 +367,7 @@ class TestSignedInUser:
         done = visitor.get(visitor.consent(visitor.get(f"/auth/?next={path}").location))
         assert visitor.get(done.location).text == "inside"
 
-    def test_foreign_host_is_refused(self, make_gate: Callable[..., LoginRequired], inside: Inside):
+    def test_foreign_host_is_refused(self, make_gate: Callable[..., LoginRequired], inside: Application):
         """S34"""
         gate = make_gate(PUBLIC_URL="https://app.example.com/auth")
         for host in ("evil.example", "app.example.com.evil.example", "a b", "xn--a"):
@@ -441,7 +441,7 @@ class TestFailures:
     def test_failure_of_the_profile_endpoint_is_reported(
         self,
         make_gate: Callable[..., LoginRequired],
-        inside: Inside,
+        inside: Application,
         provider: LocalProvider,
         fault: str,
         status: int,
@@ -453,7 +453,7 @@ class TestFailures:
         assert visitor.get("/page").text == "inside"  # because the session still exists
 
     def test_user_document_without_an_id_is_a_provider_error(
-        self, visitor: Visitor, inside: Inside, provider: LocalProvider
+        self, visitor: Visitor, inside: Application, provider: LocalProvider
     ):
         provider.user = {"login": "octocat"}
         refused = visitor.sign_in()
@@ -461,9 +461,9 @@ class TestFailures:
         assert "Cause: provider_error" in refused.text
 
     def test_revoked_token_requires_a_new_sign_in(
-        self, visitor: Visitor, inside: Inside, provider: LocalProvider, store: SessionStore
+        self, visitor: Visitor, inside: Application, provider: LocalProvider, store: SessionStore
     ):
-        provider.faults.add("profile.401", times=2)  # and once more with the refreshed one
+        provider.faults.add("profile.401", times=2)  # also for the refreshed token
         response = visitor.sign_in()
         assert response.status_int == 302
         assert parameters(response.location) == {"next": "/page", "again": "1"}
@@ -484,7 +484,7 @@ class TestFailures:
         assert response.status_int == 502
 
     def test_unavailable_store_is_reported(
-        self, signed_in: Visitor, inside: Inside, store: SessionStore, monkeypatch: Any
+        self, signed_in: Visitor, inside: Application, store: SessionStore, monkeypatch: Any
     ):
         """S58: the user is not treated as anonymous."""
         monkeypatch.setattr(store, "load", refusing)
@@ -493,7 +493,7 @@ class TestFailures:
         assert response.headers["Retry-After"] == "5"
 
     def test_unavailable_store_does_not_affect_public_paths(
-        self, signed_in: Visitor, inside: Inside, store: SessionStore, monkeypatch: Any, caplog: Any
+        self, signed_in: Visitor, inside: Application, store: SessionStore, monkeypatch: Any, caplog: Any
     ):
         monkeypatch.setattr(store, "load", refusing)
         assert signed_in.get("/").text == "inside"
@@ -501,7 +501,7 @@ class TestFailures:
         assert "the disk is full" in caplog.text
 
     def test_read_only_store_does_not_prevent_the_request(
-        self, visitor: Visitor, inside: Inside, store: SessionStore, provider: LocalProvider, monkeypatch: Any
+        self, visitor: Visitor, inside: Application, store: SessionStore, provider: LocalProvider, monkeypatch: Any
     ):
         visitor.get(visitor.consent(visitor.get("/auth/").location))
         monkeypatch.setattr(store, "update", refusing)
@@ -509,7 +509,7 @@ class TestFailures:
         assert inside.environ["REMOTE_USER"] == subject(provider)
 
     def test_concurrent_sign_out_wins(
-        self, visitor: Visitor, inside: Inside, provider: LocalProvider, barrier: Any, store: SessionStore
+        self, visitor: Visitor, inside: Application, provider: LocalProvider, barrier: Any, store: SessionStore
     ):
         """S42"""
         visitor.get(visitor.consent(visitor.get("/auth/").location))
@@ -525,7 +525,7 @@ class TestFailures:
         assert stored_sessions(store) == []
 
     def test_unreadable_stored_identity_is_fetched_again(
-        self, inside: Inside, store: SessionStore, provider: LocalProvider
+        self, inside: Application, store: SessionStore, provider: LocalProvider
     ):
         """Another version may have stored it."""
 
@@ -558,7 +558,7 @@ FORGED = {
 
 class TestForgedIdentity:
     @pytest.mark.parametrize("name", FORGED)
-    def test_is_removed_on_a_public_path(self, visitor: Visitor, inside: Inside, name: str):
+    def test_is_removed_on_a_public_path(self, visitor: Visitor, inside: Application, name: str):
         send(visitor.gate, "/static/x", **{name.replace(".", "__"): FORGED[name]})
         assert inside.environ.get(name) is not FORGED[name]
         assert current_identity(inside.environ) is None
@@ -566,11 +566,11 @@ class TestForgedIdentity:
         assert "AUTH_TYPE" not in inside.environ
 
     @pytest.mark.parametrize("name", FORGED)
-    def test_does_not_sign_in(self, visitor: Visitor, inside: Inside, name: str):
+    def test_does_not_sign_in(self, visitor: Visitor, inside: Application, name: str):
         response = send(visitor.gate, "/page", headers=HTML, **{name.replace(".", "__"): FORGED[name]})
         assert (response.status_code, inside.seen) == (302, [])
 
-    def test_does_not_replace_the_real_one(self, signed_in: Visitor, inside: Inside, provider: LocalProvider):
+    def test_does_not_replace_the_real_one(self, signed_in: Visitor, inside: Application, provider: LocalProvider):
         forged = {name.replace(".", "__"): value for name, value in FORGED.items()}
         send(signed_in.gate, "/page", headers={"Cookie": f"wsgi_oauth={signed_in.cookie}"}, **forged)
         assert inside.environ["REMOTE_USER"] == subject(provider)
@@ -579,7 +579,7 @@ class TestForgedIdentity:
         assert login_url(inside.environ, "/x") == "http://localhost/auth/?next=%2Fx"
 
     def test_is_removed_for_handlers_of_the_oauth_application(
-        self, provider: LocalProvider, store: SessionStore, inside: Inside
+        self, provider: LocalProvider, store: SessionStore, inside: Application
     ):
         seen: list[dict[str, Any]] = []
 
@@ -670,7 +670,9 @@ AMBIGUOUS_PATHS = [
 
 
 class TestPublicPath:
-    def test_reaches_the_application_without_a_sign_in(self, make_gate: Callable[..., LoginRequired], inside: Inside):
+    def test_reaches_the_application_without_a_sign_in(
+        self, make_gate: Callable[..., LoginRequired], inside: Application
+    ):
         gate = make_gate(public=PUBLIC)
         refused = [path for path in PUBLIC_PATHS if send(gate, path, headers=HTML).status_code != 200]
         assert refused == []
@@ -678,13 +680,13 @@ class TestPublicPath:
 
     @pytest.mark.parametrize("paths", [OTHER_PATHS, AMBIGUOUS_PATHS], ids=["other", "ambiguous"])
     def test_is_no_other_or_ambiguous_path(
-        self, make_gate: Callable[..., LoginRequired], inside: Inside, paths: list[str]
+        self, make_gate: Callable[..., LoginRequired], inside: Application, paths: list[str]
     ):
         gate = make_gate(public=PUBLIC)
         reached = [path for path in paths if send(gate, path, headers=HTML).status_code != 302]
         assert (reached, inside.seen) == ([], [])
 
-    def test_does_not_exist_without_a_rule(self, make_gate: Callable[..., LoginRequired], inside: Inside):
+    def test_does_not_exist_without_a_rule(self, make_gate: Callable[..., LoginRequired], inside: Application):
         gate = make_gate()
         for path in [*PUBLIC_PATHS, *OTHER_PATHS, *AMBIGUOUS_PATHS]:
             assert send(gate, path, headers=HTML).status_code == 302, ascii(path)
@@ -708,13 +710,13 @@ class TestPublicPath:
         ]:
             assert send(gate, path, headers=HTML, SCRIPT_NAME=script).status_code == status, (script, path)
 
-    def test_identifies_a_signed_in_user(self, signed_in: Visitor, inside: Inside, provider: LocalProvider):
+    def test_identifies_a_signed_in_user(self, signed_in: Visitor, inside: Application, provider: LocalProvider):
         signed_in.get("/static/x")
         assert inside.environ["REMOTE_USER"] == subject(provider)
         assert current_identity(inside.environ)
 
     def test_identifies_the_user_right_after_the_sign_in(
-        self, visitor: Visitor, inside: Inside, provider: LocalProvider
+        self, visitor: Visitor, inside: Application, provider: LocalProvider
     ):
         visitor.get("/")
         started = visitor.get(login_url(inside.environ))
@@ -724,20 +726,20 @@ class TestPublicPath:
         assert inside.environ["REMOTE_USER"] == subject(provider)
 
     def test_sends_nothing_to_the_provider_for_an_image(
-        self, visitor: Visitor, inside: Inside, provider: LocalProvider
+        self, visitor: Visitor, inside: Application, provider: LocalProvider
     ):
         visitor.get(visitor.consent(visitor.get("/auth/").location))
         visitor.get("/static/x.png", IMAGE)
         assert current_identity(inside.environ) is None
         assert provider.count("profile") == 0
 
-    def test_is_served_if_the_provider_fails(self, visitor: Visitor, inside: Inside, provider: LocalProvider):
+    def test_is_served_if_the_provider_fails(self, visitor: Visitor, inside: Application, provider: LocalProvider):
         visitor.get(visitor.consent(visitor.get("/auth/").location))
         provider.faults.add("profile.500")
         assert visitor.get("/").text == "inside"
         assert current_identity(inside.environ) is None
 
-    def test_has_no_identity_for_an_anonymous_user(self, visitor: Visitor, inside: Inside):
+    def test_has_no_identity_for_an_anonymous_user(self, visitor: Visitor, inside: Application):
         visitor.get("/")
         assert set(KEYS).isdisjoint(inside.environ)
         assert current_identity(inside.environ) is None
@@ -754,7 +756,7 @@ class TestPublicPath:
         assert {"Set-Cookie", "Vary", "Cache-Control"}.isdisjoint(response.headers)
         assert not provider.exchanges
 
-    def test_is_served_under_any_host(self, make_gate: Callable[..., LoginRequired], inside: Inside):
+    def test_is_served_under_any_host(self, make_gate: Callable[..., LoginRequired], inside: Application):
         """Health checks use internal host names."""
         gate = make_gate(public=["/static"], PUBLIC_URL="https://app.example.com/auth")
         for headers in ({"Host": "10.0.0.5"}, {"Host": "10.0.0.5", "Cookie": "wsgi_oauth=x"}):
@@ -765,7 +767,7 @@ class TestPublicPath:
 
 class TestPrefix:
     @pytest.mark.parametrize(
-        ("path", "ours"),
+        ("path", "is_sign_in"),
         [
             ("/auth", True),
             ("/auth/", True),
@@ -780,19 +782,19 @@ class TestPrefix:
         ],
     )
     def test_matches_whole_segments(
-        self, make_gate: Callable[..., LoginRequired], inside: Inside, path: str, ours: bool
+        self, make_gate: Callable[..., LoginRequired], inside: Application, path: str, is_sign_in: bool
     ):
         response = send(make_gate(), path, headers=HTML)
-        assert ("/auth/?next=" not in response.headers.get("Location", "")) is ours
+        assert ("/auth/?next=" not in response.headers.get("Location", "")) is is_sign_in
         assert inside.seen == []
 
-    def test_never_reaches_the_application(self, make_gate: Callable[..., LoginRequired], inside: Inside):
+    def test_never_reaches_the_application(self, make_gate: Callable[..., LoginRequired], inside: Application):
         assert send(make_gate(public=["/auth"]), "/auth/healthz").status_code == 200
         assert inside.seen == []
 
     @pytest.mark.parametrize("prefix", ["/login", "/a/b", "/auth/", "/my login", "/café"])
     def test_can_be_chosen(
-        self, make_gate: Callable[..., LoginRequired], provider: LocalProvider, prefix: str, inside: Inside
+        self, make_gate: Callable[..., LoginRequired], provider: LocalProvider, prefix: str, inside: Application
     ):
         visitor = Visitor(make_gate(prefix=prefix), provider)
         assert visitor.sign_in("/page?x=1").text == "inside"
@@ -825,7 +827,7 @@ class TestInvalidArguments:
         with pytest.raises(ValueError, match="prefix must be a path"):
             make_gate(prefix=rule)
 
-    def test_wrapped_oauth_application_is_refused(self, inside: Inside, provider: LocalProvider):
+    def test_wrapped_oauth_application_is_refused(self, inside: Application, provider: LocalProvider):
         app = create_app(Config.from_environ(environ_for(provider)), store=MemoryStore())
         with pytest.raises(TypeError, match="create_app"):
             LoginRequired(inside, lambda environ, start_response: app(environ, start_response))
@@ -837,30 +839,30 @@ class TestUnauthorizedResponse:
     def says(self, status: str, *headers: tuple[str, str]) -> App:
         return Response("its own words", status, dict(headers), mimetype="text/plain")
 
-    def test_starts_a_sign_in_on_a_public_path(self, visitor: Visitor, inside: Inside):
+    def test_starts_a_sign_in_on_a_public_path(self, visitor: Visitor, inside: Application):
         inside.answer = self.says("401 Unauthorized")
         response = visitor.get("/static/mine?x=1")
         assert response.status_int == 302
         assert parameters(response.location) == {"next": "/static/mine?x=1"}
 
-    def test_gives_a_program_the_login_url(self, visitor: Visitor, inside: Inside):
+    def test_gives_a_program_the_login_url(self, visitor: Visitor, inside: Application):
         inside.answer = self.says("401 Unauthorized")
         response = visitor.get("/static/mine", JSON)
         assert (response.status_int, response.json["login_url"]) == (401, "http://localhost/auth/")
 
-    def test_starts_a_new_sign_in_for_a_signed_in_user(self, signed_in: Visitor, inside: Inside):
+    def test_starts_a_new_sign_in_for_a_signed_in_user(self, signed_in: Visitor, inside: Application):
         inside.answer = self.says("401 Unauthorized")
         response = signed_in.get("/page")
         assert response.status_int == 302
         assert parameters(response.location) == {"next": "/page", "again": "1"}
 
-    def test_keeps_the_session(self, signed_in: Visitor, inside: Inside):
+    def test_keeps_the_session(self, signed_in: Visitor, inside: Application):
         inside.answer = self.says("401 Unauthorized")
         assert signed_in.get("/page", JSON).json["error"] == "sign_in_again"
         inside.answer = Response("inside")
         assert signed_in.get("/page").text == "inside"
 
-    def test_causes_no_redirect_loop(self, visitor: Visitor, inside: Inside):
+    def test_causes_no_redirect_loop(self, visitor: Visitor, inside: Application):
         """The second 401 is passed on: the application rejects this user."""
         inside.answer = self.says("401 Unauthorized")
         again = visitor.sign_in()
@@ -870,24 +872,24 @@ class TestUnauthorizedResponse:
         assert (page.status_int, page.text) == (401, "its own words")
 
     @pytest.mark.parametrize("challenge", ["WWW-Authenticate", "www-authenticate"])
-    def test_with_a_challenge_is_passed_on(self, signed_in: Visitor, inside: Inside, challenge: str):
+    def test_with_a_challenge_is_passed_on(self, signed_in: Visitor, inside: Application, challenge: str):
         inside.answer = self.says("401 Unauthorized", (challenge, 'Basic realm="inside"'))
         response = signed_in.get("/page")
         assert (response.status_int, response.text) == (401, "its own words")
 
     @pytest.mark.parametrize("status", ["403 Forbidden", "400 Bad Request", "407 Proxy", "500 Oops", "404 Not Found"])
-    def test_other_statuses_are_passed_on(self, signed_in: Visitor, inside: Inside, status: str):
+    def test_other_statuses_are_passed_on(self, signed_in: Visitor, inside: Application, status: str):
         inside.answer = self.says(status)
         response = signed_in.get("/page")
         assert (response.status_int, response.text) == (int(status[:3]), "its own words")
 
-    def test_keeps_the_cookies_of_the_application(self, visitor: Visitor, inside: Inside):
+    def test_keeps_the_cookies_of_the_application(self, visitor: Visitor, inside: Application):
         inside.answer = self.says("401 Unauthorized", ("Set-Cookie", "flash=sign%20in"))
         response = visitor.get("/")
         assert response.status_int == 302
         assert response.headers.getall("Set-Cookie") == ["flash=sign%20in"]
 
-    def test_body_is_closed_unread(self, visitor: Visitor, inside: Inside):
+    def test_body_is_closed_unread(self, visitor: Visitor, inside: Application):
         body = Body([b"x"])
 
         def app(environ: Any, start_response: Any) -> Any:
@@ -899,7 +901,7 @@ class TestUnauthorizedResponse:
         assert body.closed == 1
         assert body.asked == 0
 
-    def test_from_a_generator_starts_a_sign_in(self, visitor: Visitor, inside: Inside):
+    def test_from_a_generator_starts_a_sign_in(self, visitor: Visitor, inside: Application):
         events = []
 
         def app(environ: Any, start_response: Any) -> Iterator[bytes]:
@@ -916,7 +918,7 @@ class TestUnauthorizedResponse:
         assert (response.status_int, response.text) == (302, "")
         assert events == ["closed"]
 
-    def test_from_an_empty_generator_starts_a_sign_in(self, visitor: Visitor, inside: Inside):
+    def test_from_an_empty_generator_starts_a_sign_in(self, visitor: Visitor, inside: Application):
         def app(environ: Any, start_response: Any) -> Iterator[bytes]:
             start_response("401 Unauthorized", [("Content-Type", "text/plain")])
             yield from ()
@@ -924,7 +926,7 @@ class TestUnauthorizedResponse:
         inside.answer = app
         assert visitor.get("/", JSON).json["login_url"]
 
-    def test_discards_a_body_written_with_write(self, visitor: Visitor, inside: Inside):
+    def test_discards_a_body_written_with_write(self, visitor: Visitor, inside: Application):
         def app(environ: Any, start_response: Any) -> Any:
             write = start_response("401 Unauthorized", [("Content-Type", "text/plain")])
             write(b"its own words")
@@ -934,7 +936,7 @@ class TestUnauthorizedResponse:
         response = visitor.get("/", JSON)
         assert response.json["error"] == "not_signed_in"
 
-    def test_with_exc_info_starts_a_sign_in(self, visitor: Visitor, inside: Inside):
+    def test_with_exc_info_starts_a_sign_in(self, visitor: Visitor, inside: Application):
         def app(environ: Any, start_response: Any) -> Any:
             start_response("200 OK", [("Content-Type", "text/plain")])
             try:
@@ -946,7 +948,7 @@ class TestUnauthorizedResponse:
         inside.answer = app
         assert visitor.get("/").status_int == 302
 
-    def test_is_replaced_by_a_later_error_with_exc_info(self, visitor: Visitor, inside: Inside):
+    def test_is_replaced_by_a_later_error_with_exc_info(self, visitor: Visitor, inside: Application):
         def app(environ: Any, start_response: Any) -> Any:
             start_response("401 Unauthorized", [("Content-Type", "text/plain")])
             try:
@@ -960,7 +962,7 @@ class TestUnauthorizedResponse:
         assert (response.status_int, response.text) == (500, "an error page")
 
     @pytest.mark.parametrize("lazy", [False, True])
-    def test_not_signed_in_exception_starts_a_sign_in(self, visitor: Visitor, inside: Inside, lazy: bool):
+    def test_not_signed_in_exception_starts_a_sign_in(self, visitor: Visitor, inside: Application, lazy: bool):
         """oauth2_session() raises it for an anonymous user."""
 
         def app(environ: Any, start_response: Any) -> Any:
@@ -975,7 +977,7 @@ class TestUnauthorizedResponse:
         assert visitor.get("/", JSON).status_int == 401
 
     def test_token_rejected_exception_starts_a_new_sign_in(
-        self, signed_in: Visitor, inside: Inside, provider: LocalProvider, store: SessionStore
+        self, signed_in: Visitor, inside: Application, provider: LocalProvider, store: SessionStore
     ):
         def app(environ: Any, start_response: Any) -> Any:
             document = oauth2_session(environ).get_json(provider.profile_url)
@@ -1011,7 +1013,7 @@ class Body:
 
 
 class Server:
-    """Calls an application as a server does, and records what it receives."""
+    """Calls an application as a server does, and records its response."""
 
     def __init__(self, app: Any, cookie: str | None, path: str = "/page") -> None:
         self.started: list[Any] = []
@@ -1025,7 +1027,7 @@ class Server:
 
 
 @pytest.fixture
-def serve(signed_in: Visitor, inside: Inside) -> Callable[..., Server]:
+def serve(signed_in: Visitor, inside: Application) -> Callable[..., Server]:
     """Serve one request of a signed-in user with the given application."""
 
     def serve(app: App, path: str = "/page") -> Server:
@@ -1144,7 +1146,7 @@ class TestWsgiBehaviour:
         with pytest.raises(errors.NotSignedIn):
             list(serve(generator).body)
 
-    def test_input_is_passed_on_unread(self, visitor: Visitor, signed_in: Visitor, inside: Inside):
+    def test_input_is_passed_on_unread(self, visitor: Visitor, signed_in: Visitor, inside: Application):
         class Untouched:
             def __getattr__(self, name: str) -> Any:
                 raise AssertionError(name)
@@ -1158,7 +1160,7 @@ class TestWsgiBehaviour:
             environ["HTTP_COOKIE"] = ""
             visitor.gate(environ, lambda *_: None)  # because a refusal reads nothing either
 
-    def test_extensions_of_the_server_are_passed_on(self, signed_in: Visitor, inside: Inside):
+    def test_extensions_of_the_server_are_passed_on(self, signed_in: Visitor, inside: Application):
         environ = create_environ("/page", "http://localhost", headers={"Cookie": f"wsgi_oauth={signed_in.cookie}"})
         environ["wsgi.file_wrapper"] = environ["gunicorn.socket"] = offered = object()
         signed_in.gate(environ, lambda *_: None)
@@ -1192,14 +1194,14 @@ class TestWsgiBehaviour:
         gc.disable()
         try:
             serve(starting([b"x"]))
-            inside_out = gc.collect()
+            cycles = gc.collect()
         finally:
             gc.enable()
-        assert inside_out < 20
+        assert cycles < 20
 
 
 class TestEnvironFunctions:
-    def test_client_fetches_the_user_document(self, signed_in: Visitor, inside: Inside, provider: LocalProvider):
+    def test_client_fetches_the_user_document(self, signed_in: Visitor, inside: Application, provider: LocalProvider):
         def app(environ: Any, start_response: Any) -> Any:
             document = oauth2_session(environ).get_json(provider.profile_url)
             return Response(document["login"])(environ, start_response)
@@ -1208,7 +1210,7 @@ class TestEnvironFunctions:
         assert signed_in.get("/page").text == "octocat"
 
     def test_client_refreshes_and_stores_the_token(
-        self, signed_in: Visitor, inside: Inside, provider: LocalProvider, store: SessionStore, later: Any
+        self, signed_in: Visitor, inside: Application, provider: LocalProvider, store: SessionStore, later: Any
     ):
         [before] = stored_sessions(store)
 
@@ -1226,7 +1228,7 @@ class TestEnvironFunctions:
         assert provider.count("refresh") == 1
 
     def test_concurrent_refresh_by_another_request_keeps_the_session(
-        self, signed_in: Visitor, inside: Inside, provider: LocalProvider, later: Any
+        self, signed_in: Visitor, inside: Application, provider: LocalProvider, later: Any
     ):
         """A client refreshes once per request. The slower of two requests must not end the session."""
         twin = {"Cookie": f"wsgi_oauth={signed_in.cookie}"}
@@ -1249,7 +1251,7 @@ class TestEnvironFunctions:
         assert signed_in.get("/quick").text == "fine"
 
     def test_expired_token_does_not_end_the_session(
-        self, make_gate: Callable[..., LoginRequired], inside: Inside, later: Any, store: SessionStore
+        self, make_gate: Callable[..., LoginRequired], inside: Application, later: Any, store: SessionStore
     ):
         """The session identifies the user; the token is only for the provider's API."""
         provider = LocalProvider(refresh_tokens=False)
@@ -1261,31 +1263,31 @@ class TestEnvironFunctions:
             later(2 * HOUR)
             assert visitor.get("/page").text == "inside"
 
-    def test_login_url_returns_to_this_page(self, visitor: Visitor, inside: Inside):
+    def test_login_url_returns_to_this_page(self, visitor: Visitor, inside: Application):
         visitor.get("/static/x?a=b%20c&d")
         assert login_url(inside.environ) == "http://localhost/auth/?next=%2Fstatic%2Fx%3Fa%3Db%2520c%26d"
 
-    def test_login_url_returns_to_a_given_page(self, visitor: Visitor, inside: Inside):
+    def test_login_url_returns_to_a_given_page(self, visitor: Visitor, inside: Application):
         visitor.get("/")
         assert login_url(inside.environ, "/welcome?a=1") == "http://localhost/auth/?next=%2Fwelcome%3Fa%3D1"
 
-    def test_login_url_of_a_post_has_no_return_url(self, signed_in: Visitor, inside: Inside):
+    def test_login_url_of_a_post_has_no_return_url(self, signed_in: Visitor, inside: Application):
         signed_in.post("/form")
         assert login_url(inside.environ) == "http://localhost/auth/"
 
-    def test_login_url_of_a_post_returns_to_its_referer(self, signed_in: Visitor, inside: Inside):
+    def test_login_url_of_a_post_returns_to_its_referer(self, signed_in: Visitor, inside: Application):
         signed_in.post("/form", {"Referer": "http://localhost/page?step=2"})
         assert login_url(inside.environ) == "http://localhost/auth/?next=%2Fpage%3Fstep%3D2"
         signed_in.post("/form", {"Referer": "http://evil.example/page"})
         assert login_url(inside.environ) == "http://localhost/auth/"
 
-    def test_logout_url_signs_out(self, signed_in: Visitor, inside: Inside):
+    def test_logout_url_signs_out(self, signed_in: Visitor, inside: Application):
         signed_in.get("/page")
         assert logout_url(inside.environ) == "http://localhost/auth/logout"
         assert signed_in.post(logout_url(inside.environ)).status_int == 200
         assert signed_in.get("/page").status_int == 302
 
-    def test_urls_are_right_after_the_application_has_changed_environ(self, visitor: Visitor, inside: Inside):
+    def test_urls_are_right_after_the_application_has_changed_environ(self, visitor: Visitor, inside: Application):
         """An inner dispatcher changes it, and so does Bottle's mount."""
 
         def app(environ: Any, start_response: Any) -> Any:
@@ -1310,7 +1312,7 @@ class TestEnvironFunctions:
 
 
 def test_nested_gate_requires_its_own_sign_in(
-    make_gate: Callable[..., LoginRequired], inside: Inside, provider: LocalProvider
+    make_gate: Callable[..., LoginRequired], inside: Application, provider: LocalProvider
 ):
     """The inner gate trusts nothing in the environ."""
     inner = make_gate(prefix="/inner")
@@ -1326,7 +1328,7 @@ def test_nested_gate_requires_its_own_sign_in(
 
 def test_two_gates_with_one_oauth_application_share_the_sign_in(provider: LocalProvider):
     app = create_app(Config.from_environ(environ_for(provider)), store=MemoryStore())
-    one, two = Inside(), Inside()
+    one, two = Application(), Application()
     first, second = LoginRequired(one, app), LoginRequired(two, app)
     visitor = Visitor(first, provider)
     visitor.sign_in()
@@ -1334,7 +1336,7 @@ def test_two_gates_with_one_oauth_application_share_the_sign_in(provider: LocalP
     assert one.environ["REMOTE_USER"] == two.environ["REMOTE_USER"]
 
 
-def test_user_ids_of_several_providers_are_distinct(inside: Inside, store: SessionStore):
+def test_user_ids_of_several_providers_are_distinct(inside: Application, store: SessionStore):
     users = {"one": {"id": 1, "login": "octocat"}, "two": {"id": 1, "login": "hubot"}}
     callbacks = [f"http://localhost/auth/callback/{label}" for label in users]
     with ExitStack() as stack:
@@ -1438,7 +1440,7 @@ class TestCachedAuthentication:
         [("Cookie", 1000, 1500), ("Cookie", 100_000, 30), ("X-Forwarded-Host", 100_000, 30)],
     )
     def test_uses_bounded_memory_for_many_or_long_headers(
-        self, signed_in: Visitor, cookie: str, inside: Inside, *, header: str, length: int, requests: int
+        self, signed_in: Visitor, cookie: str, inside: Application, *, header: str, length: int, requests: int
     ):
         def request(number: int) -> None:
             padding = f"n={number:06}{'x' * length}"

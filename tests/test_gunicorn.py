@@ -38,7 +38,7 @@ CHECKOUT = Path(__file__).parent.parent
 
 
 def complete_sign_in(site: Site, server: Gunicorn) -> None:
-    """Sign in, use the token and sign out, and check what the user and the provider notice."""
+    """Sign in, use the token and sign out, and check the responses and the connections."""
     with site.visitor(server) as visitor:
         sent_away = visitor.get("/profile?page=2")
         assert sent_away.status_code == 302
@@ -189,7 +189,7 @@ def test_invalid_configuration_stops_gunicorn_with_an_explanation(tmp_path: Path
     assert "canary" not in said
 
 
-# -- what is logged ----------------------------------------------------------------------------------------------------
+# -- logs --------------------------------------------------------------------------------------------------------------
 
 BROKEN_SITE = """
 import logging
@@ -322,7 +322,7 @@ def test_no_secret_is_logged_at_debug(site: Site, worker: tuple[str, ...]) -> No
     assert_keeps_secrets(said, secrets_of(site.provider, *ids))
 
 
-# -- at the same time --------------------------------------------------------------------------------------------------
+# -- concurrency ------------------------------------------------------------------------------------------------------
 
 
 PAUSED_SITE = """
@@ -433,7 +433,7 @@ def test_twenty_concurrent_tabs_can_all_finish(paused_site: Site) -> None:
         assert len(paused_site.stored()) == 1
 
 
-# -- processes that die ------------------------------------------------------------------------------------------------
+# -- killed processes --------------------------------------------------------------------------------------------------
 
 
 def test_worker_killed_during_the_token_request_leaves_complete_sessions(

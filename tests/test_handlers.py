@@ -133,7 +133,7 @@ class TestProbes:
         assert (stored_sessions(store), provider.exchanges) == ([], [])
 
 
-# Handlers of one's own, as the README shows them.
+# Own handlers, as the README shows them.
 
 
 class Repos(RequestHandler):
@@ -193,7 +193,7 @@ class Forgetful(RequestHandler):
 
 
 class Counted(RequestHandler):
-    """Returns the same response object to everybody."""
+    """Returns the same response object to all users."""
 
     route = "/counted"
     response = Response("counted", headers={"Cache-Control": "public, max-age=60"})

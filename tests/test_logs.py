@@ -66,7 +66,7 @@ class Recorder(logging.Handler):
 
 
 class RecordingBrowser(Browser):
-    """A browser that keeps its responses and whose own requests to the provider are not recorded."""
+    """A browser that keeps its responses and does not record its own requests to the provider."""
 
     def __init__(self, recorder: Recorder, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -302,7 +302,7 @@ for name, logger in logging.root.manager.loggerDict.items():
         subprocess.run([sys.executable, "-c", program], check=True, cwd=root, timeout=60)
 
     def test_still_logs_its_own_use_of_requests_oauthlib(self, provider: LocalProvider, recorder: Recorder):
-        """Another part of the process may use requests-oauthlib, and want to see what it does."""
+        """Another part of the process may use requests-oauthlib and log its requests."""
         Browser(create_app(Config.from_environ(environ_for(provider))), provider).sign_in()
         logging.getLogger("requests_oauthlib.oauth2_session").debug("logged by the host, first")
         logging.getLogger("oauthlib.oauth2").debug("logged by the host, second")
@@ -385,7 +385,7 @@ class TestLogInjection:
 
 
 class TestEvents:
-    """S51: an operator can follow what has happened."""
+    """S51: an operator can follow all events."""
 
     @pytest.fixture
     def logged(self, caplog: pytest.LogCaptureFixture) -> Callable[[], list[logging.LogRecord]]:
@@ -438,7 +438,7 @@ class TestEvents:
         fault: str,
         level: str,
     ):
-        """An error is what the operator can fix. Python shows warnings even without a logging configuration."""
+        """Only faults that the operator can fix are errors. Warnings are visible without a logging configuration."""
         if fault.startswith("token."):
             provider.faults.add(fault)
             response = browser.get(browser.callback_url(), headers=JSON)

@@ -205,22 +205,22 @@ CAUSES: dict[str, tuple[int, str, Provoke]] = {
     "bad_request": (400, "this request", lambda site, h: site.send("/", h, query="next=\xff")),
 }
 
-# Responses that are no errors.
+# Successful responses.
 GOOD: dict[str, Provoke] = {
     "the start": lambda site, h: site.browser.get("/", h),
     "a successful callback": lambda site, h: site.callback(h),
-    "a second copy of it": lambda site, h: site.second_copy(h),
+    "a duplicate callback": lambda site, h: site.second_copy(h),
     "the profile": lambda site, h: site.browser.sign_in() and site.browser.get("/profile", h),
-    "a program that is not signed in": lambda site, h: site.send("/profile", JSON),
-    "a person who is not signed in": lambda site, h: site.browser.get("/profile"),
-    "a token that was refused": lambda site, h: site.profile(HTML, "401"),
+    "an anonymous program": lambda site, h: site.send("/profile", JSON),
+    "an anonymous user": lambda site, h: site.browser.get("/profile"),
+    "a rejected token": lambda site, h: site.profile(HTML, "401"),
     "a sign-out": lambda site, h: site.browser.sign_in() and site.browser.post("/logout", h),
     "HEAD of the start": lambda site, h: site.send("/", h, method="HEAD"),
     "HEAD of the profile": lambda site, h: site.send("/profile", h, method="HEAD"),
     "OPTIONS": lambda site, h: site.send("/profile", h, method="OPTIONS"),
     "the liveness probe": lambda site, h: site.send("/healthz", h),
     "the readiness probe": lambda site, h: site.send("/readyz", h),
-    "a page of somebody's own": lambda site, h: site.browser.sign_in() and site.browser.post("/posted", h),
+    "an own handler": lambda site, h: site.browser.sign_in() and site.browser.post("/posted", h),
 }
 
 

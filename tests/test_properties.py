@@ -1,4 +1,4 @@
-"""Properties of open-ended input: no internal error, and nobody is signed in by mistake.
+"""Properties of open-ended input: no internal errors and no accidental sign-in.
 
 Hypothesis generates the input. It uses the same examples in every run; ``pytest --hypothesis-profile=search
 tests/test_properties.py`` looks for new ones.
@@ -39,7 +39,7 @@ json_values = st.recursive(
 
 
 class World:
-    """A provider, an application, and two signed-in users, of whom neither may become the other."""
+    """A provider, an application, and two signed-in users, who must never be confused."""
 
     def __init__(self, provider: LocalProvider, folder: Path, **more: str) -> None:
         self.provider = provider
@@ -70,7 +70,7 @@ def cookie_of(response: Response) -> str:
 
 
 def assert_is_valid(response: Response) -> None:
-    """Check that *response* is no internal error and has well-formed headers."""
+    """Check that *response* has no server error and well-formed headers."""
     assert response.status_code < 500
     assert response.headers["Cache-Control"] == "no-store"
     for name, value in response.headers:
@@ -211,7 +211,7 @@ encoded = (token_members | json_values).map(lambda value: json.dumps(value).enco
 @settings(max_examples=100)
 @given(body=encoded | st.binary(max_size=100))
 def test_no_token_response_causes_an_internal_error(world: World, endpoint: TokenEndpoint, body: bytes):
-    """S18 to S20. Either it contains a usable token, or nobody is signed in."""
+    """S18 to S20. Either it contains a usable token, or the sign-in fails."""
     endpoint.body = body
     browser = Browser(endpoint.client, world.provider)
     response = browser.get(browser.callback_url())

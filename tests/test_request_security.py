@@ -1,4 +1,4 @@
-"""What the application accepts from a browser: Host and proxy headers, the session cookie, lifetimes and bodies."""
+"""Input from browsers and proxies: the Host header, forwarded headers, the session cookie, lifetimes, bodies."""
 
 from __future__ import annotations
 
@@ -333,26 +333,26 @@ class TestCookie:
     @pytest.mark.parametrize(
         "cookies",
         [
-            "wsgi_oauth={theirs}, wsgi_oauth={ours}",
-            "wsgi_oauth={ours}; wsgi_oauth=",
-            "wsgi_oauth={ours},wsgi_oauth={ours}",
+            "wsgi_oauth={foreign}, wsgi_oauth={own}",
+            "wsgi_oauth={own}; wsgi_oauth=",
+            "wsgi_oauth={own},wsgi_oauth={own}",
         ],
     )
     def test_sent_twice_is_ignored(
         self, make_browser: Callable[..., Browser], provider: LocalProvider, store: SessionStore, cookies: str
     ):
         """S39: the application cannot know which of the two is the user's own."""
-        ours, theirs = make_browser(handlers=(Notebook,)), make_browser(handlers=(Notebook,))
-        for browser, note in ((ours, "ours"), (theirs, "theirs")):
+        own, foreign = make_browser(handlers=(Notebook,)), make_browser(handlers=(Notebook,))
+        for browser, note in ((own, "own"), (foreign, "foreign")):
             browser.sign_in()
             browser.post("/notebook", params={"note": note})
-        app = ours.app.app
-        cookie = {"Cookie": cookies.format(ours=ours.cookie, theirs=theirs.cookie)}
-        assert send(app, "/notebook", headers={**HTML, **cookie}).get_json() in ({"note": None}, {"note": "ours"})
+        app = own.app.app
+        cookie = {"Cookie": cookies.format(own=own.cookie, foreign=foreign.cookie)}
+        assert send(app, "/notebook", headers={**HTML, **cookie}).get_json() in ({"note": None}, {"note": "own"})
         started = send(app, "/", headers={**HTML, **cookie})
         assert started.status_code == 302
-        assert (theirs.cookie or "?") not in started.headers.get("Set-Cookie", "")
-        assert sorted(session.get("note", "") for session in stored_sessions(store))[-2:] == ["ours", "theirs"]
+        assert (foreign.cookie or "?") not in started.headers.get("Set-Cookie", "")
+        assert sorted(session.get("note", "") for session in stored_sessions(store))[-2:] == ["foreign", "own"]
 
     def test_is_found_among_many_others(self, browser: Browser, application: Any):
         browser.sign_in()
@@ -489,7 +489,7 @@ class TestRequestBodies:
 
 
 class Malformed(io.BytesIO):
-    """A body whose next chunk the server cannot parse."""
+    """A body with a chunk that the server cannot parse."""
 
     def read(self, *_: int) -> bytes:
         raise OSError("Invalid chunk size: b'canary'")

@@ -35,8 +35,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def removed_guard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Any] | None:
     """Replace the guard of this run."""
-    for name, substitute in (request.param or {}).items():
-        monkeypatch.setattr(name, substitute, raising=False)  # because the absence of a method can be a guard
+    for name, replacement in (request.param or {}).items():
+        # Only a GET method of Logout does not exist, because its absence is the guard.
+        monkeypatch.setattr(name, replacement, raising=name != "wsgi_oauth.flow.Logout.get")
     return request.param
 
 
@@ -53,7 +54,7 @@ def victim(make_browser: Callable[..., Browser]) -> Browser:
 
 @pytest.fixture
 def attacker(make_browser: Callable[..., Browser]) -> Browser:
-    """Return the attacker's browser, who is the user mallory at the provider."""
+    """Return the attacker's browser. At the provider, the attacker is the user mallory."""
     browser = make_browser()
     browser.consent = partial(browser.consent, user="mallory")  # type: ignore[method-assign]
     return browser

@@ -9,7 +9,7 @@
 
 The function carries out the attack and returns whether it has succeeded. It runs once with all guards, and once without
 each of them. The package has no switches for that: a guard is a function or a value of the package, which the test
-replaces by what a program without this guard would have.
+replaces by the code of a program without this guard.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _test_with_and_without_guard(attack: Callable[..., Any]) -> Callable[..., An
             assert result, "the attack fails even without this guard, so this test proves nothing about it"
 
     signature = inspect.signature(attack)
-    # The first fixture, because the guard has to be removed before the other fixtures use what it protects.
+    # The first fixture, because the guard has to be removed before the other fixtures create an application.
     first = inspect.Parameter("removed_guard", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     test.__signature__ = signature.replace(parameters=[first, *signature.parameters.values()])
     test.guards = []

@@ -36,14 +36,14 @@ class Owner(RequestHandler):
 
 @pytest.fixture
 def uses_the_attackers_session(make_browser: Callable[..., Browser]) -> Callable[[str], bool]:
-    """Return whether a Cookie header opens the attacker's session; {theirs} is its id and {ours} the victim's."""
+    """Return whether a Cookie header opens the attacker's session; {foreign} is its id and {own} the victim's."""
     victim, attacker = make_browser(handlers=(Owner,)), make_browser(handlers=(Owner,))
     for browser, name in ((victim, "victim"), (attacker, "attacker")):
         browser.sign_in()
         browser.post("/owner", params={"owner": name})
 
     def look(header: str) -> bool:
-        header = header.format(ours=victim.cookie, theirs=attacker.cookie)
+        header = header.format(own=victim.cookie, foreign=attacker.cookie)
         return send(victim.app.app, "/owner", headers={**HTML, "Cookie": header}).get_json() == "attacker"
 
     return look
@@ -52,13 +52,13 @@ def uses_the_attackers_session(make_browser: Callable[..., Browser]) -> Callable
 @guarded_by({"wsgi_oauth.sessions.cookie.unambiguous_value": lambda values: next(iter(values), None)})
 def test_cookie_with_a_longer_path_is_sent_first_and_wins(uses_the_attackers_session: Callable[[str], bool]) -> bool:
     """S39, RFC 6265 5.4. The application cannot know which cookie is the user's own, so it ignores both."""
-    return uses_the_attackers_session("wsgi_oauth={theirs}; wsgi_oauth={ours}")
+    return uses_the_attackers_session("wsgi_oauth={foreign}; wsgi_oauth={own}")
 
 
 @guarded_by({"wsgi_oauth.sessions.cookie.unambiguous_value": lambda values: next(reversed(values), None)})
 def test_cookie_that_was_set_later_is_sent_last_and_wins(uses_the_attackers_session: Callable[[str], bool]) -> bool:
     """S39."""
-    return uses_the_attackers_session("wsgi_oauth={ours}; wsgi_oauth={theirs}")
+    return uses_the_attackers_session("wsgi_oauth={own}; wsgi_oauth={foreign}")
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_neighbouring_subdomain_sets_the_session_cookie(https_browser: Browser) 
     of_the_attacker = https_browser.cookie
     name = next(iter(SimpleCookie(https_browser.get("/owner").request.headers["Cookie"])))
     if name.startswith("__Host-"):
-        name = "wsgi_oauth"  # the best that a neighbour can do
+        name = "wsgi_oauth"  # because a neighbour cannot set the prefixed name
     headers = {"Accept": "application/json", "Cookie": f"{name}={of_the_attacker}", "Host": "app.example.com"}
     return send(https_browser.app.app, "/profile", headers=headers).status_code == 200
 

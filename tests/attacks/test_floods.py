@@ -1,4 +1,4 @@
-"""Floods: what an anonymous client can cause, with a page full of images or a script in a loop, must stay small."""
+"""Floods: the effects of a page full of images, or of a script in a loop, must stay small."""
 
 from __future__ import annotations
 

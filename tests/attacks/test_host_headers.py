@@ -51,7 +51,7 @@ def trust_one_proxy(app: Any, environ: dict[str, Any]) -> dict[str, Any]:
 
 @guarded_by({"wsgi_oauth.app.OAuthApp._before_proxies": trust_one_proxy})
 def test_forged_x_forwarded_host_hides_the_requested_host(provider: LocalProvider) -> bool:
-    """S35. There is no proxy, so only the client can have sent this header."""
+    """S35. There is no proxy, so the header comes from the client."""
     app = application_at(provider, "https://app.example.com")
     headers = {**HTML, "Host": "attacker.example", "X-Forwarded-Host": "app.example.com"}
     return send(app, "/", headers=headers).status_code != 400
@@ -69,6 +69,6 @@ def test_forged_x_forwarded_proto_prevents_sign_ins(provider: LocalProvider) -> 
     """
     app = application_at(provider)
     headers = {**HTML, "X-Forwarded-Proto": "https"}
-    started = send(app, "/", headers=headers, wsgi__url_scheme="https")  # as the server has understood it
+    started = send(app, "/", headers=headers, wsgi__url_scheme="https")  # as the server has interpreted the header
     redirect_uri = parameters(started.headers["Location"])["redirect_uri"]
     return "Secure" in started.headers["Set-Cookie"] and redirect_uri.startswith("https:")

@@ -37,7 +37,7 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
 
 
 def logged_by_the_client(log: pytest.LogCaptureFixture) -> str:
-    """Return what the client has logged, because test browser and provider run in the same process."""
+    """Return the client's log records only, because test browser and provider run in the same process."""
     return "\n".join(
         f"{record.getMessage()} {record.args!r}"
         for record in log.records
@@ -46,7 +46,7 @@ def logged_by_the_client(log: pytest.LogCaptureFixture) -> str:
     )
 
 
-# requests-oauthlib logs at DEBUG what it sends, token and all.
+# requests-oauthlib logs its requests at DEBUG, including the token.
 def request_of_the_library(session: OAuth2Session) -> Any:
     with mock.patch.dict(os.environ, OAUTHLIB_INSECURE_TRANSPORT="1"):
         return session.requests_session.get(session.provider.profile_url).json()
@@ -71,7 +71,7 @@ def test_code_and_state_of_a_refused_callback_are_logged(
 
 
 class Unescaped(str):
-    """A string whose repr() is the string itself."""
+    """A string with an unescaped repr()."""
 
     __slots__ = ()
     __repr__ = str.__str__

@@ -1,4 +1,4 @@
-"""Cross-site scripting, framing and content sniffing: pages that run or show what another person has written.
+"""Cross-site scripting, framing and content sniffing: pages that run or show the text of another person.
 
 The tests decide as a browser would: whether the policy allows a script, and whether a page may be framed.
 """
