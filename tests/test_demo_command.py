@@ -136,7 +136,7 @@ class DemoProcess:
 
 
 @pytest.fixture(scope="module")
-def walked(
+def finished_walk(
     run: Callable[..., subprocess.CompletedProcess[str]],
 ) -> subprocess.CompletedProcess[str]:
     """One walk, shared by the tests that only read its output."""
@@ -144,15 +144,15 @@ def walked(
 
 
 class TestWalk:
-    def test_it_exits_with_0_and_prints_no_error(self, walked):
-        assert (walked.returncode, walked.stderr) == (0, "")
+    def test_it_exits_with_0_and_prints_no_error(self, finished_walk):
+        assert (finished_walk.returncode, finished_walk.stderr) == (0, "")
 
-    def test_its_output_ends_with_the_profile_as_json(self, walked):
-        profile = json.loads(walked.stdout[walked.stdout.rindex("\n{") :])
+    def test_its_output_ends_with_the_profile_as_json(self, finished_walk):
+        profile = json.loads(finished_walk.stdout[finished_walk.stdout.rindex("\n{") :])
         assert profile["login"] == "octocat"
 
-    def test_the_steps_have_the_titles_of_the_tutorial(self, walked):
-        titles = re.findall(r"^(.+)\n=+$", walked.stdout, re.MULTILINE)
+    def test_the_steps_have_the_titles_of_the_tutorial(self, finished_walk):
+        titles = re.findall(r"^(.+)\n=+$", finished_walk.stdout, re.MULTILINE)
         assert titles == [
             "Step 1: User Authorization",
             "Step 2: User authorization, this happens on the provider",
@@ -160,8 +160,8 @@ class TestWalk:
             "Fetching a protected resource using an OAuth 2 token",
         ]
 
-    def test_it_prints_every_message_in_order(self, walked):
-        messages = re.findall(r"^ *(\d+)  (\w+) → (\w+)$", walked.stdout, re.MULTILINE)
+    def test_it_prints_every_message_in_order(self, finished_walk):
+        messages = re.findall(r"^ *(\d+)  (\w+) → (\w+)$", finished_walk.stdout, re.MULTILINE)
         assert [int(number) for number, _, _ in messages] == list(range(1, 15))
         assert [(sender, receiver) for _, sender, receiver in messages] == SIGN_IN
 
@@ -174,36 +174,36 @@ class TestWalk:
             *("Cookie", "Set-Cookie", "Authorization", "Location"),
         ],
     )
-    def test_each_parameter_is_printed_with_an_explanation(self, walked, name):
-        assert re.search(rf"^      {name} +\S.*\n {{29}}\S", walked.stdout, re.MULTILINE)
+    def test_each_parameter_is_printed_with_an_explanation(self, finished_walk, name):
+        assert re.search(rf"^      {name} +\S.*\n {{29}}\S", finished_walk.stdout, re.MULTILINE)
 
     @pytest.mark.parametrize(
-        "clause",
+        "section",
         [
             *("RFC 6749 4.1.1", "RFC 6749 4.1.2", "RFC 6749 4.1.3", "RFC 6749 10.12"),
             *("RFC 7636 4.2", "RFC 7636 4.5", "RFC 9207 2", "RFC 6749 2.3.1", "RFC 6750 2.1"),
         ],
     )
-    def test_it_names_the_rfc_section(self, walked, clause):
-        assert clause in walked.stdout
+    def test_it_names_the_rfc_section(self, finished_walk, section):
+        assert section in finished_walk.stdout
 
-    def test_it_prints_the_session_file_before_and_after_the_sign_in(self, walked):
-        before, after = re.findall(r"The session file of .* mode 0600:\n((?: {6}.*\n)+)", walked.stdout)
+    def test_it_prints_the_session_file_before_and_after_the_sign_in(self, finished_walk):
+        before, after = re.findall(r"The session file of .* mode 0600:\n((?: {6}.*\n)+)", finished_walk.stdout)
         assert json.loads(before)["data"].keys() == {"oauth_state"}
         assert "oauth_token" in json.loads(after)["data"]
 
-    def test_it_checks_the_session_id_and_the_file_name(self, walked):
-        assert "✓ the session id has changed" in walked.stdout
-        assert "✓ the file name is the SHA-256 hash of the session id" in walked.stdout
+    def test_it_checks_the_session_id_and_the_file_name(self, finished_walk):
+        assert "✓ the session id has changed" in finished_walk.stdout
+        assert "✓ the file name is the SHA-256 hash of the session id" in finished_walk.stdout
 
-    def test_no_printed_word_is_long_enough_to_be_a_secret(self, walked):
-        assert re.findall(r"[A-Za-z0-9_-]{22,}", walked.stdout) == []
+    def test_no_printed_word_is_long_enough_to_be_a_secret(self, finished_walk):
+        assert re.findall(r"[A-Za-z0-9_-]{22,}", finished_walk.stdout) == []
 
-    def test_piped_output_has_100_columns_and_no_colours(self, walked):
-        assert max(map(len, walked.stdout.splitlines())) <= 100
-        assert "\x1b" not in walked.stdout
+    def test_piped_output_has_100_columns_and_no_colours(self, finished_walk):
+        assert max(map(len, finished_walk.stdout.splitlines())) <= 100
+        assert "\x1b" not in finished_walk.stdout
 
-    def test_it_removes_its_temporary_files(self, walked, environ):
+    def test_it_removes_its_temporary_files(self, finished_walk, environ):
         assert list(Path(environ["TMPDIR"]).iterdir()) == []
 
     @pytest.mark.parametrize("worker_class", ["sync", "gthread", "gevent"])
@@ -217,7 +217,7 @@ class TestWalk:
         """Real credentials, gunicorn's own variable, and a proxy for all requests."""
         done = run(
             *("--walk", *FREE_PORTS),
-            WSGI_OAUTH_CLIENT_SECRET="of-the-real-one",
+            WSGI_OAUTH_CLIENT_SECRET="a-real-secret",
             WSGI_OAUTH_PUBLIC_URL="https://login.example.com",
             WSGI_OAUTH_TYPO="1",
             GUNICORN_CMD_ARGS="--bind nowhere:0 --workers 1",

@@ -169,10 +169,10 @@ class TestSignIn:
             assert f'value="{fault}"' in page
 
     def test_allow_leads_to_a_code_a_token_and_the_profile(self, client: OAuthClient, provider: LocalProvider) -> None:
-        back = client.decide("allow")
-        parameters = dict(back.parameters)
-        assert back.status == 302
-        assert back.headers["Location"].startswith(CALLBACK + "?")
+        redirect = client.decide("allow")
+        parameters = dict(redirect.parameters)
+        assert redirect.status == 302
+        assert redirect.headers["Location"].startswith(CALLBACK + "?")
         assert (parameters["state"], parameters["iss"]) == ("a-state", provider.url)
 
         token = client.exchange(parameters["code"])
@@ -186,8 +186,8 @@ class TestSignIn:
         assert (profile.status, profile.json) == (200, dict(provider.user))
 
     def test_the_consent_form_can_name_the_user_who_stays_the_same_after_a_refresh(self, client: OAuthClient) -> None:
-        alice, bob, usual = (client.exchange(client.code(user=user)).json for user in ("alice", "bob", ""))
-        profiles = [client.profile(token["access_token"]).json for token in (alice, bob, usual)]
+        alice, bob, default_user = (client.exchange(client.code(user=user)).json for user in ("alice", "bob", ""))
+        profiles = [client.profile(token["access_token"]).json for token in (alice, bob, default_user)]
         assert [profile["login"] for profile in profiles] == ["alice", "bob", "octocat"]
         assert len({profile["id"] for profile in profiles}) == 3
         fresh = client.refresh(alice["refresh_token"]).json
@@ -203,8 +203,8 @@ class TestSignIn:
     def test_exchanges_are_recorded_in_order(self, client: OAuthClient, provider: LocalProvider) -> None:
         ask("GET", client.url())
         client.profile(client.sign_in()["access_token"])
-        seen = [(one.method, one.endpoint, one.status) for one in provider.exchanges]
-        assert seen == [
+        exchanges = [(each.method, each.endpoint, each.status) for each in provider.exchanges]
+        assert exchanges == [
             ("GET", "authorize", 200),
             ("POST", "authorize", 302),
             ("POST", "token", 200),
@@ -234,11 +234,11 @@ class TestSignIn:
         assert (response.status, response.headers["Allow"]) == (405, "POST")
 
     def test_pages_load_no_resources_and_escape_parameters(self, client: OAuthClient) -> None:
-        evil = '"><script>alert(1)</script>'
-        page = ask("GET", client.url(state=evil))
+        markup = '"><script>alert(1)</script>'
+        page = ask("GET", client.url(state=markup))
         assert "<script" not in page.body.decode()
         assert "default-src 'none'" in page.headers["Content-Security-Policy"]
-        error_page = ask("POST", client.url(), {"decision": "allow", "fault": evil})
+        error_page = ask("POST", client.url(), {"decision": "allow", "fault": markup})
         assert error_page.status == 400
         assert "<script" not in error_page.body.decode()
 
@@ -718,10 +718,10 @@ def faults(*wanted: str) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def provoke(client: OAuthClient, provider: LocalProvider) -> Callable[[str, str], Answer]:
+def trigger(client: OAuthClient, provider: LocalProvider) -> Callable[[str, str], Answer]:
     """Inject a fault, and send one correct request to its endpoint."""
 
-    def provoke(endpoint: str, name: str) -> Answer:
+    def trigger(endpoint: str, name: str) -> Answer:
         if endpoint == "token":
             code = client.code(fault=f"token.{name}")
             return client.exchange(code)
@@ -733,21 +733,21 @@ def provoke(client: OAuthClient, provider: LocalProvider) -> Callable[[str, str]
             return client.profile(token["access_token"])
         return client.revoke(token["refresh_token"])
 
-    return provoke
+    return trigger
 
 
 @pytest.mark.parametrize(("endpoint", "name"), faults())
-def test_fault(endpoint: str, name: str, provoke: Callable[[str, str], Answer], provider: LocalProvider) -> None:
+def test_fault(endpoint: str, name: str, trigger: Callable[[str, str], Answer], provider: LocalProvider) -> None:
     check = ANSWERS[endpoint].get(name) or ANSWERS["any"][name]
-    assert check(provoke(endpoint, name))
+    assert check(trigger(endpoint, name))
     assert provider.faults.waiting == []
 
 
 def test_the_target_of_redirect_faults_can_be_set(
-    provoke: Callable[[str, str], Answer], provider: LocalProvider
+    trigger: Callable[[str, str], Answer], provider: LocalProvider
 ) -> None:
     provider.faults.redirect_to = "http://127.0.0.1:1/trap"
-    assert provoke("token", "redirect_307").headers["Location"] == "http://127.0.0.1:1/trap"
+    assert trigger("token", "redirect_307").headers["Location"] == "http://127.0.0.1:1/trap"
 
 
 def test_a_fault_with_its_own_response_does_not_process_the_request(
@@ -762,43 +762,43 @@ def test_a_fault_with_its_own_response_does_not_process_the_request(
 class TestConnectionFaults:
     @pytest.mark.parametrize(("endpoint", "name"), faults("hang_up"))
     def test_hang_up_closes_the_connection_before_the_response(
-        self, endpoint: str, name: str, provoke: Callable[[str, str], Answer]
+        self, endpoint: str, name: str, trigger: Callable[[str, str], Answer]
     ) -> None:
         with pytest.raises(http.client.RemoteDisconnected):
-            provoke(endpoint, name)
+            trigger(endpoint, name)
 
     @pytest.mark.parametrize(("endpoint", "name"), faults("reset"))
-    def test_reset_resets_the_connection(self, endpoint: str, name: str, provoke: Callable[[str, str], Answer]) -> None:
+    def test_reset_resets_the_connection(self, endpoint: str, name: str, trigger: Callable[[str, str], Answer]) -> None:
         with pytest.raises(ConnectionResetError) as reset:
-            provoke(endpoint, name)
+            trigger(endpoint, name)
         assert type(reset.value) is ConnectionResetError
 
     @pytest.mark.parametrize(("endpoint", "name"), faults("hang_up_in_headers"))
     def test_hang_up_in_headers_closes_the_connection_within_the_headers(
-        self, endpoint: str, name: str, provoke: Callable[[str, str], Answer]
+        self, endpoint: str, name: str, trigger: Callable[[str, str], Answer]
     ) -> None:
-        answer = provoke(endpoint, name)
+        answer = trigger(endpoint, name)
         assert answer.headers["Content-Type"] != "application/json"
         assert answer.body == b""
 
     @pytest.mark.parametrize(("endpoint", "name"), faults("cut_body"))
     def test_cut_body_closes_the_connection_within_the_body(
-        self, endpoint: str, name: str, provoke: Callable[[str, str], Answer]
+        self, endpoint: str, name: str, trigger: Callable[[str, str], Answer]
     ) -> None:
         with pytest.raises(http.client.IncompleteRead):
-            provoke(endpoint, name)
+            trigger(endpoint, name)
 
     @pytest.mark.parametrize(("endpoint", "name"), faults("slow"))
     def test_slow_delays_the_response(
         self,
         endpoint: str,
         name: str,
-        provoke: Callable[[str, str], Answer],
+        trigger: Callable[[str, str], Answer],
         provider: LocalProvider,
     ) -> None:
         provider.faults.slow_seconds = 0.2
         start = time.monotonic()
-        assert provoke(endpoint, name).status == 200
+        assert trigger(endpoint, name).status == 200
         assert time.monotonic() - start >= 0.2
 
     @pytest.mark.parametrize(("endpoint", "name"), faults("dribble_headers", "dribble_body"))
