@@ -27,7 +27,7 @@ from wsgi_oauth.demo.walk import WalkFailed, walk
 
 COMMAND = [sys.executable, "-m", "wsgi_oauth", "demo"]
 FREE_PORTS = ["--port", "0", "--provider-port", "0"]
-TIMEOUT = 60  # seconds until a test gives up on a process
+TIMEOUT = 300  # seconds until a test gives up on a process
 SIGN_IN = [
     ("browser", "application"),
     ("application", "browser"),

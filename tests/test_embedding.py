@@ -58,7 +58,7 @@ def test_the_tests_in_the_document_pass(test: str, tmp_path: Path, one_authority
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert (done.returncode, " passed" in done.stdout) == (0, True), done.stdout + done.stderr

@@ -50,12 +50,12 @@ class Server:
 
     @property
     def document(self) -> dict[str, Any]:
-        return requests.get(f"{self.issuer}/.well-known/openid-configuration", timeout=10).json()
+        return requests.get(f"{self.issuer}/.well-known/openid-configuration", timeout=60).json()
 
     def userinfo(self, access_token: str) -> int:
         """Return the status of the UserInfo response for *access_token*."""
         bearer = {"Authorization": f"Bearer {access_token}"}
-        return requests.get(self.document["userinfo_endpoint"], headers=bearer, timeout=10).status_code
+        return requests.get(self.document["userinfo_endpoint"], headers=bearer, timeout=60).status_code
 
 
 SERVERS = {
@@ -120,9 +120,9 @@ class FormBrowser(Browser):
         """Submit *form* on the server's consent page; return the redirect's target."""
         with requests.Session() as web:
             web.trust_env = False
-            page = web.get(authorization_url, timeout=10)
+            page = web.get(authorization_url, timeout=60)
             assert page.status_code == 200, page.text
-            answer = web.post(page.url, data={**hidden_fields(page.text), **form}, allow_redirects=False, timeout=10)
+            answer = web.post(page.url, data={**hidden_fields(page.text), **form}, allow_redirects=False, timeout=60)
         assert answer.status_code in {302, 303}, answer.text
         return answer.headers["Location"]
 
@@ -319,7 +319,7 @@ def test_a_token_revoked_by_the_server_leads_to_a_new_sign_in(
     if server.revokes:
         browser.application.registration().revoke(session_of(store)["oauth_token"])
     else:
-        requests.post(f"{server.issuer}/users/{server.subject}/revoke-tokens", timeout=10).raise_for_status()
+        requests.post(f"{server.issuer}/users/{server.subject}/revoke-tokens", timeout=60).raise_for_status()
     later(61)  # because one server rejects the token with a 400, which counts only for tokens that are not new
     answer = browser.get("/profile")
     assert answer.status_int == 302
@@ -335,5 +335,5 @@ def test_sign_out_can_continue_at_the_server(open_browser: Callable[..., FormBro
     answer = browser.post("/logout")
     assert answer.status_int == 303
     assert answer.location.startswith(f"{server.document['end_session_endpoint']}?")
-    logout_page = requests.get(answer.location, timeout=10)
+    logout_page = requests.get(answer.location, timeout=60)
     assert logout_page.status_code == 200, logout_page.text

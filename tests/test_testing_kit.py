@@ -624,9 +624,9 @@ def test_the_gate_is_unchanged_after_the_check(oauth_app: Any) -> None:
 def test_the_local_provider_stops_at_the_end_of_its_block() -> None:
     with local_provider() as environ:
         url = environ["WSGI_OAUTH_PROFILE_URL"]
-        assert requests.get(url, timeout=10).status_code == 401
+        assert requests.get(url, timeout=60).status_code == 401
     with pytest.raises(requests.ConnectionError):
-        requests.get(url, timeout=10)
+        requests.get(url, timeout=60)
 
 
 # -- signed_in ----------------------------------------------------------------------

@@ -205,7 +205,7 @@ class _Check:
         """Press Allow on the provider's consent page; return the callback URL."""
         with requests.Session() as session:
             session.trust_env = False  # no proxy, because the provider runs on this machine
-            answer = session.post(authorization_url, {"decision": "allow"}, allow_redirects=False, timeout=10)
+            answer = session.post(authorization_url, {"decision": "allow"}, allow_redirects=False, timeout=60)
         if not answer.is_redirect:
             reason = parse_heading(answer.text) or answer.status_code
             raise _CannotContinue(f"the authorization request: the local provider refuses it (got {reason})")
