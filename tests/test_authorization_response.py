@@ -306,7 +306,7 @@ class TestIssuer:
     def test_must_be_present_if_the_provider_always_sends_it(
         self, application: Any, provider: LocalProvider, fault: str
     ):
-        registration = application.registration()
+        [registration] = application.oauth.registrations.values()
         registration.configured_provider = registration.provider._replace(always_sends_issuer=True)
         browser = Browser(application, provider)
         assert_refused(browser.get(browser.callback_url(fault=f"authorize.{fault}")), provider)

@@ -1,14 +1,15 @@
 """OAuth 2 login as a plain WSGI application: the requests-oauthlib tutorial's imaginary web application, made real.
 
-Start reading at ``flow.py``: the whole flow on one page, in the tutorial's words. Then ``login.py`` (what
-makes it safe), ``client.py`` (speaking to the provider) and ``sessions/`` (what is remembered, and where).
-``app.py`` holds it together.
+Start reading at ``flow.py``: the whole flow on one page, in the tutorial's words. ``sign_in.py`` creates and checks
+the state, ``oauth/client.py`` sends the requests to the provider, ``sessions/`` stores the sessions, and ``app.py``
+puts the parts together.
 """
 
 from . import errors
 from .app import create_app, get_app
 from .config import Config
-from .gate.middleware import LoginRequired, current_identity, login_url, logout_url, oauth2_session
+from .gate.environ import current_identity, login_url, logout_url, oauth2_session
+from .gate.middleware import LoginRequired
 from .oauth.identity import Identity
 from .sessions.file import FileStore
 from .sessions.memory import MemoryStore

@@ -110,7 +110,7 @@ class NotSignedIn(UserError, KeyError):
     title = "You are not signed in"
     text = "This page is for signed-in users."
     advice = "Sign in and come back."
-    again: ClassVar[bool] = False  # whether a sign-in has just not been enough, and another one may lead in a circle
+    after_rejection: ClassVar[bool] = False  # the last sign-in was rejected: another one may be a redirect loop
 
 
 class TokenRejected(NotSignedIn):
@@ -119,7 +119,7 @@ class TokenRejected(NotSignedIn):
     cause = "token_rejected"
     title = "Your sign-in has ended"
     text = "The provider no longer accepts the sign-in that it gave to this application."
-    again = True
+    after_rejection = True
 
 
 class SignInAgain(NotSignedIn):
@@ -128,7 +128,7 @@ class SignInAgain(NotSignedIn):
     cause = "sign_in_again"
     title = "This page asks for a new sign-in"
     text = "You are signed in, and the application does not accept that."
-    again = True
+    after_rejection = True
 
 
 class NoLoginInProgress(UserError):

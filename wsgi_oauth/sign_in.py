@@ -1,8 +1,8 @@
-"""A sign-in on its way: what is remembered when it starts, and what must hold when the browser comes back.
+"""A sign-in attempt: what is stored when it starts, and what is checked when the browser returns.
 
-Each start leaves a record under its own state in ``session["oauth_state"]``, so several tabs can sign in side
-by side. A record is claimed, once, before the code is exchanged, and stays as ``finished`` until a later sign-in: a
-second copy of the callback then leads to the same place.
+Each attempt has a record under its own state in ``session["oauth_state"]``, so several tabs can sign in side by side.
+The callback consumes the record once, before the code is exchanged. A finished record remains, so that a duplicate of
+the callback (a reload, a double click) is redirected to the same page instead of failing.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import re
 import secrets
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from . import errors
@@ -23,57 +23,83 @@ from .oauth.provider import Provider
 from .oauth.registration import Registration
 from .sessions.session import STATE, Session
 
-if TYPE_CHECKING:
-    from .web.handler import Request
+LIFETIME = 600  # seconds from the start to the callback; RFC 6749 4.1.2 recommends at most this for a code
+MAX_ATTEMPTS = 20  # stored in one session
+REDIRECT_LOOP = "oauth_again"  # session key: the last sign-in replaced one that was rejected at once
+_POLL_INTERVAL = 0.05  # seconds
 
-MAX_AGE = 600  # seconds from the start to the callback; RFC 6749 4.1.2 recommends as much for a code
-MAX_RECORDS = 20  # per session; see _worth
-AGAIN = "oauth_again"  # in the session: this sign-in replaced one that the provider had refused
-_POLL = 0.05  # seconds
-
-# RFC 6749 4.1.2.1, OpenID Connect Core 3.1.2.6, and what LinkedIn says instead:
+# RFC 6749 4.1.2.1, OpenID Connect Core 3.1.2.6, and LinkedIn:
 # https://learn.microsoft.com/linkedin/shared/authentication/authorization-code-flow
 _DECLINED = {"access_denied", "consent_required", "user_cancelled_login", "user_cancelled_authorize"}
 _PARAMETERS = ("state", "code", "iss", "error")
-_LONGEST = 4096  # characters of a parameter
-_UNREADABLE = re.compile(r"[^\x20-\x7e]")  # RFC 6749 A.5, A.7, A.11: VSCHAR and the like
+_MAX_PARAMETER = 4096  # characters
+NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")  # RFC 6749 A.5, A.7, A.11
 
 
-class Start(NamedTuple):
-    """One start of a sign-in: the state against CSRF (RFC 6749 10.12) and the PKCE verifier (RFC 7636 4.1)
-    that stays here.
+class Attempt(NamedTuple):
+    """One attempt to sign in.
+
+    ``state`` protects against CSRF (RFC 6749 10.12). The PKCE ``code_verifier`` (RFC 7636 4.1) never leaves the server
+    before the code is exchanged.
     """
 
     state: str
     code_verifier: str
     redirect_uri: str
     next_url: str
-    provider: str = ""  # which of several (RFC 9700 4.4.2)
-    again: bool = False  # the provider has just refused a token, and is asked for another one
+    provider: str = ""  # the label of the provider (RFC 9700 4.4.2)
+    after_rejection: bool = False  # started because the provider rejected the previous token
     finished: bool = False
+    parameters: Mapping[str, str] = {}  # of the next request: the authorization request, then the token request
+
+    @classmethod
+    def new(cls, *, redirect_uri: str, next_url: str, provider: str, after_rejection: bool = False) -> Attempt:
+        """Return an attempt with a random state (RFC 6749 10.10) and code verifier of 256 bits each."""
+        return cls(
+            secrets.token_urlsafe(32), secrets.token_urlsafe(32), redirect_uri, next_url, provider, after_rejection
+        )
 
     @property
     def code_challenge(self) -> str:
-        """S256 (RFC 7636 4.2)."""
+        """The code challenge of method S256 (RFC 7636 4.2)."""
         return _hash(self.code_verifier)
 
     @property
     def nonce(self) -> str:
-        """What ties an ID token to this start (OpenID Connect Core 15.5.2): a hash of what only the session knows."""
+        """The nonce that binds the ID token to this attempt (OpenID Connect Core 15.5.2)."""
         return _hash(f"nonce {self.code_verifier}")
 
-    def parameters(self, provider: Provider, *, choose_account: bool = False) -> dict[str, str]:
-        """Return what the authorization request has besides the state: PKCE (RFC 7636 4.3), and for OpenID Connect a
-        nonce (Core 3.1.2.1).
+    def for_authorization(self, provider: Provider, *, choose_account: bool) -> Attempt:
+        """Add the parameters of the authorization request: state, PKCE (RFC 7636 4.3), nonce (Core 3.1.2.1).
 
-        :param choose_account: whether the provider should ask which of the user's accounts it shall be.
+        :param choose_account: ask the provider to let the user choose an account.
         """
-        sent = {"code_challenge": self.code_challenge, "code_challenge_method": "S256"}
+        parameters = {
+            "state": self.state,
+            "code_challenge": self.code_challenge,
+            "code_challenge_method": "S256",
+        }
         if provider.asks_for_id_token:
-            sent["nonce"] = self.nonce
+            parameters["nonce"] = self.nonce
         if choose_account:
-            sent.update(provider.choose_account)
-        return sent
+            parameters.update(provider.choose_account)
+        return self._replace(parameters=parameters)
+
+    def for_token_request(self, code: str) -> Attempt:
+        """Add what the token request needs: the code, the code verifier, and the nonce for the ID token."""
+        return self._replace(parameters={"code": code, "code_verifier": self.code_verifier, "nonce": self.nonce})
+
+    def save(self, session: Session, state: str) -> None:
+        """Store this attempt in ``session["oauth_state"][state]``, beside those of other tabs (RFC 6749 10.12)."""
+        record = {
+            "started": time.time(),
+            "code_verifier": self.code_verifier,
+            "redirect_uri": self.redirect_uri,
+            "next": self.next_url,
+            "provider": self.provider,
+            "again": self.after_rejection,
+        }
+        session.change(lambda data: _add(data, state, record))
 
 
 def _hash(text: str) -> str:
@@ -81,7 +107,7 @@ def _hash(text: str) -> str:
 
 
 class AuthorizationResponse(NamedTuple):
-    """The parameters with which the provider sends the browser back (RFC 6749 4.1.2); an empty one is absent (3.1)."""
+    """The parameters with which the provider sends the browser back (RFC 6749 4.1.2). Empty means absent (3.1)."""
 
     state: str = ""
     code: str = ""
@@ -90,50 +116,33 @@ class AuthorizationResponse(NamedTuple):
 
     @classmethod
     def parse(cls, query: bytes) -> AuthorizationResponse:
-        """Raise BadAuthorizationResponse for a repeated parameter (RFC 6749 3.1) or one that no provider sends."""
+        """Parse the query of the callback.
+
+        :raises errors.BadAuthorizationResponse: if a parameter is repeated (RFC 6749 3.1), too long or not printable.
+        """
         pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, encoding="utf-8", errors="replace")
         known = [(name, value) for name, value in pairs if name in _PARAMETERS]
         if len(known) != len(dict(known)):
-            raise errors.BadAuthorizationResponse("the authorization response repeats a parameter")
-        if any(len(value) > _LONGEST or _UNREADABLE.search(value) for _, value in known):
-            raise errors.BadAuthorizationResponse("the authorization response has an unreadable parameter")
+            raise errors.BadAuthorizationResponse("authorization response: a parameter is repeated")
+        if any(len(value) > _MAX_PARAMETER or NOT_PRINTABLE.search(value) for _, value in known):
+            raise errors.BadAuthorizationResponse("authorization response: a parameter is too long or not printable")
         return cls(**dict(known))
 
 
-def begin(*, redirect_uri: str, next_url: str, provider: str, again: bool = False) -> Start:
-    """Make what a new sign-in needs: a state (RFC 6749 10.10) and a verifier (RFC 7636 4.1) of 258 random bits each."""
-    drawn = secrets.token_urlsafe(66)  # 88 characters
-    return Start(drawn[:43], drawn[-43:], redirect_uri, next_url, provider, again)
+def consume_state(session: Session, response: AuthorizationResponse, *, timeout: float) -> Attempt:
+    """Consume the record of the state in *response* and return its attempt. A state is good for one exchange.
 
+    A duplicate of a callback waits until the first copy has finished. Its attempt is then ``finished``.
 
-def remember(session: Session, state: str, start: Start) -> None:
-    """Keep *start* in ``session["oauth_state"][state]``, beside those of other tabs (RFC 6749 10.12)."""
-    record = {
-        "started": time.time(),
-        "code_verifier": start.code_verifier,
-        "redirect_uri": start.redirect_uri,
-        "next": start.next_url,
-        "provider": start.provider,
-        "again": start.again,
-    }
-    session.change(lambda data: _add(data, state, record))
-
-
-def claim(session: Session, response: AuthorizationResponse, *, timeout: float) -> Start:
-    """Take the record that *response* belongs to, so that nobody else can; that comes before everything the
-    response says.
-
-    A copy of a callback that somebody else has claimed waits for up to *patience* seconds for what becomes of
-    it, and is ``finished`` then.
-
-    :raises errors.NoLoginInProgress: when there is no such record: never issued, used, too old, or another browser's.
+    :param timeout: seconds for which a duplicate waits.
+    :raises errors.NoLoginInProgress: if the state is missing, unknown, used, expired or of another browser.
     """
-    if not response.state:  # before any comparison: absent must never equal absent
-        raise errors.NoLoginInProgress("the callback has no state")
-    record = _take(session, response.state)
+    if not response.state:  # before any comparison, because a missing state must never equal a missing state
+        raise errors.NoLoginInProgress("callback: the state is missing")
+    record = _consume(session, response.state)
     if record.get("claimed") == "pending":
-        _wait_for_the_first_copy(session, response.state, timeout)
-    return Start(
+        wait_for_first_copy(session, response.state, timeout)
+    return Attempt(
         response.state,
         record.get("code_verifier", ""),
         record.get("redirect_uri", ""),
@@ -144,84 +153,80 @@ def claim(session: Session, response: AuthorizationResponse, *, timeout: float) 
     )
 
 
-def check(response: AuthorizationResponse, start: Start, registration: Registration) -> None:
-    """See that *response* is that of the provider with which the sign-in was started, and carries a code.
+def check_response(response: AuthorizationResponse, attempt: Attempt, registration: Registration) -> None:
+    """Check that *response* comes from the provider of *attempt* and contains a code.
 
-    :raises errors.IssuerMismatch: when it is another's, by its `iss` (RFC 9207 2.4) or by the redirect URI to which it
-        came (RFC 9700 4.4.2).
-    :raises errors.LoginDeclined: when the user said no.
+    :raises errors.IssuerMismatch: if ``iss`` (RFC 9207 2.4) or the redirect URI (RFC 9700 4.4.2) is another provider's.
+    :raises errors.LoginDeclined: if the user declined.
     :raises errors.LoginRefused: for every other error code (RFC 6749 4.1.2.1).
-    :raises errors.BadAuthorizationResponse: when there is neither code nor error.
+    :raises errors.BadAuthorizationResponse: if it contains neither a code nor an error.
     """
     provider = registration.provider
-    if start.provider != registration.label:
-        raise errors.IssuerMismatch("the authorization response came to another provider's redirect URI")
-    # An error signs nobody in, so it may lack the issuer; there are servers that send it with codes alone.
-    expects_issuer = provider.issuer is not None and (
+    if attempt.provider != registration.label:
+        raise errors.IssuerMismatch("authorization response: sent to the redirect URI of another provider")
+    # An error response may lack the issuer, because it signs nobody in and some servers send `iss` with codes only.
+    issuer_expected = provider.issuer is not None and (
         response.iss or (provider.always_sends_issuer and not response.error)
     )
-    if expects_issuer and response.iss != provider.issuer:
+    if issuer_expected and response.iss != provider.issuer:
         raise errors.IssuerMismatch(
-            f"the authorization response names the issuer {response.iss[:200]!a}, and {provider.issuer!a} is configured"
+            f"authorization response: iss is not the configured issuer {provider.issuer!a} (got {response.iss[:200]!a})"
         )
     if response.error in _DECLINED:
         raise errors.LoginDeclined("the user declined")
     if response.error:
         raise errors.LoginRefused(response.error[:64])
     if not response.code:
-        raise errors.BadAuthorizationResponse("the authorization response has no code")
+        raise errors.BadAuthorizationResponse("authorization response: the code is missing")
 
 
 @contextmanager
-def completing(request: Request, claimed: Start) -> Iterator[None]:
-    """Let the record say what became of the sign-in inside, because a second copy of the callback waits for that."""
-    session, request.next_url = request.session, claimed.next_url
+def completing(session: Session, attempt: Attempt) -> Iterator[None]:
+    """Record the outcome of the code exchange inside, because duplicates of the callback wait for it."""
     try:
         yield
     except BaseException:
-        with suppress(errors.StoreError):  # what went wrong inside matters more, and the record dies of age
-            session.change(lambda data: data.get(STATE, {}).pop(claimed.state, None))
+        with suppress(errors.StoreError):  # the original error matters more, and the record expires
+            session.change(lambda data: data.get(STATE, {}).pop(attempt.state, None))
         raise
-    # Not before the token is stored, or the second copy would arrive where nobody is signed in yet.
-    session.change_on_save(lambda data: _finish(data, claimed))
+    # Together with the token: otherwise a duplicate would be redirected before the user is signed in.
+    session.change_on_save(lambda data: _finish(data, attempt))
 
 
 def is_redirect_loop(session: Session) -> bool:
-    """Say whether the last sign-in, a moment ago, replaced one that was not enough: another may be one of many."""
-    return bool(session.get(AGAIN)) and time.time() - session.started < MAX_AGE
+    """Return whether the last sign-in, moments ago, already replaced a rejected one: another could go on for ever."""
+    return bool(session.get(REDIRECT_LOOP)) and time.time() - session.started < LIFETIME
 
 
 def _add(data: dict[str, Any], state: str, record: dict[str, Any]) -> None:
-    records = _alive(data)
+    records = usable_records(data)
     records[state] = record
-    while len(records) > MAX_RECORDS:
-        del records[min(records.keys() - {state}, key=lambda known: _worth(records[known]))]
+    while len(records) > MAX_ATTEMPTS:
+        del records[min(records.keys() - {state}, key=lambda known: _eviction_order(records[known]))]
     data[STATE] = records
 
 
-def _worth(record: dict[str, Any]) -> tuple[bool, bool, float]:
-    """Say what goes first of too many records: of sign-ins that were finished long ago, then of those that nobody has
-    come back with, then of the others, the oldest.
-    """
-    return not _is_old(record), "claimed" in record, record["started"]
+def _eviction_order(record: dict[str, Any]) -> tuple[bool, bool, float]:
+    """Return the sort key for eviction: first finished long ago, then never consumed; oldest first."""
+    return not _is_expired(record), "claimed" in record, record["started"]
 
 
-def _take(session: Session, state: str) -> dict[str, Any]:
-    """Claim the record of *state* and return it as it was before: one step, which makes a state good for one use."""
-    when_this_copy_came = _find(_alive(session), state)
-    record = session.change(lambda data: _claim(data, state))
-    if record is None and session.ended_elsewhere and when_this_copy_came is not None:
-        # A first copy of this callback, finished since this one came in, has moved the session to its new id.
-        return {**when_this_copy_came, "claimed": "finished"}
+def _consume(session: Session, state: str) -> dict[str, Any]:
+    """Mark the record of *state* as claimed, in one atomic step, and return it as it was before."""
+    record_at_arrival = find_record(usable_records(session), state)
+    record = session.change(lambda data: claim_record(data, state))
+    if record is None and session.ended_elsewhere and record_at_arrival is not None:
+        # The first copy of this callback finished meanwhile, and the session has moved to its new id.
+        return {**record_at_arrival, "claimed": "finished"}
     if record is None:
-        raise errors.NoLoginInProgress("the callback's state is not one of this session")
+        raise errors.NoLoginInProgress("callback: the state is not one of this session")
     return record
 
 
-def _claim(data: dict[str, Any], state: str) -> dict[str, Any] | None:
-    """Return the record of *state* as it was before, and mark it as claimed."""
-    data[STATE] = _alive(data)
-    record = _find(data[STATE], state)
+def claim_record(data: dict[str, Any], state: str) -> dict[str, Any] | None:
+    """Mark the record of *state* as claimed, and return it as it was before; None if there is no such record."""
+    data[STATE] = usable_records(data)
+    record = find_record(data[STATE], state)
     if record is None:
         return None
     before = dict(record)
@@ -230,60 +235,54 @@ def _claim(data: dict[str, Any], state: str) -> dict[str, Any] | None:
     return before
 
 
-def _find(records: dict[str, Any], state: str) -> dict[str, Any] | None:
-    # All are compared, in constant time and as bytes: how long it takes says nothing about how much of a guess was
-    # right.
+def find_record(records: dict[str, Any], state: str) -> dict[str, Any] | None:
+    """Return the record of *state*. All are compared, in constant time, so that timing reveals nothing of a state."""
     found = [known for known in records if hmac.compare_digest(known.encode(), state.encode())]
     return records[found[0]] if found else None
 
 
-def _finish(data: dict[str, Any], claimed: Start) -> None:
-    """The record may be gone, too old or one start too many; the sign-in is good all the same. Those that were finished
-    long before may be another user's.
-    """
-    records = {state: record for state, record in _alive(data).items() if not _is_old(record)}
+def _finish(data: dict[str, Any], attempt: Attempt) -> None:
+    """Replace the record of *attempt* by a finished one, and drop expired ones, which may be another user's."""
+    records = {state: record for state, record in usable_records(data).items() if not _is_expired(record)}
     data[STATE] = records
-    started = records.get(claimed.state, {}).get("started", time.time())
-    records[claimed.state] = {"started": started, "next": claimed.next_url, "claimed": "finished"}
-    if claimed.again:
-        data[AGAIN] = True
+    started = records.get(attempt.state, {}).get("started", time.time())  # eviction may have removed the record
+    records[attempt.state] = {"started": started, "next": attempt.next_url, "claimed": "finished"}
+    if attempt.after_rejection:
+        data[REDIRECT_LOOP] = True
 
 
-def _alive(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the records of sign-ins that can be finished, or were: a reload of the callback may come at any time. What
-    is no record, from another version perhaps, is left out.
-    """
+def usable_records(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the records that are pending or finished. Malformed ones, perhaps of another version, are left out."""
     records = data.get(STATE)
     if not isinstance(records, dict):
         return {}
     return {
         state: record
         for state, record in records.items()
-        if _is_record(record) and (record.get("claimed") == "finished" or not _is_old(record))
+        if isinstance(record, dict)
+        and isinstance(record.get("started"), float)
+        and isinstance(record.get("next"), str)
+        and (record.get("claimed") == "finished" or not _is_expired(record))
     }
 
 
-def _is_old(record: dict[str, Any]) -> bool:
-    return bool(record["started"] <= time.time() - MAX_AGE)
+def _is_expired(record: dict[str, Any]) -> bool:
+    return bool(record["started"] <= time.time() - LIFETIME)
 
 
-def _is_record(record: object) -> bool:
-    return isinstance(record, dict) and isinstance(record.get("started"), float) and isinstance(record.get("next"), str)
-
-
-def _wait_for_the_first_copy(session: Session, state: str, timeout: float) -> None:
-    """Return when the first copy has signed somebody in, which also takes the old session id away."""
+def wait_for_first_copy(session: Session, state: str, timeout: float) -> None:
+    """Return when the first copy of this callback has signed the user in, which also ends the old session id."""
     deadline = time.monotonic() + timeout
     while True:
         session.reload()
         records = session.get(STATE)
         if records is None:
-            return  # the first copy has succeeded: the session has moved on to a new id
+            return  # the session has moved to a new id: the first copy succeeded
         if state not in records:
-            raise errors.NoLoginInProgress("the callback's state was used, and the sign-in failed")
+            raise errors.NoLoginInProgress("callback: the state was used, and that sign-in failed")
         if records[state].get("claimed") == "finished":
             return
-        # A claim that is older than any exchange can be: its process was killed, or could not store what became of it.
+        # The claim may be older than any exchange takes, because its worker was killed or could not store the outcome.
         if time.monotonic() > deadline or time.time() - records[state].get("claimed_at", 0) > timeout:
-            raise errors.NoLoginInProgress("the callback's state is in use")
-        time.sleep(_POLL)
+            raise errors.NoLoginInProgress("callback: the state is in use")
+        time.sleep(_POLL_INTERVAL)

@@ -1,14 +1,15 @@
-"""For load balancers and orchestrators: is this process alive, and can it do its work?"""
+"""Probes for load balancers and orchestrators."""
 
 from __future__ import annotations
 
 from werkzeug import Response
 
-from .handler import Request, RequestHandler
+from .handler import RequestHandler
+from .request import Request
 
 
 class Healthz(RequestHandler):
-    """Alive. Touches neither a session nor the provider."""
+    """The process is alive. Uses neither a session nor the provider."""
 
     route = "/healthz"
     any_host = True
@@ -18,16 +19,14 @@ class Healthz(RequestHandler):
 
 
 class Readyz(RequestHandler):
-    """Ready: a session could be stored now; otherwise 503. The provider is not asked: its trouble is no
-    reason for a restart.
+    """The process can store sessions; otherwise 503.
+
+    The provider is not asked, because its failure is no reason to restart this process.
     """
 
     route = "/readyz"
     any_host = True
 
     def get(self, request: Request) -> Response:
-        self.app.sessions.store.check()
+        request.check_store()
         return self.jsonify({"status": "ready"})
-
-
-HANDLERS = (Healthz, Readyz)

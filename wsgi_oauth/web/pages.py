@@ -1,4 +1,4 @@
-"""What people see when it is not what they came for: one small page, or the same as JSON for programs."""
+"""Pages for users: errors, the sign-out, and the choice of a provider. Programs get the same as JSON."""
 
 from __future__ import annotations
 
@@ -6,127 +6,124 @@ import json
 from base64 import b64encode
 from collections.abc import Mapping
 from hashlib import sha256
-from html import escape
 from typing import NamedTuple
 
-from .. import errors
-from .handler import Request, Response
+from markupsafe import Markup
+from werkzeug import Response
 
-_STYLE = (
+from .. import errors
+from .request import Request
+
+_STYLE = Markup(
     "body{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:12vh auto;"
     "padding:0 1.5rem;color:#1c2430;background:#fff}"
     "h1{font-size:1.5rem;line-height:1.25}small{color:#596575}a{color:#0b57d0}"
     "@media(prefers-color-scheme:dark){body{color:#e6e9ef;background:#14181f}small{color:#98a3b3}a{color:#8ab4f8}}"
 )
 _STYLE_HASH = b64encode(sha256(_STYLE.encode()).digest()).decode()
-
 _POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; frame-ancestors 'none'"
 
-# On every answer, by the name in lower case; a handler of one's own may set another value for its own pages.
+# On every response, unless a handler sets another value.
 SECURITY_HEADERS = {
-    name.lower(): (name, value)
-    for name, value in {
-        "Cache-Control": "no-store",
-        "Content-Security-Policy": f"{_POLICY}; form-action 'self'",
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-        "X-Frame-Options": "DENY",
-    }.items()
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": f"{_POLICY}; form-action 'self'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
 }
-# Where a sign-out goes on to the provider. Browsers apply form-action also to where a form's target redirects to, and
-# would end it half way: https://github.com/w3c/webappsec-csp/issues/8
-FORMS_LEAD_AWAY = {"content-security-policy": ("Content-Security-Policy", _POLICY)}
+# If sign-outs continue at the provider, form-action must be absent, because browsers apply it to the redirect after a
+# form, too: https://github.com/w3c/webappsec-csp/issues/8
+FORM_REDIRECT_HEADERS = {"Content-Security-Policy": _POLICY}
+
+_PAGE = Markup(
+    '<!doctype html><html lang="en"><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width,initial-scale=1">'
+    '<meta name="robots" content="noindex"><title>{title}</title><style>{style}</style>'
+    "<h1>{title}</h1>{body}</html>\n"
+)
+_LINK = Markup('<p><a href="{url}">{text}</a></p>')
+_LOGOUT_FORM = Markup('<form method="post" action="{url}"><p><button>Sign out</button></p></form>')
 
 
 class Message(NamedTuple):
-    """What happened, whose side it is on, and what to do next; all of it our own words."""
+    """What happened, which side caused it, and what the user can do. The texts are never a provider's."""
 
     title: str
     text: str
     advice: str
-    cause: str  # stable, for programs
+    cause: str  # a stable code for programs
     status: int = 200
     side: str = ""
-    id: str = ""  # stands in the log, too
+    id: str = ""  # also in the log
     login_url: str = ""
     login_text: str = "Sign in"
-    logout_url: str = ""  # of a button
-
-    @classmethod
-    def of(cls, error: errors.Error, *, id: str, login_url: str) -> Message:  # noqa: A002  # the field's name
-        return cls(
-            error.title,
-            error.text,
-            error.advice,
-            error.cause,
-            status=error.status,
-            side=error.side,
-            id=id,
-            login_url=login_url,
-            login_text=error.login_text,
-        )
+    logout_url: str = ""  # shows a sign-out button instead of a sign-in link
 
 
-def wants_json(request: Request) -> bool:
-    """Whether the client prefers JSON to a page (RFC 9110 12.5.1)."""
-    accepted = request.accept_mimetypes
-    return bool(accepted) and accepted.best_match(["text/html", "application/json"], "text/html") == "application/json"
-
-
-def show(message: Message, *, as_json: bool) -> Response:
-    """Answer with *message*."""
+def build_message(message: Message, *, as_json: bool) -> Response:
+    """Return a response that shows *message*, as a page or as JSON."""
     if not as_json:
-        return Response(_page(message), message.status, mimetype="text/html")
-    shown = message._replace(login_text="", logout_url="")._asdict()
-    document = {name: value for name, value in shown.items() if value != ""}
+        return Response(_build_page(message), message.status, mimetype="text/html")
+    document = {
+        name: value
+        for name, value in message._asdict().items()
+        if value != "" and name not in {"login_text", "logout_url"}
+    }
     if message.status >= 400:
         document["error"] = document.pop("cause")
     return Response(json.dumps(document) + "\n", message.status, mimetype="application/json")
 
 
 def signed_out(request: Request, *, login_url: str) -> Response:
-    """Answer a sign-out. Not with a redirect to the sign-in, which many a provider would finish without a word."""
-    message = Message(
-        "You are signed out", "This application has forgotten you.", "", "signed_out", login_url=login_url
-    )
-    return show(message, as_json=wants_json(request))
+    """Confirm a sign-out. No redirect to the sign-in, because many providers would finish it without asking."""
+    text = "This application has forgotten you."
+    message = Message("You are signed out", text, "", "signed_out", login_url=login_url)
+    return build_message(message, as_json=request.wants_json)
 
 
-def with_button(message: Message, *, logout_url: str) -> Message:
-    """Let whoever has opened the address of the sign-out do that, which takes more than a link (CSRF)."""
+def provider_choice(request: Request, sign_in_urls: Mapping[str, str]) -> Response:
+    """Let the user choose a provider. *sign_in_urls* has the start URL of a sign-in by the provider's title."""
+    if request.wants_json:
+        providers = [{"title": title, "login_url": url} for title, url in sign_in_urls.items()]
+        return Response(json.dumps({"providers": providers}) + "\n", mimetype="application/json")
+    links = Markup().join(_LINK.format(url=url, text=title) for title, url in sign_in_urls.items())
+    return Response(_PAGE.format(title="Sign in with", style=_STYLE, body=links), mimetype="text/html")
+
+
+def build_logout_form(message: Message, *, logout_url: str) -> Message:
+    """Turn the 405 of ``GET /logout`` into a page with a sign-out button, because a link must not sign out (CSRF)."""
     return message._replace(
         title="Do you want to sign out?",
-        text="Opening this address is not enough: any page could have a link to it.",
+        text="Opening this address does not sign you out, because any page could contain a link to it.",
         advice="",
         logout_url=logout_url,
     )
 
 
-def choice(request: Request, options: Mapping[str, str]) -> Response:
-    """Let the user say with whom to sign in: *options* are the providers' titles, and where each sign-in starts."""
-    if wants_json(request):
-        document = [{"title": title, "login_url": url} for title, url in options.items()]
-        return Response(json.dumps({"providers": document}) + "\n", mimetype="application/json")
-    links = "".join(f'<p><a href="{escape(url)}">{escape(title)}</a></p>' for title, url in options.items())
-    return Response(_html("Sign in with", links), mimetype="text/html")
+def error_message(error: errors.Error, *, id: str, login_url: str) -> Message:  # noqa: A002  # as in the message
+    """Return the message about *error*."""
+    return Message(
+        error.title,
+        error.text,
+        error.advice,
+        error.cause,
+        status=error.status,
+        side=error.side,
+        id=id,
+        login_url=login_url,
+        login_text=error.login_text,
+    )
 
 
-def _page(message: Message) -> str:
-    link = f'<p><a href="{escape(message.login_url)}">{escape(message.login_text)}</a></p>' if message.login_url else ""
+def _build_page(message: Message) -> Markup:
+    action = Markup("")
     if message.logout_url:
-        link = f'<form method="post" action="{escape(message.logout_url)}"><p><button>Sign out</button></p></form>'
+        action = _LOGOUT_FORM.format(url=message.logout_url)
+    elif message.login_url:
+        action = _LINK.format(url=message.login_url, text=message.login_text)
     facts = {"Cause": message.cause, "On the side of": message.side, "Id": message.id}
-    small = " · ".join(f"{name}: {escape(value)}" for name, value in facts.items() if value)
-    return _html(
-        message.title,
-        f"<p>{escape(f'{message.text} {message.advice}'.rstrip())}</p>{link}<p><small>{small}</small></p>",
+    details = " · ".join(f"{name}: {value}" for name, value in facts.items() if value)
+    body = Markup("<p>{text}</p>{action}<p><small>{details}</small></p>").format(
+        text=f"{message.text} {message.advice}".rstrip(), action=action, details=details
     )
-
-
-def _html(title: str, body: str) -> str:
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<meta name="robots" content="noindex"><title>{escape(title)}</title><style>{_STYLE}</style>'
-        f"<h1>{escape(title)}</h1>{body}</html>\n"
-    )
+    return _PAGE.format(title=message.title, style=_STYLE, body=body)

@@ -1,0 +1,150 @@
+"""Authentication: the signed-in session of a request, and its user."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import errors
+from ..oauth.identity import IDENTITY, Identity
+from ..sessions.cookie import session_id_from_cookie
+from ..sessions.encoding import StoredSession, decode
+from ..sessions.manager import store_key
+from ..sessions.session import Session
+from ..web.application import OAuthApp
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+IDENTITY_KEY = "wsgi_oauth.identity"
+_MAX_CACHED = 512  # requests
+_MAX_CACHE_KEY = 4096  # characters, because clients may send long Cookie headers
+_log = logging.getLogger(__name__)
+
+
+class Login(NamedTuple):
+    """A signed-in session."""
+
+    session_id: str
+    key: str  # of the store
+    raw: bytes  # as the store holds it
+    stored: StoredSession
+    identity: Identity | None  # None until the provider has been asked
+    environ: Mapping[str, Any]  # what the protected application gets
+    valid_until: float  # seconds since the epoch; then the session expires or its idle clock must be written
+
+
+class Authenticator:
+    """Finds the signed-in session of a request.
+
+    It holds the gate's only cache: what the headers of a request led to. Parsing and checking them costs twice as much
+    as all other work of the gate. A cached login counts only while the store holds the same bytes, so a sign-out or a
+    change in another process takes effect at once. Access rules are evaluated with every request.
+    """
+
+    def __init__(self, app: OAuthApp) -> None:
+        self._oauth = app.oauth
+        self._sessions = app.sessions
+        self._cache: dict[tuple[str | None, ...], Login] = {}
+
+    def authenticate(self, environ: WSGIEnvironment, is_secure: Callable[[], bool]) -> Login | None:
+        """Return the signed-in session of the request's cookie, or None.
+
+        :param is_secure: returns whether browsers use https for this site; called only if the cache has no answer.
+        :raises errors.StoreError: if the store cannot be read.
+        :raises errors.BadHost: if the Host header is not this site's.
+        """
+        get = environ.get
+        # Everything that decides which session is used: the cookies, and how the browser reached this site.
+        cache_key = (
+            get("HTTP_COOKIE"),
+            get("HTTP_HOST") or get("SERVER_NAME"),
+            get("wsgi.url_scheme"),
+            get("HTTP_X_FORWARDED_HOST"),
+            get("HTTP_X_FORWARDED_PROTO"),
+        )
+        cached = self._cache.get(cache_key)
+        if (
+            cached is not None
+            and time.time() < cached.valid_until
+            and self._sessions.store.load(cached.key) == cached.raw
+        ):
+            return cached
+        login = self._read_login(environ, secure=is_secure())
+        self._update_cache(cache_key, login)
+        if login is not None and self._sessions.needs_touch(login.stored):
+            self._touch(login)
+        return login
+
+    def session(self, login: Login | None) -> Session:
+        """Return the session of *login*, or a new one."""
+        if login is None:
+            return Session(self._sessions)
+        return Session(self._sessions, login.stored, login.session_id)
+
+    def identify(self, login: Login, session: Session) -> Login:
+        """Return *login* with its identity, which the provider is asked for once in each session.
+
+        :raises errors.ProviderError: if the provider does not identify the user.
+        """
+        if login.identity is not None:
+            return login
+        identity = self._oauth.identify(session)
+        return login._replace(identity=identity, environ=build_identity_environ(identity))
+
+    def check_access(self, login: Login) -> None:
+        """Check that today's access rules admit the user.
+
+        :raises errors.NotAllowed: if they do not.
+        """
+        assert login.identity is not None
+        self._oauth.check_access(login.identity, self._oauth.registration_of(login.stored.data))
+
+    def _read_login(self, environ: WSGIEnvironment, *, secure: bool) -> Login | None:
+        session_id = session_id_from_cookie(environ, secure=secure)
+        if session_id is None:
+            return None
+        key = store_key(session_id)
+        raw = self._sessions.store.load(key)
+        plain = None if raw is None else self._sessions.decrypt(session_id, raw)
+        stored = None if plain is None else decode(plain)
+        if raw is None or stored is None or not stored.signed_in or not self._sessions.is_alive(stored):
+            return None
+        try:
+            self._oauth.registration_of(stored.data)
+        except errors.TokenRejected:  # the provider is no longer configured
+            return None
+        identity = Identity.from_dict(stored.data.get(IDENTITY))
+        return Login(
+            session_id,
+            key,
+            raw,
+            stored,
+            identity,
+            build_identity_environ(identity),
+            self._sessions.cache_valid_until(stored),
+        )
+
+    def _update_cache(self, cache_key: tuple[str | None, ...], login: Login | None) -> None:
+        if login is None or sum(len(text or "") for text in cache_key) > _MAX_CACHE_KEY:
+            self._cache.pop(cache_key, None)
+            return
+        if len(self._cache) >= _MAX_CACHED:
+            self._cache.clear()  # simpler than an eviction order, and safe with threads
+        self._cache[cache_key] = login
+
+    def _touch(self, login: Login) -> None:
+        """Write the idle clock. A failure is only logged, because the next request tries again."""
+        try:
+            self._sessions.save(self.session(login))
+        except errors.StoreError as error:
+            _log.warning("the idle clock of a session was not written: %s", error)
+
+
+def build_identity_environ(identity: Identity | None) -> Mapping[str, Any]:
+    """Return the keys of ``environ`` that name the signed-in user for the protected application."""
+    if identity is None:
+        return {}
+    return {"REMOTE_USER": identity.id, "AUTH_TYPE": "OAuth2", IDENTITY_KEY: identity}

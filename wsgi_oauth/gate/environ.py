@@ -1,0 +1,169 @@
+"""The protected application's view of a request: who is signed in, and the URLs of the sign-in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from werkzeug import Response
+
+from .. import errors
+from ..oauth.client import OAuth2Session
+from ..oauth.identity import Identity
+from ..sessions.session import Session
+from ..web.request import Request
+from ..web.site import local_path, path_and_query
+from .authentication import IDENTITY_KEY, Authenticator, Login
+from .mount import MountedSignIn
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+CONTEXT_KEY = "wsgi_oauth.context"
+
+
+class RequestContext:
+    """A request as it arrived at the gate, because middleware around the gate may change ``environ`` later."""
+
+    def __init__(self, sign_in: MountedSignIn, authenticator: Authenticator, environ: WSGIEnvironment) -> None:
+        self.login: Login | None = None
+        self._sign_in = sign_in
+        self._authenticator = authenticator
+        self._environ = environ
+        self._script_name: str = environ.get("SCRIPT_NAME", "")
+        self._path: str = environ.get("PATH_INFO", "")
+        self._session: Session | None = None
+
+    @property
+    def base_url(self) -> str:
+        """The URL of the sign-in.
+
+        :raises errors.BadHost: if the Host header is not this site's.
+        """
+        return self._sign_in.base_url(self._environ, self._script_name)
+
+    @property
+    def session(self) -> Session:
+        """The session of this request. It is read-only for the gate's ordinary requests."""
+        if self._session is None:
+            self._session = self._authenticator.session(self.login)
+        return self._session
+
+    @property
+    def cookies(self) -> str:
+        """The Cookie header."""
+        return str(self._environ.get("HTTP_COOKIE", ""))
+
+    @property
+    def is_navigation(self) -> bool:
+        """Return whether a user waits for a page."""
+        return Request(self._environ, populate_request=False).is_navigation
+
+    def authenticate(self) -> Login | None:
+        """Find the signed-in session; its identity may still be unknown.
+
+        :raises errors.StoreError: if the store cannot be read.
+        :raises errors.BadHost: if the Host header is not this site's.
+        """
+        self.login = self._authenticator.authenticate(self._environ, lambda: self.base_url.startswith("https:"))
+        return self.login
+
+    def identify(self) -> None:
+        """Ask the provider for the user, unless the session names them.
+
+        :raises errors.ProviderError: if the provider does not identify the user.
+        """
+        assert self.login is not None
+        self.login = self._authenticator.identify(self.login, self.session)
+
+    def check_access(self) -> None:
+        """Check that today's access rules admit the user.
+
+        :raises errors.NotAllowed: if they do not.
+        """
+        assert self.login is not None
+        self._authenticator.check_access(self.login)
+
+    def forget_user(self) -> None:
+        """Treat the request as anonymous."""
+        self.login = self._session = None
+
+    def oauth2_session(self) -> OAuth2Session:
+        """Return a client for the provider's API with the user's token."""
+        return self._sign_in.app.oauth.oauth2_session(self.session)
+
+    def login_url(self, next_url: str | None = None) -> str:
+        """Return the URL that starts a sign-in and returns to *next_url*, by default to the current page."""
+        request = self._located(Request(self._environ, populate_request=False))
+        if next_url is None:
+            next_url = local_path(request.page_url)
+        url = self._sign_in.app.login_url(request.base)
+        return f"{url}?{urlencode({'next': next_url})}" if next_url else url
+
+    def logout_url(self) -> str:
+        """Return the URL of the sign-out."""
+        return self._sign_in.app.logout_url(self.base_url)
+
+    def send_error(self, error: errors.Error, start_response: StartResponse) -> Iterable[bytes]:
+        """Respond as the sign-in does: with a redirect to the sign-in, or with a page about *error*."""
+
+        def answer(request: Request) -> Response:
+            if not isinstance(error, errors.BadHost):
+                request.session = self.session  # as this request found it, so that a newer one is noticed
+                request.next_url = local_path(self._located(request).page_url) or ""
+            raise error
+
+        return self._sign_in.app.respond({**self._environ}, start_response, answer)
+
+    def _located(self, request: Request) -> Request:
+        """Set the URLs of *request* to those that the browser sees. An ambiguous path becomes the front page."""
+        request.base = self.base_url
+        gate_url = self._sign_in.gate_url(request.base)
+        url = path_and_query(gate_url, self._path, self._environ.get("QUERY_STRING", ""))
+        request.current_url = local_path(url) or path_and_query(gate_url, "/", "")
+        return request
+
+
+def current_identity(environ: WSGIEnvironment) -> Identity | None:
+    """Return the signed-in user; None for an anonymous user of a public path, and without a gate."""
+    identity: Identity | None = environ.get(IDENTITY_KEY)
+    return identity
+
+
+def oauth2_session(environ: WSGIEnvironment) -> OAuth2Session:
+    """Return a client for the provider's API with the user's token: refreshed, pooled, with deadlines.
+
+    ``oauth2_session(environ).get_json("https://api.github.com/user/repos", of=list)``. It is for this request only.
+
+    :raises errors.NotSignedIn: for an anonymous user of a public path.
+    :raises LookupError: if the request did not pass :class:`LoginRequired`.
+    """
+    return _context(environ).oauth2_session()
+
+
+def login_url(environ: WSGIEnvironment, next_url: str | None = None) -> str:
+    """Return the URL that starts a sign-in.
+
+    :param next_url: the path of this site to which the user returns; by default the current page.
+    :raises errors.BadHost: on a public path, if the Host header is not this site's.
+    :raises LookupError: if the request did not pass :class:`LoginRequired`.
+    """
+    return _context(environ).login_url(next_url)
+
+
+def logout_url(environ: WSGIEnvironment) -> str:
+    """Return the URL that signs out, by a POST: ``<form method="post" action="...">``.
+
+    :raises errors.BadHost: on a public path, if the Host header is not this site's.
+    :raises LookupError: if the request did not pass :class:`LoginRequired`.
+    """
+    return _context(environ).logout_url()
+
+
+def _context(environ: WSGIEnvironment) -> RequestContext:
+    try:
+        context: RequestContext = environ[CONTEXT_KEY]
+    except KeyError:
+        raise LookupError("environ: this request did not pass wsgi_oauth.LoginRequired") from None
+    return context

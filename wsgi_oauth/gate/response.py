@@ -1,0 +1,102 @@
+"""The protected application's response, on its way through the gate (PEP 3333)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.wsgi import ClosingIterator
+
+from .. import errors, sign_in
+from .environ import RequestContext
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+class GuardedResponse:
+    """Passes a response on as it is, with two exceptions.
+
+    A 401 without a ``WWW-Authenticate`` header, and a NotSignedIn that the application raises, start a sign-in. A
+    response to a signed-in user gets ``Vary: Cookie``, and ``Cache-Control: private, no-cache`` unless it has its own.
+    """
+
+    def __init__(self, context: RequestContext, start_response: StartResponse) -> None:
+        self._context = context
+        self._server_start_response = start_response
+        self._started = False
+        self._replacement: Iterable[bytes] | None = None  # the gate's own body
+
+    def send(self, app: WSGIApplication, environ: WSGIEnvironment) -> Iterable[bytes]:
+        """Call *app*, and return its body, unwrapped wherever that is possible."""
+        try:
+            body = app(environ, self._start_response)
+        except errors.NotSignedIn as error:
+            if self._started:
+                raise
+            return self._replace(error)
+        if not self._started:  # a generator: it starts the response with its first chunk
+            return ClosingIterator(self._iterate(body), getattr(body, "close", None))
+        if self._replacement is None:
+            return body
+        if hasattr(body, "close"):
+            body.close()
+        return self._replacement
+
+    def _start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
+    ) -> Callable[[bytes], object]:
+        self._started = True
+        if exc_info:
+            self._replacement = None  # the application replaces its first response
+        names = {name.lower() for name, _ in headers}
+        if status.startswith("401") and "www-authenticate" not in names:
+            error = self._sign_in_error()
+            if error is not None:
+                cookies = [header for header in headers if header[0].lower() == "set-cookie"]
+                self._replace(error, cookies, exc_info)
+                return _discard
+        if self._context.login is not None:
+            headers = [*headers, ("Vary", "Cookie")]
+            if "cache-control" not in names:
+                headers.append(("Cache-Control", "private, no-cache"))
+        if exc_info:
+            return self._server_start_response(status, headers, exc_info)
+        return self._server_start_response(status, headers)
+
+    def _sign_in_error(self) -> errors.NotSignedIn | None:
+        """Return the error for the application's 401, or None if another sign-in would be a redirect loop."""
+        if self._context.login is None:
+            return errors.NotSignedIn("the application answered with status 401")
+        if sign_in.is_redirect_loop(self._context.session):
+            return None
+        return errors.SignInAgain("the application answered a signed-in user with status 401")
+
+    def _replace(
+        self, error: errors.NotSignedIn, cookies: Iterable[tuple[str, str]] = (), exc_info: Any = None
+    ) -> Iterable[bytes]:
+        """Send the gate's own response in place of the application's, with the application's *cookies*."""
+
+        def start_response(status: str, headers: list[tuple[str, str]]) -> object:
+            return self._server_start_response(status, [*headers, *cookies], exc_info)
+
+        self._started = True
+        self._replacement = self._context.send_error(error, start_response)  # type: ignore[arg-type]
+        return self._replacement
+
+    def _iterate(self, body: Iterable[bytes]) -> Iterator[bytes]:
+        """Pass on the body of an application that calls start_response when its first chunk is requested."""
+        try:
+            for chunk in body:
+                if self._replacement is not None:
+                    break
+                yield chunk
+        except errors.NotSignedIn as error:
+            if self._started:
+                raise
+            self._replace(error)
+        yield from self._replacement or ()
+
+
+def _discard(_chunk: bytes) -> None:
+    """Discard the body after the gate has replaced the response."""

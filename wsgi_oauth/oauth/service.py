@@ -1,0 +1,127 @@
+"""The OAuth client of this application: its providers, its users, and who may enter."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .. import errors
+from ..config import Config
+from ..sessions.session import PROVIDER, TOKEN, Session
+from ..transport.transport import Transport
+from .access import Rules
+from .client import OAuth2Session
+from .identity import IDENTITY, Identity, remember
+from .presets import provider_from_config
+from .registration import Registration
+
+_log = logging.getLogger(__name__)
+
+
+class OAuthService:
+    """What handlers and the gate need of OAuth. It is shared by all requests and holds nothing of a single request.
+
+    :param allow: decides about a signed-in user in addition to ``config.allow``; only ``True`` admits.
+    :raises errors.ConfigError: if a provider or an access rule is unknown or unusable.
+    :raises TypeError: if *allow* is not callable.
+    """
+
+    def __init__(self, config: Config, allow: Callable[[Identity], bool] | None = None) -> None:
+        if not (allow is None or callable(allow)):
+            raise TypeError(f"allow: must be a function of an Identity (got {allow!a}); rules belong into Config.allow")
+        self.transport = Transport(config.upstream_timeout, config.upstream_limit)
+        providers = {}
+        for each in config.providers:
+            provider = provider_from_config(each)
+            providers[each.label or provider.name] = provider
+        self._rules = Rules(config.allow, providers, allow)
+        self.has_labels = config.has_labels
+        self.registrations = {
+            label: Registration(each, provider, self._transport_share(config), self._rules.for_provider(label))
+            for each, (label, provider) in zip(config.providers, providers.items(), strict=True)
+        }
+
+    def _transport_share(self, config: Config) -> Transport:
+        """Return the transport for one provider. One hanging provider of several must not use up all slots."""
+        if len(config.providers) == 1:
+            return self.transport
+        return Transport(config.upstream_timeout, max(1, config.upstream_limit * 2 // 3), within=self.transport)
+
+    @property
+    def is_restricted(self) -> bool:
+        """Return whether access rules keep some signed-in users out."""
+        return bool(self._rules)
+
+    @property
+    def sign_in_timeout(self) -> float:
+        """Seconds that one callback may take: a token request, and with rules the user document and two lists."""
+        requests = 4 if self.is_restricted else 1
+        return requests * self.transport.timeout + 2
+
+    def registration(self, label: str) -> Registration | None:
+        """Return the registration with this label, or the only one if *label* is empty; None if that is ambiguous."""
+        if not self.has_labels:
+            return next(iter(self.registrations.values()))
+        if not label and len(self.registrations) == 1:
+            return next(iter(self.registrations.values()))
+        return self.registrations.get(label)
+
+    def registration_of(self, session: Mapping[str, Any]) -> Registration:
+        """Return the registration with the provider that issued the token of *session*; without a token, the first.
+
+        :raises errors.TokenRejected: if that provider is no longer configured, because nobody else may get its token.
+        """
+        registrations = list(self.registrations.values())
+        if TOKEN not in session:
+            return registrations[0]
+        # A session without a provider was stored before several providers were possible.
+        key = session.get(PROVIDER, registrations[0].key if len(registrations) == 1 else "")
+        for each in registrations:
+            if each.key == key:
+                return each
+        raise errors.TokenRejected("the session's token is from a provider that is no longer configured")
+
+    def oauth2_session(self, session: Session) -> OAuth2Session:
+        """Return a client with the token of *session*, which is refreshed when it has expired.
+
+        :raises errors.NotSignedIn: if there is no token.
+        """
+        return self.registration_of(session).oauth2_session(token=session[TOKEN], session=session)
+
+    def identify(self, session: Session) -> Identity:
+        """Return the signed-in user. The provider is asked once for each session, and the answer is stored.
+
+        :raises errors.NotSignedIn: if nobody is signed in.
+        :raises errors.ProviderError: if the provider does not identify the user.
+        """
+        client = self.oauth2_session(session)
+        known = Identity.from_dict(session.get(IDENTITY))
+        if known is not None:
+            return known
+        registration = self.registration_of(session)
+        identity = registration.identify(client)
+        try:
+            remember(session, registration.bounded_identity(identity))
+        except errors.StoreError as error:  # the next request tries again
+            _log.warning("the identity of %s was not stored: %s", identity.id, error)
+        if session.ended_elsewhere:
+            raise errors.NotSignedIn("the session ended while the provider was asked for the user")
+        return identity
+
+    def remember_user(self, session: Session, client: OAuth2Session, document: Mapping[str, Any]) -> None:
+        """Store who is signed in, as *document*, the user document, says. A failure is only logged."""
+        if Identity.from_dict(session.get(IDENTITY)) is not None:
+            return
+        registration = self.registration_of(session)
+        try:
+            remember(session, registration.bounded_identity(registration.identify(client, document)))
+        except (errors.ProviderError, errors.StoreError) as error:
+            _log.warning("the signed-in user was not stored: %s", error)
+
+    def check_access(self, identity: Identity, registration: Registration) -> None:
+        """Check that the access rules admit *identity*, a user of this registration's provider.
+
+        :raises errors.NotAllowed: if they do not.
+        """
+        self._rules.check(identity, registration.label)

@@ -1,0 +1,209 @@
+"""The WSGI application: finds the handler of a request, opens and saves its session, and turns errors into pages."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from werkzeug import Response
+from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from .. import errors, sign_in
+from ..oauth.service import OAuthService
+from ..sessions.manager import SessionManager
+from ..sessions.session import TOKEN, Session
+from . import pages
+from .error_responses import build_error_response, build_http_error_response
+from .request import Request
+from .routing import Routes
+from .site import Site
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+_log = logging.getLogger("wsgi_oauth")
+
+# Headers that let caches store a response (RFC 9111 5.2, 5.3, RFC 9213; Cloudflare, Akamai, nginx).
+_CACHE_HEADERS = {
+    "cache-control",
+    "cdn-cache-control",
+    "cloudflare-cdn-cache-control",
+    "edge-control",
+    "expires",
+    "surrogate-control",
+    "x-accel-expires",
+}
+
+
+class OAuthApp:
+    """One application object serves all threads. It holds nothing of a request.
+
+    :param trusted_proxies: how many proxies in front may set ``X-Forwarded-For``, ``-Proto`` and ``-Host``.
+    :param form_redirects: whether a sign-out continues at the provider.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        sessions: SessionManager,
+        oauth: OAuthService,
+        routes: Routes,
+        *,
+        trusted_proxies: int = 0,
+        form_redirects: bool = False,
+    ) -> None:
+        self.site = site
+        self.sessions = sessions
+        self.oauth = oauth
+        self._routes = routes
+        self._login_path = routes.build_path("preauthorization", {})
+        self._logout_path = routes.build_path("logout", {})
+        self._headers = pages.SECURITY_HEADERS | (pages.FORM_REDIRECT_HEADERS if form_redirects else {})
+        # Not the prefix: it is part of the public URL, and few proxies remove a client's own header.
+        self._proxy_fix = (
+            ProxyFix(_no_application, x_for=trusted_proxies, x_proto=trusted_proxies, x_host=trusted_proxies)
+            if trusted_proxies
+            else None
+        )
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return self.respond(self.without_proxies(environ), start_response, self._dispatch)
+
+    def base_url(self, environ: WSGIEnvironment) -> str:
+        """Return the URL of the mount point as browsers see it, without a trailing slash.
+
+        :raises errors.BadHost: if the Host header is not this site's.
+        """
+        return self.site.base_url(self.without_proxies(environ))
+
+    def login_url(self, base_url: str) -> str:
+        """Return the URL that starts a sign-in; "" if *base_url* is not known."""
+        return base_url and base_url + self._login_path
+
+    def logout_url(self, base_url: str) -> str:
+        """Return the URL of the sign-out."""
+        return base_url + self._logout_path
+
+    def without_proxies(self, environ: WSGIEnvironment) -> WSGIEnvironment:
+        """Return *environ* as it would be if clients connected without the trusted proxies."""
+        if self._proxy_fix:
+            environ = {**environ}
+            self._proxy_fix(environ, _no_application)  # changes environ
+        return environ
+
+    def respond(
+        self, environ: WSGIEnvironment, start_response: StartResponse, answer: Callable[[Request], Response]
+    ) -> Iterable[bytes]:
+        """Save the session and send the response of *answer*, or a page about the error that it raises."""
+        request = Request(environ, populate_request=False)  # otherwise request and environ would refer to each other
+        request.open_session = self._open_session
+        request.check_store = self.sessions.store.check
+        headers, cookie = None, None
+        try:
+            response, headers, cookie = self.answer_and_save(request, answer)
+        except errors.Error as error:
+            response = self._error_response(request, error)
+        # SystemExit is how gunicorn ends a worker that has run out of time. It ends after this response: otherwise
+        # gunicorn would log the whole URI with the code.
+        except (Exception, SystemExit):  # noqa: BLE001
+            response = self._error_response(request, errors.Error("unexpected exception"), with_traceback=True)
+        if headers is None:
+            headers = response.get_wsgi_headers(environ).to_wsgi_list()
+        start_response(response.status, self._add_headers(headers, cookie))
+        return response.get_app_iter(environ)
+
+    def answer_and_save(
+        self, request: Request, answer: Callable[[Request], Response]
+    ) -> tuple[Response, list[tuple[str, str]], str | None]:
+        """Return the response, its headers, and the session's Set-Cookie header.
+
+        The cookie is not put into the response, because a handler may return one response object to many users.
+        """
+        try:
+            response = answer(request)
+        except errors.TokenRejected as error:
+            response = self._start_over(request, error)
+        except HTTPException as error:  # the session is saved, as after every answer
+            response = build_http_error_response(request, error, logout_url=self.logout_url(request.base))
+        try:
+            headers = response.get_wsgi_headers(request.environ).to_wsgi_list()
+            cookie = self._save_session(request)
+        except BaseException:
+            response.close()  # because it may hold an open file
+            raise
+        return response, headers, cookie
+
+    def _dispatch(self, request: Request) -> Response:
+        try:
+            request.check_content_length()
+            handler_class, arguments = self._routes.match(request)
+        except HTTPException:
+            request.base = self.site.base_url(request.environ)  # a wrong host is reported before a wrong path
+            raise
+        if not handler_class.any_host:
+            request.base = self.site.base_url(request.environ)
+        if self.oauth.is_restricted and not handler_class.skips_access_check:
+            request.open_session = self._open_session_with_access
+        response = handler_class(request, self.oauth, self._routes.build_path).answer(**arguments)
+        if request.has_opened_session and not handler_class.get_is_unsafe:
+            request.session.pop(sign_in.REDIRECT_LOOP, None)  # the token was good for a page
+        return response
+
+    def _open_session(self, request: Request) -> Session:
+        return self.sessions.open(request.environ, secure=request.is_secure_site)
+
+    def _open_session_with_access(self, request: Request) -> Session:
+        """Open the session; its user must be admitted by today's access rules, whenever the sign-in was."""
+        session = self._open_session(request)
+        if session.signed_in:
+            self.oauth.check_access(self.oauth.identify(session), self.oauth.registration_of(session))
+        return session
+
+    def _save_session(self, request: Request) -> str | None:
+        """Store the session before its response is sent, and return the Set-Cookie header.
+
+        No cookie and no redirect may be sent for a session that was not stored.
+        """
+        if not request.has_opened_session:
+            return None
+        session = request.session
+        self.sessions.save(session)
+        if session.event:
+            _log.info("[%s] %s", request.id, session.event)
+        return self.sessions.cookie(session, secure=request.is_secure_site)
+
+    def _start_over(self, request: Request, error: errors.TokenRejected) -> Response:
+        """End the session, whose token was rejected, and start a new sign-in.
+
+        :raises errors.ProviderError: if another request has refreshed the token meanwhile, or in a redirect loop.
+        """
+        request.open_session = self._open_session  # without the access check, which may have raised the error
+        session = request.session
+        latest_token = session.load_latest().get(TOKEN)
+        if latest_token and latest_token != session.get(TOKEN):
+            raise errors.ProviderError("the token was rejected after another request had refreshed it") from error
+        in_loop = sign_in.is_redirect_loop(session)
+        session.end()
+        if in_loop:
+            raise errors.ProviderError("the provider rejects the token that it has just issued") from error
+        return self._error_response(request, error)
+
+    def _error_response(self, request: Request, error: errors.Error, *, with_traceback: bool = False) -> Response:
+        return build_error_response(
+            request, error, login_url=self.login_url(request.base), with_traceback=with_traceback
+        )
+
+    def _add_headers(self, headers: list[tuple[str, str]], cookie: str | None) -> list[tuple[str, str]]:
+        """Return *headers* with the session's cookie, the security headers and ``Vary``."""
+        if cookie is not None:  # caches must never store it, whatever the handler's headers say
+            headers = [header for header in headers if header[0].lower() not in _CACHE_HEADERS]
+            headers.append(("Set-Cookie", cookie))
+        names = {name.lower() for name, _ in headers}
+        defaults = [(name, value) for name, value in self._headers.items() if name.lower() not in names]
+        return [*headers, *defaults, ("Vary", "Cookie")]
+
+
+def _no_application(*_: object) -> Any:
+    """Stands in for the application inside ProxyFix, of which only the change of environ is needed."""

@@ -1,0 +1,95 @@
+"""Errors as responses: a page or JSON, with a log line that has the same id."""
+
+from __future__ import annotations
+
+import logging
+from urllib.parse import urlencode
+
+from werkzeug import Response
+from werkzeug.exceptions import HTTPException
+
+from .. import errors
+from . import pages
+from .request import Request
+from .site import local_path
+
+_log = logging.getLogger("wsgi_oauth")
+
+
+def build_error_response(
+    request: Request, error: errors.Error, *, login_url: str, with_traceback: bool = False
+) -> Response:
+    """Log *error* and return its page, or the redirect to the sign-in if signing in helps.
+
+    :param login_url: the URL that starts a sign-in; "" if the host of the request is not this site's.
+    """
+    _log.log(
+        _log_level(error),
+        "[%s] %a: %s: %s",
+        request.id,
+        method_and_path(request),
+        error.cause,
+        error.detail,
+        exc_info=with_traceback,
+    )
+    concerns_user = isinstance(error, (errors.NotSignedIn, errors.NotAllowed))
+    next_url = request.next_url or (local_path(request.page_url) if concerns_user else "") or ""
+    if isinstance(error, errors.NotSignedIn) and login_url and request.is_navigation and request.method == "GET":
+        again = {"again": "1"} if error.after_rejection else {}
+        return Response(status=302, headers={"Location": f"{login_url}?{urlencode({'next': next_url, **again})}"})
+    as_json = request.wants_json or (concerns_user and not request.is_navigation)
+    if login_url and isinstance(error, errors.NotAllowed):
+        login_url += f"?{urlencode({'switch': '1', 'next': next_url})}"
+    elif login_url and next_url and not as_json:  # the URL of an API call is no page to return to
+        login_url += f"?{urlencode({'next': next_url})}"
+    message = pages.error_message(error, id=request.id, login_url=login_url)
+    response = pages.build_message(message, as_json=as_json)
+    if error.retry_after:
+        response.headers["Retry-After"] = error.retry_after
+    return response
+
+
+def build_http_error_response(request: Request, error: HTTPException, *, logout_url: str) -> Response:
+    """Return the page of a Werkzeug error such as 404 or 405, in the form of our own. Other responses pass unchanged.
+
+    :param logout_url: the URL of the sign-out, whose 405 shows a sign-out button.
+    """
+    if error.response is not None or error.code is None or error.code < 400:
+        return Response.force_type(error.get_response(request.environ))
+    message = pages.Message(
+        error.name,
+        error.description or "",
+        "Check the address, and what was sent to it.",
+        cause=error.name.lower().replace(" ", "_"),
+        status=error.code,
+        side=errors.UserError.side if error.code < 500 else errors.Error.side,
+        id=request.id,
+    )
+    as_json = request.wants_json
+    if error.code == 405 and request.method == "GET" and logout_url == request.base + request.path and not as_json:
+        message = pages.build_logout_form(message, logout_url=logout_url)
+    original_exception = getattr(error, "original_exception", None)  # of InternalServerError
+    level = logging.ERROR if error.code >= 500 else logging.WARNING
+    _log.log(level, "[%s] %a: %s", request.id, method_and_path(request), message.cause, exc_info=original_exception)
+    response = pages.build_message(message, as_json=as_json)
+    # Allow, WWW-Authenticate, Retry-After and Content-Range belong to their statuses.
+    response.headers.extend(header for header in error.get_headers() if header[0].lower() != "content-type")
+    return response
+
+
+def _log_level(error: errors.Error) -> int:
+    """Return ERROR for the operator's problems and WARNING for those of users and providers.
+
+    A page's id must be found in the log even where nobody has configured logging, hence WARNING. A user who has to sign
+    in sees no id.
+    """
+    if isinstance(error, errors.NotSignedIn):
+        return logging.INFO
+    if isinstance(error, errors.ClientRefused) or not isinstance(error, (errors.UserError, errors.ProviderError)):
+        return logging.ERROR
+    return logging.WARNING
+
+
+def method_and_path(request: Request) -> str:
+    """Return the method and the path, never the query, because it contains the code and the state."""
+    return f"{request.method} {request.root_path}{request.path}"

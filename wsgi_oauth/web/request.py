@@ -1,0 +1,158 @@
+"""The request: Werkzeug's, with the browser's session and the questions that a sign-in asks about it."""
+
+from __future__ import annotations
+
+import io
+import secrets
+from collections.abc import Callable
+from typing import IO
+from urllib.parse import urlsplit
+
+import werkzeug
+from werkzeug.datastructures import MultiDict
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.utils import cached_property  # functools' one holds a lock that all requests share before Python 3.12
+
+from .. import errors
+from ..sessions.session import Session
+from ..urls import Origin
+from .site import path_and_query
+
+MAX_BODY = 64 * 1024  # bytes; the sign-in itself reads no body
+_PREFETCH_HEADERS = ("Sec-Purpose", "Purpose", "X-Moz", "X-Purpose")
+_NAVIGATION_DESTINATIONS = {"document", "iframe", "frame", "empty"}  # Sec-Fetch-Dest
+_SAME_ORIGIN = {"same-origin", "none"}  # Sec-Fetch-Site of this site's pages, and of typed addresses
+
+
+class Request(werkzeug.Request):
+    """A request, with ``session``: the session of the browser that sent it."""
+
+    max_content_length = MAX_BODY
+    max_form_memory_size = MAX_BODY
+
+    #: The URL of the mount point, without a trailing slash; empty until the host has been checked.
+    base: str = ""
+    #: The page to which a sign-in returns, as a path of this site.
+    next_url: str = ""
+    #: Opens the session; set by the application.
+    open_session: Callable[[Request], Session]
+    #: Raises StoreError if a session cannot be stored now; set by the application.
+    check_store: Callable[[], None]
+
+    @cached_property
+    def args(self) -> MultiDict[str, str]:
+        """The parameters of the query.
+
+        :raises errors.UserError: if the query is not UTF-8.
+        """
+        try:
+            return super().args
+        except UnicodeDecodeError:
+            raise errors.UserError("query: not UTF-8") from None
+
+    @cached_property
+    def stream(self) -> IO[bytes]:
+        """The body, of at most MAX_BODY bytes.
+
+        A chunked body is read here, because Werkzeug would truncate it at the limit and would accept an incomplete one.
+        """
+        if not self.environ.get("wsgi.input_terminated"):
+            return super().stream
+        body = b""
+        try:
+            while part := self.environ["wsgi.input"].read(MAX_BODY + 1 - len(body)):
+                body += part
+                if len(body) > MAX_BODY:
+                    raise RequestEntityTooLarge
+        except OSError:  # servers raise it for malformed chunks, with the chunk in its text
+            raise ClientDisconnected from None
+        if len(body) < (self.content_length or 0):
+            raise ClientDisconnected
+        return io.BytesIO(body)
+
+    def check_content_length(self) -> None:
+        """Check that the body is not too large, before anything of it is read.
+
+        :raises werkzeug.exceptions.RequestEntityTooLarge: for more than MAX_BODY bytes.
+        """
+        if (self.content_length or 0) > MAX_BODY:
+            raise RequestEntityTooLarge
+
+    @cached_property
+    def session(self) -> Session:
+        """The session of this browser. It is opened when it is first used, and stored after the handler's answer."""
+        return self.open_session(self)
+
+    @property
+    def has_opened_session(self) -> bool:
+        """Return whether this request has used its session."""
+        return "session" in self.__dict__
+
+    @cached_property
+    def current_url(self) -> str:
+        """The requested path and query as they stand in the browser's address bar, mount prefix included."""
+        return path_and_query(self.base, self.environ.get("PATH_INFO", ""), self.environ.get("QUERY_STRING", ""))
+
+    @property
+    def page_url(self) -> str:
+        """The path and query of the page that the user sees: this one, or the page that sent a form."""
+        if self.method in {"GET", "HEAD"}:
+            return self.current_url
+        referrer = self.headers.get("Referer", "")
+        return urlsplit(referrer)._replace(scheme="", netloc="").geturl() if self._is_own_url(referrer) else ""
+
+    @cached_property
+    def id(self) -> str:
+        """A random id that stands in the log and on the error page."""
+        return secrets.token_hex(8)
+
+    @property
+    def is_secure_site(self) -> bool:
+        """Return whether browsers use https for this site. A proxy in front may use plain http for this server."""
+        return self.base.startswith("https:")
+
+    @property
+    def wants_json(self) -> bool:
+        """Return whether the client prefers JSON to HTML (RFC 9110 12.5.1)."""
+        accepted = self.accept_mimetypes
+        return bool(accepted) and accepted.best_match(["text/html", "application/json"], "") == "application/json"
+
+    @property
+    def is_navigation(self) -> bool:
+        """Return whether a user waits for a page, and not a script or an image element for data (Fetch Metadata)."""
+        if self.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
+            return False
+        return "text/html" in self.headers.get("Accept", "") and "X-Requested-With" not in self.headers
+
+    @property
+    def is_prefetch_or_subresource(self) -> bool:
+        """Return whether a browser prefetches this URL, or loads it as a part of another page.
+
+        Such a request must not start or finish a sign-in. That includes frames and scripts of other sites.
+        """
+        destination = self.headers.get("Sec-Fetch-Dest", "document")
+        if destination not in _NAVIGATION_DESTINATIONS:
+            return True
+        if destination != "document" and self.headers.get("Sec-Fetch-Site", "none") not in _SAME_ORIGIN:
+            return True
+        purposes = " ".join(self.headers.get(name, "") for name in _PREFETCH_HEADERS).lower()
+        return "prefetch" in purposes or "preview" in purposes
+
+    @property
+    def is_same_origin(self) -> bool:
+        """Return whether a page of this site sent this request, or a program that is not a browser.
+
+        Browsers send one of these headers with every POST. A client that sends none of them has no cookie that another
+        site could abuse.
+        """
+        site = self.headers.get("Sec-Fetch-Site")
+        if site is not None:
+            return site in _SAME_ORIGIN
+        source = self.headers.get("Origin") or self.headers.get("Referer")
+        return source is None or self._is_own_url(source)
+
+    def _is_own_url(self, url: str) -> bool:
+        try:
+            return Origin.of(url) == Origin.of(self.base)
+        except ValueError:
+            return False

@@ -1,0 +1,77 @@
+"""The table of handlers, on Werkzeug's routing."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from werkzeug import Response
+from werkzeug.routing import Map, Rule
+
+from .handler import RequestHandler
+from .request import Request
+
+
+class Routes:
+    """Finds the handler of a request, and builds the path of a handler.
+
+    :param handlers: pairs of a route and a handler class.
+    :raises ValueError: if two handlers have the same name or answer the same method of the same route, or if a route
+        is invalid.
+    """
+
+    def __init__(self, handlers: Iterable[tuple[str, type[RequestHandler]]]) -> None:
+        self._handlers: dict[str, type[RequestHandler]] = {}
+        self._methods: defaultdict[str, set[str]] = defaultdict(set)  # the answered methods of each route
+        rules = []
+        for route, handler in handlers:
+            name, methods = handler.name(), handler.methods()
+            if not route.startswith("/"):
+                raise ValueError(f"{handler.__qualname__}.route: must begin with a slash (got {route!a})")
+            if name in self._handlers or methods & self._methods[route]:
+                raise ValueError(
+                    f"{handler.__qualname__}: another handler has this name or this route; set `endpoint` or `route`"
+                )
+            self._handlers[name] = handler
+            self._methods[route] |= methods
+            rules.append(Rule(route, endpoint=name, methods=methods))
+        # OPTIONS has one answer for each route, unless a handler has its own.
+        rules += [
+            Rule(route, endpoint="", methods={"OPTIONS"})
+            for route, methods in self._methods.items()
+            if "OPTIONS" not in methods
+        ]
+        # No redirects for slashes, because they would lead to an address that the client chose.
+        routes = Map(rules, merge_slashes=False, strict_slashes=False, redirect_defaults=False)
+        self._adapter = routes.bind("", "/")
+        routes.update()  # now, because several request threads must not compile the rules at the same time
+
+    def match(self, request: Request) -> tuple[type[RequestHandler], dict[str, Any]]:
+        """Return the handler class of *request* and the variables of its route.
+
+        :raises werkzeug.exceptions.HTTPException: 404 or 405.
+        """
+        rule, arguments = self._adapter.match(request.path, request.method, return_rule=True)
+        if not rule.endpoint:
+            allowed = ", ".join(sorted(self._methods[rule.rule] | {"OPTIONS"}))
+            return _Options, {"allowed": allowed}
+        return self._handlers[rule.endpoint], dict(arguments)
+
+    def build_path(self, endpoint: str, values: dict[str, Any]) -> str:
+        """Return the path of the handler named *endpoint*, below the mount point.
+
+        :raises werkzeug.routing.BuildError: if there is no such handler.
+        """
+        return self._adapter.build(endpoint, values)
+
+
+class _Options(RequestHandler):
+    """Names the methods of a route (RFC 9110 9.3.7)."""
+
+    skips_access_check = True
+
+    def options(self, request: Request, allowed: str) -> Response:
+        response = Response(status=204, headers={"Allow": allowed})
+        del response.headers["Content-Type"]  # it describes a body, and there is none (RFC 9110 15.3.5)
+        return response

@@ -1,0 +1,128 @@
+"""The part of the sign-in that the tutorial lacks: several providers, duplicate callbacks and access rules."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlencode
+
+from werkzeug import Response
+from werkzeug.exceptions import NotFound, abort
+
+from .. import errors, sign_in
+from ..oauth.client import OAuth2Session
+from ..oauth.identity import IDENTITY
+from ..sessions.session import PROVIDER
+from . import pages
+from .handler import RequestHandler
+from .site import local_path
+
+
+class SignInHandler(RequestHandler):
+    """A handler that starts or finishes a sign-in."""
+
+    get_is_unsafe = True
+    skips_access_check = True
+
+    def answer(self, *, provider: str = "", **arguments: Any) -> Response:
+        """Call the handler's method. *provider* is the label in a callback's path."""
+        self._callback_label = provider
+        return super().answer(**arguments)
+
+    @property
+    def authorization_base_url(self) -> str:
+        """The provider's authorization endpoint (RFC 6749 3.1)."""
+        return self.provider.authorization_url
+
+    @property
+    def token_url(self) -> str:
+        """The provider's token endpoint (RFC 6749 3.2)."""
+        return self.provider.token_url
+
+    def oauth2_session(self, *, token: dict[str, Any] | None = None, redirect_uri: str | None = None) -> OAuth2Session:
+        """Return a client without a token, with the redirect URI of this attempt (RFC 6749 4.1.3)."""
+        return self.registration.oauth2_session(token=token, redirect_uri=redirect_uri or self._attempt.redirect_uri)
+
+    def new_attempt(self) -> sign_in.Attempt:
+        """Return a new sign-in attempt with the provider that the request names. Ask the user if it names none of many.
+
+        :raises werkzeug.exceptions.HTTPException: with the page on which the user chooses a provider.
+        """
+        if not self.choose_provider(self.request.args.get("provider", "")):
+            abort(pages.provider_choice(self.request, self._sign_in_urls()))
+        label = self.registration.label
+        values = {"provider": label} if self.oauth.has_labels else {}
+        self._attempt = sign_in.Attempt.new(
+            redirect_uri=self.url_for(".callback", external=True, **values),
+            next_url=local_path(self.request.args.get("next")) or self.url_for(".profile"),
+            provider=label,
+            after_rejection="again" in self.request.args,
+        ).for_authorization(self.provider, choose_account="switch" in self.request.args)
+        return self._attempt
+
+    @contextmanager
+    def consumed_attempt(self) -> Iterator[sign_in.Attempt]:
+        """Check the authorization response, and yield the attempt that it belongs to.
+
+        A duplicate of a finished callback is redirected to the same page. When the block inside succeeds, the session
+        belongs to this provider and gets a new id; otherwise the attempt has failed.
+
+        :raises errors.Error: see :func:`.sign_in.consume_state` and :func:`.sign_in.check_response`.
+        """
+        if not self.choose_provider(self._callback_label):
+            raise NotFound
+        session = self.request.session
+        response = sign_in.AuthorizationResponse.parse(self.request.query_string)
+        # The slot comes first: otherwise a code would be used up while the provider cannot be asked.
+        with self.registration.slot():
+            attempt = sign_in.consume_state(session, response, timeout=self.oauth.sign_in_timeout)
+            if attempt.finished:
+                abort(self.redirect(attempt.next_url, 303))
+            self.request.next_url = attempt.next_url
+            with sign_in.completing(session, attempt):
+                sign_in.check_response(response, attempt, self.registration)
+                self._attempt = attempt
+                yield attempt.for_token_request(response.code)
+        session[PROVIDER] = self.registration.key  # the token is sent to this provider only
+        session.renew()  # a new session id, because an attacker may have planted the old one (session fixation)
+
+    def check_access(self, client: OAuth2Session) -> None:
+        """Check, before the token is stored, that the access rules admit the user of *client*.
+
+        :raises errors.NotAllowed: if they do not.
+        :raises errors.ProviderError: if the provider does not identify the user.
+        """
+        session = self.request.session
+        session.pop(IDENTITY, None)  # the previous user's
+        if not self.oauth.is_restricted:
+            return
+        try:
+            identity = self.registration.identify(client)
+        except errors.TokenRejected as error:
+            raise errors.ProviderError("the provider rejects the token that it has just issued") from error
+        self.oauth.check_access(identity, self.registration)
+        stored = self.registration.bounded_identity(identity).as_dict()
+        # On save, because the new session id drops the data of the previous user.
+        session.change_on_save(lambda data: data.update({IDENTITY: stored}))
+
+    def choose_provider(self, label: str) -> bool:
+        """Set the registration by its label. Return False if the label is unknown or ambiguous."""
+        registration = self.oauth.registration(label)
+        if registration is None:
+            return False
+        self.registration = registration
+        registration.provider  # noqa: B018  # discovers the endpoints before anything of the sign-in is used up
+        return True
+
+    def _sign_in_urls(self) -> dict[str, str]:
+        """Return the start URL of a sign-in with each provider, by the provider's title."""
+        registrations = self.oauth.registrations
+        titles = Counter(each.title for each in registrations.values())
+        return {
+            each.title if titles[each.title] == 1 else f"{each.title} ({label})": (
+                f"{self.request.base}{self.route}?{urlencode({**self.request.args, 'provider': label})}"
+            )
+            for label, each in registrations.items()
+        }

@@ -1,0 +1,102 @@
+"""The URLs of this application: its public address, and the return URLs that stay on this site."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from .. import errors
+from ..urls import DEFAULT_PORTS, Origin, is_loopback
+
+MAX_RETURN_URL = 1024  # characters; a session holds several
+_MAX_PORT = 65535
+_HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
+_PATH_SAFE = "/!$&'()*+,;=:@~"  # RFC 3986 3.3, pchar
+
+
+class Site:
+    """The address of this application as browsers see it.
+
+    That is the configured public URL. Without one it is taken from the request, for loopback hosts only.
+    """
+
+    def __init__(self, public_url: str | None, *, trusts_proxies: bool = False) -> None:
+        self.public_url = public_url
+        self._trusts_proxies = trusts_proxies
+        self._public_host = Origin.of(public_url).host if public_url else None
+
+    def base_url(self, environ: Mapping[str, Any]) -> str:
+        """Return the URL of the mount point, without a trailing slash.
+
+        :raises errors.BadHost: if the Host header is malformed or not the host of this site (RFC 9110 7.2).
+        """
+        scheme = environ.get("wsgi.url_scheme", "http")
+        if "HTTP_X_FORWARDED_PROTO" in environ and not self._trusts_proxies:
+            scheme = "http"  # because some servers believe this header from every client on this machine
+        host, port = _parse_host(environ.get("HTTP_HOST") or _server_host(environ))
+        if self.public_url is not None:
+            # Only the name is compared, because TLS and the public port often end at a proxy.
+            if host != self._public_host:
+                hint = ""
+                if "HTTP_X_FORWARDED_HOST" in environ and not self._trusts_proxies:
+                    hint = "; X-Forwarded-Host is ignored unless WSGI_OAUTH_TRUSTED_PROXIES is set"
+                raise errors.BadHost(f"Host header: not the host of WSGI_OAUTH_PUBLIC_URL (got {host!a}){hint}")
+            return self.public_url
+        if not is_loopback(host):
+            raise errors.BadHost(f"Host header: not a loopback host (got {host!a}); set WSGI_OAUTH_PUBLIC_URL")
+        script = str(environ.get("SCRIPT_NAME", "")).strip("/")
+        prefix = "/" + quote(script.encode("latin-1")) if script else ""  # PEP 3333: bytes as latin-1
+        shown_host = f"[{host}]" if ":" in host else host
+        shown_port = "" if port in {None, DEFAULT_PORTS.get(scheme)} else f":{port}"
+        return f"{scheme}://{shown_host}{shown_port}{prefix}"
+
+
+def local_path(candidate: str | None) -> str | None:
+    """Return *candidate*, percent-encoded, if every browser resolves it to a path of this origin; otherwise None.
+
+    Browsers drop tabs and newlines, read a backslash as a slash and resolve dot segments. Such URLs are rejected,
+    percent-encoded or not, because a redirect to them could leave this site (RFC 9700 4.11.1).
+    """
+    if not candidate or not candidate.startswith("/"):
+        return None
+    if "\\" in candidate or any(ord(c) <= 0x20 or 0x7F <= ord(c) <= 0xA0 for c in candidate):
+        return None
+    if any(0xD800 <= ord(c) <= 0xDFFF for c in candidate):  # lone surrogates cannot be encoded
+        return None
+    path = re.split(r"[?#]", candidate, maxsplit=1)[0]
+    for _ in range(3):  # because proxies may decode it again
+        path = unquote(path)
+    if "\\" in path or any(ord(c) < 0x20 or ord(c) == 0x7F for c in path):
+        return None
+    segments = path[1:].split("/")
+    if any(segment.strip() in {".", ".."} for segment in segments) or "" in (s.strip() for s in segments[:-1]):
+        return None
+    encoded = quote(candidate, safe="!#$%&'()*+,/:;=?@[]~")
+    return encoded if len(encoded) <= MAX_RETURN_URL else None
+
+
+def path_and_query(base_url: str, path: str, query: str) -> str:
+    """Return the requested path and query as they stand in the browser's address bar.
+
+    :param base_url: the URL of the mount point.
+    :param path: ``PATH_INFO``.
+    :param query: ``QUERY_STRING``.
+    """
+    # PEP 3333 passes bytes as latin-1. Other characters come from broken servers only.
+    encoded_path = quote(path.encode("latin-1", "replace"), safe=_PATH_SAFE)
+    encoded_query = quote(query.encode("latin-1", "replace"), safe=f"{_PATH_SAFE}?%")
+    return urlsplit(base_url).path + encoded_path + (f"?{encoded_query}" if query else "")
+
+
+def _server_host(environ: Mapping[str, Any]) -> str:
+    return f"{environ.get('SERVER_NAME', '')}:{environ.get('SERVER_PORT', '')}"
+
+
+def _parse_host(header: str) -> tuple[str, int | None]:
+    match = _HOST.fullmatch(header)
+    port = int(match["port"]) if match and match["port"] else None
+    if match is None or (port or 0) > _MAX_PORT:
+        raise errors.BadHost("Host header: malformed")
+    return match["name"].strip("[]").lower().rstrip("."), port
