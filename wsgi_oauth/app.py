@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from . import errors, flow
 from .config import Config, StoreConfig
@@ -22,10 +21,6 @@ from .web.handler import RequestHandler
 from .web.health import Healthz, Readyz
 from .web.routing import Routes
 from .web.sign_out import Logout
-from .web.site import Site
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
 
 
 def create_app(
@@ -34,8 +29,8 @@ def create_app(
     store: SessionStore | None = None,
     handlers: Iterable[type[RequestHandler]] = (),
     allow: Callable[[Identity], bool] | None = None,
-) -> WSGIApplication:
-    """Return the application for *config*.
+) -> OAuthApp:
+    """Return the WSGI application for *config*.
 
     It reads no environment variables and shares nothing with other applications of the process.
 
@@ -68,18 +63,11 @@ def create_app(
         *handlers,
     ]
     routes = Routes((callback_route if each is flow.PostAuthorization else each.route, each) for each in all_handlers)
-    return OAuthApp(
-        Site(config.public_url, trusts_proxies=config.trusted_proxies > 0),
-        sessions,
-        oauth,
-        routes,
-        trusted_proxies=config.trusted_proxies,
-        form_redirects=any(each.end_session for each in config.providers),
-    )
+    return OAuthApp(config, sessions, oauth, routes)
 
 
-def get_app() -> WSGIApplication:
-    """Return the application for the ``WSGI_OAUTH_*`` environment variables: ``gunicorn "wsgi_oauth:get_app()"``.
+def get_app() -> OAuthApp:
+    """Return the WSGI application for the ``WSGI_OAUTH_*`` environment variables: ``gunicorn "wsgi_oauth:get_app()"``.
 
     :raises errors.ConfigError: if the configuration cannot work.
     :raises errors.StoreError: if the session folder cannot be created.

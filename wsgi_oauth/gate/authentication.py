@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import errors
 from ..oauth.identity import IDENTITY, Identity
-from ..sessions.cookie import session_id_from_cookie
+from ..sessions.cookie import COOKIE, session_id_from_cookie
 from ..sessions.encoding import StoredSession, decode
 from ..sessions.manager import store_key
 from ..sessions.session import Session
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 IDENTITY_KEY = "wsgi_oauth.identity"
 _MAX_CACHED = 512  # requests
 _MAX_CACHE_KEY = 4096  # characters, because clients may send long Cookie headers
+_MAX_CACHED_SESSION = 16 * 1024  # bytes; a flood of different headers then fills 8 MiB and their decoded form
 _log = logging.getLogger(__name__)
 
 
@@ -47,7 +48,8 @@ class Authenticator:
     def __init__(self, app: OAuthApp) -> None:
         self._oauth = app.oauth
         self._sessions = app.sessions
-        self._cache: dict[tuple[str | None, ...], Login] = {}
+        #: Logins by the request headers that led to them.
+        self.cache: dict[tuple[str | None, ...], Login] = {}
 
     def authenticate(self, environ: WSGIEnvironment, is_secure: Callable[[], bool]) -> Login | None:
         """Return the signed-in session of the request's cookie, or None.
@@ -65,13 +67,15 @@ class Authenticator:
             get("HTTP_X_FORWARDED_HOST"),
             get("HTTP_X_FORWARDED_PROTO"),
         )
-        cached = self._cache.get(cache_key)
+        cached = self.cache.get(cache_key)
         if (
             cached is not None
             and time.time() < cached.valid_until
             and self._sessions.store.load(cached.key) == cached.raw
         ):
             return cached
+        if COOKIE not in environ.get("HTTP_COOKIE", ""):
+            return None
         login = self._read_login(environ, secure=is_secure())
         self._update_cache(cache_key, login)
         if login is not None and self._sessions.needs_touch(login.stored):
@@ -128,12 +132,13 @@ class Authenticator:
         )
 
     def _update_cache(self, cache_key: tuple[str | None, ...], login: Login | None) -> None:
-        if login is None or sum(len(text or "") for text in cache_key) > _MAX_CACHE_KEY:
-            self._cache.pop(cache_key, None)
+        too_large = sum(len(text or "") for text in cache_key) > _MAX_CACHE_KEY
+        if login is None or too_large or len(login.raw) > _MAX_CACHED_SESSION:
+            self.cache.pop(cache_key, None)
             return
-        if len(self._cache) >= _MAX_CACHED:
-            self._cache.clear()  # simpler than an eviction order, and safe with threads
-        self._cache[cache_key] = login
+        if len(self.cache) >= _MAX_CACHED:
+            self.cache.clear()  # simpler than an eviction order, and safe with threads
+        self.cache[cache_key] = login
 
     def _touch(self, login: Login) -> None:
         """Write the idle clock. A failure is only logged, because the next request tries again."""

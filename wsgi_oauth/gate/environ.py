@@ -51,11 +51,6 @@ class RequestContext:
         return self._session
 
     @property
-    def cookies(self) -> str:
-        """The Cookie header."""
-        return str(self._environ.get("HTTP_COOKIE", ""))
-
-    @property
     def is_navigation(self) -> bool:
         """Return whether a user waits for a page."""
         return Request(self._environ, populate_request=False).is_navigation
@@ -111,7 +106,10 @@ class RequestContext:
         def answer(request: Request) -> Response:
             if not isinstance(error, errors.BadHost):
                 request.session = self.session  # as this request found it, so that a newer one is noticed
-                request.next_url = local_path(self._located(request).page_url) or ""
+                self._located(request)
+                request.next_url = (
+                    request.current_url if request.method in {"GET", "HEAD"} else local_path(request.page_url) or ""
+                )
             raise error
 
         return self._sign_in.app.respond({**self._environ}, start_response, answer)

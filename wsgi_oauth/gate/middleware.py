@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from .. import errors
-from ..sessions.cookie import COOKIE
 from ..web.application import OAuthApp
 from .authentication import IDENTITY_KEY, Authenticator
 from .environ import CONTEXT_KEY, RequestContext
@@ -70,7 +69,7 @@ class LoginRequired:
         self._wsgi_app = wsgi_app
         self._public = PublicPaths(public)
         self._sign_in = MountedSignIn(oauth_app, prefix)
-        self._authenticator = Authenticator(oauth_app)
+        self.authenticator = Authenticator(oauth_app)
         self._is_restricted = oauth_app.oauth.is_restricted
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -80,7 +79,7 @@ class LoginRequired:
         path = environ.get("PATH_INFO", "")
         if self._sign_in.handles(path):
             return self._sign_in(passed, start_response)
-        context = RequestContext(self._sign_in, self._authenticator, environ)
+        context = RequestContext(self._sign_in, self.authenticator, environ)
         try:
             if self._public.include(environ.get("SCRIPT_NAME", ""), path):
                 self._identify_optional(context)
@@ -111,8 +110,6 @@ class LoginRequired:
 
         Failures of the store and the provider are only logged, because a public page needs neither.
         """
-        if COOKIE not in context.cookies:
-            return
         try:
             login = context.authenticate()
             if login is not None and login.identity is None and context.is_navigation:

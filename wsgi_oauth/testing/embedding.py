@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import requests
 from werkzeug.urls import iri_to_uri
 
-from ..gate.middleware import current_identity
+from ..gate.environ import current_identity
 from ..oauth.identity import Identity
 from ..sessions.cookie import cookie_name
 from ..urls import is_loopback

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..app import OAuthApp
 from ..demo.local_provider import OCTOCAT
 from ..gate.middleware import LoginRequired
 from ..oauth.identity import IDENTITY, Identity
 from ..sessions.cookie import cookie_name
 from ..sessions.session import PROVIDER, TOKEN, Session
+from ..web.application import OAuthApp
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -40,10 +40,10 @@ def signed_in(
     :raises TypeError: when *app* is another object.
     :raises errors.StoreError: when the session cannot be stored.
     """
-    oauth_app = app._oauth_app if isinstance(app, LoginRequired) else app
+    oauth_app = app.oauth_app if isinstance(app, LoginRequired) else app
     if not isinstance(oauth_app, OAuthApp):
         raise TypeError("signed_in: app must be the LoginRequired gate, or the result of create_app or get_app")
-    first, *others = oauth_app.registrations.values()
+    first, *others = oauth_app.oauth.registrations.values()
     user = identity or Identity(
         first.configured_provider.name,
         str(OCTOCAT["id"]),
@@ -57,4 +57,4 @@ def signed_in(
     session[IDENTITY] = user.as_dict()
     oauth_app.sessions.save(session)
     assert session.id is not None
-    return Cookie(cookie_name(secure=(oauth_app.config.public_url or "").startswith("https:")), session.id)
+    return Cookie(cookie_name(secure=(oauth_app.site.public_url or "").startswith("https:")), session.id)

@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from .. import errors, sign_in
+from ..config import Config
 from ..oauth.service import OAuthService
 from ..sessions.manager import SessionManager
 from ..sessions.session import TOKEN, Session
@@ -38,35 +39,21 @@ _CACHE_HEADERS = {
 
 
 class OAuthApp:
-    """One application object serves all threads. It holds nothing of a request.
+    """One application object serves all threads. It holds nothing of a request."""
 
-    :param trusted_proxies: how many proxies in front may set ``X-Forwarded-For``, ``-Proto`` and ``-Host``.
-    :param form_redirects: whether a sign-out continues at the provider.
-    """
-
-    def __init__(
-        self,
-        site: Site,
-        sessions: SessionManager,
-        oauth: OAuthService,
-        routes: Routes,
-        *,
-        trusted_proxies: int = 0,
-        form_redirects: bool = False,
-    ) -> None:
-        self.site = site
+    def __init__(self, config: Config, sessions: SessionManager, oauth: OAuthService, routes: Routes) -> None:
+        self.config = config
+        self.site = Site(config.public_url, trusts_proxies=config.trusted_proxies > 0)
         self.sessions = sessions
         self.oauth = oauth
         self._routes = routes
         self._login_path = routes.build_path("preauthorization", {})
         self._logout_path = routes.build_path("logout", {})
-        self._headers = pages.SECURITY_HEADERS | (pages.FORM_REDIRECT_HEADERS if form_redirects else {})
+        sign_out_continues = any(each.end_session for each in config.providers)
+        self._headers = pages.SECURITY_HEADERS | (pages.FORM_REDIRECT_HEADERS if sign_out_continues else {})
+        proxies = config.trusted_proxies
         # Not the prefix: it is part of the public URL, and few proxies remove a client's own header.
-        self._proxy_fix = (
-            ProxyFix(_no_application, x_for=trusted_proxies, x_proto=trusted_proxies, x_host=trusted_proxies)
-            if trusted_proxies
-            else None
-        )
+        self._proxy_fix = ProxyFix(_no_application, x_for=proxies, x_proto=proxies, x_host=proxies) if proxies else None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return self.respond(self.without_proxies(environ), start_response, self._dispatch)

@@ -13,6 +13,9 @@ from ..urls import DEFAULT_PORTS, Origin, is_loopback
 MAX_RETURN_URL = 1024  # characters; a session holds several
 _MAX_PORT = 65535
 _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
+_NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f-\xa0\\\ud800-\udfff]")  # lone surrogates cannot be encoded
+_NOT_IN_A_PATH = re.compile(r"[\x00-\x1f\x7f\\]")
+_PATH_END = re.compile("[?#]")
 _PATH_SAFE = "/!$&'()*+,;=:@~"  # RFC 3986 3.3, pchar
 
 
@@ -59,16 +62,12 @@ def local_path(candidate: str | None) -> str | None:
     Browsers drop tabs and newlines, read a backslash as a slash and resolve dot segments. Such URLs are rejected,
     percent-encoded or not, because a redirect to them could leave this site (RFC 9700 4.11.1).
     """
-    if not candidate or not candidate.startswith("/"):
+    if not candidate or not candidate.startswith("/") or _NOT_IN_A_URL.search(candidate):
         return None
-    if "\\" in candidate or any(ord(c) <= 0x20 or 0x7F <= ord(c) <= 0xA0 for c in candidate):
-        return None
-    if any(0xD800 <= ord(c) <= 0xDFFF for c in candidate):  # lone surrogates cannot be encoded
-        return None
-    path = re.split(r"[?#]", candidate, maxsplit=1)[0]
+    path = _PATH_END.split(candidate, maxsplit=1)[0]
     for _ in range(3):  # because proxies may decode it again
         path = unquote(path)
-    if "\\" in path or any(ord(c) < 0x20 or ord(c) == 0x7F for c in path):
+    if _NOT_IN_A_PATH.search(path):
         return None
     segments = path[1:].split("/")
     if any(segment.strip() in {".", ".."} for segment in segments) or "" in (s.strip() for s in segments[:-1]):
