@@ -552,7 +552,7 @@ FORGED = {
     "HTTP_REMOTE_USER": "github:1",
     "HTTP_AUTH_TYPE": "OAuth2",
     "wsgi_oauth.identity": Identity("github", "1"),
-    "wsgi_oauth.visit": object(),
+    "wsgi_oauth.context": object(),
 }
 
 
@@ -807,7 +807,7 @@ class TestPrefix:
 
     def test_must_end_the_public_url(self, make_gate: Callable[..., LoginRequired]):
         for url in ("https://app.example.com", "https://app.example.com/login", "https://app.example.com/oauth"):
-            with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_PUBLIC_URL must end with /auth"):
+            with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_PUBLIC_URL: must end with /auth"):
                 make_gate(PUBLIC_URL=url)
         make_gate(PUBLIC_URL="https://app.example.com/site/auth/")
         make_gate(PUBLIC_URL="https://app.example.com/caf%C3%A9", prefix="/café")
@@ -817,14 +817,14 @@ class TestInvalidArguments:
     @pytest.mark.parametrize("public", ["/static", "/"])
     def test_public_as_a_single_string_is_refused(self, make_gate: Callable[..., LoginRequired], public: str):
         """Its characters would be the paths."""
-        with pytest.raises(TypeError, match="several paths"):
+        with pytest.raises(TypeError, match="must be a collection of paths"):
             make_gate(public=public)
 
     @pytest.mark.parametrize("rule", ["", "static", "/static/*", "/static//x", "/..", "/a%20b", "/a;b", "https://x/y"])
     def test_invalid_path_is_refused(self, make_gate: Callable[..., LoginRequired], rule: str):
-        with pytest.raises(ValueError, match="public must have paths"):
+        with pytest.raises(ValueError, match="public: not a plain path"):
             make_gate(public=[rule])
-        with pytest.raises(ValueError, match="prefix must be a path"):
+        with pytest.raises(ValueError, match="prefix: "):
             make_gate(prefix=rule)
 
     def test_wrapped_oauth_application_is_refused(self, inside: Application, provider: LocalProvider):

@@ -2,7 +2,7 @@
 
 ::
 
-    @guarded_by({"wsgi_oauth.sign_in.find_start": ignore_the_state})
+    @guarded_by({"wsgi_oauth.sign_in.find_record": ignore_the_state})
     def test_login_csrf_with_a_link_without_pkce(victim, attacker):
         ...
         return victim.profile().status_int == 200  # whether the attack has succeeded

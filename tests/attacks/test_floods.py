@@ -20,7 +20,7 @@ from .lesson import guarded_by
 IMAGE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "image", "Sec-Fetch-Mode": "no-cors", "Accept": "image/*"}
 
 
-@guarded_by({"wsgi_oauth.web.handler.Request.is_ahead_of_time": False})
+@guarded_by({"wsgi_oauth.web.request.Request.is_prefetch_or_subresource": False})
 def test_page_full_of_images_evicts_the_pending_sign_in_of_the_victim(victim: Browser) -> bool:
     """S43. Fifty `<img src="https://app.example.com/">` load while the victim is at the provider."""
     started = victim.start()
@@ -29,14 +29,14 @@ def test_page_full_of_images_evicts_the_pending_sign_in_of_the_victim(victim: Br
     return victim.get(victim.consent(started)).status_int != 303
 
 
-@guarded_by({"wsgi_oauth.web.handler.Request.is_ahead_of_time": False})
+@guarded_by({"wsgi_oauth.web.request.Request.is_prefetch_or_subresource": False})
 def test_prefetch_of_the_callback_consumes_the_code(victim: Browser, provider: LocalProvider) -> bool:
     """S16. Only a navigation may finish a sign-in."""
     victim.get(victim.callback_url(), headers={"Sec-Purpose": "prefetch"})
     return provider.count("token") > 0
 
 
-@guarded_by({"wsgi_oauth.sign_in.MAX_RECORDS": 10**9})
+@guarded_by({"wsgi_oauth.sign_in.MAX_ATTEMPTS": 10**9})
 def test_repeated_starts_grow_a_session_without_limit(victim: Browser, store: SessionStore) -> bool:
     """S5."""
     for _ in range(150):
@@ -84,7 +84,7 @@ class Endless:
         return part
 
 
-@guarded_by({"wsgi_oauth.web.handler.MAX_BODY": 10**9, "wsgi_oauth.web.handler.Request.max_content_length": None})
+@guarded_by({"wsgi_oauth.web.request.MAX_BODY": 10**9, "wsgi_oauth.web.request.Request.max_content_length": None})
 def test_endless_body_fills_the_memory(provider: LocalProvider, store: SessionStore) -> bool:
     """S48. A chunked body does not announce its length."""
     app = create_app(Config.from_environ(environ_for(provider)), store=store, handlers=[Form])

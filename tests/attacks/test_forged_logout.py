@@ -6,7 +6,7 @@ from typing import Any
 
 from conftest import Browser
 
-from wsgi_oauth import flow
+from wsgi_oauth.web.sign_out import Logout
 
 from .lesson import guarded_by
 
@@ -22,12 +22,12 @@ def is_signed_out(victim: Browser) -> bool:
     return victim.profile().status_int == 401
 
 
-def sign_out(handler: flow.Logout, request: Any) -> object:
+def sign_out(handler: Logout, request: Any) -> object:
     request.session.end()
     return handler.jsonify({})
 
 
-@guarded_by({"wsgi_oauth.flow.Logout.post": sign_out, "wsgi_oauth.flow.Logout.get": sign_out})
+@guarded_by({"wsgi_oauth.web.sign_out.Logout.post": sign_out, "wsgi_oauth.web.sign_out.Logout.get": sign_out})
 def test_image_in_a_forum_signs_its_readers_out(victim: Browser) -> bool:
     """S41. `<img src="https://app.example.com/logout">`"""
     victim.sign_in()
@@ -35,7 +35,7 @@ def test_image_in_a_forum_signs_its_readers_out(victim: Browser) -> bool:
     return is_signed_out(victim)
 
 
-@guarded_by({"wsgi_oauth.flow.Logout.get": sign_out})
+@guarded_by({"wsgi_oauth.web.sign_out.Logout.get": sign_out})
 def test_link_signs_the_victim_out(victim: Browser) -> bool:
     """S41. A GET must not sign out, because links are followed, prefetched and previewed."""
     victim.sign_in()
@@ -43,7 +43,7 @@ def test_link_signs_the_victim_out(victim: Browser) -> bool:
     return is_signed_out(victim)
 
 
-@guarded_by({"wsgi_oauth.web.handler.Request.is_same_origin": True})
+@guarded_by({"wsgi_oauth.web.request.Request.is_same_origin": True})
 def test_form_on_a_neighbouring_subdomain_signs_the_victim_out(victim: Browser) -> bool:
     """S41. blog.example.com and app.example.com are one site, so SameSite cookies are sent."""
     victim.sign_in()
@@ -51,7 +51,7 @@ def test_form_on_a_neighbouring_subdomain_signs_the_victim_out(victim: Browser) 
     return is_signed_out(victim)
 
 
-@guarded_by({"wsgi_oauth.web.handler.Request.is_same_origin": True})
+@guarded_by({"wsgi_oauth.web.request.Request.is_same_origin": True})
 def test_form_on_another_site_signs_the_user_of_an_old_browser_out(victim: Browser) -> bool:
     """S41. A browser without SameSite and Fetch Metadata still sends the Origin header."""
     victim.sign_in()

@@ -12,11 +12,11 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from wsgi_oauth import Config, MemoryStore, create_app
 from wsgi_oauth.demo.local_provider import LocalProvider
-from wsgi_oauth.urls import Site
+from wsgi_oauth.web.site import Site
 
 from .lesson import guarded_by
 
-original_base = Site.base
+original_base = Site.base_url
 
 
 def application_at(provider: LocalProvider, public_url: str | None = None) -> Any:
@@ -28,7 +28,7 @@ def base_from_the_host_header(site: Any, environ: dict[str, Any]) -> str:
     return f"https://{environ['HTTP_HOST']}"
 
 
-@guarded_by({"wsgi_oauth.urls.Site.base": base_from_the_host_header})
+@guarded_by({"wsgi_oauth.web.site.Site.base_url": base_from_the_host_header})
 def test_forged_host_sends_the_code_to_the_attacker(provider: LocalProvider) -> bool:
     """S11, S34. Through a poisoned cache, for example."""
     app = application_at(provider, "https://app.example.com")
@@ -36,7 +36,7 @@ def test_forged_host_sends_the_code_to_the_attacker(provider: LocalProvider) -> 
     return "attacker.example" in started.headers.get("Location", "")
 
 
-@guarded_by({"wsgi_oauth.urls.is_loopback": lambda host: True})
+@guarded_by({"wsgi_oauth.web.site.is_loopback": lambda host: True})
 def test_dns_rebinding_reads_the_application_on_loopback(provider: LocalProvider) -> bool:
     """S34. For the browser it is the attacker's own origin, so the same-origin policy allows everything."""
     app = application_at(provider)
@@ -49,7 +49,7 @@ def trust_one_proxy(app: Any, environ: dict[str, Any]) -> dict[str, Any]:
     return environ
 
 
-@guarded_by({"wsgi_oauth.app.OAuthApp._before_proxies": trust_one_proxy})
+@guarded_by({"wsgi_oauth.web.application.OAuthApp.without_proxies": trust_one_proxy})
 def test_forged_x_forwarded_host_hides_the_requested_host(provider: LocalProvider) -> bool:
     """S35. There is no proxy, so the header comes from the client."""
     app = application_at(provider, "https://app.example.com")
@@ -62,7 +62,7 @@ def scheme_of_the_server(site: Site, environ: dict[str, Any]) -> str:
     return original_base(site, environ)
 
 
-@guarded_by({"wsgi_oauth.urls.Site.base": scheme_of_the_server})
+@guarded_by({"wsgi_oauth.web.site.Site.base_url": scheme_of_the_server})
 def test_forged_x_forwarded_proto_prevents_sign_ins(provider: LocalProvider) -> bool:
     """S35. gunicorn believes this header from loopback. The cookie would be Secure and the redirect URI https, so with
     a cached response no user of a site without TLS could sign in.

@@ -15,9 +15,9 @@ from conftest import HTML, Browser, environ_for, parameters, send
 from werkzeug import Response
 
 from wsgi_oauth import Config, RequestHandler, create_app, errors
-from wsgi_oauth.app import OAuthApp
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.oauth.client import OAuth2Session
+from wsgi_oauth.web.application import OAuthApp
 
 from .conftest import issued_tokens, without_header
 from .lesson import guarded_by
@@ -60,7 +60,7 @@ def test_tokens_are_logged_at_debug(victim: Browser, provider: LocalProvider, lo
     return any(token in logged_by_the_client(log) for token in issued_tokens(provider))
 
 
-@guarded_by({"wsgi_oauth.app._route": lambda request: f"{request.method} {request.full_path}"})
+@guarded_by({"wsgi_oauth.web.error_responses.method_and_path": lambda request: f"{request.method} {request.full_path}"})
 def test_code_and_state_of_a_refused_callback_are_logged(
     victim: Browser, attacker: Browser, log: pytest.LogCaptureFixture
 ) -> bool:
@@ -77,7 +77,9 @@ class Unescaped(str):
     __repr__ = str.__str__
 
 
-@guarded_by({"wsgi_oauth.app._route": lambda request: Unescaped(f"{request.method} {request.path}")})
+@guarded_by(
+    {"wsgi_oauth.web.error_responses.method_and_path": lambda request: Unescaped(f"{request.method} {request.path}")}
+)
 def test_line_break_in_the_path_forges_a_log_line(log: pytest.LogCaptureFixture, application: Any):
     """S51."""
     send(application, "/\n[0] GET /callback: signed in", headers=HTML)
@@ -143,7 +145,7 @@ def test_cache_serves_the_profile_to_the_next_user(victim: Browser) -> bool:
     return "no-store" not in victim.profile().headers.get("Cache-Control", "")
 
 
-original_answer = OAuthApp._answer
+original_answer = OAuthApp.answer_and_save
 
 
 def with_the_id_in_the_url(app: Any, request: Any, answer: Any) -> tuple[Response, list[tuple[str, str]], Any]:
@@ -156,7 +158,7 @@ def with_the_id_in_the_url(app: Any, request: Any, answer: Any) -> tuple[Respons
     return response, headers, cookie
 
 
-@guarded_by({"wsgi_oauth.app.OAuthApp._answer": with_the_id_in_the_url})
+@guarded_by({"wsgi_oauth.web.application.OAuthApp.answer_and_save": with_the_id_in_the_url})
 def test_shared_link_contains_the_session_id(victim: Browser) -> bool:
     """S49, ASVS 14.2.1."""
     answer = victim.sign_in()

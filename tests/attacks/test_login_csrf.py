@@ -17,7 +17,7 @@ from conftest import Browser, parameters, stored_sessions
 
 from wsgi_oauth import errors
 from wsgi_oauth.sessions.session import Session
-from wsgi_oauth.sign_in import AuthorizationResponse, Start
+from wsgi_oauth.sign_in import Attempt, AuthorizationResponse
 
 from .conftest import changed, without_pkce
 from .lesson import guarded_by
@@ -35,20 +35,20 @@ def all_pending(session: Session) -> list[dict[str, Any]]:
 
 
 # `if request.args.get("state") != session.get("state"): abort()`, where None equals None.
-def accept_a_missing_state(session: Session, response: AuthorizationResponse, *, timeout: float) -> Start:
+def accept_a_missing_state(session: Session, response: AuthorizationResponse, *, timeout: float) -> Attempt:
     if response.state or session.get("oauth_state"):
         raise errors.NoLoginInProgress("the states differ")
     [provider] = {record["provider"] for data in all_pending(session) for record in data["oauth_state"].values()}
-    return Start("", "v" * 43, "http://localhost/callback", "/profile", provider)
+    return Attempt("", "v" * 43, "http://localhost/callback", "/profile", provider)
 
 
 # Authlib, CVE-2025-68158: states in a cache of the server that all browsers share.
-def find_in_all_sessions(session: Session, response: AuthorizationResponse, *, timeout: float) -> Start:
+def find_in_all_sessions(session: Session, response: AuthorizationResponse, *, timeout: float) -> Attempt:
     for data in all_pending(session):
         record = data["oauth_state"].get(response.state)
         if record:
             names = ("code_verifier", "redirect_uri", "next", "provider")
-            return Start(response.state, *(record[name] for name in names))
+            return Attempt(response.state, *(record[name] for name in names))
     raise errors.NoLoginInProgress("never issued")
 
 
@@ -57,7 +57,7 @@ def ignore_the_state(records: dict[str, Any], state: str) -> dict[str, Any] | No
     return next(iter(records.values()), None)
 
 
-@guarded_by({"wsgi_oauth.sign_in.claim": accept_a_missing_state})
+@guarded_by({"wsgi_oauth.sign_in.consume_state": accept_a_missing_state})
 def test_link_with_a_code_and_no_state(victim: Browser, attacker: Browser) -> bool:
     """S2. The shortest attack: a callback link with a code, in a mail or an image."""
     attackers_link = attacker.consent(without_pkce(attacker.start()))
@@ -65,7 +65,7 @@ def test_link_with_a_code_and_no_state(victim: Browser, attacker: Browser) -> bo
     return signed_in_as_the_attacker(victim)
 
 
-@guarded_by({"wsgi_oauth.sign_in.claim": find_in_all_sessions})
+@guarded_by({"wsgi_oauth.sign_in.consume_state": find_in_all_sessions})
 def test_link_with_the_state_of_the_attacker(victim: Browser, attacker: Browser) -> bool:
     """S1. The server has issued this state, but to the attacker."""
     attackers_link = attacker.callback_url()
@@ -73,7 +73,7 @@ def test_link_with_the_state_of_the_attacker(victim: Browser, attacker: Browser)
     return signed_in_as_the_attacker(victim)
 
 
-@guarded_by({"wsgi_oauth.sign_in._find": ignore_the_state})
+@guarded_by({"wsgi_oauth.sign_in.find_record": ignore_the_state})
 def test_link_during_a_pending_sign_in_of_the_victim(victim: Browser, attacker: Browser) -> bool:
     """S1. A page opens the application and then, in the background, the attacker's callback."""
     attackers_link = attacker.consent(without_pkce(attacker.start()))
@@ -82,7 +82,7 @@ def test_link_during_a_pending_sign_in_of_the_victim(victim: Browser, attacker: 
     return signed_in_as_the_attacker(victim)
 
 
-@guarded_by({"wsgi_oauth.sign_in.claim": find_in_all_sessions})
+@guarded_by({"wsgi_oauth.sign_in.consume_state": find_in_all_sessions})
 def test_link_that_replaces_the_account_of_a_signed_in_victim(victim: Browser, attacker: Browser) -> bool:
     """S1, S12. The victim does not notice that the account has changed."""
     victim.sign_in()
@@ -93,11 +93,11 @@ def test_link_that_replaces_the_account_of_a_signed_in_victim(victim: Browser, a
 numbers = itertools.count(1000)
 
 
-def begin_with_a_counter(**given: Any) -> Start:
-    return Start(f"login-{next(numbers)}", "v" * 43, **given)
+def begin_with_a_counter(**given: Any) -> Attempt:
+    return Attempt(f"login-{next(numbers)}", "v" * 43, **given)
 
 
-@guarded_by({"wsgi_oauth.sign_in.begin": begin_with_a_counter})
+@guarded_by({"wsgi_oauth.sign_in.Attempt.new": begin_with_a_counter})
 def test_guessed_state(victim: Browser, attacker: Browser) -> bool:
     """S7. A counter, a time or a hash of the user name is predictable."""
     code = parameters(attacker.consent(without_pkce(attacker.start())))["code"]
@@ -112,7 +112,7 @@ def compare_as_text(records: dict[str, Any], state: str) -> dict[str, Any] | Non
     return next((record for known, record in records.items() if hmac.compare_digest(known, state)), None)
 
 
-@guarded_by({"wsgi_oauth.sign_in._find": compare_as_text, "wsgi_oauth.sign_in._UNREADABLE": re.compile("(?!)")})
+@guarded_by({"wsgi_oauth.sign_in.find_record": compare_as_text, "wsgi_oauth.sign_in.NOT_PRINTABLE": re.compile("(?!)")})
 def test_non_ascii_state_causes_an_internal_error(victim: Browser) -> bool:
     """S6, S15. hmac.compare_digest raises TypeError for text that is not ASCII."""
     victim.start()

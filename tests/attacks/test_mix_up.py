@@ -14,33 +14,33 @@ from conftest import Browser, environ_for, parameters
 from wsgi_oauth import Config, SessionStore, create_app, errors
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
-from wsgi_oauth.oauth import registration
+from wsgi_oauth.oauth import service
 from wsgi_oauth.oauth.registration import Registration
-from wsgi_oauth.sign_in import AuthorizationResponse, Start
-from wsgi_oauth.web.steps import Step
+from wsgi_oauth.sign_in import Attempt, AuthorizationResponse
+from wsgi_oauth.web.sign_in_handler import SignInHandler
 
 from .conftest import changed, exchanged_codes
 from .lesson import guarded_by
 
 
-def accept_any_issuer(response: AuthorizationResponse, start: Start, of: Registration) -> None:
+def accept_any_issuer(response: AuthorizationResponse, start: Attempt, of: Registration) -> None:
     if response.error or not response.code:
         raise errors.LoginRefused(response.error)
 
 
-@guarded_by({"wsgi_oauth.sign_in.check": accept_any_issuer})
+@guarded_by({"wsgi_oauth.sign_in.check_response": accept_any_issuer})
 def test_response_of_the_attackers_provider(victim: Browser, provider: LocalProvider) -> list[str]:
     """S9, RFC 9207 2.4."""
     victim.get(changed(victim.callback_url(), iss="https://attacker.example"))
     return exchanged_codes(provider)
 
 
-def compare_the_prefix(response: AuthorizationResponse, start: Start, of: Registration) -> None:
+def compare_the_prefix(response: AuthorizationResponse, start: Attempt, of: Registration) -> None:
     if not response.iss.startswith(of.provider.issuer or ""):
         raise errors.IssuerMismatch("another issuer")
 
 
-@guarded_by({"wsgi_oauth.sign_in.check": compare_the_prefix})
+@guarded_by({"wsgi_oauth.sign_in.check_response": compare_the_prefix})
 def test_issuer_with_the_same_prefix(victim: Browser, provider: LocalProvider) -> list[str]:
     """S9, RFC 9207 2.4: issuers are compared character by character, without normalization."""
     for added in ("/", ".attacker.example", "@attacker.example", "/authorize", "?", "#"):
@@ -48,19 +48,19 @@ def test_issuer_with_the_same_prefix(victim: Browser, provider: LocalProvider) -
     return exchanged_codes(provider)
 
 
-def accept_a_missing_issuer(response: AuthorizationResponse, start: Start, of: Registration) -> None:
+def accept_a_missing_issuer(response: AuthorizationResponse, start: Attempt, of: Registration) -> None:
     if response.iss and response.iss != of.provider.issuer:
         raise errors.IssuerMismatch("another issuer")
 
 
-@guarded_by({"wsgi_oauth.sign_in.check": accept_a_missing_issuer})
+@guarded_by({"wsgi_oauth.sign_in.check_response": accept_a_missing_issuer})
 def test_response_without_the_issuer_that_the_provider_always_sends(
     make_browser: Callable[..., Browser], provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
 ) -> list[str]:
     """S9, RFC 9207 2.4: such a response comes from another provider."""
-    known = registration.provider_from_config
+    known = service.provider_from_config
     always = {"always_sends_issuer": True}
-    monkeypatch.setattr(registration, "provider_from_config", lambda config: known(config)._replace(**always))
+    monkeypatch.setattr(service, "provider_from_config", lambda config: known(config)._replace(**always))
     victim = make_browser()
     victim.get(changed(victim.callback_url(), iss=None))
     return exchanged_codes(provider)
@@ -94,11 +94,11 @@ def two_providers(honest: LocalProvider, mallorys: LocalProvider, store: Session
     return Browser(create_app(Config.from_environ(settings), store=store), honest)
 
 
-choose_by_label = Step.choose_provider
+choose_by_label = SignInHandler.choose_provider
 
 
 # One redirect URI for all providers: only the pending sign-in says which one responds.
-def choose_by_state(handler: Step, label: str) -> bool:
+def choose_by_state(handler: SignInHandler, label: str) -> bool:
     records = handler.request.session.get("oauth_state", {})
     record = records.get(handler.request.args.get("state"), {})
     return choose_by_label(handler, record.get("provider", label))
@@ -106,8 +106,8 @@ def choose_by_state(handler: Step, label: str) -> bool:
 
 @guarded_by(
     {
-        "wsgi_oauth.web.steps.Step.choose_provider": choose_by_state,
-        "wsgi_oauth.sign_in.check": accept_any_issuer,
+        "wsgi_oauth.web.sign_in_handler.SignInHandler.choose_provider": choose_by_state,
+        "wsgi_oauth.sign_in.check_response": accept_any_issuer,
     }
 )
 def test_attackers_provider_forwards_the_user_to_the_honest_one_and_receives_the_code(

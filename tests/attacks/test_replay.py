@@ -42,7 +42,7 @@ def read_without_marking(data: dict[str, Any], state: str) -> dict[str, Any] | N
     return dict(record) if record else None
 
 
-@guarded_by({"wsgi_oauth.sign_in._claim": read_without_marking})
+@guarded_by({"wsgi_oauth.sign_in.claim_record": read_without_marking})
 def test_concurrent_copies_of_a_callback_are_both_exchanged(
     victim: Browser, provider: LocalProvider, store: WatchedStore, barrier: Callable[[str], Barrier]
 ) -> bool:
@@ -68,7 +68,7 @@ def keep_expired(data: dict[str, Any]) -> dict[str, Any]:
     return data.get(STATE, {})
 
 
-@guarded_by({"wsgi_oauth.sign_in._alive": keep_expired})
+@guarded_by({"wsgi_oauth.sign_in.usable_records": keep_expired})
 def test_callback_from_the_history_is_accepted_an_hour_later(
     victim: Browser, provider: LocalProvider, later: Callable[[float], None]
 ) -> bool:

@@ -35,7 +35,7 @@ def may_be_framed(response: Any) -> bool:
     return directives(response).get("frame-ancestors", "*") == "*" and "X-Frame-Options" not in response.headers
 
 
-def show_the_error_description(app: Any, request: Any, error: Any, **_: Any) -> Response:
+def show_the_error_description(request: Any, error: Any, **_: Any) -> Response:
     description = request.args.get("error_description", "")
     return Response(f"<h1>The sign-in failed</h1><p>{description}</p>", error.status, mimetype="text/html")
 
@@ -43,7 +43,7 @@ def show_the_error_description(app: Any, request: Any, error: Any, **_: Any) -> 
 # Two guards: no page contains parts of the request, and the policy forbids inline scripts.
 @guarded_by(
     {
-        "wsgi_oauth.app.OAuthApp._refuse": show_the_error_description,
+        "wsgi_oauth.web.application.build_error_response": show_the_error_description,
         "wsgi_oauth.web.pages.SECURITY_HEADERS": without_header("Content-Security-Policy"),
     }
 )
@@ -53,7 +53,7 @@ def test_script_in_the_error_description_runs(victim: Browser) -> bool:
     return runs_the_script(victim.get(link))
 
 
-@guarded_by({"wsgi_oauth.app.OAuthApp._refuse": show_the_error_description})
+@guarded_by({"wsgi_oauth.web.application.build_error_response": show_the_error_description})
 def test_error_description_in_a_link_changes_the_text_of_the_page(victim: Browser) -> bool:
     """S47. A text such as "Call our hotline" needs no script."""
     text = "Call our hotline"
@@ -74,13 +74,13 @@ def test_name_in_the_profile_is_sniffed_as_html(victim: Browser) -> bool:
     return victim.get("/profile").headers.get("X-Content-Type-Options") != "nosniff"
 
 
-def show_the_path(app: Any, request: Any, error: Any) -> Response:
+def show_the_path(request: Any, error: Any, **_: Any) -> Response:
     return Response(f"<h1>There is nothing at {request.path}</h1>", 404, mimetype="text/html")
 
 
 @guarded_by(
     {
-        "wsgi_oauth.app.OAuthApp._http_error": show_the_path,
+        "wsgi_oauth.web.application.build_http_error_response": show_the_path,
         "wsgi_oauth.web.pages.SECURITY_HEADERS": without_header("Content-Security-Policy"),
     }
 )

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 IDENTITY_KEY = "wsgi_oauth.identity"
-_MAX_CACHED = 512  # requests
+_MAX_CACHED = 512  # entries
 _MAX_CACHE_KEY = 4096  # characters, because clients may send long Cookie headers
-_MAX_CACHED_SESSION = 16 * 1024  # bytes; a flood of different headers then fills 8 MiB and their decoded form
 _log = logging.getLogger(__name__)
 
 
@@ -48,8 +47,8 @@ class Authenticator:
     def __init__(self, app: OAuthApp) -> None:
         self._oauth = app.oauth
         self._sessions = app.sessions
-        #: Logins by the request headers that led to them.
-        self.cache: dict[tuple[str | None, ...], Login] = {}
+        # By the request's headers, and by the store's key, because many different requests may share one session.
+        self._cache: dict[tuple[str | None, ...] | str, Login] = {}
 
     def authenticate(self, environ: WSGIEnvironment, is_secure: Callable[[], bool]) -> Login | None:
         """Return the signed-in session of the request's cookie, or None.
@@ -67,7 +66,7 @@ class Authenticator:
             get("HTTP_X_FORWARDED_HOST"),
             get("HTTP_X_FORWARDED_PROTO"),
         )
-        cached = self.cache.get(cache_key)
+        cached = self._cache.get(cache_key)
         if (
             cached is not None
             and time.time() < cached.valid_until
@@ -112,33 +111,33 @@ class Authenticator:
             return None
         key = store_key(session_id)
         raw = self._sessions.store.load(key)
-        plain = None if raw is None else self._sessions.decrypt(session_id, raw)
+        login = self._cache.get(key)
+        if login is None or login.raw != raw:
+            self._cache.pop(key, None)
+            login = None if raw is None else self._parse_login(session_id, key, raw)
+        return login if login is not None and self._sessions.is_alive(login.stored) else None
+
+    def _parse_login(self, session_id: str, key: str, raw: bytes) -> Login | None:
+        plain = self._sessions.decrypt(session_id, raw)
         stored = None if plain is None else decode(plain)
-        if raw is None or stored is None or not stored.signed_in or not self._sessions.is_alive(stored):
+        if stored is None or not stored.signed_in:
             return None
         try:
             self._oauth.registration_of(stored.data)
         except errors.TokenRejected:  # the provider is no longer configured
             return None
         identity = Identity.from_dict(stored.data.get(IDENTITY))
-        return Login(
-            session_id,
-            key,
-            raw,
-            stored,
-            identity,
-            build_identity_environ(identity),
-            self._sessions.cache_valid_until(stored),
-        )
+        valid_until = self._sessions.cache_valid_until(stored)
+        return Login(session_id, key, raw, stored, identity, build_identity_environ(identity), valid_until)
 
     def _update_cache(self, cache_key: tuple[str | None, ...], login: Login | None) -> None:
         too_large = sum(len(text or "") for text in cache_key) > _MAX_CACHE_KEY
-        if login is None or too_large or len(login.raw) > _MAX_CACHED_SESSION:
-            self.cache.pop(cache_key, None)
+        if login is None or too_large:
+            self._cache.pop(cache_key, None)
             return
-        if len(self.cache) >= _MAX_CACHED:
-            self.cache.clear()  # simpler than an eviction order, and safe with threads
-        self.cache[cache_key] = login
+        if len(self._cache) >= _MAX_CACHED:
+            self._cache.clear()  # simpler than an eviction order, and safe with threads
+        self._cache[cache_key] = self._cache[login.key] = login
 
     def _touch(self, login: Login) -> None:
         """Write the idle clock. A failure is only logged, because the next request tries again."""

@@ -15,7 +15,6 @@ from ..sessions.session import Session
 from ..transport.pool import Transport
 from .access import Rule
 from .client import OAuth2Session
-from .configured import provider_from_config
 from .identity import Identity, bounded, read_identity, with_emails, with_groups
 from .openid import Discovery
 from .provider import Provider

@@ -12,8 +12,8 @@ from ..sessions.session import PROVIDER, TOKEN, Session
 from ..transport.transport import Transport
 from .access import Rules
 from .client import OAuth2Session
+from .configured import provider_from_config
 from .identity import IDENTITY, Identity, remember
-from .presets import provider_from_config
 from .registration import Registration
 
 _log = logging.getLogger(__name__)
