@@ -448,7 +448,7 @@ def test_check_command_requests_the_user_document_as_the_provider_requires(
 ) -> None:
     provider, _ = imitate(name)
     [config] = config_for(name, provider).providers
-    check = ProviderCheck(config, Registration(config, Transport(10)), "http://localhost")
+    check = ProviderCheck(config, Registration(config, provider_from_config(config), Transport(10)), "http://localhost")
     findings = list(check.endpoint_findings())
     assert [finding.level for finding in findings if "profile endpoint" in finding.text] == ["ok"]
     [sent] = [exchange for exchange in provider.exchanges if exchange.endpoint == "profile"]

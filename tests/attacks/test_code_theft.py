@@ -17,18 +17,18 @@ from werkzeug import Response
 
 from wsgi_oauth import RequestHandler, errors
 from wsgi_oauth.demo.local_provider import LocalProvider
-from wsgi_oauth.sign_in import Start
+from wsgi_oauth.sign_in import Attempt
 from wsgi_oauth.transport.pool import Transport
 
 from .conftest import AttackersServer, changed, issued_tokens
 from .lesson import guarded_by
 
 
-def begin_with_a_constant_verifier(**given: Any) -> Start:
-    return Start(secrets.token_urlsafe(32), "v" * 43, **given)
+def begin_with_a_constant_verifier(**given: Any) -> Attempt:
+    return Attempt(secrets.token_urlsafe(32), "v" * 43, **given)
 
 
-@guarded_by({"wsgi_oauth.sign_in.begin": begin_with_a_constant_verifier})
+@guarded_by({"wsgi_oauth.sign_in.Attempt.new": begin_with_a_constant_verifier})
 def test_stolen_code_is_injected_into_the_sign_in_of_the_attacker(victim: Browser, attacker: Browser) -> bool:
     """S8, RFC 9700 4.5.1. The state is the attacker's own, but the code fits only the victim's code verifier."""
     stolen = parameters(victim.callback_url())["code"]
@@ -36,7 +36,7 @@ def test_stolen_code_is_injected_into_the_sign_in_of_the_attacker(victim: Browse
     return attacker.profile().status_int == 200
 
 
-@guarded_by({"wsgi_oauth.sign_in.Start.code_challenge": property(lambda start: start.code_verifier)})
+@guarded_by({"wsgi_oauth.sign_in.Attempt.code_challenge": property(lambda start: start.code_verifier)})
 def test_code_verifier_is_read_from_the_browser_history(victim: Browser, provider: LocalProvider) -> bool:
     """S8, RFC 9700 2.1.1. The challenge method `plain` puts the verifier itself into the URL."""
     url = victim.start()

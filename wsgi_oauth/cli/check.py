@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl
 from requests import Response
 
 from .. import errors, sign_in
-from ..app import OAuthApp, open_store
+from ..app import create_app, open_store
 from ..config import Config, ProviderConfig
 from ..config.settings import THREADS
 from ..oauth import openid
@@ -89,8 +89,8 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
         config = Config.from_environ(environ)
         find_ca_bundle()
         # Creating the application checks the other settings. The session store is checked below.
-        app = OAuthApp(config, MemoryStore())
-        app.transport.load()
+        oauth = create_app(config, store=MemoryStore()).oauth
+        oauth.transport.load()
     except errors.ConfigError as error:
         yield from (Finding("FAIL", line) for line in str(error).splitlines())
         return
@@ -105,7 +105,7 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("ok", f"access: users who match one of: {' '.join(config.allow)}")
     else:
         yield Finding("ok", "access: all users who can sign in", "set WSGI_OAUTH_ALLOW to restrict access")
-    for provider, registration in zip(config.providers, app.registrations.values(), strict=True):
+    for provider, registration in zip(config.providers, oauth.registrations.values(), strict=True):
         check = ProviderCheck(provider, registration, config.public_url)
         yield from (replace(finding, label=provider.label) for finding in check.findings())
 
@@ -295,9 +295,10 @@ class ProviderCheck:
 
     def _probe_authorization(self, url: str) -> Finding:
         """Send an authorization request as a browser does."""
-        start = sign_in.begin(redirect_uri=self._redirect_uri, next_url="/", provider=self._registration.label)
-        parameters = start.parameters(self._registration.provider)
-        request_url, _ = self._client().authorization_url(url, start.state, **parameters)
+        attempt = sign_in.Attempt.new(
+            redirect_uri=self._redirect_uri, next_url="/", provider=self._registration.label
+        ).for_authorization(self._registration.provider, choose_account=False)
+        request_url, _ = self._client().authorization_url(url, **attempt.parameters)
         response = self._request("GET", request_url)
         location, _, query = response.headers.get("Location", "").partition("?")
         error = dict(parse_qsl(query)).get("error")

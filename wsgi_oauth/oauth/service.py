@@ -9,7 +9,7 @@ from typing import Any
 from .. import errors
 from ..config import Config
 from ..sessions.session import PROVIDER, TOKEN, Session
-from ..transport.transport import Transport
+from ..transport.pool import Transport
 from .access import Rules
 from .client import OAuth2Session
 from .configured import provider_from_config
@@ -46,7 +46,7 @@ class OAuthService:
         """Return the transport for one provider. One hanging provider of several must not use up all slots."""
         if len(config.providers) == 1:
             return self.transport
-        return Transport(config.upstream_timeout, max(1, config.upstream_limit * 2 // 3), within=self.transport)
+        return self.transport.share()
 
     @property
     def is_restricted(self) -> bool:
