@@ -227,7 +227,6 @@ def test_slot_is_released_when_the_worker_times_out(
 def test_slot_is_released_when_a_handler_fails(make_browser: Callable[..., Browser]) -> None:
     class Failing(RequestHandler):
         route = "/failing"
-        needs_provider = True
 
         def get(self, request: Request) -> Response:
             self.oauth2_session().get_json(self.provider.profile_url)

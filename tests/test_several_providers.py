@@ -314,11 +314,11 @@ def test_handler_that_needs_a_hanging_provider_does_not_start(
 
     class Needy(RequestHandler):
         route = "/needy"
-        needs_provider = True
 
         def get(self, request: Any) -> Any:
-            begun.append(self.provider.name)
-            return self.jsonify(self.oauth2_session().get_json(self.provider.profile_url))
+            with self.registration.slot():
+                begun.append(self.provider.name)
+                return self.jsonify(self.oauth2_session().get_json(self.provider.profile_url))
 
     two.environ["WSGI_OAUTH_UPSTREAM_LIMIT"] = "3"
     app, cookies = create_app(Config.from_environ(two.environ), store=two.store, handlers=[Needy]), []

@@ -67,13 +67,9 @@ class Rules:
     def __bool__(self) -> bool:
         return bool(self._rules or self._function)
 
-    def kinds(self, label: str) -> set[str]:
-        """Return the kinds of all rules for a provider."""
-        return {rule.kind for rule in self._rules if rule.label == label}
-
-    def mentions(self, label: str, name: str) -> bool:
-        """Return whether a rule for a provider names this group, organisation or address."""
-        return any(rule.label == label and rule.names(name) for rule in self._rules)
+    def for_provider(self, label: str) -> list[Rule]:
+        """Return the rules for the users of one provider."""
+        return [rule for rule in self._rules if rule.label == label]
 
     def check(self, identity: Identity, label: str) -> None:
         """Check that a user of the provider with this *label* has access.
@@ -83,7 +79,8 @@ class Rules:
         allowed = not self._rules or any(rule.label == label and rule.matches(identity) for rule in self._rules)
         if not (allowed and self._function_allows(identity)):
             account = identity.username or identity.email or identity.name or identity.id
-            is_unverified = "email" in self.kinds(label) and identity.email and not identity.verified_emails
+            has_email_rule = any(rule.kind == "email" for rule in self.for_provider(label))
+            is_unverified = has_email_rule and identity.email and not identity.verified_emails
             reason = "the provider does not say that their address is verified" if is_unverified else ""
             raise errors.NotAllowed(identity.id, account, reason)
 

@@ -15,7 +15,7 @@ from ..sessions.session import Session
 from ..transport.pool import Transport
 from .access import Rule
 from .client import OAuth2Session
-from .identity import Identity, bounded, read_identity, with_emails, with_groups
+from .identity import Identity, limit_lists, read_identity, with_emails, with_groups
 from .openid import Discovery
 from .provider import Provider
 from .refresh import refresh_once
@@ -107,7 +107,7 @@ class Registration:
 
     def bounded_identity(self, identity: Identity) -> Identity:
         """Return *identity* with as many groups and addresses as a session can hold; those in rules come first."""
-        return bounded(identity, lambda name: any(rule.names(name) for rule in self._rules))
+        return limit_lists(identity, lambda name: any(rule.names(name) for rule in self._rules))
 
     def _fetch_list(self, client: OAuth2Session, what: str, url: str, scope: str, rule_kinds: set[str]) -> Any:
         """Return the list at *url*, or None if the token may not read it and no access rule needs it."""

@@ -13,7 +13,7 @@ from ..transport.pool import Transport
 from .access import Rules
 from .client import OAuth2Session
 from .configured import provider_from_config
-from .identity import IDENTITY, Identity, remember
+from .identity import IDENTITY, Identity, save_identity
 from .registration import Registration
 
 _log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class OAuthService:
         registration = self.registration_of(session)
         identity = registration.identify(client)
         try:
-            remember(session, registration.bounded_identity(identity))
+            save_identity(session, registration.bounded_identity(identity))
         except errors.StoreError as error:  # the next request tries again
             _log.warning("the identity of %s was not stored: %s", identity.id, error)
         if session.ended_elsewhere:
@@ -115,7 +115,7 @@ class OAuthService:
             return
         registration = self.registration_of(session)
         try:
-            remember(session, registration.bounded_identity(registration.identify(client, document)))
+            save_identity(session, registration.bounded_identity(registration.identify(client, document)))
         except (errors.ProviderError, errors.StoreError) as error:
             _log.warning("the signed-in user was not stored: %s", error)
 
