@@ -25,7 +25,7 @@ from wsgi_oauth import (
 )
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve
-from wsgi_oauth.oauth import registration
+from wsgi_oauth.oauth import service
 from wsgi_oauth.oauth.access import Rules
 from wsgi_oauth.oauth.presets import GITHUB, PRESETS
 
@@ -228,9 +228,9 @@ def application(provider: LocalProvider, store: SessionStore) -> Callable[..., A
 @pytest.fixture(autouse=True)
 def configured_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     """Describe the local provider so that rules about usernames are supported."""
-    known = registration.provider_from_config
+    known = service.provider_from_config
     monkeypatch.setattr(
-        registration,
+        service,
         "provider_from_config",
         lambda config: known(config)._replace(username_is_unique=True, choose_account=(("prompt", "select_account"),)),
     )
@@ -477,7 +477,7 @@ def test_script_gets_the_refusal_as_json(application: Callable[..., Any], provid
 def test_scope_for_the_rules_is_requested(allow: str, scope: str, monkeypatch: pytest.MonkeyPatch) -> None:
     environ = {"CLIENT_ID": "x", "CLIENT_SECRET": "y", "SESSION_STORE": "memory:", "ALLOW": allow}
     app: Any = create_app(Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in environ.items()}))
-    assert app.provider.scope == scope
+    assert next(iter(app.oauth.registrations.values())).provider.scope == scope
 
 
 LISTS = {
@@ -551,7 +551,7 @@ def listing(lists: dict[str, Any], status: int = 200) -> Iterator[Server]:
 
 def list_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the provider have lists of addresses and groups at *url*, for scopes that each token has."""
-    known = registration.provider_from_config
+    known = service.provider_from_config
     lists = {"emails_url": f"{url}/user/emails", "emails_scope": "email"}
     lists |= {"groups_url": f"{url}/user/orgs", "groups_scope": "profile"}
-    monkeypatch.setattr(registration, "provider_from_config", lambda config: known(config)._replace(**lists))
+    monkeypatch.setattr(service, "provider_from_config", lambda config: known(config)._replace(**lists))
