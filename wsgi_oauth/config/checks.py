@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from urllib.parse import urlsplit
 
 from .. import urls
@@ -48,7 +48,6 @@ def check_client_secret(value: str) -> None:
 
 
 def check_client_auth(value: str) -> None:
-    """Require a known way to authenticate the client (RFC 6749 2.3.1)."""
     if value not in CLIENT_AUTH_METHODS:
         raise ValueError(f"must be one of {', '.join(CLIENT_AUTH_METHODS)}")
 
@@ -78,7 +77,6 @@ def check_provider(value: str) -> None:
 
 
 def check_end_session(value: str) -> None:
-    """Require ``yes`` or a URL."""
     if value == "yes":
         return
     try:
@@ -88,7 +86,6 @@ def check_end_session(value: str) -> None:
 
 
 def check_public_url(value: str) -> None:
-    """Require a URL without a query and without the path of the callback."""
     if "?" in value:
         raise ValueError("must not have a query")
     if value.endswith("/callback"):
@@ -97,31 +94,26 @@ def check_public_url(value: str) -> None:
 
 
 def check_lifetime(value: int) -> None:
-    """Require a positive number of seconds, at most 30 years."""
     if not 0 < value < 10**9:
         raise ValueError("must be above 0 and at most 30 years, in seconds")
 
 
 def check_upstream_timeout(value: float) -> None:
-    """Require a positive number of seconds, at most 300."""
     if not 0 < value <= 300:
         raise ValueError("must be a number of seconds above 0 and at most 300")
 
 
-def check_upstream_limit(value: int) -> None:
-    """Require a positive number."""
-    if value < 1:
-        raise ValueError("must be 1 or more")
+def check_minimum(minimum: int) -> Callable[[int], None]:
+    """Return a check that refuses numbers below *minimum*."""
 
+    def check(value: int) -> None:
+        if value < minimum:
+            raise ValueError(f"must be {minimum} or more")
 
-def check_trusted_proxies(value: int) -> None:
-    """Refuse negative numbers."""
-    if value < 0:
-        raise ValueError("must be 0 or more")
+    return check
 
 
 def check_session_store(value: str) -> None:
-    """Require the URL of a store."""
     kind, _, place = value.partition(":")
     if kind in {"redis", "rediss"}:
         _check_redis_url(value)

@@ -91,7 +91,7 @@ class Variables:
         return values
 
     def read_secret_file(self, setting: str, label: str = "") -> dict[str, str]:
-        """Return the content of the file that ``WSGI_OAUTH_<SETTING>_FILE`` names, as the value of *setting*."""
+        """Return the secret in the file that ``WSGI_OAUTH_<SETTING>_FILE`` names, as the value of *setting*."""
         variable = variable_name(setting, label)
         path = self._unread.pop(f"{variable}_FILE", None)
         if path is None:
@@ -99,22 +99,19 @@ class Variables:
         if variable in self._unread:
             self.problems.append(f"{variable}_FILE: set together with {variable}; remove one of them")
             return {}
-        problem = ""
         try:
             with open(path, encoding="utf-8-sig") as file:  # some editors begin a file with a byte order mark
                 secret = file.read(_LONGEST_SECRET + 1).strip()
+            problem = "" if secret else "is empty"
+            if len(secret) > _LONGEST_SECRET:
+                problem = "is too large for a secret"
         except OSError as error:
             problem = f"cannot be read: {error.strerror}"
         except ValueError:
             problem = "is not UTF-8 text"
-        else:
-            if not secret:
-                problem = "is empty"
-            elif len(secret) > _LONGEST_SECRET:
-                problem = "is too large for a secret"
         if problem:
             self.problems.append(build_message(f"{variable}_FILE", f"the file {problem}", path))
-            return {setting: _UNREADABLE_SECRET}
+            secret = _UNREADABLE_SECRET
         return {setting: secret}
 
     def refuse_without_label(self, names: Iterable[str]) -> None:
@@ -124,19 +121,14 @@ class Variables:
                 own = ", ".join(variable_name(name.removeprefix(PREFIX), label) for label in self.labels)
                 self.problems.append(f"{name}: must name its provider when {PREFIX}PROVIDERS is set; set {own}")
 
-    def ignore(self, names: Collection[str], labels: Iterable[str] = ()) -> None:
-        """Forget the variables *names*, and those of the providers *labels*."""
-        prefixes = tuple(variable_name("", label) for label in labels)
-        self._unread = {k: v for k, v in self._unread.items() if k not in names and not k.startswith(prefixes)}
-
     def refuse_unknown(self, known: Collection[str], of_a_provider: Iterable[str]) -> None:
-        """Add a problem for each variable that was not read, because it is probably misspelt.
+        """Add a problem for each unknown variable, because it is probably misspelt.
 
-        :param known: all variables that this configuration understands.
-        :param of_a_provider: the variables that each provider has.
+        :param known: all variables of this program.
+        :param of_a_provider: the variables of each provider, without a label.
         """
         names = "|".join(name.removeprefix(PREFIX) for name in of_a_provider)
-        for name in sorted(self._unread):
+        for name in sorted(self._unread.keys() - known):
             remedy = did_you_mean(name, known) or "remove it, or correct its name"
             match = re.fullmatch(rf"{PREFIX}(\w+?)_({names})", name, re.ASCII)
             if match and variable_name("client_id", match[1]) not in known:

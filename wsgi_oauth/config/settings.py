@@ -100,9 +100,7 @@ class StoreConfig:
         """
         variables = Variables(environ)
         values = {"session_store": default_session_store(environ), **variables.read(_settings(StoreConfig))}
-        # The other settings are not needed here, so only misspelt variables are an error.
-        variables.ignore(known_variables(), variables.labels)
-        return _build(StoreConfig, values, variables, known_variables())
+        return _build(StoreConfig, values, variables)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,9 +154,9 @@ class SharedConfig(StoreConfig):
     public_url: str | None = _setting(check=checks.check_public_url)
     upstream_timeout: float = _setting(10.0, parse_seconds, checks.check_upstream_timeout)
     upstream_limit: int = _setting(
-        UPSTREAM_LIMIT, parse_count("requests that may wait for the provider"), checks.check_upstream_limit
+        UPSTREAM_LIMIT, parse_count("requests that may wait for the provider"), checks.check_minimum(1)
     )
-    trusted_proxies: int = _setting(0, parse_count("proxies"), checks.check_trusted_proxies)
+    trusted_proxies: int = _setting(0, parse_count("proxies"), checks.check_minimum(0))
     allow: tuple[str, ...] = _setting((), parse_words)
 
 
@@ -216,8 +214,7 @@ class Config(SharedConfig):
             values = variables.read(_settings(ProviderConfig), label)
             providers.append(ProviderConfig(**{"label": label, "provider": label or "github", **secret, **values}))
         shared = {"session_store": default_session_store(environ), **variables.read(_settings(SharedConfig))}
-        known = known_variables() + [name for label in variables.labels for name in _provider_variables(label)]
-        return _build(Config, {"providers": providers, **shared}, variables, known)
+        return _build(Config, {"providers": providers, **shared}, variables)
 
 
 def _label_problems(labels: list[str]) -> list[str]:
@@ -229,9 +226,10 @@ def _label_problems(labels: list[str]) -> list[str]:
     return []
 
 
-def _build(cls: type[C], values: dict[str, Any], variables: Variables, known: list[str]) -> C:
-    """Return *cls* with *values*. Raise one ConfigError for all problems of parsing and checking."""
-    variables.refuse_unknown(known, _provider_variables())
+def _build(cls: type[C], values: dict[str, Any], variables: Variables) -> C:
+    """Return a *cls* with *values*. Raise one ConfigError for all problems of parsing and checking."""
+    labeled = [name for label in variables.labels for name in _provider_variables(label)]
+    variables.refuse_unknown([*known_variables(), *labeled], _provider_variables())
     problems = variables.problems
     try:
         config = cls(**values)
