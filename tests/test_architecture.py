@@ -90,10 +90,6 @@ def find_imports(module: str) -> Iterator[Import]:
 IMPORTS = [found for module in MODULES for found in find_imports(module)]
 
 
-# Imports for type checkers that will go: handlers still receive the whole application.
-REMAINING = {("sign_in", "web.handler"), ("web.handler", "app")}
-
-
 def is_demo(module: str) -> bool:
     return module.partition(".")[0] == "demo"
 
@@ -111,8 +107,7 @@ def test_the_map_lists_every_module_once() -> None:
 def test_modules_import_only_from_modules_above_them_in_the_map() -> None:
     """This also excludes import cycles. Imports inside functions and under TYPE_CHECKING count, too."""
     position = {module: number for number, module in enumerate(MAP)}
-    upward = [each for each in IMPORTS if position[each.imported] >= position[each.importer]]
-    assert [str(each) for each in upward if (each.importer, each.imported) not in REMAINING] == []
+    assert [str(each) for each in IMPORTS if position[each.imported] >= position[each.importer]] == []
 
 
 def test_the_demo_provider_imports_nothing_of_the_client() -> None:
