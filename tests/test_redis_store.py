@@ -515,7 +515,7 @@ def test_operators_look_after_sessions_on_redis(
     assert main.main(["sessions", "count"]) == 0
     assert capsys.readouterr().out.split() == ["signed", "in", "1", "anonymous", "1", "over", "0", "unreadable", "0"]
     assert main.main(["sessions", "sweep"]) == 0
-    assert capsys.readouterr().out == "0 taken away, 2 left\n"
+    assert capsys.readouterr().out == "expired sessions: 0 deleted, 2 other sessions left\n"
     assert main.main(["sessions", "end", "--user", "octocat"]) == 0
     assert capsys.readouterr().out.startswith("1 ended")
     assert browser.profile().status_int == 401

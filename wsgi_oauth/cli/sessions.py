@@ -1,6 +1,7 @@
-"""``wsgi-oauth sessions``: what operators do with the store.
+"""``wsgi-oauth sessions``: count, list, sweep and end the sessions in the store.
 
-They see who is signed in and since when. Ids and tokens are never printed, and no id could be: the store has none.
+Operators see who is signed in and since when. Tokens are never printed. Session ids cannot be, because the store holds
+only their hashes.
 """
 
 from __future__ import annotations
@@ -8,35 +9,33 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from .. import errors
 from ..app import open_store
-from ..config import PREFIX, StoreConfig
+from ..config import PREFIX
+from ..config.settings import StoreConfig
 from ..oauth.identity import IDENTITY, Identity
-from ..sessions.manager import ANONYMOUS, EXPIRED, IGNORED, SIGNED_IN, UNREADABLE, SessionManager
-from ..sessions.manager import SurveyEntry as Entry
+from ..sessions.manager import ANONYMOUS, EXPIRED, IGNORED, SIGNED_IN, UNREADABLE, SessionManager, SurveyEntry
 
 T = TypeVar("T")
-Command = Callable[[SessionManager, argparse.Namespace], int]
+Command = Callable[[SessionManager, argparse.Namespace], None]
 
-_EVERY = 0.5  # seconds between two signs of life
-_SEALED = (
-    "sealed sessions, of which only the browser can tell whose they are; `end --all` ends them all, "
-    f"and {PREFIX}ALLOW keeps a user out at the next request"
+_PROGRESS_STEP = 10_000  # sessions between two lines of progress
+_ENCRYPTED = (
+    "they are encrypted, so their users are not known here; `end --all` ends all sessions, "
+    f"and {PREFIX}ALLOW keeps a user out from the next request on"
 )
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
-    """Give *parser* the commands ``count``, ``sweep``, ``list`` and ``end``."""
+    """Add the commands ``count``, ``sweep``, ``list`` and ``end`` to *parser*."""
     parser.description = (
-        "Look after the sessions in the store that the environment names. Run it as the application's user and with "
-        "its environment. Exits 0, 1 when the store fails, or 2 for a usage error."
+        "Manage the sessions in the store of WSGI_OAUTH_SESSION_STORE. Run it as the application's user, with the "
+        "application's environment. Exits 0 on success, 1 when the store fails, and 2 for a usage error."
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -45,146 +44,134 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         added.set_defaults(command=lambda options: _run(command, options), usage_error=added.error)
         return added
 
-    add("count", _count, "say how many sessions there are, of each kind")
-    add("sweep", _sweep, "take away the sessions that have expired")
-    add("list", _list, "print a line for each signed-in session: signed in, last seen, expires (UTC), user")
-    end = add("end", _end, "sign a user out everywhere, or everybody")
-    whom = end.add_mutually_exclusive_group(required=True)
-    whom.add_argument("--user", metavar="ID", help="as `list` prints it: github:583231, or octocat")
-    whom.add_argument("--all", action="store_true", help="every session, whatever it is")
+    add("count", _count, "print the number of sessions by state")
+    add("sweep", _sweep, "delete expired sessions")
+    add("list", _list, "print a line for each signed-in session: sign-in, last request, expiry (UTC), user")
+    end = add("end", _end, "end all sessions of a user, or all sessions")
+    whose = end.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--user", metavar="ID", help="an id as `list` prints it (github:583231), or a username")
+    whose.add_argument("--all", action="store_true", help="every session, in any state")
 
 
 def _run(command: Command, options: argparse.Namespace) -> int:
-    name = ""  # a setting that cannot work is named by its own message
+    place = ""
     try:
         config = StoreConfig.from_environ(os.environ)
-        name = f"session store {config.store_name}: "
-        return command(_open(config), options)
+        place = f"session store {config.store_name}: "  # not for a ConfigError, which names its own setting
+        command(_open(config), options)
     except errors.Error as error:
-        print(f"wsgi-oauth sessions: {name}{error}", file=sys.stderr)
+        print(f"wsgi-oauth sessions: {place}{error}", file=sys.stderr)
         return 1
+    return 0
 
 
 def _open(config: StoreConfig) -> SessionManager:
-    kind, _, place = config.session_store.partition(":")
+    kind, _, path = config.session_store.partition(":")
     if kind == "memory":
         raise errors.ConfigError(
-            "these sessions live in the application's workers alone, and no command can reach them; "
-            "restarting the application ends them all"
+            "these sessions exist only in the memory of the application's workers; "
+            "restart the application to end them all"
         )
-    if kind == "file" and not os.path.isdir(place):  # which the store would make, to find it empty
+    if kind == "file" and not os.path.isdir(path):  # FileStore would create it, and then find it empty.
         raise errors.StoreError(
-            "there is no such folder, so nothing was stored in it; "
-            "does this command run with the application's environment, and as its user?"
+            "the folder does not exist, so it holds no sessions; "
+            "run this command as the application's user, with the application's environment"
         )
     return SessionManager(
         open_store(config), idle=config.session_idle, lifetime=config.session_lifetime, encrypted=config.session_seal
     )
 
 
-def _count(sessions: SessionManager, _: argparse.Namespace) -> int:
-    with _Progress() as progress:
-        counted = Counter(entry.state for entry in progress.through(sessions.survey()))
+def _count(sessions: SessionManager, _: argparse.Namespace) -> None:
+    counted = Counter(entry.state for entry in _with_progress(sessions.survey()))
     for state in (SIGNED_IN, ANONYMOUS, EXPIRED, UNREADABLE):
         print(f"{state:<10}  {counted[state]}")
     if counted[IGNORED]:
-        how, setting = ("not sealed", "is yes") if sessions.encrypted else ("sealed", "is not yes here")
-        print(f"{IGNORED:<10}  {counted[IGNORED]}  they are {how}, and {PREFIX}SESSION_SEAL {setting}")
-    return 0
+        reason = f"{'not encrypted' if sessions.encrypted else 'encrypted'}, but {PREFIX}SESSION_SEAL is "
+        print(f"{IGNORED:<10}  {counted[IGNORED]}  {reason}{'yes' if sessions.encrypted else 'no'}")
 
 
-def _sweep(sessions: SessionManager, _: argparse.Namespace) -> int:
-    with _Progress() as progress:
-        swept = sessions.store.sweep()
-        left = sum(1 for _ in progress.through(sessions.store.keys()))
-    print(f"{swept} taken away, {left} left")
-    return 0
+def _sweep(sessions: SessionManager, _: argparse.Namespace) -> None:
+    deleted = sessions.store.sweep()
+    left = sum(1 for _ in _with_progress(sessions.store.keys()))
+    print(f"expired sessions: {deleted} deleted, {left} other sessions left")
 
 
-def _list(sessions: SessionManager, _: argparse.Namespace) -> int:
-    on_terminal = sys.stdout.isatty()
-    if on_terminal:
+def _list(sessions: SessionManager, _: argparse.Namespace) -> None:
+    entries = sessions.survey()
+    if sys.stdout.isatty():
         print(f"{'SIGNED IN':<20}  {'LAST SEEN':<20}  {'EXPIRES':<20}  USER")
-    with _Progress(visible=not on_terminal) as progress:  # on a terminal the lines themselves show it
-        for entry in progress.through(sessions.survey()):
-            if entry.state == SIGNED_IN:
-                print(*map(_utc, (entry.started, entry.seen, entry.expires)), _name(entry), sep="  ")
-    return 0
+    else:
+        entries = _with_progress(entries)
+    for entry in entries:
+        if entry.state == SIGNED_IN:
+            print(*map(_utc, (entry.started, entry.seen, entry.expires)), _describe_user(entry), sep="  ")
 
 
-def _end(sessions: SessionManager, options: argparse.Namespace) -> int:
+def _end(sessions: SessionManager, options: argparse.Namespace) -> None:
     if options.all:
-        return _end_all(sessions)
-    user, ended, unknown, sealed = _user(sessions, options), 0, 0, 0
+        _end_all(sessions)
+        return
+    user = options.user if ":" in options.user else _find_user(sessions, options)
+    ended = unknown = encrypted = 0
     try:
-        with _Progress() as progress:
-            for _ in range(2):  # a session that was just being written may be overlooked once, or known only now
-                unknown = sealed = 0
-                for entry in progress.through(sessions.survey()):
-                    identity = _identity(entry)
-                    sealed += entry.state == SIGNED_IN and entry.encrypted
-                    unknown += entry.state == SIGNED_IN and not entry.encrypted and identity is None
-                    if identity and identity.id == user:
-                        sessions.store.delete(entry.key)
-                        ended += 1
-    finally:  # whatever stops this halfway, a failing store or Ctrl-C: what is done is done
-        print(f"{ended} ended: sessions of {_printable(user)}")
-    if not (ended or unknown or sealed):
-        print("Nobody who is signed in has that id; `list` prints those that there are.")
+        # Twice, because the first pass can miss a session that is being written.
+        for _ in range(2):
+            unknown = encrypted = 0
+            for entry in _with_progress(sessions.survey()):
+                identity = _identity(entry)
+                if identity and identity.id == user:
+                    sessions.store.delete(entry.key)
+                    ended += 1
+                elif entry.state == SIGNED_IN and identity is None:
+                    encrypted += entry.encrypted
+                    unknown += not entry.encrypted
+    finally:  # The sessions that were ended before an error or Ctrl-C stay ended.
+        print(f"sessions of {_printable(user)}: {ended} ended")
+    if not (ended or unknown or encrypted):
+        print("No signed-in user has this id. `wsgi-oauth sessions list` prints the ids of all of them.")
     if unknown:
-        print(f"{unknown} left alone: signed-in sessions whose user is not known, because they never asked")
-    if sealed:
-        print(f"{sealed} left alone: {_SEALED}")
-    return 0
+        print(f"{unknown} sessions kept: their users are not known yet, because they have not requested /profile")
+    if encrypted:
+        print(f"{encrypted} sessions kept: {_ENCRYPTED}")
 
 
-def _end_all(sessions: SessionManager) -> int:
+def _end_all(sessions: SessionManager) -> None:
     ended = 0
     try:
-        with _Progress() as progress:
-            for _ in range(2):  # as above
-                for key in progress.through(sessions.store.keys()):
-                    sessions.store.delete(key)
-                    ended += 1
+        for _ in range(2):  # as in _end
+            for key in _with_progress(sessions.store.keys()):
+                sessions.store.delete(key)
+                ended += 1
     finally:
-        print(f"{ended} ended: all sessions, those that had expired included")
-    return 0
+        print(f"all sessions: {ended} ended, expired ones included")
 
 
-def _user(sessions: SessionManager, options: argparse.Namespace) -> str:
-    """Return the id that ``--user`` means. A username is good enough while there is one such user."""
-    wanted: str = options.user
-    if ":" in wanted:
-        return wanted
-    with _Progress() as progress:
-        ids, sealed = set(), False
-        for entry in progress.through(sessions.survey()):
-            sealed |= entry.encrypted
-            if (known := _identity(entry)) and _folded(known.username) == wanted.casefold():
-                ids.add(known.id)
-    if sealed and not ids:
-        options.usage_error(f"nobody is known as {wanted!a}: there are {_SEALED}")
-    if len(ids) != 1:
-        several = " or ".join(f"--user {_printable(known)}" for known in sorted(ids))
-        options.usage_error(
-            f"several users are called {wanted!a}: write {several}"
-            if several
-            else f"nobody who is signed in is known as {wanted!a}: write an id as `list` prints it, like github:583231"
-        )
+def _find_user(sessions: SessionManager, options: argparse.Namespace) -> str:
+    """Return the id of the user with the username ``--user``. Exit with a usage error unless there is exactly one."""
+    ids, encrypted = set(), False
+    for entry in _with_progress(sessions.survey()):
+        encrypted = encrypted or entry.encrypted
+        identity = _identity(entry)
+        if identity and isinstance(identity.username, str) and identity.username.casefold() == options.user.casefold():
+            ids.add(identity.id)
+    usage_error: Callable[[str], NoReturn] = options.usage_error
+    if len(ids) > 1:
+        choices = " or ".join(f"--user {_printable(user)}" for user in sorted(ids))
+        usage_error(f"--user: several users are called {options.user!a}; write {choices}")
+    if not ids:
+        hint = f"some sessions cannot be searched: {_ENCRYPTED}" if encrypted else "write an id such as github:583231"
+        usage_error(f"--user: no signed-in user is called {options.user!a}; {hint}")
     return ids.pop()
 
 
-def _folded(username: object) -> str | None:
-    return username.casefold() if isinstance(username, str) else None
-
-
-def _identity(entry: Entry) -> Identity | None:
+def _identity(entry: SurveyEntry) -> Identity | None:
     return Identity.from_dict(entry.data.get(IDENTITY)) if entry.state == SIGNED_IN else None
 
 
-def _name(entry: Entry) -> str:
+def _describe_user(entry: SurveyEntry) -> str:
     if entry.encrypted:
-        return "(sealed)"
+        return "(encrypted)"
     identity = _identity(entry)
     if identity is None:
         return "-"
@@ -192,43 +179,18 @@ def _name(entry: Entry) -> str:
 
 
 def _printable(text: str) -> str:
-    """Show control characters, and what turns the direction of writing, instead of obeying them."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    """Escape control characters and changes of the writing direction, which the terminal would obey."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
-def _utc(moment: float) -> str:
-    return datetime.fromtimestamp(moment, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-class _Progress:
-    """A line on the terminal, twice a second, while the work inside takes long; nothing at all in a pipe."""
-
-    def __init__(self, *, visible: bool = True) -> None:
-        self._looked_at = 0
-        self._visible = visible and sys.stderr.isatty()
-        self._began = time.monotonic()
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._show, daemon=True)
-
-    def through(self, items: Iterable[T]) -> Iterator[T]:
-        """Give *items*, and count them."""
-        for item in items:
-            self._looked_at += 1
-            yield item
-
-    def __enter__(self) -> _Progress:
-        if self._visible:
-            self._thread.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._done.set()
-        if self._visible:
-            self._thread.join()
-
-    def _show(self) -> None:
-        while not self._done.wait(_EVERY):
-            seconds = round(time.monotonic() - self._began)
-            so_far = f"{self._looked_at} sessions looked at" if self._looked_at else f"{seconds} s"
-            print(f"\r{so_far}", end="", file=sys.stderr, flush=True)
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+def _with_progress(items: Iterable[T]) -> Iterator[T]:
+    """Yield *items*, and print how many there were so far when stderr is a terminal."""
+    on_terminal = sys.stderr.isatty()
+    for number, item in enumerate(items, 1):
+        yield item
+        if on_terminal and number % _PROGRESS_STEP == 0:
+            print(f"{number:,} sessions read", file=sys.stderr)
