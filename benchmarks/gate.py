@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,7 +71,6 @@ class GateBenchmark:
         token = {"access_token": "x" * 40, "token_type": "Bearer", "scope": "read:user user:email"}
         name, value = signed_in(self.gate, octocat, token=token)
         self.cookie = f"{name}={value}"
-        time.sleep(2)  # otherwise the store checks the file more carefully, because it was written a moment ago
 
     def environ(self, path: str, *, signed_in: bool) -> WSGIEnvironment:
         headers = {"Accept": "text/html,application/json", "Cookie": self.cookie if signed_in else "theme=dark"}

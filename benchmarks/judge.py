@@ -133,7 +133,7 @@ class Judge:
         if "provider_timeout" in incident.what or "provider_unreachable" in incident.what:
             return BUSY_MACHINE if any(other.timed_out for other in [exchange, *related]) else ""
         if "no_login_in_progress" in incident.what and any(
-            incident.began <= other.ended <= exchange.ended and self._kills_that_cut(other)
+            incident.began <= other.began <= exchange.ended and self._kills_that_cut(other)
             for other in self._exchanges.get(exchange.user, ())
         ):
             return WORKER_KILLED  # the request whose response was lost had used up the state

@@ -104,6 +104,16 @@ def test_broken_connection_needs_a_kill_while_the_connection_was_open():
     assert not cause(broken, kills=(Kill(97.0, 97.9), Kill(100.1, 100.2)))
 
 
+@pytest.mark.parametrize("ended", [99.5, 100.1])
+def test_callback_may_fail_when_the_response_to_its_first_copy_was_lost(ended: float):
+    """The browser may notice the lost response after that to the second copy."""
+    error = incident("400 no_login_in_progress", signed_in_at=95.0)
+    kill = Kill(99.2, 99.4)
+    assert cause(error, exchanges=(exchange(99.1, ended, BROKEN),), kills=(kill,)) == WORKER_KILLED
+    assert not cause(error, exchanges=(exchange(99.1, ended, BROKEN),))
+    assert not cause(error, exchanges=(exchange(94.0, 94.9, BROKEN),), kills=(Kill(94.5, 94.6),))
+
+
 def test_session_that_ended_without_a_refusal_by_the_provider_is_lost():
     signed_out = incident(SIGNED_OUT, signed_in_at=50.0, last_good=98.0)
     killed = {"exchanges": (exchange(98.0, 98.7, BROKEN),), "kills": (Kill(98.5, 98.6, frozenset({PORT})),)}
