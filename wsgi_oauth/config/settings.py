@@ -25,9 +25,8 @@ from .environ import (
     variable_name,
 )
 
-THREADS = 16  # of a worker, in gunicorn.conf.py and in the README
-UPSTREAM_LIMIT = 12  # below THREADS, so that some threads stay free for requests that do not need the provider
-
+THREADS = 16  # threads of a worker in gunicorn.conf.py and the README
+UPSTREAM_LIMIT = 12  # below THREADS, because the other threads serve requests that do not need the provider
 
 C = TypeVar("C", bound="StoreConfig")
 

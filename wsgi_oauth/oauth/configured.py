@@ -56,7 +56,7 @@ def _names_of_endpoints(config: ProviderConfig) -> str:
 
 
 def _from_issuer(config: ProviderConfig) -> Provider:
-    """Return a provider whose endpoints come from the issuer's metadata (OpenID Connect Discovery)."""
+    """Return a provider with endpoints from the issuer's metadata (OpenID Connect Discovery)."""
     issuer = config.provider
     if config.issuer not in {None, issuer}:
         raise errors.ConfigError(
