@@ -408,7 +408,7 @@ class TestRequestsWithoutAUserAction:
 
     @pytest.mark.parametrize("kind", ["image", "script", "style", "font", "video", "object", "embed"])
     def test_subresource_starts_nothing(self, application: Any, store: SessionStore, kind: str):
-        """S43: a forum with many ``<img src="https://this.site/">`` creates no session, and neither does an own page."""
+        """S43: a forum with many ``<img src="https://this.site/">`` creates no session, nor does an own page."""
         headers = {"Accept": "*/*", "Sec-Fetch-Dest": kind, "Sec-Fetch-Mode": "no-cors"}
         for site in ("cross-site", "same-origin", "none"):
             assert send(application, "/", headers={**headers, "Sec-Fetch-Site": site}).status_code == 403
