@@ -1,6 +1,4 @@
-"""The smallest store: a dictionary and a lock. For tests, and for applications of one process; the worked
-example for writing another.
-"""
+"""The simplest store: a dictionary and a lock. For tests, for applications with one process, and as an example."""
 
 from __future__ import annotations
 
@@ -14,13 +12,12 @@ from .store import Record, check_size
 
 
 class MemoryStore:
-    """Sessions that live as long as the process. See :class:`~wsgi_oauth.SessionStore` for what each method
-    promises.
-    """
+    """Stores sessions in the memory of the process. :class:`~wsgi_oauth.SessionStore` describes the methods."""
 
     def __init__(self) -> None:
         self._records: OrderedDict[str, Record] = OrderedDict()
-        self._lock = threading.Lock()  # one for all: nothing here takes long enough to deserve a lock for each key
+        # One lock for all sessions is enough, because no operation takes long.
+        self._lock = threading.Lock()
 
     def load(self, key: str) -> bytes | None:
         record = self._records.get(key)
@@ -30,7 +27,7 @@ class MemoryStore:
         check_size(record)
         with self._lock:
             self._records[key] = record
-        self._sweep_some()
+            self._sweep_slice()
 
     def update(self, key: str, change: Callable[[bytes], Record | None], *, move_to: str | None = None) -> bool:
         with self._lock:
@@ -64,11 +61,10 @@ class MemoryStore:
     def check(self) -> None:
         pass
 
-    def _sweep_some(self) -> None:
-        """Look at the two that were looked at longest ago, so that what has expired cannot pile up."""
-        with self._lock:
-            for key in list(islice(self._records, 2)):
-                if self._records[key].expires <= time.time():
-                    del self._records[key]
-                else:
-                    self._records.move_to_end(key)
+    def _sweep_slice(self) -> None:
+        """Check two records and move them to the end, so that expired sessions cannot accumulate."""
+        for key in list(islice(self._records, 2)):
+            if self._records[key].expires <= time.time():
+                del self._records[key]
+            else:
+                self._records.move_to_end(key)

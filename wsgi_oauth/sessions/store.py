@@ -1,21 +1,19 @@
-"""What a session store is. It knows bytes, keys and moments in time, and nothing of HTTP or OAuth.
+"""The contract of a session store. A store knows keys, bytes and times, but nothing of HTTP or OAuth.
 
-The contract, which ``tests/test_store_contract.py`` runs over every store:
+``tests/test_store_contract.py`` checks this contract for every store:
 
-*Keys* are 64 lower-case hexadecimal digits, the hash of a session id. The id itself never reaches a store, so
-neither a listing nor a stolen copy of one opens a session.
+*Keys* are 64 lower-case hexadecimal digits: the hash of a session id. The id itself never reaches a store, so
+neither a listing nor a stolen copy opens a session.
 
-*Unknown, expired, deleted, damaged*: all four are the same to a reader, ``None``. A store never gives back
-half a session.
+*Unknown, expired, deleted and damaged* sessions are the same to a reader: ``None``. A store never returns a part of a
+session.
 
-*Failing* is something else: a store that cannot say whether a session exists raises
-:class:`errors.StoreError`, because an operator's full disk must not look like a signed-out user. What was
-stored before stays as it was.
+*Failures* are different: a store that cannot tell whether a session exists raises :class:`errors.StoreError`, because
+an operator's full disk must not look like a signed-out user. The stored session stays as it was.
 
-*Concurrent*: readers never wait. ``update`` and ``delete`` of one key exclude each other, between threads and
-between processes, so that an update always starts from the newest data, and one that comes after a delete
-finds nothing. A process that dies releases its exclusion, within seconds at most, and leaves each session wholly
-old or wholly new.
+*Concurrency*: readers never wait. ``update`` and ``delete`` of the same key exclude each other, between threads and
+between processes. An update therefore always starts from the newest data, and after a delete it finds nothing. When a
+process dies, its lock ends within seconds, and each session is in its old or in its new version.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ from .. import errors
 
 
 class Record(NamedTuple):
-    """What is to be stored: *data*, until *expires* (seconds since the epoch)."""
+    """The *data* of a session, and when it *expires*: seconds since the epoch."""
 
     data: bytes
     expires: float
@@ -37,44 +35,54 @@ class Record(NamedTuple):
 KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 MAX_BYTES = 256 * 1024
-"""A larger session is refused by ``create`` and ``update``: it is a mistake or an attack."""
+"""The size of the largest session. A larger one is a mistake or an attack."""
 
 
 def check_size(record: Record) -> None:
     """Raise SessionTooLarge when *record* is larger than MAX_BYTES."""
     if len(record.data) > MAX_BYTES:
-        raise errors.SessionTooLarge(f"a session of {len(record.data)} bytes is larger than the {MAX_BYTES} allowed")
+        raise errors.SessionTooLarge(f"the session has {len(record.data)} bytes; at most {MAX_BYTES} can be stored")
 
 
 class SessionStore(Protocol):
-    """Seven methods; :class:`~wsgi_oauth.MemoryStore` is the worked example."""
+    """The methods of a session store. :class:`~wsgi_oauth.MemoryStore` is the simplest example.
+
+    Each method raises :class:`errors.StoreError` when the store fails.
+    """
 
     def load(self, key: str) -> bytes | None:
         """Return the data stored under *key*, or None."""
 
     def create(self, key: str, record: Record) -> None:
-        """Store a session under a *key* that is new."""
+        """Store *record* under a new *key*.
+
+        :raises errors.SessionTooLarge: when the data is larger than MAX_BYTES.
+        """
 
     def update(self, key: str, change: Callable[[bytes], Record | None], *, move_to: str | None = None) -> bool:
-        """Replace what is stored under *key* by what *change* makes of it, while nobody else can.
+        """Call *change* with the newest data under *key*, and store its result.
 
-        *change* gets the newest data; when it returns None everything stays as it is. It must be quick:
-        others wait for it. With *move_to* the result is stored under that new key, and the old key is gone.
-        Return False, without calling *change*, when there is nothing under *key*.
+        No other update or delete of *key* can happen in between. When *change* returns None, nothing is stored. It
+        must be quick, because others wait for it.
+
+        :param move_to: a new key for the result; the old key is deleted.
+        :return: False, without a call of *change*, when nothing is stored under *key*.
+        :raises errors.SessionTooLarge: when the result is larger than MAX_BYTES.
         """
 
     def delete(self, key: str) -> None:
-        """Forget *key*, if it is there."""
+        """Delete the session under *key*, if it exists."""
 
     def keys(self) -> Iterator[str]:
-        """Go through the keys of all that is stored, at whatever pace the caller likes, while others work on.
+        """Yield the keys of all sessions, while others may read and write.
 
-        A session that is there the whole time is given, and given once unless something is written meanwhile. One that
-        comes or goes may be given or not; so may one that has expired and was not swept yet.
+        A session that exists during the whole iteration is yielded, and only once unless it is written meanwhile.
+        A session that is created or deleted meanwhile may be yielded or not. So may one that has expired but was
+        not swept yet.
         """
 
     def sweep(self) -> int:
-        """Remove what has expired, all of it. Return how many sessions that was: 0 where they go by themselves."""
+        """Delete all expired sessions. Return their number, or 0 when the store deletes them by itself."""
 
     def check(self) -> None:
-        """Raise StoreError when a session could not be stored now."""
+        """Check that sessions can be stored. Raise StoreError when they cannot."""
