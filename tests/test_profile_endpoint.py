@@ -1,22 +1,22 @@
-"""The profile endpoint: what the provider's answer means for the user, and where the token goes and never goes."""
+"""The user document: the outcome of each response of the provider, rejected tokens, and where the token is sent."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import webtest
 from conftest import JSON, Browser, parameters
+from fixed_server import answering
 from werkzeug import Request, Response
 
 from wsgi_oauth import FileStore, RequestHandler
 from wsgi_oauth.demo.faults import PROFILE_FAULTS
 from wsgi_oauth.demo.local_provider import OCTOCAT, LocalProvider
-from wsgi_oauth.demo.server import Server, serve, serve_provider
+from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.oauth.token import NEW_FOR
 
 SHOWN = 200
@@ -24,9 +24,9 @@ SIGN_IN_AGAIN = 401
 PROVIDERS_FAULT = 502
 SILENCE = 504
 
-# What a program that asks for /profile gets, for each way in which a profile endpoint can misbehave.
+# The status of /profile for each fault of the profile endpoint.
 OUTCOMES = {
-    "400": PROVIDERS_FAULT,  # of a new token; see below
+    "400": PROVIDERS_FAULT,  # for a new token; see below
     "401": SIGN_IN_AGAIN,
     "empty_401": SIGN_IN_AGAIN,
     "403": 403,
@@ -53,7 +53,7 @@ OUTCOMES = {
     "slow": SILENCE,
     "dribble_headers": SILENCE,
     "dribble_body": SILENCE,
-    "hang_up": SHOWN,  # a GET may be sent again, and is, once
+    "hang_up": SHOWN,  # a GET is repeated once
     "hang_up_in_headers": PROVIDERS_FAULT,
     "cut_body": PROVIDERS_FAULT,
     "reset": SHOWN,
@@ -67,13 +67,13 @@ pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
 @pytest.fixture
 def store(tmp_path: Path) -> FileStore:
-    """Only this one: what was stored can be read from its folder. What is tested here knows nothing of stores."""
+    """These tests read the stored session from the folder. They do not depend on the kind of store."""
     return FileStore(tmp_path / "sessions")
 
 
 @pytest.fixture
 def provider() -> Iterator[LocalProvider]:
-    """One that gives no refresh token, as GitHub's OAuth apps: what can be done with one is told in test_refresh.py."""
+    """A provider without refresh tokens, like GitHub's OAuth apps; see test_refresh.py for refresh tokens."""
     provider = LocalProvider(refresh_tokens=False)
     with serve_provider(provider) as server:
         provider.server = server
@@ -84,32 +84,12 @@ def sessions(store: FileStore) -> list[str]:
     return [path.read_text() for path in Path(store.folder).glob("*.json")]
 
 
-@contextmanager
-def answering(
-    body: str | bytes = "",
-    status: int = 200,
-    headers: Mapping[str, str] | None = None,
-    content_type: str = "application/json",
-) -> Iterator[Server]:
-    """A server that gives one answer to everything; ``requests`` are those that it saw."""
-    seen: list[Request] = []
-
-    @Request.application
-    def application(request: Request) -> Response:
-        seen.append(request)
-        return Response(body, status, headers, content_type=content_type)
-
-    with serve(application) as server:
-        server.requests = seen
-        yield server
-
-
-class FollowedTooFar(AssertionError):
+class TooManyRedirects(AssertionError):
     pass
 
 
 def follow(browser: Browser, response: webtest.TestResponse, *, at_most: int = 20) -> webtest.TestResponse:
-    """Do as a browser does whose user says yes each time, until there is a page."""
+    """Follow redirects as a browser does, with consent at the provider, until there is a page."""
     for _ in range(at_most):
         if response.status_int not in {302, 303}:
             return response
@@ -117,18 +97,18 @@ def follow(browser: Browser, response: webtest.TestResponse, *, at_most: int = 2
         if location.startswith(browser.provider.authorization_url):
             location = browser.consent(location)
         response = browser.get(location)
-    raise FollowedTooFar
+    raise TooManyRedirects
 
 
-# Every fault
+# Faults
 
 
-def test_every_fault_of_the_catalogue_has_its_outcome_here() -> None:
+def test_every_fault_has_an_outcome() -> None:
     assert OUTCOMES.keys() == PROFILE_FAULTS.keys()
 
 
 @pytest.mark.parametrize("fault", sorted(OUTCOMES))
-def test_a_profile_that_cannot_be_had_is_never_a_success(
+def test_fault_is_reported_and_ends_the_session_only_if_the_token_is_rejected(
     fault: str, provider: LocalProvider, make_browser: Callable[..., Browser]
 ) -> None:
     """S23 to S26, S28."""
@@ -149,7 +129,6 @@ def test_a_profile_that_cannot_be_had_is_never_a_success(
         for leak in (provider.url, str(provider.server.port), "Traceback", "Something is up here", "elsewhere"):
             assert leak not in answer.text
 
-    # Only what says that the token is worth nothing ends the session.
     later = browser.profile()
     if OUTCOMES[fault] == SIGN_IN_AGAIN:
         assert browser.cookie is None
@@ -160,7 +139,7 @@ def test_a_profile_that_cannot_be_had_is_never_a_success(
 
 
 @pytest.mark.parametrize("fault", ["500", "403", "429", "html_200", "hang_up_in_headers"])
-def test_a_person_gets_a_page_about_it_and_no_redirect(fault: str, provider: LocalProvider, browser: Browser) -> None:
+def test_browser_gets_a_page_about_the_fault(fault: str, provider: LocalProvider, browser: Browser) -> None:
     browser.sign_in()
     provider.faults.add(f"profile.{fault}")
     answer = browser.get("/profile")
@@ -170,10 +149,9 @@ def test_a_person_gets_a_page_about_it_and_no_redirect(fault: str, provider: Loc
 
 
 @pytest.mark.parametrize("document", ['{"id": 1e999}', '{"id": -1e999, "login": "octocat"}'])
-def test_a_profile_that_is_json_and_cannot_be_written_as_json_is_the_providers_fault(
+def test_document_with_an_infinite_number_is_a_provider_error(
     document: str, make_browser: Callable[..., Browser]
 ) -> None:
-    """Numbers beyond all measure become infinite, half a surrogate pair has no UTF-8: Python reads them."""
     with answering(document) as server:
         browser = make_browser(PROFILE_URL=f"{server.url}/user")
         browser.sign_in()
@@ -181,10 +159,8 @@ def test_a_profile_that_is_json_and_cannot_be_written_as_json_is_the_providers_f
 
 
 @pytest.mark.parametrize("depth", [10, 100, 300, 600, 800, 900, 930, 960, 990, 2000])
-def test_a_deep_profile_is_shown_or_refused_but_breaks_nothing(
-    depth: int, make_browser: Callable[..., Browser]
-) -> None:
-    """S20: what could be read can also be written."""
+def test_deep_document_is_shown_or_a_provider_error(depth: int, make_browser: Callable[..., Browser]) -> None:
+    """S20: Python reads deeper documents than it can write."""
     with answering('{"id": 1, "deep": ' + "[" * depth + "]" * depth + "}") as server:
         browser = make_browser(PROFILE_URL=f"{server.url}/user")
         browser.sign_in()
@@ -192,17 +168,17 @@ def test_a_deep_profile_is_shown_or_refused_but_breaks_nothing(
 
 
 @pytest.mark.parametrize("status", [203, 204, 205, 300, 304, 305])
-def test_only_an_answer_of_2xx_with_a_document_is_a_profile(status: int, make_browser: Callable[..., Browser]) -> None:
+def test_document_needs_a_2xx_status(status: int, make_browser: Callable[..., Browser]) -> None:
     with answering("" if status in {204, 205, 304} else '{"login": "octocat"}', status) as server:
         browser = make_browser(PROFILE_URL=f"{server.url}/user")
         browser.sign_in()
         assert browser.profile().status_int == (SHOWN if status == 203 else PROVIDERS_FAULT)
 
 
-# 403 and 429: what the provider says about the request, not about the sign-in
+# 403 and 429: rate limits
 
 
-def test_the_pause_that_the_provider_asks_for_is_passed_on(provider: LocalProvider, browser: Browser) -> None:
+def test_retry_after_of_the_provider_is_passed_on(provider: LocalProvider, browser: Browser) -> None:
     browser.sign_in()
     provider.faults.add("profile.429")
     answer = browser.profile()
@@ -223,7 +199,7 @@ def test_the_pause_that_the_provider_asks_for_is_passed_on(provider: LocalProvid
         (None, None),
     ],
 )
-def test_only_a_retry_after_that_can_be_one_is_passed_on(
+def test_invalid_retry_after_is_not_passed_on(
     retry_after: str | None, passed_on: str | None, make_browser: Callable[..., Browser]
 ) -> None:
     """RFC 9110 10.2.3: seconds or a date."""
@@ -238,10 +214,10 @@ def test_only_a_retry_after_that_can_be_one_is_passed_on(
 @pytest.mark.parametrize(
     ("remaining", "pause"), [("0", None), ("14", "60")], ids=["the primary limit", "a secondary limit"]
 )
-def test_the_rate_limit_that_github_answers_with_403_is_one(
+def test_403_of_github_can_be_a_rate_limit(
     remaining: str, pause: str | None, make_browser: Callable[..., Browser]
 ) -> None:
-    """The one says that nothing remains, the other when to come back."""
+    """The primary limit has no remaining requests, the secondary limit a Retry-After."""
     headers = {"X-RateLimit-Remaining": remaining, **({"Retry-After": pause} if pause else {})}
     with answering("{}", 403, headers) as server:
         browser = make_browser(PROFILE_URL=f"{server.url}/user")
@@ -266,10 +242,10 @@ def test_the_rate_limit_that_github_answers_with_403_is_one(
         (418, None, PROVIDERS_FAULT),
     ],
 )
-def test_the_status_and_the_challenge_say_what_is_wrong_with_a_token(
+def test_status_and_challenge_say_whether_the_token_is_rejected(
     status: int, challenge: str | None, outcome: int, make_browser: Callable[..., Browser]
 ) -> None:
-    """RFC 6750 3.1, and providers that say it with another status."""
+    """RFC 6750 3.1, and providers that use another status."""
     with answering("", status, {"WWW-Authenticate": challenge} if challenge else {}) as server:
         browser = make_browser(PROFILE_URL=f"{server.url}/user")
         browser.sign_in()
@@ -310,17 +286,17 @@ def test_400_without_a_reason_for_a_new_token_is_a_provider_fault(
         browser = make_browser(PROFILE_URL=f"{server.url}/user")
         browser.sign_in()
         assert browser.profile().status_int == PROVIDERS_FAULT
-        assert the_token(store)
+        assert stored_access_token(store)
 
 
-# 401: the token is worth nothing any more
+# Rejected tokens
 
 
 @pytest.mark.parametrize("fault", ["401", "empty_401"])
-def test_a_navigation_signs_in_again_and_arrives(
+def test_browser_signs_in_again_and_returns_to_the_page(
     fault: str, provider: LocalProvider, store: FileStore, browser: Browser
 ) -> None:
-    """S28: end the session, and come back to where the user was going."""
+    """S28."""
     browser.sign_in()
     old_cookie = browser.cookie
     provider.faults.add(f"profile.{fault}")
@@ -336,7 +312,7 @@ def test_a_navigation_signs_in_again_and_arrives(
 
 
 @pytest.mark.parametrize("fault", ["401", "empty_401"])
-def test_a_program_gets_a_401_and_the_place_to_sign_in(
+def test_program_gets_a_401_with_the_url_of_the_sign_in(
     fault: str, provider: LocalProvider, store: FileStore, browser: Browser
 ) -> None:
     browser.sign_in()
@@ -350,7 +326,7 @@ def test_a_program_gets_a_401_and_the_place_to_sign_in(
 
 
 @pytest.mark.parametrize("headers", [{"Sec-Fetch-Mode": "cors"}, {"X-Requested-With": "XMLHttpRequest"}])
-def test_a_script_is_not_sent_through_a_sign_in(
+def test_script_is_not_redirected_to_the_sign_in(
     headers: dict[str, str], provider: LocalProvider, browser: Browser
 ) -> None:
     browser.sign_in()
@@ -358,8 +334,7 @@ def test_a_script_is_not_sent_through_a_sign_in(
     assert browser.get("/profile", headers=headers).status_int == 401
 
 
-def test_a_provider_that_refuses_each_token_it_gives_ends_in_a_page(provider: LocalProvider, browser: Browser) -> None:
-    """Without an end to it a provider that signs in without asking would keep the browser going round for ever."""
+def test_redirect_loop_ends_if_the_provider_rejects_every_token(provider: LocalProvider, browser: Browser) -> None:
     browser.sign_in()
     provider.faults.add("profile.401", times=None)
     page = follow(browser, browser.get("/profile"))
@@ -368,9 +343,7 @@ def test_a_provider_that_refuses_each_token_it_gives_ends_in_a_page(provider: Lo
     assert provider.count("token") <= 3
 
 
-def test_a_provider_whose_tokens_have_expired_when_they_come_ends_in_a_page(
-    provider: LocalProvider, browser: Browser
-) -> None:
+def test_redirect_loop_ends_if_every_token_has_expired_already(provider: LocalProvider, browser: Browser) -> None:
     provider.faults.add("token.expires_in_zero", times=None)
     page = follow(browser, browser.get("/profile"))
     assert page.status_int == PROVIDERS_FAULT
@@ -379,24 +352,21 @@ def test_a_provider_whose_tokens_have_expired_when_they_come_ends_in_a_page(
 
 
 @pytest.mark.parametrize("fault", ["profile.401", "token.expires_in_zero"])
-def test_after_such_a_circle_a_sign_in_works_as_soon_as_the_provider_does(
-    fault: str, provider: LocalProvider, browser: Browser
-) -> None:
+def test_sign_in_works_after_a_redirect_loop(fault: str, provider: LocalProvider, browser: Browser) -> None:
     provider.faults.add(fault, times=None)
     assert follow(browser, browser.get("/profile")).status_int == PROVIDERS_FAULT
     provider.faults.clear()
     assert follow(browser, browser.get("/profile")).json["login"] == "octocat"
 
 
-def test_two_rejections_that_lie_apart_are_no_circle(provider: LocalProvider, browser: Browser) -> None:
-    """Each time the user has seen the profile in between."""
+def test_rejections_with_a_success_in_between_are_no_redirect_loop(provider: LocalProvider, browser: Browser) -> None:
     browser.sign_in()
     for _ in range(3):
         provider.faults.add("profile.401")
         assert follow(browser, browser.get("/profile")).json["login"] == "octocat"
 
 
-def test_a_rejected_session_does_not_come_back_with_its_old_cookie(provider: LocalProvider, browser: Browser) -> None:
+def test_cookie_of_an_ended_session_is_invalid(provider: LocalProvider, browser: Browser) -> None:
     browser.sign_in()
     cookie = browser.cookie
     provider.faults.add("profile.401")
@@ -409,9 +379,7 @@ def test_a_rejected_session_does_not_come_back_with_its_old_cookie(provider: Loc
 # Expired tokens
 
 
-def test_an_expired_token_is_not_even_sent(
-    provider: LocalProvider, browser: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_expired_token_is_not_sent(provider: LocalProvider, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     """S21."""
     browser.sign_in()
     assert browser.profile().status_int == SHOWN
@@ -422,7 +390,7 @@ def test_an_expired_token_is_not_even_sent(
     assert provider.count("profile") == 1
 
 
-def test_a_token_that_is_about_to_expire_is_still_good_a_minute_before(
+def test_token_is_used_until_shortly_before_it_expires(
     provider: LocalProvider, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     browser.sign_in()
@@ -431,7 +399,7 @@ def test_a_token_that_is_about_to_expire_is_still_good_a_minute_before(
     assert browser.profile().status_int == SHOWN
 
 
-def test_a_token_without_an_expiry_lasts_as_long_as_the_session(
+def test_token_without_an_expiry_is_used_until_it_is_rejected(
     provider: LocalProvider, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider.faults.add("token.expires_in_missing")
@@ -439,12 +407,12 @@ def test_a_token_without_an_expiry_lasts_as_long_as_the_session(
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + 11 * 3600)
     browser.profile()
-    assert provider.count("profile") == 1  # the provider decides, and the local one has had enough after an hour
+    assert provider.count("profile") == 1  # the provider decides
 
 
 @pytest.mark.parametrize("fault", ["expires_in_zero", "expires_in_negative"])
-def test_expires_in_of_nothing_means_expired(fault: str, provider: LocalProvider, browser: Browser) -> None:
-    """S21: oauthlib takes a 0 for "never"."""
+def test_expires_in_of_zero_or_less_means_expired(fault: str, provider: LocalProvider, browser: Browser) -> None:
+    """S21: oauthlib would never let the token expire."""
     provider.faults.add(f"token.{fault}")
     browser.sign_in()
     page = follow(browser, browser.get("/profile"))
@@ -453,13 +421,13 @@ def test_expires_in_of_nothing_means_expired(fault: str, provider: LocalProvider
     assert provider.count("profile") == 1
 
 
-# Where the token goes
+# Where the token is sent
 
 
-class Shout(RequestHandler):
-    """Calls the provider's API with every method there is."""
+class EveryMethod(RequestHandler):
+    """Call the provider's API with every method."""
 
-    route = "/shout"
+    route = "/every-method"
 
     def get(self, request: Request) -> Response:
         client = self.oauth2_session(token=request.session["oauth_token"])
@@ -471,21 +439,19 @@ class Shout(RequestHandler):
         return self.jsonify({"ok": True})
 
 
-def the_token(store: FileStore) -> str:
+def stored_access_token(store: FileStore) -> str:
     [session] = sessions(store)
     return str(json.loads(session)["data"]["oauth_token"]["access_token"])
 
 
-def test_the_token_travels_in_the_authorization_header_and_nowhere_else(
-    store: FileStore, make_browser: Callable[..., Browser]
-) -> None:
-    """S27; RFC 9700 4.3.2: what is in a URL ends in logs and histories."""
+def test_token_is_sent_in_the_authorization_header_only(store: FileStore, make_browser: Callable[..., Browser]) -> None:
+    """S27; RFC 9700 4.3.2: URLs are written to logs and histories."""
     with answering("{}") as server:
-        browser = make_browser(PROFILE_URL=f"{server.url}/user", handlers=(Shout,))
+        browser = make_browser(PROFILE_URL=f"{server.url}/user", handlers=(EveryMethod,))
         browser.sign_in()
-        token = the_token(store)
+        token = stored_access_token(store)
         assert browser.get("/profile").status_int == SHOWN
-        assert browser.get("/shout").status_int == SHOWN
+        assert browser.get("/every-method").status_int == SHOWN
         assert len(server.requests) == 8
         for request in server.requests:
             assert request.headers["Authorization"] == f"Bearer {token}"
@@ -494,10 +460,8 @@ def test_the_token_travels_in_the_authorization_header_and_nowhere_else(
 
 
 @pytest.mark.parametrize("fault", REDIRECTS)
-def test_a_profile_that_redirects_elsewhere_is_refused_and_nobody_sees_the_token(
-    fault: str, provider: LocalProvider, browser: Browser
-) -> None:
-    """S23: not the token, and not even a request: what another server says is no profile."""
+def test_redirect_to_another_server_is_not_followed(fault: str, provider: LocalProvider, browser: Browser) -> None:
+    """S23: it receives no request at all."""
     with answering('{"login": "mallory"}') as elsewhere:
         browser.sign_in()
         provider.faults.redirect_to = f"{elsewhere.url}/user"
@@ -507,7 +471,7 @@ def test_a_profile_that_redirects_elsewhere_is_refused_and_nobody_sees_the_token
         assert answer.status_int == PROVIDERS_FAULT
 
 
-def test_a_profile_that_redirects_to_itself_does_not_go_round(provider: LocalProvider, browser: Browser) -> None:
+def test_redirect_to_the_same_server_is_not_followed(provider: LocalProvider, browser: Browser) -> None:
     browser.sign_in()
     provider.faults.redirect_to = provider.profile_url
     provider.faults.add("profile.redirect_302", times=None)
@@ -515,16 +479,15 @@ def test_a_profile_that_redirects_to_itself_does_not_go_round(provider: LocalPro
     assert provider.count("profile") == 1
 
 
-def test_the_token_is_not_shown_to_the_user(store: FileStore, browser: Browser) -> None:
-    """What the browser does not have it cannot lose."""
+def test_token_is_not_sent_to_the_browser(store: FileStore, browser: Browser) -> None:
     browser.sign_in()
-    token = the_token(store)
+    token = stored_access_token(store)
     answer = browser.get("/profile", headers=JSON)
     assert token not in f"{answer.headers} {answer.text} {browser.cookie}"
 
 
-def test_a_cookie_of_the_provider_stays_with_the_request_that_got_it(make_browser: Callable[..., Browser]) -> None:
-    """The connection is shared, a cookie jar is not: it would carry one user's provider session to the next."""
+def test_cookie_of_the_provider_is_not_stored(make_browser: Callable[..., Browser]) -> None:
+    """Otherwise one user's session at the provider would be used for another user."""
     with answering("{}", headers={"Set-Cookie": "provider=one-users; Path=/"}) as server:
         one = make_browser(PROFILE_URL=f"{server.url}/user")
         other = make_browser(PROFILE_URL=f"{server.url}/user")

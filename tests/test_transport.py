@@ -18,7 +18,7 @@ import time
 import traceback
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import datetime, timedelta, timezone
@@ -29,6 +29,7 @@ import pytest
 import trustme
 import urllib3
 from conftest import Browser, environ_for
+from fixed_server import answering
 from werkzeug import Request, Response
 
 from wsgi_oauth import Config, create_app, errors
@@ -87,28 +88,6 @@ def make_client(make_transport: Callable[..., Transport]) -> MakeClient:
 
 def exchange(client: OAuth2Session, url: str) -> dict[str, Any]:
     return client.fetch_token(url, code="code-canary", code_verifier="verifier-canary")
-
-
-@contextmanager
-def answering(
-    body: str | bytes = "{}",
-    status: int = 200,
-    headers: Mapping[str, str] | None = None,
-    ssl_context: ssl.SSLContext | None = None,
-    host: str = "127.0.0.1",
-) -> Iterator[Server]:
-    """Serve the same response to every request, and record the requests."""
-    seen: list[Request] = []
-
-    @Request.application
-    def application(request: Request) -> Response:
-        request.get_data()
-        seen.append(request)
-        return Response(body, status, headers, content_type="application/json")
-
-    with serve(application, ssl_context=ssl_context, host=host) as server:
-        server.requests = seen
-        yield server
 
 
 @contextmanager
