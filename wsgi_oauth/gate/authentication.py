@@ -34,19 +34,21 @@ class Login(NamedTuple):
     identity: Identity | None  # None until the provider has been asked
     environ: Mapping[str, Any]  # what the protected application gets
     valid_until: float  # seconds since the epoch; then the session expires or its idle clock must be written
+    version: object = None  # of the stored data, if the store can tell
 
 
 class Authenticator:
     """Finds the signed-in session of a request.
 
     It holds the gate's only cache: what the headers of a request led to. Parsing and checking them costs twice as much
-    as all other work of the gate. A cached login counts only while the store holds the same bytes, so a sign-out or a
+    as all other work of the gate. A cached login counts only while the store holds the same data, so a sign-out or a
     change in another process takes effect at once. Access rules are evaluated with every request.
     """
 
     def __init__(self, app: OAuthApp) -> None:
         self._oauth = app.oauth
         self._sessions = app.sessions
+        self._version: Callable[[str], object] | None = getattr(app.sessions.store, "version", None)
         # By the request's headers, and by the store's key, because many different requests may share one session.
         self._cache: dict[tuple[str | None, ...] | str, Login] = {}
 
@@ -67,11 +69,7 @@ class Authenticator:
             get("HTTP_X_FORWARDED_PROTO"),
         )
         cached = self._cache.get(cache_key)
-        if (
-            cached is not None
-            and time.time() < cached.valid_until
-            and self._sessions.store.load(cached.key) == cached.raw
-        ):
+        if cached is not None and time.time() < cached.valid_until and self._is_current(cached):
             return cached
         if COOKIE not in environ.get("HTTP_COOKIE", ""):
             return None
@@ -110,12 +108,22 @@ class Authenticator:
         if session_id is None:
             return None
         key = store_key(session_id)
+        version = self._version(key) if self._version else None  # before the data, which may change in between
         raw = self._sessions.store.load(key)
         login = self._cache.get(key)
         if login is None or login.raw != raw:
             self._cache.pop(key, None)
             login = None if raw is None else self._parse_login(session_id, key, raw)
-        return login if login is not None and self._sessions.is_alive(login.stored) else None
+        if login is None or not self._sessions.is_alive(login.stored):
+            return None
+        return login._replace(version=version)
+
+    def _is_current(self, login: Login) -> bool:
+        """Return whether the store still holds the session as it was when *login* was cached."""
+        if self._version is None:
+            return self._sessions.store.load(login.key) == login.raw
+        version = self._version(login.key)
+        return version is not None and version == login.version
 
     def _parse_login(self, session_id: str, key: str, raw: bytes) -> Login | None:
         plain = self._sessions.decrypt(session_id, raw)

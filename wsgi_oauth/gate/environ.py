@@ -26,14 +26,15 @@ CONTEXT_KEY = "wsgi_oauth.context"
 class RequestContext:
     """A request as it arrived at the gate, because middleware around the gate may change ``environ`` later."""
 
+    login: Login | None = None
+    _session: Session | None = None
+
     def __init__(self, sign_in: MountedSignIn, authenticator: Authenticator, environ: WSGIEnvironment) -> None:
-        self.login: Login | None = None
         self._sign_in = sign_in
         self._authenticator = authenticator
         self._environ = environ
         self._script_name: str = environ.get("SCRIPT_NAME", "")
         self._path: str = environ.get("PATH_INFO", "")
-        self._session: Session | None = None
 
     @property
     def base_url(self) -> str:
@@ -61,8 +62,11 @@ class RequestContext:
         :raises errors.StoreError: if the store cannot be read.
         :raises errors.BadHost: if the Host header is not this site's.
         """
-        self.login = self._authenticator.authenticate(self._environ, lambda: self.base_url.startswith("https:"))
+        self.login = self._authenticator.authenticate(self._environ, self._is_secure)
         return self.login
+
+    def _is_secure(self) -> bool:
+        return self.base_url.startswith("https:")
 
     def identify(self) -> None:
         """Ask the provider for the user, unless the session names them.

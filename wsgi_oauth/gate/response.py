@@ -21,11 +21,12 @@ class GuardedResponse:
     response to a signed-in user gets ``Vary: Cookie``, and ``Cache-Control: private, no-cache`` unless it has its own.
     """
 
+    _started = False
+    _replacement: Iterable[bytes] | None = None  # the gate's own body
+
     def __init__(self, context: RequestContext, start_response: StartResponse) -> None:
         self._context = context
         self._server_start_response = start_response
-        self._started = False
-        self._replacement: Iterable[bytes] | None = None  # the gate's own body
 
     def send(self, app: WSGIApplication, environ: WSGIEnvironment) -> Iterable[bytes]:
         """Call *app*, and return its body, unwrapped wherever that is possible."""

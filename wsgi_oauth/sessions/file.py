@@ -29,6 +29,7 @@ from ..polling import poll
 from .store import KEY, MAX_BYTES, Record, check_size
 
 LOCK_TIMEOUT = 5.0  # seconds to wait for another update, which takes far less than a millisecond
+_SETTLED_AFTER = 2.0  # seconds; the clocks of file systems tick about a hundred times in one
 STALE_AFTER = 3600.0  # seconds after which a temporary file has no living writer
 
 _SUFFIX = ".json"
@@ -81,6 +82,21 @@ class FileStore:
                 return _read(descriptor, os.fstat(descriptor))
             finally:
                 _close(descriptor)
+
+    def version(self, key: str) -> tuple[int, int] | None:
+        """Return a value that changes with each write, in one system call; None if the session must be loaded.
+
+        That is the case for a file that was just written, because two writes within one tick of the file system's
+        clock have the same change time. Nobody can set a change time.
+        """
+        try:
+            status = os.lstat(f"{self.folder}/{key}{_SUFFIX}")
+        except (OSError, ValueError):
+            return None
+        now = time.time()
+        if status.st_mtime <= now or status.st_ctime > now - _SETTLED_AFTER:
+            return None
+        return status.st_ino, status.st_ctime_ns
 
     def create(self, key: str, record: Record) -> None:
         path = self._path(key)

@@ -47,7 +47,9 @@ def check_size(record: Record) -> None:
 class SessionStore(Protocol):
     """The methods of a session store. :class:`~wsgi_oauth.MemoryStore` is the simplest example.
 
-    Each method raises :class:`errors.StoreError` when the store fails.
+    Each method raises :class:`errors.StoreError` when the store fails. A store that can tell cheaply whether a session
+    has changed may also have ``version(key)``: it returns a value that changes with each write, or None if the session
+    must be loaded.
     """
 
     def load(self, key: str) -> bytes | None:

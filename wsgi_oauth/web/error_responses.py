@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from .. import errors
 from . import pages
+from .redirect import Redirect
 from .request import Request
 from .site import local_path
 
@@ -23,20 +24,14 @@ def build_error_response(
 
     :param login_url: the URL that starts a sign-in; "" if the host of the request is not this site's.
     """
-    _log.log(
-        _log_level(error),
-        "[%s] %a: %s: %s",
-        request.id,
-        method_and_path(request),
-        error.cause,
-        error.detail,
-        exc_info=with_traceback,
-    )
+    if _log.isEnabledFor(level := _log_level(error)):
+        what = (request.id, method_and_path(request), error.cause, error.detail)
+        _log.log(level, "[%s] %a: %s: %s", *what, exc_info=with_traceback)
     concerns_user = isinstance(error, (errors.NotSignedIn, errors.NotAllowed))
     next_url = request.next_url or (local_path(request.page_url) if concerns_user else "") or ""
     if isinstance(error, errors.NotSignedIn) and login_url and request.is_navigation and request.method == "GET":
         again = {"again": "1"} if error.after_rejection else {}
-        return Response(status=302, headers={"Location": f"{login_url}?{urlencode({'next': next_url, **again})}"})
+        return Redirect(f"{login_url}?{urlencode({'next': next_url, **again})}")
     as_json = request.wants_json or (concerns_user and not request.is_navigation)
     if login_url and isinstance(error, errors.NotAllowed):
         login_url += f"?{urlencode({'switch': '1', 'next': next_url})}"

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 from typing import Any, ClassVar, Protocol
-from urllib.parse import quote
 
 from werkzeug import Response
 from werkzeug.utils import cached_property
@@ -26,6 +25,7 @@ from ..oauth.provider import Provider
 from ..oauth.registration import Registration
 from ..oauth.service import OAuthService
 from ..sessions.session import TOKEN
+from .redirect import Redirect
 from .request import Request
 
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
@@ -122,9 +122,7 @@ class RequestHandler:
 
     def redirect(self, location: str, code: int = 302) -> Response:
         """Redirect the browser to *location*. Characters that are not allowed in a URL are percent-encoded."""
-        # Control characters are encoded here, because Werkzeug would remove them and change the target.
-        encoded = quote(location, safe="!#$%&'()*+,/:;=?@[]~")
-        return Response(status=code, headers={"Location": encoded}, content_type="text/plain")
+        return Redirect(location, code)
 
     def jsonify(self, document: Any) -> Response:
         """Answer with *document* as JSON."""
