@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from werkzeug import Response
-
 from .. import errors
 from ..oauth.client import OAuth2Session
 from ..oauth.identity import Identity
@@ -107,16 +105,16 @@ class RequestContext:
     def send_error(self, error: errors.Error, start_response: StartResponse) -> Iterable[bytes]:
         """Respond as the sign-in does: with a redirect to the sign-in, or with a page about *error*."""
 
-        def answer(request: Request) -> Response:
-            if not isinstance(error, errors.BadHost):
+        def prepare(request: Request) -> None:
+            if isinstance(error, errors.BadHost):
+                return
+            if self.login is not None:
                 request.session = self.session  # as this request found it, so that a newer one is noticed
-                self._located(request)
-                request.next_url = (
-                    request.current_url if request.method in {"GET", "HEAD"} else local_path(request.page_url) or ""
-                )
-            raise error
+            self._located(request)
+            is_page = request.method in {"GET", "HEAD"}
+            request.next_url = request.current_url if is_page else local_path(request.page_url) or ""
 
-        return self._sign_in.app.respond({**self._environ}, start_response, answer)
+        return self._sign_in.app.respond_with_error({**self._environ}, start_response, error, prepare)
 
     def _located(self, request: Request) -> Request:
         """Set the URLs of *request* to those that the browser sees. An ambiguous path becomes the front page."""

@@ -101,6 +101,28 @@ class OAuthApp:
         start_response(response.status, self._add_headers(headers, cookie))
         return response.get_app_iter(environ)
 
+    def respond_with_error(
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        error: errors.Error,
+        prepare: Callable[[Request], object],
+    ) -> Iterable[bytes]:
+        """Send the page about *error*, or the redirect to the sign-in.
+
+        :param prepare: sets the URLs and the session of the request.
+        """
+
+        # The error is not raised again, because its traceback would then refer to itself, which only the garbage
+        # collector frees.
+        def answer(request: Request) -> Response:
+            prepare(request)
+            if isinstance(error, errors.TokenRejected):
+                return self._start_over(request, error)
+            return self._error_response(request, error)
+
+        return self.respond(environ, start_response, answer)
+
     def answer_and_save(
         self, request: Request, answer: Callable[[Request], Response]
     ) -> tuple[Response, list[tuple[str, str]], str | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from urllib.parse import urlencode
+from urllib.parse import quote_plus
 
 from werkzeug import Response
 from werkzeug.exceptions import HTTPException
@@ -30,13 +30,12 @@ def build_error_response(
     concerns_user = isinstance(error, (errors.NotSignedIn, errors.NotAllowed))
     next_url = request.next_url or (local_path(request.page_url) if concerns_user else "") or ""
     if isinstance(error, errors.NotSignedIn) and login_url and request.is_navigation and request.method == "GET":
-        again = {"again": "1"} if error.after_rejection else {}
-        return Redirect(f"{login_url}?{urlencode({'next': next_url, **again})}")
+        return Redirect(f"{login_url}?next={quote_plus(next_url)}{'&again=1' if error.after_rejection else ''}")
     as_json = request.wants_json or (concerns_user and not request.is_navigation)
     if login_url and isinstance(error, errors.NotAllowed):
-        login_url += f"?{urlencode({'switch': '1', 'next': next_url})}"
+        login_url += f"?switch=1&next={quote_plus(next_url)}"
     elif login_url and next_url and not as_json:  # the URL of an API call is no page to return to
-        login_url += f"?{urlencode({'next': next_url})}"
+        login_url += f"?next={quote_plus(next_url)}"
     message = pages.error_message(error, id=request.id, login_url=login_url)
     response = pages.build_message(message, as_json=as_json)
     if error.retry_after:

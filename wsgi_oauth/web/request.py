@@ -120,9 +120,10 @@ class Request(werkzeug.Request):
     @property
     def is_navigation(self) -> bool:
         """Return whether a user waits for a page, and not a script or an image element for data (Fetch Metadata)."""
-        if self.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
+        environ = self.environ
+        if environ.get("HTTP_SEC_FETCH_MODE", "navigate") != "navigate":
             return False
-        return "text/html" in self.headers.get("Accept", "") and "X-Requested-With" not in self.headers
+        return "text/html" in environ.get("HTTP_ACCEPT", "") and "HTTP_X_REQUESTED_WITH" not in environ
 
     @property
     def is_prefetch_or_subresource(self) -> bool:
