@@ -20,8 +20,11 @@ class Redirect(Response):
     """
 
     def __init__(self, location: str, code: int = 302) -> None:
-        headers = {"Location": quote(location, safe="!#$%&'()*+,/:;=?@[]~"), "Content-Length": "0"}
-        super().__init__(status=code, headers=headers, content_type="text/plain")
+        encoded = quote(location, safe="!#$%&'()*+,/:;=?@[]~")
+        super().__init__(status=code, headers={"Location": encoded}, content_type="text/plain")
 
     def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
+        if self.response:  # a handler has added a body
+            return super().get_wsgi_headers(environ)
+        self.headers["Content-Length"] = "0"
         return self.headers
