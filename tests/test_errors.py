@@ -29,5 +29,5 @@ def test_copy_has_the_same_type_text_and_attributes(error, duplicate):
 
 
 def test_text_names_the_user_and_the_reason():
-    assert str(errors.NotAllowed("github:1", "octocat", "why")) == "github:1 is not among those who may enter: why"
+    assert str(errors.NotAllowed("github:1", "octocat", "why")) == "the access rules exclude github:1: why"
     assert str(errors.NotSignedIn("why")) == "why"  # a KeyError would show it quoted

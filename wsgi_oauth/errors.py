@@ -1,36 +1,36 @@
-"""What can go wrong, sorted by who can do something about it.
+"""The exceptions, grouped by the party that can act.
 
 ::
 
     Error
-    ├── ConfigError                  the operator: a setting is missing or wrong
-    ├── StoreError                   the operator: the session store cannot be read or written
-    │   └── SessionTooLarge          whoever wrote the handler: more is put into a session than it takes
-    ├── UserError                    the user, or whoever made the request
+    ├── ConfigError                  operator: a setting is missing or invalid
+    ├── StoreError                   operator: the session store cannot be read or written
+    │   └── SessionTooLarge          developer: a handler stores more in the session than it can hold
+    ├── UserError                    user or client: the request cannot be served
     │   ├── NotSignedIn              signing in helps
     │   │   ├── TokenRejected        the provider no longer accepts the access token
-    │   │   └── SignInAgain          the application behind the gate says 401 to somebody who is signed in
-    │   ├── NoLoginInProgress        a callback that no start of this browser belongs to
-    │   ├── LoginDeclined            the user said no
-    │   ├── NotAllowed               signed in, and not among those who may enter
-    │   ├── CodeRefused              the authorization code was used, expired or never valid
-    │   ├── BadAuthorizationResponse a callback that breaks RFC 6749 4.1.2
-    │   ├── BadHost                  a Host header that is not ours
-    │   ├── CrossSite                a request that another site sent
-    │   └── NotNow                   a prefetch, a HEAD: only a person's click counts here
-    └── ProviderError                the provider answered, but not as RFC 6749 says
-        ├── LoginRefused             an error code of RFC 6749 4.1.2.1
-        ├── IssuerMismatch           an authorization response of some other server (RFC 9207)
-        ├── IdTokenRefused           an ID token that is not for this sign-in (OpenID Connect Core 3.1.3.7)
-        ├── ClientRefused            it does not accept this application's id, secret or redirect URI
-        ├── ProviderUnreachable      no connection, or one that broke
-        ├── ProviderTimeout          no whole answer in time
-        ├── ProviderBusy             so many wait for it already that this request was not sent
-        ├── ProviderForbids          the token is good, the request is not allowed
-        └── ProviderRateLimit        too many requests
+    │   │   └── SignInAgain          the application behind the gate answered a signed-in user with 401
+    │   ├── NoLoginInProgress        callback without a sign-in of this browser
+    │   ├── LoginDeclined            the user declined at the provider
+    │   ├── NotAllowed               the access rules exclude the user
+    │   ├── CodeRefused              the authorization code was used, has expired or is invalid
+    │   ├── BadAuthorizationResponse callback that violates RFC 6749 4.1.2
+    │   ├── BadHost                  malformed or foreign Host header
+    │   ├── CrossSite                unsafe request from another site
+    │   └── NotNow                   prefetch or sub-resource of a page
+    └── ProviderError                provider: an unusable answer, or none
+        ├── LoginRefused             error code in the authorization response (RFC 6749 4.1.2.1)
+        ├── IssuerMismatch           authorization response of another provider (RFC 9207)
+        ├── IdTokenRefused           invalid ID token (OpenID Connect Core 3.1.3.7)
+        ├── ClientRefused            client id, client secret or redirect URI rejected
+        ├── ProviderUnreachable      no connection, or a broken one
+        ├── ProviderTimeout          no complete answer in time
+        ├── ProviderBusy             too many requests already wait for the provider
+        ├── ProviderForbids          the token may not do this (RFC 6750 3.1)
+        └── ProviderRateLimit        too many requests (RFC 6585 4)
 
-Each knows its HTTP status, a stable ``cause`` code that programs can compare, and a text for people: what happened
-(``title``, ``text``) and what to do (``advice``). What ``str()`` gives is for the log. None of them carries a secret.
+Each class has an HTTP ``status``, a stable ``cause`` code for programs, and texts for users: what happened (``title``,
+``text``) and what to do (``advice``). ``str(error)`` is the detail for the log. None of them contains a secret.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from typing import ClassVar
 
 
 class Error(Exception):
-    """The root. ``detail`` is for the log; people see the class's own words."""
+    """The base class. Only the log shows *detail*; users see the texts of the class."""
 
     status: int = 500
     cause: str = "internal_error"
-    side: ClassVar[str] = "this application"
+    side: ClassVar[str] = "this application"  # the side that caused the error
     title: str = "Something went wrong"
     text: str = "An unexpected error happened on this server."
-    advice: str = "Try again. If it stays, tell the operator the id below."
+    advice: str = "Try again. If the error persists, tell the operator the id below."
     login_text: str = "Sign in"  # of the link to the sign-in
     retry_after: str | None = None  # seconds or an HTTP date, for the header of that name
 
     def __init__(self, detail: str = "") -> None:
-        # Not handed on: ``args`` stays what a subclass was called with, as copies and pickles need it.
+        # `args` stays as the subclass was called, because copies and pickles need it.
         self.detail = detail
 
     def __str__(self) -> str:
@@ -59,51 +59,52 @@ class Error(Exception):
 
 
 class ConfigError(Error):
-    """The configuration cannot work; the text names the variable and what would be right."""
+    """The configuration is invalid. The detail names the setting, the problem and the remedy."""
 
     cause = "configuration"
     title = "This application is not set up correctly"
-    text = "Its configuration is incomplete or wrong."
+    text = "Its configuration is incomplete or invalid."
     advice = "The operator finds the reason in the log."
 
 
 class StoreError(Error):
-    """The session store failed: a full or read-only disk, missing rights, too many open files. Never "unknown
-    session".
+    """The session store failed: a full or read-only disk, missing permissions, too many open files, no connection.
+
+    That is different from an unknown session: the user may still be signed in.
     """
 
     status = 503
     cause = "session_store_unavailable"
     title = "Sessions cannot be stored right now"
-    text = "This server could not read or write its session store. Your sign-in, if you have one, is not lost."
+    text = "This server could not read or write its session store. If you were signed in, you still are."
     advice = "Try again in a moment."
     retry_after: str | None = "5"
 
 
 class SessionTooLarge(StoreError, ValueError):
-    """More than a session may hold. Nothing of it is stored."""
+    """The session would exceed its maximum size. Nothing of the change is stored."""
 
     status = 500
     cause = "session_too_large"
-    title = "There is too much to remember"
-    text = "This application wanted to remember more about this browser than its session can hold."
+    title = "The session is too large"
+    text = "This application tried to store more data about this browser than a session can hold."
     advice = "Tell the operator the id below."
     retry_after = None
 
 
 class UserError(Error):
-    """The request itself cannot be served."""
+    """The request cannot be served."""
 
     status = 400
     side = "this request"
     cause = "bad_request"
     title = "This request cannot be answered"
-    text = "It is not a request that this application understands."
+    text = "This application does not understand the request."
     advice = "Go back and try again."
 
 
 class NotSignedIn(UserError, KeyError):
-    """Somebody has to sign in first. Also a KeyError: ``session["oauth_token"]`` raises it."""
+    """The user must sign in first. A KeyError, too, because ``session["oauth_token"]`` raises it."""
 
     status = 401
     cause = "not_signed_in"
@@ -114,37 +115,34 @@ class NotSignedIn(UserError, KeyError):
 
 
 class TokenRejected(NotSignedIn):
-    """The access token is expired or revoked (RFC 6750 3.1 ``invalid_token``)."""
+    """The access token has expired or was revoked (RFC 6750 3.1 ``invalid_token``)."""
 
     cause = "token_rejected"
     title = "Your sign-in has ended"
-    text = "The provider no longer accepts the sign-in that it gave to this application."
+    text = "The provider no longer accepts your sign-in to this application."
     after_rejection = True
 
 
 class SignInAgain(NotSignedIn):
-    """HTTP 401 without a challenge, from the application behind the gate, for a request of a signed-in user."""
+    """The application behind the gate answered a signed-in user with a 401 that has no ``WWW-Authenticate`` header."""
 
     cause = "sign_in_again"
     title = "This page asks for a new sign-in"
-    text = "You are signed in, and the application does not accept that."
+    text = "You are signed in, but the application does not accept this sign-in."
     after_rejection = True
 
 
 class NoLoginInProgress(UserError):
-    """State that is missing, unknown, used, too old or another browser's (RFC 6749 10.12, RFC 9700 4.7)."""
+    """The state is missing, unknown, used, expired, or of another browser (RFC 6749 10.12, RFC 9700 4.7)."""
 
     cause = "no_login_in_progress"
     title = "No sign-in is in progress"
-    text = (
-        "This browser has not started the sign-in that this link belongs to, or it was finished already, "
-        "or it was started too long ago."
-    )
+    text = "This browser did not start this sign-in, or the sign-in was finished before, or it took too long."
     advice = "Start the sign-in again. Cookies must be allowed for this site."
 
 
 class LoginDeclined(UserError):
-    """``access_denied`` (RFC 6749 4.1.2.1): the resource owner said no."""
+    """The user declined at the provider: ``access_denied`` (RFC 6749 4.1.2.1)."""
 
     status = 403
     cause = "login_declined"
@@ -154,140 +152,147 @@ class LoginDeclined(UserError):
 
 
 class NotAllowed(UserError):
-    """Somebody whom the provider knows, and whom ``WSGI_OAUTH_ALLOW`` does not let in."""
+    """The access rules exclude the user.
+
+    :param user_id: the user's id, for the log.
+    :param account: the name of the account, for the user.
+    :param reason: a hint for the operator.
+    """
 
     status = 403
     cause = "not_allowed"
     title = "You may not use this application"
     advice = (
-        "Sign in with another account, or ask the operator to let this one in. If the provider does not let you choose "
-        "an account, sign out there first."
+        "Sign in with another account, or ask the operator for access. If the provider does not let you choose an "
+        "account, sign out there first."
     )
     login_text = "Sign in with another account"
 
-    def __init__(self, user_id: str, called: str, reason: str = "") -> None:
-        """*called*: what people call the account. *reason*: what the operator should know about it, besides."""
-        super().__init__(f"{user_id} is not among those who may enter{reason and ': '}{reason}")
-        self.text = f"You have signed in as {called}, and this application is not open to that account."
+    def __init__(self, user_id: str, account: str, reason: str = "") -> None:
+        super().__init__(f"the access rules exclude {user_id}{reason and ': '}{reason}")
+        self.text = f"You signed in as {account}, and this account has no access to this application."
 
 
 class CodeRefused(UserError):
-    """``invalid_grant`` (RFC 6749 5.2): the code was used, is too old or belongs to another client."""
+    """The authorization code was used, has expired or belongs to another client: ``invalid_grant`` (RFC 6749 5.2)."""
 
     cause = "code_refused"
     title = "The provider did not accept this sign-in"
-    text = "The code that your browser brought from the provider was used before, is too old or was never valid."
+    text = "The authorization code was used before, has expired or is invalid."
     advice = "Start the sign-in again."
 
 
 class BadAuthorizationResponse(UserError):
-    """A repeated, oversized or unreadable parameter, or no code at all (RFC 6749 3.1, 4.1.2)."""
+    """A parameter is repeated, too long or unreadable, or the code is missing (RFC 6749 3.1, 4.1.2)."""
 
     cause = "bad_authorization_response"
-    title = "This is not an answer that a provider gives"
-    text = "The link that led here is incomplete or was changed on the way."
+    title = "The provider's response is invalid"
+    text = "The link that led here is incomplete, or was changed on the way."
     advice = "Start the sign-in again."
 
 
 class BadHost(UserError):
-    """A Host header that is malformed or not the configured one."""
+    """The Host header is malformed, or not the configured one."""
 
     cause = "bad_host"
-    title = "This application does not live at this address"
-    text = "The host name in the request is not the one this application is configured for."
-    advice = "Open the application at its own address. Its operator sets that with WSGI_OAUTH_PUBLIC_URL."
+    title = "This application has another address"
+    text = "The application is not configured for the host name in the request."
+    advice = "Open the application at its own address. Its operator sets that address with WSGI_OAUTH_PUBLIC_URL."
 
 
 class CrossSite(UserError):
-    """A request with consequences that did not come from this site's own pages."""
+    """A request that changes something came from another site."""
 
     status = 403
     cause = "cross_site_request"
     title = "This request came from another site"
-    text = "Only a page of this site may ask for this."
+    text = "Only a page of this site may send this request."
     advice = "Go to this site and try there."
 
 
 class NotNow(UserError):
-    """A prefetch, or a sub-resource of a page, asked for something that only a navigation may start."""
+    """A prefetch, or a sub-resource of a page, requested a URL that only a navigation may open."""
 
     status = 403
     cause = "not_a_navigation"
     title = "Nothing was done"
-    text = "A browser asked for this page ahead of time or as a part of another page. A sign-in starts with a click."
+    text = "The browser requested this page in advance, or as a part of another page. A sign-in starts with a click."
     advice = "Open the page itself."
 
 
 class ProviderError(Error):
-    """The provider's answer is not one that RFC 6749 or RFC 6750 allows."""
+    """The provider's answer violates RFC 6749 or RFC 6750, or there is none."""
 
     status = 502
     side = "the provider"
     cause = "provider_error"
-    title = "The provider gave an answer that cannot be used"
-    text = "The sign-in provider answered with an error, or with something this application cannot understand."
+    title = "The provider's answer cannot be used"
+    text = "The sign-in provider answered with an error, or in a way that this application does not understand."
     advice = "Try again in a few minutes."
 
 
 class LoginRefused(ProviderError):
-    """An error code in the authorization response (RFC 6749 4.1.2.1)."""
+    """The authorization response contains an error code (RFC 6749 4.1.2.1).
+
+    :param code: the error code.
+    """
 
     status = 400
     cause = "login_refused"
     title = "The provider refused the sign-in"
-    text = "The provider ended the sign-in with an error before it could be finished."
-    advice = "Start the sign-in again. If it stays, tell the operator the id below."
+    text = "The provider ended the sign-in with an error."
+    advice = "Start the sign-in again. If the error persists, tell the operator the id below."
 
     def __init__(self, code: str) -> None:
-        super().__init__(f"the authorization response carries the error {code!a}")
+        super().__init__(f"authorization response: the provider reports an error (got {code!a})")
         if code == "temporarily_unavailable":
             self.status = 503
             self.cause = "provider_temporarily_unavailable"
             self.title = "The provider is not available right now"
-            self.text = "The provider says that it is overloaded or under maintenance."
+            self.text = "The provider is overloaded or under maintenance."
             self.advice = "Try again in a few minutes."
             self.retry_after = "60"
 
 
 class IssuerMismatch(ProviderError):
-    """``iss`` is not the configured issuer, or is missing where it is always sent (RFC 9207 2.4)."""
+    """``iss`` is not the configured issuer, or is missing where it is required (RFC 9207 2.4)."""
 
     status = 400
     cause = "issuer_mismatch"
     title = "This answer came from the wrong provider"
-    text = "The sign-in was started with one provider, and the answer names another one."
-    advice = "Start the sign-in again. If it stays, tell the operator the id below."
+    text = "The sign-in was started with one provider, but another one answered."
+    advice = "Start the sign-in again. If the error persists, tell the operator the id below."
 
 
 class IdTokenRefused(ProviderError):
-    """An ID token that is malformed, too old, or about another sign-in (OpenID Connect Core 3.1.3.7)."""
+    """The ID token is malformed, has expired, or belongs to another sign-in (OpenID Connect Core 3.1.3.7)."""
 
     cause = "id_token_refused"
-    title = "The provider's statement about you cannot be used"
-    text = "The sign-in provider said who you are in a way that does not belong to this sign-in."
-    advice = "Start the sign-in again. If it stays, tell the operator the id below."
+    title = "The provider's ID token is invalid"
+    text = "The provider's statement about your identity does not belong to this sign-in."
+    advice = "Start the sign-in again. If the error persists, tell the operator the id below."
 
 
 class ClientRefused(ProviderError):
-    """``invalid_client`` and its like (RFC 6749 5.2): only the operator can mend that."""
+    """The provider rejects the client: ``invalid_client`` and similar codes (RFC 6749 5.2)."""
 
     side = "this application"
     cause = "client_refused"
     title = "The provider does not accept this application"
-    text = "The provider refused the client id, the client secret or the redirect URI of this application."
-    advice = "The operator finds the provider's error code in the log and compares the settings with the registration."
+    text = "The provider rejected the client id, the client secret or the redirect URI of this application."
+    advice = "The operator finds the provider's error code in the log, and compares the settings with the registration."
 
 
 class ProviderUnreachable(ProviderError):
-    """DNS, connection, TLS, or an answer that was cut off."""
+    """DNS, connection or TLS failed, or the answer was cut off."""
 
     cause = "provider_unreachable"
     title = "The provider cannot be reached"
-    text = "The connection to the sign-in provider failed or broke."
+    text = "The connection to the sign-in provider failed."
 
 
 class ProviderTimeout(ProviderError):
-    """Not a whole answer within the configured time, wall clock."""
+    """The provider did not answer completely within ``WSGI_OAUTH_UPSTREAM_TIMEOUT``, in wall-clock time."""
 
     status = 504
     cause = "provider_timeout"
@@ -296,36 +301,31 @@ class ProviderTimeout(ProviderError):
 
 
 class ProviderBusy(ProviderError):
-    """As many requests of this process wait for the provider as may (``WSGI_OAUTH_UPSTREAM_LIMIT``). Nothing was sent
-    to it, and nothing has changed: the same request may come again.
-    """
+    """``WSGI_OAUTH_UPSTREAM_LIMIT`` requests of this process already wait for the provider. Nothing was sent."""
 
     status = 503
     cause = "provider_busy"
-    title = "Too many are waiting for the provider"
-    text = (
-        "The sign-in provider answers slowly, and others wait for it already. Your request was not sent to it, "
-        "and your sign-in, if you have one, is not lost."
-    )
+    title = "The provider is slow right now"
+    text = "Other requests already wait for the sign-in provider. If you were signed in, you still are."
     advice = "Reload this page in a moment."
     retry_after = "5"
 
 
 class ProviderForbids(ProviderError):
-    """HTTP 403: the token is accepted, the request is not (RFC 6750 3.1 ``insufficient_scope``)."""
+    """HTTP 403: the token is valid, but does not permit the request (RFC 6750 3.1 ``insufficient_scope``)."""
 
     status = 403
     cause = "provider_forbids"
     title = "The provider does not allow this"
-    text = "You are signed in, but the provider does not let this application see what it asked for."
+    text = "You are signed in, but the provider does not give this application the requested data."
     advice = "The application may need more scopes, or your account fewer restrictions."
 
 
 class ProviderRateLimit(ProviderError):
-    """HTTP 429 (RFC 6585 4)."""
+    """HTTP 429: too many requests (RFC 6585 4)."""
 
     status = 429
     cause = "provider_rate_limit"
-    title = "The provider asks for a pause"
+    title = "The provider received too many requests"
     text = "This application has asked the provider too often."
     advice = "Try again later."
