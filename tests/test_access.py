@@ -16,7 +16,6 @@ from wsgi_oauth import (
     Config,
     Identity,
     LoginRequired,
-    MemoryStore,
     RequestHandler,
     SessionStore,
     create_app,
@@ -34,12 +33,6 @@ pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 OCTOCAT = Identity(
     "github", "583231", username="octocat", email="octocat@github.com", email_verified=True, groups=("github", "cats")
 )
-
-
-@pytest.fixture
-def store() -> SessionStore:
-    """Access rules do not depend on the store."""
-    return MemoryStore()
 
 
 def is_allowed(rules: str, identity: Identity = OCTOCAT, function: Callable[[Identity], Any] | None = None) -> bool:

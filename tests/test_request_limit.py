@@ -18,7 +18,7 @@ import requests
 from conftest import JSON, Barrier, Browser, Gunicorn, Site, Visitor, get_and_close
 from werkzeug import Request, Response
 
-from wsgi_oauth import Config, FileStore, MemoryStore, RequestHandler, SessionStore, errors
+from wsgi_oauth import Config, FileStore, RequestHandler, errors
 from wsgi_oauth.demo.faults import FAULTS
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve
@@ -40,12 +40,6 @@ WORKERS = {
     "gevent": ("--worker-class", "gevent"),
 }
 GTHREAD = ("--workers", "1", *WORKERS["gthread"])
-
-
-@pytest.fixture
-def store() -> SessionStore:
-    """The limit does not depend on the store."""
-    return MemoryStore()
 
 
 @contextmanager

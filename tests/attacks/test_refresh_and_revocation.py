@@ -1,4 +1,4 @@
-"""Tokens that live longer than they should, or die too soon: refreshing and revoking (RFC 6749 6, RFC 7009)."""
+"""Refresh and revocation: tokens that stay valid too long, or not long enough (RFC 6749 6, RFC 7009)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from .lesson import guarded_by
 
 
 @guarded_by({"wsgi_oauth.oauth.registration.Registration.revoke": lambda registration, token: None})
-def test_a_token_that_was_stolen_is_good_for_weeks_after_the_sign_out(
+def test_stolen_token_stays_valid_after_the_sign_out(
     make_browser: Callable[..., Browser], provider: LocalProvider
 ) -> bool:
-    """S44. From a backup, a memory dump, the log of some other program. It has to end at the provider, too."""
+    """S44. A token from a backup, a memory dump or a log must be revoked at the provider."""
     victim = make_browser(REVOCATION_URL=provider.revocation_url)
     victim.sign_in()
     [stolen] = issued_tokens(provider)
@@ -33,25 +33,25 @@ def test_a_token_that_was_stolen_is_good_for_weeks_after_the_sign_out(
 
 
 @guarded_by({"wsgi_oauth.oauth.refresh.acquire_lease": lambda *_, **__: True})
-def test_two_tabs_at_the_same_moment_look_like_a_thief_to_the_provider(
+def test_two_tabs_at_the_same_time_use_a_refresh_token_twice(
     victim: Browser, provider: LocalProvider, later: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> bool:
-    """S31, RFC 9700 4.14.2. A refresh token that comes twice has been stolen, thinks the provider, and ends the grant.
+    """S31, RFC 9700 4.14.2. The provider takes the second use for theft, and revokes the grant.
 
-    The provider answers only when a second refresh has come in, or the second tab waits for the first as it should.
+    The provider answers when a second refresh request has arrived, or when the second tab waits for the first.
     """
-    both_are_here = threading.Event()
-    look, answer = refresh.check_result, provider.token
+    both_arrived = threading.Event()
+    check, answer = refresh.check_result, provider.token
 
     def watched(lease: dict[str, Any], owner: str) -> None:
-        look(lease, owner)
+        check(lease, owner)
         if lease.get("by"):
-            both_are_here.set()
+            both_arrived.set()
 
     def token(request: Any) -> Response:
         if provider.count("refresh") > 1:
-            both_are_here.set()
-        both_are_here.wait(30)
+            both_arrived.set()
+        both_arrived.wait(30)
         return answer(request)
 
     victim.sign_in()

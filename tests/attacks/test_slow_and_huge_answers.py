@@ -1,4 +1,4 @@
-"""A provider that answers without end: slowly, so that each worker waits for it, or so much that memory runs out."""
+"""Slow and huge responses of a provider, which would occupy all workers or fill the memory."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ import socket
 import time
 from collections.abc import Callable
 
-import pytest
 import requests
 from conftest import Browser, raw_server
-
-from wsgi_oauth import MemoryStore, SessionStore
 
 from .lesson import guarded_by
 
@@ -20,18 +17,13 @@ TOKEN = {"access_token": "a-token", "token_type": "Bearer"}
 MEBIBYTE = 1024 * 1024
 
 
-@pytest.fixture
-def store() -> SessionStore:
-    return MemoryStore()
-
-
-def all_there_is(response: requests.Response) -> bytes:
+def read_without_a_limit(response: requests.Response) -> bytes:
     return b"".join(response.raw.stream(65536, decode_content=True))
 
 
-@guarded_by({"wsgi_oauth.transport.adapter.read_body": all_there_is})
-def test_a_gzip_bomb_of_few_kilobytes_fills_the_memory(make_browser: Callable[..., Browser]) -> bool:
-    """S25. A thousandfold: what counts is the size that comes out, not the one that comes in."""
+@guarded_by({"wsgi_oauth.transport.adapter.read_body": read_without_a_limit})
+def test_gzip_bomb_fills_the_memory(make_browser: Callable[..., Browser]) -> bool:
+    """S25. The decompressed data is a thousand times as large as the response."""
     bomb = gzip.compress(json.dumps({**TOKEN, "padding": "0" * 32 * MEBIBYTE}).encode())
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
     with raw_server(lambda connection: connection.sendall(head + bomb)) as url:
@@ -40,7 +32,7 @@ def test_a_gzip_bomb_of_few_kilobytes_fills_the_memory(make_browser: Callable[..
 
 
 def dribble(connection: socket.socket) -> None:
-    """Send an answer, a byte at a time, for longer than the deadline; none of them is late."""
+    """Send a response byte by byte for longer than the deadline, each byte in time for a timeout of the socket."""
     body = json.dumps(TOKEN).encode().ljust(60)
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n")
     for byte in body:
@@ -51,10 +43,10 @@ def dribble(connection: socket.socket) -> None:
 @guarded_by(
     {"wsgi_oauth.transport.deadline.DeadlineReader.readinto": lambda reader, buffer: reader._raw.readinto(buffer)}
 )
-def test_a_provider_that_sends_a_byte_now_and_then_keeps_a_worker_for_ever(
+def test_provider_that_sends_a_byte_now_and_then_occupies_a_worker(
     make_browser: Callable[..., Browser],
 ) -> bool:
-    """S24. A timeout of requests is for one read, and begins anew with each byte; a deadline does not."""
+    """S24. The timeout of requests applies to one read, so it starts again with each byte."""
     with raw_server(dribble) as url:
         victim = make_browser(TOKEN_URL=f"{url}/token", UPSTREAM_TIMEOUT="1")
         return victim.get(victim.callback_url()).status_int != 504
