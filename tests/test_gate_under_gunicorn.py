@@ -113,7 +113,7 @@ def test_public_url_without_the_prefix_stops_the_start_with_an_explanation(site:
     with site.serve(app="gated:app", PUBLIC_URL="https://shop.example") as server:
         assert server.process.wait(timeout=30) != 0
         said = server.log.read_text()
-    assert "wsgi_oauth cannot start:\nWSGI_OAUTH_PUBLIC_URL must end with /auth" in said
+    assert "wsgi_oauth cannot start:\nWSGI_OAUTH_PUBLIC_URL: must end with /auth" in said
     assert "Traceback" not in said
 
 
