@@ -306,7 +306,7 @@ class ProviderBusy(ProviderError):
     status = 503
     cause = "provider_busy"
     title = "The provider is slow right now"
-    text = "Other requests already wait for the sign-in provider. If you were signed in, you still are."
+    text = "Many users wait for the sign-in provider already. If you were signed in, you still are."
     advice = "Reload this page in a moment."
     retry_after = "5"
 
@@ -326,6 +326,6 @@ class ProviderRateLimit(ProviderError):
 
     status = 429
     cause = "provider_rate_limit"
-    title = "The provider received too many requests"
+    title = "The provider asks this application to wait"
     text = "This application has asked the provider too often."
     advice = "Try again later."
