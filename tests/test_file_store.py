@@ -487,6 +487,43 @@ def test_system_exit_at_any_system_call_leaves_a_whole_session(
     assert len(ends) > 8
 
 
+# Versions, by which the gate's cache notices changes
+
+
+def test_the_version_changes_with_every_change_of_the_file(
+    store: FileStore, folder: Path, pass_time: Callable[[float], None]
+):
+    """S56: also when a program damages the file and restores its size and modification time."""
+    store.create(KEY, record())
+    pass_time(3)
+    versions = [store.version(KEY)]
+    FileStore(folder).update(KEY, lambda _: record(b"new!"))
+    versions.append(store.version(KEY))
+    path = folder / f"{KEY}.json"
+    before = path.stat()
+    time.sleep(0.05)  # so that the clock of the file system ticks
+    with path.open("r+b") as file_:
+        file_.write(b"evil")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    versions.append(store.version(KEY))
+    path.unlink()
+    put(folder, path.name, b"evil")
+    versions.append(store.version(KEY))
+    assert None not in versions
+    assert len(set(versions)) == 4
+
+
+def test_a_session_without_a_reliable_version_has_none(store: FileStore, pass_time: Callable[[float], None]):
+    """Two writes within one tick of the file system's clock have the same change time, so a new file has none."""
+    store.create(KEY, record(seconds=60))
+    assert store.version(KEY) is None
+    pass_time(3)
+    assert store.version(KEY)
+    pass_time(60)
+    assert store.version(KEY) is None
+    assert store.version(OTHER) is None
+
+
 # The keys of all sessions
 
 
