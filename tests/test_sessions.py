@@ -1,4 +1,4 @@
-"""Sessions as a browser and a handler meet them: what is stored and when, the id, the two lifetimes, the cookie."""
+"""Sessions as a browser and a handler use them: storing, merging, ids, lifetimes and the cookie."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from http.cookies import SimpleCookie
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import JSON, Browser, age, environ_for, send
+from conftest import JSON, STORES, Browser, age, environ_for, send
 
-from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app
+from wsgi_oauth import Config, FileStore, MemoryStore, RequestHandler, SessionStore, create_app
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.sessions.manager import SessionManager
+from wsgi_oauth.sessions.redis import RedisStore
 from wsgi_oauth.sessions.session import Session
 from wsgi_oauth.sessions.store import MAX_BYTES, Record
 
@@ -27,7 +29,7 @@ Act = Callable[[Any], Any]
 
 
 class Watched:
-    """A store that notes what is asked of it, and lets somebody else come first."""
+    """A store that records its calls, and can let another request act before the next move."""
 
     def __init__(self, store: SessionStore) -> None:
         self.store = store
@@ -65,34 +67,41 @@ class Watched:
         self.store.check()
 
     def writes(self) -> list[str]:
-        """What was written since this was last asked."""
+        """Return the writing calls since the last call of this method."""
         writes = [call for call in self.calls if call != "load"]
         self.calls.clear()
         return writes
 
     def alive(self) -> list[str]:
-        """The keys of all sessions."""
+        """Return the keys of all sessions."""
         return [key for key in sorted(self.known) if self.store.load(key) is not None]
 
 
+on_every_store = pytest.mark.parametrize("store", STORES, indirect=True)
+
+
 @pytest.fixture
-def store(every_store: SessionStore) -> Watched:
-    return Watched(every_store)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Watched:
+    """Return the store of the application: in memory, or with ``on_every_store`` each kind in turn."""
+    kind = getattr(request, "param", "memory")
+    if kind == "redis":
+        return Watched(RedisStore(request.getfixturevalue("redis_url")))
+    return Watched(FileStore(tmp_path / "sessions") if kind == "file" else MemoryStore())
 
 
 class Page(RequestHandler):
-    """Does to the session whatever the test says."""
+    """Calls a function of the test with the session."""
 
     route = "/page"
     endpoint = "page"
-    acts: list[Act] = []  # noqa: RUF012 - the tests' own
+    acts: list[Act] = []  # noqa: RUF012
 
     def get(self, request):
         return self.jsonify({"result": self.acts.pop()(request.session)})
 
 
 class Visitor:
-    """A browser, and what handlers do to its session."""
+    """A browser whose requests call functions of the test with their session."""
 
     def __init__(self, browser: Any) -> None:
         self.browser = browser
@@ -107,14 +116,14 @@ class Visitor:
         return response.json["result"]
 
     def sees(self) -> dict[str, Any]:
-        """What the session holds beside the state of sign-ins."""
+        """Return the session without the data of sign-ins."""
         return self.does(lambda session: {k: v for k, v in session.items() if not k.startswith("oauth_")})
 
     def is_signed_in(self) -> bool:
         return self.does(lambda session: session.signed_in)
 
     def sends(self, cookie: str | None) -> None:
-        """Send *cookie* from now on, as an attacker or a copy of this browser would."""
+        """Send *cookie* from now on."""
         self.browser.app.reset()
         if cookie is not None:
             self.browser.app.set_cookie("wsgi_oauth", cookie)
@@ -127,7 +136,7 @@ class Visitor:
 
 @pytest.fixture
 def make_visitor(make_browser: Callable[..., Any]) -> Callable[..., Visitor]:
-    """Make visitors of one application; one *like* another sends the same cookie."""
+    """Create visitors of one application. A visitor *like* another one sends the same cookie."""
 
     def make(like: Visitor | None = None, **settings: str) -> Visitor:
         visitor = Visitor(make_browser(handlers=(Page,), **settings))
@@ -152,7 +161,7 @@ def signed_in(visitor: Visitor, store: Watched) -> Visitor:
 
 @pytest.fixture
 def pass_time(monkeypatch: pytest.MonkeyPatch, store: Watched) -> Callable[[float], None]:
-    """Let seconds pass without waiting for them."""
+    """Move the clock forward."""
     now = [time.time()]
     monkeypatch.setattr(time, "time", lambda: now[0])
 
@@ -175,15 +184,16 @@ def set_cookies(response: Any) -> list[str]:
     return response.headers.getall("Set-Cookie")
 
 
-# What is stored, and when
+# Storing
 
 
-def test_what_a_handler_puts_into_the_session_is_there_in_the_next_request(visitor: Visitor):
+@on_every_store
+def test_session_data_is_there_in_the_next_request(visitor: Visitor):
     visitor.does(sets(cart=["a", {"b": 1.5}], name="é\U0001f600", nothing=None))
     assert visitor.sees() == {"cart": ["a", {"b": 1.5}], "name": "é\U0001f600", "nothing": None}
 
 
-def test_a_request_that_needs_no_session_makes_none(visitor: Visitor, store: Watched):
+def test_a_request_that_needs_no_session_creates_none(visitor: Visitor, store: Watched):
     """S37"""
     for url in ("/profile", "/healthz", "/nowhere", "/callback?code=x&state=y", "/callback", "/page/", "/logout"):
         assert "Set-Cookie" not in visitor.browser.get(url).headers
@@ -194,13 +204,13 @@ def test_a_request_that_needs_no_session_makes_none(visitor: Visitor, store: Wat
     assert visitor.browser.cookie is None
 
 
-def test_a_request_that_does_not_ask_for_the_session_does_not_read_it(signed_in: Visitor, store: Watched):
+def test_a_request_that_does_not_use_the_session_does_not_load_it(signed_in: Visitor, store: Watched):
     for url in ("/healthz", "/nowhere"):
         signed_in.browser.get(url)
     assert store.calls == []
 
 
-def test_a_session_that_is_only_read_is_not_written(signed_in: Visitor, store: Watched):
+def test_an_unchanged_session_is_not_written(signed_in: Visitor, store: Watched):
     signed_in.does(sets(cart=[1]))
     assert store.writes() == ["update"]
     for act in (
@@ -229,9 +239,9 @@ def test_a_session_that_is_only_read_is_not_written(signed_in: Visitor, store: W
         (lambda session: session.setdefault("more", 1), {"cart": [1], "deep": {"a": [{"b": 1}]}, "more": 1}),
         (lambda session: session.clear(), {}),
     ],
-    ids=["append", "inside", "emptied inside", "other type", "pop", "popitem", "or", "setdefault", "clear"],
+    ids=["append", "nested", "nested clear", "other type", "pop", "popitem", "or", "setdefault", "clear"],
 )
-def test_every_change_is_noticed(visitor: Visitor, store: Watched, act: Act, left: dict[str, Any]):
+def test_every_kind_of_change_is_stored(visitor: Visitor, store: Watched, act: Act, left: dict[str, Any]):
     visitor.does(sets(cart=[1], deep={"a": [{"b": 1}]}))
     store.calls.clear()
     visitor.does(act)
@@ -239,7 +249,7 @@ def test_every_change_is_noticed(visitor: Visitor, store: Watched, act: Act, lef
     assert visitor.sees() == left
 
 
-def test_a_session_that_was_emptied_can_be_filled_again(visitor: Visitor):
+def test_an_emptied_session_keeps_its_id(visitor: Visitor):
     visitor.does(sets(cart=[1]))
     cookie = visitor.cookie
     visitor.does(lambda session: session.clear())
@@ -249,7 +259,7 @@ def test_a_session_that_was_emptied_can_be_filled_again(visitor: Visitor):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), b"bytes", {1}])
-def test_what_is_no_json_is_a_mistake_that_harms_nothing(visitor: Visitor, store: Watched, value: Any):
+def test_a_value_that_json_cannot_hold_is_an_error_and_changes_nothing(visitor: Visitor, store: Watched, value: Any):
     visitor.does(sets(cart=[1]))
     Page.acts.append(sets(cart=[2], value=value))
     assert visitor.browser.get("/page").status_int == 500
@@ -258,7 +268,7 @@ def test_what_is_no_json_is_a_mistake_that_harms_nothing(visitor: Visitor, store
     assert visitor.sees() == {"cart": [3]}
 
 
-def test_a_session_that_grows_too_large_stays_what_it_was(visitor: Visitor):
+def test_a_too_large_session_is_an_error_and_changes_nothing(visitor: Visitor):
     visitor.does(sets(cart=[1]))
     Page.acts.append(sets(cart="a" * MAX_BYTES))
     assert visitor.browser.get("/page").status_int >= 400
@@ -266,8 +276,8 @@ def test_a_session_that_grows_too_large_stays_what_it_was(visitor: Visitor):
 
 
 @pytest.mark.parametrize("letter", ["a", "é", "\U0001f600"])
-def test_many_starts_with_long_return_urls_fit_into_a_session(visitor: Visitor, store: Watched, letter: str):
-    """S5: outstanding starts are capped, whatever they carry; otherwise a few links would lock a browser out."""
+def test_many_starts_with_long_return_urls_fit_into_one_session(visitor: Visitor, store: Watched, letter: str):
+    """S5: otherwise a few links could prevent a browser from signing in."""
     for number in range(30):
         assert visitor.browser.start(f"/{number}/{letter * 1000}")
     (alive,) = store.alive()
@@ -275,7 +285,7 @@ def test_many_starts_with_long_return_urls_fit_into_a_session(visitor: Visitor, 
     visitor.browser.sign_in()
 
 
-def test_a_handler_that_fails_changes_nothing(visitor: Visitor, store: Watched):
+def test_a_failing_handler_changes_nothing(visitor: Visitor, store: Watched):
     visitor.does(sets(cart=[1]))
     store.calls.clear()
 
@@ -289,10 +299,13 @@ def test_a_handler_that_fails_changes_nothing(visitor: Visitor, store: Watched):
     assert visitor.sees() == {"cart": [1]}
 
 
-# Two requests at once
+# Concurrent requests
 
 
-def test_two_requests_at_once_lose_nothing(visitor: Visitor, make_visitor: Callable[..., Visitor]):
+@on_every_store
+def test_concurrent_requests_that_set_different_keys_lose_nothing(
+    visitor: Visitor, make_visitor: Callable[..., Visitor]
+):
     visitor.does(sets(a=0, b=0, c=0, gone=1))
     other = make_visitor(like=visitor)
 
@@ -305,7 +318,9 @@ def test_two_requests_at_once_lose_nothing(visitor: Visitor, make_visitor: Calla
     assert visitor.sees() == {"a": 1, "b": 2, "c": 0, "new": [1]}
 
 
-def test_what_one_request_removed_another_does_not_bring_back(visitor: Visitor, make_visitor: Callable[..., Visitor]):
+def test_a_key_that_one_request_removed_is_not_restored_by_another(
+    visitor: Visitor, make_visitor: Callable[..., Visitor]
+):
     visitor.does(sets(a=0, b=0))
     other = make_visitor(like=visitor)
 
@@ -317,9 +332,7 @@ def test_what_one_request_removed_another_does_not_bring_back(visitor: Visitor, 
     assert visitor.sees() == {"a": 1}
 
 
-def test_of_two_requests_that_set_the_same_key_the_one_that_ends_last_wins(
-    visitor: Visitor, make_visitor: Callable[..., Visitor]
-):
+def test_the_last_of_two_requests_that_set_the_same_key_wins(visitor: Visitor, make_visitor: Callable[..., Visitor]):
     visitor.does(sets(a=0))
     other = make_visitor(like=visitor)
 
@@ -331,8 +344,9 @@ def test_of_two_requests_that_set_the_same_key_the_one_that_ends_last_wins(
     assert visitor.sees() == {"a": 1}
 
 
-def test_many_requests_at_once_lose_nothing(visitor: Visitor, make_visitor: Callable[..., Visitor]):
-    """Each sets its own key, all between reading and saving at the same time."""
+@on_every_store
+def test_eight_parallel_requests_lose_nothing(visitor: Visitor, make_visitor: Callable[..., Visitor]):
+    """All of them load the session before the first one saves it."""
     visitor.does(sets(start=0))
     together = threading.Barrier(8, timeout=30)
 
@@ -351,8 +365,8 @@ def test_many_requests_at_once_lose_nothing(visitor: Visitor, make_visitor: Call
     assert len(visitor.sees()) == 9
 
 
-def test_a_change_is_applied_to_the_newest_data_at_once(visitor: Visitor, make_visitor: Callable[..., Visitor]):
-    """``change`` is for what merging cannot do: to look and to take in one step."""
+@on_every_store
+def test_change_reads_and_writes_the_newest_data_in_one_step(visitor: Visitor, make_visitor: Callable[..., Visitor]):
     visitor.does(sets(count=1))
     other = make_visitor(like=visitor)
 
@@ -368,7 +382,7 @@ def test_a_change_is_applied_to_the_newest_data_at_once(visitor: Visitor, make_v
     assert visitor.does(act) == [2, 3, 3, 3]
 
 
-def test_a_change_keeps_what_the_request_has_set_before_it(visitor: Visitor):
+def test_change_keeps_the_unsaved_changes_of_the_request(visitor: Visitor):
     visitor.does(sets(count=1))
 
     def act(session: Any) -> None:
@@ -379,7 +393,9 @@ def test_a_change_keeps_what_the_request_has_set_before_it(visitor: Visitor):
     assert visitor.sees() == {"count": 2, "mine": "set before"}
 
 
-def test_a_change_on_save_is_made_with_everything_else(visitor: Visitor, make_visitor: Callable[..., Visitor]):
+def test_change_on_save_gets_the_newest_data_at_the_end_of_the_request(
+    visitor: Visitor, make_visitor: Callable[..., Visitor]
+):
     visitor.does(sets(count=1))
     other = make_visitor(like=visitor)
 
@@ -392,15 +408,16 @@ def test_a_change_on_save_is_made_with_everything_else(visitor: Visitor, make_vi
     assert visitor.sees() == {"count": 11, "mine": 1}
 
 
-def test_a_change_on_save_of_a_new_session_is_made(visitor: Visitor):
+def test_change_on_save_works_in_a_new_session(visitor: Visitor):
     visitor.does(lambda session: session.change_on_save(lambda data: data.update(count=1)))
     assert visitor.sees() == {"count": 1}
 
 
-# Ended is ended
+# Ending
 
 
-def test_a_session_that_was_ended_opens_nothing(signed_in: Visitor, store: Watched):
+@on_every_store
+def test_an_ended_session_is_deleted_and_its_cookie_is_useless(signed_in: Visitor, store: Watched):
     cookie = signed_in.cookie
     signed_in.browser.post("/logout")
     assert store.alive() == []
@@ -409,6 +426,7 @@ def test_a_session_that_was_ended_opens_nothing(signed_in: Visitor, store: Watch
     assert not signed_in.is_signed_in()
 
 
+@on_every_store
 @pytest.mark.parametrize(
     "act",
     [
@@ -420,10 +438,10 @@ def test_a_session_that_was_ended_opens_nothing(signed_in: Visitor, store: Watch
     ],
     ids=["set", "change", "change on save", "clear", "reload"],
 )
-def test_a_save_after_an_end_stays_ended(
+def test_a_session_that_another_request_ended_stays_ended(
     signed_in: Visitor, make_visitor: Callable[..., Visitor], store: Watched, act: Act
 ):
-    """S42: a logout that races a save wins."""
+    """S42"""
     other = make_visitor(like=signed_in)
     cookie = signed_in.cookie
 
@@ -438,7 +456,7 @@ def test_a_save_after_an_end_stays_ended(
     assert not signed_in.is_signed_in()
 
 
-def test_what_is_put_into_a_session_after_its_end_is_forgotten(signed_in: Visitor, store: Watched):
+def test_data_that_is_set_after_the_end_is_discarded(signed_in: Visitor, store: Watched):
     def act(session: Any) -> None:
         session.end()
         session["cart"] = [1]
@@ -449,7 +467,7 @@ def test_what_is_put_into_a_session_after_its_end_is_forgotten(signed_in: Visito
     assert signed_in.sees() == {}
 
 
-def test_ending_twice_or_without_a_session_is_fine(visitor: Visitor, store: Watched):
+def test_a_session_can_be_ended_twice_and_before_it_is_stored(visitor: Visitor, store: Watched):
     visitor.does(lambda session: session.end())
     assert store.writes() == []
     assert set_cookies(visitor.response) == []
@@ -458,8 +476,8 @@ def test_ending_twice_or_without_a_session_is_fine(visitor: Visitor, store: Watc
     assert store.alive() == []
 
 
-def test_what_belongs_to_a_request_leaves_the_memory_with_its_answer(provider: LocalProvider, store: Watched):
-    """The session, its tokens and the environ: not when Python looks for circles of objects the next time."""
+def test_a_session_and_its_tokens_are_freed_with_the_response(provider: LocalProvider, store: Watched):
+    """They must not wait for the garbage collector, because they contain secrets and can be large."""
     kept: list[weakref.ref[Any]] = []
 
     class Watch(RequestHandler):
@@ -481,11 +499,12 @@ def test_what_belongs_to_a_request_leaves_the_memory_with_its_answer(provider: L
         gc.enable()
 
 
-# The id changes with the user (S36)
+# A new id with every sign-in (S36)
 
 
-def test_a_sign_in_changes_the_id_and_removes_the_old_one(visitor: Visitor, store: Watched):
-    """S36, ASVS 7.2.4: an id that somebody planted or saw before is worth nothing after."""
+@on_every_store
+def test_a_sign_in_changes_the_id_and_deletes_the_old_session(visitor: Visitor, store: Watched):
+    """S36, ASVS 7.2.4: an attacker may have planted or seen the old id (session fixation)."""
     callback = visitor.browser.callback_url()
     before = visitor.cookie
     assert store.alive() == [key(before)]
@@ -506,13 +525,13 @@ def test_a_second_sign_in_changes_the_id_again(signed_in: Visitor, store: Watche
     assert store.alive() == [key(signed_in.cookie)]
 
 
-def test_what_a_visitor_did_before_signing_in_is_kept(visitor: Visitor):
+def test_data_from_before_the_sign_in_is_kept(visitor: Visitor):
     visitor.does(sets(cart=[1]))
     visitor.browser.sign_in()
     assert visitor.sees() == {"cart": [1]}
 
 
-def test_a_second_user_does_not_inherit_what_the_first_one_had(signed_in: Visitor):
+def test_a_second_user_does_not_inherit_the_data_of_the_first(signed_in: Visitor):
     """S36"""
     signed_in.does(sets(cart=["the first user's"]))
     signed_in.browser.sign_in()
@@ -520,10 +539,11 @@ def test_a_second_user_does_not_inherit_what_the_first_one_had(signed_in: Visito
     assert signed_in.is_signed_in()
 
 
-def test_a_second_user_does_not_inherit_from_a_session_that_another_tab_took_away(
+@on_every_store
+def test_two_tabs_that_sign_in_at_once_inherit_nothing_from_the_first_user(
     signed_in: Visitor, make_visitor: Callable[..., Visitor], store: Watched
 ):
-    """S36: two tabs sign in at the same moment; the one that comes second finds no session to take over."""
+    """S36: the second tab finds that the first one has moved the session."""
     signed_in.does(sets(cart=["the first user's"]))
     tab = make_visitor(like=signed_in)
     mine, theirs = signed_in.browser.callback_url(), tab.browser.callback_url()
@@ -534,10 +554,10 @@ def test_a_second_user_does_not_inherit_from_a_session_that_another_tab_took_awa
     assert (signed_in.sees(), tab.sees()) == ({}, {})
 
 
-def test_a_second_user_does_not_inherit_from_a_session_that_was_ended_meanwhile(
+def test_a_second_user_inherits_nothing_when_the_first_signs_out_meanwhile(
     signed_in: Visitor, make_visitor: Callable[..., Visitor], store: Watched
 ):
-    """S36: the first user signs out while the second one signs in."""
+    """S36"""
     signed_in.does(sets(cart=["the first user's"]))
     tab = make_visitor(like=signed_in)
     callback = signed_in.browser.callback_url()
@@ -546,10 +566,10 @@ def test_a_second_user_does_not_inherit_from_a_session_that_was_ended_meanwhile(
     assert signed_in.sees() == {}
 
 
-def test_a_sign_in_succeeds_however_many_others_are_started_meanwhile(
+def test_a_sign_in_succeeds_while_many_others_are_started(
     visitor: Visitor, make_visitor: Callable[..., Visitor], store: Watched
 ):
-    """S43: the record of this one, claimed already, may be pushed out by theirs."""
+    """S43: their records may evict the record of this one, which was already consumed."""
     callback = visitor.browser.callback_url()
     tab = make_visitor(like=visitor)
     store.before_next_move.append(lambda: [tab.browser.start() for _ in range(30)])
@@ -557,7 +577,7 @@ def test_a_sign_in_succeeds_however_many_others_are_started_meanwhile(
     assert visitor.is_signed_in()
 
 
-def test_a_renewed_session_keeps_what_another_request_stored_meanwhile(
+def test_a_renewed_session_keeps_concurrent_changes_of_other_requests(
     visitor: Visitor, make_visitor: Callable[..., Visitor]
 ):
     visitor.does(sets(cart=[1]))
@@ -590,13 +610,14 @@ def test_ids_are_long_and_random(make_visitor: Callable[..., Visitor]):
 SHORT = {"SESSION_IDLE": "1h", "SESSION_LIFETIME": "10h"}
 
 
-def test_a_session_that_is_not_used_ends(make_visitor: Callable[..., Visitor], pass_time: Callable[[float], None]):
-    """S40, on the server: the cookie is still sent."""
+@on_every_store
+def test_an_idle_session_expires(make_visitor: Callable[..., Visitor], pass_time: Callable[[float], None]):
+    """S40: on the server, because a browser may keep sending the cookie."""
     visitor = make_visitor(**SHORT)
     visitor.browser.sign_in()
     cookie = visitor.cookie
     pass_time(HOUR - 1)
-    assert visitor.is_signed_in()  # and the clock starts anew
+    assert visitor.is_signed_in()  # which restarts the idle time
     pass_time(HOUR - 1)
     assert visitor.is_signed_in()
     pass_time(HOUR + 1)
@@ -604,7 +625,7 @@ def test_a_session_that_is_not_used_ends(make_visitor: Callable[..., Visitor], p
     assert not visitor.is_signed_in()
 
 
-def test_a_session_ends_however_much_it_is_used(
+def test_an_active_session_expires_at_the_end_of_its_lifetime(
     make_visitor: Callable[..., Visitor], pass_time: Callable[[float], None]
 ):
     """S40"""
@@ -620,7 +641,7 @@ def test_a_session_ends_however_much_it_is_used(
     assert not visitor.is_signed_in()
 
 
-def test_a_new_sign_in_begins_a_new_lifetime(make_visitor: Callable[..., Visitor], pass_time: Callable[[float], None]):
+def test_a_new_sign_in_starts_a_new_lifetime(make_visitor: Callable[..., Visitor], pass_time: Callable[[float], None]):
     visitor = make_visitor(**SHORT)
     visitor.browser.sign_in()
     for _ in range(15):
@@ -632,8 +653,9 @@ def test_a_new_sign_in_begins_a_new_lifetime(make_visitor: Callable[..., Visitor
         assert visitor.is_signed_in()
 
 
-def test_the_lifetimes_are_those_of_today(make_visitor: Callable[..., Visitor], pass_time: Callable[[float], None]):
-    """An operator who shortens them means the sessions that are there, too."""
+def test_current_settings_apply_to_existing_sessions(
+    make_visitor: Callable[..., Visitor], pass_time: Callable[[float], None]
+):
     visitor = make_visitor(SESSION_IDLE="7d", SESSION_LIFETIME="7d")
     visitor.browser.sign_in()
     pass_time(2 * HOUR)
@@ -643,7 +665,7 @@ def test_the_lifetimes_are_those_of_today(make_visitor: Callable[..., Visitor], 
     assert make_visitor(like=visitor, SESSION_IDLE="3h", SESSION_LIFETIME="3h").is_signed_in()
 
 
-def test_the_idle_clock_is_written_rarely(
+def test_the_time_of_the_last_request_is_written_rarely(
     make_visitor: Callable[..., Visitor], store: Watched, pass_time: Callable[[float], None]
 ):
     visitor = make_visitor(SESSION_IDLE="12h")
@@ -658,11 +680,12 @@ def test_the_idle_clock_is_written_rarely(
     assert writes[0] >= 60
 
 
+@on_every_store
 @pytest.mark.parametrize("start", [sets(cart=[1]), None], ids=["a handler's", "a sign-in's"])
-def test_anonymous_sessions_are_short(
+def test_anonymous_sessions_expire_after_ten_minutes(
     visitor: Visitor, store: Watched, pass_time: Callable[[float], None], start: Act | None
 ):
-    """S59: nobody can fill the store with sessions that stay."""
+    """S59: otherwise a flood of them could fill the store."""
     if start:
         visitor.does(start)
     else:
@@ -686,11 +709,11 @@ def test_reading_an_anonymous_session_writes_nothing(
     assert store.writes() == []
 
 
-# What a browser can send
+# Cookies from the browser
 
 
 def test_an_unknown_id_is_not_adopted(make_visitor: Callable[..., Visitor], store: Watched):
-    """S37: or an attacker could choose it (session fixation)."""
+    """S37: otherwise an attacker could choose it (session fixation)."""
     planted = "A" * 43
     for first_step in (lambda v: v.does(sets(cart=[1])), lambda v: v.browser.start(), lambda v: v.browser.sign_in()):
         visitor = make_visitor()
@@ -726,8 +749,10 @@ def test_an_ended_id_is_not_adopted(signed_in: Visitor, store: Watched):
         "wsgi_oauth={first} {second}",
     ],
 )
-def test_of_two_session_cookies_neither_is_believed(make_visitor: Callable[..., Visitor], store: Watched, header: str):
-    """S39, RFC 6265 8.6: one of them was tossed in by another host. gunicorn joins two Cookie headers by a comma."""
+def test_two_different_session_cookies_are_both_ignored(
+    make_visitor: Callable[..., Visitor], store: Watched, header: str
+):
+    """S39, RFC 6265 8.6: another host may have set one of them. gunicorn joins two Cookie headers with a comma."""
     first, second = make_visitor(), make_visitor()
     first.browser.sign_in()
     second.browser.sign_in()
@@ -744,13 +769,13 @@ def test_of_two_session_cookies_neither_is_believed(make_visitor: Callable[..., 
     assert second.is_signed_in()
 
 
-def test_the_same_session_cookie_twice_is_one(signed_in: Visitor, make_visitor: Callable[..., Visitor]):
+def test_the_same_session_cookie_twice_is_accepted(signed_in: Visitor, make_visitor: Callable[..., Visitor]):
     """S39"""
     twice = f"wsgi_oauth={signed_in.cookie}; theme=dark; wsgi_oauth={signed_in.cookie}"
     assert make_visitor().does(lambda session: session.signed_in, Cookie=twice)
 
 
-def test_other_cookies_do_not_disturb(signed_in: Visitor, make_visitor: Callable[..., Visitor]):
+def test_other_and_malformed_cookies_are_skipped(signed_in: Visitor, make_visitor: Callable[..., Visitor]):
     for cookies in (
         "theme=dark; wsgi_oauth={}; x=y",
         '=; ; a; wsgi_oauth={}; b="',
@@ -761,15 +786,16 @@ def test_other_cookies_do_not_disturb(signed_in: Visitor, make_visitor: Callable
         assert make_visitor().does(lambda session: session.signed_in, Cookie=header), cookies
 
 
+@on_every_store
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", b"[]", b"\xff", b"[" * 50_000, b'{"started": 1, "seen": 1, "data": []}'],
     ids=lambda body: body[:9],
 )
-def test_a_damaged_session_is_anonymous_and_its_id_is_not_used_again(
+def test_a_damaged_session_is_anonymous_and_gets_a_new_id(
     visitor: Visitor, store: Watched, caplog: pytest.LogCaptureFixture, body: bytes
 ):
-    """S56, in every store."""
+    """S56"""
     visitor.browser.sign_in()
     old = visitor.cookie
     store.update(key(old), lambda _: Record(body, time.time() + DAY))
@@ -781,7 +807,7 @@ def test_a_damaged_session_is_anonymous_and_its_id_is_not_used_again(
     assert visitor.is_signed_in()
 
 
-def test_a_session_that_is_damaged_while_a_request_runs_is_not_saved(visitor: Visitor, store: Watched):
+def test_a_session_that_is_damaged_during_a_request_is_not_saved(visitor: Visitor, store: Watched):
     visitor.does(sets(cart=[1]))
     cookie = visitor.cookie
 
@@ -798,7 +824,7 @@ def test_a_session_that_is_damaged_while_a_request_runs_is_not_saved(visitor: Vi
 
 
 def attributes(response: Any) -> dict[str, Any]:
-    """The one cookie that *response* sets, attribute by attribute; those that it lacks are not there."""
+    """Return the attributes of the only cookie that *response* sets."""
     (header,) = set_cookies(response)
     ((name, morsel),) = SimpleCookie(header).items()
     return {"name": name, "value": morsel.value, **{key_: value for key_, value in morsel.items() if value}}
@@ -813,36 +839,36 @@ def test_the_cookie_of_a_https_site(make_browser: Callable[..., Any]):
     assert start == {"name": "__Host-wsgi_oauth", "path": "/", "secure": True, "httponly": True, "samesite": "Lax"}
 
 
-def test_the_cookie_of_plain_http_on_this_machine(browser: Any):
-    """S38: there the prefix and Secure cannot be, and the rest is the same."""
+def test_the_cookie_of_plain_http_on_localhost(browser: Any):
+    """S38: browsers accept neither the prefix nor Secure there."""
     start = attributes(browser.get("/"))
     del start["value"]
     assert start == {"name": "wsgi_oauth", "path": "/", "httponly": True, "samesite": "Lax"}
 
 
-def test_the_cookie_of_a_https_site_behind_a_proxy_that_speaks_plain_http(make_browser: Callable[..., Any]):
-    """S38: the public URL decides, not the last hop."""
+def test_the_cookie_of_a_https_site_behind_a_plain_http_proxy(make_browser: Callable[..., Any]):
+    """S38: the public URL decides."""
     browser = make_browser(base="http://app.example", PUBLIC_URL="https://app.example")
     start = attributes(browser.get("/"))
     assert (start["name"], start["secure"]) == ("__Host-wsgi_oauth", True)
 
 
 def test_the_cookie_below_a_mount_prefix_is_for_the_whole_host(make_browser: Callable[..., Any]):
-    """S38: a path protects nothing, and __Host- demands /."""
+    """S38: __Host- requires the path /."""
     browser = make_browser(base="https://app.example", PUBLIC_URL="https://app.example/auth")
     start = attributes(browser.app.get("/", headers={"Accept": "text/html"}, extra_environ={"SCRIPT_NAME": "/auth"}))
     assert (start["name"], start["path"]) == ("__Host-wsgi_oauth", "/")
 
 
 def test_a_https_site_does_not_read_the_cookie_of_plain_http(signed_in: Visitor, make_visitor: Callable[..., Visitor]):
-    """S38: anybody on the network could have set that one."""
+    """S38: an attacker on the network can set that cookie."""
     site = "https://app.example"
     secure = make_visitor(base=site, PUBLIC_URL=site)
     assert secure.does(lambda session: session.signed_in, Cookie=f"__Host-wsgi_oauth={signed_in.cookie}")
     assert not secure.does(lambda session: session.signed_in, Cookie=f"wsgi_oauth={signed_in.cookie}")
 
 
-def test_the_cookie_stays_after_the_browser_is_closed_only_for_who_is_signed_in(make_visitor: Callable[..., Visitor]):
+def test_only_the_cookie_of_a_signed_in_session_outlives_the_browser_window(make_visitor: Callable[..., Visitor]):
     visitor = make_visitor(**SHORT)
     visitor.does(sets(cart=[1]))
     assert not {"max-age", "expires"} & attributes(visitor.response).keys()
@@ -859,7 +885,7 @@ def test_the_cookie_is_set_only_when_the_id_changes(signed_in: Visitor):
 
 @pytest.mark.parametrize("site", ["https://localhost", "http://localhost"])
 def test_the_cookie_is_cleared_with_the_attributes_it_was_set_with(make_browser: Callable[..., Any], site: str):
-    """S41: else a browser keeps it, and with __Host- refuses to clear it."""
+    """S41: otherwise the browser would keep it."""
     browser = make_browser(base=site, **({"PUBLIC_URL": site} if site.startswith("https") else {}))
     given = attributes(browser.sign_in())
     cleared = attributes(browser.post("/logout"))
@@ -877,12 +903,21 @@ def test_the_cookie_is_cleared_with_the_attributes_it_was_set_with(make_browser:
     ]
     + [
         {"oauth_token": value}
-        for value in (None, 5, "x", [], {}, {"access_token": 5, "expires_at": "x"}, {"access_token": "a\r\nb"})
+        for value in (
+            None,
+            5,
+            "x",
+            [],
+            {},
+            {"access_token": 5, "expires_at": "x"},
+            {"access_token": "a\r\nb"},
+            {"access_token": "\ud800"},
+        )
     ],
     ids=str,
 )
-def test_what_another_version_stored_is_no_error_of_ours(data: dict, provider: LocalProvider) -> None:
-    """S56: whole, and of other types. A token of another kind means signing in again."""
+def test_session_data_of_other_types_leads_to_a_new_sign_in(data: dict, provider: LocalProvider) -> None:
+    """S56: for example the data of another version."""
     store = MemoryStore()
     browser = Browser(create_app(Config.from_environ(environ_for(provider)), store=store), provider)
     browser.start()

@@ -1,6 +1,6 @@
-"""What every session store promises: the contract at the top of wsgi_oauth/sessions/store.py, run over each of them.
+"""The contract of a session store, as wsgi_oauth/sessions/store.py states it, checked for every store.
 
-Another store joins as one more parameter of the ``every_store`` fixture, and in ``SHARED`` when processes share it.
+To check another store, add it to the ``every_store`` fixture, and to ``SHARED`` if several processes can share it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from wsgi_oauth.sessions.redis import RedisStore
 from wsgi_oauth.sessions.store import MAX_BYTES, Record
 
 HERE = Path(__file__).parent
-PATIENCE = 30  # seconds after which something hangs, as far as these tests are concerned
+TIMEOUT = 30  # seconds after which a test has failed
 SHARED: dict[str, Callable[[str], SessionStore]] = {
     "file": FileStore,
     "redis": RedisStore,
@@ -30,7 +30,7 @@ SHARED: dict[str, Callable[[str], SessionStore]] = {
 
 
 def key(name: object) -> str:
-    """A key as the application makes them: 64 hexadecimal digits."""
+    """Return a key as the application makes them: 64 hexadecimal digits."""
     return sha256(str(name).encode()).hexdigest()
 
 
@@ -49,34 +49,34 @@ def store(every_store: SessionStore) -> SessionStore:
 
 @pytest.fixture
 def pass_time(later: Callable[[float], None]) -> Callable[[float], None]:
-    """Let seconds pass without waiting for them."""
+    """Move the clock forward."""
     return later
 
 
 @pytest.fixture(params=SHARED)
 def shared(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
-    """Which store another process is to open, and where."""
+    """Return the kind and the address of a store for several processes."""
     where = request.getfixturevalue("redis_url") if request.param == "redis" else str(tmp_path / "shared")
     return request.param, where
 
 
 class TestEveryStore:
-    # What a reader finds
+    # Reading
 
-    def test_what_was_stored_is_found(self, store: SessionStore):
+    def test_a_stored_session_is_found(self, store: SessionStore):
         store.create(KEY, record(b"\x00\xff{}"))
         assert store.load(KEY) == b"\x00\xff{}"
 
-    def test_an_empty_session_is_a_session(self, store: SessionStore):
+    def test_a_session_may_be_empty(self, store: SessionStore):
         store.create(KEY, record(b""))
         assert store.load(KEY) == b""
         assert store.update(KEY, lambda _: record(b"x"))
 
-    def test_an_unknown_key_holds_nothing(self, store: SessionStore):
+    def test_an_unknown_key_is_none(self, store: SessionStore):
         store.create(OTHER, record())
         assert store.load(KEY) is None
 
-    def test_a_key_of_another_form_opens_nothing(self, store: SessionStore):
+    def test_a_malformed_key_opens_nothing(self, store: SessionStore):
         """S54"""
         store.create(KEY, record())
         for wrong in ("", "x", KEY[:-1], KEY + "0", KEY.upper(), f"{KEY}\n", f"../{KEY}", "\0", "\ud800", "a" * 300):
@@ -85,7 +85,7 @@ class TestEveryStore:
             store.delete(wrong)
         assert store.load(KEY) is not None
 
-    def test_an_expired_session_is_as_good_as_unknown(self, store: SessionStore, pass_time: Callable[[float], None]):
+    def test_an_expired_session_is_unknown(self, store: SessionStore, pass_time: Callable[[float], None]):
         store.create(KEY, record(seconds=60))
         pass_time(59)
         assert store.load(KEY) == b"data"
@@ -103,14 +103,14 @@ class TestEveryStore:
         pass_time(11)
         assert store.load(KEY) is None
 
-    def test_a_deleted_session_is_as_good_as_unknown(self, store: SessionStore):
+    def test_a_deleted_session_is_unknown(self, store: SessionStore):
         store.create(KEY, record())
         store.create(OTHER, record(b"stays"))
         store.delete(KEY)
         assert store.load(KEY) is None
         assert store.load(OTHER) == b"stays"
 
-    def test_what_is_not_there_can_be_deleted(self, store: SessionStore):
+    def test_deleting_an_unknown_session_does_nothing(self, store: SessionStore):
         store.delete(KEY)
         store.create(KEY, record())
         store.delete(KEY)
@@ -136,13 +136,13 @@ class TestEveryStore:
         assert store.load(KEY) is None
 
     @pytest.mark.parametrize("move_to", [None, OTHER])
-    def test_a_session_that_grows_too_large_stays_what_it_was(self, store: SessionStore, move_to: str | None):
+    def test_an_update_to_a_too_large_session_is_rejected(self, store: SessionStore, move_to: str | None):
         store.create(KEY, record())
         with pytest.raises(ValueError, match=str(MAX_BYTES)):
             store.update(KEY, lambda _: record(b"a" * (MAX_BYTES + 1)), move_to=move_to)
         assert store.load(KEY) == b"data"
         assert store.load(OTHER) is None
-        assert store.update(KEY, lambda _: record(b"smaller"))  # and nothing is left locked
+        assert store.update(KEY, lambda _: record(b"smaller"))  # and the lock was released
 
     # Updates
 
@@ -152,9 +152,7 @@ class TestEveryStore:
         assert store.update(KEY, lambda data: record(data + b"3"))
         assert store.load(KEY) == b"123"
 
-    def test_an_update_to_nothing_leaves_everything_as_it_is(
-        self, store: SessionStore, pass_time: Callable[[float], None]
-    ):
+    def test_an_update_that_returns_none_changes_nothing(self, store: SessionStore, pass_time: Callable[[float], None]):
         store.create(KEY, record(seconds=60))
         assert store.update(KEY, lambda _: None)
         assert store.update(KEY, lambda _: None, move_to=OTHER)
@@ -163,7 +161,7 @@ class TestEveryStore:
         pass_time(61)
         assert store.load(KEY) is None
 
-    def test_an_update_of_nothing_makes_nothing(self, store: SessionStore):
+    def test_an_update_of_an_unknown_session_creates_nothing(self, store: SessionStore):
         assert not store.update(KEY, lambda _: pytest.fail("there is nothing to change"))
         assert not store.update(KEY, lambda _: pytest.fail("there is nothing to change"), move_to=OTHER)
         assert store.load(KEY) is None
@@ -176,7 +174,7 @@ class TestEveryStore:
         assert not store.update(KEY, lambda _: pytest.fail("there is nothing to change"))
         assert store.load(KEY) is None
 
-    def test_a_moved_session_is_under_its_new_key_alone(self, store: SessionStore):
+    def test_a_moved_session_has_its_new_key_only(self, store: SessionStore):
         """S36"""
         store.create(KEY, record(b"old"))
         assert store.update(KEY, lambda data: record(data + b" and new"), move_to=OTHER)
@@ -184,13 +182,13 @@ class TestEveryStore:
         assert store.load(OTHER) == b"old and new"
         assert not store.update(KEY, lambda _: pytest.fail("there is nothing to change"))
 
-    def test_a_session_that_is_moved_to_where_it_is_stays_there(self, store: SessionStore):
+    def test_a_session_can_be_moved_to_its_own_key(self, store: SessionStore):
         store.create(KEY, record(b"old"))
         assert store.update(KEY, lambda data: record(data + b" and new"), move_to=KEY)
         assert store.load(KEY) == b"old and new"
 
     @pytest.mark.parametrize("move_to", [None, OTHER])
-    def test_a_change_that_fails_changes_nothing(self, store: SessionStore, move_to: str | None):
+    def test_an_update_whose_function_fails_changes_nothing(self, store: SessionStore, move_to: str | None):
         def fail(_: bytes) -> Record:
             raise ZeroDivisionError
 
@@ -199,11 +197,11 @@ class TestEveryStore:
             store.update(KEY, fail, move_to=move_to)
         assert store.load(KEY) == b"data"
         assert store.load(OTHER) is None
-        assert store.update(KEY, lambda _: record(b"x"))  # and nothing is left locked
+        assert store.update(KEY, lambda _: record(b"x"))  # and the lock was released
 
-    # Walking
+    # Iterating
 
-    def test_a_walk_gives_the_key_of_each_session_once(self, store: SessionStore):
+    def test_keys_yields_each_key_once(self, store: SessionStore):
         assert list(store.keys()) == []
         for number in range(300):
             store.create(key(number), record())
@@ -212,7 +210,7 @@ class TestEveryStore:
         store.delete(key(2))
         assert sorted(store.keys()) == sorted([OTHER, key(0), *map(key, range(3, 300))])
 
-    def test_what_comes_and_goes_during_a_walk_hides_no_session_that_stays(self, store: SessionStore):
+    def test_keys_misses_no_session_while_others_are_created_and_deleted(self, store: SessionStore):
         stay = [key(f"stays {number}") for number in range(1000)]
         for number, each in enumerate(stay):
             store.create(each, record())
@@ -225,7 +223,7 @@ class TestEveryStore:
             store.delete(key(f"comes {number - 10}"))
         assert set(given) >= set(stay)
 
-    def test_a_walk_can_be_left_at_any_time(self, store: SessionStore):
+    def test_keys_can_be_abandoned_at_any_time(self, store: SessionStore):
         for number in range(100):
             store.create(key(number), record())
         for each in store.keys():
@@ -235,22 +233,20 @@ class TestEveryStore:
 
     # Sweeping
 
-    def test_a_sweep_removes_all_that_expired_and_says_how_many(
+    def test_sweep_deletes_all_expired_sessions_and_returns_their_number(
         self, store: SessionStore, pass_time: Callable[[float], None]
     ):
         for number in range(20):
             store.create(key(number), record(seconds=60 if number % 2 else 600))
         assert store.sweep() == 0
         pass_time(61)
-        assert store.sweep() == (0 if isinstance(store, RedisStore) else 10)  # there they have gone by themselves
+        assert store.sweep() == (0 if isinstance(store, RedisStore) else 10)  # which deletes them by itself
         assert store.sweep() == 0
         assert len(list(store.keys())) == 10
         assert [number for number in range(20) if store.load(key(number))] == [*range(0, 20, 2)]
 
-    def test_what_expired_does_not_pile_up_while_sessions_are_created(
-        self, store: SessionStore, pass_time: Callable[[float], None]
-    ):
-        """S59: nobody has to call sweep for that."""
+    def test_creating_sessions_deletes_expired_ones(self, store: SessionStore, pass_time: Callable[[float], None]):
+        """S59: without a call of sweep."""
         for number in range(100):
             store.create(key(number), record(seconds=60))
         pass_time(61)
@@ -259,7 +255,7 @@ class TestEveryStore:
         assert store.sweep() == 0
         assert all(store.load(key(f"new {number}")) for number in range(200))
 
-    def test_a_check_leaves_nothing_behind(self, store: SessionStore, pass_time: Callable[[float], None]):
+    def test_check_leaves_no_session_behind(self, store: SessionStore, pass_time: Callable[[float], None]):
         store.check()
         pass_time(86400)
         assert store.sweep() == 0
@@ -289,7 +285,7 @@ class TestEveryStore:
         assert store.load(KEY) == b"new"
 
     def test_a_delete_waits_for_an_update_and_wins(self, store: SessionStore):
-        """S42: else the update would put the session back."""
+        """S42: otherwise the update would restore the session."""
         store.create(KEY, record())
         deleted = threading.Event()
 
@@ -304,7 +300,7 @@ class TestEveryStore:
 
         thread = threading.Thread(target=delete)
         store.update(KEY, change)
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
         assert deleted.is_set()
         assert store.load(KEY) is None
 
@@ -320,12 +316,12 @@ class TestEveryStore:
             return record(b"moved")
 
         store.update(KEY, change, move_to=OTHER)
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
         assert outcome == [False]
         assert store.load(KEY) is None
         assert store.load(OTHER) == b"moved"
 
-    def test_a_session_is_deleted_by_one_of_many_and_never_comes_back(self, store: SessionStore):
+    def test_a_session_that_is_deleted_during_updates_stays_deleted(self, store: SessionStore):
         for round_ in range(20):
             store.create(key(round_), record(b"0"))
             with ThreadPoolExecutor(4) as threads:
@@ -341,21 +337,21 @@ class TestEveryStore:
         store = SHARED[shared[0]](shared[1])
         store.create(KEY, record(b"0"))
         processes = [in_a_process("count_up_in_a_process", *shared) for _ in range(4)]
-        codes = [process.wait(PATIENCE) for process in processes]
+        codes = [process.wait(TIMEOUT) for process in processes]
         assert codes == [0, 0, 0, 0]
         assert store.load(KEY) == b"1000"
 
-    def test_a_delete_ends_the_updates_of_another_process(self, shared: tuple[str, str]):
+    def test_a_delete_is_seen_by_the_updates_of_another_process(self, shared: tuple[str, str]):
         """S42"""
         store = SHARED[shared[0]](shared[1])
         store.create(KEY, record(b"0"))
-        process = in_a_process("count_up_until_it_is_gone", *shared, stdout=subprocess.PIPE)
+        process = in_a_process("count_up_until_it_is_deleted", *shared, stdout=subprocess.PIPE)
         assert process.stdout
         with process.stdout:
-            assert process.stdout.readline()  # it is at it
+            assert process.stdout.readline()  # the other process has begun
             store.delete(KEY)
             process.stdout.read()
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
         assert store.load(KEY) is None
 
 
@@ -365,7 +361,7 @@ def count_up(store: SessionStore, times: int, of: str = KEY) -> None:
 
 
 def in_a_process(function: str, *arguments: str, stdout: int | None = None) -> subprocess.Popen[bytes]:
-    """Call a function of this module in a process of its own."""
+    """Call a function of this module in a new process."""
     script = f"import sys, test_store_contract; test_store_contract.{function}(*sys.argv[1:])"
     environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])}
     return subprocess.Popen([sys.executable, "-c", script, *arguments], env=environ, stdout=stdout)
@@ -375,7 +371,7 @@ def count_up_in_a_process(kind: str, place: str) -> None:
     count_up(SHARED[kind](place), 250)
 
 
-def count_up_until_it_is_gone(kind: str, place: str) -> None:
+def count_up_until_it_is_deleted(kind: str, place: str) -> None:
     store = SHARED[kind](place)
     for _ in range(100_000):
         if not store.update(KEY, lambda data: record(b"%d" % (int(data) + 1))):

@@ -1,7 +1,7 @@
-"""The store in the hands of somebody who has no cookie: a backup, a disk from a bin, a dump of a Redis that was open to
-the network. With ``WSGI_OAUTH_SESSION_SEAL=yes`` there is nothing in it.
+"""An attacker has a copy of the session store: a stolen backup, a discarded disk, or an unprotected Redis server.
 
-Whoever can read it has the application's code, too, and with a disk its configuration. So the key must be in neither.
+With ``WSGI_OAUTH_SESSION_SEAL=yes`` the copy is useless. The attacker also knows the application's code, and possibly
+its configuration, so neither may contain the key.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def make_browser(make_browser: Callable[..., Browser]) -> Callable[..., Browser]
 
 
 def works_at_the_provider(victim: Browser, stolen: bytes) -> bool:
-    """Use every token that is in *stolen*, without the application."""
+    """Return whether the provider accepts one of the tokens in *stolen*."""
     tokens = re.findall(rb'"access_token":"([^"]+)"', stolen)
     answers = [
         requests.get(victim.provider.profile_url, headers={"Authorization": f"Bearer {token.decode()}"}, timeout=10)
@@ -44,48 +44,48 @@ def works_at_the_provider(victim: Browser, stolen: bytes) -> bool:
     return any(answer.status_code == 200 for answer in answers)
 
 
-def in_the_open(_seal: Encryption, _session_id: str, _name: str, _label: Any, plain: bytes) -> bytes:
+def store_plaintext(_encryption: Encryption, _session_id: str, _key: str, _label: Any, plain: bytes) -> bytes:
     return b"sealed:1" + plain
 
 
-def as_it_lies_there(_seal: Encryption, _session_id: str, _name: str, raw: bytes) -> bytes:
+def load_plaintext(_encryption: Encryption, _session_id: str, _key: str, raw: bytes) -> bytes:
     return raw.removeprefix(b"sealed:1")
 
 
 @guarded_by(
     {
-        "wsgi_oauth.sessions.encryption.Encryption.encrypt": in_the_open,
-        "wsgi_oauth.sessions.encryption.Encryption.decrypt": as_it_lies_there,
+        "wsgi_oauth.sessions.encryption.Encryption.encrypt": store_plaintext,
+        "wsgi_oauth.sessions.encryption.Encryption.decrypt": load_plaintext,
     }
 )
-def test_who_steals_the_backup_uses_the_tokens_in_it(victim: Browser, store: SessionStore) -> bool:
-    """S52. The session's id is not in the backup, and the tokens need none: they are good at the provider."""
+def test_the_tokens_in_a_stolen_backup_can_be_used(victim: Browser, store: SessionStore) -> bool:
+    """S52. The backup contains no session id, but the tokens work at the provider without one."""
     victim.sign_in()
     assert victim.profile().status_int == 200
     backup = [store.load(name) or b"" for name in store.keys()]
     return any(works_at_the_provider(victim, stolen) for stolen in backup)
 
 
-close, open_ = Encryption.encrypt, Encryption.decrypt
+encrypt, decrypt = Encryption.encrypt, Encryption.decrypt
 
 
-# What comes to mind first: the application has the name at hand, and it looks random.
-def with_a_key_from_the_name(seal: Encryption, _session_id: str, name: str, label: Any, plain: bytes) -> bytes:
-    return close(seal, name, name, label, plain)
+# The obvious mistake: the store's key is at hand and looks random.
+def encrypt_with_store_key(encryption: Encryption, _session_id: str, key: str, label: Any, plain: bytes) -> bytes:
+    return encrypt(encryption, key, key, label, plain)
 
 
-def by_the_name(seal: Encryption, _session_id: str, name: str, raw: bytes) -> bytes | None:
-    return open_(seal, name, name, raw)
+def decrypt_with_store_key(encryption: Encryption, _session_id: str, key: str, raw: bytes) -> bytes | None:
+    return decrypt(encryption, key, key, raw)
 
 
 @guarded_by(
     {
-        "wsgi_oauth.sessions.encryption.Encryption.encrypt": with_a_key_from_the_name,
-        "wsgi_oauth.sessions.encryption.Encryption.decrypt": by_the_name,
+        "wsgi_oauth.sessions.encryption.Encryption.encrypt": encrypt_with_store_key,
+        "wsgi_oauth.sessions.encryption.Encryption.decrypt": decrypt_with_store_key,
     }
 )
-def test_the_key_lies_beside_the_lock(victim: Browser, store: SessionStore) -> bool:
-    """S52. Everything is encrypted, and whoever has the backup and the code has all that the key is made of."""
+def test_the_encryption_key_can_be_computed_from_the_backup(victim: Browser, store: SessionStore) -> bool:
+    """S52. Encryption is useless if the key is derived from data in the store."""
     victim.sign_in()
     assert victim.profile().status_int == 200
     thief = Encryption()
@@ -93,20 +93,20 @@ def test_the_key_lies_beside_the_lock(victim: Browser, store: SessionStore) -> b
     return any(works_at_the_provider(victim, thief.decrypt(name, name, stolen) or b"") for name, stolen in backup)
 
 
-unsealed = SessionManager.decrypt
+decrypt_session = SessionManager.decrypt
 
 
-# To sign nobody out on the day on which sealing is switched on.
-def also_what_is_not_sealed(sessions: SessionManager, session_id: str, raw: bytes) -> bytes | None:
-    return raw if raw.startswith(b"{") else unsealed(sessions, session_id, raw)
+# A tempting convenience: nobody has to sign in again after encryption is switched on.
+def accept_plaintext(sessions: SessionManager, session_id: str, raw: bytes) -> bytes | None:
+    return raw if raw.startswith(b"{") else decrypt_session(sessions, session_id, raw)
 
 
-@guarded_by({"wsgi_oauth.sessions.manager.SessionManager.decrypt": also_what_is_not_sealed})
-def test_a_restored_backup_has_the_attackers_session_under_the_victims_name(
+@guarded_by({"wsgi_oauth.sessions.manager.SessionManager.decrypt": accept_plaintext})
+def test_a_plaintext_session_can_be_planted_under_the_victims_key(
     victim: Browser, make_browser: Callable[..., Browser], store: SessionStore
 ) -> bool:
-    """S52. From then on the victim works, and keeps what is private, in the account of the attacker. To seal a session
-    for the victim's browser the attacker would need its cookie; to write one that is not sealed, nothing.
+    """S52. The victim would work in the attacker's account, and enter private data there. To encrypt a session for the
+    victim's browser, the attacker would need its cookie. To write a plaintext session, the attacker needs nothing.
     """
     victim.sign_in()
     [name] = store.keys()
