@@ -102,6 +102,10 @@ class TestKeywordArguments:
         labeled = [dataclasses.replace(provider, label=label) for label in ("one", "two")]
         assert [each.label for each in Config(providers=labeled).providers] == ["one", "two"]
 
+    def test_text_is_read_as_in_the_environment(self) -> None:
+        config = Config(client_id="a", client_secret="b", session_idle="30m", allow="user:a user:b", session_seal="no")
+        assert (config.session_idle, config.allow, config.session_seal) == (1800, ("user:a", "user:b"), False)
+
     def test_configuration_is_immutable(self) -> None:
         config = load()
         for instance in (config, *config.providers):
@@ -217,8 +221,7 @@ class TestInvalidValues:
         line = problem(**{name: value})
         assert line.startswith(f"WSGI_OAUTH_{name}: ")
         assert text in line
-        shown = value.rstrip("/") if name == "PUBLIC_URL" else value
-        assert f"(got {shown})" in line or f"(got {shown!a})" in line or f"(got {float_of(shown)})" in line
+        assert f"(got {value!a})" in line
         assert line.isprintable()
 
     @pytest.mark.parametrize("name", ["SESSION_IDLE", "SESSION_LIFETIME"])
@@ -265,13 +268,6 @@ class TestInvalidValues:
             monkeypatch.setenv(name, value)
         with pytest.raises(errors.ConfigError, match="REQUESTS_CA_BUNDLE"):
             get_app()
-
-
-def float_of(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 class TestUnknownVariables:

@@ -1,6 +1,5 @@
-"""The settings of an application, reading them from the environment, and the checks of their values."""
+"""The settings of an application."""
 
-from .environ import PREFIX
-from .settings import Config, ProviderConfig, StoreConfig
+from .settings import PREFIX, Config, ProviderConfig, StoreConfig
 
 __all__ = ["PREFIX", "Config", "ProviderConfig", "StoreConfig"]

@@ -1,4 +1,4 @@
-"""The settings: one line each, with the default, how its variable is parsed, and how its value is checked.
+"""The settings: one line each, with the default and the check of its value.
 
 A setting is added as a field of :class:`StoreConfig`, :class:`ProviderConfig` or :class:`SharedConfig`. Its environment
 variable is ``WSGI_OAUTH_<FIELD>``. Values that only the list of known providers can judge, such as provider names and
@@ -7,40 +7,27 @@ access rules, are checked when the application is created.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from .. import errors
 from . import checks
-from .environ import (
-    PREFIX,
-    Variables,
-    default_session_store,
-    parse_count,
-    parse_duration,
-    parse_seconds,
-    parse_words,
-    parse_yes_or_no,
-    variable_name,
-)
 
+PREFIX = "WSGI_OAUTH_"
 THREADS = 16  # threads of a worker in gunicorn.conf.py and the README
 UPSTREAM_LIMIT = 12  # below THREADS, because the other threads serve requests that do not need the provider
+
+_LONGEST_SECRET = 4096  # characters
 
 C = TypeVar("C", bound="StoreConfig")
 
 
-def _setting(
-    default: Any = None,
-    parse: Callable[[str], Any] = str,
-    check: Callable[[Any], None] | None = None,
-    *,
-    in_repr: bool = True,
-    in_messages: bool = True,
-) -> Any:
-    metadata = {"parse": parse, "check": check, "in_messages": in_messages}
-    return field(default=default, repr=in_repr, metadata=metadata)
+def _setting(default: Any, check: Callable[[Any], Any], *, in_repr: bool = True) -> Any:
+    return field(default=default, repr=in_repr, metadata={"check": check})
 
 
 def _settings(config: Any) -> list[Field[Any]]:
@@ -48,18 +35,25 @@ def _settings(config: Any) -> list[Field[Any]]:
     return [each for each in fields(config) if each.metadata]
 
 
-def _find_problems(config: Any, label: str = "") -> list[str]:
-    """Return a message for each setting of *config* with an invalid value."""
+def variable_name(setting: str, label: str = "") -> str:
+    """Return the environment variable of *setting*, of the provider *label* if several are configured."""
+    return f"{PREFIX}{label}{'_' if label else ''}{setting}".upper()
+
+
+def _check_settings(config: Any, label: str = "") -> list[str]:
+    """Replace the value of each setting by the result of its check. Return a message for each invalid value."""
     problems = []
     for setting in _settings(config):
-        value, check = getattr(config, setting.name), setting.metadata["check"]
-        if value is None or check is None:
+        value = getattr(config, setting.name)
+        if value is None:
             continue
         try:
-            check(value)
+            object.__setattr__(config, setting.name, setting.metadata["check"](value))
         except ValueError as reason:
-            shown = value if setting.metadata["in_messages"] else None
-            problems.append(checks.build_message(variable_name(setting.name, label), str(reason), shown))
+            problem, separator, remedy = str(reason).partition("; ")
+            shown = checks.mask_password(value) if isinstance(value, str) else value
+            got = "" if setting.name == "client_secret" else f" (got {shown!a})"
+            problems.append(f"{variable_name(setting.name, label)}: {problem}{got}{separator}{remedy}")
     return problems
 
 
@@ -72,19 +66,19 @@ class StoreConfig:
     :raises errors.ConfigError: with one line for each invalid setting.
     """
 
-    session_store: str = _setting("", check=checks.check_session_store, in_repr=False)  # may contain a password
-    session_idle: int = _setting(12 * 3600, parse_duration, checks.check_lifetime)
-    session_lifetime: int = _setting(7 * 86400, parse_duration, checks.check_lifetime)
-    session_seal: bool = _setting(False, parse_yes_or_no)
+    session_store: str = _setting("", checks.check_session_store, in_repr=False)  # may contain a password
+    session_idle: int = _setting(12 * 3600, checks.check_lifetime)
+    session_lifetime: int = _setting(7 * 86400, checks.check_lifetime)
+    session_seal: bool = _setting(False, checks.check_yes_or_no)
 
     def __post_init__(self) -> None:
         if not self.session_store:
-            object.__setattr__(self, "session_store", default_session_store({}))
+            object.__setattr__(self, "session_store", _default_session_store({}))
         if problems := self._problems():
             raise errors.ConfigError("\n".join(problems))
 
     def _problems(self) -> list[str]:
-        return _find_problems(self)
+        return _check_settings(self)
 
     @property
     def store_name(self) -> str:
@@ -97,9 +91,9 @@ class StoreConfig:
 
         :raises errors.ConfigError: for an invalid or unknown variable.
         """
-        variables = Variables(environ)
-        values = {"session_store": default_session_store(environ), **variables.read(_settings(StoreConfig))}
-        return _build(StoreConfig, values, variables)
+        variables = _set_variables(environ)
+        values = {"session_store": _default_session_store(environ), **_read(StoreConfig, variables)}
+        return _build(StoreConfig, values, variables, [])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,17 +101,17 @@ class ProviderConfig:
     """The settings of one provider. They are checked by the :class:`Config` that contains them."""
 
     label: str = ""  # from WSGI_OAUTH_PROVIDERS; empty when that is not set
-    client_id: str = _setting("", check=checks.check_client_id)
-    client_secret: str | None = _setting(check=checks.check_client_secret, in_repr=False, in_messages=False)
-    provider: str = _setting("github", check=checks.check_provider)
-    authorization_url: str | None = _setting(check=checks.check_url)
-    token_url: str | None = _setting(check=checks.check_url)
-    profile_url: str | None = _setting(check=checks.check_url)
-    revocation_url: str | None = _setting(check=checks.check_url)
-    issuer: str | None = _setting(check=checks.check_issuer)
-    client_auth: str | None = _setting(check=checks.check_client_auth)
-    scope: str | None = _setting(check=checks.check_scope)
-    end_session: str | None = _setting(check=checks.check_end_session)
+    client_id: str = _setting("", checks.check_client_id)
+    client_secret: str | None = _setting(None, checks.check_client_secret, in_repr=False)
+    provider: str = _setting("github", checks.check_provider)
+    authorization_url: str | None = _setting(None, checks.check_url)
+    token_url: str | None = _setting(None, checks.check_url)
+    profile_url: str | None = _setting(None, checks.check_url)
+    revocation_url: str | None = _setting(None, checks.check_url)
+    issuer: str | None = _setting(None, checks.check_issuer)
+    client_auth: str | None = _setting(None, checks.check_client_auth)
+    scope: str | None = _setting(None, checks.check_scope)
+    end_session: str | None = _setting(None, checks.check_end_session)
 
     def variable(self, name: str) -> str:
         """Return the environment variable of the setting *name*."""
@@ -125,7 +119,7 @@ class ProviderConfig:
 
     def problems(self) -> list[str]:
         """Return a message for each invalid setting and each invalid combination of settings."""
-        problems = _find_problems(self, self.label)
+        problems = _check_settings(self, self.label)
         client_id, secret, auth = map(self.variable, ("client_id", "client_secret", "client_auth"))
         if not self.client_id:
             problems.append(
@@ -134,12 +128,12 @@ class ProviderConfig:
             )
         if self.client_auth == "none" and self.client_secret:
             problems.append(f"{secret}: set although {auth}=none declares a public client; remove one of them")
-        elif self.client_auth != "none" and not self.client_secret:
+        if self.client_auth != "none" and not self.client_secret:
             problems.append(
                 f"{secret}: missing; set it or {secret}_FILE to the secret that the provider issued with the client "
                 f"id, or set {auth}=none for a public client"
             )
-        if self.client_auth == "basic-raw" and ":" in (self.client_id or ""):
+        if self.client_auth == "basic-raw" and ":" in self.client_id:
             problems.append(
                 f"{auth}: basic-raw cannot send a client id that contains a colon (RFC 7617 2); use basic or post"
             )
@@ -150,13 +144,11 @@ class ProviderConfig:
 class SharedConfig(StoreConfig):
     """The settings of the application that all of its providers share."""
 
-    public_url: str | None = _setting(check=checks.check_public_url)
-    upstream_timeout: float = _setting(10.0, parse_seconds, checks.check_upstream_timeout)
-    upstream_limit: int = _setting(
-        UPSTREAM_LIMIT, parse_count("requests that may wait for the provider"), checks.check_minimum(1)
-    )
-    trusted_proxies: int = _setting(0, parse_count("proxies"), checks.check_minimum(0))
-    allow: tuple[str, ...] = _setting((), parse_words)
+    public_url: str | None = _setting(None, checks.check_public_url)
+    upstream_timeout: float = _setting(10.0, checks.check_upstream_timeout)
+    upstream_limit: int = _setting(UPSTREAM_LIMIT, checks.check_number("requests that may wait for the provider", 1))
+    trusted_proxies: int = _setting(0, checks.check_number("proxies", 0))
+    allow: tuple[str, ...] = _setting((), checks.check_words)
 
 
 @dataclass(frozen=True, init=False)
@@ -180,16 +172,10 @@ class Config(SharedConfig):
         object.__setattr__(self, "providers", providers or (ProviderConfig(**own),))
         super().__init__(**settings)
 
-    def __post_init__(self) -> None:
-        if self.public_url:
-            object.__setattr__(self, "public_url", self.public_url.rstrip("/"))
-        super().__post_init__()
-
     def _problems(self) -> list[str]:
-        problems = [problem for provider in self.providers for problem in provider.problems()]
         if self.has_labels or len(self.providers) > 1:
-            problems += _label_problems([provider.label for provider in self.providers])
-        return problems + super()._problems()
+            _check_labels([provider.label for provider in self.providers])
+        return [problem for each in self.providers for problem in each.problems()] + super()._problems()
 
     @property
     def has_labels(self) -> bool:
@@ -202,49 +188,125 @@ class Config(SharedConfig):
 
         :raises errors.ConfigError: with one line for each missing, invalid or unknown variable.
         """
-        variables = Variables(environ)
-        if variables.labels:
-            if problems := _label_problems(variables.labels):
-                raise errors.ConfigError("\n".join(problems))
-            variables.refuse_without_label(_provider_variables())
+        variables = _set_variables(environ)
+        labels, problems = _labels(variables), []
+        for setting in _provider_settings() if labels else []:
+            if (name := variable_name(setting)) in variables:
+                own = ", ".join(variable_name(setting, label) for label in labels)
+                problems.append(f"{name}: must name its provider when {PREFIX}PROVIDERS is set; set {own}")
         providers = []
-        for label in variables.labels or [""]:
-            secret = variables.read_secret_file("client_secret", label)
-            values = variables.read(_settings(ProviderConfig), label)
-            providers.append(ProviderConfig(**{"label": label, "provider": label or "github", **secret, **values}))
-        shared = {"session_store": default_session_store(environ), **variables.read(_settings(SharedConfig))}
-        return _build(Config, {"providers": providers, **shared}, variables)
+        for label in labels or [""]:
+            values = {"label": label, "provider": label or "github", **_read(ProviderConfig, variables, label)}
+            secret, file = variable_name("client_secret", label), variable_name("client_secret_file", label)
+            if secret in variables and file in variables:
+                problems.append(f"{file}: set together with {secret}; remove one of them")
+            elif file in variables:
+                try:
+                    values["client_secret"] = _read_secret(variables[file])
+                except ValueError as problem:
+                    problems.append(f"{file}: the file {problem} (got {variables[file]!a})")
+                    # Otherwise a second message would say that the secret is missing.
+                    values["client_secret"] = "unreadable"  # noqa: S105  # not a secret
+            providers.append(ProviderConfig(**values))
+        shared = {"session_store": _default_session_store(environ), **_read(SharedConfig, variables)}
+        return _build(Config, {"providers": providers, **shared}, variables, problems)
 
 
-def _label_problems(labels: list[str]) -> list[str]:
-    names = [setting.name for setting in (*_settings(ProviderConfig), *_settings(SharedConfig))]
+def _set_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the ``WSGI_OAUTH_*`` variables. Compose and systemd files contain empty ones, which count as absent."""
+    return {name: value.strip() for name, value in environ.items() if name.startswith(PREFIX) and value.strip()}
+
+
+def _labels(variables: Mapping[str, str]) -> list[str]:
+    return variables.get(f"{PREFIX}PROVIDERS", "").lower().split()
+
+
+def _read(config: type, variables: Mapping[str, str], label: str = "") -> dict[str, Any]:
+    """Return the text of each setting of *config* that is set."""
+    names = {setting.name: variable_name(setting.name, label) for setting in _settings(config)}
+    return {setting: variables[name] for setting, name in names.items() if name in variables}
+
+
+def _read_secret(path: str) -> str:
+    """Return the secret in the file *path*. Raise ValueError with the problem if that is impossible."""
     try:
-        checks.check_labels(labels, names)
-    except ValueError as reason:
-        return [checks.build_message(f"{PREFIX}PROVIDERS", str(reason))]
-    return []
+        with open(path, encoding="utf-8-sig") as file:  # because some editors begin a file with a byte order mark
+            secret = file.read(_LONGEST_SECRET + 1).strip()
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError("is not UTF-8 text") from None
+    if not secret:
+        raise ValueError("is empty")
+    if len(secret) > _LONGEST_SECRET:
+        raise ValueError("is too large for a secret")
+    return secret
 
 
-def _build(cls: type[C], values: dict[str, Any], variables: Variables) -> C:
-    """Return a *cls* with *values*. Raise one ConfigError for all problems of parsing and checking."""
-    labeled = [name for label in variables.labels for name in _provider_variables(label)]
-    variables.refuse_unknown([*known_variables(), *labeled], _provider_variables())
-    problems = variables.problems
+def _build(config: type[C], values: dict[str, Any], variables: Mapping[str, str], problems: list[str]) -> C:
+    """Return a *config* with *values*. Raise one ConfigError for all problems."""
+    problems = problems + _find_unknown(variables)
     try:
-        config = cls(**values)
+        built = config(**values)
     except errors.ConfigError as error:
         problems += error.detail.splitlines()
     if problems:
         raise errors.ConfigError("\n".join(problems))
-    return config
+    return built
 
 
-def _provider_variables(label: str = "") -> list[str]:
-    names = [setting.name for setting in _settings(ProviderConfig)]
-    return [variable_name(name, label) for name in (*names, "client_secret_file")]
+def _find_unknown(variables: Mapping[str, str]) -> list[str]:
+    """Return a message for each unknown variable, because it is probably misspelt."""
+    labels, problems = _labels(variables), []
+    known = {*known_variables(), *(variable_name(name, label) for name in _provider_settings() for label in labels)}
+    settings = "|".join(_provider_settings()).upper()
+    for name in sorted(variables.keys() - known):
+        remedy = did_you_mean(name, known) or "remove it, or correct its name"
+        match = re.fullmatch(rf"{PREFIX}(\w+?)_({settings})", name, re.ASCII)
+        if match and match[1].lower() not in labels:
+            remedy = f"is {match[1].lower()!a} missing from {PREFIX}PROVIDERS?"
+        problems.append(f"{name}: unknown variable; {remedy}")
+    return problems
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """Return a question that suggests the name among *known* that is most similar to *name*, or an empty string."""
+    close = get_close_matches(name, known, 1)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def _check_labels(labels: list[str]) -> None:
+    """Require short, different labels that cannot be confused with a setting."""
+    problem = ""
+    for label in labels:
+        if not re.fullmatch("[a-z][a-z0-9_]{0,31}", label, re.ASCII):
+            problem = f"invalid label {label!a}; use short names of letters, digits and _, separated by spaces"
+        # Otherwise WSGI_OAUTH_SESSION_IDLE could be a setting of the provider "session".
+        elif any(name.startswith(variable_name("", label)) for name in known_variables()):
+            problem = f"the label {label!a} is the beginning of other settings; choose another label"
+    if len(labels) != len(set(labels)):
+        problem = "names a provider twice; give each provider its own label"
+    if problem:
+        raise errors.ConfigError(f"{PREFIX}PROVIDERS: {problem}")
+
+
+def _provider_settings() -> list[str]:
+    return [*(setting.name for setting in _settings(ProviderConfig)), "client_secret_file"]
 
 
 def known_variables() -> list[str]:
     """Return all environment variables that this program reads, without the labels of providers."""
-    shared = [variable_name(setting.name) for setting in _settings(SharedConfig)]
-    return [*_provider_variables(), *shared, f"{PREFIX}PROVIDERS"]
+    shared = [setting.name for setting in _settings(SharedConfig)]
+    return [variable_name(name) for name in (*_provider_settings(), *shared, "providers")]
+
+
+def _default_session_store(environ: Mapping[str, str]) -> str:
+    """Return ``file:`` and a folder in systemd's ``StateDirectory=``, otherwise in the user's XDG state directory."""
+    service = environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if service:
+        return f"file:{os.path.join(service, 'sessions')}"
+    state = environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(state):  # the specification says to ignore relative paths
+        home = environ.get("HOME") or os.path.expanduser("~")
+        state = os.path.join(home, ".local", "state")
+    return f"file:{os.path.join(state, 'wsgi_oauth', 'sessions')}"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from .. import errors
-from ..config.environ import PREFIX
+from ..config import PREFIX
 from .identity import Identity
 from .provider import Provider
 

@@ -6,7 +6,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from .. import errors
 from ..config import ProviderConfig
-from ..config.environ import did_you_mean
+from ..config.settings import did_you_mean
 from .presets import PRESETS
 from .provider import Provider, UserDocument
 
