@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl
 from . import errors
 from .oauth.provider import Provider
 from .oauth.registration import Registration
+from .polling import poll
 from .sessions.session import STATE, Session
 
 LIFETIME = 600  # seconds from the start to the callback; RFC 6749 4.1.2 recommends at most this for a code
@@ -272,8 +273,7 @@ def _is_expired(record: dict[str, Any]) -> bool:
 
 def wait_for_first_copy(session: Session, state: str, timeout: float) -> None:
     """Return when the first copy of this callback has signed the user in, which also ends the old session id."""
-    deadline = time.monotonic() + timeout
-    while True:
+    for _ in poll(timeout, pause=_POLL_INTERVAL, longest_pause=_POLL_INTERVAL):
         session.reload()
         records = session.get(STATE)
         if records is None:
@@ -283,6 +283,6 @@ def wait_for_first_copy(session: Session, state: str, timeout: float) -> None:
         if records[state].get("claimed") == "finished":
             return
         # The claim may be older than any exchange takes, because its worker was killed or could not store the outcome.
-        if time.monotonic() > deadline or time.time() - records[state].get("claimed_at", 0) > timeout:
-            raise errors.NoLoginInProgress("callback: the state is in use")
-        time.sleep(_POLL_INTERVAL)
+        if time.time() - records[state].get("claimed_at", 0) > timeout:
+            break
+    raise errors.NoLoginInProgress("callback: the state is in use")

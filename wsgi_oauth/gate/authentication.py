@@ -86,21 +86,20 @@ class Authenticator:
         return Session(self._sessions, login.stored, login.session_id)
 
     def identify(self, login: Login, session: Session) -> Login:
-        """Return *login* with its identity, which the provider is asked for once in each session.
+        """Return *login* with its identity. The provider is asked for it once in each session.
 
         :raises errors.ProviderError: if the provider does not identify the user.
         """
-        if login.identity is not None:
-            return login
         identity = self._oauth.identify(session)
         return login._replace(identity=identity, environ=build_identity_environ(identity))
 
     def check_access(self, login: Login) -> None:
         """Check that today's access rules admit the user.
 
-        :raises errors.NotAllowed: if they do not.
+        :raises errors.NotAllowed: if they do not, or if the user is not identified yet.
         """
-        assert login.identity is not None
+        if login.identity is None:
+            raise errors.NotAllowed("an unidentified user", "an unidentified user")
         self._oauth.check_access(login.identity, self._oauth.registration_of(login.stored.data))
 
     def _read_login(self, environ: WSGIEnvironment, *, secure: bool) -> Login | None:

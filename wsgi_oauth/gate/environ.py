@@ -66,22 +66,6 @@ class RequestContext:
     def _is_secure(self) -> bool:
         return self.base_url.startswith("https:")
 
-    def identify(self) -> None:
-        """Ask the provider for the user, unless the session names them.
-
-        :raises errors.ProviderError: if the provider does not identify the user.
-        """
-        assert self.login is not None
-        self.login = self._authenticator.identify(self.login, self.session)
-
-    def check_access(self) -> None:
-        """Check that today's access rules admit the user.
-
-        :raises errors.NotAllowed: if they do not.
-        """
-        assert self.login is not None
-        self._authenticator.check_access(self.login)
-
     def forget_user(self) -> None:
         """Treat the request as anonymous."""
         self.login = self._session = None

@@ -101,9 +101,9 @@ class LoginRequired:
         if login is None:
             raise errors.NotSignedIn("the gate requires a signed-in user")
         if login.identity is None:
-            context.identify()
+            login = context.login = self.authenticator.identify(login, context.session)
         if self._is_restricted:
-            context.check_access()
+            self.authenticator.check_access(login)
 
     def _identify_optional(self, context: RequestContext) -> None:
         """Identify the user of a public path, if there is one. Users whom the access rules exclude count as anonymous.
@@ -113,12 +113,9 @@ class LoginRequired:
         try:
             login = context.authenticate()
             if login is not None and login.identity is None and context.is_navigation:
-                context.identify()
-            if context.login is not None and self._is_restricted:
-                if context.login.identity is None:  # unknown users are not admitted
-                    context.forget_user()
-                else:
-                    context.check_access()
+                login = context.login = self.authenticator.identify(login, context.session)
+            if login is not None and self._is_restricted:
+                self.authenticator.check_access(login)
         except errors.NotAllowed:
             context.forget_user()
         except errors.Error as error:
