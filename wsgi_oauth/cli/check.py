@@ -34,6 +34,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"  # gunicorn's default address
 CLOCK_SKEW = 60  # seconds that the clocks of this machine and of the provider may differ
 INVALID = "made-up-by-wsgi-oauth-check-nobody-holds-it"  # sent as a code, a code verifier or a token
 
+_BROKEN = {404, 405, *range(500, 600)}  # status codes of a missing or failing endpoint
 _CHECK_NETWORK = "check the firewall and HTTPS_PROXY"
 # Names of exceptions in the transport's error messages.
 _NETWORK_REMEDIES = {
@@ -100,7 +101,12 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     else:
         text = "session encryption: off; anyone who can read the session store can read the tokens in it"
         yield Finding("ok", text, "set WSGI_OAUTH_SESSION_SEAL=yes to encrypt sessions")
-    yield _check_upstream_limit(config)
+    text = f"upstream limit: up to {config.upstream_limit} threads of a worker may wait for the provider"
+    if config.upstream_limit < THREADS:
+        yield Finding("ok", text)
+    else:
+        text += f"; gunicorn.conf.py starts {THREADS}, so a provider that hangs can block all of them"
+        yield Finding("warn", text, "set WSGI_OAUTH_UPSTREAM_LIMIT below gunicorn's --threads")
     if config.allow:
         yield Finding("ok", f"access: users who match one of: {' '.join(config.allow)}")
     else:
@@ -112,37 +118,26 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 def _check_store(config: Config) -> Finding:
     """Store a session and delete it."""
-    is_redis, is_memory = (config.session_store.startswith(kind) for kind in ("redis", "memory"))
     name = f"session store {config.store_name}"
     try:
         store = open_store(config)
         store.check()
         evicts = isinstance(store, RedisStore) and store.may_evict()
     except errors.Error as error:
-        remedy = "set WSGI_OAUTH_SESSION_STORE to a folder that only this user can write to"
-        if is_redis:
+        if not config.session_store.startswith("redis"):
+            remedy = "set WSGI_OAUTH_SESSION_STORE to a folder that only this user can write to"
+        elif isinstance(error, errors.ConfigError):
+            remedy = ""  # because the error says how to install the missing package
+        else:
             remedy = "check that the server is running, that this machine can connect to it, and the password"
-            if isinstance(error, errors.ConfigError):
-                remedy = ""  # because the error says how to install the missing package
         return Finding("FAIL", f"{name}: {error}", remedy)
     if evicts:
         remedy = "set its maxmemory-policy to noeviction; when memory is full, new sign-ins then fail instead"
         return Finding("warn", f"{name}: the server signs users out when its memory is full", remedy)
-    if is_memory:
+    if isinstance(store, MemoryStore):
         remedy = "start gunicorn with one worker, or set WSGI_OAUTH_SESSION_STORE=file:/some/folder"
         return Finding("warn", f"{name} works for one process only, and loses all sessions at its end", remedy)
     return Finding("ok", f"{name}: a session can be stored")
-
-
-def _check_upstream_limit(config: Config) -> Finding:
-    text = f"upstream limit: up to {config.upstream_limit} threads of a worker may wait for the provider"
-    if config.upstream_limit < THREADS:
-        return Finding("ok", text)
-    return Finding(
-        "warn",
-        f"{text}; gunicorn.conf.py starts {THREADS}, so a provider that hangs can block all of them",
-        "set WSGI_OAUTH_UPSTREAM_LIMIT below gunicorn's --threads",
-    )
 
 
 class ProviderCheck:
@@ -153,21 +148,31 @@ class ProviderCheck:
         self._registration = registration
         self._public_url = public_url
         self._redirect_uri = f"{public_url or DEFAULT_URL}/callback{'/' if config.label else ''}{config.label}"
-        self._responses: list[Response] = []
+        self._response: Response | None = None  # the last one from the endpoint that is being tested
+        self._date = ""  # in the last response
 
     def findings(self) -> Iterator[Finding]:
         """Run all checks. They end early if the issuer's metadata cannot be read."""
-        preset = self._registration.configured_provider
+        preset, discovery = self._registration.configured_provider, self._registration.discovery
         notes = f"read docs/providers.md#{self._config.provider} about its peculiarities" if preset.notes else ""
         yield Finding("ok", f"provider {preset.title}: client id {self._config.client_id}", notes)
-        yield self._check_redirect_uri(preset)
-        metadata: Mapping[str, Any] = {}
+        if self._public_url:
+            remedy = f"register it at {preset.registration_url}" if preset.registration_url else ""
+            yield Finding("ok", f"redirect URI: register exactly this URL: {self._redirect_uri}", remedy)
+        else:
+            remedy = "set WSGI_OAUTH_PUBLIC_URL to the https URL of the application, including its mount prefix"
+            yield Finding("warn", f"redirect URI: works on this machine only: {self._redirect_uri}", remedy)
         try:
-            if discovery := self._registration.discovery:
-                metadata = discovery.fetch_document()
+            metadata = discovery.fetch_document() if discovery else {}
             provider = self._registration.provider
         except errors.ProviderError as error:
-            yield Finding("FAIL", f"issuer {preset.issuer}: {error}", _network_remedy(error) or self._issuer_remedy())
+            variable = self._config.variable("provider" if "://" in self._config.provider else "issuer")
+            remedy = _network_remedy(error) or (
+                f"set {variable} to the exact issuer of the provider, including realm or tenant, and a slash at the "
+                "end if it has one; set endpoints that the metadata lacks yourself "
+                f"(such as {self._config.variable('token_url')})"
+            )
+            yield Finding("FAIL", f"issuer {preset.issuer}: {error}", remedy)
             return
         if discovery:
             differences = [*self._compare_endpoints(preset, metadata), *self._compare_features(provider, metadata)]
@@ -177,24 +182,7 @@ class ProviderCheck:
         yield self._check_refresh(provider, metadata)
         yield from self.endpoint_findings()
 
-    def _check_redirect_uri(self, preset: Provider) -> Finding:
-        if self._public_url:
-            remedy = f"register it at {preset.registration_url}" if preset.registration_url else ""
-            return Finding("ok", f"redirect URI: register exactly this URL: {self._redirect_uri}", remedy)
-        return Finding(
-            "warn",
-            f"redirect URI: works on this machine only: {self._redirect_uri}",
-            "set WSGI_OAUTH_PUBLIC_URL to the https URL of the application, including its mount prefix",
-        )
-
     # The issuer's metadata (OpenID Connect Discovery 3).
-
-    def _issuer_remedy(self) -> str:
-        variable = self._config.variable("provider" if "://" in self._config.provider else "issuer")
-        return (
-            f"set {variable} to the exact issuer of the provider, including realm or tenant, and a slash at the end if "
-            f"it has one; set endpoints that the metadata lacks yourself (such as {self._config.variable('token_url')})"
-        )
 
     def _compare_endpoints(self, preset: Provider, metadata: Mapping[str, Any]) -> Iterator[Finding]:
         """Warn about endpoints in the settings or the preset that differ from the metadata."""
@@ -212,47 +200,45 @@ class ProviderCheck:
     def _compare_features(self, provider: Provider, metadata: Mapping[str, Any]) -> Iterator[Finding]:
         """Warn about features that sign-ins need and that are missing in the lists of the metadata."""
         methods = {name: method for method, name in openid.CLIENT_AUTH.items()}
+        method = methods[provider.client_auth.removesuffix("-raw")]
+        variable = self._config.variable
         needed = {
-            "response_types_supported": (["code"], "enable the authorization code flow at the provider"),
-            "scopes_supported": (
-                provider.scope.split(),
-                f"if sign-ins fail with invalid_scope, remove scopes from {self._config.variable('scope')}",
-            ),
-            "code_challenge_methods_supported": (
-                ["S256"] if provider.pkce else [],
+            "response_types": ("code", "enable the authorization code flow at the provider"),
+            "scopes": (provider.scope, f"if sign-ins fail with invalid_scope, remove scopes from {variable('scope')}"),
+            "code_challenge_methods": (
+                "S256" if provider.pkce else "",
                 "enable PKCE at the provider (RFC 7636), because it protects stolen authorization codes",
             ),
-            "token_endpoint_auth_methods_supported": (
-                [methods[provider.client_auth.removesuffix("-raw")]],
-                f"unset {self._config.variable('client_auth')}, or set it to a supported method",
+            "token_endpoint_auth_methods": (
+                method,
+                f"unset {variable('client_auth')}, or set it to a supported method",
             ),
         }
-        for member, (values, remedy) in needed.items():
-            supported = _list_in(metadata, member)
-            if supported is not None and (missing := [value for value in values if value not in supported]):
-                yield Finding("warn", f"its {member} lacks {' '.join(missing)}", remedy)
+        for feature, (values, remedy) in needed.items():
+            supported = metadata.get(f"{feature}_supported")
+            if isinstance(supported, list) and (missing := [each for each in values.split() if each not in supported]):
+                yield Finding("warn", f"its {feature}_supported lacks {' '.join(missing)}", remedy)
 
     def _check_refresh(self, provider: Provider, metadata: Mapping[str, Any]) -> Finding:
         """Guess whether sign-ins give refresh tokens."""
         remedy = "without a refresh token, users sign in again when the access token expires"
-        grants = _list_in(metadata, "grant_types_supported")
-        if grants is not None and "refresh_token" not in grants:
+        grants, scopes = metadata.get("grant_types_supported"), metadata.get("scopes_supported")
+        if isinstance(grants, list) and "refresh_token" not in grants:
             return Finding("warn", "refresh tokens: the issuer's grant_types_supported lacks refresh_token", remedy)
         # OpenID Connect Core 11; Google and Dropbox have parameters instead of a scope.
         if "offline_access" in provider.scope.split() or "offline" in dict(provider.authorization_parameters).values():
             return Finding("ok", "refresh tokens: requested with each sign-in")
-        if "offline_access" in (_list_in(metadata, "scopes_supported") or []):
+        if isinstance(scopes, list) and "offline_access" in scopes:
             remedy += f"; add the scope offline_access to {self._config.variable('scope')} to request one"
-        text = (
-            "supported by the issuer, but perhaps not for every client" if grants else "unknown until a user signs in"
-        )
-        return Finding("ok", f"refresh tokens: {text}", remedy)
+        if isinstance(grants, list):
+            return Finding("ok", "refresh tokens: supported by the issuer, but perhaps not for every client", remedy)
+        return Finding("ok", "refresh tokens: unknown until a user signs in", remedy)
 
     # Requests to the endpoints.
 
     def endpoint_findings(self) -> Iterator[Finding]:
         """Send a harmless request to each endpoint."""
-        provider = self._registration.provider
+        provider, variable = self._registration.provider, self._config.variable
         yield self._probe("authorization", provider.authorization_url, self._probe_authorization)
         yield self._probe("token", provider.token_url, self._probe_token)
         if provider.profile_url:  # otherwise the ID token describes the user
@@ -262,18 +248,20 @@ class ProviderCheck:
         if provider.revocation_url:
             yield self._probe("revocation", provider.revocation_url, self._probe_revocation, failure="warn")
         else:
-            remedy = (
-                f"set {self._config.variable('revocation_url')} if the provider has a revocation endpoint (RFC 7009)"
-            )
-            yield Finding(
-                "ok", "revocation: no endpoint, so tokens stay valid after sign-out until they expire", remedy
-            )
-        if self._config.end_session:
-            yield self._check_end_session()
+            text = "revocation: no endpoint, so tokens stay valid after sign-out until they expire"
+            remedy = f"set {variable('revocation_url')} if the provider has a revocation endpoint (RFC 7009)"
+            yield Finding("ok", text, remedy)
+        if end_session_url := self._registration.end_session_url({}):
+            yield self._probe("end-session", end_session_url, self._probe_end_session, failure="warn")
+        elif self._config.end_session:
+            name = variable("end_session")
+            text = f"{name}: has no effect, because the provider announces no end-session endpoint"
+            yield Finding("warn", text, f"set {name} to the URL of the endpoint, or unset it")
         yield from self._check_clock()
 
     def _probe(self, name: str, url: str, probe: Callable[[str], Finding], *, failure: str = "FAIL") -> Finding:
         """Return the finding of *probe*, or one with the level *failure* if it raises an error."""
+        self._response = None
         try:
             finding = probe(url)
         except errors.Error as error:
@@ -290,7 +278,8 @@ class ProviderCheck:
         return self._remember(self._client().request(method, url, headers=headers, withhold_token=True))
 
     def _remember(self, response: Response) -> Response:
-        self._responses.append(response)
+        self._response = response
+        self._date = response.headers.get("Date", "")
         return response
 
     def _probe_authorization(self, url: str) -> Finding:
@@ -309,13 +298,12 @@ class ProviderCheck:
         if status < 400:
             return Finding("ok", "answers")
         # A guessed redirect URI may be the reason for status 400.
-        is_fatal = status >= 500 or status in {404, 405} or (status == 400 and self._public_url)
+        is_fatal = status in _BROKEN or (status == 400 and self._public_url)
         remedy = "check the URL, the client id, and the registered redirect URI; a browser may show the reason"
         return Finding("FAIL" if is_fatal else "warn", f"answers with status {status}", remedy)
 
     def _probe_token(self, url: str) -> Finding:
         """Exchange an invalid code: a provider that accepts the client refuses only the code."""
-        already = len(self._responses)
         try:
             self._client().fetch_token(url, code=INVALID, code_verifier=INVALID)
         except errors.CodeRefused:
@@ -327,7 +315,7 @@ class ProviderCheck:
             pass  # the endpoint has issued an access token
         except errors.ProviderError as error:
             # Some providers do not answer invalid_grant to an invalid code (RFC 6749 5.2).
-            if any(response.status_code in {400, 401, 403} for response in self._responses[already:]):
+            if self._response is not None and self._response.status_code in {400, 401, 403}:
                 return Finding("warn", str(error), "the reason may be the invalid code of this check: try to sign in")
             raise
         return Finding("FAIL", "issues a token for an invalid code", "do not trust this provider")
@@ -339,63 +327,42 @@ class ProviderCheck:
         status = self._request(provider.profile_method, url, **headers).status_code
         if status in {400, 401, 403}:
             return Finding("ok", "requires a token")
-        level = "FAIL" if status >= 500 or status in {404, 405} else "warn"
+        level = "FAIL" if status in _BROKEN else "warn"
         return Finding(level, f"answers with status {status} to a request without a token", "check the URL")
 
     def _probe_revocation(self, url: str) -> Finding:
         """Revoke an invalid token, which must succeed (RFC 7009 2.2)."""
         if self._registration.provider.revocation_by != "rfc7009":
             return Finding("ok", "not tested, because it does not follow RFC 7009")
-        already = len(self._responses)
         try:
             self._client({"access_token": INVALID}).revoke_token(url)
         except errors.ProviderError as error:
-            responses = self._responses[already:]
-            if not responses:
+            if self._response is None:
                 raise
             # Google answers invalid_token to an invalid token.
-            if responses[0].status_code != 400 or b"invalid_token" not in responses[0].content:
-                remedy = (
-                    "check the URL, and whether this client may revoke; until then tokens stay valid after sign-out"
-                )
+            if self._response.status_code != 400 or b"invalid_token" not in self._response.content:
+                remedy = "check the URL, and whether this client may revoke; tokens stay valid after sign-out"
                 return Finding("warn", str(error), remedy)
         return Finding("ok", "revokes tokens")
-
-    def _check_end_session(self) -> Finding:
-        if url := self._registration.end_session_url({}):
-            return self._probe("end-session", url, self._probe_end_session, failure="warn")
-        variable = self._config.variable("end_session")
-        return Finding(
-            "warn",
-            f"{variable}: has no effect, because the provider announces no end-session endpoint",
-            f"set {variable} to the URL of the endpoint, or unset it",
-        )
 
     def _probe_end_session(self, url: str) -> Finding:
         """Send the request of a browser without a session at the provider."""
         status = self._request("GET", url).status_code
-        if status < 500 and status not in {404, 405}:
-            return Finding("ok", "answers")
-        return Finding("warn", f"answers with status {status}", "check the URL, because browsers are sent there")
+        if status in _BROKEN:
+            return Finding("warn", f"answers with status {status}", "check the URL, because browsers are sent there")
+        return Finding("ok", "answers")
 
     def _check_clock(self) -> Iterator[Finding]:
         """Compare the clocks, because this machine computes when a token expires."""
-        for response in self._responses[-1:]:
-            try:
-                provider_time = parsedate_to_datetime(response.headers["Date"]).timestamp()
-            except (KeyError, ValueError):
-                return
-            skew = round(time.time() - provider_time)
-            if abs(skew) <= CLOCK_SKEW:
-                yield Finding("ok", "clock: agrees with the provider's clock")
-            else:
-                text = f"clock: {abs(skew)} s {'ahead of' if skew > 0 else 'behind'} the provider's clock"
-                yield Finding("warn", text, "set this machine's clock, or synchronize it with NTP")
-
-
-def _list_in(metadata: Mapping[str, Any], member: str) -> list[Any] | None:
-    value = metadata.get(member)
-    return value if isinstance(value, list) else None
+        try:
+            skew = round(time.time() - parsedate_to_datetime(self._date).timestamp())
+        except ValueError:  # no response, or none with a valid date
+            return
+        if abs(skew) <= CLOCK_SKEW:
+            yield Finding("ok", "clock: agrees with the provider's clock")
+        else:
+            text = f"clock: {abs(skew)} s {'ahead of' if skew > 0 else 'behind'} the provider's clock"
+            yield Finding("warn", text, "set this machine's clock, or synchronize it with NTP")
 
 
 def _network_remedy(error: errors.Error) -> str:
