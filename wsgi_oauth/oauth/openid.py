@@ -22,7 +22,6 @@ RETRY_AFTER = 60.0  # seconds until the next attempt, while an older document is
 FAILURE_CACHED_FOR = 5.0  # seconds: otherwise each request would wait for an issuer that does not answer
 MAX_CLOCK_SKEW = 300.0  # seconds that the provider's clock may differ from ours
 
-_WELL_KNOWN = "/.well-known/openid-configuration"
 ENDPOINTS = {
     "authorization_url": "authorization_endpoint",
     "token_url": "token_endpoint",
@@ -31,7 +30,6 @@ ENDPOINTS = {
     "end_session_url": "end_session_endpoint",  # RP-Initiated Logout 2.1
 }
 CLIENT_AUTH = {"client_secret_basic": "basic", "client_secret_post": "post", "none": "none"}  # Core 9
-_SCOPES = ("openid", "profile", "email", "offline_access")  # Core 5.4, 11
 # RFC 7515 3.1: header, payload and signature. The signature is empty when the algorithm is "none".
 _JWT = re.compile(r"[A-Za-z0-9_-]+\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]*", re.ASCII)
 
@@ -41,25 +39,21 @@ class Discovery:
 
     Configured endpoints take precedence over discovered ones. While the issuer cannot be reached, the last document
     stays in use.
+
+    :param configured: the provider, which may lack endpoints.
+    :param has_secret: whether this application has a client secret.
     """
 
     def __init__(self, configured: Provider, transport: Transport, *, has_secret: bool) -> None:
-        """
-        :param configured: the provider, which may lack endpoints.
-        :param has_secret: whether this application has a client secret.
-        """
         self._configured = configured
         self._transport = transport
         self._has_secret = has_secret
+        # The path is appended to the issuer without a slash at its end (Discovery 4).
+        self._url = f"{(configured.issuer or '').rstrip('/')}/.well-known/openid-configuration"
         # Without a lock, because a fork could copy it in its locked state. Two threads may both fetch the document.
         self._provider: Provider | None = None
-        self._valid_until = 0.0
         self._failure: errors.ProviderError | None = None
-
-    @property
-    def url(self) -> str:
-        """The URL of the document: the issuer without a trailing slash, and a fixed path (Discovery 4)."""
-        return f"{(self._configured.issuer or '').rstrip('/')}{_WELL_KNOWN}"
+        self._valid_until = 0.0
 
     def provider(self) -> Provider:
         """Return the provider with all its endpoints, from the cache or the issuer.
@@ -75,7 +69,7 @@ class Discovery:
         if known is not None:
             self._valid_until = time.monotonic() + RETRY_AFTER  # meanwhile other threads use the known document
         try:
-            provider = self._complete(self.fetch_document())
+            self._provider = provider = self._complete(self.fetch_document())
         except errors.ProviderError as error:
             if self._provider is not None:
                 return self._provider
@@ -83,7 +77,6 @@ class Discovery:
                 self._failure = copy(error)
                 self._valid_until = time.monotonic() + FAILURE_CACHED_FOR
             raise
-        self._provider = provider
         self._valid_until = time.monotonic() + CACHED_FOR
         return provider
 
@@ -92,38 +85,44 @@ class Discovery:
 
         :raises errors.ProviderError: when there is none, or when it is that of another issuer.
         """
-        response = self._transport.send(requests.Request("GET", self.url, {"Accept": "application/json"}).prepare())
+        response = self._transport.send(requests.Request("GET", self._url, {"Accept": "application/json"}).prepare())
         if response.status_code != 200:
-            raise errors.ProviderError(f"{self.url} answered with status {response.status_code}")
+            raise errors.ProviderError(f"{self._url} answered with status {response.status_code}")
         document: dict[str, Any] = read_json(response, dict, "discovery document")
-        issuer, configured = document.get("issuer"), self._configured.issuer
-        if issuer != configured:  # Discovery 4.3: exactly, including a trailing slash
-            raise errors.ProviderError(
-                f"{self.url} describes the issuer {_shorten(issuer)}, and {configured!a} is configured"
-            )
+        issuer, configured = ascii(document.get("issuer"))[:200], self._configured.issuer
+        if document.get("issuer") != configured:  # Discovery 4.3: exactly, including a trailing slash
+            raise errors.ProviderError(f"{self._url} describes the issuer {issuer}, and {configured!a} is configured")
         return document
 
     def _complete(self, document: Mapping[str, Any]) -> Provider:
         """Return the configured provider with the missing endpoints and settings from the document."""
         configured = self._configured
-        discovered: dict[str, Any] = {
+        discovered = {
             name: _read_endpoint(document, member)
             for name, member in ENDPOINTS.items()
             if document.get(member) and not getattr(configured, name)
         }
+        scopes = document.get("scopes_supported")
+        if not isinstance(scopes, list):
+            scopes = ["profile", "email"]
         sends_issuer = document.get("authorization_response_iss_parameter_supported") is True  # RFC 9207 3
         provider = configured._replace(
-            **discovered,
+            **discovered,  # type: ignore[arg-type]
             client_auth=configured.client_auth or self._choose_client_auth(document),
-            scope=configured.scope or _choose_scope(document),
+            # The user's identity and, if the issuer has that scope, a refresh token (Core 5.4, 11).
+            scope=configured.scope
+            or " ".join(["openid", *(each for each in ("profile", "email", "offline_access") if each in scopes)]),
             always_sends_issuer=configured.always_sends_issuer or sends_issuer,
         )
         # Without a UserInfo endpoint (Discovery 3) the ID token says who signed in.
         required = ["authorization_url", "token_url", *([] if provider.asks_for_id_token else ["profile_url"])]
         missing = [ENDPOINTS[name] for name in required if not getattr(provider, name)]
         if missing:
-            raise errors.ProviderError(f"{self.url} has no {', '.join(missing)}")
-        if _requires_consent(provider, document):
+            raise errors.ProviderError(f"{self._url} has no {', '.join(missing)}")
+        prompts = document.get("prompt_values_supported")  # Initiating User Registration 1.0, 4
+        supports_consent = not isinstance(prompts, list) or "consent" in prompts
+        if provider.offline_access_takes_consent and "offline_access" in provider.scope.split() and supports_consent:
+            # Otherwise the issuer ignores the scope (Core 11).
             choose = " ".join([*dict(provider.choose_account).values(), "consent"])
             return provider._replace(
                 authorization_parameters=(("prompt", "consent"),), choose_account=(("prompt", choose),)
@@ -132,20 +131,14 @@ class Discovery:
 
     def _choose_client_auth(self, document: Mapping[str, Any]) -> str:
         """Return the first method that both sides support; HTTP Basic is the default (Discovery 3)."""
+        offered = document.get("token_endpoint_auth_methods_supported")
         if not self._has_secret:
             return "none"
-        offered = document.get("token_endpoint_auth_methods_supported")
-        if not isinstance(offered, list):
+        if not isinstance(offered, list) or "client_secret_basic" in offered:
             return "basic"
-        for method, name in CLIENT_AUTH.items():
-            if method in offered and name != "none":
-                return name
-        raise errors.ProviderError(f"{self.url} offers only {_shorten(offered)} to authenticate clients")
-
-
-def _shorten(value: object) -> str:
-    """Return a part of the document for a line of the log."""
-    return ascii(value)[:200]
+        if "client_secret_post" in offered:
+            return "post"
+        raise errors.ProviderError(f"{self._url} offers only {ascii(offered)[:200]} to authenticate clients")
 
 
 def _read_endpoint(document: Mapping[str, Any], member: str) -> str:
@@ -158,22 +151,6 @@ def _read_endpoint(document: Mapping[str, Any], member: str) -> str:
     except ValueError as reason:
         raise errors.ProviderError(f"the issuer's {member} {reason}") from None
     return url
-
-
-def _choose_scope(document: Mapping[str, Any]) -> str:
-    """Return the scopes for the user's identity and, if the issuer has one, for a refresh token (Core 11)."""
-    offered = document.get("scopes_supported")
-    if not isinstance(offered, list):
-        return " ".join(_SCOPES[:3])
-    return " ".join(scope for scope in _SCOPES if scope in offered or scope == "openid")
-
-
-def _requires_consent(provider: Provider, document: Mapping[str, Any]) -> bool:
-    """Return whether the issuer ignores the scope `offline_access` unless the user is asked for consent (Core 11)."""
-    if not (provider.offline_access_takes_consent and "offline_access" in provider.scope.split()):
-        return False
-    known = document.get("prompt_values_supported")  # Initiating User Registration 1.0, 4
-    return not isinstance(known, list) or "consent" in known
 
 
 def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: str | None) -> dict[str, Any]:
@@ -200,9 +177,7 @@ def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: 
     }
     invalid = [claim for claim, is_valid in valid.items() if not is_valid]
     if invalid:
-        raise errors.IdTokenRefused(
-            f"the ID token is refused for its {', '.join(invalid)} (OpenID Connect Core 3.1.3.7)"
-        )
+        raise errors.IdTokenRefused(f"the ID token is refused for its {', '.join(invalid)} (Core 3.1.3.7)")
     return claims
 
 
