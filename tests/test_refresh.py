@@ -35,7 +35,7 @@ from werkzeug import Response
 from wsgi_oauth import FileStore, RequestHandler, SessionStore, errors
 from wsgi_oauth.demo.fault_injection import Fault, FaultContext
 from wsgi_oauth.demo.local_provider import LocalProvider
-from wsgi_oauth.oauth import refresh
+from wsgi_oauth.oauth import client, refresh
 from wsgi_oauth.oauth.token import NEW_FOR
 from wsgi_oauth.sessions.manager import SessionManager
 from wsgi_oauth.sessions.session import Session
@@ -79,6 +79,16 @@ def test_refreshed_token_is_used_until_it_expires(
         later(HOUR)
         assert {browser.profile().status_int for _ in range(3)} == {200}
         assert provider.count("refresh") == refreshes
+
+
+def test_token_that_expires_between_two_looks_at_the_clock_ends_no_session(
+    provider: LocalProvider, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser.sign_in()
+    results = iter([False])  # and True from the second call on
+    monkeypatch.setattr(client, "has_expired", lambda token: next(results, True))
+    assert browser.profile().json["login"] == "octocat"
+    assert provider.count("refresh") == 0
 
 
 def test_refresh_request_is_authenticated_and_has_no_scope(

@@ -256,9 +256,11 @@ class OAuth2Session:
     def _authorization(self) -> dict[str, str]:
         if not self.token:
             raise errors.NotSignedIn("no token for a request to the provider")
-        if has_expired(self.token) and self._can_refresh:
+        expired = has_expired(self.token)  # asked once, because the token may expire between two calls
+        if expired and self._can_refresh:
             self._renew_token()
-        if has_expired(self.token):
+            expired = has_expired(self.token)
+        if expired:
             raise errors.TokenRejected("the access token has expired")
         return {"Authorization": f"Bearer {self.token['access_token']}"}
 
