@@ -18,7 +18,7 @@ from openid import HOUR, Issuer, jwt
 from webtest import TestResponse
 from werkzeug import Response
 
-from wsgi_oauth import Config, MemoryStore, create_app, errors
+from wsgi_oauth import Config, MemoryStore, RequestHandler, create_app, errors
 from wsgi_oauth.config import ProviderConfig
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.oauth.configured import provider_from_config
@@ -44,7 +44,7 @@ def store() -> MemoryStore:
 def visit(issuer: Issuer, store: MemoryStore) -> Callable[..., Browser]:
     """Make a browser for an application that is configured with the URL of the issuer and further settings."""
 
-    def visit(**settings: str) -> Browser:
+    def visit(*, handlers: tuple[type[RequestHandler], ...] = (), **settings: str) -> Browser:
         variables = {
             "PROVIDER": issuer.url,
             "CLIENT_ID": issuer.client_id,
@@ -52,7 +52,7 @@ def visit(issuer: Issuer, store: MemoryStore) -> Callable[..., Browser]:
             **settings,
         }
         config = Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in variables.items()})
-        return Browser(create_app(config, store=store), issuer)
+        return Browser(create_app(config, store=store, handlers=handlers), issuer)
 
     return visit
 
@@ -317,6 +317,24 @@ class TestDiscovery:
         issuer.discover = issuer.discovery_document
         uptime(6)
         browser.sign_in()
+
+    def test_known_user_is_identified_and_admitted_during_an_outage(
+        self, visit: Callable[..., Browser], issuer: Issuer
+    ) -> None:
+        """A worker that has started during the outage cannot discover the endpoints, and does not need them."""
+
+        class Greeting(RequestHandler):
+            route = "/greeting"
+
+            def get(self, request: Any) -> Response:
+                return self.jsonify(self.identity.subject)
+
+        browser = visit(ALLOW="id:mona")
+        browser.sign_in()
+        issuer.discover = unavailable
+        restarted = visit(handlers=(Greeting,), ALLOW="id:mona")
+        restarted.app.set_cookie("wsgi_oauth", browser.cookie)
+        assert restarted.get("/greeting", headers=JSON).json == "mona"
 
     def test_signing_out_works_during_an_outage(
         self, visit: Callable[..., Browser], issuer: Issuer, store: MemoryStore

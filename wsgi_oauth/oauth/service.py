@@ -95,12 +95,11 @@ class OAuthService:
         :raises errors.NotSignedIn: if nobody is signed in.
         :raises errors.ProviderError: if the provider does not identify the user.
         """
-        client = self.oauth2_session(session)
+        token, registration = session[TOKEN], self.registration_of(session)
         known = Identity.from_dict(session.get(IDENTITY))
-        if known is not None:
+        if known is not None:  # without a client, because its endpoints may have to be discovered
             return known
-        registration = self.registration_of(session)
-        identity = registration.identify(client)
+        identity = registration.identify(registration.oauth2_session(token=token, session=session))
         try:
             save_identity(session, registration.bounded_identity(identity))
         except errors.StoreError as error:  # the next request tries again
