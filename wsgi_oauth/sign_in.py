@@ -26,7 +26,7 @@ from .sessions.session import STATE, Session
 
 LIFETIME = 600  # seconds from the start to the callback; RFC 6749 4.1.2 recommends at most this for a code
 MAX_ATTEMPTS = 20  # stored in one session
-REDIRECT_LOOP = "oauth_again"  # session key: the last sign-in replaced one that was rejected at once
+REDIRECT_LOOP = "oauth_again"  # session key: the last sign-in replaced a rejected one
 _POLL_INTERVAL = 0.05  # seconds
 
 # RFC 6749 4.1.2.1, OpenID Connect Core 3.1.2.6, and LinkedIn:

@@ -32,7 +32,7 @@ class Login(NamedTuple):
     raw: bytes  # as the store holds it
     stored: StoredSession
     identity: Identity | None  # None until the provider has been asked
-    environ: Mapping[str, Any]  # what the protected application gets
+    environ: Mapping[str, Any]  # the keys for the protected application
     valid_until: float  # seconds since the epoch; then the session expires or its idle clock must be written
     version: object = None  # of the stored data, if the store can tell
 
@@ -131,7 +131,7 @@ class Authenticator:
             return None
         try:
             self._oauth.registration_of(stored.data)
-        except errors.TokenRejected:  # the provider is no longer configured
+        except errors.TokenRejected:  # the provider was removed from the configuration
             return None
         identity = Identity.from_dict(stored.data.get(IDENTITY))
         valid_until = self._sessions.cache_valid_until(stored)

@@ -1,4 +1,4 @@
-"""The protected application's view of a request: who is signed in, and the URLs of the sign-in."""
+"""The protected application's view of a request: the signed-in user, and the URLs of the sign-in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The OAuth client of this application: its providers, its users, and who may enter."""
+"""The OAuth client of this application: its providers, its users, and their access."""
 
 from __future__ import annotations
 
@@ -61,16 +61,14 @@ class OAuthService:
 
     def registration(self, label: str) -> Registration | None:
         """Return the registration with this label, or the only one if *label* is empty; None if that is ambiguous."""
-        if not self.has_labels:
-            return next(iter(self.registrations.values()))
-        if not label and len(self.registrations) == 1:
+        if not self.has_labels or (not label and len(self.registrations) == 1):
             return next(iter(self.registrations.values()))
         return self.registrations.get(label)
 
     def registration_of(self, session: Mapping[str, Any]) -> Registration:
         """Return the registration with the provider that issued the token of *session*; without a token, the first.
 
-        :raises errors.TokenRejected: if that provider is no longer configured, because nobody else may get its token.
+        :raises errors.TokenRejected: if that provider was removed from the configuration. No other may get its token.
         """
         registrations = list(self.registrations.values())
         if TOKEN not in session:
@@ -80,7 +78,7 @@ class OAuthService:
         for each in registrations:
             if each.key == key:
                 return each
-        raise errors.TokenRejected("the session's token is from a provider that is no longer configured")
+        raise errors.TokenRejected("the token is from a provider that was removed from the configuration")
 
     def oauth2_session(self, session: Session) -> OAuth2Session:
         """Return a client with the token of *session*, which is refreshed when it has expired.
@@ -109,7 +107,7 @@ class OAuthService:
         return identity
 
     def remember_user(self, session: Session, client: OAuth2Session, document: Mapping[str, Any]) -> None:
-        """Store who is signed in, as *document*, the user document, says. A failure is only logged."""
+        """Store the user that *document*, the user document, describes. A failure is only logged."""
         if Identity.from_dict(session.get(IDENTITY)) is not None:
             return
         registration = self.registration_of(session)

@@ -34,7 +34,7 @@ def build_error_response(
     as_json = request.wants_json or (concerns_user and not request.is_navigation)
     if login_url and isinstance(error, errors.NotAllowed):
         login_url += f"?switch=1&next={quote_plus(next_url)}"
-    elif login_url and next_url and not as_json:  # the URL of an API call is no page to return to
+    elif login_url and next_url and not as_json:  # a user cannot return to the URL of an API call
         login_url += f"?next={quote_plus(next_url)}"
     message = pages.error_message(error, id=request.id, login_url=login_url)
     response = pages.build_message(message, as_json=as_json)
@@ -53,7 +53,7 @@ def build_http_error_response(request: Request, error: HTTPException, *, logout_
     message = pages.Message(
         error.name,
         error.description or "",
-        "Check the address, and what was sent to it.",
+        "Check the address and the request.",
         cause=error.name.lower().replace(" ", "_"),
         status=error.code,
         side=errors.UserError.side if error.code < 500 else errors.Error.side,

@@ -82,7 +82,7 @@ class RequestHandler:
         return self.oauth.identify(self.request.session)
 
     def fetch_user_document(self, client: OAuth2Session) -> dict[str, Any]:
-        """Return the user document, and remember in the session whom it describes.
+        """Return the user document, and store its user in the session.
 
         :raises errors.TokenRejected: if the provider no longer accepts the token.
         :raises errors.ProviderError: if there is no usable answer.

@@ -46,7 +46,7 @@ _LOGOUT_FORM = Markup('<form method="post" action="{url}"><p><button>Sign out</b
 
 
 class Message(NamedTuple):
-    """What happened, which side caused it, and what the user can do. The texts are never a provider's."""
+    """An event, the side that caused it, and advice for the user. The texts are our own, never a provider's."""
 
     title: str
     text: str

@@ -73,5 +73,5 @@ class _Options(RequestHandler):
 
     def options(self, request: Request, allowed: str) -> Response:
         response = Response(status=204, headers={"Allow": allowed})
-        del response.headers["Content-Type"]  # it describes a body, and there is none (RFC 9110 15.3.5)
+        del response.headers["Content-Type"]  # it would describe a body (RFC 9110 15.3.5)
         return response
