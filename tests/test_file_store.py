@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import re
 import resource
@@ -614,6 +615,7 @@ def test_a_process_without_free_descriptors_fails_and_recovers(tmp_path: Path):
 
 def fail_without_descriptors(folder: str) -> dict[str, Any]:
     """Try every operation in a process that cannot open another file."""
+    logging.disable()  # because a failing sweep is logged, and here that would go to stderr
     store = FileStore(folder)
     store.create(KEY, record())
     before = snapshot(Path(folder))
@@ -1008,6 +1010,7 @@ def run(use, number):
     except BaseException as error:
         failures.append(repr(error))
 
+import logging
 import os
 for turn in range(20):
     store = FileStore(folder) if kind == "file" else MemoryStore()

@@ -313,7 +313,7 @@ def test_a_request_with_a_failing_call_loses_no_session_and_promises_nothing(
     user has to sign in again (S32).
     """
     visit = VISITS[name]
-    monkeypatch.setattr(refresh, "_PAUSES", (0,) * 4)
+    monkeypatch.setattr(refresh, "_SAVE_PAUSES", (0,) * 4)
     for number in count():
         system.recover()
         folder = tmp_path / str(number)

@@ -64,7 +64,7 @@ class Diary(RequestHandler):
         return self.jsonify(None)
 
 
-@guarded_by({"wsgi_oauth.sessions.file.READ_FLAGS": os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC})
+@guarded_by({"wsgi_oauth.sessions.file.READ_FLAGS": os.O_RDONLY | os.O_NONBLOCK})
 def test_a_symlink_in_place_of_the_attackers_session_opens_the_victims_session(
     make_browser: Callable[..., Browser], folder: Path
 ) -> bool:
@@ -101,7 +101,7 @@ def hangs(look: Callable[[], object]) -> bool:
     return False
 
 
-@guarded_by({"wsgi_oauth.sessions.file.READ_FLAGS": os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC})
+@guarded_by({"wsgi_oauth.sessions.file.READ_FLAGS": os.O_RDONLY | os.O_NOFOLLOW})
 def test_a_fifo_in_place_of_a_session_blocks_a_worker_forever(store: FileStore, victim: Browser, folder: Path) -> bool:
     """S55. Opening a FIFO waits for a writer, and none ever comes."""
     victim.start()

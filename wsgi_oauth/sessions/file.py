@@ -29,23 +29,21 @@ from ..polling import poll
 from .store import KEY, MAX_BYTES, Record, check_size
 
 LOCK_TIMEOUT = 5.0  # seconds to wait for another update, which takes far less than a millisecond
-_SETTLED_AFTER = 2.0  # seconds; the clocks of file systems tick about a hundred times in one
 STALE_AFTER = 3600.0  # seconds after which a temporary file has no living writer
-
-_SUFFIX = ".json"
-_TEMPORARY = ".tmp"  # No key ends like this, so a temporary file is never loaded.
-_FILE_NAME = re.compile(r"[0-9a-f]{64}\.json(\.[0-9a-f]{16}\.tmp)?", re.ASCII)
-
+_SETTLED_AFTER = 2.0  # seconds; the clocks of file systems tick about a hundred times in one
 _SLICE = 20  # entries of the folder that one create looks at, at most
 _STARTS = 1000  # entries of the folder, among which a walk begins at random
 
-# A symbolic link is not followed, a FIFO does not block, and child processes do not inherit the descriptor.
-READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_SUFFIX = ".json"
+_TEMPORARY = ".tmp"  # No key ends like this, so a temporary file is never loaded.
+_FILE_NAME = re.compile(r"([0-9a-f]{64})\.json(\.[0-9a-f]{16}\.tmp)?", re.ASCII)
+
+# A symbolic link is not followed, and a FIFO does not block.
+READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 # The errors of open(2) for a path without a session file: missing, a link, a socket, a device without a driver.
 _ABSENT = {errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG}
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 _log = logging.getLogger(__name__)
 
@@ -102,22 +100,16 @@ class FileStore:
         path = self._path(key)
         if path is None:
             raise ValueError("a key must be 64 hexadecimal digits")
+        self.sweep_slice()  # before the write, because on a full disk that makes room for it
         with _store_errors:
-            try:
-                write_atomically(path, record)
-            except OSError as error:
-                if error.errno not in _DISK_FULL:
-                    raise
-                self.sweep_slice()  # Expired sessions may take up the space that this one needs.
-                write_atomically(path, record)
-        self.sweep_slice()
+            write_atomically(path, record)
 
     def update(self, key: str, change: Callable[[bytes], Record | None], *, move_to: str | None = None) -> bool:
         path = self._path(key)
         target = self._path(move_to) if move_to else path
         if path is None or target is None:
             return False
-        with _store_errors, _locked(path) as found:
+        with _store_errors, _locked(path, LOCK_TIMEOUT) as found:
             data = None if found is None else _read(*found)
             if data is None:
                 return False
@@ -132,7 +124,7 @@ class FileStore:
         path = self._path(key)
         if path is None:
             return
-        with _store_errors, _locked(path) as found:
+        with _store_errors, _locked(path, LOCK_TIMEOUT) as found:
             if found is not None:
                 os.unlink(path)
 
@@ -144,9 +136,9 @@ class FileStore:
         """
         with _store_errors, os.scandir(self.folder) as entries:
             for entry in entries:
-                key, suffix = entry.name[: -len(_SUFFIX)], entry.name[-len(_SUFFIX) :]
-                if suffix == _SUFFIX and KEY.fullmatch(key):
-                    yield key
+                match = _FILE_NAME.fullmatch(entry.name)
+                if match and not match[2]:
+                    yield match[1]
 
     def sweep(self) -> int:
         with _store_errors, os.scandir(self.folder) as entries:
@@ -159,9 +151,9 @@ class FileStore:
             return removed
 
     def sweep_slice(self) -> None:
-        """Remove a few expired sessions and stale temporary files. Log what goes wrong instead of raising it.
+        """Remove a few expired sessions and stale temporary files. Log errors instead of raising them.
 
-        Each create calls this. It goes on from entry to entry until one stays, and looks at 20 of them at most. The
+        Each create does this. It goes on from entry to entry until one stays, and looks at 20 of them at most. The
         more of the folder is expired, the more is removed per create. So with one worker the folder settles at about
         twice the number of its live sessions, and with more workers at a few times that number.
         """
@@ -169,12 +161,8 @@ class FileStore:
             if self._sweeper.pid != os.getpid():  # After a fork. It does no harm if several threads do this at once.
                 self._sweeper = _Sweeper(self.folder)
             self._sweeper.sweep_slice()
-        except Exception as error:  # noqa: BLE001  # The request that pays for this has done what it was asked for.
-            reason = _reason(error) if isinstance(error, OSError) else type(error).__name__
-            unexpected = not isinstance(error, OSError)  # An OSError's traceback would show a session's path.
-            _log.warning(
-                "session folder: sweeping failed (%s); the next create tries again", reason, exc_info=unexpected
-            )
+        except Exception as error:  # noqa: BLE001  # because housekeeping must not fail a request
+            _log.warning("session folder: sweeping failed (%s); the next create tries again", _reason(error))
 
     def check(self) -> None:
         key, record = secrets.token_hex(32), Record(b"{}", time.time() + 60)
@@ -189,14 +177,8 @@ class FileStore:
         return f"{self.folder}/{key}{_SUFFIX}" if KEY.fullmatch(key) else None
 
 
-# The folder
-
-
 def create_folder(folder: str) -> None:
-    """Create *folder* and its missing parents with mode 0700, whatever the umask is.
-
-    :raises OSError: when that fails.
-    """
+    """Create *folder* and its missing parents with mode 0700, whatever the umask is."""
     if os.path.isdir(folder):
         return
     create_folder(os.path.dirname(folder))
@@ -206,14 +188,13 @@ def create_folder(folder: str) -> None:
 
 
 def check_folder(folder: str) -> None:
-    """Check that only this user can write to *folder*. Make an empty folder unreadable for others.
+    """Check that only this user can write to *folder*. Make it private if it is empty.
 
     :raises errors.ConfigError: when it belongs to another user, or others can write to it.
-    :raises OSError: when it cannot be read.
     """
+    with os.scandir(folder) as entries:
+        is_empty = next(entries, None) is None
     status = os.stat(folder)
-    if not stat.S_ISDIR(status.st_mode):
-        raise errors.ConfigError(f"the session folder {folder!r} is not a folder")
     if status.st_uid != os.geteuid():
         raise errors.ConfigError(
             f"the session folder {folder!r} belongs to another user (uid {status.st_uid}); "
@@ -224,19 +205,12 @@ def check_folder(folder: str) -> None:
             f"other users can write to the session folder {folder!r} (mode {stat.S_IMODE(status.st_mode):o}); "
             f"run `chmod 700 {folder}`, or use another folder"
         )
-    # The mode of a folder with contents is its owner's decision.
-    if status.st_mode & 0o077 and not os.listdir(folder):
+    if is_empty and status.st_mode & 0o077:  # The mode of a folder with contents is its owner's decision.
         os.chmod(folder, 0o700)
 
 
-# Files
-
-
 class _StoreErrors:
-    """A context that raises StoreError for OSError, without the path, because that contains a session's key.
-
-    A generator with ``contextmanager`` would make a load a tenth slower.
-    """
+    """Raises StoreError for OSError. A ``contextmanager`` function would make a load a tenth slower."""
 
     def __enter__(self) -> None:
         pass
@@ -249,8 +223,9 @@ class _StoreErrors:
 _store_errors = _StoreErrors()
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or type(error).__name__
+def _reason(error: Exception) -> str:
+    """Return the text of *error* without the path of an OSError, because that contains a session's key."""
+    return (isinstance(error, OSError) and error.strerror) or type(error).__name__
 
 
 def _open(path: str) -> int | None:
@@ -313,7 +288,7 @@ def _unlink_or_undo(old: str, new: str) -> None:
 
 
 @contextmanager
-def _locked(path: str, timeout: float = LOCK_TIMEOUT) -> Iterator[tuple[int, os.stat_result] | None]:
+def _locked(path: str, timeout: float) -> Iterator[tuple[int, os.stat_result] | None]:
     """Lock the session at *path* against other updates.
 
     Yield the descriptor and status of its file, or None when there is no such session.
@@ -348,9 +323,6 @@ def _lock(descriptor: int, path: str, status: os.stat_result) -> bool:
         return os.path.samestat(os.lstat(path), status)
     except (BlockingIOError, FileNotFoundError):
         return False
-
-
-# Sweeping
 
 
 class _Sweeper:

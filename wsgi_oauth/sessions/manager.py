@@ -81,14 +81,10 @@ class SessionManager:
 
     def read(self, session_id: str) -> StoredSession | None:
         """Return the stored session, or None when it is unknown, damaged, or expired by today's settings."""
-        raw = self.load(session_id)
-        stored = None if raw is None else decode(raw)
-        return stored if stored and self.is_alive(stored) else None
-
-    def load(self, session_id: str) -> bytes | None:
-        """Return the stored session as bytes for :func:`decode`, decrypted, or None when it is unknown."""
         raw = self.store.load(store_key(session_id))
-        return None if raw is None else self.decrypt(session_id, raw)
+        plain = None if raw is None else self.decrypt(session_id, raw)
+        stored = None if plain is None else decode(plain)
+        return stored if stored and self.is_alive(stored) else None
 
     def decrypt(self, session_id: str, raw: bytes) -> bytes | None:
         """Return the plaintext of *raw*, or None with a log line when it must not be used.
