@@ -88,7 +88,7 @@ transport.load()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     transport.send(request)
-except errors.ProviderError:
+except errors.ProviderUnreachable:  # and not ProviderTimeout, at the deadline
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 

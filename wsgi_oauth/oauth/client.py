@@ -66,7 +66,6 @@ class OAuth2Session:
         self.requests_session = requests_oauthlib.OAuth2Session(
             client_id, scope=provider.scope or None, redirect_uri=redirect_uri, token=token
         )
-        self.requests_session.trust_env = False  # because the transport has read the environment
         if provider.compliance_fix:
             fixes = import_module("requests_oauthlib.compliance_fixes")
             getattr(fixes, f"{provider.compliance_fix}_compliance_fix")(self.requests_session)
