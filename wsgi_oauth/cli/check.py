@@ -62,9 +62,8 @@ class Finding:
 def add_command(parser: argparse.ArgumentParser) -> None:
     """Set up *parser* for ``wsgi-oauth check``."""
     parser.description = (
-        "Read the settings from the environment, write to the session store, and send a request to each endpoint of "
-        "the provider. Print a line for each finding, with the remedy below it. Exit with 0 if the application would "
-        "work, and with 1 if not. No request takes longer than WSGI_OAUTH_UPSTREAM_TIMEOUT."
+        "Check the settings in the environment, the session store, and each endpoint of the provider. Print a line for "
+        "each finding, with the remedy below it. Exit with 0 if the application would work, and with 1 if not."
     )
     parser.set_defaults(command=_check)
 
@@ -99,7 +98,7 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     if config.session_seal:
         yield Finding("ok", "session encryption: on; only the user's cookie can decrypt a session in the store")
     else:
-        text = "session encryption: off; anyone who can read the session store can read the tokens in it"
+        text = "session encryption: off; the tokens in the session store are readable"
         yield Finding("ok", text, "set WSGI_OAUTH_SESSION_SEAL=yes to encrypt sessions")
     text = f"upstream limit: up to {config.upstream_limit} threads of a worker may wait for the provider"
     if config.upstream_limit < THREADS:
@@ -200,21 +199,14 @@ class ProviderCheck:
     def _compare_features(self, provider: Provider, metadata: Mapping[str, Any]) -> Iterator[Finding]:
         """Warn about features that sign-ins need and that are missing in the lists of the metadata."""
         methods = {name: method for method, name in openid.CLIENT_AUTH.items()}
-        method = methods[provider.client_auth.removesuffix("-raw")]
-        variable = self._config.variable
-        needed = {
-            "response_types": ("code", "enable the authorization code flow at the provider"),
-            "scopes": (provider.scope, f"if sign-ins fail with invalid_scope, remove scopes from {variable('scope')}"),
-            "code_challenge_methods": (
-                "S256" if provider.pkce else "",
-                "enable PKCE at the provider (RFC 7636), because it protects stolen authorization codes",
-            ),
-            "token_endpoint_auth_methods": (
-                method,
-                f"unset {variable('client_auth')}, or set it to a supported method",
-            ),
-        }
-        for feature, (values, remedy) in needed.items():
+        method, pkce = methods[provider.client_auth.removesuffix("-raw")], "S256" if provider.pkce else ""
+        scope, client_auth = self._config.variable("scope"), self._config.variable("client_auth")
+        for feature, values, remedy in (
+            ("response_types", "code", "enable the authorization code flow at the provider"),
+            ("scopes", provider.scope, f"if sign-ins fail with invalid_scope, remove scopes from {scope}"),
+            ("code_challenge_methods", pkce, "enable PKCE, which protects stolen authorization codes (RFC 7636)"),
+            ("token_endpoint_auth_methods", method, f"unset {client_auth}, or set it to a supported method"),
+        ):
             supported = metadata.get(f"{feature}_supported")
             if isinstance(supported, list) and (missing := [each for each in values.split() if each not in supported]):
                 yield Finding("warn", f"its {feature}_supported lacks {' '.join(missing)}", remedy)

@@ -58,28 +58,21 @@ def _run(command: Command, options: argparse.Namespace) -> int:
     try:
         config = StoreConfig.from_environ(os.environ)
         place = f"session store {config.store_name}: "  # not for a ConfigError, which names its own setting
-        command(_open(config), options)
+        kind, _, path = config.session_store.partition(":")
+        if kind == "memory":
+            raise errors.ConfigError(
+                "these sessions exist only in the memory of the application's workers; restart them to end all sessions"
+            )
+        if kind == "file" and not os.path.isdir(path):  # FileStore would create it, and then find it empty.
+            raise errors.StoreError(
+                "the folder does not exist; run this command as the application's user, with its environment"
+            )
+        store, idle, lifetime = open_store(config), config.session_idle, config.session_lifetime
+        command(SessionManager(store, idle=idle, lifetime=lifetime, encrypted=config.session_seal), options)
     except errors.Error as error:
         print(f"wsgi-oauth sessions: {place}{error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _open(config: StoreConfig) -> SessionManager:
-    kind, _, path = config.session_store.partition(":")
-    if kind == "memory":
-        raise errors.ConfigError(
-            "these sessions exist only in the memory of the application's workers; "
-            "restart the application to end them all"
-        )
-    if kind == "file" and not os.path.isdir(path):  # FileStore would create it, and then find it empty.
-        raise errors.StoreError(
-            "the folder does not exist, so it holds no sessions; "
-            "run this command as the application's user, with the application's environment"
-        )
-    return SessionManager(
-        open_store(config), idle=config.session_idle, lifetime=config.session_lifetime, encrypted=config.session_seal
-    )
 
 
 def _count(sessions: SessionManager, _: argparse.Namespace) -> None:
@@ -87,8 +80,8 @@ def _count(sessions: SessionManager, _: argparse.Namespace) -> None:
     for state in (SIGNED_IN, ANONYMOUS, EXPIRED, UNREADABLE):
         print(f"{state:<10}  {counted[state]}")
     if counted[IGNORED]:
-        reason = f"{'not encrypted' if sessions.encrypted else 'encrypted'}, but {PREFIX}SESSION_SEAL is "
-        print(f"{IGNORED:<10}  {counted[IGNORED]}  {reason}{'yes' if sessions.encrypted else 'no'}")
+        they_are, setting = ("not encrypted", "yes") if sessions.encrypted else ("encrypted", "no")
+        print(f"{IGNORED:<10}  {counted[IGNORED]}  {they_are}, but {PREFIX}SESSION_SEAL is {setting}")
 
 
 def _sweep(sessions: SessionManager, _: argparse.Namespace) -> None:
@@ -104,8 +97,15 @@ def _list(sessions: SessionManager, _: argparse.Namespace) -> None:
     else:
         entries = _with_progress(entries)
     for entry in entries:
-        if entry.state == SIGNED_IN:
-            print(*map(_utc, (entry.started, entry.seen, entry.expires)), _describe_user(entry), sep="  ")
+        if entry.state != SIGNED_IN:
+            continue
+        identity = _identity(entry)
+        user = f"{identity.id} {identity.username or ''}".rstrip() if identity else "-"
+        times = (
+            datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+            for seconds in (entry.started, entry.seen, entry.expires)
+        )
+        print(*times, "(encrypted)" if entry.encrypted else _printable(user), sep="  ")
 
 
 def _end(sessions: SessionManager, options: argparse.Namespace) -> None:
@@ -169,22 +169,9 @@ def _identity(entry: SurveyEntry) -> Identity | None:
     return Identity.from_dict(entry.data.get(IDENTITY)) if entry.state == SIGNED_IN else None
 
 
-def _describe_user(entry: SurveyEntry) -> str:
-    if entry.encrypted:
-        return "(encrypted)"
-    identity = _identity(entry)
-    if identity is None:
-        return "-"
-    return _printable(f"{identity.id} {identity.username}" if identity.username else identity.id)
-
-
 def _printable(text: str) -> str:
     """Escape control characters and changes of the writing direction, which the terminal would obey."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
-
-
-def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _with_progress(items: Iterable[T]) -> Iterator[T]:

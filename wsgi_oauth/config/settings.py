@@ -86,14 +86,25 @@ class StoreConfig:
         return checks.mask_password(self.session_store)
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> StoreConfig:
+    def from_environ(cls: type[C], environ: Mapping[str, str]) -> C:  # noqa: PYI019  # Python 3.10 has no Self
         """Read the ``WSGI_OAUTH_*`` variables of *environ*. An empty variable counts as absent.
 
-        :raises errors.ConfigError: for an invalid or unknown variable.
+        :raises errors.ConfigError: with one line for each missing, invalid or unknown variable.
         """
-        variables = _set_variables(environ)
-        values = {"session_store": _default_session_store(environ), **_read(StoreConfig, variables)}
-        return _build(StoreConfig, values, variables, [])
+        # Compose and systemd files set empty variables.
+        variables = {name: text.strip() for name, text in environ.items() if name.startswith(PREFIX) and text.strip()}
+        labels = variables.get(f"{PREFIX}PROVIDERS", "").lower().split()
+        problems = _find_unknown(variables.keys(), labels)
+        values = {"session_store": _default_session_store(environ), **_read(cls, variables)}
+        if issubclass(cls, Config):
+            values["providers"] = _read_providers(variables, labels, problems)
+        try:
+            config = cls(**values)
+        except errors.ConfigError as error:
+            problems += error.detail.splitlines()
+        if problems:
+            raise errors.ConfigError("\n".join(problems))
+        return config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,49 +193,34 @@ class Config(SharedConfig):
         """Whether providers have labels, which then are a part of their redirect URIs."""
         return bool(self.providers[0].label)
 
-    @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> Config:
-        """Read the ``WSGI_OAUTH_*`` variables of *environ*. An empty variable counts as absent.
-
-        :raises errors.ConfigError: with one line for each missing, invalid or unknown variable.
-        """
-        variables = _set_variables(environ)
-        labels, problems = _labels(variables), []
-        for setting in _provider_settings() if labels else []:
-            if (name := variable_name(setting)) in variables:
-                own = ", ".join(variable_name(setting, label) for label in labels)
-                problems.append(f"{name}: must name its provider when {PREFIX}PROVIDERS is set; set {own}")
-        providers = []
-        for label in labels or [""]:
-            values = {"label": label, "provider": label or "github", **_read(ProviderConfig, variables, label)}
-            secret, file = variable_name("client_secret", label), variable_name("client_secret_file", label)
-            if secret in variables and file in variables:
-                problems.append(f"{file}: set together with {secret}; remove one of them")
-            elif file in variables:
-                try:
-                    values["client_secret"] = _read_secret(variables[file])
-                except ValueError as problem:
-                    problems.append(f"{file}: the file {problem} (got {variables[file]!a})")
-                    # Otherwise a second message would say that the secret is missing.
-                    values["client_secret"] = "unreadable"  # noqa: S105  # not a secret
-            providers.append(ProviderConfig(**values))
-        shared = {"session_store": _default_session_store(environ), **_read(SharedConfig, variables)}
-        return _build(Config, {"providers": providers, **shared}, variables, problems)
-
-
-def _set_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the ``WSGI_OAUTH_*`` variables. Compose and systemd files contain empty ones, which count as absent."""
-    return {name: value.strip() for name, value in environ.items() if name.startswith(PREFIX) and value.strip()}
-
-
-def _labels(variables: Mapping[str, str]) -> list[str]:
-    return variables.get(f"{PREFIX}PROVIDERS", "").lower().split()
-
 
 def _read(config: type, variables: Mapping[str, str], label: str = "") -> dict[str, Any]:
     """Return the text of each setting of *config* that is set."""
     names = {setting.name: variable_name(setting.name, label) for setting in _settings(config)}
     return {setting: variables[name] for setting, name in names.items() if name in variables}
+
+
+def _read_providers(variables: Mapping[str, str], labels: list[str], problems: list[str]) -> list[ProviderConfig]:
+    """Return the settings of each provider, and add a message for each problem to *problems*."""
+    for setting in _provider_settings() if labels else []:
+        if (name := variable_name(setting)) in variables:
+            own = ", ".join(variable_name(setting, label) for label in labels)
+            problems.append(f"{name}: must name its provider when {PREFIX}PROVIDERS is set; set {own}")
+    providers = []
+    for label in labels or [""]:
+        values = {"label": label, "provider": label or "github", **_read(ProviderConfig, variables, label)}
+        secret, file = variable_name("client_secret", label), variable_name("client_secret_file", label)
+        if secret in variables and file in variables:
+            problems.append(f"{file}: set together with {secret}; remove one of them")
+        elif file in variables:
+            try:
+                values["client_secret"] = _read_secret(variables[file])
+            except ValueError as problem:
+                problems.append(f"{file}: the file {problem} (got {variables[file]!a})")
+                # Otherwise a second message would say that the secret is missing.
+                values["client_secret"] = "unreadable"  # noqa: S105  # not a secret
+        providers.append(ProviderConfig(**values))
+    return providers
 
 
 def _read_secret(path: str) -> str:
@@ -243,24 +239,12 @@ def _read_secret(path: str) -> str:
     return secret
 
 
-def _build(config: type[C], values: dict[str, Any], variables: Mapping[str, str], problems: list[str]) -> C:
-    """Return a *config* with *values*. Raise one ConfigError for all problems."""
-    problems = problems + _find_unknown(variables)
-    try:
-        built = config(**values)
-    except errors.ConfigError as error:
-        problems += error.detail.splitlines()
-    if problems:
-        raise errors.ConfigError("\n".join(problems))
-    return built
-
-
-def _find_unknown(variables: Mapping[str, str]) -> list[str]:
+def _find_unknown(variables: Collection[str], labels: list[str]) -> list[str]:
     """Return a message for each unknown variable, because it is probably misspelt."""
-    labels, problems = _labels(variables), []
+    problems = []
     known = {*known_variables(), *(variable_name(name, label) for name in _provider_settings() for label in labels)}
     settings = "|".join(_provider_settings()).upper()
-    for name in sorted(variables.keys() - known):
+    for name in sorted(set(variables) - known):
         remedy = did_you_mean(name, known) or "remove it, or correct its name"
         match = re.fullmatch(rf"{PREFIX}(\w+?)_({settings})", name, re.ASCII)
         if match and match[1].lower() not in labels:

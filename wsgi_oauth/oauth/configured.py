@@ -10,11 +10,6 @@ from ..config.settings import did_you_mean
 from .presets import PRESETS
 from .provider import Provider, UserDocument
 
-# The metadata of an issuer says nothing about groups; `groups` is the usual name of that claim.
-_ISSUERS_USER = UserDocument(groups="groups")
-# Most user documents of providers without OpenID Connect have these members.
-_UNKNOWN_USER = UserDocument(subject="sub id", username="preferred_username login username")
-
 
 def provider_from_config(config: ProviderConfig) -> Provider:
     """Return the provider that *config* describes.
@@ -25,34 +20,40 @@ def provider_from_config(config: ProviderConfig) -> Provider:
     :raises errors.ConfigError: for an unknown name, a missing issuer, or settings that contradict each other.
     """
     endpoints = ("authorization_url", "token_url", "profile_url")
-    missing = [name for name in endpoints if not getattr(config, name)]
+    variables = [config.variable(name) for name in endpoints]
+    missing = [config.variable(name) for name in endpoints if not getattr(config, name)]
+    suggestion = did_you_mean(config.provider.lower(), PRESETS)
+    got = f"(got {config.provider!a})"
     if "://" in config.provider:
         provider = _from_issuer(config)
     elif not missing:
-        provider = _from_endpoints(config)
+        # A name that resembles no preset is harmless.
+        if suggestion and config.provider not in {ProviderConfig.provider, config.label}:
+            remedy = "" if config.provider in PRESETS else f"{suggestion} "
+            raise errors.ConfigError(
+                f"{config.variable('provider')}: conflicts with {', '.join(variables)}, which describe a provider "
+                f"without a preset {got}; {remedy}remove the name or the URLs"
+            )
+        name = provider_name(config.issuer or urljoin(config.authorization_url or "", "/"))
+        # Most user documents of providers without OpenID Connect have these members.
+        user = UserDocument(subject="sub id", username="preferred_username login username")
+        provider = Provider(name=name, title=name, issuer=config.issuer, user=user)
     elif len(missing) == 1:
         # Otherwise the third endpoint would be the preset's, which would receive the tokens of another provider.
-        first, second = (config.variable(name) for name in endpoints if name not in missing)
         raise errors.ConfigError(
-            f"{config.variable(missing[0])}: missing; set it together with {first} and {second} to describe a "
-            f"provider, or set only one of them to replace an endpoint of {config.provider!a}"
+            f"{missing[0]}: missing; set all of {', '.join(variables)} to describe a provider, or only one of them to "
+            f"replace an endpoint of {config.provider!a}"
         )
     elif config.provider in PRESETS:
         provider = _from_preset(PRESETS[config.provider], config)
     else:
-        suggestion = did_you_mean(config.provider.lower(), PRESETS)
         raise errors.ConfigError(
-            f"{config.variable('provider')}: unknown provider (got {config.provider!a}); "
-            f"{suggestion}{' ' if suggestion else ''}use one of {', '.join(PRESETS)}, or the https URL of an OpenID "
-            f"Connect issuer, or describe another provider with {_names_of_endpoints(config)}"
+            f"{config.variable('provider')}: unknown provider {got}; {suggestion}{' ' if suggestion else ''}use one of "
+            f"{', '.join(PRESETS)}, or the https URL of an OpenID Connect issuer, or describe another provider with "
+            f"{', '.join(variables)}"
         )
     replaced = (*endpoints, "revocation_url", "client_auth", "scope")
     return provider._replace(**{name: value for name in replaced if (value := getattr(config, name)) is not None})
-
-
-def _names_of_endpoints(config: ProviderConfig) -> str:
-    first, second, third = map(config.variable, ("authorization_url", "token_url", "profile_url"))
-    return f"{first}, {second} and {third}"
 
 
 def _from_issuer(config: ProviderConfig) -> Provider:
@@ -72,22 +73,8 @@ def _from_issuer(config: ProviderConfig) -> Provider:
         discovery=True,
         offline_access_takes_consent=True,
         choose_account=(("prompt", "login"),),  # every issuer must support it (OpenID Connect Core 15.1)
-        user=_ISSUERS_USER,
+        user=UserDocument(groups="groups"),  # the usual name, because the metadata says nothing about groups
     )
-
-
-def _from_endpoints(config: ProviderConfig) -> Provider:
-    """Return a provider that is only known by its three URLs."""
-    is_default = config.provider in {ProviderConfig.provider, config.label}
-    # A name that resembles no preset is harmless.
-    if not is_default and (suggestion := did_you_mean(config.provider, PRESETS)):
-        remedy = f"{'' if config.provider in PRESETS else f'{suggestion} '}remove the name or the URLs"
-        raise errors.ConfigError(
-            f"{config.variable('provider')}: conflicts with {_names_of_endpoints(config)}, which describe a provider "
-            f"without a preset (got {config.provider!a}); {remedy}"
-        )
-    name = provider_name(config.issuer or urljoin(config.authorization_url or "", "/"))
-    return Provider(name=name, title=name, issuer=config.issuer, user=_UNKNOWN_USER)
 
 
 def _from_preset(preset: Provider, config: ProviderConfig) -> Provider:

@@ -83,7 +83,7 @@ class Discovery:
     def fetch_document(self) -> dict[str, Any]:
         """Fetch the discovery document.
 
-        :raises errors.ProviderError: when there is none, or when it is that of another issuer.
+        :raises errors.ProviderError: when it is missing, or belongs to another issuer.
         """
         response = self._transport.send(requests.Request("GET", self._url, {"Accept": "application/json"}).prepare())
         if response.status_code != 200:
