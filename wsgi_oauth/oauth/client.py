@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partialmethod
 from importlib import import_module
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, urlencode
 
 import requests
 import requests_oauthlib
@@ -36,10 +36,6 @@ class OAuth2Session:
     redirects with the client secret, and wait without a limit.
     """
 
-    #: The session of requests-oauthlib that prepares each request. ``headers``, ``params``, ``auth`` and ``cookies``
-    #: that are set on it apply to all requests; its settings for TLS, proxies and redirects have no effect.
-    requests_session: requests_oauthlib.OAuth2Session
-
     def __init__(
         self,
         provider: Provider,
@@ -63,18 +59,33 @@ class OAuth2Session:
         self._client_secret = client_secret or ""
         self._transport = transport
         self._refresh = refresh
-        self.requests_session = requests_oauthlib.OAuth2Session(
-            client_id, scope=provider.scope or None, redirect_uri=redirect_uri, token=token
-        )
-        if provider.compliance_fix:
-            fixes = import_module("requests_oauthlib.compliance_fixes")
-            getattr(fixes, f"{provider.compliance_fix}_compliance_fix")(self.requests_session)
+        self._token: Token = token or {}
+        self._requests_session: requests_oauthlib.OAuth2Session | None = None
+
+    @property
+    def requests_session(self) -> requests_oauthlib.OAuth2Session:
+        """The session of requests-oauthlib that prepares each request, with the compliance fix of the provider.
+
+        ``headers``, ``params``, ``auth`` and ``cookies`` that are set on it apply to all requests; its settings for
+        TLS, proxies and redirects have no effect. It is created when it is first needed.
+        """
+        if self._requests_session is None:
+            self._requests_session = requests_oauthlib.OAuth2Session(
+                self._client_id, scope=self.provider.scope, redirect_uri=self.redirect_uri, token=self._token
+            )
+            if self.provider.compliance_fix:
+                fixes = import_module("requests_oauthlib.compliance_fixes")
+                getattr(fixes, f"{self.provider.compliance_fix}_compliance_fix")(self._requests_session)
+        return self._requests_session
 
     @property
     def token(self) -> Token:
         """The user's token, as :func:`parse_token_response` gives it; empty before the sign-in."""
-        token: Token = self.requests_session.token
-        return token
+        return self._token
+
+    @token.setter
+    def token(self, token: Token) -> None:
+        self._token = self.requests_session.token = token
 
     def authorization_url(self, url: str, state: str, **parameters: str) -> tuple[str, str]:
         """Return the URL of the authorization request (RFC 6749 4.1.1), and *state*.
@@ -84,10 +95,16 @@ class OAuth2Session:
         parameters = {**dict(self.provider.authorization_parameters), **parameters}
         if not self.provider.pkce:
             parameters = {name: value for name, value in parameters.items() if not name.startswith("code_challenge")}
-        # requests-oauthlib accepts https only. Plain http was checked before: it is allowed on this machine.
-        scheme, _, rest = url.partition(":")
-        secure_url, state = self.requests_session.authorization_url(f"https:{rest}", state, **parameters)
-        return scheme + secure_url.removeprefix("https"), state
+        request = {
+            "response_type": "code",
+            "client_id": self._client_id,
+            "redirect_uri": self.redirect_uri or "",
+            "scope": self.provider.scope,
+            "state": state,
+            **parameters,
+        }
+        query = urlencode({name: value for name, value in request.items() if value})
+        return f"{url}{'&' if '?' in url else '?'}{query}", state
 
     def fetch_token(self, token_url: str, *, code: str, code_verifier: str, nonce: str = "") -> Token:
         """Exchange the authorization code for a token (RFC 6749 4.1.3, RFC 7636 4.5), and return it.
@@ -106,7 +123,7 @@ class OAuth2Session:
         token = parse_token_response(self._post_as_client(token_url, grant), self.provider)
         if self.provider.asks_for_id_token:
             check_id_token(token.get("id_token", ""), self.provider, self._client_id, nonce=nonce)
-        self.requests_session.token = token
+        self.token = token
         return dict(token)
 
     def refresh_token(self, token_url: str, *, token: Token) -> Token:
@@ -137,7 +154,7 @@ class OAuth2Session:
                 # The user has to sign in again, because the old refresh token may be used up.
                 raise errors.TokenRejected(f"the refreshed token is refused: {error}") from None
         fresh = {name: token[name] for name in ("refresh_token", "id_token") if name in token} | fresh
-        self.requests_session.token = fresh
+        self.token = fresh
         return dict(fresh)
 
     def revoke_token(self, revocation_url: str) -> None:
@@ -270,7 +287,7 @@ class OAuth2Session:
     def _renew_token(self) -> None:
         assert self._refresh is not None
         refresh, self._refresh = self._refresh, None  # once, because a provider may refuse every token it issues
-        self.requests_session.token = refresh(self, self.token)
+        self.token = refresh(self, self.token)
 
     def _post_as_client(self, url: str, form: dict[str, str]) -> requests.Response:
         """POST *form* to an endpoint at which the client authenticates itself (RFC 6749 2.3.1).
