@@ -1,7 +1,7 @@
 """Measure the file store, and compare it with the same system calls made by hand in the same folder.
 
 By hand, a create is open, write, close and rename; a load is open, read and close; a delete is unlink; and a sweep is
-scandir, stat and unlink. There are no locks, no checks and no sweeping between. Both sides write and read JSON.
+scandir, stat and unlink. It includes neither locks nor checks nor sweeping. Both sides write and read JSON.
 
 Operations that delete files are measured last, because ext4 needs long to find a new inode after many were freed.
 """

@@ -411,7 +411,7 @@ def test_readers_find_the_old_session_until_the_new_one_is_complete(
 
 
 class LoadsWithoutObservation:
-    """Loads sessions like another process, whose system calls are not observed."""
+    """Loads sessions like another process: without observed system calls."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -436,7 +436,7 @@ def test_a_short_write_is_continued(store: FileStore, system: SystemCalls):
 
 @pytest.mark.parametrize("call", ["unlink", "rename"])
 def test_a_move_whose_last_step_fails_has_not_happened(store: FileStore, folder: Path, system: SystemCalls, call: str):
-    """S36, S58: otherwise a signed-in session would remain whose id nobody knows."""
+    """S36, S58: otherwise a signed-in session with an unknown id would remain."""
     store.create(KEY, record())
     before = snapshot(folder)
     system.refuse(call, errno.EIO, times=1)

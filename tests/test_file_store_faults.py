@@ -122,7 +122,7 @@ def dying(*, after: bool) -> Callable[[Fault, str, Callable[[], Any]], Any]:
 
 @dataclass(frozen=True)
 class Operation:
-    """What KEY and OTHER hold *before* and *after* the operation, and what a reader may find *between*."""
+    """The data under KEY and OTHER *before* and *after* the operation, and the states *between* them."""
 
     act: Callable[[FileStore], object]
     after: dict[str, bytes]

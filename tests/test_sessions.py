@@ -101,13 +101,13 @@ class Page(RequestHandler):
 
 
 class Visitor:
-    """A browser whose requests call functions of the test with their session."""
+    """A browser. Its requests call functions of the test with their session."""
 
     def __init__(self, browser: Any) -> None:
         self.browser = browser
 
     def does(self, act: Act, **headers: str) -> Any:
-        """Call *act* with the session of one request; return what it returns."""
+        """Call *act* with the session of one request; return its result."""
         Page.acts.append(act)
         response = self.browser.get("/page", headers=headers)
         Page.acts.clear()
@@ -454,6 +454,22 @@ def test_a_session_that_another_request_ended_stays_ended(
     assert set_cookies(signed_in.response) == []
     signed_in.sends(cookie)
     assert not signed_in.is_signed_in()
+
+
+def test_ending_a_session_that_another_tab_has_renewed_leaves_the_new_cookie_alone(
+    signed_in: Visitor, make_visitor: Callable[..., Visitor]
+):
+    """S36: the tabs share one cookie, and it already holds the new id."""
+    tab = make_visitor(like=signed_in)
+
+    def act(session: Any) -> None:
+        tab.browser.sign_in()
+        session.change(lambda data: None)
+        session.end()
+
+    signed_in.does(act)
+    assert set_cookies(signed_in.response) == []
+    assert tab.is_signed_in()
 
 
 def test_data_that_is_set_after_the_end_is_discarded(signed_in: Visitor, store: Watched):

@@ -96,7 +96,7 @@ def test_the_encryption_key_can_be_computed_from_the_backup(victim: Browser, sto
 decrypt_session = SessionManager.decrypt
 
 
-# A tempting convenience: nobody has to sign in again after encryption is switched on.
+# A tempting convenience: users stay signed in when encryption is switched on.
 def accept_plaintext(sessions: SessionManager, session_id: str, raw: bytes) -> bytes | None:
     return raw if raw.startswith(b"{") else decrypt_session(sessions, session_id, raw)
 

@@ -42,7 +42,7 @@ def read_label(raw: bytes) -> Label | None:
 
 
 def derive_key(session_id: str) -> bytes:
-    """Return the encryption key of a session: HKDF-SHA-256 (RFC 5869), whose output here is a single block."""
+    """Return the encryption key of a session: HKDF-SHA-256 (RFC 5869) with an output of one block."""
     pseudorandom_key = hmac.digest(_SALT, session_id.encode(), "sha256")
     return hmac.digest(pseudorandom_key, _PURPOSE + b"\x01", "sha256")
 

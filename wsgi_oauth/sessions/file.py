@@ -253,7 +253,7 @@ def _close(descriptor: int) -> None:
 
 
 def write_atomically(path: str, record: Record) -> None:
-    """Store *record* at *path*, or leave the file there as it is.
+    """Store *record* at *path*, or raise an error and leave the old file unchanged.
 
     :raises errors.SessionTooLarge: when it is too large.
     :raises OSError: when it cannot be written.
@@ -278,7 +278,7 @@ def write_atomically(path: str, record: Record) -> None:
 
 
 def _unlink_or_undo(old: str, new: str) -> None:
-    """Remove *old*, which was moved to *new*. If that fails, remove *new*, because nobody will learn its id."""
+    """Remove *old*, which was moved to *new*. If that fails, remove *new*, because no browser will get its id."""
     try:
         os.unlink(old)
     except OSError:  # not SystemExit, which may arrive when the old file is already removed

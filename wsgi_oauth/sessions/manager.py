@@ -237,7 +237,7 @@ class SessionManager:
     # The cookie
 
     def cookie(self, session: Session, *, secure: bool) -> str | None:
-        """Return the Set-Cookie header for the response, or None when the browser's cookie is right as it is."""
+        """Return the Set-Cookie header for the response, or None when the browser keeps its cookie."""
         if session.ended:
             if session.ended_elsewhere or not session.cookie_id:
                 return None  # With ended_elsewhere, the browser may already hold the cookie of the moved session.
@@ -250,5 +250,5 @@ class SessionManager:
 
 
 def inherited_data(data: dict[str, Any]) -> dict[str, Any]:
-    """Return what a second user's session keeps of the first user's data: the pending sign-ins and the provider."""
+    """Return the data that a second user's session inherits from the first: pending sign-ins and the provider."""
     return {key: data[key] for key in (STATE, PROVIDER) if key in data}

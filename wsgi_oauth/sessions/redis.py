@@ -89,7 +89,7 @@ class RedisStore:
             timeout=_RESPONSE_TIMEOUT,
             socket_connect_timeout=_CONNECT_TIMEOUT,
             socket_timeout=_RESPONSE_TIMEOUT,
-            # No retry, because a command whose response was lost may have been executed.
+            # No retry, because a command may have been executed although its response was lost.
             retry=Retry(NoBackoff(), 0),
             protocol=2,
             **({"ssl_check_hostname": True} if url.startswith("rediss:") else {}),
