@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partialmethod
 from importlib import import_module
 from typing import Any
-from urllib.parse import quote, quote_plus, urlencode
+from urllib.parse import quote, quote_plus
 
 import requests
 import requests_oauthlib
@@ -103,7 +103,7 @@ class OAuth2Session:
             "state": state,
             **parameters,
         }
-        query = urlencode({name: value for name, value in request.items() if value})
+        query = "&".join(f"{name}={quote(value, safe='')}" for name, value in request.items() if value)
         return f"{url}{'&' if '?' in url else '?'}{query}", state
 
     def fetch_token(self, token_url: str, *, code: str, code_verifier: str, nonce: str = "") -> Token:

@@ -15,6 +15,7 @@ from .keys import TOKEN
 _MAX_BRACKETS = 100  # Data with fewer brackets cannot be nested too deeply.
 _MAX_TIME = 1e11  # Seconds since the epoch. A later time is damage.
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _log = logging.getLogger(__name__)
 
 
@@ -36,8 +37,7 @@ def encode(stored: StoredSession) -> bytes:
 
     :raises TypeError, ValueError: when the data is not JSON.
     """
-    text = json.dumps(stored._asdict(), separators=(",", ":"), allow_nan=False)
-    rest = text.encode()[1:]
+    rest = _ENCODER.encode(stored._asdict()).encode()[1:]
     return _prefix(checksum(rest)) + rest
 
 

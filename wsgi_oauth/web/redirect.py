@@ -21,10 +21,12 @@ class Redirect(Response):
 
     def __init__(self, location: str, code: int = 302) -> None:
         encoded = quote(location, safe="!#$%&'()*+,/:;=?@[]~")
-        super().__init__(status=code, headers={"Location": encoded}, content_type="text/plain")
+        headers = [("Location", encoded), ("Content-Type", "text/plain"), ("Content-Length", "0")]
+        super().__init__(status=code, headers=headers)
 
     def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
-        if self.response:  # a handler has added a body
-            return super().get_wsgi_headers(environ)
-        self.headers["Content-Length"] = "0"
-        return self.headers
+        if not self.response:
+            return self.headers
+        if self.headers["Content-Length"] == "0":  # a handler has added a body
+            del self.headers["Content-Length"]
+        return super().get_wsgi_headers(environ)

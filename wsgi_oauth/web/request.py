@@ -19,7 +19,7 @@ from ..urls import Origin
 from .site import path_and_query
 
 MAX_BODY = 64 * 1024  # bytes; the sign-in itself reads no body
-_PREFETCH_HEADERS = ("Sec-Purpose", "Purpose", "X-Moz", "X-Purpose")
+_PREFETCH_HEADERS = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ", "HTTP_X_PURPOSE")
 _NAVIGATION_DESTINATIONS = {"document", "iframe", "frame", "empty"}  # Sec-Fetch-Dest
 _SAME_ORIGIN = {"same-origin", "none"}  # Sec-Fetch-Site of this site's pages, and of typed addresses
 
@@ -75,7 +75,7 @@ class Request(werkzeug.Request):
 
         :raises werkzeug.exceptions.RequestEntityTooLarge: for more than MAX_BODY bytes.
         """
-        if (self.content_length or 0) > MAX_BODY:
+        if "CONTENT_LENGTH" in self.environ and (self.content_length or 0) > MAX_BODY:
             raise RequestEntityTooLarge
 
     @cached_property
@@ -131,12 +131,13 @@ class Request(werkzeug.Request):
 
         Such a request must not start or finish a sign-in. That includes frames and scripts of other sites.
         """
-        destination = self.headers.get("Sec-Fetch-Dest", "document")
+        environ = self.environ
+        destination = environ.get("HTTP_SEC_FETCH_DEST", "document")
         if destination not in _NAVIGATION_DESTINATIONS:
             return True
-        if destination != "document" and self.headers.get("Sec-Fetch-Site", "none") not in _SAME_ORIGIN:
+        if destination != "document" and environ.get("HTTP_SEC_FETCH_SITE", "none") not in _SAME_ORIGIN:
             return True
-        purposes = " ".join(self.headers.get(name, "") for name in _PREFETCH_HEADERS).lower()
+        purposes = " ".join([environ.get(name, "") for name in _PREFETCH_HEADERS]).lower()
         return "prefetch" in purposes or "preview" in purposes
 
     @property
