@@ -132,6 +132,13 @@ class TestProbes:
         assert "Set-Cookie" not in response.headers
         assert (stored_sessions(store), provider.exchanges) == ([], [])
 
+    def test_options_of_a_probe_are_answered_under_any_host_and_those_of_a_page_are_not(self, application: Any):
+        statuses = [
+            send(application, route, method="OPTIONS", HTTP_HOST="probe.internal").status_code
+            for route in ("/healthz", "/readyz", "/profile", "/logout")
+        ]
+        assert statuses == [204, 204, 400, 400]
+
 
 # Own handlers, as the README shows them.
 

@@ -24,6 +24,7 @@ class Routes:
     def __init__(self, handlers: Iterable[tuple[str, type[RequestHandler]]]) -> None:
         self._handlers: dict[str, type[RequestHandler]] = {}
         self._methods: defaultdict[str, set[str]] = defaultdict(set)  # the answered methods of each route
+        self._any_host: set[str] = set()  # the routes that are answered under every host name
         rules = []
         for route, handler in handlers:
             name, methods = handler.name(), handler.methods()
@@ -35,6 +36,8 @@ class Routes:
                 )
             self._handlers[name] = handler
             self._methods[route] |= methods
+            if handler.any_host:
+                self._any_host.add(route)
             rules.append(Rule(route, endpoint=name, methods=methods))
         # OPTIONS has one answer for each route, unless a handler has its own.
         rules += [
@@ -55,7 +58,7 @@ class Routes:
         rule, arguments = self._adapter.match(request.path, request.method, return_rule=True)
         if not rule.endpoint:
             allowed = ", ".join(sorted(self._methods[rule.rule] | {"OPTIONS"}))
-            return _Options, {"allowed": allowed}
+            return _ProbeOptions if rule.rule in self._any_host else _Options, {"allowed": allowed}
         return self._handlers[rule.endpoint], dict(arguments)
 
     def build_path(self, endpoint: str, values: dict[str, Any]) -> str:
@@ -75,3 +78,9 @@ class _Options(RequestHandler):
         response = Response(status=204, headers={"Allow": allowed})
         del response.headers["Content-Type"]  # it would describe a body (RFC 9110 15.3.5)
         return response
+
+
+class _ProbeOptions(_Options):
+    """The same for a probe, because load balancers send OPTIONS, too, and the server's address as the host."""
+
+    any_host = True
