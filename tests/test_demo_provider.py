@@ -163,7 +163,7 @@ class TestSignIn:
         page = answer.body.decode()
         assert answer.status == 200
         assert answer.headers.get_content_type() == "text/html"
-        for expected in ("demo-client", "Mona Lisa Octocat", "e-mail address", CALLBACK):
+        for expected in ("demo-client", "Mona Lisa Octocat", "email address", CALLBACK):
             assert expected in page
         for fault in FAULTS:
             assert f'value="{fault}"' in page

@@ -87,7 +87,7 @@ SERVERS = {
 
 @pytest.fixture(scope="session", params=SERVERS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Run each server. It stops when its standard input is closed."""
+    """Run the test with each server. A server stops when its standard input is closed."""
     chosen = SERVERS[request.param]
     program = Path(__file__).parent / "independent" / chosen.file
     errors = tmp_path_factory.mktemp("server") / "stderr"

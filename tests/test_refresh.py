@@ -508,7 +508,8 @@ def test_waiting_requests_share_the_failure_of_the_refresh(
     with ThreadPoolExecutor(1) as thread:
         answers = thread.submit(together, browser, 8)
         waiting.wait_for(1)
-        wait_until(lambda: sum(times > 9 for times in loads.values()) == 7)  # all the others are waiting
+        # The other seven requests wait for the lease, because each thread has loaded the session more than nine times.
+        wait_until(lambda: sum(times > 9 for times in loads.values()) == 7)
         waiting.open()
         assert [each.status_int for each in answers.result()] == [status] * 8
     assert provider.count("refresh") == 1

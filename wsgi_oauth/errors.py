@@ -17,7 +17,7 @@
     │   ├── BadAuthorizationResponse callback that violates RFC 6749 4.1.2
     │   ├── BadHost                  malformed or foreign Host header
     │   ├── CrossSite                unsafe request from another site
-    │   └── NotNow                   prefetch or sub-resource of a page
+    │   └── NotNow                   prefetch or subresource of a page
     └── ProviderError                provider: an unusable answer, or none
         ├── LoginRefused             error code in the authorization response (RFC 6749 4.1.2.1)
         ├── IssuerMismatch           authorization response of another provider (RFC 9207)
@@ -51,7 +51,7 @@ class Error(Exception):
     retry_after: str | None = None  # seconds or an HTTP date, for the header of that name
 
     def __init__(self, detail: str = "") -> None:
-        # `args` stays as the subclass was called, because copies and pickles need it.
+        # Leave `args` alone: copying and pickling call the subclass with its original arguments.
         self.detail = detail
 
     def __str__(self) -> str:
@@ -111,7 +111,7 @@ class NotSignedIn(UserError, KeyError):
     title = "You are not signed in"
     text = "This page is for signed-in users."
     advice = "Sign in and come back."
-    after_rejection: ClassVar[bool] = False  # the last sign-in was rejected: another one may be a redirect loop
+    after_rejection: ClassVar[bool] = False  # a rejected session caused it; repeated, that is a redirect loop
 
 
 class TokenRejected(NotSignedIn):
@@ -211,7 +211,7 @@ class CrossSite(UserError):
 
 
 class NotNow(UserError):
-    """A prefetch, or a sub-resource of a page, requested a URL that only a navigation may open."""
+    """A prefetch, or a subresource of a page, requested a URL that only a navigation may open."""
 
     status = 403
     cause = "not_a_navigation"

@@ -46,7 +46,7 @@ class PostAuthorization(SignInHandler):
     endpoint = "callback"
 
     def get(self, request: Request) -> Response:
-        # The state in request.url must be one that this browser was given. It is good for one exchange.
+        # The state in request.url must be stored in this browser's session. It can be used once.
         with self.consumed_attempt() as attempt:
             github = self.oauth2_session()
             token = github.fetch_token(self.token_url, **attempt.parameters)

@@ -195,7 +195,7 @@ def completing(session: Session, attempt: Attempt) -> Iterator[None]:
 
 
 def is_redirect_loop(session: Session) -> bool:
-    """Return whether the last sign-in, moments ago, already replaced a rejected one: another could go on for ever."""
+    """Return whether a sign-in moments ago already replaced a rejected one: the next would begin a redirect loop."""
     return bool(session.get(REDIRECT_LOOP)) and time.time() - session.started < LIFETIME
 
 
@@ -237,7 +237,7 @@ def claim_record(data: dict[str, Any], state: str) -> dict[str, Any] | None:
 
 
 def find_record(records: dict[str, Any], state: str) -> dict[str, Any] | None:
-    """Return the record of *state*. All are compared, in constant time, so that timing reveals nothing of a state."""
+    """Return the record of *state*. All are compared in constant time, so that timing reveals nothing about it."""
     found = [known for known in records if hmac.compare_digest(known.encode(), state.encode())]
     return records[found[0]] if found else None
 

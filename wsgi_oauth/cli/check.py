@@ -153,7 +153,7 @@ class ProviderCheck:
     def findings(self) -> Iterator[Finding]:
         """Run all checks. They end early if the issuer's metadata cannot be read."""
         preset, discovery = self._registration.configured_provider, self._registration.discovery
-        notes = f"read docs/providers.md#{self._config.provider} about its peculiarities" if preset.notes else ""
+        notes = f"read the notes on this provider in docs/providers.md#{self._config.provider}" if preset.notes else ""
         yield Finding("ok", f"provider {preset.title}: client id {self._config.client_id}", notes)
         if self._public_url:
             remedy = f"register it at {preset.registration_url}" if preset.registration_url else ""

@@ -129,7 +129,7 @@ def _end(sessions: SessionManager, options: argparse.Namespace) -> None:
     finally:  # The sessions that were ended before an error or Ctrl-C stay ended.
         print(f"sessions of {_printable(user)}: {ended} ended")
     if not (ended or unknown or encrypted):
-        print("No signed-in user has this id. `wsgi-oauth sessions list` prints the ids of all of them.")
+        print("No signed-in user has this id. `wsgi-oauth sessions list` prints the ids of all signed-in users.")
     if unknown:
         print(f"{unknown} sessions kept: their users are not known yet, because they have not requested /profile")
     if encrypted:

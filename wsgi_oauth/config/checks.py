@@ -64,7 +64,7 @@ def check_issuer(value: str) -> str:
 
 
 def check_provider(value: str) -> str:
-    """Check the URL of an issuer. Names are looked up when the application is created."""
+    """Check the URL of an issuer. The name of a known provider is checked when the application is created."""
     return check_issuer(value) if "://" in value else value
 
 

@@ -52,7 +52,7 @@ class FaultContext:
             raise HangUp
 
     def send(self, data: bytes) -> None:
-        """Send bytes on the socket, past the server."""
+        """Write bytes directly to the socket, without the server."""
         self._socket.sendall(data)
 
     def hang_up(self, after: bytes = b"") -> NoReturn:

@@ -11,7 +11,7 @@ PUBLIC = frozenset(
     {
         *("response_type", "client_id", "redirect_uri", "scope", "code_challenge_method", "iss"),
         *("grant_type", "token_type", "error", "error_description", "error_uri"),
-        *("decision", "fault", "next", "claimed", "id", "login", "name", "email"),
+        *("decision", "fault", "next", "provider", "oauth_provider", "claimed", "id", "login", "name", "email"),
         *("Cache-Control", "Retry-After", "WWW-Authenticate"),
     }
 )

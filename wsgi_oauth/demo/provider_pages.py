@@ -136,7 +136,7 @@ _ITEM = Markup("<li>{}</li>")
 _PAIR = Markup("<dt>{}</dt><dd><code>{}</code></dd>")
 _LINE = Markup("<dt><code>{}</code></dt><dd>{}</dd>")
 
-SCOPES = {"profile": "read your profile: id, login and name", "email": "read your e-mail address"}
+SCOPES = {"profile": "read your profile: id, login and name", "email": "read your email address"}
 
 # When the fault of each endpoint takes effect.
 WHEN = {

@@ -1,6 +1,6 @@
 """``wsgi-oauth demo --walk``: sign in, and print every HTTP message of the sign-in with an explanation.
 
-A small browser of the demo's own signs in and prints what it sends and receives. No browser sees
+The demo contains a small browser, which signs in and prints its messages. No browser sees
 the messages between the application and the provider (the back channel): these come from
 :attr:`LocalProvider.exchanges <wsgi_oauth.demo.local_provider.LocalProvider.exchanges>`.
 """

@@ -28,21 +28,21 @@ class Login(NamedTuple):
     """A signed-in session."""
 
     session_id: str
-    key: str  # of the store
-    raw: bytes  # as the store holds it
+    key: str  # under which the store keeps the session
+    raw: bytes  # the session as it is stored
     stored: StoredSession
     identity: Identity | None  # None until the provider has been asked
     environ: Mapping[str, Any]  # the keys for the protected application
-    valid_until: float  # seconds since the epoch; then the session expires or its idle clock must be written
-    version: object = None  # of the stored data, if the store can tell
+    valid_until: float  # seconds since the epoch; then the session expires, or its last use must be stored
+    version: object = None  # of the stored session; None if the store has no versions
 
 
 class Authenticator:
     """Finds the signed-in session of a request.
 
-    It holds the gate's only cache: what the headers of a request led to. Parsing and checking them costs twice as much
-    as all other work of the gate. A cached login counts only while the store holds the same data, so a sign-out or a
-    change in another process takes effect at once. Access rules are evaluated with every request.
+    It holds the gate's only cache: the login that belongs to a request's headers. Parsing and checking a session costs
+    twice as much as all other work of the gate. A cached login counts only while the store holds the same data, so a
+    sign-out or a change in another process takes effect at once. Access rules are evaluated with every request.
     """
 
     def __init__(self, app: OAuthApp) -> None:
@@ -94,7 +94,7 @@ class Authenticator:
         return login._replace(identity=identity, environ=build_identity_environ(identity))
 
     def check_access(self, login: Login) -> None:
-        """Check that today's access rules admit the user.
+        """Check that the current access rules admit the user.
 
         :raises errors.NotAllowed: if they do not, or if the user is not identified yet.
         """

@@ -93,7 +93,7 @@ class RequestContext:
             if isinstance(error, errors.BadHost):
                 return
             if self.login is not None:
-                request.session = self.session  # as this request found it, so that a newer one is noticed
+                request.session = self.session  # the one that this request used, so that a later change is noticed
             self._located(request)
             is_page = request.method in {"GET", "HEAD"}
             request.next_url = request.current_url if is_page else local_path(request.page_url) or ""

@@ -58,5 +58,5 @@ class MountedSignIn:
         return self.app.base_url({**environ, "SCRIPT_NAME": script_name.rstrip("/") + self._prefix})
 
     def gate_url(self, base_url: str) -> str:
-        """Return the URL of the gate for the URL of its sign-in."""
+        """Return the URL at which the gate itself is mounted, from the URL of its sign-in."""
         return base_url.rsplit("/", self._prefix.count("/"))[0]

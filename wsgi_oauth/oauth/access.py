@@ -44,7 +44,7 @@ class Rule(NamedTuple):
         return self.value in identity.groups
 
     def names(self, name: str) -> bool:
-        """Return whether *name* is the group, the organisation or an address of this rule."""
+        """Return whether *name* is the group, the organization or an address of this rule."""
         return _address_matches(name, self.value) if self.kind == "email" else name == self.value
 
 
@@ -59,7 +59,7 @@ class Rules:
     ) -> None:
         """
         :param providers: the providers by label.
-        :raises errors.ConfigError: for an invalid rule, or one of a kind that its provider does not support.
+        :raises errors.ConfigError: for an invalid rule, or a kind of rule that its provider does not support.
         """
         self._rules = [parse_rule(rule, providers) for rule in rules]
         self._function = function
@@ -96,7 +96,7 @@ def parse_rule(text: str, providers: Mapping[str, Provider]) -> Rule:
     """Parse ``kind:value`` or ``kind:label:value``.
 
     :param providers: the providers by label.
-    :raises errors.ConfigError: for an invalid rule, or one of a kind that its provider does not support.
+    :raises errors.ConfigError: for an invalid rule, or a kind of rule that its provider does not support.
     """
     kind, _, value = text.partition(":")
     # The longest label first, because one can begin with another: id.example.com and id.example.com:8443.
@@ -121,7 +121,7 @@ def parse_rule(text: str, providers: Mapping[str, Provider]) -> Rule:
 def _find_problem(kind: str, value: str, provider: Provider) -> tuple[str, str] | None:
     """Return why a rule of this kind is unsafe or can never match at *provider*, and what to do instead."""
     if kind == "user" and not provider.username_is_unique:
-        return f"at {provider.title} a username can change its owner", "use id:, email: or group:"
+        return f"a username at {provider.title} can pass to another user", f"use {_find_safe_kinds(provider)}"
     if kind == "email" and not (provider.user.email_verified or provider.emails_url):
         return f"{provider.title} does not say which addresses it has verified", "use another kind of rule"
     if kind == "email" and not (all(value.partition("@")[::2]) and value.count("@") == 1 and value.isascii()):
@@ -129,8 +129,18 @@ def _find_problem(kind: str, value: str, provider: Provider) -> tuple[str, str] 
     if kind == "email" and "*" in value.removeprefix("*@"):
         return "a * in the middle of an address", "write an address or *@ and a domain"
     if kind in {"org", "group"} and not (provider.user.groups or provider.groups_url):
-        return f"{provider.title} does not give organisations or groups", "use another kind of rule"
+        return f"{provider.title} does not give organizations or groups", "use another kind of rule"
     return None
+
+
+def _find_safe_kinds(provider: Provider) -> str:
+    """Return the kinds of rules other than ``user:`` that can match at *provider*, as a text."""
+    kinds = ["id:"]
+    if provider.user.email_verified or provider.emails_url:
+        kinds.append("email:")
+    if provider.user.groups or provider.groups_url:
+        kinds.append("group:")
+    return " or ".join(kinds)
 
 
 def _address_matches(address: str, value: str) -> bool:

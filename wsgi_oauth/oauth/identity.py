@@ -59,7 +59,7 @@ class Identity:
     email: str | None = None
     email_verified: bool = False  # by the provider; otherwise the user can claim any address
     also_verified: tuple[str, ...] = ()  # further verified addresses, where the provider lists them
-    groups: tuple[str, ...] = ()  # groups, teams or organisations
+    groups: tuple[str, ...] = ()  # groups, teams or organizations
     claims: Mapping[str, Any] = field(default_factory=dict, hash=False)  # the user document
 
     def __post_init__(self) -> None:

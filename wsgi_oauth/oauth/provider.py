@@ -75,7 +75,7 @@ class Provider(NamedTuple):
     groups_url: str = ""  # lists organizations, teams or groups, if the user document does not contain them
     groups_scope: str = ""  # required for groups_url
     groups: GroupsDocument = GroupsDocument()
-    notes: tuple[str, ...] = ()  # peculiarities for docs/providers.md, as whole sentences in Markdown
+    notes: tuple[str, ...] = ()  # advice for operators in docs/providers.md, as whole sentences in Markdown
     tried: str = ""  # how this description was tested; empty if it was written from the documentation only
 
     @property

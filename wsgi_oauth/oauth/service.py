@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class OAuthService:
-    """What handlers and the gate need of OAuth. It is shared by all requests and holds nothing of a single request.
+    """The OAuth operations that handlers and the gate use. Shared by all requests, it holds no data of a request.
 
     :param allow: decides about a signed-in user in addition to ``config.allow``; only ``True`` admits.
     :raises errors.ConfigError: if a provider or an access rule is unknown or unusable.

@@ -13,7 +13,7 @@ from zlib import crc32
 from .keys import TOKEN
 
 _MAX_BRACKETS = 100  # Data with fewer brackets cannot be nested too deeply.
-_MAX_TIME = 1e11  # Seconds since the epoch. A later time is damage.
+_MAX_TIME = 1e11  # Seconds since the epoch. A session with a later time is damaged.
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _log = logging.getLogger(__name__)

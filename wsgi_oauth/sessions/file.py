@@ -30,9 +30,9 @@ from .store import KEY, MAX_BYTES, Record, check_size
 
 LOCK_TIMEOUT = 5.0  # seconds to wait for another update, which takes far less than a millisecond
 STALE_AFTER = 3600.0  # seconds after which a temporary file has no living writer
-_SETTLED_AFTER = 2.0  # seconds; the clocks of file systems tick about a hundred times in one
+_SETTLED_AFTER = 2.0  # seconds; a file system's clock ticks about a hundred times per second
 _SLICE = 20  # entries of the folder that one create looks at, at most
-_STARTS = 1000  # entries of the folder, among which a walk begins at random
+_STARTS = 1000  # A walk begins at one of this many entries, chosen at random.
 
 _SUFFIX = ".json"
 _TEMPORARY = ".tmp"  # No key ends like this, so a temporary file is never loaded.
@@ -247,7 +247,7 @@ def _read(descriptor: int, status: os.stat_result) -> bytes | None:
 
 
 def _close(descriptor: int) -> None:
-    """Close a descriptor that was only read or locked, because an error here must not make an update look undone."""
+    """Close a descriptor that was only read or locked. Ignore errors: otherwise a finished update would look failed."""
     with suppress(OSError):  # The descriptor is closed in any case (close(2)).
         os.close(descriptor)
 
@@ -281,7 +281,7 @@ def _unlink_or_undo(old: str, new: str) -> None:
     """Remove *old*, which was moved to *new*. If that fails, remove *new*, because no browser will get its id."""
     try:
         os.unlink(old)
-    except OSError:  # not SystemExit, which may arrive when the old file is already removed
+    except OSError:  # not SystemExit, because the old file may be removed by then, and *new* is the only copy
         with suppress(OSError):
             os.unlink(new)
         raise
@@ -378,7 +378,7 @@ def _remove_if_expired(entry: os.DirEntry[str], now: float) -> bool:
     try:
         status = entry.stat(follow_symlinks=False)
         if status.st_mtime > now and entry.name.endswith(_SUFFIX):
-            return False  # first, because this is true of almost all entries
+            return False  # checked first, because almost all entries are live sessions
         if not (_FILE_NAME.fullmatch(entry.name) and stat.S_ISREG(status.st_mode)):
             return False  # The folder may hold other files as well.
         if entry.name.endswith(_TEMPORARY):

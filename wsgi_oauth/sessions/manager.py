@@ -80,7 +80,7 @@ class SessionManager:
         return Session(self, stored, session_id) if stored else Session(self)
 
     def read(self, session_id: str) -> StoredSession | None:
-        """Return the stored session, or None when it is unknown, damaged, or expired by today's settings."""
+        """Return the stored session, or None when it is unknown, damaged, or expired by the current settings."""
         raw = self.store.load(store_key(session_id))
         plain = None if raw is None else self.decrypt(session_id, raw)
         stored = None if plain is None else decode(plain)
@@ -143,7 +143,7 @@ class SessionManager:
         return stored.signed_in and time.time() > self._next_touch(stored)
 
     def cache_valid_until(self, stored: StoredSession) -> float:
-        """Return when a cached copy of *stored* has to be looked at again: seconds since the epoch."""
+        """Return when a cached copy of *stored* must be checked again: seconds since the epoch."""
         return min(self.expiry(stored), self._next_touch(stored))
 
     def _next_touch(self, stored: StoredSession) -> float:
@@ -203,7 +203,7 @@ class SessionManager:
         self.store.delete(store_key(session_id))
 
     def build_record(self, session_id: str, stored: StoredSession) -> Record:
-        """Return the record that the store keeps for *stored*."""
+        """Encode *stored*, encrypt it if encryption is on, and add its expiry."""
         data = encode(stored)
         if self._encryption:
             label = Label(stored.started, stored.seen, stored.signed_in)
@@ -250,5 +250,5 @@ class SessionManager:
 
 
 def inherited_data(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the data that a second user's session inherits from the first: pending sign-ins and the provider."""
+    """Return the data that stays when another user signs in: the pending sign-ins and the provider."""
     return {key: data[key] for key in (STATE, PROVIDER) if key in data}

@@ -26,7 +26,7 @@ _LOCK = "wsgi_oauth:lock:"
 LEASE = 3.0  # seconds after which a lock expires; an update takes about a millisecond
 LOCK_TIMEOUT = 5.0  # seconds to wait for a lock; longer than the lease of a process that died
 _CONNECT_TIMEOUT = 2.0  # seconds
-_RESPONSE_TIMEOUT = 2.0  # seconds, also for a free connection when all are in use
+_RESPONSE_TIMEOUT = 2.0  # seconds; also the longest wait for a free connection when all are in use
 _MAX_CONNECTIONS = 64  # per process
 _SCAN_COUNT = 1000  # keys per SCAN command
 

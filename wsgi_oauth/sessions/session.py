@@ -83,7 +83,7 @@ class Session(dict[str, Any]):
     def renew(self) -> None:
         """Give the session a new id when it is saved, against session fixation (ASVS 7.2.4).
 
-        When a second user signs in over a first one, the first one's data is dropped.
+        When another user signs in, the previous user's data is dropped.
         """
         self.renewing = True
 

@@ -101,7 +101,8 @@ class Transport:
             else:
                 adapter, total = self._total._state()
                 state = _ProcessState(adapter, RequestLimit(self.limit, total))
-            # Without a lock, because a fork could copy it in its locked state. Of two threads, one does this in vain.
+            # Without a lock, because a fork could copy it in its locked state. If two threads create a state, the first
+            # one is kept.
             self._states.setdefault(pid, state)
         return self._states[pid]
 

@@ -52,7 +52,8 @@ class OAuthApp:
         sign_out_continues = any(each.end_session for each in config.providers)
         self._headers = pages.SECURITY_HEADERS | (pages.FORM_REDIRECT_HEADERS if sign_out_continues else {})
         proxies = config.trusted_proxies
-        # Not the prefix: it is part of the public URL, and few proxies remove a client's own header.
+        # X-Forwarded-Prefix does not count, because few proxies remove it from a client's request. The prefix is part
+        # of the public URL.
         self._proxy_fix = ProxyFix(_no_application, x_for=proxies, x_proto=proxies, x_host=proxies) if proxies else None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -92,8 +93,8 @@ class OAuthApp:
             response, headers, cookie = self.answer_and_save(request, answer)
         except errors.Error as error:
             response = self._error_response(request, error)
-        # SystemExit is how gunicorn ends a worker that has run out of time. It ends after this response: otherwise
-        # gunicorn would log the whole URI with the code.
+        # gunicorn raises SystemExit in a worker that exceeds its timeout. Catch it, because otherwise gunicorn would
+        # log the whole URI with the code. The worker ends after this response.
         except (Exception, SystemExit):  # noqa: BLE001
             response = self._error_response(request, errors.Error("unexpected exception"), with_traceback=True)
         if headers is None:
@@ -164,7 +165,7 @@ class OAuthApp:
         return self.sessions.open(request.environ, secure=request.is_secure_site)
 
     def _open_session_with_access(self, request: Request) -> Session:
-        """Open the session; its user must be admitted by today's access rules, whenever the sign-in was."""
+        """Open the session, and check that the current access rules admit its user."""
         session = self._open_session(request)
         if session.signed_in:
             self.oauth.check_access(self.oauth.identify(session), self.oauth.registration_of(session))

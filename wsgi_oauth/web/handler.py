@@ -49,7 +49,7 @@ class RequestHandler:
     endpoint: ClassVar[str] = ""
     #: Whether a GET changes something. Then HEAD is answered without calling ``get``, and prefetches are rejected.
     get_is_unsafe: ClassVar[bool] = False
-    #: Whether signed-in users may use it whom the access rules (``WSGI_OAUTH_ALLOW``) keep out.
+    #: Whether users whom the access rules (``WSGI_OAUTH_ALLOW``) exclude may use it, too.
     skips_access_check: ClassVar[bool] = False
     #: Whether it answers under every host name, for probes of load balancers. It then has no session and no URLs.
     any_host: ClassVar[bool] = False
@@ -107,7 +107,7 @@ class RequestHandler:
         method = self.request.method.lower()
         if self.get_is_unsafe and method in {"get", "head"}:
             if self.request.is_prefetch_or_subresource:
-                raise errors.NotNow("a prefetch or a sub-resource cannot start a sign-in")
+                raise errors.NotNow("a prefetch or a subresource cannot start a sign-in")
             if method == "head":
                 return Response()
         if method == "head" and not hasattr(self, "head"):

@@ -121,7 +121,7 @@ def _build_page(message: Message) -> Markup:
         action = _LOGOUT_FORM.format(url=message.logout_url)
     elif message.login_url:
         action = _LINK.format(url=message.login_url, text=message.login_text)
-    facts = {"Cause": message.cause, "On the side of": message.side, "Id": message.id}
+    facts = {"Code": message.cause, "Caused by": message.side, "Id": message.id}
     details = " · ".join(f"{name}: {value}" for name, value in facts.items() if value)
     body = Markup("<p>{text}</p>{action}<p><small>{details}</small></p>").format(
         text=f"{message.text} {message.advice}".rstrip(), action=action, details=details

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import werkzeug
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
-from werkzeug.utils import cached_property  # functools' one holds a lock that all requests share before Python 3.12
+from werkzeug.utils import cached_property  # before Python 3.12, that of functools locks all requests
 
 from .. import errors
 from ..sessions.session import Session

@@ -37,7 +37,7 @@ class Site:
         """
         scheme = environ.get("wsgi.url_scheme", "http")
         if "HTTP_X_FORWARDED_PROTO" in environ and not self._trusts_proxies:
-            scheme = "http"  # because some servers believe this header from every client on this machine
+            scheme = "http"  # because some servers take the scheme from this header, whoever on this machine sent it
         host, port = _parse_host(environ.get("HTTP_HOST") or _server_host(environ))
         if self.public_url is not None:
             # Only the name is compared, because TLS and the public port often end at a proxy.
