@@ -30,7 +30,7 @@ workers = 1 if in_memory else int(os.environ.get("WEB_CONCURRENCY") or 2 * multi
 
 # gunicorn kills a worker that gives no sign of life for this many seconds. For a sync worker this
 # also limits the duration of a request. A sign-in makes up to five requests to the provider, each
-# with a deadline of 10 seconds (WSGI_OAUTH_UPSTREAM_TIMEOUT): the issuer's document, the token, the
+# with a deadline of 10 seconds (WSGI_OAUTH_UPSTREAM_TIMEOUT): the issuer's metadata, the token, the
 # user document, email addresses and groups.
 timeout = 60
 # Seconds that running requests have to finish when gunicorn is stopped.
