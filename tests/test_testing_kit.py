@@ -31,6 +31,7 @@ from wsgi_oauth import (
     oauth2_session,
 )
 from wsgi_oauth.gate import middleware
+from wsgi_oauth.gate.response import GuardedResponse
 from wsgi_oauth.testing import Cookie, EmbeddingFault, check_embedding, local_provider, signed_in
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
@@ -454,11 +455,11 @@ def test_each_problem_is_reported(problem: str, oauth_app: Any) -> None:
 
 @pytest.fixture
 def around_call(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
-    """Replace how the gate calls its application: ``function(call, gate, environ, answer)``."""
+    """Replace how the gate calls its application: ``function(call, response, app, environ)``."""
 
     def put(function: Any) -> None:
-        call = LoginRequired._call
-        monkeypatch.setattr(LoginRequired, "_call", lambda *arguments: function(call, *arguments))
+        call = GuardedResponse.send
+        monkeypatch.setattr(GuardedResponse, "send", lambda *arguments: function(call, *arguments))
 
     return put
 
@@ -494,7 +495,7 @@ def test_a_gate_with_a_wrong_prefix_is_reported(
 
 
 def test_a_gate_that_passes_on_a_forged_identity_is_reported(oauth_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(middleware, "_CLAIMS", ())
+    monkeypatch.setattr(middleware, "_IDENTITY_KEYS", ())
     assert {
         "REMOTE_USER: a forged value reaches the application on the public path /open",
         "AUTH_TYPE: a forged value reaches the application on the public path /open",
@@ -507,8 +508,8 @@ def test_a_gate_that_passes_on_a_forged_identity_is_reported(oauth_app: Any, mon
 def test_a_gate_that_does_not_set_the_identity_is_reported(oauth_app: Any, around_call: Callable[[Any], None]) -> None:
     keys = {"REMOTE_USER", "AUTH_TYPE", "wsgi_oauth.identity"}
     around_call(
-        lambda call, self, environ, answer: call(
-            self, {name: value for name, value in environ.items() if name not in keys}, answer
+        lambda call, self, app, environ: call(
+            self, app, {name: value for name, value in environ.items() if name not in keys}
         )
     )
     assert findings(protected(oauth_app)) == [
@@ -519,7 +520,7 @@ def test_a_gate_that_does_not_set_the_identity_is_reported(oauth_app: Any, aroun
 
 
 def test_a_gate_that_sets_a_wrong_identity_is_reported(oauth_app: Any, around_call: Callable[[Any], None]) -> None:
-    around_call(lambda call, self, environ, answer: call(self, {**environ, "REMOTE_USER": "octocat"}, answer))
+    around_call(lambda call, self, app, environ: call(self, app, {**environ, "REMOTE_USER": "octocat"}))
     [finding] = findings(protected(oauth_app))
     assert re.fullmatch(
         r"REMOTE_USER: must be '127.0.0.1:[0-9]+:583231' in the application behind the gate \(got 'octocat'\)", finding

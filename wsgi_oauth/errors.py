@@ -82,7 +82,7 @@ class StoreError(Error):
 
 
 class SessionTooLarge(StoreError, ValueError):
-    """The session would exceed its maximum size. Nothing of the change is stored."""
+    """The session would exceed its maximum size. The stored session stays as it was."""
 
     status = 500
     cause = "session_too_large"

@@ -98,7 +98,7 @@ class Attempt(NamedTuple):
             "redirect_uri": self.redirect_uri,
             "next": self.next_url,
             "provider": self.provider,
-            "again": self.after_rejection,
+            "after_rejection": self.after_rejection,
         }
         session.change(lambda data: _add(data, state, record))
 
@@ -149,7 +149,7 @@ def consume_state(session: Session, response: AuthorizationResponse, *, timeout:
         record.get("redirect_uri", ""),
         record["next"],
         record.get("provider", ""),
-        record.get("again", False),
+        record.get("after_rejection", False),
         finished="claimed" in record,
     )
 

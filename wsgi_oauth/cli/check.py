@@ -252,7 +252,7 @@ class ProviderCheck:
         yield from self._check_clock()
 
     def _probe(self, name: str, url: str, probe: Callable[[str], Finding], *, failure: str = "FAIL") -> Finding:
-        """Return the finding of *probe*, or one with the level *failure* if it raises an error."""
+        """Return the finding of *probe*. If it raises an error, return a finding of the level *failure* instead."""
         self._response = None
         try:
             finding = probe(url)

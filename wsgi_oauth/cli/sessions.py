@@ -139,7 +139,7 @@ def _end(sessions: SessionManager, options: argparse.Namespace) -> None:
 def _end_all(sessions: SessionManager) -> None:
     ended = 0
     try:
-        for _ in range(2):  # as in _end
+        for _ in range(2):  # because the first pass can miss a session that is being written
             for key in _with_progress(sessions.store.keys()):
                 sessions.store.delete(key)
                 ended += 1

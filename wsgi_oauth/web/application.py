@@ -75,7 +75,7 @@ class OAuthApp:
         return base_url + self._logout_path
 
     def without_proxies(self, environ: WSGIEnvironment) -> WSGIEnvironment:
-        """Return *environ* as it would be if clients connected without the trusted proxies."""
+        """Return *environ* with the client's own address, scheme and host, which the trusted proxies report."""
         if self._proxy_fix:
             environ = {**environ}
             self._proxy_fix(environ, _no_application)  # changes environ
