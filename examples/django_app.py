@@ -1,6 +1,7 @@
-"""Django behind the gate: ``python django_app.py migrate``, then ``gunicorn --threads 16 django_app:app``.
+"""Django behind the gate.
 
-Settings, URLs and views are in this file. Set ``DJANGO_SECRET_KEY`` in the environment. The gate sets ``REMOTE_USER``,
+Set ``DJANGO_SECRET_KEY`` in the environment, run ``python django_app.py migrate``, then
+``gunicorn --threads 16 django_app:app``. Settings, URLs and views are in this file. The gate sets ``REMOTE_USER``,
 and Django's RemoteUserMiddleware turns it into ``request.user``.
 """
 

@@ -269,7 +269,7 @@ NO_REASON = ["", '["invalid_token"]', '{"error": {"code": "invalid_token"}}', '{
 def test_body_of_a_refusal_says_whether_an_old_token_has_ended(
     status: int, body: str, outcome: int, make_browser: Callable[..., Browser], later: Callable[[float], None]
 ) -> None:
-    """Without an error code, 400 means that the token has ended; 403 can mean the user."""
+    """Without an error code, 400 means that the token has ended; 403 can mean that the user may not do this."""
     with answering(body, status) as server:
         browser = make_browser(PROFILE_URL=f"{server.url}/user")
         browser.sign_in()

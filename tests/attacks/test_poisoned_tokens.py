@@ -84,7 +84,7 @@ def test_list_of_pairs_is_accepted_as_a_token(signs_in_with: Callable[..., bool]
 
 @guarded_by({"wsgi_oauth.oauth.token._TOKEN_SYNTAX": re.compile(r"[\x21-\x7e]*")})
 def test_huge_token_fills_the_store(make_browser: Callable[..., Browser], attackers_server: AttackersServer) -> bool:
-    """S20. Half a megabyte in each session, or an error that blames the store."""
+    """S20. Each session would need half a megabyte, or the error would blame the store."""
     attackers_server.answer = Response(
         json.dumps({**BEARER, "access_token": "x" * 500_000}), content_type="application/json"
     )
