@@ -213,8 +213,7 @@ class SessionManager:
     def _create(self, session: Session, stored: StoredSession) -> None:
         session_id = secrets.token_urlsafe(32)
         self.store.create(store_key(session_id), self.build_record(session_id, stored))
-        session.id = session_id
-        session.replace(stored)
+        session.id, session.stored = session_id, stored
 
     def _renew(self, session: Session) -> None:
         assert session.stored is not None

@@ -45,6 +45,8 @@ class Request(werkzeug.Request):
 
         :raises errors.UserError: if the query is not UTF-8.
         """
+        if not self.environ.get("QUERY_STRING"):
+            return MultiDict()
         try:
             return super().args
         except UnicodeDecodeError:
