@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partialmethod
 from importlib import import_module
 from typing import Any
@@ -22,6 +22,7 @@ from .token import Token, has_expired, is_new, is_token, parse_token_response
 
 # Statuses with which a provider refuses a refresh token for good. Others mean: try again later.
 _REFUSALS = range(400, 404)
+_DEFAULT_HEADERS = dict(requests.utils.default_headers())
 _REPEATABLE = (type(None), str, bytes, dict, list, tuple)  # types of a request body that can be sent a second time
 
 
@@ -78,6 +79,13 @@ class OAuth2Session:
                 getattr(fixes, f"{self.provider.compliance_fix}_compliance_fix")(self._requests_session)
         return self._requests_session
 
+    def _hooks(self, name: str) -> Collection[Callable[..., Any]]:
+        """Return the compliance hooks of requests-oauthlib, if its session is used: few providers need one."""
+        if self._requests_session is None and not self.provider.compliance_fix:
+            return ()
+        hooks: dict[str, Any] = dict(self.requests_session.compliance_hook)  # the type stubs lack some names
+        return hooks[name]  # type: ignore[no-any-return]
+
     @property
     def token(self) -> Token:
         """The user's token, as :func:`parse_token_response` gives it; empty before the sign-in."""
@@ -85,7 +93,9 @@ class OAuth2Session:
 
     @token.setter
     def token(self, token: Token) -> None:
-        self._token = self.requests_session.token = token
+        self._token = token
+        if self._requests_session is not None:
+            self._requests_session.token = token
 
     def authorization_url(self, url: str, state: str, **parameters: str) -> tuple[str, str]:
         """Return the URL of the authorization request (RFC 6749 4.1.1), and *state*.
@@ -237,7 +247,7 @@ class OAuth2Session:
         headers = dict(headers or {})
         if withhold_token:
             return self._send(method, url, data, headers, **options)
-        for hook in self.requests_session.compliance_hook["protected_request"]:
+        for hook in self._hooks("protected_request"):
             url, headers, data = hook(url, headers, data)
         response = self._send(method, url, data, headers | self._authorization(), **options)
         is_repeatable = isinstance(data, _REPEATABLE) and not options.get("files")
@@ -266,7 +276,11 @@ class OAuth2Session:
         **content: Any,
     ) -> requests.Response:
         request = requests.Request(method, url, data=data, headers=headers, **content)
-        prepared = self.requests_session.prepare_request(request)
+        if self._requests_session is None:
+            request.headers = {**_DEFAULT_HEADERS, **headers}
+            prepared = request.prepare()
+        else:
+            prepared = self._requests_session.prepare_request(request)
         return self._transport.send(prepared, timeout=timeout, allow_redirects=allow_redirects)
 
     def _authorization(self) -> dict[str, str]:
@@ -305,11 +319,10 @@ class OAuth2Session:
             if method == "post":
                 form["client_secret"] = self._client_secret
         request = {"data": form}
-        hooks: dict[str, Any] = dict(self.requests_session.compliance_hook)  # the type stubs lack some of them
-        for hook in hooks["access_token_request"]:
+        for hook in self._hooks("access_token_request"):
             url, headers, request = hook(url, headers, request)
         response = self._send("POST", url, request["data"], headers)
-        for hook in hooks["access_token_response"]:
+        for hook in self._hooks("access_token_response"):
             response = hook(response)
         return response
 

@@ -16,7 +16,13 @@ from urllib.request import (  # type: ignore[attr-defined]  # typeshed lacks pro
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.utils import address_in_network, is_ipv4_address, is_valid_cidr
+from requests.utils import (
+    address_in_network,
+    is_ipv4_address,
+    is_valid_cidr,
+    prepend_scheme_if_needed,
+    select_proxy,
+)
 from urllib3.exceptions import NewConnectionError
 
 from .. import errors
@@ -24,6 +30,7 @@ from .deadline import MAX_BYTES, POOL_CLASSES
 
 _POOL_SIZE = 32  # idle connections to each host; more threads than that are unusual in a worker
 _CHUNK = 64 * 1024
+_POOL_KEY = {"cert_reqs": "CERT_REQUIRED"}  # requests' own key, so that each host has one pool
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}  # RFC 9110 9.2.1
 
 
@@ -48,7 +55,7 @@ class BoundedAdapter(HTTPAdapter):
         try:
             try:
                 response = self._send(request, deadline)
-            except requests.ConnectionError as error:
+            except urllib3.exceptions.HTTPError as error:
                 # The provider closed a pooled connection just now. A POST is not repeated, because its authorization
                 # code or refresh token can be used only once.
                 closed = isinstance(_find_cause(error), (ConnectionResetError, BrokenPipeError))
@@ -69,9 +76,26 @@ class BoundedAdapter(HTTPAdapter):
             raise build_provider_error(error, is_late=time.monotonic() >= deadline) from None
 
     def _send(self, request: requests.PreparedRequest, deadline: float) -> requests.Response:
-        timeout: Any = urllib3.Timeout(total=max(deadline - time.monotonic(), 0.001))
-        # As a stream, because requests itself would read a body of any size.
-        return self.send(request, stream=True, timeout=timeout, proxies=self._find_proxies(request.url or ""))
+        """Send *request* through urllib3, because requests' own method costs half as much as the exchange itself."""
+        url = request.url or ""
+        parts, proxy = urlsplit(url), select_proxy(url, self._find_proxies(url))
+        manager: Any = self.poolmanager
+        if proxy:
+            manager = self.proxy_manager_for(prepend_scheme_if_needed(proxy, "http"))  # type: ignore[no-untyped-call]
+        pool = manager.connection_from_host(parts.hostname, parts.port, parts.scheme, _POOL_KEY)
+        raw = pool.urlopen(
+            request.method,
+            request.path_url,
+            request.body,
+            request.headers,
+            retries=False,
+            redirect=False,
+            preload_content=False,  # because it would read a body of any size
+            decode_content=False,
+            chunked=request.body is not None and "Content-Length" not in request.headers,
+            timeout=urllib3.Timeout(total=max(deadline - time.monotonic(), 0.001)),
+        )
+        return self.build_response(request, raw)
 
     def _find_proxies(self, url: str) -> dict[str, str]:
         """Return the proxies for *url* by HTTPS_PROXY and NO_PROXY, as they were when this adapter was created."""
