@@ -99,20 +99,20 @@ def test_files_and_folders_are_private_under_any_umask(tmp_path: Path, mask: int
     assert store.load(OTHER) == b"new"
 
 
-def test_a_new_file_is_private_before_its_mode_is_set(store: FileStore, folder: Path, system: SystemCalls):
-    """S53"""
+def test_files_and_folders_are_private_from_their_creation_on(tmp_path: Path, system: SystemCalls):
+    """S53: also before their mode is set."""
     modes = []
 
     def step(name: str, call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         result = call(*arguments)
-        if name == "creat":
-            modes.extend(mode(folder / path) for path in names(folder))
+        if name in {"creat", "mkdir"}:
+            modes.append(mode(arguments[0]))
         return result
 
     system.step = step
     with umask(0):
-        store.create(KEY, record())
-    assert modes == [oct(0o600)]
+        FileStore(tmp_path / "sessions").create(KEY, record())
+    assert modes == [oct(0o700), oct(0o600)]
 
 
 def become_nobody() -> None:
@@ -940,6 +940,7 @@ def test_an_unused_store_holds_no_open_file(store: FileStore, folder: Path):
     assert open_files(folder) == []
 
 
+@pytest.mark.usefixtures("no_hanging")
 def test_open_files_do_not_accumulate(store: FileStore, folder: Path):
     store.create(KEY, record())
     plant_fifo(folder / f"{OTHER}.json")
