@@ -347,6 +347,8 @@ class _Sweeper:
                 entry = next(self._entries, None)
                 if entry is None:  # the end of a walk
                     self._entries = _walk(self._folder)
+                    entry = next(self._entries, None)
+                if entry is None:
                     break
                 with suppress(FileNotFoundError):  # Another worker was faster.
                     if not _remove_if_expired(entry, now):
