@@ -100,9 +100,9 @@ class FileStore:
         path = self._path(key)
         if path is None:
             raise ValueError("a key must be 64 hexadecimal digits")
-        self.sweep_slice()  # before the write, because on a full disk that makes room for it
+        self.sweep_slice()
         with _store_errors:
-            write_atomically(path, record)
+            self._write(path, record)
 
     def update(self, key: str, change: Callable[[bytes], Record | None], *, move_to: str | None = None) -> bool:
         path = self._path(key)
@@ -115,7 +115,7 @@ class FileStore:
                 return False
             record = change(data)
             if record is not None:
-                write_atomically(target, record)
+                self._write(target, record)
                 if target != path:
                     _unlink_or_undo(path, target)
             return True
@@ -172,6 +172,17 @@ class FileStore:
                 raise errors.StoreError("the session store does not find a session that it has just stored")
         finally:
             self.delete(key)
+
+    def _write(self, path: str, record: Record) -> None:
+        """Write a session; on a full disk remove some expired sessions and try again."""
+        try:
+            write_atomically(path, record)
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            for _ in range(_SLICE):
+                self.sweep_slice()
+            write_atomically(path, record)
 
     def _path(self, key: str) -> str | None:
         return f"{self.folder}/{key}{_SUFFIX}" if KEY.fullmatch(key) else None
