@@ -11,6 +11,7 @@ from unittest import mock
 from urllib.parse import urlsplit
 
 import pytest
+import requests
 from conftest import HTML, Browser, environ_for, parameters, send
 from werkzeug import Response
 
@@ -90,16 +91,19 @@ class Repos(RequestHandler):
     """A handler for an API that requires a key in its URLs."""
 
     route = "/repos"
+    url = "http://127.0.0.1:1/repos?key=CANARY"
 
     def get(self, request: Any) -> Response:
-        return self.jsonify(self.oauth2_session().get_json("http://127.0.0.1:1/repos?key=CANARY"))
+        return self.jsonify(self.oauth2_session().get_json(self.url))
 
 
-def with_the_original_message(error: Exception, *, is_late: bool) -> errors.ProviderError:
-    return errors.ProviderUnreachable(str(error))
+def with_the_message_of_requests(error: Exception, *, is_late: bool) -> errors.ProviderError:
+    with pytest.raises(requests.ConnectionError) as caught:
+        requests.get(Repos.url, timeout=10)
+    return errors.ProviderUnreachable(str(caught.value))
 
 
-@guarded_by({"wsgi_oauth.transport.adapter.build_provider_error": with_the_original_message})
+@guarded_by({"wsgi_oauth.transport.adapter.build_provider_error": with_the_message_of_requests})
 def test_url_of_an_unreachable_provider_is_logged_with_its_key(
     make_browser: Callable[..., Browser], log: pytest.LogCaptureFixture
 ) -> bool:
