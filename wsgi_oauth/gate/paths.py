@@ -25,7 +25,7 @@ class PublicPaths:
 
     def include(self, script_name: str, path_info: str) -> bool:
         """Return whether the path is public. Ambiguous paths (``//``, ``..``, ``;``, percent-encoded) never are."""
-        if (path_info or "/") not in self._exact and not path_info.startswith(self._prefixes):
+        if not self._exact or ((path_info or "/") not in self._exact and not path_info.startswith(self._prefixes)):
             return False
         path = script_name + path_info
         try:
