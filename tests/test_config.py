@@ -543,3 +543,8 @@ class TestSeveralProviders:
         [line] = self.problems(PROVIDERS=labels)
         assert line.startswith("WSGI_OAUTH_PROVIDERS: ")
         assert re.search(text, line)
+
+
+def test_application_of_a_plain_dictionary_is_refused_with_the_way_to_make_a_config() -> None:
+    with pytest.raises(TypeError, match=r"config: must be a Config \(got dict\); use Config\(\.\.\.\)"):
+        create_app({"client_id": "id"})  # type: ignore[arg-type]

@@ -41,9 +41,13 @@ def create_app(
         ``config.allow``. Only ``True`` admits.
     :raises errors.ConfigError: if the configuration cannot work.
     :raises errors.StoreError: if the session folder cannot be created.
-    :raises TypeError: if *allow* is not a function.
+    :raises TypeError: if *config* is not a Config, or *allow* not a function.
     :raises ValueError: if two handlers have the same name or route, or a route is invalid.
     """
+    if not isinstance(config, Config):
+        raise TypeError(
+            f"config: must be a Config (got {type(config).__name__}); use Config(...) or Config.from_environ(environ)"
+        )
     oauth = OAuthService(config, allow)
     sessions = SessionManager(
         store if store is not None else open_store(config),
