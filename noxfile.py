@@ -6,12 +6,13 @@ nox.needs_version = ">=2024.3.2"
 nox.options.sessions = ["quick", "lint", "types"]
 nox.options.reuse_venv = "yes"
 
-# The quick session leaves these files out, because their tests start gunicorn and other processes, or try many cases.
+# The quick session leaves these files out, because their tests start processes, wait for timeouts, or try many cases.
 SLOW = [
     "tests/independent",
     "tests/test_demo_command.py",
     "tests/test_embedding.py",
     "tests/test_examples.py",
+    "tests/test_file_store.py",
     "tests/test_file_store_faults.py",
     "tests/test_gate_under_gunicorn.py",
     "tests/test_gunicorn.py",
@@ -19,7 +20,12 @@ SLOW = [
     "tests/test_independent_providers.py",
     "tests/test_properties.py",
     "tests/test_redis_store.py",
+    "tests/test_refresh.py",
+    "tests/test_request_limit.py",
+    "tests/test_sessions_command.py",
     "tests/test_testing_kit.py",
+    "tests/test_token_endpoint.py",
+    "tests/test_transport.py",
 ]
 
 
