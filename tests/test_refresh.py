@@ -81,6 +81,16 @@ def test_refreshed_token_is_used_until_it_expires(
         assert provider.count("refresh") == refreshes
 
 
+def test_token_is_refreshed_a_few_seconds_before_it_expires(
+    provider: LocalProvider, browser: Browser, later: Callable[[float], None]
+) -> None:
+    """Otherwise it could expire on the way to the provider."""
+    browser.sign_in()
+    later(HOUR - 5)
+    assert browser.profile().status_int == 200
+    assert provider.count("refresh") == 1
+
+
 def test_token_that_expires_between_two_looks_at_the_clock_ends_no_session(
     provider: LocalProvider, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
