@@ -4,4 +4,4 @@ from __future__ import annotations
 
 STATE = "oauth_state"  # the pending sign-ins, by state
 TOKEN = "oauth_token"  # noqa: S105
-PROVIDER = "oauth_provider"  # the label of the provider that issued the token
+PROVIDER = "oauth_provider"  # the registration (label and name) with the provider that issued the token

@@ -30,7 +30,7 @@ from .deadline import MAX_BYTES, POOL_CLASSES
 
 _POOL_SIZE = 32  # idle connections to each host; more threads than that are unusual in a worker
 _CHUNK = 64 * 1024
-_POOL_KEY = {"cert_reqs": "CERT_REQUIRED"}  # requests' own key, so that each host has one pool
+_POOL_KEY = {"cert_reqs": "CERT_REQUIRED"}  # certificates are always verified, by the TLS context
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}  # RFC 9110 9.2.1
 
 
@@ -118,9 +118,6 @@ class BoundedAdapter(HTTPAdapter):
         manager = super().proxy_manager_for(proxy, ssl_context=self._tls, **kwargs)
         manager.pool_classes_by_scheme = POOL_CLASSES
         return manager
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Leave the connection's CA bundle unset, because the TLS context has it and always verifies."""
 
 
 def find_ca_bundle() -> str:
