@@ -22,7 +22,7 @@ from wsgi_oauth import Config, MemoryStore, RequestHandler, create_app, errors
 from wsgi_oauth.config import ProviderConfig
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.oauth.configured import provider_from_config
-from wsgi_oauth.oauth.openid import Discovery
+from wsgi_oauth.oauth.discovery import Discovery
 from wsgi_oauth.transport.pool import Transport
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")

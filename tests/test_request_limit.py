@@ -24,7 +24,7 @@ from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve
 from wsgi_oauth.oauth.client import OAuth2Session
 from wsgi_oauth.oauth.configured import provider_from_config
-from wsgi_oauth.oauth.openid import Discovery
+from wsgi_oauth.oauth.discovery import Discovery
 from wsgi_oauth.oauth.presets import GITHUB
 from wsgi_oauth.sessions.manager import SessionManager
 from wsgi_oauth.sessions.session import Session

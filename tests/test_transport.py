@@ -434,7 +434,7 @@ def test_threads_share_the_connections(make_transport: Callable[..., Transport],
 FIRST_USE = f"""{ASK}
 import time
 from wsgi_oauth import Config
-from wsgi_oauth.oauth.openid import Discovery
+from wsgi_oauth.oauth.discovery import Discovery
 from wsgi_oauth.oauth.configured import provider_from_config
 
 config = Config(client_id="id", client_secret="secret", provider=sys.argv[1], session_store="memory:")

@@ -21,7 +21,7 @@ from .. import errors, sign_in
 from ..app import create_app, open_store
 from ..config import Config, ProviderConfig
 from ..config.settings import THREADS
-from ..oauth import openid
+from ..oauth import discovery
 from ..oauth.client import OAuth2Session
 from ..oauth.provider import Provider
 from ..oauth.registration import Registration
@@ -185,7 +185,7 @@ class ProviderCheck:
 
     def _compare_endpoints(self, preset: Provider, metadata: Mapping[str, Any]) -> Iterator[Finding]:
         """Warn about endpoints in the settings or the preset that differ from the metadata."""
-        for name, member in openid.ENDPOINTS.items():
+        for name, member in discovery.ENDPOINTS.items():
             setting = "end_session" if name == "end_session_url" else name
             configured = getattr(self._config, setting)
             if configured == "yes":
@@ -198,7 +198,7 @@ class ProviderCheck:
 
     def _compare_features(self, provider: Provider, metadata: Mapping[str, Any]) -> Iterator[Finding]:
         """Warn about features that sign-ins need and that are missing in the lists of the metadata."""
-        methods = {name: method for method, name in openid.CLIENT_AUTH.items()}
+        methods = {name: method for method, name in discovery.CLIENT_AUTH.items()}
         method, pkce = methods[provider.client_auth.removesuffix("-raw")], "S256" if provider.pkce else ""
         scope, client_auth = self._config.variable("scope"), self._config.variable("client_auth")
         for feature, values, remedy in (

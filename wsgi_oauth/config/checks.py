@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from math import nan
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from .. import urls
 
@@ -112,6 +112,11 @@ def check_lifetime(value: int | str) -> int:
     return value
 
 
+def check_recheck(value: int | str) -> int:
+    """Return the seconds of a duration, or 0 for ``never``."""
+    return 0 if value in {0, "never"} else check_lifetime(value)
+
+
 def check_upstream_timeout(value: float | str) -> float:
     try:
         seconds = float(value)
@@ -137,6 +142,33 @@ def check_yes_or_no(value: bool | str) -> bool:
     if value not in {True, False, "yes", "no"}:
         raise ValueError("must be yes or no")
     return value in {True, "yes"}
+
+
+check_claim_paths = _check_pattern(
+    r"[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*",
+    "must be the name of a claim, or a path with dots such as realm_access.roles; separate several with spaces",
+)
+
+
+def check_parameters(value: str | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return the names and values of ``name=value&name=value``."""
+    if not isinstance(value, str):
+        return tuple(value)
+    try:
+        pairs = parse_qsl(value, keep_blank_values=True, strict_parsing=True)
+    except ValueError:
+        raise ValueError("must be parameters such as prompt=login&hd=example.com") from None
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("names a parameter twice; remove one of them")
+    return tuple(pairs)
+
+
+def check_hosts(value: Iterable[str]) -> tuple[str, ...]:
+    """Return host names, without ports, in lower case."""
+    hosts = tuple(host.lower() for host in check_words(value))
+    if any(not re.fullmatch(r"[a-z0-9._-]+|\[?[0-9a-f:.]+\]?", host) for host in hosts):
+        raise ValueError("must be host names or addresses without scheme and port, separated by spaces")
+    return tuple(host.strip("[]") for host in hosts)
 
 
 def check_words(value: Iterable[str]) -> tuple[str, ...]:

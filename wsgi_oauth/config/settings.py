@@ -123,6 +123,16 @@ class ProviderConfig:
     client_auth: str | None = _setting(None, checks.check_client_auth)
     scope: str | None = _setting(None, checks.check_scope)
     end_session: str | None = _setting(None, checks.check_end_session)
+    discovery_url: str | None = _setting(None, checks.check_url)
+    authorization_parameters: tuple[tuple[str, str], ...] = _setting((), checks.check_parameters)
+    login_parameters: tuple[str, ...] = _setting((), checks.check_words)
+    pkce: bool | None = _setting(None, checks.check_yes_or_no)
+    subject_claim: str | None = _setting(None, checks.check_claim_paths)
+    username_claim: str | None = _setting(None, checks.check_claim_paths)
+    name_claim: str | None = _setting(None, checks.check_claim_paths)
+    email_claim: str | None = _setting(None, checks.check_claim_paths)
+    groups_claim: str | None = _setting(None, checks.check_claim_paths)
+    trust_unverified_email: bool = _setting(False, checks.check_yes_or_no)
 
     def variable(self, name: str) -> str:
         """Return the environment variable of the setting *name*."""
@@ -160,6 +170,9 @@ class SharedConfig(StoreConfig):
     upstream_limit: int = _setting(UPSTREAM_LIMIT, checks.check_number("requests that may wait for the provider", 1))
     trusted_proxies: int = _setting(0, checks.check_number("proxies", 0))
     allow: tuple[str, ...] = _setting((), checks.check_words)
+    insecure_http_hosts: tuple[str, ...] = _setting((), checks.check_hosts)
+    sign_in_lifetime: int = _setting(3600, checks.check_lifetime)
+    recheck: int = _setting(3600, checks.check_recheck)  # seconds; 0 means never
 
 
 @dataclass(frozen=True, init=False)

@@ -15,7 +15,7 @@ import requests_oauthlib
 
 from .. import errors
 from ..transport.pool import Transport
-from .openid import check_id_token, check_refreshed_id_token, check_userinfo, read_id_token
+from .id_token import check_id_token, check_refreshed_id_token, check_userinfo, read_id_token
 from .provider import Provider
 from .resource import has_ended_token, read_resource, rejects_token
 from .token import Token, has_expired, is_new, is_token, parse_token_response

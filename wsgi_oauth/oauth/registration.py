@@ -15,8 +15,8 @@ from ..sessions.session import Session
 from ..transport.pool import Transport
 from .access import Rule
 from .client import OAuth2Session
+from .discovery import Discovery
 from .identity import Identity, limit_lists, read_identity, with_emails, with_groups
-from .openid import Discovery
 from .provider import Provider
 from .refresh import refresh_once
 from .token import Token

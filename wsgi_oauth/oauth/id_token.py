@@ -1,0 +1,92 @@
+"""Validation of ID tokens (OpenID Connect Core 1.0, 2 and 3.1.3.7)."""
+
+from __future__ import annotations
+
+import re
+import time
+from base64 import urlsafe_b64decode
+from collections.abc import Mapping
+from math import nan
+from typing import Any
+
+from .. import errors
+from ..transport.json import parse_json
+from .provider import Provider
+
+MAX_CLOCK_SKEW = 300.0  # seconds that the provider's clock may differ from ours
+
+# RFC 7515 3.1: header, payload and signature. The signature is empty when the algorithm is "none".
+_JWT = re.compile(r"[A-Za-z0-9_-]+\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]*", re.ASCII)
+
+
+def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: str | None) -> dict[str, Any]:
+    """Validate an ID token (Core 3.1.3.7), and return its claims.
+
+    Its signature is not verified, because it came directly from the token endpoint over TLS (step 6 there).
+
+    :param nonce: the nonce of the authorization request; None for an ID token of a refresh (Core 12.2).
+    :raises errors.IdTokenRefused: when it is malformed, expired, or issued by or for another party.
+    """
+    claims = read_id_token(id_token)
+    audience = claims.get("aud")
+    audiences = audience if isinstance(audience, list) else [audience]
+    authorized_party = claims.get("azp", client_id if len(audiences) == 1 else None)
+    now = time.time()
+    valid = {
+        "iss": claims.get("iss") == provider.issuer,
+        "aud": client_id in audiences,
+        "azp": authorized_party == client_id,
+        "exp": _read_time(claims, "exp") > now - MAX_CLOCK_SKEW,
+        "iat": _read_time(claims, "iat") < now + MAX_CLOCK_SKEW,
+        "nonce": nonce is None or claims.get("nonce") == nonce,
+        "sub": isinstance(claims.get("sub"), str) and claims["sub"] != "",
+    }
+    invalid = [claim for claim, is_valid in valid.items() if not is_valid]
+    if invalid:
+        raise errors.IdTokenRefused(f"the ID token is refused for its {', '.join(invalid)} (Core 3.1.3.7)")
+    return claims
+
+
+def check_refreshed_id_token(id_token: str, previous: str, provider: Provider, client_id: str) -> None:
+    """Validate the ID token of a refresh, which must be about the same user and sign-in as the *previous* (Core 12.2).
+
+    :raises errors.IdTokenRefused: when it is invalid or differs.
+    """
+    claims = check_id_token(id_token, provider, client_id, nonce=None)
+    first = read_id_token(previous)
+    if claims["sub"] != first.get("sub") or claims.get("nonce", first.get("nonce")) != first.get("nonce"):
+        raise errors.IdTokenRefused("the refreshed ID token is about another user or another sign-in (Core 12.2)")
+
+
+def read_id_token(id_token: str) -> dict[str, Any]:
+    """Return the claims of an ID token without validation.
+
+    :raises errors.IdTokenRefused: when it is missing or is not a JSON Web Token.
+    """
+    if not id_token:
+        raise errors.IdTokenRefused("the token endpoint gave no ID token, and the scope `openid` asks for one")
+    jwt = _JWT.fullmatch(id_token)
+    try:
+        claims = parse_json(urlsafe_b64decode(jwt[1] + "=" * (-len(jwt[1]) % 4))) if jwt else None
+    except ValueError:
+        claims = None
+    if not isinstance(claims, dict):
+        raise errors.IdTokenRefused("the ID token is not a signed JSON Web Token with claims in it (RFC 7519 3)")
+    return claims
+
+
+def check_userinfo(document: Mapping[str, Any], id_token: str) -> None:
+    """Check that the user document and the ID token are about the same user (Core 5.3.2).
+
+    Otherwise an attacker who swaps the access token could sign in another user.
+
+    :raises errors.IdTokenRefused: when their subjects differ.
+    """
+    if document.get("sub") != read_id_token(id_token).get("sub"):
+        raise errors.IdTokenRefused("the user document and the ID token have different subjects (Core 5.3.2)")
+
+
+def _read_time(claims: Mapping[str, Any], name: str) -> float:
+    """Return a time in seconds since the epoch. If it is invalid, return NaN: every comparison with it is false."""
+    value = claims.get(name)
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else nan
