@@ -27,6 +27,7 @@ from wsgi_oauth.demo.server import Server, serve
 from wsgi_oauth.oauth import service
 from wsgi_oauth.oauth.access import Rules
 from wsgi_oauth.oauth.presets import GITHUB, PRESETS
+from wsgi_oauth.oauth.provider import EmailsDocument, GroupsDocument
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
@@ -517,7 +518,7 @@ def test_list_that_no_rule_needs_may_fail(
         assert session["oauth_identity"]["username"] == "octocat"
 
 
-@pytest.mark.parametrize(("status", "outcome"), [(401, 502), (403, 403), (404, 502), (500, 502)])
+@pytest.mark.parametrize(("status", "outcome"), [(401, 502), (403, 403), (404, 403), (500, 502)])
 def test_sign_in_fails_if_a_needed_list_fails(
     *, status: int, outcome: int, provider: LocalProvider, store: SessionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -545,6 +546,6 @@ def listing(lists: dict[str, Any], status: int = 200) -> Iterator[Server]:
 def list_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the provider have lists of addresses and groups at *url*, for scopes that each token has."""
     known = service.provider_from_config
-    lists = {"emails_url": f"{url}/user/emails", "emails_scope": "email"}
-    lists |= {"groups_url": f"{url}/user/orgs", "groups_scope": "profile"}
+    lists: dict[str, Any] = {"emails": EmailsDocument(f"{url}/user/emails", "email")}
+    lists["groups"] = (GroupsDocument(f"{url}/user/orgs", "profile"),)
     monkeypatch.setattr(service, "provider_from_config", lambda config: known(config)._replace(**lists))

@@ -57,7 +57,7 @@ def test_urls_are_https_and_without_placeholders(preset: Provider) -> None:
     used_urls = [
         value for name, value in found._asdict().items() if (name.endswith("_url") or name == "issuer") and value
     ]
-    for url in used_urls:
+    for url in [*used_urls, *(each.url for each in found.lists)]:
         assert urls.checked(url).scheme == "https", url
         assert not re.search(r"[{}\s]|//.*//", url), url
     endpoints = (found.authorization_url, found.token_url, found.profile_url)
@@ -70,10 +70,8 @@ def test_values_are_valid(preset: Provider) -> None:
     assert preset.title
     assert preset.registration_url
     assert preset.client_auth in {"", *CLIENT_AUTH_METHODS}
-    for scope in (preset.scope, preset.emails_scope, preset.groups_scope):
+    for scope in (preset.scope, *(each.scope for each in preset.lists)):
         assert re.fullmatch(r"([\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*)?", scope)  # RFC 6749 3.3
-    assert bool(preset.emails_url) == bool(preset.emails_scope)
-    assert bool(preset.groups_url) == bool(preset.groups_scope)
     assert preset.notes
     assert all(re.fullmatch(r"[A-Z`].*[.]", note) for note in preset.notes)
 

@@ -101,13 +101,17 @@ def _row(preset: Provider) -> Iterator[str]:
 def _email(preset: Provider) -> str:
     if preset.user.email_verified:
         return "verified"
-    return f"verified with the scope `{preset.emails_scope}`" if preset.emails_url else "not verified"
+    return f"verified{_with_scope(preset.emails.scope)}" if preset.emails else "not verified"
 
 
 def _groups(preset: Provider) -> str:
     if preset.user.groups:
         return "in the user document"
-    return f"with the scope `{preset.groups_scope}`" if preset.groups_url else "none"
+    return f"in a list{_with_scope(preset.groups[0].scope)}" if preset.groups else "none"
+
+
+def _with_scope(scope: str) -> str:
+    return f" with the scope `{scope}`" if scope else ""
 
 
 def _section(preset: Provider) -> Iterator[str]:

@@ -122,13 +122,13 @@ def _find_problem(kind: str, value: str, provider: Provider) -> tuple[str, str] 
     """Return why a rule of this kind is unsafe or can never match at *provider*, and what to do instead."""
     if kind == "user" and not provider.username_is_unique:
         return f"a username at {provider.title} can pass to another user", f"use {_find_safe_kinds(provider)}"
-    if kind == "email" and not (provider.user.email_verified or provider.emails_url):
+    if kind == "email" and not provider.verifies_emails:
         return f"{provider.title} does not say which addresses it has verified", "use another kind of rule"
     if kind == "email" and not (all(value.partition("@")[::2]) and value.count("@") == 1 and value.isascii()):
         return "not an address", "write an address or *@ and a domain, in ASCII"
     if kind == "email" and "*" in value.removeprefix("*@"):
         return "a * in the middle of an address", "write an address or *@ and a domain"
-    if kind in {"org", "group"} and not (provider.user.groups or provider.groups_url):
+    if kind in {"org", "group"} and not provider.has_groups:
         return f"{provider.title} does not give organizations or groups", "use another kind of rule"
     return None
 
@@ -136,9 +136,9 @@ def _find_problem(kind: str, value: str, provider: Provider) -> tuple[str, str] 
 def _find_safe_kinds(provider: Provider) -> str:
     """Return the kinds of rules other than ``user:`` that can match at *provider*, as a text."""
     kinds = ["id:"]
-    if provider.user.email_verified or provider.emails_url:
+    if provider.verifies_emails:
         kinds.append("email:")
-    if provider.user.groups or provider.groups_url:
+    if provider.has_groups:
         kinds.append("group:")
     return " or ".join(kinds)
 

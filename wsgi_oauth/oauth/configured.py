@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
 from .. import errors
@@ -85,15 +86,19 @@ def _from_preset(preset: Provider, config: ProviderConfig) -> Provider:
             f"for example {preset.issuer_example}"
         )
     issuer, client_id = config.issuer or "", quote(config.client_id, safe="")
-    urls = {
-        name: template.replace("{issuer}", issuer.rstrip("/")).replace("{client_id}", client_id)
-        for name, template in preset._asdict().items()
-        if name.endswith("_url") and template
+
+    def expand(template: str) -> str:
+        return template.replace("{issuer}", issuer.rstrip("/")).replace("{client_id}", client_id)
+
+    values: dict[str, Any] = {
+        name: expand(template) for name, template in preset._asdict().items() if name.endswith("_url") and template
     }
+    values["emails"] = preset.emails and preset.emails._replace(url=expand(preset.emails.url))
+    values["groups"] = tuple(each._replace(url=expand(each.url)) for each in preset.groups)
     if preset.issuer_example:
         # The name contains the issuer, because each installation has its own users.
-        return preset._replace(name=provider_name(issuer), issuer=preset.issuer and issuer, **urls)
-    return preset._replace(issuer=issuer or preset.issuer, **urls)
+        return preset._replace(name=provider_name(issuer), issuer=preset.issuer and issuer, **values)
+    return preset._replace(issuer=issuer or preset.issuer, **values)
 
 
 def provider_name(issuer: str) -> str:

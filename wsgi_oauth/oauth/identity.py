@@ -22,6 +22,7 @@ _SUBJECT = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?", re.ASCII
 _MAX_TEXT = 512  # characters of a name or an address
 _MAX_CLAIMS = 16 * 1024  # characters of the claims that a session stores
 _MAX_DEPTH = 20  # levels of nesting in these claims
+_LISTS = ("groups", "also_verified", "unread")  # fields of an identity
 _MAX_LIST = 32 * 1024  # characters of the groups, and of the addresses, as JSON
 
 
@@ -60,6 +61,7 @@ class Identity:
     email_verified: bool = False  # by the provider; otherwise the user can claim any address
     also_verified: tuple[str, ...] = ()  # further verified addresses, where the provider lists them
     groups: tuple[str, ...] = ()  # groups, teams or organizations
+    unread: tuple[str, ...] = field(default=(), compare=False)  # lists that the provider does not let us read
     claims: Mapping[str, Any] = field(default_factory=dict, hash=False)  # the user document
 
     def __post_init__(self) -> None:
@@ -80,9 +82,13 @@ class Identity:
         primary = (self.email,) if self.email and self.email_verified else ()
         return primary + self.also_verified
 
+    def with_unread(self, name: str) -> Identity:
+        """Return the identity with one more list that the provider does not let this application read."""
+        return replace(self, unread=(*self.unread, name))
+
     def as_dict(self) -> dict[str, Any]:
         """Return the identity as JSON values, for a session."""
-        lists = {"groups": list(self.groups), "also_verified": list(self.also_verified)}
+        lists = {name: list(getattr(self, name)) for name in _LISTS}
         return {**vars(self), **lists, "claims": dict(self.claims)}
 
     @classmethod
@@ -91,7 +97,7 @@ class Identity:
         if not isinstance(stored, dict) or not isinstance(stored.get("claims", {}), dict):
             return None
         try:
-            lists = {name: tuple(stored.get(name, ())) for name in ("groups", "also_verified")}
+            lists = {name: tuple(stored.get(name, ())) for name in _LISTS}
             identity = cls(**{**stored, **lists})
         except TypeError:
             return None
@@ -129,11 +135,11 @@ def read_identity(document: Mapping[str, Any], provider: Provider) -> Identity:
     )
 
 
-def with_emails(identity: Identity, document: Any, paths: EmailsDocument) -> Identity:
+def with_emails(identity: Identity, items: list[Any], paths: EmailsDocument) -> Identity:
     """Return *identity* with the verified addresses of a list, beginning with the primary one."""
     verified = [
         (find_value(item, paths.primary) is not True, address)
-        for item in _find_items(document, paths.items)
+        for item in items
         if find_value(item, paths.verified) is True and (address := _parse_text(find_value(item, paths.email)))
     ]
     if not verified:
@@ -142,10 +148,14 @@ def with_emails(identity: Identity, document: Any, paths: EmailsDocument) -> Ide
     return replace(identity, email=primary, email_verified=True, also_verified=tuple(others))
 
 
-def with_groups(identity: Identity, document: Any, paths: GroupsDocument) -> Identity:
-    """Return *identity* with the groups of a list, in addition to those in the user document."""
-    names = (_parse_text(find_value(item, paths.name)) for item in _find_items(document, paths.items))
-    return replace(identity, groups=tuple(dict.fromkeys([*identity.groups, *filter(None, names)])))
+def with_groups(identity: Identity, items: list[Any], paths: GroupsDocument) -> Identity:
+    """Return *identity* with the groups of a list, in addition to those that it has."""
+    names = []
+    for item in items:
+        parts = [_parse_text(find_value(item, path)) for path in (paths.parent, paths.name) if path]
+        if all(parts):
+            names.append("/".join(filter(None, parts)))
+    return replace(identity, groups=tuple(dict.fromkeys([*identity.groups, *names])))
 
 
 def limit_lists(identity: Identity, is_needed: Callable[[str], bool]) -> Identity:
@@ -196,11 +206,6 @@ def find_value(document: Any, paths: str) -> Any:
         if found not in (None, ""):
             return found
     return None
-
-
-def _find_items(document: Any, path: str) -> list[Any]:
-    found = find_value(document, path) if path else document
-    return found if isinstance(found, list) else []
 
 
 def _parse_text(value: object) -> str | None:

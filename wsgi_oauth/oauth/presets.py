@@ -33,14 +33,21 @@ GITHUB = Provider(
     user=UserDocument(subject="id", username="login", email_verified=""),
     username_is_unique=True,
     # https://docs.github.com/rest/users/emails#list-email-addresses-for-the-authenticated-user
-    emails_url="https://api.github.com/user/emails?per_page=100",
-    emails_scope="user:email",
-    # https://docs.github.com/rest/orgs/orgs#list-organizations-for-the-authenticated-user
-    groups_url="https://api.github.com/user/orgs?per_page=100",
-    groups_scope="read:org",
+    emails=EmailsDocument("https://api.github.com/user/emails?per_page=100", "user:email"),
+    groups=(
+        # https://docs.github.com/rest/orgs/orgs#list-organizations-for-the-authenticated-user
+        GroupsDocument("https://api.github.com/user/orgs?per_page=100", "read:org"),
+        # https://docs.github.com/rest/teams/teams#list-teams-for-the-authenticated-user
+        GroupsDocument(
+            "https://api.github.com/user/teams?per_page=100", "read:org", name="slug", parent="organization.login"
+        ),
+    ),
     notes=(
         "The public profile contains an unverified email address or none. With the scope `user:email`, the verified "
         "addresses are read from GitHub's list of addresses.",
+        "Groups are organizations (`octo-org`) and teams (`octo-org/team`, with the team's name as in its URL).",
+        "A GitHub App has permissions in place of scopes: *Email addresses* (read) of the account, and *Members* "
+        "(read) of the organization.",
         "Access tokens of an OAuth app do not expire. Those of a GitHub App expire, and are refreshed.",
         "An organization that restricts OAuth apps is missing from its members' groups until it approves your app.",
     ),
@@ -137,9 +144,14 @@ _ENTRIES = (
         profile_url="https://api.bitbucket.org/2.0/user",
         user=UserDocument(subject="uuid", username="", name="display_name", email="", email_verified=""),
         # https://developer.atlassian.com/cloud/bitbucket/rest/api-group-users/#api-user-emails-get
-        emails_url="https://api.bitbucket.org/2.0/user/emails",
-        emails_scope="email",
-        emails=EmailsDocument(items="values", verified="is_confirmed", primary="is_primary"),
+        emails=EmailsDocument(
+            "https://api.bitbucket.org/2.0/user/emails",
+            "email",
+            items="values",
+            verified="is_confirmed",
+            primary="is_primary",
+            next_page="next",  # https://developer.atlassian.com/cloud/bitbucket/rest/intro/#pagination
+        ),
         notes=(
             "Select the scopes *Account: Read* and *Account: Email* in the OAuth consumer. The application does not "
             "request scopes.",
@@ -160,9 +172,8 @@ _ENTRIES = (
         user=UserDocument(
             subject="id", username="username", name="global_name username", email="email", email_verified="verified"
         ),
-        groups_url="https://discord.com/api/users/@me/guilds",
-        groups_scope="guilds",
-        groups=GroupsDocument(name="id"),  # because the names of servers are not unique
+        # One page has 200 servers, and a user cannot join more. Their names are not unique.
+        groups=(GroupsDocument("https://discord.com/api/users/@me/guilds", "guilds", name="id"),),
         notes=("Groups are the ids of the user's servers, because the names of servers are not unique.",),
     ),
     Provider(
@@ -215,12 +226,15 @@ _ENTRIES = (
         # https://docs.github.com/enterprise-server@3.16/apps/github-authentication-discovery-endpoints
         issuer=None,
         issuer_example="https://github.example.com",
-        emails_url="{issuer}/api/v3/user/emails?per_page=100",
-        groups_url="{issuer}/api/v3/user/orgs?per_page=100",
+        emails=EmailsDocument("{issuer}/api/v3/user/emails?per_page=100", "user:email"),
+        groups=tuple(
+            each._replace(url=each.url.replace("https://api.github.com", "{issuer}/api/v3")) for each in GITHUB.groups
+        ),
         notes=(
             "Set `WSGI_OAUTH_ISSUER` to the URL of the server.",
             "The public profile contains an unverified email address or none. With the scope `user:email`, the "
             "verified addresses are read from the server's list of addresses.",
+            "Groups are organizations (`octo-org`) and teams (`octo-org/team`, with the team's name as in its URL).",
         ),
     ),
     GITLAB,

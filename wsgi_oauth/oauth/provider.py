@@ -21,19 +21,34 @@ class UserDocument(NamedTuple):
 
 
 class EmailsDocument(NamedTuple):
-    """The members of a document that lists the user's email addresses, as paths like those of :class:`UserDocument`."""
+    """A list of the user's email addresses. Fields other than ``url`` and ``scope`` are as in :class:`GroupsDocument`.
 
-    items: str = ""  # the list; empty if the document itself is the list
+    It is read where the user document contains no verified address.
+    """
+
+    url: str
+    scope: str = ""
+    items: str = ""
     email: str = "email"  # in each item, like the following
     verified: str = "verified"
     primary: str = "primary"
+    next_page: str = ""
+    next_page_parameter: str = ""
 
 
 class GroupsDocument(NamedTuple):
-    """The members of a document that lists the user's groups, as paths like those of :class:`UserDocument`."""
+    """A list of the user's organizations, teams or groups, for providers whose user document does not contain them.
 
+    ``items``, ``name``, ``parent`` and ``next_page`` are paths like those of :class:`UserDocument`.
+    """
+
+    url: str
+    scope: str = ""  # required for the URL (RFC 6749 3.3); requested if an access rule needs the list
     items: str = ""  # the list; empty if the document itself is the list
     name: str = "login"  # in each item; unique at the provider, and only the owner of the group can change it
+    parent: str = ""  # in each item: the name of the organization; groups are then called parent/name
+    next_page: str = ""  # the next page's URL in the document; ``Link: rel="next"`` (RFC 8288) needs no entry
+    next_page_parameter: str = ""  # if set, next_page is not a URL but the value of this query parameter
 
 
 class Provider(NamedTuple):
@@ -69,14 +84,25 @@ class Provider(NamedTuple):
     profile_headers: tuple[tuple[str, str], ...] = ()  # additional headers for the profile URL
     user: UserDocument = UserDocument()
     username_is_unique: bool = False  # belongs to one user, and only that user can change it: safe in access rules
-    emails_url: str = ""  # lists verified email addresses, if the user document does not contain them
-    emails_scope: str = ""  # required for emails_url
-    emails: EmailsDocument = EmailsDocument()
-    groups_url: str = ""  # lists organizations, teams or groups, if the user document does not contain them
-    groups_scope: str = ""  # required for groups_url
-    groups: GroupsDocument = GroupsDocument()
+    emails: EmailsDocument | None = None  # verified email addresses, if the user document does not contain them
+    groups: tuple[GroupsDocument, ...] = ()  # organizations, teams and groups outside of the user document
     notes: tuple[str, ...] = ()  # advice for operators in docs/providers.md, as whole sentences in Markdown
     tried: str = ""  # how this description was tested; empty if it was written from the documentation only
+
+    @property
+    def lists(self) -> tuple[EmailsDocument | GroupsDocument, ...]:
+        """All lists of addresses and groups."""
+        return (*((self.emails,) if self.emails else ()), *self.groups)
+
+    @property
+    def verifies_emails(self) -> bool:
+        """Whether the provider says which addresses it has verified."""
+        return bool(self.user.email_verified or self.emails)
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether the provider gives organizations, teams or groups."""
+        return bool(self.user.groups or self.groups)
 
     @property
     def asks_for_id_token(self) -> bool:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
-from .. import errors
 from ..config import ProviderConfig
 from ..sessions.session import Session
 from ..transport.pool import Transport
 from .access import Rule
 from .client import OAuth2Session
 from .discovery import Discovery
-from .identity import Identity, limit_lists, read_identity, with_emails, with_groups
+from .identity import Identity, limit_lists, read_identity
+from .lists import with_lists, with_scopes_for
 from .provider import Provider
 from .refresh import refresh_once
 from .token import Token
-
-_log = logging.getLogger(__name__)
 
 
 class Registration:
@@ -37,7 +34,7 @@ class Registration:
         self._config = config
         self._transport = transport
         self._rules = rules
-        self.configured_provider = _with_scopes_for(rules, provider)
+        self.configured_provider = with_scopes_for(rules, provider)
         self.discovery: Discovery | None = None
         if provider.discovery:
             self.discovery = Discovery(self.configured_provider, transport, has_secret=bool(config.client_secret))
@@ -90,41 +87,15 @@ class Registration:
     def identify(self, client: OAuth2Session, document: Mapping[str, Any] | None = None) -> Identity:
         """Return the user of *client*, as the provider describes them.
 
-        The lists of addresses and groups are read if an access rule needs them or the token's scope permits it.
-
         :param document: the user document, if it was read already.
         :raises errors.ProviderError: if the provider does not identify the user.
         """
-        provider = client.provider
-        identity = read_identity(client.get_user_document() if document is None else document, provider)
-        if provider.emails_url:
-            emails = self._fetch_list(client, "email addresses", provider.emails_url, provider.emails_scope, {"email"})
-            identity = identity if emails is None else with_emails(identity, emails, provider.emails)
-        if provider.groups_url:
-            groups = self._fetch_list(client, "groups", provider.groups_url, provider.groups_scope, {"group", "org"})
-            identity = identity if groups is None else with_groups(identity, groups, provider.groups)
-        return identity
+        identity = read_identity(client.get_user_document() if document is None else document, client.provider)
+        return with_lists(identity, client, self._rules, timeout=self._transport.timeout)
 
     def bounded_identity(self, identity: Identity) -> Identity:
         """Return *identity* with as many groups and addresses as a session can hold; those in rules come first."""
         return limit_lists(identity, lambda name: any(rule.names(name) for rule in self._rules))
-
-    def _fetch_list(self, client: OAuth2Session, what: str, url: str, scope: str, rule_kinds: set[str]) -> Any:
-        """Return the list at *url*, or None if the token may not read it and no access rule needs it."""
-        # A list that a rule needs is read whatever the scope says, because one scope can include another: `user`
-        # includes `user:email`.
-        needed = any(rule.kind in rule_kinds for rule in self._rules)
-        if not needed and not set(client.token.get("scope", "").split()).issuperset(scope.split()):
-            return None
-        try:
-            return client.get_json(url, of=object)
-        except errors.ProviderForbids:
-            return None
-        except (errors.ProviderError, errors.TokenRejected) as error:
-            if needed:
-                raise errors.ProviderError(f"the list of {what} could not be read: {error}") from error
-            _log.warning("the list of %s could not be read: %s", what, error)
-            return None
 
     def revoke(self, token: Token) -> None:
         """Revoke *token* (RFC 7009), if the provider has an endpoint for that.
@@ -147,13 +118,3 @@ class Registration:
         hint = {"id_token_hint": token["id_token"]} if "id_token" in token else {}
         query = urlencode({"client_id": self._config.client_id, **hint})
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{query}"
-
-
-def _with_scopes_for(rules: Collection[Rule], provider: Provider) -> Provider:
-    """Add the scopes without which *rules* cannot be evaluated."""
-    kinds = {rule.kind for rule in rules}
-    needed = provider.emails_scope.split() if "email" in kinds else []
-    needed += provider.groups_scope.split() if kinds & {"group", "org"} else []
-    if not needed:
-        return provider
-    return provider._replace(scope=" ".join(dict.fromkeys([*provider.scope.split(), *needed])))

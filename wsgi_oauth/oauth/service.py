@@ -55,8 +55,9 @@ class OAuthService:
 
     @property
     def sign_in_timeout(self) -> float:
-        """Seconds that one callback may take: a token request, and with rules the user document and two lists."""
-        requests = 4 if self.is_restricted else 1
+        """Seconds that one callback may take: a token request, and with rules the user document and the lists."""
+        lists = max(len(each.configured_provider.lists) for each in self.registrations.values())
+        requests = 2 + lists if self.is_restricted else 1
         return requests * self.transport.timeout + 2
 
     def registration(self, label: str) -> Registration | None:

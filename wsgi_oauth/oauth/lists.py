@@ -1,0 +1,134 @@
+"""Lists of the user's email addresses, organizations, teams and groups, read page by page."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
+
+import requests
+
+from .. import errors
+from ..transport.pool import is_same_origin
+from .access import Rule
+from .client import OAuth2Session
+from .identity import Identity, find_value, with_emails, with_groups
+from .provider import EmailsDocument, GroupsDocument, Provider
+from .resource import read_resource
+
+_log = logging.getLogger(__name__)
+
+MAX_PAGES = 50  # of 100 items at most providers: more than a session can hold
+
+
+def with_scopes_for(rules: Collection[Rule], provider: Provider) -> Provider:
+    """Return *provider* with the scopes of the lists without which *rules* cannot be evaluated."""
+    needed = [scope for each in provider.lists if is_needed(each, rules) for scope in each.scope.split()]
+    return provider._replace(scope=" ".join(dict.fromkeys([*provider.scope.split(), *needed]))) if needed else provider
+
+
+def is_needed(document: EmailsDocument | GroupsDocument, rules: Collection[Rule]) -> bool:
+    """Return whether one of *rules* may match an item of the list."""
+    if isinstance(document, EmailsDocument):
+        return any(rule.kind == "email" for rule in rules)
+    return any(rule.kind in {"group", "org"} and (not document.parent or "/" in rule.value) for rule in rules)
+
+
+def with_lists(identity: Identity, client: OAuth2Session, rules: Collection[Rule], *, timeout: float) -> Identity:
+    """Return *identity* with the addresses and groups of the provider's lists.
+
+    A list is read if one of *rules* needs it or the token's scope permits it. If the provider forbids it, the identity
+    names the list in ``unread``.
+
+    :param timeout: seconds for all pages of one list.
+    :raises errors.ProviderError: if a list that a rule needs cannot be read for another reason.
+    """
+    granted = client.token.get("scope", "").split()
+    for each in client.provider.lists:
+        # A list that a rule needs is read whatever the scope says, because one scope can include another: `user`
+        # includes `user:email`.
+        needed = is_needed(each, rules)
+        if not needed and not set(each.scope.split()).issubset(granted):
+            continue
+        name = "email addresses" if isinstance(each, EmailsDocument) else "groups"
+        try:
+            items = fetch_items(client, each, timeout=timeout)
+        except errors.ProviderForbids as error:
+            _log.log(logging.WARNING if needed else logging.INFO, "the list of %s was not read: %s", name, error)
+            if needed:
+                identity = identity.with_unread(f"{name} (scope {each.scope})" if each.scope else name)
+        except (errors.ProviderError, errors.TokenRejected) as error:
+            if needed and isinstance(error, errors.ProviderError):
+                error.detail = f"the list of {name} could not be read: {error.detail}"
+                raise
+            if needed:
+                raise errors.ProviderError(f"the list of {name} could not be read: {error}") from error
+            _log.warning("the list of %s could not be read: %s", name, error)
+        else:
+            if isinstance(each, EmailsDocument):
+                identity = with_emails(identity, items, each)
+            else:
+                identity = with_groups(identity, items, each)
+    return identity
+
+
+def fetch_items(client: OAuth2Session, document: EmailsDocument | GroupsDocument, *, timeout: float) -> list[Any]:
+    """Return the items of all pages. After :data:`MAX_PAGES` pages or *timeout*, the rest is left out with a log line.
+
+    :param timeout: seconds for all pages.
+    :raises errors.ProviderForbids: for status 403, and for 404, with which providers hide a list.
+    :raises errors.TokenRejected: when the provider rejects the token.
+    :raises errors.ProviderError: for every other response that is not a JSON document with status 2xx.
+    """
+    deadline = time.monotonic() + timeout
+    items: list[Any] = []
+    url, pages = document.url, 0
+    while url:
+        try:
+            response = client.get(url, headers={"Accept": "application/json"}, timeout=deadline - time.monotonic())
+        except errors.ProviderTimeout:
+            if not pages:
+                raise
+            return _leave_out_rest(items, f"{timeout:g} seconds are over")
+        if response.status_code == 404:
+            raise errors.ProviderForbids("the provider answered a request for a resource with status 404")
+        page = read_resource(response, object)
+        found = find_value(page, document.items) if document.items else page
+        if not isinstance(found, list):
+            raise errors.ProviderError(f"the document contains no list at {document.items!a}")
+        items += found
+        pages += 1
+        try:
+            url = _find_next_page(response, page, document)
+            # Another origin must not receive the token.
+            if url and not is_same_origin(url, document.url):
+                return _leave_out_rest(items, "the next page has another origin")
+        except ValueError:
+            return _leave_out_rest(items, "the next page has an invalid URL")
+        if url and pages >= MAX_PAGES:
+            return _leave_out_rest(items, f"{MAX_PAGES} pages were read")
+        if url and time.monotonic() >= deadline:
+            return _leave_out_rest(items, f"{timeout:g} seconds are over")
+    return items
+
+
+def _leave_out_rest(items: list[Any], reason: str) -> list[Any]:
+    _log.warning(
+        "a list of addresses or groups is incomplete: %s, with %d items; the rest is left out", reason, len(items)
+    )
+    return items
+
+
+def _find_next_page(response: requests.Response, page: Any, document: EmailsDocument | GroupsDocument) -> str:
+    """Return the URL of the next page by the document or the ``Link`` header (RFC 8288 3), or an empty string."""
+    following = find_value(page, document.next_page) if document.next_page else None
+    if document.next_page_parameter and isinstance(following, (str, int)):
+        parts = urlsplit(document.url)
+        query = {**dict(parse_qsl(parts.query, keep_blank_values=True)), document.next_page_parameter: str(following)}
+        return parts._replace(query=urlencode(query)).geturl()
+    if not isinstance(following, str):
+        links = requests.utils.parse_header_links(response.headers.get("Link", ""))
+        following = next((link["url"] for link in links if "next" in link.get("rel", "").lower().split()), "")
+    return urljoin(document.url, following) if following else ""
