@@ -9,7 +9,7 @@ from .. import errors
 from ..config import ProviderConfig
 from ..config.settings import did_you_mean
 from .presets import PRESETS
-from .provider import Provider, UserDocument
+from .provider import LOG_IN_AGAIN, Provider, UserDocument
 
 
 def provider_from_config(config: ProviderConfig) -> Provider:
@@ -73,7 +73,7 @@ def _from_issuer(config: ProviderConfig) -> Provider:
         openid=True,
         discovery=True,
         offline_access_takes_consent=True,
-        choose_account=(("prompt", "login"),),  # every issuer must support it (OpenID Connect Core 15.1)
+        choose_account=LOG_IN_AGAIN,  # every issuer must support it (OpenID Connect Core 15.1)
         user=UserDocument(groups="groups"),  # the usual name, because the metadata says nothing about groups
     )
 

@@ -108,3 +108,9 @@ class Provider(NamedTuple):
     def asks_for_id_token(self) -> bool:
         """Whether the scope makes the sign-in an OpenID Connect request (Core 3.1.2.1)."""
         return self.openid and "openid" in self.scope.split()
+
+
+# Parameters that let the user sign in with another account (OpenID Connect Core 3.1.2.1), for `choose_account`. Every
+# OpenID Connect provider supports `login`, which asks for the password again; `select_account` is optional.
+SELECT_ACCOUNT = (("prompt", "select_account"),)
+LOG_IN_AGAIN = (("prompt", "login"),)

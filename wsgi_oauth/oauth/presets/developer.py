@@ -1,0 +1,147 @@
+"""Providers for software developers: code hosting, issue trackers and platforms."""
+
+from __future__ import annotations
+
+from ..provider import SELECT_ACCOUNT, EmailsDocument, GroupsDocument, Provider, UserDocument
+
+GITHUB = Provider(
+    name="github",
+    title="GitHub",
+    registration_url="https://github.com/settings/applications/new",
+    authorization_url="https://github.com/login/oauth/authorize",
+    token_url="https://github.com/login/oauth/access_token",
+    profile_url="https://api.github.com/user",
+    # https://docs.github.com/rest/apps/oauth-applications#delete-an-app-token
+    revocation_url="https://api.github.com/applications/{client_id}/token",
+    revocation_by="github",
+    # GitHub sends `iss` with only some authorization responses, so it is checked but not required.
+    issuer="https://github.com/login/oauth",
+    # https://github.blog/changelog/2024-06-07-account-picker-updates-for-oauth-and-github-app-sign-in/
+    choose_account=SELECT_ACCOUNT,
+    # https://docs.github.com/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps
+    client_auth="post",
+    # The public profile does not say whether the email address is verified.
+    user=UserDocument(subject="id", username="login", email_verified=""),
+    username_is_unique=True,
+    # https://docs.github.com/rest/users/emails#list-email-addresses-for-the-authenticated-user
+    emails=EmailsDocument("https://api.github.com/user/emails?per_page=100", "user:email"),
+    groups=(
+        # https://docs.github.com/rest/orgs/orgs#list-organizations-for-the-authenticated-user
+        GroupsDocument("https://api.github.com/user/orgs?per_page=100", "read:org"),
+        # https://docs.github.com/rest/teams/teams#list-teams-for-the-authenticated-user
+        GroupsDocument(
+            "https://api.github.com/user/teams?per_page=100", "read:org", name="slug", parent="organization.login"
+        ),
+    ),
+    notes=(
+        "The public profile contains an unverified email address or none. With the scope `user:email`, the verified "
+        "addresses are read from GitHub's list of addresses.",
+        "Groups are organizations (`octo-org`) and teams (`octo-org/team`, with the team's name as in its URL).",
+        "A GitHub App has permissions in place of scopes: *Email addresses* (read) of the account, and *Members* "
+        "(read) of the organization.",
+        "Access tokens of an OAuth app do not expire. Those of a GitHub App expire, and are refreshed.",
+        "An organization that restricts OAuth apps is missing from its members' groups until it approves your app.",
+    ),
+)
+
+GITLAB = Provider(
+    # https://docs.gitlab.com/integration/openid_connect_provider/
+    name="gitlab",
+    title="GitLab",
+    registration_url="https://gitlab.com/-/user_settings/applications",
+    authorization_url="https://gitlab.com/oauth/authorize",
+    token_url="https://gitlab.com/oauth/token",
+    profile_url="https://gitlab.com/oauth/userinfo",
+    revocation_url="https://gitlab.com/oauth/revoke",  # https://docs.gitlab.com/api/oauth2/#revoke-a-token
+    issuer="https://gitlab.com",
+    openid=True,
+    discovery=True,
+    scope="openid profile email",
+    user=UserDocument(groups="groups"),
+    username_is_unique=True,
+    notes=(
+        "Register the application with the scopes `openid`, `profile` and `email`.",
+        "Groups are full paths (`company/team`). The parent groups of a user's groups are included.",
+    ),
+)
+
+PROVIDERS = (
+    Provider(
+        # https://developer.atlassian.com/cloud/jira/platform/oauth-2-3lo-apps/
+        name="atlassian",
+        title="Atlassian",
+        registration_url="https://developer.atlassian.com/console/myapps/",
+        authorization_url="https://auth.atlassian.com/authorize",
+        token_url="https://auth.atlassian.com/oauth/token",
+        profile_url="https://api.atlassian.com/me",
+        scope="read:me offline_access",
+        authorization_parameters=(("audience", "api.atlassian.com"), ("prompt", "consent")),  # both are required
+        client_auth="post",
+        user=UserDocument(subject="account_id", username="nickname", email_verified=""),  # not documented
+        notes=(
+            "Add the *User identity API* with the scope `read:me` to the app.",
+            "Atlassian asks users for consent at each sign-in.",
+        ),
+    ),
+    Provider(
+        # https://developer.atlassian.com/cloud/bitbucket/oauth-2/
+        name="bitbucket",
+        title="Bitbucket Cloud",
+        registration_url="https://support.atlassian.com/bitbucket-cloud/docs/use-oauth-on-bitbucket-cloud/",
+        authorization_url="https://bitbucket.org/site/oauth2/authorize",
+        token_url="https://bitbucket.org/site/oauth2/access_token",
+        profile_url="https://api.bitbucket.org/2.0/user",
+        user=UserDocument(subject="uuid", username="", name="display_name", email="", email_verified=""),
+        # https://developer.atlassian.com/cloud/bitbucket/rest/api-group-users/#api-user-emails-get
+        emails=EmailsDocument(
+            "https://api.bitbucket.org/2.0/user/emails",
+            "email",
+            items="values",
+            verified="is_confirmed",
+            primary="is_primary",
+            next_page="next",  # https://developer.atlassian.com/cloud/bitbucket/rest/intro/#pagination
+        ),
+        notes=(
+            "Select the scopes *Account: Read* and *Account: Email* in the OAuth consumer. The application does not "
+            "request scopes.",
+            "Bitbucket has no unique usernames. The subject is the user's UUID in braces.",
+        ),
+    ),
+    GITHUB,
+    GITHUB._replace(
+        # https://docs.github.com/enterprise-server/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps
+        name="github-enterprise",
+        title="GitHub Enterprise Server",
+        registration_url="{issuer}/settings/applications/new",
+        authorization_url="{issuer}/login/oauth/authorize",
+        token_url="{issuer}/login/oauth/access_token",
+        profile_url="{issuer}/api/v3/user",
+        revocation_url="{issuer}/api/v3/applications/{client_id}/token",
+        # No documentation says which `iss` it sends, and its metadata "contain incorrect information":
+        # https://docs.github.com/enterprise-server@3.16/apps/github-authentication-discovery-endpoints
+        issuer=None,
+        issuer_example="https://github.example.com",
+        emails=EmailsDocument("{issuer}/api/v3/user/emails?per_page=100", "user:email"),
+        groups=tuple(
+            each._replace(url=each.url.replace("https://api.github.com", "{issuer}/api/v3")) for each in GITHUB.groups
+        ),
+        notes=(
+            "Set `WSGI_OAUTH_ISSUER` to the URL of the server.",
+            "The public profile contains an unverified email address or none. With the scope `user:email`, the "
+            "verified addresses are read from the server's list of addresses.",
+            "Groups are organizations (`octo-org`) and teams (`octo-org/team`, with the team's name as in its URL).",
+        ),
+    ),
+    GITLAB,
+    GITLAB._replace(
+        name="gitlab-self-managed",
+        title="GitLab, self-managed",
+        registration_url="{issuer}/-/user_settings/applications",
+        authorization_url="{issuer}/oauth/authorize",
+        token_url="{issuer}/oauth/token",
+        profile_url="{issuer}/oauth/userinfo",
+        revocation_url="{issuer}/oauth/revoke",
+        issuer="{issuer}",
+        issuer_example="https://gitlab.example.com",
+    ),
+)
