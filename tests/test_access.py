@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -27,7 +27,7 @@ from wsgi_oauth.demo.server import Server, serve
 from wsgi_oauth.oauth import service
 from wsgi_oauth.oauth.access import Rules
 from wsgi_oauth.oauth.presets import GITHUB, PRESETS
-from wsgi_oauth.oauth.provider import EmailsDocument, GroupsDocument
+from wsgi_oauth.oauth.provider import EmailsDocument, GroupsDocument, Provider
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
@@ -36,9 +36,18 @@ OCTOCAT = Identity(
 )
 
 
-def is_allowed(rules: str, identity: Identity = OCTOCAT, function: Callable[[Identity], Any] | None = None) -> bool:
+def parse(rules: str | Sequence[str], **providers: Provider) -> Rules:
+    """Parse rules as the application does, for GitHub unless *providers* are given by label."""
+    config = Config(client_id="i", client_secret="s", allow=rules)
+    return Rules(config.allow, providers or {"github": GITHUB}, has_labels=len(providers) > 1)
+
+
+def is_allowed(
+    rules: str | Sequence[str], identity: Identity = OCTOCAT, function: Callable[[Identity], Any] | None = None
+) -> bool:
+    config = Config(client_id="i", client_secret="s", allow=rules)
     try:
-        Rules(rules.split(), {"github": GITHUB}, function).check(identity, "github")
+        Rules(config.allow, {"github": GITHUB}, function).check(identity, "github")
     except errors.NotAllowed:
         return False
     return True
@@ -108,11 +117,158 @@ def test_id_can_be_written_as_in_the_log() -> None:
     assert is_allowed("id:urn:ann", user)
 
 
-def test_log_says_that_the_address_is_not_verified() -> None:
-    for address, reason in {"octocat@github.com": "address is verified", None: "github:583231$"}.items():
-        nearly = replace(OCTOCAT, email=address, email_verified=False)
-        with pytest.raises(errors.NotAllowed, match=reason):
-            Rules(["email:*@github.com"], {"github": GITHUB}).check(nearly, "github")
+@pytest.mark.parametrize(
+    ("rule", "identity", "reason"),
+    [
+        ("email:*@github.com", replace(OCTOCAT, email_verified=False), r"WSGI_OAUTH_TRUST_UNVERIFIED_EMAIL=yes\)$"),
+        ("email:*@example.com", replace(OCTOCAT, email_verified=False), "github:583231$"),
+        ("email:*@github.com", replace(OCTOCAT, email=None, email_verified=False), "gives no address$"),
+        ("org:dogs", replace(OCTOCAT, groups=()), "gives no groups$"),
+        ("org:dogs", OCTOCAT, "github:583231$"),
+        ("claim:team.name=x", OCTOCAT, "gives no claim 'team.name'$"),
+        ("claim:type=Bot", replace(OCTOCAT, claims={"type": "User"}), "github:583231$"),
+    ],
+)
+def test_log_names_the_information_that_a_rule_needs_and_the_provider_does_not_give(
+    rule: str, identity: Identity, reason: str
+) -> None:
+    with pytest.raises(errors.NotAllowed, match=reason) as refused:
+        parse(rule).check(identity, "github")
+    assert "WSGI_OAUTH" not in refused.value.text
+
+
+def test_address_in_the_remedy_is_that_of_the_labelled_provider() -> None:
+    """The setting of one provider has its label in its name."""
+    rules = parse("email:hub:*@github.com", hub=GITHUB, lab=PRESETS["gitlab"])
+    with pytest.raises(errors.NotAllowed, match="WSGI_OAUTH_HUB_TRUST_UNVERIFIED_EMAIL"):
+        rules.check(replace(OCTOCAT, email_verified=False), "hub")
+
+
+# The words of WSGI_OAUTH_ALLOW
+
+
+STAFF = replace(OCTOCAT, groups=("Domain Admins",))
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        'group:"Domain Admins"',
+        "group:'Domain Admins'",
+        '"group:Domain Admins"',
+        r"group:Domain\ Admins",
+        'user:hubot group:"Domain Admins"\n  org:dogs',
+        ("group:Domain Admins",),
+    ],
+)
+def test_value_with_a_space_is_quoted_as_in_a_shell(rules: str | Sequence[str]) -> None:
+    assert is_allowed(rules, STAFF)
+
+
+def test_value_with_spaces_but_without_quotes_stops_the_start_with_the_corrected_rule() -> None:
+    with pytest.raises(errors.ConfigError, match='use quotes: group:"Domain Admins"'):
+        parse("org:dogs group:Domain Admins")
+
+
+@pytest.mark.parametrize(
+    "name", ["Sales, EMEA", "O'Brien", 'the "A" team', r"CORP\Admins", "cn=staff,dc=example", "a=b", "x#y"]
+)
+def test_quoted_value_may_contain_any_character(name: str) -> None:
+    escaped = name.replace("\\", r"\\").replace('"', r"\"")
+    assert is_allowed(f'group:"{escaped}"', replace(OCTOCAT, groups=(name,)))
+    assert is_allowed((f"group:{name}",), replace(OCTOCAT, groups=(name,)))
+
+
+@pytest.mark.parametrize("rules", ['group:"Domain Admins', "group:O'Brien", "group:x\\", r"group:CORP\Admins"])
+def test_unbalanced_quote_and_ambiguous_backslash_stop_the_start(rules: str) -> None:
+    with pytest.raises(
+        errors.ConfigError, match=r"WSGI_OAUTH_ALLOW: has .* put values with special characters in quotes"
+    ):
+        parse(rules)
+
+
+def test_quotes_around_all_rules_stop_the_start() -> None:
+    """Docker's `--env-file` keeps the quotes of a value."""
+    with pytest.raises(errors.ConfigError, match="quotes enclose the value of one rule"):
+        parse('"user:octocat org:dogs"')
+
+
+# Claims
+
+
+EMPLOYEE = replace(
+    OCTOCAT,
+    claims={
+        "department": "Human Resources",
+        "level": 5,
+        "ratio": 0.5,
+        "staff": True,
+        "manager": None,
+        "hd": "example.com",
+        "roles": ["editor", "viewer", 7],
+        "realm_access": {"roles": ["admin"], "by.client": {"app.example.com": ["writer"]}},
+        "https://claims.example.com/roles": ["owner"],
+        "list": [{"name": "first"}],
+    },
+)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        'claim:department="Human Resources"',
+        "claim:hd=example.com",
+        "claim:github:hd=example.com",
+        "claim:roles=viewer",
+        "claim:roles=7",
+        "claim:level=5",
+        "claim:ratio=0.5",
+        "claim:staff=true",
+        "claim:realm_access.roles=admin",
+        "claim:realm_access.by.client.app.example.com=writer",
+        "claim:https://claims.example.com/roles=owner",
+        "claim:list.0.name=first",
+    ],
+)
+def test_claim_matches_if_it_is_the_value_or_a_list_with_it(rule: str) -> None:
+    assert is_allowed(rule, EMPLOYEE)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "claim:hd=Example.com",
+        "claim:hd=example.co",
+        "claim:roles=view",
+        'claim:roles=["editor"]',
+        "claim:level=5.0",
+        "claim:staff=True",
+        "claim:staff=1",
+        "claim:manager=null",
+        "claim:manager=None",
+        "claim:realm_access=roles",
+        "claim:realm_access.roles.0.x=admin",
+        "claim:unknown=x",
+        "claim:list=first",
+    ],
+)
+def test_claim_that_is_another_value_does_not_match(rule: str) -> None:
+    assert not is_allowed(rule, EMPLOYEE)
+
+
+def test_claim_of_one_of_several_providers_has_its_label_first() -> None:
+    rules = parse("claim:work:https://claims.example.com/roles=owner", work=GITHUB, home=PRESETS["gitlab"])
+    rules.check(EMPLOYEE, "work")
+    with pytest.raises(errors.NotAllowed):
+        rules.check(EMPLOYEE, "home")
+
+
+def test_claim_with_an_address_is_refused_because_it_may_be_unverified() -> None:
+    with pytest.raises(errors.ConfigError, match=r"verified.*use email:"):
+        parse("claim:email=octocat@github.com")
+    with pytest.raises(errors.ConfigError, match=r"verified.*WSGI_OAUTH_TRUST_UNVERIFIED_EMAIL"):
+        parse("claim:email=ann@example.com", microsoft=PRESETS["microsoft"])
+    parse("claim:email=octocat@github.com", github=GITHUB._replace(trusts_emails=True))
 
 
 @pytest.mark.parametrize(
@@ -156,6 +312,10 @@ def test_user_without_a_username_matches_no_rule_about_usernames() -> None:
         "email:a*@b.c",
         "email:a@b@c",
         "email:*@b\u00fccher.de",
+        "claim:x",
+        "claim:x=",
+        "claim:=x",
+        "claim:x=a,claim:y=b",
     ],
 )
 def test_invalid_rule_stops_the_start_and_is_named(word: str) -> None:
@@ -170,7 +330,21 @@ def test_invalid_rule_stops_the_start_and_is_named(word: str) -> None:
 )
 def test_rule_that_a_provider_does_not_support_stops_the_start(provider: str, word: str) -> None:
     with pytest.raises(errors.ConfigError, match=PRESETS[provider].title):
-        Rules([word], {provider: PRESETS[provider]})
+        parse(word, **{provider: PRESETS[provider]})
+
+
+@pytest.mark.parametrize(
+    ("provider", "word", "kinds"),
+    [
+        ("spotify", "org:x", "use id: or claim:, or set WSGI_OAUTH_GROUPS_CLAIM"),
+        ("spotify", "staff", "write rules such as id:583231, of the kinds id, claim$"),
+        ("github", "staff", "such as user:octocat, of the kinds user, id, email, org, group, claim$"),
+        ("google", "user:ann", "does not give usernames.*use id: or email: or claim:$"),
+    ],
+)
+def test_error_suggests_only_rules_that_the_provider_supports(provider: str, word: str, kinds: str) -> None:
+    with pytest.raises(errors.ConfigError, match=kinds):
+        parse(word, **{provider: PRESETS[provider]})
 
 
 def test_rule_names_its_provider_if_there_are_several() -> None:

@@ -35,6 +35,7 @@ Each class has an HTTP ``status``, a stable ``cause`` code for programs, and tex
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -157,6 +158,7 @@ class NotAllowed(UserError):
     :param user_id: the user's id, for the log.
     :param account: the name of the account, for the user.
     :param reason: a hint for the operator.
+    :param unread: the lists that the provider did not permit this application to read, for the user.
     """
 
     status = 403
@@ -168,9 +170,11 @@ class NotAllowed(UserError):
     )
     login_text = "Sign in with another account"
 
-    def __init__(self, user_id: str, account: str, reason: str = "") -> None:
+    def __init__(self, user_id: str, account: str, reason: str = "", *, unread: Sequence[str] = ()) -> None:
         super().__init__(f"the access rules exclude {user_id}{reason and ': '}{reason}")
         self.text = f"You signed in as {account}, and this account has no access to this application."
+        if unread:
+            self.text += f" The provider did not permit it to read your {' and '.join(unread)}."
 
 
 class CodeRefused(UserError):

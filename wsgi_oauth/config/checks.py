@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable
 from math import nan
 from urllib.parse import parse_qsl, urlsplit
@@ -16,6 +17,9 @@ from .. import urls
 
 CLIENT_AUTH_METHODS = ("basic", "basic-raw", "post", "none")
 
+_QUOTES_REMEDY = (
+    """put values with special characters in quotes, for example group:"O'Brien, Inc." or group:'CORP\\Admins'"""
+)
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -174,3 +178,27 @@ def check_hosts(value: Iterable[str]) -> tuple[str, ...]:
 def check_words(value: Iterable[str]) -> tuple[str, ...]:
     """Return the words of a text, or a list of words as a tuple."""
     return tuple(value.split() if isinstance(value, str) else value)
+
+
+# POSIX Shell Command Language 2.2: a word consists of plain characters, escaped characters and quoted parts.
+_QUOTED = r""""(?:[^"\\]|\\.)*"|'[^']*'"""
+_WORD = re.compile(rf"""(?:[^\s"'\\]|\\.|{_QUOTED})+""", re.DOTALL)
+# RFC 4514: the names of a directory's groups contain commas, for example cn=staff,dc=example,dc=com.
+_WITH_DISTINGUISHED_NAME = re.compile(r"(?:group|claim):[^,=]+=[^,]+(?:,[^,=]+=[^,]+)*")
+
+
+def check_rules(value: Iterable[str]) -> tuple[str, ...]:
+    """Return access rules. A text is split like a shell line: ``user:octocat group:"Domain Admins"``."""
+    if not isinstance(value, str):
+        return tuple(value)
+    try:
+        rules = tuple(shlex.split(value))
+    except ValueError:  # the quotes or a backslash at the end
+        raise ValueError("has a quote or a backslash without its counterpart; " + _QUOTES_REMEDY) from None
+    for word in _WORD.findall(value):
+        unquoted = re.sub(_QUOTED, "", word, flags=re.DOTALL)
+        if re.search(r"\\[A-Za-z0-9]", unquoted):
+            raise ValueError("has a backslash before a letter; " + _QUOTES_REMEDY)
+        if "," in re.sub(r"\\.", "", unquoted) and not _WITH_DISTINGUISHED_NAME.fullmatch(word):
+            raise ValueError("rules are separated by spaces, not by commas; " + _QUOTES_REMEDY)
+    return rules

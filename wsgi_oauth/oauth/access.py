@@ -1,36 +1,45 @@
 """Access rules: which of the users who can sign in may use the application (``WSGI_OAUTH_ALLOW``).
 
 A rule is a kind and a value: ``user:octocat``, ``id:583231``, ``email:ann@example.com``, ``email:*@example.com``,
-``org:octo-org`` or ``group:staff``. A user needs to match one rule; without any rule all users have access. With
-several providers each rule names its provider: ``user:github:octocat``. A value that the provider does not give
-matches no rule.
+``org:octo-org``, ``group:staff`` or ``claim:department=sales``. A user needs to match one rule; without any rule all
+users have access. With several providers each rule names its provider: ``user:github:octocat``. A value that the
+provider does not give matches no rule.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from .. import errors
-from ..config import PREFIX
-from .identity import Identity
+from ..config.settings import PREFIX, variable_name
+from .identity import Identity, find_path
 from .provider import Provider
 
 _log = logging.getLogger(__name__)
 
-KINDS = ("user", "id", "email", "org", "group")
-# RFC 4514: the names of a directory's groups contain commas, for example cn=staff,dc=example,dc=com.
-_DISTINGUISHED_NAME = re.compile(r"[^,=]+=[^,]+(?:,[^,=]+=[^,]+)*")
+# The kinds of rules, with an example of a value.
+KINDS = {
+    "user": "octocat",
+    "id": "583231",
+    "email": "*@example.com",
+    "org": "octo-org",
+    "group": "staff",
+    "claim": "department=sales",
+}
+_SECOND_RULE = re.compile(rf"[\s,](?:{'|'.join(KINDS)}):\S")
 
 
 class Rule(NamedTuple):
-    """``kind:value`` at the provider with this *label*."""
+    """``kind:value`` at the provider with this *label*, or ``claim:<claim>=value``."""
 
     kind: str
     value: str
     label: str
+    claim: str = ""  # name or path of the claim
 
     def matches(self, identity: Identity) -> bool:
         """Return whether the rule gives this user access."""
@@ -41,6 +50,9 @@ class Rule(NamedTuple):
             return self.value == encoded or ("%" not in self.value and self.value == identity.subject)
         if self.kind == "email":
             return any(_address_matches(address, self.value) for address in identity.verified_emails)
+        if self.kind == "claim":
+            found = find_path(identity.claims, self.claim)
+            return self.value in map(_claim_text, found if isinstance(found, list) else [found])
         return self.value in identity.groups
 
     def names(self, name: str) -> bool:
@@ -56,12 +68,18 @@ class Rules:
         rules: Iterable[str],
         providers: Mapping[str, Provider],
         function: Callable[[Identity], bool] | None = None,
+        *,
+        has_labels: bool = False,
     ) -> None:
         """
         :param providers: the providers by label.
+        :param has_labels: whether settings of a provider have its label in their names.
         :raises errors.ConfigError: for an invalid rule, or a kind of rule that its provider does not support.
         """
-        self._rules = [parse_rule(rule, providers) for rule in rules]
+        texts = list(rules)
+        parser = _RuleParser(providers, has_labels=has_labels)
+        self._variable = parser.variable
+        self._rules = [parser.parse(text, previous=texts[:position]) for position, text in enumerate(texts)]
         self._function = function
 
     def __bool__(self) -> bool:
@@ -79,10 +97,26 @@ class Rules:
         allowed = not self._rules or any(rule.label == label and rule.matches(identity) for rule in self._rules)
         if not (allowed and self._function_allows(identity)):
             account = identity.username or identity.email or identity.name or identity.id
-            has_email_rule = any(rule.kind == "email" for rule in self.for_provider(label))
-            is_unverified = has_email_rule and identity.email and not identity.verified_emails
-            reason = "the provider does not say that their address is verified" if is_unverified else ""
-            raise errors.NotAllowed(identity.id, account, reason)
+            reasons = "" if allowed else "; ".join(self._find_reasons(identity, label))
+            raise errors.NotAllowed(identity.id, account, reasons, unread=identity.unread)
+
+    def _find_reasons(self, identity: Identity, label: str) -> Iterator[str]:
+        """Find information that rules need and the provider does not give."""
+        rules = self.for_provider(label)
+        kinds = {rule.kind for rule in rules}
+        unverified = identity.email if identity.email and not identity.email_verified else ""
+        if any(rule.kind == "email" and rule.names(unverified) for rule in rules):
+            setting = self._variable("trust_unverified_email", label)
+            yield f"the provider does not say that the address is verified (if users cannot choose it: {setting}=yes)"
+        elif "email" in kinds and not identity.email:
+            yield "the provider gives no address"
+        if identity.unread:
+            yield f"the provider did not permit this application to read the {' and '.join(identity.unread)}"
+        elif kinds & {"group", "org"} and not identity.groups:
+            yield "the provider gives no groups"
+        for claim in sorted({rule.claim for rule in rules if rule.claim}):
+            if find_path(identity.claims, claim) is None:
+                yield f"the provider gives no claim {claim!a}"
 
     def _function_allows(self, identity: Identity) -> bool:
         try:
@@ -92,55 +126,112 @@ class Rules:
             return False
 
 
-def parse_rule(text: str, providers: Mapping[str, Provider]) -> Rule:
-    """Parse ``kind:value`` or ``kind:label:value``.
+class _RuleParser:
+    """Parse rules for *providers*, which are given by label."""
 
-    :param providers: the providers by label.
-    :raises errors.ConfigError: for an invalid rule, or a kind of rule that its provider does not support.
-    """
-    kind, _, value = text.partition(":")
-    # The longest label first, because one can begin with another: id.example.com and id.example.com:8443.
-    labels = sorted((label for label in providers if value.startswith(f"{label}:")), key=len, reverse=True)
-    label = labels[0] if labels else next(iter(providers)) if len(providers) == 1 else ""
-    value = value.removeprefix(f"{label}:") if labels else value
-    if "," in text and not (kind == "group" and _DISTINGUISHED_NAME.fullmatch(value)):
-        raise errors.ConfigError(f"{PREFIX}ALLOW: rules are separated by spaces, not by commas (got {text!a})")
-    if kind not in KINDS or not value or not label:
-        example = f"user:{next(iter(providers))}:octocat" if len(providers) > 1 else "user:octocat"
-        at = f" at {', '.join(providers)}" if len(providers) > 1 else ""
-        raise errors.ConfigError(
-            f"{PREFIX}ALLOW: not a rule (got {text!a}); write rules such as {example}, "
-            f"of the kinds {', '.join(KINDS)}{at}"
-        )
-    if found := _find_problem(kind, value, providers[label]):
-        problem, remedy = found
+    def __init__(self, providers: Mapping[str, Provider], *, has_labels: bool) -> None:
+        self._providers = providers
+        self._has_labels = has_labels
+
+    def parse(self, text: str, *, previous: Sequence[str] = ()) -> Rule:
+        """Parse ``kind:value`` or ``kind:label:value``.
+
+        :param previous: the rules before this one. The text may be the rest of a value that contains a space.
+        :raises errors.ConfigError: for an invalid rule, or a kind of rule that its provider does not support.
+        """
+        kind, _, value = text.partition(":")
+        # The longest label first, because one can begin with another: id.example.com and id.example.com:8443.
+        labels = sorted((label for label in self._providers if value.startswith(f"{label}:")), key=len, reverse=True)
+        label = labels[0] if labels else next(iter(self._providers)) if len(self._providers) == 1 else ""
+        value = value.removeprefix(f"{label}:") if labels else value
+        if kind not in KINDS or not value or not label:
+            problem, remedy = "not a rule", self._describe_rules()
+            if previous and kind not in KINDS:
+                remedy = (
+                    f"if it belongs to the value before it, use quotes: {_quote(previous[-1], text)}; if not, {remedy}"
+                )
+        elif _SECOND_RULE.search(value):
+            problem, remedy = "two rules in one", "separate rules by spaces; quotes enclose the value of one rule"
+        elif problem := _find_missing(kind, self._providers[label]):
+            remedy = self._find_alternatives(kind, label)
+        elif kind == "claim":
+            claim, _, value = value.partition("=")
+            problem, remedy = self._check_claim(claim, value, label)
+            if not problem:
+                return Rule(kind, value, label, claim)
+        elif problem := _find_invalid_address(value) if kind == "email" else "":
+            remedy = "write an address or *@ and a domain, in ASCII"
+        else:
+            return Rule(kind, value, label)
         raise errors.ConfigError(f"{PREFIX}ALLOW: {problem} (got {text!a}); {remedy}")
-    return Rule(kind, value, label)
+
+    def variable(self, setting: str, label: str) -> str:
+        """Return the environment variable of a provider's setting."""
+        return variable_name(setting, label if self._has_labels else "")
+
+    def _describe_rules(self) -> str:
+        several = len(self._providers) > 1
+        kinds = [each for each in KINDS if any(not _find_missing(each, p) for p in self._providers.values())]
+        example = f"{kinds[0]}:{next(iter(self._providers)) + ':' if several else ''}{KINDS[kinds[0]]}"
+        at = f" at {', '.join(self._providers)}" if several else ""
+        return f"write rules such as {example}, of the kinds {', '.join(kinds)}{at}"
+
+    def _find_alternatives(self, kind: str, label: str) -> str:
+        """Return the remedy for a rule of a kind that the provider does not support."""
+        provider = self._providers[label]
+        remedy = f"use {' or '.join(f'{each}:' for each in KINDS if not _find_missing(each, provider))}"
+        if kind == "email" and provider.user.email:
+            setting = self.variable("trust_unverified_email", label)
+            remedy += f", or set {setting}=yes if users cannot choose addresses there"
+        if kind in {"org", "group"}:
+            remedy += f", or set {self.variable('groups_claim', label)} to the claim with the groups, if there is one"
+        return remedy
+
+    def _check_claim(self, claim: str, value: str, label: str) -> tuple[str, str]:
+        """Return why the rule is invalid or unsafe and the remedy, or two empty strings."""
+        provider = self._providers[label]
+        if not claim or not value:
+            return "not the name and the value of a claim", f"write claim:{KINDS['claim']}"
+        # Otherwise a user could enter the address of another one at the provider.
+        if claim in provider.user.email.split() and not provider.trusts_emails:
+            supported = "use email:, which admits verified addresses only"
+            remedy = supported if provider.verifies_emails else self._find_alternatives("email", label)
+            return "the claim does not say whether the address is verified", remedy
+        return "", ""
 
 
-def _find_problem(kind: str, value: str, provider: Provider) -> tuple[str, str] | None:
-    """Return why a rule of this kind is unsafe or can never match at *provider*, and what to do instead."""
+def _quote(*words: str) -> str:
+    """Return the rule of which *words* are the parts, with quotes around its value."""
+    kind, _, value = " ".join(words).partition(":")
+    value = re.sub(r'(["\\])', r"\\\1", value)
+    return f'{kind}:"{value}"'
+
+
+def _find_missing(kind: str, provider: Provider) -> str:
+    """Return why a rule of this kind is unsafe or can never match at *provider*, or an empty string."""
+    if kind == "user" and not provider.user.username:
+        return f"{provider.title} does not give usernames"
     if kind == "user" and not provider.username_is_unique:
-        return f"a username at {provider.title} can pass to another user", f"use {_find_safe_kinds(provider)}"
+        return f"a username at {provider.title} can pass to another user"
     if kind == "email" and not provider.verifies_emails:
-        return f"{provider.title} does not say which addresses it has verified", "use another kind of rule"
-    if kind == "email" and not (all(value.partition("@")[::2]) and value.count("@") == 1 and value.isascii()):
-        return "not an address", "write an address or *@ and a domain, in ASCII"
-    if kind == "email" and "*" in value.removeprefix("*@"):
-        return "a * in the middle of an address", "write an address or *@ and a domain"
+        return f"{provider.title} does not say which addresses it has verified"
     if kind in {"org", "group"} and not provider.has_groups:
-        return f"{provider.title} does not give organizations or groups", "use another kind of rule"
-    return None
+        return f"{provider.title} does not give organizations or groups"
+    return ""
 
 
-def _find_safe_kinds(provider: Provider) -> str:
-    """Return the kinds of rules other than ``user:`` that can match at *provider*, as a text."""
-    kinds = ["id:"]
-    if provider.verifies_emails:
-        kinds.append("email:")
-    if provider.has_groups:
-        kinds.append("group:")
-    return " or ".join(kinds)
+def _find_invalid_address(value: str) -> str:
+    """Return why *value* is neither an address nor ``*@`` and a domain, or an empty string."""
+    if not (all(value.partition("@")[::2]) and value.count("@") == 1 and value.isascii()):
+        return "not an address"
+    return "a * in the middle of an address" if "*" in value.removeprefix("*@") else ""
+
+
+def _claim_text(value: object) -> str | None:
+    """Return the text that a rule compares: that of a string, or the JSON text of a number or of true and false."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value) if isinstance(value, (bool, int, float)) else None
 
 
 def _address_matches(address: str, value: str) -> bool:

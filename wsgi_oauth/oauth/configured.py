@@ -53,6 +53,7 @@ def provider_from_config(config: ProviderConfig) -> Provider:
             f"{', '.join(PRESETS)}, or the https URL of an OpenID Connect issuer, or describe another provider with "
             f"{', '.join(variables)}"
         )
+    provider = provider._replace(trusts_emails=config.trust_unverified_email)
     replaced = (*endpoints, "revocation_url", "client_auth", "scope")
     return provider._replace(**{name: value for name in replaced if (value := getattr(config, name)) is not None})
 

@@ -84,7 +84,7 @@ class Identity:
 
     def with_unread(self, name: str) -> Identity:
         """Return the identity with one more list that the provider does not let this application read."""
-        return replace(self, unread=(*self.unread, name))
+        return replace(self, unread=tuple(dict.fromkeys([*self.unread, name])))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the identity as JSON values, for a session."""
@@ -129,18 +129,22 @@ def read_identity(document: Mapping[str, Any], provider: Provider) -> Identity:
         username=_parse_text(find_value(document, paths.username)),
         name=_parse_text(find_value(document, paths.name)),
         email=_parse_text(find_value(document, paths.email)),
-        email_verified=verified is True or verified == "true",  # some providers send a string
+        email_verified=provider.trusts_emails or verified is True or verified == "true",  # some send a string
         groups=tuple(filter(None, map(_parse_text, groups if isinstance(groups, list) else [groups]))),
         claims=document if is_small else {},
     )
 
 
-def with_emails(identity: Identity, items: list[Any], paths: EmailsDocument) -> Identity:
-    """Return *identity* with the verified addresses of a list, beginning with the primary one."""
+def with_emails(identity: Identity, items: list[Any], paths: EmailsDocument, *, trusted: bool = False) -> Identity:
+    """Return *identity* with the verified addresses of a list, beginning with the primary one.
+
+    :param trusted: whether all addresses count as verified.
+    """
     verified = [
         (find_value(item, paths.primary) is not True, address)
         for item in items
-        if find_value(item, paths.verified) is True and (address := _parse_text(find_value(item, paths.email)))
+        if (trusted or find_value(item, paths.verified) is True)
+        and (address := _parse_text(find_value(item, paths.email)))
     ]
     if not verified:
         return identity
@@ -194,16 +198,24 @@ def find_value(document: Any, paths: str) -> Any:
     :param paths: paths separated by spaces. A path is a member's name, or several with dots between them:
         ``data.0.id``.
     """
-    for path in paths.split():
-        found = document
-        for name in [path] if isinstance(document, Mapping) and path in document else path.split("."):
-            if isinstance(found, Mapping):
-                found = found.get(name)
-            elif isinstance(found, list) and name.isdigit() and int(name) < len(found):
-                found = found[int(name)]
-            else:
-                found = None
-        if found not in (None, ""):
+    return next((found for path in paths.split() if (found := find_path(document, path)) not in (None, "")), None)
+
+
+def find_path(document: Any, path: str) -> Any:
+    """Return the value at *path*, or None.
+
+    :param path: names with dots between them. A name that itself contains dots is found, too; the longest name first.
+    """
+    if isinstance(document, list):
+        name, _, rest = path.partition(".")
+        found = document[int(name)] if re.fullmatch("[0-9]{1,6}", name) and int(name) < len(document) else None
+        return find_path(found, rest) if rest else found
+    if not isinstance(document, Mapping):
+        return None
+    if path in document:
+        return document[path]
+    for dot in reversed([match.start() for match in re.finditer(r"\.", path)]):
+        if path[:dot] in document and (found := find_path(document[path[:dot]], path[dot + 1 :])) is not None:
             return found
     return None
 

@@ -68,7 +68,7 @@ def with_lists(identity: Identity, client: OAuth2Session, rules: Collection[Rule
             _log.warning("the list of %s could not be read: %s", name, error)
         else:
             if isinstance(each, EmailsDocument):
-                identity = with_emails(identity, items, each)
+                identity = with_emails(identity, items, each, trusted=client.provider.trusts_emails)
             else:
                 identity = with_groups(identity, items, each)
     return identity

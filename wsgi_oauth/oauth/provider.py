@@ -83,6 +83,7 @@ class Provider(NamedTuple):
     profile_method: Literal["GET", "POST"] = "GET"  # for the profile URL (both allowed by OpenID Connect Core 5.3.1)
     profile_headers: tuple[tuple[str, str], ...] = ()  # additional headers for the profile URL
     user: UserDocument = UserDocument()
+    trusts_emails: bool = False  # WSGI_OAUTH_TRUST_UNVERIFIED_EMAIL: addresses count as verified, whatever it says
     username_is_unique: bool = False  # belongs to one user, and only that user can change it: safe in access rules
     emails: EmailsDocument | None = None  # verified email addresses, if the user document does not contain them
     groups: tuple[GroupsDocument, ...] = ()  # organizations, teams and groups outside of the user document
@@ -96,8 +97,8 @@ class Provider(NamedTuple):
 
     @property
     def verifies_emails(self) -> bool:
-        """Whether the provider says which addresses it has verified."""
-        return bool(self.user.email_verified or self.emails)
+        """Whether it is known which of the addresses belong to their users."""
+        return bool(self.user.email_verified or self.emails or self.trusts_emails)
 
     @property
     def has_groups(self) -> bool:

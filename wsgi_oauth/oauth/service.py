@@ -35,7 +35,7 @@ class OAuthService:
         for each in config.providers:
             provider = provider_from_config(each)
             providers[each.label or provider.name] = provider
-        self._rules = Rules(config.allow, providers, allow)
+        self._rules = Rules(config.allow, providers, allow, has_labels=config.has_labels)
         self.has_labels = config.has_labels
         self.registrations = {
             label: Registration(each, provider, self._transport_share(config), self._rules.for_provider(label))
