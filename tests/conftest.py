@@ -34,7 +34,7 @@ from hypothesis import HealthCheck, settings
 from werkzeug import Response
 from werkzeug.test import create_environ, run_wsgi_app
 
-from wsgi_oauth import Config, FileStore, MemoryStore, SessionStore, create_app
+from wsgi_oauth import Config, FileStore, LoginRequired, MemoryStore, SessionStore, create_app
 from wsgi_oauth.demo.fault_injection import Fault, FaultContext
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
@@ -53,6 +53,8 @@ settings.load_profile("the same in every run")
 
 HTML = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 JSON = {"Accept": "application/json"}
+
+App = Callable[[Any, Any], Any]
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -705,3 +707,68 @@ def barrier_of() -> Iterator[Callable[[LocalProvider, str], Barrier]]:
 def barrier(provider: LocalProvider, barrier_of: Callable[[LocalProvider, str], Barrier]) -> Callable[[str], Barrier]:
     """Delay the provider's answers at an endpoint: ``barrier("token")``."""
     return partial(barrier_of, provider)
+
+
+class Application:
+    """The protected application: it records the environ of each request and responds with ``answer``."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, Any]] = []
+        self.answer: App = Response("inside")
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        self.seen.append(environ)
+        return self.answer(environ, start_response)
+
+    @property
+    def environ(self) -> dict[str, Any]:
+        """Return the environ of the last request."""
+        return self.seen[-1]
+
+
+class Guest(Browser):
+    """A browser for an application behind a gate."""
+
+    def __init__(self, gate: LoginRequired, provider: LocalProvider) -> None:
+        super().__init__(gate, provider)
+        self.gate = gate
+
+    def sign_in(self, path: str = "/page") -> webtest.TestResponse:
+        """Request *path*, follow the redirects through the provider, and return the page."""
+        response = self.get(path)
+        assert response.status_int == 302, response
+        started = self.get(response.location)
+        done = self.get(self.consent(started.location))
+        assert done.status_int == 303, done
+        return self.get(done.location)
+
+
+@pytest.fixture
+def inside() -> Application:
+    return Application()
+
+
+@pytest.fixture
+def make_gate(provider: LocalProvider, store: SessionStore, inside: Application) -> Callable[..., LoginRequired]:
+    """Create a gate around ``inside``: ``make_gate(public=["/static"], PUBLIC_URL="https://...")``."""
+
+    def make(*, app: Any = inside, **arguments: Any) -> LoginRequired:
+        settings = {name: value for name, value in arguments.items() if name.isupper()}
+        options = {name: value for name, value in arguments.items() if not name.isupper()}
+        config = Config.from_environ(environ_for(provider, **settings))
+        return LoginRequired(app, create_app(config, store=store), **options)
+
+    return make
+
+
+@pytest.fixture
+def visitor(make_gate: Callable[..., LoginRequired], provider: LocalProvider) -> Guest:
+    """Return a browser for a gate with two public paths."""
+    return Guest(make_gate(public=["/", "/static"]), provider)
+
+
+@pytest.fixture
+def signed_in(visitor: Guest, inside: Application) -> Guest:
+    assert visitor.sign_in().text == "inside"
+    inside.seen.clear()
+    return visitor

@@ -15,8 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
-import webtest
-from conftest import HTML, JSON, Browser, environ_for, parameters, send, stored_sessions
+from conftest import HTML, JSON, App, Application, Guest, environ_for, parameters, send, stored_sessions
 from openid import Issuer
 from werkzeug import Response
 from werkzeug.test import create_environ
@@ -48,42 +47,6 @@ IMAGE = {"Accept": "text/html,image/*", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-
 KEYS = ("REMOTE_USER", "AUTH_TYPE", "wsgi_oauth.identity")
 HOUR = 3600
 
-App = Callable[[Any, Any], Any]
-
-
-class Application:
-    """The protected application: it records the environ of each request and responds with ``answer``."""
-
-    def __init__(self) -> None:
-        self.seen: list[dict[str, Any]] = []
-        self.answer: App = Response("inside")
-
-    def __call__(self, environ: Any, start_response: Any) -> Any:
-        self.seen.append(environ)
-        return self.answer(environ, start_response)
-
-    @property
-    def environ(self) -> dict[str, Any]:
-        """Return the environ of the last request."""
-        return self.seen[-1]
-
-
-class Visitor(Browser):
-    """A browser for an application behind a gate."""
-
-    def __init__(self, gate: LoginRequired, provider: LocalProvider) -> None:
-        super().__init__(gate, provider)
-        self.gate = gate
-
-    def sign_in(self, path: str = "/page") -> webtest.TestResponse:
-        """Request *path*, follow the redirects through the provider, and return the page."""
-        response = self.get(path)
-        assert response.status_int == 302, response
-        started = self.get(response.location)
-        done = self.get(self.consent(started.location))
-        assert done.status_int == 303, done
-        return self.get(done.location)
-
 
 @pytest.fixture
 def store(tmp_path: Path) -> FileStore:
@@ -91,41 +54,12 @@ def store(tmp_path: Path) -> FileStore:
     return FileStore(tmp_path / "sessions")
 
 
-@pytest.fixture
-def inside() -> Application:
-    return Application()
-
-
-@pytest.fixture
-def make_gate(provider: LocalProvider, store: SessionStore, inside: Application) -> Callable[..., LoginRequired]:
-    """Create a gate around ``inside``: ``make_gate(public=["/static"], PUBLIC_URL="https://...")``."""
-
-    def make(*, prefix: str = "/auth", public: Any = (), app: Any = inside, **settings: str) -> LoginRequired:
-        config = Config.from_environ(environ_for(provider, **settings))
-        return LoginRequired(app, create_app(config, store=store), prefix=prefix, public=public)
-
-    return make
-
-
-@pytest.fixture
-def visitor(make_gate: Callable[..., LoginRequired], provider: LocalProvider) -> Visitor:
-    """Return a browser for a gate with two public paths."""
-    return Visitor(make_gate(public=["/", "/static"]), provider)
-
-
-@pytest.fixture
-def signed_in(visitor: Visitor, inside: Application) -> Visitor:
-    assert visitor.sign_in().text == "inside"
-    inside.seen.clear()
-    return visitor
-
-
 def subject(provider: LocalProvider) -> str:
     return f"{urlsplit(provider.url).netloc}:583231"
 
 
 class TestAnonymousUser:
-    def test_signs_in_and_returns_to_the_requested_page(self, visitor: Visitor, inside: Application):
+    def test_signs_in_and_returns_to_the_requested_page(self, visitor: Guest, inside: Application):
         page = visitor.sign_in("/caf%C3%A9/a%20b;v=1?q=%E2%82%AC&q=2&empty=")
         assert page.text == "inside"
         assert inside.environ["PATH_INFO"] == "/café/a b;v=1".encode().decode("latin-1")
@@ -133,66 +67,66 @@ class TestAnonymousUser:
         assert len(inside.seen) == 1  # the application has seen only this request
 
     @pytest.mark.parametrize("path", ["/%E9", "/page?q=%E9", "/page?q=a+b%2Fc&next=/x", "/a:b@c,d!e", "/page?"])
-    def test_returns_to_exactly_the_same_url(self, visitor: Visitor, inside: Application, path: str):
+    def test_returns_to_exactly_the_same_url(self, visitor: Guest, inside: Application, path: str):
         location = visitor.get(path).location
         assert parameters(location)["next"] == path.rstrip("?")
 
     @pytest.mark.parametrize("headers", [JSON, AJAX, FETCH, IMAGE, {"Accept": "*/*"}, {}], ids=repr)
-    def test_gets_401_as_json_for_a_request_that_is_no_navigation(self, visitor: Visitor, headers: dict[str, str]):
+    def test_gets_401_as_json_for_a_request_that_is_no_navigation(self, visitor: Guest, headers: dict[str, str]):
         response = visitor.app.get("/api", headers=headers, status="*")
         assert (response.status_int, response.content_type) == (401, "application/json")
         assert (response.json["error"], response.json["login_url"]) == ("not_signed_in", "http://localhost/auth/")
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
-    def test_gets_401_instead_of_a_redirect_for_other_methods(self, visitor: Visitor, method: str):
+    def test_gets_401_instead_of_a_redirect_for_other_methods(self, visitor: Guest, method: str):
         response = visitor.app.request("/page", method=method, headers=JSON, status="*")
         assert (response.status_int, response.content_type) == (401, "application/json")
 
-    def test_gets_a_page_with_a_sign_in_link_for_a_form(self, visitor: Visitor):
+    def test_gets_a_page_with_a_sign_in_link_for_a_form(self, visitor: Guest):
         response = visitor.post("/form", params={"text": "x" * 100_000})
         assert (response.status_int, response.content_type) == (401, "text/html")
         assert 'href="http://localhost/auth/">Sign in' in response.text
 
-    def test_never_reaches_the_application(self, visitor: Visitor, inside: Application):
+    def test_never_reaches_the_application(self, visitor: Guest, inside: Application):
         visitor.get("/page")
         visitor.get("/page", JSON)
         visitor.post("/page")
         assert inside.seen == []
 
-    def test_gets_no_cacheable_response(self, visitor: Visitor):
+    def test_gets_no_cacheable_response(self, visitor: Guest):
         """S45"""
         for response in (visitor.get("/page"), visitor.get("/page", JSON)):
             assert response.headers["Cache-Control"] == "no-store"
             assert response.headers["Vary"] == "Cookie"
             assert "Set-Cookie" not in response.headers
 
-    def test_gets_no_session(self, visitor: Visitor, store: SessionStore):
+    def test_gets_no_session(self, visitor: Guest, store: SessionStore):
         """S37"""
         visitor.get("/page")
         visitor.get("/page", JSON)
         assert stored_sessions(store) == []
 
-    def test_stays_anonymous_with_a_pending_sign_in(self, visitor: Visitor, inside: Application):
+    def test_stays_anonymous_with_a_pending_sign_in(self, visitor: Guest, inside: Application):
         visitor.get("/auth/")
         assert visitor.cookie
         assert visitor.get("/page").status_int == 302
 
-    def test_stays_anonymous_with_an_invalid_cookie(self, visitor: Visitor):
+    def test_stays_anonymous_with_an_invalid_cookie(self, visitor: Guest):
         for value in ("A" * 43, "", "../x", "A" * 300, "\xff" * 43):
             assert send(visitor.gate, "/page", headers={**HTML, "Cookie": f"wsgi_oauth={value}"}).status_code == 302
 
     @pytest.mark.parametrize("path", ["//evil.example", "/\\evil.example", "/x/..//evil.example", "/%2e%2e/evil"])
-    def test_returns_to_the_front_page_from_an_ambiguous_path(self, visitor: Visitor, path: str):
+    def test_returns_to_the_front_page_from_an_ambiguous_path(self, visitor: Guest, path: str):
         """S33"""
         response = send(visitor.gate, path, headers=HTML)
         assert parameters(response.headers["Location"])["next"] == "/"
 
-    def test_returns_to_the_front_page_from_a_very_long_url(self, visitor: Visitor):
+    def test_returns_to_the_front_page_from_a_very_long_url(self, visitor: Guest):
         assert parameters(visitor.get("/page?" + "x" * 2000).location)["next"] == "/"
 
 
 class TestSignedInUser:
-    def test_is_identified_in_the_environ(self, signed_in: Visitor, inside: Application, provider: LocalProvider):
+    def test_is_identified_in_the_environ(self, signed_in: Guest, inside: Application, provider: LocalProvider):
         assert signed_in.get("/page").text == "inside"
         assert inside.environ["REMOTE_USER"] == subject(provider)
         assert inside.environ["AUTH_TYPE"] == "OAuth2"
@@ -202,18 +136,18 @@ class TestSignedInUser:
         assert (identity.id, identity.username) == (subject(provider), "octocat")
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "PROPFIND"])
-    def test_can_use_every_method(self, signed_in: Visitor, inside: Application, method: str):
+    def test_can_use_every_method(self, signed_in: Guest, inside: Application, method: str):
         cookie = f"wsgi_oauth={signed_in.cookie}"
         assert send(signed_in.gate, "/page", method=method, headers={"Cookie": cookie}).status_code == 200
         assert inside.environ["REQUEST_METHOD"] == method
 
-    def test_is_fetched_from_the_provider_once(self, signed_in: Visitor, provider: LocalProvider):
+    def test_is_fetched_from_the_provider_once(self, signed_in: Guest, provider: LocalProvider):
         for path in ("/page", "/other", "/static/x", "/"):
             assert signed_in.get(path).status_int == 200
         assert provider.count("profile") == 1
 
     def test_is_not_fetched_again_after_the_profile_page(
-        self, visitor: Visitor, provider: LocalProvider, inside: Application
+        self, visitor: Guest, provider: LocalProvider, inside: Application
     ):
         visitor.get(visitor.consent(visitor.get("/auth/").location))
         assert visitor.get("/auth/profile").json["login"] == "octocat"
@@ -221,7 +155,7 @@ class TestSignedInUser:
         assert inside.environ["REMOTE_USER"] == subject(provider)
         assert provider.count("profile") == 1
 
-    def test_token_is_not_in_the_environ(self, signed_in: Visitor, inside: Application, store: SessionStore):
+    def test_token_is_not_in_the_environ(self, signed_in: Guest, inside: Application, store: SessionStore):
         signed_in.get("/page")
         [session] = stored_sessions(store)
         shown = repr({**inside.environ, "HTTP_COOKIE": ""})
@@ -229,7 +163,7 @@ class TestSignedInUser:
         assert session["oauth_token"]["refresh_token"] not in shown
         assert signed_in.cookie not in shown
 
-    def test_environ_of_the_server_is_unchanged(self, signed_in: Visitor):
+    def test_environ_of_the_server_is_unchanged(self, signed_in: Guest):
         seen: list[dict[str, Any]] = []
         gate = signed_in.gate
 
@@ -244,25 +178,25 @@ class TestSignedInUser:
             before, after = (dict(each) for each in seen[-2:])
             assert before == after, path
 
-    def test_is_anonymous_with_two_session_cookies(self, signed_in: Visitor):
+    def test_is_anonymous_with_two_session_cookies(self, signed_in: Guest):
         """S39"""
         for header in (f"wsgi_oauth={signed_in.cookie}; wsgi_oauth={'A' * 43}", f"wsgi_oauth={signed_in.cookie},x"):
             assert send(signed_in.gate, "/page", headers={**HTML, "Cookie": header}).status_code == 302
 
-    def test_is_anonymous_after_the_sign_out(self, signed_in: Visitor):
+    def test_is_anonymous_after_the_sign_out(self, signed_in: Guest):
         cookie = signed_in.cookie
         assert signed_in.post("/auth/logout").status_int == 200
         assert signed_in.get("/page").status_int == 302
         copy = send(signed_in.gate, "/page", headers={**HTML, "Cookie": f"wsgi_oauth={cookie}"})
         assert copy.status_code == 302
 
-    def test_is_anonymous_after_the_idle_time(self, signed_in: Visitor, later: Callable[[float], None]):
+    def test_is_anonymous_after_the_idle_time(self, signed_in: Guest, later: Callable[[float], None]):
         """S40"""
         later(13 * HOUR)
         assert signed_in.get("/page").status_int == 302
 
     def test_is_anonymous_after_a_shortened_idle_time(
-        self, signed_in: Visitor, make_gate: Callable[..., LoginRequired], later: Callable[[float], None]
+        self, signed_in: Guest, make_gate: Callable[..., LoginRequired], later: Callable[[float], None]
     ):
         stricter = make_gate(SESSION_IDLE="30m")
         cookie = {"Cookie": f"wsgi_oauth={signed_in.cookie}"}
@@ -271,13 +205,13 @@ class TestSignedInUser:
         assert send(stricter, "/page", headers={**HTML, **cookie}).status_code == 302
         assert signed_in.get("/page").status_int == 200
 
-    def test_stays_signed_in_with_regular_requests(self, signed_in: Visitor, later: Callable[[float], None]):
+    def test_stays_signed_in_with_regular_requests(self, signed_in: Guest, later: Callable[[float], None]):
         for _ in range(5):
             later(11 * HOUR)
             assert signed_in.get("/page").status_int == 200
 
     def test_is_replaced_by_the_next_user_who_signs_in(
-        self, signed_in: Visitor, inside: Application, provider: LocalProvider
+        self, signed_in: Guest, inside: Application, provider: LocalProvider
     ):
         """S36"""
         provider.user = {"id": 42, "login": "another"}
@@ -298,7 +232,7 @@ class TestSignedInUser:
                 return self.jsonify({})
 
         app = create_app(Config.from_environ(environ_for(provider)), store=store, handlers=[Forget])
-        visitor = Visitor(LoginRequired(inside, app), provider)
+        visitor = Guest(LoginRequired(inside, app), provider)
         visitor.sign_in()
         visitor.get("/auth/forget")
         provider.user = {"id": 42, "login": "another"}
@@ -321,7 +255,7 @@ class TestSignedInUser:
                     "CLIENT_SECRET": issuer.client_secret,
                 }
                 config = Config.from_environ({f"WSGI_OAUTH_{n}": v for n, v in {**settings, "ALLOW": allow}.items()})
-                visitor = Visitor(LoginRequired(inside, create_app(config, store=store)), issuer)
+                visitor = Guest(LoginRequired(inside, create_app(config, store=store)), issuer)
                 visitor.sign_in(path)
                 assert [visitor.get("/page").text for _ in range(2)] == ["inside"] * 2
                 identity = current_identity(inside.environ)
@@ -338,7 +272,7 @@ class TestSignedInUser:
         with serve_provider(issuer):
             config = Config(provider=issuer.url, **{name.lower(): value for name, value in settings.items()})
             app = create_app(config, store=store, allow=lambda identity: "suspended" not in identity.groups)
-            visitor = Visitor(LoginRequired(inside, app), issuer)
+            visitor = Guest(LoginRequired(inside, app), issuer)
             started = visitor.get(visitor.get("/page").location)
             assert visitor.get(visitor.consent(started.location)).status_int == 403
             assert visitor.get("/page").status_int == 302
@@ -348,19 +282,19 @@ class TestSignedInUser:
         issuer = Issuer()
         with serve_provider(issuer):
             settings = {"client_id": issuer.client_id, "client_secret": issuer.client_secret, "provider": issuer.url}
-            signed_in = Visitor(LoginRequired(inside, create_app(Config(**settings), store=store)), issuer)
+            signed_in = Guest(LoginRequired(inside, create_app(Config(**settings), store=store)), issuer)
             started = signed_in.get(signed_in.get("/page").location)
             signed_in.get(signed_in.consent(started.location))
             issuer.discover = lambda: Response(status=500)
             gate = LoginRequired(inside, create_app(Config(**settings), store=store))
-            later = Visitor(gate, issuer)
+            later = Guest(gate, issuer)
             later.app.set_cookie("wsgi_oauth", signed_in.cookie)
             assert "canary" in later.get("/reset?token=canary").text
-            assert "canary" not in Visitor(gate, issuer).get("/auth/").text
+            assert "canary" not in Guest(gate, issuer).get("/auth/").text
 
     @pytest.mark.parametrize("path", ["/page", "/"])
     def test_may_have_a_larger_user_document_than_a_session_holds(
-        self, visitor: Visitor, provider: LocalProvider, path: str
+        self, visitor: Guest, provider: LocalProvider, path: str
     ):
         names = [f"cn=group-{number:06},ou=groups,dc=example,dc=com" for number in range(6000)]
         provider.user = {**provider.user, "groups": names}
@@ -379,7 +313,7 @@ class TestUsualRequest:
     """A request of a signed-in user."""
 
     def test_writes_nothing_and_sends_nothing_to_the_provider(
-        self, signed_in: Visitor, store: SessionStore, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
+        self, signed_in: Guest, store: SessionStore, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
     ):
         for forbidden in ("create", "update", "delete"):
             monkeypatch.setattr(store, forbidden, None)
@@ -388,7 +322,11 @@ class TestUsualRequest:
         assert len(provider.exchanges) == asked
 
     def test_updates_the_idle_time_rarely(
-        self, signed_in: Visitor, store: SessionStore, later: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+        self,
+        signed_in: Guest,
+        store: SessionStore,
+        later: Callable[[float], None],
+        monkeypatch: pytest.MonkeyPatch,
     ):
         """S40: at most every twelfth of the idle time."""
         updates: list[str] = []
@@ -403,7 +341,11 @@ class TestUsualRequest:
         assert len(updates) == 4
 
     def test_succeeds_if_the_idle_time_cannot_be_stored(
-        self, signed_in: Visitor, store: SessionStore, later: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+        self,
+        signed_in: Guest,
+        store: SessionStore,
+        later: Callable[[float], None],
+        monkeypatch: pytest.MonkeyPatch,
     ):
         """S58: a full disk ends no session."""
         monkeypatch.setattr(store, "update", refusing)
@@ -420,12 +362,12 @@ class TestErrorPageLink:
 
     @pytest.mark.parametrize("path", ["/page?a=b", "/"])
     def test_returns_to_the_page(self, make_gate: Callable[..., LoginRequired], provider: LocalProvider, path: str):
-        visitor = Visitor(make_gate(), provider)
+        visitor = Guest(make_gate(), provider)
         started = visitor.get(visitor.get(path).location)
         declined = visitor.get(visitor.consent(started.location, decision="deny"))
         assert f'"http://localhost/auth/?{urlencode({"next": path})}"' in declined.text
 
-    def test_returns_to_the_page_of_a_form(self, visitor: Visitor):
+    def test_returns_to_the_page_of_a_form(self, visitor: Guest):
         page = visitor.post("/form", {"Referer": "http://localhost/page"})
         assert page.status_int == 401
         assert '"http://localhost/auth/?next=%2Fpage"' in page.text
@@ -446,14 +388,14 @@ class TestFailures:
         fault: str,
         status: int,
     ):
-        visitor = Visitor(make_gate(UPSTREAM_TIMEOUT="1" if fault == "slow" else "10"), provider)
+        visitor = Guest(make_gate(UPSTREAM_TIMEOUT="1" if fault == "slow" else "10"), provider)
         provider.faults.add(f"profile.{fault}")
         refused = visitor.sign_in()
         assert (refused.status_int, inside.seen) == (status, [])
         assert visitor.get("/page").text == "inside"  # because the session still exists
 
     def test_user_document_without_an_id_is_a_provider_error(
-        self, visitor: Visitor, inside: Application, provider: LocalProvider
+        self, visitor: Guest, inside: Application, provider: LocalProvider
     ):
         provider.user = {"login": "octocat"}
         refused = visitor.sign_in()
@@ -461,7 +403,7 @@ class TestFailures:
         assert "Code: provider_error" in refused.text
 
     def test_revoked_token_requires_a_new_sign_in(
-        self, visitor: Visitor, inside: Application, provider: LocalProvider, store: SessionStore
+        self, visitor: Guest, inside: Application, provider: LocalProvider, store: SessionStore
     ):
         provider.faults.add("profile.401", times=2)  # also for the refreshed token
         response = visitor.sign_in()
@@ -471,7 +413,7 @@ class TestFailures:
         assert visitor.cookie is None
         assert visitor.sign_in().text == "inside"
 
-    def test_provider_that_rejects_every_token_causes_no_redirect_loop(self, visitor: Visitor, provider: LocalProvider):
+    def test_provider_that_rejects_every_token_causes_no_redirect_loop(self, visitor: Guest, provider: LocalProvider):
         provider.faults.add("profile.401", times=None)
         response = visitor.get("/page")
         for _ in range(20):
@@ -484,7 +426,7 @@ class TestFailures:
         assert response.status_int == 502
 
     def test_unavailable_store_is_reported(
-        self, signed_in: Visitor, inside: Application, store: SessionStore, monkeypatch: Any
+        self, signed_in: Guest, inside: Application, store: SessionStore, monkeypatch: Any
     ):
         """S58: the user is not treated as anonymous."""
         monkeypatch.setattr(store, "load", refusing)
@@ -493,7 +435,7 @@ class TestFailures:
         assert response.headers["Retry-After"] == "5"
 
     def test_unavailable_store_does_not_affect_public_paths(
-        self, signed_in: Visitor, inside: Application, store: SessionStore, monkeypatch: Any, caplog: Any
+        self, signed_in: Guest, inside: Application, store: SessionStore, monkeypatch: Any, caplog: Any
     ):
         monkeypatch.setattr(store, "load", refusing)
         assert signed_in.get("/").text == "inside"
@@ -501,7 +443,7 @@ class TestFailures:
         assert "the disk is full" in caplog.text
 
     def test_read_only_store_does_not_prevent_the_request(
-        self, visitor: Visitor, inside: Application, store: SessionStore, provider: LocalProvider, monkeypatch: Any
+        self, visitor: Guest, inside: Application, store: SessionStore, provider: LocalProvider, monkeypatch: Any
     ):
         visitor.get(visitor.consent(visitor.get("/auth/").location))
         monkeypatch.setattr(store, "update", refusing)
@@ -509,7 +451,7 @@ class TestFailures:
         assert inside.environ["REMOTE_USER"] == subject(provider)
 
     def test_concurrent_sign_out_wins(
-        self, visitor: Visitor, inside: Application, provider: LocalProvider, barrier: Any, store: SessionStore
+        self, visitor: Guest, inside: Application, provider: LocalProvider, barrier: Any, store: SessionStore
     ):
         """S42"""
         visitor.get(visitor.consent(visitor.get("/auth/").location))
@@ -537,7 +479,7 @@ class TestFailures:
                 return self.jsonify({})
 
         app = create_app(Config.from_environ(environ_for(provider)), store=store, handlers=[Overwrite])
-        visitor = Visitor(LoginRequired(inside, app), provider)
+        visitor = Guest(LoginRequired(inside, app), provider)
         visitor.sign_in()
         assert visitor.get("/auth/overwrite").status_int == 200
         for _ in range(2):
@@ -558,7 +500,7 @@ FORGED = {
 
 class TestForgedIdentity:
     @pytest.mark.parametrize("name", FORGED)
-    def test_is_removed_on_a_public_path(self, visitor: Visitor, inside: Application, name: str):
+    def test_is_removed_on_a_public_path(self, visitor: Guest, inside: Application, name: str):
         send(visitor.gate, "/static/x", **{name.replace(".", "__"): FORGED[name]})
         assert inside.environ.get(name) is not FORGED[name]
         assert current_identity(inside.environ) is None
@@ -566,11 +508,11 @@ class TestForgedIdentity:
         assert "AUTH_TYPE" not in inside.environ
 
     @pytest.mark.parametrize("name", FORGED)
-    def test_does_not_sign_in(self, visitor: Visitor, inside: Application, name: str):
+    def test_does_not_sign_in(self, visitor: Guest, inside: Application, name: str):
         response = send(visitor.gate, "/page", headers=HTML, **{name.replace(".", "__"): FORGED[name]})
         assert (response.status_code, inside.seen) == (302, [])
 
-    def test_does_not_replace_the_real_one(self, signed_in: Visitor, inside: Application, provider: LocalProvider):
+    def test_does_not_replace_the_real_one(self, signed_in: Guest, inside: Application, provider: LocalProvider):
         forged = {name.replace(".", "__"): value for name, value in FORGED.items()}
         send(signed_in.gate, "/page", headers={"Cookie": f"wsgi_oauth={signed_in.cookie}"}, **forged)
         assert inside.environ["REMOTE_USER"] == subject(provider)
@@ -710,13 +652,13 @@ class TestPublicPath:
         ]:
             assert send(gate, path, headers=HTML, SCRIPT_NAME=script).status_code == status, (script, path)
 
-    def test_identifies_a_signed_in_user(self, signed_in: Visitor, inside: Application, provider: LocalProvider):
+    def test_identifies_a_signed_in_user(self, signed_in: Guest, inside: Application, provider: LocalProvider):
         signed_in.get("/static/x")
         assert inside.environ["REMOTE_USER"] == subject(provider)
         assert current_identity(inside.environ)
 
     def test_identifies_the_user_right_after_the_sign_in(
-        self, visitor: Visitor, inside: Application, provider: LocalProvider
+        self, visitor: Guest, inside: Application, provider: LocalProvider
     ):
         visitor.get("/")
         started = visitor.get(login_url(inside.environ))
@@ -726,20 +668,20 @@ class TestPublicPath:
         assert inside.environ["REMOTE_USER"] == subject(provider)
 
     def test_sends_nothing_to_the_provider_for_an_image(
-        self, visitor: Visitor, inside: Application, provider: LocalProvider
+        self, visitor: Guest, inside: Application, provider: LocalProvider
     ):
         visitor.get(visitor.consent(visitor.get("/auth/").location))
         visitor.get("/static/x.png", IMAGE)
         assert current_identity(inside.environ) is None
         assert provider.count("profile") == 0
 
-    def test_is_served_if_the_provider_fails(self, visitor: Visitor, inside: Application, provider: LocalProvider):
+    def test_is_served_if_the_provider_fails(self, visitor: Guest, inside: Application, provider: LocalProvider):
         visitor.get(visitor.consent(visitor.get("/auth/").location))
         provider.faults.add("profile.500")
         assert visitor.get("/").text == "inside"
         assert current_identity(inside.environ) is None
 
-    def test_has_no_identity_for_an_anonymous_user(self, visitor: Visitor, inside: Application):
+    def test_has_no_identity_for_an_anonymous_user(self, visitor: Guest, inside: Application):
         visitor.get("/")
         assert set(KEYS).isdisjoint(inside.environ)
         assert current_identity(inside.environ) is None
@@ -747,7 +689,7 @@ class TestPublicPath:
             oauth2_session(inside.environ)
 
     def test_reads_no_session_without_a_cookie(
-        self, visitor: Visitor, store: SessionStore, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
+        self, visitor: Guest, store: SessionStore, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
     ):
         for forbidden in ("load", "create", "update", "delete"):
             monkeypatch.setattr(store, forbidden, None)
@@ -796,7 +738,7 @@ class TestPrefix:
     def test_can_be_chosen(
         self, make_gate: Callable[..., LoginRequired], provider: LocalProvider, prefix: str, inside: Application
     ):
-        visitor = Visitor(make_gate(prefix=prefix), provider)
+        visitor = Guest(make_gate(prefix=prefix), provider)
         assert visitor.sign_in("/page?x=1").text == "inside"
         assert inside.environ["QUERY_STRING"] == "x=1"
 
@@ -834,35 +776,34 @@ class TestInvalidArguments:
 
 
 class TestUnauthorizedResponse:
-    """A 401 of the application without ``WWW-Authenticate`` requires a sign-in, or a new one."""
+    """A 401 of the application without ``WWW-Authenticate`` starts a sign-in if a user waits for a page."""
 
     def says(self, status: str, *headers: tuple[str, str]) -> App:
         return Response("its own words", status, dict(headers), mimetype="text/plain")
 
-    def test_starts_a_sign_in_on_a_public_path(self, visitor: Visitor, inside: Application):
+    def test_starts_a_sign_in_on_a_public_path(self, visitor: Guest, inside: Application):
         inside.answer = self.says("401 Unauthorized")
         response = visitor.get("/static/mine?x=1")
         assert response.status_int == 302
         assert parameters(response.location) == {"next": "/static/mine?x=1"}
 
-    def test_gives_a_program_the_login_url(self, visitor: Visitor, inside: Application):
+    def test_is_passed_on_to_a_program(self, visitor: Guest, inside: Application):
         inside.answer = self.says("401 Unauthorized")
-        response = visitor.get("/static/mine", JSON)
-        assert (response.status_int, response.json["login_url"]) == (401, "http://localhost/auth/")
+        assert visitor.get("/static/mine", JSON).text == "its own words"
 
-    def test_starts_a_new_sign_in_for_a_signed_in_user(self, signed_in: Visitor, inside: Application):
+    def test_starts_a_new_sign_in_for_a_signed_in_user(self, signed_in: Guest, inside: Application):
         inside.answer = self.says("401 Unauthorized")
         response = signed_in.get("/page")
         assert response.status_int == 302
         assert parameters(response.location) == {"next": "/page", "again": "1"}
 
-    def test_keeps_the_session(self, signed_in: Visitor, inside: Application):
+    def test_keeps_the_session(self, signed_in: Guest, inside: Application):
         inside.answer = self.says("401 Unauthorized")
-        assert signed_in.get("/page", JSON).json["error"] == "sign_in_again"
+        assert signed_in.get("/page").status_int == 302
         inside.answer = Response("inside")
         assert signed_in.get("/page").text == "inside"
 
-    def test_causes_no_redirect_loop(self, visitor: Visitor, inside: Application):
+    def test_causes_no_redirect_loop(self, visitor: Guest, inside: Application):
         """The second 401 is passed on: the application rejects this user."""
         inside.answer = self.says("401 Unauthorized")
         again = visitor.sign_in()
@@ -872,24 +813,24 @@ class TestUnauthorizedResponse:
         assert (page.status_int, page.text) == (401, "its own words")
 
     @pytest.mark.parametrize("challenge", ["WWW-Authenticate", "www-authenticate"])
-    def test_with_a_challenge_is_passed_on(self, signed_in: Visitor, inside: Application, challenge: str):
+    def test_with_a_challenge_is_passed_on(self, signed_in: Guest, inside: Application, challenge: str):
         inside.answer = self.says("401 Unauthorized", (challenge, 'Basic realm="inside"'))
         response = signed_in.get("/page")
         assert (response.status_int, response.text) == (401, "its own words")
 
     @pytest.mark.parametrize("status", ["403 Forbidden", "400 Bad Request", "407 Proxy", "500 Oops", "404 Not Found"])
-    def test_other_statuses_are_passed_on(self, signed_in: Visitor, inside: Application, status: str):
+    def test_other_statuses_are_passed_on(self, signed_in: Guest, inside: Application, status: str):
         inside.answer = self.says(status)
         response = signed_in.get("/page")
         assert (response.status_int, response.text) == (int(status[:3]), "its own words")
 
-    def test_keeps_the_cookies_of_the_application(self, visitor: Visitor, inside: Application):
+    def test_keeps_the_cookies_of_the_application(self, visitor: Guest, inside: Application):
         inside.answer = self.says("401 Unauthorized", ("Set-Cookie", "flash=sign%20in"))
         response = visitor.get("/")
         assert response.status_int == 302
         assert response.headers.getall("Set-Cookie") == ["flash=sign%20in"]
 
-    def test_body_is_closed_unread(self, visitor: Visitor, inside: Application):
+    def test_body_is_closed_unread(self, visitor: Guest, inside: Application):
         body = Body([b"x"])
 
         def app(environ: Any, start_response: Any) -> Any:
@@ -901,7 +842,7 @@ class TestUnauthorizedResponse:
         assert body.closed == 1
         assert body.asked == 0
 
-    def test_from_a_generator_starts_a_sign_in(self, visitor: Visitor, inside: Application):
+    def test_from_a_generator_starts_a_sign_in(self, visitor: Guest, inside: Application):
         events = []
 
         def app(environ: Any, start_response: Any) -> Iterator[bytes]:
@@ -918,25 +859,25 @@ class TestUnauthorizedResponse:
         assert (response.status_int, response.text) == (302, "")
         assert events == ["closed"]
 
-    def test_from_an_empty_generator_starts_a_sign_in(self, visitor: Visitor, inside: Application):
+    def test_from_an_empty_generator_starts_a_sign_in(self, visitor: Guest, inside: Application):
         def app(environ: Any, start_response: Any) -> Iterator[bytes]:
             start_response("401 Unauthorized", [("Content-Type", "text/plain")])
             yield from ()
 
         inside.answer = app
-        assert visitor.get("/", JSON).json["login_url"]
+        assert visitor.get("/").status_int == 302
 
-    def test_discards_a_body_written_with_write(self, visitor: Visitor, inside: Application):
+    def test_discards_a_body_written_with_write(self, visitor: Guest, inside: Application):
         def app(environ: Any, start_response: Any) -> Any:
             write = start_response("401 Unauthorized", [("Content-Type", "text/plain")])
             write(b"its own words")
             return []
 
         inside.answer = app
-        response = visitor.get("/", JSON)
-        assert response.json["error"] == "not_signed_in"
+        response = visitor.get("/")
+        assert (response.status_int, response.text) == (302, "")
 
-    def test_with_exc_info_starts_a_sign_in(self, visitor: Visitor, inside: Application):
+    def test_with_exc_info_starts_a_sign_in(self, visitor: Guest, inside: Application):
         def app(environ: Any, start_response: Any) -> Any:
             start_response("200 OK", [("Content-Type", "text/plain")])
             try:
@@ -948,7 +889,7 @@ class TestUnauthorizedResponse:
         inside.answer = app
         assert visitor.get("/").status_int == 302
 
-    def test_is_replaced_by_a_later_error_with_exc_info(self, visitor: Visitor, inside: Application):
+    def test_is_replaced_by_a_later_error_with_exc_info(self, visitor: Guest, inside: Application):
         def app(environ: Any, start_response: Any) -> Any:
             start_response("401 Unauthorized", [("Content-Type", "text/plain")])
             try:
@@ -962,7 +903,7 @@ class TestUnauthorizedResponse:
         assert (response.status_int, response.text) == (500, "an error page")
 
     @pytest.mark.parametrize("lazy", [False, True])
-    def test_not_signed_in_exception_starts_a_sign_in(self, visitor: Visitor, inside: Application, lazy: bool):
+    def test_not_signed_in_exception_starts_a_sign_in(self, visitor: Guest, inside: Application, lazy: bool):
         """oauth2_session() raises it for an anonymous user."""
 
         def app(environ: Any, start_response: Any) -> Any:
@@ -977,7 +918,7 @@ class TestUnauthorizedResponse:
         assert visitor.get("/", JSON).status_int == 401
 
     def test_token_rejected_exception_starts_a_new_sign_in(
-        self, signed_in: Visitor, inside: Application, provider: LocalProvider, store: SessionStore
+        self, signed_in: Guest, inside: Application, provider: LocalProvider, store: SessionStore
     ):
         def app(environ: Any, start_response: Any) -> Any:
             document = oauth2_session(environ).get_json(provider.profile_url)
@@ -1027,7 +968,7 @@ class Server:
 
 
 @pytest.fixture
-def serve(signed_in: Visitor, inside: Application) -> Callable[..., Server]:
+def serve(signed_in: Guest, inside: Application) -> Callable[..., Server]:
     """Serve one request of a signed-in user with the given application."""
 
     def serve(app: App, path: str = "/page") -> Server:
@@ -1146,7 +1087,7 @@ class TestWsgiBehaviour:
         with pytest.raises(errors.NotSignedIn):
             list(serve(generator).body)
 
-    def test_input_is_passed_on_unread(self, visitor: Visitor, signed_in: Visitor, inside: Application):
+    def test_input_is_passed_on_unread(self, visitor: Guest, signed_in: Guest, inside: Application):
         class Untouched:
             def __getattr__(self, name: str) -> Any:
                 raise AssertionError(name)
@@ -1160,7 +1101,7 @@ class TestWsgiBehaviour:
             environ["HTTP_COOKIE"] = ""
             visitor.gate(environ, lambda *_: None)  # because a refusal reads nothing either
 
-    def test_extensions_of_the_server_are_passed_on(self, signed_in: Visitor, inside: Application):
+    def test_extensions_of_the_server_are_passed_on(self, signed_in: Guest, inside: Application):
         environ = create_environ("/page", "http://localhost", headers={"Cookie": f"wsgi_oauth={signed_in.cookie}"})
         environ["wsgi.file_wrapper"] = environ["gunicorn.socket"] = offered = object()
         signed_in.gate(environ, lambda *_: None)
@@ -1201,7 +1142,7 @@ class TestWsgiBehaviour:
 
 
 class TestEnvironFunctions:
-    def test_client_fetches_the_user_document(self, signed_in: Visitor, inside: Application, provider: LocalProvider):
+    def test_client_fetches_the_user_document(self, signed_in: Guest, inside: Application, provider: LocalProvider):
         def app(environ: Any, start_response: Any) -> Any:
             document = oauth2_session(environ).get_json(provider.profile_url)
             return Response(document["login"])(environ, start_response)
@@ -1210,7 +1151,7 @@ class TestEnvironFunctions:
         assert signed_in.get("/page").text == "octocat"
 
     def test_client_refreshes_and_stores_the_token(
-        self, signed_in: Visitor, inside: Application, provider: LocalProvider, store: SessionStore, later: Any
+        self, signed_in: Guest, inside: Application, provider: LocalProvider, store: SessionStore, later: Any
     ):
         [before] = stored_sessions(store)
 
@@ -1228,7 +1169,7 @@ class TestEnvironFunctions:
         assert provider.count("refresh") == 1
 
     def test_concurrent_refresh_by_another_request_keeps_the_session(
-        self, signed_in: Visitor, inside: Application, provider: LocalProvider, later: Any
+        self, signed_in: Guest, inside: Application, provider: LocalProvider, later: Any
     ):
         """A client refreshes once per request. The slower of two requests must not end the session."""
         twin = {"Cookie": f"wsgi_oauth={signed_in.cookie}"}
@@ -1239,9 +1180,9 @@ class TestEnvironFunctions:
             later(HOUR)
             github.get_json(provider.profile_url)
             if environ["PATH_INFO"] == "/slow":
-                others.append(Visitor(signed_in.gate, provider).get("/quick", headers=twin).text)
+                others.append(Guest(signed_in.gate, provider).get("/quick", headers=twin).text)
                 later(HOUR)
-                others.append(Visitor(signed_in.gate, provider).get("/quick", headers=twin).text)
+                others.append(Guest(signed_in.gate, provider).get("/quick", headers=twin).text)
                 github.get_json(provider.profile_url)
             return Response("fine")(environ, start_response)
 
@@ -1258,36 +1199,36 @@ class TestEnvironFunctions:
         with serve_provider(provider) as server:
             provider.server = server
             config = Config.from_environ(environ_for(provider))
-            visitor = Visitor(LoginRequired(inside, create_app(config, store=store)), provider)
+            visitor = Guest(LoginRequired(inside, create_app(config, store=store)), provider)
             visitor.sign_in()
             later(2 * HOUR)
             assert visitor.get("/page").text == "inside"
 
-    def test_login_url_returns_to_this_page(self, visitor: Visitor, inside: Application):
+    def test_login_url_returns_to_this_page(self, visitor: Guest, inside: Application):
         visitor.get("/static/x?a=b%20c&d")
         assert login_url(inside.environ) == "http://localhost/auth/?next=%2Fstatic%2Fx%3Fa%3Db%2520c%26d"
 
-    def test_login_url_returns_to_a_given_page(self, visitor: Visitor, inside: Application):
+    def test_login_url_returns_to_a_given_page(self, visitor: Guest, inside: Application):
         visitor.get("/")
         assert login_url(inside.environ, "/welcome?a=1") == "http://localhost/auth/?next=%2Fwelcome%3Fa%3D1"
 
-    def test_login_url_of_a_post_has_no_return_url(self, signed_in: Visitor, inside: Application):
+    def test_login_url_of_a_post_has_no_return_url(self, signed_in: Guest, inside: Application):
         signed_in.post("/form")
         assert login_url(inside.environ) == "http://localhost/auth/"
 
-    def test_login_url_of_a_post_returns_to_its_referer(self, signed_in: Visitor, inside: Application):
+    def test_login_url_of_a_post_returns_to_its_referer(self, signed_in: Guest, inside: Application):
         signed_in.post("/form", {"Referer": "http://localhost/page?step=2"})
         assert login_url(inside.environ) == "http://localhost/auth/?next=%2Fpage%3Fstep%3D2"
         signed_in.post("/form", {"Referer": "http://evil.example/page"})
         assert login_url(inside.environ) == "http://localhost/auth/"
 
-    def test_logout_url_signs_out(self, signed_in: Visitor, inside: Application):
+    def test_logout_url_signs_out(self, signed_in: Guest, inside: Application):
         signed_in.get("/page")
         assert logout_url(inside.environ) == "http://localhost/auth/logout"
         assert signed_in.post(logout_url(inside.environ)).status_int == 200
         assert signed_in.get("/page").status_int == 302
 
-    def test_urls_are_right_after_the_application_has_changed_environ(self, visitor: Visitor, inside: Application):
+    def test_urls_are_right_after_the_application_has_changed_environ(self, visitor: Guest, inside: Application):
         """An inner dispatcher changes it, and so does Bottle's mount."""
 
         def app(environ: Any, start_response: Any) -> Any:
@@ -1318,7 +1259,7 @@ def test_nested_gate_requires_its_own_sign_in(
     inner = make_gate(prefix="/inner")
     config = Config.from_environ(environ_for(provider))
     outer = LoginRequired(inner, create_app(config, store=MemoryStore()), public=["/inner"])
-    visitor = Visitor(outer, provider)
+    visitor = Guest(outer, provider)
     assert visitor.get("/page").location.startswith("http://localhost/auth/?")
     response = visitor.sign_in()
     assert response.status_int == 302
@@ -1330,7 +1271,7 @@ def test_two_gates_with_one_oauth_application_share_the_sign_in(provider: LocalP
     app = create_app(Config.from_environ(environ_for(provider)), store=MemoryStore())
     one, two = Application(), Application()
     first, second = LoginRequired(one, app), LoginRequired(two, app)
-    visitor = Visitor(first, provider)
+    visitor = Guest(first, provider)
     visitor.sign_in()
     assert send(second, "/page", headers={"Cookie": f"wsgi_oauth={visitor.cookie}"}).status_code == 200
     assert one.environ["REMOTE_USER"] == two.environ["REMOTE_USER"]
@@ -1353,7 +1294,7 @@ def test_user_ids_of_several_providers_are_distinct(inside: Application, store: 
         gate = LoginRequired(inside, create_app(Config.from_environ(environ), store=store))
         seen = set()
         for label in users:
-            visitor = Visitor(gate, provider)
+            visitor = Guest(gate, provider)
             choice = visitor.get(visitor.get("/page?x=1").location)
             [link] = [link["href"] for link in choice.html.find_all("a") if f"provider={label}" in link["href"]]
             done = visitor.get(visitor.consent(visitor.get(link).location))
@@ -1366,7 +1307,7 @@ def test_user_ids_of_several_providers_are_distinct(inside: Application, store: 
         assert len(seen) == 2
 
 
-def test_refusal_is_logged_without_the_query(visitor: Visitor, caplog: pytest.LogCaptureFixture):
+def test_refusal_is_logged_without_the_query(visitor: Guest, caplog: pytest.LogCaptureFixture):
     """S50, S51"""
     caplog.set_level("INFO")
     visitor.get("/page?secret=x")
@@ -1374,7 +1315,7 @@ def test_refusal_is_logged_without_the_query(visitor: Visitor, caplog: pytest.Lo
     assert "secret" not in caplog.text
 
 
-def test_headers_do_not_change_the_return_url(visitor: Visitor):
+def test_headers_do_not_change_the_return_url(visitor: Guest):
     response = visitor.get("/page", {"X-Original-URL": "/evil", "X-Forwarded-Prefix": "/evil", "Referer": "/evil"})
     assert parse_qs(urlsplit(response.location).query)["next"] == ["/page"]
 
@@ -1383,15 +1324,15 @@ class TestCachedAuthentication:
     """A cached result applies only to the same cookie, host and scheme, and only while the session lives."""
 
     @pytest.fixture
-    def cookie(self, signed_in: Visitor) -> str:
+    def cookie(self, signed_in: Guest) -> str:
         assert {signed_in.get("/page").status_int for _ in range(2)} == {200}
         return f"wsgi_oauth={signed_in.cookie}"
 
-    def test_ends_with_the_session(self, signed_in: Visitor, cookie: str, later: Callable[[float], None]):
+    def test_ends_with_the_session(self, signed_in: Guest, cookie: str, later: Callable[[float], None]):
         later(7 * 24 * HOUR)
         assert signed_in.get("/page").status_int == 302
 
-    def test_ends_when_another_process_ends_the_session(self, signed_in: Visitor, cookie: str, store: FileStore):
+    def test_ends_when_another_process_ends_the_session(self, signed_in: Guest, cookie: str, store: FileStore):
         for key in FileStore(store.folder).keys():
             FileStore(store.folder).delete(key)
         assert signed_in.get("/page").status_int == 302
@@ -1401,20 +1342,20 @@ class TestCachedAuthentication:
         [{"HTTP_HOST": "evil.example"}, {"HTTP_HOST": "", "SERVER_NAME": "evil.example"}],
         ids=["by the Host header", "by the server's own name"],
     )
-    def test_does_not_apply_to_another_host(self, signed_in: Visitor, cookie: str, elsewhere: dict[str, str]):
+    def test_does_not_apply_to_another_host(self, signed_in: Guest, cookie: str, elsewhere: dict[str, str]):
         """S34"""
         for usual in ({"HTTP_HOST": "localhost"}, {"HTTP_HOST": "", "SERVER_NAME": "localhost"}):
             assert send(signed_in.gate, "/page", headers={"Cookie": cookie}, **usual).status_code == 200
         assert send(signed_in.gate, "/page", headers={"Cookie": cookie}, **elsewhere).status_code == 400
 
-    def test_does_not_apply_to_another_scheme(self, signed_in: Visitor, cookie: str):
+    def test_does_not_apply_to_another_scheme(self, signed_in: Guest, cookie: str):
         """S38: over https the cookie has another name, which no page over plain http can set."""
         assert send(signed_in.gate, "/page", headers={"Cookie": cookie}).status_code == 200
         assert send(signed_in.gate, "/page", headers={"Cookie": cookie}, wsgi__url_scheme="https").status_code == 401
 
     @pytest.mark.parametrize("changed", ["host", "proto"])
     def test_does_not_apply_to_other_proxy_headers(
-        self, signed_in: Visitor, cookie: str, make_gate: Callable[..., LoginRequired], changed: str
+        self, signed_in: Guest, cookie: str, make_gate: Callable[..., LoginRequired], changed: str
     ):
         """S34, S35, S38"""
         gate = make_gate(TRUSTED_PROXIES="1")
@@ -1440,7 +1381,7 @@ class TestCachedAuthentication:
         [("Cookie", 1000, 1500), ("Cookie", 100_000, 30), ("X-Forwarded-Host", 100_000, 30)],
     )
     def test_uses_bounded_memory_for_many_or_long_headers(
-        self, signed_in: Visitor, cookie: str, inside: Application, *, header: str, length: int, requests: int
+        self, signed_in: Guest, cookie: str, inside: Application, *, header: str, length: int, requests: int
     ):
         def request(number: int) -> None:
             padding = f"n={number:06}{'x' * length}"

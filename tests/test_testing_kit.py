@@ -495,7 +495,7 @@ def test_a_gate_with_a_wrong_prefix_is_reported(
 
 
 def test_a_gate_that_passes_on_a_forged_identity_is_reported(oauth_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(middleware, "_IDENTITY_KEYS", ())
+    monkeypatch.setattr(middleware, "IDENTITY_KEYS", frozenset())
     assert {
         "REMOTE_USER: a forged value reaches the application on the public path /open",
         "AUTH_TYPE: a forged value reaches the application on the public path /open",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import errors
+from ..oauth.access import Rules
 from ..oauth.identity import IDENTITY, Identity
 from ..sessions.cookie import COOKIE, session_id_from_cookie
 from ..sessions.encoding import StoredSession, decode
@@ -93,14 +94,15 @@ class Authenticator:
         identity = self._oauth.identify(session)
         return login._replace(identity=identity, environ=build_identity_environ(identity))
 
-    def check_access(self, login: Login) -> None:
+    def check_access(self, login: Login, rules: Rules | None = None) -> None:
         """Check that the current access rules admit the user.
 
+        :param rules: the rules of a part of the application; by default those of the configuration.
         :raises errors.NotAllowed: if they do not, or if the user is not identified yet.
         """
         if login.identity is None:
             raise errors.NotAllowed("an unidentified user", "an unidentified user")
-        self._oauth.check_access(login.identity, self._oauth.registration_of(login.stored.data))
+        self._oauth.check_access(login.identity, self._oauth.registration_of(login.stored.data), rules)
 
     def _read_login(self, environ: WSGIEnvironment, *, secure: bool) -> Login | None:
         session_id = session_id_from_cookie(environ, secure=secure)

@@ -54,6 +54,11 @@ class RequestContext:
         """Return whether a user waits for a page."""
         return Request(self._environ, populate_request=False).is_navigation
 
+    @property
+    def is_page_navigation(self) -> bool:
+        """Return whether a user waits for a page that a sign-in can return to."""
+        return self._environ["REQUEST_METHOD"] in {"GET", "HEAD"} and self.is_navigation
+
     def authenticate(self) -> Login | None:
         """Find the signed-in session; its identity may still be unknown.
 
@@ -69,6 +74,22 @@ class RequestContext:
     def forget_user(self) -> None:
         """Treat the request as anonymous."""
         self.login = self._session = None
+
+    @property
+    def may_sign_out(self) -> bool:
+        """Return whether a page of this site sent this request: a POST, or a GET navigation."""
+        if self.login is None:
+            return False
+        request = self._located(Request(self._environ, populate_request=False))
+        if request.method == "POST":
+            return request.is_same_origin
+        is_page = request.method == "GET" and request.is_navigation and not request.is_prefetch_or_subresource
+        site = request.headers.get("Sec-Fetch-Site")
+        return is_page and (site == "same-origin" if site else request.is_own_url(request.referrer or ""))
+
+    def sign_out(self) -> tuple[str, list[tuple[str, str]], Iterable[bytes]]:
+        """Sign the user out, and return the status, the headers and the body of the sign-out's response."""
+        return self._sign_in.sign_out({**self._environ, "SCRIPT_NAME": self._script_name})
 
     def oauth2_session(self) -> OAuth2Session:
         """Return a client for the provider's API with the user's token."""

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from .. import errors
@@ -16,14 +16,26 @@ from ..web.application import OAuthApp
 from .authentication import IDENTITY_KEY, Authenticator
 from .environ import CONTEXT_KEY, RequestContext
 from .mount import MountedSignIn
-from .paths import PublicPaths
+from .paths import PublicPaths, RestrictedPaths, SignOutPaths
 from .response import GuardedResponse
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# Keys that name the user. Only the gate may set them: otherwise a server in front or a client's header could.
-_IDENTITY_KEYS = ("REMOTE_USER", "AUTH_TYPE", "HTTP_REMOTE_USER", "HTTP_AUTH_TYPE", IDENTITY_KEY, CONTEXT_KEY)
+# Keys that name the user. Only the gate may set them: otherwise a server in front or a client's header could. The
+# headers are those of oauth2-proxy, Authelia, Grafana, Traefik and others.
+IDENTITY_KEYS = frozenset(
+    {"REMOTE_USER", "AUTH_TYPE", "HTTP_AUTH_TYPE", "HTTP_AUTHENTICATED_USER", IDENTITY_KEY, CONTEXT_KEY}
+    | {
+        f"HTTP_{prefix}_{name}"
+        for prefix in ("REMOTE", "X_REMOTE", "X_AUTH_REQUEST", "X_FORWARDED", "X_WEBAUTH", "X_AUTHENTIK")
+        for name in (
+            *("USER", "USERNAME", "PREFERRED_USERNAME", "UID", "NAME", "EMAIL"),
+            *("GROUP", "GROUPS", "ROLE", "ROLES", "ACCESS_TOKEN"),
+        )
+    }
+)
+_METHOD_OVERRIDES = ("HTTP_X_HTTP_METHOD_OVERRIDE", "HTTP_X_HTTP_METHOD", "HTTP_X_METHOD_OVERRIDE")
 _log = logging.getLogger(__name__)
 
 
@@ -31,8 +43,8 @@ class LoginRequired:
     """Serve *wsgi_app* to signed-in users, and *oauth_app*, which signs them in, below *prefix*.
 
     An anonymous user is redirected to the sign-in and returns to the same page. A request that is not a browser's
-    navigation gets a 401 with a ``login_url`` as JSON. A 401 of *wsgi_app* without ``WWW-Authenticate``, and an
-    :class:`errors.NotSignedIn` that it raises, have the same effect.
+    navigation gets a 401 with a ``login_url`` as JSON. An :class:`errors.NotSignedIn` that *wsgi_app* raises has the
+    same effect, and so has its response of status 401 without ``WWW-Authenticate`` to a browser's GET navigation.
 
     In the ``environ`` of *wsgi_app*, ``REMOTE_USER`` is the stable id of the user (``github:583231``), ``AUTH_TYPE``
     is ``OAuth2`` and ``wsgi_oauth.identity`` the :class:`Identity`. All three are absent for anonymous users of a
@@ -47,9 +59,18 @@ class LoginRequired:
     :param public: paths that need no sign-in: ``/static`` includes everything below it, ``/`` is the front page only.
         They begin at the gate and are written without percent-encoding. Ambiguous paths (``//``, ``..``, ``;``, ``%``,
         ``?``, ``#``, backslash, invalid UTF-8) are never public.
-    :raises errors.ConfigError: if the public URL does not end with *prefix*.
-    :raises TypeError: if *oauth_app* is something else, or *public* is a string.
-    :raises ValueError: if *prefix* or a public path is not a plain path.
+    :param allow: access rules for parts of the application, in addition to ``WSGI_OAUTH_ALLOW``:
+        ``{"/admin": ("group:admins",)}``. A user has to match one of the rules of the longest path that includes the
+        requested one; ``/`` includes all. Letter case makes no difference. An ambiguous path requires the rules of all
+        paths.
+    :param cors_preflight: pass the preflight requests of other origins to *wsgi_app*, without an identity.
+    :param sign_out: paths of the application's own sign-out. A successful POST from a page of this site, or a GET
+        navigation, also ends the session of the sign-in.
+    :param expire_cookies: names of the application's own cookies that a sign-out deletes.
+    :param replace_401: False to pass every response of status 401 on as it is.
+    :raises errors.ConfigError: if the public URL does not end with *prefix*, or if an access rule is invalid.
+    :raises TypeError: if *oauth_app* is something else, or if a string is given in place of a collection.
+    :raises ValueError: if *prefix* or another path is not a plain path.
     """
 
     def __init__(
@@ -59,6 +80,11 @@ class LoginRequired:
         *,
         prefix: str = "/auth",
         public: Collection[str] = (),
+        allow: Mapping[str, Collection[str]] | None = None,
+        cors_preflight: bool = False,
+        sign_out: Collection[str] = (),
+        expire_cookies: Collection[str] = (),
+        replace_401: bool = True,
     ) -> None:
         if not isinstance(oauth_app, OAuthApp):
             raise TypeError(
@@ -68,33 +94,52 @@ class LoginRequired:
         self.oauth_app = oauth_app
         self._wsgi_app = wsgi_app
         self._public = PublicPaths(public)
-        self._sign_in = MountedSignIn(oauth_app, prefix)
+        allow = allow or {}
+        self._restricted = RestrictedPaths(allow)
+        self._path_rules = {path: oauth_app.oauth.add_rules(rules, f"allow[{path!r}]") for path, rules in allow.items()}
+        self._cors_preflight = cors_preflight
+        self._sign_out = SignOutPaths(sign_out)
+        self._replace_401 = replace_401
+        self._sign_in = MountedSignIn(oauth_app, prefix, expire_cookies)
         self.authenticator = Authenticator(oauth_app)
         self._is_restricted = oauth_app.oauth.is_restricted
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         passed = {**environ}
-        for name in _IDENTITY_KEYS:
-            passed.pop(name, None)
+        for name in IDENTITY_KEYS.intersection(environ):
+            del passed[name]
         path = environ.get("PATH_INFO", "")
         if self._sign_in.handles(path):
             return self._sign_in(passed, start_response)
         context = RequestContext(self._sign_in, self.authenticator, environ)
+        if self._cors_preflight and is_preflight(environ):
+            passed[CONTEXT_KEY] = context
+            return self._wsgi_app(passed, start_response)
         try:
-            if self._public.include(environ.get("SCRIPT_NAME", ""), path):
+            script_name = environ.get("SCRIPT_NAME", "")
+            restricted = self._restricted.find(script_name, path) if self._path_rules else []
+            public = self._public.find(script_name, path)
+            if public is not None and all(len(public) > len(each) for each in restricted):
                 self._identify_optional(context)
             else:
-                self._require_user(context)
+                self._require_user(context, restricted)
         except errors.Error as error:
             return context.send_error(error, start_response)
         passed[CONTEXT_KEY] = context
         if context.login is not None:
             passed.update(context.login.environ)
-        return GuardedResponse(context, start_response).send(self._wsgi_app, passed)
+        response = GuardedResponse(
+            context,
+            start_response,
+            replaces_401=self._replace_401,
+            signs_out=self._sign_out.include(path) and context.may_sign_out,
+        )
+        return response.send(self._wsgi_app, passed)
 
-    def _require_user(self, context: RequestContext) -> None:
+    def _require_user(self, context: RequestContext, restricted_paths: Collection[str]) -> None:
         """Require an authenticated and authorized user.
 
+        :param restricted_paths: those of which the user has to satisfy the access rules.
         :raises errors.Error: NotSignedIn, NotAllowed, BadHost, StoreError or ProviderError.
         """
         login = context.authenticate()
@@ -104,6 +149,8 @@ class LoginRequired:
             login = context.login = self.authenticator.identify(login, context.session)
         if self._is_restricted:
             self.authenticator.check_access(login)
+        for path in restricted_paths:
+            self.authenticator.check_access(login, self._path_rules[path])
 
     def _identify_optional(self, context: RequestContext) -> None:
         """Identify the user of a public path, if there is one. Users whom the access rules exclude count as anonymous.
@@ -122,3 +169,19 @@ class LoginRequired:
             _log.warning("public page: the user is unknown: %s: %s", error.cause, error)
             if self._is_restricted:
                 context.forget_user()
+
+
+def is_preflight(environ: WSGIEnvironment) -> bool:
+    """Return whether a browser asks if another origin may send a request (CORS preflight, Fetch standard 4.8).
+
+    A preflight has no body. A header that changes the method is not accepted, because the application would otherwise
+    perform an anonymous request of that method.
+    """
+    return (
+        environ["REQUEST_METHOD"] == "OPTIONS"
+        and "HTTP_ORIGIN" in environ
+        and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
+        and environ.get("CONTENT_LENGTH") in {None, "", "0"}
+        and "HTTP_TRANSFER_ENCODING" not in environ
+        and not any(name in environ for name in _METHOD_OVERRIDES)
+    )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import io
+import re
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from .. import errors
 from ..app import without_gunicorn_traceback
 from ..web.application import OAuthApp
 from .paths import parse_path
+
+_COOKIE_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 6265 4.1.1, RFC 9110 5.6.2
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -18,12 +22,20 @@ if TYPE_CHECKING:
 class MountedSignIn:
     """*app*, mounted below *prefix*.
 
+    :param expire_cookies: names of the protected application's cookies that a sign-out deletes.
     :raises errors.ConfigError: if ``WSGI_OAUTH_PUBLIC_URL`` does not end with *prefix*.
-    :raises ValueError: if *prefix* is not a plain path below ``/``.
+    :raises TypeError: if *expire_cookies* is a string.
+    :raises ValueError: if *prefix* is not a plain path below ``/``, or a cookie name is invalid.
     """
 
-    def __init__(self, app: OAuthApp, prefix: str) -> None:
+    def __init__(self, app: OAuthApp, prefix: str, expire_cookies: Collection[str] = ()) -> None:
         self.app = app
+        if isinstance(expire_cookies, str):
+            raise TypeError(f"expire_cookies: must be a collection of names (got {expire_cookies!r})")
+        for name in expire_cookies:
+            if not _COOKIE_NAME.fullmatch(name):
+                raise ValueError(f"expire_cookies: not the name of a cookie (got {name!a})")
+        self._expirations = [("Set-Cookie", f"{name}=; Max-Age=0; Path=/") for name in expire_cookies]
         self._prefix = parse_path(prefix, "prefix")
         if self._prefix == "/":
             raise ValueError("prefix: must be a path below which only the sign-in lives (got '/'); use /auth")
@@ -48,7 +60,37 @@ class MountedSignIn:
             "SCRIPT_NAME": environ.get("SCRIPT_NAME", "").rstrip("/") + self._prefix,
             "PATH_INFO": path[len(self._prefix) :],
         }
-        return self.app(mounted, start_response)
+        if not self._expirations or mounted["PATH_INFO"] != self.app.logout_path:
+            return self.app(mounted, start_response)
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Any:
+            return start_response(status, headers + (self._expirations if status[:1] in {"2", "3"} else []), exc_info)
+
+        return self.app(mounted, start)
+
+    def sign_out(self, environ: WSGIEnvironment) -> tuple[str, list[tuple[str, str]], Iterable[bytes]]:
+        """Sign the user of a request out, and return the status, the headers and the body of the sign-out's response.
+
+        The caller has checked that the request comes from a page of this site.
+        """
+        started: list[tuple[str, list[tuple[str, str]]]] = []
+
+        def start(status: str, headers: list[tuple[str, str]], _exc_info: Any = None, /) -> Any:
+            started.append((status, headers))
+
+        request = {
+            **environ,
+            "PATH_INFO": self._prefix + self.app.logout_path,
+            "QUERY_STRING": "",
+            "REQUEST_METHOD": "POST",
+            "CONTENT_LENGTH": "0",
+            "HTTP_ACCEPT": "text/html",
+            "HTTP_SEC_FETCH_SITE": "same-origin",
+            "wsgi.input": io.BytesIO(),
+        }
+        request.pop("HTTP_TRANSFER_ENCODING", None)
+        body = self(request, start)
+        return (*started[0], body)
 
     def base_url(self, environ: WSGIEnvironment, script_name: str) -> str:
         """Return the URL of the sign-in as browsers see it, for a gate at *script_name*.

@@ -1,13 +1,21 @@
-"""Path rules of the gate: segments of a path, compared as the protected application sees them (PEP 3333)."""
+"""Path rules of the gate: segments of a path, compared as the protected application sees them (PEP 3333).
+
+Rules that open a path match exactly. Rules that restrict a path also match its other spellings, because the protected
+application may treat them as the same path.
+"""
 
 from __future__ import annotations
 
+import posixpath
 import re
+import unicodedata
 from collections.abc import Collection
+from urllib.parse import unquote
 
 # A path that every server and framework reads in the same way: no empty segments, no dot segments, no percent-encoding
 # that is left after decoding, no `;parameters`, no `?`, `#`, backslash or control characters.
 _UNAMBIGUOUS = re.compile(r"(?:/(?![ .]*(?:/|\Z))[^/\\;%?#\x00-\x1f\x7f]+)*/?")
+_DOT_OR_SPACE_AT_END = re.compile(r"[ .](?:/|\Z)")  # Windows ignores both at the end of a file name
 
 
 class PublicPaths:
@@ -18,21 +26,73 @@ class PublicPaths:
     """
 
     def __init__(self, paths: Collection[str]) -> None:
-        if isinstance(paths, str):
-            raise TypeError(f"public: must be a collection of paths (got the string {paths!r}); write ({paths!r},)")
-        self._exact = frozenset(parse_path(path, "public") for path in paths)
+        self._exact = frozenset(parse_paths(paths, "public"))
         self._prefixes = tuple(f"{path}/" for path in self._exact - {"/"})
 
-    def include(self, script_name: str, path_info: str) -> bool:
-        """Return whether the path is public. Ambiguous paths (``//``, ``..``, ``;``, percent-encoded) never are."""
-        if not self._exact or ((path_info or "/") not in self._exact and not path_info.startswith(self._prefixes)):
-            return False
-        path = script_name + path_info
-        try:
-            path.encode("latin-1").decode()
-        except UnicodeError:
-            return False
-        return _UNAMBIGUOUS.fullmatch(path) is not None
+    def find(self, script_name: str, path_info: str) -> str | None:
+        """Return the longest public path that includes the requested path, or None.
+
+        Ambiguous paths (``//``, ``..``, ``;``, percent-encoded) are never public.
+        """
+        path = path_info or "/"
+        if not self._exact or (path not in self._exact and not path.startswith(self._prefixes)):
+            return None
+        if _decode(script_name + path_info) is None:
+            return None
+        including = [public for public in self._exact if path == public or path.startswith(f"{public}/")]
+        return max([path if path in self._exact else "", *including], key=len)
+
+
+class RestrictedPaths:
+    """The paths that only some signed-in users may visit, with everything below; ``/`` is the whole application.
+
+    :raises TypeError: if *paths* is a single string.
+    :raises ValueError: if a path is ambiguous or does not begin with a slash.
+    """
+
+    def __init__(self, paths: Collection[str]) -> None:
+        self._folded = {path: _fold(parse_path(path, "allow").encode("latin-1").decode()) for path in paths}
+
+    def find(self, script_name: str, path_info: str) -> list[str]:
+        """Return the restricted path that includes the requested path; the longest one, if there are several.
+
+        Letter case and compatibility characters make no difference. For an ambiguous path, all restricted paths are
+        returned: the application may read it as any of them.
+        """
+        path = _decode(script_name + path_info)
+        if path is None or _DOT_OR_SPACE_AT_END.search(path):
+            return list(self._folded)
+        requested = _fold(path_info.encode("latin-1").decode()).rstrip("/") + "/"
+        including = [path for path, folded in self._folded.items() if requested.startswith(folded.rstrip("/") + "/")]
+        longest = max((len(self._folded[path]) for path in including), default=0)
+        return [path for path in including if len(self._folded[path]) == longest]
+
+
+class SignOutPaths:
+    """The paths of the application's own sign-out, in every spelling of theirs.
+
+    :raises TypeError: if *paths* is a single string.
+    :raises ValueError: if a path is ambiguous or does not begin with a slash.
+    """
+
+    def __init__(self, paths: Collection[str]) -> None:
+        self._paths = frozenset(_normalize(path) for path in parse_paths(paths, "sign_out"))
+
+    def include(self, path_info: str) -> bool:
+        """Return whether this is a sign-out path, or could be one for an application that normalizes paths."""
+        return bool(self._paths) and _normalize(path_info) in self._paths
+
+
+def parse_paths(paths: Collection[str], setting: str) -> list[str]:
+    """Return configured paths as :func:`parse_path` does.
+
+    :param setting: its name, for the error message.
+    :raises TypeError: if *paths* is a single string, because its characters would be the paths.
+    :raises ValueError: if a path is ambiguous or does not begin with a slash.
+    """
+    if isinstance(paths, str):
+        raise TypeError(f"{setting}: must be a collection of paths (got the string {paths!r}); write ({paths!r},)")
+    return [parse_path(path, setting) for path in paths]
 
 
 def parse_path(path: str, setting: str) -> str:
@@ -48,3 +108,23 @@ def parse_path(path: str, setting: str) -> str:
             "percent-encoding"
         )
     return parsed.rstrip("/") or "/"
+
+
+def _decode(path: str) -> str | None:
+    """Return a path of the WSGI environment as text; None if it is ambiguous."""
+    try:
+        text = path.encode("latin-1").decode()
+    except UnicodeError:
+        return None
+    return text if _UNAMBIGUOUS.fullmatch(path) else None
+
+
+def _fold(text: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def _normalize(path: str) -> str:
+    """Return the path that an application may read in *path*: decoded, without parameters and empty segments."""
+    text = unquote(path.encode("latin-1", "replace").decode(errors="replace")).replace("\\", "/")
+    segments = [segment.partition(";")[0].rstrip(" .") or segment for segment in text.split("/")]
+    return _fold(posixpath.normpath("/" + "/".join(segments).lstrip("/")))

@@ -14,18 +14,30 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
-class GuardedResponse:
-    """Passes a response on as it is, with two exceptions.
+_SIGN_OUT_HEADERS = {"set-cookie", "clear-site-data"}
 
-    A 401 without a ``WWW-Authenticate`` header, and a NotSignedIn that the application raises, start a sign-in. A
-    response to a signed-in user gets ``Vary: Cookie``, and ``Cache-Control: private, no-cache`` unless it has its own.
+
+class GuardedResponse:
+    """Passes a response on as it is, with a few exceptions.
+
+    A 401 without a ``WWW-Authenticate`` header to a browser's navigation, and a NotSignedIn that the application
+    raises, start a sign-in. A response to a signed-in user gets ``Vary: Cookie``, and ``Cache-Control`` unless it has
+    its own: ``private, no-store`` for pages, because a browser would otherwise show them again after the sign-out
+    (back/forward cache), and ``private, no-cache`` for the rest.
+
+    :param replaces_401: whether a 401 may start a sign-in.
+    :param signs_out: whether a success of the application (2xx or 3xx) also ends the session of the sign-in.
     """
 
     _started = False
     _replacement: Iterable[bytes] | None = None  # the gate's own body
 
-    def __init__(self, context: RequestContext, start_response: StartResponse) -> None:
+    def __init__(
+        self, context: RequestContext, start_response: StartResponse, *, replaces_401: bool, signs_out: bool
+    ) -> None:
         self._context = context
+        self._replaces_401 = replaces_401
+        self._signs_out = signs_out
         self._server_start_response = start_response
 
     def send(self, app: WSGIApplication, environ: WSGIEnvironment) -> Iterable[bytes]:
@@ -51,16 +63,22 @@ class GuardedResponse:
         if exc_info:
             self._replacement = None  # the application replaces its first response
         names = {name.lower() for name, _ in headers}
-        if status.startswith("401") and "www-authenticate" not in names:
+        may_replace = self._replaces_401 and status.startswith("401") and "www-authenticate" not in names
+        if may_replace and self._context.is_page_navigation:
             error = self._sign_in_error()
             if error is not None:
                 cookies = [header for header in headers if header[0].lower() == "set-cookie"]
                 self._replace(error, cookies, exc_info)
                 return _discard
+        if self._signs_out and status[:1] in {"2", "3"}:
+            signed_out, headers = self._sign_out(headers, exc_info)
+            if not signed_out:
+                return _discard
         if self._context.login is not None:
             headers = [*headers, ("Vary", "Cookie")]
             if "cache-control" not in names:
-                headers.append(("Cache-Control", "private, no-cache"))
+                is_page = any(name.lower() == "content-type" and "html" in value for name, value in headers)
+                headers.append(("Cache-Control", "private, no-store" if is_page else "private, no-cache"))
         if exc_info:
             return self._server_start_response(status, headers, exc_info)
         return self._server_start_response(status, headers)
@@ -72,6 +90,26 @@ class GuardedResponse:
         if sign_in.is_redirect_loop(self._context.session):
             return None
         return errors.SignInAgain("the application answered a signed-in user with status 401")
+
+    def _sign_out(self, headers: list[tuple[str, str]], exc_info: Any) -> tuple[bool, list[tuple[str, str]]]:
+        """End the session of the sign-in, and return the application's *headers* with the changes that this requires.
+
+        If the application redirects, the browser goes on to the sign-in's own target: to the sign-out of the provider,
+        or to a page that confirms the sign-out. Otherwise a protected page would start a new sign-in. If the session
+        cannot be ended, its error page replaces the response, because the user is still signed in.
+        """
+        self._signs_out = False
+        status, own_headers, body = self._context.sign_out()
+        if status[:1] not in {"2", "3"}:
+            self._replacement = body
+            self._server_start_response(status, own_headers, *([exc_info] if exc_info else []))
+            return False, own_headers
+        if hasattr(body, "close"):
+            body.close()
+        target = [header for header in own_headers if header[0].lower() == "location"]
+        if target and any(name.lower() == "location" for name, _ in headers):
+            headers = [header for header in headers if header[0].lower() != "location"] + target
+        return True, headers + [header for header in own_headers if header[0].lower() in _SIGN_OUT_HEADERS]
 
     def _replace(
         self, error: errors.NotSignedIn, cookies: Iterable[tuple[str, str]] = (), exc_info: Any = None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .. import errors
-from ..config import Config
+from ..config import PREFIX, Config
 from ..sessions.session import PROVIDER, TOKEN, Session
 from ..transport.pool import Transport
 from .access import Rules
@@ -31,22 +31,28 @@ class OAuthService:
         if not (allow is None or callable(allow)):
             raise TypeError(f"allow: must be a function of an Identity (got {allow!a}); rules belong into Config.allow")
         self.transport = Transport(config.upstream_timeout, config.upstream_limit)
-        providers = {}
+        self._config = config
+        self._providers = {}
         for each in config.providers:
             provider = provider_from_config(each)
-            providers[each.label or provider.name] = provider
-        self._rules = Rules(config.allow, providers, allow, has_labels=config.has_labels)
+            self._providers[each.label or provider.name] = provider
+        self._rules = Rules(config.allow, self._providers, allow, has_labels=config.has_labels)
+        self._added_rules: list[Rules] = []  # for parts of the application
         self.has_labels = config.has_labels
-        self.registrations = {
-            label: Registration(each, provider, self._transport_share(config), self._rules.for_provider(label))
-            for each, (label, provider) in zip(config.providers, providers.items(), strict=True)
-        }
+        self.registrations = self._build_registrations()
 
-    def _transport_share(self, config: Config) -> Transport:
-        """Return the transport for one provider. One hanging provider of several must not use up all slots."""
-        if len(config.providers) == 1:
-            return self.transport
-        return self.transport.share()
+    def _build_registrations(self) -> dict[str, Registration]:
+        """Return a registration for each provider, by label. Each requests the scopes that the access rules need."""
+        return {
+            label: Registration(
+                each,
+                provider,
+                # One hanging provider of several must not use up all slots.
+                self.transport if len(self._providers) == 1 else self.transport.share(),
+                [rule for rules in (self._rules, *self._added_rules) for rule in rules.for_provider(label)],
+            )
+            for each, (label, provider) in zip(self._config.providers, self._providers.items(), strict=True)
+        }
 
     @property
     def is_restricted(self) -> bool:
@@ -117,9 +123,31 @@ class OAuthService:
         except (errors.ProviderError, errors.StoreError) as error:
             _log.warning("the signed-in user was not stored: %s", error)
 
-    def check_access(self, identity: Identity, registration: Registration) -> None:
+    def add_rules(self, rules: Iterable[str], setting: str) -> Rules:
+        """Return access rules for a part of the application. From now on their scopes are requested at each sign-in.
+
+        :param setting: its name, for the error message.
+        :raises errors.ConfigError: for an invalid rule, or if there is none.
+        :raises TypeError: if *rules* is a single string.
+        """
+        if isinstance(rules, str):
+            raise TypeError(f"{setting}: must be a collection of rules (got the string {rules!r}); write ({rules!r},)")
+        try:
+            parsed = Rules(rules, self._providers, has_labels=self.has_labels)
+        except errors.ConfigError as error:
+            raise errors.ConfigError(error.detail.replace(f"{PREFIX}ALLOW", setting)) from None
+        if not parsed:
+            raise errors.ConfigError(
+                f"{setting}: no rule; name the users who may visit this path, such as group:admins"
+            )
+        self._added_rules.append(parsed)
+        self.registrations = self._build_registrations()
+        return parsed
+
+    def check_access(self, identity: Identity, registration: Registration, rules: Rules | None = None) -> None:
         """Check that the access rules admit *identity*, a user of this registration's provider.
 
+        :param rules: the rules of a part of the application; by default those of the configuration.
         :raises errors.NotAllowed: if they do not.
         """
-        self._rules.check(identity, registration.label)
+        (self._rules if rules is None else rules).check(identity, registration.label)

@@ -48,7 +48,7 @@ class OAuthApp:
         self.oauth = oauth
         self._routes = routes
         self._login_path = routes.build_path("preauthorization", {})
-        self._logout_path = routes.build_path("logout", {})
+        self.logout_path = routes.build_path("logout", {})
         sign_out_continues = any(each.end_session for each in config.providers)
         self._headers = pages.SECURITY_HEADERS | (pages.FORM_REDIRECT_HEADERS if sign_out_continues else {})
         proxies = config.trusted_proxies
@@ -72,7 +72,7 @@ class OAuthApp:
 
     def logout_url(self, base_url: str) -> str:
         """Return the URL of the sign-out."""
-        return base_url + self._logout_path
+        return base_url + self.logout_path
 
     def without_proxies(self, environ: WSGIEnvironment) -> WSGIEnvironment:
         """Return *environ* with the client's own address, scheme and host, which the trusted proxies report."""

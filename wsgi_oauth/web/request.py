@@ -101,7 +101,7 @@ class Request(werkzeug.Request):
         if self.method in {"GET", "HEAD"}:
             return self.current_url
         referrer = self.headers.get("Referer", "")
-        return urlsplit(referrer)._replace(scheme="", netloc="").geturl() if self._is_own_url(referrer) else ""
+        return urlsplit(referrer)._replace(scheme="", netloc="").geturl() if self.is_own_url(referrer) else ""
 
     @cached_property
     def id(self) -> str:
@@ -153,9 +153,10 @@ class Request(werkzeug.Request):
         if site is not None:
             return site in _SAME_ORIGIN
         source = self.headers.get("Origin") or self.headers.get("Referer")
-        return source is None or self._is_own_url(source)
+        return source is None or self.is_own_url(source)
 
-    def _is_own_url(self, url: str) -> bool:
+    def is_own_url(self, url: str) -> bool:
+        """Return whether *url* is a URL of this site."""
         try:
             return Origin.of(url) == Origin.of(self.base)
         except ValueError:

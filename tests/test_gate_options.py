@@ -1,0 +1,277 @@
+"""The options of the gate for existing applications: path rules, their own sign-out, their own 401, and preflights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import HTML, Application, Guest, parameters, send, stored_sessions
+from werkzeug import Response
+
+from wsgi_oauth import Config, FileStore, LoginRequired, SessionStore, create_app, current_identity, errors
+from wsgi_oauth.demo.local_provider import LocalProvider
+
+pytestmark = pytest.mark.usefixtures("small_ca_bundle")
+
+MakeGate = Callable[..., LoginRequired]
+PREFLIGHT = {"Origin": "https://spa.example.com", "Access-Control-Request-Method": "PUT", "Sec-Fetch-Mode": "cors"}
+RULES = {"/admin": ("id:1",), "/admin/reports": ("id:1", "id:583231"), "/café": ("id:1",)}
+OWN_FORM = {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    """Return a file store, the usual one of a deployment."""
+    return FileStore(tmp_path / "sessions")
+
+
+@pytest.fixture
+def enter(make_gate: MakeGate, provider: LocalProvider) -> Callable[..., Guest]:
+    """Return a signed-in browser for a gate with these options."""
+
+    def enter(**options: Any) -> Guest:
+        guest = Guest(make_gate(**options), provider)
+        assert guest.sign_in().status_int == 200
+        return guest
+
+    return enter
+
+
+class TestPathRules:
+    """S73: a rule for a part of the application cannot be bypassed by another spelling of the path."""
+
+    def statuses(self, guest: Guest, *paths: str) -> dict[str, int]:
+        cookie = {"Cookie": f"wsgi_oauth={guest.cookie}"}
+        return {path: send(guest.gate, path, headers={**HTML, **cookie}).status_code for path in paths}
+
+    def test_keep_other_users_out_of_a_path_and_everything_below(self, enter: Callable[..., Guest]):
+        guest = enter(allow=RULES)
+        refused = ["/admin", "/admin/", "/admin/x", "/caf\xc3\xa9", "/caf\xc3\xa9/menu"]
+        assert self.statuses(guest, *refused) == dict.fromkeys(refused, 403)
+        admitted = ["/", "/page", "/administer", "/x/admin", "/caf\xc3\xa9s"]
+        assert self.statuses(guest, *admitted) == dict.fromkeys(admitted, 200)
+
+    def test_of_the_longest_path_decide(self, enter: Callable[..., Guest]):
+        guest = enter(allow=RULES)
+        expected = {"/admin/reports": 200, "/admin/reports/2": 200, "/admin/reporting": 403}
+        assert self.statuses(guest, *expected) == expected
+
+    def test_match_without_regard_to_case_and_compatible_letters(self, enter: Callable[..., Guest]):
+        guest = enter(allow=RULES)
+        refused = ["/Admin", "/ADMIN/x", "/CAF\xc3\x89", "/cafe\xcc\x81", "/\xef\xbd\x81dmin", "/admin.", "/admin /x"]
+        assert self.statuses(guest, *refused) == dict.fromkeys(refused, 403)
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "//admin",
+            "/x/../admin",
+            "/x//y",
+            "/%61dmin",
+            "/page;x",
+            "/x\\admin",
+            "/\x00",
+            "/\xff",
+            "/admin/reports/../x",
+            "/.",
+        ],
+    )
+    def test_of_all_paths_apply_to_an_ambiguous_path(self, enter: Callable[..., Guest], path: str):
+        assert self.statuses(enter(allow=RULES), path) == {path: 403}
+
+    def test_of_the_slash_apply_to_the_whole_application(self, enter: Callable[..., Guest], make_gate: MakeGate):
+        rules = {"/": ("id:1",), "/page": ("id:583231",)}
+        expected = {"/": 403, "": 403, "/x": 403, "/page": 200, "/page/2": 200}
+        assert self.statuses(enter(allow=rules), *expected) == expected
+
+    def test_restrict_a_part_of_a_public_path(self, make_gate: MakeGate):
+        gate = make_gate(public=["/docs", "/admin/help"], allow={"/docs/internal": ("id:1",), "/admin": ("id:1",)})
+        statuses = {
+            path: send(gate, path, headers=HTML).status_code
+            for path in ("/docs", "/docs/x", "/docs/internal", "/docs/INTERNAL/x", "/admin", "/admin/help")
+        }
+        assert statuses == {
+            "/docs": 200,
+            "/docs/x": 200,
+            "/docs/internal": 302,
+            "/docs/INTERNAL/x": 302,
+            "/admin": 302,
+            "/admin/help": 200,
+        }
+
+    def test_apply_in_addition_to_the_rules_of_the_application(self, make_gate: MakeGate, provider: LocalProvider):
+        guest = Guest(make_gate(ALLOW="id:1", allow={"/page": ("id:583231",)}), provider)
+        guest.get(guest.get("/page").location)
+        assert guest.get(guest.consent(guest.get("/auth/").location)).status_int == 403
+
+    def test_are_evaluated_at_each_request_and_named_in_the_log(
+        self, enter: Callable[..., Guest], caplog: pytest.LogCaptureFixture
+    ):
+        guest = enter(allow=RULES)
+        assert guest.get("/admin").status_int == 403
+        assert "not_allowed" in caplog.text
+        assert guest.get("/admin/reports").status_int == 200
+
+    def test_request_the_scopes_that_they_need(self, inside: Application):
+        config = Config(client_id="x", client_secret="x", session_store="memory:")
+        gate = LoginRequired(inside, create_app(config), allow={"/admin": ("org:octo-org",)})
+        location = send(gate, "/auth/", headers=HTML).location
+        assert parameters(location)["scope"] == "read:org"
+
+    @pytest.mark.parametrize(
+        ("rules", "error", "message"),
+        [
+            ({"/admin": ("group:x",)}, errors.ConfigError, r"allow\['/admin'\]: .*group"),
+            ({"/admin": ("nonsense",)}, errors.ConfigError, r"allow\['/admin'\]: not a rule"),
+            ({"/admin": ()}, errors.ConfigError, r"allow\['/admin'\]: no rule"),
+            ({"/admin": "id:1"}, TypeError, r"allow\['/admin'\]: must be a collection"),
+            ({"admin": ("id:1",)}, ValueError, "allow: not a plain path"),
+            ({"/a//b": ("id:1",)}, ValueError, "allow: not a plain path"),
+        ],
+    )
+    def test_are_checked_at_start(self, make_gate: MakeGate, rules: Any, error: type[Exception], message: str):
+        with pytest.raises(error, match=message):
+            make_gate(allow=rules)
+
+
+class TestSignOutOfTheApplication:
+    """The application's own sign-out also ends the session of the sign-in."""
+
+    @pytest.mark.parametrize("path", ["/bye/", "/bye", "/BYE/", "//bye", "/x/../bye", "/bye;x", "/%62ye/"])
+    def test_ends_the_session(self, enter: Callable[..., Guest], store: SessionStore, path: str):
+        guest = enter(sign_out=["/bye/"])
+        cookie = {"Cookie": f"wsgi_oauth={guest.cookie}"}
+        response = send(guest.gate, path, method="POST", headers={**HTML, **OWN_FORM, **cookie})
+        assert (response.status_code, response.data) == (200, b"inside")
+        assert "wsgi_oauth=;" in response.headers["Set-Cookie"]
+        assert stored_sessions(store) == []
+
+    def test_is_seen_by_the_application_as_the_user(self, enter: Callable[..., Guest], inside: Application):
+        guest = enter(sign_out=["/bye/"])
+        guest.post("/bye/", OWN_FORM)
+        assert current_identity(inside.environ) is not None
+
+    def test_continues_to_the_sign_out_of_the_sign_in_instead_of_a_redirect(
+        self, enter: Callable[..., Guest], inside: Application, provider: LocalProvider
+    ):
+        """Otherwise a redirect to a protected page would sign the user in again."""
+        guest = enter(sign_out=["/bye/"], END_SESSION=f"{provider.url}/logout")
+        inside.answer = Response(status=302, headers={"Location": "/"})
+        assert guest.post("/bye/", OWN_FORM).location.startswith(f"{provider.url}/logout")
+
+    @pytest.mark.parametrize("status", [403, 404, 500])
+    def test_that_fails_ends_no_session(self, enter: Callable[..., Guest], inside: Application, status: int):
+        guest = enter(sign_out=["/bye/"])
+        inside.answer = Response("no", status)
+        assert guest.post("/bye/", OWN_FORM).status_int == status
+        inside.answer = Response("inside")
+        assert guest.get("/page").text == "inside"
+
+    def test_of_another_site_ends_no_session(self, enter: Callable[..., Guest]):
+        guest = enter(sign_out=["/bye/"])
+        guest.post("/bye/", {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"})
+        assert guest.get("/page").text == "inside"
+
+    def test_works_with_a_link_of_this_site(self, enter: Callable[..., Guest]):
+        guest = enter(sign_out=["/bye/"])
+        guest.get("/bye/", {**HTML, "Sec-Fetch-Site": "same-origin"})
+        assert guest.get("/page").status_int == 302
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Sec-Fetch-Site": "none"},
+            {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "image", "Sec-Fetch-Mode": "no-cors"},
+            {"Sec-Fetch-Site": "same-origin", "Sec-Purpose": "prefetch"},
+        ],
+    )
+    def test_is_not_a_link_of_another_site_an_image_or_a_prefetch(
+        self, enter: Callable[..., Guest], headers: dict[str, str]
+    ):
+        guest = enter(sign_out=["/bye/"])
+        guest.get("/bye/", {**HTML, **headers})
+        assert guest.get("/page").text == "inside"
+
+    def test_reports_that_the_session_could_not_be_ended(
+        self, enter: Callable[..., Guest], store: SessionStore, monkeypatch: pytest.MonkeyPatch
+    ):
+        guest = enter(sign_out=["/bye/"])
+
+        def fail(key: str) -> None:
+            raise errors.StoreError("the disk is broken")
+
+        monkeypatch.setattr(store, "delete", fail)
+        assert guest.post("/bye/", {**OWN_FORM, **HTML}).status_int == 503
+
+
+class TestExpiredCookies:
+    def test_are_deleted_with_the_sign_out(self, enter: Callable[..., Guest]):
+        guest = enter(expire_cookies=["sessionid"], sign_out=["/bye/"])
+        for path in ("/bye/", "/auth/logout"):
+            response = guest.post(path, OWN_FORM)
+            assert "sessionid=; Max-Age=0; Path=/" in response.headers.getall("Set-Cookie")
+            guest.sign_in()
+
+    def test_are_kept_after_a_forged_sign_out(self, enter: Callable[..., Guest]):
+        guest = enter(expire_cookies=["sessionid"])
+        response = guest.post("/auth/logout", {"Sec-Fetch-Site": "cross-site"})
+        assert "sessionid" not in str(response.headers)
+
+    def test_have_valid_names(self, make_gate: MakeGate):
+        with pytest.raises(ValueError, match="expire_cookies: not the name of a cookie"):
+            make_gate(expire_cookies=["a=b"])
+        with pytest.raises(TypeError, match="expire_cookies: must be a collection"):
+            make_gate(expire_cookies="sessionid")
+
+
+class TestUnreplacedUnauthorizedResponse:
+    def test_passes_if_the_option_is_off(self, enter: Callable[..., Guest], inside: Application):
+        guest = enter(replace_401=False)
+        inside.answer = Response("its own login form", 401)
+        assert (guest.get("/page").status_int, guest.get("/page").text) == (401, "its own login form")
+
+    def test_passes_for_a_form_submission(self, enter: Callable[..., Guest], inside: Application):
+        guest = enter()
+        inside.answer = Response("wrong password", 401)
+        response = guest.post("/login", {**HTML, **OWN_FORM})
+        assert (response.status_int, response.text) == (401, "wrong password")
+
+
+class TestPreflight:
+    def test_reaches_the_application_without_an_identity(self, enter: Callable[..., Guest], inside: Application):
+        guest = enter(cors_preflight=True)
+        inside.answer = Response(status=204, headers={"Access-Control-Allow-Origin": "https://spa.example.com"})
+        cookie = {"Cookie": f"wsgi_oauth={guest.cookie}"}
+        response = send(guest.gate, "/api", method="OPTIONS", headers={**PREFLIGHT, **cookie})
+        assert (response.status_code, "Access-Control-Allow-Origin" in response.headers) == (204, True)
+        assert current_identity(inside.environ) is None
+        assert "REMOTE_USER" not in inside.environ
+
+    def test_is_refused_unless_the_option_is_set(self, make_gate: MakeGate, inside: Application):
+        assert send(make_gate(), "/api", method="OPTIONS", headers=PREFLIGHT).status_code == 401
+        assert inside.seen == []
+
+    @pytest.mark.parametrize(
+        ("method", "changed"),
+        [
+            ("GET", {}),
+            ("POST", {}),
+            ("OPTIONS", {"Origin": None}),
+            ("OPTIONS", {"Access-Control-Request-Method": None}),
+            ("OPTIONS", {"X-HTTP-Method-Override": "DELETE"}),
+            ("OPTIONS", {"body": "x"}),
+            ("OPTIONS", {"Transfer-Encoding": "chunked"}),
+        ],
+    )
+    def test_is_no_other_request(
+        self, make_gate: MakeGate, inside: Application, method: str, changed: dict[str, str | None]
+    ):
+        headers = {name: value for name, value in {**PREFLIGHT, **changed}.items() if value is not None}
+        body = headers.pop("body", "").encode()
+        assert (
+            send(make_gate(cors_preflight=True), "/api", method=method, body=body, headers=headers).status_code == 401
+        )
+        assert inside.seen == []
