@@ -82,6 +82,9 @@ REQUIREMENTS = {
         47: "The provider's error description is never shown.",
         48: "The size of request bodies is limited.",
     },
+    "The gate": {
+        73: "No path rule of the gate can be bypassed by another spelling of the path.",
+    },
     "Logs": {
         49: "No secret appears in any log, page, Location or Referer, with every logger at DEBUG.",
         50: "The access log contains no query string and no Referer.",

@@ -12,7 +12,7 @@ import pytest
 from test_examples import ALL, ENVIRONMENT
 from test_testing_kit import protected, publicly_cacheable, set_cookie, with_response
 
-from wsgi_oauth import Config, create_app
+from wsgi_oauth import Config, LoginRequired, create_app
 from wsgi_oauth.testing import EmbeddingFault, check_embedding, local_provider
 
 ROOT = Path(__file__).parent.parent
@@ -35,7 +35,7 @@ def blocks(mark: str) -> list[str]:
 
 
 def test_every_python_block_is_marked_with_its_source() -> None:
-    marked = re.findall(r"<!-- (?:from \w+\.py|test|yours) -->\n```python\n", DOCUMENT)
+    marked = re.findall(r"<!-- (?:from \w+\.py|test|yours|option) -->\n```python\n", DOCUMENT)
     assert len(marked) == DOCUMENT.count("```python\n")
 
 
@@ -62,6 +62,14 @@ def test_the_tests_in_the_document_pass(test: str, tmp_path: Path, one_authority
         check=False,
     )
     assert (done.returncode, " passed" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("statement", blocks("option"))
+def test_the_shown_options_exist(statement: str) -> None:
+    config = Config(client_id="x", client_secret="x", session_store="memory:")
+    names = {"LoginRequired": LoginRequired, "application": None, "get_app": lambda: create_app(config)}
+    exec(statement, names)  # noqa: S102  # a part of our own document
+    assert isinstance(names["app"], LoginRequired)
 
 
 def test_the_quoted_message_of_check_embedding_is_current(small_ca_bundle: None) -> None:
