@@ -1,23 +1,29 @@
 """The description of a provider as data: its endpoints, and where it differs from the specifications."""
 
+import re
 from typing import Literal, NamedTuple
+
+# In the issuer of a discovery document for the users of several tenants. In an ID token the tenant's id takes its
+# place: https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-the-issuer
+TENANT = "{tenantid}"
+TENANT_ID = r"[0-9A-Za-z-]{1,64}"  # the claim `tid` of the ID token
 
 
 class UserDocument(NamedTuple):
-    """The members of the user document that describe the user.
+    """The members of the user document, and the claims of the ID token, that describe the user.
 
     Each field holds a path with dots (``data.0.id``). A member whose own name contains dots
     (``https://slack.com/team_id``) is found, too. Of several paths, separated by spaces, the first one that exists is
-    used. An empty field means that the provider does not give this information. The defaults are the standard claims
-    of OpenID Connect Core 5.1.
+    used; of ``groups`` all are used together. An empty field means that the provider does not give this information.
+    The defaults are the standard claims of OpenID Connect Core 5.1.
     """
 
     subject: str = "sub"  # never changes, and is never given to another user
     username: str = "preferred_username"
-    name: str = "name"
+    name: str = "name"  # if missing: given_name and family_name
     email: str = "email"
-    email_verified: str = "email_verified"
-    groups: str = ""
+    email_verified: str = "email_verified"  # about the address at `email` in the same document
+    groups: str = ""  # each: a list of names or of objects, a single name, or an object with names as members
 
 
 class EmailsDocument(NamedTuple):
@@ -49,6 +55,7 @@ class GroupsDocument(NamedTuple):
     parent: str = ""  # in each item: the name of the organization; groups are then called parent/name
     next_page: str = ""  # the next page's URL in the document; ``Link: rel="next"`` (RFC 8288) needs no entry
     next_page_parameter: str = ""  # if set, next_page is not a URL but the value of this query parameter
+    for_overage: bool = False  # read only if the ID token says that the user has too many groups for it
 
 
 class Provider(NamedTuple):
@@ -67,7 +74,7 @@ class Provider(NamedTuple):
     revocation_url: str | None = None  # RFC 7009 2
     revocation_by: Literal["rfc7009", "github"] = "rfc7009"  # github: DELETE with Basic authentication and a JSON body
     end_session_url: str = ""  # OpenID Connect RP-Initiated Logout 2
-    issuer: str | None = None  # compared with `iss` (RFC 9207 2.4, OpenID Connect Core 3.1.3.7)
+    issuer: str | None = None  # compared with `iss` (RFC 9207 2.4, OpenID Connect Core 3.1.3.7); may contain TENANT
     issuer_example: str = ""  # if set, WSGI_OAUTH_ISSUER is required, and looks like this
     always_sends_issuer: bool = False  # in authorization responses (RFC 9207 3)
     openid: bool = False  # the token response contains an ID token (OpenID Connect Core 3.1.3.3)
@@ -89,6 +96,21 @@ class Provider(NamedTuple):
     groups: tuple[GroupsDocument, ...] = ()  # organizations, teams and groups outside of the user document
     notes: tuple[str, ...] = ()  # advice for operators in docs/providers.md, as whole sentences in Markdown
     tried: str = ""  # how this description was tested; empty if it was written from the documentation only
+
+    @property
+    def has_tenants(self) -> bool:
+        """Whether users of several tenants can sign in, whose ID tokens have different issuers."""
+        return TENANT in (self.issuer or "")
+
+    def is_issuer(self, iss: object) -> bool:
+        """Return whether *iss* is the provider's issuer, exactly (RFC 9207 2.4, OpenID Connect Core 3.1.3.7)."""
+        return isinstance(iss, str) and (self.tenant_of(iss) is not None if self.has_tenants else iss == self.issuer)
+
+    def tenant_of(self, iss: str) -> str | None:
+        """Return the tenant whose issuer *iss* is; None for another issuer, and without tenants."""
+        before, placeholder, after = (self.issuer or "").partition(TENANT)
+        match = re.fullmatch(f"{re.escape(before)}({TENANT_ID}){re.escape(after)}", iss, re.ASCII)
+        return match[1] if placeholder and match else None
 
     @property
     def lists(self) -> tuple[EmailsDocument | GroupsDocument, ...]:
