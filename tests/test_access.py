@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from conftest import HTML, JSON, Browser, environ_for, parameters, stored_sessions
-from werkzeug import Request, Response
 
 from wsgi_oauth import (
     Config,
@@ -23,11 +21,10 @@ from wsgi_oauth import (
     oauth2_session,
 )
 from wsgi_oauth.demo.local_provider import LocalProvider
-from wsgi_oauth.demo.server import Server, serve
 from wsgi_oauth.oauth import service
 from wsgi_oauth.oauth.access import Rules
 from wsgi_oauth.oauth.presets import GITHUB, PRESETS
-from wsgi_oauth.oauth.provider import EmailsDocument, GroupsDocument, Provider
+from wsgi_oauth.oauth.provider import Provider
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
@@ -633,93 +630,3 @@ def test_script_gets_the_refusal_as_json(application: Callable[..., Any], provid
     later.app.cookiejar = browser.app.cookiejar
     answer = later.get("/profile", headers={"Accept": "*/*", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"})
     assert (answer.status_int, answer.json["error"]) == (403, "not_allowed")
-
-
-# Lists of addresses and organisations
-
-
-@pytest.mark.parametrize(
-    ("allow", "scope"),
-    [("", ""), ("user:octocat", ""), ("email:*@github.com", "user:email"), ("org:github", "read:org")],
-)
-def test_scope_for_the_rules_is_requested(allow: str, scope: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    environ = {"CLIENT_ID": "x", "CLIENT_SECRET": "y", "SESSION_STORE": "memory:", "ALLOW": allow}
-    app: Any = create_app(Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in environ.items()}))
-    assert next(iter(app.oauth.registrations.values())).provider.scope == scope
-
-
-LISTS = {
-    "/user/emails": [
-        {"email": "cat@example.com", "primary": True, "verified": False},
-        {"email": "old@github.com", "primary": False, "verified": True},
-        {"email": "cat@example.org", "primary": True, "verified": True},
-    ],
-    "/user/orgs": [{"login": "github", "id": 9919}, {"login": "cats"}],
-}
-
-
-@pytest.mark.parametrize(
-    ("allow", "status"),
-    [
-        ("email:*@github.com", 303),
-        ("email:*@example.com", 403),
-        ("email:*@example.org", 303),
-        ("org:cats", 303),
-        ("org:dogs", 403),
-        ("org:9919", 403),
-    ],
-)
-def test_verified_addresses_and_organisations_are_read_from_lists(
-    allow: str, status: int, provider: LocalProvider, store: SessionStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with listing(LISTS) as server:
-        list_at(server.url, monkeypatch)
-        app = create_app(Config.from_environ(environ_for(provider, ALLOW=allow)), store=store)
-        browser = Browser(app, provider)
-        assert browser.get(browser.callback_url()).status_int == status
-
-
-@pytest.mark.parametrize("status", [401, 403, 404, 500])
-def test_list_that_no_rule_needs_may_fail(
-    status: int, provider: LocalProvider, store: SessionStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with listing({}, status) as server:
-        list_at(server.url, monkeypatch)
-        browser = Browser(create_app(Config.from_environ(environ_for(provider)), store=store), provider)
-        browser.sign_in()
-        assert browser.profile().json["login"] == "octocat"
-        [session] = stored_sessions(store)
-        assert session["oauth_identity"]["username"] == "octocat"
-
-
-@pytest.mark.parametrize(("status", "outcome"), [(401, 502), (403, 403), (404, 403), (500, 502)])
-def test_sign_in_fails_if_a_needed_list_fails(
-    *, status: int, outcome: int, provider: LocalProvider, store: SessionStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with listing({}, status) as server:
-        list_at(server.url, monkeypatch)
-        app = create_app(Config.from_environ(environ_for(provider, ALLOW="org:cats")), store=store)
-        browser = Browser(app, provider)
-        assert browser.get(browser.callback_url()).status_int == outcome
-        assert not any("oauth_token" in session for session in stored_sessions(store))
-
-
-@contextmanager
-def listing(lists: dict[str, Any], status: int = 200) -> Iterator[Server]:
-    """Serve *lists* to requests with a token."""
-
-    @Request.application
-    def api(request: Request) -> Response:
-        assert request.headers["Authorization"].startswith("Bearer ")
-        return Response(json.dumps(lists.get(request.path)), status, mimetype="application/json")
-
-    with serve(api) as server:
-        yield server
-
-
-def list_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the provider have lists of addresses and groups at *url*, for scopes that each token has."""
-    known = service.provider_from_config
-    lists: dict[str, Any] = {"emails": EmailsDocument(f"{url}/user/emails", "email")}
-    lists["groups"] = (GroupsDocument(f"{url}/user/orgs", "profile"),)
-    monkeypatch.setattr(service, "provider_from_config", lambda config: known(config)._replace(**lists))
