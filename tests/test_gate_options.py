@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from conftest import HTML, Application, Guest, parameters, send, stored_sessions
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
 MakeGate = Callable[..., LoginRequired]
 PREFLIGHT = {"Origin": "https://spa.example.com", "Access-Control-Request-Method": "PUT", "Sec-Fetch-Mode": "cors"}
+HTMX = {"Accept": "*/*", "Sec-Fetch-Mode": "cors", "HX-Request": "true"}
 RULES = {"/admin": ("id:1",), "/admin/reports": ("id:1", "id:583231"), "/café": ("id:1",)}
 OWN_FORM = {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}
 
@@ -275,3 +277,46 @@ class TestPreflight:
             send(make_gate(cors_preflight=True), "/api", method=method, body=body, headers=headers).status_code == 401
         )
         assert inside.seen == []
+
+
+class TestHtmxRequest:
+    """htmx shows nothing of a 401, and follows no redirect to another origin."""
+
+    def test_sends_the_page_to_the_sign_in_after_the_session_has_ended(self, make_gate: MakeGate):
+        headers = {**HTMX, "HX-Current-URL": "http://localhost/list?q=a"}
+        response = send(make_gate(), "/rows", query="page=2", headers=headers)
+        assert response.status_code == 401
+        assert parameters(response.headers["HX-Redirect"]) == {"next": "/list?q=a"}
+
+    def test_returns_to_no_page_of_another_site(self, make_gate: MakeGate):
+        headers = {**HTMX, "HX-Current-URL": "https://evil.example/list"}
+        response = send(make_gate(), "/rows", headers=headers)
+        assert response.headers["HX-Redirect"] == "http://localhost/auth/?next="
+
+
+class TestReturnUrl:
+    @pytest.mark.parametrize("variable", ["RAW_URI", "REQUEST_URI"])
+    @pytest.mark.parametrize(
+        ("script_name", "path", "raw"),
+        [
+            ("", "/a/b", "/a%2Fb?x=1"),
+            ("", "/caf\xc3\xa9", "/caf%c3%a9?x=1"),
+            ("/site", "/a/b", "/site/a%2fb?x=1"),
+        ],
+    )
+    def test_keeps_the_spelling_of_the_path(
+        self, make_gate: MakeGate, variable: str, script_name: str, path: str, raw: str
+    ):
+        environ = {variable: raw, "SCRIPT_NAME": script_name}
+        response = send(make_gate(), path, query="x=1", headers=HTML, **environ)
+        assert parameters(response.location)["next"] == raw
+
+    @pytest.mark.parametrize("raw", ["/other", "http://evil.example/a/b", "//evil.example/a/b", "*", ""])
+    def test_is_the_path_if_a_proxy_has_changed_it(self, make_gate: MakeGate, raw: str):
+        response = send(make_gate(), "/a/b", headers=HTML, RAW_URI=raw)
+        assert parameters(response.location)["next"] == "/a/b"
+
+    @pytest.mark.parametrize("raw", ["/%2Fevil.example", "/%5Cevil.example", "/x/%2e%2e/%2fevil.example"])
+    def test_never_leaves_this_site(self, make_gate: MakeGate, raw: str):
+        response = send(make_gate(), unquote(raw), headers=HTML, RAW_URI=raw)
+        assert parameters(response.location)["next"] == "/"

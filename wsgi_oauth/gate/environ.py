@@ -11,7 +11,7 @@ from ..oauth.client import OAuth2Session
 from ..oauth.identity import Identity
 from ..sessions.session import Session
 from ..web.request import Request
-from ..web.site import local_path, path_and_query
+from ..web.site import local_path, path_and_query, raw_path_info
 from .authentication import IDENTITY_KEY, Authenticator, Login
 from .mount import MountedSignIn
 
@@ -116,7 +116,7 @@ class RequestContext:
             if self.login is not None:
                 request.session = self.session  # the one that this request used, so that a later change is noticed
             self._located(request)
-            is_page = request.method in {"GET", "HEAD"}
+            is_page = request.method in {"GET", "HEAD"} and not request.is_htmx
             request.next_url = request.current_url if is_page else local_path(request.page_url) or ""
 
         return self._sign_in.app.respond_with_error({**self._environ}, start_response, error, prepare)
@@ -125,7 +125,9 @@ class RequestContext:
         """Set the URLs of *request* to those that the browser sees. An ambiguous path becomes the front page."""
         request.base = self.base_url
         gate_url = self._sign_in.gate_url(request.base)
-        url = path_and_query(gate_url, self._path, self._environ.get("QUERY_STRING", ""))
+        query = self._environ.get("QUERY_STRING", "")
+        raw_path = raw_path_info(self._environ, self._script_name, self._path)
+        url = path_and_query(gate_url, self._path, query, raw_path)
         request.current_url = local_path(url) or path_and_query(gate_url, "/", "")
         return request
 

@@ -29,8 +29,11 @@ def build_error_response(
         _log.log(level, "[%s] %a: %s: %s", *what, exc_info=with_traceback)
     concerns_user = isinstance(error, (errors.NotSignedIn, errors.NotAllowed))
     next_url = request.next_url or (local_path(request.page_url) if concerns_user else "") or ""
-    if isinstance(error, errors.NotSignedIn) and login_url and request.is_navigation and request.method == "GET":
-        return Redirect(f"{login_url}?next={quote_plus(next_url)}{'&again=1' if error.after_rejection else ''}")
+    sign_in_url = ""
+    if isinstance(error, errors.NotSignedIn) and login_url:
+        sign_in_url = f"{login_url}?next={quote_plus(next_url)}{'&again=1' if error.after_rejection else ''}"
+        if request.is_navigation and request.method == "GET":
+            return Redirect(sign_in_url)
     as_json = request.wants_json or (concerns_user and not request.is_navigation)
     if login_url and isinstance(error, errors.NotAllowed):
         login_url += f"?switch=1&next={quote_plus(next_url)}"
@@ -38,6 +41,9 @@ def build_error_response(
         login_url += f"?next={quote_plus(next_url)}"
     message = pages.error_message(error, id=request.id, login_url=login_url)
     response = pages.build_message(message, as_json=as_json)
+    if sign_in_url and request.is_htmx:
+        # htmx shows no 401; this header makes it load the sign-in as a page (https://htmx.org/headers/hx-redirect/).
+        response.headers["HX-Redirect"] = sign_in_url
     if error.retry_after:
         response.headers["Retry-After"] = error.retry_after
     return response

@@ -97,10 +97,10 @@ class Request(werkzeug.Request):
 
     @property
     def page_url(self) -> str:
-        """The path and query of the page that the user sees: this one, or the page that sent a form."""
-        if self.method in {"GET", "HEAD"}:
+        """The path and query of the page that the user sees: this one, or the page that sent the request."""
+        if self.method in {"GET", "HEAD"} and not self.is_htmx:
             return self.current_url
-        referrer = self.headers.get("Referer", "")
+        referrer = self.headers.get("HX-Current-URL" if self.is_htmx else "Referer", "")
         return urlsplit(referrer)._replace(scheme="", netloc="").geturl() if self.is_own_url(referrer) else ""
 
     @cached_property
@@ -125,7 +125,13 @@ class Request(werkzeug.Request):
         environ = self.environ
         if environ.get("HTTP_SEC_FETCH_MODE", "navigate") != "navigate":
             return False
-        return "text/html" in environ.get("HTTP_ACCEPT", "") and "HTTP_X_REQUESTED_WITH" not in environ
+        is_script = "HTTP_X_REQUESTED_WITH" in environ or self.is_htmx
+        return "text/html" in environ.get("HTTP_ACCEPT", "") and not is_script
+
+    @property
+    def is_htmx(self) -> bool:
+        """Return whether htmx sent this request for a part of a page (https://htmx.org/reference/#request_headers)."""
+        return self.headers.get("HX-Request") == "true"
 
     @property
     def is_prefetch_or_subresource(self) -> bool:

@@ -76,15 +76,29 @@ def local_path(candidate: str | None) -> str | None:
     return encoded if len(encoded) <= MAX_RETURN_URL else None
 
 
-def path_and_query(base_url: str, path: str, query: str) -> str:
+def raw_path_info(environ: Mapping[str, Any], script_name: str, path_info: str) -> str | None:
+    """Return *path_info* as the browser spelled it, such as ``/a%2Fb``; None if that is unknown.
+
+    gunicorn passes the request target on as ``RAW_URI``, uWSGI and waitress as ``REQUEST_URI``.
+    """
+    prefix = quote(script_name.encode("latin-1", "replace"), safe=_PATH_SAFE)
+    for name in ("RAW_URI", "REQUEST_URI"):
+        raw = _PATH_END.split(environ.get(name, ""), maxsplit=1)[0].removeprefix(prefix)
+        if raw.startswith("/") and unquote(raw, "latin-1") == path_info:  # otherwise a middleware has changed the path
+            return raw
+    return None
+
+
+def path_and_query(base_url: str, path: str, query: str, raw_path: str | None = None) -> str:
     """Return the requested path and query as they stand in the browser's address bar.
 
     :param base_url: the URL of the mount point.
     :param path: ``PATH_INFO``.
     :param query: ``QUERY_STRING``.
+    :param raw_path: *path* as the browser spelled it, if that is known.
     """
     # PEP 3333 passes bytes as latin-1. Other characters come from broken servers only.
-    encoded_path = quote(path.encode("latin-1", "replace"), safe=_PATH_SAFE)
+    encoded_path = quote((raw_path or path).encode("latin-1", "replace"), safe=_PATH_SAFE + ("%" if raw_path else ""))
     encoded_query = quote(query.encode("latin-1", "replace"), safe=f"{_PATH_SAFE}?%")
     return urlsplit(base_url).path + encoded_path + (f"?{encoded_query}" if query else "")
 
