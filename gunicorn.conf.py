@@ -10,6 +10,7 @@ import sys
 from urllib.parse import quote
 
 from gunicorn import glogging
+from gunicorn.http import message
 
 wsgi_app = "wsgi_oauth:get_app()"
 
@@ -88,8 +89,10 @@ logger_class = Logger
 # (WSGI_OAUTH_TRUSTED_PROXIES).
 forwarded_allow_ips = ""
 
-# Authorization responses are short: no provider sends a parameter of more than 4 KiB.
-limit_request_line = 8190
+# The request line of a callback contains an authorization code of up to 8 KiB (Entra ID and AD FS
+# issue codes of several thousand characters). gunicorn's own maximum is 8190 bytes, and its only
+# larger value is 0, which sets no limit at all.
+message.MAX_REQUEST_LINE = limit_request_line = 16 * 1024
 
 # Disable gunicorn's control socket, because nothing uses it.
 control_socket_disable = True

@@ -195,7 +195,7 @@ class TestReturnUrl:
             "//evil.example",
             "/%252e%252e/x",  # because a proxy may decode a path once more
             "/%255cevil.example",
-            "/" + "x" * 7000,
+            "/" + "x" * 8000,
         ],
         ids=lambda path: path[:20],
     )
@@ -210,6 +210,10 @@ class TestReturnUrl:
             headers = {**HTML, "Cookie": started.headers["Set-Cookie"].partition(";")[0]}
             response = send(application, "/callback", query=urlsplit(callback).query, headers=headers)
             assert resolved(response.headers["Location"], callback) == ("http://localhost", "/profile")
+
+    def test_dropped_next_leaves_a_log_line(self, browser: Browser, caplog: pytest.LogCaptureFixture):
+        browser.start("/" + "x" * 8000)
+        assert "next: dropped, because it is not a path of this site or has more than 8000 characters" in caplog.text
 
     def test_next_in_the_callback_is_ignored(self, browser: Browser):
         assert browser.get(browser.callback_url() + "&next=%2Felsewhere").location == "/profile"

@@ -140,6 +140,9 @@ def test_gunicorn_without_arguments_serves_a_checkout(site: Site) -> None:
             assert visitor.profile().json() == dict(site.provider.user)
             misled = visitor.get("/", SCRIPT_NAME="/elsewhere", **{"X-Forwarded-Proto": "https"})
             assert parameters(misled.headers["Location"])["redirect_uri"] == f"{server.url}/callback"
+            path, _, query = visitor.callback_url().partition("?")
+            assert "code_refused" in visitor.get(f"{path}?{query.replace('code=', 'code=' + 'x' * 8000)}").text
+            assert visitor.get("/" + "x" * 16 * 1024).status_code == 414  # from gunicorn
         said = server.stop()
         assert "Using worker: gthread" in said
         assert "signed in" in said  # by the application, in the log of gunicorn

@@ -315,5 +315,16 @@ class TestEndSessionAtTheProvider:
         browser.sign_in()
         assert browser.post("/logout").location == "https://id.example.com/end?client_id=demo-client"
 
+    def test_long_id_token_is_left_out_because_providers_refuse_long_urls(
+        self, provider: LocalProvider, store: SessionStore
+    ):
+        settings = environ_for(provider, END_SESSION="https://id.example.com/end")
+        [registration] = create_app(Config.from_environ(settings), store=store).oauth.registrations.values()
+        urls = [registration.end_session_url({"id_token": "x" * length}) for length in (1900, 2000)]
+        assert [parameters(url) for url in urls] == [
+            {"client_id": "demo-client", "id_token_hint": "x" * 1900},
+            {"client_id": "demo-client"},
+        ]
+
     def test_anonymous_user_is_not_sent_to_the_provider(self, make_browser: Callable[..., Browser]):
         assert make_browser(END_SESSION="https://id.example.com/end").post("/logout").status_int == 200

@@ -8,6 +8,7 @@ the callback (a reload, a double click) is redirected to the same page instead o
 from __future__ import annotations
 
 import hmac
+import logging
 import re
 import secrets
 import time
@@ -26,6 +27,7 @@ from .sessions.session import STATE, Session
 
 LIFETIME = 600  # seconds from the start to the callback; RFC 6749 4.1.2 recommends at most this for a code
 MAX_ATTEMPTS = 20  # stored in one session
+MAX_RETURN_URLS = 32_000  # characters of all return URLs in one session: four of the longest
 REDIRECT_LOOP = "oauth_again"  # session key: the last sign-in replaced a rejected one
 _POLL_INTERVAL = 0.05  # seconds
 
@@ -33,8 +35,9 @@ _POLL_INTERVAL = 0.05  # seconds
 # https://learn.microsoft.com/linkedin/shared/authentication/authorization-code-flow
 _DECLINED = {"access_denied", "consent_required", "user_cancelled_login", "user_cancelled_authorize"}
 _PARAMETERS = ("state", "code", "iss", "error")
-_MAX_PARAMETER = 4096  # characters
+_MAX_PARAMETER = 8192  # characters; AD FS, Entra ID and authentik issue codes of several thousand
 NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")  # RFC 6749 A.5, A.7, A.11
+_log = logging.getLogger(__name__)
 
 
 class Attempt(NamedTuple):
@@ -204,7 +207,23 @@ def _add(data: dict[str, Any], state: str, record: dict[str, Any]) -> None:
     records[state] = record
     while len(records) > MAX_ATTEMPTS:
         del records[min(records.keys() - {state}, key=lambda known: _eviction_order(records[known]))]
+    _limit_return_urls(records)
     data[STATE] = records
+
+
+def _limit_return_urls(records: dict[str, Any]) -> None:
+    """Drop the return URLs that exceed MAX_RETURN_URLS, the oldest first. Their sign-ins can still be finished."""
+    total = 0
+    for record in sorted(records.values(), key=lambda record: record["started"], reverse=True):
+        total += len(record["next"])
+        if total > MAX_RETURN_URLS:
+            total -= len(record["next"])
+            record["next"] = ""
+            _log.warning(
+                "sign-in: the return URL of an older tab is dropped, because those of one session have more than %d "
+                "characters; that tab ends at the profile",
+                MAX_RETURN_URLS,
+            )
 
 
 def _eviction_order(record: dict[str, Any]) -> tuple[bool, bool, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -11,7 +12,7 @@ from ..oauth.client import OAuth2Session
 from ..oauth.identity import Identity
 from ..sessions.session import Session
 from ..web.request import Request
-from ..web.site import local_path, path_and_query, raw_path_info
+from ..web.site import MAX_RETURN_URL, local_path, path_and_query, raw_path_info
 from .authentication import IDENTITY_KEY, Authenticator, Login
 from .mount import MountedSignIn
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 CONTEXT_KEY = "wsgi_oauth.context"
+_log = logging.getLogger(__name__)
 
 
 class RequestContext:
@@ -129,6 +131,12 @@ class RequestContext:
         raw_path = raw_path_info(self._environ, self._script_name, self._path)
         url = path_and_query(gate_url, self._path, query, raw_path)
         request.current_url = local_path(url) or path_and_query(gate_url, "/", "")
+        if local_path(url) is None:
+            _log.info(
+                "[%s] the return URL is dropped, because its path is ambiguous or it has more than %d characters "
+                "(got %d characters, %a); the sign-in leads to %s",
+                *(request.id, MAX_RETURN_URL, len(url), url.partition("?")[0][:100], request.current_url),
+            )
         return request
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
@@ -19,6 +20,10 @@ from .lists import with_lists, with_scopes_for
 from .provider import Provider
 from .refresh import refresh_once
 from .token import Token
+
+# Characters. Entra ID refuses URLs of more than 4 KB, and many servers and proxies of more than 8 KB.
+_MAX_END_SESSION_URL = 2000
+_log = logging.getLogger(__name__)
 
 
 class Registration:
@@ -115,6 +120,14 @@ class Registration:
         endpoint = configured if configured and configured != "yes" else self.provider.end_session_url
         if not configured or not endpoint:
             return ""
-        hint = {"id_token_hint": token["id_token"]} if "id_token" in token else {}
-        query = urlencode({"client_id": self._config.client_id, **hint})
-        return f"{endpoint}{'&' if '?' in endpoint else '?'}{query}"
+        parameters = {"client_id": self._config.client_id}
+        if "id_token" in token:
+            url = _with_query(endpoint, {**parameters, "id_token_hint": token["id_token"]})
+            if len(url) <= _MAX_END_SESSION_URL:
+                return url
+            _log.info("sign-out: the provider gets no id_token_hint, because the ID token is too long for a URL")
+        return _with_query(endpoint, parameters)
+
+
+def _with_query(url: str, parameters: Mapping[str, str]) -> str:
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(parameters)}"

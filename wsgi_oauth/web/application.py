@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
 
 from werkzeug import Response
+from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -17,6 +19,7 @@ from ..sessions.manager import SessionManager
 from ..sessions.session import TOKEN, Session
 from . import pages
 from .error_responses import build_error_response, build_http_error_response
+from .redirect import Redirect
 from .request import Request
 from .routing import Routes
 from .site import Site
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _log = logging.getLogger("wsgi_oauth")
+
+# Characters. gunicorn accepts 4094 by default, and nginx 4096 together with the other headers of a response.
+_MAX_LOGIN_URL = 2000
 
 # Headers that let caches store a response (RFC 9111 5.2, 5.3, RFC 9213; Cloudflare, Akamai, nginx).
 _CACHE_HEADERS = {
@@ -120,7 +126,7 @@ class OAuthApp:
             prepare(request)
             if isinstance(error, errors.TokenRejected):
                 return self._start_over(request, error)
-            return self._error_response(request, error)
+            return self._require_sign_in(request, error)
 
         return self.respond(environ, start_response, answer)
 
@@ -198,7 +204,15 @@ class OAuthApp:
         session.end()
         if in_loop:
             raise errors.ProviderError("the provider rejects the token that it has just issued") from error
-        return self._error_response(request, error)
+        return self._require_sign_in(request, error)
+
+    def _require_sign_in(self, request: Request, error: errors.Error) -> Response:
+        """Return the redirect to the sign-in, or start the sign-in at once if its URL would be too long for servers."""
+        response = self._error_response(request, error)
+        if isinstance(response, Redirect) and len(response.headers["Location"]) > _MAX_LOGIN_URL:
+            request.args = MultiDict(parse_qsl(urlsplit(response.headers["Location"]).query))
+            return self._routes.handler("preauthorization")(request, self.oauth, self._routes.build_path).answer()
+        return response
 
     def _error_response(self, request: Request, error: errors.Error, *, with_traceback: bool = False) -> Response:
         return build_error_response(

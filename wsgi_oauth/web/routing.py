@@ -61,6 +61,10 @@ class Routes:
             return _ProbeOptions if rule.rule in self._any_host else _Options, {"allowed": allowed}
         return self._handlers[rule.endpoint], dict(arguments)
 
+    def handler(self, name: str) -> type[RequestHandler]:
+        """Return the handler class with this name."""
+        return self._handlers[name]
+
     def build_path(self, endpoint: str, values: dict[str, Any]) -> str:
         """Return the path of the handler named *endpoint*, below the mount point.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,9 @@ from ..oauth.identity import IDENTITY
 from ..sessions.session import PROVIDER
 from . import pages
 from .handler import RequestHandler
-from .site import local_path
+from .site import MAX_RETURN_URL, local_path
+
+_log = logging.getLogger("wsgi_oauth")
 
 
 class SignInHandler(RequestHandler):
@@ -56,11 +59,23 @@ class SignInHandler(RequestHandler):
         values = {"provider": label} if self.oauth.has_labels else {}
         self._attempt = sign_in.Attempt.new(
             redirect_uri=self.url_for(".callback", external=True, **values),
-            next_url=local_path(self.request.args.get("next")) or self.url_for(".profile"),
+            next_url=self._return_url(),
             provider=label,
             after_rejection="again" in self.request.args,
         ).for_authorization(self.provider, choose_account="switch" in self.request.args)
         return self._attempt
+
+    def _return_url(self) -> str:
+        """Return the page to which the sign-in leads: ``next``, otherwise the profile."""
+        given = self.request.args.get("next", "")
+        path = local_path(given)
+        if given and path is None:
+            _log.warning(
+                "[%s] next: dropped, because it is not a path of this site or has more than %d characters "
+                "(got %d characters, %a); the sign-in leads to the profile",
+                *(self.request.id, MAX_RETURN_URL, len(given), given.partition("?")[0][:100]),
+            )
+        return path or self.url_for(".profile")
 
     @contextmanager
     def consumed_attempt(self) -> Iterator[sign_in.Attempt]:
@@ -78,6 +93,8 @@ class SignInHandler(RequestHandler):
         # The slot comes first: otherwise a code would be used up while the provider cannot be asked.
         with self.registration.slot():
             attempt = sign_in.consume_state(session, response, timeout=self.oauth.sign_in_timeout)
+            if not attempt.next_url:  # it was dropped
+                attempt = attempt._replace(next_url=self.url_for(".profile"))
             if attempt.finished:
                 abort(self.redirect(attempt.next_url, 303))
             self.request.next_url = attempt.next_url

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 from .. import errors
 from ..urls import DEFAULT_PORTS, Origin, is_loopback
 
-MAX_RETURN_URL = 1024  # characters; a session holds several
+MAX_RETURN_URL = 8000  # characters; some applications keep their whole view in the query
 _MAX_PORT = 65535
 _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 _NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f-\xa0\\\ud800-\udfff]")  # lone surrogates cannot be encoded
