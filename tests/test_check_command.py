@@ -206,9 +206,22 @@ class TestSettings:
         assert finding.level == "warn"
         assert "WSGI_OAUTH_UPSTREAM_LIMIT" in finding.remedy
 
-    @pytest.mark.parametrize(("allow", "text"), [("", "all users"), ("id:1 id:2", "users who match one of: id:1 id:2")])
+    @pytest.mark.parametrize(
+        ("allow", "text"), [("", "all users"), ("id:1 id:2", "users who match one of: id:1, id:2")]
+    )
     def test_access_rules_are_listed(self, allow, text, check):
         assert text in one(check(ALLOW=allow), "access: ").text
+
+    def test_trusted_addresses_are_a_warning_that_names_the_consequence(self, check):
+        finding = one(check(TRUST_UNVERIFIED_EMAIL="yes"), "WSGI_OAUTH_TRUST_UNVERIFIED_EMAIL: ")
+        assert finding.level == "warn"
+        assert "has the access of its owner" in finding.text
+        assert not [found for found in check() if "TRUST" in found.text]
+
+    @pytest.mark.parametrize(("claim", "warns"), [("name", True), ("login", True), ("department", False)])
+    def test_rule_about_a_claim_that_users_can_change_is_a_warning(self, claim, warns, check):
+        found = [each for each in check(ALLOW=f"claim:{claim}=x") if each.text.startswith(f"access: claim:{claim}= ")]
+        assert [each.level for each in found] == ["warn"] * warns
 
 
 class TestSessionStore:

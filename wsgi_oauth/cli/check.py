@@ -107,7 +107,7 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
         text += f"; gunicorn.conf.py starts {THREADS}, so a provider that hangs can block all of them"
         yield Finding("warn", text, "set WSGI_OAUTH_UPSTREAM_LIMIT below gunicorn's --threads")
     if config.allow:
-        yield Finding("ok", f"access: users who match one of: {' '.join(config.allow)}")
+        yield Finding("ok", f"access: users who match one of: {', '.join(config.allow)}")
     else:
         yield Finding("ok", "access: all users who can sign in", "set WSGI_OAUTH_ALLOW to restrict access")
     for provider, registration in zip(config.providers, oauth.registrations.values(), strict=True):
@@ -177,9 +177,22 @@ class ProviderCheck:
             differences = [*self._compare_endpoints(preset, metadata), *self._compare_features(provider, metadata)]
             for finding in differences or [Finding("ok", "the metadata agrees with the configuration")]:
                 yield replace(finding, text=f"issuer {provider.issuer}: {finding.text}")
+        yield from self._check_rules(provider)
         yield Finding("ok", f"scope: {provider.scope or 'none requested, so the provider chooses'}")
         yield self._check_refresh(provider, metadata)
         yield from self.endpoint_findings()
+
+    def _check_rules(self, provider: Provider) -> Iterator[Finding]:
+        """Warn about access rules that compare values which users may be able to choose."""
+        if provider.trusts_emails:
+            name = self._config.variable("trust_unverified_email")
+            text = f"{name}: a user who can enter an address at {provider.title} has the access of its owner"
+            yield Finding("warn", text, f"unset {name} unless only administrators can change addresses there")
+        user = provider.user
+        changeable = {*user.name.split(), *([] if provider.username_is_unique else user.username.split())}
+        for claim in sorted({rule.claim for rule in self._registration.rules} & changeable):
+            text = f"access: claim:{claim}= compares a value that users may be able to change at {provider.title}"
+            yield Finding("warn", text, "use id:, or a claim that only administrators can change")
 
     # The issuer's metadata (OpenID Connect Discovery 3).
 

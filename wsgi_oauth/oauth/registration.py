@@ -38,7 +38,7 @@ class Registration:
     ) -> None:
         self._config = config
         self._transport = transport
-        self._rules = rules
+        self.rules = rules
         self.configured_provider = with_scopes_for(rules, provider)
         self.discovery: Discovery | None = None
         if provider.discovery:
@@ -96,11 +96,11 @@ class Registration:
         :raises errors.ProviderError: if the provider does not identify the user.
         """
         identity = read_identity(client.get_user_document() if document is None else document, client.provider)
-        return with_lists(identity, client, self._rules, timeout=self._transport.timeout)
+        return with_lists(identity, client, self.rules, timeout=self._transport.timeout)
 
     def bounded_identity(self, identity: Identity) -> Identity:
         """Return *identity* with as many groups and addresses as a session can hold; those in rules come first."""
-        return limit_lists(identity, lambda name: any(rule.names(name) for rule in self._rules))
+        return limit_lists(identity, lambda name: any(rule.names(name) for rule in self.rules))
 
     def revoke(self, token: Token) -> None:
         """Revoke *token* (RFC 7009), if the provider has an endpoint for that.
