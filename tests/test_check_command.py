@@ -395,7 +395,7 @@ class TestMetadata:
         [
             (Response("<p>Welcome", mimetype="text/html"), "not JSON"),
             (Response(status=404), "status 404"),
-            (redirect("https://elsewhere.example.com/"), "status 302"),
+            (redirect("https://elsewhere.example.com/"), "another origin"),
         ],
         ids=["HTML", "404", "redirect"],
     )

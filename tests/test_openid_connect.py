@@ -91,6 +91,11 @@ def unavailable() -> Response:
     return Response(status=503)
 
 
+def serve_at(issuer: Issuer, path: str) -> None:
+    """Serve the discovery document at *path* as well. Requests are counted under that name."""
+    issuer.routes[path] = (path, {"GET": lambda request: issuer.discovery_document()})
+
+
 def test_sign_in_needs_only_the_url_of_the_issuer(browser: Browser, issuer: Issuer, store: MemoryStore) -> None:
     asked = parameters(browser.start())
     assert asked["scope"] == "openid profile email"
@@ -194,9 +199,9 @@ class TestDiscovery:
         answer.status_code, answer.raw = 200, io.BytesIO(json.dumps(document).encode())
         transport = Transport(10, 1)
         transport.send = lambda *_, **__: answer  # type: ignore[method-assign]
-        described = provider_from_config(ProviderConfig(client_id="x", client_secret="y", provider=url))
+        config = ProviderConfig(client_id="x", client_secret="y", provider=url)
         with pytest.raises(errors.ProviderError, match=member):
-            Discovery(described, transport, has_secret=True).provider()
+            Discovery(provider_from_config(config), config, transport).provider()
 
     @pytest.mark.parametrize("member", ["issuer", "token_endpoint_auth_methods_supported"])
     def test_long_values_are_shortened_in_the_log(
@@ -245,13 +250,34 @@ class TestDiscovery:
         assert said(start(browser)) == (502, "provider_error")
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-    def test_redirect_is_not_followed(self, status: int, browser: Browser, issuer: Issuer) -> None:
-        """S23. The client secret is sent to an endpoint of the document."""
-        issuer.routes["/elsewhere"] = ("elsewhere", {"GET": lambda request: issuer.discovery_document()})
-        location = {"Location": f"{issuer.url}/elsewhere"}
-        issuer.discover = lambda: Response(issuer.discovery_document().get_data(), status, location)
+    @pytest.mark.parametrize("location", ["{url}/elsewhere", "/elsewhere", "/a/../elsewhere"])
+    def test_redirect_within_the_origin_is_followed(
+        self, location: str, status: int, browser: Browser, issuer: Issuer
+    ) -> None:
+        """Nextcloud redirects to /index.php/.well-known/openid-configuration."""
+        serve_at(issuer, "/elsewhere")
+        issuer.discover = lambda: Response("moved", status, {"Location": location.format(url=issuer.url)})
+        browser.sign_in()
+
+    @pytest.mark.parametrize(
+        "location", ["{other}/elsewhere", "//localhost:{port}/elsewhere", "https://id.example.com/"]
+    )
+    def test_redirect_to_another_origin_is_not_followed(
+        self, location: str, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """S29. The client secret is sent to an endpoint of the document."""
+        serve_at(issuer, "/elsewhere")
+        target = location.format(other=issuer.url.replace("127.0.0.1", "localhost"), port=urlsplit(issuer.url).port)
+        issuer.discover = lambda: Response(status=302, headers={"Location": target})
         assert said(start(browser)) == (502, "provider_error")
         assert issuer.count("elsewhere") == 0
+        assert "redirects to another origin" in caplog.text
+        assert "set WSGI_OAUTH_DISCOVERY_URL" in caplog.text
+
+    def test_redirect_loop_ends(self, browser: Browser, issuer: Issuer) -> None:
+        issuer.discover = lambda: Response(status=302, headers={"Location": "/.well-known/openid-configuration"})
+        assert said(start(browser)) == (502, "provider_error")
+        assert issuer.count("discovery") < 50
 
     def test_issuer_that_does_not_answer_is_given_up_at_the_deadline(
         self, visit: Callable[..., Browser], issuer: Issuer
@@ -349,6 +375,179 @@ class TestDiscovery:
         assert stored_sessions(store) == []
 
 
+class TestDiscoveryUrl:
+    """A document that is not below the issuer's URL: WSGI_OAUTH_DISCOVERY_URL."""
+
+    @pytest.fixture(autouse=True)
+    def tenant(self, issuer: Issuer) -> None:
+        """Serve the document of an issuer as Azure AD B2C does: below the policy, without a UserInfo endpoint."""
+        issuer.metadata |= {"issuer": f"{issuer.url}/guid/v2.0/", "userinfo_endpoint": None}
+        issuer.claims["iss"] = f"{issuer.url}/guid/v2.0/"
+        issuer.metadata["authorization_response_iss_parameter_supported"] = None
+        serve_at(issuer, "/policy/v2.0/document")
+
+    def callback(self, browser: Browser) -> str:
+        return browser.callback_url().partition("&iss=")[0]
+
+    def test_locates_the_document(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
+        browser = visit(PROVIDER=f"{issuer.url}/guid/v2.0/", DISCOVERY_URL=f"{issuer.url}/policy/v2.0/document")
+        assert browser.get(self.callback(browser)).status_int == 303
+        assert browser.profile().json["iss"] == f"{issuer.url}/guid/v2.0/"
+        assert (issuer.count("discovery"), issuer.count("/policy/v2.0/document")) == (0, 1)
+
+    def test_locates_the_document_of_a_preset(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
+        settings = {"ISSUER": f"{issuer.url}/guid/v2.0/", "DISCOVERY_URL": f"{issuer.url}/policy/v2.0/document"}
+        browser = visit(PROVIDER="zitadel", **settings)
+        assert browser.get(self.callback(browser)).status_int == 303
+
+    @pytest.mark.parametrize("other", ["/guid/v2.0", "/other/v2.0/", "/policy/v2.0"])
+    def test_cannot_make_the_document_of_another_issuer_acceptable(
+        self, other: str, visit: Callable[..., Browser], issuer: Issuer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """S29"""
+        browser = visit(PROVIDER=issuer.url + other, DISCOVERY_URL=f"{issuer.url}/policy/v2.0/document")
+        assert said(start(browser)) == (502, "provider_error")
+        assert "describes the issuer" in caplog.text
+
+    def test_is_named_in_the_log_when_the_issuer_has_no_document(
+        self, visit: Callable[..., Browser], issuer: Issuer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert said(start(visit(PROVIDER=f"{issuer.url}/guid/v2.0/"))) == (502, "provider_error")
+        assert "status 404; set WSGI_OAUTH_DISCOVERY_URL" in caplog.text
+
+    def test_of_a_provider_without_discovery_stops_the_start(
+        self, visit: Callable[..., Browser], issuer: Issuer
+    ) -> None:
+        with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_DISCOVERY_URL: has no effect"):
+            visit(PROVIDER="github", DISCOVERY_URL=f"{issuer.url}/policy/v2.0/document")
+
+
+class TestOAuthMetadata:
+    """RFC 8414: the metadata of a server without a discovery document."""
+
+    @pytest.fixture(autouse=True)
+    def metadata_only(self, issuer: Issuer) -> None:
+        issuer.discover = lambda: Response(status=404)
+        serve_at(issuer, "/.well-known/oauth-authorization-server")
+
+    def test_are_used_if_there_is_no_discovery_document(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
+        issuer.metadata |= {"scopes_supported": ["profile", "repo"], "userinfo_endpoint": None}
+        browser = visit(PROFILE_URL=issuer.profile_url)
+        asked = parameters(browser.start())
+        assert asked["scope"] == "profile"
+        assert "nonce" not in asked
+        browser.sign_in()
+        assert browser.profile().json["login"] == "octocat"
+
+    def test_are_those_of_an_openid_provider_if_they_list_the_scope(
+        self, browser: Browser, issuer: Issuer, store: MemoryStore
+    ) -> None:
+        assert parameters(browser.start())["scope"] == "openid profile email"
+        issuer.claims["aud"] = "another client"
+        assert said(finish_sign_in(browser)) == (502, "id_token_refused")
+        assert_not_signed_in(browser, store)
+
+    def test_are_located_before_the_path_of_the_issuer(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
+        """RFC 8414 3.1"""
+        serve_at(issuer, "/.well-known/oauth-authorization-server/tenant/1")
+        issuer.metadata |= {"issuer": f"{issuer.url}/tenant/1/", "authorization_response_iss_parameter_supported": None}
+        visit(PROVIDER=f"{issuer.url}/tenant/1/").start()
+        assert issuer.count("/.well-known/oauth-authorization-server/tenant/1") == 1
+
+    def test_of_another_issuer_are_refused(
+        self, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """S29; RFC 8414 3.3"""
+        issuer.metadata["issuer"] = f"{issuer.url}/other"
+        assert said(start(browser)) == (502, "provider_error")
+        assert "describes the issuer" in caplog.text
+
+    def test_are_not_asked_for_when_the_issuer_is_merely_out_of_order(self, browser: Browser, issuer: Issuer) -> None:
+        issuer.discover = unavailable
+        assert said(start(browser)) == (502, "provider_error")
+        assert issuer.count("/.well-known/oauth-authorization-server") == 0
+
+    def test_need_the_setting_for_the_user_document(
+        self, visit: Callable[..., Browser], issuer: Issuer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        issuer.metadata |= {"scopes_supported": None, "userinfo_endpoint": None}
+        assert said(start(visit())) == (502, "provider_error")
+        assert "set WSGI_OAUTH_PROFILE_URL" in caplog.text
+
+
+class TestConfiguredEndpoints:
+    @pytest.fixture
+    def endpoints(self, issuer: Issuer) -> dict[str, str]:
+        """Return the settings of all endpoints, as when the issuer is known by another name inside a cluster."""
+        return {f"{name}_URL": getattr(issuer, f"{name.lower()}_url") for name in ("AUTHORIZATION", "TOKEN", "PROFILE")}
+
+    def test_make_the_document_unnecessary(
+        self, endpoints: dict[str, str], visit: Callable[..., Browser], issuer: Issuer
+    ) -> None:
+        public = "https://id.example.com/realms/corp"  # not reachable from here
+        issuer.claims["iss"] = public
+        browser = visit(PROVIDER=public, **endpoints)
+        assert browser.get(browser.callback_url().partition("&iss=")[0]).status_int == 303
+        assert browser.profile().json["sub"] == "mona"
+        assert issuer.count("discovery") == 0
+
+    def test_do_not_replace_the_issuer_of_id_tokens(
+        self, endpoints: dict[str, str], visit: Callable[..., Browser], store: MemoryStore
+    ) -> None:
+        """S30"""
+        browser = visit(PROVIDER="https://id.example.com", **endpoints)
+        callback = browser.callback_url().partition("&iss=")[0]
+        assert said(browser.get(callback, headers=JSON)) == (502, "id_token_refused")
+        assert_not_signed_in(browser, store)
+
+    def test_do_not_make_it_unnecessary_if_one_is_missing(
+        self, endpoints: dict[str, str], visit: Callable[..., Browser], issuer: Issuer
+    ) -> None:
+        del endpoints["TOKEN_URL"]
+        visit(**endpoints).sign_in()
+        assert issuer.count("discovery") == 1
+
+    def test_do_not_make_it_unnecessary_if_users_sign_out_at_the_issuer(
+        self, endpoints: dict[str, str], visit: Callable[..., Browser], issuer: Issuer
+    ) -> None:
+        browser = visit(**endpoints, END_SESSION="yes")
+        browser.sign_in()
+        assert browser.post("/logout").location.startswith(f"{issuer.url}/end?")
+
+
+class TestThreeUrls:
+    """A provider that is described by its endpoints, with the scope openid."""
+
+    @pytest.fixture
+    def three(self, visit: Callable[..., Browser], issuer: Issuer) -> Callable[..., Browser]:
+        urls = {f"{name}_URL": getattr(issuer, f"{name.lower()}_url") for name in ("AUTHORIZATION", "TOKEN", "PROFILE")}
+        return lambda **more: visit(PROVIDER="github", SCOPE="openid profile", **urls, **more)
+
+    def test_receives_a_nonce(self, three: Callable[..., Browser]) -> None:
+        """Some issuers require one."""
+        assert len(parameters(three().start())["nonce"]) == 43
+
+    @pytest.mark.parametrize("claim", ["iss", "aud", "nonce"])
+    def test_has_its_id_token_validated_if_its_issuer_is_known(
+        self, claim: str, three: Callable[..., Browser], issuer: Issuer, store: MemoryStore
+    ) -> None:
+        """S30"""
+        browser = three(ISSUER=issuer.url)
+        browser.sign_in()
+        browser = three(ISSUER=issuer.url)
+        issuer.claims[claim] = "another"
+        assert said(finish_sign_in(browser)) == (502, "id_token_refused")
+
+    def test_is_identified_by_the_user_document_alone_if_its_issuer_is_unknown(
+        self, three: Callable[..., Browser], issuer: Issuer
+    ) -> None:
+        """Without an issuer to compare, an ID token of any party would be accepted."""
+        issuer.claims |= {"sub": "mallory", "iss": "https://evil.example.com"}
+        browser = three()
+        browser.sign_in()
+        assert browser.profile().json["sub"] == "mona"
+
+
 class TestConfiguredValueTakesPrecedence:
     def test_over_one_discovered_endpoint(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
         issuer.metadata["token_endpoint"] = "http://id.example.com/token"
@@ -421,7 +620,8 @@ class TestOffersOfTheIssuer:
             ("openid", "openid profile email"),  # not a list
             (["openid", "email", "address", "groups"], "openid email"),
             (["email"], "openid email"),  # without it there would be no sign-in
-            (["offline_access", "openid"], "openid offline_access"),
+            # At Keycloak it would begin a session of its own, which no sign-out ends.
+            (["offline_access", "openid"], "openid"),
         ],
         ids=repr,
     )
@@ -431,9 +631,9 @@ class TestOffersOfTheIssuer:
         issuer.metadata["scopes_supported"] = offered
         assert parameters(browser.start())["scope"] == asked
 
-    def test_offline_access_is_requested_with_consent(self, browser: Browser, issuer: Issuer) -> None:
+    def test_configured_offline_access_is_requested_with_consent(self, visit: Callable[..., Browser]) -> None:
         """Core 11: otherwise an issuer must ignore it, and would issue no refresh token."""
-        issuer.metadata["scopes_supported"] = ["openid", "offline_access"]
+        browser = visit(SCOPE="openid offline_access")
         assert parameters(browser.start())["prompt"] == "consent"
         assert parameters(browser.get("/?switch=1").location)["prompt"] == "login consent"
 
@@ -442,14 +642,10 @@ class TestOffersOfTheIssuer:
         assert parameters(browser.get("/?switch=1").location)["prompt"] == "login"
 
     def test_consent_is_not_requested_from_an_issuer_that_does_not_support_it(
-        self, browser: Browser, issuer: Issuer
+        self, visit: Callable[..., Browser], issuer: Issuer
     ) -> None:
-        issuer.metadata |= {"scopes_supported": ["openid", "offline_access"], "prompt_values_supported": ["none"]}
-        assert "prompt" not in parameters(browser.start())
-
-    def test_configured_scope_can_leave_offline_access_out(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
-        issuer.metadata["scopes_supported"] = ["openid", "offline_access"]
-        assert "prompt" not in parameters(visit(SCOPE="openid").start())
+        issuer.metadata["prompt_values_supported"] = ["none"]
+        assert "prompt" not in parameters(visit(SCOPE="openid offline_access").start())
 
 
 class TestTheIssuerInTheAuthorizationResponse:

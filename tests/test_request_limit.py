@@ -368,7 +368,7 @@ def test_busy_transport_is_not_remembered_as_a_failure_of_the_issuer(single: Tra
 
     with serve(issuer) as server, ThreadPoolExecutor(1) as thread:
         config = Config(client_id="id", client_secret="secret", provider=server.url, session_store="memory:")
-        discovery = Discovery(provider_from_config(config.providers[0]), single, has_secret=True)
+        discovery = Discovery(provider_from_config(config.providers[0]), config.providers[0], single)
         with single.slot(), pytest.raises(errors.ProviderBusy):
             thread.submit(discovery.provider).result()
         assert discovery.provider().token_url == f"{server.url}/token_endpoint"

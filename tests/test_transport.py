@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import select
 import socket
 import ssl
@@ -438,7 +439,7 @@ from wsgi_oauth.oauth.discovery import Discovery
 from wsgi_oauth.oauth.configured import provider_from_config
 
 config = Config(client_id="id", client_secret="secret", provider=sys.argv[1], session_store="memory:")
-discovery = Discovery(provider_from_config(config.providers[0]), transport.share(), has_secret=True)
+discovery = Discovery(provider_from_config(config.providers[0]), config.providers[0], transport.share())
 barrier, failures = threading.Barrier(8), []
 
 def first_use():
@@ -500,7 +501,7 @@ def test_url_is_requested_exactly_as_configured(url: str, target: str, host: str
         assert client.get_user_document() == {"id": 1}
         [request] = server.requests
         assert request.environ["RAW_URI"] == target
-        assert request.headers["User-Agent"].startswith("python-requests/")
+        assert re.fullmatch(r"wsgi-oauth/[0-9.]+ \(\+https://\S+\)", request.headers["User-Agent"])
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -14,6 +14,7 @@ from .oauth.identity import Identity
 from .sessions.file import FileStore
 from .sessions.memory import MemoryStore
 from .sessions.store import SessionStore
+from .version import __version__ as __version__
 from .web.handler import RequestHandler
 
 __all__ = [
@@ -32,5 +33,3 @@ __all__ = [
     "logout_url",
     "oauth2_session",
 ]
-
-__version__ = "1.0.0"

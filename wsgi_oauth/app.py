@@ -21,6 +21,7 @@ from .web.handler import RequestHandler
 from .web.health import Healthz, Readyz
 from .web.routing import Routes
 from .web.sign_out import Logout
+from .web.third_party import ThirdPartyInitiatedLogin
 
 
 def create_app(
@@ -59,6 +60,7 @@ def create_app(
     callback_route = "/callback/<provider>" if oauth.has_labels else "/callback"
     all_handlers: list[type[RequestHandler]] = [
         flow.PreAuthorization,
+        ThirdPartyInitiatedLogin,
         flow.PostAuthorization,
         flow.UsingTheOAuthToken,
         Logout,

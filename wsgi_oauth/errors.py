@@ -16,6 +16,7 @@
     │   ├── CodeRefused              the authorization code was used, has expired or is invalid
     │   ├── BadAuthorizationResponse callback that violates RFC 6749 4.1.2
     │   ├── BadHost                  malformed or foreign Host header
+    │   ├── UnknownIssuer            another site starts a sign-in with a provider that is not configured
     │   ├── CrossSite                unsafe request from another site
     │   └── NotNow                   prefetch or subresource of a page
     └── ProviderError                provider: an unusable answer, or none
@@ -202,6 +203,15 @@ class BadHost(UserError):
     title = "This application has another address"
     text = "The application is not configured for the host name in the request."
     advice = "Open the application at its own address. Its operator sets that address with WSGI_OAUTH_PUBLIC_URL."
+
+
+class UnknownIssuer(UserError):
+    """Another site starts a sign-in (OpenID Connect Core 4) with an issuer that is not configured here."""
+
+    cause = "unknown_issuer"
+    title = "This sign-in provider is unknown here"
+    text = "Another site has sent you here to sign in with a provider that this application does not use."
+    advice = "Open this application itself to sign in, or tell its operator the id below."
 
 
 class CrossSite(UserError):

@@ -54,6 +54,7 @@ class Attempt(NamedTuple):
     provider: str = ""  # the label of the provider (RFC 9700 4.4.2)
     after_rejection: bool = False  # started because the provider rejected the previous token
     finished: bool = False
+    requirements: Mapping[str, str] = {}  # max_age and acr_values, if requested (OpenID Connect Core 3.1.2.1)
     parameters: Mapping[str, str] = {}  # of the next request: the authorization request, then the token request
 
     @classmethod
@@ -73,21 +74,25 @@ class Attempt(NamedTuple):
         """The nonce that binds the ID token to this attempt (OpenID Connect Core 15.5.2)."""
         return _hash(f"nonce {self.code_verifier}")
 
-    def for_authorization(self, provider: Provider, *, choose_account: bool) -> Attempt:
+    def for_authorization(
+        self, provider: Provider, login_parameters: Mapping[str, str] | None = None, *, choose_account: bool
+    ) -> Attempt:
         """Add the parameters of the authorization request: state, PKCE (RFC 7636 4.3), nonce (Core 3.1.2.1).
 
+        :param login_parameters: from the link to the sign-in. They replace configured ones.
         :param choose_account: ask the provider to let the user choose an account.
         """
-        parameters = {
-            "state": self.state,
-            "code_challenge": self.code_challenge,
-            "code_challenge_method": "S256",
-        }
-        if provider.asks_for_id_token:
-            parameters["nonce"] = self.nonce
+        parameters = {**dict(provider.authorization_parameters), **(login_parameters or {})}
         if choose_account:
+            # `login consent` asks for both; only `none` cannot be combined (Core 3.1.2.1).
+            prompts = f"{dict(provider.choose_account).get('prompt', '')} {parameters.get('prompt', '')}".split()
             parameters.update(provider.choose_account)
-        return self._replace(parameters=parameters)
+            parameters["prompt"] = " ".join(dict.fromkeys(each for each in prompts if each != "none"))
+        parameters |= {"state": self.state, "code_challenge": self.code_challenge, "code_challenge_method": "S256"}
+        if provider.sends_nonce:
+            parameters["nonce"] = self.nonce
+        requirements = {name: parameters[name] for name in ("max_age", "acr_values") if parameters.get(name)}
+        return self._replace(parameters=parameters, requirements=requirements)
 
     def for_token_request(self, code: str) -> Attempt:
         """Add what the token request needs: the code, the code verifier, and the nonce for the ID token."""
@@ -102,6 +107,7 @@ class Attempt(NamedTuple):
             "next": self.next_url,
             "provider": self.provider,
             "after_rejection": self.after_rejection,
+            "requirements": dict(self.requirements),
         }
         session.change(lambda data: _add(data, state, record))
 
@@ -154,6 +160,7 @@ def consume_state(session: Session, response: AuthorizationResponse, *, timeout:
         record.get("provider", ""),
         record.get("after_rejection", False),
         finished="claimed" in record,
+        requirements=record.get("requirements", {}),
     )
 
 

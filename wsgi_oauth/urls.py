@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
@@ -39,11 +40,12 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def checked(url: str) -> SplitResult:
+def checked(url: str, http_hosts: Collection[str] = ()) -> SplitResult:
     """Split *url*, an absolute URL that may be configured as an endpoint.
 
-    Plain http is accepted for loopback hosts only (RFC 6749 3.1.2.1, RFC 8252 8.3).
+    Plain http is accepted for loopback hosts (RFC 6749 3.1.2.1, RFC 8252 8.3) and for *http_hosts*.
 
+    :param http_hosts: the hosts in ``WSGI_OAUTH_INSECURE_HTTP_HOSTS``, in lower case.
     :raises ValueError: with the problem, to be shown to the operator after the name of the setting.
     """
     if _NOT_PRINTABLE_ASCII.search(url) or "\\" in url:
@@ -55,8 +57,11 @@ def checked(url: str) -> SplitResult:
         raise ValueError("is not a URL") from None
     if parts.scheme not in DEFAULT_PORTS or not host:
         raise ValueError("must begin with https:// and a host")
-    if parts.scheme == "http" and not is_loopback(host):
-        raise ValueError("must begin with https://; plain http is for this machine alone (localhost, 127.0.0.1, [::1])")
+    if parts.scheme == "http" and not is_loopback(host) and host not in http_hosts:
+        raise ValueError(
+            "must begin with https://; plain http is for this machine alone (localhost, 127.0.0.1, [::1]), and for "
+            "hosts of a private network in WSGI_OAUTH_INSECURE_HTTP_HOSTS"
+        )
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not contain a user name or a password")
     if "#" in url:
@@ -64,10 +69,10 @@ def checked(url: str) -> SplitResult:
     return parts
 
 
-def is_secure(url: str) -> bool:
-    """Return whether secrets may be sent to *url*: over https, or to this machine."""
+def is_secure(url: str, http_hosts: Collection[str] = ()) -> bool:
+    """Return whether secrets may be sent to *url*: over https, to this machine, or to one of *http_hosts*."""
     try:
-        checked(url.partition("#")[0])
+        checked(url.partition("#")[0], http_hosts)
     except ValueError:
         return False
     return True

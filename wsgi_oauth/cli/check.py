@@ -162,7 +162,7 @@ class ProviderCheck:
             remedy = "set WSGI_OAUTH_PUBLIC_URL to the https URL of the application, including its mount prefix"
             yield Finding("warn", f"redirect URI: works on this machine only: {self._redirect_uri}", remedy)
         try:
-            metadata = discovery.fetch_document() if discovery else {}
+            metadata = discovery.fetch_metadata().document if discovery else {}
             provider = self._registration.provider
         except errors.ProviderError as error:
             variable = self._config.variable("provider" if "://" in self._config.provider else "issuer")

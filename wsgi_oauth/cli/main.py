@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from .. import __version__
+from ..version import __version__
 from . import check, demo, sessions
 
 

@@ -9,13 +9,27 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from math import nan
 from urllib.parse import parse_qsl, urlsplit
 
 from .. import urls
 
 CLIENT_AUTH_METHODS = ("basic", "basic-raw", "post", "none")
+
+# Parameters on which the security of a sign-in depends. `request` and `request_uri` could replace all of them
+# (RFC 9101).
+_RESERVED_PARAMETERS = {
+    "client_id": "WSGI_OAUTH_CLIENT_ID",
+    "client_secret": "WSGI_OAUTH_CLIENT_SECRET",
+    "redirect_uri": "WSGI_OAUTH_PUBLIC_URL",
+    "scope": "WSGI_OAUTH_SCOPE",
+    "code_challenge": "WSGI_OAUTH_PKCE",
+    "code_challenge_method": "WSGI_OAUTH_PKCE",
+    **dict.fromkeys(("response_type", "response_mode", "state", "nonce", "request", "request_uri"), "the application"),
+}
+# Parameters of the link to the sign-in (OpenID Connect Core 4 for the last two).
+_OWN_PARAMETERS = {"next", "provider", "switch", "again", "iss", "target_link_uri"}
 
 _QUOTES_REMEDY = (
     """put values with special characters in quotes, for example group:"O'Brien, Inc." or group:'CORP\\Admins'"""
@@ -54,39 +68,39 @@ check_scope = _check_pattern(
 )
 
 
-def check_url(value: str) -> str:
-    """Require an https URL, or http on a loopback host."""
-    urls.checked(value)
+def check_url(value: str, http_hosts: Collection[str] = ()) -> str:
+    """Require an https URL, or http on a loopback host or one of *http_hosts*."""
+    urls.checked(value, http_hosts)
     return value
 
 
-def check_issuer(value: str) -> str:
+def check_issuer(value: str, http_hosts: Collection[str] = ()) -> str:
     """Require a URL without a query (OpenID Connect Discovery 3, RFC 8414 2)."""
     if "?" in value:
         raise ValueError("must not have a query")
-    return check_url(value)
+    return check_url(value, http_hosts)
 
 
-def check_provider(value: str) -> str:
+def check_provider(value: str, http_hosts: Collection[str] = ()) -> str:
     """Check the URL of an issuer. The name of a known provider is checked when the application is created."""
-    return check_issuer(value) if "://" in value else value
+    return check_issuer(value, http_hosts) if "://" in value else value
 
 
-def check_end_session(value: str) -> str:
+def check_end_session(value: str, http_hosts: Collection[str] = ()) -> str:
     try:
-        return value if value == "yes" else check_url(value)
+        return value if value == "yes" else check_url(value, http_hosts)
     except ValueError as reason:
         raise ValueError(f"must be yes or the URL of the provider's end-session endpoint: {reason}") from None
 
 
-def check_public_url(value: str) -> str:
+def check_public_url(value: str, http_hosts: Collection[str] = ()) -> str:
     """Return the URL without a slash at its end."""
     value = value.rstrip("/")
     if "?" in value:
         raise ValueError("must not have a query")
     if value.endswith("/callback"):
         raise ValueError("must be the URL of the application; remove /callback")
-    return check_url(value)
+    return check_url(value, http_hosts)
 
 
 def check_session_store(value: str) -> str:
@@ -156,15 +170,35 @@ check_claim_paths = _check_pattern(
 
 def check_parameters(value: str | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """Return the names and values of ``name=value&name=value``."""
-    if not isinstance(value, str):
-        return tuple(value)
     try:
-        pairs = parse_qsl(value, keep_blank_values=True, strict_parsing=True)
+        pairs = parse_qsl(value, keep_blank_values=True, strict_parsing=True) if isinstance(value, str) else value
+        pairs = [(name, parameter) for name, parameter in pairs]
     except ValueError:
         raise ValueError("must be parameters such as prompt=login&hd=example.com") from None
     if len(dict(pairs)) != len(pairs):
         raise ValueError("names a parameter twice; remove one of them")
+    for name, _ in pairs:
+        _check_parameter_name(name)
     return tuple(pairs)
+
+
+def check_login_parameters(value: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of parameters that a link to the sign-in may pass on."""
+    names = check_words(value)
+    for name in names:
+        if name in _OWN_PARAMETERS:
+            raise ValueError(f"contains {name}, which this application reads itself; remove it")
+        _check_parameter_name(name)
+    return names
+
+
+def _check_parameter_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+        raise ValueError(f"contains {name[:80]!a}, which is not the name of a parameter (RFC 6749 8.2); correct it")
+    if name in _RESERVED_PARAMETERS:
+        source = _RESERVED_PARAMETERS[name]
+        remedy = f"remove it, and use {source}" if source.startswith("WSGI_OAUTH_") else "remove it"
+        raise ValueError(f"contains {name}, which is set by {source}; {remedy}")
 
 
 def check_hosts(value: Iterable[str]) -> tuple[str, ...]:

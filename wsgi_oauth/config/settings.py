@@ -30,6 +30,11 @@ def _setting(default: Any, check: Callable[[Any], Any], *, in_repr: bool = True)
     return field(default=default, repr=in_repr, metadata={"check": check})
 
 
+def _url_setting(default: Any, check: Callable[[Any, Collection[str]], Any]) -> Any:
+    """A setting whose check also takes the hosts for which plain http is accepted."""
+    return field(default=default, metadata={"check": check, "is_url": True})
+
+
 def _settings(config: Any) -> list[Field[Any]]:
     """Return the fields of a configuration class or object that are settings."""
     return [each for each in fields(config) if each.metadata]
@@ -40,15 +45,19 @@ def variable_name(setting: str, label: str = "") -> str:
     return f"{PREFIX}{label}{'_' if label else ''}{setting}".upper()
 
 
-def _check_settings(config: Any, label: str = "") -> list[str]:
-    """Replace the value of each setting by the result of its check. Return a message for each invalid value."""
+def _check_settings(config: Any, label: str = "", http_hosts: Collection[str] = ()) -> list[str]:
+    """Replace the value of each setting by the result of its check. Return a message for each invalid value.
+
+    :param http_hosts: the hosts for which plain http is accepted, besides this machine.
+    """
     problems = []
     for setting in _settings(config):
         value = getattr(config, setting.name)
         if value is None:
             continue
         try:
-            object.__setattr__(config, setting.name, setting.metadata["check"](value))
+            arguments = (value, http_hosts) if "is_url" in setting.metadata else (value,)
+            object.__setattr__(config, setting.name, setting.metadata["check"](*arguments))
         except ValueError as reason:
             problem, separator, remedy = str(reason).partition("; ")
             shown = checks.mask_password(value) if isinstance(value, str) else value
@@ -114,18 +123,18 @@ class ProviderConfig:
     label: str = ""  # from WSGI_OAUTH_PROVIDERS; empty when that is not set
     client_id: str = _setting("", checks.check_client_id)
     client_secret: str | None = _setting(None, checks.check_client_secret, in_repr=False)
-    provider: str = _setting("github", checks.check_provider)
-    authorization_url: str | None = _setting(None, checks.check_url)
-    token_url: str | None = _setting(None, checks.check_url)
-    profile_url: str | None = _setting(None, checks.check_url)
-    revocation_url: str | None = _setting(None, checks.check_url)
-    issuer: str | None = _setting(None, checks.check_issuer)
+    provider: str = _url_setting("github", checks.check_provider)
+    authorization_url: str | None = _url_setting(None, checks.check_url)
+    token_url: str | None = _url_setting(None, checks.check_url)
+    profile_url: str | None = _url_setting(None, checks.check_url)
+    revocation_url: str | None = _url_setting(None, checks.check_url)
+    issuer: str | None = _url_setting(None, checks.check_issuer)
     client_auth: str | None = _setting(None, checks.check_client_auth)
     scope: str | None = _setting(None, checks.check_scope)
-    end_session: str | None = _setting(None, checks.check_end_session)
-    discovery_url: str | None = _setting(None, checks.check_url)
+    end_session: str | None = _url_setting(None, checks.check_end_session)
+    discovery_url: str | None = _url_setting(None, checks.check_url)
     authorization_parameters: tuple[tuple[str, str], ...] = _setting((), checks.check_parameters)
-    login_parameters: tuple[str, ...] = _setting((), checks.check_words)
+    login_parameters: tuple[str, ...] = _setting((), checks.check_login_parameters)
     pkce: bool | None = _setting(None, checks.check_yes_or_no)
     subject_claim: str | None = _setting(None, checks.check_claim_paths)
     username_claim: str | None = _setting(None, checks.check_claim_paths)
@@ -138,9 +147,12 @@ class ProviderConfig:
         """Return the environment variable of the setting *name*."""
         return variable_name(name, self.label)
 
-    def problems(self) -> list[str]:
-        """Return a message for each invalid setting and each invalid combination of settings."""
-        problems = _check_settings(self, self.label)
+    def problems(self, http_hosts: Collection[str] = ()) -> list[str]:
+        """Return a message for each invalid setting and each invalid combination of settings.
+
+        :param http_hosts: the hosts for which plain http is accepted, besides this machine.
+        """
+        problems = _check_settings(self, self.label, http_hosts)
         client_id, secret, auth = map(self.variable, ("client_id", "client_secret", "client_auth"))
         if not self.client_id:
             problems.append(
@@ -165,7 +177,7 @@ class ProviderConfig:
 class SharedConfig(StoreConfig):
     """The settings of the application that all of its providers share."""
 
-    public_url: str | None = _setting(None, checks.check_public_url)
+    public_url: str | None = _url_setting(None, checks.check_public_url)
     upstream_timeout: float = _setting(10.0, checks.check_upstream_timeout)
     upstream_limit: int = _setting(UPSTREAM_LIMIT, checks.check_number("requests that may wait for the provider", 1))
     trusted_proxies: int = _setting(0, checks.check_number("proxies", 0))
@@ -199,7 +211,12 @@ class Config(SharedConfig):
     def _problems(self) -> list[str]:
         if self.has_labels or len(self.providers) > 1:
             _check_labels([provider.label for provider in self.providers])
-        return [problem for each in self.providers for problem in each.problems()] + super()._problems()
+        try:
+            http_hosts = checks.check_hosts(self.insecure_http_hosts)
+        except ValueError:  # which is reported below
+            http_hosts = ()
+        problems = [problem for each in self.providers for problem in each.problems(http_hosts)]
+        return problems + _check_settings(self, http_hosts=http_hosts)
 
     @property
     def has_labels(self) -> bool:

@@ -8,13 +8,14 @@ from collections.abc import Callable, Collection
 from functools import partialmethod
 from importlib import import_module
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote_plus
 
 import requests
 import requests_oauthlib
 
 from .. import errors
 from ..transport.pool import Transport
+from ..version import USER_AGENT
 from .id_token import check_id_token, check_refreshed_id_token, check_userinfo, read_id_token
 from .provider import Provider
 from .resource import has_ended_token, read_resource, rejects_token
@@ -22,7 +23,7 @@ from .token import Token, has_expired, is_new, is_token, parse_token_response
 
 # Statuses with which a provider refuses a refresh token for good. Others mean: try again later.
 _REFUSALS = range(400, 404)
-_DEFAULT_HEADERS = dict(requests.utils.default_headers())
+_DEFAULT_HEADERS = {**requests.utils.default_headers(), "User-Agent": USER_AGENT}
 _REPEATABLE = (type(None), str, bytes, dict, list, tuple)  # types of a request body that can be sent a second time
 
 
@@ -74,6 +75,7 @@ class OAuth2Session:
             self._requests_session = requests_oauthlib.OAuth2Session(
                 self._client_id, scope=self.provider.scope, redirect_uri=self.redirect_uri, token=self._token
             )
+            self._requests_session.headers["User-Agent"] = USER_AGENT
             if self.provider.compliance_fix:
                 fixes = import_module("requests_oauthlib.compliance_fixes")
                 getattr(fixes, f"{self.provider.compliance_fix}_compliance_fix")(self._requests_session)
@@ -113,8 +115,12 @@ class OAuth2Session:
             "state": state,
             **parameters,
         }
-        query = "&".join(f"{name}={quote(value, safe='')}" for name, value in request.items() if value)
-        return f"{url}{'&' if '?' in url else '?'}{query}", state
+        request = {name: value for name, value in request.items() if value}  # empty means absent (RFC 6749 3.1)
+        # The URL's own query stays (RFC 6749 3.1), except that no parameter may appear twice.
+        endpoint, _, own = url.partition("?")
+        query = [pair for pair in own.split("&") if pair and unquote_plus(pair.partition("=")[0]) not in request]
+        query += [f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in request.items()]
+        return f"{endpoint}?{'&'.join(query)}", state
 
     def fetch_token(self, token_url: str, *, code: str, code_verifier: str, nonce: str = "") -> Token:
         """Exchange the authorization code for a token (RFC 6749 4.1.3, RFC 7636 4.5), and return it.

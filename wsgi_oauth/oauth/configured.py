@@ -38,7 +38,8 @@ def provider_from_config(config: ProviderConfig) -> Provider:
         name = provider_name(config.issuer or urljoin(config.authorization_url or "", "/"))
         # Most user documents of providers without OpenID Connect have these members.
         user = UserDocument(subject="sub id", username="preferred_username login username")
-        provider = Provider(name=name, title=name, issuer=config.issuer, user=user)
+        # An ID token is validated if the scope asks for one. Without a known issuer it is not used.
+        provider = Provider(name=name, title=name, issuer=config.issuer, openid=bool(config.issuer), user=user)
     elif len(missing) == 1:
         # Otherwise the third endpoint would be the preset's, which would receive the tokens of another provider.
         raise errors.ConfigError(
@@ -53,9 +54,18 @@ def provider_from_config(config: ProviderConfig) -> Provider:
             f"{', '.join(PRESETS)}, or the https URL of an OpenID Connect issuer, or describe another provider with "
             f"{', '.join(variables)}"
         )
-    provider = provider._replace(trusts_emails=config.trust_unverified_email)
-    replaced = (*endpoints, "revocation_url", "client_auth", "scope")
-    return provider._replace(**{name: value for name in replaced if (value := getattr(config, name)) is not None})
+    if config.discovery_url and not provider.discovery:
+        raise errors.ConfigError(
+            f"{config.variable('discovery_url')}: has no effect, because the endpoints of {provider.title} are not "
+            f"discovered (got {config.discovery_url!a}); remove it, or set {config.variable('provider')} to the issuer"
+        )
+    replaced = (*endpoints, "revocation_url", "client_auth", "scope", "pkce")
+    parameters = {**dict(provider.authorization_parameters), **dict(config.authorization_parameters)}
+    return provider._replace(
+        trusts_emails=config.trust_unverified_email,
+        authorization_parameters=tuple(parameters.items()),
+        **{name: value for name in replaced if (value := getattr(config, name)) is not None},
+    )
 
 
 def _from_issuer(config: ProviderConfig) -> Provider:
@@ -64,7 +74,8 @@ def _from_issuer(config: ProviderConfig) -> Provider:
     if config.issuer not in {None, issuer}:
         raise errors.ConfigError(
             f"{config.variable('issuer')}: differs from the issuer in {config.variable('provider')} "
-            f"(got {config.issuer!a} and {issuer!a}); remove one of them"
+            f"(got {config.issuer!a} and {issuer!a}); remove one of them, or set {config.variable('discovery_url')} if "
+            "the issuer's document is elsewhere"
         )
     name = provider_name(issuer)
     return Provider(

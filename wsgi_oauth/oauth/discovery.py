@@ -1,15 +1,17 @@
-"""Discovery of an issuer's endpoints (OpenID Connect Discovery 1.0)."""
+"""Discovery of an issuer's endpoints (OpenID Connect Discovery 1.0, RFC 8414)."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 from copy import copy
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urljoin, urlsplit
 
 import requests
 
 from .. import errors, urls
+from ..config import ProviderConfig
 from ..transport.json import read_json
 from ..transport.pool import Transport
 from .provider import Provider
@@ -28,32 +30,49 @@ ENDPOINTS = {
 CLIENT_AUTH = {"client_secret_basic": "basic", "client_secret_post": "post", "none": "none"}  # Core 9
 
 
-class Discovery:
-    """An issuer's discovery document (Discovery 4), fetched when it is first needed and then every hour.
+class Metadata(NamedTuple):
+    """An issuer's metadata: its discovery document (Discovery 3) or its OAuth 2 metadata (RFC 8414 2)."""
 
-    Configured endpoints take precedence over discovered ones. While the issuer cannot be reached, the last document
-    stays in use.
+    url: str = ""
+    document: Mapping[str, Any] = {}
+    is_openid: bool = True  # OAuth 2 metadata may describe a server without ID tokens
+
+
+class Discovery:
+    """An issuer's metadata, fetched when they are first needed and then every hour.
+
+    Configured endpoints take precedence over discovered ones. If none is missing, nothing is fetched. While the issuer
+    cannot be reached, the last metadata stay in use.
 
     :param configured: the provider, which may lack endpoints.
-    :param has_secret: whether this application has a client secret.
+    :param config: the settings of this provider.
     """
 
-    def __init__(self, configured: Provider, transport: Transport, *, has_secret: bool) -> None:
+    def __init__(self, configured: Provider, config: ProviderConfig, transport: Transport) -> None:
         self._configured = configured
+        self._config = config
         self._transport = transport
-        self._has_secret = has_secret
         # The path is appended to the issuer without a slash at its end (Discovery 4).
-        self._url = f"{(configured.issuer or '').rstrip('/')}/.well-known/openid-configuration"
+        self._url = config.discovery_url or f"{(configured.issuer or '').rstrip('/')}/.well-known/openid-configuration"
         # Without a lock, because a fork could copy it in its locked state. Two threads may both fetch the document.
         self._provider: Provider | None = None
         self._failure: errors.ProviderError | None = None
         self._valid_until = 0.0
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether this application uses an endpoint that is neither configured nor part of a preset."""
+        known = self._configured
+        signs_out = known.end_session_url or self._config.end_session != "yes"
+        return not (known.authorization_url and known.token_url and known.profile_url and signs_out)
+
     def provider(self) -> Provider:
         """Return the provider with all its endpoints, from the cache or the issuer.
 
-        :raises errors.ProviderError: when the document cannot be fetched, or is invalid.
+        :raises errors.ProviderError: when the metadata are needed, and cannot be fetched or are invalid.
         """
+        if not self.is_needed:
+            return self._complete(Metadata())
         known, failure = self._provider, self._failure
         if time.monotonic() < self._valid_until:
             if known is not None:
@@ -63,7 +82,7 @@ class Discovery:
         if known is not None:
             self._valid_until = time.monotonic() + RETRY_AFTER  # meanwhile other threads use the known document
         try:
-            self._provider = provider = self._complete(self.fetch_document())
+            self._provider = provider = self._complete(self.fetch_metadata())
         except errors.ProviderError as error:
             if self._provider is not None:
                 return self._provider
@@ -74,59 +93,87 @@ class Discovery:
         self._valid_until = time.monotonic() + CACHED_FOR
         return provider
 
-    def fetch_document(self) -> dict[str, Any]:
-        """Fetch the discovery document.
+    def fetch_metadata(self) -> Metadata:
+        """Fetch the discovery document, or the OAuth 2 metadata (RFC 8414 3) of an issuer without one.
 
-        :raises errors.ProviderError: when it is missing, or belongs to another issuer.
+        Redirects are followed within the origin only, because the metadata decide where the client secret is sent.
+
+        :raises errors.ProviderError: when they are missing, or belong to another issuer.
         """
-        response = self._transport.send(requests.Request("GET", self._url, {"Accept": "application/json"}).prepare())
+        response, is_openid = self._get(self._url), True
+        if response.status_code == 404 and not self._config.discovery_url:
+            # The well-known path is inserted before the issuer's path (RFC 8414 3.1).
+            parts = urlsplit(self._configured.issuer or "")
+            path = f"/.well-known/oauth-authorization-server{parts.path.rstrip('/')}"
+            oauth_response = self._get(parts._replace(path=path).geturl())
+            if oauth_response.status_code == 200:
+                response, is_openid = oauth_response, False
+        setting = self._config.variable("discovery_url")
+        if response.is_redirect:
+            target = urls.Origin.of(urljoin(response.url, response.headers["Location"]))
+            raise errors.ProviderError(
+                f"{response.url} redirects to another origin, which is not followed "
+                f"(got {target.scheme}://{target.host[:200]}); set {setting} to the document's URL if that is right"
+            )
         if response.status_code != 200:
-            raise errors.ProviderError(f"{self._url} answered with status {response.status_code}")
+            raise errors.ProviderError(
+                f"{response.url} answered with status {response.status_code}; set {setting} if the document is at "
+                "another URL"
+            )
         document: dict[str, Any] = read_json(response, dict, "discovery document")
         issuer, configured = ascii(document.get("issuer"))[:200], self._configured.issuer
         if document.get("issuer") != configured:  # Discovery 4.3: exactly, including a trailing slash
-            raise errors.ProviderError(f"{self._url} describes the issuer {issuer}, and {configured!a} is configured")
-        return document
+            raise errors.ProviderError(
+                f"{response.url} describes the issuer {issuer}, and {configured!a} is configured; if the document is "
+                f"the right one, configure its issuer, and set {setting} to the document's URL"
+            )
+        return Metadata(response.url, document, is_openid)
 
-    def _complete(self, document: Mapping[str, Any]) -> Provider:
-        """Return the configured provider with the missing endpoints and settings from the document."""
-        configured = self._configured
+    def _get(self, url: str) -> requests.Response:
+        request = requests.Request("GET", url, {"Accept": "application/json"}).prepare()
+        return self._transport.send(request, allow_redirects=True, same_origin=True)
+
+    def _complete(self, metadata: Metadata) -> Provider:
+        """Return the configured provider with the missing endpoints and settings from the metadata."""
+        configured, document = self._configured, metadata.document
         discovered = {
-            name: _read_endpoint(document, member)
+            name: self._read_endpoint(document, member)
             for name, member in ENDPOINTS.items()
             if document.get(member) and not getattr(configured, name)
         }
-        scopes = document.get("scopes_supported")
-        if not isinstance(scopes, list):
-            scopes = ["profile", "email"]
+        # The user's identity (Core 5.4). `offline_access` is left out, because Keycloak makes it a session of its own
+        # that no sign-out ends.
+        supported = document.get("scopes_supported")
+        scopes = ["openid"] if metadata.is_openid else []
+        if isinstance(supported, list):
+            scopes += [each for each in ("openid", "profile", "email") if each in supported and each not in scopes]
+        elif metadata.is_openid:
+            scopes += ["profile", "email"]
         sends_issuer = document.get("authorization_response_iss_parameter_supported") is True  # RFC 9207 3
         provider = configured._replace(
             **discovered,  # type: ignore[arg-type]
             client_auth=configured.client_auth or self._choose_client_auth(document),
-            # The user's identity and, if the issuer has that scope, a refresh token (Core 5.4, 11).
-            scope=configured.scope
-            or " ".join(["openid", *(each for each in ("profile", "email", "offline_access") if each in scopes)]),
+            scope=configured.scope or " ".join(scopes),
             always_sends_issuer=configured.always_sends_issuer or sends_issuer,
         )
         # Without a UserInfo endpoint (Discovery 3) the ID token says who signed in.
         required = ["authorization_url", "token_url", *([] if provider.asks_for_id_token else ["profile_url"])]
         missing = [ENDPOINTS[name] for name in required if not getattr(provider, name)]
         if missing:
-            raise errors.ProviderError(f"{self._url} has no {', '.join(missing)}")
+            variables = ", ".join(self._config.variable(name) for name in required if not getattr(provider, name))
+            raise errors.ProviderError(f"{metadata.url} has no {', '.join(missing)}; set {variables}")
         prompts = document.get("prompt_values_supported")  # Initiating User Registration 1.0, 4
         supports_consent = not isinstance(prompts, list) or "consent" in prompts
         if provider.offline_access_takes_consent and "offline_access" in provider.scope.split() and supports_consent:
             # Otherwise the issuer ignores the scope (Core 11).
-            choose = " ".join([*dict(provider.choose_account).values(), "consent"])
-            return provider._replace(
-                authorization_parameters=(("prompt", "consent"),), choose_account=(("prompt", choose),)
-            )
+            parameters = {"prompt": "consent", **dict(provider.authorization_parameters)}
+            return provider._replace(authorization_parameters=tuple(parameters.items()))
         return provider
 
     def _choose_client_auth(self, document: Mapping[str, Any]) -> str:
         """Return the first method that both sides support; HTTP Basic is the default (Discovery 3)."""
         offered = document.get("token_endpoint_auth_methods_supported")
-        if not self._has_secret:
+        if not self._config.client_secret:
             return "none"
         if not isinstance(offered, list) or "client_secret_basic" in offered:
             return "basic"
@@ -134,14 +181,14 @@ class Discovery:
             return "post"
         raise errors.ProviderError(f"{self._url} offers only {ascii(offered)[:200]} to authenticate clients")
 
-
-def _read_endpoint(document: Mapping[str, Any], member: str) -> str:
-    url = str(document[member])
-    try:
-        # Plain http is allowed for an issuer on this machine only: a remote issuer could otherwise have this
-        # application send requests to services of this machine.
-        if urls.checked(url).scheme == "http" and str(document["issuer"]).startswith("https:"):
-            raise ValueError("must begin with https://, as the issuer does")
-    except ValueError as reason:
-        raise errors.ProviderError(f"the issuer's {member} {reason}") from None
-    return url
+    def _read_endpoint(self, document: Mapping[str, Any], member: str) -> str:
+        url, http_hosts = str(document[member]), self._transport.http_hosts
+        try:
+            parts = urls.checked(url, http_hosts)
+            # Otherwise a remote issuer could have this application send requests to services of this machine.
+            is_allowed = parts.hostname in http_hosts or not str(document["issuer"]).startswith("https:")
+            if parts.scheme == "http" and not is_allowed:
+                raise ValueError("must begin with https://, as the issuer does")
+        except ValueError as reason:
+            raise errors.ProviderError(f"the issuer's {member} {reason}") from None
+        return url

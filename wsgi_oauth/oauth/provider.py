@@ -128,9 +128,14 @@ class Provider(NamedTuple):
         return bool(self.user.groups or self.groups)
 
     @property
+    def sends_nonce(self) -> bool:
+        """Whether the scope makes the sign-in an OpenID Connect request (Core 3.1.2.1), for which some need a nonce."""
+        return "openid" in self.scope.split()
+
+    @property
     def asks_for_id_token(self) -> bool:
-        """Whether the scope makes the sign-in an OpenID Connect request (Core 3.1.2.1)."""
-        return self.openid and "openid" in self.scope.split()
+        """Whether the token response must contain an ID token that this application validates."""
+        return self.openid and self.sends_nonce
 
 
 # Parameters that let the user sign in with another account (OpenID Connect Core 3.1.2.1), for `choose_account`. Every

@@ -42,10 +42,11 @@ class Registration:
         self.configured_provider = with_scopes_for(rules, provider)
         self.discovery: Discovery | None = None
         if provider.discovery:
-            self.discovery = Discovery(self.configured_provider, transport, has_secret=bool(config.client_secret))
+            self.discovery = Discovery(self.configured_provider, config, transport)
         self.label = config.label or provider.name
         #: Identifies the provider in sessions. It contains the name, because a label can be given to another provider.
         self.key = f"{config.label}:{provider.name}" if config.label else provider.name
+        self.login_parameters = config.login_parameters
         self.title = config.label if config.label and provider.title == provider.name else provider.title
 
     @property

@@ -30,7 +30,9 @@ class OAuthService:
     def __init__(self, config: Config, allow: Callable[[Identity], bool] | None = None) -> None:
         if not (allow is None or callable(allow)):
             raise TypeError(f"allow: must be a function of an Identity (got {allow!a}); rules belong into Config.allow")
-        self.transport = Transport(config.upstream_timeout, config.upstream_limit)
+        self.transport = Transport(
+            config.upstream_timeout, config.upstream_limit, http_hosts=config.insecure_http_hosts
+        )
         self._config = config
         self._providers = {}
         for each in config.providers:
@@ -71,6 +73,16 @@ class OAuthService:
         if not self.has_labels or (not label and len(self.registrations) == 1):
             return next(iter(self.registrations.values()))
         return self.registrations.get(label)
+
+    def label_of_issuer(self, issuer: str) -> str:
+        """Return the label of the registration with *issuer*, which must equal the configured one exactly.
+
+        :raises errors.UnknownIssuer: if there is none.
+        """
+        for label, registration in self.registrations.items():
+            if registration.configured_provider.issuer == issuer:
+                return label
+        raise errors.UnknownIssuer(f"iss: not the issuer of a configured provider (got {issuer[:200]!a})")
 
     def registration_of(self, session: Mapping[str, Any]) -> Registration:
         """Return the registration with the provider that issued the token of *session*; without a token, the first.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 from urllib.parse import urljoin
@@ -12,6 +13,7 @@ import requests
 
 from .. import errors, urls
 from ..config.settings import UPSTREAM_LIMIT
+from ..version import USER_AGENT
 from .adapter import BoundedAdapter
 from .limit import RequestLimit
 
@@ -29,14 +31,23 @@ class Transport:
     It knows no token and no cookie. What threads share is the pool, the TLS context and the proxy settings.
     """
 
-    def __init__(self, timeout: float, limit: int = UPSTREAM_LIMIT, *, total: Transport | None = None) -> None:
+    def __init__(
+        self,
+        timeout: float,
+        limit: int = UPSTREAM_LIMIT,
+        *,
+        http_hosts: Collection[str] = (),
+        total: Transport | None = None,
+    ) -> None:
         """
         :param timeout: seconds for a request, from connecting to the last byte of the response (wall clock).
         :param limit: number of requests that may wait for the provider at the same time.
+        :param http_hosts: the hosts for which plain http is accepted, besides this machine.
         :param total: the transport whose connections this one uses, and whose limit counts these requests too.
         """
         self.timeout = timeout
         self.limit = limit
+        self.http_hosts = http_hosts
         self._total = total
         self._states: dict[int, _ProcessState] = {}  # by process id, because a child must not use its parent's sockets
 
@@ -46,7 +57,7 @@ class Transport:
         It uses the same connections, and at most two thirds of the slots: otherwise one provider that does not answer
         would block the sign-in with all others.
         """
-        return Transport(self.timeout, max(1, self.limit * 2 // 3), total=self)
+        return Transport(self.timeout, max(1, self.limit * 2 // 3), http_hosts=self.http_hosts, total=self)
 
     def slot(self) -> AbstractContextManager[None]:
         """Hold one of the slots for requests that wait for the provider; requests inside the block need no other.
@@ -69,11 +80,13 @@ class Transport:
         *,
         timeout: float | tuple[float | None, ...] | None = None,
         allow_redirects: bool = False,
+        same_origin: bool = False,
     ) -> requests.Response:
         """Send *request* and return the whole response.
 
         A redirect that is followed never carries the Authorization header to another origin.
 
+        :param same_origin: return a redirect to another origin instead of following it.
         :param timeout: seconds for all of it, redirects included, instead of the configured ones; of a pair, as in
             requests, the sum.
         :raises errors.ProviderBusy: when all slots are taken.
@@ -81,16 +94,19 @@ class Transport:
         :raises errors.ProviderUnreachable: for every other failure of the connection.
         :raises errors.ProviderError: for a response of more than 1 MiB, or a redirect that cannot be followed.
         """
+        request.headers.setdefault("User-Agent", USER_AGENT)
         deadline = time.monotonic() + _total_seconds(timeout, self.timeout)
         adapter, limit = self._state()
-        if not urls.is_secure(request.url or ""):
+        if not urls.is_secure(request.url or "", self.http_hosts):
             raise ValueError("secrets are sent over https only (RFC 6749 3.2, RFC 6750 5.3), or to this machine")
         with limit.slot():
             for _ in range(_MAX_REDIRECTS + 1):
                 response = adapter.exchange(request, deadline)
                 if not (allow_redirects and response.is_redirect):
                     return response
-                request = build_redirected_request(response)
+                request = build_redirected_request(response, self.http_hosts)
+                if same_origin and not is_same_origin(request.url or "", response.url):
+                    return response
         raise errors.ProviderError(f"the provider redirected more than {_MAX_REDIRECTS} times")
 
     def _state(self) -> _ProcessState:
@@ -107,16 +123,17 @@ class Transport:
         return self._states[pid]
 
 
-def build_redirected_request(response: requests.Response) -> requests.PreparedRequest:
+def build_redirected_request(response: requests.Response, http_hosts: Collection[str] = ()) -> requests.PreparedRequest:
     """Build the request that follows a redirect (RFC 9110 15.4).
 
+    :param http_hosts: the hosts for which plain http is accepted, besides this machine.
     :raises errors.ProviderError: when the target is not a URL to which secrets may be sent.
     """
     request, status = response.request.copy(), response.status_code
     try:
         location = response.headers["Location"].encode("latin-1").decode()  # because most servers send UTF-8
         request.prepare_url(urljoin(response.url, location), None)
-        if not urls.is_secure(request.url or ""):
+        if not urls.is_secure(request.url or "", http_hosts):
             raise ValueError
     except ValueError:  # including UnicodeError and requests.exceptions.InvalidURL
         raise errors.ProviderError("the provider redirects to a URL to which no secret may be sent") from None

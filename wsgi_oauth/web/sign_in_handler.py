@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +19,11 @@ from ..oauth.identity import IDENTITY
 from ..sessions.session import PROVIDER
 from . import pages
 from .handler import RequestHandler
-from .site import MAX_RETURN_URL, local_path
+from .site import MAX_RETURN_URL, local_path, without_origin
 
 _log = logging.getLogger("wsgi_oauth")
+# A hint can be a token of the site that starts the sign-in.
+_LOGIN_PARAMETER = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,2048}")
 
 
 class SignInHandler(RequestHandler):
@@ -53,7 +56,10 @@ class SignInHandler(RequestHandler):
 
         :raises werkzeug.exceptions.HTTPException: with the page on which the user chooses a provider.
         """
-        if not self.choose_provider(self.request.args.get("provider", "")):
+        arguments = self.request.args
+        issuer = arguments.get("iss")  # of a sign-in that another site starts (OpenID Connect Core 4)
+        label = arguments.get("provider", "") if issuer is None else self.oauth.label_of_issuer(issuer)
+        if not self.choose_provider(label):
             abort(pages.provider_choice(self.request, self._sign_in_urls()))
         label = self.registration.label
         values = {"provider": label} if self.oauth.has_labels else {}
@@ -61,14 +67,14 @@ class SignInHandler(RequestHandler):
             redirect_uri=self.url_for(".callback", external=True, **values),
             next_url=self._return_url(),
             provider=label,
-            after_rejection="again" in self.request.args,
-        ).for_authorization(self.provider, choose_account="switch" in self.request.args)
+            after_rejection="again" in arguments,
+        ).for_authorization(self.provider, self._login_parameters(), choose_account="switch" in arguments)
         return self._attempt
 
     def _return_url(self) -> str:
-        """Return the page to which the sign-in leads: ``next``, otherwise the profile."""
-        given = self.request.args.get("next", "")
-        path = local_path(given)
+        """Return the page to which the sign-in leads: ``next`` or ``target_link_uri``, otherwise the profile."""
+        given = self.request.args.get("next") or self.request.args.get("target_link_uri", "")
+        path = local_path(without_origin(given, self.request.base))
         if given and path is None:
             _log.warning(
                 "[%s] next: dropped, because it is not a path of this site or has more than %d characters "
@@ -76,6 +82,19 @@ class SignInHandler(RequestHandler):
                 *(self.request.id, MAX_RETURN_URL, len(given), given.partition("?")[0][:100]),
             )
         return path or self.url_for(".profile")
+
+    def _login_parameters(self) -> dict[str, str]:
+        """Return the parameters of the link to the sign-in that the authorization request may pass on.
+
+        :raises errors.UserError: for a value that is too long or contains control characters.
+        """
+        arguments = self.request.args
+        names = {*self.registration.login_parameters, *(["login_hint"] if "iss" in arguments else [])}
+        parameters = {name: arguments[name] for name in names if name in arguments}
+        for name, value in parameters.items():
+            if not _LOGIN_PARAMETER.fullmatch(value):
+                raise errors.UserError(f"{name}: too long for a parameter of the sign-in, or not printable")
+        return parameters
 
     @contextmanager
     def consumed_attempt(self) -> Iterator[sign_in.Attempt]:

@@ -76,6 +76,15 @@ def local_path(candidate: str | None) -> str | None:
     return encoded if len(encoded) <= MAX_RETURN_URL else None
 
 
+def without_origin(url: str, base_url: str) -> str:
+    """Return *url* without its origin if that is this site's. The rest is a path only if :func:`local_path` accepts it.
+
+    :param base_url: the URL of the mount point.
+    """
+    origin = urlsplit(base_url)._replace(path="").geturl()
+    return (url[len(origin) :] or "/") if url[: len(origin)].lower() == origin.lower() else url
+
+
 def raw_path_info(environ: Mapping[str, Any], script_name: str, path_info: str) -> str | None:
     """Return *path_info* as the browser spelled it, such as ``/a%2Fb``; None if that is unknown.
 

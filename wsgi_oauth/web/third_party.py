@@ -1,0 +1,32 @@
+"""Sign-ins that another site starts with a form (OpenID Connect Core 1.0, 4)."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from werkzeug import Response
+
+from .. import errors
+from .handler import RequestHandler
+from .request import Request
+
+MAX_QUERY = 8000  # characters; servers accept about 8 kB in a request line
+
+
+class ThirdPartyInitiatedLogin(RequestHandler):
+    """Redirects ``POST /`` to ``GET /`` with the same parameters.
+
+    Browsers send no session cookie with a POST from another site, so a sign-in that started here would replace the
+    session of a signed-in user. They send it with the GET.
+    """
+
+    route = "/"
+    skips_access_check = True
+
+    def post(self, request: Request) -> Response:
+        if "iss" not in request.form:
+            raise errors.UnknownIssuer("iss: missing; a POST to this URL starts a sign-in from another site")
+        query = urlencode(list(request.form.items()))
+        if len(query) > MAX_QUERY:
+            raise errors.UserError("the parameters of the sign-in are too long")
+        return self.redirect(f"{request.base}/?{query}", 303)
