@@ -69,6 +69,9 @@ PROVIDERS = (
         notes=(
             "Google issues a refresh token only when a user gives consent for the first time. Without one, the next "
             "sign-in needs a redirect but no click.",
+            # https://developers.google.com/identity/openid-connect/openid-connect#validatinganidtoken
+            "To admit only the accounts of a Google Workspace organization, set "
+            "`WSGI_OAUTH_ALLOW=claim:hd=example.com`.",
             "A Google account can have an email address of any domain. A verified address proves only that the user "
             "could once read its mail.",
         ),
