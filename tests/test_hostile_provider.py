@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from conftest import Browser, raw_server
 
+from wsgi_oauth.oauth.token import MAX_TOKEN
+
 GOOD = json.dumps({"access_token": "TOKENCANARY", "token_type": "Bearer"}).encode()
 
 
@@ -55,7 +57,7 @@ def test_malformed_user_document_is_a_provider_error(make_browser: Callable[...,
 
 def test_largest_accepted_token_can_be_stored(make_browser: Callable[..., Browser]):
     """S20. A quote takes two characters in JSON. Many sign-ins are pending in the same session."""
-    large: dict[str, Any] = dict.fromkeys(("access_token", "refresh_token", "id_token"), '"' * 16384)
+    large: dict[str, Any] = dict.fromkeys(("access_token", "refresh_token", "id_token"), '"' * MAX_TOKEN)
     body = json.dumps({**large, "token_type": "Bearer", "scope": '"' * 8192}).encode()
     with raw_server(respond(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))) as url:
         browser = make_browser(TOKEN_URL=f"{url}/token")

@@ -692,10 +692,11 @@ WRONG: dict[str, list[Any]] = {
     "iss": ["https://id.example.com", "", None, 5],
     "aud": ["another-client", "DEMO-CLIENT", "", None, 5, [], ["another-client"], {CLIENT: 1}, [[CLIENT]]],
     "azp": ["another-client", "", 5],
-    "exp": [0, -1, None, "tomorrow", "9999999999", True, [9999999999]],
-    "iat": [9_999_999_999, None, "yesterday", False, {}],
+    "exp": [0, -1, None, "tomorrow", "0", "1e99", "inf", "nan", "-1", " 9999999999", True, [9999999999]],
+    "nbf": [9_999_999_999, "9999999999", "", "soon", True, {}],
+    "iat": [9_999_999_999, "9999999999", None, "yesterday", False, {}],
     "nonce": ["another sign-in's", "", None, 5, "\ud800", ["nonce"]],
-    "sub": [None, "", 5, ["mona"], {"mona": 1}],
+    "sub": [None, "", 5.0, True, ["mona"], {"mona": 1}],
 }
 
 
@@ -724,15 +725,43 @@ class TestIdToken:
         assert said(finish_sign_in(browser)) == (502, "id_token_refused")
         assert_not_signed_in(browser, store)
 
-    def test_for_several_audiences_must_name_the_authorized_party(
-        self, browser: Browser, issuer: Issuer, store: MemoryStore
-    ) -> None:
+    def test_for_several_audiences_needs_no_authorized_party(self, browser: Browser, issuer: Issuer) -> None:
         """Core 3.1.3.7, items 3 to 5."""
         issuer.claims["aud"] = [CLIENT, "another-client"]
+        browser.sign_in()
+
+    @pytest.mark.parametrize("audience", [CLIENT, [CLIENT], [CLIENT, "another-client"]], ids=str)
+    def test_for_another_authorized_party_is_refused(
+        self, audience: object, browser: Browser, issuer: Issuer, store: MemoryStore
+    ) -> None:
+        issuer.claims.update(aud=audience, azp="another-client")
         assert said(finish_sign_in(browser)) == (502, "id_token_refused")
         assert_not_signed_in(browser, store)
-        issuer.claims["azp"] = CLIENT
+
+    def test_may_contain_times_as_strings(self, browser: Browser, issuer: Issuer) -> None:
+        now = time.time()
+        issuer.claims.update(exp=f"{now + 60:.3f}", iat=f"{now:.0f}", nbf=f"{now:.0f}")
         browser.sign_in()
+
+    @pytest.mark.parametrize(("claimed", "documented"), [(35, "35"), ("35", 35), (35, 35)])
+    def test_may_contain_a_number_as_subject(
+        self, claimed: object, documented: object, browser: Browser, issuer: Issuer
+    ) -> None:
+        """It equals its decimal string: the document and the ID token can differ in the type."""
+        issuer.claims["sub"], issuer.user["sub"] = claimed, documented
+        browser.sign_in()
+        assert browser.profile().status_int == 200
+
+    @pytest.mark.parametrize(
+        ("claimed", "documented"),
+        [(35, "035"), (35, "35.0"), (35, "+35"), (35, 35.0), (1, True), ("1", True), (35, 36)],
+    )
+    def test_with_another_subject_than_the_document_is_refused(
+        self, claimed: object, documented: object, browser: Browser, issuer: Issuer
+    ) -> None:
+        issuer.claims["sub"], issuer.user["sub"] = claimed, documented
+        browser.sign_in()
+        assert said(browser.profile()) == (502, "id_token_refused")
 
     def test_of_another_sign_in_is_refused(self, browser: Browser, issuer: Issuer, store: MemoryStore) -> None:
         """Core 15.5.2: an injected code leads to the ID token of another sign-in."""

@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
-import requests_oauthlib.compliance_fixes
 from conftest import JSON, Browser, environ_for, parameters
 from werkzeug import Request, Response
 
@@ -86,13 +85,6 @@ def test_scope_requests_an_id_token_if_one_is_expected(preset: Provider) -> None
 @for_each_preset
 def test_only_an_existing_username_is_unique(preset: Provider) -> None:
     assert preset.user.username or not preset.username_is_unique
-
-
-@for_each_preset
-def test_compliance_fix_exists_in_requests_oauthlib(preset: Provider) -> None:
-    assert not preset.compliance_fix or hasattr(
-        requests_oauthlib.compliance_fixes, f"{preset.compliance_fix}_compliance_fix"
-    )
 
 
 @for_each_preset
@@ -310,7 +302,7 @@ class Imitation(LocalProvider):
         by_header = "Authorization" in request.headers
         assert by_header == (self.preset.client_auth in {"", "basic", "basic-raw"})
         answer = super().token(request)
-        if self.preset.lists_scopes and answer.is_json:
+        if self.preset.name == "twitch" and answer.is_json:
             document = answer.get_json()
             answer = Response(json.dumps({**document, "scope": document["scope"].split()}), mimetype="application/json")
         return self.answer_token(answer)
@@ -387,25 +379,6 @@ def test_client_authentication_follows_the_preset(imitate: Any) -> None:
             assert "client_secret" not in form
         else:
             assert (form["client_id"], form["client_secret"]) == (["demo-client"], ["demo-secret"])
-
-
-def test_form_encoded_token_response_of_facebook_is_accepted(imitate: Any) -> None:
-    """Before version 2.3 of the API: declared as text/plain, with `expires` and without `token_type`."""
-    provider, browser = imitate("facebook")
-
-    def form_encoded(answer: Response) -> Response:
-        token = answer.get_json()["access_token"]
-        return Response(f"access_token={token}&expires=5183999", mimetype="text/plain")
-
-    provider.answer_token = form_encoded
-    browser.sign_in()
-    assert browser.profile().json["id"] == "1234567890"
-
-
-def test_form_encoded_token_response_of_another_provider_is_refused(imitate: Any) -> None:
-    provider, browser = imitate("spotify")
-    provider.answer_token = lambda answer: Response("access_token=x&token_type=bearer", mimetype="text/plain")
-    assert browser.get(browser.callback_url()).status_int == 502
 
 
 @pytest.mark.parametrize(

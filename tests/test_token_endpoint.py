@@ -45,7 +45,7 @@ OUTCOMES = {
     # RFC 6749 5.1: responses with a token, valid or not
     "token_in_500": PROVIDERS_FAULT,
     "token_as_html": SIGNED_IN,
-    "form_encoded": PROVIDERS_FAULT,
+    "form_encoded": SIGNED_IN,
     "extra_members": SIGNED_IN,
     "access_token_missing": PROVIDERS_FAULT,
     "access_token_null": PROVIDERS_FAULT,
@@ -54,8 +54,8 @@ OUTCOMES = {
     "access_token_empty": PROVIDERS_FAULT,
     "access_token_non_ascii": PROVIDERS_FAULT,
     "access_token_newline": PROVIDERS_FAULT,
-    "token_type_missing": PROVIDERS_FAULT,
-    "token_type_null": PROVIDERS_FAULT,
+    "token_type_missing": SIGNED_IN,
+    "token_type_null": SIGNED_IN,
     "token_type_mac": PROVIDERS_FAULT,
     "token_type_upper": SIGNED_IN,
     "expires_in_missing": SIGNED_IN,
@@ -63,7 +63,7 @@ OUTCOMES = {
     "expires_in_zero": SIGNED_IN,
     "expires_in_negative": SIGNED_IN,
     "expires_in_string": SIGNED_IN,
-    "expires_in_word": PROVIDERS_FAULT,
+    "expires_in_word": SIGNED_IN,
     "expires_in_huge": SIGNED_IN,
     "expires_in_nan": PROVIDERS_FAULT,
     "expires_in_infinity": PROVIDERS_FAULT,
@@ -72,7 +72,7 @@ OUTCOMES = {
     "scope_smaller": SIGNED_IN,
     "scope_other": SIGNED_IN,
     "scope_missing": SIGNED_IN,
-    "scope_list": PROVIDERS_FAULT,
+    "scope_list": SIGNED_IN,
     "refresh_token_missing": SIGNED_IN,
     "refresh_token_number": PROVIDERS_FAULT,
     # Responses without a token
@@ -103,7 +103,6 @@ OUTCOMES = {
     "reset": PROVIDERS_FAULT,
     "close": SIGNED_IN,
 }
-EXPIRED_AT_ONCE = {"expires_in_zero", "expires_in_negative"}
 REDIRECTS = [f"redirect_{status}" for status in (301, 302, 303, 307, 308)]
 
 REFUSED = sorted(name for name, outcome in OUTCOMES.items() if outcome != SIGNED_IN)
@@ -252,7 +251,7 @@ def test_form_encoded_token_in_a_web_page_is_refused(make_browser: Callable[...,
         pytest.param(a_token(access_token="x" * 100_000), id="access_token"),
         pytest.param(a_token(refresh_token="x" * 100_000), id="refresh_token"),
         pytest.param(a_token(id_token="x" * 100_000), id="id_token"),
-        pytest.param(a_token(access_token="x" * 16_384, refresh_token="y" * 16_384, id_token="z" * 16_384), id="all"),
+        pytest.param(a_token(access_token="x" * 60_000, refresh_token="y" * 65_536, id_token="z" * 65_536), id="all"),
         pytest.param(a_token(expires_in=True), id="true"),
         pytest.param(a_token(expires_in={}), id="object"),
         pytest.param(a_token(token_type=["Bearer"]), id="list"),
@@ -288,7 +287,7 @@ def test_unusual_but_valid_token_signs_the_user_in(fault: str, provider: LocalPr
     provider.faults.add(f"token.{fault}")
     browser.sign_in()
     assert browser.profile().json["login"] == "octocat"
-    assert provider.count("refresh") == (1 if fault in EXPIRED_AT_ONCE else 0)
+    assert provider.count("refresh") == 0
     assert provider.count("profile") == 1
     assert provider.exchanges[-1].headers["Authorization"].startswith("Bearer ")
 

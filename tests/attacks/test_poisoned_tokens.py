@@ -47,10 +47,30 @@ def test_token_of_another_type_is_stored_and_fails_in_every_request(signs_in_wit
     return any(signs_in_with({**BEARER, "access_token": token}) for token in ({"a": 1}, ["x"], 7, True, "ä"))
 
 
-@guarded_by({"wsgi_oauth.oauth.token.parse_lifetime": lambda seconds: {"expires_in": seconds, "expires_at": seconds}})
-def test_lifetime_of_another_type_is_stored_and_fails_in_every_request(signs_in_with: Callable[..., bool]) -> bool:
-    """S20, S21."""
-    return any(signs_in_with({**BEARER, "expires_in": lifetime}) for lifetime in ("soon", [3600], {"s": 1}, True))
+def lifetime_as_it_is(seconds: Any) -> dict[str, Any]:
+    return {"expires_in": seconds, "expires_at": seconds}
+
+
+@guarded_by({"wsgi_oauth.oauth.token.parse_lifetime": lifetime_as_it_is})
+def test_lifetime_of_another_type_is_stored_and_fails_in_every_request(
+    make_browser: Callable[..., Browser], attackers_server: AttackersServer
+) -> bool:
+    """S20, S21. An unreadable lifetime counts as not known."""
+    victim = make_browser(TOKEN_URL=f"{attackers_server.url}/token", PROFILE_URL=f"{attackers_server.url}/user")
+    document, failed = attackers_server.answer, []
+    for lifetime in ("soon", [3600], {"s": 1}, True):
+        answer = json.dumps({**BEARER, "expires_in": lifetime})
+        attackers_server.answer = Response(answer, content_type="application/json")
+        victim.get(victim.callback_url())
+        attackers_server.answer = document
+        failed.append(victim.profile().status_int != 200)
+    return any(failed)
+
+
+@guarded_by({"wsgi_oauth.oauth.token._OTHER_TYPES": set()})
+def test_token_that_is_bound_to_a_key_is_sent_without_the_key(signs_in_with: Callable[..., bool]) -> bool:
+    """S20; RFC 9449 5. Other unknown types count as Bearer."""
+    return any(signs_in_with({**BEARER, "token_type": name}) for name in ("DPoP", "dpop", " mac", "N_A"))
 
 
 @guarded_by({"wsgi_oauth.oauth.token.check_error": lambda code: None})
@@ -74,6 +94,25 @@ def test_web_page_that_repeats_the_request_contains_the_attackers_token(
     """S19. "Not found: /?&access_token=...": parsed as a form, an error page contains the parameters of its URL."""
     page = "<html><title>Not found: /x?&access_token=mallorys-token&token_type=bearer&</title></html>"
     return signs_in_with(page, "text/html")
+
+
+@guarded_by({"wsgi_oauth.oauth.token.read_token_document": json_or_form_encoding})
+def test_text_that_repeats_the_request_contains_the_attackers_token(signs_in_with: Callable[..., bool]) -> bool:
+    """S19. Form encoding needs its own content type."""
+    text = "access_token=mallorys-token&token_type=bearer"
+    types = ("text/plain", "text/html", "application/x-www-form-urlencoded-x", "application/octet-stream", "")
+    return any(signs_in_with(text, content_type) for content_type in types)
+
+
+def any_value(response: Any) -> dict[str, Any]:
+    return dict(parse_qsl(response.text))
+
+
+@guarded_by({"wsgi_oauth.oauth.token._read_form": any_value})
+def test_form_with_two_tokens_contains_the_attackers_token(signs_in_with: Callable[..., bool]) -> bool:
+    """S19; RFC 6749 3.2. Programs differ in which of two values they take."""
+    text = "access_token=the-victims&token_type=bearer&access_token=mallorys-token"
+    return signs_in_with(text, "application/x-www-form-urlencoded")
 
 
 @guarded_by({"wsgi_oauth.oauth.token.read_json": lambda response, of, what: json.loads(response.content)})

@@ -6,7 +6,6 @@ import json
 from base64 import b64encode
 from collections.abc import Callable, Collection
 from functools import partialmethod
-from importlib import import_module
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote_plus
 
@@ -18,7 +17,7 @@ from ..transport.pool import Transport
 from ..version import USER_AGENT
 from .id_token import check_id_token, check_refreshed_id_token, check_userinfo, read_id_token
 from .provider import Provider
-from .resource import has_ended_token, read_resource, rejects_token
+from .resource import read_resource, read_user_document, rejects_token
 from .token import Token, has_expired, is_new, is_token, parse_token_response
 
 # Statuses with which a provider refuses a refresh token for good. Others mean: try again later.
@@ -66,7 +65,7 @@ class OAuth2Session:
 
     @property
     def requests_session(self) -> requests_oauthlib.OAuth2Session:
-        """The session of requests-oauthlib that prepares each request, with the compliance fix of the provider.
+        """The session of requests-oauthlib that prepares each request, for example with a compliance fix.
 
         ``headers``, ``params``, ``auth`` and ``cookies`` that are set on it apply to all requests; its settings for
         TLS, proxies and redirects have no effect. It is created when it is first needed.
@@ -76,16 +75,13 @@ class OAuth2Session:
                 self._client_id, scope=self.provider.scope, redirect_uri=self.redirect_uri, token=self._token
             )
             self._requests_session.headers["User-Agent"] = USER_AGENT
-            if self.provider.compliance_fix:
-                fixes = import_module("requests_oauthlib.compliance_fixes")
-                getattr(fixes, f"{self.provider.compliance_fix}_compliance_fix")(self._requests_session)
         return self._requests_session
 
     def _hooks(self, name: str) -> Collection[Callable[..., Any]]:
-        """Return the compliance hooks of requests-oauthlib, if its session is used: few providers need one."""
-        if self._requests_session is None and not self.provider.compliance_fix:
+        """Return the compliance hooks of requests-oauthlib, if its session is used."""
+        if self._requests_session is None:
             return ()
-        hooks: dict[str, Any] = dict(self.requests_session.compliance_hook)  # the type stubs lack some names
+        hooks: dict[str, Any] = dict(self._requests_session.compliance_hook)  # the type stubs lack some names
         return hooks[name]  # type: ignore[no-any-return]
 
     @property
@@ -210,13 +206,18 @@ class OAuth2Session:
             self._authorization()  # because an expired token must be refreshed first
             return read_id_token(self.token.get("id_token", ""))
         headers = {"Accept": "application/json", **dict(provider.profile_headers)}
-        response = self.request(provider.profile_method, provider.profile_url, headers=headers)
-        while has_ended_token(response, is_new=is_new(self.token)):
-            if not self._can_refresh:
-                raise errors.TokenRejected("the provider refuses a request for the user document")
-            self._renew_token()  # once
+
+        def fetch() -> dict[str, Any]:
             response = self.request(provider.profile_method, provider.profile_url, headers=headers)
-        document = dict(read_resource(response, dict))
+            return read_user_document(response, provider, is_new=is_new(self.token))
+
+        try:
+            document = fetch()
+        except errors.TokenRejected:
+            if not self._can_refresh:
+                raise
+            self._renew_token()  # once
+            document = fetch()
         if provider.asks_for_id_token and "id_token" in self.token:
             check_userinfo(document, self.token["id_token"])
         return document
@@ -312,7 +313,7 @@ class OAuth2Session:
     def _post_as_client(self, url: str, form: dict[str, str]) -> requests.Response:
         """POST *form* to an endpoint at which the client authenticates itself (RFC 6749 2.3.1).
 
-        The hooks of requests-oauthlib for token requests apply, because some providers need a compliance fix.
+        The compliance hooks of requests-oauthlib for token requests apply.
         """
         headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
         method = self.provider.client_auth or "basic"

@@ -30,16 +30,16 @@ def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: 
     claims = read_id_token(id_token)
     audience = claims.get("aud")
     audiences = audience if isinstance(audience, list) else [audience]
-    authorized_party = claims.get("azp", client_id if len(audiences) == 1 else None)
     now = time.time()
     valid = {
         "iss": claims.get("iss") == provider.issuer,
         "aud": client_id in audiences,
-        "azp": authorized_party == client_id,
+        "azp": claims.get("azp", client_id) == client_id,
         "exp": _read_time(claims, "exp") > now - MAX_CLOCK_SKEW,
+        "nbf": "nbf" not in claims or _read_time(claims, "nbf") < now + MAX_CLOCK_SKEW,
         "iat": _read_time(claims, "iat") < now + MAX_CLOCK_SKEW,
         "nonce": nonce is None or claims.get("nonce") == nonce,
-        "sub": isinstance(claims.get("sub"), str) and claims["sub"] != "",
+        "sub": read_subject(claims) is not None,
     }
     invalid = [claim for claim, is_valid in valid.items() if not is_valid]
     if invalid:
@@ -54,7 +54,7 @@ def check_refreshed_id_token(id_token: str, previous: str, provider: Provider, c
     """
     claims = check_id_token(id_token, provider, client_id, nonce=None)
     first = read_id_token(previous)
-    if claims["sub"] != first.get("sub") or claims.get("nonce", first.get("nonce")) != first.get("nonce"):
+    if read_subject(claims) != read_subject(first) or claims.get("nonce", first.get("nonce")) != first.get("nonce"):
         raise errors.IdTokenRefused("the refreshed ID token is about another user or another sign-in (Core 12.2)")
 
 
@@ -82,11 +82,25 @@ def check_userinfo(document: Mapping[str, Any], id_token: str) -> None:
 
     :raises errors.IdTokenRefused: when their subjects differ.
     """
-    if document.get("sub") != read_id_token(id_token).get("sub"):
+    subject = read_subject(read_id_token(id_token))
+    if subject is None or read_subject(document) != subject:
         raise errors.IdTokenRefused("the user document and the ID token have different subjects (Core 5.3.2)")
 
 
+def read_subject(claims: Mapping[str, Any]) -> str | None:
+    """Return the claim ``sub`` (Core 2), or None when it is missing or invalid. A number equals its decimal string."""
+    subject = claims.get("sub")
+    if isinstance(subject, int) and not isinstance(subject, bool):
+        subject = str(subject)
+    return subject if isinstance(subject, str) and subject else None
+
+
 def _read_time(claims: Mapping[str, Any], name: str) -> float:
-    """Return a time in seconds since the epoch. If it is invalid, return NaN: every comparison with it is false."""
+    """Return a time in seconds since the epoch, also from a numeric string.
+
+    If it is invalid, return NaN: every comparison with it is false.
+    """
     value = claims.get(name)
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,18})?", value, re.ASCII):
+        return float(value)
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else nan

@@ -85,10 +85,11 @@ class Provider(NamedTuple):
     choose_account: tuple[tuple[str, str], ...] = ()  # parameters that let the user choose another account
     client_auth: str = ""  # RFC 6749 2.3.1; empty: a method from the issuer's metadata, otherwise basic
     pkce: bool = True  # RFC 7636; without it the nonce or the state alone protects the code (RFC 9700 2.1.1)
-    lists_scopes: bool = False  # token responses contain a list of scopes, not a string (RFC 6749 3.3)
-    compliance_fix: str = ""  # name of a fix in requests_oauthlib.compliance_fixes for token responses
     profile_method: Literal["GET", "POST"] = "GET"  # for the profile URL (both allowed by OpenID Connect Core 5.3.1)
     profile_headers: tuple[tuple[str, str], ...] = ()  # additional headers for the profile URL
+    # Error codes with which the profile URL says that the token has ended, in addition to `invalid_token` (RFC 6750
+    # 3.1). With these, other codes do not end a session. Compared without regard to case: ("190",), ("token_expired",).
+    ended_token_codes: tuple[str, ...] = ()
     user: UserDocument = UserDocument()
     trusts_emails: bool = False  # WSGI_OAUTH_TRUST_UNVERIFIED_EMAIL: addresses count as verified, whatever it says
     username_is_unique: bool = False  # belongs to one user, and only that user can change it: safe in access rules

@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import requests
 
 from .. import errors
 from ..transport.json import parse_json, read_json
+from .identity import find_value
+from .provider import Provider
 
-# RFC 6750 3.1: error codes that say that the token is valid.
-_OTHER_REASONS = ("invalid_request", "insufficient_scope")
+# Codes that say that the token has ended, in lower case: RFC 6750 3.1, and the words of APIs that have their own.
+# https://docs.slack.dev/reference/methods/users.identity
+# https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_using_userinfo_endpoint.htm
+_ENDED = {
+    "access_token_expired",
+    "account_inactive",
+    "bad_oauth_token",
+    "expired_access_token",
+    "expired_token",
+    "invalid_access_token",
+    "invalid_auth",
+    "invalid_session_id",
+    "invalid_token",
+    "revoked_access_token",
+    "token_expired",
+    "token_revoked",
+}
+# Codes that say that the token is valid, but does not permit the request.
+_FORBIDDEN = {"insufficient_scope", "missing_scope", "no_permission"}
+_MUST_WAIT = {"rate_limit_exceeded", "rate_limited", "ratelimited", "too_many_requests"}
+_OTHER_REASONS = _FORBIDDEN | _MUST_WAIT | {"invalid_request", "server_error", "temporarily_unavailable"}
+# Members that contain an error code, or an object with such members.
+_CODE_MEMBERS = ("error", "errors", "errcode", "error_code", "errorCode", "error_subcode", "code", "type", "reason")
 
 
 def read_resource(response: requests.Response, of: type) -> Any:
@@ -28,29 +52,91 @@ def read_resource(response: requests.Response, of: type) -> Any:
     return read_json(response, of, "resource")
 
 
+def read_user_document(response: requests.Response, provider: Provider, *, is_new: bool) -> dict[str, Any]:
+    """Return the user document.
+
+    Providers say in many ways that a token has ended: with status 400 or 403, or with status 200 and an error object.
+    A request for the user document has no parameters, so mostly nothing but the token can be wrong with it.
+
+    :param is_new: whether the token was issued moments ago. Then a refusal without a reason is the provider's fault.
+    :raises errors.TokenRejected: when the token has ended.
+    :raises errors.Error: as :func:`read_resource` does.
+    """
+    codes = read_error_codes(response, provider)
+    if codes is None or rejects_token(response) or _must_wait(response):
+        return dict(read_resource(response, dict))
+    status = response.status_code
+    message = f"the provider answered the request for the user document with status {status} and " + (
+        f"the error {' '.join(sorted(codes))[:100]!a}" if codes else "no error code"
+    )
+    known = _ENDED | {code.lower() for code in provider.ended_token_codes}
+    is_other_reason = codes & _OTHER_REASONS or (codes and provider.ended_token_codes)
+    if codes & known or (not is_other_reason and (status == 200 or not is_new)):
+        raise errors.TokenRejected(message)
+    if codes & _MUST_WAIT:
+        raise errors.ProviderRateLimit(message)
+    if status == 403 or (status == 200 and codes & _FORBIDDEN):
+        error = errors.ProviderForbids(message)
+        error.status = 403 if codes else 502
+        raise error
+    raise errors.ProviderError(message)
+
+
 def rejects_token(response: requests.Response) -> bool:
     """Return whether the provider rejects the access token: status 401, or ``invalid_token`` as the challenge."""
     challenge = response.headers.get("WWW-Authenticate", "")
     return response.status_code == 401 or (response.status_code in {400, 403} and "invalid_token" in challenge)
 
 
-def has_ended_token(response: requests.Response, *, is_new: bool) -> bool:
-    """Return whether a response from the user document's endpoint says with status 400 or 403 that the token has ended.
+def read_error_codes(response: requests.Response, provider: Provider) -> set[str] | None:
+    """Return the error codes in a refusal of the user document, in lower case, or None when it is no refusal.
 
-    It says so with the error code ``invalid_token`` in its body; some providers answer 400 without any code. A request
-    for the user document has no parameters, so nothing but the token can be wrong with it.
-
-    :param is_new: whether the token was issued moments ago. Then 400 without a code is a fault of the provider.
+    Refusals are the statuses 400 and 403, and status 200 with an error object. A document that names the user is never
+    an error object.
     """
-    if response.status_code not in {400, 403}:
-        return False
+    status = response.status_code
+    if status not in {200, 400, 403}:
+        return None
+    challenge = re.findall(r'\berror="?([A-Za-z_]{1,64})', response.headers.get("WWW-Authenticate", ""))
     try:
         document = parse_json(response.content)
     except ValueError:
-        document = None
-    code = document.get("error") if isinstance(document, dict) else None
-    has_no_reason = "WWW-Authenticate" not in response.headers and code not in _OTHER_REASONS
-    return code == "invalid_token" or (response.status_code == 400 and has_no_reason and not is_new)
+        # Salesforce answers with the code as plain text.
+        text = re.fullmatch(rb"\s*([A-Za-z_]{1,64})\s*", response.content)
+        document = {"error": text[1].decode()} if text else None
+    if status == 200 and not (_is_error_object(document) and find_value(document, provider.user.subject) is None):
+        return None
+    return {code.lower() for code in [*challenge, *_find_codes(document)]}
+
+
+def _is_error_object(document: object) -> bool:
+    if not isinstance(document, dict):
+        return False
+    failed = any(document.get(name) is False for name in ("ok", "success"))
+    return failed or any(document.get(name) for name in _CODE_MEMBERS[:5])
+
+
+def _find_codes(value: object, levels: int = 4) -> Iterator[str]:
+    """Yield the error codes in an error object, in whatever member it has them."""
+    if isinstance(value, str) and len(value) <= 64:
+        yield value
+    elif isinstance(value, int) and not isinstance(value, bool) and value:
+        yield str(value)
+    elif isinstance(value, list) and levels:
+        for item in value[:10]:
+            yield from _find_codes(item, levels - 1)
+    elif isinstance(value, dict) and levels:
+        for name in _CODE_MEMBERS:
+            yield from _find_codes(value.get(name), levels - 1)
+
+
+def _must_wait(response: requests.Response) -> bool:
+    """Return whether the provider asks to wait (RFC 6585 4), as GitHub does with status 403.
+
+    https://docs.github.com/rest/using-the-rest-api/troubleshooting-the-rest-api#rate-limit-errors
+    """
+    has_reached_limit = "Retry-After" in response.headers or response.headers.get("X-RateLimit-Remaining") == "0"
+    return response.status_code == 429 or (response.status_code == 403 and has_reached_limit)
 
 
 def _refuse(response: requests.Response) -> NoReturn:
@@ -58,9 +144,7 @@ def _refuse(response: requests.Response) -> NoReturn:
     message = f"the provider answered a request for a resource with status {status}"
     if rejects_token(response):
         raise errors.TokenRejected(message)
-    # https://docs.github.com/rest/using-the-rest-api/troubleshooting-the-rest-api#rate-limit-errors
-    must_wait = "Retry-After" in response.headers or response.headers.get("X-RateLimit-Remaining") == "0"
-    if status == 429 or (status == 403 and must_wait):
+    if _must_wait(response):
         error = errors.ProviderRateLimit(message)
         # RFC 9110 10.2.3: seconds or a date. Nothing else is copied into the header of our own response.
         retry_after = response.headers.get("Retry-After", "")

@@ -8,14 +8,17 @@ epoch), and where the provider sent them ``refresh_token``, ``id_token``, ``scop
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 from typing import Any
+from urllib.parse import parse_qsl
 
 import requests
 
 from .. import errors
 from ..transport.json import read_json
+from .id_token import read_id_token
 from .provider import Provider
 
 Token = dict[str, Any]
@@ -24,8 +27,14 @@ Token = dict[str, Any]
 # fault: the token cannot have ended yet.
 NEW_FOR = 60
 
-# RFC 6749 A.12, without the space, because the token is sent in a header. 16 KiB is more than any provider needs.
-_TOKEN_SYNTAX = re.compile(r"[\x21-\x7e]{1,16384}", re.ASCII)
+MAX_TOKEN = 64 * 1024  # characters; access tokens with hundreds of groups have more than 16 KiB
+# RFC 6749 A.12, without the space, because the token is sent in a header.
+_TOKEN_SYNTAX = re.compile(rf"[\x21-\x7e]{{1,{MAX_TOKEN}}}", re.ASCII)
+_REFRESH_TOKEN_SYNTAX = re.compile(rf"[\x20-\x7e]{{1,{MAX_TOKEN}}}", re.ASCII)  # A.17
+_SCOPE_SYNTAX = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+", re.ASCII)  # RFC 6749 3.3, `scope-token`
+# Types of tokens that are worthless without a key (RFC 9449 5, RFC 6749 7.1), or no access tokens (RFC 8693 2.2.1).
+_OTHER_TYPES = {"dpop", "mac", "n_a"}
+_FORM = "application/x-www-form-urlencoded"
 _ERROR_SYNTAX = re.compile(r"[a-z][a-z_]{0,63}", re.ASCII)
 _MAX_SCOPE = 8192  # characters; some providers have hundreds of scopes
 _MAX_LIFETIME = 10 * 365 * 86400  # seconds
@@ -85,27 +94,42 @@ def parse_token_response(response: requests.Response, provider: Provider, previo
             "the token endpoint redirects; that is not followed, because the client secret would be sent along"
         )
     document = read_token_document(response)
-    if "error" in document:
+    if document.get("error"):
         check_error(document["error"])
     if not 200 <= response.status_code < 300:
         raise errors.ProviderError(f"the token endpoint answered with status {response.status_code}")
-    if str(document.get("token_type")).lower() != "bearer":
-        raise errors.ProviderError("the token endpoint: token_type must be bearer (RFC 6749 7.1)")
     token = {
         "access_token": parse_token_string(document, "access_token"),
-        "token_type": "Bearer",
+        "token_type": _parse_type(document.get("token_type")),
         "issued_at": time.time(),
         "scope": _parse_scope(document.get("scope"), provider, previous),
-        **parse_lifetime(document.get("expires_in")),
+        **parse_lifetime(document.get("expires_in", document.get("expires"))),
     }
-    for name in ("refresh_token", "id_token"):
-        if document.get(name):
-            token[name] = parse_token_string(document, name)
+    if document.get("refresh_token"):
+        token["refresh_token"] = parse_token_string(document, "refresh_token")
+    if document.get("id_token"):
+        try:
+            id_token = parse_token_string(document, "id_token")
+            if not provider.asks_for_id_token:
+                read_id_token(id_token)
+            token["id_token"] = id_token
+        except errors.ProviderError as error:
+            if provider.asks_for_id_token:
+                raise
+            _log.warning("token endpoint: an ID token that was not requested is ignored: %s", error)
     return token
 
 
 def read_token_document(response: requests.Response) -> dict[str, Any]:
-    """Return the JSON object in *response*. Raise ProviderError when there is none; form encoding is not accepted."""
+    """Return the JSON object in *response*, or the members of a form-encoded response.
+
+    Form encoding needs the exact content type: otherwise text such as an error page that repeats its URL would contain
+    a token. The content type of JSON is irrelevant, because such text is no JSON object.
+
+    :raises errors.ProviderError: when it contains neither.
+    """
+    if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() == _FORM:
+        return _read_form(response)
     try:
         return dict(read_json(response, dict, "token endpoint"))
     except errors.ProviderError as error:
@@ -114,6 +138,23 @@ def read_token_document(response: requests.Response) -> dict[str, Any]:
         raise errors.ProviderError(
             f"the token endpoint answered with status {response.status_code}, and {error}"
         ) from None
+
+
+def _read_form(response: requests.Response) -> dict[str, Any]:
+    """Return the members of a form-encoded response, of which no name may appear twice (RFC 6749 3.2)."""
+    try:
+        return dict(read_json(response, dict, "token endpoint"))  # some providers declare JSON wrongly
+    except errors.ProviderError:
+        pass
+    try:
+        pairs = parse_qsl(
+            response.content.decode("utf-8-sig").strip(), strict_parsing=True, errors="strict", max_num_fields=50
+        )
+    except ValueError:
+        raise errors.ProviderError("token endpoint: the response is not form-encoded as it declares") from None
+    if len(dict(pairs)) < len(pairs):
+        raise errors.ProviderError("token endpoint: the form-encoded response repeats a member")
+    return dict(pairs)
 
 
 def check_error(code: object) -> None:
@@ -135,41 +176,62 @@ def check_error(code: object) -> None:
 
 
 def parse_token_string(document: dict[str, Any], name: str) -> str:
-    """Return a token of the response. Raise ProviderError unless it is at most 16 KiB of printable ASCII."""
-    value = document.get(name)
-    if not isinstance(value, str) or not _TOKEN_SYNTAX.fullmatch(value):
-        raise errors.ProviderError(f"the token endpoint: {name} must be 1 to 16384 characters of printable ASCII")
+    """Return a token of the response. Raise ProviderError unless it is at most 64 KiB of printable ASCII."""
+    value, syntax = document.get(name), _REFRESH_TOKEN_SYNTAX if name == "refresh_token" else _TOKEN_SYNTAX
+    if not isinstance(value, str) or not syntax.fullmatch(value):
+        raise errors.ProviderError(f"the token endpoint: {name} must be 1 to {MAX_TOKEN} characters of printable ASCII")
     return value
+
+
+def _parse_type(token_type: object) -> str:
+    """Return ``Bearer``, the only type that is supported. A missing or unknown type counts as that, with a warning.
+
+    :raises errors.ProviderError: for a type that is known to be another one.
+    """
+    name = token_type.strip().lower() if isinstance(token_type, str) else ""
+    if name in _OTHER_TYPES:
+        raise errors.ProviderError(f"the token endpoint: token_type must be bearer (RFC 6749 7.1; got {name!a})")
+    if name != "bearer":
+        _log.warning("token endpoint: token_type should be bearer (got %.60a); the token is used as one", token_type)
+    return "Bearer"
 
 
 def parse_lifetime(expires_in: object) -> dict[str, float]:
     """Return ``expires_in`` and ``expires_at``, or nothing when the lifetime is unknown (RFC 6749 5.1).
 
-    Some providers send the number as a string. With 0 or less the token has expired already.
-
-    :raises errors.ProviderError: when it is not a number.
+    Then the token is used until the provider refuses it. Some providers send the number as a string. With 0 or less
+    they mean a token that does not expire. An unreadable value is ignored with a warning.
     """
-    if expires_in is None or expires_in == "":
+    if expires_in in (None, ""):
         return {}
-    if isinstance(expires_in, str) and re.fullmatch(r"-?[0-9]{1,18}", expires_in):
-        expires_in = int(expires_in)
-    if isinstance(expires_in, bool) or not isinstance(expires_in, (int, float)):
-        raise errors.ProviderError("the token endpoint: expires_in must be a number of seconds")
-    seconds = max(0, min(expires_in, _MAX_LIFETIME))
+    seconds = math.nan
+    if isinstance(expires_in, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,18}(\.[0-9]{0,18})?\s*", expires_in, re.ASCII):
+        seconds = float(expires_in)
+    elif isinstance(expires_in, (int, float)) and not isinstance(expires_in, bool):
+        seconds = min(expires_in, _MAX_LIFETIME)
+    if math.isnan(seconds):
+        _log.warning("token endpoint: expires_in must be a number of seconds (got %.60a); it is ignored", expires_in)
+    if not seconds > 0:
+        return {}
+    seconds = min(seconds, _MAX_LIFETIME)
     return {"expires_in": seconds, "expires_at": time.time() + seconds}
 
 
 def _parse_scope(scope: object, provider: Provider, previous: Token | None) -> str:
-    """Return the granted scopes, sorted. Without any in the response they are those requested (RFC 6749 5.1, 6)."""
+    """Return the granted scopes, sorted. Without any in the response they are those requested (RFC 6749 5.1, 6).
+
+    Some providers send a list. What is unreadable is ignored with a warning, because no user is identified by a scope.
+    """
     requested = set((provider.scope if previous is None else str(previous.get("scope", ""))).split())
-    if provider.lists_scopes and isinstance(scope, list):
-        scope = " ".join(map(str, scope))
-    if scope is None:
-        granted = requested
-    elif isinstance(scope, str) and len(scope) <= _MAX_SCOPE and scope.isascii():
-        granted = set(re.split(r"[\s,]+", scope)) - {""}  # GitHub separates scopes with commas
+    text = " ".join(each for each in scope if isinstance(each, str)) if isinstance(scope, list) else scope
+    if isinstance(text, str) and len(text) <= _MAX_SCOPE:
+        parts = set(re.split(r"[\s,]+", text)) - {""}  # GitHub separates scopes with commas
+        granted = {part for part in parts if _SCOPE_SYNTAX.fullmatch(part)}
+        is_readable = granted == parts
     else:
-        raise errors.ProviderError(f"the token endpoint: scope must be at most {_MAX_SCOPE} characters of ASCII")
+        granted, is_readable = requested, scope is None
+    if not is_readable:
+        _log.warning("token endpoint: scope must be scopes separated by spaces (got %.200a)", scope)
     if requested and granted != requested:
         _log.info(
             "the provider granted the scopes %a where %a were requested",

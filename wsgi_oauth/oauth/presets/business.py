@@ -54,6 +54,8 @@ PROVIDERS = (
         token_url="https://slack.com/api/openid.connect.token",
         profile_url="https://slack.com/api/openid.connect.userInfo",
         issuer="https://slack.com",
+        # Errors have status 200: https://docs.slack.dev/reference/methods/openid.connect.userInfo/#errors
+        ended_token_codes=("account_inactive", "invalid_auth", "not_authed", "token_expired", "token_revoked"),
         openid=True,
         discovery=True,
         scope="openid profile email",

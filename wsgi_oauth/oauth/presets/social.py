@@ -35,8 +35,8 @@ PROVIDERS = (
         profile_url="https://graph.facebook.com/me?fields=id,name,email",
         scope="public_profile email",
         client_auth="post",
-        # Before API version 2.3 token responses were form-encoded but declared as text/plain.
-        compliance_fix="facebook",
+        # https://developers.facebook.com/docs/graph-api/guides/error-handling
+        ended_token_codes=("102", "190"),
         user=UserDocument(subject="id", username="", email_verified=""),
         notes=(
             "A user has a different id in each app.",
@@ -103,7 +103,6 @@ PROVIDERS = (
         ),
         choose_account=(("force_verify", "true"),),
         client_auth="post",
-        lists_scopes=True,
         user=UserDocument(name="preferred_username"),
         notes=("The username is the display name, not the login, and can look like another user's.",),
     ),
