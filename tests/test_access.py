@@ -118,12 +118,12 @@ def test_id_can_be_written_as_in_the_log() -> None:
     ("rule", "identity", "reason"),
     [
         ("email:*@github.com", replace(OCTOCAT, email_verified=False), r"WSGI_OAUTH_TRUST_UNVERIFIED_EMAIL=yes\)$"),
-        ("email:*@example.com", replace(OCTOCAT, email_verified=False), "github:583231$"),
+        ("email:*@example.com", replace(OCTOCAT, email_verified=False), "583231@github$"),
         ("email:*@github.com", replace(OCTOCAT, email=None, email_verified=False), "gives no address$"),
         ("org:dogs", replace(OCTOCAT, groups=()), "gives no groups$"),
-        ("org:dogs", OCTOCAT, "github:583231$"),
+        ("org:dogs", OCTOCAT, "583231@github$"),
         ("claim:team.name=x", OCTOCAT, "gives no claim 'team.name'$"),
-        ("claim:type=Bot", replace(OCTOCAT, claims={"type": "User"}), "github:583231$"),
+        ("claim:type=Bot", replace(OCTOCAT, claims={"type": "User"}), "583231@github$"),
     ],
 )
 def test_log_names_the_information_that_a_rule_needs_and_the_provider_does_not_give(
@@ -507,7 +507,7 @@ def test_rules_apply_at_the_gate(application: Callable[..., Any], provider: Loca
     browser = Browser(gated("user:octocat"), provider)
     started = browser.get("/auth/?next=/inside").location
     browser.get(browser.consent(started))
-    assert browser.get("/inside").text.endswith(":583231")
+    assert browser.get("/inside").text.startswith("583231@")
     later = Browser(gated("user:hubot"), provider)
     later.app.cookiejar = browser.app.cookiejar
     refused = later.get("/inside")
@@ -596,7 +596,7 @@ def test_function_decides_and_denies_access_if_it_fails(
     asked = []
 
     def allow(identity: Identity) -> bool:
-        asked.append(identity.id.rpartition(":")[2])
+        asked.append(identity.subject)
         return identity.username == "octocat"
 
     Browser(application(allow=allow), provider).sign_in()
@@ -630,3 +630,12 @@ def test_script_gets_the_refusal_as_json(application: Callable[..., Any], provid
     later.app.cookiejar = browser.app.cookiejar
     answer = later.get("/profile", headers={"Accept": "*/*", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"})
     assert (answer.status_int, answer.json["error"]) == (403, "not_allowed")
+
+
+@pytest.mark.parametrize("rule", ["id:583231", "id:583231@github", "id:github:583231"])
+def test_id_rule_accepts_the_subject_and_both_forms_of_the_id(rule: str) -> None:
+    assert is_allowed(rule, OCTOCAT)
+
+
+def test_id_rule_with_a_whole_id_matches_no_subject_of_the_same_text() -> None:
+    assert not is_allowed("id:583231@github", replace(OCTOCAT, subject="583231@github"))

@@ -55,7 +55,7 @@ def store(tmp_path: Path) -> FileStore:
 
 
 def subject(provider: LocalProvider) -> str:
-    return f"{urlsplit(provider.url).netloc}:583231"
+    return f"583231@{urlsplit(provider.url).netloc.replace(':', '+3A')}"
 
 
 class TestAnonymousUser:
@@ -503,9 +503,9 @@ class TestFailures:
 
 
 FORGED = {
-    "REMOTE_USER": "github:1",
+    "REMOTE_USER": "1@github",
     "AUTH_TYPE": "OAuth2",
-    "HTTP_REMOTE_USER": "github:1",
+    "HTTP_REMOTE_USER": "1@github",
     "HTTP_AUTH_TYPE": "OAuth2",
     "wsgi_oauth.identity": Identity("github", "1"),
     "wsgi_oauth.context": object(),

@@ -20,7 +20,7 @@ STANDARD = GITHUB._replace(name="idp", user=UserDocument())
 
 def test_subject_at_github_is_the_id_because_a_login_can_change() -> None:
     identity = read_identity({"id": 583231, "login": "octocat", "name": "The Octocat"}, GITHUB)
-    assert identity.id == "github:583231"
+    assert identity.id == "583231@github"
     assert (identity.username, identity.name) == ("octocat", "The Octocat")
 
 
@@ -107,7 +107,19 @@ def test_different_users_have_different_ids() -> None:
     staff = Identity("id.example.com:8443", "1")
     others = [Identity("id.example.com", subject) for subject in ("8443:1", "8443%3A1", "8443%253A1")]
     assert len({identity.id for identity in [staff, *others]}) == 4
-    assert Identity("github", "583231").id == "github:583231"
+    assert len({identity.former_id for identity in [staff, *others]}) == 4
+
+
+@pytest.mark.parametrize(
+    ("provider", "subject", "user_id"),
+    [
+        ("github", "583231", "583231@github"),
+        ("login.example.com:8443/realms/staff", "a.b_c-d", "a.b_c-d@login.example.com+3A8443+2Frealms+2Fstaff"),
+        ("idp", "auth0|a+b@c d%", "auth0+7Ca+2Bb+40c+20d+25@idp"),
+    ],
+)
+def test_id_contains_only_characters_that_user_tables_accept(provider: str, subject: str, user_id: str) -> None:
+    assert Identity(provider, subject).id == user_id
 
 
 def test_long_lists_are_cut_and_names_in_access_rules_are_kept() -> None:

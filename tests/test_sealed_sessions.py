@@ -193,7 +193,7 @@ def behind_gate(provider: LocalProvider, store: SessionStore) -> Browser:
     app = create_app(Config.from_environ(environ_for(provider, SESSION_SEAL="yes")), store=store)
     browser = Browser(LoginRequired(page, app), provider)
     browser.get(browser.consent(browser.get("/auth/").location))
-    assert browser.get("/page").text.endswith(":583231")
+    assert browser.get("/page").text.startswith("583231@")
     return browser
 
 

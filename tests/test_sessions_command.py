@@ -66,7 +66,7 @@ def environ_of(store: FileStore, **settings: str) -> dict[str, str]:
 
 @pytest.fixture
 def run(store: FileStore) -> Run:
-    """Run the command: ``run("end", "--user", "github:1", SESSION_IDLE="1h")``."""
+    """Run the command: ``run("end", "--user", "1@github", SESSION_IDLE="1h")``."""
 
     def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -162,9 +162,9 @@ def test_list_prints_a_line_for_each_signed_in_session(
     assert all(re.match(rf"{MOMENT}  {MOMENT}  {MOMENT}  \S", line) for line in lines)
     assert sorted(line[66:] for line in lines) == [
         "-",
-        "example:with no name",
-        "github:1 hubot",
-        "github:583231 octocat",
+        "1@github hubot",
+        "583231@github octocat",
+        "with+20no+20name@example",
     ]
 
 
@@ -186,7 +186,7 @@ def test_list_prints_the_user_after_the_first_profile_request(run: Run, browser:
     browser.sign_in()
     assert output_of(run("list")).endswith("  -\n")
     browser.profile()
-    assert output_of(run("list")).endswith(":583231 octocat\n")
+    assert output_of(run("list")).rstrip().endswith(" octocat")
 
 
 def test_no_command_prints_session_ids_keys_or_tokens(run: Run, store: FileStore, browser: Browser):
@@ -204,7 +204,7 @@ def test_no_command_prints_session_ids_keys_or_tokens(run: Run, store: FileStore
 
 def test_control_characters_in_user_names_are_escaped(run: Run, sign_in: Callable[..., Path]):
     sign_in(Identity("github", "1\x1b[2J", "evil\r\n\x07\x9b\u202egnp.exe"))
-    assert output_of(run("list"))[66:] == "github:1\\x1b[2J evil\\r\\n\\x07\\x9b\\u202egnp.exe\n"
+    assert output_of(run("list"))[66:] == "1+1B+5B2J@github evil\\r\\n\\x07\\x9b\\u202egnp.exe\n"
     assert "\x1b" not in output_of(run("end", "--user", "github:1\x1b[2J"))
 
 
@@ -212,7 +212,7 @@ def test_list_escapes_names_that_the_terminal_cannot_print(store: FileStore, sig
     sign_in(Identity("github", "1", "jürgen"))
     environ = environ_of(store) | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run(command("list"), env=environ, capture_output=True, text=True, timeout=60, check=False)
-    assert output_of(done).endswith("github:1 j\\xfcrgen\n")
+    assert output_of(done).endswith("1@github j\\xfcrgen\n")
 
 
 def test_list_prints_column_names_on_a_terminal(store: FileStore, sign_in: Callable[..., Path]):
@@ -223,7 +223,7 @@ def test_list_prints_column_names_on_a_terminal(store: FileStore, sign_in: Calla
     with open(output, encoding="utf-8", newline="") as shown:
         first, second = shown.readline(), shown.readline()
     assert first.split() == ["SIGNED", "IN", "LAST", "SEEN", "EXPIRES", "USER"]
-    assert first.index("USER") == second.index("github:")
+    assert first.index("USER") == second.index("583231@")
 
 
 def test_list_ends_quietly_when_its_reader_stops(store: FileStore, sign_in: Callable[..., Path]):
@@ -247,10 +247,10 @@ def test_list_ends_quietly_when_its_reader_stops(store: FileStore, sign_in: Call
 
 def test_end_user_ends_all_sessions_of_one_user_only(run: Run, sign_in: Callable[..., Path]):
     theirs, others = [sign_in(OCTOCAT) for _ in range(3)], [sign_in(HUBOT), sign_in(Identity("gitlab", "583231"))]
-    assert output_of(run("end", "--user", "github:583231")) == "sessions of github:583231: 3 ended\n"
+    assert output_of(run("end", "--user", "583231@github")) == "sessions of 583231@github: 3 ended\n"
     assert [path.exists() for path in theirs + others] == [False] * 3 + [True] * 2
-    ended, advice = output_of(run("end", "--user", "github:583231")).splitlines()
-    assert ended == "sessions of github:583231: 0 ended"
+    ended, advice = output_of(run("end", "--user", "583231@github")).splitlines()
+    assert ended == "sessions of 583231@github: 0 ended"
     assert "sessions list` prints" in advice  # because the id may be mistyped
 
 
@@ -285,7 +285,8 @@ def test_an_ended_session_stays_ended_while_a_request_is_changing_it(
     """S42"""
     browser = make_browser(handlers=(Slow,))
     browser.sign_in()
-    user = f"{browser.provider.url.partition('//')[2]}:{browser.profile().json['id']}"
+    subject = browser.profile().json["id"]
+    user = f"{browser.provider.url.partition('//')[2]}:{subject}"
     with ThreadPoolExecutor(1) as background:
         answer = background.submit(browser.get, "/slow")
         try:
@@ -301,8 +302,8 @@ def test_an_ended_session_stays_ended_while_a_request_is_changing_it(
 def test_end_user_keeps_and_counts_sessions_of_unknown_users(run: Run, sign_in: Callable[..., Path]):
     sign_in(OCTOCAT)
     unknown = [sign_in(None), sign_in(None), sign_in(None, oauth_identity={"from": "another version"})]
-    first, second = output_of(run("end", "--user", "github:583231")).splitlines()
-    assert first == "sessions of github:583231: 1 ended"
+    first, second = output_of(run("end", "--user", "583231@github")).splitlines()
+    assert first == "sessions of 583231@github: 1 ended"
     assert second.startswith("3 sessions kept: their users are not known yet")
     assert all(path.exists() for path in unknown)
 
@@ -310,14 +311,14 @@ def test_end_user_keeps_and_counts_sessions_of_unknown_users(run: Run, sign_in: 
 @pytest.mark.parametrize("written", ["octocat", "OctoCat"])
 def test_end_user_accepts_a_username_that_is_unique(run: Run, sign_in: Callable[..., Path], written: str):
     theirs, other = sign_in(OCTOCAT), sign_in(HUBOT)
-    assert output_of(run("end", "--user", written)) == "sessions of github:583231: 1 ended\n"
+    assert output_of(run("end", "--user", written)) == "sessions of 583231@github: 1 ended\n"
     assert (theirs.exists(), other.exists()) == (False, True)
 
 
 def test_end_user_rejects_a_username_of_several_users(run: Run, sign_in: Callable[..., Path]):
     paths = [sign_in(OCTOCAT), sign_in(Identity("github", "99", "octocat"))]
     error = error_of(run("end", "--user", "octocat"), 2)
-    assert "--user github:583231 or --user github:99" in error
+    assert "--user 583231@github or --user 99@github" in error
     assert all(path.exists() for path in paths)
 
 
@@ -325,7 +326,7 @@ def test_end_user_rejects_a_username_of_several_users(run: Run, sign_in: Callabl
 def test_end_user_rejects_an_unknown_username(run: Run, sign_in: Callable[..., Path], name: str):
     path = sign_in(OCTOCAT)
     sign_in(Identity("github", "2"))
-    assert "such as github:583231" in error_of(run("end", "--user", name), 2)
+    assert "such as 583231@github" in error_of(run("end", "--user", name), 2)
     assert path.exists()
 
 
@@ -385,7 +386,7 @@ def test_sessions_that_the_application_ignores_are_counted_but_not_listed_or_swe
         sign_in(sealed=sealed)
     assert output_of(run("count", SESSION_SEAL=seal)).splitlines()[-1] == line
     listed = output_of(run("list", SESSION_SEAL=seal)).splitlines()
-    assert [row[66:] for row in listed] == (["(encrypted)"] if seal == "yes" else ["github:583231 octocat"] * 2)
+    assert [row[66:] for row in listed] == (["(encrypted)"] if seal == "yes" else ["583231@github octocat"] * 2)
     assert output_of(run("sweep", SESSION_SEAL=seal)) == "expired sessions: 0 deleted, 3 other sessions left\n"
 
 
@@ -396,8 +397,8 @@ def test_list_prints_no_user_for_encrypted_sessions(run: Run, sign_in: Callable[
 
 def test_end_user_keeps_encrypted_sessions_and_says_why(run: Run, sign_in: Callable[..., Path]):
     paths = [sign_in(sealed=True), sign_in(HUBOT, sealed=True)]
-    first, second = output_of(run("end", "--user", "github:583231", SESSION_SEAL="yes")).splitlines()
-    assert first == "sessions of github:583231: 0 ended"
+    first, second = output_of(run("end", "--user", "583231@github", SESSION_SEAL="yes")).splitlines()
+    assert first == "sessions of 583231@github: 0 ended"
     assert second.startswith("2 sessions kept: they are encrypted")
     for advice in ("--all", "WSGI_OAUTH_ALLOW"):
         assert advice in second
@@ -435,7 +436,7 @@ def test_an_invalid_setting_of_the_store_is_named(run: Run, name: str, value: st
     assert hint in error
 
 
-@pytest.mark.parametrize("arguments", [["count"], ["sweep"], ["list"], ["end", "--user", "github:1"]])
+@pytest.mark.parametrize("arguments", [["count"], ["sweep"], ["list"], ["end", "--user", "1@github"]])
 def test_the_memory_store_is_an_error(run: Run, arguments: list[str]):
     assert "only in the memory of the application's workers" in error_of(run(*arguments, SESSION_STORE="memory:"))
 
@@ -447,7 +448,7 @@ def test_a_missing_folder_is_an_error_and_is_not_created(run: Run, tmp_path: Pat
     assert not elsewhere.exists()
 
 
-@pytest.mark.parametrize("arguments", [["count"], ["sweep"], ["list"], ["end", "--user", "github:1"]])
+@pytest.mark.parametrize("arguments", [["count"], ["sweep"], ["list"], ["end", "--user", "1@github"]])
 def test_a_failing_store_is_an_error_without_a_traceback(
     store: FileStore, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -484,13 +485,13 @@ def test_a_store_that_fails_halfway_leaves_a_correct_count(
     monkeypatch.setattr(FileStore, "delete", delete_once)
     assert main.main(["sessions", "end", "--user", "octocat"]) == 1
     printed = capsys.readouterr()
-    assert printed.out == "sessions of github:583231: 1 ended\n"
+    assert printed.out == "sessions of 583231@github: 1 ended\n"
     assert "Read-only file system" in printed.err
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["nonsense"], ["end"], ["end", "--all", "--user", "github:1"], ["count", "--user", "github:1"]],
+    [[], ["nonsense"], ["end"], ["end", "--all", "--user", "1@github"], ["count", "--user", "1@github"]],
 )
 def test_a_usage_error_exits_with_2(run: Run, arguments: list[str]):
     assert error_of(run(*arguments), 2).startswith("usage: wsgi-oauth")
@@ -526,7 +527,7 @@ def test_ten_thousand_sessions_are_processed_one_at_a_time(
     monkeypatch.setattr(os, "environ", environ_of(store))
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         monkeypatch.setattr(sys, "stdout", nowhere)
-        for arguments in (["sweep"], ["list"], ["end", "--user", "github:583231"]):
+        for arguments in (["sweep"], ["list"], ["end", "--user", "583231@github"]):
             tracemalloc.start()
             try:
                 assert main.main(["sessions", *arguments]) == 0

@@ -522,9 +522,8 @@ def test_a_gate_that_does_not_set_the_identity_is_reported(oauth_app: Any, aroun
 def test_a_gate_that_sets_a_wrong_identity_is_reported(oauth_app: Any, around_call: Callable[[Any], None]) -> None:
     around_call(lambda call, self, app, environ: call(self, app, {**environ, "REMOTE_USER": "octocat"}))
     [finding] = findings(protected(oauth_app))
-    assert re.fullmatch(
-        r"REMOTE_USER: must be '127.0.0.1:[0-9]+:583231' in the application behind the gate \(got 'octocat'\)", finding
-    )
+    expected = r"REMOTE_USER: must be '583231@127.0.0.1\+3A[0-9]+' in the application behind the gate \(got 'octocat'\)"
+    assert re.fullmatch(expected, finding)
 
 
 # -- correct integrations ----------------------------------------------------------------------------------------------
@@ -673,7 +672,7 @@ def test_the_default_user_is_mona_lisa_octocat_at_the_configured_provider() -> N
         "/", headers={"Cookie": str(signed_in(oauth_app))}
     )
     assert response.text == "Mona Lisa Octocat"
-    assert seen[0]["REMOTE_USER"] == "github:583231"
+    assert seen[0]["REMOTE_USER"] == "583231@github"
     assert current_identity(seen[0]).username == "octocat"
 
 

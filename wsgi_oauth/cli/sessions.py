@@ -49,7 +49,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     add("list", _list, "print a line for each signed-in session: sign-in, last request, expiry (UTC), user")
     end = add("end", _end, "end all sessions of a user, or all sessions")
     whose = end.add_mutually_exclusive_group(required=True)
-    whose.add_argument("--user", metavar="ID", help="an id as `list` prints it (github:583231), or a username")
+    whose.add_argument("--user", metavar="ID", help="an id as `list` prints it (583231@github), or a username")
     whose.add_argument("--all", action="store_true", help="every session, in any state")
 
 
@@ -112,7 +112,7 @@ def _end(sessions: SessionManager, options: argparse.Namespace) -> None:
     if options.all:
         _end_all(sessions)
         return
-    user = options.user if ":" in options.user else _find_user(sessions, options)
+    user = _find_user(sessions, options)
     ended = unknown = encrypted = 0
     try:
         # Twice, because the first pass can miss a session that is being written.
@@ -148,19 +148,26 @@ def _end_all(sessions: SessionManager) -> None:
 
 
 def _find_user(sessions: SessionManager, options: argparse.Namespace) -> str:
-    """Return the id of the user with the username ``--user``. Exit with a usage error unless there is exactly one."""
+    """Return the id of the user that ``--user`` names, by an id of either form or by a username.
+
+    Exit with a usage error if no user or several users have this username.
+    """
     ids, encrypted = set(), False
     for entry in _with_progress(sessions.survey()):
         encrypted = encrypted or entry.encrypted
         identity = _identity(entry)
+        if identity and options.user in {identity.id, identity.former_id}:
+            return identity.id
         if identity and isinstance(identity.username, str) and identity.username.casefold() == options.user.casefold():
             ids.add(identity.id)
     usage_error: Callable[[str], NoReturn] = options.usage_error
     if len(ids) > 1:
         choices = " or ".join(f"--user {_printable(user)}" for user in sorted(ids))
         usage_error(f"--user: several users are called {options.user!a}; write {choices}")
+    if not ids and ("@" in options.user or ":" in options.user):
+        return str(options.user)  # an id without a session
     if not ids:
-        hint = f"some sessions cannot be searched: {_ENCRYPTED}" if encrypted else "write an id such as github:583231"
+        hint = f"some sessions cannot be searched: {_ENCRYPTED}" if encrypted else "write an id such as 583231@github"
         usage_error(f"--user: no signed-in user is called {options.user!a}; {hint}")
     return ids.pop()
 

@@ -46,7 +46,7 @@ class LoginRequired:
     navigation gets a 401 with a ``login_url`` as JSON. An :class:`errors.NotSignedIn` that *wsgi_app* raises has the
     same effect, and so has its response of status 401 without ``WWW-Authenticate`` to a browser's GET navigation.
 
-    In the ``environ`` of *wsgi_app*, ``REMOTE_USER`` is the stable id of the user (``github:583231``), ``AUTH_TYPE``
+    In the ``environ`` of *wsgi_app*, ``REMOTE_USER`` is the stable id of the user (``583231@github``), ``AUTH_TYPE``
     is ``OAuth2`` and ``wsgi_oauth.identity`` the :class:`Identity`. All three are absent for anonymous users of a
     public path, whatever the client or the server sends.
 

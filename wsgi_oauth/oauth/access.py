@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from .. import errors
 from ..config.settings import PREFIX, variable_name
-from .identity import Identity, find_path
+from .identity import Identity, escape_id, find_path
 from .provider import Provider
 
 _log = logging.getLogger(__name__)
@@ -45,9 +45,11 @@ class Rule(NamedTuple):
         """Return whether the rule gives this user access."""
         if self.kind == "user":
             return identity.username == self.value
-        if self.kind == "id":  # percent-encoded as in the log and in `wsgi-oauth sessions list`, or plain
-            encoded = identity.id.rpartition(":")[2]
-            return self.value == encoded or ("%" not in self.value and self.value == identity.subject)
+        if self.kind == "id":
+            if self.value.endswith(f"@{escape_id(identity.provider)}"):
+                return self.value == identity.id
+            former = identity.former_id.rpartition(":")[2]
+            return self.value == former or ("%" not in self.value and self.value == identity.subject)
         if self.kind == "email":
             return any(_address_matches(address, self.value) for address in identity.verified_emails)
         if self.kind == "claim":

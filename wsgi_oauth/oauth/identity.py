@@ -18,6 +18,8 @@ from .provider import EmailsDocument, GroupsDocument, Provider
 IDENTITY = "oauth_identity"  # key in the session
 _log = logging.getLogger(__name__)
 
+_NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9._-]")
+
 _SUBJECT = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?", re.ASCII)  # OpenID Connect Core 2, `sub`
 _MAX_TEXT = 512  # characters of a name or an address
 _MAX_CLAIMS = 16 * 1024  # characters of the claims that a session stores
@@ -70,10 +72,16 @@ class Identity:
 
     @property
     def id(self) -> str:
-        """The stable and unique id that applications can store: ``github:583231``.
+        """The stable and unique id that applications can store: ``583231@github``, the subject and the provider.
 
-        The part after the last colon is the subject, in which ``%`` and ``:`` are percent-encoded.
+        It fits the user tables of existing applications, because it contains only ``A-Z a-z 0-9 . _ - + @``. Each other
+        character, and ``+`` and ``@`` in a part, is written as ``+`` and the two hexadecimal digits of its UTF-8 bytes.
         """
+        return f"{escape_id(self.subject)}@{escape_id(self.provider)}"
+
+    @property
+    def former_id(self) -> str:
+        """The id in the form of versions before 1.0, ``github:583231``, which access rules may still contain."""
         return f"{self.provider}:{self.subject.replace('%', '%25').replace(':', '%3A')}"
 
     @property
@@ -102,6 +110,11 @@ class Identity:
         except TypeError:
             return None
         return identity if isinstance(identity.subject, str) and isinstance(identity.provider, str) else None
+
+
+def escape_id(part: str) -> str:
+    """Return a subject or the name of a provider in the characters of :attr:`Identity.id`."""
+    return _NOT_IN_AN_ID.sub(lambda match: "".join(f"+{byte:02X}" for byte in match[0].encode()), part)
 
 
 def save_identity(session: Session, identity: Identity) -> None:
