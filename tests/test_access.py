@@ -468,7 +468,7 @@ def test_changed_rules_apply_to_existing_sessions(application: Callable[..., Any
     answer = later.profile()
     assert (answer.status_int, answer.json["error"]) == (403, "not_allowed")
     assert later.get("/").status_int == 302
-    assert later.post("/logout").status_int == 200
+    assert later.post("/logout").status_int == 303
 
 
 def test_new_rules_apply_to_existing_sessions_without_an_identity(

@@ -565,8 +565,8 @@ class TestSignOut:
         with serve(Response("Signed out.")) as server:
             issuer.metadata["end_session_endpoint"] = f"{server.url}/end"
             found = check_issuer(END_SESSION="yes")
-        url = f"{server.url}/end?client_id=demo-client"
-        assert one(found, f"end-session endpoint {url}: ").text.endswith("answers")
+        url = f"{server.url}/end?client_id=demo-client&post_logout_redirect_uri="
+        assert one(found, f"end-session endpoint {url}").text.endswith("answers")
         assert problems(found) == []
         assert not [finding for finding in check_issuer() if "end-session" in finding.text]
 

@@ -102,7 +102,7 @@ def test_a_user_signs_in_sees_the_name_and_signs_out(example: Example, server: G
 
         [action] = re.findall(r'<form method="post" action="([^"]+)"><button>Sign out</button>', home)
         assert unescape(action) == f"{server.url}/auth/logout"
-        assert visitor.post("/auth/logout").status_code == 200
+        assert visitor.post("/auth/logout").status_code == 303
         assert visitor.cookie is None
         assert visitor.get(example.profile).status_code == 302
     assert "Traceback" not in server.stop()

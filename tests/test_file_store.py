@@ -696,7 +696,7 @@ def test_a_full_disk_signs_nobody_out_and_users_can_sign_out(
     assert_unavailable(browser.get("/readyz"))
     assert browser.profile().status_int == 200
     assert names(folder) == before
-    assert browser.post("/logout").status_int == 200
+    assert browser.post("/logout").status_int == 303
     assert browser.profile().status_int == 401
     disk.empty()
     browser.sign_in()

@@ -102,7 +102,7 @@ class TestThreeSteps:
 
     def test_user_can_sign_in_again_after_signing_out(self, browser: Browser):
         browser.sign_in()
-        assert browser.post("/logout").status_int == 200
+        assert browser.post("/logout").status_int == 303
         assert browser.profile().status_int == 401
         browser.sign_in()
         assert browser.profile().json == OCTOCAT

@@ -60,7 +60,7 @@ def complete_sign_in(site: Site, server: Gunicorn) -> None:
         assert {visitor.profile().status_code for _ in range(12)} == {200}
         assert site.provider.server.connections - before <= 2  # one per worker, none per request
 
-        assert visitor.post("/logout").status_code == 200
+        assert visitor.post("/logout").status_code == 303
         assert visitor.cookie is None
         assert site.stored() == []
         assert visitor.profile().status_code == 401

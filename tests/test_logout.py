@@ -8,6 +8,7 @@ from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 import requests
@@ -15,10 +16,11 @@ from conftest import HTML, JSON, Browser, environ_for, parameters, send, stored_
 from werkzeug import Request, Response
 from werkzeug.exceptions import Gone
 
-from wsgi_oauth import Config, FileStore, RequestHandler, SessionStore, create_app
+from wsgi_oauth import Config, FileStore, LoginRequired, MemoryStore, RequestHandler, SessionStore, create_app
 from wsgi_oauth.demo.faults import REVOKE_FAULTS
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve
+from wsgi_oauth.oauth.registration import Registration
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
@@ -85,7 +87,7 @@ class TestRequest:
         browser.sign_in()
         cookie = {"Cookie": f"wsgi_oauth={browser.cookie}"}
         response = send(browser.app.app, "/logout", method="POST", headers={**HTML, **cookie, **headers})
-        assert response.status_code == 200
+        assert response.status_code == 303
         assert stored_sessions(store) == []
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
@@ -122,13 +124,13 @@ class TestRequest:
 
     def test_without_a_session_creates_none(self, browser: Browser, store: SessionStore):
         response = browser.post("/logout")
-        assert response.status_int == 200
+        assert response.status_int == 303
         assert "Set-Cookie" not in response.headers
         assert stored_sessions(store) == []
 
     def test_can_be_repeated(self, browser: Browser):
         browser.sign_in()
-        assert [browser.post("/logout").status_int for _ in range(2)] == [200, 200]
+        assert [browser.post("/logout").status_int for _ in range(2)] == [303, 303]
 
     def test_cancels_a_pending_sign_in(self, browser: Browser):
         callback = browser.callback_url()
@@ -137,17 +139,19 @@ class TestRequest:
 
 
 class TestResponse:
-    def test_is_a_page_that_does_not_start_a_sign_in(self, browser: Browser, provider: LocalProvider):
+    def test_redirects_to_a_page_that_does_not_start_a_sign_in(self, browser: Browser, provider: LocalProvider):
         browser.sign_in()
         response = browser.post("/logout")
-        assert response.status_int == 200
-        assert "signed out" in response.text
-        assert "refresh" not in response.text.lower()
+        assert (response.status_int, response.location) == (303, "http://localhost/signed-out")
+        page = browser.get(response.location)
+        assert page.status_int == 200
+        assert "You are signed out" in page.text
+        assert "refresh" not in page.text.lower()
         assert provider.count("authorize") == 1
 
     def test_is_json_for_a_program(self, browser: Browser):
         browser.sign_in()
-        answer = browser.post("/logout", headers=JSON).json
+        answer = browser.get(browser.post("/logout", headers=JSON).location, headers=JSON).json
         assert answer["cause"] == "signed_out"
         assert answer["login_url"] == "http://localhost/"
 
@@ -159,6 +163,16 @@ class TestResponse:
         assert browser.profile().status_int == 200
         assert "logout_url" not in browser.get("/logout", headers=JSON).json
         page.form.submit(headers={"Sec-Fetch-Site": "same-origin"})
+        assert browser.profile().status_int == 401
+
+    @pytest.mark.parametrize("page", ["the page at /logout", "the page of a refused request"])
+    def test_button_works_in_browsers_that_send_a_null_origin(self, browser: Browser, page: str):
+        """They lack Fetch Metadata, and the pages have the Referrer-Policy no-referrer."""
+        browser.sign_in()
+        null = {"Origin": "null"}
+        shown = browser.get("/logout") if page == "the page at /logout" else browser.post("/logout", headers=null)
+        assert browser.profile().status_int == 200
+        shown.form.submit(headers=null)
         assert browser.profile().status_int == 401
 
     def test_of_an_own_handler_at_the_same_path_has_no_such_button(self, make_browser: Callable[..., Browser]):
@@ -186,7 +200,7 @@ class TestRevocation:
         """S44; RFC 7009 2.1."""
         [session] = stored_sessions(store)
         token = session["oauth_token"]
-        assert signed_in.post("/logout").status_int == 200
+        assert signed_in.post("/logout").status_int == 303
         assert revoked(provider) == [
             {"token": token["refresh_token"], "token_type_hint": "refresh_token"},
             {"token": token["access_token"], "token_type_hint": "access_token"},
@@ -229,7 +243,7 @@ class TestRevocation:
         began = time.monotonic()
         answer = signed_in.post("/logout", headers=JSON)
         assert time.monotonic() - began < 15
-        assert (answer.status_int, answer.json["cause"]) == (200, "signed_out")
+        assert answer.status_int == 303
         assert signed_in.cookie is None
         assert stored_sessions(store) == []
         signed_in.app.set_cookie("wsgi_oauth", cookie)
@@ -251,13 +265,13 @@ class TestRevocation:
 
     def test_provider_without_revocation_endpoint_gets_no_request(self, browser: Browser, provider: LocalProvider):
         browser.sign_in()
-        assert browser.post("/logout").status_int == 200
+        assert browser.post("/logout").status_int == 303
         assert provider.count("revoke") == 0
 
     def test_anonymous_user_revokes_nothing(self, make_browser: Callable[..., Browser], provider: LocalProvider):
         browser = make_browser(REVOCATION_URL=provider.revocation_url)
         browser.get("/")
-        assert browser.post("/logout").status_int == 200
+        assert browser.post("/logout").status_int == 303
         assert provider.count("revoke") == 0
 
     def test_github_revokes_through_its_own_api(self, application: Any, provider: LocalProvider, store: SessionStore):
@@ -278,11 +292,18 @@ class TestRevocation:
             )
             browser.sign_in()
             [session] = stored_sessions(store)
-            assert browser.post("/logout").status_int == 200
+            assert browser.post("/logout").status_int == 303
         [request] = seen
         assert (request.method, request.path) == ("DELETE", "/applications/demo-client/token")
         assert b64decode(request.headers["Authorization"].split()[1]) == b"demo-client:demo-secret"
         assert json.loads(request.get_data()) == {"access_token": session["oauth_token"]["access_token"]}
+
+
+def browser_and_registration(provider: LocalProvider, **settings: str) -> tuple[Browser, Registration]:
+    """Return a browser, and the registration of its application, whose provider can be changed."""
+    application = create_app(Config.from_environ(environ_for(provider, **settings)), store=MemoryStore())
+    [registration] = application.oauth.registrations.values()
+    return Browser(application, provider), registration
 
 
 class TestEndSessionAtTheProvider:
@@ -291,40 +312,118 @@ class TestEndSessionAtTheProvider:
     def test_configured_end_session_endpoint_gets_the_browser(
         self, make_browser: Callable[..., Browser], provider: LocalProvider, store: SessionStore
     ):
-        browser = make_browser(
-            END_SESSION="https://id.example.com/end?tenant=1", REVOCATION_URL=provider.revocation_url
-        )
+        browser = make_browser(END_SESSION="https://id.example.com/end", REVOCATION_URL=provider.revocation_url)
         provider.faults.add("token.extra_members")
         browser.sign_in()
         answer = browser.post("/logout")
         assert answer.status_int == 303
-        assert answer.location.startswith("https://id.example.com/end?tenant=1&")
-        assert parameters(answer.location) == {"tenant": "1", "client_id": "demo-client", "id_token_hint": "a.b.c"}
+        assert answer.location.startswith("https://id.example.com/end?")
+        asked = parameters(answer.location)
+        assert len(asked.pop("state")) == 43
+        assert asked == {
+            "client_id": "demo-client",
+            "id_token_hint": "a.b.c",
+            "post_logout_redirect_uri": "http://localhost/signed-out",
+        }
         assert stored_sessions(store) == []
         assert provider.count("revoke") == 2
 
-    def test_yes_means_the_end_session_endpoint_of_the_provider_if_it_has_one(
-        self, provider: LocalProvider, store: SessionStore
-    ):
-        application = create_app(Config.from_environ(environ_for(provider, END_SESSION="yes")), store=store)
-        browser = Browser(application, provider)
+    def test_parameters_of_the_configured_url_are_kept_and_not_repeated(self, make_browser: Callable[..., Browser]):
+        own = "https://id.example.com/end?client_id=mine&tenant=1&post_logout_redirect_uri=https%3A%2F%2Fexample.org%2F"
+        browser = make_browser(END_SESSION=own)
         browser.sign_in()
-        assert browser.post("/logout").status_int == 200
-        registration = next(iter(application.oauth.registrations.values()))
+        location = browser.post("/logout").location
+        assert location.startswith(f"{own}&state=")
+        assert len(parse_qsl(location.partition("?")[2])) == 4
+
+    def test_yes_means_the_end_session_endpoint_of_the_provider_if_it_has_one(self, provider: LocalProvider):
+        browser, registration = browser_and_registration(provider, END_SESSION="yes")
+        browser.sign_in()
+        assert browser.post("/logout").location == "http://localhost/signed-out"
         registration.configured_provider = registration.provider._replace(end_session_url="https://id.example.com/end")
         browser.sign_in()
-        assert browser.post("/logout").location == "https://id.example.com/end?client_id=demo-client"
+        assert browser.post("/logout").location.startswith("https://id.example.com/end?client_id=demo-client&")
 
-    def test_long_id_token_is_left_out_because_providers_refuse_long_urls(
-        self, provider: LocalProvider, store: SessionStore
-    ):
-        settings = environ_for(provider, END_SESSION="https://id.example.com/end")
-        [registration] = create_app(Config.from_environ(settings), store=store).oauth.registrations.values()
-        urls = [registration.end_session_url({"id_token": "x" * length}) for length in (1900, 2000)]
-        assert [parameters(url) for url in urls] == [
-            {"client_id": "demo-client", "id_token_hint": "x" * 1900},
-            {"client_id": "demo-client"},
-        ]
+    def test_provider_can_have_parameters_of_its_own(self, provider: LocalProvider):
+        """https://docs.aws.amazon.com/cognito/latest/developerguide/logout-endpoint.html"""
+        browser, registration = browser_and_registration(provider, END_SESSION="https://id.example.com/logout")
+        registration.configured_provider = registration.provider._replace(
+            end_session_parameters=(("client_id", "{client_id}"), ("logout_uri", "{signed_out_url}"))
+        )
+        browser.sign_in()
+        assert parameters(browser.post("/logout").location) == {
+            "client_id": "demo-client",
+            "logout_uri": "http://localhost/signed-out",
+        }
+
+    def test_long_id_token_is_left_out_because_providers_refuse_long_urls(self, provider: LocalProvider):
+        _, registration = browser_and_registration(provider, END_SESSION="https://id.example.com/end")
+        back = {"signed_out_url": "http://localhost/signed-out", "state": "s"}
+        urls = [registration.end_session_url({"id_token": "x" * length}, **back) for length in (1800, 2000)]
+        assert [parameters(url).get("id_token_hint") for url in urls] == ["x" * 1800, None]
+        assert parameters(urls[1])["client_id"] == "demo-client"
 
     def test_anonymous_user_is_not_sent_to_the_provider(self, make_browser: Callable[..., Browser]):
-        assert make_browser(END_SESSION="https://id.example.com/end").post("/logout").status_int == 200
+        response = make_browser(END_SESSION="https://id.example.com/end").post("/logout")
+        assert response.location == "http://localhost/signed-out"
+
+
+class TestSignedOutPage:
+    """The page to which the provider sends the browser back."""
+
+    @pytest.fixture
+    def back(self, make_browser: Callable[..., Browser]) -> tuple[Browser, str]:
+        """Sign in and out; return the browser and the query with which the provider sends it back."""
+        browser = make_browser(END_SESSION="https://id.example.com/end")
+        browser.sign_in()
+        return browser, "state=" + parameters(browser.post("/logout").location)["state"]
+
+    def test_confirms_the_sign_out_at_the_provider(self, back: tuple[Browser, str]):
+        browser, query = back
+        page = browser.get(f"/signed-out?{query}")
+        assert page.status_int == 200
+        assert "You are signed out" in page.text
+        assert "at the provider is complete" in page.text
+        assert "Max-Age=0" in page.headers["Set-Cookie"]
+        assert "at the provider is complete" not in browser.get(f"/signed-out?{query}").text
+
+    @pytest.mark.parametrize("query", ["", "state=", "state=A", "state=%C3%A9", "state=%FF", "x=<script></script>"])
+    def test_confirms_nothing_with_another_state(self, back: tuple[Browser, str], query: str):
+        browser, confirming_query = back
+        page = browser.get(f"/signed-out?{query}")
+        assert page.status_int == 200
+        assert "You may still be signed in at the provider" in page.text
+        assert "<script>" not in page.text
+        assert "at the provider is complete" in browser.get(f"/signed-out?{confirming_query}").text
+
+    def test_confirms_nothing_to_another_browser(self, back: tuple[Browser, str], make_browser: Callable[..., Browser]):
+        _, query = back
+        assert "at the provider is complete" not in make_browser().get(f"/signed-out?{query}").text
+
+    def test_tells_a_signed_in_user_so_and_offers_the_sign_out(self, browser: Browser):
+        """Anyone can link to this page."""
+        browser.sign_in()
+        page = browser.get("/signed-out")
+        assert "You are signed out" not in page.text
+        assert browser.get("/signed-out", headers=JSON).json["cause"] == "signed_in"
+        page.form.submit(headers={"Origin": "null"})
+        assert browser.profile().status_int == 401
+
+    def test_starts_no_sign_in_and_creates_no_session(self, browser: Browser, store: SessionStore):
+        response = browser.get("/signed-out")
+        assert "Set-Cookie" not in response.headers
+        assert stored_sessions(store) == []
+
+    def test_links_to_the_front_page_behind_a_gate(self, provider: LocalProvider):
+        gate = LoginRequired(DemoApplication(), create_app(Config.from_environ(environ_for(provider))), public=["/"])
+        browser = Browser(gate, provider)
+        page = browser.get(browser.post("/auth/logout").location)
+        assert page.click("Go to the application").request.path == "/"
+
+
+class DemoApplication:
+    """A front page."""
+
+    def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"front page"]

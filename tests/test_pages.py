@@ -388,7 +388,7 @@ class TestSecurityHeaders:
         assert f"style-src 'sha256-{hashed}';" in response.headers["Content-Security-Policy"] + ";"
 
     def test_allow_exactly_the_style_of_the_sign_out_page(self, site: Site):
-        response = site.browser.post("/logout")
+        response = site.browser.get("/signed-out")
         page = Page(response.text)
         hashed = b64encode(sha256(page.texts["style"].encode()).digest()).decode()
         assert hashed in response.headers["Content-Security-Policy"]

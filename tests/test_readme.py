@@ -13,7 +13,7 @@ from wsgi_oauth.demo.server import serve
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-ROUTES = ("/", "/callback", "/profile", "/logout", "/healthz", "/readyz")
+ROUTES = ("/", "/callback", "/profile", "/logout", "/signed-out", "/healthz", "/readyz")
 
 
 def block(mark: str) -> str:
@@ -63,7 +63,7 @@ def test_the_gate_example_greets_the_signed_in_user(provider, monkeypatch):
     page = browser.get(done.location)
     assert "Hello octocat!" in page.text
     assert page.forms[0].action == "http://localhost/auth/logout"
-    assert browser.post(page.forms[0].action).status_int == 200
+    assert browser.post(page.forms[0].action).status_int == 303
     assert browser.get("/page").status_int == 302
 
 

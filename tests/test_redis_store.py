@@ -260,7 +260,7 @@ def test_a_full_server_signs_nobody_out_and_users_can_sign_out(own_redis: RedisS
         assert newcomer.get("/").status_int == 503
         assert newcomer.cookie is None
         assert stays.profile().status_int == 200
-        assert leaves.post("/logout").status_int == 200
+        assert leaves.post("/logout").status_int == 303
         assert leaves.profile().status_int == 401
         client.config_set("maxmemory", 0)
     newcomer.sign_in()

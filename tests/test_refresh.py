@@ -537,7 +537,7 @@ def test_session_that_ends_during_a_refresh_stays_ended(
     with ThreadPoolExecutor(1) as thread:
         answer = thread.submit(together, browser, 1)
         waiting.wait_for(1)
-        assert browser.post("/logout").status_int == 200
+        assert browser.post("/logout").status_int == 303
         waiting.open()
         assert [each.status_int for each in answer.result()] == [401]
     assert stored_sessions(store) == []

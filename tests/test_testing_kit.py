@@ -689,7 +689,7 @@ def test_a_user_from_signed_in_can_sign_out() -> None:
     app = protected(create_app(GITHUB))
     client = Client(app)
     client.set_cookie(*signed_in(app))
-    assert client.post("/auth/logout", headers={"Origin": "http://localhost"}).status_code == 200
+    assert client.post("/auth/logout", headers={"Origin": "http://localhost"}).status_code == 303
     assert client.get("/", headers=JSON).status_code == 401
 
 

@@ -20,7 +20,7 @@ from .web.application import OAuthApp
 from .web.handler import RequestHandler
 from .web.health import Healthz, Readyz
 from .web.routing import Routes
-from .web.sign_out import Logout
+from .web.sign_out import Logout, SignedOut
 from .web.third_party import ThirdPartyInitiatedLogin
 
 
@@ -64,6 +64,7 @@ def create_app(
         flow.PostAuthorization,
         flow.UsingTheOAuthToken,
         Logout,
+        SignedOut,
         Healthz,
         Readyz,
         *handlers,

@@ -70,7 +70,7 @@ def https_browser(store: SessionStore) -> Iterator[Browser]:
         yield Browser(create_app(config, store=store, handlers=[Owner]), provider, "https://app.example.com")
 
 
-@guarded_by({"wsgi_oauth.sessions.cookie.cookie_name": lambda *, secure: "wsgi_oauth"})
+@guarded_by({"wsgi_oauth.sessions.cookie.cookie_name": lambda purpose="", *, secure: "wsgi_oauth"})
 def test_neighbouring_subdomain_sets_the_session_cookie(https_browser: Browser) -> bool:
     """S38, RFC 6265bis 4.1.3.2. Browsers accept a __Host- cookie only from the host itself, over TLS."""
     https_browser.sign_in()

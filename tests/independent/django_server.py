@@ -73,6 +73,7 @@ def populate() -> None:
             client_type="public" if client_id == "none" else "confidential",
             authorization_grant_type="authorization-code",
             redirect_uris="http://localhost/callback",
+            post_logout_redirect_uris="http://localhost/signed-out",
             algorithm="RS256",
         )
 

@@ -146,6 +146,7 @@ class ProviderCheck:
         self._config = config
         self._registration = registration
         self._public_url = public_url
+        self._signed_out_url = f"{public_url or DEFAULT_URL}/signed-out"
         self._redirect_uri = f"{public_url or DEFAULT_URL}/callback{'/' if config.label else ''}{config.label}"
         self._response: Response | None = None  # the last one from the endpoint that is being tested
         self._date = ""  # in the last response
@@ -256,7 +257,9 @@ class ProviderCheck:
             text = "revocation: no endpoint, so tokens stay valid after sign-out until they expire"
             remedy = f"set {variable('revocation_url')} if the provider has a revocation endpoint (RFC 7009)"
             yield Finding("ok", text, remedy)
-        if end_session_url := self._registration.end_session_url({}):
+        if end_session_url := self._registration.end_session_url(
+            {}, signed_out_url=self._signed_out_url, state="check"
+        ):
             yield self._probe("end-session", end_session_url, self._probe_end_session, failure="warn")
         elif self._config.end_session:
             name = variable("end_session")
@@ -355,6 +358,9 @@ class ProviderCheck:
         status = self._request("GET", url).status_code
         if status in _BROKEN:
             return Finding("warn", f"answers with status {status}", "check the URL, because browsers are sent there")
+        if status == 400 and self._public_url:
+            remedy = f"register {self._signed_out_url} with the provider as a page after the sign-out"
+            return Finding("warn", "answers with status 400", remedy)
         return Finding("ok", "answers")
 
     def _check_clock(self) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from .. import errors
 from ..app import without_gunicorn_traceback
 from ..web.application import OAuthApp
+from ..web.request import GATE_PREFIX_KEY
 from .paths import parse_path
 
 _COOKIE_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 6265 4.1.1, RFC 9110 5.6.2
@@ -59,6 +60,7 @@ class MountedSignIn:
             **environ,
             "SCRIPT_NAME": environ.get("SCRIPT_NAME", "").rstrip("/") + self._prefix,
             "PATH_INFO": path[len(self._prefix) :],
+            GATE_PREFIX_KEY: self._prefix,
         }
         if not self._expirations or mounted["PATH_INFO"] != self.app.logout_path:
             return self.app(mounted, start_response)

@@ -58,6 +58,16 @@ class GroupsDocument(NamedTuple):
     for_overage: bool = False  # read only if the ID token says that the user has too many groups for it
 
 
+#: The parameters of the end-session URL. ``signed_out_url`` is the page of this application to which the provider sends
+#: the browser back. Parameters without a value are left out.
+END_SESSION_PARAMETERS = (
+    ("client_id", "{client_id}"),
+    ("id_token_hint", "{id_token}"),
+    ("post_logout_redirect_uri", "{signed_out_url}"),
+    ("state", "{state}"),
+)
+
+
 class Provider(NamedTuple):
     """An authorization server, and the resource that describes the signed-in user.
 
@@ -74,6 +84,7 @@ class Provider(NamedTuple):
     revocation_url: str | None = None  # RFC 7009 2
     revocation_by: Literal["rfc7009", "github"] = "rfc7009"  # github: DELETE with Basic authentication and a JSON body
     end_session_url: str = ""  # OpenID Connect RP-Initiated Logout 2
+    end_session_parameters: tuple[tuple[str, str], ...] = END_SESSION_PARAMETERS  # templates
     issuer: str | None = None  # compared with `iss` (RFC 9207 2.4, OpenID Connect Core 3.1.3.7); may contain TENANT
     issuer_example: str = ""  # if set, WSGI_OAUTH_ISSUER is required, and looks like this
     always_sends_issuer: bool = False  # in authorization responses (RFC 9207 3)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from ..config import ProviderConfig
 from ..sessions.session import Session
@@ -112,23 +112,33 @@ class Registration:
         if self.provider.revocation_url:
             self.oauth2_session(token=token).revoke_token(self.provider.revocation_url)
 
-    def end_session_url(self, token: Token) -> str:
+    def end_session_url(self, token: Token, *, signed_out_url: str, state: str) -> str:
         """Return the URL at which the browser signs out of the provider (OpenID Connect RP-Initiated Logout 2), or "".
 
-        Only if that is configured, because it also ends the user's sign-in to other applications.
+        Only if that is configured, because it also ends the user's sign-in to other applications. A parameter that the
+        configured URL already has is not added again.
+
+        :param signed_out_url: the page to which the provider sends the browser back.
+        :param state: the provider returns it to that page.
         """
         configured = self._config.end_session
         endpoint = configured if configured and configured != "yes" else self.provider.end_session_url
         if not configured or not endpoint:
             return ""
-        parameters = {"client_id": self._config.client_id}
-        if "id_token" in token:
-            url = _with_query(endpoint, {**parameters, "id_token_hint": token["id_token"]})
-            if len(url) <= _MAX_END_SESSION_URL:
-                return url
+        values = {
+            "client_id": self._config.client_id,
+            "id_token": token.get("id_token", ""),
+            "signed_out_url": signed_out_url,
+            "state": state,
+        }
+        url = self._with_end_session_parameters(endpoint, values)
+        if len(url) > _MAX_END_SESSION_URL and values["id_token"]:
             _log.info("sign-out: the provider gets no id_token_hint, because the ID token is too long for a URL")
-        return _with_query(endpoint, parameters)
+            url = self._with_end_session_parameters(endpoint, {**values, "id_token": ""})
+        return url
 
-
-def _with_query(url: str, parameters: Mapping[str, str]) -> str:
-    return f"{url}{'&' if '?' in url else '?'}{urlencode(parameters)}"
+    def _with_end_session_parameters(self, endpoint: str, values: Mapping[str, str]) -> str:
+        own = dict(parse_qsl(urlsplit(endpoint).query, keep_blank_values=True))
+        parameters = {name: value.format_map(values) for name, value in self.provider.end_session_parameters}
+        query = urlencode({name: value for name, value in parameters.items() if value and name not in own})
+        return f"{endpoint}{'&' if '?' in endpoint else '?'}{query}"

@@ -1,4 +1,4 @@
-"""The session cookie: its name, strict reading, and the Set-Cookie header (RFC 6265, RFC 6265bis)."""
+"""The cookies: their names, strict reading, and the Set-Cookie header (RFC 6265, RFC 6265bis)."""
 
 from __future__ import annotations
 
@@ -14,24 +14,30 @@ SESSION_ID = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 """A session id: 256 random bits from ``secrets.token_urlsafe(32)``."""
 
 
-def cookie_name(*, secure: bool) -> str:
-    """Return the name of the session cookie.
+def cookie_name(purpose: str = "", *, secure: bool) -> str:
+    """Return the name of the session cookie, or of the cookie for another *purpose*.
 
     The ``__Host-`` prefix makes browsers reject a cookie that another host or a plain-http page sets
     (RFC 6265bis 4.1.3.2). It requires https.
     """
-    return f"__Host-{COOKIE}" if secure else COOKIE
+    return f"{'__Host-' if secure else ''}{COOKIE}{'-' if purpose else ''}{purpose}"
 
 
-def session_id_from_cookie(environ: WSGIEnvironment, *, secure: bool) -> str | None:
-    """Return the session id in the request's Cookie header, or None when it is missing, malformed or ambiguous."""
-    name = cookie_name(secure=secure)
-    values = [
-        value.strip(' \t"')
-        for key, _, value in (pair.partition("=") for pair in environ.get("HTTP_COOKIE", "").split(";"))
-        if key.strip(" \t") == name
-    ]
-    value = unambiguous_value(values)
+def read_cookie(environ: WSGIEnvironment, purpose: str = "", *, secure: bool) -> str | None:
+    """Return the value of the cookie in the request's Cookie header, or None when it is missing or ambiguous."""
+    name = cookie_name(purpose, secure=secure)
+    return unambiguous_value([value for key, value in read_cookies(environ) if key == name])
+
+
+def read_cookies(environ: WSGIEnvironment) -> list[tuple[str, str]]:
+    """Return the names and values of all cookies, in the order of the Cookie header."""
+    pairs = (pair.partition("=") for pair in environ.get("HTTP_COOKIE", "").split(";"))
+    return [(name.strip(" \t"), value.strip(' \t"')) for name, _, value in pairs]
+
+
+def session_id_from_cookie(environ: WSGIEnvironment, purpose: str = "", *, secure: bool) -> str | None:
+    """Return the session id in the cookie, or None when it is missing, malformed or ambiguous."""
+    value = read_cookie(environ, purpose, secure=secure)
     return value if value and SESSION_ID.fullmatch(value) else None
 
 
@@ -43,8 +49,8 @@ def unambiguous_value(values: list[str]) -> str | None:
     return values[0] if len(set(values)) == 1 else None
 
 
-def build_set_cookie(value: str, *, secure: bool, max_age: int | None = None) -> str:
-    """Return the Set-Cookie header (RFC 6265bis 4.1) for the session id *value*.
+def build_set_cookie(value: str, purpose: str = "", *, secure: bool, max_age: int | None = None) -> str:
+    """Return the Set-Cookie header (RFC 6265bis 4.1) for *value*.
 
     :param max_age: seconds until the browser deletes the cookie; None to keep it until the browser is closed.
     """
@@ -53,4 +59,4 @@ def build_set_cookie(value: str, *, secure: bool, max_age: int | None = None) ->
         attributes.insert(0, f"Max-Age={max_age}")
     if secure:
         attributes.append("Secure")
-    return "; ".join([f"{cookie_name(secure=secure)}={value}", *attributes])
+    return "; ".join([f"{cookie_name(purpose, secure=secure)}={value}", *attributes])

@@ -216,7 +216,11 @@ class OAuthApp:
 
     def _error_response(self, request: Request, error: errors.Error, *, with_traceback: bool = False) -> Response:
         return build_error_response(
-            request, error, login_url=self.login_url(request.base), with_traceback=with_traceback
+            request,
+            error,
+            login_url=self.login_url(request.base),
+            logout_url=self.logout_url(request.base),
+            with_traceback=with_traceback,
         )
 
     def _add_headers(self, headers: list[tuple[str, str]], cookie: str | None) -> list[tuple[str, str]]:

@@ -18,11 +18,12 @@ _log = logging.getLogger("wsgi_oauth")
 
 
 def build_error_response(
-    request: Request, error: errors.Error, *, login_url: str, with_traceback: bool = False
+    request: Request, error: errors.Error, *, login_url: str, logout_url: str, with_traceback: bool = False
 ) -> Response:
     """Log *error* and return its page, or the redirect to the sign-in if signing in helps.
 
     :param login_url: the URL that starts a sign-in; "" if the host of the request is not this site's.
+    :param logout_url: the URL of the sign-out, whose 403 shows a sign-out button to the session's user.
     """
     if _log.isEnabledFor(level := _log_level(error)):
         what = (request.id, method_and_path(request), error.cause, error.detail)
@@ -40,6 +41,8 @@ def build_error_response(
     elif login_url and next_url and not as_json:  # a user cannot return to the URL of an API call
         login_url += f"?next={quote_plus(next_url)}"
     message = pages.error_message(error, id=request.id, login_url=login_url)
+    if isinstance(error, errors.CrossSite) and logout_url == request.base + request.path and request.form_token:
+        message = pages.with_logout_form(message, request, logout_url)
     response = pages.build_message(message, as_json=as_json)
     if sign_in_url and request.is_htmx:
         # htmx shows no 401; this header makes it load the sign-in as a page (https://htmx.org/headers/hx-redirect/).
@@ -67,7 +70,7 @@ def build_http_error_response(request: Request, error: HTTPException, *, logout_
     )
     as_json = request.wants_json
     if error.code == 405 and request.method == "GET" and logout_url == request.base + request.path and not as_json:
-        message = pages.build_logout_form(message, logout_url=logout_url)
+        message = pages.build_logout_form(message, request, logout_url)
     original_exception = getattr(error, "original_exception", None)  # of InternalServerError
     level = logging.ERROR if error.code >= 500 else logging.WARNING
     _log.log(level, "[%s] %a: %s", request.id, method_and_path(request), message.cause, exc_info=original_exception)

@@ -42,7 +42,13 @@ _PAGE = Markup(
     "<h1>{title}</h1>{body}</html>\n"
 )
 _LINK = Markup('<p><a href="{url}">{text}</a></p>')
-_LOGOUT_FORM = Markup('<form method="post" action="{url}"><p><button>Sign out</button></p></form>')
+_LOGOUT_FORM = Markup(
+    '<form method="post" action="{url}"><input type="hidden" name="token" value="{token}">'
+    "<p><button>Sign out</button></p></form>"
+)
+
+
+_SIGN_OUT_THERE = "You may still be signed in at the provider. If others use this browser, sign out there, too."
 
 
 class Message(NamedTuple):
@@ -58,6 +64,7 @@ class Message(NamedTuple):
     login_url: str = ""
     login_text: str = "Sign in"
     logout_url: str = ""  # shows a sign-out button instead of a sign-in link
+    form_token: str = ""  # for that button
 
 
 def build_message(message: Message, *, as_json: bool) -> Response:
@@ -67,17 +74,31 @@ def build_message(message: Message, *, as_json: bool) -> Response:
     document = {
         name: value
         for name, value in message._asdict().items()
-        if value != "" and name not in {"login_text", "logout_url"}
+        if value != "" and name not in {"login_text", "logout_url", "form_token"}
     }
     if message.status >= 400:
         document["error"] = document.pop("cause")
     return Response(json.dumps(document) + "\n", message.status, mimetype="application/json")
 
 
-def signed_out(request: Request, *, login_url: str) -> Response:
-    """Confirm a sign-out. No redirect to the sign-in, because many providers would finish it without asking."""
-    text = "This application has forgotten you."
-    message = Message("You are signed out", text, "", "signed_out", login_url=login_url)
+def signed_out(request: Request, *, confirmed: bool, logout_url: str) -> Response:
+    """Return the page after a sign-out. It never redirects to the sign-in.
+
+    :param confirmed: whether the provider has confirmed the sign-out there.
+    """
+    there = "The sign-out at the provider is complete, too." if confirmed else _SIGN_OUT_THERE
+    message = Message(
+        "You are signed out",
+        "This application has forgotten you.",
+        there,
+        "signed_out",
+        login_url=request.front_page,
+        login_text="Go to the application" if request.gate_prefix else Message._field_defaults["login_text"],
+    )
+    if request.session.signed_in:
+        text = "This browser is signed in to this application."
+        message = message._replace(title="You are signed in", text=text, advice="", cause="signed_in")
+        message = with_logout_form(message, request, logout_url)
     return build_message(message, as_json=request.wants_json)
 
 
@@ -90,14 +111,19 @@ def provider_choice(request: Request, sign_in_urls: Mapping[str, str]) -> Respon
     return Response(_PAGE.format(title="Sign in with", style=_STYLE, body=links), mimetype="text/html")
 
 
-def build_logout_form(message: Message, *, logout_url: str) -> Message:
+def build_logout_form(message: Message, request: Request, logout_url: str) -> Message:
     """Turn the 405 of ``GET /logout`` into a page with a sign-out button, because a link must not sign out (CSRF)."""
-    return message._replace(
+    message = message._replace(
         title="Do you want to sign out?",
         text="Opening this address does not sign you out, because any page could contain a link to it.",
         advice="",
-        logout_url=logout_url,
     )
+    return with_logout_form(message, request, logout_url)
+
+
+def with_logout_form(message: Message, request: Request, logout_url: str) -> Message:
+    """Return *message* with a sign-out button for the session of *request*."""
+    return message._replace(logout_url=logout_url, form_token=request.form_token)
 
 
 def error_message(error: errors.Error, *, id: str, login_url: str) -> Message:  # noqa: A002  # as in the message
@@ -118,7 +144,7 @@ def error_message(error: errors.Error, *, id: str, login_url: str) -> Message:  
 def _build_page(message: Message) -> Markup:
     action = Markup("")
     if message.logout_url:
-        action = _LOGOUT_FORM.format(url=message.logout_url)
+        action = _LOGOUT_FORM.format(url=message.logout_url, token=message.form_token)
     elif message.login_url:
         action = _LINK.format(url=message.login_url, text=message.login_text)
     facts = {"Code": message.cause, "Caused by": message.side, "Id": message.id}

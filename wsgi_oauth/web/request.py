@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hmac
 import io
 import secrets
 from collections.abc import Callable
+from hashlib import sha256
 from typing import IO
 from urllib.parse import urlsplit
 
@@ -18,6 +20,7 @@ from ..sessions.session import Session
 from ..urls import Origin
 from .site import path_and_query
 
+GATE_PREFIX_KEY = "wsgi_oauth.gate_prefix"  # in environ; set by the gate
 MAX_BODY = 64 * 1024  # bytes; the sign-in itself reads no body
 _PREFETCH_HEADERS = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ", "HTTP_X_PURPOSE")
 _NAVIGATION_DESTINATIONS = {"document", "iframe", "frame", "empty"}  # Sec-Fetch-Dest
@@ -134,6 +137,17 @@ class Request(werkzeug.Request):
         return self.headers.get("HX-Request") == "true"
 
     @property
+    def front_page(self) -> str:
+        """The URL of the application that the gate protects; without a gate, the URL that starts a sign-in."""
+        return self.base.rsplit("/", self.gate_prefix.count("/"))[0] + "/"
+
+    @property
+    def gate_prefix(self) -> str:
+        """The path below which a gate has mounted the sign-in; empty without a gate."""
+        prefix: str = self.environ.get(GATE_PREFIX_KEY, "")
+        return prefix
+
+    @property
     def is_prefetch_or_subresource(self) -> bool:
         """Return whether a browser prefetches this URL, or loads it as a part of another page.
 
@@ -160,6 +174,22 @@ class Request(werkzeug.Request):
             return site in _SAME_ORIGIN
         source = self.headers.get("Origin") or self.headers.get("Referer")
         return source is None or self.is_own_url(source)
+
+    @property
+    def form_token(self) -> str:
+        """The token of this site's forms, which other sites do not know (CSRF). Empty without a stored session."""
+        session_id = self.session.id
+        return sha256(f"wsgi_oauth: form {session_id}".encode()).hexdigest() if session_id else ""
+
+    @property
+    def has_form_token(self) -> bool:
+        """Return whether a form of this site has sent this request.
+
+        That is needed for browsers without ``Sec-Fetch-Site``. They send ``Origin: null`` from a page whose
+        ``Referrer-Policy`` is ``no-referrer`` (Fetch, "append a request `Origin` header").
+        """
+        expected, given = self.form_token, self.form.get("token", "")
+        return bool(expected) and hmac.compare_digest(expected.encode(), given.encode(errors="replace"))
 
     def is_own_url(self, url: str) -> bool:
         """Return whether *url* is a URL of this site."""

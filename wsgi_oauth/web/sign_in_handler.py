@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from werkzeug import Response
 from werkzeug.exceptions import NotFound, abort
@@ -72,16 +72,21 @@ class SignInHandler(RequestHandler):
         return self._attempt
 
     def _return_url(self) -> str:
-        """Return the page to which the sign-in leads: ``next`` or ``target_link_uri``, otherwise the profile."""
+        """Return the page to which the sign-in leads: ``next`` or ``target_link_uri``, otherwise the default page."""
         given = self.request.args.get("next") or self.request.args.get("target_link_uri", "")
         path = local_path(without_origin(given, self.request.base))
         if given and path is None:
             _log.warning(
                 "[%s] next: dropped, because it is not a path of this site or has more than %d characters "
-                "(got %d characters, %a); the sign-in leads to the profile",
-                *(self.request.id, MAX_RETURN_URL, len(given), given.partition("?")[0][:100]),
+                "(got %d characters, %a); the sign-in leads to %s",
+                *(self.request.id, MAX_RETURN_URL, len(given), given.partition("?")[0][:100], self._default_page),
             )
-        return path or self.url_for(".profile")
+        return path or self._default_page
+
+    @property
+    def _default_page(self) -> str:
+        """The page after a sign-in that names no other: the front page of the protected application, or the profile."""
+        return urlsplit(self.request.front_page).path if self.request.gate_prefix else self.url_for(".profile")
 
     def _login_parameters(self) -> dict[str, str]:
         """Return the parameters of the link to the sign-in that the authorization request may pass on.
@@ -113,7 +118,7 @@ class SignInHandler(RequestHandler):
         with self.registration.slot():
             attempt = sign_in.consume_state(session, response, timeout=self.oauth.sign_in_timeout)
             if not attempt.next_url:  # it was dropped
-                attempt = attempt._replace(next_url=self.url_for(".profile"))
+                attempt = attempt._replace(next_url=self._default_page)
             if attempt.finished:
                 abort(self.redirect(attempt.next_url, 303))
             self.request.next_url = attempt.next_url

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hmac
 import logging
+import secrets
 from typing import Any
 
 from werkzeug import Response
 
 from .. import errors
+from ..sessions.cookie import build_set_cookie, read_cookie
 from ..sessions.session import TOKEN
 from . import pages
 from .handler import RequestHandler
 from .request import Request
 
+_STATE_COOKIE = "signed-out"  # holds the state of the sign-out at the provider
+_STATE_LIFETIME = 3600  # seconds
 _log = logging.getLogger(__name__)
 
 
@@ -23,22 +28,49 @@ class Logout(RequestHandler):
     skips_access_check = True
 
     def post(self, request: Request) -> Response:
-        if not request.is_same_origin:
+        if not (request.is_same_origin or request.has_form_token):
             raise errors.CrossSite("sign-out: requested by another site")
         last = request.session.load_latest()  # another request may have refreshed the token meanwhile
         request.session.end()  # first, because the user is signed out here whatever the provider answers
-        if end_session_url := self._sign_out_at_provider(last):
-            return self.redirect(end_session_url, 303)
-        return pages.signed_out(request, login_url=self.url_for(".preauthorization", external=True))
+        signed_out_url = self.url_for(".signedout", external=True)
+        state = secrets.token_urlsafe(32)
+        end_session_url = self._sign_out_at_provider(last, signed_out_url, state)
+        response = self.redirect(end_session_url or signed_out_url, 303)
+        if end_session_url:
+            cookie = build_set_cookie(state, _STATE_COOKIE, secure=request.is_secure_site, max_age=_STATE_LIFETIME)
+            response.headers.add("Set-Cookie", cookie)
+        return response
 
-    def _sign_out_at_provider(self, data: dict[str, Any]) -> str:
+    def _sign_out_at_provider(self, data: dict[str, Any], signed_out_url: str, state: str) -> str:
         """Revoke the token (RFC 7009), and return the provider's end-session URL, or "". Failures are only logged."""
         end_session_url = ""
         if TOKEN in data:
             try:
                 registration = self.oauth.registration_of(data)
-                end_session_url = registration.end_session_url(data[TOKEN])
+                end_session_url = registration.end_session_url(data[TOKEN], signed_out_url=signed_out_url, state=state)
                 registration.revoke(data[TOKEN])
             except errors.Error as error:
                 _log.warning("[%s] the token was not revoked: %s", self.request.id, error)
         return end_session_url
+
+
+class SignedOut(RequestHandler):
+    """Confirm the sign-out: to browsers that come from ``/logout``, or back from the provider.
+
+    It changes nothing and never starts a sign-in, because many providers would finish one without asking.
+    """
+
+    route = "/signed-out"
+    skips_access_check = True
+
+    def get(self, request: Request) -> Response:
+        state = read_cookie(request.environ, _STATE_COOKIE, secure=request.is_secure_site)
+        returned = request.args.get("state", "")
+        # Anyone can link to this page, so it confirms only what this browser has started.
+        confirmed = bool(state) and hmac.compare_digest(str(state).encode(), returned.encode(errors="replace"))
+        logout_url = self.url_for(".logout", external=True)
+        response = pages.signed_out(request, confirmed=confirmed, logout_url=logout_url)
+        if confirmed:
+            cookie = build_set_cookie("", _STATE_COOKIE, secure=request.is_secure_site, max_age=0)
+            response.headers.add("Set-Cookie", cookie)
+        return response
