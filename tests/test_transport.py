@@ -760,6 +760,144 @@ def test_error_about_a_proxy_does_not_contain_its_password(
     assert "canary" not in str(caught.value)
 
 
+class SocksProxy:
+    """A small SOCKS 5 proxy (RFC 1928) that leads every host name to this machine, and records the names."""
+
+    def __init__(self) -> None:
+        self.hosts: list[str] = []
+        self.credentials = b""
+        self.reply = b"\x05\x00\x00\x01" + bytes(6)
+        self.dribbles = False
+        self.address = ""
+
+    def talk(self, connection: socket.socket) -> None:
+        def read(count: int) -> bytes:
+            return b"".join(connection.recv(1) for _ in range(count))
+
+        methods = read(read(2)[1])
+        if self.dribbles:
+            connection.sendall(b"\x05\x00")
+            read(5)
+            connection.sendall(b"\x05\x00\x00\x03\xff")  # announces a host name of 255 characters
+            dribble(connection)
+            return
+        if b"\x02" in methods:  # RFC 1929
+            connection.sendall(b"\x05\x02")
+            name = read(read(2)[1])
+            self.credentials = name + b":" + read(read(1)[0])
+            connection.sendall(b"\x01\x00")
+        else:
+            connection.sendall(b"\x05\x00")
+        kind = read(4)[3]
+        self.hosts.append(read(read(1)[0]).decode() if kind == 3 else socket.inet_ntoa(read(4)))
+        port = int.from_bytes(read(2), "big")
+        connection.sendall(self.reply)
+        if self.reply[1] == 0:
+            with socket.create_connection(("127.0.0.1", port)) as upstream:
+                Proxy._pump(connection, upstream)
+
+
+@pytest.fixture
+def socks() -> Iterator[SocksProxy]:
+    proxy = SocksProxy()
+    with talking(proxy.talk) as port:
+        proxy.address = f"127.0.0.1:{port}"
+        yield proxy
+
+
+class TestSocksProxy:
+    """SOCKS proxies need the package PySocks."""
+
+    @pytest.mark.parametrize("setting", ["HTTPS_PROXY=socks5h", "https_proxy=SOCKS5H", "ALL_PROXY=socks"])
+    def test_receives_the_host_name_and_nothing_else(
+        self,
+        setting: str,
+        monkeypatch: pytest.MonkeyPatch,
+        socks: SocksProxy,
+        tls: TLS,
+        make_client: MakeClient,
+    ) -> None:
+        tls.trust()
+        variable, _, scheme = setting.partition("=")
+        monkeypatch.setenv(variable, f"{scheme}://{socks.address}")
+        with answering('{"here": true}', ssl_context=tls.server("provider.test")) as server:
+            client = make_client()
+            for _ in range(2):
+                assert client.get_json(f"https://provider.test:{server.port}/path") == {"here": True}
+            assert server.connections == 1  # which is kept
+        assert socks.hosts == ["provider.test"]
+
+    def test_receives_an_address_if_this_machine_resolves_the_name(
+        self, monkeypatch: pytest.MonkeyPatch, socks: SocksProxy, tls: TLS, make_client: MakeClient
+    ) -> None:
+        tls.trust()
+        monkeypatch.setenv("HTTPS_PROXY", f"socks5://{socks.address}")
+        with answering(ssl_context=tls.server()) as server:
+            assert make_client().get(f"{server.url}/").ok
+        assert socks.hosts == ["127.0.0.1"]
+
+    def test_receives_its_own_credentials(
+        self, monkeypatch: pytest.MonkeyPatch, socks: SocksProxy, tls: TLS, make_client: MakeClient
+    ) -> None:
+        tls.trust()
+        monkeypatch.setenv("HTTPS_PROXY", f"socks5h://user:pass%20word@{socks.address}")
+        with answering(ssl_context=tls.server("provider.test")) as server:
+            assert make_client().get(f"https://provider.test:{server.port}/").ok
+        assert socks.credentials == b"user:pass word"
+
+    def test_with_an_impostor_behind_it_receives_no_request(
+        self, monkeypatch: pytest.MonkeyPatch, socks: SocksProxy, tls: TLS, make_client: MakeClient
+    ) -> None:
+        tls.trust()
+        monkeypatch.setenv("HTTPS_PROXY", f"socks5h://{socks.address}")
+        with answering(ssl_context=tls.server("other.test")) as server:
+            with pytest.raises(errors.ProviderUnreachable, match="SSLCertVerificationError"):
+                make_client().get(f"https://provider.test:{server.port}/")
+            assert server.requests == []
+
+    def test_that_dribbles_is_given_up_at_the_deadline(
+        self, monkeypatch: pytest.MonkeyPatch, socks: SocksProxy, make_client: MakeClient
+    ) -> None:
+        """S24"""
+        socks.dribbles = True
+        monkeypatch.setenv("HTTPS_PROXY", f"socks5h://{socks.address}")
+        with in_time(), pytest.raises(errors.ProviderTimeout):
+            make_client(0.4).get("https://provider.test/")
+
+    def test_that_refuses_is_described_without_its_password(
+        self, monkeypatch: pytest.MonkeyPatch, socks: SocksProxy, make_client: MakeClient
+    ) -> None:
+        socks.reply = b"\x05\x02\x00\x01" + bytes(6)
+        monkeypatch.setenv("HTTPS_PROXY", f"socks5h://user:password-canary@{socks.address}")
+        with pytest.raises(errors.ProviderUnreachable, match="SOCKS proxy: 0x02: Connection not allowed") as caught:
+            make_client().get("https://provider.test/")
+        assert "canary" not in str(caught.value)
+
+    def test_that_does_not_listen_is_a_provider_error(
+        self, monkeypatch: pytest.MonkeyPatch, make_client: MakeClient
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as nobody:
+            monkeypatch.setenv("HTTPS_PROXY", f"socks5h://127.0.0.1:{nobody.getsockname()[1]}")
+        with pytest.raises(errors.ProviderUnreachable, match="ConnectionRefusedError"):
+            make_client().get("https://provider.test/")
+
+    def test_without_the_package_is_an_error_that_names_it(
+        self, monkeypatch: pytest.MonkeyPatch, socks: SocksProxy, make_client: MakeClient
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "wsgi_oauth.transport.socks_proxy", None)  # the import then fails
+        monkeypatch.setenv("ALL_PROXY", f"socks5h://user:password-canary@{socks.address}")
+        with pytest.raises(errors.ProviderUnreachable, match="pip install PySocks") as caught:
+            make_client().get("https://provider.test/")
+        assert "canary" not in str(caught.value)
+
+    def test_is_not_needed_for_plain_http(
+        self, monkeypatch: pytest.MonkeyPatch, provider: LocalProvider, make_client: MakeClient
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "wsgi_oauth.transport.socks_proxy", None)
+        monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:9")
+        assert make_client().get(provider.profile_url).status_code == 401
+
+
 def test_deadline_covers_the_response_of_a_proxy(
     monkeypatch: pytest.MonkeyPatch, proxy: Proxy, make_client: MakeClient
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from copy import copy
@@ -15,6 +16,8 @@ from ..config import ProviderConfig
 from ..transport.json import read_json
 from ..transport.pool import Transport
 from .provider import Provider
+
+_log = logging.getLogger(__name__)
 
 CACHED_FOR = 3600.0  # seconds after which the discovery document is fetched again
 RETRY_AFTER = 60.0  # seconds until the next attempt, while an older document is there
@@ -54,6 +57,8 @@ class Discovery:
         self._transport = transport
         # The path is appended to the issuer without a slash at its end (Discovery 4).
         self._url = config.discovery_url or f"{(configured.issuer or '').rstrip('/')}/.well-known/openid-configuration"
+        if not self.is_needed:
+            _log.info("the document of %s is not fetched, because all endpoints are known", configured.issuer)
         # Without a lock, because a fork could copy it in its locked state. Two threads may both fetch the document.
         self._provider: Provider | None = None
         self._failure: errors.ProviderError | None = None

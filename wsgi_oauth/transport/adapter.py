@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import ssl
 import time
 from typing import Any
@@ -100,7 +101,7 @@ class BoundedAdapter(HTTPAdapter):
     def _find_proxies(self, url: str) -> dict[str, str]:
         """Return the proxies for *url* by HTTPS_PROXY and NO_PROXY, as they were when this adapter was created."""
         parts = urlsplit(url)
-        # Plain http stays on this machine, otherwise a proxy would see the token.
+        # Plain http stays on this machine or in the private network, otherwise a proxy would see the token.
         if parts.scheme == "http" or not self._proxies or proxy_bypass_environment(parts.netloc, self._proxies):
             return {}
         host = parts.hostname or ""
@@ -115,8 +116,18 @@ class BoundedAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = POOL_CLASSES
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        pool_classes: Any = POOL_CLASSES
+        if proxy.lower().startswith("socks"):
+            try:
+                from .socks_proxy import SOCKS_POOL_CLASSES as pool_classes  # noqa: N811, PLC0415  # optional dependency
+            except ImportError:
+                raise errors.ProviderUnreachable(
+                    "HTTPS_PROXY or ALL_PROXY: a SOCKS proxy needs the package PySocks; pip install PySocks"
+                ) from None
+            # Desktops write socks:// for SOCKS 5. The proxy resolves the host names.
+            proxy = re.sub("^socks:", "socks5h:", proxy, flags=re.IGNORECASE)
         manager = super().proxy_manager_for(proxy, ssl_context=self._tls, **kwargs)
-        manager.pool_classes_by_scheme = POOL_CLASSES
+        manager.pool_classes_by_scheme = pool_classes
         return manager
 
 

@@ -70,7 +70,7 @@ class _DeadlineResponse(http.client.HTTPResponse):
             raise http.client.HTTPException("the headers are malformed")
 
 
-class _DeadlineConnection(HTTPConnection):
+class DeadlineConnection(HTTPConnection):
     """Apply urllib3's read timeout to the whole response, and its connect timeout to all addresses of a host."""
 
     _last_used = 0.0
@@ -96,18 +96,16 @@ class _DeadlineConnection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         deadline = time.monotonic() + float(self.timeout or 0)
         try:
-            addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+            addresses = socket.getaddrinfo(*self._first_hop(), type=socket.SOCK_STREAM)
         except (socket.gaierror, UnicodeError) as error:
             raise NameResolutionError(self.host, self, socket.gaierror(*error.args[:2])) from error
         failure: OSError = OSError(errno.EADDRNOTAVAIL, "the host name has no address")
-        for number, (*_, address) in enumerate(addresses):
+        for number, (family, *_, address) in enumerate(addresses):
             # The remaining time is divided among the remaining addresses: otherwise one that does not answer (broken
             # IPv6 beside working IPv4) would use all of it.
             share = max(deadline - time.monotonic(), 0.001) / (len(addresses) - number)
             try:
-                sock = urllib3.util.connection.create_connection(
-                    (str(address[0]), int(address[1])), share, self.source_address, self.socket_options
-                )
+                sock = self._open_socket(family, address, share)
                 sock.settimeout(max(deadline - time.monotonic(), 0.001))  # for the TLS handshake
                 return sock
             except OSError as error:
@@ -116,17 +114,27 @@ class _DeadlineConnection(HTTPConnection):
             raise ConnectTimeoutError(self, "no connection in time") from failure
         raise NewConnectionError(self, "no connection") from failure
 
+    def _first_hop(self) -> tuple[str, int]:
+        """Return the host and the port to connect to."""
+        return self._dns_host, self.port or 0
 
-class _DeadlineHTTPSConnection(_DeadlineConnection, HTTPSConnection):
+    def _open_socket(self, family: int, address: tuple[Any, ...], timeout: float) -> socket.socket:
+        """Connect to *address*, of the given address family, within *timeout* seconds."""
+        return urllib3.util.connection.create_connection(
+            (str(address[0]), int(address[1])), timeout, self.source_address, self.socket_options
+        )
+
+
+class DeadlineHTTPSConnection(DeadlineConnection, HTTPSConnection):
     pass
 
 
 class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _DeadlineConnection
+    ConnectionCls = DeadlineConnection
 
 
 class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _DeadlineHTTPSConnection
+    ConnectionCls = DeadlineHTTPSConnection
 
 
 POOL_CLASSES = {"http": _HTTPPool, "https": _HTTPSPool}
