@@ -337,12 +337,15 @@ class TestUsualRequest:
 
     def test_updates_the_idle_time_rarely(
         self,
-        signed_in: Guest,
+        make_gate: Callable[..., LoginRequired],
+        provider: LocalProvider,
         store: SessionStore,
         later: Callable[[float], None],
         monkeypatch: pytest.MonkeyPatch,
     ):
         """S40: at most every twelfth of the idle time."""
+        signed_in = Guest(make_gate(RECHECK="never"), provider)
+        signed_in.sign_in()
         updates: list[str] = []
         update = store.update
         monkeypatch.setattr(

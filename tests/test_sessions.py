@@ -672,7 +672,7 @@ def test_a_new_sign_in_starts_a_new_lifetime(make_visitor: Callable[..., Visitor
 def test_current_settings_apply_to_existing_sessions(
     make_visitor: Callable[..., Visitor], pass_time: Callable[[float], None]
 ):
-    visitor = make_visitor(SESSION_IDLE="7d", SESSION_LIFETIME="7d")
+    visitor = make_visitor(SESSION_IDLE="7d", SESSION_LIFETIME="7d", RECHECK="never")
     visitor.browser.sign_in()
     pass_time(2 * HOUR)
     assert visitor.is_signed_in()
@@ -684,7 +684,7 @@ def test_current_settings_apply_to_existing_sessions(
 def test_the_time_of_the_last_request_is_written_rarely(
     make_visitor: Callable[..., Visitor], store: Watched, pass_time: Callable[[float], None]
 ):
-    visitor = make_visitor(SESSION_IDLE="12h")
+    visitor = make_visitor(SESSION_IDLE="12h", RECHECK="never")
     visitor.browser.sign_in()
     store.calls.clear()
     writes = []

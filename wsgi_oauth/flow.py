@@ -63,6 +63,7 @@ class UsingTheOAuthToken(RequestHandler):
 
     route = "/profile"
     endpoint = "profile"
+    skips_recheck = True
 
     def get(self, request: Request) -> Response:
         # Without a token in the session, the user is sent to sign in first and returns here.

@@ -34,7 +34,8 @@ class Login(NamedTuple):
     stored: StoredSession
     identity: Identity | None  # None until the provider has been asked
     environ: Mapping[str, Any]  # the keys for the protected application
-    valid_until: float  # seconds since the epoch; then the session expires, or its last use must be stored
+    valid_until: float  # seconds since the epoch; then it expires, its last use must be stored, or it must be rechecked
+    must_identify: bool  # whether the provider has to be asked for the user: for the first time, or again
     version: object = None  # of the stored session; None if the store has no versions
 
 
@@ -87,12 +88,13 @@ class Authenticator:
         return Session(self._sessions, login.stored, login.session_id)
 
     def identify(self, login: Login, session: Session) -> Login:
-        """Return *login* with its identity. The provider is asked for it once in each session.
+        """Return *login* with its identity, which the provider is asked for once in each session and at each recheck.
 
+        :raises errors.NotSignedIn: if the provider refuses a recheck, or if the session has ended meanwhile.
         :raises errors.ProviderError: if the provider does not identify the user.
         """
         identity = self._oauth.identify(session)
-        return login._replace(identity=identity, environ=build_identity_environ(identity))
+        return login._replace(identity=identity, environ=build_identity_environ(identity), must_identify=False)
 
     def check_access(self, login: Login, rules: Rules | None = None) -> None:
         """Check that the current access rules admit the user.
@@ -117,7 +119,12 @@ class Authenticator:
             login = None if raw is None else self._parse_login(session_id, key, raw)
         if login is None or not self._sessions.is_alive(login.stored):
             return None
-        return login._replace(version=version)
+        next_recheck = self._oauth.next_recheck(login.stored.data, login.stored.started)
+        return login._replace(
+            valid_until=min(self._sessions.cache_valid_until(login.stored), next_recheck),
+            must_identify=login.identity is None or next_recheck <= time.time(),
+            version=version,
+        )
 
     def _is_current(self, login: Login) -> bool:
         """Return whether the store still holds the session as it was when *login* was cached."""
@@ -136,8 +143,8 @@ class Authenticator:
         except errors.TokenRejected:  # the provider was removed from the configuration
             return None
         identity = Identity.from_dict(stored.data.get(IDENTITY))
-        valid_until = self._sessions.cache_valid_until(stored)
-        return Login(session_id, key, raw, stored, identity, build_identity_environ(identity), valid_until)
+        environ = build_identity_environ(identity)
+        return Login(session_id, key, raw, stored, identity, environ, valid_until=0, must_identify=True)
 
     def _update_cache(self, cache_key: tuple[str | None, ...], login: Login | None) -> None:
         too_large = sum(len(text or "") for text in cache_key) > _MAX_CACHE_KEY

@@ -145,7 +145,7 @@ class LoginRequired:
         login = context.authenticate()
         if login is None:
             raise errors.NotSignedIn("the gate requires a signed-in user")
-        if login.identity is None:
+        if login.must_identify:
             login = context.login = self.authenticator.identify(login, context.session)
         if self._is_restricted:
             self.authenticator.check_access(login)
@@ -159,7 +159,7 @@ class LoginRequired:
         """
         try:
             login = context.authenticate()
-            if login is not None and login.identity is None and context.is_navigation:
+            if login is not None and login.must_identify and (login.identity or context.is_navigation):
                 login = context.login = self.authenticator.identify(login, context.session)
             if login is not None and self._is_restricted:
                 self.authenticator.check_access(login)
@@ -167,7 +167,7 @@ class LoginRequired:
             context.forget_user()
         except errors.Error as error:
             _log.warning("public page: the user is unknown: %s: %s", error.cause, error)
-            if self._is_restricted:
+            if self._is_restricted or isinstance(error, errors.NotSignedIn):
                 context.forget_user()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from base64 import b64encode
 from collections.abc import Callable, Collection
 from functools import partialmethod
@@ -24,6 +25,7 @@ from .token import Token, has_expired, is_new, is_token, parse_token_response
 _REFUSALS = range(400, 404)
 _DEFAULT_HEADERS = {**requests.utils.default_headers(), "User-Agent": USER_AGENT}
 _REPEATABLE = (type(None), str, bytes, dict, list, tuple)  # types of a request body that can be sent a second time
+_log = logging.getLogger(__name__)
 
 
 class OAuth2Session:
@@ -168,6 +170,20 @@ class OAuth2Session:
         fresh = {name: token[name] for name in ("refresh_token", "id_token") if name in token} | fresh
         self.token = fresh
         return dict(fresh)
+
+    def renew_token(self) -> None:
+        """Refresh the user's token, if that is possible and the token was not issued moments ago.
+
+        :raises errors.TokenRejected: when the provider refuses the refresh token.
+        :raises errors.ProviderError: when the provider gives no usable response.
+        """
+        if self._can_refresh and not is_new(self.token):
+            try:
+                self._renew_token()
+            except errors.ClientRefused as error:  # for instance because this client may not refresh tokens
+                if has_expired(self.token):
+                    raise
+                _log.warning("the token is used until it expires, because it cannot be refreshed: %s", error)
 
     def revoke_token(self, revocation_url: str) -> None:
         """Revoke the refresh token, then the access token (RFC 7009 2.1).

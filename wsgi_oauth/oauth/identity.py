@@ -12,7 +12,6 @@ from typing import Any
 
 from .. import errors
 from ..sessions.encoding import copy_json
-from ..sessions.session import Session
 from .provider import EmailsDocument, GroupsDocument, Provider
 
 IDENTITY = "oauth_identity"  # key in the session
@@ -115,11 +114,6 @@ class Identity:
 def escape_id(part: str) -> str:
     """Return a subject or the name of a provider in the characters of :attr:`Identity.id`."""
     return _NOT_IN_AN_ID.sub(lambda match: "".join(f"+{byte:02X}" for byte in match[0].encode()), part)
-
-
-def save_identity(session: Session, identity: Identity) -> None:
-    """Save the identity in the session at once. Raise StoreError when that fails."""
-    session.change(lambda data: data.update({IDENTITY: identity.as_dict()}))
 
 
 def read_identity(document: Mapping[str, Any], provider: Provider) -> Identity:

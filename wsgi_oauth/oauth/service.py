@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from .. import errors
@@ -13,7 +15,8 @@ from ..transport.pool import Transport
 from .access import Rules
 from .client import OAuth2Session
 from .configured import provider_from_config
-from .identity import IDENTITY, Identity, save_identity
+from .identity import IDENTITY, Identity
+from .recheck import RETRY_AFTER, begin_recheck, checked_identity, next_recheck
 from .registration import Registration
 
 _log = logging.getLogger(__name__)
@@ -107,20 +110,20 @@ class OAuthService:
         return self.registration_of(session).oauth2_session(token=session[TOKEN], session=session)
 
     def identify(self, session: Session) -> Identity:
-        """Return the signed-in user. The provider is asked once for each session, and the answer is stored.
+        """Return the signed-in user. The provider is asked once for each session, and then at each recheck.
 
         :raises errors.NotSignedIn: if nobody is signed in.
+        :raises errors.TokenRejected: if the provider refuses, at the first time or at a recheck.
         :raises errors.ProviderError: if the provider does not identify the user.
         """
         token, registration = session[TOKEN], self.registration_of(session)
+        if IDENTITY in session:
+            self.recheck(session)
         known = Identity.from_dict(session.get(IDENTITY))
         if known is not None:  # without a client, because its endpoints may have to be discovered
             return known
         identity = registration.identify(registration.oauth2_session(token=token, session=session))
-        try:
-            save_identity(session, registration.bounded_identity(identity))
-        except errors.StoreError as error:  # the next request tries again
-            _log.warning("the identity of %s was not stored: %s", identity.id, error)
+        self._store_identity(session, registration.bounded_identity(identity))
         if session.ended_elsewhere:
             raise errors.NotSignedIn("the session ended while the provider was asked for the user")
         return identity
@@ -131,9 +134,79 @@ class OAuthService:
             return
         registration = self.registration_of(session)
         try:
-            save_identity(session, registration.bounded_identity(registration.identify(client, document)))
-        except (errors.ProviderError, errors.StoreError) as error:
+            self._store_identity(session, registration.bounded_identity(registration.identify(client, document)))
+        except errors.ProviderError as error:
             _log.warning("the signed-in user was not stored: %s", error)
+
+    def _store_identity(self, session: Session, identity: Identity) -> None:
+        """Store the user. A failure is only logged, because the next request asks the provider again."""
+        data = checked_identity(identity)
+        try:
+            session.change(lambda stored: stored.update(data))
+        except errors.StoreError as error:
+            _log.warning("the identity of %s was not stored: %s", identity.id, error)
+            session.accept_stored(IDENTITY, data[IDENTITY])  # for the rest of this request
+
+    def next_recheck(self, session: Mapping[str, Any], started: float) -> float:
+        """Return when the provider has to be asked again about a user who signed in at *started*; infinity for never.
+
+        Both times are in seconds since the epoch.
+        """
+        return next_recheck(session, started, self._config.recheck)
+
+    def recheck(self, session: Session) -> None:
+        """Ask the provider again about the user of *session*, if ``WSGI_OAUTH_RECHECK`` seconds have passed.
+
+        One request of a session asks; the others continue with the stored identity. If the provider or the store fails,
+        the session stays as it is, and a request a minute later asks again.
+
+        :raises errors.TokenRejected: if the provider refuses, or describes another user. The session has ended then.
+        :raises errors.NotSignedIn: if the session has ended meanwhile.
+        """
+        if time.time() < self.next_recheck(session, session.started):
+            return
+        registration = self.registration_of(session)
+        begin = partial(
+            begin_recheck,
+            started=session.started,
+            interval=self._config.recheck,
+            retry_after=max(RETRY_AFTER, self.transport.timeout + self.sign_in_timeout),  # longer than a recheck takes
+        )
+        try:
+            with registration.slot():  # before the attempt is stored, because a busy worker makes none
+                if session.change(begin):
+                    self._ask_again(session, registration)
+        except errors.ProviderBusy:
+            pass  # the next request tries again
+        except (errors.ProviderError, errors.StoreError) as error:
+            _log.warning("recheck: postponed, and the session continues: %s: %s", error.cause, error)
+        if session.ended_elsewhere:
+            raise errors.NotSignedIn("the session ended while the provider was asked for the user")
+
+    def _ask_again(self, session: Session, registration: Registration) -> None:
+        """Replace the stored identity by the provider's current description of the user.
+
+        :raises errors.TokenRejected: if the provider refuses, or describes another user. The session has ended then.
+        :raises errors.ProviderError: if the provider gives no usable answer.
+        :raises errors.StoreError: if the session cannot be ended.
+        """
+        known = Identity.from_dict(session.get(IDENTITY))
+        try:
+            client = registration.oauth2_session(token=session[TOKEN], session=session)
+            client.renew_token()
+            identity = registration.identify(client)
+            if known is not None and (identity.provider, identity.subject) != (known.provider, known.subject):
+                raise errors.TokenRejected(f"the provider now describes another user (got {identity.id!a})")
+        except (errors.TokenRejected, errors.IdTokenRefused) as error:
+            latest = session.load_latest().get(TOKEN)
+            if latest and latest != session.get(TOKEN):
+                raise errors.ProviderError("the token was rejected after another request had refreshed it") from error
+            _log.warning("recheck of %s: the session ends: %s", known.id if known else "a user", error)
+            session.end()
+            raise errors.TokenRejected(f"recheck: {error}") from error
+        identity = registration.bounded_identity(identity)
+        _log.info("recheck of %s: %s", identity.id, "unchanged" if identity == known else "updated")
+        self._store_identity(session, identity)
 
     def add_rules(self, rules: Iterable[str], setting: str) -> Rules:
         """Return access rules for a part of the application. From now on their scopes are requested at each sign-in.

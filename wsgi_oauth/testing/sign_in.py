@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..demo.local_provider import OCTOCAT
 from ..gate.middleware import LoginRequired
-from ..oauth.identity import IDENTITY, Identity
+from ..oauth.identity import Identity
+from ..oauth.recheck import checked_identity
 from ..sessions.cookie import cookie_name
 from ..sessions.session import PROVIDER, TOKEN, Session
 from ..web.application import OAuthApp
@@ -54,7 +55,7 @@ def signed_in(
     session = Session(oauth_app.sessions)
     session[TOKEN] = dict(token or {"access_token": "test-token", "token_type": "Bearer"})
     session[PROVIDER] = next((each.key for each in others if each.configured_provider.name == user.provider), first.key)
-    session[IDENTITY] = user.as_dict()
+    session.update(checked_identity(user))
     oauth_app.sessions.save(session)
     assert session.id is not None
     return Cookie(cookie_name(secure=(oauth_app.site.public_url or "").startswith("https:")), session.id)

@@ -160,8 +160,9 @@ class OAuthApp:
             raise
         if not handler_class.any_host:
             request.base = self.site.base_url(request.environ)
-        if self.oauth.is_restricted and not handler_class.skips_access_check:
-            request.open_session = self._open_session_with_access
+        needs_no_check = handler_class.skips_recheck and not self.oauth.is_restricted
+        if not (needs_no_check or handler_class.skips_access_check):
+            request.open_session = self._open_checked_session
         response = handler_class(request, self.oauth, self._routes.build_path).answer(**arguments)
         if request.has_opened_session and not handler_class.get_is_unsafe:
             request.session.pop(sign_in.REDIRECT_LOOP, None)  # the token was good for a page
@@ -170,10 +171,12 @@ class OAuthApp:
     def _open_session(self, request: Request) -> Session:
         return self.sessions.open(request.environ, secure=request.is_secure_site)
 
-    def _open_session_with_access(self, request: Request) -> Session:
-        """Open the session, and check that the current access rules admit its user."""
+    def _open_checked_session(self, request: Request) -> Session:
+        """Open the session, recheck its user if that is due, and check that the current access rules admit the user."""
         session = self._open_session(request)
-        if session.signed_in:
+        if session.signed_in and not self.oauth.is_restricted:
+            self.oauth.recheck(session)
+        elif session.signed_in:
             self.oauth.check_access(self.oauth.identify(session), self.oauth.registration_of(session))
         return session
 

@@ -51,6 +51,8 @@ class RequestHandler:
     get_is_unsafe: ClassVar[bool] = False
     #: Whether users whom the access rules (``WSGI_OAUTH_ALLOW``) exclude may use it, too.
     skips_access_check: ClassVar[bool] = False
+    #: Whether it asks the provider in any case, so that a recheck would ask twice.
+    skips_recheck: ClassVar[bool] = False
     #: Whether it answers under every host name, for probes of load balancers. It then has no session and no URLs.
     any_host: ClassVar[bool] = False
 
@@ -74,7 +76,7 @@ class RequestHandler:
 
     @cached_property
     def identity(self) -> Identity:
-        """The signed-in user. The provider is asked once for each session.
+        """The signed-in user. The provider is asked once for each session, and then at each recheck.
 
         :raises errors.NotSignedIn: if nobody is signed in; the user is sent to the sign-in and returns to this page.
         :raises errors.ProviderError: if the provider's answer does not identify the user.

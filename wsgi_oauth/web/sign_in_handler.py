@@ -16,6 +16,7 @@ from werkzeug.exceptions import NotFound, abort
 from .. import errors, sign_in
 from ..oauth.client import OAuth2Session
 from ..oauth.identity import IDENTITY
+from ..oauth.recheck import RECHECK, checked_identity
 from ..sessions.session import PROVIDER
 from . import pages
 from .handler import RequestHandler
@@ -136,7 +137,8 @@ class SignInHandler(RequestHandler):
         :raises errors.ProviderError: if the provider does not identify the user.
         """
         session = self.request.session
-        session.pop(IDENTITY, None)  # the previous user's
+        for name in (IDENTITY, RECHECK):  # the previous user's
+            session.pop(name, None)
         if not self.oauth.is_restricted:
             return
         try:
@@ -144,9 +146,9 @@ class SignInHandler(RequestHandler):
         except errors.TokenRejected as error:
             raise errors.ProviderError("the provider rejects the token that it has just issued") from error
         self.oauth.check_access(identity, self.registration)
-        stored = self.registration.bounded_identity(identity).as_dict()
+        stored = checked_identity(self.registration.bounded_identity(identity))
         # On save, because the new session id drops the data of the previous user.
-        session.change_on_save(lambda data: data.update({IDENTITY: stored}))
+        session.change_on_save(lambda data: data.update(stored))
 
     def choose_provider(self, label: str) -> bool:
         """Set the registration by its label. Return False if the label is unknown or ambiguous."""

@@ -1,0 +1,66 @@
+"""Rechecks: when the provider is asked again about a signed-in user, and by which request.
+
+One request of a session asks, in all threads, workers and machines: it stores in the session that the next attempt is
+due a minute later. The other requests continue with the stored identity, and do not wait.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from math import inf
+from typing import Any
+
+from ..sessions.session import TOKEN
+from .identity import IDENTITY, Identity
+from .token import has_expired, is_token
+
+# In the session: {"checked": when the provider last described the user, "retry": when the next attempt may begin},
+# both in seconds since the epoch.
+RECHECK = "oauth_recheck"
+RETRY_AFTER = 60.0  # seconds after a recheck without an answer
+
+
+def checked_identity(identity: Identity) -> dict[str, Any]:
+    """Return the session data for *identity*, which the provider has just described."""
+    return {IDENTITY: identity.as_dict(), RECHECK: {"checked": time.time()}}
+
+
+def next_recheck(session: Mapping[str, Any], started: float, interval: float) -> float:
+    """Return when the provider has to be asked again: seconds since the epoch, or infinity.
+
+    The sign-in counts as a check of a session without an identity. An identity without the time of its check is from an
+    older version, and is checked at once. A token that has expired and cannot be refreshed opens nothing at the
+    provider, so such a session is not checked any more.
+
+    :param started: when the user signed in, in seconds since the epoch.
+    :param interval: seconds between two checks; 0 means never.
+    """
+    if not interval or TOKEN not in session:
+        return inf
+    record = session.get(RECHECK)
+    times = record if isinstance(record, dict) else {}
+    checked = _read_time(times, "checked", default=0.0 if IDENTITY in session else started)
+    due = max(checked + interval, _read_time(times, "retry", default=0.0))
+    token = session[TOKEN]
+    if due <= time.time() and is_token(token) and "refresh_token" not in token and has_expired(token):
+        return inf
+    return due
+
+
+def begin_recheck(session: dict[str, Any], *, started: float, interval: float, retry_after: float) -> bool:
+    """Store when the next attempt is due. Return False if another request has begun the recheck.
+
+    :param session: the newest stored data, under the session's lock; empty if the session has ended.
+    """
+    now = time.time()
+    if now < next_recheck(session, started, interval):
+        return False
+    record = session.get(RECHECK)
+    session[RECHECK] = {**(record if isinstance(record, dict) else {}), "retry": now + retry_after}
+    return True
+
+
+def _read_time(times: Mapping[str, Any], name: str, *, default: float) -> float:
+    value = times.get(name)
+    return value if isinstance(value, (int, float)) else default
