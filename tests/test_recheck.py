@@ -507,7 +507,7 @@ class TestConcurrentRequests:
         with ThreadPoolExecutor(1) as thread:
             slow = thread.submit(guest.get, "/page")
             waiting.wait_for(1)
-            assert twin.post("/auth/logout").status_int == 200
+            assert twin.post("/auth/logout").status_int < 400
             waiting.open()
             assert is_sign_in(slow.result())
         assert stored_sessions(store) == []
