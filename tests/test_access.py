@@ -206,6 +206,8 @@ EMPLOYEE = replace(
         "realm_access": {"roles": ["admin"], "by.client": {"app.example.com": ["writer"]}},
         "https://claims.example.com/roles": ["owner"],
         "list": [{"name": "first"}],
+        "a": {"b.c": "inner"},
+        "a.b": {"c": "outer"},
     },
 )
 
@@ -225,6 +227,7 @@ EMPLOYEE = replace(
         "claim:realm_access.by.client.app.example.com=writer",
         "claim:https://claims.example.com/roles=owner",
         "claim:list.0.name=first",
+        "claim:a.b.c=outer",
     ],
 )
 def test_claim_matches_if_it_is_the_value_or_a_list_with_it(rule: str) -> None:
@@ -246,6 +249,7 @@ def test_claim_matches_if_it_is_the_value_or_a_list_with_it(rule: str) -> None:
         "claim:realm_access=roles",
         "claim:realm_access.roles.0.x=admin",
         "claim:unknown=x",
+        "claim:a.b.c=inner",
         "claim:list=first",
     ],
 )

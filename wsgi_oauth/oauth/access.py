@@ -106,8 +106,7 @@ class Rules:
         """Find information that rules need and the provider does not give."""
         rules = self.for_provider(label)
         kinds = {rule.kind for rule in rules}
-        unverified = identity.email if identity.email and not identity.email_verified else ""
-        if any(rule.kind == "email" and rule.names(unverified) for rule in rules):
+        if any(rule.kind == "email" and rule.names(identity.email or "") for rule in rules):
             setting = self._variable("trust_unverified_email", label)
             yield f"the provider does not say that the address is verified (if users cannot choose it: {setting}=yes)"
         elif "email" in kinds and not identity.email:
