@@ -179,7 +179,7 @@ def check_response(response: AuthorizationResponse, attempt: Attempt, registrati
     issuer_expected = provider.issuer is not None and (
         response.iss or (provider.always_sends_issuer and not response.error)
     )
-    if issuer_expected and response.iss != provider.issuer:
+    if issuer_expected and not provider.is_issuer(response.iss):
         raise errors.IssuerMismatch(
             f"authorization response: iss is not the configured issuer {provider.issuer!a} (got {response.iss[:200]!a})"
         )

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from .. import errors
 from ..config.settings import PREFIX, variable_name
-from .identity import Identity, escape_id, find_path
+from .claims import find_path
+from .identity import Identity, escape_id
 from .provider import Provider
 
 _log = logging.getLogger(__name__)
@@ -60,6 +61,10 @@ class Rule(NamedTuple):
     def names(self, name: str) -> bool:
         """Return whether *name* is the group, the organization or an address of this rule."""
         return _address_matches(name, self.value) if self.kind == "email" else name == self.value
+
+    def names_claim(self, path: str) -> bool:
+        """Return whether the rule is about the claim at *path* or about a member of it."""
+        return self.claim == path or self.claim.startswith(f"{path}.")
 
 
 class Rules:

@@ -97,6 +97,12 @@ class OAuth2Session:
         if self._requests_session is not None:
             self._requests_session.token = token
 
+    @property
+    def id_token_claims(self) -> dict[str, Any]:
+        """The claims of the ID token, which was validated when it was received; empty without OpenID Connect."""
+        is_validated = self.provider.asks_for_id_token and "id_token" in self.token
+        return read_id_token(self.token["id_token"]) if is_validated else {}
+
     def authorization_url(self, url: str, state: str, **parameters: str) -> tuple[str, str]:
         """Return the URL of the authorization request (RFC 6749 4.1.1), and *state*.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -9,6 +10,7 @@ from .. import errors
 from ..config import ProviderConfig
 from ..config.settings import did_you_mean
 from .presets import PRESETS
+from .presets.company import MICROSOFT_HOSTS
 from .provider import LOG_IN_AGAIN, Provider, UserDocument
 
 
@@ -61,11 +63,23 @@ def provider_from_config(config: ProviderConfig) -> Provider:
         )
     replaced = (*endpoints, "revocation_url", "client_auth", "scope", "pkce")
     parameters = {**dict(provider.authorization_parameters), **dict(config.authorization_parameters)}
-    return provider._replace(
+    return _with_claims(provider, config)._replace(
         trusts_emails=config.trust_unverified_email,
         authorization_parameters=tuple(parameters.items()),
         **{name: value for name in replaced if (value := getattr(config, name)) is not None},
     )
+
+
+def _with_claims(provider: Provider, config: ProviderConfig) -> Provider:
+    """Return *provider* with the configured sources of the user's subject, names, address and groups."""
+    settings = {"subject": config.subject_claim, "username": config.username_claim, "name": config.name_claim}
+    settings |= {"email": config.email_claim, "groups": config.groups_claim}
+    user = provider.user._replace(**{name: paths for name, paths in settings.items() if paths is not None})
+    if config.email_claim and not user.email_verified:
+        user = user._replace(email_verified="email_verified")
+    # Nobody knows whether another claim is as unique as the provider's username.
+    is_unique = provider.username_is_unique and user.username == provider.user.username
+    return provider._replace(user=user, username_is_unique=is_unique)
 
 
 def _from_issuer(config: ProviderConfig) -> Provider:
@@ -77,6 +91,8 @@ def _from_issuer(config: ProviderConfig) -> Provider:
             f"(got {config.issuer!a} and {issuer!a}); remove one of them, or set {config.variable('discovery_url')} if "
             "the issuer's document is elsewhere"
         )
+    if urlsplit(issuer).hostname in MICROSOFT_HOSTS:
+        return _from_preset(PRESETS["microsoft"], replace(config, issuer=issuer))
     name = provider_name(issuer)
     return Provider(
         name=name,

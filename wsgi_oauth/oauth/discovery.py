@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Mapping
 from copy import copy
@@ -15,7 +16,7 @@ from .. import errors, urls
 from ..config import ProviderConfig
 from ..transport.json import read_json
 from ..transport.pool import Transport
-from .provider import Provider
+from .provider import TENANT, Provider
 
 _log = logging.getLogger(__name__)
 
@@ -127,7 +128,8 @@ class Discovery:
             )
         document: dict[str, Any] = read_json(response, dict, "discovery document")
         issuer, configured = ascii(document.get("issuer"))[:200], self._configured.issuer
-        if document.get("issuer") != configured:  # Discovery 4.3: exactly, including a trailing slash
+        # Discovery 4.3: exactly, including a trailing slash
+        if document.get("issuer") not in ((configured, _issuer_of_tenants(configured)) if configured else ()):
             raise errors.ProviderError(
                 f"{response.url} describes the issuer {issuer}, and {configured!a} is configured; if the document is "
                 f"the right one, configure its issuer, and set {setting} to the document's URL"
@@ -155,7 +157,14 @@ class Discovery:
         elif metadata.is_openid:
             scopes += ["profile", "email"]
         sends_issuer = document.get("authorization_response_iss_parameter_supported") is True  # RFC 9207 3
+        graph = document.get("msgraph_host")  # Microsoft Graph has another host in national clouds
+        groups = configured.groups
+        if isinstance(graph, str) and re.fullmatch(r"[a-z0-9.-]+", graph):
+            found = [each.url.replace("//graph.microsoft.com/", f"//{graph}/") for each in groups]
+            groups = tuple(each._replace(url=url) for each, url in zip(groups, found, strict=True))
         provider = configured._replace(
+            issuer=document.get("issuer", configured.issuer),  # with a placeholder if it has tenants
+            groups=groups,
             **discovered,  # type: ignore[arg-type]
             client_auth=configured.client_auth or self._choose_client_auth(document),
             scope=configured.scope or " ".join(scopes),
@@ -197,3 +206,11 @@ class Discovery:
         except ValueError as reason:
             raise errors.ProviderError(f"the issuer's {member} {reason}") from None
         return url
+
+
+def _issuer_of_tenants(configured: str) -> str:
+    """Return the issuer in the document for users of several tenants; *configured* itself if it is not about several.
+
+    https://learn.microsoft.com/entra/identity-platform/howto-convert-app-to-be-multi-tenant
+    """
+    return re.sub(r"(?<=/)(common|organizations)(?=/|$)", TENANT, configured, count=1)

@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import errors
 from ..transport.json import parse_json
+from .claims import parse_subject
 from .provider import Provider
 
 MAX_CLOCK_SKEW = 300.0  # seconds that the provider's clock may differ from ours
@@ -32,7 +33,8 @@ def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: 
     audiences = audience if isinstance(audience, list) else [audience]
     now = time.time()
     valid = {
-        "iss": claims.get("iss") == provider.issuer,
+        "iss": provider.is_issuer(claims.get("iss")),
+        "tid": not provider.has_tenants or claims.get("tid") == provider.tenant_of(str(claims.get("iss"))),
         "aud": client_id in audiences,
         "azp": claims.get("azp", client_id) == client_id,
         "exp": _read_time(claims, "exp") > now - MAX_CLOCK_SKEW,
@@ -54,7 +56,8 @@ def check_refreshed_id_token(id_token: str, previous: str, provider: Provider, c
     """
     claims = check_id_token(id_token, provider, client_id, nonce=None)
     first = read_id_token(previous)
-    if read_subject(claims) != read_subject(first) or claims.get("nonce", first.get("nonce")) != first.get("nonce"):
+    is_same_user = read_subject(claims) == read_subject(first) and claims["iss"] == first.get("iss")
+    if not is_same_user or claims.get("nonce", first.get("nonce")) != first.get("nonce"):
         raise errors.IdTokenRefused("the refreshed ID token is about another user or another sign-in (Core 12.2)")
 
 
@@ -89,9 +92,7 @@ def check_userinfo(document: Mapping[str, Any], id_token: str) -> None:
 
 def read_subject(claims: Mapping[str, Any]) -> str | None:
     """Return the claim ``sub`` (Core 2), or None when it is missing or invalid. A number equals its decimal string."""
-    subject = claims.get("sub")
-    if isinstance(subject, int) and not isinstance(subject, bool):
-        subject = str(subject)
+    subject = parse_subject(claims.get("sub"))
     return subject if isinstance(subject, str) and subject else None
 
 

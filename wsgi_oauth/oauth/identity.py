@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Any
 
 from .. import errors
-from ..sessions.encoding import copy_json
-from .provider import EmailsDocument, GroupsDocument, Provider
+from .claims import Claims, find_in, find_text, find_value, merge_claims, parse_groups, parse_subject, parse_text
+from .provider import EmailsDocument, GroupsDocument, Provider, UserDocument
 
 IDENTITY = "oauth_identity"  # key in the session
 _log = logging.getLogger(__name__)
@@ -20,30 +21,8 @@ _log = logging.getLogger(__name__)
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9._-]")
 
 _SUBJECT = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?", re.ASCII)  # OpenID Connect Core 2, `sub`
-_MAX_TEXT = 512  # characters of a name or an address
-_MAX_CLAIMS = 16 * 1024  # characters of the claims that a session stores
-_MAX_DEPTH = 20  # levels of nesting in these claims
 _LISTS = ("groups", "also_verified", "unread")  # fields of an identity
 _MAX_LIST = 32 * 1024  # characters of the groups, and of the addresses, as JSON
-
-
-class Claims(Mapping[str, Any]):
-    """The claims of a user, read-only. Each access returns a copy, because many requests share one identity."""
-
-    def __init__(self, claims: Mapping[str, Any]) -> None:
-        self._claims = claims
-
-    def __getitem__(self, name: str) -> Any:
-        return copy_json(self._claims[name])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._claims)
-
-    def __len__(self) -> int:
-        return len(self._claims)
-
-    def __repr__(self) -> str:
-        return repr(self._claims)
 
 
 @dataclass(frozen=True)
@@ -63,7 +42,7 @@ class Identity:
     also_verified: tuple[str, ...] = ()  # further verified addresses, where the provider lists them
     groups: tuple[str, ...] = ()  # groups, teams or organizations
     unread: tuple[str, ...] = field(default=(), compare=False)  # lists that the provider does not let us read
-    claims: Mapping[str, Any] = field(default_factory=dict, hash=False)  # the user document
+    claims: Mapping[str, Any] = field(default_factory=dict, hash=False)  # of the user document and the ID token
 
     def __post_init__(self) -> None:
         if not isinstance(self.claims, Claims):
@@ -116,30 +95,74 @@ def escape_id(part: str) -> str:
     return _NOT_IN_AN_ID.sub(lambda match: "".join(f"+{byte:02X}" for byte in match[0].encode()), part)
 
 
-def read_identity(document: Mapping[str, Any], provider: Provider) -> Identity:
-    """Read the identity from a user document, by the provider's description of it.
+def read_identity(
+    document: Mapping[str, Any], provider: Provider, id_token: Mapping[str, Any] = MappingProxyType({})
+) -> Identity:
+    """Read the identity from the user document and the ID token, by the provider's description of them.
 
-    :raises errors.ProviderError: when the document contains no valid id of the user.
+    The user document takes precedence, and the ID token fills gaps (OpenID Connect Core 5.3.2).
+
+    :param id_token: the claims of the validated ID token.
+    :raises errors.ProviderError: when there is no valid id of the user.
+    :raises errors.IdTokenRefused: when the document and the ID token have different ids, or the tenant is missing.
     """
-    paths = provider.user
-    subject = find_value(document, paths.subject)
-    if isinstance(subject, int) and not isinstance(subject, bool):
-        subject = str(subject)
-    if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject):
-        raise errors.ProviderError(f"the user document has no valid id at {paths.subject!r}")
-    verified = find_value(document, paths.email_verified)
-    groups = find_value(document, paths.groups)
-    is_small = _is_shallow(document, _MAX_DEPTH) and len(json.dumps(document)) <= _MAX_CLAIMS
+    sources, paths = (document, id_token), provider.user
+    names = (find_text(sources, name) for name in ("given_name", "family_name"))
+    email = find_text(sources, paths.email)
     return Identity(
         provider.name,
-        subject,
-        username=_parse_text(find_value(document, paths.username)),
-        name=_parse_text(find_value(document, paths.name)),
-        email=_parse_text(find_value(document, paths.email)),
-        email_verified=provider.trusts_emails or verified is True or verified == "true",  # some send a string
-        groups=tuple(filter(None, map(_parse_text, groups if isinstance(groups, list) else [groups]))),
-        claims=document if is_small else {},
+        _read_subject(sources, provider),
+        username=find_text(sources, paths.username),
+        name=find_text(sources, paths.name) or " ".join(filter(None, names)) or None,
+        email=email,
+        email_verified=provider.trusts_emails or _is_verified(email, sources, paths),
+        groups=_read_groups(sources, paths.groups),
+        claims=merge_claims(document, id_token),
     )
+
+
+def _read_subject(sources: tuple[Mapping[str, Any], Mapping[str, Any]], provider: Provider) -> str:
+    """Return the id of the user. Where users of several tenants can sign in, it begins with the id of the tenant."""
+    subjects: list[object] = []
+    for path in provider.user.subject.split():
+        subjects = [parse_subject(value) for source in sources if (value := find_value(source, path)) is not None]
+        if subjects:
+            break
+    if any(subject != subjects[0] for subject in subjects):
+        raise errors.IdTokenRefused(
+            f"the user document and the ID token have different ids of the user at {provider.user.subject!a}"
+        )
+    subject = subjects[0] if subjects else None
+    if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject):
+        raise errors.ProviderError(
+            f"the user document and the ID token have no valid id of the user at {provider.user.subject!a}"
+        )
+    if not provider.has_tenants:
+        return subject
+    tenant = provider.tenant_of(str(sources[1].get("iss")))
+    if tenant is None:
+        raise errors.IdTokenRefused("no ID token names the tenant of the user; add openid to the scope")
+    return f"{tenant.lower()}.{subject}"  # unambiguous, because the id of a tenant contains no dot
+
+
+def _is_verified(email: str | None, sources: Iterable[Mapping[str, Any]], paths: UserDocument) -> bool:
+    """Return whether the first of the *sources* that judges the address *email* calls it verified."""
+    judgements = (
+        find_value(source, paths.email_verified)
+        for source in sources
+        # Otherwise the source judges another address, for example the one at `email` while `upn` is configured.
+        if find_value(source, paths.email) == email and find_value(source, "email") in (None, email)
+    )
+    verified = next((each for each in judgements if each is not None), False)
+    if paths.email_verified == "xms_edov" and verified in (1, "1"):
+        verified = True  # Microsoft documents a boolean, and sends 1 in some tokens
+    return email is not None and (verified is True or verified == "true")  # Amazon Cognito sends a string
+
+
+def _read_groups(sources: Iterable[Mapping[str, Any]], paths: str) -> tuple[str, ...]:
+    """Return the groups at all *paths*. Those at one path come from the first of the *sources* that has it."""
+    names = (name for path in paths.split() for name in parse_groups(find_in(sources, path), path))
+    return tuple(dict.fromkeys(names))
 
 
 def with_emails(identity: Identity, items: list[Any], paths: EmailsDocument, *, trusted: bool = False) -> Identity:
@@ -151,7 +174,7 @@ def with_emails(identity: Identity, items: list[Any], paths: EmailsDocument, *, 
         (find_value(item, paths.primary) is not True, address)
         for item in items
         if (trusted or find_value(item, paths.verified) is True)
-        and (address := _parse_text(find_value(item, paths.email)))
+        and (address := parse_text(find_value(item, paths.email)))
     ]
     if not verified:
         return identity
@@ -163,7 +186,7 @@ def with_groups(identity: Identity, items: list[Any], paths: GroupsDocument) -> 
     """Return *identity* with the groups of a list, in addition to those that it has."""
     names = []
     for item in items:
-        parts = [_parse_text(find_value(item, path)) for path in (paths.parent, paths.name) if path]
+        parts = [parse_text(find_value(item, path)) for path in (paths.parent, paths.name) if path]
         if all(parts):
             names.append("/".join(filter(None, parts)))
     return replace(identity, groups=tuple(dict.fromkeys([*identity.groups, *names])))
@@ -192,40 +215,3 @@ def _limit(names: tuple[str, ...], is_needed: Callable[[str], bool]) -> tuple[st
     needed_first = sorted(names, key=lambda name: not is_needed(name))
     sizes = accumulate(len(json.dumps(name)) + 1 for name in needed_first)
     return tuple(name for name, size in zip(needed_first, sizes, strict=True) if size <= _MAX_LIST)
-
-
-def _is_shallow(value: object, levels: int) -> bool:
-    members = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    return levels > 0 and all(_is_shallow(member, levels - 1) for member in members)
-
-
-def find_value(document: Any, paths: str) -> Any:
-    """Return the first value that is neither empty nor missing, or None.
-
-    :param paths: paths separated by spaces. A path is a member's name, or several with dots between them:
-        ``data.0.id``.
-    """
-    return next((found for path in paths.split() if (found := find_path(document, path)) not in (None, "")), None)
-
-
-def find_path(document: Any, path: str) -> Any:
-    """Return the value at *path*, or None.
-
-    :param path: names with dots between them. A name that itself contains dots is found, too; the longest name first.
-    """
-    if isinstance(document, list):
-        name, _, rest = path.partition(".")
-        found = document[int(name)] if re.fullmatch("[0-9]{1,6}", name) and int(name) < len(document) else None
-        return find_path(found, rest) if rest else found
-    if not isinstance(document, Mapping):
-        return None
-    if path in document:
-        return document[path]
-    for dot in reversed([match.start() for match in re.finditer(r"\.", path)]):
-        if path[:dot] in document and (found := find_path(document[path[:dot]], path[dot + 1 :])) is not None:
-            return found
-    return None
-
-
-def _parse_text(value: object) -> str | None:
-    return value if isinstance(value, str) and 0 < len(value) <= _MAX_TEXT and value.isprintable() else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
@@ -13,8 +13,9 @@ import requests
 from .. import errors
 from ..transport.pool import is_same_origin
 from .access import Rule
+from .claims import find_value
 from .client import OAuth2Session
-from .identity import Identity, find_value, with_emails, with_groups
+from .identity import Identity, with_emails, with_groups
 from .provider import EmailsDocument, GroupsDocument, Provider
 from .resource import read_resource
 
@@ -45,13 +46,8 @@ def with_lists(identity: Identity, client: OAuth2Session, rules: Collection[Rule
     :param timeout: seconds for all pages of one list.
     :raises errors.ProviderError: if a list that a rule needs cannot be read for another reason.
     """
-    granted = client.token.get("scope", "").split()
-    for each in client.provider.lists:
-        # A list that a rule needs is read whatever the scope says, because one scope can include another: `user`
-        # includes `user:email`.
+    for each in _find_readable(identity, client, rules):
         needed = is_needed(each, rules)
-        if not needed and not set(each.scope.split()).issubset(granted):
-            continue
         name = "email addresses" if isinstance(each, EmailsDocument) else "groups"
         try:
             items = fetch_items(client, each, timeout=timeout)
@@ -72,6 +68,34 @@ def with_lists(identity: Identity, client: OAuth2Session, rules: Collection[Rule
             else:
                 identity = with_groups(identity, items, each)
     return identity
+
+
+def _find_readable(
+    identity: Identity, client: OAuth2Session, rules: Collection[Rule]
+) -> list[EmailsDocument | GroupsDocument]:
+    """Return the lists that one of *rules* needs or the token's scope permits to read."""
+    granted = client.token.get("scope", "").split()
+    # A list that a rule needs is read whatever the scope says, because one scope can include another: `user` includes
+    # `user:email`.
+    lists = [
+        each for each in client.provider.lists if is_needed(each, rules) or set(each.scope.split()).issubset(granted)
+    ]
+    for_overage = [each for each in lists if isinstance(each, GroupsDocument) and each.for_overage]
+    if not _has_overage(identity):
+        return [each for each in lists if each not in for_overage]
+    if not for_overage:
+        _log.warning("%s has too many groups for the ID token, and they are read from no other document", identity.id)
+    return lists
+
+
+def _has_overage(identity: Identity) -> bool:
+    """Return whether the ID token refers to another document for the user's groups (OpenID Connect Core 5.6.2).
+
+    The document's address in the token is not used, because the access token must not be sent to it.
+    """
+    claim_names = identity.claims.get("_claim_names")
+    is_elsewhere = isinstance(claim_names, Mapping) and "groups" in claim_names
+    return is_elsewhere or identity.claims.get("hasgroups") in (True, "true")
 
 
 def fetch_items(client: OAuth2Session, document: EmailsDocument | GroupsDocument, *, timeout: float) -> list[Any]:

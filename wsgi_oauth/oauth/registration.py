@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -13,6 +14,7 @@ from ..config import ProviderConfig
 from ..sessions.session import Session
 from ..transport.pool import Transport
 from .access import Rule
+from .claims import limit_claims
 from .client import OAuth2Session
 from .discovery import Discovery
 from .identity import Identity, limit_lists, read_identity
@@ -91,17 +93,23 @@ class Registration:
             )
 
     def identify(self, client: OAuth2Session, document: Mapping[str, Any] | None = None) -> Identity:
-        """Return the user of *client*, as the provider describes them.
+        """Return the user of *client*, as the ID token, the user document and the provider's lists describe them.
 
         :param document: the user document, if it was read already.
         :raises errors.ProviderError: if the provider does not identify the user.
         """
-        identity = read_identity(client.get_user_document() if document is None else document, client.provider)
+        if document is None:
+            document = client.get_user_document()
+        identity = read_identity(document, client.provider, client.id_token_claims)
         return with_lists(identity, client, self.rules, timeout=self._transport.timeout)
 
     def bounded_identity(self, identity: Identity) -> Identity:
-        """Return *identity* with as many groups and addresses as a session can hold; those in rules come first."""
-        return limit_lists(identity, lambda name: any(rule.names(name) for rule in self.rules))
+        """Return *identity* with what a session can hold of groups, addresses and claims; those in rules come first."""
+        identity = limit_lists(identity, lambda name: any(rule.names(name) for rule in self.rules))
+        claims = limit_claims(
+            dict(identity.claims), lambda path: any(rule.names_claim(path) for rule in self.rules), identity.id
+        )
+        return replace(identity, claims=claims)
 
     def revoke(self, token: Token) -> None:
         """Revoke *token* (RFC 7009), if the provider has an endpoint for that.

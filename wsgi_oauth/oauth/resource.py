@@ -10,7 +10,7 @@ import requests
 
 from .. import errors
 from ..transport.json import parse_json, read_json
-from .identity import find_value
+from .claims import find_value
 from .provider import Provider
 
 # Codes that say that the token has ended, in lower case: RFC 6750 3.1, and the words of APIs that have their own.

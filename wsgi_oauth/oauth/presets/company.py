@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ..provider import LOG_IN_AGAIN, SELECT_ACCOUNT, Provider, UserDocument
+from ..provider import LOG_IN_AGAIN, SELECT_ACCOUNT, GroupsDocument, Provider, UserDocument
+
+# Issuers on these hosts are tenants of Microsoft Entra ID: https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud
+MICROSOFT_HOSTS = ("login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn")
 
 PROVIDERS = (
     Provider(
@@ -114,14 +117,39 @@ PROVIDERS = (
         scope="openid profile email offline_access",
         choose_account=SELECT_ACCOUNT,
         client_auth="post",
-        # Administrators of any tenant can set any email address, so it must not identify users:
-        # https://learn.microsoft.com/entra/identity-platform/claims-validation
-        user=UserDocument(username="", email_verified=""),
+        # Administrators of any tenant can set any email address, so only the optional claim `xms_edov` verifies one:
+        # https://learn.microsoft.com/entra/identity-platform/migrate-off-email-claim-authorization
+        # Group ids and the roles of the application are in the ID token:
+        # https://learn.microsoft.com/entra/identity-platform/id-token-claims-reference
+        user=UserDocument(email_verified="xms_edov", groups="groups roles"),
+        groups=(
+            # https://learn.microsoft.com/graph/api/user-list-transitivememberof
+            GroupsDocument(
+                url="https://graph.microsoft.com/v1.0/me/transitiveMemberOf?$select=id&$top=999",
+                scope="User.Read",
+                items="value",
+                name="id",
+                next_page="@odata.nextLink",
+                for_overage=True,
+            ),
+        ),
         notes=(
             "Register the application under *App registrations*. The UUID in the issuer is the *Directory (tenant) "
-            "ID*. `common`, `organizations` and `consumers` do not work, because each tenant is a different issuer.",
-            "Email addresses count as unverified, so the access rule `email:` matches no user.",
-            "A user has a different subject in each application.",
+            "ID*.",
+            "To get groups, add a *groups claim* under *Token configuration* (for ID tokens). Rules name groups by "
+            "their *Object Id*: `group:6b0e2a35-0d0b-4a0e-9c8e-3d1a6f2d7c11`. Of a user with more than 200 groups, "
+            "they are read from Microsoft Graph, which needs the delegated permission `User.Read`.",
+            "The *App roles* of a user count as groups, too: `group:App.Admin`. If the groups claim contains names "
+            "instead of ids, a group can have the same name as a role. `claim:roles=App.Admin` matches the role only.",
+            "An `email:` rule matches only addresses whose domain Microsoft has verified. Add the optional claims "
+            "`email` and `xms_edov` to the ID token. Do not set `WSGI_OAUTH_TRUST_UNVERIFIED_EMAIL` for several "
+            "tenants, because the administrators of each tenant can set any address.",
+            "To admit several tenants, set `WSGI_OAUTH_ISSUER` to "
+            "`https://login.microsoftonline.com/organizations/v2.0` (with personal accounts: `common`), and list the "
+            'tenants: `WSGI_OAUTH_ALLOW="claim:tid=<first id> claim:tid=<second id>"`. Without such a rule, users '
+            "of every tenant in the world can sign in. The subject of a user then begins with the tenant's id.",
+            "A user has a different subject in each application. The username is the address with which the user "
+            "signs in, and can pass to another user.",
         ),
     ),
     Provider(

@@ -1,0 +1,207 @@
+"""The claims of a user: found by path, merged from the ID token and the user document, limited in size."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from ..sessions.encoding import copy_json
+
+_log = logging.getLogger(__name__)
+
+_MAX_TEXT = 512  # characters of a name or an address
+_MAX_SIZE = 16 * 1024  # characters of the claims that a session stores, as JSON
+_MAX_DEPTH = 20  # levels of nesting in these claims
+_MAX_MEMBERS = 100  # of an object whose members count as single claims
+# Control characters, line separators and lone surrogates. Every other character can be a part of a name: Persian,
+# Indic scripts and emoji use invisible ones.
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# These claims describe the ID token, not the user (OpenID Connect Core 2, 3.3.2.11; RFC 7519 4.1).
+_ABOUT_THE_TOKEN = {"aud", "azp", "exp", "nbf", "iat", "jti", "nonce", "at_hash", "c_hash", "s_hash"}
+# These claims say who issued the ID token, so no user document may replace them.
+_ABOUT_THE_ISSUER = {"iss", "tid"}
+# A claim, and the one that says whether it is verified.
+_VERIFIED_BY = (("email", "email_verified"), ("email", "xms_edov"), ("phone_number", "phone_number_verified"))
+
+
+class Claims(Mapping[str, Any]):
+    """The claims of a user, read-only. Each access returns a copy, because many requests share one identity."""
+
+    def __init__(self, claims: Mapping[str, Any]) -> None:
+        self._claims = claims
+
+    def __getitem__(self, name: str) -> Any:
+        return copy_json(self._claims[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._claims)
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+    def __repr__(self) -> str:
+        return repr(self._claims)
+
+
+def find_value(document: Any, paths: str) -> Any:
+    """Return the first value that is neither empty nor missing, or None.
+
+    :param paths: paths separated by spaces. A path is a member's name, or several with dots between them:
+        ``data.0.id``.
+    """
+    return next((found for path in paths.split() if (found := find_path(document, path)) not in (None, "")), None)
+
+
+def find_path(document: Any, path: str) -> Any:
+    """Return the value at *path*, or None.
+
+    :param path: names with dots between them. A name that itself contains dots is found, too; the longest name first.
+    """
+    if isinstance(document, list):
+        name, _, rest = path.partition(".")
+        found = document[int(name)] if re.fullmatch("[0-9]{1,6}", name) and int(name) < len(document) else None
+        return find_path(found, rest) if rest else found
+    if not isinstance(document, Mapping):
+        return None
+    if path in document:
+        return document[path]
+    for dot in reversed([match.start() for match in re.finditer(r"\.", path)]):
+        if path[:dot] in document and (found := find_path(document[path[:dot]], path[dot + 1 :])) is not None:
+            return found
+    return None
+
+
+def merge_claims(document: Mapping[str, Any], id_token: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the claims of the user document and, where it has none, those of the ID token.
+
+    A claim such as ``email_verified`` is left out if it is about an address other than the merged one. A claim that is
+    nested too deeply is left out with a log line, because Python could not copy it.
+    """
+    merged = dict(document)
+    if id_token:
+        own = {name: value for name, value in document.items() if value is not None or name not in id_token}
+        merged = {**id_token, **own, **{name: id_token[name] for name in _ABOUT_THE_ISSUER if name in id_token}}
+        for name, verified in _VERIFIED_BY:
+            source = own if verified in own else id_token
+            if source.get(name) != merged.get(name):
+                merged.pop(verified, None)
+        merged = {name: value for name, value in merged.items() if name not in _ABOUT_THE_TOKEN}
+    for name in [name for name, value in merged.items() if not _is_shallow(value, _MAX_DEPTH)]:
+        _log.warning("the claim %a is left out, because it is nested too deeply", name[:100])
+        del merged[name]
+    return merged
+
+
+def find_text(sources: Iterable[Mapping[str, Any]], paths: str) -> str | None:
+    """Return the first value at *paths* in the first of the *sources* that has one, if it is a short text.
+
+    Every other value is left out with a log line. A number becomes its decimal digits.
+    """
+    value = find_in(sources, paths)
+    text = parse_text(value)
+    if text is None and value is not None:
+        _log.warning("the claim %a is left out, because it is %s", paths, describe(value))
+    return text
+
+
+def find_in(sources: Iterable[Mapping[str, Any]], paths: str) -> Any:
+    """Return the first value at *paths*; the value of each path comes from the first of the *sources* that has it."""
+    sources = list(sources)
+    found = (find_value(source, path) for path in paths.split() for source in sources)
+    return next((value for value in found if value is not None), None)
+
+
+def parse_subject(value: object) -> object:
+    """Return *value*, a number as its decimal digits: some providers send it as a number here and as a text there."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def parse_text(value: object) -> str | None:
+    """Return *value* if it is a text that can be a name or an address, in any script; a number as decimal digits."""
+    value = parse_subject(value)
+    return value if isinstance(value, str) and 0 < len(value) <= _MAX_TEXT and not _FORBIDDEN.search(value) else None
+
+
+def parse_groups(value: object, path: str) -> list[str]:
+    """Return the names of groups, and log the shape of unreadable ones.
+
+    :param value: a list of names or of objects, whose member ``name``, else ``displayName``, else ``id`` is used; one
+        such name or object; or an object that contains an object for each name, as ZITADEL sends it.
+    :param path: where *value* was found, for the log.
+    """
+    if isinstance(value, Mapping) and value and all(isinstance(member, Mapping) for member in value.values()):
+        value = list(value)
+    items = [item for item in (value if isinstance(value, list) else [value]) if item not in (None, "")]
+    names = [
+        parse_text(find_value(item, "name displayName id") if isinstance(item, Mapping) else item) for item in items
+    ]
+    unreadable = [item for item, name in zip(items, names, strict=True) if name is None]
+    if unreadable:
+        _log.warning(
+            "the groups at %a: %d of %d are unreadable and left out; the first one is %s",
+            path,
+            len(unreadable),
+            len(items),
+            describe(unreadable[0]),
+        )
+    return [name for name in names if name is not None]
+
+
+def describe(value: object) -> str:
+    """Return the shape of *value* without its content, for the log."""
+    if isinstance(value, str):
+        return f"a text of {len(value)} characters" + (" with control characters" if _FORBIDDEN.search(value) else "")
+    if isinstance(value, Mapping):
+        return f"an object with the members {ascii(sorted(value))[1:-1][:200] or 'none'}"
+    if isinstance(value, list):
+        return f"a list of {len(value)} items"
+    return f"a JSON value of the type {type(value).__name__}"
+
+
+def limit_claims(claims: Mapping[str, Any], is_needed: Callable[[str], bool], user: str) -> Mapping[str, Any]:
+    """Return the claims that a session can store. The largest are dropped one at a time, until the others fit.
+
+    The members of a small object count as single claims, because some providers wrap the whole user document.
+
+    :param is_needed: whether an access rule names the claim at this path. Such claims are dropped last.
+    :param user: the user's id, for the log line about dropped claims.
+    """
+    if len(json.dumps(claims)) <= _MAX_SIZE:
+        return claims
+    values = dict(_list_claims(claims))
+    # Each claim is counted with all names in its path, so the sum is never too small.
+    sizes = {path: len(json.dumps([*path, value])) for path, value in values.items()}
+    total = sum(sizes.values())
+    dropped = []
+    for path in sorted(sizes, key=lambda path: (is_needed(".".join(path)), -sizes[path])):
+        if total <= _MAX_SIZE:
+            break
+        total -= sizes.pop(path)
+        dropped.append(".".join(path)[:100])
+    names = ", ".join(map(ascii, dropped[:10])) + (", ..." if len(dropped) > 10 else "")
+    _log.warning("%s: %d claims are too large for a session, and are left out: %s", user, len(dropped), names)
+    kept: dict[str, Any] = {}
+    for path in sizes:
+        parent = kept
+        for name in path[:-1]:
+            parent = parent.setdefault(name, {})
+        parent[path[-1]] = values[path]
+    return kept
+
+
+def _list_claims(claims: Mapping[str, Any], parents: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the path and the value of each claim. The members of a small object are claims of their own."""
+    for name, value in claims.items():
+        path = (*parents, name)
+        if isinstance(value, Mapping) and 0 < len(value) <= _MAX_MEMBERS:
+            yield from _list_claims(value, path)
+        else:
+            yield path, value
+
+
+def _is_shallow(value: object, levels: int) -> bool:
+    members = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_shallow(member, levels - 1) for member in members)
