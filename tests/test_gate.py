@@ -395,7 +395,7 @@ class TestFailures:
 
     @pytest.mark.parametrize(
         ("fault", "status"),
-        [("500", 502), ("hang_up_in_headers", 502), ("html_200", 502), ("slow", 504), ("403", 403), ("429", 429)],
+        [("500", 502), ("hang_up_in_headers", 502), ("html_200", 502), ("slow", 504), ("403", 502), ("429", 429)],
     )
     def test_failure_of_the_profile_endpoint_is_reported(
         self,

@@ -12,6 +12,7 @@ from conftest import HTML, Application, Guest, parameters, send, stored_sessions
 from werkzeug import Response
 
 from wsgi_oauth import Config, FileStore, LoginRequired, SessionStore, create_app, current_identity, errors
+from wsgi_oauth.config import ProviderConfig
 from wsgi_oauth.demo.local_provider import LocalProvider
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
@@ -320,3 +321,67 @@ class TestReturnUrl:
     def test_never_leaves_this_site(self, make_gate: MakeGate, raw: str):
         response = send(make_gate(), unquote(raw), headers=HTML, RAW_URI=raw)
         assert parameters(response.location)["next"] == "/"
+
+
+class TestRemoteUser:
+    """The value of REMOTE_USER fits the user table of the application."""
+
+    def remote_user(self, guest: Guest, inside: Application) -> str:
+        guest.get("/page")
+        name: str = inside.environ["REMOTE_USER"]
+        return name
+
+    def test_is_the_subject(self, enter: Callable[..., Guest], inside: Application):
+        assert self.remote_user(enter(REMOTE_USER="subject"), inside) == "583231"
+
+    def test_is_the_verified_email_address_in_lower_case(
+        self, enter: Callable[..., Guest], inside: Application, provider: LocalProvider
+    ):
+        provider.user = {**provider.user, "email": "Mona@Example.COM", "email_verified": True}
+        assert self.remote_user(enter(REMOTE_USER="email"), inside) == "mona@example.com"
+
+    @pytest.mark.parametrize("verified", [False, None])
+    def test_is_no_unverified_address(
+        self, make_gate: MakeGate, provider: LocalProvider, inside: Application, verified: bool | None
+    ):
+        provider.user = {**provider.user, "email": "mona@example.com", "email_verified": verified}
+        page = Guest(make_gate(REMOTE_USER="email"), provider).sign_in()
+        assert (page.status_int, inside.seen) == (403, [])
+        assert "verified email address" in page.text
+
+    def test_is_no_username_that_can_pass_to_another_user(self, make_gate: MakeGate):
+        with pytest.raises(errors.ConfigError, match=r"REMOTE_USER: a username at .* can pass to another user"):
+            make_gate(REMOTE_USER="username")
+
+    @pytest.mark.parametrize("kind", ["username", "subject"])
+    def test_is_no_name_that_users_of_two_providers_may_share(self, kind: str):
+        providers = [ProviderConfig(label=label, client_id="x", client_secret="x") for label in ("one", "two")]
+        with pytest.raises(errors.ConfigError, match="REMOTE_USER: users of different providers"):
+            create_app(Config(providers=providers, session_store="memory:", remote_user=kind))
+
+    def test_is_the_result_of_a_function(self, enter: Callable[..., Guest], inside: Application):
+        guest = enter(remote_user=lambda identity: f"{identity.username}é")
+        assert self.remote_user(guest, inside) == "octocat\xc3\xa9"  # PEP 3333: bytes as latin-1
+
+    @pytest.mark.parametrize("name", [None, "", "a\nb", "a\x00", 5])
+    def test_that_a_function_does_not_give_keeps_the_user_out(
+        self, make_gate: MakeGate, provider: LocalProvider, inside: Application, name: Any
+    ):
+        page = Guest(make_gate(remote_user=lambda _: name), provider).sign_in()
+        assert (page.status_int, inside.seen) == (403, [])
+        assert "no_user_name" in page.text
+
+    def test_of_a_failing_function_keeps_the_user_out(
+        self, make_gate: MakeGate, provider: LocalProvider, caplog: pytest.LogCaptureFixture
+    ):
+        page = Guest(make_gate(remote_user=lambda identity: identity.unknown), provider).sign_in()
+        assert page.status_int == 403
+        assert "the function `remote_user` failed" in caplog.text
+
+    def test_that_is_missing_makes_the_user_anonymous_on_a_public_path(
+        self, make_gate: MakeGate, provider: LocalProvider, inside: Application
+    ):
+        guest = Guest(make_gate(public=["/static"], remote_user=lambda _: None), provider)
+        guest.sign_in()
+        assert guest.get("/static/x").status_int == 200
+        assert current_identity(inside.environ) is None

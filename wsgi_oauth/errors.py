@@ -178,6 +178,23 @@ class NotAllowed(UserError):
             self.text += f" The provider did not permit it to read your {' and '.join(unread)}."
 
 
+class NoUserName(NotAllowed):
+    """The provider gives no name by which the application behind the gate can know the user.
+
+    :param user_id: the user's id, for the log.
+    :param account: the name of the account, for the user.
+    :param kind: the value of ``WSGI_OAUTH_REMOTE_USER``.
+    """
+
+    cause = "no_user_name"
+    title = "This application does not know your account"
+
+    def __init__(self, user_id: str, account: str, kind: str) -> None:
+        missing = "verified email address" if kind == "email" else "user name"
+        Error.__init__(self, f"{user_id} has no {missing} for REMOTE_USER; see WSGI_OAUTH_REMOTE_USER")
+        self.text = f"You signed in as {account}. This application needs a {missing}, and the provider gives none."
+
+
 class CodeRefused(UserError):
     """The authorization code was used, has expired or belongs to another client: ``invalid_grant`` (RFC 6749 5.2)."""
 

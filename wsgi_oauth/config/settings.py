@@ -182,6 +182,7 @@ class SharedConfig(StoreConfig):
     upstream_limit: int = _setting(UPSTREAM_LIMIT, checks.check_number("requests that may wait for the provider", 1))
     trusted_proxies: int = _setting(0, checks.check_number("proxies", 0))
     allow: tuple[str, ...] = _setting((), checks.check_rules)
+    remote_user: str = _setting("id", checks.check_remote_user)
     insecure_http_hosts: tuple[str, ...] = _setting((), checks.check_hosts)
     sign_in_lifetime: int = _setting(3600, checks.check_lifetime)
     recheck: int = _setting(3600, checks.check_recheck)  # seconds; 0 means never

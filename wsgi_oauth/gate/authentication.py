@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 IDENTITY_KEY = "wsgi_oauth.identity"
 _MAX_CACHED = 512  # entries
 _MAX_CACHE_KEY = 4096  # characters, because clients may send long Cookie headers
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _log = logging.getLogger(__name__)
 
 
@@ -45,9 +47,12 @@ class Authenticator:
     It holds the gate's only cache: the login that belongs to a request's headers. Parsing and checking a session costs
     twice as much as all other work of the gate. A cached login counts only while the store holds the same data, so a
     sign-out or a change in another process takes effect at once. Access rules are evaluated with every request.
+
+    :param remote_user: returns the value of ``REMOTE_USER``; by default ``WSGI_OAUTH_REMOTE_USER`` decides.
     """
 
-    def __init__(self, app: OAuthApp) -> None:
+    def __init__(self, app: OAuthApp, remote_user: Callable[[Identity], str | None] | None = None) -> None:
+        self._remote_user = remote_user or app.oauth.remote_user
         self._oauth = app.oauth
         self._sessions = app.sessions
         self._version: Callable[[str], object] | None = getattr(app.sessions.store, "version", None)
@@ -94,16 +99,18 @@ class Authenticator:
         :raises errors.ProviderError: if the provider does not identify the user.
         """
         identity = self._oauth.identify(session)
-        return login._replace(identity=identity, environ=build_identity_environ(identity), must_identify=False)
+        return login._replace(identity=identity, environ=self._build_environ(identity), must_identify=False)
 
     def check_access(self, login: Login, rules: Rules | None = None) -> None:
-        """Check that the current access rules admit the user.
+        """Check that the current access rules admit the user, and that there is a value for ``REMOTE_USER``.
 
         :param rules: the rules of a part of the application; by default those of the configuration.
         :raises errors.NotAllowed: if they do not, or if the user is not identified yet.
         """
         if login.identity is None:
             raise errors.NotAllowed("an unidentified user", "an unidentified user")
+        if not login.environ:
+            raise errors.NoUserName(login.identity.id, login.identity.display_name, self._oauth.remote_user_kind)
         self._oauth.check_access(login.identity, self._oauth.registration_of(login.stored.data), rules)
 
     def _read_login(self, environ: WSGIEnvironment, *, secure: bool) -> Login | None:
@@ -143,7 +150,7 @@ class Authenticator:
         except errors.TokenRejected:  # the provider was removed from the configuration
             return None
         identity = Identity.from_dict(stored.data.get(IDENTITY))
-        environ = build_identity_environ(identity)
+        environ = self._build_environ(identity)
         return Login(session_id, key, raw, stored, identity, environ, valid_until=0, must_identify=True)
 
     def _update_cache(self, cache_key: tuple[str | None, ...], login: Login | None) -> None:
@@ -155,16 +162,23 @@ class Authenticator:
             self._cache.clear()  # simpler than an eviction order, and safe with threads
         self._cache[cache_key] = self._cache[login.key] = login
 
+    def _build_environ(self, identity: Identity | None) -> Mapping[str, Any]:
+        """Return the keys of ``environ`` that name the user; none if the application cannot know the user by a name."""
+        if identity is None:
+            return {}
+        try:
+            name = self._remote_user(identity)
+        except Exception:  # noqa: BLE001  # because an application's function that fails must not give access
+            _log.exception("the function `remote_user` failed for %s; access is denied", identity.id)
+            return {}
+        if not isinstance(name, str) or not name or _CONTROL_CHARACTER.search(name):
+            return {}
+        # PEP 3333: bytes as latin-1.
+        return {"REMOTE_USER": name.encode().decode("latin-1"), "AUTH_TYPE": "OAuth2", IDENTITY_KEY: identity}
+
     def _touch(self, login: Login) -> None:
         """Write the idle clock. A failure is only logged, because the next request tries again."""
         try:
             self._sessions.save(self.session(login))
         except errors.StoreError as error:
             _log.warning("the idle clock of a session was not written: %s", error)
-
-
-def build_identity_environ(identity: Identity | None) -> Mapping[str, Any]:
-    """Return the keys of ``environ`` that name the signed-in user for the protected application."""
-    if identity is None:
-        return {}
-    return {"REMOTE_USER": identity.id, "AUTH_TYPE": "OAuth2", IDENTITY_KEY: identity}

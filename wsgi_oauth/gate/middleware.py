@@ -8,10 +8,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from .. import errors
+from ..oauth.identity import Identity
 from ..web.application import OAuthApp
 from .authentication import IDENTITY_KEY, Authenticator
 from .environ import CONTEXT_KEY, RequestContext
@@ -46,9 +47,9 @@ class LoginRequired:
     navigation gets a 401 with a ``login_url`` as JSON. An :class:`errors.NotSignedIn` that *wsgi_app* raises has the
     same effect, and so has its response of status 401 without ``WWW-Authenticate`` to a browser's GET navigation.
 
-    In the ``environ`` of *wsgi_app*, ``REMOTE_USER`` is the stable id of the user (``583231@github``), ``AUTH_TYPE``
-    is ``OAuth2`` and ``wsgi_oauth.identity`` the :class:`Identity`. All three are absent for anonymous users of a
-    public path, whatever the client or the server sends.
+    In the ``environ`` of *wsgi_app*, ``REMOTE_USER`` is the stable id of the user (``583231@github``) or another name,
+    ``AUTH_TYPE`` is ``OAuth2`` and ``wsgi_oauth.identity`` the :class:`Identity`. All three are absent for anonymous
+    users of a public path, whatever the client or the server sends.
 
     A response to a signed-in user gets ``Vary: Cookie``, and ``Cache-Control: private, no-cache`` unless it has its
     own. An ordinary request reads the session once and writes nothing.
@@ -63,6 +64,8 @@ class LoginRequired:
         ``{"/admin": ("group:admins",)}``. A user has to match one of the rules of the longest path that includes the
         requested one; ``/`` includes all. Letter case makes no difference. An ambiguous path requires the rules of all
         paths.
+    :param remote_user: returns the value of ``REMOTE_USER``, a name that belongs to one user only; by default
+        ``WSGI_OAUTH_REMOTE_USER`` decides. A user for whom it returns None, "" or a control character gets a 403.
     :param cors_preflight: pass the preflight requests of other origins to *wsgi_app*, without an identity.
     :param sign_out: paths of the application's own sign-out. A successful POST from a page of this site, or a GET
         navigation, also ends the session of the sign-in.
@@ -81,6 +84,7 @@ class LoginRequired:
         prefix: str = "/auth",
         public: Collection[str] = (),
         allow: Mapping[str, Collection[str]] | None = None,
+        remote_user: Callable[[Identity], str | None] | None = None,
         cors_preflight: bool = False,
         sign_out: Collection[str] = (),
         expire_cookies: Collection[str] = (),
@@ -101,7 +105,7 @@ class LoginRequired:
         self._sign_out = SignOutPaths(sign_out)
         self._replace_401 = replace_401
         self._sign_in = MountedSignIn(oauth_app, prefix, expire_cookies)
-        self.authenticator = Authenticator(oauth_app)
+        self.authenticator = Authenticator(oauth_app, remote_user)
         self._is_restricted = oauth_app.oauth.is_restricted
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -147,7 +151,7 @@ class LoginRequired:
             raise errors.NotSignedIn("the gate requires a signed-in user")
         if login.must_identify:
             login = context.login = self.authenticator.identify(login, context.session)
-        if self._is_restricted:
+        if self._is_restricted or not login.environ:
             self.authenticator.check_access(login)
         for path in restricted_paths:
             self.authenticator.check_access(login, self._path_rules[path])
@@ -161,7 +165,7 @@ class LoginRequired:
             login = context.authenticate()
             if login is not None and login.must_identify and (login.identity or context.is_navigation):
                 login = context.login = self.authenticator.identify(login, context.session)
-            if login is not None and self._is_restricted:
+            if login is not None and (self._is_restricted or (login.identity and not login.environ)):
                 self.authenticator.check_access(login)
         except errors.NotAllowed:
             context.forget_user()

@@ -103,9 +103,8 @@ class Rules:
         """
         allowed = not self._rules or any(rule.label == label and rule.matches(identity) for rule in self._rules)
         if not (allowed and self._function_allows(identity)):
-            account = identity.username or identity.email or identity.name or identity.id
             reasons = "" if allowed else "; ".join(self._find_reasons(identity, label))
-            raise errors.NotAllowed(identity.id, account, reasons, unread=identity.unread)
+            raise errors.NotAllowed(identity.id, identity.display_name, reasons, unread=identity.unread)
 
     def _find_reasons(self, identity: Identity, label: str) -> Iterator[str]:
         """Find information that rules need and the provider does not give."""

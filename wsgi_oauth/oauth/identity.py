@@ -63,6 +63,11 @@ class Identity:
         return f"{self.provider}:{self.subject.replace('%', '%25').replace(':', '%3A')}"
 
     @property
+    def display_name(self) -> str:
+        """How the user knows the account: the username, otherwise the address, the name or the id."""
+        return self.username or self.email or self.name or self.id
+
+    @property
     def verified_emails(self) -> tuple[str, ...]:
         """All addresses that the provider has verified."""
         primary = (self.email,) if self.email and self.email_verified else ()

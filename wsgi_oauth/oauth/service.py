@@ -41,6 +41,7 @@ class OAuthService:
         for each in config.providers:
             provider = provider_from_config(each)
             self._providers[each.label or provider.name] = provider
+        self._check_remote_user(config.remote_user)
         self._rules = Rules(config.allow, self._providers, allow, has_labels=config.has_labels)
         self._added_rules: list[Rules] = []  # for parts of the application
         self.has_labels = config.has_labels
@@ -58,6 +59,33 @@ class OAuthService:
             )
             for each, (label, provider) in zip(self._config.providers, self._providers.items(), strict=True)
         }
+
+    def _check_remote_user(self, kind: str) -> None:
+        """Check that a value of this kind belongs to one user only, whichever provider the user signs in with."""
+        setting = f"{PREFIX}REMOTE_USER"
+        if kind in {"username", "subject"} and len(self._providers) > 1:
+            raise errors.ConfigError(
+                f"{setting}: users of different providers may have the same {kind} (got {kind!a}); use id or email"
+            )
+        for provider in self._providers.values():
+            if kind == "username" and not provider.username_is_unique:
+                raise errors.ConfigError(
+                    f"{setting}: a username at {provider.title} can pass to another user (got 'username'); use id, "
+                    "subject or email"
+                )
+
+    @property
+    def remote_user_kind(self) -> str:
+        """The value of ``WSGI_OAUTH_REMOTE_USER``."""
+        return self._config.remote_user
+
+    def remote_user(self, identity: Identity) -> str | None:
+        """Return the name of the user for other applications, by ``WSGI_OAUTH_REMOTE_USER``; None if there is none."""
+        kind = self._config.remote_user
+        if kind == "email":  # lower case, because mail servers and providers ignore the case
+            return identity.verified_emails[0].lower() if identity.verified_emails else None
+        name: str | None = getattr(identity, kind)
+        return name
 
     @property
     def is_restricted(self) -> bool:
