@@ -23,6 +23,7 @@ from wsgi_oauth import (
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.oauth import service
 from wsgi_oauth.oauth.access import Rules
+from wsgi_oauth.oauth.claims import find_path
 from wsgi_oauth.oauth.presets import GITHUB, PRESETS
 from wsgi_oauth.oauth.provider import Provider
 
@@ -382,6 +383,22 @@ def test_user_has_to_satisfy_function_and_rules() -> None:
 
 
 # In the application
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_claim_in_a_rule_survives_the_limit_on_stored_claims(
+    nested: bool, application: Callable[..., Any], provider: LocalProvider, store: SessionStore
+) -> None:
+    """A member of many groups has all of their distinguished names in one claim."""
+    roles = [f"cn=group {number},{'ou=department,' * 10}dc=example" for number in range(500)]
+    claim = {"roles": [*roles, "admin"], "large": "x" * 20_000}
+    provider.user = {**provider.user, **({"realm_access": claim} if nested else claim)}
+    name = "realm_access.roles" if nested else "roles"
+    browser = Browser(application(f"claim:{name}=admin claim:{name}=cn=x,dc=example"), provider)
+    browser.sign_in()
+    assert browser.profile().status_int == 200
+    [session] = stored_sessions(store)
+    assert find_path(session["oauth_identity"]["claims"], name) == ["admin"]
 
 
 @pytest.fixture

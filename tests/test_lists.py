@@ -130,6 +130,12 @@ def test_rule_matches_an_item_of_a_list(allow: str, status: int, make_browser: M
     assert browser.get(browser.callback_url()).status_int == status
 
 
+def test_log_describes_groups_without_a_name(make_browser: MakeBrowser, caplog: pytest.LogCaptureFixture) -> None:
+    make_browser(allow="id:583231 group:cats/crew").sign_in()
+    assert "1 of 2 groups have no name at organization.login and slug" in caplog.text
+    assert "an object with the members 'slug'" in caplog.text
+
+
 def test_unverified_address_of_a_list_counts_if_the_provider_is_trusted(make_browser: MakeBrowser) -> None:
     browser = make_browser(allow="email:*@example.com", TRUST_UNVERIFIED_EMAIL="yes")
     assert browser.get(browser.callback_url()).status_int == 303

@@ -55,8 +55,14 @@ class Rule(NamedTuple):
             return any(_address_matches(address, self.value) for address in identity.verified_emails)
         if self.kind == "claim":
             found = find_path(identity.claims, self.claim)
-            return self.value in map(_claim_text, found if isinstance(found, list) else [found])
+            return any(map(self.compares, found if isinstance(found, list) else [found]))
         return self.value in identity.groups
+
+    def compares(self, claim: object) -> bool:
+        """Return whether a claim, or an item of it, is the value: a number, true and false by their JSON text."""
+        if isinstance(claim, (bool, int, float)):
+            return json.dumps(claim) == self.value
+        return claim == self.value
 
     def names(self, name: str) -> bool:
         """Return whether *name* is the group, the organization or an address of this rule."""
@@ -198,7 +204,7 @@ class _RuleParser:
         if not claim or not value:
             return "not the name and the value of a claim", f"write claim:{KINDS['claim']}"
         # Otherwise a user could enter the address of another one at the provider.
-        if claim in provider.user.email.split() and not provider.trusts_emails:
+        if claim in {"email", *provider.user.email.split()} and not provider.trusts_emails:
             supported = "use email:, which admits verified addresses only"
             remedy = supported if provider.verifies_emails else self._find_alternatives("email", label)
             return "the claim does not say whether the address is verified", remedy
@@ -230,13 +236,6 @@ def _find_invalid_address(value: str) -> str:
     if not (all(value.partition("@")[::2]) and value.count("@") == 1 and value.isascii()):
         return "not an address"
     return "a * in the middle of an address" if "*" in value.removeprefix("*@") else ""
-
-
-def _claim_text(value: object) -> str | None:
-    """Return the text that a rule compares: that of a string, or the JSON text of a number or of true and false."""
-    if isinstance(value, str):
-        return value
-    return json.dumps(value) if isinstance(value, (bool, int, float)) else None
 
 
 def _address_matches(address: str, value: str) -> bool:

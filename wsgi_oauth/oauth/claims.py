@@ -161,12 +161,15 @@ def describe(value: object) -> str:
     return f"a JSON value of the type {type(value).__name__}"
 
 
-def limit_claims(claims: Mapping[str, Any], is_needed: Callable[[str], bool], user: str) -> Mapping[str, Any]:
+def limit_claims(
+    claims: Mapping[str, Any], is_needed: Callable[[str], bool], is_compared: Callable[[str, Any], bool], user: str
+) -> Mapping[str, Any]:
     """Return the claims that a session can store. The largest are dropped one at a time, until the others fit.
 
     The members of a small object count as single claims, because some providers wrap the whole user document.
 
     :param is_needed: whether an access rule names the claim at this path. Such claims are dropped last.
+    :param is_compared: whether an access rule names this item of the list at this path. Such items are kept.
     :param user: the user's id, for the log line about dropped claims.
     """
     if len(json.dumps(claims)) <= _MAX_SIZE:
@@ -180,7 +183,12 @@ def limit_claims(claims: Mapping[str, Any], is_needed: Callable[[str], bool], us
         if total <= _MAX_SIZE:
             break
         total -= sizes.pop(path)
-        dropped.append(".".join(path)[:100])
+        name, value = ".".join(path), values[path]
+        if is_needed(name) and isinstance(value, list):
+            values[path] = [item for item in value if is_compared(name, item)]
+            sizes[path] = len(json.dumps([*path, values[path]]))
+            total += sizes[path]
+        dropped.append(name[:100])
     names = ", ".join(map(ascii, dropped[:10])) + (", ..." if len(dropped) > 10 else "")
     _log.warning("%s: %d claims are too large for a session, and are left out: %s", user, len(dropped), names)
     kept: dict[str, Any] = {}

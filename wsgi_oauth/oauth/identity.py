@@ -12,7 +12,17 @@ from types import MappingProxyType
 from typing import Any
 
 from .. import errors
-from .claims import Claims, find_in, find_text, find_value, merge_claims, parse_groups, parse_subject, parse_text
+from .claims import (
+    Claims,
+    describe,
+    find_in,
+    find_text,
+    find_value,
+    merge_claims,
+    parse_groups,
+    parse_subject,
+    parse_text,
+)
 from .provider import EmailsDocument, GroupsDocument, Provider, UserDocument
 
 IDENTITY = "oauth_identity"  # key in the session
@@ -189,11 +199,19 @@ def with_emails(identity: Identity, items: list[Any], paths: EmailsDocument, *, 
 
 def with_groups(identity: Identity, items: list[Any], paths: GroupsDocument) -> Identity:
     """Return *identity* with the groups of a list, in addition to those that it has."""
-    names = []
+    names, unreadable = [], []
     for item in items:
         parts = [parse_text(find_value(item, path)) for path in (paths.parent, paths.name) if path]
         if all(parts):
             names.append("/".join(filter(None, parts)))
+        else:
+            unreadable.append(item)
+    if unreadable:
+        where = f"{paths.parent} and {paths.name}" if paths.parent else paths.name
+        count = f"{len(unreadable)} of {len(items)} groups"
+        _log.warning(
+            "%s have no name at %s, and are left out; the first one is %s", count, where, describe(unreadable[0])
+        )
     return replace(identity, groups=tuple(dict.fromkeys([*identity.groups, *names])))
 
 

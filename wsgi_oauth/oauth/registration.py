@@ -107,7 +107,10 @@ class Registration:
         """Return *identity* with what a session can hold of groups, addresses and claims; those in rules come first."""
         identity = limit_lists(identity, lambda name: any(rule.names(name) for rule in self.rules))
         claims = limit_claims(
-            dict(identity.claims), lambda path: any(rule.names_claim(path) for rule in self.rules), identity.id
+            dict(identity.claims),
+            lambda path: any(rule.names_claim(path) for rule in self.rules),
+            lambda path, item: any(rule.claim == path and rule.compares(item) for rule in self.rules),
+            identity.id,
         )
         return replace(identity, claims=claims)
 
