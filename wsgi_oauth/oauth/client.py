@@ -19,10 +19,8 @@ from ..version import USER_AGENT
 from .id_token import check_id_token, check_refreshed_id_token, check_userinfo, read_id_token
 from .provider import Provider
 from .resource import read_resource, read_user_document, rejects_token
-from .token import Token, has_expired, is_new, is_token, parse_token_response
+from .token import Token, has_expired, is_new, is_token, parse_token_response, refuses_refresh
 
-# Statuses with which a provider refuses a refresh token for good. Others mean: try again later.
-_REFUSALS = range(400, 404)
 _DEFAULT_HEADERS = {**requests.utils.default_headers(), "User-Agent": USER_AGENT}
 _REPEATABLE = (type(None), str, bytes, dict, list, tuple)  # types of a request body that can be sent a second time
 _log = logging.getLogger(__name__)
@@ -162,9 +160,7 @@ class OAuth2Session:
         except errors.ClientRefused:
             raise
         except (errors.CodeRefused, errors.ProviderError) as error:
-            # The error code should be `invalid_grant`. Some providers send another one or none (problem+json, an empty
-            # 400); none of them would accept the same refresh token later, and a new sign-in always helps.
-            if isinstance(error, errors.CodeRefused) or response.status_code in _REFUSALS:
+            if isinstance(error, errors.CodeRefused) or refuses_refresh(response):
                 raise errors.TokenRejected(f"the provider refuses to refresh the token: {error}") from None
             raise
         if self.provider.asks_for_id_token and "id_token" in fresh:  # it is optional (OpenID Connect Core 12.2)
@@ -235,8 +231,10 @@ class OAuth2Session:
 
         try:
             document = fetch()
-        except errors.TokenRejected:
+        except errors.TokenRejected as error:
             if not self._can_refresh:
+                if is_new(self.token) and has_expired(self.token) and "refresh_token" in self.token:
+                    raise errors.ProviderError("the token expired before it could be used") from error
                 raise
             self._renew_token()  # once
             document = fetch()
@@ -315,12 +313,10 @@ class OAuth2Session:
     def _authorization(self) -> dict[str, str]:
         if not self.token:
             raise errors.NotSignedIn("no token for a request to the provider")
-        expired = has_expired(self.token)  # asked once, because the token may expire between two calls
-        if expired and self._can_refresh:
+        if has_expired(self.token):
+            if not self._can_refresh:
+                raise errors.TokenRejected("the access token has expired")
             self._renew_token()
-            expired = has_expired(self.token)
-        if expired:
-            raise errors.TokenRejected("the access token has expired")
         return {"Authorization": f"Bearer {self.token['access_token']}"}
 
     @property
@@ -331,6 +327,8 @@ class OAuth2Session:
         assert self._refresh is not None
         refresh, self._refresh = self._refresh, None  # once, because a provider may refuse every token it issues
         self.token = refresh(self, self.token)
+        if has_expired(self.token):  # another request's token, which has expired in the meantime
+            self.token = refresh(self, self.token)
 
     def _post_as_client(self, url: str, form: dict[str, str]) -> requests.Response:
         """POST *form* to an endpoint at which the client authenticates itself (RFC 6749 2.3.1).

@@ -32,6 +32,7 @@ ENDPOINTS = {
     "end_session_url": "end_session_endpoint",  # RP-Initiated Logout 2.1
 }
 CLIENT_AUTH = {"client_secret_basic": "basic", "client_secret_post": "post", "none": "none"}  # Core 9
+_log = logging.getLogger(__name__)
 
 
 class Metadata(NamedTuple):
@@ -143,11 +144,7 @@ class Discovery:
     def _complete(self, metadata: Metadata) -> Provider:
         """Return the configured provider with the missing endpoints and settings from the metadata."""
         configured, document = self._configured, metadata.document
-        discovered = {
-            name: self._read_endpoint(document, member)
-            for name, member in ENDPOINTS.items()
-            if document.get(member) and not getattr(configured, name)
-        }
+        discovered, problems = self._read_endpoints(document)
         # The user's identity (Core 5.4). `offline_access` is left out, because Keycloak makes it a session of its own
         # that no sign-out ends.
         supported = document.get("scopes_supported")
@@ -172,6 +169,10 @@ class Discovery:
         )
         # Without a UserInfo endpoint (Discovery 3) the ID token says who signed in.
         required = ["authorization_url", "token_url", *([] if provider.asks_for_id_token else ["profile_url"])]
+        for name, problem in problems.items():
+            if name in required:
+                raise errors.ProviderError(problem)
+            _log.warning("%s; it is ignored, because no sign-in needs it", problem)
         missing = [ENDPOINTS[name] for name in required if not getattr(provider, name)]
         if missing:
             variables = ", ".join(self._config.variable(name) for name in required if not getattr(provider, name))
@@ -195,17 +196,24 @@ class Discovery:
             return "post"
         raise errors.ProviderError(f"{self._url} offers only {ascii(offered)[:200]} to authenticate clients")
 
-    def _read_endpoint(self, document: Mapping[str, Any], member: str) -> str:
-        url, http_hosts = str(document[member]), self._transport.http_hosts
-        try:
-            parts = urls.checked(url, http_hosts)
-            # Otherwise a remote issuer could have this application send requests to services of this machine.
-            is_allowed = parts.hostname in http_hosts or not str(document["issuer"]).startswith("https:")
-            if parts.scheme == "http" and not is_allowed:
-                raise ValueError("must begin with https://, as the issuer does")
-        except ValueError as reason:
-            raise errors.ProviderError(f"the issuer's {member} {reason}") from None
-        return url
+    def _read_endpoints(self, document: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the URLs of the endpoints that are not configured, and the problems of unusable ones."""
+        endpoints, problems = {}, {}
+        http_hosts = self._transport.http_hosts
+        for name, member in ENDPOINTS.items():
+            url = str(document.get(member) or "")
+            if not url or getattr(self._configured, name):
+                continue
+            try:
+                parts = urls.checked(url, http_hosts)
+                # Otherwise a remote issuer could have this application send requests to services of this machine.
+                is_allowed = parts.hostname in http_hosts or not str(document["issuer"]).startswith("https:")
+                if parts.scheme == "http" and not is_allowed:
+                    raise ValueError("must begin with https://, as the issuer does")
+                endpoints[name] = url
+            except ValueError as reason:
+                problems[name] = f"the issuer's {member} {reason}"
+        return endpoints, problems
 
 
 def _issuer_of_tenants(configured: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import requests
@@ -11,6 +11,7 @@ import requests
 from .. import errors
 from ..transport.json import parse_json, read_json
 from .claims import find_value
+from .error_object import MUST_WAIT, TEMPORARY, find_error_codes, is_error_object
 from .provider import Provider
 
 # Codes that say that the token has ended, in lower case: RFC 6750 3.1, and the words of APIs that have their own.
@@ -32,10 +33,9 @@ _ENDED = {
 }
 # Codes that say that the token is valid, but does not permit the request.
 _FORBIDDEN = {"insufficient_scope", "missing_scope", "no_permission"}
-_MUST_WAIT = {"rate_limit_exceeded", "rate_limited", "ratelimited", "too_many_requests"}
-_OTHER_REASONS = _FORBIDDEN | _MUST_WAIT | {"invalid_request", "server_error", "temporarily_unavailable"}
-# Members that contain an error code, or an object with such members.
-_CODE_MEMBERS = ("error", "errors", "errcode", "error_code", "errorCode", "error_subcode", "code", "type", "reason")
+_OTHER_REASONS = _FORBIDDEN | TEMPORARY | {"invalid_request"}
+_REPLACED = "\N{REPLACEMENT CHARACTER}"
+_log = logging.getLogger(__name__)
 
 
 def read_resource(response: requests.Response, of: type) -> Any:
@@ -62,18 +62,23 @@ def read_user_document(response: requests.Response, provider: Provider, *, is_ne
     :raises errors.TokenRejected: when the token has ended.
     :raises errors.Error: as :func:`read_resource` does.
     """
-    codes = read_error_codes(response, provider)
-    if codes is None or rejects_token(response) or _must_wait(response):
-        return dict(read_resource(response, dict))
     status = response.status_code
+    if status == 200:
+        document = _parse_user_document(response.content, provider)
+        # A document that names the user is never an error object.
+        if not is_error_object(document) or _names_user(document, provider):
+            return document if isinstance(document, dict) else dict(read_resource(response, dict))
+    elif status not in {400, 403} or rejects_token(response) or _must_wait(response):
+        return dict(read_resource(response, dict))
+    codes = _find_error_codes(response)
     message = f"the provider answered the request for the user document with status {status} and " + (
-        f"the error {' '.join(sorted(codes))[:100]!a}" if codes else "no error code"
+        f"the error {' '.join(sorted(codes))[:100]}" if codes else "no error code"
     )
-    known = _ENDED | {code.lower() for code in provider.ended_token_codes}
-    is_other_reason = codes & _OTHER_REASONS or (codes and provider.ended_token_codes)
-    if codes & known or (not is_other_reason and (status == 200 or not is_new)):
+    is_ended = codes & (_ENDED | {code.lower() for code in provider.ended_token_codes})
+    has_other_reason = codes & _OTHER_REASONS or (codes and provider.ended_token_codes)
+    if is_ended or (not has_other_reason and (status == 200 or not is_new)):
         raise errors.TokenRejected(message)
-    if codes & _MUST_WAIT:
+    if codes & MUST_WAIT:
         raise errors.ProviderRateLimit(message)
     if status == 403 or (status == 200 and codes & _FORBIDDEN):
         error = errors.ProviderForbids(message)
@@ -82,52 +87,69 @@ def read_user_document(response: requests.Response, provider: Provider, *, is_ne
     raise errors.ProviderError(message)
 
 
+def _parse_user_document(content: bytes, provider: Provider) -> Any:
+    """Parse a user document, also with invalid UTF-8 if it names the user; return None if it is not JSON.
+
+    Texts with invalid UTF-8 are removed, except the user's name, which is only displayed: two different texts can look
+    the same after the replacement, and must not be compared with an access rule.
+    """
+    try:
+        return parse_json(content)
+    except UnicodeDecodeError:
+        pass
+    except ValueError:
+        return None
+    compared = " ".join(provider.user._replace(name="")).split()
+    displayed = {*provider.user.name.split(), "given_name", "family_name"} - set(compared)
+    removed: list[str] = []
+    try:
+        document = _without_replaced_text(parse_json(content, replaces_invalid=True), "", displayed, removed)
+    except (ValueError, RecursionError):
+        return None
+    if not _names_user(document, provider):
+        return None
+    names = " ".join(removed) or "nothing else"
+    _log.warning("user document: invalid UTF-8; replaced in names that are displayed, removed: %.200a", names)
+    return document
+
+
+def _names_user(document: Any, provider: Provider) -> bool:
+    return find_value(document, f"{provider.user.subject} sub") is not None
+
+
+def _without_replaced_text(value: Any, path: str, displayed: set[str], removed: list[str]) -> Any:
+    if isinstance(value, dict):
+        members = {}
+        for name, member in value.items():
+            kept = _without_replaced_text(member, f"{path}.{name}".lstrip("."), displayed, removed)
+            if _REPLACED in name:
+                removed.append(name)
+            elif kept is not None or member is None:
+                members[name] = kept
+        return members
+    if isinstance(value, list):  # keep the positions, because a path can contain one
+        return [_without_replaced_text(item, f"{path}.{i}", displayed, removed) for i, item in enumerate(value)]
+    if isinstance(value, str) and _REPLACED in value and path not in displayed:
+        removed.append(path)
+        return None
+    return value
+
+
+def _find_error_codes(response: requests.Response) -> set[str]:
+    """Return the error codes in a refusal: in its challenge (RFC 6750 3.1) and in its body."""
+    challenge = re.findall(r'\berror="?(\w+)', response.headers.get("WWW-Authenticate", ""), re.ASCII)
+    try:
+        document = parse_json(response.content, replaces_invalid=True)
+    except ValueError:
+        text = response.content[:100].decode("ascii", "replace").strip()
+        document = text if "_" in text else None  # Salesforce answers with the code as plain text
+    return {*find_error_codes(challenge), *find_error_codes(document)}
+
+
 def rejects_token(response: requests.Response) -> bool:
     """Return whether the provider rejects the access token: status 401, or ``invalid_token`` as the challenge."""
     challenge = response.headers.get("WWW-Authenticate", "")
     return response.status_code == 401 or (response.status_code in {400, 403} and "invalid_token" in challenge)
-
-
-def read_error_codes(response: requests.Response, provider: Provider) -> set[str] | None:
-    """Return the error codes in a refusal of the user document, in lower case, or None when it is no refusal.
-
-    Refusals are the statuses 400 and 403, and status 200 with an error object. A document that names the user is never
-    an error object.
-    """
-    status = response.status_code
-    if status not in {200, 400, 403}:
-        return None
-    challenge = re.findall(r'\berror="?([A-Za-z_]{1,64})', response.headers.get("WWW-Authenticate", ""))
-    try:
-        document = parse_json(response.content)
-    except ValueError:
-        # Salesforce answers with the code as plain text.
-        text = re.fullmatch(rb"\s*([A-Za-z_]{1,64})\s*", response.content)
-        document = {"error": text[1].decode()} if text else None
-    if status == 200 and not (_is_error_object(document) and find_value(document, provider.user.subject) is None):
-        return None
-    return {code.lower() for code in [*challenge, *_find_codes(document)]}
-
-
-def _is_error_object(document: object) -> bool:
-    if not isinstance(document, dict):
-        return False
-    failed = any(document.get(name) is False for name in ("ok", "success"))
-    return failed or any(document.get(name) for name in _CODE_MEMBERS[:5])
-
-
-def _find_codes(value: object, levels: int = 4) -> Iterator[str]:
-    """Yield the error codes in an error object, in whatever member it has them."""
-    if isinstance(value, str) and len(value) <= 64:
-        yield value
-    elif isinstance(value, int) and not isinstance(value, bool) and value:
-        yield str(value)
-    elif isinstance(value, list) and levels:
-        for item in value[:10]:
-            yield from _find_codes(item, levels - 1)
-    elif isinstance(value, dict) and levels:
-        for name in _CODE_MEMBERS:
-            yield from _find_codes(value.get(name), levels - 1)
 
 
 def _must_wait(response: requests.Response) -> bool:

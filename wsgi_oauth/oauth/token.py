@@ -18,6 +18,7 @@ import requests
 
 from .. import errors
 from ..transport.json import read_json
+from .error_object import TEMPORARY, find_error_codes, is_error_object
 from .id_token import read_id_token
 from .provider import Provider
 
@@ -35,7 +36,6 @@ _SCOPE_SYNTAX = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+", re.ASCII)  # RFC 6749 3
 # Types of tokens that are worthless without a key (RFC 9449 5, RFC 6749 7.1), or no access tokens (RFC 8693 2.2.1).
 _OTHER_TYPES = {"dpop", "mac", "n_a"}
 _FORM = "application/x-www-form-urlencoded"
-_ERROR_SYNTAX = re.compile(r"[a-z][a-z_]{0,63}", re.ASCII)
 _MAX_SCOPE = 8192  # characters; some providers have hundreds of scopes
 _MAX_LIFETIME = 10 * 365 * 86400  # seconds
 _LEEWAY = 10  # seconds before its end at which a token counts as expired, because a request takes time
@@ -43,7 +43,7 @@ _LEEWAY = 10  # seconds before its end at which a token counts as expired, becau
 # RFC 6749 5.2 `invalid_grant`, and the names that GitHub and Slack use for it:
 # https://docs.github.com/apps/oauth-apps/maintaining-oauth-apps/troubleshooting-oauth-app-access-token-request-errors
 # https://docs.slack.dev/reference/methods/oauth.v2.access
-_GRANT_ERRORS = {"invalid_grant", "bad_verification_code", "bad_refresh_token", "invalid_code"}
+_GRANT_ERRORS = {"invalid_grant", "bad_verification_code", "bad_refresh_token", "invalid_code", "invalid_refresh_token"}
 _CLIENT_ERRORS = {
     "invalid_client",
     "unauthorized_client",
@@ -54,6 +54,7 @@ _CLIENT_ERRORS = {
     "bad_redirect_uri",
     "invalid_client_id",
 }
+_REFUSALS = range(400, 404)  # statuses with which a provider refuses a refresh token
 _log = logging.getLogger(__name__)
 
 
@@ -94,8 +95,7 @@ def parse_token_response(response: requests.Response, provider: Provider, previo
             "the token endpoint redirects; that is not followed, because the client secret would be sent along"
         )
     document = read_token_document(response)
-    if document.get("error"):
-        check_error(document["error"])
+    check_error(document)
     if not 200 <= response.status_code < 300:
         raise errors.ProviderError(f"the token endpoint answered with status {response.status_code}")
     token = {
@@ -157,22 +157,41 @@ def _read_form(response: requests.Response) -> dict[str, Any]:
     return dict(pairs)
 
 
-def check_error(code: object) -> None:
-    """Raise the exception for an error code of the token endpoint (RFC 6749 5.2), which GitHub sends with status 200.
+def check_error(document: dict[str, Any]) -> None:
+    """Raise the exception for an error of the token endpoint (RFC 6749 5.2), which GitHub sends with status 200.
 
     :raises errors.CodeRefused: for ``invalid_grant``.
     :raises errors.ClientRefused: for ``invalid_client`` and similar codes.
-    :raises errors.ProviderError: for every other code.
+    :raises errors.ProviderError: for every other error.
     """
-    name = code if isinstance(code, str) and _ERROR_SYNTAX.fullmatch(code) else "an unreadable error"
-    message = f"the token endpoint answered with {name}"
-    if name in _GRANT_ERRORS:
+    if not (document.get("error") or ("access_token" not in document and is_error_object(document))):
+        return
+    codes = find_error_codes(document)
+    message = f"the token endpoint answered with {' '.join(codes[:3]) or 'an unreadable error'}"
+    if not _GRANT_ERRORS.isdisjoint(codes):
         raise errors.CodeRefused(message)
-    if name in _CLIENT_ERRORS:
+    if not _CLIENT_ERRORS.isdisjoint(codes):
         raise errors.ClientRefused(
             f"{message}; compare client id, secret, WSGI_OAUTH_CLIENT_AUTH and redirect URI with the registration"
         )
     raise errors.ProviderError(message)
+
+
+def refuses_refresh(response: requests.Response) -> bool:
+    """Return whether the token endpoint has refused a refresh token for good, in whatever wording.
+
+    The error code should be ``invalid_grant``. Some providers send another one or none (problem+json, an empty 400), or
+    status 200 and an error object. None of them would accept the same refresh token later, and a new sign-in always
+    helps. Other statuses, and errors that are known to be temporary, mean: try again later.
+    """
+    try:
+        document = read_token_document(response)
+    except errors.ProviderError:
+        document = {}
+    if "Retry-After" in response.headers or not TEMPORARY.isdisjoint(find_error_codes(document)):
+        return False
+    has_failed = "access_token" not in document and is_error_object(document)
+    return response.status_code in _REFUSALS or (200 <= response.status_code < 300 and has_failed)
 
 
 def parse_token_string(document: dict[str, Any], name: str) -> str:

@@ -28,13 +28,14 @@ def read_json(response: requests.Response, of: type, endpoint: str) -> Any:
     return document
 
 
-def parse_json(text: bytes) -> Any:
+def parse_json(text: bytes, *, replaces_invalid: bool = False) -> Any:
     """Parse *text* strictly: UTF-8, no NaN or infinite numbers (RFC 8259), and no deeper than Python can write it.
 
+    :param replaces_invalid: replace invalid UTF-8 by U+FFFD. That changes no quotes, braces or other ASCII characters.
     :raises ValueError: when it is not valid JSON.
     """
     try:
-        document = json.loads(text.decode("utf-8-sig"))
+        document = json.loads(text.decode("utf-8-sig", "replace" if replaces_invalid else "strict"))
         json.dumps(document, allow_nan=False)  # because Python reads NaN, 1e999 and deep nesting, but cannot write them
     except RecursionError:
         raise ValueError("nested too deeply") from None
