@@ -72,8 +72,8 @@ class TestInstallation:
     def test_users_of_two_realms_have_different_ids(self) -> None:
         realms = [configured("keycloak", issuer=f"https://sso.example.com/realms/{realm}") for realm in ("one", "two")]
         assert [read_identity({"sub": "1"}, realm).id for realm in realms] == [
-            "sso.example.com/realms/one:1",
-            "sso.example.com/realms/two:1",
+            "1@sso.example.com+2Frealms+2Fone",
+            "1@sso.example.com+2Frealms+2Ftwo",
         ]
 
     def test_name_does_not_depend_on_the_spelling_of_the_host(self) -> None:

@@ -286,7 +286,7 @@ def _find_unknown(variables: Collection[str], labels: list[str]) -> list[str]:
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
     """Return a question that suggests the name among *known* that is most similar to *name*, or an empty string."""
-    close = get_close_matches(name, known, 1)
+    close = get_close_matches(name, known, 1, cutoff=0.8)
     return f"did you mean {close[0]}?" if close else ""
 
 

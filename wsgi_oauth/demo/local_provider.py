@@ -158,7 +158,7 @@ class LocalProvider:
 
         Every login exists: the profile is generated from it.
         """
-        if login in {"", self.user.get("login")}:
+        if not login or login == self.user.get("login"):
             return dict(self.user)
         number = int.from_bytes(sha256(login.encode()).digest()[:6], "big")
         return {"id": number, "login": login, "name": login.title(), "email": f"{login}@example.com"}

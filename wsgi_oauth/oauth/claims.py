@@ -108,10 +108,21 @@ def find_text(sources: Iterable[Mapping[str, Any]], paths: str) -> str | None:
 
 
 def find_in(sources: Iterable[Mapping[str, Any]], paths: str) -> Any:
-    """Return the first value at *paths*; the value of each path comes from the first of the *sources* that has it."""
+    """Return the first value at *paths*; the value of each path comes from the first of the *sources* that has it.
+
+    :param paths: as for :func:`find_value`. ``first_name+last_name`` stands for both texts with a space between.
+    """
     sources = list(sources)
-    found = (find_value(source, path) for path in paths.split() for source in sources)
+    found = (_find_joined(source, path) for path in paths.split() for source in sources)
     return next((value for value in found if value is not None), None)
+
+
+def _find_joined(source: Mapping[str, Any], path: str) -> Any:
+    value = find_value(source, path)
+    if value is None and "+" in path:
+        texts = [find_value(source, part) for part in path.split("+")]
+        value = " ".join(text for text in texts if isinstance(text, str)) or None
+    return value
 
 
 def parse_subject(value: object) -> object:

@@ -226,7 +226,9 @@ class OAuth2Session:
         headers = {"Accept": "application/json", **dict(provider.profile_headers)}
 
         def fetch() -> dict[str, Any]:
-            response = self.request(provider.profile_method, provider.profile_url, headers=headers)
+            response = self.request(
+                provider.profile_method, provider.profile_url, provider.profile_body or None, headers
+            )
             return read_user_document(response, provider, is_new=is_new(self.token))
 
         try:

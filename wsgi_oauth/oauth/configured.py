@@ -121,6 +121,7 @@ def _from_preset(preset: Provider, config: ProviderConfig) -> Provider:
     values: dict[str, Any] = {
         name: expand(template) for name, template in preset._asdict().items() if name.endswith("_url") and template
     }
+    values["scope"] = expand(preset.scope)
     values["emails"] = preset.emails and preset.emails._replace(url=expand(preset.emails.url))
     values["groups"] = tuple(each._replace(url=expand(each.url)) for each in preset.groups)
     if preset.issuer_example:

@@ -14,8 +14,9 @@ class UserDocument(NamedTuple):
 
     Each field holds a path with dots (``data.0.id``). A member whose own name contains dots
     (``https://slack.com/team_id``) is found, too. Of several paths, separated by spaces, the first one that exists is
-    used; of ``groups`` all are used together. An empty field means that the provider does not give this information.
-    The defaults are the standard claims of OpenID Connect Core 5.1.
+    used; of ``groups`` all are used together. ``first_name+last_name`` joins two texts with a space. An empty field
+    means that the provider does not give this information. The defaults are the standard claims of OpenID Connect Core
+    5.1.
     """
 
     subject: str = "sub"  # never changes, and is never given to another user
@@ -71,12 +72,13 @@ END_SESSION_PARAMETERS = (
 class Provider(NamedTuple):
     """An authorization server, and the resource that describes the signed-in user.
 
-    The defaults follow the specifications. In URLs, ``{issuer}`` stands for ``WSGI_OAUTH_ISSUER`` without a slash at
-    the end (the installation or tenant of a customer), and ``{client_id}`` for the client id.
+    The defaults follow the specifications. In URLs and in the scope, ``{issuer}`` stands for ``WSGI_OAUTH_ISSUER``
+    without a slash at the end (the installation or tenant of a customer), and ``{client_id}`` for the client id.
     """
 
     name: str  # a part of user ids, so it must not change
     title: str  # the name on pages
+    documentation_url: str = ""  # where the provider documents the sign-in, and most of what is stated here
     registration_url: str = ""  # page where operators register a client (RFC 6749 2)
     authorization_url: str = ""  # RFC 6749 3.1
     token_url: str = ""  # RFC 6749 3.2
@@ -98,6 +100,7 @@ class Provider(NamedTuple):
     pkce: bool = True  # RFC 7636; without it the nonce or the state alone protects the code (RFC 9700 2.1.1)
     profile_method: Literal["GET", "POST"] = "GET"  # for the profile URL (both allowed by OpenID Connect Core 5.3.1)
     profile_headers: tuple[tuple[str, str], ...] = ()  # additional headers for the profile URL
+    profile_body: str = ""  # of a POST request, for APIs that expect a query there (GraphQL)
     # Error codes with which the profile URL says that the token has ended, in addition to `invalid_token` (RFC 6750
     # 3.1). With these, other codes do not end a session. Compared without regard to case: ("190",), ("token_expired",).
     ended_token_codes: tuple[str, ...] = ()

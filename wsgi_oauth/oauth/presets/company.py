@@ -9,9 +9,58 @@ MICROSOFT_HOSTS = ("login.microsoftonline.com", "login.microsoftonline.us", "log
 
 PROVIDERS = (
     Provider(
-        # https://auth0.com/docs/get-started/applications/configure-applications-with-oidc-discovery
+        name="adfs",
+        title="AD FS",
+        documentation_url="https://learn.microsoft.com/windows-server/identity/ad-fs/overview/ad-fs-openid-connect-oauth-flows-scenarios",
+        registration_url="https://learn.microsoft.com/windows-server/identity/ad-fs/development/custom-id-tokens-in-ad-fs",
+        issuer="{issuer}",
+        issuer_example="https://adfs.example.com/adfs",
+        openid=True,
+        discovery=True,
+        # With `allatclaims`, the ID token contains the claims of the Web API's issuance rules. UserInfo has only `sub`:
+        # https://learn.microsoft.com/windows-server/identity/ad-fs/development/custom-id-tokens-in-ad-fs
+        scope="openid profile email allatclaims",
+        choose_account=LOG_IN_AGAIN,
+        client_auth="post",
+        # A partner's claims provider can set any user principal name, and nothing says that an address was verified.
+        user=UserDocument(
+            username="upn unique_name", name="name unique_name", email_verified="", groups="group groups"
+        ),
+        notes=(
+            "Windows Server 2016 with update KB4019472, or a later version.",
+            "The issuer is the *Federation Service identifier* in the discovery document, mostly "
+            "`https://<host>/adfs`.",
+            "Names and groups come from the ID token. A name is sent in the claim `name` or `unique_name`, groups in "
+            "the claim `group` or `groups`, as your issuance rules call them.",
+            "AD FS does not say that email addresses are verified. If only your administrators set them, "
+            "`WSGI_OAUTH_TRUST_UNVERIFIED_EMAIL=yes` enables the access rule `email:`.",
+        ),
+    ),
+    Provider(
+        name="amazon-cognito",
+        title="Amazon Cognito",
+        documentation_url="https://docs.aws.amazon.com/cognito/latest/developerguide/cognito-userpools-server-contract-reference.html",
+        registration_url="https://console.aws.amazon.com/cognito/v2/idp/user-pools",
+        issuer="{issuer}",
+        issuer_example="https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_EXAMPLE",
+        openid=True,
+        discovery=True,
+        scope="openid profile email",
+        choose_account=LOG_IN_AGAIN,
+        # Users choose their usernames, and a deleted user's name can be taken by another one.
+        user=UserDocument(username="cognito:username username", groups="cognito:groups"),
+        notes=(
+            "The issuer is the *Token signing key URL* of the user pool without `/.well-known/jwks.json`. It contains "
+            "the region and the id of the pool.",
+            "Add a domain to the user pool, and an app client with a client secret, the *Authorization code grant* "
+            "and the scopes `openid`, `profile` and `email`.",
+            "Groups of the user pool come from the claim `cognito:groups` of the ID token.",
+        ),
+    ),
+    Provider(
         name="auth0",
         title="Auth0",
+        documentation_url="https://auth0.com/docs/get-started/applications/configure-applications-with-oidc-discovery",
         registration_url="https://manage.auth0.com/",
         issuer="{issuer}",
         issuer_example="https://example.eu.auth0.com/",
@@ -28,9 +77,27 @@ PROVIDERS = (
         ),
     ),
     Provider(
-        # https://docs.goauthentik.io/add-secure-apps/providers/oauth2/
+        name="authelia",
+        title="Authelia",
+        documentation_url="https://www.authelia.com/integration/openid-connect/openid-connect-1.0-claims/",
+        registration_url="https://www.authelia.com/configuration/identity-providers/openid-connect/clients/",
+        issuer="{issuer}",
+        issuer_example="https://auth.example.com",
+        openid=True,
+        discovery=True,
+        scope="openid profile email groups",  # the default scopes of a client in Authelia's configuration
+        user=UserDocument(groups="groups"),
+        username_is_unique=True,  # administrators assign usernames
+        notes=(
+            "Add the client to `identity_providers.oidc.clients` in Authelia's configuration, with the hash of the "
+            "secret.",
+            "Authelia reports every email address as verified, because only administrators set addresses.",
+        ),
+    ),
+    Provider(
         name="authentik",
         title="authentik",
+        documentation_url="https://docs.goauthentik.io/add-secure-apps/providers/oauth2/",
         registration_url="{issuer}",
         issuer="{issuer}",
         issuer_example="https://authentik.example.com/application/o/myapp/",
@@ -51,9 +118,53 @@ PROVIDERS = (
         ),
     ),
     Provider(
-        # https://developers.google.com/identity/openid-connect/openid-connect
+        name="azure-ad-b2c",
+        title="Azure AD B2C",
+        documentation_url="https://learn.microsoft.com/azure/active-directory-b2c/openid-connect",
+        registration_url="https://portal.azure.com/",
+        issuer="{issuer}",
+        issuer_example="https://contoso.b2clogin.com/11111111-2222-3333-4444-555555555555/v2.0/",
+        openid=True,
+        discovery=True,
+        # The client id as a scope requests an access token for the application itself, otherwise there is none:
+        # https://learn.microsoft.com/azure/active-directory-b2c/access-tokens#request-a-token
+        scope="openid offline_access {client_id}",
+        choose_account=LOG_IN_AGAIN,
+        client_auth="post",
+        # Social identity providers of the tenant can send any address.
+        user=UserDocument(username="", email="email emails.0", email_verified=""),
+        notes=(
+            "Set `WSGI_OAUTH_DISCOVERY_URL` to the metadata URL of the user flow, because it is not below the issuer: "
+            "`https://contoso.b2clogin.com/contoso.onmicrosoft.com/B2C_1_login/v2.0/.well-known/openid-configuration`. "
+            "The issuer stands in that document, including the slash at the end.",
+            "Select the claims *Display Name*, *Email Addresses* and *User's Object ID* as application claims of the "
+            "user flow. They are in the ID token, because Azure AD B2C has no UserInfo endpoint.",
+            "Since May 2025 Microsoft sells Azure AD B2C to existing customers only.",
+        ),
+    ),
+    Provider(
+        name="dex",
+        title="Dex",
+        documentation_url="https://dexidp.io/docs/configuration/custom-scopes-claims-clients/",
+        registration_url="https://dexidp.io/docs/getting-started/#configuration",
+        issuer="{issuer}",
+        issuer_example="https://dex.example.com/dex",
+        openid=True,
+        discovery=True,
+        scope="openid profile email groups",
+        # Two connectors can have the same username for different users.
+        user=UserDocument(groups="groups"),
+        notes=(
+            "Add the client to `staticClients` in Dex's configuration.",
+            "Groups and verified addresses are those that the connector reports. A connector with "
+            "`insecureSkipEmailVerified` reports every address as verified.",
+            "To get refresh tokens, set `WSGI_OAUTH_SCOPE` to `openid profile email groups offline_access`.",
+        ),
+    ),
+    Provider(
         name="google",
         title="Google",
+        documentation_url="https://developers.google.com/identity/openid-connect/openid-connect",
         registration_url="https://console.cloud.google.com/auth/clients",
         authorization_url="https://accounts.google.com/o/oauth2/v2/auth",
         token_url="https://oauth2.googleapis.com/token",
@@ -80,9 +191,30 @@ PROVIDERS = (
         ),
     ),
     Provider(
-        # https://www.keycloak.org/securing-apps/oidc-layers
+        name="jumpcloud",
+        title="JumpCloud",
+        documentation_url="https://jumpcloud.com/support/sso-with-oidc",
+        registration_url="https://console.jumpcloud.com/#/sso",
+        issuer="{issuer}",
+        issuer_example="https://oauth.id.jumpcloud.com/",
+        openid=True,
+        discovery=True,
+        scope="openid profile email",
+        choose_account=LOG_IN_AGAIN,
+        # JumpCloud does not document that addresses are verified.
+        user=UserDocument(email_verified="", groups="groups memberOf"),
+        notes=(
+            "Add a *Custom Application* with *Manage Single Sign-On* and *Configure SSO with OIDC*. The issuer "
+            "depends on the region: `https://oauth.id.jumpcloud.com/`, `https://oauth.id.eu.jumpcloud.com/` or "
+            "`https://oauth.id.in.jumpcloud.com/`, including the slash at the end.",
+            "Choose the client authentication *Client Secret Basic*, or set `WSGI_OAUTH_CLIENT_AUTH=post`.",
+            "To get groups, select *include group attribute* and call it `groups` or `memberOf`.",
+        ),
+    ),
+    Provider(
         name="keycloak",
         title="Keycloak",
+        documentation_url="https://www.keycloak.org/securing-apps/oidc-layers",
         registration_url="{issuer}",
         authorization_url="{issuer}/protocol/openid-connect/auth",
         token_url="{issuer}/protocol/openid-connect/token",
@@ -106,9 +238,9 @@ PROVIDERS = (
         ),
     ),
     Provider(
-        # https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc
         name="microsoft",
         title="Microsoft Entra ID",
+        documentation_url="https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc",
         registration_url="https://entra.microsoft.com/",
         issuer="{issuer}",
         issuer_example="https://login.microsoftonline.com/11111111-2222-3333-4444-555555555555/v2.0",
@@ -153,9 +285,9 @@ PROVIDERS = (
         ),
     ),
     Provider(
-        # https://developer.okta.com/docs/reference/api/oidc/
         name="okta",
         title="Okta",
+        documentation_url="https://developer.okta.com/docs/reference/api/oidc/",
         registration_url="https://login.okta.com/",
         issuer="{issuer}",
         issuer_example="https://example.okta.com/oauth2/default",
@@ -173,9 +305,67 @@ PROVIDERS = (
         ),
     ),
     Provider(
-        # https://zitadel.com/docs/apis/openidoauth/endpoints
+        name="onelogin",
+        title="OneLogin",
+        documentation_url="https://developers.onelogin.com/openid-connect",
+        registration_url="https://developers.onelogin.com/openid-connect/connect-to-onelogin",
+        issuer="{issuer}",
+        issuer_example="https://example.onelogin.com/oidc/2",
+        openid=True,
+        discovery=True,
+        scope="openid profile email groups",  # https://developers.onelogin.com/openid-connect/scopes
+        choose_account=LOG_IN_AGAIN,
+        user=UserDocument(email_verified="", groups="groups"),  # OneLogin does not document that addresses are verified
+        notes=(
+            "Add the application *OpenId Connect (OIDC)*. Choose the token endpoint's authentication method *Basic*, "
+            "or set `WSGI_OAUTH_CLIENT_AUTH=post`.",
+            "To send groups, open the parameter *Groups* of the application and choose which roles or groups it "
+            "contains.",
+        ),
+    ),
+    Provider(
+        name="ory-hydra",
+        title="Ory Hydra",
+        documentation_url="https://www.ory.com/docs/hydra/self-hosted/quickstart",
+        registration_url="https://www.ory.com/docs/hydra/guides/oauth2-clients",
+        issuer="{issuer}",
+        issuer_example="https://hydra.example.com",
+        openid=True,
+        discovery=True,
+        scope="openid profile email",
+        choose_account=LOG_IN_AGAIN,
+        user=UserDocument(groups="groups"),
+        notes=(
+            "Create the client with `hydra create oauth2-client --grant-type authorization_code,refresh_token "
+            "--response-type code --scope openid,profile,email --redirect-uri <your redirect URI>`.",
+            "Your consent application decides which claims Hydra sends, including verified addresses and groups.",
+            "The issuer is Hydra's setting `urls.self.issuer`, with a slash at the end if it has one there.",
+        ),
+    ),
+    Provider(
+        name="pingone",
+        title="PingOne (Ping Identity)",
+        documentation_url="https://docs.pingidentity.com/pingone/applications/p1_add_app_worker.html",
+        # https://developer.pingidentity.com/pingone-api/auth/openid-connect-oauth-2.html
+        registration_url="https://console.pingone.com/",
+        issuer="{issuer}",
+        issuer_example="https://auth.pingone.eu/11111111-2222-3333-4444-555555555555/as",
+        openid=True,
+        discovery=True,
+        scope="openid profile email",
+        choose_account=LOG_IN_AGAIN,
+        user=UserDocument(groups="groups memberOfGroupNames"),
+        notes=(
+            "Add an application of the type *OIDC Web App*. Its page *Configuration* shows the issuer. PingFederate "
+            "works with the URL of its issuer as `WSGI_OAUTH_PROVIDER`.",
+            "To get groups, add the attribute `groups` with the value *Group Names* to the application's attribute "
+            "mappings.",
+        ),
+    ),
+    Provider(
         name="zitadel",
         title="ZITADEL",
+        documentation_url="https://zitadel.com/docs/apis/openidoauth/endpoints",
         registration_url="{issuer}/ui/console",
         issuer="{issuer}",
         issuer_example="https://example.zitadel.cloud",

@@ -7,6 +7,7 @@ from ..provider import SELECT_ACCOUNT, EmailsDocument, GroupsDocument, Provider,
 GITHUB = Provider(
     name="github",
     title="GitHub",
+    documentation_url="https://docs.github.com/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps",
     registration_url="https://github.com/settings/applications/new",
     authorization_url="https://github.com/login/oauth/authorize",
     token_url="https://github.com/login/oauth/access_token",
@@ -18,7 +19,6 @@ GITHUB = Provider(
     issuer="https://github.com/login/oauth",
     # https://github.blog/changelog/2024-06-07-account-picker-updates-for-oauth-and-github-app-sign-in/
     choose_account=SELECT_ACCOUNT,
-    # https://docs.github.com/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps
     client_auth="post",
     # The public profile does not say whether the email address is verified.
     user=UserDocument(subject="id", username="login", email_verified=""),
@@ -45,9 +45,9 @@ GITHUB = Provider(
 )
 
 GITLAB = Provider(
-    # https://docs.gitlab.com/integration/openid_connect_provider/
     name="gitlab",
     title="GitLab",
+    documentation_url="https://docs.gitlab.com/integration/openid_connect_provider/",
     registration_url="https://gitlab.com/-/user_settings/applications",
     authorization_url="https://gitlab.com/oauth/authorize",
     token_url="https://gitlab.com/oauth/token",
@@ -65,11 +65,42 @@ GITLAB = Provider(
     ),
 )
 
+GITEA = Provider(
+    name="gitea",
+    title="Gitea",
+    documentation_url="https://docs.gitea.com/development/oauth2-provider",
+    registration_url="{issuer}/user/settings/applications",
+    authorization_url="{issuer}/login/oauth/authorize",
+    token_url="{issuer}/login/oauth/access_token",
+    profile_url="{issuer}/login/oauth/userinfo",
+    # The ID token is not used, because versions differ in the slash at the end of their issuer.
+    issuer_example="https://gitea.example.com",
+    scope="openid profile email groups",
+    # Users can change their usernames. `email_verified` says whether the account is active, which needs no verification
+    # unless the instance is configured so:
+    # https://github.com/go-gitea/gitea/blob/main/services/oauth2_provider/access_token.go
+    user=UserDocument(email_verified="", groups="groups"),
+    notes=(
+        "Set `WSGI_OAUTH_ISSUER` to the URL of the instance.",
+        "Groups are organizations (`acme`) and teams (`acme:developers`).",
+        "Whether an address is verified depends on the instance's settings. If it requires confirmation "
+        "(`REGISTER_EMAIL_CONFIRM`), or only administrators add users, `WSGI_OAUTH_TRUST_UNVERIFIED_EMAIL=yes` enables "
+        "the access rule `email:`.",
+    ),
+)
+
+FORGEJO = GITEA._replace(
+    name="forgejo",
+    title="Forgejo",
+    documentation_url="https://forgejo.org/docs/latest/user/oauth2-provider/",
+    issuer_example="https://forgejo.example.com",
+)
+
 PROVIDERS = (
     Provider(
-        # https://developer.atlassian.com/cloud/jira/platform/oauth-2-3lo-apps/
         name="atlassian",
         title="Atlassian",
+        documentation_url="https://developer.atlassian.com/cloud/jira/platform/oauth-2-3lo-apps/",
         registration_url="https://developer.atlassian.com/console/myapps/",
         authorization_url="https://auth.atlassian.com/authorize",
         token_url="https://auth.atlassian.com/oauth/token",
@@ -84,9 +115,9 @@ PROVIDERS = (
         ),
     ),
     Provider(
-        # https://developer.atlassian.com/cloud/bitbucket/oauth-2/
         name="bitbucket",
         title="Bitbucket Cloud",
+        documentation_url="https://developer.atlassian.com/cloud/bitbucket/oauth-2/",
         registration_url="https://support.atlassian.com/bitbucket-cloud/docs/use-oauth-on-bitbucket-cloud/",
         authorization_url="https://bitbucket.org/site/oauth2/authorize",
         token_url="https://bitbucket.org/site/oauth2/access_token",
@@ -107,11 +138,44 @@ PROVIDERS = (
             "Bitbucket has no unique usernames. The subject is the user's UUID in braces.",
         ),
     ),
+    FORGEJO._replace(
+        name="codeberg",
+        title="Codeberg",
+        registration_url="https://codeberg.org/user/settings/applications",
+        authorization_url="https://codeberg.org/login/oauth/authorize",
+        token_url="https://codeberg.org/login/oauth/access_token",
+        profile_url="https://codeberg.org/login/oauth/userinfo",
+        issuer_example="",
+        notes=("Groups are organizations (`acme`) and teams (`acme:developers`).",),
+    ),
+    Provider(
+        name="digitalocean",
+        title="DigitalOcean",
+        documentation_url="https://docs.digitalocean.com/reference/api/oauth/",
+        registration_url="https://cloud.digitalocean.com/account/api/applications",
+        authorization_url="https://cloud.digitalocean.com/v1/oauth/authorize",
+        token_url="https://cloud.digitalocean.com/v1/oauth/token",
+        # https://docs.digitalocean.com/reference/api/digitalocean/#tag/Account
+        profile_url="https://api.digitalocean.com/v2/account",
+        scope="account:read",
+        client_auth="post",
+        user=UserDocument(
+            subject="account.uuid",
+            username="",
+            name="account.name",
+            email="account.email",
+            email_verified="account.email_verified",
+            groups="account.team.uuid",
+        ),
+        notes=("The only group is the UUID of the team that the user chose at the sign-in.",),
+    ),
+    FORGEJO,
+    GITEA,
     GITHUB,
     GITHUB._replace(
-        # https://docs.github.com/enterprise-server/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps
         name="github-enterprise",
         title="GitHub Enterprise Server",
+        documentation_url="https://docs.github.com/enterprise-server/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps",
         registration_url="{issuer}/settings/applications/new",
         authorization_url="{issuer}/login/oauth/authorize",
         token_url="{issuer}/login/oauth/access_token",
@@ -143,5 +207,63 @@ PROVIDERS = (
         revocation_url="{issuer}/oauth/revoke",
         issuer="{issuer}",
         issuer_example="https://gitlab.example.com",
+    ),
+    Provider(
+        name="heroku",
+        title="Heroku",
+        documentation_url="https://devcenter.heroku.com/articles/oauth",
+        registration_url="https://dashboard.heroku.com/account/applications",
+        authorization_url="https://id.heroku.com/oauth/authorize",
+        token_url="https://id.heroku.com/oauth/token",
+        profile_url="https://api.heroku.com/account",  # https://devcenter.heroku.com/articles/platform-api-reference#account
+        scope="identity",
+        client_auth="post",
+        profile_headers=(("Accept", "application/vnd.heroku+json; version=3"),),
+        # `verified` is about billing information.
+        user=UserDocument(subject="id", username="", email_verified=""),
+        notes=("Heroku does not say whether an email address is verified.",),
+    ),
+    Provider(
+        name="hugging-face",
+        title="Hugging Face",
+        documentation_url="https://huggingface.co/docs/hub/oauth",
+        registration_url="https://huggingface.co/settings/applications/new",
+        authorization_url="https://huggingface.co/oauth/authorize",
+        token_url="https://huggingface.co/oauth/token",
+        profile_url="https://huggingface.co/oauth/userinfo",
+        scope="openid profile email",
+        # Users can change their usernames.
+        user=UserDocument(),
+        # The names of organizations on display are not unique, in contrast to their usernames.
+        groups=(GroupsDocument("https://huggingface.co/oauth/userinfo", items="orgs", name="preferred_username"),),
+        notes=("Groups are the names of organizations as in their URLs (`huggingface.co/<name>`).",),
+    ),
+    Provider(
+        name="linear",
+        title="Linear",
+        documentation_url="https://linear.app/developers/oauth-2-0-authentication",
+        registration_url="https://linear.app/settings/api/applications/new",
+        authorization_url="https://linear.app/oauth/authorize",
+        token_url="https://api.linear.app/oauth/token",
+        profile_url="https://api.linear.app/graphql",  # https://linear.app/developers/graphql
+        revocation_url="https://api.linear.app/oauth/revoke",
+        scope="read",
+        choose_account=(("prompt", "consent"),),
+        client_auth="post",
+        profile_method="POST",
+        profile_headers=(("Content-Type", "application/json"),),
+        profile_body='{"query":"{ viewer { id name email organization { id urlKey } } }"}',
+        user=UserDocument(
+            subject="data.viewer.id",
+            username="",
+            name="data.viewer.name",
+            email="data.viewer.email",
+            email_verified="",
+            groups="data.viewer.organization.id",
+        ),
+        notes=(
+            "The only group is the id of the workspace. Its name in URLs can be changed and used by another workspace.",
+            "Linear does not say whether an email address is verified.",
+        ),
     ),
 )
