@@ -356,6 +356,18 @@ class TestConnection:
             assert "HTTPS_PROXY" in failure(check(TOKEN_URL=f"{url}/token")).remedy
 
 
+class TestWeakenedSecurity:
+    def test_plain_http_in_a_private_network_is_a_warning(self, check, provider):
+        """S29"""
+        url = provider.profile_url.replace("127.0.0.1", "0.0.0.0")
+        finding = one(check(PROFILE_URL=url, INSECURE_HTTP_HOSTS="0.0.0.0 nas.local"), "plain http: ")
+        assert (finding.level, "0.0.0.0, nas.local" in finding.text) == ("warn", True)
+
+    def test_missing_pkce_is_a_warning(self, check):
+        finding = one(check(PKCE="no"), "WSGI_OAUTH_PKCE=no: ")
+        assert (finding.level, "nonce" in finding.text) == ("warn", False)
+
+
 class TestMetadata:
     """The metadata of an issuer (OpenID Connect Discovery 1.0)."""
 
@@ -371,6 +383,14 @@ class TestMetadata:
         [sent] = [parameters(each.url) for each in issuer.exchanges if each.endpoint == "authorize"]
         assert (sent["redirect_uri"], sent["scope"]) == ("http://localhost:8000/callback", "openid profile email")
         assert len(sent["nonce"]) == len(sent["code_challenge"]) == 43
+
+    def test_document_that_is_not_needed_may_be_missing(self, check_issuer, issuer):
+        urls = {f"{name}_URL": getattr(issuer, f"{name.lower()}_url") for name in ("AUTHORIZATION", "TOKEN", "PROFILE")}
+        found = check_issuer(PROVIDER=f"{issuer.url}/internal", **urls)
+        [finding] = problems(found)
+        assert (finding.level, "status 404" in finding.text) == ("warn", True)
+        assert "sign-ins do not need it" in finding.remedy
+        assert one(found, f"token endpoint {issuer.token_url}: ")
 
     def test_unreachable_issuer_is_the_last_finding(self, check_issuer):
         url = closed_port()

@@ -421,6 +421,34 @@ class TestPlainHttp:
         for name in URLS:
             assert problem(**{name: url}).startswith(f"WSGI_OAUTH_{name}: ")
 
+    @pytest.mark.parametrize("hosts", ["keycloak", "x KEYCLOAK"])
+    def test_named_hosts_are_accepted(self, hosts: str) -> None:
+        for name in URLS:
+            assert load(**{name: "http://keycloak:8080/path", "INSECURE_HTTP_HOSTS": hosts})
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://other/",
+            "http://keycloak.example/",
+            "http://x.keycloak/",
+            "http://keycloak@other/",
+            "http://other#keycloak",
+            "http://keycloak\\@other/",
+            "ftp://keycloak/",
+            "//keycloak/",
+        ],
+    )
+    def test_named_hosts_open_no_other(self, url: str) -> None:
+        for name in URLS:
+            message = problem(**{name: url, "INSECURE_HTTP_HOSTS": "keycloak"})
+            assert message.startswith(f"WSGI_OAUTH_{name}: ")
+
+    @pytest.mark.parametrize("hosts", ["*", "*.example", "http://keycloak", "keycloak:8080", "10.0.0.0/8", "key/cloak"])
+    def test_named_hosts_are_single_hosts(self, hosts: str) -> None:
+        message = problem(INSECURE_HTTP_HOSTS=hosts)
+        assert message.startswith("WSGI_OAUTH_INSECURE_HTTP_HOSTS: must be host names or addresses")
+
     @pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "127.255.255.254", "[::1]", "[0:0::1]"])
     @pytest.mark.parametrize("insecure", [None, "0", "1"])
     def test_loopback_hosts_are_accepted(

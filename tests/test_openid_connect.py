@@ -228,6 +228,35 @@ class TestDiscovery:
         with suppress(errors.ProviderError):  # for a required endpoint
             assert "127.0.0.1" not in str(Discovery(provider_from_config(config), config, transport).provider())
 
+    @pytest.mark.parametrize(("hosts", "is_accepted"), [((), False), (("other",), False), (("keycloak",), True)])
+    def test_remote_issuer_can_have_endpoints_on_named_hosts_only(
+        self, hosts: tuple[str, ...], is_accepted: bool
+    ) -> None:
+        """In a cluster the issuer is a public URL, and its endpoints for applications are services of the cluster."""
+        url = "https://id.example.com"
+        document = {"issuer": url, "authorization_endpoint": f"{url}/a", "token_endpoint": "http://keycloak:8080/t"}
+        answer = requests.Response()
+        answer.status_code, answer.raw = 200, io.BytesIO(json.dumps(document).encode())
+        transport = Transport(10, 1, http_hosts=hosts)
+        transport.send = lambda *_, **__: answer  # type: ignore[method-assign]
+        config = ProviderConfig(client_id="x", client_secret="y", provider=url)
+        discovery = Discovery(provider_from_config(config), config, transport)
+        if is_accepted:
+            assert discovery.provider().token_url == "http://keycloak:8080/t"
+        else:
+            with pytest.raises(errors.ProviderError, match="token_endpoint must begin with https"):
+                discovery.provider()
+
+    def test_issuer_and_document_can_be_on_named_hosts(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
+        """0.0.0.0 is this machine, but not a loopback address."""
+        url = issuer.url.replace("127.0.0.1", "0.0.0.0")
+        for name in ("authorization", "token", "userinfo", "revocation"):
+            path = {"authorization": "authorize", "userinfo": "user", "revocation": "revoke"}.get(name, name)
+            issuer.metadata[f"{name}_endpoint"] = f"{url}/{path}"
+        browser = visit(DISCOVERY_URL=f"{url}/.well-known/openid-configuration", INSECURE_HTTP_HOSTS="0.0.0.0")
+        browser.sign_in()
+        assert browser.profile().json["sub"] == "mona"
+
     @pytest.mark.parametrize("member", ["issuer", "token_endpoint_auth_methods_supported"])
     def test_long_values_are_shortened_in_the_log(
         self, member: str, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from conftest import HTML, JSON, Barrier, Browser, parameters, stored_sessions
@@ -115,6 +116,22 @@ def test_program_gets_the_choice_as_json(two: TwoProviders) -> None:
 def test_unknown_provider_shows_the_choice_again(label: str, two: TwoProviders) -> None:
     assert two.browser.get(f"/?provider={label}").status_int == 200
     assert two.browser.get(f"/callback/{label}?state=x&code=y").status_int in {400, 404}
+
+
+def test_other_site_names_the_provider_by_its_issuer(two: TwoProviders) -> None:
+    """OpenID Connect Core 4"""
+    for provider, label in ((two.one, "one"), (two.two, "two")):
+        location = two.browser.get(f"/?iss={quote(provider.url, safe='')}&provider=one").location
+        assert location.startswith(f"{provider.authorization_url}?")
+        assert parameters(location)["redirect_uri"].endswith(f"/callback/{label}")
+
+
+def test_choice_passes_the_parameters_of_the_link_on(two: TwoProviders) -> None:
+    two.environ["WSGI_OAUTH_TWO_LOGIN_PARAMETERS"] = "login_hint"
+    choice = two.another_browser().get("/?login_hint=ann%40example.com")
+    to_one, to_two = [two.another_browser().get(link["href"]).location for link in choice.html.find_all("a")]
+    assert parameters(to_two)["login_hint"] == "ann@example.com"
+    assert "ann" not in to_one  # whose settings do not list the parameter
 
 
 def test_each_provider_has_its_own_redirect_uri_client_and_profile(two: TwoProviders) -> None:

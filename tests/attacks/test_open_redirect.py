@@ -130,6 +130,16 @@ OTHERS = [
     "/%0D%0ASet-Cookie:x=y",
     "/%0D%0A%0D%0A<script>alert(1)</script>",
     "/" + "a" * 20000,
+    # The whole URL of a page of this site is accepted.
+    "http://localhost//evil.example",
+    "http://localhost/%5Cevil.example",
+    "http://localhost%5C@evil.example",
+    "http://localhost@evil.example/",
+    "http://localhost:80@evil.example/",
+    "http://localhost.evil.example/",
+    "http://localhost%09//evil.example",
+    "http://localhosthttp://evil.example",
+    "http://localhost:81/",
 ]
 PAYLOADS = [
     *(quote(opening + slashes + "evil.example") for opening, slashes in product(OPENINGS, SLASHES[:12])),

@@ -110,6 +110,12 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("ok", f"access: users who match one of: {', '.join(config.allow)}")
     else:
         yield Finding("ok", "access: all users who can sign in", "set WSGI_OAUTH_ALLOW to restrict access")
+    if config.insecure_http_hosts:
+        text = (
+            f"plain http: accepted for {', '.join(config.insecure_http_hosts)}; everybody in that network can read and "
+        )
+        text += "change what is sent: passwords, tokens, session cookies"
+        yield Finding("warn", text, "use https, and unset WSGI_OAUTH_INSECURE_HTTP_HOSTS")
     for provider, registration in zip(config.providers, oauth.registrations.values(), strict=True):
         check = ProviderCheck(provider, registration, config.public_url)
         yield from (replace(finding, label=provider.label) for finding in check.findings())
@@ -166,6 +172,11 @@ class ProviderCheck:
             metadata = discovery.fetch_metadata().document if discovery else {}
             provider = self._registration.provider
         except errors.ProviderError as error:
+            if discovery and not discovery.is_needed:
+                remedy = "nothing: sign-ins do not need it, because all endpoints are known, but they were not compared"
+                yield Finding("warn", f"issuer {preset.issuer}: {error}", remedy)
+                yield from self._check_provider(self._registration.provider, {})
+                return
             variable = self._config.variable("provider" if "://" in self._config.provider else "issuer")
             remedy = _network_remedy(error) or (
                 f"set {variable} to the exact issuer of the provider, including realm or tenant, and a slash at the "
@@ -178,7 +189,16 @@ class ProviderCheck:
             differences = [*self._compare_endpoints(preset, metadata), *self._compare_features(provider, metadata)]
             for finding in differences or [Finding("ok", "the metadata agrees with the configuration")]:
                 yield replace(finding, text=f"issuer {provider.issuer}: {finding.text}")
+        yield from self._check_provider(provider, metadata)
+
+    def _check_provider(self, provider: Provider, metadata: Mapping[str, Any]) -> Iterator[Finding]:
         yield from self._check_rules(provider)
+        if self._config.pkce is False:
+            text = f"{self._config.variable('pkce')}=no: a stolen authorization code can be injected into a sign-in"
+            remedy = "unset it, unless the provider refuses the code verifier"
+            yield Finding(
+                "warn", text + (", unless the nonce reveals it" if provider.asks_for_id_token else ""), remedy
+            )
         yield Finding("ok", f"scope: {provider.scope or 'none requested, so the provider chooses'}")
         yield self._check_refresh(provider, metadata)
         yield from self.endpoint_findings()
