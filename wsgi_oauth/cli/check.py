@@ -20,7 +20,7 @@ from requests import Response
 from .. import errors, sign_in
 from ..app import create_app, open_store
 from ..config import Config, ProviderConfig
-from ..config.settings import THREADS
+from ..config.settings import PREFIX, THREADS
 from ..oauth import discovery
 from ..oauth.client import OAuth2Session
 from ..oauth.provider import Provider
@@ -160,7 +160,8 @@ class ProviderCheck:
     def findings(self) -> Iterator[Finding]:
         """Run all checks. They end early if the issuer's metadata cannot be read."""
         preset, discovery = self._registration.configured_provider, self._registration.discovery
-        notes = f"read the notes on this provider in docs/providers.md#{self._config.provider}" if preset.notes else ""
+        preset_name = "microsoft" if "://" in self._config.provider else self._config.provider
+        notes = f"read the notes on this provider in docs/providers.md#{preset_name}" if preset.notes else ""
         yield Finding("ok", f"provider {preset.title}: client id {self._config.client_id}", notes)
         if self._public_url:
             remedy = f"register it at {preset.registration_url}" if preset.registration_url else ""
@@ -214,6 +215,21 @@ class ProviderCheck:
         for claim in sorted({rule.claim for rule in self._registration.rules} & changeable):
             text = f"access: claim:{claim}= compares a value that users may be able to change at {provider.title}"
             yield Finding("warn", text, "use id:, or a claim that only administrators can change")
+        if provider.has_tenants:
+            yield self._check_tenants()
+
+    def _check_tenants(self) -> Finding:
+        """Require a rule that names the tenants, because anybody can create a tenant."""
+        rules, name = self._registration.rules, f"{PREFIX}ALLOW"
+        if not any(rule.claim == "tid" for rule in rules):
+            text = "access: users of every tenant can sign in, and anybody can create a tenant"
+            return Finding("FAIL", text, f"list the ids of your tenants in {name}: claim:tid=<id> for each")
+        others = [f"{rule.kind}:{rule.value}" for rule in rules if rule.kind in {"group", "org"}]
+        others += [f"claim:{rule.claim}" for rule in rules if rule.claim not in {"", "tid"}]
+        if others:
+            text = f"access: {', '.join(others)} can match users of every tenant, because one rule of {name} is enough"
+            return Finding("warn", text, "use claim:tid= rules only, and decide about groups in the application")
+        return Finding("ok", "access: only users of the tenants in claim:tid= rules")
 
     # The issuer's metadata (OpenID Connect Discovery 3).
 

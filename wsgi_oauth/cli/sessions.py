@@ -18,6 +18,7 @@ from .. import errors
 from ..app import open_store
 from ..config import PREFIX
 from ..config.settings import StoreConfig
+from ..oauth.claims import displayed
 from ..oauth.identity import IDENTITY, Identity
 from ..sessions.manager import ANONYMOUS, EXPIRED, IGNORED, SIGNED_IN, UNREADABLE, SessionManager, SurveyEntry
 
@@ -105,7 +106,7 @@ def _list(sessions: SessionManager, _: argparse.Namespace) -> None:
             datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
             for seconds in (entry.started, entry.seen, entry.expires)
         )
-        print(*times, "(encrypted)" if entry.encrypted else _printable(user), sep="  ")
+        print(*times, "(encrypted)" if entry.encrypted else displayed(user), sep="  ")
 
 
 def _end(sessions: SessionManager, options: argparse.Namespace) -> None:
@@ -127,7 +128,7 @@ def _end(sessions: SessionManager, options: argparse.Namespace) -> None:
                     encrypted += entry.encrypted
                     unknown += not entry.encrypted
     finally:  # The sessions that were ended before an error or Ctrl-C stay ended.
-        print(f"sessions of {_printable(user)}: {ended} ended")
+        print(f"sessions of {displayed(user)}: {ended} ended")
     if not (ended or unknown or encrypted):
         print("No signed-in user has this id. `wsgi-oauth sessions list` prints the ids of all signed-in users.")
     if unknown:
@@ -162,7 +163,7 @@ def _find_user(sessions: SessionManager, options: argparse.Namespace) -> str:
             ids.add(identity.id)
     usage_error: Callable[[str], NoReturn] = options.usage_error
     if len(ids) > 1:
-        choices = " or ".join(f"--user {_printable(user)}" for user in sorted(ids))
+        choices = " or ".join(f"--user {displayed(user)}" for user in sorted(ids))
         usage_error(f"--user: several users are called {options.user!a}; write {choices}")
     if not ids and ("@" in options.user or ":" in options.user):
         return str(options.user)  # an id without a session
@@ -174,11 +175,6 @@ def _find_user(sessions: SessionManager, options: argparse.Namespace) -> str:
 
 def _identity(entry: SurveyEntry) -> Identity | None:
     return Identity.from_dict(entry.data.get(IDENTITY)) if entry.state == SIGNED_IN else None
-
-
-def _printable(text: str) -> str:
-    """Escape control characters and changes of the writing direction, which the terminal would obey."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def _with_progress(items: Iterable[T]) -> Iterator[T]:

@@ -19,6 +19,8 @@ _MAX_MEMBERS = 100  # of an object whose members count as single claims
 # Control characters, line separators and lone surrogates. Every other character can be a part of a name: Persian,
 # Indic scripts and emoji use invisible ones.
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# Embeddings, overrides and isolates: a name with one of them reorders the text around it (UAX #9, 2.1 to 2.4).
+_REORDERS = re.compile(rf"[\u202a-\u202e\u2066-\u2069]|{_FORBIDDEN.pattern}")
 # These claims describe the ID token, not the user (OpenID Connect Core 2, 3.3.2.11; RFC 7519 4.1).
 _ABOUT_THE_TOKEN = {"aud", "azp", "exp", "nbf", "iat", "jti", "nonce", "at_hash", "c_hash", "s_hash"}
 # These claims say who issued the ID token, so no user document may replace them.
@@ -134,6 +136,11 @@ def parse_text(value: object) -> str | None:
     """Return *value* if it is a text that can be a name or an address, in any script; a number as decimal digits."""
     value = parse_subject(value)
     return value if isinstance(value, str) and 0 < len(value) <= _MAX_TEXT and not _FORBIDDEN.search(value) else None
+
+
+def displayed(text: str) -> str:
+    """Return *text* for a page, a log or a terminal: control characters and changes of direction become escapes."""
+    return _REORDERS.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def parse_groups(value: object, path: str) -> list[str]:

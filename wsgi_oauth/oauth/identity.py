@@ -15,6 +15,7 @@ from .. import errors
 from .claims import (
     Claims,
     describe,
+    displayed,
     find_in,
     find_text,
     find_value,
@@ -74,8 +75,8 @@ class Identity:
 
     @property
     def display_name(self) -> str:
-        """How the user knows the account: the username, otherwise the address, the name or the id."""
-        return self.username or self.email or self.name or self.id
+        """How the user knows the account: the username, otherwise the address, the name or the id; safe to display."""
+        return displayed(self.username or self.email or self.name or self.id)
 
     @property
     def verified_emails(self) -> tuple[str, ...]:
