@@ -53,11 +53,13 @@ export WSGI_OAUTH_PROVIDER=https://id.example.com/realm   # the exact issuer, wi
 
 - The endpoints come from the metadata at `https://id.example.com/realm/.well-known/openid-configuration`. Endpoints
   that you set take precedence.
-- The application requests those of the scopes `openid profile email offline_access` that the metadata lists. If the
-  provider answers `invalid_scope`, your client may not use all of them: set `WSGI_OAUTH_SCOPE` to the allowed scopes.
-- Some providers issue refresh tokens always, others only for the scope `offline_access`. With this scope, the
-  specification requires that the user gives consent at each sign-in. To avoid that, set `WSGI_OAUTH_SCOPE` without
-  it.
+- If the metadata is at another URL, set `WSGI_OAUTH_DISCOVERY_URL`. If all three endpoints are set, it is not fetched.
+- Inside a cluster, set the public URL of the issuer, and the endpoints that the application reaches by another name:
+  `WSGI_OAUTH_TOKEN_URL=http://keycloak:8080/...` together with `WSGI_OAUTH_INSECURE_HTTP_HOSTS=keycloak`.
+- The application requests those of the scopes `openid profile email` that the metadata lists. If the provider answers
+  `invalid_scope`, your client may not use all of them: set `WSGI_OAUTH_SCOPE` to the allowed scopes.
+- Some providers issue refresh tokens always, others only for the scope `offline_access`: then set `WSGI_OAUTH_SCOPE`
+  to `openid profile email offline_access`. The user gives consent at each sign-in, as the specification requires.
 - Groups come from the claim `groups`. Some providers require a scope with that name.
 - If the log says `client_refused` although the client secret is correct, the client may be registered with another
   authentication method. Set `WSGI_OAUTH_CLIENT_AUTH` to `post`. Use `basic-raw` if the provider does not decode the
