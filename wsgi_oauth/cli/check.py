@@ -111,10 +111,8 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     else:
         yield Finding("ok", "access: all users who can sign in", "set WSGI_OAUTH_ALLOW to restrict access")
     if config.insecure_http_hosts:
-        text = (
-            f"plain http: accepted for {', '.join(config.insecure_http_hosts)}; everybody in that network can read and "
-        )
-        text += "change what is sent: passwords, tokens, session cookies"
+        hosts = ", ".join(config.insecure_http_hosts)
+        text = f"plain http: accepted for {hosts}; attackers in that network can read and change tokens and cookies"
         yield Finding("warn", text, "use https, and unset WSGI_OAUTH_INSECURE_HTTP_HOSTS")
     for provider, registration in zip(config.providers, oauth.registrations.values(), strict=True):
         check = ProviderCheck(provider, registration, config.public_url)
