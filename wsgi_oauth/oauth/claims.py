@@ -193,8 +193,7 @@ def limit_claims(
     if len(json.dumps(claims)) <= _MAX_SIZE:
         return claims
     values = dict(_list_claims(claims))
-    # Each claim is counted with all names in its path, so the sum is never too small.
-    sizes = {path: len(json.dumps([*path, value])) for path, value in values.items()}
+    sizes = {path: _count_characters(path, value) for path, value in values.items()}
     total = sum(sizes.values())
     dropped = []
     for path in sorted(sizes, key=lambda path: (is_needed(".".join(path)), -sizes[path])):
@@ -204,7 +203,7 @@ def limit_claims(
         name, value = ".".join(path), values[path]
         if is_needed(name) and isinstance(value, list):
             values[path] = [item for item in value if is_compared(name, item)]
-            sizes[path] = len(json.dumps([*path, values[path]]))
+            sizes[path] = _count_characters(path, values[path])
             total += sizes[path]
         dropped.append(name[:100])
     names = ", ".join(map(ascii, dropped[:10])) + (", ..." if len(dropped) > 10 else "")
@@ -216,6 +215,11 @@ def limit_claims(
             parent = parent.setdefault(name, {})
         parent[path[-1]] = values[path]
     return kept
+
+
+def _count_characters(path: tuple[str, ...], value: object) -> int:
+    """Return the size of a claim as JSON, with all names in its path and their braces: at least its share of it."""
+    return len(json.dumps([*path, value])) + 4 * len(path)
 
 
 def _list_claims(claims: Mapping[str, Any], parents: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
