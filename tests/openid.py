@@ -20,8 +20,8 @@ HOUR = 3600
 class Issuer(LocalProvider):
     """The local provider with OpenID Connect: a discovery document and ID tokens."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(scope="openid profile email offline_access", user={**OCTOCAT, "sub": "mona"}, **options)
+    def __init__(self, *, scope: str = "openid profile email offline_access", **options: Any) -> None:
+        super().__init__(scope=scope, user={**OCTOCAT, "sub": "mona"}, **options)
         self.metadata: dict[str, Any] = {}  # changes to the discovery document; None removes a member
         self.claims: dict[str, Any] = {}  # changes to the claims of ID tokens; None removes a claim
         self.sign: Callable[[dict[str, Any]], str | None] = self.signed  # returns the ID token; None omits it

@@ -143,3 +143,42 @@ class TestThreeEndpoints:
     def test_label_default_or_other_name_is_not_a_contradiction(self, name: str, label: str) -> None:
         found = configured(name, label=label, **ENDPOINTS)
         assert (found.name, found.issuer) == ("id.example.com", None)
+
+
+class TestClaims:
+    """Settings that say which claims describe the user."""
+
+    def test_they_replace_the_sources_of_the_preset(self) -> None:
+        paths = {name: f"{name}_a data.{name}" for name in ("subject", "username", "name", "email", "groups")}
+        found = configured("google", **{f"{name}_claim": value for name, value in paths.items()})
+        assert found.user._asdict() == {**PRESETS["google"].user._asdict(), **paths}
+
+    @pytest.mark.parametrize(("rule", "setting"), [("group:staff", "groups_claim"), ("email:a@b.c", "email_claim")])
+    def test_they_permit_rules_that_the_preset_does_not_support(self, rule: str, setting: str) -> None:
+        settings: dict[str, Any] = {"client_id": "i", "client_secret": "s", "provider": "spotify", "allow": rule}
+        with pytest.raises(errors.ConfigError):
+            create_app(Config(**settings, session_store="memory:"))
+        create_app(Config(**settings, **{setting: "x"}, session_store="memory:"))
+
+    def test_address_at_a_configured_claim_must_still_be_verified(self) -> None:
+        spotify = configured("spotify", email_claim="mail")
+        assert not read_identity({"id": "1", "mail": "a@b.c"}, spotify).email_verified
+        assert read_identity({"id": "1", "mail": "a@b.c", "email_verified": True}, spotify).email_verified
+
+    def test_username_at_a_configured_claim_is_not_unique(self) -> None:
+        """Otherwise `user:` could match a nickname that each user chooses."""
+        issuer = PRESETS["keycloak"].issuer_example
+        assert configured("keycloak", issuer=issuer, username_claim="preferred_username").username_is_unique
+        assert not configured("keycloak", issuer=issuer, username_claim="nickname").username_is_unique
+        with pytest.raises(errors.ConfigError, match="can pass to another user"):
+            create_app(
+                Config(
+                    client_id="i",
+                    client_secret="s",
+                    provider="keycloak",
+                    issuer=issuer,
+                    username_claim="nickname",
+                    allow="user:ann",
+                    session_store="memory:",
+                )
+            )

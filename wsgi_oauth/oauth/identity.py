@@ -127,17 +127,17 @@ def read_identity(
     email = find_text(sources, paths.email)
     return Identity(
         provider.name,
-        _read_subject(sources, provider),
+        find_subject(sources, provider),
         username=find_text(sources, paths.username),
         name=find_text(sources, paths.name) or " ".join(filter(None, names)) or None,
         email=email,
-        email_verified=provider.trusts_emails or _is_verified(email, sources, paths),
+        email_verified=provider.trusts_emails or is_verified(email, sources, paths),
         groups=_read_groups(sources, paths.groups),
         claims=merge_claims(document, id_token),
     )
 
 
-def _read_subject(sources: tuple[Mapping[str, Any], Mapping[str, Any]], provider: Provider) -> str:
+def find_subject(sources: tuple[Mapping[str, Any], Mapping[str, Any]], provider: Provider) -> str:
     """Return the id of the user. Where users of several tenants can sign in, it begins with the id of the tenant."""
     subjects: list[object] = []
     for path in provider.user.subject.split():
@@ -161,7 +161,7 @@ def _read_subject(sources: tuple[Mapping[str, Any], Mapping[str, Any]], provider
     return f"{tenant.lower()}.{subject}"  # unambiguous, because the id of a tenant contains no dot
 
 
-def _is_verified(email: str | None, sources: Iterable[Mapping[str, Any]], paths: UserDocument) -> bool:
+def is_verified(email: str | None, sources: Iterable[Mapping[str, Any]], paths: UserDocument) -> bool:
     """Return whether the first of the *sources* that judges the address *email* calls it verified."""
     judgements = (
         find_value(source, paths.email_verified)
