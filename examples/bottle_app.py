@@ -29,7 +29,7 @@ def provider_errors(view):
         try:
             return view(**arguments)
         except errors.Error as error:
-            return HTTPResponse(error.text, error.status)  # the gate answers a 401 with a new sign-in
+            return HTTPResponse(error.text, error.status, error.headers)  # the gate answers a 401 with a new sign-in
 
     return answer
 

@@ -54,7 +54,8 @@ def provider_errors(get_response):
 
     def process_exception(request, error):
         if isinstance(error, errors.Error):
-            return HttpResponse(error.text, status=error.status)  # the gate answers a 401 with a new sign-in
+            # The gate answers a 401 with a new sign-in.
+            return HttpResponse(error.text, status=error.status, headers=error.headers)
         return None
 
     middleware.process_exception = process_exception

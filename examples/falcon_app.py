@@ -28,6 +28,7 @@ class Profile:
 def provider_error(req, resp, error, params):
     resp.status = error.status  # the gate answers a 401 with a new sign-in
     resp.text = error.text
+    resp.set_headers(error.headers)
 
 
 api = falcon.App()

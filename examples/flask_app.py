@@ -26,4 +26,4 @@ def profile():
 
 @app.errorhandler(errors.Error)
 def provider_error(error):
-    return error.text, error.status  # the gate answers a 401 with a new sign-in
+    return error.text, error.status, error.headers  # the gate answers a 401 with a new sign-in

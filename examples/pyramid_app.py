@@ -25,7 +25,7 @@ def profile(request):
 
 
 def provider_error(error, request):
-    return Response(error.text, error.status)  # the gate answers a 401 with a new sign-in
+    return Response(error.text, error.status, list(error.headers.items()))  # the gate answers a 401 with a new sign-in
 
 
 with Configurator() as config:

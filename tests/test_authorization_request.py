@@ -7,10 +7,10 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
-from conftest import Browser, environ_for, parameters, send, stored_sessions
+from conftest import Browser, environ_for, parameters, send
 from webtest import TestResponse
 
-from wsgi_oauth import Config, SessionStore, create_app, errors
+from wsgi_oauth import Config, create_app, errors
 from wsgi_oauth.demo.local_provider import LocalProvider
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
@@ -69,14 +69,6 @@ class TestConfiguredParameters:
         config = Config.from_environ({f"WSGI_OAUTH_{name}": text for name, text in variables.items()})
         response = send(create_app(config), query="switch=1", headers={"Accept": "text/html"})
         assert parameters(response.headers["Location"])["prompt"] == prompt
-
-    def test_about_the_authentication_are_stored_for_the_validation(
-        self, make_browser: MakeBrowser, store: SessionStore
-    ) -> None:
-        make_browser(AUTHORIZATION_PARAMETERS="max_age=300&acr_values=gold&hd=x").start()
-        [session] = stored_sessions(store)
-        [record] = session["oauth_state"].values()
-        assert record["requirements"] == {"max_age": "300", "acr_values": "gold"}
 
     @pytest.mark.parametrize("name", RESERVED)
     @pytest.mark.parametrize("setting", ["AUTHORIZATION_PARAMETERS", "LOGIN_PARAMETERS"])
@@ -144,7 +136,9 @@ class TestLoginParameters:
         assert response.status_int == 400
         assert "Set-Cookie" not in response.headers
 
-    @pytest.mark.parametrize("name", ["next", "provider", "switch", "again", "iss", "target_link_uri"])
+    @pytest.mark.parametrize(
+        "name", ["next", "provider", "switch", "again", "reauthenticate", "iss", "target_link_uri"]
+    )
     def test_that_the_application_reads_itself_stop_the_start(self, name: str, make_browser: MakeBrowser) -> None:
         with pytest.raises(errors.ConfigError, match=f"WSGI_OAUTH_LOGIN_PARAMETERS: contains {name}, "):
             make_browser(LOGIN_PARAMETERS=name)

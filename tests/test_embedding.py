@@ -7,13 +7,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_examples import ALL, ENVIRONMENT
 from test_testing_kit import protected, publicly_cacheable, set_cookie, with_response
+from werkzeug.test import Client
 
 from wsgi_oauth import Config, LoginRequired, create_app
-from wsgi_oauth.testing import EmbeddingFault, check_embedding, local_provider
+from wsgi_oauth.testing import EmbeddingFault, check_embedding, local_provider, signed_in
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = (ROOT / "docs" / "embedding.md").read_text()
@@ -70,6 +72,17 @@ def test_the_shown_options_exist(statement: str) -> None:
     names = {"LoginRequired": LoginRequired, "application": None, "get_app": lambda: create_app(config)}
     exec(statement, names)  # a part of our own document
     assert isinstance(names["app"], LoginRequired)
+
+
+def test_the_shown_page_requires_a_recent_sign_in(small_ca_bundle: None) -> None:
+    names: dict[str, Any] = {}
+    exec(blocks("step up")[0], names)  # a part of our own document
+    config = Config(client_id="x", client_secret="x", session_store="memory:")
+    gate = LoginRequired(names["delete_account"], create_app(config))
+    client = Client(gate)
+    client.set_cookie(*signed_in(gate))
+    response = client.get("/", headers={"Accept": "text/html"})
+    assert "reauthenticate=max_age" in response.headers["Location"]
 
 
 def test_the_quoted_message_of_check_embedding_is_current(small_ca_bundle: None) -> None:

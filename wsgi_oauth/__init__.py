@@ -8,7 +8,7 @@ puts the parts together.
 from . import errors
 from .app import create_app, get_app
 from .config import Config
-from .gate.environ import current_identity, login_url, logout_url, oauth2_session
+from .gate.environ import current_identity, login_url, logout_url, oauth2_session, require_recent_login
 from .gate.middleware import LoginRequired
 from .oauth.identity import Identity
 from .sessions.file import FileStore
@@ -32,4 +32,5 @@ __all__ = [
     "login_url",
     "logout_url",
     "oauth2_session",
+    "require_recent_login",
 ]

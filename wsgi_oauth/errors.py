@@ -6,10 +6,12 @@
     ├── ConfigError                  operator: a setting is missing or invalid
     ├── StoreError                   operator: the session store cannot be read or written
     │   └── SessionTooLarge          developer: a handler stores more in the session than it can hold
+    ├── ReauthenticationLoop         developer: a page requires a sign-in that has just happened
     ├── UserError                    user or client: the request cannot be served
     │   ├── NotSignedIn              signing in helps
     │   │   ├── TokenRejected        the provider no longer accepts the access token
-    │   │   └── SignInAgain          the application behind the gate answered a signed-in user with 401
+    │   │   ├── SignInAgain          the application behind the gate answered a signed-in user with 401
+    │   │   └── ReauthenticationRequired  a page requires a more recent or a stronger sign-in (RFC 9470)
     │   ├── NoLoginInProgress        callback without a sign-in of this browser
     │   ├── LoginDeclined            the user declined at the provider
     │   ├── NotAllowed               the access rules exclude the user
@@ -23,6 +25,7 @@
         ├── LoginRefused             error code in the authorization response (RFC 6749 4.1.2.1)
         ├── IssuerMismatch           authorization response of another provider (RFC 9207)
         ├── IdTokenRefused           invalid ID token (OpenID Connect Core 3.1.3.7)
+        │   └── AuthenticationNotConfirmed  it does not confirm the required max_age or acr_values
         ├── ClientRefused            client id, client secret or redirect URI rejected
         ├── ProviderUnreachable      no connection, or a broken one
         ├── ProviderTimeout          no complete answer in time
@@ -36,8 +39,10 @@ Each class has an HTTP ``status``, a stable ``cause`` code for programs, and tex
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
+from urllib.parse import urlencode
 
 
 class Error(Exception):
@@ -58,6 +63,11 @@ class Error(Exception):
 
     def __str__(self) -> str:
         return self.detail
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of a response about this error, also for the error handler of a framework."""
+        return {"Retry-After": self.retry_after} if self.retry_after else {}
 
 
 class ConfigError(Error):
@@ -92,6 +102,15 @@ class SessionTooLarge(StoreError, ValueError):
     text = "This application tried to store more data about this browser than a session can hold."
     advice = "Tell the operator the id below."
     retry_after = None
+
+
+class ReauthenticationLoop(Error):
+    """The application raised ReauthenticationRequired again, although the user has just signed in as required."""
+
+    cause = "reauthentication_loop"
+    title = "This page asks for a sign-in again and again"
+    text = "You have just signed in as this page requires, but it asks you to sign in once more."
+    advice = "Tell the operator the id below."
 
 
 class UserError(Error):
@@ -132,6 +151,48 @@ class SignInAgain(NotSignedIn):
     title = "This page asks for a new sign-in"
     text = "You are signed in, but the application does not accept this sign-in."
     after_rejection = True
+
+
+class ReauthenticationRequired(NotSignedIn):
+    """The page requires a more recent or a stronger sign-in (RFC 9470). A handler or an application raises it.
+
+    The user is sent to the provider, and returns to the page by a GET. ``require_recent_login`` raises it only if the
+    last sign-in is not sufficient.
+
+    :param max_age: seconds since the user proved to the provider who they are; 0 demands it now. It is the default if
+        *acr* is not given.
+    :param acr: one or several acceptable authentication context class references, the preferred one first; their names
+        and meanings are the provider's (OpenID Connect Core 2, ``acr``).
+    :raises ValueError: if *max_age* is negative, or if an *acr* is not a word of printable ASCII.
+    """
+
+    cause = "insufficient_user_authentication"
+    title = "This page needs a new sign-in"
+    text = "You are signed in, but this page requires a more recent or a stronger sign-in."
+    advice = "Sign in again and come back."
+    login_text = "Sign in again"
+
+    def __init__(self, *, max_age: float | None = None, acr: str | Iterable[str] = ()) -> None:
+        self.acr = (acr,) if isinstance(acr, str) else tuple(acr)
+        self.max_age = 0 if max_age is None and not self.acr else None if max_age is None else int(max_age)
+        if self.max_age is not None and not 0 <= self.max_age < 10**9:
+            raise ValueError(f"max_age: must be a number of seconds, 0 or more (got {max_age!r})")
+        for value in self.acr:
+            if not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]{1,255}", value, re.ASCII):
+                raise ValueError(f"acr: must be a word of printable ASCII without quotes (got {value!r})")
+        super().__init__(f"the page requires a sign-in with {urlencode(self.requirements)}")
+
+    @property
+    def requirements(self) -> dict[str, str]:
+        """The parameters of the authorization request (OpenID Connect Core 3.1.2.1)."""
+        max_age = {} if self.max_age is None else {"max_age": str(self.max_age)}
+        return max_age | ({"acr_values": " ".join(self.acr)} if self.acr else {})
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The challenge for programs (RFC 9470 3). The gate recognizes it in a response of the application, too."""
+        parameters = {"error": self.cause, "error_description": self.text, **self.requirements}
+        return {"WWW-Authenticate": "Bearer " + ", ".join(f'{name}="{value}"' for name, value in parameters.items())}
 
 
 class NoLoginInProgress(UserError):
@@ -302,6 +363,16 @@ class IdTokenRefused(ProviderError):
     title = "The provider's ID token is invalid"
     text = "The provider's statement about your identity does not belong to this sign-in."
     advice = "Start the sign-in again. If the error persists, tell the operator the id below."
+
+
+class AuthenticationNotConfirmed(IdTokenRefused):
+    """The ID token does not confirm the required ``max_age`` or ``acr_values`` (OpenID Connect Core 3.1.3.7)."""
+
+    status = 403
+    cause = "authentication_not_confirmed"
+    title = "The provider did not confirm the required sign-in"
+    text = "A more recent or a stronger sign-in is required here, and the provider did not confirm one."
+    advice = "Sign in again. If the error persists, tell the operator the id below."
 
 
 class ClientRefused(ProviderError):

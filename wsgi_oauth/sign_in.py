@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl
 
 from . import errors
 from .oauth.provider import Provider
+from .oauth.reauthentication import combine_requirements
 from .oauth.registration import Registration
 from .polling import poll
 from .sessions.session import STATE, Session
@@ -55,7 +56,7 @@ class Attempt(NamedTuple):
     after_rejection: bool = False  # started because the provider rejected the previous token
     finished: bool = False
     requirements: Mapping[str, str] = {}  # max_age and acr_values, if requested (OpenID Connect Core 3.1.2.1)
-    parameters: Mapping[str, str] = {}  # of the next request: the authorization request, then the token request
+    parameters: Mapping[str, Any] = {}  # of the next request: the authorization request, then the token request
 
     @classmethod
     def new(cls, *, redirect_uri: str, next_url: str, provider: str, after_rejection: bool = False) -> Attempt:
@@ -75,28 +76,49 @@ class Attempt(NamedTuple):
         return _hash(f"nonce {self.code_verifier}")
 
     def for_authorization(
-        self, provider: Provider, login_parameters: Mapping[str, str] | None = None, *, choose_account: bool
+        self,
+        provider: Provider,
+        login_parameters: Mapping[str, str] | None = None,
+        *,
+        choose_account: bool = False,
+        reauthentication: Mapping[str, str] | None = None,
     ) -> Attempt:
         """Add the parameters of the authorization request: state, PKCE (RFC 7636 4.3), nonce (Core 3.1.2.1).
 
         :param login_parameters: from the link to the sign-in. They replace configured ones.
         :param choose_account: ask the provider to let the user choose an account.
+        :param reauthentication: the requirements of a page: ``max_age`` and ``acr_values``.
+        :raises errors.AuthenticationNotConfirmed: if the provider cannot confirm the requirements.
         """
-        parameters = {**dict(provider.authorization_parameters), **(login_parameters or {})}
+        configured, requested = dict(provider.authorization_parameters), {**(login_parameters or {})}
+        requested |= reauthentication or {}
+        parameters = {**configured, **requested}
+        prompts = parameters.get("prompt", "").split()
         if choose_account:
-            # `login consent` asks for both; only `none` cannot be combined (Core 3.1.2.1).
-            prompts = f"{dict(provider.choose_account).get('prompt', '')} {parameters.get('prompt', '')}".split()
             parameters.update(provider.choose_account)
+            prompts = [*dict(provider.choose_account).get("prompt", "").split(), *prompts]
+        if "max_age" in (reauthentication or {}):  # because not every provider supports max_age
+            prompts = ["login", *prompts]
+        if choose_account or reauthentication:
+            # `login consent` asks for both; only `none` cannot be combined (Core 3.1.2.1).
             parameters["prompt"] = " ".join(dict.fromkeys(each for each in prompts if each != "none"))
+        requirements = combine_requirements(configured, requested)
+        if requirements and not provider.asks_for_id_token:
+            raise errors.AuthenticationNotConfirmed(
+                f"max_age and acr_values: {provider.title} cannot confirm them, because it issues no ID token; use an "
+                "OpenID Connect provider with the scope openid"
+            )
+        parameters = {name: value for name, value in parameters.items() if name not in {"max_age", "acr_values"}}
+        parameters |= requirements
         parameters |= {"state": self.state, "code_challenge": self.code_challenge, "code_challenge_method": "S256"}
         if provider.sends_nonce:
             parameters["nonce"] = self.nonce
-        requirements = {name: parameters[name] for name in ("max_age", "acr_values") if parameters.get(name)}
         return self._replace(parameters=parameters, requirements=requirements)
 
     def for_token_request(self, code: str) -> Attempt:
-        """Add what the token request needs: the code, the code verifier, and the nonce for the ID token."""
-        return self._replace(parameters={"code": code, "code_verifier": self.code_verifier, "nonce": self.nonce})
+        """Add what the token request needs: code and code verifier, and for the ID token nonce and requirements."""
+        parameters = {"code": code, "code_verifier": self.code_verifier, "nonce": self.nonce}
+        return self._replace(parameters={**parameters, "requirements": self.requirements})
 
     def save(self, session: Session, state: str) -> None:
         """Store this attempt in ``session["oauth_state"][state]``, beside those of other tabs (RFC 6749 10.12)."""

@@ -29,7 +29,7 @@ _RESERVED_PARAMETERS = {
     **dict.fromkeys(("response_type", "response_mode", "state", "nonce", "request", "request_uri"), "the application"),
 }
 # Parameters of the link to the sign-in (OpenID Connect Core 4 for the last two).
-_OWN_PARAMETERS = {"next", "provider", "switch", "again", "iss", "target_link_uri"}
+_OWN_PARAMETERS = {"next", "provider", "switch", "again", "reauthenticate", "iss", "target_link_uri"}
 
 _QUOTES_REMEDY = (
     """put values with special characters in quotes, for example group:"O'Brien, Inc." or group:'CORP\\Admins'"""
@@ -178,8 +178,12 @@ def check_parameters(value: str | Iterable[tuple[str, str]]) -> tuple[tuple[str,
         raise ValueError("must be parameters such as prompt=login&hd=example.com") from None
     if len(dict(pairs)) != len(pairs):
         raise ValueError("names a parameter twice; remove one of them")
-    for name, _ in pairs:
+    for name, parameter in pairs:
         _check_parameter_name(name)
+        if name == "max_age" and not re.fullmatch("[0-9]{1,9}", parameter):
+            raise ValueError("contains a max_age that is not a number of seconds")
+        if name == "acr_values" and not re.fullmatch(r"[\x21-\x7e]+( [\x21-\x7e]+)*", parameter):
+            raise ValueError("contains acr_values that are not words of ASCII, separated by single spaces")
     return tuple(pairs)
 
 

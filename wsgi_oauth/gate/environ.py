@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from .. import errors
+from ..oauth import reauthentication
 from ..oauth.client import OAuth2Session
 from ..oauth.identity import Identity
 from ..sessions.session import Session
@@ -155,6 +156,20 @@ def oauth2_session(environ: WSGIEnvironment) -> OAuth2Session:
     :raises LookupError: if the request did not pass :class:`LoginRequired`.
     """
     return _context(environ).oauth2_session()
+
+
+def require_recent_login(
+    environ: WSGIEnvironment, *, max_age: float | None = None, acr: str | Iterable[str] = ()
+) -> None:
+    """Require that the user has signed in recently, or strongly enough. Otherwise the user does so and returns.
+
+    :param max_age: see :class:`errors.ReauthenticationRequired`, like *acr*.
+    :raises errors.ReauthenticationRequired: if the last sign-in is not sufficient, or for an anonymous user.
+    :raises LookupError: if the request did not pass :class:`LoginRequired`.
+    """
+    login = _context(environ).login
+    error = errors.ReauthenticationRequired(max_age=max_age, acr=acr)
+    reauthentication.require_recent_login({} if login is None else login.stored.data, error)
 
 
 def login_url(environ: WSGIEnvironment, next_url: str | None = None) -> str:

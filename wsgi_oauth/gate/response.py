@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.wsgi import ClosingIterator
 
 from .. import errors, sign_in
@@ -20,10 +22,10 @@ _SIGN_OUT_HEADERS = {"set-cookie", "clear-site-data"}
 class GuardedResponse:
     """Passes a response on as it is, with a few exceptions.
 
-    A 401 without a ``WWW-Authenticate`` header to a browser's navigation, and a NotSignedIn that the application
-    raises, start a sign-in. A response to a signed-in user gets ``Vary: Cookie``, and ``Cache-Control`` unless it has
-    its own: ``private, no-store`` for pages, because a browser would otherwise show them again after the sign-out
-    (back/forward cache), and ``private, no-cache`` for the rest.
+    A 401 without a ``WWW-Authenticate`` header to a browser's navigation, the challenge for a re-authentication (RFC
+    9470), and a NotSignedIn that the application raises start a sign-in. A response to a signed-in user gets ``Vary:
+    Cookie``, and ``Cache-Control`` unless it has its own: ``private, no-store`` for pages, because a browser would
+    otherwise show them again after the sign-out (back/forward cache), and ``private, no-cache`` for the rest.
 
     :param replaces_401: whether a 401 may start a sign-in.
     :param signs_out: whether a success of the application (2xx or 3xx) also ends the session of the sign-in.
@@ -63,6 +65,10 @@ class GuardedResponse:
         if exc_info:
             self._replacement = None  # the application replaces its first response
         names = {name.lower() for name, _ in headers}
+        challenge = self._find_challenge(status, headers)
+        if challenge is not None:
+            self._replace(challenge, exc_info=exc_info)
+            return _discard
         may_replace = self._replaces_401 and status.startswith("401") and "www-authenticate" not in names
         if may_replace and self._context.is_page_navigation:
             error = self._sign_in_error()
@@ -82,6 +88,23 @@ class GuardedResponse:
         if exc_info:
             return self._server_start_response(status, headers, exc_info)
         return self._server_start_response(status, headers)
+
+    def _find_challenge(
+        self, status: str, headers: Iterable[tuple[str, str]]
+    ) -> errors.ReauthenticationRequired | None:
+        """Return the requirements of the application's 401, if it has the challenge of RFC 9470 for a signed-in user.
+
+        That is how a framework's error handler passes on a ReauthenticationRequired.
+        """
+        if not (self._replaces_401 and status.startswith("401") and self._context.login):
+            return None
+        for name, value in headers:
+            if name.lower() == "www-authenticate" and errors.ReauthenticationRequired.cause in value:
+                challenge = WWWAuthenticate.from_header(value)
+                max_age, acr = ((challenge and challenge.get(each)) or "" for each in ("max_age", "acr_values"))
+                with suppress(ValueError):
+                    return errors.ReauthenticationRequired(max_age=int(max_age) if max_age else None, acr=acr.split())
+        return None
 
     def _sign_in_error(self) -> errors.NotSignedIn | None:
         """Return the error for the application's 401, or None if another sign-in would be a redirect loop."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from base64 import b64encode
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import partialmethod
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote_plus
 
@@ -18,6 +19,7 @@ from ..transport.pool import Transport
 from ..version import USER_AGENT
 from .id_token import check_id_token, check_refreshed_id_token, check_userinfo, read_id_token
 from .provider import Provider
+from .reauthentication import check_requirements
 from .resource import read_resource, read_user_document, rejects_token
 from .token import Token, has_expired, is_new, is_token, parse_token_response, refuses_refresh
 
@@ -124,13 +126,23 @@ class OAuth2Session:
         query += [f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in request.items()]
         return f"{endpoint}?{'&'.join(query)}", state
 
-    def fetch_token(self, token_url: str, *, code: str, code_verifier: str, nonce: str = "") -> Token:
+    def fetch_token(
+        self,
+        token_url: str,
+        *,
+        code: str,
+        code_verifier: str,
+        nonce: str = "",
+        requirements: Mapping[str, str] = MappingProxyType({}),
+    ) -> Token:
         """Exchange the authorization code for a token (RFC 6749 4.1.3, RFC 7636 4.5), and return it.
 
         :param nonce: the nonce of the authorization request, for OpenID Connect (Core 3.1.3.7).
+        :param requirements: ``max_age`` and ``acr_values`` of the authorization request.
         :raises errors.CodeRefused: when the provider refuses the code.
         :raises errors.ClientRefused: when the provider refuses the client.
         :raises errors.IdTokenRefused: when the ID token is missing or is not for this sign-in.
+        :raises errors.AuthenticationNotConfirmed: when it does not meet the *requirements*.
         :raises errors.ProviderError: when the provider's response contains no valid token.
         """
         grant = {"grant_type": "authorization_code", "code": code}
@@ -140,7 +152,10 @@ class OAuth2Session:
             grant["redirect_uri"] = self.redirect_uri
         token = parse_token_response(self._post_as_client(token_url, grant), self.provider)
         if self.provider.asks_for_id_token:
-            check_id_token(token.get("id_token", ""), self.provider, self._client_id, nonce=nonce)
+            claims = check_id_token(token.get("id_token", ""), self.provider, self._client_id, nonce=nonce)
+            check_requirements(claims, requirements)
+        elif requirements:
+            raise errors.AuthenticationNotConfirmed("the provider issues no ID token, which could confirm the sign-in")
         self.token = token
         return dict(token)
 

@@ -63,11 +63,20 @@ def provider_from_config(config: ProviderConfig) -> Provider:
         )
     replaced = (*endpoints, "revocation_url", "client_auth", "scope", "pkce")
     parameters = {**dict(provider.authorization_parameters), **dict(config.authorization_parameters)}
-    return _with_claims(provider, config)._replace(
+    configured = _with_claims(provider, config)._replace(
         trusts_emails=config.trust_unverified_email,
         authorization_parameters=tuple(parameters.items()),
         **{name: value for name in replaced if (value := getattr(config, name)) is not None},
     )
+    unconfirmed = [name for name, _ in config.authorization_parameters if name in {"max_age", "acr_values"}]
+    # The scope of an issuer may be discovered later.
+    if unconfirmed and not (configured.asks_for_id_token or (configured.discovery and not configured.scope)):
+        raise errors.ConfigError(
+            f"{config.variable('authorization_parameters')}: contains {' and '.join(unconfirmed)}, which only an ID "
+            f"token can confirm (got {configured.title}, scope {configured.scope!a}); remove it, or set "
+            f"{config.variable('provider')} to an OpenID Connect issuer and add openid to {config.variable('scope')}"
+        )
+    return configured
 
 
 def _with_claims(provider: Provider, config: ProviderConfig) -> Provider:

@@ -37,9 +37,9 @@ def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: 
         "tid": not provider.has_tenants or claims.get("tid") == provider.tenant_of(str(claims.get("iss"))),
         "aud": client_id in audiences,
         "azp": claims.get("azp", client_id) == client_id,
-        "exp": _read_time(claims, "exp") > now - MAX_CLOCK_SKEW,
-        "nbf": "nbf" not in claims or _read_time(claims, "nbf") < now + MAX_CLOCK_SKEW,
-        "iat": _read_time(claims, "iat") < now + MAX_CLOCK_SKEW,
+        "exp": read_time(claims, "exp") > now - MAX_CLOCK_SKEW,
+        "nbf": "nbf" not in claims or read_time(claims, "nbf") < now + MAX_CLOCK_SKEW,
+        "iat": read_time(claims, "iat") < now + MAX_CLOCK_SKEW,
         "nonce": nonce is None or claims.get("nonce") == nonce,
         "sub": read_subject(claims) is not None,
     }
@@ -96,7 +96,7 @@ def read_subject(claims: Mapping[str, Any]) -> str | None:
     return subject if isinstance(subject, str) and subject else None
 
 
-def _read_time(claims: Mapping[str, Any], name: str) -> float:
+def read_time(claims: Mapping[str, Any], name: str) -> float:
     """Return a time in seconds since the epoch, also from a numeric string.
 
     If it is invalid, return NaN: every comparison with it is false.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..demo.local_provider import OCTOCAT
 from ..gate.middleware import LoginRequired
 from ..oauth.identity import Identity
+from ..oauth.reauthentication import AUTHENTICATION, authentication_record
 from ..oauth.recheck import checked_identity
 from ..sessions.cookie import cookie_name
 from ..sessions.session import PROVIDER, TOKEN, Session
@@ -56,6 +57,7 @@ def signed_in(
     session[TOKEN] = dict(token or {"access_token": "test-token", "token_type": "Bearer"})
     session[PROVIDER] = next((each.key for each in others if each.configured_provider.name == user.provider), first.key)
     session.update(checked_identity(user))
+    session[AUTHENTICATION] = authentication_record(user.claims, {})
     oauth_app.sessions.save(session)
     assert session.id is not None
     return Cookie(cookie_name(secure=(oauth_app.site.public_url or "").startswith("https:")), session.id)

@@ -14,6 +14,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from .. import errors, sign_in
 from ..config import Config
+from ..oauth.reauthentication import check_progress
 from ..oauth.service import OAuthService
 from ..sessions.manager import SessionManager
 from ..sessions.session import TOKEN, Session
@@ -126,6 +127,8 @@ class OAuthApp:
             prepare(request)
             if isinstance(error, errors.TokenRejected):
                 return self._start_over(request, error)
+            if isinstance(error, errors.ReauthenticationRequired):
+                return self._reauthenticate(request, error)
             return self._require_sign_in(request, error)
 
         return self.respond(environ, start_response, answer)
@@ -141,6 +144,8 @@ class OAuthApp:
             response = answer(request)
         except errors.TokenRejected as error:
             response = self._start_over(request, error)
+        except errors.ReauthenticationRequired as error:
+            response = self._reauthenticate(request, error)
         except HTTPException as error:  # the session is saved, as after every answer
             response = build_http_error_response(request, error, logout_url=self.logout_url(request.base))
         try:
@@ -207,6 +212,14 @@ class OAuthApp:
         session.end()
         if in_loop:
             raise errors.ProviderError("the provider rejects the token that it has just issued") from error
+        return self._require_sign_in(request, error)
+
+    def _reauthenticate(self, request: Request, error: errors.ReauthenticationRequired) -> Response:
+        """Start a sign-in that meets the requirements of *error*. The session stays.
+
+        :raises errors.ReauthenticationLoop: if the last sign-in has just met them.
+        """
+        check_progress(request.session, error)
         return self._require_sign_in(request, error)
 
     def _require_sign_in(self, request: Request, error: errors.Error) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlencode
 
 from werkzeug import Response
 from werkzeug.exceptions import HTTPException
@@ -30,16 +30,21 @@ def build_error_response(
         _log.log(level, "[%s] %a: %s: %s", *what, exc_info=with_traceback)
     concerns_user = isinstance(error, (errors.NotSignedIn, errors.NotAllowed))
     next_url = request.next_url or (local_path(request.page_url) if concerns_user else "") or ""
+    requirements = {}
+    if isinstance(error, errors.ReauthenticationRequired):
+        requirements = {"reauthenticate": urlencode(error.requirements)}
+        next_url = next_url or local_path(request.current_url) or ""  # a form without a referrer: its target
     sign_in_url = ""
     if isinstance(error, errors.NotSignedIn) and login_url:
-        sign_in_url = f"{login_url}?next={quote_plus(next_url)}{'&again=1' if error.after_rejection else ''}"
+        again = {"again": "1"} if error.after_rejection else {}
+        sign_in_url = f"{login_url}?{urlencode({'next': next_url, **again, **requirements})}"
         if request.is_navigation and request.method == "GET":
             return Redirect(sign_in_url)
     as_json = request.wants_json or (concerns_user and not request.is_navigation)
     if login_url and isinstance(error, errors.NotAllowed):
         login_url += f"?switch=1&next={quote_plus(next_url)}"
-    elif login_url and next_url and not as_json:  # a user cannot return to the URL of an API call
-        login_url += f"?next={quote_plus(next_url)}"
+    elif login_url and (query := ({"next": next_url} if next_url and not as_json else {}) | requirements):
+        login_url += f"?{urlencode(query)}"  # without `next` for programs, because it is the URL of an API call
     message = pages.error_message(error, id=request.id, login_url=login_url)
     if isinstance(error, errors.CrossSite) and logout_url == request.base + request.path and request.form_token:
         message = pages.with_logout_form(message, request, logout_url)
@@ -47,8 +52,7 @@ def build_error_response(
     if sign_in_url and request.is_htmx:
         # htmx shows no 401; this header makes it load the sign-in as a page (https://htmx.org/headers/hx-redirect/).
         response.headers["HX-Redirect"] = sign_in_url
-    if error.retry_after:
-        response.headers["Retry-After"] = error.retry_after
+    response.headers.update(error.headers)
     return response
 
 

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, ClassVar, Protocol
 
 from werkzeug import Response
@@ -22,6 +23,7 @@ from .. import errors
 from ..oauth.client import OAuth2Session
 from ..oauth.identity import Identity
 from ..oauth.provider import Provider
+from ..oauth.reauthentication import require_recent_login
 from ..oauth.registration import Registration
 from ..oauth.service import OAuthService
 from ..sessions.session import TOKEN
@@ -82,6 +84,14 @@ class RequestHandler:
         :raises errors.ProviderError: if the provider's answer does not identify the user.
         """
         return self.oauth.identify(self.request.session)
+
+    def require_recent_login(self, *, max_age: float | None = None, acr: str | Iterable[str] = ()) -> None:
+        """Require that the user has signed in recently, or strongly enough. Otherwise the user does so and returns.
+
+        :param max_age: see :class:`errors.ReauthenticationRequired`, like *acr*.
+        :raises errors.ReauthenticationRequired: if the last sign-in is not sufficient.
+        """
+        require_recent_login(self.request.session, errors.ReauthenticationRequired(max_age=max_age, acr=acr))
 
     def fetch_user_document(self, client: OAuth2Session) -> dict[str, Any]:
         """Return the user document, and store its user in the session.

@@ -15,7 +15,9 @@ from werkzeug.exceptions import NotFound, abort
 
 from .. import errors, sign_in
 from ..oauth.client import OAuth2Session
+from ..oauth.id_token import read_id_token
 from ..oauth.identity import IDENTITY
+from ..oauth.reauthentication import AUTHENTICATION, authentication_record, parse_requirements
 from ..oauth.recheck import RECHECK, checked_identity
 from ..sessions.session import PROVIDER
 from . import pages
@@ -60,6 +62,8 @@ class SignInHandler(RequestHandler):
         arguments = self.request.args
         issuer = arguments.get("iss")  # of a sign-in that another site starts (OpenID Connect Core 4)
         label = arguments.get("provider", "") if issuer is None else self.oauth.label_of_issuer(issuer)
+        if not label and "reauthenticate" in arguments and self.request.session.signed_in:
+            label = self.registration.label  # the provider of the last sign-in
         if not self.choose_provider(label):
             abort(pages.provider_choice(self.request, self._sign_in_urls()))
         label = self.registration.label
@@ -69,7 +73,12 @@ class SignInHandler(RequestHandler):
             next_url=self._return_url(),
             provider=label,
             after_rejection="again" in arguments,
-        ).for_authorization(self.provider, self._login_parameters(), choose_account="switch" in arguments)
+        ).for_authorization(
+            self.provider,
+            self._login_parameters(),
+            choose_account="switch" in arguments,
+            reauthentication=parse_requirements(arguments.get("reauthenticate", "")),
+        )
         return self._attempt
 
     def _return_url(self) -> str:
@@ -139,6 +148,8 @@ class SignInHandler(RequestHandler):
         session = self.request.session
         for name in (IDENTITY, RECHECK):  # the previous user's
             session.pop(name, None)
+        claims = read_id_token(client.token["id_token"]) if self.provider.asks_for_id_token else {}
+        session[AUTHENTICATION] = authentication_record(claims, self._attempt.requirements)
         if not self.oauth.is_restricted:
             return
         try:

@@ -1,0 +1,125 @@
+"""Re-authentication: how recently and how strongly the user has signed in (OpenID Connect Core 2, RFC 9470).
+
+The requirements of an authorization request are its parameters ``max_age`` (seconds) and ``acr_values`` (authentication
+context class references, separated by spaces). The ID token answers them with ``auth_time`` and ``acr``.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from math import inf, isnan
+from typing import Any
+from urllib.parse import parse_qsl
+
+from .. import errors
+from .id_token import MAX_CLOCK_SKEW, read_time
+
+# In the session: {"finished": when the sign-in finished, "at": when the user proved who they are, "acr": ...}, times in
+# seconds since the epoch. The last two are absent if the provider did not tell. A refreshed ID token changes nothing.
+AUTHENTICATION = "oauth_authentication"
+LEEWAY = 60.0  # seconds beyond max_age, because the way back from the provider takes time
+_LOOP_TIME = 30.0  # seconds in which a browser follows the redirect to the page
+_MAX_AGE = re.compile(r"[0-9]{1,9}", re.ASCII)
+_ACR_VALUES = re.compile(r"[\x21-\x7e]+( [\x21-\x7e]+)*", re.ASCII)
+
+
+def parse_requirements(query: str) -> dict[str, str]:
+    """Return the valid requirements in *query*, which has the form ``max_age=300&acr_values=gold``."""
+    found = dict(parse_qsl(query[:2048]))
+    valid = {name: found[name] for name in ("max_age", "acr_values") if name in found}
+    return {name: value for name, value in valid.items() if is_valid(name, value)}
+
+
+def is_valid(name: str, value: str) -> bool:
+    """Return whether *value* is a valid value of the requirement *name* (Core 3.1.2.1)."""
+    return bool((_MAX_AGE if name == "max_age" else _ACR_VALUES).fullmatch(value))
+
+
+def combine_requirements(configured: Mapping[str, str], requested: Mapping[str, str]) -> dict[str, str]:
+    """Return the requirements that meet both, because a link to the sign-in must not weaken the configuration.
+
+    Other parameters and invalid values in *requested* are ignored.
+
+    :raises errors.AuthenticationNotConfirmed: if they have no ``acr`` in common.
+    """
+    found = {}
+    max_ages = [each["max_age"] for each in (configured, requested) if is_valid("max_age", each.get("max_age", ""))]
+    if max_ages:
+        found["max_age"] = min(max_ages, key=int)
+    lists = [
+        each["acr_values"].split()
+        for each in (configured, requested)
+        if is_valid("acr_values", each.get("acr_values", ""))
+    ]
+    if lists:
+        common = [acr for acr in lists[-1] if acr in lists[0]]
+        if not common:
+            raise errors.AuthenticationNotConfirmed(
+                "WSGI_OAUTH_AUTHORIZATION_PARAMETERS: acr_values contains none of those that this page requires "
+                f"(got {lists[0]!a}, required {lists[-1]!a}); add one of them"
+            )
+        found["acr_values"] = " ".join(common)
+    return found
+
+
+def check_requirements(claims: Mapping[str, Any], requirements: Mapping[str, str]) -> None:
+    """Check that the claims of a valid ID token meet the requirements of the authorization request (Core 3.1.3.7).
+
+    :raises errors.AuthenticationNotConfirmed: if they do not.
+    """
+    max_age, acr_values, now = requirements.get("max_age"), requirements.get("acr_values"), time.time()
+    if max_age is not None:
+        age = now - read_time(claims, "auth_time")
+        if not -MAX_CLOCK_SKEW <= age <= int(max_age) + MAX_CLOCK_SKEW:  # false for NaN, too
+            raise errors.AuthenticationNotConfirmed(
+                f"ID token: auth_time does not confirm max_age={max_age} (got {claims.get('auth_time')!a:.50}); use a "
+                "provider that authenticates the user again and sends auth_time (OpenID Connect Core 2)"
+            )
+    if acr_values is not None and claims.get("acr") not in acr_values.split():
+        raise errors.AuthenticationNotConfirmed(
+            f"ID token: acr is not one of the requested {acr_values!a} (got {claims.get('acr')!a:.100}); enable these "
+            "authentication methods at the provider, or require others"
+        )
+
+
+def authentication_record(claims: Mapping[str, Any], requirements: Mapping[str, str]) -> dict[str, Any]:
+    """Return the value of :data:`AUTHENTICATION` for a sign-in that has just finished.
+
+    :param claims: of its ID token, which meets *requirements*.
+    """
+    now = time.time()
+    record: dict[str, Any] = {"finished": now}
+    at = read_time(claims, "auth_time")
+    if not isnan(at):
+        # The provider's clock may differ. A confirmed max_age bounds the error.
+        record["at"] = min(now, max(at, now - int(requirements["max_age"]) if "max_age" in requirements else at))
+    if isinstance(claims.get("acr"), str):
+        record["acr"] = claims["acr"]
+    return record
+
+
+def require_recent_login(session: Mapping[str, Any], error: errors.ReauthenticationRequired) -> None:
+    """Raise *error* unless the user of *session* has signed in as it requires."""
+    record = session.get(AUTHENTICATION)
+    if not _meets(record if isinstance(record, dict) else {}, error):
+        raise error
+
+
+def check_progress(session: Mapping[str, Any], error: errors.ReauthenticationRequired) -> None:
+    """Check that another sign-in can help. The page may raise *error* without looking at the sign-in before.
+
+    :raises errors.ReauthenticationLoop: if the user has come back a moment ago from a sign-in that meets it.
+    """
+    record = session.get(AUTHENTICATION)
+    if isinstance(record, dict) and time.time() - record.get("finished", 0) < _LOOP_TIME and _meets(record, error):
+        raise errors.ReauthenticationLoop(
+            "ReauthenticationRequired: raised although the user has just signed in as required; raise it with "
+            "require_recent_login, which looks at the last sign-in"
+        ) from error
+
+
+def _meets(record: Mapping[str, Any], error: errors.ReauthenticationRequired) -> bool:
+    is_recent = error.max_age is None or time.time() - record.get("at", -inf) <= error.max_age + LEEWAY
+    return is_recent and (not error.acr or record.get("acr") in error.acr)
