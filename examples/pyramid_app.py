@@ -25,7 +25,9 @@ def profile(request):
 
 
 def provider_error(error, request):
-    return Response(error.text, error.status, list(error.headers.items()))  # the gate answers a 401 with a new sign-in
+    response = Response(error.text, error.status)  # the gate answers a 401 with a new sign-in
+    response.headers.update(error.headers)
+    return response
 
 
 with Configurator() as config:

@@ -37,7 +37,7 @@ def blocks(mark: str) -> list[str]:
 
 
 def test_every_python_block_is_marked_with_its_source() -> None:
-    marked = re.findall(r"<!-- (?:from \w+\.py|test|yours|option) -->\n```python\n", DOCUMENT)
+    marked = re.findall(r"<!-- (?:from \w+\.py|test|yours|option|step up) -->\n```python\n", DOCUMENT)
     assert len(marked) == DOCUMENT.count("```python\n")
 
 
