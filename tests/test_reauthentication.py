@@ -327,7 +327,7 @@ class TestGate:
 class TestVerification:
     """S30: the ID token has to confirm ``max_age`` and ``acr_values`` (OpenID Connect Core 3.1.3.7)."""
 
-    @pytest.mark.parametrize("auth_time", [None, 1, "soon", True, int(time.time()) + 10 * HOUR])
+    @pytest.mark.parametrize("auth_time", [None, 1, "soon", True, 4_000_000_000])
     def test_refuses_a_sign_in_that_is_not_recent(
         self, browser: Browser, issuer: Issuer, later: Callable[[float], None], auth_time: Any
     ):
