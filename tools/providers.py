@@ -34,8 +34,9 @@ Each name in the table is a value of `WSGI_OAUTH_PROVIDER`. For each provider:
 Other OpenID Connect providers are [configured with the URL of their issuer](#issuer). Other OAuth 2 providers are
 configured with `WSGI_OAUTH_AUTHORIZATION_URL`, `WSGI_OAUTH_TOKEN_URL` and `WSGI_OAUTH_PROFILE_URL`. The profile URL
 must return a JSON object with the user's id as `sub` or `id`. The members `preferred_username`, `login` or
-`username`, `name`, `email` and `email_verified` are used if present. `WSGI_OAUTH_ALLOW` then accepts `id:` and
-`email:` rules only, because the username might not be unique.
+`username`, `name`, `email` and `email_verified` are used if present; settings such as `WSGI_OAUTH_SUBJECT_CLAIM` and
+`WSGI_OAUTH_GROUPS_CLAIM` [name others](operating.md#claims). `WSGI_OAUTH_ALLOW` does not accept `user:` rules, because
+the username might not be unique.
 
 A provider that was not tested against the live service is marked. Its preset follows the documentation that
 [wsgi_oauth/oauth/presets](../wsgi_oauth/oauth/presets) links to.
@@ -60,7 +61,8 @@ export WSGI_OAUTH_PROVIDER=https://id.example.com/realm   # the exact issuer, wi
   `invalid_scope`, your client may not use all of them: set `WSGI_OAUTH_SCOPE` to the allowed scopes.
 - Some providers issue refresh tokens always, others only for the scope `offline_access`: then set `WSGI_OAUTH_SCOPE`
   to `openid profile email offline_access`. The user gives consent at each sign-in, as the specification requires.
-- Groups come from the claim `groups`. Some providers require a scope with that name.
+- Groups come from the claim `groups`, or from the claims in `WSGI_OAUTH_GROUPS_CLAIM`. Some providers require a scope
+  with that name.
 - If the log says `client_refused` although the client secret is correct, the client may be registered with another
   authentication method. Set `WSGI_OAUTH_CLIENT_AUTH` to `post`. Use `basic-raw` if the provider does not decode the
   client id and secret, which matters for secrets with characters such as `+`, `/` or `%`.

@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 _MAX_TEXT = 512  # characters of a name or an address
 _MAX_SIZE = 16 * 1024  # characters of the claims that a session stores, as JSON
 _MAX_DEPTH = 20  # levels of nesting in these claims
-_MAX_MEMBERS = 100  # of an object whose members count as single claims
+_MAX_MEMBERS = 100  # the members of a larger object do not count as single claims
 # Control characters, line separators and lone surrogates. Every other character can be a part of a name: Persian,
 # Indic scripts and emoji use invisible ones.
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -23,9 +23,9 @@ _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _REORDERS = re.compile(rf"[\u202a-\u202e\u2066-\u2069]|{_FORBIDDEN.pattern}")
 # These claims describe the ID token, not the user (OpenID Connect Core 2, 3.3.2.11; RFC 7519 4.1).
 _ABOUT_THE_TOKEN = {"aud", "azp", "exp", "nbf", "iat", "jti", "nonce", "at_hash", "c_hash", "s_hash"}
-# These claims say who issued the ID token, so no user document may replace them.
+# These claims name the issuer of the ID token, so no user document may replace them.
 _ABOUT_THE_ISSUER = {"iss", "tid"}
-# A claim, and the one that says whether it is verified.
+# A claim, and the claim that states whether it is verified.
 _VERIFIED_BY = (("email", "email_verified"), ("email", "xms_edov"), ("phone_number", "phone_number_verified"))
 
 
