@@ -10,6 +10,7 @@ from . import errors, flow
 from .config import Config, StoreConfig
 from .oauth.identity import Identity
 from .oauth.service import OAuthService
+from .sessions.access_tokens import AccessTokens
 from .sessions.file import FileStore
 from .sessions.manager import SessionManager
 from .sessions.memory import MemoryStore
@@ -22,6 +23,7 @@ from .web.health import Healthz, Readyz
 from .web.routing import Routes
 from .web.sign_out import Logout, SignedOut
 from .web.third_party import ThirdPartyInitiatedLogin
+from .web.tokens import Tokens
 
 
 def create_app(
@@ -56,6 +58,7 @@ def create_app(
         lifetime=config.session_lifetime,
         encrypted=config.session_seal,
     )
+    access_tokens = AccessTokens(sessions, config.token_lifetime) if config.tokens else None
     # With several providers, each has its own redirect URI (RFC 9700 4.4.2).
     callback_route = "/callback/<provider>" if oauth.has_labels else "/callback"
     all_handlers: list[type[RequestHandler]] = [
@@ -67,10 +70,11 @@ def create_app(
         SignedOut,
         Healthz,
         Readyz,
+        *([type("Tokens", (Tokens,), {"access_tokens": access_tokens})] if access_tokens else []),
         *handlers,
     ]
     routes = Routes((callback_route if each is flow.PostAuthorization else each.route, each) for each in all_handlers)
-    return OAuthApp(config, sessions, oauth, routes)
+    return OAuthApp(config, sessions, oauth, routes, access_tokens)
 
 
 def get_app() -> OAuthApp:

@@ -302,6 +302,27 @@ class CrossSite(UserError):
     advice = "Go to this site and try there."
 
 
+class BadToken(UserError):
+    """An access token cannot be created as requested."""
+
+    cause = "bad_token_request"
+    title = "This token cannot be created"
+    advice = "Go back and change the form."
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"access token: {text}")
+        self.text = text
+
+
+class TokenUnknown(NotSignedIn):
+    """A program sent an access token that is unknown, has expired or was revoked."""
+
+    cause = "token_unknown"
+    title = "The access token is not valid"
+    text = "The access token is unknown, has expired, or was revoked."
+    advice = "Create a new one."
+
+
 class NotNow(UserError):
     """A prefetch, or a subresource of a page, requested a URL that only a navigation may open."""
 

@@ -42,7 +42,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
     def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        added.set_defaults(command=lambda options: _run(command, options), usage_error=added.error)
+        added.set_defaults(command=lambda options: run(command, options, "sessions"), usage_error=added.error)
         return added
 
     add("count", _count, "print the number of sessions by state")
@@ -54,7 +54,11 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     whose.add_argument("--all", action="store_true", help="every session, in any state")
 
 
-def _run(command: Command, options: argparse.Namespace) -> int:
+def run(command: Command, options: argparse.Namespace, name: str) -> int:
+    """Call *command* with the sessions in the configured store, and return the exit status.
+
+    :param name: of the group of commands, for error messages.
+    """
     place = ""
     try:
         config = StoreConfig.from_environ(os.environ)
@@ -62,7 +66,7 @@ def _run(command: Command, options: argparse.Namespace) -> int:
         kind, _, path = config.session_store.partition(":")
         if kind == "memory":
             raise errors.ConfigError(
-                "these sessions exist only in the memory of the application's workers; restart them to end all sessions"
+                "they exist only in the memory of the application's workers; restart the workers to delete all"
             )
         if kind == "file" and not os.path.isdir(path):  # FileStore would create it, and then find it empty.
             raise errors.StoreError(
@@ -71,7 +75,7 @@ def _run(command: Command, options: argparse.Namespace) -> int:
         store, idle, lifetime = open_store(config), config.session_idle, config.session_lifetime
         command(SessionManager(store, idle=idle, lifetime=lifetime, encrypted=config.session_seal), options)
     except errors.Error as error:
-        print(f"wsgi-oauth sessions: {place}{error}", file=sys.stderr)
+        print(f"wsgi-oauth {name}: {place}{error}", file=sys.stderr)
         return 1
     return 0
 
@@ -87,7 +91,7 @@ def _count(sessions: SessionManager, _: argparse.Namespace) -> None:
 
 def _sweep(sessions: SessionManager, _: argparse.Namespace) -> None:
     deleted = sessions.store.sweep()
-    left = sum(1 for _ in _with_progress(sessions.store.keys()))
+    left = sum(1 for _ in _with_progress(sessions.survey()))
     print(f"expired sessions: {deleted} deleted, {left} other sessions left")
 
 
@@ -141,8 +145,8 @@ def _end_all(sessions: SessionManager) -> None:
     ended = 0
     try:
         for _ in range(2):  # because the first pass can miss a session that is being written
-            for key in _with_progress(sessions.store.keys()):
-                sessions.store.delete(key)
+            for entry in _with_progress(sessions.survey()):
+                sessions.store.delete(entry.key)
                 ended += 1
     finally:
         print(f"all sessions: {ended} ended, expired ones included")

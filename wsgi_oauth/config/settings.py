@@ -183,6 +183,8 @@ class SharedConfig(StoreConfig):
     trusted_proxies: int = _setting(0, checks.check_number("proxies", 0))
     allow: tuple[str, ...] = _setting((), checks.check_rules)
     remote_user: str = _setting("id", checks.check_remote_user)
+    tokens: bool = _setting(False, checks.check_yes_or_no)
+    token_lifetime: int = _setting(365 * 86400, checks.check_lifetime)
     insecure_http_hosts: tuple[str, ...] = _setting((), checks.check_hosts)
     sign_in_lifetime: int = _setting(3600, checks.check_lifetime)
     recheck: int = _setting(3600, checks.check_recheck)  # seconds; 0 means never

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import re
 import time
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import errors
 from ..oauth.access import Rules
 from ..oauth.identity import IDENTITY, Identity
+from ..sessions.access_tokens import TOKEN_SYNTAX, USE_INTERVAL, AccessTokens, read_info
 from ..sessions.cookie import COOKIE, session_id_from_cookie
 from ..sessions.encoding import StoredSession, decode
 from ..sessions.manager import store_key
-from ..sessions.session import Session
+from ..sessions.session import PROVIDER, Session
 from ..web.application import OAuthApp
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Login(NamedTuple):
     valid_until: float  # seconds since the epoch; then it expires, its last use must be stored, or it must be rechecked
     must_identify: bool  # whether the provider has to be asked for the user: for the first time, or again
     version: object = None  # of the stored session; None if the store has no versions
+    is_token: bool = False  # an access token of a program, and no session
 
 
 class Authenticator:
@@ -55,18 +58,24 @@ class Authenticator:
         self._remote_user = remote_user or app.oauth.remote_user
         self._oauth = app.oauth
         self._sessions = app.sessions
+        self._access_tokens = app.access_tokens
         self._version: Callable[[str], object] | None = getattr(app.sessions.store, "version", None)
         # By the request's headers, and by the store's key, because many different requests may share one session.
         self._cache: dict[tuple[str | None, ...] | str, Login] = {}
 
     def authenticate(self, environ: WSGIEnvironment, is_secure: Callable[[], bool]) -> Login | None:
-        """Return the signed-in session of the request's cookie, or None.
+        """Return the access token of the request, or the signed-in session of its cookie, or None.
 
         :param is_secure: returns whether browsers use https for this site; called only if the cache has no answer.
         :raises errors.StoreError: if the store cannot be read.
         :raises errors.BadHost: if the Host header is not this site's.
+        :raises errors.TokenUnknown: if the access token is unknown, has expired or was revoked.
         """
         get = environ.get
+        if self._access_tokens is not None and "HTTP_AUTHORIZATION" in environ:
+            token = parse_authorization(environ["HTTP_AUTHORIZATION"])
+            if token is not None:
+                return self._authenticate_token(token, self._access_tokens)
         # Everything that decides which session is used: the cookies, and how the browser reached this site.
         cache_key = (
             get("HTTP_COOKIE"),
@@ -88,7 +97,7 @@ class Authenticator:
 
     def session(self, login: Login | None) -> Session:
         """Return the session of *login*, or a new one."""
-        if login is None:
+        if login is None or login.is_token:
             return Session(self._sessions)
         return Session(self._sessions, login.stored, login.session_id)
 
@@ -111,7 +120,41 @@ class Authenticator:
             raise errors.NotAllowed("an unidentified user", "an unidentified user")
         if not login.environ:
             raise errors.NoUserName(login.identity.id, login.identity.display_name, self._oauth.remote_user_kind)
-        self._oauth.check_access(login.identity, self._oauth.registration_of(login.stored.data), rules)
+        registration = (
+            self._oauth.registration_with_key(login.stored.data.get(PROVIDER, "")) if login.is_token else None
+        )
+        self._oauth.check_access(login.identity, registration or self._oauth.registration_of(login.stored.data), rules)
+
+    def _authenticate_token(self, token: str, access_tokens: AccessTokens) -> Login:
+        cached = self._cache.get(token)
+        if cached is not None and time.time() < cached.valid_until and self._is_current(cached):
+            return cached
+        key = store_key(token)
+        version = self._version(key) if self._version else None  # before the data, which may change in between
+        raw = self._sessions.store.load(key)
+        stored = access_tokens.parse(token, raw) if raw is not None else None
+        identity = Identity.from_dict(stored.data.get(IDENTITY)) if stored else None
+        if raw is None or stored is None or identity is None:
+            self._cache.pop(token, None)
+            raise errors.TokenUnknown("an access token is unknown, has expired or was revoked")
+        if self._oauth.registration_with_key(stored.data.get(PROVIDER, "")) is None:
+            raise errors.TokenUnknown("the provider of the owner of an access token was removed from the configuration")
+        access_tokens.record_use(stored)
+        environ = self._build_environ(identity)
+        login = Login(
+            session_id="",
+            key=key,
+            raw=raw,
+            stored=stored,
+            identity=identity,
+            environ={**environ, "AUTH_TYPE": "Token"} if environ else environ,
+            valid_until=min(read_info(stored).expires, time.time() + USE_INTERVAL),
+            must_identify=False,
+            version=version,
+            is_token=True,
+        )
+        self._add_to_cache(token, login)
+        return login
 
     def _read_login(self, environ: WSGIEnvironment, *, secure: bool) -> Login | None:
         session_id = session_id_from_cookie(environ, secure=secure)
@@ -158,9 +201,13 @@ class Authenticator:
         if login is None or too_large:
             self._cache.pop(cache_key, None)
             return
+        self._add_to_cache(cache_key, login)
+        self._cache[login.key] = login
+
+    def _add_to_cache(self, cache_key: tuple[str | None, ...] | str, login: Login) -> None:
         if len(self._cache) >= _MAX_CACHED:
             self._cache.clear()  # simpler than an eviction order, and safe with threads
-        self._cache[cache_key] = self._cache[login.key] = login
+        self._cache[cache_key] = login
 
     def _build_environ(self, identity: Identity | None) -> Mapping[str, Any]:
         """Return the keys of ``environ`` that name the user; none if the application cannot know the user by a name."""
@@ -182,3 +229,20 @@ class Authenticator:
             self._sessions.save(self.session(login))
         except errors.StoreError as error:
             _log.warning("the idle clock of a session was not written: %s", error)
+
+
+def parse_authorization(header: str) -> str | None:
+    """Return the access token of a program in an Authorization header; None if it contains something else.
+
+    It is a bearer token (RFC 6750 2.1), or the password of Basic authentication with any user name (RFC 7617 2).
+    """
+    scheme, _, credentials = header.partition(" ")
+    credentials = credentials.strip()
+    if scheme.lower() == "basic":
+        try:
+            credentials = b64decode(credentials, validate=True).decode().partition(":")[2]
+        except ValueError:  # not Base64, or not UTF-8
+            return None
+    elif scheme.lower() != "bearer":
+        return None
+    return credentials if TOKEN_SYNTAX.fullmatch(credentials) else None

@@ -132,6 +132,8 @@ class LoginRequired:
         passed[CONTEXT_KEY] = context
         if context.login is not None:
             passed.update(context.login.environ)
+            if context.login.is_token:
+                passed.pop("HTTP_AUTHORIZATION", None)  # because the application does not need the token
         response = GuardedResponse(
             context,
             start_response,

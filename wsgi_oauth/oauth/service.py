@@ -115,6 +115,10 @@ class OAuthService:
                 return label
         raise errors.UnknownIssuer(f"iss: not the issuer of a configured provider (got {issuer[:200]!a})")
 
+    def registration_with_key(self, key: str) -> Registration | None:
+        """Return the registration whose ``key`` a session or an access token contains, or None."""
+        return next((each for each in self.registrations.values() if each.key == key), None)
+
     def registration_of(self, session: Mapping[str, Any]) -> Registration:
         """Return the registration with the provider that issued the token of *session*; without a token, the first.
 

@@ -28,6 +28,8 @@ ANONYMOUS_LIFETIME = 600  # seconds, as long as a sign-in may take
 SIGNED_IN, ANONYMOUS, EXPIRED, UNREADABLE = "signed in", "anonymous", "expired", "unreadable"
 IGNORED = "ignored"  # encrypted although the setting says no, or the other way around
 
+OTHER_ENTRY = b"wo-"  # the beginning of entries that are no sessions, such as access tokens
+
 _log = logging.getLogger(__name__)
 
 
@@ -109,7 +111,8 @@ class SessionManager:
         """Yield an entry for each stored session. Operators use it, because they have no session ids."""
         for key in self.store.keys():
             raw = self.store.load(key)
-            yield SurveyEntry(key, EXPIRED) if raw is None else self._describe(key, raw)
+            if raw is None or not raw.startswith(OTHER_ENTRY):
+                yield SurveyEntry(key, EXPIRED) if raw is None else self._describe(key, raw)
 
     def _describe(self, key: str, raw: bytes) -> SurveyEntry:
         encrypted = is_encrypted(raw)

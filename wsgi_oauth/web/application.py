@@ -16,6 +16,7 @@ from .. import errors, sign_in
 from ..config import Config
 from ..oauth.reauthentication import check_progress
 from ..oauth.service import OAuthService
+from ..sessions.access_tokens import AccessTokens
 from ..sessions.manager import SessionManager
 from ..sessions.session import TOKEN, Session
 from . import pages
@@ -48,11 +49,19 @@ _CACHE_HEADERS = {
 class OAuthApp:
     """One application object serves all threads. It holds nothing of a request."""
 
-    def __init__(self, config: Config, sessions: SessionManager, oauth: OAuthService, routes: Routes) -> None:
+    def __init__(
+        self,
+        config: Config,
+        sessions: SessionManager,
+        oauth: OAuthService,
+        routes: Routes,
+        access_tokens: AccessTokens | None = None,  # None: not permitted by the configuration
+    ) -> None:
         self.config = config
         self.site = Site(config.public_url, trusts_proxies=config.trusted_proxies > 0)
         self.sessions = sessions
         self.oauth = oauth
+        self.access_tokens = access_tokens
         self._routes = routes
         self._login_path = routes.build_path("preauthorization", {})
         self.logout_path = routes.build_path("logout", {})

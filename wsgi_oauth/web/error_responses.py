@@ -53,6 +53,8 @@ def build_error_response(
         # htmx shows no 401; this header makes it load the sign-in as a page (https://htmx.org/headers/hx-redirect/).
         response.headers["HX-Redirect"] = sign_in_url
     response.headers.update(error.headers)
+    if isinstance(error, errors.NotSignedIn):
+        response.headers.setdefault("WWW-Authenticate", request.challenge)
     return response
 
 

@@ -108,7 +108,7 @@ def provider_choice(request: Request, sign_in_urls: Mapping[str, str]) -> Respon
         providers = [{"title": title, "login_url": url} for title, url in sign_in_urls.items()]
         return Response(json.dumps({"providers": providers}) + "\n", mimetype="application/json")
     links = Markup().join(_LINK.format(url=url, text=title) for title, url in sign_in_urls.items())
-    return Response(_PAGE.format(title="Sign in with", style=_STYLE, body=links), mimetype="text/html")
+    return Response(build_page("Sign in with", links), mimetype="text/html")
 
 
 def build_logout_form(message: Message, request: Request, logout_url: str) -> Message:
@@ -141,6 +141,11 @@ def error_message(error: errors.Error, *, id: str, login_url: str) -> Message:  
     )
 
 
+def build_page(title: str, body: Markup) -> Markup:
+    """Return a page with this title and content."""
+    return _PAGE.format(title=title, style=_STYLE, body=body)
+
+
 def _build_page(message: Message) -> Markup:
     action = Markup("")
     if message.logout_url:
@@ -152,4 +157,4 @@ def _build_page(message: Message) -> Markup:
     body = Markup("<p>{text}</p>{action}<p><small>{details}</small></p>").format(
         text=f"{message.text} {message.advice}".rstrip(), action=action, details=details
     )
-    return _PAGE.format(title=message.title, style=_STYLE, body=body)
+    return build_page(message.title, body)

@@ -37,6 +37,8 @@ class Request(werkzeug.Request):
     base: str = ""
     #: The page to which a sign-in returns, as a path of this site.
     next_url: str = ""
+    #: How a client can authenticate itself, in a 401 (RFC 9110 15.5.2). No browser reacts to this one.
+    challenge: str = "Bearer"
     #: Opens the session; set by the application.
     open_session: Callable[[Request], Session]
     #: Raises StoreError if a session cannot be stored now; set by the application.
@@ -130,6 +132,14 @@ class Request(werkzeug.Request):
             return False
         is_script = "HTTP_X_REQUESTED_WITH" in environ or self.is_htmx
         return "text/html" in environ.get("HTTP_ACCEPT", "") and not is_script
+
+    @property
+    def is_browser(self) -> bool:
+        """Return whether a browser sent this request, for which a challenge would open a password dialog."""
+        if any(name.startswith("HTTP_SEC_FETCH_") for name in self.environ):
+            return True
+        agent = self.headers.get("User-Agent", "")
+        return "Mozilla/" in agent and "Thunderbird/" not in agent  # Thunderbird reads calendars and address books
 
     @property
     def is_htmx(self) -> bool:

@@ -1,0 +1,343 @@
+"""Access tokens: programs use the application behind the gate as their owner (S67)."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import HTML, JSON, Application, Guest, send
+
+from wsgi_oauth import FileStore, LoginRequired, SessionStore, current_identity, errors, oauth2_session
+from wsgi_oauth.cli.main import main
+from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.sessions.access_tokens import MAX_TOKENS, USE_INTERVAL
+
+pytestmark = pytest.mark.usefixtures("small_ca_bundle")
+
+MakeGate = Callable[..., LoginRequired]
+OWN = {"Sec-Fetch-Site": "same-origin"}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    """Return a file store, the usual one of a deployment."""
+    return FileStore(tmp_path / "sessions")
+
+
+@pytest.fixture
+def guest(make_gate: MakeGate, provider: LocalProvider) -> Guest:
+    """Return a browser that is signed in to an application with access tokens."""
+    guest = Guest(make_gate(TOKENS="yes"), provider)
+    assert guest.sign_in().text == "inside"
+    return guest
+
+
+def create(guest: Guest, name: str = "backup", lifetime: str = "30d") -> str:
+    """Create a token as a script of this site does, and return it."""
+    response = guest.app.post_json("/auth/tokens", {"name": name, "lifetime": lifetime}, headers={**JSON, **OWN})
+    assert response.status_int == 201
+    token: str = response.json["token"]
+    return token
+
+
+def revoke(guest: Guest, token_id: str) -> Any:
+    return guest.app.post_json("/auth/tokens", {"revoke": token_id}, headers={**JSON, **OWN}, expect_errors=True)
+
+
+def listed(guest: Guest) -> list[dict[str, Any]]:
+    tokens: list[dict[str, Any]] = guest.get("/auth/tokens", JSON).json["tokens"]
+    return tokens
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def basic(token: str, user: str = "anyone") -> dict[str, str]:
+    return {"Authorization": "Basic " + b64encode(f"{user}:{token}".encode()).decode()}
+
+
+class TestToken:
+    def test_has_a_recognizable_prefix_and_256_random_bits(self, guest: Guest):
+        tokens = {create(guest) for _ in range(3)}
+        assert len(tokens) == 3
+        assert all(re.fullmatch(r"wo_[A-Za-z0-9_-]{43}", token) for token in tokens)
+
+    @pytest.mark.parametrize("headers", [bearer, basic])
+    def test_opens_the_application_as_its_owner(
+        self, guest: Guest, inside: Application, headers: Callable[[str], dict[str, str]]
+    ):
+        guest.get("/page")
+        in_browser = inside.environ
+        assert send(guest.gate, "/page", headers=headers(create(guest))).status_code == 200
+        assert inside.environ["REMOTE_USER"] == in_browser["REMOTE_USER"]
+        assert inside.environ["AUTH_TYPE"] == "Token"
+        assert current_identity(inside.environ) == current_identity(in_browser)
+
+    def test_is_not_passed_on_to_the_application(self, guest: Guest, inside: Application):
+        send(guest.gate, "/page", headers=bearer(create(guest)))
+        assert "HTTP_AUTHORIZATION" not in inside.environ
+
+    def test_takes_precedence_over_a_session(self, guest: Guest, inside: Application):
+        headers = {**bearer(create(guest)), "Cookie": f"wsgi_oauth={guest.cookie}"}
+        send(guest.gate, "/page", headers=headers)
+        assert inside.environ["AUTH_TYPE"] == "Token"
+
+    def test_has_no_access_to_the_api_of_the_provider(self, guest: Guest, inside: Application):
+        send(guest.gate, "/page", headers=bearer(create(guest)))
+        with pytest.raises(errors.NotSignedIn):
+            oauth2_session(inside.environ)
+
+    @pytest.mark.parametrize("path", ["/auth/profile", "/auth/tokens"])
+    def test_opens_no_page_of_the_sign_in(self, guest: Guest, path: str):
+        assert send(guest.gate, path, headers={**bearer(create(guest)), **JSON}).status_code == 401
+
+    def test_survives_the_sign_out_of_its_owner(self, guest: Guest):
+        token = create(guest)
+        guest.post("/auth/logout", OWN)
+        assert send(guest.gate, "/page", headers=bearer(token)).status_code == 200
+
+    def test_ends_with_its_lifetime(self, guest: Guest, later: Callable[[float], None]):
+        token = create(guest, lifetime="1h")
+        assert send(guest.gate, "/page", headers=bearer(token)).status_code == 200
+        later(3601)
+        assert send(guest.gate, "/page", headers=bearer(token)).status_code == 401
+
+    @pytest.mark.parametrize("token", ["wo_" + "A" * 43, "wo_short", "", "AAAA"])
+    def test_that_is_unknown_opens_nothing(self, guest: Guest, inside: Application, token: str):
+        inside.seen.clear()
+        for headers in (bearer(token), basic(token)):
+            assert send(guest.gate, "/page", headers=headers).status_code == 401
+        assert inside.seen == []
+
+    def test_that_is_unknown_is_refused_even_with_a_session(self, guest: Guest):
+        headers = {**bearer("wo_" + "A" * 43), "Cookie": f"wsgi_oauth={guest.cookie}"}
+        response = send(guest.gate, "/page", headers=headers)
+        assert (response.status_code, response.get_json()["error"]) == (401, "token_unknown")
+
+    @pytest.mark.parametrize("header", ["Basic !", "Basic", "Bearer", "Digest x", "Basic \xff", "Basic w7/Dvw=="])
+    def test_of_another_kind_is_left_to_the_application(self, guest: Guest, inside: Application, header: str):
+        send(guest.gate, "/page", headers={"Authorization": header, "Cookie": f"wsgi_oauth={guest.cookie}"})
+        assert inside.environ["HTTP_AUTHORIZATION"] == header
+
+    def test_is_useless_where_tokens_are_not_enabled(self, guest: Guest, make_gate: MakeGate):
+        token = create(guest)
+        assert send(make_gate(), "/page", headers=bearer(token)).status_code == 401
+        assert send(make_gate(), "/auth/tokens", headers=JSON).status_code == 404
+
+    def test_is_subject_to_the_current_access_rules(self, guest: Guest, make_gate: MakeGate):
+        token = create(guest)
+        for gate in (make_gate(TOKENS="yes", ALLOW="id:1"), make_gate(TOKENS="yes", allow={"/page": ("id:1",)})):
+            assert send(gate, "/page", headers=bearer(token)).status_code == 403
+
+    def test_is_neither_stored_nor_listed(self, guest: Guest, store: SessionStore):
+        token = create(guest)
+        stored = b"".join(store.load(key) or b"" for key in store.keys())
+        assert token.encode() not in stored
+        assert token not in guest.get("/auth/tokens").text
+
+
+class TestRevocation:
+    def test_takes_effect_at_once_in_every_worker(self, guest: Guest, make_gate: MakeGate):
+        token, worker = create(guest), make_gate(TOKENS="yes")
+        assert send(worker, "/page", headers=bearer(token)).status_code == 200
+        [known] = listed(guest)
+        revoke(guest, known["id"])
+        assert listed(guest) == []
+        for gate in (worker, guest.gate):
+            assert send(gate, "/page", headers=bearer(token)).status_code == 401
+
+    def test_of_an_unknown_token_is_reported(self, guest: Guest):
+        response = revoke(guest, "x")
+        assert response.status_int == 404
+
+    def test_of_the_token_of_another_user_fails(self, guest: Guest, make_gate: MakeGate, provider: LocalProvider):
+        create(guest)
+        [known] = listed(guest)
+        provider.user = {**provider.user, "id": 1}
+        other = Guest(guest.gate, provider)
+        other.sign_in()
+        assert listed(other) == []
+        response = other.app.post_json(
+            "/auth/tokens", {"revoke": known["id"]}, headers={**JSON, **OWN}, expect_errors=True
+        )
+        assert response.status_int == 404
+        assert listed(guest) == [known]
+
+
+class TestPage:
+    def test_creates_lists_and_revokes_a_token_without_scripts(self, guest: Guest, inside: Application):
+        page = guest.get("/auth/tokens")
+        form = page.forms[0]
+        form["name"] = "nightly <backup>"
+        created = form.submit(headers=OWN)
+        [token] = set(re.findall(r"wo_[A-Za-z0-9_-]{43}", created.text))
+        assert "nightly &lt;backup&gt;" in created.text
+        assert "http://token:" + token + "@localhost/" in created.text
+        assert created.headers["Cache-Control"] == "no-store"
+        assert send(guest.gate, "/page", headers=bearer(token)).status_code == 200
+        page = guest.get("/auth/tokens")
+        revoked = page.forms[0].submit("revoke", headers=OWN).follow()
+        assert "nightly" not in revoked.text
+
+    def test_shows_the_last_use(self, guest: Guest, later: Callable[[float], None]):
+        token = create(guest)
+        assert listed(guest)[0]["used"] == 0
+        send(guest.gate, "/page", headers=bearer(token))
+        first = listed(guest)[0]["used"]
+        assert first > 0
+        later(USE_INTERVAL + 1)
+        send(guest.gate, "/page", headers=bearer(token))
+        assert listed(guest)[0]["used"] > first
+
+    def test_leads_an_anonymous_user_to_the_sign_in(self, make_gate: MakeGate):
+        response = send(make_gate(TOKENS="yes"), "/auth/tokens", headers=HTML)
+        assert (response.status_code, response.location) == (302, "http://localhost/auth/?next=%2Fauth%2Ftokens")
+
+    def test_changes_nothing_for_another_site(self, guest: Guest):
+        headers = {"Sec-Fetch-Site": "cross-site", **JSON}
+        response = guest.app.post("/auth/tokens", {"name": "x", "lifetime": "1d"}, headers, expect_errors=True)
+        assert response.status_int == 403
+        assert listed(guest) == []
+
+    @pytest.mark.parametrize(
+        "form",
+        [
+            {"name": "", "lifetime": "1d"},
+            {"name": " ", "lifetime": "1d"},
+            {"name": "x" * 101, "lifetime": "1d"},
+            {"name": "a\nb", "lifetime": "1d"},
+            {"name": "x", "lifetime": ""},
+            {"name": "x", "lifetime": "366d"},
+            {"name": "x", "lifetime": "-1"},
+            {"name": "x"},
+            {},
+        ],
+    )
+    def test_refuses_an_invalid_form(self, guest: Guest, form: dict[str, str]):
+        response = guest.app.post("/auth/tokens", form, {**OWN, **JSON}, expect_errors=True)
+        assert (response.status_int, response.json["error"]) == (400, "bad_token_request")
+        assert listed(guest) == []
+
+    def test_offers_no_lifetime_above_the_maximum(self, make_gate: MakeGate, provider: LocalProvider):
+        guest = Guest(make_gate(TOKENS="yes", TOKEN_LIFETIME="7d"), provider)
+        guest.sign_in()
+        assert [value for value, _, _ in guest.get("/auth/tokens").forms[0]["lifetime"].options] == ["1d", "7d"]
+
+    def test_limits_the_number_of_tokens(self, guest: Guest):
+        for _ in range(MAX_TOKENS):
+            create(guest)
+        response = guest.app.post("/auth/tokens", {"name": "x", "lifetime": "1d"}, {**OWN, **JSON}, expect_errors=True)
+        assert response.status_int == 400
+
+
+class TestChallenge:
+    """RFC 9110 15.5.2: a 401 says how to authenticate. Programs need Basic; a browser would open a dialog."""
+
+    def test_asks_a_program_for_a_password_if_tokens_are_enabled(self, make_gate: MakeGate):
+        response = send(make_gate(TOKENS="yes"), "/page", headers={"User-Agent": "git/2.39"})
+        assert response.headers["WWW-Authenticate"] == 'Basic realm="localhost", charset="UTF-8"'
+
+    def test_opens_no_dialog_in_a_browser(self, make_gate: MakeGate):
+        gate = make_gate(TOKENS="yes")
+        for headers in ({"Sec-Fetch-Mode": "cors"}, {"User-Agent": "Mozilla/5.0 (X11) Firefox/140"}):
+            assert send(gate, "/page", headers=headers).headers["WWW-Authenticate"] == "Bearer"
+
+    def test_names_no_password_if_tokens_are_not_enabled(self, make_gate: MakeGate):
+        assert send(make_gate(), "/page").headers["WWW-Authenticate"] == "Bearer"
+
+
+class TestStorage:
+    @pytest.fixture
+    def store(self, every_store: SessionStore) -> SessionStore:
+        return every_store
+
+    @pytest.mark.parametrize("seal", ["no", "yes"])
+    def test_works_with_every_store_encrypted_or_not(
+        self, make_gate: MakeGate, provider: LocalProvider, store: SessionStore, seal: str
+    ):
+        guest = Guest(make_gate(TOKENS="yes", SESSION_SEAL=seal), provider)
+        guest.sign_in()
+        token = create(guest)
+        worker = make_gate(TOKENS="yes", SESSION_SEAL=seal)
+        assert send(worker, "/page", headers=basic(token)).status_code == 200
+        stored = b"".join(store.load(key) or b"" for key in store.keys())
+        assert (b"octocat" in stored) == (seal == "no")
+        [known] = listed(guest)
+        revoke(guest, known["id"])
+        assert send(worker, "/page", headers=basic(token)).status_code == 401
+
+    def test_of_an_unencrypted_token_is_rejected_if_encryption_is_on(
+        self, make_gate: MakeGate, provider: LocalProvider
+    ):
+        guest = Guest(make_gate(TOKENS="yes"), provider)
+        guest.sign_in()
+        token = create(guest)
+        assert send(make_gate(TOKENS="yes", SESSION_SEAL="yes"), "/page", headers=bearer(token)).status_code == 401
+
+
+def test_damaged_list_is_repaired_by_the_next_use(
+    guest: Guest, store: SessionStore, later: Callable[[float], None]
+) -> None:
+    token = create(guest)
+    [key] = [key for key in store.keys() if (store.load(key) or b"").startswith(b"wo-tokens")]
+    store.delete(key)
+    assert listed(guest) == []
+    later(USE_INTERVAL + 1)
+    assert send(guest.gate, "/page", headers=bearer(token)).status_code == 200
+    assert [known["name"] for known in listed(guest)] == ["backup"]
+
+
+def test_request_succeeds_if_the_last_use_cannot_be_stored(
+    guest: Guest, store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S76: housekeeping fails no request."""
+    token = create(guest)
+
+    def fail(*_: object, **__: object) -> bool:
+        raise errors.StoreError("the disk is full")
+
+    monkeypatch.setattr(store, "update", fail)
+    assert send(guest.gate, "/page", headers=bearer(token)).status_code == 200
+
+
+def test_tokens_are_no_sessions(guest: Guest, store: SessionStore) -> None:
+    create(guest)
+    states = [entry.state for entry in guest.gate.oauth_app.sessions.survey()]
+    assert states == ["signed in"]
+
+
+def test_operators_list_and_revoke_tokens(
+    guest: Guest,
+    make_gate: MakeGate,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WSGI_OAUTH_SESSION_STORE", f"file:{tmp_path / 'sessions'}")
+    first, second = create(guest, "first"), create(guest, "second")
+    send(guest.gate, "/page", headers=bearer(first))
+    assert main(["tokens", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    owner = lines[0].split()[4]
+    assert [line.split()[-2:] for line in lines] == [[owner, "first"], [owner, "second"]]
+    assert "never" in lines[1]
+    assert main(["tokens", "revoke", "--id", lines[0].split()[3]]) == 0
+    assert capsys.readouterr().out == "access tokens: 1 revoked\n"
+    assert [send(guest.gate, "/page", headers=bearer(token)).status_code for token in (first, second)] == [401, 200]
+    assert main(["tokens", "revoke", "--user", owner]) == 0
+    assert send(guest.gate, "/page", headers=bearer(second)).status_code == 401
+
+
+def test_ending_all_sessions_keeps_tokens(
+    guest: Guest, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = create(guest)
+    monkeypatch.setenv("WSGI_OAUTH_SESSION_STORE", f"file:{tmp_path / 'sessions'}")
+    assert main(["sessions", "end", "--all"]) == 0
+    assert guest.get("/page").status_int == 302
+    assert send(guest.gate, "/page", headers=bearer(token)).status_code == 200

@@ -1,0 +1,183 @@
+"""Access tokens for programs: how they are stored, found and revoked.
+
+A token is ``wo_`` and 256 random bits; the prefix lets secret scanners recognize it. Two kinds of entries lie beside
+the sessions in the store:
+
+- The *token*, under its hash: its owner's identity and its end. If sessions are encrypted, it is encrypted, too, with a
+  key that only the token leads to. A request with a token reads this entry alone.
+- The *list* of a user's tokens, under the hash of the user's id: names, times and keys, but no token. Users and
+  operators see and revoke tokens with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from .. import errors
+from .encoding import StoredSession, decode
+from .manager import OTHER_ENTRY, SessionManager, store_key
+from .store import Record
+
+TOKEN_SYNTAX = re.compile(r"wo_[A-Za-z0-9_-]{43}", re.ASCII)
+MAX_TOKENS = 50  # of one user
+MAX_NAME = 100  # characters
+USE_INTERVAL = 300  # seconds; the last use is stored with this precision, because each time costs a write
+
+_TOKEN_ENTRY = OTHER_ENTRY + b"token:1:"
+_LIST_ENTRY = OTHER_ENTRY + b"tokens:1:"
+_log = logging.getLogger(__name__)
+
+
+class TokenInfo(NamedTuple):
+    """A token as its owner sees it. Times are in seconds since the epoch."""
+
+    id: str  # random, and no secret
+    name: str
+    created: float
+    expires: float
+    used: float  # 0: never
+    key: str  # in the store
+
+
+class AccessTokens:
+    """The access tokens in the store of *sessions*.
+
+    :param max_lifetime: seconds; the longest lifetime of a new token.
+    """
+
+    def __init__(self, sessions: SessionManager, max_lifetime: float) -> None:
+        self.max_lifetime = max_lifetime
+        self._sessions = sessions
+        self._store = sessions.store
+
+    def create(self, owner: str, data: dict[str, Any], *, name: str, lifetime: float) -> str:
+        """Create a token of the user with the id *owner*, and return it. It is not stored, and cannot be shown again.
+
+        :param data: the owner's identity and provider, for requests with this token.
+        :param lifetime: seconds.
+        :raises errors.BadToken: if the name is invalid, the lifetime too long, or the number of tokens too large.
+        :raises errors.StoreError: if it cannot be stored.
+        """
+        name = name.strip()
+        if not 0 < len(name) <= MAX_NAME or not name.isprintable():
+            raise errors.BadToken(f"The name must have 1 to {MAX_NAME} characters.")
+        if not 0 < lifetime <= self.max_lifetime:
+            raise errors.BadToken(f"The lifetime must be at most {self.max_lifetime / 86400:g} days.")
+        if len(self.list(owner)) >= MAX_TOKENS:
+            raise errors.BadToken(f"You have {MAX_TOKENS} tokens already. Revoke one of them first.")
+        token, now = f"wo_{secrets.token_urlsafe(32)}", time.time()
+        info = TokenInfo(secrets.token_hex(8), name, now, now + lifetime, 0, store_key(token))
+        entry = {**data, "owner": owner, "info": info._asdict()}
+        raw = self._sessions.build_record(token, StoredSession(now, now, entry)).data
+        # The token first: a token without an entry in the list is added to the list when it is used.
+        self._store.create(info.key, Record(_TOKEN_ENTRY + raw, info.expires))
+        try:
+            self._change_list(owner, lambda tokens: tokens.update({info.id: info}))
+        except errors.StoreError:
+            self._store.delete(info.key)
+            raise
+        return token
+
+    def parse(self, token: str, raw: bytes) -> StoredSession | None:
+        """Return the entry *raw* of *token*; None if it is damaged or has expired.
+
+        Its data is that of :meth:`create`, and ``info``, which :func:`read_info` reads.
+        """
+        plain = self._sessions.decrypt(token, raw[len(_TOKEN_ENTRY) :]) if raw.startswith(_TOKEN_ENTRY) else None
+        stored = None if plain is None else decode(plain)
+        return stored if stored is not None and time.time() < read_info(stored).expires else None
+
+    def list(self, owner: str) -> list[TokenInfo]:
+        """Return the tokens of the user with the id *owner* that can still be used, oldest first.
+
+        :raises errors.StoreError: if the store cannot be read.
+        """
+        raw = self._store.load(_list_key(owner))
+        tokens = _decode_list(raw)[1].values() if raw else []
+        usable = [info for info in tokens if time.time() < info.expires and self._store.load(info.key) is not None]
+        return sorted(usable, key=lambda info: info.created)
+
+    def revoke(self, owner: str, token_id: str) -> bool:
+        """Revoke a token, and return whether it existed. It is refused from the next request on, in every worker.
+
+        :raises errors.StoreError: if the store fails.
+        """
+        raw = self._store.load(_list_key(owner))
+        info = _decode_list(raw)[1].get(token_id) if raw else None
+        if info is None:
+            return False
+        self._store.delete(info.key)  # first, because this is what makes the token useless
+        self._change_list(owner, lambda tokens: tokens.pop(token_id, None))
+        return True
+
+    def record_use(self, stored: StoredSession) -> None:
+        """Store that a token was used now. A failure is only logged, because the next use tries again."""
+        info, now = read_info(stored), time.time()
+
+        def change(tokens: dict[str, TokenInfo]) -> object:
+            known = tokens.get(info.id, info)
+            if now - known.used < USE_INTERVAL:
+                return False
+            tokens[info.id] = known._replace(used=now)
+            return True
+
+        try:
+            self._change_list(stored.data["owner"], change)
+        except errors.StoreError as error:
+            _log.warning("the last use of an access token was not stored: %s", error)
+
+    def survey(self) -> Iterator[tuple[str, TokenInfo]]:
+        """Yield each token that can be used, with the id of its owner. Operators use it."""
+        for key in self._store.keys():
+            raw = self._store.load(key)
+            if raw is not None and raw.startswith(_LIST_ENTRY):
+                owner = _decode_list(raw)[0]
+                yield from ((owner, info) for info in self.list(owner))
+
+    def _change_list(self, owner: str, change: Callable[[dict[str, TokenInfo]], object]) -> None:
+        """Apply *change* to the newest list of *owner*'s tokens. Nothing is stored if it returns False."""
+        key = _list_key(owner)
+
+        def write(raw: bytes) -> Record | None:
+            tokens = _decode_list(raw)[1]
+            return None if change(tokens) is False else _encode_list(owner, tokens)
+
+        if not self._store.update(key, write):
+            tokens: dict[str, TokenInfo] = {}
+            if change(tokens) is not False and tokens:
+                self._store.create(key, _encode_list(owner, tokens))
+
+
+def read_info(stored: StoredSession) -> TokenInfo:
+    """Return what a token's entry says about the token itself."""
+    return TokenInfo(**stored.data["info"])
+
+
+def _list_key(owner: str) -> str:
+    return hashlib.sha256(f"the access tokens of {owner}".encode()).hexdigest()
+
+
+def _encode_list(owner: str, tokens: dict[str, TokenInfo]) -> Record:
+    now = time.time()
+    usable = {token_id: info for token_id, info in tokens.items() if info.expires > now}
+    document = {"owner": owner, "tokens": [info._asdict() for info in usable.values()]}
+    return Record(
+        _LIST_ENTRY + json.dumps(document).encode(), max((info.expires for info in usable.values()), default=now)
+    )
+
+
+def _decode_list(raw: bytes) -> tuple[str, dict[str, TokenInfo]]:
+    """Return the owner and the tokens of a list. A damaged list is empty: its tokens are added when they are used."""
+    try:
+        document = json.loads(raw.removeprefix(_LIST_ENTRY))
+        return document["owner"], {token["id"]: TokenInfo(**token) for token in document["tokens"]}
+    except (ValueError, TypeError, KeyError):
+        _log.warning("the list of a user's access tokens is damaged")
+        return "", {}

@@ -1,0 +1,134 @@
+"""Access tokens for programs: the page on which users create and revoke them, and the same as JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+from urllib.parse import urlsplit
+
+from markupsafe import Markup
+from werkzeug import Response
+from werkzeug.exceptions import NotFound
+
+from .. import errors
+from ..config.checks import check_lifetime
+from ..oauth.identity import IDENTITY
+from ..sessions.access_tokens import MAX_NAME, AccessTokens, TokenInfo
+from ..sessions.session import PROVIDER
+from . import pages
+from .handler import RequestHandler
+from .request import Request
+
+_LIFETIMES = {"1d": "1 day", "7d": "7 days", "30d": "30 days", "90d": "90 days", "365d": "365 days"}
+
+_PAGE = Markup(
+    "<p>An access token lets a program use {site} as you. Everyone who has the token can do so, until it expires or "
+    "you revoke it here.</p>{created}{tokens}{form}"
+)
+_CREATED = Markup(
+    "<h2>Your new token</h2><p>Copy it now. It is not shown again.</p><p><code>{token}</code></p>"
+    "<p>curl:</p><pre>curl -H 'Authorization: Bearer {token}' {site}</pre>"
+    "<p>pip:</p><pre>pip install --index-url {with_token}simple/ PACKAGE</pre>"
+    "<p>git:</p><pre>git clone {with_token}REPOSITORY</pre>"
+    "<p>WebDAV, and other programs that ask for a user name and a password: the address {site}, any user name, and the "
+    "token as the password.</p>"
+)
+_TABLE = Markup(
+    "<h2>Your tokens</h2><table><thead><tr><th scope=col>Name<th scope=col>Created<th scope=col>Last use"
+    "<th scope=col>Expires<th scope=col></tr></thead><tbody>{rows}</tbody></table>"
+)
+_ROW = Markup(
+    "<tr><td>{name}<td>{created}<td>{used}<td>{expires}<td>"
+    '<form method=post action="{url}"><input type=hidden name=token value="{form_token}">'
+    '<button name=revoke value="{id}" aria-label="Revoke {name}">Revoke</button></form></tr>'
+)
+_FORM = Markup(
+    '<h2>New token</h2><form method=post action="{url}"><input type=hidden name=token value="{form_token}">'
+    "<p><label>Name, such as the program's: <input name=name required maxlength={max_name}></label></p>"
+    "<p><label>Lifetime: <select name=lifetime>{options}</select></label></p>"
+    "<p><button>Create token</button></p></form>"
+)
+_OPTION = Markup("<option value={value}>{text}</option>")
+
+
+class Tokens(RequestHandler):
+    """List, create and revoke the access tokens of the signed-in user. A change needs a POST from this site (CSRF)."""
+
+    route = "/tokens"
+    access_tokens: AccessTokens  # set by create_app
+
+    def get(self, request: Request) -> Response:
+        return self._respond()
+
+    def post(self, request: Request) -> Response:
+        owner = self.identity.id  # before the body is read, because an anonymous user is sent to the sign-in
+        if not (request.is_same_origin or request.has_form_token):
+            raise errors.CrossSite("access tokens: requested by another site")
+        form = self._read_form()
+        if "revoke" in form:
+            if not self.access_tokens.revoke(owner, form["revoke"]):
+                raise NotFound("This token does not exist, or was revoked already.")
+            request.session.event = f"{owner} revoked an access token"
+            return self._respond() if request.wants_json else self.redirect(self.url_for(".tokens"), 303)
+        try:
+            lifetime = check_lifetime(form.get("lifetime", ""))
+        except ValueError as reason:
+            raise errors.BadToken(f"The lifetime {reason}.") from None
+        data = {IDENTITY: self.identity.as_dict(), PROVIDER: self.registration.key}
+        token = self.access_tokens.create(owner, data, name=form.get("name", ""), lifetime=lifetime)
+        request.session.event = f"{owner} created an access token"
+        return self._respond(token)
+
+    def _read_form(self) -> dict[str, str]:
+        """Return the fields of a form, or the strings of a JSON object."""
+        if not self.request.is_json:
+            return dict(self.request.form.items())
+        document: Any = self.request.get_json(silent=True)
+        if not isinstance(document, dict):
+            raise errors.BadToken("The body must be a JSON object.")
+        return {name: value for name, value in document.items() if isinstance(value, str)}
+
+    def _respond(self, token: str = "") -> Response:
+        """Return the list of tokens, and *token* if it was just created."""
+        tokens = self.access_tokens.list(self.identity.id)
+        if self.request.wants_json:
+            shown = [{name: value for name, value in info._asdict().items() if name != "key"} for info in tokens]
+            response = self.jsonify({**({"token": token} if token else {}), "tokens": shown})
+        else:
+            response = Response(
+                pages.build_page("Access tokens", self._build_body(tokens, token)), mimetype="text/html"
+            )
+        response.status_code = 201 if token else 200
+        return response
+
+    def _build_body(self, tokens: list[TokenInfo], token: str) -> Markup:
+        site = self.request.front_page
+        form = {"url": self.url_for(".tokens"), "form_token": self.request.form_token}
+        rows = Markup().join(
+            _ROW.format(
+                name=info.name,
+                id=info.id,
+                created=_format_time(info.created),
+                used=_format_time(info.used) if info.used else "never",
+                expires=_format_time(info.expires),
+                **form,
+            )
+            for info in tokens
+        )
+        options = Markup().join(
+            _OPTION.format(value=value, text=text)
+            for value, text in _LIFETIMES.items()
+            if check_lifetime(value) <= self.access_tokens.max_lifetime
+        ) or _OPTION.format(value=int(self.access_tokens.max_lifetime), text=f"{self.access_tokens.max_lifetime:g} s")
+        parts = urlsplit(site)
+        with_token = parts._replace(netloc=f"token:{token}@{parts.netloc}").geturl()
+        return _PAGE.format(
+            site=site,
+            created=_CREATED.format(token=token, site=site, with_token=with_token) if token else "",
+            tokens=_TABLE.format(rows=rows) if rows else "",
+            form=_FORM.format(options=options, max_name=MAX_NAME, **form),
+        )
+
+
+def _format_time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
