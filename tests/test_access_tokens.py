@@ -62,6 +62,8 @@ def basic(token: str, user: str = "anyone") -> dict[str, str]:
 
 
 class TestToken:
+    """S67"""
+
     def test_has_a_recognizable_prefix_and_256_random_bits(self, guest: Guest):
         tokens = {create(guest) for _ in range(3)}
         assert len(tokens) == 3
@@ -142,6 +144,8 @@ class TestToken:
 
 
 class TestRevocation:
+    """S67"""
+
     def test_takes_effect_at_once_in_every_worker(self, guest: Guest, make_gate: MakeGate):
         token, worker = create(guest), make_gate(TOKENS="yes")
         assert send(worker, "/page", headers=bearer(token)).status_code == 200
