@@ -576,3 +576,27 @@ class TestSeveralProviders:
 def test_application_of_a_plain_dictionary_is_refused_with_the_way_to_make_a_config() -> None:
     with pytest.raises(TypeError, match=r"config: must be a Config \(got dict\); use Config\(\.\.\.\)"):
         create_app({"client_id": "id"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SERVICE_HOST",
+        "SERVICE_PORT",
+        "SERVICE_PORT_HTTP",
+        "PORT",
+        "PORT_80_TCP",
+        "PORT_80_TCP_ADDR",
+        "REDIS_SERVICE_HOST",
+        "REDIS_PORT_6379_TCP_PROTO",
+    ],
+)
+def test_variables_of_a_kubernetes_service_are_ignored(name: str) -> None:
+    environ = {"WSGI_OAUTH_CLIENT_ID": "x", "WSGI_OAUTH_CLIENT_SECRET": "x", f"WSGI_OAUTH_{name}": "tcp://10.0.0.1:80"}
+    assert Config.from_environ(environ).providers[0].client_id == "x"
+
+
+@pytest.mark.parametrize("value", ['"Iv1.x"', "'Iv1.x'"])
+def test_value_in_quotes_is_refused_with_the_remedy(value: str) -> None:
+    with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_CLIENT_ID: the value is in quotes; remove them"):
+        Config.from_environ({"WSGI_OAUTH_CLIENT_ID": value, "WSGI_OAUTH_CLIENT_SECRET": "x"})

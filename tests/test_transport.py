@@ -1236,3 +1236,10 @@ def test_error_contains_no_url_and_no_secret(trouble: Callable[[ExitStack], str]
         assert leak not in said
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
     assert caught.value.status == 502
+
+
+def test_package_that_replaces_urllib3_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """urllib3-future has other classes, and the deadlines of this program would have no effect."""
+    monkeypatch.setattr("urllib3.connection.HTTPConnection", object)
+    with pytest.raises(errors.ConfigError, match="urllib3-future"):
+        create_app(Config(client_id="x", client_secret="x", session_store="memory:"))

@@ -23,6 +23,12 @@ UPSTREAM_LIMIT = 12  # below THREADS, because the other threads serve requests t
 
 _LONGEST_SECRET = 4096  # characters
 
+# Variables that Kubernetes and Docker set in each container for a service whose name begins with "wsgi-oauth":
+# https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables
+_OF_A_SERVICE = re.compile(
+    r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)\Z", re.ASCII
+)
+
 C = TypeVar("C", bound="StoreConfig")
 
 
@@ -103,7 +109,7 @@ class StoreConfig:
         # Compose and systemd files set empty variables.
         variables = {name: text.strip() for name, text in environ.items() if name.startswith(PREFIX) and text.strip()}
         labels = variables.get(f"{PREFIX}PROVIDERS", "").lower().split()
-        problems = _find_unknown(variables.keys(), labels)
+        problems = _find_unknown(variables.keys(), labels) + _find_quoted(variables)
         values = {"session_store": _default_session_store(environ), **_read(cls, variables)}
         if issubclass(cls, Config):
             values["providers"] = _read_providers(variables, labels, problems)
@@ -277,13 +283,25 @@ def _find_unknown(variables: Collection[str], labels: list[str]) -> list[str]:
     problems = []
     known = {*known_variables(), *(variable_name(name, label) for name in _provider_settings() for label in labels)}
     settings = "|".join(_provider_settings()).upper()
-    for name in sorted(set(variables) - known):
+    for name in sorted(name for name in set(variables) - known if not _OF_A_SERVICE.search(name)):
         remedy = did_you_mean(name, known) or "remove it, or correct its name"
         match = re.fullmatch(rf"{PREFIX}(\w+?)_({settings})", name, re.ASCII)
         if match and match[1].lower() not in labels:
             remedy = f"is {match[1].lower()!a} missing from {PREFIX}PROVIDERS?"
         problems.append(f"{name}: unknown variable; {remedy}")
     return problems
+
+
+def _find_quoted(variables: Mapping[str, str]) -> list[str]:
+    """Return a message for each value in quotes, which `docker run --env-file` keeps as a part of the value.
+
+    In access rules, quotes are a part of the syntax.
+    """
+    return [
+        f"{name}: the value is in quotes; remove them, because they are a part of the value here"
+        for name, text in variables.items()
+        if name != f"{PREFIX}ALLOW" and len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    ]
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:

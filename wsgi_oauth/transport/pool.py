@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import time
 from collections.abc import Collection
@@ -10,6 +11,7 @@ from typing import NamedTuple
 from urllib.parse import urljoin
 
 import requests
+import urllib3
 
 from .. import errors, urls
 from ..config.settings import UPSTREAM_LIMIT
@@ -23,6 +25,19 @@ _MAX_REDIRECTS = 30  # as in requests
 class _ProcessState(NamedTuple):
     adapter: BoundedAdapter
     limit: RequestLimit
+
+
+def check_urllib3() -> None:
+    """Check that the package ``urllib3`` is the real one, because the deadlines of requests depend on its classes.
+
+    :raises errors.ConfigError: if urllib3-future, which niquests and others install, has replaced it.
+    """
+    if not issubclass(urllib3.connection.HTTPConnection, http.client.HTTPConnection):
+        raise errors.ConfigError(
+            f"urllib3: replaced by the package urllib3-future (got version {urllib3.__version__}), with which requests "
+            "to the provider have no deadline; run `pip uninstall urllib3-future`, and then "
+            "`pip install --force-reinstall urllib3`"
+        )
 
 
 class Transport:
@@ -44,7 +59,9 @@ class Transport:
         :param limit: number of requests that may wait for the provider at the same time.
         :param http_hosts: the hosts for which plain http is accepted, besides this machine.
         :param total: the transport whose connections this one uses, and whose limit counts these requests too.
+        :raises errors.ConfigError: if another package has replaced urllib3.
         """
+        check_urllib3()
         self.timeout = timeout
         self.limit = limit
         self.http_hosts = http_hosts

@@ -18,6 +18,7 @@ from ..oauth.reauthentication import check_progress
 from ..oauth.service import OAuthService
 from ..sessions.access_tokens import AccessTokens
 from ..sessions.manager import SessionManager
+from ..sessions.memory import MemoryStore
 from ..sessions.session import TOKEN, Session
 from . import pages
 from .error_responses import build_error_response, build_http_error_response
@@ -173,6 +174,11 @@ class OAuthApp:
             request.base = self.site.base_url(request.environ)  # a wrong host is reported before a wrong path
             raise
         if not handler_class.any_host:
+            if request.environ["wsgi.multiprocess"] and isinstance(self.sessions.store, MemoryStore):
+                raise errors.ConfigError(
+                    "WSGI_OAUTH_SESSION_STORE: memory: is for a server with one process, and this server has several; "
+                    "use file: or redis:, or start one worker (gunicorn --workers 1 --threads 16)"
+                )
             request.base = self.site.base_url(request.environ)
         needs_no_check = handler_class.skips_recheck and not self.oauth.is_restricted
         if not (needs_no_check or handler_class.skips_access_check):
