@@ -947,9 +947,10 @@ def test_session_data_of_other_types_leads_to_a_new_sign_in(data: dict, provider
 
 
 def test_memory_store_refuses_the_first_request_of_a_server_with_several_processes(
-    application: Any, caplog: pytest.LogCaptureFixture
+    provider: LocalProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Otherwise a sign-in fails whenever the callback reaches another process."""
+    application = create_app(Config.from_environ(environ_for(provider)), store=MemoryStore())
     response = send(application, "/", wsgi__multiprocess=True)
     assert response.status_code == 500
     assert "use file: or redis:, or start one worker" in caplog.text
