@@ -41,6 +41,7 @@ class Server:
     subject: str = "octocat"
     # Settings with the endpoints that its discovery document lacks, relative to the issuer.
     settings: dict[str, str] = field(default_factory=dict)
+    scope: str = ""  # to configure, if the default scope gives no refresh token
     secret: str = "a secret: with + and %"
     methods: tuple[str, ...] = tuple(METHODS)
     registers_clients: bool = True
@@ -72,6 +73,7 @@ SERVERS = {
         "authlib_server.py",
         allow={"decision": "allow"},
         deny={"decision": "deny"},
+        scope="openid profile email offline_access",
         secret="a-secret_as.it~is",  # because Authlib does not form-decode Basic credentials (RFC 6749 2.3.1)
     ),
     "Django OAuth Toolkit": Server(
@@ -158,6 +160,7 @@ def environ(server: Server) -> Callable[..., dict[str, str]]:
             "PROVIDER": server.issuer,
             "CLIENT_ID": METHODS[client_auth],
             **({"CLIENT_AUTH": "none"} if client_auth == "none" else {"CLIENT_SECRET": server.secret}),
+            **({"SCOPE": server.scope} if server.scope else {}),
             **{name: f"{server.issuer}{path}" for name, path in server.settings.items()},
             **settings,
         }
