@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from conftest import JSON, Browser, stored_sessions
-from openid import Issuer
+from openid import HOUR, Issuer
 from webtest import TestResponse
 from werkzeug import Request, Response
 
@@ -332,6 +332,17 @@ class TestSeveralTenants:
         """RFC 9207 2.4."""
         response = sign_in(of_all_tenants(), iss.format(url=entra.url))
         assert (response.status_int, error and response.json["error"]) == (400 if error else 303, error)
+
+    def test_refreshed_id_token_of_another_tenant_ends_the_session(
+        self, entra: Tenants, of_all_tenants: MakeBrowser, later: Callable[[float], None]
+    ) -> None:
+        """OpenID Connect Core 12.2."""
+        browser = of_all_tenants()
+        sign_in(browser)
+        entra.claims, entra.tenant = {}, THEIRS
+        later(HOUR)
+        assert browser.profile().status_int == 401
+        assert entra.count("refresh") == 1
 
     def test_placeholder_is_accepted_only_in_the_place_of_the_configured_name(
         self, entra: Tenants, make_browser: MakeBrowser

@@ -925,6 +925,19 @@ class TestIdToken:
         browser.sign_in()
         assert browser.profile().json["sub"] == "mona"
 
+    def test_that_was_not_validated_describes_no_user(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
+        """Without a configured issuer, nothing says who issued it."""
+        issuer.claims["groups"] = ["staff"]
+        urls = {
+            "AUTHORIZATION_URL": issuer.authorization_url,
+            "TOKEN_URL": issuer.token_url,
+            "PROFILE_URL": issuer.profile_url,
+        }
+        settings = {"SCOPE": "openid profile email", "GROUPS_CLAIM": "groups", "ALLOW": "group:staff", **urls}
+        assert said(finish_sign_in(visit(PROVIDER="", **settings))) == (403, "not_allowed")
+        known = {"PROVIDER": "", "ISSUER": issuer.url}
+        assert finish_sign_in(visit(**settings, **known)).status_int == 303
+
 
 class TestUserDocument:
     """S30; OpenID Connect Core 5.3.2: otherwise a swapped access token would sign in another user."""
