@@ -385,3 +385,28 @@ class TestRemoteUser:
         guest.sign_in()
         assert guest.get("/static/x").status_int == 200
         assert current_identity(inside.environ) is None
+
+
+class TestCookies:
+    """S65: the session cookie does not reach the application."""
+
+    @pytest.mark.parametrize(
+        ("sent", "seen"),
+        [
+            ("{own}", ""),
+            ("a=1; {own}; b=2", "a=1; b=2"),
+            ("a=1;{own}", "a=1"),
+            ("{own}; {own}; a=1", "a=1"),
+            ("a=1; wsgi_oauth-x=2; __Host-wsgi_oauth=3; __Host-wsgi_oauth-y=4", "a=1"),
+            ("a=wsgi_oauth; wsgi_oauth_of_mine=1; xwsgi_oauth=2", "a=wsgi_oauth; wsgi_oauth_of_mine=1; xwsgi_oauth=2"),
+        ],
+    )
+    def test_of_the_sign_in_are_removed(self, enter: Callable[..., Guest], inside: Application, sent: str, seen: str):
+        guest = enter(public=["/"])
+        send(guest.gate, "/", headers={"Cookie": sent.format(own=f"wsgi_oauth={guest.cookie}")})
+        assert inside.environ["HTTP_COOKIE"] == seen
+
+    def test_of_the_sign_in_are_removed_from_a_preflight(self, enter: Callable[..., Guest], inside: Application):
+        guest = enter(cors_preflight=True)
+        send(guest.gate, "/", method="OPTIONS", headers={**PREFLIGHT, "Cookie": f"wsgi_oauth={guest.cookie}; a=1"})
+        assert inside.environ["HTTP_COOKIE"] == "a=1"

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 COOKIE = "wsgi_oauth"
 
+_OWN_COOKIES = re.compile(rf"(?:^|;)[ \t]*(?:__Host-)?{COOKIE}(?:-[^=;]*)?[ \t]*=[^;]*")
+
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 """A session id: 256 random bits from ``secrets.token_urlsafe(32)``."""
 
@@ -60,3 +62,8 @@ def build_set_cookie(value: str, purpose: str = "", *, secure: bool, max_age: in
     if secure:
         attributes.append("Secure")
     return "; ".join([f"{cookie_name(purpose, secure=secure)}={value}", *attributes])
+
+
+def without_own_cookies(header: str) -> str:
+    """Return a Cookie header without the cookies of this program, which no other application may see."""
+    return _OWN_COOKIES.sub("", header).lstrip("; \t")
