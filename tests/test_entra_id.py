@@ -368,3 +368,8 @@ class TestSeveralTenants:
         found = [each for each in findings(settings) if each.text.startswith("access: ") and "tenant" in each.text]
         assert [each.level for each in found] == [level]
         assert level != "FAIL" or "claim:tid=" in found[0].remedy
+
+    def test_check_does_not_expect_scopes_of_microsoft_graph_in_the_document(self, entra: Tenants) -> None:
+        found = list(findings(settings_for(entra, ALLOW=f"group:{GROUP}", SESSION_STORE="memory:")))
+        assert any("User.Read" in each.text for each in found if each.text.startswith("scope: "))
+        assert not any("scopes_supported lacks" in each.text for each in found)

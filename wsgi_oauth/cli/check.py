@@ -249,9 +249,12 @@ class ProviderCheck:
         methods = {name: method for method, name in discovery.CLIENT_AUTH.items()}
         method, pkce = methods[provider.client_auth.removesuffix("-raw")], "S256" if provider.pkce else ""
         scope, client_auth = self._config.variable("scope"), self._config.variable("client_auth")
+        # An issuer does not list the scopes of other APIs, such as Microsoft Graph.
+        api_scopes = {name for each in provider.lists for name in each.scope.split()}
+        scopes = " ".join(each for each in provider.scope.split() if each not in api_scopes)
         for feature, values, remedy in (
             ("response_types", "code", "enable the authorization code flow at the provider"),
-            ("scopes", provider.scope, f"if sign-ins fail with invalid_scope, remove scopes from {scope}"),
+            ("scopes", scopes, f"if sign-ins fail with invalid_scope, remove scopes from {scope}"),
             ("code_challenge_methods", pkce, "enable PKCE, which protects stolen authorization codes (RFC 7636)"),
             ("token_endpoint_auth_methods", method, f"unset {client_auth}, or set it to a supported method"),
         ):
