@@ -1265,8 +1265,9 @@ class TestEnvironFunctions:
         with pytest.raises(LookupError, match="LoginRequired"):
             function(create_environ("/"))
 
-    def test_user_is_anonymous_without_a_gate(self):
-        assert current_identity(create_environ("/")) is None
+    def test_user_is_unknown_without_a_gate(self):
+        with pytest.raises(LookupError, match="did not pass wsgi_oauth.LoginRequired"):
+            current_identity(create_environ("/"))
 
 
 def test_nested_gate_requires_its_own_sign_in(

@@ -54,7 +54,7 @@ def oauth_app(environ: dict[str, str]) -> Any:
 
 def hello(environ: Any, start_response: Any) -> Any:
     """An application that shows the user's name."""
-    identity = current_identity(environ)
+    identity = environ.get("wsgi_oauth.identity")
     start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
     return [escape(identity.name if identity else "anonymous").encode()]
 

@@ -145,7 +145,11 @@ class RequestContext:
 
 
 def current_identity(environ: WSGIEnvironment) -> Identity | None:
-    """Return the signed-in user; None for an anonymous user of a public path, and without a gate."""
+    """Return the signed-in user; None for an anonymous user of a public path.
+
+    :raises LookupError: if the request did not pass :class:`LoginRequired`.
+    """
+    _context(environ)
     identity: Identity | None = environ.get(IDENTITY_KEY)
     return identity
 
@@ -198,5 +202,9 @@ def _context(environ: WSGIEnvironment) -> RequestContext:
     try:
         context: RequestContext = environ[CONTEXT_KEY]
     except KeyError:
-        raise LookupError("environ: this request did not pass wsgi_oauth.LoginRequired") from None
+        raise LookupError(
+            "environ: this request did not pass wsgi_oauth.LoginRequired; wrap the WSGI application that the server "
+            "starts. A framework's own test client and management commands call the views without the gate: in tests, "
+            "send requests through the gate (wsgi_oauth.testing.signed_in)"
+        ) from None
     return context
