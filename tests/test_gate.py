@@ -1266,7 +1266,7 @@ class TestEnvironFunctions:
             function(create_environ("/"))
 
     def test_user_is_unknown_without_a_gate(self):
-        with pytest.raises(LookupError, match="did not pass wsgi_oauth.LoginRequired"):
+        with pytest.raises(LookupError, match=r"did not pass wsgi_oauth\.LoginRequired"):
             current_identity(create_environ("/"))
 
 
