@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -236,6 +237,13 @@ def environ_for(provider: LocalProvider, **settings: str) -> dict[str, str]:
     return {f"WSGI_OAUTH_{name}": value for name, value in variables.items()}
 
 
+def session_cookie(jar: CookieJar) -> str | None:
+    """Return the value of the session cookie in *jar*; before the sign-in, that of the latest pending sign-in."""
+    values = {cookie.name: cookie.value for cookie in jar if "wsgi_oauth" in cookie.name}
+    names = sorted(values, key=lambda name: name.endswith("wsgi_oauth"))
+    return values[names[-1]] if names else None
+
+
 class Browser:
     """A browser with cookies. wsgiref and WebTest check on each request that the application obeys PEP 3333."""
 
@@ -288,9 +296,13 @@ class Browser:
 
     @property
     def cookie(self) -> str | None:
-        """Return the value of the session cookie."""
-        values = [cookie.value for cookie in self.app.cookiejar if cookie.name.endswith("wsgi_oauth")]
-        return values[0] if values else None
+        """Return the value of the session cookie; before the sign-in, that of the pending sign-in."""
+        return session_cookie(self.app.cookiejar)
+
+    @property
+    def cookie_header(self) -> str:
+        """Return the Cookie header that this browser sends."""
+        return "; ".join(f"{cookie.name}={cookie.value}" for cookie in self.app.cookiejar)
 
     def _local(self, url: str) -> str:
         parts = urlsplit(url)
@@ -529,7 +541,7 @@ class Visitor:
 
     @property
     def cookie(self) -> str | None:
-        return next((cookie.value for cookie in self.web.cookies if cookie.name.endswith("wsgi_oauth")), None)
+        return session_cookie(self.web.cookies)
 
     def __enter__(self) -> Visitor:
         return self

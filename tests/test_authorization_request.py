@@ -249,7 +249,7 @@ class TestPublicUrlOnPlainHttp:
         response = make_browser(base=url.removesuffix("/auth"), PUBLIC_URL=url, INSECURE_HTTP_HOSTS=hosts).get("/")
         assert asked(response)["redirect_uri"] == f"{url}/callback"
         cookie = response.headers["Set-Cookie"]
-        assert cookie.startswith("wsgi_oauth=")
+        assert cookie.startswith("wsgi_oauth-")
         assert "Secure" not in cookie
 
     def test_leaves_cookies_of_https_sites_secure(self, make_browser: MakeBrowser) -> None:
@@ -257,7 +257,7 @@ class TestPublicUrlOnPlainHttp:
             base="https://nas.local", PUBLIC_URL="https://nas.local", INSECURE_HTTP_HOSTS="nas.local"
         )
         cookie = browser.get("/").headers["Set-Cookie"]
-        assert cookie.startswith("__Host-wsgi_oauth=")
+        assert cookie.startswith("__Host-wsgi_oauth-")
         assert "; Secure" in cookie
 
     @pytest.mark.parametrize("host", ["nas", "nas.local.example", "evil.nas.local", "local"])

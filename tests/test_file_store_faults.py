@@ -292,7 +292,7 @@ VISITS = {
     "callback when signed in": Visit(second_callback, 303),
     "first profile": Visit(profile_signed_in, 200),
     "profile with a refresh": Visit(profile_with_expired_token, 200),
-    "sign-out": Visit(lambda browser: (browser.sign_in(), "/logout")[1], 200, method="post"),
+    "sign-out": Visit(lambda browser: (browser.sign_in(), "/logout")[1], 303, method="post"),
 }
 
 

@@ -35,7 +35,7 @@ PREFETCHES = [
 
 def cookie_header(browser: Browser) -> str:
     """Return the Cookie header that *browser* would send now."""
-    return f"wsgi_oauth={browser.cookie}"
+    return browser.cookie_header
 
 
 def token_requests(provider: LocalProvider) -> list[dict[str, str]]:

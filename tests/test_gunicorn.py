@@ -86,8 +86,8 @@ def test_cookie_over_https_has_the_host_prefix(secure_site: Site) -> None:
     with secure_site.serve("--workers", "1") as server, secure_site.visitor(server) as visitor:
         name, _, rest = visitor.get("/").headers["Set-Cookie"].partition("=")
         attributes = {part.strip() for part in rest.split(";")[1:]}
-        assert name == "__Host-wsgi_oauth"
-        assert attributes == {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"}
+        assert name.startswith("__Host-wsgi_oauth-")
+        assert attributes == {"Secure", "HttpOnly", "Path=/", "SameSite=Lax", "Max-Age=90000"}
         redirect_uri = parameters(visitor.get("/").headers["Location"])["redirect_uri"]
         assert redirect_uri == f"{server.url}/callback"
 
@@ -115,7 +115,7 @@ def test_forwarded_scheme_from_loopback_is_ignored(site: Site) -> None:
     with site.serve("--workers", "1") as server, site.visitor(server) as visitor:
         answer = visitor.get("/", **{"X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"})
         assert parameters(answer.headers["Location"])["redirect_uri"] == f"{server.url}/callback"
-        assert answer.headers["Set-Cookie"].startswith("wsgi_oauth=")
+        assert answer.headers["Set-Cookie"].startswith("wsgi_oauth-")
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's /proc")
@@ -425,11 +425,12 @@ def test_copy_that_overlaps_the_end_of_the_first_is_redirected_to_the_same_page(
 
 
 def test_twenty_concurrent_tabs_can_all_finish(paused_site: Site) -> None:
-    """S5: starts of one session in two workers do not overwrite each other."""
+    """S5: starts of one browser in two workers do not overwrite each other."""
     options = ("--workers", "2", *WORKERS["gthread"])
     with paused_site.serve(*options, app="paused_site:app") as server, paused_site.visitor(server) as visitor:
-        visitor.get("/")
         tabs = at_the_same_time(get_and_close, [(visitor.copy(), f"/?next=/tab/{n}") for n in range(20)])
+        for tab in tabs:
+            visitor.web.cookies.update(tab.cookies)
         for number, tab in enumerate(tabs):
             answer = visitor.get(visitor.consent(tab.headers["Location"]))
             assert (answer.status_code, answer.headers.get("Location")) == (303, f"/tab/{number}")
@@ -467,7 +468,7 @@ def test_worker_killed_during_the_token_request_leaves_complete_sessions(
             with same:
                 same.sign_in()
                 assert same.profile().status_code == 200
-        assert len(site.stored()) == 2
+        assert ["oauth_token" in data for data in site.stored()].count(True) == 2
 
 
 @pytest.fixture

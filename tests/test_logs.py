@@ -89,7 +89,7 @@ class RecordingBrowser(Browser):
     def cookies(self) -> set[str]:
         """Return every session id that was issued."""
         given = " ".join(value for answer in self.answers for value in answer.headers.getall("Set-Cookie"))
-        return set(re.findall(r"wsgi_oauth=([^;]+)", given))
+        return set(re.findall(r"wsgi_oauth[\w-]*=([^;]+)", given))
 
 
 class Repos(RequestHandler):

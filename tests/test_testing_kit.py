@@ -228,8 +228,8 @@ def publicly_cacheable(path: str, status: str, headers: Any) -> Any:
 
 
 def merging_headers(path: str, status: str, headers: Any) -> Any:
-    """Keep only the last header of each name."""
-    return status, list(dict(headers).items())
+    """Keep only the first header of each name."""
+    return status, list(dict(reversed(headers)).items())
 
 
 # name: the application, the options of check_embedding, the finding
@@ -393,7 +393,7 @@ PROBLEMS: dict[str, tuple[Callable[[Any], WSGI], dict[str, Any], str]] = {
     "a lost Set-Cookie": (
         lambda oauth_app: with_response(protected(oauth_app), merging_headers),
         {},
-        r"^Set-Cookie: cookies of the application are lost \(probe-a\)$",
+        r"^Set-Cookie: cookies of the application are lost \(probe-b\)$",
     ),
     "no close() after an early disconnect": (
         lambda oauth_app: without_close(protected(oauth_app)),

@@ -57,6 +57,7 @@ def create_app(
         idle=config.session_idle,
         lifetime=config.session_lifetime,
         encrypted=config.session_seal,
+        sign_in_lifetime=config.sign_in_lifetime,
     )
     access_tokens = AccessTokens(sessions, config.token_lifetime) if config.tokens else None
     # With several providers, each has its own redirect URI (RFC 9700 4.4.2).

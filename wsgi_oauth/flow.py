@@ -27,8 +27,8 @@ class PreAuthorization(SignInHandler):
         attempt = self.new_attempt()
         github = self.oauth2_session()
         authorization_url, state = github.authorization_url(self.authorization_base_url, **attempt.parameters)
-        # State is used to prevent CSRF, keep this for later: in request.session["oauth_state"][state].
-        attempt.save(request.session, state)
+        # State is used to prevent CSRF, keep this for later: in session["oauth_state"].
+        attempt.save(request.pending_session(state), state)
         return self.redirect(authorization_url)
 
 
@@ -46,7 +46,7 @@ class PostAuthorization(SignInHandler):
     endpoint = "callback"
 
     def get(self, request: Request) -> Response:
-        # The state in request.url must be stored in this browser's session. It can be used once.
+        # The state in request.url must be stored in a session of this browser. It can be used once.
         with self.consumed_attempt() as attempt:
             github = self.oauth2_session()
             token = github.fetch_token(self.token_url, **attempt.parameters)

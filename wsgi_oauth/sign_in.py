@@ -1,8 +1,9 @@
 """A sign-in attempt: what is stored when it starts, and what is checked when the browser returns.
 
-Each attempt has a record under its own state in ``session["oauth_state"]``, so several tabs can sign in side by side.
-The callback consumes the record once, before the code is exchanged. A finished record remains, so that a duplicate of
-the callback (a reload, a double click) is redirected to the same page instead of failing.
+Each attempt has a session of its own, the pending session, whose cookie is named after the state. Several tabs can
+therefore sign in side by side, also if they start at the same moment. The callback consumes the record once, before the
+code is exchanged. The browser's session keeps a finished record, so that a duplicate of the callback (a reload, a
+double click) is redirected to the same page instead of failing.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from .oauth.provider import Provider
 from .oauth.reauthentication import combine_requirements
 from .oauth.registration import Registration
 from .polling import poll
+from .sessions.cookie import PENDING_PURPOSE_LENGTH
 from .sessions.session import STATE, Session
 
-LIFETIME = 600  # seconds from the start to the callback; RFC 6749 4.1.2 recommends at most this for a code
-MAX_ATTEMPTS = 20  # stored in one session
+MAX_FINISHED = 20  # records of finished attempts in one session
 MAX_RETURN_URLS = 32_000  # characters of all return URLs in one session: four of the longest
 REDIRECT_LOOP = "oauth_again"  # session key: the last sign-in replaced a rejected one
+_REDIRECT_LOOP_WINDOW = 600  # seconds
 _POLL_INTERVAL = 0.05  # seconds
 
 # RFC 6749 4.1.2.1, OpenID Connect Core 3.1.2.6, and LinkedIn:
@@ -54,16 +56,19 @@ class Attempt(NamedTuple):
     next_url: str
     provider: str = ""  # the label of the provider (RFC 9700 4.4.2)
     after_rejection: bool = False  # started because the provider rejected the previous token
+    restarted: bool = False  # it replaces an attempt that could not be finished
     finished: bool = False
+    late: bool = False  # the callback came after the lifetime of a sign-in
     requirements: Mapping[str, str] = {}  # max_age and acr_values, if requested (OpenID Connect Core 3.1.2.1)
     parameters: Mapping[str, Any] = {}  # of the next request: the authorization request, then the token request
 
     @classmethod
-    def new(cls, *, redirect_uri: str, next_url: str, provider: str, after_rejection: bool = False) -> Attempt:
-        """Return an attempt with a random state (RFC 6749 10.10) and code verifier of 256 bits each."""
-        return cls(
-            secrets.token_urlsafe(32), secrets.token_urlsafe(32), redirect_uri, next_url, provider, after_rejection
-        )
+    def new(cls, **values: Any) -> Attempt:
+        """Return an attempt with a random state (RFC 6749 10.10) and code verifier of 256 bits each.
+
+        :param values: the other fields.
+        """
+        return cls(secrets.token_urlsafe(32), secrets.token_urlsafe(32), **values)
 
     @property
     def code_challenge(self) -> str:
@@ -121,7 +126,7 @@ class Attempt(NamedTuple):
         return self._replace(parameters={**parameters, "requirements": self.requirements})
 
     def save(self, session: Session, state: str) -> None:
-        """Store this attempt in ``session["oauth_state"][state]``, beside those of other tabs (RFC 6749 10.12)."""
+        """Store this attempt in ``session["oauth_state"][state]`` (RFC 6749 10.12)."""
         record = {
             "started": time.time(),
             "code_verifier": self.code_verifier,
@@ -129,9 +134,15 @@ class Attempt(NamedTuple):
             "next": self.next_url,
             "provider": self.provider,
             "after_rejection": self.after_rejection,
+            "restarted": self.restarted,
             "requirements": dict(self.requirements),
         }
-        session.change(lambda data: _add(data, state, record))
+        session[STATE] = {state: record}
+
+
+def cookie_purpose(state: str) -> str:
+    """Return what the name of the cookie for the sign-in with this *state* ends with."""
+    return _hash(state)[:PENDING_PURPOSE_LENGTH]
 
 
 def _hash(text: str) -> str:
@@ -161,19 +172,26 @@ class AuthorizationResponse(NamedTuple):
         return cls(**dict(known))
 
 
-def consume_state(session: Session, response: AuthorizationResponse, *, timeout: float) -> Attempt:
+def consume_state(
+    pending: Session, session: Session, response: AuthorizationResponse, *, lifetime: float, timeout: float
+) -> Attempt:
     """Consume the record of the state in *response* and return its attempt. A state is good for one exchange.
 
     A duplicate of a callback waits until the first copy has finished. Its attempt is then ``finished``.
 
+    :param pending: the pending session in the cookie of this state.
+    :param session: the browser's session, which knows the finished attempts.
+    :param lifetime: seconds from the start to the callback; after that the attempt is ``late``.
     :param timeout: seconds for which a duplicate waits.
-    :raises errors.NoLoginInProgress: if the state is missing, unknown, used, expired or of another browser.
+    :raises errors.NoLoginInProgress: if the state is missing, unknown, used or of another browser.
     """
     if not response.state:  # before any comparison, because a missing state must never equal a missing state
         raise errors.NoLoginInProgress("callback: the state is missing")
-    record = _consume(session, response.state)
+    record = _consume(pending, response.state) or find_record(finished_records(session), response.state)
+    if record is None:
+        raise errors.NoLoginInProgress("callback: the state is not one of this browser")
     if record.get("claimed") == "pending":
-        wait_for_first_copy(session, response.state, timeout)
+        wait_for_first_copy(pending, response.state, timeout)
     return Attempt(
         response.state,
         record.get("code_verifier", ""),
@@ -181,7 +199,9 @@ def consume_state(session: Session, response: AuthorizationResponse, *, timeout:
         record["next"],
         record.get("provider", ""),
         record.get("after_rejection", False),
+        record.get("restarted", False),
         finished="claimed" in record,
+        late=is_late(record, lifetime),
         requirements=record.get("requirements", {}),
     )
 
@@ -214,13 +234,13 @@ def check_response(response: AuthorizationResponse, attempt: Attempt, registrati
 
 
 @contextmanager
-def completing(session: Session, attempt: Attempt) -> Iterator[None]:
+def completing(pending: Session, session: Session, attempt: Attempt) -> Iterator[None]:
     """Record the outcome of the code exchange inside, because duplicates of the callback wait for it."""
     try:
         yield
     except BaseException:
         with suppress(errors.StoreError):  # the original error matters more, and the record expires
-            session.change(lambda data: data.get(STATE, {}).pop(attempt.state, None))
+            pending.change(lambda data: data.get(STATE, {}).pop(attempt.state, None))
         raise
     # Together with the token: otherwise a duplicate would be redirected before the user is signed in.
     session.change_on_save(lambda data: _finish(data, attempt))
@@ -228,47 +248,17 @@ def completing(session: Session, attempt: Attempt) -> Iterator[None]:
 
 def is_redirect_loop(session: Session) -> bool:
     """Return whether a sign-in moments ago already replaced a rejected one: the next would begin a redirect loop."""
-    return bool(session.get(REDIRECT_LOOP)) and time.time() - session.started < LIFETIME
+    return bool(session.get(REDIRECT_LOOP)) and time.time() - session.started < _REDIRECT_LOOP_WINDOW
 
 
-def _add(data: dict[str, Any], state: str, record: dict[str, Any]) -> None:
-    records = usable_records(data)
-    records[state] = record
-    while len(records) > MAX_ATTEMPTS:
-        del records[min(records.keys() - {state}, key=lambda known: _eviction_order(records[known]))]
-    _limit_return_urls(records)
-    data[STATE] = records
-
-
-def _limit_return_urls(records: dict[str, Any]) -> None:
-    """Drop the return URLs that exceed MAX_RETURN_URLS, the oldest first. Their sign-ins can still be finished."""
-    total = 0
-    for record in sorted(records.values(), key=lambda record: record["started"], reverse=True):
-        total += len(record["next"])
-        if total > MAX_RETURN_URLS:
-            total -= len(record["next"])
-            record["next"] = ""
-            _log.warning(
-                "sign-in: the return URL of an older tab is dropped, because those of one session have more than %d "
-                "characters; that tab ends at the profile",
-                MAX_RETURN_URLS,
-            )
-
-
-def _eviction_order(record: dict[str, Any]) -> tuple[bool, bool, float]:
-    """Return the sort key for eviction: first finished long ago, then never consumed; oldest first."""
-    return not _is_expired(record), "claimed" in record, record["started"]
-
-
-def _consume(session: Session, state: str) -> dict[str, Any]:
+def _consume(pending: Session, state: str) -> dict[str, Any] | None:
     """Mark the record of *state* as claimed, in one atomic step, and return it as it was before."""
-    record_at_arrival = find_record(usable_records(session), state)
-    record = session.change(lambda data: claim_record(data, state))
-    if record is None and session.ended_elsewhere and record_at_arrival is not None:
-        # The first copy of this callback finished meanwhile, and the session has moved to its new id.
+    record_at_arrival = find_record(usable_records(pending), state)
+    if record_at_arrival is None:
+        return None
+    record = pending.change(lambda data: claim_record(data, state))
+    if record is None and pending.ended_elsewhere:  # the first copy of this callback has signed the user in meanwhile
         return {**record_at_arrival, "claimed": "finished"}
-    if record is None:
-        raise errors.NoLoginInProgress("callback: the state is not one of this session")
     return record
 
 
@@ -291,45 +281,48 @@ def find_record(records: dict[str, Any], state: str) -> dict[str, Any] | None:
 
 
 def _finish(data: dict[str, Any], attempt: Attempt) -> None:
-    """Replace the record of *attempt* by a finished one, and drop expired ones, which may be another user's."""
-    records = {state: record for state, record in usable_records(data).items() if not _is_expired(record)}
+    """Add a finished record of *attempt* to the browser's session, and drop old ones, which may be another user's."""
+    hour_ago = time.time() - 3600
+    records = {state: record for state, record in finished_records(data).items() if record["started"] > hour_ago}
+    records[attempt.state] = {"started": time.time(), "next": attempt.next_url, "claimed": "finished"}
+    while len(records) > MAX_FINISHED or sum(len(record["next"]) for record in records.values()) > MAX_RETURN_URLS:
+        del records[min(records, key=lambda state: records[state]["started"])]
     data[STATE] = records
-    started = records.get(attempt.state, {}).get("started", time.time())  # eviction may have removed the record
-    records[attempt.state] = {"started": started, "next": attempt.next_url, "claimed": "finished"}
     if attempt.after_rejection:
         data[REDIRECT_LOOP] = True
 
 
+def finished_records(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the records of finished attempts in the browser's session."""
+    return {state: record for state, record in usable_records(data).items() if record.get("claimed") == "finished"}
+
+
 def usable_records(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the records that are pending or finished. Malformed ones, perhaps of another version, are left out."""
+    """Return the records of attempts. Malformed ones, perhaps of another version, are left out."""
     records = data.get(STATE)
     if not isinstance(records, dict):
         return {}
     return {
         state: record
         for state, record in records.items()
-        if isinstance(record, dict)
-        and isinstance(record.get("started"), float)
-        and isinstance(record.get("next"), str)
-        and (record.get("claimed") == "finished" or not _is_expired(record))
+        if isinstance(record, dict) and isinstance(record.get("started"), float) and isinstance(record.get("next"), str)
     }
 
 
-def _is_expired(record: dict[str, Any]) -> bool:
-    return bool(record["started"] <= time.time() - LIFETIME)
+def is_late(record: dict[str, Any], lifetime: float) -> bool:
+    """Return whether the attempt of *record* started more than *lifetime* seconds ago. Its code is not exchanged."""
+    return bool(record["started"] <= time.time() - lifetime)
 
 
-def wait_for_first_copy(session: Session, state: str, timeout: float) -> None:
-    """Return when the first copy of this callback has signed the user in, which also ends the old session id."""
+def wait_for_first_copy(pending: Session, state: str, timeout: float) -> None:
+    """Return when the first copy of this callback has signed the user in, which also ends the pending session."""
     for _ in poll(timeout, pause=_POLL_INTERVAL, longest_pause=_POLL_INTERVAL):
-        session.reload()
-        records = session.get(STATE)
+        pending.reload()
+        records = pending.get(STATE)
         if records is None:
-            return  # the session has moved to a new id: the first copy succeeded
+            return  # the pending session has ended: the first copy succeeded
         if state not in records:
             raise errors.NoLoginInProgress("callback: the state was used, and that sign-in failed")
-        if records[state].get("claimed") == "finished":
-            return
         # The claim may be older than any exchange takes, because its worker was killed or could not store the outcome.
         if time.time() - records[state].get("claimed_at", 0) > timeout:
             break

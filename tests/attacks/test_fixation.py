@@ -41,8 +41,13 @@ def plant(browser: Browser, session_id: str | None) -> None:
     browser.app.set_cookie("wsgi_oauth", session_id or "")
 
 
+open_session = SessionManager.open
+
+
 # PHP without session.use_strict_mode, or `sessions.get(id) or sessions.create(id)`.
-def adopt_any_id(sessions: SessionManager, environ: dict[str, Any], *, secure: bool) -> Session:
+def adopt_any_id(sessions: SessionManager, environ: dict[str, Any], purpose: str = "", *, secure: bool) -> Session:
+    if purpose:
+        return open_session(sessions, environ, purpose, secure=secure)
     session_id = session_id_from_cookie(environ, secure=secure)
     if not session_id:
         return Session(sessions)
@@ -84,9 +89,10 @@ def test_invented_id_gives_access_to_the_data_of_an_anonymous_victim(
 
 
 @guarded_by({"wsgi_oauth.sessions.session.Session.renew": keep_the_id})
-def test_issued_id_is_planted_before_the_sign_in(victim: Browser, attacker: Browser) -> bool:
+def test_issued_id_is_planted_before_the_sign_in(make_browser: Callable[..., Browser]) -> bool:
     """S36. The server has issued this id to the attacker, so only changing it at the sign-in helps."""
-    attacker.start()
+    victim, attacker = make_browser(handlers=(Notebook,)), make_browser(handlers=(Notebook,))
+    attacker.post("/notebook", params={"note": "any anonymous session"})
     known = attacker.cookie
     plant(victim, known)
     victim.get(victim.callback_url())

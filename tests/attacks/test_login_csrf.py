@@ -16,6 +16,7 @@ import pytest
 from conftest import Browser, parameters, stored_sessions
 
 from wsgi_oauth import errors
+from wsgi_oauth.sessions.cookie import PENDING_PURPOSE_LENGTH
 from wsgi_oauth.sessions.session import Session
 from wsgi_oauth.sign_in import Attempt, AuthorizationResponse
 
@@ -35,7 +36,7 @@ def all_pending(session: Session) -> list[dict[str, Any]]:
 
 
 # `if request.args.get("state") != session.get("state"): abort()`, where None equals None.
-def accept_a_missing_state(session: Session, response: AuthorizationResponse, *, timeout: float) -> Attempt:
+def accept_a_missing_state(_: Session, session: Session, response: AuthorizationResponse, **__: float) -> Attempt:
     if response.state or session.get("oauth_state"):
         raise errors.NoLoginInProgress("the states differ")
     [provider] = {record["provider"] for data in all_pending(session) for record in data["oauth_state"].values()}
@@ -43,7 +44,7 @@ def accept_a_missing_state(session: Session, response: AuthorizationResponse, *,
 
 
 # Authlib, CVE-2025-68158: states in a cache of the server that all browsers share.
-def find_in_all_sessions(session: Session, response: AuthorizationResponse, *, timeout: float) -> Attempt:
+def find_in_all_sessions(_: Session, session: Session, response: AuthorizationResponse, **__: float) -> Attempt:
     for data in all_pending(session):
         record = data["oauth_state"].get(response.state)
         if record:
@@ -73,7 +74,12 @@ def test_link_with_the_state_of_the_attacker(victim: Browser, attacker: Browser)
     return signed_in_as_the_attacker(victim)
 
 
-@guarded_by({"wsgi_oauth.sign_in.find_record": ignore_the_state})
+@guarded_by(
+    {
+        "wsgi_oauth.sign_in.find_record": ignore_the_state,
+        "wsgi_oauth.sign_in.cookie_purpose": lambda _: "x" * PENDING_PURPOSE_LENGTH,
+    }
+)
 def test_link_during_a_pending_sign_in_of_the_victim(victim: Browser, attacker: Browser) -> bool:
     """S1. A page opens the application and then, in the background, the attacker's callback."""
     attackers_link = attacker.consent(without_pkce(attacker.start()))
@@ -112,7 +118,13 @@ def compare_as_text(records: dict[str, Any], state: str) -> dict[str, Any] | Non
     return next((record for known, record in records.items() if hmac.compare_digest(known, state)), None)
 
 
-@guarded_by({"wsgi_oauth.sign_in.find_record": compare_as_text, "wsgi_oauth.sign_in.NOT_PRINTABLE": re.compile("(?!)")})
+@guarded_by(
+    {
+        "wsgi_oauth.sign_in.find_record": compare_as_text,
+        "wsgi_oauth.sign_in.cookie_purpose": lambda _: "x" * PENDING_PURPOSE_LENGTH,
+        "wsgi_oauth.sign_in.NOT_PRINTABLE": re.compile("(?!)"),
+    }
+)
 def test_non_ascii_state_causes_an_internal_error(victim: Browser) -> bool:
     """S6, S15. hmac.compare_digest raises TypeError for text that is not ASCII."""
     victim.start()

@@ -99,8 +99,8 @@ choose_by_label = SignInHandler.choose_provider
 
 # One redirect URI for all providers: only the pending sign-in says which one responds.
 def choose_by_state(handler: SignInHandler, label: str) -> bool:
-    records = handler.request.session.get("oauth_state", {})
-    record = records.get(handler.request.args.get("state"), {})
+    state = handler.request.args.get("state", "")
+    record = handler.request.pending_session(state).get("oauth_state", {}).get(state, {})
     return choose_by_label(handler, record.get("provider", label))
 
 

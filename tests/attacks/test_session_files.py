@@ -207,16 +207,16 @@ class Payload:
 @guarded_by({"wsgi_oauth.sessions.manager.decode": pickle.loads})
 def test_a_pickled_session_file_runs_the_attackers_code(victim: Browser, folder: Path, tmp_path: Path) -> bool:
     """S56. A pickle is a program: an attacker with one writable file could do everything that the application can."""
-    victim.start()
+    callback = victim.callback_url()
     replace_contents(file_of(victim, folder), pickle.dumps(Payload(tmp_path / "run")))
-    victim.get("/profile")
+    victim.get(callback)
     return (tmp_path / "run").exists()
 
 
 @guarded_by({"wsgi_oauth.sessions.encoding.check_nesting": lambda data, raw: None})
 def test_a_deeply_nested_session_fails_every_request_of_its_browser(victim: Browser, folder: Path) -> bool:
     """S56. Python's JSON parser accepts deeper nesting than Python can copy."""
-    victim.start()
+    victim.sign_in()
     path = file_of(victim, folder)
     for depth in range(300, 20_000, 150):
         nested = "[" * depth + "]" * depth

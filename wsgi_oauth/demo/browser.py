@@ -157,6 +157,8 @@ class Browser:
         for cookie in set_cookies:
             name, _, value = cookie.partition(";")[0].partition("=")
             jar[name.strip()] = value.strip()
+            if not value:  # a deleted cookie
+                del jar[name.strip()]
 
 
 def _origin(url: str) -> str:

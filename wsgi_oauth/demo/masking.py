@@ -39,7 +39,10 @@ def mask_header(name: str, value: str) -> str:
     if name == "Authorization":
         scheme, _, credentials = value.partition(" ")
         return f"{scheme} {mask(credentials)}"
-    if name in ("Cookie", "Set-Cookie"):
+    if name == "Cookie":
+        cookies = [cookie.partition("=") for cookie in value.split("; ")]
+        return "; ".join(f"{key}={mask(secret)}" for key, _, secret in cookies)
+    if name == "Set-Cookie":
         cookie, semicolon, attributes = value.partition(";")
         key, _, secret = cookie.partition("=")
         return f"{key}={mask(secret)}{semicolon}{attributes}"

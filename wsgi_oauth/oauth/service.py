@@ -45,6 +45,7 @@ class OAuthService:
         self._rules = Rules(config.allow, self._providers, allow, has_labels=config.has_labels)
         self._added_rules: list[Rules] = []  # for parts of the application
         self.has_labels = config.has_labels
+        self.sign_in_lifetime = config.sign_in_lifetime
         self.registrations = self._build_registrations()
 
     def _build_registrations(self) -> dict[str, Registration]:

@@ -15,6 +15,9 @@ _OWN_COOKIES = re.compile(rf"(?:^|;)[ \t]*(?:__Host-)?{COOKIE}(?:-[^=;]*)?[ \t]*
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 """A session id: 256 random bits from ``secrets.token_urlsafe(32)``."""
 
+PENDING_PURPOSE_LENGTH = 10  # characters of the name of a sign-in's cookie, after the name of the session cookie
+_PENDING_NAME = re.compile(rf"(?:__Host-)?{COOKIE}-([A-Za-z0-9_-]{{{PENDING_PURPOSE_LENGTH}}})", re.ASCII)
+
 
 def cookie_name(purpose: str = "", *, secure: bool) -> str:
     """Return the name of the session cookie, or of the cookie for another *purpose*.
@@ -41,6 +44,12 @@ def session_id_from_cookie(environ: WSGIEnvironment, purpose: str = "", *, secur
     """Return the session id in the cookie, or None when it is missing, malformed or ambiguous."""
     value = read_cookie(environ, purpose, secure=secure)
     return value if value and SESSION_ID.fullmatch(value) else None
+
+
+def pending_cookies(environ: WSGIEnvironment) -> list[tuple[str, str]]:
+    """Return purpose and value of the cookies of pending sign-ins, the oldest first (RFC 6265 5.4)."""
+    found = [(_PENDING_NAME.fullmatch(name), value) for name, value in read_cookies(environ)]
+    return [(match[1], value) for match, value in found if match]
 
 
 def unambiguous_value(values: list[str]) -> str | None:

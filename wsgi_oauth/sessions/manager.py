@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .cookie import build_set_cookie, session_id_from_cookie
+from .cookie import build_set_cookie, pending_cookies, session_id_from_cookie
 from .encoding import StoredSession, are_plausible, decode, encode, parse
 from .encryption import Encryption, Label, is_encrypted, read_label
 from .keys import PROVIDER, STATE, TOKEN
@@ -23,7 +23,10 @@ from .store import Record, SessionStore
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-ANONYMOUS_LIFETIME = 600  # seconds, as long as a sign-in may take
+SIGN_IN_LIFETIME = 3600  # seconds; the default of WSGI_OAUTH_SIGN_IN_LIFETIME
+MAX_PENDING = 20  # sign-ins of one browser
+_LATE_RESPONSE = 86400  # seconds after the lifetime of a sign-in in which it can start again towards the same page
+_LATE_RESPONSES = 1000  # sign-ins that this is promised to, for each hour and process
 
 SIGNED_IN, ANONYMOUS, EXPIRED, UNREADABLE = "signed in", "anonymous", "expired", "unreadable"
 IGNORED = "ignored"  # encrypted although the setting says no, or the other way around
@@ -59,13 +62,24 @@ class SessionManager:
     :param idle: seconds without a request after which a session expires.
     :param lifetime: seconds after the sign-in at which it expires in any case.
     :param encrypted: whether sessions are encrypted with a key from the browser's cookie.
+    :param sign_in_lifetime: seconds that a sign-in may take.
     :raises errors.ConfigError: when encryption needs a package that is missing.
     """
 
-    def __init__(self, store: SessionStore, *, idle: float, lifetime: float, encrypted: bool = False) -> None:
+    def __init__(
+        self,
+        store: SessionStore,
+        *,
+        idle: float,
+        lifetime: float,
+        encrypted: bool = False,
+        sign_in_lifetime: float = SIGN_IN_LIFETIME,
+    ) -> None:
         self.store = store
         self._idle = idle
         self._lifetime = lifetime
+        self._sign_in_lifetime = sign_in_lifetime
+        self._long_pending = _HourlyLimit(_LATE_RESPONSES)
         self._encryption = Encryption() if encrypted else None
 
     @property
@@ -75,11 +89,18 @@ class SessionManager:
 
     # Reading
 
-    def open(self, environ: WSGIEnvironment, *, secure: bool) -> Session:
-        """Return the session of the request's cookie, or a new one, which is stored only when it gets data."""
-        session_id = session_id_from_cookie(environ, secure=secure)
+    def open(self, environ: WSGIEnvironment, purpose: str = "", *, secure: bool) -> Session:
+        """Return the session of the request's cookie, or a new one, which is stored only when it gets data.
+
+        :param purpose: of the cookie of a pending sign-in. It opens nothing else, and no other cookie opens it.
+        """
+        session_id = session_id_from_cookie(environ, purpose, secure=secure)
         stored = self.read(session_id) if session_id else None
-        return Session(self, stored, session_id) if stored else Session(self)
+        if stored is None or _is_pending(stored) != bool(purpose):
+            stored = session_id = None
+        session = Session(self, stored, session_id)
+        session.purpose = purpose
+        return session
 
     def read(self, session_id: str) -> StoredSession | None:
         """Return the stored session, or None when it is unknown, damaged, or expired by the current settings."""
@@ -131,8 +152,12 @@ class SessionManager:
 
     def expiry(self, stored: StoredSession | Label) -> float:
         """Return when the session expires: seconds since the epoch. Anonymous sessions live for a short time only."""
-        idle = self._idle if stored.signed_in else min(self._idle, ANONYMOUS_LIFETIME)
-        return min(stored.seen + idle, stored.started + self._lifetime)
+        if stored.signed_in:
+            return min(stored.seen + self._idle, stored.started + self._lifetime)
+        if not _is_pending(stored):
+            return stored.seen + min(self._idle, self._sign_in_lifetime)
+        unused = stored.seen == stored.started
+        return stored.started + self._sign_in_lifetime + (_LATE_RESPONSE if unused else 0)
 
     def is_alive(self, stored: StoredSession | Label) -> bool:
         """Return whether the session has not expired."""
@@ -161,6 +186,8 @@ class SessionManager:
         """
         if session.ended:
             return
+        if session.renewing and session.signed_in:
+            session.event = "signed in"
         if session.stored is None or session.id is None:
             now = time.time()
             data: dict[str, Any] = {}
@@ -215,7 +242,11 @@ class SessionManager:
 
     def _create(self, session: Session, stored: StoredSession) -> None:
         session_id = secrets.token_urlsafe(32)
-        self.store.create(store_key(session_id), self.build_record(session_id, stored))
+        record = self.build_record(session_id, stored)
+        if session.purpose and not self._long_pending.take():
+            # Otherwise a flood of sign-ins, which nobody finishes, would fill the store for a day.
+            record = record._replace(expires=stored.started + self._sign_in_lifetime)
+        self.store.create(store_key(session_id), record)
         session.id, session.stored = session_id, stored
 
     def _renew(self, session: Session) -> None:
@@ -228,8 +259,6 @@ class SessionManager:
             session.merge_into(data)
             return StoredSession(now, now, data)
 
-        if session.signed_in:
-            session.event = "signed in"
         new_id = secrets.token_urlsafe(32)
         if self.update(session, start_again, new_id=new_id):
             session.id = new_id
@@ -243,14 +272,52 @@ class SessionManager:
         if session.ended:
             if session.ended_elsewhere or not session.cookie_id:
                 return None  # With ended_elsewhere, the browser may already hold the cookie of the moved session.
-            return build_set_cookie("", secure=secure, max_age=0)
+            return build_set_cookie("", session.purpose, secure=secure, max_age=0)
         if session.id is None or session.id == session.cookie_id:
             return None
-        # An anonymous session ends with the browser window; a signed-in one lasts as long as on the server.
-        max_age = int(session.started + self._lifetime - time.time()) if session.signed_in else None
-        return build_set_cookie(session.id, secure=secure, max_age=max_age)
+        # An anonymous session ends with the browser window; the others last as long as on the server.
+        max_age = None
+        if session.purpose:
+            max_age = int(self._sign_in_lifetime + _LATE_RESPONSE)
+        elif session.signed_in:
+            max_age = int(session.started + self._lifetime - time.time())
+        return build_set_cookie(session.id, session.purpose, secure=secure, max_age=max_age)
+
+    def evict_pending(self, environ: WSGIEnvironment, *, keep: int, secure: bool) -> list[str]:
+        """End all pending sign-ins of a browser but the newest ones. Many cookies are too long for servers.
+
+        :param keep: the number of pending sign-ins that remain.
+        :return: the Set-Cookie headers that delete their cookies.
+        """
+        pending = pending_cookies(environ)
+        evicted = pending[: max(0, len(pending) - keep)]
+        for _, session_id in evicted:
+            self.delete(session_id)
+        return [build_set_cookie("", purpose, secure=secure, max_age=0) for purpose, _ in evicted]
+
+
+def _is_pending(stored: StoredSession | Label) -> bool:
+    """Return whether *stored* is the pending session of a sign-in. A label does not tell; it counts as one."""
+    return not stored.signed_in and (isinstance(stored, Label) or stored.data.keys() == {STATE})
+
+
+class _HourlyLimit:
+    """Permits something *limit* times in each hour. Threads may exceed it by a few."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._hour = 0
+        self._taken = 0
+
+    def take(self) -> bool:
+        """Return whether it is permitted once more."""
+        hour = int(time.time() // 3600)
+        if hour != self._hour:
+            self._hour, self._taken = hour, 0
+        self._taken += 1
+        return self._taken <= self._limit
 
 
 def inherited_data(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the data that stays when another user signs in: the pending sign-ins and the provider."""
+    """Return the data that stays when another user signs in: the finished sign-ins and the provider."""
     return {key: data[key] for key in (STATE, PROVIDER) if key in data}

@@ -28,6 +28,7 @@ class Session(dict[str, Any]):
     ended: bool = False  # by this request
     ended_elsewhere: bool = False  # another request ended the session, or gave it a new id
     renewing: bool = False  # whether saving gives the session a new id
+    purpose: str = ""  # the end of its cookie's name: that of a pending sign-in; empty for the browser's session
 
     def __init__(
         self, manager: SessionBackend, stored: StoredSession | None = None, session_id: str | None = None

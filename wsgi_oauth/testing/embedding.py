@@ -213,7 +213,8 @@ class _Check:
 
     def _check_cookie(self, answer: Answer) -> None:
         name = cookie_name(secure=self._client.url.startswith("https:"))
-        cookie = answer.cookies.get(name)
+        # The name of a sign-in's own cookie begins with that of the session cookie.
+        cookie = next((cookie for key, cookie in answer.cookies.items() if key.startswith(name)), None)
         if cookie is None:
             raise _CannotContinue(
                 f"the session cookie: {self._prefix}/ does not set {name}; check for middleware that removes Set-Cookie"

@@ -17,7 +17,8 @@ from ..config import Config
 from ..oauth.reauthentication import check_progress
 from ..oauth.service import OAuthService
 from ..sessions.access_tokens import AccessTokens
-from ..sessions.manager import SessionManager
+from ..sessions.cookie import build_set_cookie
+from ..sessions.manager import MAX_PENDING, SessionManager
 from ..sessions.memory import MemoryStore
 from ..sessions.session import TOKEN, Session
 from . import pages
@@ -104,19 +105,23 @@ class OAuthApp:
         """Save the session and send the response of *answer*, or a page about the error that it raises."""
         request = Request(environ, populate_request=False)  # otherwise request and environ would refer to each other
         request.open_session = self._open_session
+        request.open_pending = self._open_pending
         request.check_store = self.sessions.store.check
-        headers, cookie = None, None
+        headers, cookies = None, list[str]()
         try:
-            response, headers, cookie = self.answer_and_save(request, answer)
+            response, headers, cookies = self.answer_and_save(request, answer)
         except errors.Error as error:
             response = self._error_response(request, error)
+            if request.pending and request.has_used_state and not isinstance(error, errors.StoreError):
+                # Its record stays for duplicates of this callback.
+                cookies = [build_set_cookie("", request.pending.purpose, secure=request.is_secure_site, max_age=0)]
         # gunicorn raises SystemExit in a worker that exceeds its timeout. Catch it, because otherwise gunicorn would
         # log the whole URI with the code. The worker ends after this response.
         except (Exception, SystemExit):  # noqa: BLE001
             response = self._error_response(request, errors.Error("unexpected exception"), with_traceback=True)
         if headers is None:
             headers = response.get_wsgi_headers(environ).to_wsgi_list()
-        start_response(response.status, self._add_headers(headers, cookie))
+        start_response(response.status, self._add_headers(headers, cookies))
         return response.get_app_iter(environ)
 
     def respond_with_error(
@@ -145,8 +150,8 @@ class OAuthApp:
 
     def answer_and_save(
         self, request: Request, answer: Callable[[Request], Response]
-    ) -> tuple[Response, list[tuple[str, str]], str | None]:
-        """Return the response, its headers, and the session's Set-Cookie header.
+    ) -> tuple[Response, list[tuple[str, str]], list[str]]:
+        """Return the response, its headers, and the Set-Cookie headers of its sessions.
 
         The cookie is not put into the response, because a handler may return one response object to many users.
         """
@@ -160,11 +165,11 @@ class OAuthApp:
             response = build_http_error_response(request, error, logout_url=self.logout_url(request.base))
         try:
             headers = response.get_wsgi_headers(request.environ).to_wsgi_list()
-            cookie = self._save_session(request)
+            cookies = self._save_sessions(request)
         except BaseException:
             response.close()  # because it may hold an open file
             raise
-        return response, headers, cookie
+        return response, headers, cookies
 
     def _dispatch(self, request: Request) -> Response:
         try:
@@ -191,6 +196,10 @@ class OAuthApp:
     def _open_session(self, request: Request) -> Session:
         return self.sessions.open(request.environ, secure=request.is_secure_site)
 
+    def _open_pending(self, request: Request, state: str) -> Session:
+        purpose = sign_in.cookie_purpose(state)
+        return self.sessions.open(request.environ, purpose, secure=request.is_secure_site)
+
     def _open_checked_session(self, request: Request) -> Session:
         """Open the session, recheck its user if that is due, and check that the current access rules admit the user."""
         session = self._open_session(request)
@@ -200,18 +209,45 @@ class OAuthApp:
             self.oauth.check_access(self.oauth.identify(session), self.oauth.registration_of(session))
         return session
 
-    def _save_session(self, request: Request) -> str | None:
-        """Store the session before its response is sent, and return the Set-Cookie header.
+    def _save_sessions(self, request: Request) -> list[str]:
+        """Store the sessions before their response is sent, and return the Set-Cookie headers.
 
         No cookie and no redirect may be sent for a session that was not stored.
         """
-        if not request.has_opened_session:
-            return None
-        session = request.session
-        self.sessions.save(session)
-        if session.event:
-            _log.info("[%s] %s", request.id, session.event)
-        return self.sessions.cookie(session, secure=request.is_secure_site)
+        cookies: list[str | None] = []
+        secure = request.is_secure_site
+        if request.has_opened_session:
+            session = request.session
+            self.sessions.save(session)
+            if session.event:
+                _log.info("[%s] %s", request.id, session.event)
+            cookies.append(self.sessions.cookie(session, secure=secure))
+        if (pending := request.pending) is not None:
+            if request.has_used_state:  # only now, because duplicates of the callback wait until the user is signed in
+                self._end_pending(request, pending)
+            else:
+                self.sessions.save(pending)
+            cookies.append(self.sessions.cookie(pending, secure=secure))
+            if pending.id != pending.cookie_id:
+                cookies += self._evict_pending(request, keep=MAX_PENDING - 1)
+        if request.cancels_pending:
+            cookies += self._evict_pending(request, keep=0)
+        return [cookie for cookie in cookies if cookie]
+
+    def _end_pending(self, request: Request, pending: Session) -> None:
+        """End the pending session of a finished sign-in. A failure is only logged, because the user is signed in."""
+        try:
+            pending.end()
+        except errors.StoreError as error:
+            _log.warning("[%s] the record of a finished sign-in was not deleted: %s", request.id, error)
+
+    def _evict_pending(self, request: Request, *, keep: int) -> list[str]:
+        """Limit the pending sign-ins of this browser, and return the Set-Cookie headers. A failure is only logged."""
+        try:
+            return self.sessions.evict_pending(request.environ, keep=keep, secure=request.is_secure_site)
+        except errors.StoreError as error:
+            _log.warning("[%s] old sign-ins of a browser were not deleted: %s", request.id, error)
+            return []
 
     def _start_over(self, request: Request, error: errors.TokenRejected) -> Response:
         """End the session, whose token was rejected, and start a new sign-in.
@@ -254,11 +290,11 @@ class OAuthApp:
             with_traceback=with_traceback,
         )
 
-    def _add_headers(self, headers: list[tuple[str, str]], cookie: str | None) -> list[tuple[str, str]]:
-        """Return *headers* with the session's cookie, the security headers and ``Vary``."""
-        if cookie is not None:  # caches must never store it, whatever the handler's headers say
+    def _add_headers(self, headers: list[tuple[str, str]], cookies: list[str]) -> list[tuple[str, str]]:
+        """Return *headers* with the cookies of sessions, the security headers and ``Vary``."""
+        if cookies:  # caches must never store them, whatever the handler's headers say
             headers = [header for header in headers if header[0].lower() not in _CACHE_HEADERS]
-            headers.append(("Set-Cookie", cookie))
+            headers += [("Set-Cookie", cookie) for cookie in cookies]
         names = {name.lower() for name, _ in headers}
         defaults = [(name, value) for name, value in self._headers.items() if name.lower() not in names]
         return [*headers, *defaults, ("Vary", "Cookie")]

@@ -41,6 +41,14 @@ class Request(werkzeug.Request):
     challenge: str = "Bearer"
     #: Opens the session; set by the application.
     open_session: Callable[[Request], Session]
+    #: Opens the pending session of the sign-in with this state; set by the application.
+    open_pending: Callable[[Request, str], Session]
+    #: The pending session that this request has opened.
+    pending: Session | None = None
+    #: Whether this request cancels the pending sign-ins of the browser.
+    cancels_pending: bool = False
+    #: Whether this request has used the pending session's state.
+    has_used_state: bool = False
     #: Raises StoreError if a session cannot be stored now; set by the application.
     check_store: Callable[[], None]
 
@@ -89,6 +97,15 @@ class Request(werkzeug.Request):
     def session(self) -> Session:
         """The session of this browser. It is opened when it is first used, and stored after the handler's answer."""
         return self.open_session(self)
+
+    def pending_session(self, state: str) -> Session:
+        """Return the session in which the sign-in with this *state* waits for the user's return.
+
+        It has a cookie of its own: otherwise tabs that start at the same moment would overwrite each other's cookie. It
+        is stored after the handler's answer.
+        """
+        self.pending = self.open_pending(self, state)
+        return self.pending
 
     @property
     def has_opened_session(self) -> bool:

@@ -72,6 +72,7 @@ class SignInHandler(RequestHandler):
             redirect_uri=self.url_for(".callback", external=True, **values),
             next_url=self._return_url(),
             provider=label,
+            restarted="restarted" in self.request.args,
             after_rejection="again" in arguments,
         ).for_authorization(
             self.provider,
@@ -122,22 +123,45 @@ class SignInHandler(RequestHandler):
         """
         if not self.choose_provider(self._callback_label):
             raise NotFound
-        session = self.request.session
         response = sign_in.AuthorizationResponse.parse(self.request.query_string)
+        session, pending = self.request.session, self.request.pending_session(response.state)
         # The slot comes first: otherwise a code would be used up while the provider cannot be asked.
         with self.registration.slot():
-            attempt = sign_in.consume_state(session, response, timeout=self.oauth.sign_in_timeout)
-            if not attempt.next_url:  # it was dropped
-                attempt = attempt._replace(next_url=self._default_page)
+            attempt = sign_in.consume_state(
+                pending,
+                session,
+                response,
+                lifetime=self.oauth.sign_in_lifetime,
+                timeout=self.oauth.sign_in_timeout,
+            )
             if attempt.finished:
                 abort(self.redirect(attempt.next_url, 303))
+            self.request.has_used_state = True
             self.request.next_url = attempt.next_url
-            with sign_in.completing(session, attempt):
+            with sign_in.completing(pending, session, attempt):
                 sign_in.check_response(response, attempt, self.registration)
+                if attempt.late:  # the code is not exchanged
+                    abort(self.redirect(attempt.next_url, 303) if session.signed_in else self.restart(attempt))
                 self._attempt = attempt
                 yield attempt.for_token_request(response.code)
         session[PROVIDER] = self.registration.key  # the token is sent to this provider only
         session.renew()  # a new session id, because an attacker may have planted the old one (session fixation)
+
+    def restart(self, attempt: sign_in.Attempt) -> Response:
+        """Return the redirect that starts the sign-in of *attempt* again, towards the same page.
+
+        :raises errors.NoLoginInProgress: if *attempt* was itself a restart, because the next would begin a loop.
+        """
+        if attempt.restarted:
+            raise errors.NoLoginInProgress("callback: the sign-in took too long, for the second time")
+        query = {
+            "next": attempt.next_url,
+            "provider": attempt.provider if self.oauth.has_labels else "",
+            "restarted": "1",
+        }
+        query["again"] = "1" if attempt.after_rejection else ""
+        parameters = urlencode({name: value for name, value in query.items() if value})
+        return self.redirect(f"{self.url_for('.preauthorization', external=True)}?{parameters}", 303)
 
     def check_access(self, client: OAuth2Session) -> None:
         """Check, before the token is stored, that the access rules admit the user of *client*.

@@ -16,7 +16,7 @@ from . import pages
 from .handler import RequestHandler
 from .request import Request
 
-_STATE_COOKIE = "signed-out"  # holds the state of the sign-out at the provider
+_STATE_COOKIE = "sign-out"  # holds the state of the sign-out at the provider
 _STATE_LIFETIME = 3600  # seconds
 _log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ class Logout(RequestHandler):
             raise errors.CrossSite("sign-out: requested by another site")
         last = request.session.load_latest()  # another request may have refreshed the token meanwhile
         request.session.end()  # first, because the user is signed out here whatever the provider answers
+        request.cancels_pending = True  # otherwise another tab could sign the user in again
         signed_out_url = self.url_for(".signedout", external=True)
         state = secrets.token_urlsafe(32)
         end_session_url = self._sign_out_at_provider(last, signed_out_url, state)
