@@ -141,6 +141,20 @@ def test_unverified_address_of_a_list_counts_if_the_provider_is_trusted(make_bro
     assert browser.get(browser.callback_url()).status_int == 303
 
 
+def test_groups_stay_if_a_list_fails_at_a_recheck(
+    make_browser: MakeBrowser, store: SessionStore, later: Callable[[float], None]
+) -> None:
+    """A failure is no statement about the user, also if no access rule needs the list."""
+    works = [True]
+    browser = make_browser(lambda request: api(request) if works else Response("busy", 503), allow="id:583231")
+    browser.sign_in()
+    works.clear()
+    later(3600)
+    assert browser.profile().status_int == 200
+    [session] = stored_sessions(store)
+    assert session["oauth_identity"]["groups"] == ["github", "cats"]
+
+
 @pytest.mark.parametrize(
     ("allow", "paths"),
     [

@@ -352,6 +352,20 @@ class TestVerification:
         issuer.claims["auth_time"] -= behind
         assert browser.get(browser.get(callback).location).json == "admin"
 
+    def test_counts_a_confirmed_sign_in_as_new_if_the_clock_of_the_provider_is_behind(
+        self, make_guest: MakeGuest, issuer: Issuer, later: Callable[[float], None]
+    ):
+        def app(environ: Any, start_response: Any) -> Any:
+            require_recent_login(environ, max_age=0)
+            return Response("new")(environ, start_response)
+
+        guest = make_guest(app)
+        later(HOUR)
+        started = guest.get(guest.get("/page").location)
+        callback = guest.consent(started.location)
+        issuer.claims["auth_time"] -= 250
+        assert guest.get(guest.get(callback).location).text == "new"
+
     @pytest.mark.parametrize("acr", [None, "bronze", ["gold"], "gold silver", "GOLD"])
     def test_refuses_another_authentication_method(self, make_guest: MakeGuest, issuer: Issuer, acr: Any):
         guest = make_guest(strong)

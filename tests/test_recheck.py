@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from conftest import JSON, WORKERS, Barrier, Browser, Site, Visitor, at_the_same_time, stored_sessions
+from conftest import JSON, WORKERS, Barrier, Browser, Site, Visitor, at_the_same_time, environ_for, stored_sessions
 from openid import HOUR, Issuer
 from webtest import TestResponse
 from werkzeug import Response
@@ -26,6 +27,7 @@ from wsgi_oauth import (
     errors,
 )
 from wsgi_oauth.demo.fault_injection import Fault
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.sessions.manager import SessionManager
 from wsgi_oauth.sessions.session import Session
@@ -236,6 +238,23 @@ class TestCurrentIdentity:
         later(HOUR)
         assert guest.groups("/public") == ["board"]
 
+    def test_is_updated_by_a_script_on_a_public_path(
+        self, make_guest: Callable[..., Guest], issuer: Issuer, later: Callable[[float], None]
+    ):
+        guest = make_guest()
+        issuer.user = {**issuer.user, "groups": ["board"]}
+        later(HOUR)
+        assert guest.get("/public", headers={**JSON, "Sec-Fetch-Mode": "cors"}).json == ["board"]
+
+    def test_is_asked_for_without_a_refresh_if_the_token_is_new(
+        self, make_guest: Callable[..., Guest], issuer: Issuer, later: Callable[[float], None]
+    ):
+        guest = make_guest(RECHECK="5s")
+        before = asked(issuer)
+        later(10)
+        guest.groups()
+        assert asked(issuer) == (before[0], before[1] + 1)
+
     @pytest.mark.parametrize("rules", [{}, {"ALLOW": "group:staff group:board"}], ids=["no rules", "rules"])
     def test_is_updated_for_own_handlers(
         self,
@@ -315,6 +334,18 @@ class TestRefusal:
         issuer.user = {**issuer.user, "sub": "lisa", "groups": ["board"]}
         later(HOUR)
         assert is_sign_in(guest.get("/page"))
+        assert stored_sessions(store) == []
+
+    def test_is_assumed_if_another_user_has_the_account_without_openid_connect(
+        self, provider: LocalProvider, store: SessionStore, later: Callable[[float], None]
+    ):
+        config = Config.from_environ(environ_for(provider))
+        browser = Browser(create_app(config, store=store, handlers=[Groups]), provider)
+        browser.sign_in()
+        assert browser.get("/groups").status_int == 200
+        provider.user = {**provider.user, "id": 7}
+        later(HOUR)
+        assert is_sign_in(browser.get("/groups"))
         assert stored_sessions(store) == []
 
     def test_by_the_access_rules_keeps_the_session(
@@ -490,6 +521,32 @@ class TestConcurrentRequests:
         assert twin.groups() == ["board"]
         assert asked(issuer) == (before[0] + 1, before[1] + 1)
 
+    def test_that_find_the_recheck_due_at_the_same_moment_ask_once(
+        self,
+        make_guest: Callable[..., Guest],
+        issuer: Issuer,
+        store: SessionStore,
+        later: Callable[[float], None],
+        monkeypatch: pytest.MonkeyPatch,
+    ):
+        guest = make_guest(SESSION_IDLE="7d")  # so that the first update of a request begins the recheck
+        twin = Guest(guest.app.app, issuer)
+        twin.app.set_cookie("wsgi_oauth", guest.cookie)
+        later(HOUR)
+        before = asked(issuer)
+        both = threading.Barrier(2)
+        waits, update = iter([both.wait] * 2), store.update
+
+        def update_together(*args: Any, **options: Any) -> Any:
+            next(waits, lambda _: None)(30)
+            return update(*args, **options)
+
+        monkeypatch.setattr(store, "update", update_together)
+        with ThreadPoolExecutor(2) as threads:
+            answers = [threads.submit(each.groups) for each in (guest, twin)]
+            assert [answer.result() for answer in answers] == [["staff"]] * 2
+        assert asked(issuer) == (before[0] + 1, before[1] + 1)
+
     def test_do_not_bring_back_a_session_that_ended_during_the_recheck(
         self,
         make_guest: Callable[..., Guest],
@@ -502,6 +559,7 @@ class TestConcurrentRequests:
         guest = make_guest()
         later(HOUR)
         waiting = barrier_of(issuer, "profile")
+        waiting.answer = Response(json.dumps(dict(issuer.user)), mimetype="application/json")
         twin = Guest(guest.app.app, issuer)
         twin.app.set_cookie("wsgi_oauth", guest.cookie)
         with ThreadPoolExecutor(1) as thread:
@@ -565,6 +623,18 @@ def test_profile_page_asks_the_provider_only_once(
     before = asked(issuer)
     assert browser.profile().status_int == 200
     assert asked(issuer) == (before[0], before[1] + 1)
+
+
+def test_sign_in_counts_as_a_check_of_a_user_whom_nobody_has_asked_for(
+    make_browser: Callable[..., Browser], issuer: Issuer, later: Callable[[float], None]
+):
+    browser = make_browser()
+    later(HOUR - 10)
+    assert browser.get("/secret").status_int == 200
+    assert asked(issuer) == (0, 0)
+    later(20)
+    assert browser.get("/secret").status_int == 200
+    assert asked(issuer) == (1, 1)
 
 
 def test_sign_in_counts_as_a_check(make_guest: Callable[..., Guest], issuer: Issuer, later: Callable[[float], None]):

@@ -37,29 +37,32 @@ def is_needed(document: EmailsDocument | GroupsDocument, rules: Collection[Rule]
     return any(rule.kind in {"group", "org"} and (not document.parent or "/" in rule.value) for rule in rules)
 
 
-def with_lists(identity: Identity, client: OAuth2Session, rules: Collection[Rule], *, timeout: float) -> Identity:
+def with_lists(
+    identity: Identity, client: OAuth2Session, rules: Collection[Rule], *, timeout: float, complete: bool = False
+) -> Identity:
     """Return *identity* with the addresses and groups of the provider's lists.
 
     A list is read if one of *rules* needs it or the token's scope permits it. If the provider forbids it, the identity
     names the list in ``unread``.
 
     :param timeout: seconds for all pages of one list.
+    :param complete: whether all of these lists count as needed, because the identity replaces a complete one.
     :raises errors.ProviderError: if a list that a rule needs cannot be read for another reason.
     """
     for each in _find_readable(identity, client, rules):
         needed = is_needed(each, rules)
         name = "email addresses" if isinstance(each, EmailsDocument) else "groups"
         try:
-            items = fetch_items(client, each, timeout=timeout)
+            items = fetch_items(client, each, timeout=timeout, complete=complete)
         except errors.ProviderForbids as error:
             _log.log(logging.WARNING if needed else logging.INFO, "the list of %s was not read: %s", name, error)
             if needed:
                 identity = identity.with_unread(f"{name} (scope {each.scope})" if each.scope else name)
         except (errors.ProviderError, errors.TokenRejected) as error:
-            if needed and isinstance(error, errors.ProviderError):
+            if (needed or complete) and isinstance(error, errors.ProviderError):
                 error.detail = f"the list of {name} could not be read: {error.detail}"
                 raise
-            if needed:
+            if needed or complete:
                 raise errors.ProviderError(f"the list of {name} could not be read: {error}") from error
             _log.warning("the list of %s could not be read: %s", name, error)
         else:
@@ -98,10 +101,13 @@ def _has_overage(identity: Identity) -> bool:
     return is_elsewhere or identity.claims.get("hasgroups") in (True, "true")
 
 
-def fetch_items(client: OAuth2Session, document: EmailsDocument | GroupsDocument, *, timeout: float) -> list[Any]:
+def fetch_items(
+    client: OAuth2Session, document: EmailsDocument | GroupsDocument, *, timeout: float, complete: bool = False
+) -> list[Any]:
     """Return the items of all pages. After :data:`MAX_PAGES` pages or *timeout*, the rest is left out with a log line.
 
     :param timeout: seconds for all pages.
+    :param complete: whether the end of the time is an error.
     :raises errors.ProviderForbids: for status 403, and for 404, with which providers hide a list.
     :raises errors.TokenRejected: when the provider rejects the token.
     :raises errors.ProviderError: for every other response that is not a JSON document with status 2xx.
@@ -111,9 +117,11 @@ def fetch_items(client: OAuth2Session, document: EmailsDocument | GroupsDocument
     url, pages = document.url, 0
     while url:
         try:
-            response = client.get(url, headers={"Accept": "application/json"}, timeout=deadline - time.monotonic())
+            response = client.get(
+                url, headers={"Accept": "application/json"}, timeout=max(0.001, deadline - time.monotonic())
+            )
         except errors.ProviderTimeout:
-            if not pages:
+            if complete or not pages:
                 raise
             return _leave_out_rest(items, f"{timeout:g} seconds are over")
         if response.status_code == 404:
@@ -133,8 +141,6 @@ def fetch_items(client: OAuth2Session, document: EmailsDocument | GroupsDocument
             return _leave_out_rest(items, "the next page has an invalid URL")
         if url and pages >= MAX_PAGES:
             return _leave_out_rest(items, f"{MAX_PAGES} pages were read")
-        if url and time.monotonic() >= deadline:
-            return _leave_out_rest(items, f"{timeout:g} seconds are over")
     return items
 
 

@@ -92,16 +92,19 @@ class Registration:
                 timeout=self._transport.timeout + 2,
             )
 
-    def identify(self, client: OAuth2Session, document: Mapping[str, Any] | None = None) -> Identity:
+    def identify(
+        self, client: OAuth2Session, document: Mapping[str, Any] | None = None, *, complete: bool = False
+    ) -> Identity:
         """Return the user of *client*, as the ID token, the user document and the provider's lists describe them.
 
         :param document: the user document, if it was read already.
+        :param complete: whether a failure of a list is an error also if no access rule needs the list.
         :raises errors.ProviderError: if the provider does not identify the user.
         """
         if document is None:
             document = client.get_user_document()
         identity = read_identity(document, client.provider, client.id_token_claims)
-        return with_lists(identity, client, self.rules, timeout=self._transport.timeout)
+        return with_lists(identity, client, self.rules, timeout=self._transport.timeout, complete=complete)
 
     def bounded_identity(self, identity: Identity) -> Identity:
         """Return *identity* with what a session can hold of groups, addresses and claims; those in rules come first."""

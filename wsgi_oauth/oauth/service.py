@@ -227,7 +227,7 @@ class OAuthService:
         try:
             client = registration.oauth2_session(token=session[TOKEN], session=session)
             client.renew_token()
-            identity = registration.identify(client)
+            identity = registration.identify(client, complete=True)
             if known is not None and (identity.provider, identity.subject) != (known.provider, known.subject):
                 raise errors.TokenRejected(f"the provider now describes another user (got {identity.id!a})")
         except (errors.TokenRejected, errors.IdTokenRefused) as error:

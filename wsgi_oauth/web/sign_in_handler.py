@@ -15,10 +15,9 @@ from werkzeug.exceptions import NotFound, abort
 
 from .. import errors, sign_in
 from ..oauth.client import OAuth2Session
-from ..oauth.id_token import read_id_token
 from ..oauth.identity import IDENTITY
 from ..oauth.reauthentication import AUTHENTICATION, authentication_record, parse_requirements
-from ..oauth.recheck import RECHECK, checked_identity
+from ..oauth.recheck import checked_identity
 from ..sessions.session import PROVIDER
 from . import pages
 from .handler import RequestHandler
@@ -170,10 +169,8 @@ class SignInHandler(RequestHandler):
         :raises errors.ProviderError: if the provider does not identify the user.
         """
         session = self.request.session
-        for name in (IDENTITY, RECHECK):  # the previous user's
-            session.pop(name, None)
-        claims = read_id_token(client.token["id_token"]) if self.provider.asks_for_id_token else {}
-        session[AUTHENTICATION] = authentication_record(claims, self._attempt.requirements)
+        session.pop(IDENTITY, None)  # the previous user's
+        session[AUTHENTICATION] = authentication_record(client.id_token_claims, self._attempt.requirements)
         if not self.oauth.is_restricted:
             return
         try:
