@@ -311,7 +311,7 @@ class TestSeveralTenants:
     def test_user_document_without_an_id_token_is_refused(
         self, entra: Tenants, of_all_tenants: MakeBrowser, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Because then nobody says of which tenant the user is."""
+        """Because without an ID token the tenant is unknown."""
         browser = of_all_tenants(SCOPE="profile", ALLOW=f"claim:tid={OURS}")
         entra.user = {**USER_DOCUMENT, "tid": OURS, "iss": entra.issuer_of(OURS)}
         assert sign_in(browser).json["error"] == "id_token_refused"
