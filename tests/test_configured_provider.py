@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Browser
 
-from wsgi_oauth import Config, create_app, errors
+from wsgi_oauth import Config, GroupsDocument, Provider, UserDocument, create_app, errors
 from wsgi_oauth.config import ProviderConfig
+from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.oauth.configured import provider_from_config
 from wsgi_oauth.oauth.identity import read_identity
 from wsgi_oauth.oauth.presets import PRESETS
-from wsgi_oauth.oauth.provider import Provider
 
 ENDPOINTS = {
     "authorization_url": "https://id.example.com/authorize",
@@ -21,7 +24,7 @@ ENDPOINTS = {
 WITH_INSTALLATIONS = pytest.mark.parametrize("name", [name for name, each in PRESETS.items() if each.issuer_example])
 
 
-def configured(provider: str = "github", **settings: Any) -> Provider:
+def configured(provider: str | Provider = "github", **settings: Any) -> Provider:
     return provider_from_config(ProviderConfig(client_id="a client", client_secret="s", provider=provider, **settings))
 
 
@@ -182,3 +185,84 @@ class TestClaims:
                     session_store="memory:",
                 )
             )
+
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "providers.md"
+WIKI = Provider(name="wiki", title="The wiki", user=UserDocument(subject="id"), **ENDPOINTS)
+
+
+class TestDescription:
+    """A provider that an application describes in Python."""
+
+    def test_code_in_the_document_signs_a_user_in(
+        self, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch, small_ca_bundle: None
+    ) -> None:
+        [code] = re.findall(r"<!-- own-provider -->\n```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+        user = {"id": 7, "login": "ann", "first": "Ann", "last": "Smith", "email": "ann@example.com"}
+        provider.user = {"user": user, "groups": [{"slug": "editors"}, {"slug": "staff"}]}
+        for path, url in {
+            "oauth/authorize": provider.authorization_url,
+            "oauth/token": provider.token_url,
+            "api/me/groups": provider.profile_url,
+            "api/me": provider.profile_url,
+        }.items():
+            code = code.replace(f"https://wiki.example.com/{path}", url)
+        monkeypatch.setenv("WIKI_CLIENT_ID", provider.client_id)
+        monkeypatch.setenv("WIKI_CLIENT_SECRET", provider.client_secret or "")
+        names: dict[str, Any] = {}
+        exec(code.replace("provider=WIKI,", 'provider=WIKI, session_store="memory:",'), names)  # our own document
+        browser = Browser(names["app"], provider)
+        browser.sign_in()
+        assert browser.profile().json["user"]["login"] == "ann"
+
+    def test_its_values_are_used(self) -> None:
+        found = configured(WIKI)
+        assert (found.name, found.title, found.user.subject) == ("wiki", "The wiki", "id")
+        assert {name: getattr(found, name) for name in ENDPOINTS} == ENDPOINTS
+
+    def test_settings_replace_single_values(self) -> None:
+        found = configured(WIKI, scope="a b", token_url="https://wiki.example.com/t")
+        assert (found.scope, found.token_url, found.name) == ("a b", "https://wiki.example.com/t", "wiki")
+
+    def test_issuer_replaces_its_placeholder(self) -> None:
+        urls = {name: f"{{issuer}}/{name}" for name in ENDPOINTS}
+        tenants = WIKI._replace(issuer_example="https://acme.example.com", **urls)
+        found = configured(tenants, issuer="https://acme.example.com")
+        assert (found.token_url, found.name) == ("https://acme.example.com/token_url", "acme.example.com")
+
+    def test_name_of_a_known_provider_is_refused(self) -> None:
+        """Otherwise its users would have the ids, and with them the rights, of users of the known provider."""
+        with pytest.raises(errors.ConfigError, match=r"WSGI_OAUTH_PROVIDER: .*'github'.*; choose another name"):
+            configured(WIKI._replace(name="github"))
+
+    @pytest.mark.parametrize(
+        ("change", "problem"),
+        [
+            ({"name": "my wiki"}, "its name must have"),
+            ({"name": "wiki:admin"}, "its name must have"),
+            ({"token_url": "http://wiki.example.com/token"}, "its token_url must begin with https"),
+            ({"profile_url": ""}, "it has no profile_url"),
+            ({"openid": True, "scope": "openid"}, "it has no issuer"),
+            ({"discovery": True}, "it has no issuer"),
+            ({"issuer": "http://wiki.example.com"}, "its issuer must begin with https"),
+            ({"groups": (GroupsDocument("http://wiki.example.com/groups"),)}, "must begin with https"),
+            ({"client_auth": "header"}, "must be one of basic"),
+        ],
+    )
+    def test_unusable_description_stops_the_start(self, change: dict[str, Any], problem: str) -> None:
+        with pytest.raises(errors.ConfigError) as caught:
+            Config(client_id="i", client_secret="s", provider=WIKI._replace(**change))
+        assert str(caught.value).startswith("WSGI_OAUTH_PROVIDER: ")
+        assert problem in str(caught.value)
+        assert f"(got {WIKI._replace(**change).name!a})" in str(caught.value)
+
+    def test_plain_http_is_accepted_for_listed_hosts(self) -> None:
+        local = WIKI._replace(token_url="http://wiki.internal/token")
+        Config(client_id="i", client_secret="s", provider=local, insecure_http_hosts="wiki.internal")
+
+    def test_two_of_several_providers_can_be_descriptions(self) -> None:
+        both = [
+            ProviderConfig(label=label, client_id="i", client_secret="s", provider=WIKI._replace(name=label))
+            for label in ("wiki", "shop")
+        ]
+        assert [provider_from_config(each).name for each in Config(providers=both).providers] == ["wiki", "shop"]

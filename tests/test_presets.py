@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -72,7 +73,6 @@ def test_values_are_valid(preset: Provider) -> None:
     assert preset.client_auth in {"", *CLIENT_AUTH_METHODS}
     for scope in (preset.scope, *(each.scope for each in preset.lists)):
         assert re.fullmatch(r"([\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*)?", scope)  # RFC 6749 3.3
-    assert preset.notes
     assert all(re.fullmatch(r"[A-Z`].*[.]", note) for note in preset.notes)
 
 
@@ -102,7 +102,7 @@ def test_identity_is_read_from_the_documented_user_document(preset: Provider) ->
     assert identity == expected
 
 
-@pytest.mark.parametrize("name", ["facebook", "github", "microsoft", "spotify"])
+@pytest.mark.parametrize("name", [name for name, each in PRESETS.items() if not each.user.email_verified])
 def test_undocumented_member_does_not_verify_an_email_address(name: str) -> None:
     document, _ = USER_DOCUMENTS[name]
     assert not read_identity({**document, "email_verified": True, "verified": True}, PRESETS[name]).email_verified
@@ -261,6 +261,18 @@ def test_check_command_requests_the_user_document_as_the_provider_requires(
     [sent] = [exchange for exchange in provider.exchanges if exchange.endpoint == "profile"]
     assert sent.method == method
     assert set(PRESETS[name].profile_headers) <= set(sent.headers.items())
+
+
+EXAMPLES = re.findall(r"<!-- example ([\w-]+) -->\n```sh\n(.*?)```", generator.TEMPLATE.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("script", [script for _, script in EXAMPLES], ids=[name for name, _ in EXAMPLES])
+def test_settings_of_an_example_start_the_application(script: str) -> None:
+    words = shlex.split(script, comments=True)
+    settings = dict(word.split("=", 1) for word in words if word != "export")
+    config = Config.from_environ(settings)
+    create_app(config, store=MemoryStore())
+    assert len(config.allow) == 1
 
 
 def test_document_about_providers_is_up_to_date() -> None:

@@ -8,6 +8,7 @@ puts the parts together.
 from . import errors
 from .app import create_app, get_app
 from .config import Config
+from .config.provider import EmailsDocument, GroupsDocument, Provider, UserDocument
 from .gate.environ import current_identity, login_url, logout_url, oauth2_session, require_recent_login
 from .gate.middleware import LoginRequired
 from .oauth.identity import Identity
@@ -19,12 +20,16 @@ from .web.handler import RequestHandler
 
 __all__ = [
     "Config",
+    "EmailsDocument",
     "FileStore",
+    "GroupsDocument",
     "Identity",
     "LoginRequired",
     "MemoryStore",
+    "Provider",
     "RequestHandler",
     "SessionStore",
+    "UserDocument",
     "create_app",
     "current_identity",
     "errors",

@@ -23,6 +23,7 @@ from ..config import Config, ProviderConfig
 from ..config.settings import PREFIX, THREADS
 from ..oauth import discovery
 from ..oauth.client import OAuth2Session
+from ..oauth.presets import PRESETS
 from ..oauth.provider import Provider
 from ..oauth.registration import Registration
 from ..oauth.token import Token
@@ -158,8 +159,9 @@ class ProviderCheck:
     def findings(self) -> Iterator[Finding]:
         """Run all checks. They end early if the issuer's metadata cannot be read."""
         preset, discovery = self._registration.configured_provider, self._registration.discovery
-        preset_name = "microsoft" if "://" in self._config.provider else self._config.provider
-        notes = f"read the notes on this provider in docs/providers.md#{preset_name}" if preset.notes else ""
+        setting = self._config.provider
+        entry = "" if isinstance(setting, Provider) else "microsoft" if "://" in setting else setting
+        notes = f"read the notes on this provider in docs/providers.md#{entry}" if entry and preset.notes else ""
         yield Finding("ok", f"provider {preset.title}: client id {self._config.client_id}", notes)
         if self._public_url:
             remedy = f"register it at {preset.registration_url}" if preset.registration_url else ""
@@ -176,7 +178,7 @@ class ProviderCheck:
                 yield Finding("warn", f"issuer {preset.issuer}: {error}", remedy)
                 yield from self._check_provider(self._registration.provider, {})
                 return
-            variable = self._config.variable("provider" if "://" in self._config.provider else "issuer")
+            variable = self._config.variable("issuer" if setting in PRESETS else "provider")
             remedy = _network_remedy(error) or (
                 f"set {variable} to the exact issuer of the provider, including realm or tenant, and a slash at the "
                 "end if it has one; set endpoints that the metadata lacks yourself "

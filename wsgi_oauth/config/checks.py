@@ -14,6 +14,7 @@ from math import nan
 from urllib.parse import parse_qsl, urlsplit
 
 from .. import urls
+from .provider import Provider
 
 CLIENT_AUTH_METHODS = ("basic", "basic-raw", "post", "none")
 
@@ -34,6 +35,7 @@ _OWN_PARAMETERS = {"next", "provider", "switch", "again", "reauthenticate", "iss
 _QUOTES_REMEDY = (
     """put values with special characters in quotes, for example group:"O'Brien, Inc." or group:'CORP\\Admins'"""
 )
+_ENDPOINTS = ("authorization", "token", "profile", "revocation", "end_session")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -82,9 +84,37 @@ def check_issuer(value: str, http_hosts: Collection[str] = ()) -> str:
     return check_url(value, http_hosts)
 
 
-def check_provider(value: str, http_hosts: Collection[str] = ()) -> str:
-    """Check the URL of an issuer. The name of a known provider is checked when the application is created."""
+def check_provider(value: str | Provider, http_hosts: Collection[str] = ()) -> str | Provider:
+    """Check a description of a provider or the URL of an issuer.
+
+    The name of a known provider is checked when the application is created.
+    """
+    if isinstance(value, Provider):
+        _check_description(value, http_hosts)
+        return value
     return check_issuer(value, http_hosts) if "://" in value else value
+
+
+def _check_description(provider: Provider, http_hosts: Collection[str]) -> None:
+    """Require a usable name, endpoints that may receive secrets, and an issuer for ID tokens."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,62}", provider.name, re.ASCII):
+        raise ValueError("its name must have at most 63 characters from a-z, 0-9, dots and hyphens")
+    endpoints = ("authorization_url", "token_url", *(() if provider.openid else ("profile_url",)))
+    missing = [name for name in endpoints if not getattr(provider, name)]
+    if missing and not provider.discovery:
+        raise ValueError(f"it has no {', '.join(missing)}; add them, or the issuer with discovery=True")
+    if (provider.openid or provider.discovery) and not provider.issuer:
+        raise ValueError("it has no issuer, with which ID tokens and the discovery document are compared")
+    urls_by_name = {f"{name}_url": getattr(provider, f"{name}_url") for name in _ENDPOINTS}
+    urls_by_name |= {"issuer": provider.issuer, **{each.scope or "list": each.url for each in provider.lists}}
+    for name, url in urls_by_name.items():
+        try:
+            if url and not url.startswith("{issuer}"):  # which is replaced by a setting that is checked itself
+                check_url(url, http_hosts)
+        except ValueError as reason:
+            raise ValueError(f"its {name} {reason}") from None
+    if provider.client_auth:
+        check_client_auth(provider.client_auth)
 
 
 def check_end_session(value: str, http_hosts: Collection[str] = ()) -> str:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from .. import errors
 from . import checks
+from .provider import Provider
 
 PREFIX = "WSGI_OAUTH_"
 THREADS = 16  # threads of a worker in gunicorn.conf.py and the README
@@ -66,7 +67,8 @@ def _check_settings(config: Any, label: str = "", http_hosts: Collection[str] = 
             object.__setattr__(config, setting.name, setting.metadata["check"](*arguments))
         except ValueError as reason:
             problem, separator, remedy = str(reason).partition("; ")
-            shown = checks.mask_password(value) if isinstance(value, str) else value
+            shown = value.name if isinstance(value, Provider) else value
+            shown = checks.mask_password(shown) if isinstance(shown, str) else shown
             got = "" if setting.name == "client_secret" else f" (got {shown!a})"
             problems.append(f"{variable_name(setting.name, label)}: {problem}{got}{separator}{remedy}")
     return problems
@@ -129,7 +131,7 @@ class ProviderConfig:
     label: str = ""  # from WSGI_OAUTH_PROVIDERS; empty when that is not set
     client_id: str = _setting("", checks.check_client_id)
     client_secret: str | None = _setting(None, checks.check_client_secret, in_repr=False)
-    provider: str = _url_setting("github", checks.check_provider)
+    provider: str | Provider = _url_setting("github", checks.check_provider)  # noqa: RUF009  # a dataclass field
     authorization_url: str | None = _url_setting(None, checks.check_url)
     token_url: str | None = _url_setting(None, checks.check_url)
     profile_url: str | None = _url_setting(None, checks.check_url)
@@ -201,7 +203,8 @@ class Config(SharedConfig):
     """All settings of an application.
 
     ``Config(client_id="...", client_secret="...", public_url="...")`` configures one provider. Several are given as
-    ``Config(providers=[ProviderConfig(label="work", ...), ...], public_url="...")``.
+    ``Config(providers=[ProviderConfig(label="work", ...), ...], public_url="...")``. ``provider`` is a name, the URL of
+    an issuer, or a :class:`Provider`.
 
     :raises errors.ConfigError: with one line for each invalid setting.
     :raises TypeError: for an unknown setting, or for a provider's setting together with ``providers``.

@@ -13,22 +13,30 @@ from .presets import PRESETS
 from .presets.company import MICROSOFT_HOSTS
 from .provider import LOG_IN_AGAIN, Provider, UserDocument
 
+_ENDPOINTS = ("authorization_url", "token_url", "profile_url")
+
 
 def provider_from_config(config: ProviderConfig) -> Provider:
     """Return the provider that *config* describes.
 
-    ``provider`` is the URL of an OpenID Connect issuer or the name of a preset. The authorization, token and profile
-    URLs together describe any other provider. Otherwise each of them replaces one endpoint.
+    ``provider`` is a description, the URL of an OpenID Connect issuer or the name of a preset. The authorization, token
+    and profile URLs together describe any other provider. Otherwise each of them replaces one endpoint.
 
     :raises errors.ConfigError: for an unknown name, a missing issuer, or settings that contradict each other.
     """
-    endpoints = ("authorization_url", "token_url", "profile_url")
-    variables = [config.variable(name) for name in endpoints]
-    missing = [config.variable(name) for name in endpoints if not getattr(config, name)]
+    variables = [config.variable(name) for name in _ENDPOINTS]
+    missing = [config.variable(name) for name in _ENDPOINTS if not getattr(config, name)]
+    if isinstance(config.provider, Provider):
+        if config.provider.name in PRESETS:
+            raise errors.ConfigError(
+                f"{config.variable('provider')}: its users would get the same ids as those of a known provider "
+                f"(got the name {config.provider.name!a}); choose another name"
+            )
+        return _with_settings(_from_preset(config.provider, config), config)
     suggestion = did_you_mean(config.provider.lower(), PRESETS)
     got = f"(got {config.provider!a})"
     if "://" in config.provider:
-        provider = _from_issuer(config)
+        provider = _from_issuer(config.provider, config)
     elif not missing:
         # A name that resembles no preset is harmless.
         if suggestion and config.provider not in {ProviderConfig.provider, config.label}:
@@ -56,15 +64,20 @@ def provider_from_config(config: ProviderConfig) -> Provider:
             f"{', '.join(PRESETS)}, or the https URL of an OpenID Connect issuer, or describe another provider with "
             f"{', '.join(variables)}"
         )
+    return _with_settings(provider, config)
+
+
+def _with_settings(provider: Provider, config: ProviderConfig) -> Provider:
+    """Return *provider* with the settings that replace single values of its description."""
     if config.discovery_url and not provider.discovery:
         raise errors.ConfigError(
             f"{config.variable('discovery_url')}: has no effect, because the endpoints of {provider.title} are not "
             f"discovered (got {config.discovery_url!a}); remove it, or set {config.variable('provider')} to the issuer"
         )
-    replaced = (*endpoints, "revocation_url", "client_auth", "scope", "pkce")
+    replaced = (*_ENDPOINTS, "revocation_url", "client_auth", "scope", "pkce")
     parameters = {**dict(provider.authorization_parameters), **dict(config.authorization_parameters)}
     configured = _with_claims(provider, config)._replace(
-        trusts_emails=config.trust_unverified_email,
+        trusts_emails=provider.trusts_emails or config.trust_unverified_email,
         authorization_parameters=tuple(parameters.items()),
         **{name: value for name in replaced if (value := getattr(config, name)) is not None},
     )
@@ -91,9 +104,8 @@ def _with_claims(provider: Provider, config: ProviderConfig) -> Provider:
     return provider._replace(user=user, username_is_unique=is_unique)
 
 
-def _from_issuer(config: ProviderConfig) -> Provider:
+def _from_issuer(issuer: str, config: ProviderConfig) -> Provider:
     """Return a provider with endpoints from the issuer's metadata (OpenID Connect Discovery)."""
-    issuer = config.provider
     if config.issuer not in {None, issuer}:
         raise errors.ConfigError(
             f"{config.variable('issuer')}: differs from the issuer in {config.variable('provider')} "

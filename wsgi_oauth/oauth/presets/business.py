@@ -19,7 +19,6 @@ PROVIDERS = (
         user=UserDocument(username="", email_verified=""),
         notes=(
             "Register the scopes `openid`, `profile` and `email`. An app with *Full permissions* cannot request them.",
-            "Asana does not say whether an email address is verified.",
         ),
     ),
     Provider(
@@ -43,7 +42,6 @@ PROVIDERS = (
         notes=(
             "Groups are the ids of the user's Basecamp accounts.",
             "A token is valid for two weeks, and is not refreshed.",
-            "Basecamp does not say whether an email address is verified.",
         ),
     ),
     Provider(
@@ -61,7 +59,6 @@ PROVIDERS = (
         notes=(
             "Create a *Custom App* with *User Authentication (OAuth 2.0)*. The application does not request scopes.",
             "The only group is the id of the enterprise.",
-            "Box does not say whether an email address is verified.",
         ),
     ),
     Provider(
@@ -107,10 +104,7 @@ PROVIDERS = (
         scope="current_user:read",
         client_auth="basic",
         user=UserDocument(subject="id", username="", name="handle", email_verified=""),
-        notes=(
-            "A token is valid for 90 days. Figma refreshes tokens at another URL, which is not used.",
-            "Figma does not say whether an email address is verified.",
-        ),
+        notes=("A token is valid for 90 days. Figma refreshes tokens at another URL, which is not used.",),
     ),
     Provider(
         name="intuit",
@@ -149,7 +143,7 @@ PROVIDERS = (
         notes=(
             "The only group is the id of the Mailchimp account (`user_id`).",
             "On your own machine register `http://127.0.0.1:8000/callback`, because Mailchimp rejects `localhost`.",
-            "Mailchimp does not say whether an email address is verified. Its tokens do not expire.",
+            "Tokens do not expire.",
         ),
     ),
     Provider(
@@ -185,10 +179,7 @@ PROVIDERS = (
         user=UserDocument(
             subject="user.id", username="", name="user.name", email="", email_verified="", groups="team.id"
         ),
-        notes=(
-            "The only group is the id of the team for which the user installed the app.",
-            "Miro gives no email addresses.",
-        ),
+        notes=("The only group is the id of the team for which the user installed the app.",),
     ),
     Provider(
         name="nextcloud",
@@ -355,7 +346,6 @@ PROVIDERS = (
         notes=(
             "The client id is that of the platform account (`ca_...`). The client secret is its secret API key.",
             "The subject is a Stripe account (`acct_...`), not a person.",
-            "Stripe does not say whether an email address is verified.",
         ),
     ),
     Provider(
@@ -369,7 +359,6 @@ PROVIDERS = (
         scope="data:read",
         client_auth="post",
         user=UserDocument(subject="id", username="", name="full_name", email_verified=""),
-        notes=("Todoist does not say whether an email address is verified.",),
     ),
     Provider(
         name="zoho",
@@ -388,7 +377,6 @@ PROVIDERS = (
             "Set `WSGI_OAUTH_ISSUER` to the accounts server of your data centre: `https://accounts.zoho.com`, "
             "`https://accounts.zoho.eu`, `https://accounts.zoho.in` and so on.",
             "Add a *Server-based Application*.",
-            "Zoho does not say whether an email address is verified.",
         ),
     ),
     Provider(

@@ -221,7 +221,6 @@ PROVIDERS = (
         profile_headers=(("Accept", "application/vnd.heroku+json; version=3"),),
         # `verified` is about billing information.
         user=UserDocument(subject="id", username="", email_verified=""),
-        notes=("Heroku does not say whether an email address is verified.",),
     ),
     Provider(
         name="hugging-face",
@@ -263,7 +262,6 @@ PROVIDERS = (
         ),
         notes=(
             "The only group is the id of the workspace. Its name in URLs can be changed and used by another workspace.",
-            "Linear does not say whether an email address is verified.",
         ),
     ),
 )

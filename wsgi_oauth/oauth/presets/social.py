@@ -17,7 +17,6 @@ PROVIDERS = (
         scope="profile",
         client_auth="post",
         user=UserDocument(subject="user_id", username="", email_verified=""),
-        notes=("Amazon does not say whether an email address is verified.",),
     ),
     Provider(
         name="battlenet",
@@ -33,7 +32,7 @@ PROVIDERS = (
             subject="sub id", username="battletag battle_tag", name="battletag battle_tag", email="", email_verified=""
         ),
         notes=(
-            "Battle.net gives no email addresses. Players can change their BattleTags, so use the access rule `id:`.",
+            "Players can change their BattleTags, so use the access rule `id:`.",
             "Players in China have accounts of their own at another address, with which they cannot sign in here.",
         ),
     ),
@@ -72,7 +71,7 @@ PROVIDERS = (
         user=UserDocument(subject="id", username="", email_verified=""),
         notes=(
             "A user has a different id in each app.",
-            "Accounts may have no email address. Facebook does not say whether an address is verified.",
+            "Accounts may have no email address.",
             "Facebook issues no refresh tokens. An access token is valid for about two months.",
         ),
     ),
@@ -119,7 +118,7 @@ PROVIDERS = (
         notes=(
             "Register a *LINE Login* channel for a web app. The client id is the *Channel ID*.",
             "Email addresses come from the ID token, after you have applied for the permission in the channel's "
-            "settings. LINE does not say whether an address is verified.",
+            "settings.",
             "A user has a different subject at each LINE provider of yours.",
         ),
     ),
@@ -164,7 +163,6 @@ PROVIDERS = (
         notes=(
             "Set `WSGI_OAUTH_ISSUER` to the URL of the instance. Users of other instances cannot sign in.",
             "Register the application under *Preferences*, *Development*, with the scope `read:accounts` alone.",
-            "Mastodon gives no email addresses.",
         ),
     ),
     Provider(
@@ -205,10 +203,7 @@ PROVIDERS = (
         user=UserDocument(
             subject="user.id", username="user.display_name", name="user.display_name", email="", email_verified=""
         ),
-        notes=(
-            "Register a confidential application with the permission *Read user preferences*.",
-            "OpenStreetMap gives no email addresses.",
-        ),
+        notes=("Register a confidential application with the permission *Read user preferences*.",),
     ),
     Provider(
         name="orcid",
@@ -223,10 +218,7 @@ PROVIDERS = (
         choose_account=LOG_IN_AGAIN,
         client_auth="post",
         user=UserDocument(username="", email="", email_verified=""),
-        notes=(
-            "The subject is the ORCID iD. Researchers decide whether their name is visible.",
-            "ORCID gives no email addresses to applications that use its public API.",
-        ),
+        notes=("The subject is the ORCID iD. Researchers decide whether their name is visible.",),
     ),
     Provider(
         name="patreon",
@@ -264,10 +256,7 @@ PROVIDERS = (
         # https://support.reddithelp.com/hc/articles/204579479
         user=UserDocument(subject="id", username="name", email="", email_verified=""),
         username_is_unique=True,
-        notes=(
-            "Create an app of the type *web app*.",
-            "Reddit gives no email addresses.",
-        ),
+        notes=("Create an app of the type *web app*.",),
     ),
     Provider(
         name="spotify",
@@ -299,10 +288,7 @@ PROVIDERS = (
         scope="read",
         client_auth="post",
         user=UserDocument(subject="id", username="", name="firstname+lastname", email="", email_verified=""),
-        notes=(
-            "Strava gives no email addresses.",
-            "Strava compares only the host of the redirect URI: enter it as *Authorization Callback Domain*.",
-        ),
+        notes=("Strava compares only the host of the redirect URI: enter it as *Authorization Callback Domain*.",),
     ),
     Provider(
         name="twitch",
@@ -359,7 +345,6 @@ PROVIDERS = (
         client_auth="post",
         # The documentation of the user document does not mention verified addresses.
         user=UserDocument(subject="ID", username="username", name="display_name", email_verified=""),
-        notes=("WordPress.com does not document whether an email address is verified.",),
     ),
     Provider(
         name="x",
@@ -421,7 +406,6 @@ PROVIDERS = (
         notes=(
             "Select access to the login and name (`login:info`) and to the email address (`login:email`). The "
             "application does not request scopes.",
-            "Yandex does not say whether an email address is verified.",
         ),
     ),
 )

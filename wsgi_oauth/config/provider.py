@@ -1,0 +1,159 @@
+"""The description of a provider as data: its endpoints, and where it differs from the specifications."""
+
+import re
+from typing import Literal, NamedTuple
+
+# In the issuer of a discovery document for the users of several tenants. In an ID token the tenant's id takes its
+# place: https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-the-issuer
+TENANT = "{tenantid}"
+TENANT_ID = r"[0-9A-Za-z-]{1,64}"  # the claim `tid` of the ID token
+
+
+class UserDocument(NamedTuple):
+    """The members of the user document, and the claims of the ID token, that describe the user.
+
+    Each field holds a path with dots (``data.0.id``). A member whose own name contains dots
+    (``https://slack.com/team_id``) is found, too. Of several paths, separated by spaces, the first one that exists is
+    used; of ``groups`` all are used together. ``first_name+last_name`` joins two texts with a space. An empty field
+    means that the provider does not give this information. The defaults are the standard claims of OpenID Connect Core
+    5.1.
+    """
+
+    subject: str = "sub"  # never changes, and is never given to another user
+    username: str = "preferred_username"
+    name: str = "name"  # if missing: given_name and family_name
+    email: str = "email"
+    email_verified: str = "email_verified"  # about the address at `email` in the same document
+    groups: str = ""  # each: a list of names or of objects, a single name, or an object with names as members
+
+
+class EmailsDocument(NamedTuple):
+    """A list of the user's email addresses. Fields other than ``url`` and ``scope`` are as in :class:`GroupsDocument`.
+
+    It is read where the user document contains no verified address.
+    """
+
+    url: str
+    scope: str = ""
+    items: str = ""
+    email: str = "email"  # in each item, like the following
+    verified: str = "verified"
+    primary: str = "primary"
+    next_page: str = ""
+    next_page_parameter: str = ""
+
+
+class GroupsDocument(NamedTuple):
+    """A list of the user's organizations, teams or groups, for providers whose user document does not contain them.
+
+    ``items``, ``name``, ``parent`` and ``next_page`` are paths like those of :class:`UserDocument`.
+    """
+
+    url: str
+    scope: str = ""  # required for the URL (RFC 6749 3.3); requested if an access rule needs the list
+    items: str = ""  # the list; empty if the document itself is the list
+    name: str = "login"  # in each item; unique at the provider, and only the owner of the group can change it
+    parent: str = ""  # in each item: the name of the organization; groups are then called parent/name
+    next_page: str = ""  # the next page's URL in the document; ``Link: rel="next"`` (RFC 8288) needs no entry
+    next_page_parameter: str = ""  # if set, next_page is not a URL but the value of this query parameter
+    for_overage: bool = False  # read only if the ID token says that the user has too many groups for it
+
+
+#: The parameters of the end-session URL. ``signed_out_url`` is the page of this application to which the provider sends
+#: the browser back. Parameters without a value are left out.
+END_SESSION_PARAMETERS = (
+    ("client_id", "{client_id}"),
+    ("id_token_hint", "{id_token}"),
+    ("post_logout_redirect_uri", "{signed_out_url}"),
+    ("state", "{state}"),
+)
+
+
+class Provider(NamedTuple):
+    """An authorization server, and the resource that describes the signed-in user.
+
+    The defaults follow the specifications. In URLs and in the scope, ``{issuer}`` stands for ``WSGI_OAUTH_ISSUER``
+    without a slash at the end (the installation or tenant of a customer), and ``{client_id}`` for the client id.
+    """
+
+    name: str  # a part of user ids, so it must not change
+    title: str  # the name on pages
+    documentation_url: str = ""  # where the provider documents the sign-in
+    registration_url: str = ""  # page where operators register a client (RFC 6749 2)
+    authorization_url: str = ""  # RFC 6749 3.1
+    token_url: str = ""  # RFC 6749 3.2
+    profile_url: str = ""  # the user document: UserInfo endpoint (OpenID Connect Core 5.3) or its equivalent
+    revocation_url: str | None = None  # RFC 7009 2
+    revocation_by: Literal["rfc7009", "github"] = "rfc7009"  # github: DELETE with Basic authentication and a JSON body
+    end_session_url: str = ""  # OpenID Connect RP-Initiated Logout 2
+    end_session_parameters: tuple[tuple[str, str], ...] = END_SESSION_PARAMETERS  # templates
+    issuer: str | None = None  # compared with `iss` (RFC 9207 2.4, OpenID Connect Core 3.1.3.7); may contain TENANT
+    issuer_example: str = ""  # if set, WSGI_OAUTH_ISSUER is required, and looks like this
+    always_sends_issuer: bool = False  # in authorization responses (RFC 9207 3)
+    openid: bool = False  # the token response contains an ID token (OpenID Connect Core 3.1.3.3)
+    discovery: bool = False  # endpoints without a URL here come from the metadata (OpenID Connect Discovery 4)
+    scope: str = ""  # default scopes, separated by spaces (RFC 6749 3.3)
+    authorization_parameters: tuple[tuple[str, str], ...] = ()  # for each authorization request (RFC 6749 8.2)
+    offline_access_takes_consent: bool = False  # offline_access needs prompt=consent (OpenID Connect Core 11)
+    choose_account: tuple[tuple[str, str], ...] = ()  # parameters that let the user choose another account
+    client_auth: str = ""  # RFC 6749 2.3.1; empty: a method from the issuer's metadata, otherwise basic
+    pkce: bool = True  # RFC 7636; without it the nonce or the state alone protects the code (RFC 9700 2.1.1)
+    profile_method: Literal["GET", "POST"] = "GET"  # for the profile URL (both allowed by OpenID Connect Core 5.3.1)
+    profile_headers: tuple[tuple[str, str], ...] = ()  # additional headers for the profile URL
+    profile_body: str = ""  # of a POST request, for APIs that expect a query there (GraphQL)
+    # Error codes with which the profile URL says that the token has ended, in addition to `invalid_token` (RFC 6750
+    # 3.1). With these, other codes do not end a session. Compared without regard to case: ("190",), ("token_expired",).
+    ended_token_codes: tuple[str, ...] = ()
+    user: UserDocument = UserDocument()
+    trusts_emails: bool = False  # WSGI_OAUTH_TRUST_UNVERIFIED_EMAIL: addresses count as verified, whatever it says
+    username_is_unique: bool = False  # belongs to one user, and only that user can change it: safe in access rules
+    emails: EmailsDocument | None = None  # verified email addresses, if the user document does not contain them
+    groups: tuple[GroupsDocument, ...] = ()  # organizations, teams and groups outside of the user document
+    notes: tuple[str, ...] = ()  # advice for operators in docs/providers.md, as whole sentences in Markdown
+    tried: str = ""  # how this description was tested; empty if it was written from the documentation only
+
+    @property
+    def has_tenants(self) -> bool:
+        """Whether users of several tenants can sign in, whose ID tokens have different issuers."""
+        return TENANT in (self.issuer or "")
+
+    def is_issuer(self, iss: object) -> bool:
+        """Return whether *iss* is the provider's issuer, exactly (RFC 9207 2.4, OpenID Connect Core 3.1.3.7)."""
+        return isinstance(iss, str) and (self.tenant_of(iss) is not None if self.has_tenants else iss == self.issuer)
+
+    def tenant_of(self, iss: str) -> str | None:
+        """Return the tenant whose issuer *iss* is; None for another issuer, and without tenants."""
+        before, placeholder, after = (self.issuer or "").partition(TENANT)
+        match = re.fullmatch(f"{re.escape(before)}({TENANT_ID}){re.escape(after)}", iss, re.ASCII)
+        return match[1] if placeholder and match else None
+
+    @property
+    def lists(self) -> tuple[EmailsDocument | GroupsDocument, ...]:
+        """All lists of addresses and groups."""
+        return (*((self.emails,) if self.emails else ()), *self.groups)
+
+    @property
+    def verifies_emails(self) -> bool:
+        """Whether it is known which of the addresses belong to their users."""
+        return bool(self.user.email_verified or self.emails or self.trusts_emails)
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether the provider gives organizations, teams or groups."""
+        return bool(self.user.groups or self.groups)
+
+    @property
+    def sends_nonce(self) -> bool:
+        """Whether the scope makes the sign-in an OpenID Connect request (Core 3.1.2.1), for which some need a nonce."""
+        return "openid" in self.scope.split()
+
+    @property
+    def asks_for_id_token(self) -> bool:
+        """Whether the token response must contain an ID token that this application validates."""
+        return self.openid and self.sends_nonce
+
+
+# Parameters that let the user sign in with another account (OpenID Connect Core 3.1.2.1), for `choose_account`. Every
+# OpenID Connect provider supports `login`, which asks for the password again; `select_account` is optional.
+SELECT_ACCOUNT = (("prompt", "select_account"),)
+LOG_IN_AGAIN = (("prompt", "login"),)
