@@ -14,7 +14,8 @@ from werkzeug import Response
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from wsgi_oauth import Config, MemoryStore, RequestHandler, create_app
+from wsgi_oauth import Config, LoginRequired, MemoryStore, RequestHandler, create_app
+from wsgi_oauth.config import ProviderConfig
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 
@@ -343,3 +344,73 @@ def test_sign_in_below_a_prefix_obeys_pep_3333(provider: LocalProvider):
     assert browser.get("/auth/profile").json["login"] == "octocat"
     assert browser.post("/auth/logout").status_int == 303
     assert browser.get("/auth/profile", headers=JSON).status_int == 401
+
+
+class TestMisconfiguredProxy:
+    """Each mistake has its own message for the operator, with the remedy."""
+
+    def answer(self, app: Any, path: str, caplog: pytest.LogCaptureFixture, **headers: str) -> tuple[int, str]:
+        response = send(
+            app, path, headers={**HTML, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        )
+        return response.status_code, caplog.text
+
+    def make(self, provider: LocalProvider, **settings: str) -> Any:
+        return create_app(Config.from_environ(environ_for(provider, **settings)))
+
+    def test_that_leaves_the_prefix_in_the_path_is_named(self, provider: LocalProvider, caplog: Any):
+        app = self.make(provider, PUBLIC_URL="https://app.example.com/intern")
+        status, log = self.answer(app, "/intern/callback", caplog, Host="app.example.com")
+        assert status == 500
+        assert "still contains the prefix '/intern' of WSGI_OAUTH_PUBLIC_URL; let the proxy remove it" in log
+
+    def test_that_leaves_the_prefix_in_the_path_causes_no_redirect_loop_at_a_gate(
+        self, provider: LocalProvider, caplog: Any
+    ):
+        app = self.make(provider, PUBLIC_URL="https://app.example.com/intern/auth")
+        gate = LoginRequired(Response("inside"), app)
+        status, log = self.answer(gate, "/intern/auth/", caplog, Host="app.example.com")
+        assert status == 500
+        assert "still contains the prefix '/intern' of" in log
+
+    def test_that_passes_no_host_on_is_named(self, provider: LocalProvider, caplog: Any):
+        app = self.make(provider, PUBLIC_URL="https://app.example.com")
+        status, log = self.answer(app, "/", caplog, Host="127.0.0.1:8000", X_Forwarded_For="10.0.0.1")
+        assert (status, "let the proxy pass the Host header on" in log) == (400, True)
+
+    def test_that_adds_too_few_values_is_named(self, provider: LocalProvider, caplog: Any):
+        app = self.make(provider, PUBLIC_URL="https://app.example.com", TRUSTED_PROXIES="2")
+        status, log = self.answer(app, "/", caplog, Host="127.0.0.1:8000", X_Forwarded_Host="app.example.com")
+        assert (status, "has 1 values, and WSGI_OAUTH_TRUSTED_PROXIES is 2" in log) == (400, True)
+
+    def test_without_a_public_url_is_named_once(self, provider: LocalProvider, caplog: Any):
+        app = self.make(provider)
+        for _ in range(2):
+            self.answer(app, "/", caplog, Host="localhost", X_Forwarded_Proto="https")
+        assert caplog.text.count("WSGI_OAUTH_PUBLIC_URL is not set") == 1
+
+    def test_that_forwards_http_to_an_https_site_is_redirected(self, provider: LocalProvider):
+        app = self.make(provider, PUBLIC_URL="https://app.example.com/x", TRUSTED_PROXIES="1")
+        forwarded = {"X-Forwarded-Proto": "http", "X-Forwarded-Host": "app.example.com", "X-Forwarded-For": "10.0.0.1"}
+        response = send(app, "/", query="next=/page", headers={**HTML, "Host": "10.0.0.9", **forwarded})
+        assert response.location == "https://app.example.com/x/?next=/page"
+        assert "Set-Cookie" not in response.headers
+
+    def test_page_for_a_wrong_host_links_to_the_right_one(self, provider: LocalProvider):
+        app = self.make(provider, PUBLIC_URL="https://app.example.com/auth")
+        for wsgi_app, path, link in [
+            (app, "/", "https://app.example.com/auth/"),
+            (LoginRequired(Response("inside"), app), "/auth/", "https://app.example.com/"),
+            (LoginRequired(Response("inside"), app), "/page", "https://app.example.com/"),
+        ]:
+            response = send(wsgi_app, path, headers={**HTML, "Host": "www.example.com"})
+            assert response.status_code == 400
+            assert f'<a href="{link}">Open the application</a>' in response.get_data(as_text=True)
+
+
+def test_callback_without_a_label_is_reported_with_the_right_redirect_uris(caplog: pytest.LogCaptureFixture) -> None:
+    providers = [ProviderConfig(label=label, client_id="x", client_secret="x") for label in ("one", "two")]
+    app = create_app(Config(providers=providers, session_store="memory:", public_url="https://app.example.com"))
+    response = send(app, "/callback", query="code=x&state=y", headers={**HTML, "Host": "app.example.com"})
+    assert response.status_code == 404
+    assert "register https://app.example.com/callback/one or https://app.example.com/callback/two" in caplog.text

@@ -191,7 +191,7 @@ CAUSES: dict[str, tuple[int, str, Provoke]] = {
     "provider_unreachable": (502, "the provider", lambda site, h: site.callback(h, token="hang_up")),
     "provider_timeout": (504, "the provider", lambda site, h: site.timeout(h)),
     "provider_busy": (503, "the provider", lambda site, h: site.busy(h)),
-    "provider_forbids": (403, "the provider", lambda site, h: site.profile(h, "403")),
+    "provider_forbids": (502, "the provider", lambda site, h: site.profile(h, "403")),
     "provider_rate_limit": (429, "the provider", lambda site, h: site.profile(h, "429")),
     "session_store_unavailable": (
         503,

@@ -275,12 +275,30 @@ class BadAuthorizationResponse(UserError):
 
 
 class BadHost(UserError):
-    """The Host header is malformed, or not the configured one."""
+    """The Host header is malformed, or not the configured one.
+
+    :param site_url: the right address, if it is known.
+    """
 
     cause = "bad_host"
     title = "This application has another address"
     text = "The application is not configured for the host name in the request."
     advice = "Open the application at its own address. Its operator sets that address with WSGI_OAUTH_PUBLIC_URL."
+    login_text = "Open the application"
+
+    def __init__(self, detail: str, *, site_url: str = "") -> None:
+        super().__init__(detail)
+        self.site_url = site_url
+
+
+class CallbackWithoutProvider(UserError):
+    """The redirect URI that is registered with one of several providers lacks its label."""
+
+    status = 404
+    cause = "callback_without_provider"
+    title = "The sign-in provider sent you to a wrong address"
+    text = "The application has several sign-in providers, and each has its own callback address."
+    advice = "The operator finds the right address in the log."
 
 
 class UnknownIssuer(UserError):

@@ -12,7 +12,7 @@ from ..oauth import reauthentication
 from ..oauth.client import OAuth2Session
 from ..oauth.identity import Identity
 from ..sessions.session import Session
-from ..web.request import Request
+from ..web.request import GATE_PREFIX_KEY, Request
 from ..web.site import MAX_RETURN_URL, local_path, path_and_query, raw_path_info
 from .authentication import IDENTITY_KEY, Authenticator, Login
 from .mount import MountedSignIn
@@ -35,7 +35,7 @@ class RequestContext:
         self._authenticator = authenticator
         self._environ = environ
         self._script_name: str = environ.get("SCRIPT_NAME", "")
-        self._path: str = environ.get("PATH_INFO", "")
+        self.path: str = environ.get("PATH_INFO", "")
 
     @property
     def base_url(self) -> str:
@@ -125,15 +125,16 @@ class RequestContext:
             is_page = request.method in {"GET", "HEAD"} and not request.is_htmx
             request.next_url = request.current_url if is_page else local_path(request.page_url) or ""
 
-        return self._sign_in.app.respond_with_error({**self._environ}, start_response, error, prepare)
+        environ = {**self._environ, GATE_PREFIX_KEY: self._sign_in.prefix}
+        return self._sign_in.app.respond_with_error(environ, start_response, error, prepare)
 
     def _located(self, request: Request) -> Request:
         """Set the URLs of *request* to those that the browser sees. An ambiguous path becomes the front page."""
         request.base = self.base_url
         gate_url = self._sign_in.gate_url(request.base)
         query = self._environ.get("QUERY_STRING", "")
-        raw_path = raw_path_info(self._environ, self._script_name, self._path)
-        url = path_and_query(gate_url, self._path, query, raw_path)
+        raw_path = raw_path_info(self._environ, self._script_name, self.path)
+        url = path_and_query(gate_url, self.path, query, raw_path)
         request.current_url = local_path(url) or path_and_query(gate_url, "/", "")
         if local_path(url) is None:
             _log.info(

@@ -154,6 +154,7 @@ class LoginRequired:
         """
         login = context.authenticate()
         if login is None:
+            self._sign_in.check_path(context.path)
             raise errors.NotSignedIn("the gate requires a signed-in user")
         if login.must_identify:
             login = context.login = self.authenticator.identify(login, context.session)

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from .. import errors
 from ..app import without_gunicorn_traceback
-from ..web.application import OAuthApp
+from ..web.application import OAuthApp, build_prefix_error
 from ..web.request import GATE_PREFIX_KEY
 from .paths import parse_path
 
@@ -37,12 +37,12 @@ class MountedSignIn:
             if not _COOKIE_NAME.fullmatch(name):
                 raise ValueError(f"expire_cookies: not the name of a cookie (got {name!a})")
         self._expirations = [("Set-Cookie", f"{name}=; Max-Age=0; Path=/") for name in expire_cookies]
-        self._prefix = parse_path(prefix, "prefix")
-        if self._prefix == "/":
+        self.prefix = parse_path(prefix, "prefix")
+        if self.prefix == "/":
             raise ValueError("prefix: must be a path below which only the sign-in lives (got '/'); use /auth")
-        self._below_prefix = f"{self._prefix}/"
+        self._below_prefix = f"{self.prefix}/"
         public_url = app.site.public_url
-        if public_url and not unquote(urlsplit(public_url).path, "latin-1").endswith(self._prefix):
+        if public_url and not unquote(urlsplit(public_url).path, "latin-1").endswith(self.prefix):
             raise without_gunicorn_traceback(
                 errors.ConfigError(
                     f"WSGI_OAUTH_PUBLIC_URL: must end with {prefix}, where the gate mounts the sign-in "
@@ -52,15 +52,15 @@ class MountedSignIn:
 
     def handles(self, path: str) -> bool:
         """Return whether *path* (``PATH_INFO``) belongs to the sign-in."""
-        return path == self._prefix or path.startswith(self._below_prefix)
+        return path == self.prefix or path.startswith(self._below_prefix)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         mounted = {
             **environ,
-            "SCRIPT_NAME": environ.get("SCRIPT_NAME", "").rstrip("/") + self._prefix,
-            "PATH_INFO": path[len(self._prefix) :],
-            GATE_PREFIX_KEY: self._prefix,
+            "SCRIPT_NAME": environ.get("SCRIPT_NAME", "").rstrip("/") + self.prefix,
+            "PATH_INFO": path[len(self.prefix) :],
+            GATE_PREFIX_KEY: self.prefix,
         }
         if not self._expirations or mounted["PATH_INFO"] != self.app.logout_path:
             return self.app(mounted, start_response)
@@ -82,7 +82,7 @@ class MountedSignIn:
 
         request = {
             **environ,
-            "PATH_INFO": self._prefix + self.app.logout_path,
+            "PATH_INFO": self.prefix + self.app.logout_path,
             "QUERY_STRING": "",
             "REQUEST_METHOD": "POST",
             "CONTENT_LENGTH": "0",
@@ -99,8 +99,18 @@ class MountedSignIn:
 
         :raises errors.BadHost: if the Host header is not this site's.
         """
-        return self.app.base_url({**environ, "SCRIPT_NAME": script_name.rstrip("/") + self._prefix})
+        return self.app.base_url({**environ, "SCRIPT_NAME": script_name.rstrip("/") + self.prefix})
+
+    def check_path(self, path: str) -> None:
+        """Check that *path* (``PATH_INFO``), which needs a sign-in, does not itself belong to the sign-in.
+
+        :raises errors.ConfigError: if a proxy should have removed the part of the public URL before the gate's prefix,
+            because the browser would be in a redirect loop.
+        """
+        public_path = unquote(urlsplit(self.app.site.public_url or "").path, "latin-1")
+        if public_path != self.prefix and f"{path}/".startswith(f"{public_path}/") and public_path:
+            raise build_prefix_error(public_path.removesuffix(self.prefix))
 
     def gate_url(self, base_url: str) -> str:
         """Return the URL at which the gate itself is mounted, from the URL of its sign-in."""
-        return base_url.rsplit("/", self._prefix.count("/"))[0]
+        return base_url.rsplit("/", self.prefix.count("/"))[0]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from werkzeug import Response
 from werkzeug.datastructures import MultiDict
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, abort
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from .. import errors, sign_in
@@ -60,7 +60,7 @@ class OAuthApp:
         access_tokens: AccessTokens | None = None,  # None: not permitted by the configuration
     ) -> None:
         self.config = config
-        self.site = Site(config.public_url, trusts_proxies=config.trusted_proxies > 0)
+        self.site = Site(config.public_url, proxies=config.trusted_proxies)
         self.sessions = sessions
         self.oauth = oauth
         self.access_tokens = access_tokens
@@ -177,6 +177,14 @@ class OAuthApp:
             handler_class, arguments = self._routes.match(request)
         except HTTPException:
             request.base = self.site.base_url(request.environ)  # a wrong host is reported before a wrong path
+            prefix = unquote(urlsplit(self.site.public_url or "").path)
+            if prefix and f"{request.path}/".startswith(f"{prefix}/"):
+                raise build_prefix_error(prefix) from None
+            if request.path == "/callback" and self.oauth.has_labels:
+                uris = [f"{request.base}/callback/{label}" for label in self.oauth.registrations]
+                raise errors.CallbackWithoutProvider(
+                    f"redirect URI: lacks the label of a provider; register {' or '.join(uris)} with the providers"
+                ) from None
             raise
         if not handler_class.any_host:
             if request.environ["wsgi.multiprocess"] and isinstance(self.sessions.store, MemoryStore):
@@ -185,6 +193,7 @@ class OAuthApp:
                     "use file: or redis:, or start one worker (gunicorn --workers 1 --threads 16)"
                 )
             request.base = self.site.base_url(request.environ)
+            self._redirect_to_https(request)
         needs_no_check = handler_class.skips_recheck and not self.oauth.is_restricted
         if not (needs_no_check or handler_class.skips_access_check):
             request.open_session = self._open_checked_session
@@ -192,6 +201,17 @@ class OAuthApp:
         if request.has_opened_session and not handler_class.get_is_unsafe:
             request.session.pop(sign_in.REDIRECT_LOOP, None)  # the token was good for a page
         return response
+
+    def _redirect_to_https(self, request: Request) -> None:
+        """Redirect a navigation that came over http to an https site, whose cookies the browser would reject.
+
+        Only a trusted proxy can tell that.
+        """
+        environ = request.environ
+        is_http = self._proxy_fix and "HTTP_X_FORWARDED_PROTO" in environ and environ["wsgi.url_scheme"] == "http"
+        if is_http and request.is_secure_site and request.method == "GET" and request.is_navigation:
+            origin = request.base[: len(request.base) - len(urlsplit(request.base).path)]
+            abort(Redirect(origin + request.current_url))
 
     def _open_session(self, request: Request) -> Session:
         return self.sessions.open(request.environ, secure=request.is_secure_site)
@@ -302,3 +322,11 @@ class OAuthApp:
 
 def _no_application(*_: object) -> Any:
     """Stands in for the application inside ProxyFix, of which only the change of environ is needed."""
+
+
+def build_prefix_error(prefix: str) -> errors.ConfigError:
+    """Return the error for a path that still contains *prefix*, a part of the public URL."""
+    return errors.ConfigError(
+        f"request path: still contains the prefix {prefix!a} of WSGI_OAUTH_PUBLIC_URL; let the proxy remove it (nginx: "
+        f"`location {prefix}/ {{ proxy_pass http://backend/; }}`), or start gunicorn with SCRIPT_NAME={prefix}"
+    )

@@ -45,7 +45,7 @@ def build_error_response(
         login_url += f"?switch=1&next={quote_plus(next_url)}"
     elif login_url and (query := ({"next": next_url} if next_url and not as_json else {}) | requirements):
         login_url += f"?{urlencode(query)}"  # without `next` for programs, because it is the URL of an API call
-    message = pages.error_message(error, id=request.id, login_url=login_url)
+    message = pages.error_message(error, id=request.id, login_url=login_url or _right_address(request, error))
     if isinstance(error, errors.CrossSite) and logout_url == request.base + request.path and request.form_token:
         message = pages.with_logout_form(message, request, logout_url)
     response = pages.build_message(message, as_json=as_json)
@@ -84,6 +84,12 @@ def build_http_error_response(request: Request, error: HTTPException, *, logout_
     # Allow, WWW-Authenticate, Retry-After and Content-Range belong to their statuses.
     response.headers.extend(header for header in error.get_headers() if header[0].lower() != "content-type")
     return response
+
+
+def _right_address(request: Request, error: errors.Error) -> str:
+    """Return the URL of this application for a request with a wrong host; "" if it is unknown."""
+    known = error.site_url if isinstance(error, errors.BadHost) else ""
+    return known and known.removesuffix(request.gate_prefix) + "/"
 
 
 def _log_level(error: errors.Error) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,10 @@ from .. import errors
 from ..urls import DEFAULT_PORTS, Origin, is_loopback
 
 MAX_RETURN_URL = 8000  # characters; some applications keep their whole view in the query
+_PROXY_HEADERS = frozenset(
+    {"HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED"}
+)
+_log = logging.getLogger(__name__)
 _MAX_PORT = 65535
 _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 _NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f-\xa0\\\ud800-\udfff]")  # lone surrogates cannot be encoded
@@ -23,11 +28,14 @@ class Site:
     """The address of this application as browsers see it.
 
     That is the configured public URL. Without one it is taken from the request, for loopback hosts only.
+
+    :param proxies: the number of proxies that are trusted for ``X-Forwarded-*``.
     """
 
-    def __init__(self, public_url: str | None, *, trusts_proxies: bool = False) -> None:
+    def __init__(self, public_url: str | None, *, proxies: int = 0) -> None:
         self.public_url = public_url
-        self._trusts_proxies = trusts_proxies
+        self._proxies = proxies
+        self._has_warned = False  # about headers of a proxy without a public URL
         self._public_host = Origin.of(public_url).host if public_url else None
 
     def base_url(self, environ: Mapping[str, Any]) -> str:
@@ -36,24 +44,50 @@ class Site:
         :raises errors.BadHost: if the Host header is malformed or not the host of this site (RFC 9110 7.2).
         """
         scheme = environ.get("wsgi.url_scheme", "http")
-        if "HTTP_X_FORWARDED_PROTO" in environ and not self._trusts_proxies:
+        if "HTTP_X_FORWARDED_PROTO" in environ and not self._proxies:
             scheme = "http"  # because some servers take the scheme from this header, whoever on this machine sent it
         host, port = _parse_host(environ.get("HTTP_HOST") or _server_host(environ))
         if self.public_url is not None:
             # Only the name is compared, because TLS and the public port often end at a proxy.
             if host != self._public_host:
-                hint = ""
-                if "HTTP_X_FORWARDED_HOST" in environ and not self._trusts_proxies:
-                    hint = "; X-Forwarded-Host is ignored unless WSGI_OAUTH_TRUSTED_PROXIES is set"
-                raise errors.BadHost(f"Host header: not the host of WSGI_OAUTH_PUBLIC_URL (got {host!a}){hint}")
+                remedy = self._find_host_remedy(environ)
+                raise errors.BadHost(
+                    f"Host header: not the host of WSGI_OAUTH_PUBLIC_URL (got {host!a}){remedy}",
+                    site_url=self.public_url,
+                )
             return self.public_url
         if not is_loopback(host):
             raise errors.BadHost(f"Host header: not a loopback host (got {host!a}); set WSGI_OAUTH_PUBLIC_URL")
+        if not self._has_warned and _PROXY_HEADERS.intersection(environ):
+            self._has_warned = True
+            _log.warning(
+                "a proxy seems to be in front of this application (X-Forwarded-* or Forwarded is present), and "
+                "WSGI_OAUTH_PUBLIC_URL is not set; set it to the URL that browsers use, otherwise sign-ins through the "
+                "proxy lead to %s",
+                host,
+            )
         script = str(environ.get("SCRIPT_NAME", "")).strip("/")
         prefix = "/" + quote(script.encode("latin-1")) if script else ""  # PEP 3333: bytes as latin-1
         shown_host = f"[{host}]" if ":" in host else host
         shown_port = "" if port in {None, DEFAULT_PORTS.get(scheme)} else f":{port}"
         return f"{scheme}://{shown_host}{shown_port}{prefix}"
+
+    def _find_host_remedy(self, environ: Mapping[str, Any]) -> str:
+        """Return what the operator can do about a wrong host, if the request tells, as the end of a message."""
+        values = len([value for value in environ.get("HTTP_X_FORWARDED_HOST", "").split(",") if value.strip()])
+        if values and not self._proxies:
+            return "; X-Forwarded-Host is ignored unless WSGI_OAUTH_TRUSTED_PROXIES is set"
+        if 0 < values < self._proxies:
+            return (
+                f"; X-Forwarded-Host has {values} values, and WSGI_OAUTH_TRUSTED_PROXIES is {self._proxies}: each "
+                "proxy has to add its own value, so correct the number or the proxies"
+            )
+        if _PROXY_HEADERS.intersection(environ):
+            return (
+                "; let the proxy pass the Host header on (nginx: `proxy_set_header Host $host;`), or send "
+                "X-Forwarded-Host and set WSGI_OAUTH_TRUSTED_PROXIES"
+            )
+        return ""
 
 
 def local_path(candidate: str | None) -> str | None:
