@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import pytest
-from conftest import HTML, JSON, Browser, environ_for, parameters, send, stored_sessions
+from conftest import HTML, JSON, Barrier, Browser, environ_for, parameters, send, stored_sessions
 
 from wsgi_oauth import Config, SessionStore, create_app
 from wsgi_oauth.demo.local_provider import LocalProvider
@@ -252,6 +253,25 @@ class TestParallelStarts:
         headers = {**HTML, "Cookie": old_cookies}
         response = send(application, "/callback", query=urlsplit(callbacks[1]).query, headers=headers)
         assert response.headers["Location"] == "/second"
+
+    def test_tabs_that_finish_at_the_same_moment_reach_their_pages(
+        self, application: Any, browser: Browser, provider: LocalProvider, barrier: Callable[[str], Barrier]
+    ):
+        callbacks = [browser.callback_url("/first"), browser.callback_url("/second")]
+        headers = {**HTML, "Cookie": browser.cookie_header}
+        token_endpoint = barrier("token")
+        with ThreadPoolExecutor(2) as threads:
+            tabs = [
+                threads.submit(send, application, "/callback", query=urlsplit(url).query, headers=headers)
+                for url in callbacks
+            ]
+            token_endpoint.wait_for(2)
+            token_endpoint.open()
+        answers = [tab.result() for tab in tabs]
+        assert [answer.headers["Location"] for answer in answers] == ["/first", "/second"]
+        for answer in answers:
+            cookie = answer.headers["Set-Cookie"].partition(";")[0]
+            assert send(application, "/profile", headers={**JSON, "Cookie": cookie}).status_code == 200
 
     def test_cookie_of_a_sign_in_opens_nothing_else(self, application: Any, browser: Browser):
         browser.start()

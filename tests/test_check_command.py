@@ -594,6 +594,13 @@ class TestSignOut:
         finding = one(check_issuer(END_SESSION="yes"), "end-session endpoint")
         assert (finding.level, "status 404" in finding.text) == ("warn", True)
 
+    def test_end_session_endpoint_with_status_400_names_the_page_to_register(self, check_issuer, issuer):
+        with serve(Response("Unknown redirect URI.", 400)) as server:
+            issuer.metadata["end_session_endpoint"] = f"{server.url}/end"
+            finding = one(check_issuer(END_SESSION="yes", PUBLIC_URL="https://app.example.com"), "end-session endpoint")
+        assert finding.level == "warn"
+        assert "register https://app.example.com/signed-out" in finding.remedy
+
     def test_missing_end_session_endpoint_is_a_warning(self, check_issuer, issuer):
         issuer.metadata["end_session_endpoint"] = None
         finding = one(check_issuer(END_SESSION="yes"), "WSGI_OAUTH_END_SESSION: has no effect")

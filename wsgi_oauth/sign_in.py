@@ -137,11 +137,11 @@ class Attempt(NamedTuple):
             "restarted": self.restarted,
             "requirements": dict(self.requirements),
         }
-        session[STATE] = {state: record}
+        session[STATE] = {state: {name: value for name, value in record.items() if value}}
 
 
 def cookie_purpose(state: str) -> str:
-    """Return what the name of the cookie for the sign-in with this *state* ends with."""
+    """Return the end of the name of the cookie for the sign-in with this *state*."""
     return _hash(state)[:PENDING_PURPOSE_LENGTH]
 
 

@@ -51,6 +51,16 @@ def test_form_on_a_neighbouring_subdomain_signs_the_victim_out(victim: Browser) 
     return is_signed_out(victim)
 
 
+@guarded_by({"wsgi_oauth.web.request.Request.has_form_token": True})
+def test_form_in_a_sandboxed_frame_signs_the_user_of_an_old_browser_out(victim: Browser, attacker: Browser) -> bool:
+    """S41. Such a form has the origin `null`, as this application's own forms in browsers without Fetch Metadata."""
+    victim.sign_in()
+    attacker.sign_in()
+    for token in ("", attacker.get("/logout").form["token"].value):
+        victim.post("/logout", headers={"Origin": "null"}, params={"token": token})
+    return is_signed_out(victim)
+
+
 @guarded_by({"wsgi_oauth.web.request.Request.is_same_origin": True})
 def test_form_on_another_site_signs_the_user_of_an_old_browser_out(victim: Browser) -> bool:
     """S41. A browser without SameSite and Fetch Metadata still sends the Origin header."""

@@ -31,6 +31,8 @@ def cookie_name(purpose: str = "", *, secure: bool) -> str:
 def read_cookie(environ: WSGIEnvironment, purpose: str = "", *, secure: bool) -> str | None:
     """Return the value of the cookie in the request's Cookie header, or None when it is missing or ambiguous."""
     name = cookie_name(purpose, secure=secure)
+    if name not in environ.get("HTTP_COOKIE", ""):
+        return None
     return unambiguous_value([value for key, value in read_cookies(environ) if key == name])
 
 
@@ -48,6 +50,8 @@ def session_id_from_cookie(environ: WSGIEnvironment, purpose: str = "", *, secur
 
 def pending_cookies(environ: WSGIEnvironment) -> list[tuple[str, str]]:
     """Return purpose and value of the cookies of pending sign-ins, the oldest first (RFC 6265 5.4)."""
+    if f"{COOKIE}-" not in environ.get("HTTP_COOKIE", ""):
+        return []
     found = [(_PENDING_NAME.fullmatch(name), value) for name, value in read_cookies(environ)]
     return [(match[1], value) for match, value in found if match]
 

@@ -244,7 +244,7 @@ class SessionManager:
         session_id = secrets.token_urlsafe(32)
         record = self.build_record(session_id, stored)
         if session.purpose and not self._long_pending.take():
-            # Otherwise a flood of sign-ins, which nobody finishes, would fill the store for a day.
+            # Otherwise a flood of unfinished sign-ins would fill the store for a day.
             record = record._replace(expires=stored.started + self._sign_in_lifetime)
         self.store.create(store_key(session_id), record)
         session.id, session.stored = session_id, stored

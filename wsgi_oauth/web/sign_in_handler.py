@@ -71,7 +71,7 @@ class SignInHandler(RequestHandler):
             redirect_uri=self.url_for(".callback", external=True, **values),
             next_url=self._return_url(),
             provider=label,
-            restarted="restarted" in self.request.args,
+            restarted="restarted" in arguments,
             after_rejection="again" in arguments,
         ).for_authorization(
             self.provider,

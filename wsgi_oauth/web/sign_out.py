@@ -67,7 +67,7 @@ class SignedOut(RequestHandler):
     def get(self, request: Request) -> Response:
         state = read_cookie(request.environ, _STATE_COOKIE, secure=request.is_secure_site)
         returned = request.args.get("state", "")
-        # Anyone can link to this page, so it confirms only what this browser has started.
+        # Anyone can link to this page, so it confirms only a sign-out of this browser.
         confirmed = bool(state) and hmac.compare_digest(str(state).encode(), returned.encode(errors="replace"))
         logout_url = self.url_for(".logout", external=True)
         response = pages.signed_out(request, confirmed=confirmed, logout_url=logout_url)
