@@ -10,6 +10,7 @@ import sys
 from urllib.parse import quote
 
 from gunicorn import glogging
+from gunicorn.errors import AppImportError
 from gunicorn.http import message
 
 wsgi_app = "wsgi_oauth:get_app()"
@@ -44,6 +45,20 @@ keepalive = 75
 # Load the application once, before the fork. This is safe because it opens no file, socket or lock
 # until a request.
 preload_app = True
+
+
+def post_worker_init(worker):
+    """Stop the start if this worker cannot use the session folder, which gunicorn's main process may have created.
+
+    With `--user`, workers run as another user than the main process, with the same HOME.
+    """
+    check_process = getattr(worker.wsgi, "check_process", None)
+    if check_process is not None:
+        try:
+            check_process()
+        except Exception as error:
+            raise AppImportError(f"wsgi_oauth cannot start:\n{error}") from error
+
 
 # Log the path only, because the query string of a callback contains the authorization code, and so
 # may a Referer.

@@ -146,8 +146,10 @@ def work_as_nobody(folder: str) -> list[str]:
     return [mode(store.folder), mode(f"{store.folder}/{KEY}.json"), (store.load(KEY) or b"").decode()]
 
 
-def test_a_folder_that_cannot_be_listed_is_a_store_error(folder_of_nobody: str):
-    assert "Permission denied" in call_in_a_process("open_unreadable_folder", folder_of_nobody, module=__name__)
+def test_a_folder_that_cannot_be_listed_is_refused(folder_of_nobody: str):
+    assert "cannot be used by the user nobody" in call_in_a_process(
+        "open_unreadable_folder", folder_of_nobody, module=__name__
+    )
 
 
 def open_unreadable_folder(folder: str) -> str:
@@ -155,7 +157,7 @@ def open_unreadable_folder(folder: str) -> str:
     os.chmod(folder, 0o311)
     try:
         FileStore(folder)
-    except errors.StoreError as error:
+    except errors.ConfigError as error:
         return error.detail
     finally:
         os.chmod(folder, 0o700)

@@ -6,6 +6,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -30,6 +32,8 @@ from conftest import (
     secrets_of,
     until,
 )
+
+from wsgi_oauth.demo.local_provider import LocalProvider
 
 CHECKOUT = Path(__file__).parent.parent
 
@@ -535,3 +539,29 @@ def test_sigterm_waits_for_a_pending_callback(
             assert answer.result().status_code == 303
         assert server.process.wait(30) == 0
         assert ["oauth_token" in data for data in site.stored()] == [True]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start gunicorn with --user")
+def test_session_folder_of_another_user_stops_the_start(provider: LocalProvider, tmp_path: Path) -> None:
+    """gunicorn --user does not change HOME, so the default folder is that of root."""
+    tmp_path.chmod(0o700)
+    environ = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("WSGI_OAUTH_")},
+        **environ_for(provider),
+        "HOME": str(tmp_path),
+    }
+    del environ["WSGI_OAUTH_SESSION_STORE"]
+    environ.pop("XDG_STATE_HOME", None)
+    arguments = ["--user", "nobody", "--group", "nogroup", "--workers", "1", "--bind", "127.0.0.1:0"]
+    done = subprocess.run(
+        [sys.executable, "-m", "gunicorn", *arguments],
+        cwd=CHECKOUT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "cannot be used by the user nobody" in done.stderr
+    assert "set WSGI_OAUTH_SESSION_STORE to a folder of that user" in done.stderr

@@ -146,6 +146,13 @@ class LoginRequired:
         )
         return response.send(self._wsgi_app, passed)
 
+    def check_process(self) -> None:
+        """Check that this process can use the session store. A server calls it after it has changed its user.
+
+        :raises errors.ConfigError: if the session folder belongs to another user.
+        """
+        self.oauth_app.check_process()
+
     def _require_user(self, context: RequestContext, restricted_paths: Collection[str]) -> None:
         """Require an authenticated and authorized user.
 

@@ -14,6 +14,7 @@ import errno
 import fcntl
 import logging
 import os
+import pwd
 import random
 import re
 import secrets
@@ -203,13 +204,20 @@ def check_folder(folder: str) -> None:
 
     :raises errors.ConfigError: when it belongs to another user, or others can write to it.
     """
-    with os.scandir(folder) as entries:
-        is_empty = next(entries, None) is None
-    status = os.stat(folder)
+    user = f"the user {user_name(os.geteuid())}"
+    try:
+        status = os.stat(folder)
+        with os.scandir(folder) as entries:
+            is_empty = next(entries, None) is None
+    except PermissionError:
+        raise errors.ConfigError(
+            f"the session folder {folder!r} cannot be used by {user}, who runs the application; set "
+            "WSGI_OAUTH_SESSION_STORE to a folder of that user"
+        ) from None
     if status.st_uid != os.geteuid():
         raise errors.ConfigError(
-            f"the session folder {folder!r} belongs to another user (uid {status.st_uid}); "
-            "use a folder of the user that runs the application"
+            f"the session folder {folder!r} belongs to another user ({user_name(status.st_uid)}), and {user} runs the "
+            "application; set WSGI_OAUTH_SESSION_STORE to a folder of that user"
         )
     if status.st_mode & 0o022:
         raise errors.ConfigError(
@@ -218,6 +226,14 @@ def check_folder(folder: str) -> None:
         )
     if is_empty and status.st_mode & 0o077:  # The mode of a folder with contents is its owner's decision.
         os.chmod(folder, 0o700)
+
+
+def user_name(user_id: int) -> str:
+    """Return the name of a user of this machine, or the id of an unknown one."""
+    try:
+        return pwd.getpwuid(user_id).pw_name
+    except KeyError:  # common in containers
+        return str(user_id)
 
 
 class _StoreErrors:

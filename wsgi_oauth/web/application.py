@@ -18,6 +18,7 @@ from ..oauth.reauthentication import check_progress
 from ..oauth.service import OAuthService
 from ..sessions.access_tokens import AccessTokens
 from ..sessions.cookie import build_set_cookie
+from ..sessions.file import FileStore, check_folder
 from ..sessions.manager import MAX_PENDING, SessionManager
 from ..sessions.memory import MemoryStore
 from ..sessions.session import TOKEN, Session
@@ -76,6 +77,14 @@ class OAuthApp:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return self.respond(self.without_proxies(environ), start_response, self._dispatch)
+
+    def check_process(self) -> None:
+        """Check that this process can use the session store. A server calls it after it has changed its user.
+
+        :raises errors.ConfigError: if the session folder belongs to another user.
+        """
+        if isinstance(self.sessions.store, FileStore):
+            check_folder(self.sessions.store.folder)
 
     def base_url(self, environ: WSGIEnvironment) -> str:
         """Return the URL of the mount point as browsers see it, without a trailing slash.
