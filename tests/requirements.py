@@ -83,6 +83,7 @@ REQUIREMENTS = {
         48: "The size of request bodies is limited.",
     },
     "The gate": {
+        74: "A session belongs to the client id with which it was made.",
         65: "The application behind the gate does not see the session cookie.",
         67: "Access tokens are random, hashed, limited in time and revocable at once; they open the application alone.",
         73: "No path rule of the gate can be bypassed by another spelling of the path.",

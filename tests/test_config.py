@@ -49,7 +49,7 @@ class TestDefaults:
         environ = {"WSGI_OAUTH_CLIENT_ID": "the-id", "WSGI_OAUTH_CLIENT_SECRET": "s", "HOME": "/home/me"}
         assert Config.from_environ(environ) == Config(
             providers=[ProviderConfig(client_id="the-id", client_secret="s", provider="github")],
-            session_store="file:/home/me/.local/state/wsgi_oauth/sessions",
+            session_store="file:/home/me/.local/state/wsgi_oauth/sessions-19fe5033",
             session_idle=12 * 3600,
             session_lifetime=7 * 86400,
             session_seal=False,
@@ -475,10 +475,10 @@ class TestSessionFolder:
     @pytest.mark.parametrize(
         ("environ", "path"),
         [
-            ({"HOME": "/home/me"}, "/home/me/.local/state/wsgi_oauth/sessions"),
-            ({"HOME": "/home/me", "XDG_STATE_HOME": "/state"}, "/state/wsgi_oauth/sessions"),
-            ({"HOME": "/home/me", "XDG_STATE_HOME": ""}, "/home/me/.local/state/wsgi_oauth/sessions"),
-            ({"HOME": "/home/me", "XDG_STATE_HOME": "relative"}, "/home/me/.local/state/wsgi_oauth/sessions"),
+            ({"HOME": "/home/me"}, "/home/me/.local/state/wsgi_oauth/sessions-"),
+            ({"HOME": "/home/me", "XDG_STATE_HOME": "/state"}, "/state/wsgi_oauth/sessions-"),
+            ({"HOME": "/home/me", "XDG_STATE_HOME": ""}, "/home/me/.local/state/wsgi_oauth/sessions-"),
+            ({"HOME": "/home/me", "XDG_STATE_HOME": "relative"}, "/home/me/.local/state/wsgi_oauth/sessions-"),
             ({"XDG_STATE_HOME": "/state", "STATE_DIRECTORY": "/var/lib/app"}, "/var/lib/app/sessions"),
             ({"STATE_DIRECTORY": "/var/lib/one:/var/lib/two"}, "/var/lib/one/sessions"),
         ],
@@ -486,7 +486,12 @@ class TestSessionFolder:
     def test_default_is_the_state_directory(self, environ: dict[str, str], path: str) -> None:
         """systemd.exec(5) StateDirectory=; XDG Base Directory Specification, which says to ignore relative paths."""
         config = Config.from_environ({**environ, **environ_of(SESSION_STORE=None)})
-        assert config.session_store == f"file:{path}"
+        assert config.session_store.startswith(f"file:{path}")
+
+    def test_default_in_the_directory_of_a_user_differs_for_each_client_id(self) -> None:
+        """S74: a user may run several applications."""
+        folders = {Config(client_id=name, client_secret="x").session_store for name in ("one", "two", "two")}
+        assert len(folders) == 2
 
     def test_setting_takes_precedence_over_the_default(self) -> None:
         config = Config.from_environ({**environ_of(), "STATE_DIRECTORY": "/var/lib/app"})
@@ -501,7 +506,7 @@ class TestSessionFolder:
             create_app(config)
         finally:
             os.umask(old_umask)
-        folder = tmp_path / "state" / "wsgi_oauth" / "sessions"
+        [folder] = (tmp_path / "state" / "wsgi_oauth").iterdir()
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
     def test_unsafe_folder_is_refused_with_the_name_of_the_setting(self, tmp_path: Path) -> None:

@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 from conftest import JSON, STORES, Browser, age, environ_for, send
+from werkzeug import Response
 
-from wsgi_oauth import Config, FileStore, MemoryStore, RequestHandler, SessionStore, create_app
+from wsgi_oauth import Config, FileStore, LoginRequired, MemoryStore, RequestHandler, SessionStore, create_app, errors
 from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.sessions.cookie import CookieNames
 from wsgi_oauth.sessions.manager import SessionManager
 from wsgi_oauth.sessions.redis import RedisStore
 from wsgi_oauth.sessions.session import Session
@@ -942,3 +944,48 @@ def test_memory_store_refuses_the_first_request_of_a_server_with_several_process
     response = send(application, "/", wsgi__multiprocess=True)
     assert response.status_code == 500
     assert "use file: or redis:, or start one worker" in caplog.text
+
+
+def test_session_of_another_client_id_is_not_accepted(provider: LocalProvider, tmp_path: Path) -> None:
+    """S74: another application uses the same store and the same host."""
+    store = FileStore(tmp_path / "shared")
+    one, two = (
+        Browser(create_app(Config.from_environ(environ_for(provider, CLIENT_ID=name)), store=store), provider)
+        for name in (provider.client_id, "another")
+    )
+    one.sign_in()
+    two.app.set_cookie("wsgi_oauth", one.cookie or "")
+    assert two.get("/profile", JSON).status_int == 401
+
+
+@pytest.mark.parametrize(
+    ("url", "configured", "name"),
+    [
+        ("http://localhost", "", "wsgi_oauth"),
+        ("http://localhost:80/x", "", "wsgi_oauth"),
+        ("http://127.0.0.1:8001", "", "wsgi_oauth_8001"),
+        ("https://app.example.com", "", "__Host-wsgi_oauth"),
+        ("https://app.example.com:443", "", "__Host-wsgi_oauth"),
+        ("https://app.example.com:8443/auth", "", "__Host-wsgi_oauth_8443"),
+        ("https://app.example.com:8443", "reports", "__Host-reports"),
+    ],
+)
+def test_name_of_the_session_cookie_differs_for_each_port_of_a_host(url: str, configured: str, name: str) -> None:
+    """RFC 6265 8.5: browsers send the cookies of all ports of a host."""
+    assert CookieNames.of_site(url, configured).session == name
+
+
+def test_name_of_the_session_cookie_can_be_configured(provider: LocalProvider) -> None:
+    app = create_app(Config.from_environ(environ_for(provider, COOKIE_NAME="reports")), store=MemoryStore())
+    browser = Browser(app, provider)
+    browser.sign_in()
+    [cookie] = browser.app.cookiejar
+    assert cookie.name == "reports"
+    gate = LoginRequired(Response("inside"), app)
+    assert send(gate, "/", headers={"Cookie": f"reports={cookie.value}"}).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["__Host-x", "a b", "a=b", "ä", "x" * 65])
+def test_invalid_name_of_the_session_cookie_stops_the_start(name: str) -> None:
+    with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_COOKIE_NAME"):
+        Config(client_id="x", client_secret="x", cookie_name=name)

@@ -16,6 +16,7 @@ from conftest import HTML, Browser, environ_for, send
 from wsgi_oauth import Config, RequestHandler, SessionStore, create_app
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
+from wsgi_oauth.sessions.cookie import CookieNames
 from wsgi_oauth.sessions.manager import SessionManager
 
 from .lesson import guarded_by
@@ -70,7 +71,7 @@ def https_browser(store: SessionStore) -> Iterator[Browser]:
         yield Browser(create_app(config, store=store, handlers=[Owner]), provider, "https://app.example.com")
 
 
-@guarded_by({"wsgi_oauth.sessions.cookie.cookie_name": lambda purpose="", *, secure: "wsgi_oauth"})
+@guarded_by({"wsgi_oauth.sessions.cookie.CookieNames.name": lambda names, purpose="": "wsgi_oauth"})
 def test_neighbouring_subdomain_sets_the_session_cookie(https_browser: Browser) -> bool:
     """S38, RFC 6265bis 4.1.3.2. Browsers accept a __Host- cookie only from the host itself, over TLS."""
     https_browser.sign_in()
@@ -86,8 +87,8 @@ def cookie_without(word: str) -> Callable[..., str | None]:
     """Return a replacement of SessionManager.cookie that omits an attribute."""
     original = SessionManager.cookie
 
-    def cookie(*arguments: Any, secure: bool) -> str | None:
-        header = original(*arguments, secure=secure)
+    def cookie(*arguments: Any, names: CookieNames) -> str | None:
+        header = original(*arguments, names=names)
         return header and header.replace(f"; {word}", "")
 
     return cookie

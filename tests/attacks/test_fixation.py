@@ -14,7 +14,7 @@ from conftest import HTML, Browser, send
 from werkzeug import Response
 
 from wsgi_oauth import RequestHandler
-from wsgi_oauth.sessions.cookie import session_id_from_cookie
+from wsgi_oauth.sessions.cookie import CookieNames, session_id_from_cookie
 from wsgi_oauth.sessions.encoding import StoredSession
 from wsgi_oauth.sessions.manager import SessionManager, store_key
 from wsgi_oauth.sessions.session import Session
@@ -45,10 +45,12 @@ open_session = SessionManager.open
 
 
 # PHP without session.use_strict_mode, or `sessions.get(id) or sessions.create(id)`.
-def adopt_any_id(sessions: SessionManager, environ: dict[str, Any], purpose: str = "", *, secure: bool) -> Session:
+def adopt_any_id(
+    sessions: SessionManager, environ: dict[str, Any], purpose: str = "", *, names: CookieNames
+) -> Session:
     if purpose:
-        return open_session(sessions, environ, purpose, secure=secure)
-    session_id = session_id_from_cookie(environ, secure=secure)
+        return open_session(sessions, environ, purpose, names=names)
+    session_id = session_id_from_cookie(environ, names=names)
     if not session_id:
         return Session(sessions)
     stored = sessions.read(session_id)

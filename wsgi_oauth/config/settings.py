@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
+from hashlib import sha256
 from typing import Any, TypeVar
 
 from .. import errors
@@ -90,12 +91,15 @@ class StoreConfig:
 
     def __post_init__(self) -> None:
         if not self.session_store:
-            object.__setattr__(self, "session_store", _default_session_store({}))
+            object.__setattr__(self, "session_store", _default_session_store({}, self._client_ids()))
         if problems := self._problems():
             raise errors.ConfigError("\n".join(problems))
 
     def _problems(self) -> list[str]:
         return _check_settings(self)
+
+    def _client_ids(self) -> list[str]:
+        return []
 
     @property
     def store_name(self) -> str:
@@ -112,7 +116,8 @@ class StoreConfig:
         variables = {name: text.strip() for name, text in environ.items() if name.startswith(PREFIX) and text.strip()}
         labels = variables.get(f"{PREFIX}PROVIDERS", "").lower().split()
         problems = _find_unknown(variables.keys(), labels) + _find_quoted(variables)
-        values = {"session_store": _default_session_store(environ), **_read(cls, variables)}
+        client_ids = [text for name, text in variables.items() if name.endswith("CLIENT_ID")]
+        values = {"session_store": _default_session_store(environ, client_ids), **_read(cls, variables)}
         if issubclass(cls, Config):
             values["providers"] = _read_providers(variables, labels, problems)
         try:
@@ -193,6 +198,7 @@ class SharedConfig(StoreConfig):
     remote_user: str = _setting("id", checks.check_remote_user)
     tokens: bool = _setting(False, checks.check_yes_or_no)
     token_lifetime: int = _setting(365 * 86400, checks.check_lifetime)
+    cookie_name: str = _setting("", checks.check_cookie_name)
     insecure_http_hosts: tuple[str, ...] = _setting((), checks.check_hosts)
     sign_in_lifetime: int = _setting(3600, checks.check_lifetime)
     recheck: int = _setting(3600, checks.check_recheck)  # seconds; 0 means never
@@ -229,6 +235,9 @@ class Config(SharedConfig):
             http_hosts = ()
         problems = [problem for each in self.providers for problem in each.problems(http_hosts)]
         return problems + _check_settings(self, http_hosts=http_hosts)
+
+    def _client_ids(self) -> list[str]:
+        return [each.client_id for each in self.providers]
 
     @property
     def has_labels(self) -> bool:
@@ -338,8 +347,11 @@ def known_variables() -> list[str]:
     return [variable_name(name) for name in (*_provider_settings(), *shared, "providers")]
 
 
-def _default_session_store(environ: Mapping[str, str]) -> str:
-    """Return ``file:`` and a folder in systemd's ``StateDirectory=``, otherwise in the user's XDG state directory."""
+def _default_session_store(environ: Mapping[str, str], client_ids: Iterable[str]) -> str:
+    """Return ``file:`` and a folder in systemd's ``StateDirectory=``, otherwise in the user's XDG state directory.
+
+    A user may run several applications, so the name of the folder in their directory depends on the client ids.
+    """
     service = environ.get("STATE_DIRECTORY", "").split(":")[0]
     if service:
         return f"file:{os.path.join(service, 'sessions')}"
@@ -347,4 +359,5 @@ def _default_session_store(environ: Mapping[str, str]) -> str:
     if not os.path.isabs(state):  # the specification says to ignore relative paths
         home = environ.get("HOME") or os.path.expanduser("~")
         state = os.path.join(home, ".local", "state")
-    return f"file:{os.path.join(state, 'wsgi_oauth', 'sessions')}"
+    application = sha256(" ".join(sorted(client_ids)).encode()).hexdigest()[:8]
+    return f"file:{os.path.join(state, 'wsgi_oauth', f'sessions-{application}')}"

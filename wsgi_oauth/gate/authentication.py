@@ -13,7 +13,7 @@ from .. import errors
 from ..oauth.access import Rules
 from ..oauth.identity import IDENTITY, Identity
 from ..sessions.access_tokens import TOKEN_SYNTAX, USE_INTERVAL, AccessTokens, read_info
-from ..sessions.cookie import COOKIE, session_id_from_cookie
+from ..sessions.cookie import COOKIE, CookieNames, session_id_from_cookie
 from ..sessions.encoding import StoredSession, decode
 from ..sessions.manager import store_key
 from ..sessions.session import PROVIDER, Session
@@ -58,15 +58,16 @@ class Authenticator:
         self._remote_user = remote_user or app.oauth.remote_user
         self._oauth = app.oauth
         self._sessions = app.sessions
+        self.cookie_name = app.config.cookie_name or COOKIE  # a part of the name of each cookie
         self._access_tokens = app.access_tokens
         self._version: Callable[[str], object] | None = getattr(app.sessions.store, "version", None)
         # By the request's headers, and by the store's key, because many different requests may share one session.
         self._cache: dict[tuple[str | None, ...] | str, Login] = {}
 
-    def authenticate(self, environ: WSGIEnvironment, is_secure: Callable[[], bool]) -> Login | None:
+    def authenticate(self, environ: WSGIEnvironment, names: Callable[[], CookieNames]) -> Login | None:
         """Return the access token of the request, or the signed-in session of its cookie, or None.
 
-        :param is_secure: returns whether browsers use https for this site; called only if the cache has no answer.
+        :param names: returns the names of this site's cookies; called only if the cache has no answer.
         :raises errors.StoreError: if the store cannot be read.
         :raises errors.BadHost: if the Host header is not this site's.
         :raises errors.TokenUnknown: if the access token is unknown, has expired or was revoked.
@@ -87,9 +88,9 @@ class Authenticator:
         cached = self._cache.get(cache_key)
         if cached is not None and time.time() < cached.valid_until and self._is_current(cached):
             return cached
-        if COOKIE not in environ.get("HTTP_COOKIE", ""):
+        if self.cookie_name not in environ.get("HTTP_COOKIE", ""):
             return None
-        login = self._read_login(environ, secure=is_secure())
+        login = self._read_login(environ, names())
         self._update_cache(cache_key, login)
         if login is not None and self._sessions.needs_touch(login.stored):
             self._touch(login)
@@ -156,8 +157,8 @@ class Authenticator:
         self._add_to_cache(token, login)
         return login
 
-    def _read_login(self, environ: WSGIEnvironment, *, secure: bool) -> Login | None:
-        session_id = session_id_from_cookie(environ, secure=secure)
+    def _read_login(self, environ: WSGIEnvironment, names: CookieNames) -> Login | None:
+        session_id = session_id_from_cookie(environ, names=names)
         if session_id is None:
             return None
         key = store_key(session_id)

@@ -11,6 +11,7 @@ from .. import errors
 from ..oauth import reauthentication
 from ..oauth.client import OAuth2Session
 from ..oauth.identity import Identity
+from ..sessions.cookie import CookieNames
 from ..sessions.session import Session
 from ..web.request import GATE_PREFIX_KEY, Request
 from ..web.site import MAX_RETURN_URL, local_path, path_and_query, raw_path_info
@@ -68,11 +69,11 @@ class RequestContext:
         :raises errors.StoreError: if the store cannot be read.
         :raises errors.BadHost: if the Host header is not this site's.
         """
-        self.login = self._authenticator.authenticate(self._environ, self._is_secure)
+        self.login = self._authenticator.authenticate(self._environ, self._cookie_names)
         return self.login
 
-    def _is_secure(self) -> bool:
-        return self.base_url.startswith("https:")
+    def _cookie_names(self) -> CookieNames:
+        return CookieNames.of_site(self.base_url, self._sign_in.app.config.cookie_name)
 
     def forget_user(self) -> None:
         """Treat the request as anonymous."""

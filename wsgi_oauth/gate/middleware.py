@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .. import errors
 from ..oauth.identity import Identity
-from ..sessions.cookie import COOKIE, without_own_cookies
+from ..sessions.cookie import without_own_cookies
 from ..web.application import OAuthApp
 from .authentication import IDENTITY_KEY, Authenticator
 from .environ import CONTEXT_KEY, RequestContext
@@ -116,9 +116,9 @@ class LoginRequired:
         path = environ.get("PATH_INFO", "")
         if self._sign_in.handles(path):
             return self._sign_in(passed, start_response)
-        if COOKIE in (cookies := environ.get("HTTP_COOKIE", "")):
+        if self.authenticator.cookie_name in (cookies := environ.get("HTTP_COOKIE", "")):
             # Otherwise a fault of the application, such as a page that shows the request, would reveal the session id.
-            passed["HTTP_COOKIE"] = without_own_cookies(cookies)
+            passed["HTTP_COOKIE"] = without_own_cookies(cookies, self.authenticator.cookie_name)
         context = RequestContext(self._sign_in, self.authenticator, environ)
         if self._cors_preflight and is_preflight(environ):
             passed[CONTEXT_KEY] = context

@@ -46,10 +46,17 @@ class Registration:
         if provider.discovery:
             self.discovery = Discovery(self.configured_provider, config, transport)
         self.label = config.label or provider.name
-        #: Identifies the provider in sessions. It contains the name, because a label can be given to another provider.
-        self.key = f"{config.label}:{provider.name}" if config.label else provider.name
+        former_key = f"{config.label}:{provider.name}" if config.label else provider.name
+        #: Identifies the registration in sessions. It contains the provider's name, because a label can be given to
+        #: another provider, and the client id, because another application may use the same store.
+        self.key = f"{former_key} {config.client_id}"
+        self._keys = {self.key, former_key}
         self.login_parameters = config.login_parameters
         self.title = config.label if config.label and provider.title == provider.name else provider.title
+
+    def has_key(self, key: str) -> bool:
+        """Return whether a session with this ``key`` belongs to this registration. Old sessions have no client id."""
+        return key in self._keys
 
     @property
     def provider(self) -> Provider:

@@ -118,7 +118,7 @@ class OAuthService:
 
     def registration_with_key(self, key: str) -> Registration | None:
         """Return the registration whose ``key`` a session or an access token contains, or None."""
-        return next((each for each in self.registrations.values() if each.key == key), None)
+        return next((each for each in self.registrations.values() if each.has_key(key)), None)
 
     def registration_of(self, session: Mapping[str, Any]) -> Registration:
         """Return the registration with the provider that issued the token of *session*; without a token, the first.
@@ -131,9 +131,9 @@ class OAuthService:
         # A session without a provider was stored before several providers were possible.
         key = session.get(PROVIDER, registrations[0].key if len(registrations) == 1 else "")
         for each in registrations:
-            if each.key == key:
+            if each.has_key(key):
                 return each
-        raise errors.TokenRejected("the token is from a provider that was removed from the configuration")
+        raise errors.TokenRejected("the token is from a provider or client id that is not configured")
 
     def oauth2_session(self, session: Session) -> OAuth2Session:
         """Return a client with the token of *session*, which is refreshed when it has expired.

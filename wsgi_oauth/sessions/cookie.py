@@ -3,34 +3,53 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 COOKIE = "wsgi_oauth"
 
-_OWN_COOKIES = re.compile(rf"(?:^|;)[ \t]*(?:__Host-)?{COOKIE}(?:-[^=;]*)?[ \t]*=[^;]*")
-
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 """A session id: 256 random bits from ``secrets.token_urlsafe(32)``."""
 
 PENDING_PURPOSE_LENGTH = 10  # characters of the name of a sign-in's cookie, after the name of the session cookie
-_PENDING_NAME = re.compile(rf"(?:__Host-)?{COOKIE}-([A-Za-z0-9_-]{{{PENDING_PURPOSE_LENGTH}}})", re.ASCII)
+_PENDING_PURPOSE = re.compile(rf"[A-Za-z0-9_-]{{{PENDING_PURPOSE_LENGTH}}}", re.ASCII)
 
 
-def cookie_name(purpose: str = "", *, secure: bool) -> str:
-    """Return the name of the session cookie, or of the cookie for another *purpose*.
+class CookieNames(NamedTuple):
+    """The names of a site's cookies.
 
     The ``__Host-`` prefix makes browsers reject a cookie that another host or a plain-http page sets
-    (RFC 6265bis 4.1.3.2). It requires https.
+    (RFC 6265bis 4.1.3.2). It requires https, and so does the attribute ``Secure``.
     """
-    return f"{'__Host-' if secure else ''}{COOKIE}{'-' if purpose else ''}{purpose}"
+
+    session: str  # the name of the session cookie; the names of the others begin with it
+    secure: bool  # whether browsers use https for this site
+
+    @classmethod
+    def of_site(cls, base_url: str, configured: str = "") -> CookieNames:
+        """Return the names for the site at *base_url*.
+
+        A port other than 80 and 443 is a part of the name, because browsers send the cookies of all ports of a host
+        (RFC 6265 8.5).
+
+        :param configured: the value of ``WSGI_OAUTH_COOKIE_NAME``.
+        """
+        parts = urlsplit(base_url)
+        secure = parts.scheme == "https"
+        name = configured or (COOKIE if parts.port in {None, 80, 443} else f"{COOKIE}_{parts.port}")
+        return cls(f"{'__Host-' if secure else ''}{name}", secure)
+
+    def name(self, purpose: str = "") -> str:
+        """Return the name of the session cookie, or of the cookie for another *purpose*."""
+        return f"{self.session}-{purpose}" if purpose else self.session
 
 
-def read_cookie(environ: WSGIEnvironment, purpose: str = "", *, secure: bool) -> str | None:
+def read_cookie(environ: WSGIEnvironment, purpose: str = "", *, names: CookieNames) -> str | None:
     """Return the value of the cookie in the request's Cookie header, or None when it is missing or ambiguous."""
-    name = cookie_name(purpose, secure=secure)
+    name = names.name(purpose)
     if name not in environ.get("HTTP_COOKIE", ""):
         return None
     return unambiguous_value([value for key, value in read_cookies(environ) if key == name])
@@ -42,18 +61,19 @@ def read_cookies(environ: WSGIEnvironment) -> list[tuple[str, str]]:
     return [(name.strip(" \t"), value.strip(' \t"')) for name, _, value in pairs]
 
 
-def session_id_from_cookie(environ: WSGIEnvironment, purpose: str = "", *, secure: bool) -> str | None:
+def session_id_from_cookie(environ: WSGIEnvironment, purpose: str = "", *, names: CookieNames) -> str | None:
     """Return the session id in the cookie, or None when it is missing, malformed or ambiguous."""
-    value = read_cookie(environ, purpose, secure=secure)
+    value = read_cookie(environ, purpose, names=names)
     return value if value and SESSION_ID.fullmatch(value) else None
 
 
-def pending_cookies(environ: WSGIEnvironment) -> list[tuple[str, str]]:
+def pending_cookies(environ: WSGIEnvironment, names: CookieNames) -> list[tuple[str, str]]:
     """Return purpose and value of the cookies of pending sign-ins, the oldest first (RFC 6265 5.4)."""
-    if f"{COOKIE}-" not in environ.get("HTTP_COOKIE", ""):
+    prefix = f"{names.session}-"
+    if prefix not in environ.get("HTTP_COOKIE", ""):
         return []
-    found = [(_PENDING_NAME.fullmatch(name), value) for name, value in read_cookies(environ)]
-    return [(match[1], value) for match, value in found if match]
+    found = [(name.removeprefix(prefix), value) for name, value in read_cookies(environ) if name.startswith(prefix)]
+    return [(purpose, value) for purpose, value in found if _PENDING_PURPOSE.fullmatch(purpose)]
 
 
 def unambiguous_value(values: list[str]) -> str | None:
@@ -64,7 +84,7 @@ def unambiguous_value(values: list[str]) -> str | None:
     return values[0] if len(set(values)) == 1 else None
 
 
-def build_set_cookie(value: str, purpose: str = "", *, secure: bool, max_age: int | None = None) -> str:
+def build_set_cookie(value: str, purpose: str = "", *, names: CookieNames, max_age: int | None = None) -> str:
     """Return the Set-Cookie header (RFC 6265bis 4.1) for *value*.
 
     :param max_age: seconds until the browser deletes the cookie; None to keep it until the browser is closed.
@@ -72,11 +92,15 @@ def build_set_cookie(value: str, purpose: str = "", *, secure: bool, max_age: in
     attributes = ["Path=/", "HttpOnly", "SameSite=Lax"]
     if max_age is not None:
         attributes.insert(0, f"Max-Age={max_age}")
-    if secure:
+    if names.secure:
         attributes.append("Secure")
-    return "; ".join([f"{cookie_name(purpose, secure=secure)}={value}", *attributes])
+    return "; ".join([f"{names.name(purpose)}={value}", *attributes])
 
 
-def without_own_cookies(header: str) -> str:
-    """Return a Cookie header without the cookies of this program, which no other application may see."""
-    return _OWN_COOKIES.sub("", header).lstrip("; \t")
+def without_own_cookies(header: str, name: str) -> str:
+    """Return a Cookie header without the cookies of this program, on every port. No other application may see them.
+
+    :param name: of the session cookie, without ``__Host-`` and the port.
+    """
+    own = rf"(?:^|;)[ \t]*(?:__Host-)?{re.escape(name)}(?:_[0-9]+)?(?:-[^=;]*)?[ \t]*=[^;]*"
+    return re.sub(own, "", header).lstrip("; \t")

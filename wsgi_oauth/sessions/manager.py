@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .cookie import build_set_cookie, pending_cookies, session_id_from_cookie
+from .cookie import CookieNames, build_set_cookie, pending_cookies, session_id_from_cookie
 from .encoding import StoredSession, are_plausible, decode, encode, parse
 from .encryption import Encryption, Label, is_encrypted, read_label
 from .keys import PROVIDER, STATE, TOKEN
@@ -89,12 +89,12 @@ class SessionManager:
 
     # Reading
 
-    def open(self, environ: WSGIEnvironment, purpose: str = "", *, secure: bool) -> Session:
+    def open(self, environ: WSGIEnvironment, purpose: str = "", *, names: CookieNames) -> Session:
         """Return the session of the request's cookie, or a new one, which is stored only when it gets data.
 
         :param purpose: of the cookie of a pending sign-in. It opens nothing else, and no other cookie opens it.
         """
-        session_id = session_id_from_cookie(environ, purpose, secure=secure)
+        session_id = session_id_from_cookie(environ, purpose, names=names)
         stored = self.read(session_id) if session_id else None
         if stored is None or _is_pending(stored) != bool(purpose):
             stored = session_id = None
@@ -267,12 +267,12 @@ class SessionManager:
 
     # The cookie
 
-    def cookie(self, session: Session, *, secure: bool) -> str | None:
+    def cookie(self, session: Session, *, names: CookieNames) -> str | None:
         """Return the Set-Cookie header for the response, or None when the browser keeps its cookie."""
         if session.ended:
             if session.ended_elsewhere or not session.cookie_id:
                 return None  # With ended_elsewhere, the browser may already hold the cookie of the moved session.
-            return build_set_cookie("", session.purpose, secure=secure, max_age=0)
+            return build_set_cookie("", session.purpose, names=names, max_age=0)
         if session.id is None or session.id == session.cookie_id:
             return None
         # An anonymous session ends with the browser window; the others last as long as on the server.
@@ -281,19 +281,19 @@ class SessionManager:
             max_age = int(self._sign_in_lifetime + _LATE_RESPONSE)
         elif session.signed_in:
             max_age = int(session.started + self._lifetime - time.time())
-        return build_set_cookie(session.id, session.purpose, secure=secure, max_age=max_age)
+        return build_set_cookie(session.id, session.purpose, names=names, max_age=max_age)
 
-    def evict_pending(self, environ: WSGIEnvironment, *, keep: int, secure: bool) -> list[str]:
+    def evict_pending(self, environ: WSGIEnvironment, *, keep: int, names: CookieNames) -> list[str]:
         """End all pending sign-ins of a browser but the newest ones. Many cookies are too long for servers.
 
         :param keep: the number of pending sign-ins that remain.
         :return: the Set-Cookie headers that delete their cookies.
         """
-        pending = pending_cookies(environ)
+        pending = pending_cookies(environ, names)
         evicted = pending[: max(0, len(pending) - keep)]
         for _, session_id in evicted:
             self.delete(session_id)
-        return [build_set_cookie("", purpose, secure=secure, max_age=0) for purpose, _ in evicted]
+        return [build_set_cookie("", purpose, names=names, max_age=0) for purpose, _ in evicted]
 
 
 def _is_pending(stored: StoredSession | Label) -> bool:

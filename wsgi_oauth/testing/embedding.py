@@ -12,7 +12,7 @@ from werkzeug.urls import iri_to_uri
 
 from ..gate.environ import current_identity
 from ..oauth.identity import Identity
-from ..sessions.cookie import cookie_name
+from ..sessions.cookie import CookieNames
 from ..urls import is_loopback
 from .probe import GateObserver, ProbeApplication
 from .wsgi_client import NAVIGATION, Answer, InvalidResponse, WsgiClient, parse_cookies, parse_heading
@@ -212,7 +212,7 @@ class _Check:
         return answer.headers["Location"]
 
     def _check_cookie(self, answer: Answer) -> None:
-        name = cookie_name(secure=self._client.url.startswith("https:"))
+        name = CookieNames.of_site(self._client.url).session
         # The name of a sign-in's own cookie begins with that of the session cookie.
         cookie = next((cookie for key, cookie in answer.cookies.items() if key.startswith(name)), None)
         if cookie is None:
@@ -322,7 +322,7 @@ class _Check:
         answer = self._client.send("POST", path, {**NAVIGATION, "Origin": self._client.url})
         if answer.status >= 400:
             raise _CannotContinue(f"{path}: a POST request must sign the user out (got {answer})")
-        if any(cookie_name(secure=secure) in self._client.cookies for secure in (False, True)):
+        if CookieNames.of_site(self._client.url).session in self._client.cookies:
             self._report(
                 f"the session cookie: it still exists after the sign-out at {path}; check for middleware that removes "
                 "Set-Cookie"

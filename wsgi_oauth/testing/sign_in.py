@@ -10,7 +10,7 @@ from ..gate.middleware import LoginRequired
 from ..oauth.identity import Identity
 from ..oauth.reauthentication import AUTHENTICATION, authentication_record
 from ..oauth.recheck import checked_identity
-from ..sessions.cookie import cookie_name
+from ..sessions.cookie import CookieNames
 from ..sessions.session import PROVIDER, TOKEN, Session
 from ..web.application import OAuthApp
 
@@ -60,4 +60,5 @@ def signed_in(
     session[AUTHENTICATION] = authentication_record(user.claims, {})
     oauth_app.sessions.save(session)
     assert session.id is not None
-    return Cookie(cookie_name(secure=(oauth_app.site.public_url or "").startswith("https:")), session.id)
+    names = CookieNames.of_site(oauth_app.site.public_url or "http://localhost", oauth_app.config.cookie_name)
+    return Cookie(names.session, session.id)

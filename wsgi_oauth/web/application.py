@@ -116,6 +116,7 @@ class OAuthApp:
         request.open_session = self._open_session
         request.open_pending = self._open_pending
         request.check_store = self.sessions.store.check
+        request.cookie_name = self.config.cookie_name
         headers, cookies = None, list[str]()
         try:
             response, headers, cookies = self.answer_and_save(request, answer)
@@ -123,7 +124,7 @@ class OAuthApp:
             response = self._error_response(request, error)
             if request.pending and request.has_used_state and not isinstance(error, errors.StoreError):
                 # Its record stays for duplicates of this callback.
-                cookies = [build_set_cookie("", request.pending.purpose, secure=request.is_secure_site, max_age=0)]
+                cookies = [build_set_cookie("", request.pending.purpose, names=request.cookie_names, max_age=0)]
         # gunicorn raises SystemExit in a worker that exceeds its timeout. Catch it, because otherwise gunicorn would
         # log the whole URI with the code. The worker ends after this response.
         except (Exception, SystemExit):  # noqa: BLE001
@@ -223,11 +224,11 @@ class OAuthApp:
             abort(Redirect(origin + request.current_url))
 
     def _open_session(self, request: Request) -> Session:
-        return self.sessions.open(request.environ, secure=request.is_secure_site)
+        return self.sessions.open(request.environ, names=request.cookie_names)
 
     def _open_pending(self, request: Request, state: str) -> Session:
         purpose = sign_in.cookie_purpose(state)
-        return self.sessions.open(request.environ, purpose, secure=request.is_secure_site)
+        return self.sessions.open(request.environ, purpose, names=request.cookie_names)
 
     def _open_checked_session(self, request: Request) -> Session:
         """Open the session, recheck its user if that is due, and check that the current access rules admit the user."""
@@ -244,19 +245,19 @@ class OAuthApp:
         No cookie and no redirect may be sent for a session that was not stored.
         """
         cookies: list[str | None] = []
-        secure = request.is_secure_site
+        names = request.cookie_names
         if request.has_opened_session:
             session = request.session
             self.sessions.save(session)
             if session.event:
                 _log.info("[%s] %s", request.id, session.event)
-            cookies.append(self.sessions.cookie(session, secure=secure))
+            cookies.append(self.sessions.cookie(session, names=names))
         if (pending := request.pending) is not None:
             if request.has_used_state:  # only now, because duplicates of the callback wait until the user is signed in
                 self._end_pending(request, pending)
             else:
                 self.sessions.save(pending)
-            cookies.append(self.sessions.cookie(pending, secure=secure))
+            cookies.append(self.sessions.cookie(pending, names=names))
             if pending.id != pending.cookie_id:
                 cookies += self._evict_pending(request, keep=MAX_PENDING - 1)
         if request.cancels_pending:
@@ -273,7 +274,7 @@ class OAuthApp:
     def _evict_pending(self, request: Request, *, keep: int) -> list[str]:
         """Limit the pending sign-ins of this browser, and return the Set-Cookie headers. A failure is only logged."""
         try:
-            return self.sessions.evict_pending(request.environ, keep=keep, secure=request.is_secure_site)
+            return self.sessions.evict_pending(request.environ, keep=keep, names=request.cookie_names)
         except errors.StoreError as error:
             _log.warning("[%s] old sign-ins of a browser were not deleted: %s", request.id, error)
             return []

@@ -16,6 +16,7 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.utils import cached_property  # before Python 3.12, that of functools locks all requests
 
 from .. import errors
+from ..sessions.cookie import CookieNames
 from ..sessions.session import Session
 from ..urls import Origin
 from .site import path_and_query
@@ -39,6 +40,8 @@ class Request(werkzeug.Request):
     next_url: str = ""
     #: How a client can authenticate itself, in a 401 (RFC 9110 15.5.2). No browser reacts to this one.
     challenge: str = "Bearer"
+    #: The value of ``WSGI_OAUTH_COOKIE_NAME``; set by the application.
+    cookie_name: str = ""
     #: Opens the session; set by the application.
     open_session: Callable[[Request], Session]
     #: Opens the pending session of the sign-in with this state; set by the application.
@@ -129,6 +132,11 @@ class Request(werkzeug.Request):
     def id(self) -> str:
         """A random id that stands in the log and on the error page."""
         return secrets.token_hex(8)
+
+    @cached_property
+    def cookie_names(self) -> CookieNames:
+        """The names of this site's cookies."""
+        return CookieNames.of_site(self.base, self.cookie_name)
 
     @property
     def is_secure_site(self) -> bool:

@@ -38,7 +38,7 @@ class Logout(RequestHandler):
         end_session_url = self._sign_out_at_provider(last, signed_out_url, state)
         response = self.redirect(end_session_url or signed_out_url, 303)
         if end_session_url:
-            cookie = build_set_cookie(state, _STATE_COOKIE, secure=request.is_secure_site, max_age=_STATE_LIFETIME)
+            cookie = build_set_cookie(state, _STATE_COOKIE, names=request.cookie_names, max_age=_STATE_LIFETIME)
             response.headers.add("Set-Cookie", cookie)
         return response
 
@@ -65,13 +65,13 @@ class SignedOut(RequestHandler):
     skips_access_check = True
 
     def get(self, request: Request) -> Response:
-        state = read_cookie(request.environ, _STATE_COOKIE, secure=request.is_secure_site)
+        state = read_cookie(request.environ, _STATE_COOKIE, names=request.cookie_names)
         returned = request.args.get("state", "")
         # Anyone can link to this page, so it confirms only a sign-out of this browser.
         confirmed = bool(state) and hmac.compare_digest(str(state).encode(), returned.encode(errors="replace"))
         logout_url = self.url_for(".logout", external=True)
         response = pages.signed_out(request, confirmed=confirmed, logout_url=logout_url)
         if confirmed:
-            cookie = build_set_cookie("", _STATE_COOKIE, secure=request.is_secure_site, max_age=0)
+            cookie = build_set_cookie("", _STATE_COOKIE, names=request.cookie_names, max_age=0)
             response.headers.add("Set-Cookie", cookie)
         return response
