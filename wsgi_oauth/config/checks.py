@@ -65,7 +65,8 @@ check_client_id = _check_pattern(
 check_client_secret = _check_pattern(r"[^\x00-\x1f\x7f]*", "contains a line break or another control character")
 check_client_auth = _check_pattern("|".join(CLIENT_AUTH_METHODS), f"must be one of {', '.join(CLIENT_AUTH_METHODS)}")
 check_cookie_name = _check_pattern(
-    r"(?!__)[A-Za-z0-9_-]{1,64}", "must be 1 to 64 letters, digits, _ and -, without the prefix __Host-, which is added"
+    r"|(?!__)[A-Za-z0-9_-]{1,64}",
+    "must be 1 to 64 letters, digits, _ and -, without the prefix __Host-, which is added",
 )
 check_remote_user = _check_pattern("id|subject|username|email", "must be one of id, subject, username, email")
 check_scope = _check_pattern(
