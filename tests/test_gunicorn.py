@@ -564,4 +564,4 @@ def test_session_folder_of_another_user_stops_the_start(provider: LocalProvider,
     )
     assert done.returncode != 0
     assert "cannot be used by the user nobody" in done.stderr
-    assert "set WSGI_OAUTH_SESSION_STORE to a folder of that user" in done.stderr
+    assert "put a folder of that user into WSGI_OAUTH_SESSION_STORE" in done.stderr

@@ -211,13 +211,13 @@ def check_folder(folder: str) -> None:
             is_empty = next(entries, None) is None
     except PermissionError:
         raise errors.ConfigError(
-            f"the session folder {folder!r} cannot be used by {user}, who runs the application; set "
-            "WSGI_OAUTH_SESSION_STORE to a folder of that user"
+            f"the session folder {folder!r} cannot be used by {user}, who runs the application; put a folder of that "
+            "user into WSGI_OAUTH_SESSION_STORE"
         ) from None
     if status.st_uid != os.geteuid():
         raise errors.ConfigError(
             f"the session folder {folder!r} belongs to another user ({user_name(status.st_uid)}), and {user} runs the "
-            "application; set WSGI_OAUTH_SESSION_STORE to a folder of that user"
+            "application; put a folder of that user into WSGI_OAUTH_SESSION_STORE"
         )
     if status.st_mode & 0o022:
         raise errors.ConfigError(
