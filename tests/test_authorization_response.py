@@ -489,7 +489,7 @@ class TestRedirectUri:
         callback = browser.callback_url()
         headers = {**HTML, "Cookie": browser.cookie_header}
         response = send(
-            application, "/callback", query=urlsplit(callback).query, headers=headers, HTTP_HOST="127.0.0.1:8000"
+            application, "/callback", query=urlsplit(callback).query, headers=headers, HTTP_HOST="127.0.0.1"
         )
         assert response.status_code == 303
         assert token_form(provider)["redirect_uri"] == "http://localhost/callback"
