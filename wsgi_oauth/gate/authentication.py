@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 IDENTITY_KEY = "wsgi_oauth.identity"
 _MAX_CACHED = 512  # entries
+_MAX_CACHED_BYTES = 64 * 1024 * 1024  # of stored sessions; few have more than 10 KiB, but tokens can be large
 _MAX_CACHE_KEY = 4096  # characters, because clients may send long Cookie headers
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class Authenticator:
         self._version: Callable[[str], object] | None = getattr(app.sessions.store, "version", None)
         # By the request's headers, and by the store's key, because many different requests may share one session.
         self._cache: dict[tuple[str | None, ...] | str, Login] = {}
+        self._cached_bytes = 0  # roughly, because threads do not wait for each other
 
     def authenticate(self, environ: WSGIEnvironment, names: Callable[[], CookieNames]) -> Login | None:
         """Return the access token of the request, or the signed-in session of its cookie, or None.
@@ -206,8 +208,10 @@ class Authenticator:
         self._cache[login.key] = login
 
     def _add_to_cache(self, cache_key: tuple[str | None, ...] | str, login: Login) -> None:
-        if len(self._cache) >= _MAX_CACHED:
+        if len(self._cache) >= _MAX_CACHED or self._cached_bytes > _MAX_CACHED_BYTES:
             self._cache.clear()  # simpler than an eviction order, and safe with threads
+            self._cached_bytes = 0
+        self._cached_bytes += len(login.raw)
         self._cache[cache_key] = login
 
     def _build_environ(self, identity: Identity | None) -> Mapping[str, Any]:
