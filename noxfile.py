@@ -19,6 +19,7 @@ SLOW = [
     "tests/test_hostile_provider.py",
     "tests/test_independent_providers.py",
     "tests/test_properties.py",
+    "tests/test_recipes.py",
     "tests/test_redis_store.py",
     "tests/test_refresh.py",
     "tests/test_request_limit.py",

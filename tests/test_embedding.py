@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_examples import ALL, ENVIRONMENT
+from test_examples import ALL, ENVIRONMENT, RECIPES
 from test_testing_kit import protected, publicly_cacheable, set_cookie, with_response
 from werkzeug.test import Client
 
@@ -41,8 +41,8 @@ def test_every_python_block_is_marked_with_its_source() -> None:
     assert len(marked) == DOCUMENT.count("```python\n")
 
 
-@pytest.mark.parametrize("module", [example.module for example in ALL])
-def test_the_code_for_a_framework_comes_from_its_example(module: str) -> None:
+@pytest.mark.parametrize("module", [*(example.module for example in ALL), *RECIPES])
+def test_the_code_for_an_application_comes_from_its_example(module: str) -> None:
     example = (ROOT / "examples" / f"{module}.py").read_text()
     excerpts = blocks(f"from {module}.py")
     assert any("LoginRequired(" in excerpt for excerpt in excerpts)

@@ -31,6 +31,8 @@ ALL = [
     Example(module) for module in ("bare_wsgi", "bottle_app", "django_app", "falcon_app", "flask_app", "pyramid_app")
 ]
 ALL.append(TWO)
+# Applications of other projects, which test_recipes.py tests.
+RECIPES = ["appbuilder_app", "django_admin", "klaus_app", "pypiserver_app", "radicale_app", "wsgidav_app"]
 
 CHECK = """
 import importlib, os, sys
@@ -86,7 +88,9 @@ def sign_in(visitor: Visitor, page: str) -> str:
 
 
 def test_every_example_is_tested() -> None:
-    assert sorted(example.module for example in ALL) == sorted(path.stem for path in EXAMPLES.glob("*.py"))
+    assert sorted([*(example.module for example in ALL), *RECIPES]) == sorted(
+        path.stem for path in EXAMPLES.glob("*.py")
+    )
 
 
 def test_each_docstring_has_the_gunicorn_command() -> None:
