@@ -137,10 +137,16 @@ class TestFlaskAppBuilder:
         assert sign_in(visitor, "/users/list/").status_code == 200
         return visitor
 
-    @pytest.mark.parametrize("change", [{}, {"id": 1, "login": "other"}], ids=["the former member", "the next user"])
-    def test_takes_the_role_of_the_group_away_from(self, admin: Visitor, site: Site, change: dict[str, object]):
-        site.provider.user = {**site.provider.user, **change, "groups": []}
+    def test_takes_the_role_away_from_a_former_member(self, admin: Visitor, site: Site):
+        site.provider.user = {**site.provider.user, "groups": []}
         assert sign_in_again(admin, "/users/list/").status_code == 403
+
+    def test_knows_the_next_user_of_the_same_browser(self, admin: Visitor, site: Site):
+        assert "583231@" in admin.get("/users/userinfo/").text
+        site.provider.user = {**site.provider.user, "id": 1, "login": "other"}
+        page = sign_in_again(admin, "/users/userinfo/").text
+        assert "1@" in page
+        assert "583231@" not in page
 
     def test_ends_the_session_with_its_own_sign_out(self, serve: Serve):
         visitor = serve("appbuilder_app")
