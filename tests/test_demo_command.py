@@ -197,7 +197,8 @@ class TestWalk:
         assert "✓ the file name is the SHA-256 hash of the session id" in finished_walk.stdout
 
     def test_no_printed_word_is_long_enough_to_be_a_secret(self, finished_walk):
-        assert re.findall(r"[A-Za-z0-9_-]{22,}", finished_walk.stdout) == []
+        without_names = re.sub(r"wsgi_oauth_[0-9]+-[A-Za-z0-9_-]{10}", "cookie", finished_walk.stdout)
+        assert re.findall(r"[A-Za-z0-9_-]{22,}", without_names) == []
 
     def test_piped_output_has_100_columns_and_no_colours(self, finished_walk):
         assert max(map(len, finished_walk.stdout.splitlines())) <= 100
@@ -331,7 +332,7 @@ class TestFailedWalk:
             ("token.invalid_client", r"Step 3.* 502 Bad Gateway"),
             ("token.hang_up", r"Step 3.* 502 Bad Gateway"),
             ("token.html_200", r"Step 3.* 502 Bad Gateway"),
-            ("profile.403", r"Fetching.* 403 Forbidden"),
+            ("profile.403", r"Fetching.* 502 Bad Gateway"),
             ("profile.500", r"Fetching.* 502 Bad Gateway"),
         ],
     )

@@ -10,6 +10,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -382,7 +383,7 @@ class TestErrorPageLink:
         visitor = Guest(make_gate(), provider)
         started = visitor.get(visitor.get(path).location)
         declined = visitor.get(visitor.consent(started.location, decision="deny"))
-        assert f'"http://localhost/auth/?{urlencode({"next": path})}"' in declined.text
+        assert f'"http://localhost/auth/?{escape(urlencode({"switch": 1, "next": path}))}"' in declined.text
 
     def test_returns_to_the_page_of_a_form(self, visitor: Guest):
         page = visitor.post("/form", {"Referer": "http://localhost/page"})

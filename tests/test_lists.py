@@ -240,6 +240,7 @@ class SlowClient:
     """A client whose provider answers *pages* requests and then no more."""
 
     provider = GITHUB
+    secrets = ()
 
     def __init__(self, pages: int, scope: str = "") -> None:
         self.pages = pages

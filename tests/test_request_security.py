@@ -194,7 +194,7 @@ class TestForwardedHeaders:
         response = send(application, "/", headers={**HTML, **FORGED}, HTTP_HOST="localhost:8000")
         assert parameters(response.headers["Location"])["redirect_uri"] == "http://localhost:8000/callback"
         cookie = response.headers["Set-Cookie"]
-        assert cookie.startswith("wsgi_oauth-")
+        assert cookie.startswith("wsgi_oauth_8000-")
         assert "Secure" not in cookie
 
     @pytest.mark.parametrize("header", FORGED)
@@ -292,9 +292,10 @@ class TestCookie:
         """Return name and attributes of the first cookie that *response* sets, without a sign-in's own state."""
         name, morsel = next(iter(SimpleCookie(set_cookies(response)[0]).items()))
         attributes = {key: value for key, value in morsel.items() if value}
-        if "wsgi_oauth-" in name:
+        if pending := re.fullmatch(r"((?:__Host-)?wsgi_oauth(?:_[0-9]+)?)-.{10}", name):
             assert attributes.pop("max-age") == str(25 * 3600)
-        return name.partition("wsgi_oauth-")[0] + "wsgi_oauth" if "wsgi_oauth-" in name else name, attributes
+            name = pending[1]
+        return name, attributes
 
     @pytest.fixture
     def secure(self, store: SessionStore) -> Any:
@@ -320,11 +321,14 @@ class TestCookie:
         assert name == "__Host-wsgi_oauth"
         assert attributes == {"path": "/", "secure": True, "httponly": True, "samesite": "Lax"}
 
-    @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8000", "[::1]:8000"])
-    def test_on_loopback_is_not_secure(self, application: Any, host: str):
+    @pytest.mark.parametrize(
+        ("host", "expected"),
+        [("localhost", "wsgi_oauth"), ("127.0.0.1:8000", "wsgi_oauth_8000"), ("[::1]:8000", "wsgi_oauth_8000")],
+    )
+    def test_on_loopback_is_not_secure(self, application: Any, host: str, expected: str):
         """Browsers reject Secure cookies and the __Host- prefix over plain http."""
         name, attributes = self.attributes(send(application, "/", headers=HTML, HTTP_HOST=host))
-        assert (name, attributes) == ("wsgi_oauth", {"path": "/", "httponly": True, "samesite": "Lax"})
+        assert (name, attributes) == (expected, {"path": "/", "httponly": True, "samesite": "Lax"})
 
     @pytest.mark.parametrize("scheme", ["http", "https"])
     def test_of_a_public_https_url_is_secure_behind_a_plain_http_proxy(self, secure: Browser, scheme: str):

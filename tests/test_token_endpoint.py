@@ -348,8 +348,8 @@ def test_code_and_verifier_are_sent_in_the_body(provider: LocalProvider, browser
     ("public_url", "at_start", "at_callback"),
     [
         (None, {}, {}),
-        (None, {"Host": "127.0.0.1:9000"}, {"Host": "localhost"}),
-        (None, {"Host": "[::1]:8000"}, {"Host": "LOCALHOST:80"}),
+        (None, {"Host": "127.0.0.1:9000"}, {"Host": "localhost:9000"}),
+        (None, {"Host": "[::1]:80"}, {"Host": "LOCALHOST"}),
         (None, {"X-Forwarded-Host": "evil.example"}, {"X-Forwarded-Host": "other.example"}),
         (None, {"X-Forwarded-Proto": "https", "X-Forwarded-Port": "1"}, {}),
         (None, {"Forwarded": "host=evil.example;proto=https"}, {"X-Forwarded-Prefix": "/evil"}),

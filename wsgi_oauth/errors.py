@@ -13,7 +13,8 @@
     │   │   ├── SignInAgain          the application behind the gate answered a signed-in user with 401
     │   │   └── ReauthenticationRequired  a page requires a more recent or a stronger sign-in (RFC 9470)
     │   ├── NoLoginInProgress        callback without a sign-in of this browser
-    │   ├── LoginDeclined            the user declined at the provider
+    │   ├── LoginDeclined            the user declined, or the provider does not admit the account
+    │   ├── SignInExpired            the provider's login page waited too long
     │   ├── NotAllowed               the access rules exclude the user
     │   ├── CodeRefused              the authorization code was used, has expired or is invalid
     │   ├── BadAuthorizationResponse callback that violates RFC 6749 4.1.2
@@ -22,19 +23,29 @@
     │   ├── CrossSite                unsafe request from another site
     │   └── NotNow                   prefetch or subresource of a page
     └── ProviderError                provider: an unusable answer, or none
+        ├── ProviderFailed           a failure of the provider (status 5xx)
         ├── LoginRefused             error code in the authorization response (RFC 6749 4.1.2.1)
+        │   ├── ProviderUnavailable  the provider is overloaded or under maintenance
+        │   └── InteractionRequired  the provider may not ask the user (OpenID Connect Core 3.1.2.6)
         ├── IssuerMismatch           authorization response of another provider (RFC 9207)
         ├── IdTokenRefused           invalid ID token (OpenID Connect Core 3.1.3.7)
         │   └── AuthenticationNotConfirmed  it does not confirm the required max_age or acr_values
-        ├── ClientRefused            client id, client secret or redirect URI rejected
+        ├── ClientRefused            client id or client secret rejected
+        ├── RequestRefused           the provider does not accept the form of the request
+        │   ├── RedirectUriRefused   another redirect URI is registered
+        │   ├── PkceRefused          the provider does not accept PKCE, or requires it
+        │   └── ScopeRefused         a scope is unknown or not permitted
         ├── ProviderUnreachable      no connection, or a broken one
+        │   ├── TlsFailed            no secure connection
+        │   └── ProxyRefused         the HTTP proxy between here and the provider refuses
         ├── ProviderTimeout          no complete answer in time
         ├── ProviderBusy             too many requests already wait for the provider
         ├── ProviderForbids          the token may not do this (RFC 6750 3.1)
         └── ProviderRateLimit        too many requests (RFC 6585 4)
 
 Each class has an HTTP ``status``, a stable ``cause`` code for programs, and texts for users: what happened (``title``,
-``text``) and what to do (``advice``). ``str(error)`` is the detail for the log. None of them contains a secret.
+``text``) and what to do (``advice``). ``str(error)`` is for the log: the detail, and the remedy for the operator. None
+of them contains a secret. ``docs/operating.md`` lists the codes.
 """
 
 from __future__ import annotations
@@ -46,7 +57,7 @@ from urllib.parse import urlencode
 
 
 class Error(Exception):
-    """The base class. Only the log shows *detail*; users see the texts of the class."""
+    """The base class. Only the log shows *detail* and *remedy*; users see the texts of the class."""
 
     status: int = 500
     cause: str = "internal_error"
@@ -56,13 +67,19 @@ class Error(Exception):
     advice: str = "Try again. If the error persists, tell the operator the id below."
     login_text: str = "Sign in"  # of the link to the sign-in
     retry_after: str | None = None  # seconds or an HTTP date, for the header of that name
+    provider_says: str = ""  # the provider's own description, for the page of an authorization response
 
-    def __init__(self, detail: str = "") -> None:
+    def __init__(self, detail: str = "", *, remedy: str = "") -> None:
+        """
+        :param detail: the problem.
+        :param remedy: what the operator can do, with the name of the setting that helps.
+        """
         # Leave `args` alone: copying and pickling call the subclass with its original arguments.
         self.detail = detail
+        self.remedy = remedy
 
     def __str__(self) -> str:
-        return self.detail
+        return "; ".join(filter(None, (self.detail, self.remedy)))
 
     @property
     def headers(self) -> dict[str, str]:
@@ -205,13 +222,23 @@ class NoLoginInProgress(UserError):
 
 
 class LoginDeclined(UserError):
-    """The user declined at the provider: ``access_denied`` (RFC 6749 4.1.2.1)."""
+    """``access_denied`` (RFC 6749 4.1.2.1): the user declined, or the provider does not admit the account."""
 
     status = 403
     cause = "login_declined"
-    title = "You declined to sign in"
-    text = "You told the provider not to sign you in to this application. Nothing was stored."
-    advice = "If that was a mistake, start the sign-in again."
+    title = "The sign-in was declined"
+    text = "Either the sign-in was declined at the provider, or this account may not use this application."
+    advice = "Sign in with another account, or ask the administrator of your account for access."
+    login_text = "Sign in with another account"
+
+
+class SignInExpired(UserError):
+    """The provider's login page waited too long, and so did the one of the new sign-in that followed."""
+
+    cause = "sign_in_expired"
+    title = "The sign-in took too long"
+    text = "The provider's login page has expired."
+    advice = "Start the sign-in again."
 
 
 class NotAllowed(UserError):
@@ -359,14 +386,19 @@ class ProviderError(Error):
     cause = "provider_error"
     title = "The provider's answer cannot be used"
     text = "The sign-in provider answered with an error, or in a way that this application does not understand."
-    advice = "Try again in a few minutes."
+    advice = "Tell the operator the id below; the log contains the reason."
+
+
+class ProviderFailed(ProviderError):
+    """A failure of the provider: status 5xx (RFC 9110 15.6)."""
+
+    title = "The provider has a problem"
+    text = "The sign-in provider could not answer because of an error on its side."
+    advice = "Try again in a few minutes. If the error persists, tell the operator the id below."
 
 
 class LoginRefused(ProviderError):
-    """The authorization response contains an error code (RFC 6749 4.1.2.1).
-
-    :param code: the error code.
-    """
+    """The authorization response contains an error code (RFC 6749 4.1.2.1)."""
 
     status = 400
     cause = "login_refused"
@@ -374,15 +406,26 @@ class LoginRefused(ProviderError):
     text = "The provider ended the sign-in with an error."
     advice = "Start the sign-in again. If the error persists, tell the operator the id below."
 
-    def __init__(self, code: str) -> None:
-        super().__init__(f"authorization response: the provider reports an error (got {code!a})")
-        if code == "temporarily_unavailable":
-            self.status = 503
-            self.cause = "provider_temporarily_unavailable"
-            self.title = "The provider is not available right now"
-            self.text = "The provider is overloaded or under maintenance."
-            self.advice = "Try again in a few minutes."
-            self.retry_after = "60"
+
+class ProviderUnavailable(LoginRefused):
+    """The provider is overloaded or under maintenance: ``temporarily_unavailable`` (RFC 6749 4.1.2.1)."""
+
+    status = 503
+    cause = "provider_temporarily_unavailable"
+    title = "The provider is not available right now"
+    text = "The provider is overloaded or under maintenance."
+    advice = "Try again in a few minutes."
+    retry_after = "60"
+
+
+class InteractionRequired(LoginRefused):
+    """``login_required`` and similar codes (OpenID Connect Core 3.1.2.6), which answer ``prompt=none``."""
+
+    side = "this application"
+    cause = "interaction_required"
+    title = "The provider has to ask you something first"
+    text = "The provider cannot sign you in without asking you, and this application does not permit that."
+    advice = "Sign in at the provider, then start the sign-in again."
 
 
 class IssuerMismatch(ProviderError):
@@ -420,8 +463,36 @@ class ClientRefused(ProviderError):
     side = "this application"
     cause = "client_refused"
     title = "The provider does not accept this application"
-    text = "The provider rejected the client id, the client secret or the redirect URI of this application."
-    advice = "The operator finds the provider's error code in the log, and compares the settings with the registration."
+    text = "The provider rejected the client id or the client secret of this application."
+    advice = "Tell the operator the id below; the log contains the reason and the setting."
+
+
+class RequestRefused(ProviderError):
+    """The provider does not accept the form of the request: ``invalid_request`` (RFC 6749 4.1.2.1, 5.2)."""
+
+    side = "this application"
+    cause = "request_refused"
+    title = "The provider does not accept the request of this application"
+    text = "The settings of this application do not fit this provider."
+    advice = ClientRefused.advice
+
+
+class RedirectUriRefused(RequestRefused):
+    """The redirect URI is not the registered one (RFC 6749 3.1.2.4)."""
+
+    cause = "redirect_uri_refused"
+
+
+class PkceRefused(RequestRefused):
+    """The provider does not accept PKCE, or requires it (RFC 7636)."""
+
+    cause = "pkce_refused"
+
+
+class ScopeRefused(RequestRefused):
+    """A scope is unknown or not permitted: ``invalid_scope`` (RFC 6749 4.1.2.1)."""
+
+    cause = "scope_refused"
 
 
 class ProviderUnreachable(ProviderError):
@@ -430,6 +501,24 @@ class ProviderUnreachable(ProviderError):
     cause = "provider_unreachable"
     title = "The provider cannot be reached"
     text = "The connection to the sign-in provider failed."
+    advice = ProviderFailed.advice
+
+
+class TlsFailed(ProviderUnreachable):
+    """The TLS handshake failed, for example because the certificate is not trusted."""
+
+    cause = "tls_failed"
+    text = "This application cannot establish a secure connection to the sign-in provider."
+    advice = ClientRefused.advice
+
+
+class ProxyRefused(ProviderUnreachable):
+    """The HTTP proxy on the way to the provider refuses the connection: 407 and similar (RFC 9110 15.5.8)."""
+
+    side = "this application"
+    cause = "proxy_refused"
+    text = "The proxy that this application uses does not let it connect to the sign-in provider."
+    advice = ClientRefused.advice
 
 
 class ProviderTimeout(ProviderError):
@@ -439,6 +528,7 @@ class ProviderTimeout(ProviderError):
     cause = "provider_timeout"
     title = "The provider does not answer"
     text = "The sign-in provider did not answer in time."
+    advice = ProviderFailed.advice
 
 
 class ProviderBusy(ProviderError):

@@ -23,10 +23,12 @@ from urllib.parse import parse_qsl
 from . import errors
 from .oauth.provider import Provider
 from .oauth.reauthentication import combine_requirements
+from .oauth.refusal import build_refusal
 from .oauth.registration import Registration
 from .polling import poll
 from .sessions.cookie import PENDING_PURPOSE_LENGTH
 from .sessions.session import STATE, Session
+from .transport.error_description import clean_description, quote_description
 
 MAX_FINISHED = 20  # records of finished attempts in one session
 MAX_RETURN_URLS = 32_000  # characters of all return URLs in one session: four of the longest
@@ -34,9 +36,6 @@ REDIRECT_LOOP = "oauth_again"  # session key: the last sign-in replaced a reject
 _REDIRECT_LOOP_WINDOW = 600  # seconds
 _POLL_INTERVAL = 0.05  # seconds
 
-# RFC 6749 4.1.2.1, OpenID Connect Core 3.1.2.6, and LinkedIn:
-# https://learn.microsoft.com/linkedin/shared/authentication/authorization-code-flow
-_DECLINED = {"access_denied", "consent_required", "user_cancelled_login", "user_cancelled_authorize"}
 _PARAMETERS = ("state", "code", "iss", "error")
 _MAX_PARAMETER = 8192  # characters; AD FS, Entra ID and authentik issue codes of several thousand
 NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")  # RFC 6749 A.5, A.7, A.11
@@ -156,6 +155,7 @@ class AuthorizationResponse(NamedTuple):
     code: str = ""
     iss: str = ""
     error: str = ""
+    description: str = ""  # of the error, as the provider sent it
 
     @classmethod
     def parse(cls, query: bytes) -> AuthorizationResponse:
@@ -169,7 +169,9 @@ class AuthorizationResponse(NamedTuple):
             raise errors.BadAuthorizationResponse("authorization response: a parameter is repeated")
         if any(len(value) > _MAX_PARAMETER or NOT_PRINTABLE.search(value) for _, value in known):
             raise errors.BadAuthorizationResponse("authorization response: a parameter is too long or not printable")
-        return cls(**dict(known))
+        # Facebook: https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow
+        words = [value for name in ("error_description", "error_message") for known, value in pairs if known == name]
+        return cls(**dict(known), description=next(filter(None, words), ""))
 
 
 def consume_state(
@@ -210,8 +212,9 @@ def check_response(response: AuthorizationResponse, attempt: Attempt, registrati
     """Check that *response* comes from the provider of *attempt* and contains a code.
 
     :raises errors.IssuerMismatch: if ``iss`` (RFC 9207 2.4) or the redirect URI (RFC 9700 4.4.2) is another provider's.
-    :raises errors.LoginDeclined: if the user declined.
-    :raises errors.LoginRefused: for every other error code (RFC 6749 4.1.2.1).
+    :raises errors.LoginDeclined: if the user declined, or the provider does not admit the account.
+    :raises errors.SignInExpired: if the provider's login page has expired.
+    :raises errors.Error: for every other error code (RFC 6749 4.1.2.1), see :func:`.refusal.build_refusal`.
     :raises errors.BadAuthorizationResponse: if it contains neither a code nor an error.
     """
     provider = registration.provider
@@ -225,12 +228,24 @@ def check_response(response: AuthorizationResponse, attempt: Attempt, registrati
         raise errors.IssuerMismatch(
             f"authorization response: iss is not the configured issuer {provider.issuer!a} (got {response.iss[:200]!a})"
         )
-    if response.error in _DECLINED:
-        raise errors.LoginDeclined("the user declined")
-    if response.error:
-        raise errors.LoginRefused(response.error[:64])
-    if not response.code:
-        raise errors.BadAuthorizationResponse("authorization response: the code is missing")
+    if response.error or not response.code:
+        secrets = (response.state, response.code, attempt.code_verifier, attempt.nonce, registration.client_secret)
+        description = clean_description(response.description, secrets)
+        error: errors.Error = errors.BadAuthorizationResponse(
+            f"authorization response: the code is missing{quote_description(description)}"
+        )
+        if response.error:
+            error = build_refusal(
+                clean_description(response.error, secrets),
+                description,
+                provider,
+                endpoint="the authorization endpoint",
+                redirect_uri=attempt.redirect_uri,
+                default=errors.LoginRefused,
+            )
+            error.status = 400 if error.status == 502 else error.status  # the browser has brought it
+        error.provider_says = description  # can be shown now, because the state is this browser's
+        raise error
 
 
 @contextmanager

@@ -55,9 +55,11 @@ def test_script_in_the_error_description_runs(victim: Browser) -> bool:
 
 @guarded_by({"wsgi_oauth.web.application.build_error_response": show_the_error_description})
 def test_error_description_in_a_link_changes_the_text_of_the_page(victim: Browser) -> bool:
-    """S47. A text such as "Call our hotline" needs no script."""
+    """S47. A text such as "Call our hotline" needs no script. It is shown only with a state of this browser."""
     text = "Call our hotline"
-    return text in victim.get(changed(victim.callback_url(decision="deny"), error_description=text)).text
+    return (
+        text in victim.get(changed("/callback?error=access_denied&state=of-the-attacker", error_description=text)).text
+    )
 
 
 @guarded_by({"wsgi_oauth.web.pages.SECURITY_HEADERS": without_header("Content-Security-Policy", "X-Frame-Options")})

@@ -15,6 +15,7 @@ import requests
 import requests_oauthlib
 
 from .. import errors
+from ..transport.error_description import describe_error
 from ..transport.pool import Transport
 from ..version import USER_AGENT
 from .id_token import check_id_token, check_refreshed_id_token, check_userinfo, read_id_token
@@ -98,6 +99,12 @@ class OAuth2Session:
             self._requests_session.token = token
 
     @property
+    def secrets(self) -> list[str]:
+        """The client secret and the user's tokens, which must not be in the log."""
+        names = ("access_token", "refresh_token", "id_token")
+        return [self._client_secret, *(str(self._token[name]) for name in names if name in self._token)]
+
+    @property
     def id_token_claims(self) -> dict[str, Any]:
         """The claims of the ID token, which was validated when it was received; empty without OpenID Connect."""
         is_validated = self.provider.asks_for_id_token and "id_token" in self.token
@@ -150,7 +157,10 @@ class OAuth2Session:
             grant["code_verifier"] = code_verifier
         if self.redirect_uri:
             grant["redirect_uri"] = self.redirect_uri
-        token = parse_token_response(self._post_as_client(token_url, grant), self.provider)
+        response = self._post_as_client(token_url, grant)
+        token = parse_token_response(
+            response, self.provider, redirect_uri=self.redirect_uri or "", secrets=self.secrets
+        )
         if self.provider.asks_for_id_token:
             claims = check_id_token(token.get("id_token", ""), self.provider, self._client_id, nonce=nonce)
             check_requirements(claims, requirements)
@@ -171,11 +181,11 @@ class OAuth2Session:
         grant = {"grant_type": "refresh_token", "refresh_token": token["refresh_token"]}
         response = self._post_as_client(token_url, grant)
         try:
-            fresh = parse_token_response(response, self.provider, previous=token)
+            fresh = parse_token_response(response, self.provider, previous=token, secrets=self.secrets)
         except errors.ClientRefused:
             raise
-        except (errors.CodeRefused, errors.ProviderError) as error:
-            if isinstance(error, errors.CodeRefused) or refuses_refresh(response):
+        except (errors.UserError, errors.ProviderError) as error:
+            if isinstance(error, errors.UserError) or refuses_refresh(response):
                 raise errors.TokenRejected(f"the provider refuses to refresh the token: {error}") from None
             raise
         if self.provider.asks_for_id_token and "id_token" in fresh:  # it is optional (OpenID Connect Core 12.2)
@@ -217,7 +227,10 @@ class OAuth2Session:
             ]
         for response in responses:
             if not 200 <= response.status_code < 300:
-                raise errors.ProviderError(f"the revocation endpoint answered with status {response.status_code}")
+                raise errors.ProviderError(
+                    f"the revocation endpoint answered with status {response.status_code}"
+                    f"{describe_error(response, self.secrets)}"
+                )
 
     def _revoke_at_github(self, url: str) -> requests.Response:
         """https://docs.github.com/rest/apps/oauth-applications#delete-an-app-token"""
@@ -244,7 +257,7 @@ class OAuth2Session:
             response = self.request(
                 provider.profile_method, provider.profile_url, provider.profile_body or None, headers
             )
-            return read_user_document(response, provider, is_new=is_new(self.token))
+            return read_user_document(response, provider, is_new=is_new(self.token), secrets=self.secrets)
 
         try:
             document = fetch()
@@ -266,7 +279,7 @@ class OAuth2Session:
         :raises errors.ProviderError: for every other response that is not such a document with status 2xx.
         """
         headers = {"Accept": "application/json", **(headers or {})}
-        return read_resource(self.request("GET", url, headers=headers, **options), of)
+        return read_resource(self.request("GET", url, headers=headers, **options), of, self.secrets)
 
     def request(
         self,

@@ -126,7 +126,7 @@ def fetch_items(
             return _leave_out_rest(items, f"{timeout:g} seconds are over")
         if response.status_code == 404:
             raise errors.ProviderForbids("the provider answered a request for a resource with status 404")
-        page = read_resource(response, object)
+        page = read_resource(response, object, client.secrets)
         found = find_value(page, document.items) if document.items else page
         if not isinstance(found, list):
             raise errors.ProviderError(f"the document contains no list at {document.items!a}")

@@ -59,6 +59,11 @@ class Registration:
         return key in self._keys
 
     @property
+    def client_secret(self) -> str:
+        """The client secret, or an empty string."""
+        return self._config.client_secret or ""
+
+    @property
     def provider(self) -> Provider:
         """The provider with its endpoints.
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Collection
 from typing import Any, NoReturn
 
 import requests
 
 from .. import errors
+from ..transport.error_description import describe_error
 from ..transport.json import parse_json, read_json
 from .claims import find_value
 from .error_object import MUST_WAIT, TEMPORARY, find_error_codes, is_error_object
@@ -38,27 +40,31 @@ _REPLACED = "\N{REPLACEMENT CHARACTER}"
 _log = logging.getLogger(__name__)
 
 
-def read_resource(response: requests.Response, of: type) -> Any:
+def read_resource(response: requests.Response, of: type, secrets: Collection[str] = ()) -> Any:
     """Return the JSON document of a protected resource.
 
     :param of: the expected type: dict, list, or object for any type.
+    :param secrets: what is masked in the provider's error description, besides the secrets of the request.
     :raises errors.TokenRejected: when the provider rejects the token.
     :raises errors.ProviderForbids: for status 403.
     :raises errors.ProviderRateLimit: when the provider asks to wait.
     :raises errors.ProviderError: for every other response that is not a JSON document with status 2xx.
     """
     if not 200 <= response.status_code < 300:
-        _refuse(response)
+        _refuse(response, secrets)
     return read_json(response, of, "resource")
 
 
-def read_user_document(response: requests.Response, provider: Provider, *, is_new: bool) -> dict[str, Any]:
+def read_user_document(
+    response: requests.Response, provider: Provider, *, is_new: bool, secrets: Collection[str] = ()
+) -> dict[str, Any]:
     """Return the user document.
 
     Providers say in many ways that a token has ended: with status 400 or 403, or with status 200 and an error object.
     A request for the user document has no parameters, so mostly nothing but the token can be wrong with it.
 
     :param is_new: whether the token was issued moments ago. Then a refusal without a reason is the provider's fault.
+    :param secrets: what is masked in the provider's error description, besides the secrets of the request.
     :raises errors.TokenRejected: when the token has ended.
     :raises errors.Error: as :func:`read_resource` does.
     """
@@ -67,13 +73,12 @@ def read_user_document(response: requests.Response, provider: Provider, *, is_ne
         document = _parse_user_document(response.content, provider)
         # A document that names the user is never an error object.
         if not is_error_object(document) or _names_user(document, provider):
-            return document if isinstance(document, dict) else dict(read_resource(response, dict))
+            return document if isinstance(document, dict) else dict(read_resource(response, dict, secrets))
     elif status not in {400, 403} or rejects_token(response) or _must_wait(response):
-        return dict(read_resource(response, dict))
+        return dict(read_resource(response, dict, secrets))
     codes = _find_error_codes(response)
-    message = f"the provider answered the request for the user document with status {status} and " + (
-        f"the error {' '.join(sorted(codes))[:100]}" if codes else "no error code"
-    )
+    description = describe_error(response, secrets) or " and no reason"
+    message = f"the provider answered the request for the user document with status {status}{description}"
     is_ended = codes & (_ENDED | {code.lower() for code in provider.ended_token_codes})
     has_other_reason = codes & _OTHER_REASONS or (codes and provider.ended_token_codes)
     if is_ended or (not has_other_reason and (status == 200 or not is_new)):
@@ -161,9 +166,10 @@ def _must_wait(response: requests.Response) -> bool:
     return response.status_code == 429 or (response.status_code == 403 and has_reached_limit)
 
 
-def _refuse(response: requests.Response) -> NoReturn:
+def _refuse(response: requests.Response, secrets: Collection[str]) -> NoReturn:
     status = response.status_code
-    message = f"the provider answered a request for a resource with status {status}"
+    description = describe_error(response, secrets)
+    message = f"the provider answered a request for a resource with status {status}{description}"
     if rejects_token(response):
         raise errors.TokenRejected(message)
     if _must_wait(response):
@@ -173,4 +179,6 @@ def _refuse(response: requests.Response) -> NoReturn:
         if re.fullmatch(r"[0-9]{1,9}|[A-Z][a-z]{2}, [A-Za-z0-9: ]{24}", retry_after, re.ASCII):
             error.retry_after = retry_after
         raise error
-    raise errors.ProviderForbids(message) if status == 403 else errors.ProviderError(message)
+    if status == 403:
+        raise errors.ProviderForbids(message, remedy="the scopes in WSGI_OAUTH_SCOPE may not be sufficient")
+    raise errors.ProviderError(message) if status < 500 else errors.ProviderFailed(message)

@@ -11,16 +11,19 @@ import logging
 import math
 import re
 import time
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import parse_qsl
 
 import requests
 
 from .. import errors
+from ..transport.error_description import find_error
 from ..transport.json import read_json
 from .error_object import TEMPORARY, find_error_codes, is_error_object
 from .id_token import read_id_token
 from .provider import Provider
+from .refusal import build_refusal
 
 Token = dict[str, Any]
 
@@ -40,20 +43,6 @@ _MAX_SCOPE = 8192  # characters; some providers have hundreds of scopes
 _MAX_LIFETIME = 10 * 365 * 86400  # seconds
 _LEEWAY = 10  # seconds before its end at which a token counts as expired, because a request takes time
 
-# RFC 6749 5.2 `invalid_grant`, and the names that GitHub and Slack use for it:
-# https://docs.github.com/apps/oauth-apps/maintaining-oauth-apps/troubleshooting-oauth-app-access-token-request-errors
-# https://docs.slack.dev/reference/methods/oauth.v2.access
-_GRANT_ERRORS = {"invalid_grant", "bad_verification_code", "bad_refresh_token", "invalid_code", "invalid_refresh_token"}
-_CLIENT_ERRORS = {
-    "invalid_client",
-    "unauthorized_client",
-    "unsupported_grant_type",
-    "incorrect_client_credentials",
-    "redirect_uri_mismatch",
-    "bad_client_secret",
-    "bad_redirect_uri",
-    "invalid_client_id",
-}
 _REFUSALS = range(400, 404)  # statuses with which a provider refuses a refresh token
 _log = logging.getLogger(__name__)
 
@@ -82,22 +71,38 @@ def is_new(token: Token) -> bool:
     )  # abs, because clocks of machines differ a little
 
 
-def parse_token_response(response: requests.Response, provider: Provider, previous: Token | None = None) -> Token:
+def parse_token_response(
+    response: requests.Response,
+    provider: Provider,
+    previous: Token | None = None,
+    *,
+    redirect_uri: str = "",
+    secrets: Collection[str] = (),
+) -> Token:
     """Parse the response of the token endpoint (RFC 6749 5.1, 5.2).
 
     :param previous: the token that was refreshed.
-    :raises errors.CodeRefused: when the provider refused the authorization code or the refresh token.
-    :raises errors.ClientRefused: when the provider refused the client.
+    :param redirect_uri: of the sign-in.
+    :param secrets: what is masked in the provider's error description, besides the secrets of the request.
+    :raises errors.Error: for an error code, see :func:`.refusal.build_refusal`.
     :raises errors.ProviderError: for every other response that contains no valid token.
     """
     if 300 <= response.status_code < 400:
         raise errors.ProviderError(
             "the token endpoint redirects; that is not followed, because the client secret would be sent along"
         )
-    document = read_token_document(response)
-    check_error(document)
-    if not 200 <= response.status_code < 300:
-        raise errors.ProviderError(f"the token endpoint answered with status {response.status_code}")
+    status = response.status_code
+    document = read_token_document(response) if 200 <= status < 300 else {"error": "in any form"}
+    if has_error(document):
+        code, description = find_error(response, secrets)
+        raise build_refusal(
+            code or f"status {status}",
+            description,
+            provider,
+            endpoint="the token endpoint",
+            redirect_uri=redirect_uri,
+            default=errors.ProviderError if status < 500 else errors.ProviderFailed,
+        )
     token = {
         "access_token": parse_token_string(document, "access_token"),
         "token_type": _parse_type(document.get("token_type")),
@@ -130,14 +135,7 @@ def read_token_document(response: requests.Response) -> dict[str, Any]:
     """
     if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() == _FORM:
         return _read_form(response)
-    try:
-        return dict(read_json(response, dict, "token endpoint"))
-    except errors.ProviderError as error:
-        if 200 <= response.status_code < 300:
-            raise
-        raise errors.ProviderError(
-            f"the token endpoint answered with status {response.status_code}, and {error}"
-        ) from None
+    return dict(read_json(response, dict, "token endpoint"))
 
 
 def _read_form(response: requests.Response) -> dict[str, Any]:
@@ -157,24 +155,9 @@ def _read_form(response: requests.Response) -> dict[str, Any]:
     return dict(pairs)
 
 
-def check_error(document: dict[str, Any]) -> None:
-    """Raise the exception for an error of the token endpoint (RFC 6749 5.2), which GitHub sends with status 200.
-
-    :raises errors.CodeRefused: for ``invalid_grant``.
-    :raises errors.ClientRefused: for ``invalid_client`` and similar codes.
-    :raises errors.ProviderError: for every other error.
-    """
-    if not (document.get("error") or ("access_token" not in document and is_error_object(document))):
-        return
-    codes = find_error_codes(document)
-    message = f"the token endpoint answered with {' '.join(codes[:3]) or 'an unreadable error'}"
-    if not _GRANT_ERRORS.isdisjoint(codes):
-        raise errors.CodeRefused(message)
-    if not _CLIENT_ERRORS.isdisjoint(codes):
-        raise errors.ClientRefused(
-            f"{message}; compare client id, secret, WSGI_OAUTH_CLIENT_AUTH and redirect URI with the registration"
-        )
-    raise errors.ProviderError(message)
+def has_error(document: dict[str, Any]) -> bool:
+    """Return whether the token endpoint reports an error (RFC 6749 5.2), which GitHub does with status 200."""
+    return bool(document.get("error")) or ("access_token" not in document and is_error_object(document))
 
 
 def refuses_refresh(response: requests.Response) -> bool:
@@ -190,8 +173,7 @@ def refuses_refresh(response: requests.Response) -> bool:
         document = {}
     if "Retry-After" in response.headers or not TEMPORARY.isdisjoint(find_error_codes(document)):
         return False
-    has_failed = "access_token" not in document and is_error_object(document)
-    return response.status_code in _REFUSALS or (200 <= response.status_code < 300 and has_failed)
+    return response.status_code in _REFUSALS or (200 <= response.status_code < 300 and has_error(document))
 
 
 def parse_token_string(document: dict[str, Any], name: str) -> str:

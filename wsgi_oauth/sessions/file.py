@@ -210,6 +210,8 @@ def check_folder(folder: str) -> None:
         with os.scandir(folder) as entries:
             is_empty = next(entries, None) is None
     except PermissionError:
+        if os.access(folder, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):  # the failure has passed
+            raise
         raise errors.ConfigError(
             f"the session folder {folder!r} cannot be used by {user}, who runs the application; put a folder of that "
             "user into WSGI_OAUTH_SESSION_STORE"

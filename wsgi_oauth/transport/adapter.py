@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import socket
 import ssl
 import time
 from typing import Any
@@ -28,6 +29,7 @@ from urllib3.exceptions import NewConnectionError
 
 from .. import errors
 from .deadline import MAX_BYTES, POOL_CLASSES
+from .error_description import clean_description, quote_description
 
 _POOL_SIZE = 32  # idle connections to each host; more threads than that are unusual in a worker
 _CHUNK = 64 * 1024
@@ -74,7 +76,8 @@ class BoundedAdapter(HTTPAdapter):
             ValueError,
         ) as error:
             # "from None", because the text of the original exception contains the URL.
-            raise build_provider_error(error, is_late=time.monotonic() >= deadline) from None
+            host = urlsplit(request.url or "").hostname or ""
+            raise build_provider_error(error, host, is_late=time.monotonic() >= deadline) from None
 
     def _send(self, request: requests.PreparedRequest, deadline: float) -> requests.Response:
         """Send *request* through urllib3, because requests' own method costs half as much as the exchange itself."""
@@ -166,9 +169,10 @@ def read_body(response: requests.Response) -> bytes:
     return b"".join(parts)
 
 
-def build_provider_error(error: Exception, *, is_late: bool) -> errors.ProviderError:
+def build_provider_error(error: Exception, host: str, *, is_late: bool) -> errors.ProviderError:
     """Describe *error* for the log without its own text, which could contain a URL or a secret.
 
+    :param host: the host of the provider.
     :param is_late: whether the deadline has passed.
     """
     cause = _find_cause(error)
@@ -177,11 +181,35 @@ def build_provider_error(error: Exception, *, is_late: bool) -> errors.ProviderE
     # To urllib3 a refused connection is a kind of timeout.
     timed_out = isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError))
     if is_late or isinstance(cause, TimeoutError) or (timed_out and not isinstance(error, NewConnectionError)):
-        return errors.ProviderTimeout("the provider did not answer in time")
+        return errors.ProviderTimeout(
+            f"{host} did not answer in time",
+            remedy="check the firewall and HTTPS_PROXY, or increase WSGI_OAUTH_UPSTREAM_TIMEOUT",
+        )
+    # http.client has only this text for the answer of a proxy to CONNECT (RFC 9110 9.3.6).
+    if refused := re.fullmatch(r"Tunnel connection failed: (\d{3}) ?(.*)", str(cause), re.DOTALL):
+        status, reason = refused.groups()
+        remedy = "permit this host there, or name it in NO_PROXY"
+        if status == "407":
+            remedy = "put user and password into HTTPS_PROXY, percent-encoded: http://user:password@proxy.example.com"
+        description = quote_description(clean_description(reason, ()))
+        return errors.ProxyRefused(
+            f"the HTTP proxy refuses the connection to {host} with status {status}{description}", remedy=remedy
+        )
+    target = host
+    if isinstance(error, urllib3.exceptions.ProxyError):
+        target = "the HTTP proxy in HTTPS_PROXY"
     reason = getattr(cause, "verify_message", "") or getattr(cause, "strerror", None) or ""
-    return errors.ProviderUnreachable(
-        f"the request to the provider failed: {type(cause).__name__}{reason and ': '}{reason}"
-    )
+    message = f"the connection to {target} failed: {type(cause).__name__}{reason and ': '}{reason}"
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return errors.TlsFailed(
+            message, remedy="set REQUESTS_CA_BUNDLE to the file of a private certificate authority, or check the host"
+        )
+    if isinstance(cause, ssl.SSLError):
+        return errors.TlsFailed(message, remedy="check whether the server uses https on this port")
+    remedy = "check the host, the port, the firewall and HTTPS_PROXY, and whether the server is running"
+    if isinstance(cause, socket.gaierror):
+        remedy = "check the host name, and whether this machine (or the proxy in HTTPS_PROXY) can resolve it"
+    return errors.ProviderUnreachable(message, remedy=remedy)
 
 
 def _find_cause(error: BaseException) -> BaseException:

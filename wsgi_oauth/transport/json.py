@@ -20,7 +20,8 @@ def read_json(response: requests.Response, of: type, endpoint: str) -> Any:
     try:
         document = parse_json(response.content)
     except ValueError:
-        raise errors.ProviderError(f"{endpoint}: the response is not JSON") from None
+        content_type = response.headers.get("Content-Type", "no type")
+        raise errors.ProviderError(f"{endpoint}: the response is not JSON (got {content_type[:60]!a})") from None
     if not isinstance(document, of):
         raise errors.ProviderError(
             f"{endpoint}: the response must be a JSON {of.__name__} (got {type(document).__name__})"

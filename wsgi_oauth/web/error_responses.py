@@ -26,7 +26,7 @@ def build_error_response(
     :param logout_url: the URL of the sign-out, whose 403 shows a sign-out button to the session's user.
     """
     if _log.isEnabledFor(level := _log_level(error)):
-        what = (request.id, method_and_path(request), error.cause, error.detail)
+        what = (request.id, method_and_path(request), error.cause, error)
         _log.log(level, "[%s] %a: %s: %s", *what, exc_info=with_traceback)
     concerns_user = isinstance(error, (errors.NotSignedIn, errors.NotAllowed))
     next_url = request.next_url or (local_path(request.page_url) if concerns_user else "") or ""
@@ -41,7 +41,7 @@ def build_error_response(
         if request.is_navigation and request.method == "GET":
             return Redirect(sign_in_url)
     as_json = request.wants_json or (concerns_user and not request.is_navigation)
-    if login_url and isinstance(error, errors.NotAllowed):
+    if login_url and isinstance(error, (errors.NotAllowed, errors.LoginDeclined)):
         login_url += f"?switch=1&next={quote_plus(next_url)}"
     elif login_url and (query := ({"next": next_url} if next_url and not as_json else {}) | requirements):
         login_url += f"?{urlencode(query)}"  # without `next` for programs, because it is the URL of an API call

@@ -52,7 +52,7 @@ _SIGN_OUT_THERE = "You may still be signed in at the provider. If others use thi
 
 
 class Message(NamedTuple):
-    """An event, the side that caused it, and advice for the user. The texts are our own, never a provider's."""
+    """An event, the side that caused it, and advice for the user. All texts but ``provider_says`` are our own."""
 
     title: str
     text: str
@@ -63,6 +63,7 @@ class Message(NamedTuple):
     id: str = ""  # also in the log
     login_url: str = ""
     login_text: str = "Sign in"
+    provider_says: str = ""  # the provider's words, which are shown as text and never as markup or a link
     logout_url: str = ""  # shows a sign-out button instead of a sign-in link
     form_token: str = ""  # for that button
 
@@ -78,7 +79,9 @@ def build_message(message: Message, *, as_json: bool) -> Response:
     }
     if message.status >= 400:
         document["error"] = document.pop("cause")
-    return Response(json.dumps(document) + "\n", message.status, mimetype="application/json")
+    # Escaped, because the provider's words may contain markup, and something may show them as HTML.
+    text = json.dumps(document).replace("<", "\\u003c")
+    return Response(text + "\n", message.status, mimetype="application/json")
 
 
 def signed_out(request: Request, *, confirmed: bool, logout_url: str) -> Response:
@@ -138,6 +141,7 @@ def error_message(error: errors.Error, *, id: str, login_url: str) -> Message:  
         id=id,
         login_url=login_url,
         login_text=error.login_text,
+        provider_says=error.provider_says,
     )
 
 
@@ -154,7 +158,11 @@ def _build_page(message: Message) -> Markup:
         action = _LINK.format(url=message.login_url, text=message.login_text)
     facts = {"Code": message.cause, "Caused by": message.side, "Id": message.id}
     details = " · ".join(f"{name}: {value}" for name, value in facts.items() if value)
-    body = Markup("<p>{text}</p>{action}<p><small>{details}</small></p>").format(
-        text=f"{message.text} {message.advice}".rstrip(), action=action, details=details
+    quote = Markup("<p>The provider says: <q>{}</q></p>").format(message.provider_says)
+    body = Markup("<p>{text}</p>{quote}{action}<p><small>{details}</small></p>").format(
+        text=f"{message.text} {message.advice}".rstrip(),
+        quote=quote if message.provider_says else "",
+        action=action,
+        details=details,
     )
     return build_page(message.title, body)

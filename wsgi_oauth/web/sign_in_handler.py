@@ -138,7 +138,13 @@ class SignInHandler(RequestHandler):
             self.request.has_used_state = True
             self.request.next_url = attempt.next_url
             with sign_in.completing(pending, session, attempt):
-                sign_in.check_response(response, attempt, self.registration)
+                try:
+                    sign_in.check_response(response, attempt, self.registration)
+                except errors.SignInExpired as error:
+                    if attempt.restarted:
+                        raise
+                    _log.info("[%s] %s: the sign-in starts again", self.request.id, error)
+                    abort(self.restart(attempt))
                 if attempt.late:  # the code is not exchanged
                     abort(self.redirect(attempt.next_url, 303) if session.signed_in else self.restart(attempt))
                 self._attempt = attempt

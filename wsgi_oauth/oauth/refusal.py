@@ -1,0 +1,125 @@
+"""Refusals by the provider: the exception for each error code, and the setting that helps.
+
+The error codes are those of RFC 6749 4.1.2.1 and 5.2, of OpenID Connect Core 3.1.2.6, and those that some providers use
+in their place. Many providers say only in words what is wrong, so the description is searched, too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import NamedTuple
+
+from .. import errors
+from ..transport.error_description import quote_description
+from .provider import Provider
+
+
+class _Refusal(NamedTuple):
+    error: type[errors.Error]
+    codes: Collection[str] = ()
+    words: str = "(?!)"  # a regular expression for the description
+    remedy: str = ""
+
+
+# Keycloak's login page after its own time limit: https://github.com/keycloak/keycloak/issues/24112
+_EXPIRED = r"^authentication_expired$"
+_REFUSALS = (
+    _Refusal(errors.SignInExpired, words=_EXPIRED),
+    # GitHub, Slack: https://docs.github.com/apps/oauth-apps/maintaining-oauth-apps/troubleshooting-oauth-app-access-token-request-errors
+    # https://docs.slack.dev/reference/methods/oauth.v2.access
+    _Refusal(
+        errors.CodeRefused,
+        {"invalid_grant", "bad_verification_code", "bad_refresh_token", "invalid_refresh_token", "invalid_code"},
+    ),
+    # LinkedIn: https://learn.microsoft.com/linkedin/shared/authentication/authorization-code-flow
+    _Refusal(
+        errors.LoginDeclined,
+        {"access_denied", "consent_required", "user_cancelled_login", "user_cancelled_authorize"},
+        remedy="if the user did not decline, permit this account or group to use this client, at the provider",
+    ),
+    _Refusal(errors.ProviderUnavailable, {"temporarily_unavailable"}),
+    _Refusal(
+        errors.InteractionRequired,
+        {"interaction_required", "login_required", "account_selection_required"},
+        remedy="remove prompt=none from WSGI_OAUTH_AUTHORIZATION_PARAMETERS and from links to the sign-in",
+    ),
+    _Refusal(
+        errors.RedirectUriRefused,
+        {"redirect_uri_mismatch", "bad_redirect_uri"},
+        r"redirect[ _]?ur[il]\b",
+        "register exactly this redirect URI at the provider, or correct WSGI_OAUTH_PUBLIC_URL: {redirect_uri}",
+    ),
+    _Refusal(errors.PkceRefused, words=r"pkce|proof key|code[ _]?challenge|code[ _]?verifier", remedy="{pkce_remedy}"),
+    _Refusal(
+        errors.ScopeRefused,
+        {"invalid_scope"},
+        r"invalid[ _]scope|'scope'",
+        "remove the scopes that this client may not request from WSGI_OAUTH_SCOPE (requested: {scope})",
+    ),
+    _Refusal(
+        errors.ClientRefused,
+        words="client is public|public client|client_secret.*not be presented",
+        remedy="set WSGI_OAUTH_CLIENT_AUTH=none without WSGI_OAUTH_CLIENT_SECRET, or register a confidential client",
+    ),
+    _Refusal(
+        errors.ClientRefused,
+        {"invalid_client", "incorrect_client_credentials", "bad_client_secret", "invalid_client_id"},
+        remedy="compare WSGI_OAUTH_CLIENT_ID and WSGI_OAUTH_CLIENT_SECRET with the registration, and try another "
+        "WSGI_OAUTH_CLIENT_AUTH (used: {client_auth})",
+    ),
+    _Refusal(
+        errors.ClientRefused,
+        {"unauthorized_client", "unsupported_grant_type", "unsupported_response_type"},
+        remedy="enable the authorization code flow and refresh tokens for this client at the provider, and compare "
+        "WSGI_OAUTH_CLIENT_ID with the registration",
+    ),
+    _Refusal(
+        errors.RequestRefused,
+        {
+            "invalid_request",
+            "invalid_request_object",
+            "invalid_request_uri",
+            "invalid_target",  # RFC 8707 2
+            "registration_not_supported",
+            "request_not_supported",
+            "request_uri_not_supported",
+        },
+        remedy="compare WSGI_OAUTH_SCOPE, WSGI_OAUTH_AUTHORIZATION_PARAMETERS, WSGI_OAUTH_CLIENT_AUTH and "
+        "WSGI_OAUTH_PKCE with the provider's documentation",
+    ),
+)
+
+
+def build_refusal(
+    code: str,
+    description: str,
+    provider: Provider,
+    *,
+    endpoint: str,
+    redirect_uri: str = "",
+    default: type[errors.Error] = errors.ProviderError,
+) -> errors.Error:
+    """Return the exception for an error code of the provider.
+
+    :param description: the provider's words, from :func:`clean_description`.
+    :param endpoint: name of the endpoint for the message.
+    :param redirect_uri: of the sign-in; without it the description does not count, because it says nothing about the
+        settings when a refresh token is refused.
+    :param default: the exception for an unknown code.
+    """
+    by_code = next((each for each in _REFUSALS if code in each.codes), _Refusal(default))
+    by_words = next(
+        (each for each in _REFUSALS if redirect_uri and re.search(each.words, description, re.IGNORECASE)), by_code
+    )
+    # A refused code or a decline is the user's affair whatever the words say, but the words can explain it.
+    refusal = by_code if issubclass(by_code.error, errors.UserError) else by_words
+    pkce_remedy = "set WSGI_OAUTH_PKCE=no" if provider.pkce else "remove WSGI_OAUTH_PKCE=no"
+    remedy = (refusal.remedy or by_words.remedy).format(
+        redirect_uri=redirect_uri,
+        scope=provider.scope,
+        client_auth=provider.client_auth or "basic",
+        pkce_remedy=pkce_remedy,
+    )
+    shown = code if re.fullmatch("[ -~]{1,64}", code) else "an unreadable error"
+    return refusal.error(f"{endpoint} answered with {shown}{quote_description(description)}", remedy=remedy)

@@ -1,0 +1,159 @@
+"""The provider's own description of an error, made safe for the log.
+
+Providers describe errors in many forms: ``error_description`` (RFC 6749 5.2), an ``error`` object (Facebook, Google),
+``title`` and ``detail`` (RFC 9457), ``message``, lists of errors, plain text, or a page. A description is untrusted and
+can repeat what the request contained, so secrets in it are masked, and it is shortened.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from base64 import b64decode
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from typing import Any
+from urllib.parse import parse_qsl, quote, quote_plus, unquote_plus, urlsplit
+
+import requests
+
+from .json import parse_json
+
+MAX_DESCRIPTION = 300  # characters
+_MAX_BODY = 20_000  # bytes that are searched for a description
+MASK = "***"
+
+# Members that contain an error code or a description, the most specific first, and those that contain these members:
+# RFC 6749, Facebook and Google, RFC 9457, Okta, VK, WeChat, Salesforce, Apigee.
+_CODES = ("error", "code", "error_code", "errorCode", "type", "errcode")
+_DESCRIPTIONS = (
+    "error_description",
+    "message",
+    "error_message",
+    "errorMessage",
+    "errorSummary",
+    "error_msg",
+    "errmsg",
+    "msg",
+    "detail",
+    "title",
+    "description",
+    "reason",
+    "faultstring",
+)
+_CONTAINERS = ("error", "errors", "fault")
+# Parameters of a request that are no secrets.
+_PUBLIC = {"client_id", "grant_type", "redirect_uri", "response_type", "scope", "token_type_hint"}
+_SHORTEST_SECRET = 4  # characters; masking anything shorter would make the description unreadable
+_PREFIX = 12  # characters of a secret that reveal a shortened copy of it
+_JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*)*", re.ASCII)
+# In text of unknown form: the values of parameters, and everything that looks like a random string.
+_LOOKS_SECRET = re.compile(
+    r"""(?x) (?<==) ["']? [^\s"'&<>,;]+ | (?<=":) \s* "? [^"]+ | (?=[\w.~+/=-]*[0-9]) [\w.~+/=-]{20,}""", re.ASCII
+)
+_CHALLENGE = re.compile(r'\b(error|error_description)\s*=\s*"([^"]*)"', re.ASCII)  # RFC 6750 3
+
+
+def describe_error(response: requests.Response, secrets: Collection[str] = ()) -> str:
+    """Return the provider's description of the error in *response* for a message: `` ("...")``, or an empty string.
+
+    :param secrets: what is masked besides the secrets of the request.
+    """
+    return quote_description(": ".join(filter(None, find_error(response, secrets))))
+
+
+def find_error(response: requests.Response, secrets: Collection[str] = ()) -> tuple[str, str]:
+    """Return the error code and the description in *response*, as :func:`clean_description` does. Both may be empty.
+
+    They are looked for in the body, then in the ``WWW-Authenticate`` header (RFC 6750 3).
+
+    :param secrets: what is masked besides the secrets of the request.
+    """
+    secrets = {*secrets, *_secrets_of(response.request)}
+    try:
+        document = parse_json(response.content)
+    except ValueError:
+        body = response.content[:_MAX_BODY].decode("utf-8", "replace")
+        is_form = "form-urlencoded" in response.headers.get("Content-Type", "")
+        document = dict(parse_qsl(body)) if is_form else _extract_text(body, is_error=not response.ok)
+    code, description = _read_error(document)
+    challenge = dict(_CHALLENGE.findall(response.headers.get("WWW-Authenticate", "")))
+    code, description = code or challenge.get("error", ""), description or challenge.get("error_description", "")
+    return clean_description(code, secrets), clean_description(description, secrets)
+
+
+def quote_description(description: str) -> str:
+    """Return a cleaned *description* as `` ("...")`` in printable ASCII, for a message; empty stays empty."""
+    return f' ("{_shorten(description.encode("ascii", "backslashreplace").decode())}")' if description else ""
+
+
+def clean_description(text: str, secrets: Collection[str]) -> str:
+    """Return *text* for a page: one line of at most 300 printable characters, without *secrets*."""
+    text = _JWT.sub(MASK, _mask(text, secrets))
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    return _shorten(" ".join(printable.split()))
+
+
+def _read_error(document: Any) -> tuple[str, str]:
+    if isinstance(document, list):
+        document = document[0] if document else None
+    if not isinstance(document, dict):
+        return "", document if isinstance(document, str) else ""
+    nested = next((document[name] for name in _CONTAINERS if isinstance(document.get(name), (dict, list))), None)
+    code, description = _read_error(nested)
+    code = code or _first_text(document, _CODES)
+    if "/" in code or ":" in code:  # the URI of a problem type (RFC 9457 3.1.1)
+        code = ""
+    if "title" in document and "detail" in document:
+        description = description or f"{document['title']}: {document['detail']}"
+    description = description or _first_text(document, _DESCRIPTIONS)
+    return code, "" if description == code else description
+
+
+def _first_text(document: dict[str, Any], names: Collection[str]) -> str:
+    values = (document.get(name) for name in names)
+    texts = (str(value) for value in values if isinstance(value, (str, int)) and not isinstance(value, bool))
+    return next(filter(None, texts), "")
+
+
+def _extract_text(body: str, *, is_error: bool) -> str:
+    """Return the title of a page, or the beginning of a text. Values that look like secrets are masked."""
+    title = re.search(r"<(title|h1)\b[^>]*>(.*?)</\1", body, re.DOTALL | re.IGNORECASE)
+    if title is None and not is_error:  # this could be a token in an unknown format
+        return ""
+    text = title[2] if title else re.sub(r"(?s)<(style|script)\b.*?</\1>|<[^>]*>", " ", body)
+    return _LOOKS_SECRET.sub(MASK, html.unescape(text))
+
+
+def _secrets_of(request: requests.PreparedRequest) -> Iterator[str]:
+    """Return the values in *request* that may be secret: credentials, the code, the code verifier, tokens."""
+    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    yield credentials
+    if scheme == "Basic":
+        with suppress(ValueError):
+            secret = b64decode(credentials).decode().partition(":")[2]
+            yield from (secret, unquote_plus(secret))
+    body = request.body.decode("utf-8", "replace") if isinstance(request.body, bytes) else str(request.body or "")
+    with suppress(ValueError, AttributeError):
+        yield from (value for value in json.loads(body).values() if isinstance(value, str))
+    for name, value in parse_qsl(body) + parse_qsl(urlsplit(request.url or "").query):
+        if name not in _PUBLIC:
+            yield value
+
+
+def _mask(text: str, secrets: Collection[str]) -> str:
+    """Replace *secrets* in *text*, whole or shortened, plain or in an encoding that providers use."""
+    forms = {
+        form
+        for secret in secrets
+        if len(secret) >= _SHORTEST_SECRET
+        for form in (secret, quote(secret), quote(secret, safe=""), quote_plus(secret), html.escape(secret))
+    }
+    whole = [re.escape(form) for form in sorted(forms, key=len, reverse=True)]
+    shortened = [re.escape(form[:_PREFIX]) + r"[^\s\"'<>]*" for form in forms if len(form) > _PREFIX]
+    return re.sub("|".join([*whole, *shortened]), MASK, text, flags=re.IGNORECASE) if forms else text
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_DESCRIPTION else f"{text[: MAX_DESCRIPTION - 3]}..."
