@@ -89,6 +89,13 @@ def test_only_an_existing_username_is_unique(preset: Provider) -> None:
 
 
 @for_each_preset
+def test_sign_out_at_the_provider_has_known_placeholders_only(preset: Provider) -> None:
+    sent = dict(preset.end_session_parameters)
+    assert set(sent.values()) <= {"{client_id}", "{id_token}", "{signed_out_url}", "{state}"}
+    assert "{signed_out_url}" in sent.values()
+
+
+@for_each_preset
 def test_notes_mention_missing_pkce(preset: Provider) -> None:
     """S8: only providers that reject PKCE are used without it."""
     assert preset.pkce or "PKCE" in " ".join(preset.notes)

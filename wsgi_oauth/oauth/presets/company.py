@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..provider import LOG_IN_AGAIN, SELECT_ACCOUNT, GroupsDocument, Provider, UserDocument
+from ..provider import END_SESSION_PARAMETERS, LOG_IN_AGAIN, SELECT_ACCOUNT, GroupsDocument, Provider, UserDocument
 
 # Issuers on these hosts are tenants of Microsoft Entra ID: https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud
 MICROSOFT_HOSTS = ("login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn")
@@ -43,6 +43,8 @@ PROVIDERS = (
         registration_url="https://console.aws.amazon.com/cognito/v2/idp/user-pools",
         issuer="{issuer}",
         issuer_example="https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_EXAMPLE",
+        # https://docs.aws.amazon.com/cognito/latest/developerguide/logout-endpoint.html
+        end_session_parameters=(("client_id", "{client_id}"), ("logout_uri", "{signed_out_url}")),
         openid=True,
         discovery=True,
         scope="openid profile email",
@@ -55,6 +57,7 @@ PROVIDERS = (
             "Add a domain to the user pool, and an app client with a client secret, the *Authorization code grant* "
             "and the scopes `openid`, `profile` and `email`.",
             "Groups of the user pool come from the claim `cognito:groups` of the ID token.",
+            "With `WSGI_OAUTH_END_SESSION=yes`, register `<public URL>/signed-out` as an allowed sign-out URL.",
         ),
     ),
     Provider(
@@ -64,6 +67,9 @@ PROVIDERS = (
         registration_url="https://manage.auth0.com/",
         issuer="{issuer}",
         issuer_example="https://example.eu.auth0.com/",
+        # Tenants without RP-initiated logout have another endpoint, which reads `returnTo`:
+        # https://auth0.com/docs/authenticate/login/logout/redirect-users-after-logout
+        end_session_parameters=(*END_SESSION_PARAMETERS, ("returnTo", "{signed_out_url}")),
         openid=True,
         discovery=True,
         scope="openid profile email",
@@ -71,9 +77,12 @@ PROVIDERS = (
         # https://auth0.com/docs/manage-users/user-accounts/user-profiles/user-profile-structure
         user=UserDocument(username="nickname"),
         notes=(
+            "To sign out at Auth0, too, set `WSGI_OAUTH_END_SESSION=yes`, or to "
+            "`https://example.eu.auth0.com/v2/logout` for a tenant without *RP-Initiated Logout*. Add `<public "
+            "URL>/signed-out` to the *Allowed Logout URLs*.",
             "The issuer ends with a slash. Do not leave the slash out.",
-            "To get refresh tokens, allow them in the application's settings, and set `WSGI_OAUTH_SCOPE` to "
-            "`openid profile email offline_access`.",
+            "To get refresh tokens, allow them in the application's settings, and set `WSGI_OAUTH_SCOPE` to `openid "
+            "profile email offline_access`.",
         ),
     ),
     Provider(
