@@ -89,6 +89,20 @@ class TestPathRules:
         expected = {"/": 403, "": 403, "/x": 403, "/page": 200, "/page/2": 200}
         assert self.statuses(enter(allow=rules), *expected) == expected
 
+    @pytest.mark.parametrize("prefix", ["/page", "/page/", "/", "/pa"])
+    def test_of_all_paths_apply_if_the_application_may_remove_a_prefix(self, enter: Callable[..., Guest], prefix: str):
+        """Some applications remove the value of X-Script-Name from the path: /page/admin becomes /admin."""
+        guest = enter(allow={"/admin": ("id:1",)})
+        headers = {**HTML, "Cookie": f"wsgi_oauth={guest.cookie}"}
+        assert send(guest.gate, "/page/admin", headers=headers).status_code == 200
+        assert send(guest.gate, "/page/admin", headers={**headers, "X-Script-Name": prefix}).status_code == 403
+
+    def test_make_no_path_public_if_the_application_may_remove_a_prefix(self, make_gate: MakeGate):
+        gate = make_gate(public=("/static",))
+        assert send(gate, "/static/secret", headers={"X-Script-Name": "/static"}).status_code == 401
+        for prefix in ("", "/intern"):  # nothing that an application could remove
+            assert send(gate, "/static/style.css", headers={"X-Script-Name": prefix}).status_code == 200
+
     def test_restrict_a_part_of_a_public_path(self, make_gate: MakeGate):
         gate = make_gate(public=["/docs", "/admin/help"], allow={"/docs/internal": ("id:1",), "/admin": ("id:1",)})
         statuses = {

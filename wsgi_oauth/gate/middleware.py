@@ -125,8 +125,12 @@ class LoginRequired:
             return self._wsgi_app(passed, start_response)
         try:
             script_name = environ.get("SCRIPT_NAME", "")
-            restricted = self._restricted.find(script_name, path) if self._path_rules else []
-            public = self._public.find(script_name, path)
+            if "HTTP_X_SCRIPT_NAME" in environ and is_prefix_header(environ["HTTP_X_SCRIPT_NAME"], path):
+                # The application may read another path, so that of the request counts as ambiguous.
+                restricted, public = list(self._path_rules), None
+            else:
+                restricted = self._restricted.find(script_name, path) if self._path_rules else []
+                public = self._public.find(script_name, path)
             if public is not None and all(len(public) > len(each) for each in restricted):
                 self._identify_optional(context)
             else:
@@ -203,3 +207,12 @@ def is_preflight(environ: WSGIEnvironment) -> bool:
         and "HTTP_TRANSFER_ENCODING" not in environ
         and not any(name in environ for name in _METHOD_OVERRIDES)
     )
+
+
+def is_prefix_header(value: str, path_info: str) -> bool:
+    """Return whether an application that obeys the header X-Script-Name could remove its value from the path.
+
+    Many applications behind a proxy do so (klaus, and the middleware ReverseProxied in numerous versions), and any
+    client can send the header.
+    """
+    return bool(value) and path_info.startswith(value.rstrip("/"))
