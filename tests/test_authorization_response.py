@@ -678,3 +678,31 @@ class TestReplay:
         browser.get(used)
         again = changed(browser.callback_url(), code=parameters(used)["code"])
         assert_refused(browser.get(again), provider, asked=2)
+
+
+class TestUnknownState:
+    """The log tells the operator what the cookies of the browser reveal."""
+
+    def logged(self, browser: Browser, callback: str, cookie: str, caplog: pytest.LogCaptureFixture) -> str:
+        headers = {**HTML, **({"Cookie": cookie} if cookie else {})}
+        response = send(browser.app.app, "/callback", query=urlsplit(callback).query, headers=headers)
+        assert response.status_code == 400
+        return caplog.text
+
+    def test_without_any_cookie(self, browser: Browser, caplog: pytest.LogCaptureFixture):
+        said = self.logged(browser, browser.callback_url(), "", caplog)
+        assert "the browser sent no cookie of this application: it blocks cookies" in said
+
+    def test_with_the_cookie_of_another_store(self, browser: Browser, store: SessionStore, caplog: Any):
+        callback, cookie = browser.callback_url(), browser.cookie_header
+        for key in list(store.keys()):
+            store.delete(key)
+        said = self.logged(browser, callback, cookie, caplog)
+        assert "the session store does not know it: another worker or machine may use another store" in said
+
+    def test_with_the_cookie_of_another_sign_in(self, browser: Browser, make_browser: Any, caplog: Any):
+        callback = browser.callback_url()
+        other = make_browser()
+        other.callback_url()
+        said = self.logged(browser, callback, other.cookie_header, caplog)
+        assert "the browser has cookies of this application, but none of this sign-in" in said

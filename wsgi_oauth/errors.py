@@ -13,6 +13,7 @@
     │   │   ├── SignInAgain          the application behind the gate answered a signed-in user with 401
     │   │   └── ReauthenticationRequired  a page requires a more recent or a stronger sign-in (RFC 9470)
     │   ├── NoLoginInProgress        callback without a sign-in of this browser
+    │   │   └── UnknownState         the state is unknown to this browser or to the session store
     │   ├── LoginDeclined            the user declined, or the provider does not admit the account
     │   ├── SignInExpired            the provider's login page waited too long
     │   ├── NotAllowed               the access rules exclude the user
@@ -219,6 +220,10 @@ class NoLoginInProgress(UserError):
     title = "No sign-in is in progress"
     text = "This browser did not start this sign-in, or the sign-in was finished before, or it took too long."
     advice = "Start the sign-in again. Cookies must be allowed for this site."
+
+
+class UnknownState(NoLoginInProgress):
+    """The state of a callback is unknown to this browser or to the session store."""
 
 
 class LoginDeclined(UserError):

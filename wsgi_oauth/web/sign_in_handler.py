@@ -18,6 +18,7 @@ from ..oauth.client import OAuth2Session
 from ..oauth.identity import IDENTITY
 from ..oauth.reauthentication import AUTHENTICATION, authentication_record, parse_requirements
 from ..oauth.recheck import checked_identity
+from ..sessions.cookie import read_cookies
 from ..sessions.session import PROVIDER
 from . import pages
 from .handler import RequestHandler
@@ -126,13 +127,17 @@ class SignInHandler(RequestHandler):
         session, pending = self.request.session, self.request.pending_session(response.state)
         # The slot comes first: otherwise a code would be used up while the provider cannot be asked.
         with self.registration.slot():
-            attempt = sign_in.consume_state(
-                pending,
-                session,
-                response,
-                lifetime=self.oauth.sign_in_lifetime,
-                timeout=self.oauth.sign_in_timeout,
-            )
+            try:
+                attempt = sign_in.consume_state(
+                    pending,
+                    session,
+                    response,
+                    lifetime=self.oauth.sign_in_lifetime,
+                    timeout=self.oauth.sign_in_timeout,
+                )
+            except errors.UnknownState as error:
+                error.remedy = self._find_remedy(response.state)
+                raise
             if attempt.finished:
                 abort(self.redirect(attempt.next_url, 303))
             self.request.has_used_state = True
@@ -151,6 +156,26 @@ class SignInHandler(RequestHandler):
                 yield attempt.for_token_request(response.code)
         session[PROVIDER] = self.registration.key  # the token is sent to this provider only
         session.renew()  # a new session id, because an attacker may have planted the old one (session fixation)
+
+    def _find_remedy(self, state: str) -> str:
+        """Return what may be wrong if the state of a callback is unknown, judging by the cookies of the browser."""
+        request = self.request
+        names = [name for name, _ in read_cookies(request.environ)]
+        if request.cookie_names.name(sign_in.cookie_purpose(state)) in names:
+            return (
+                "the browser has the cookie of this sign-in, but the session store does not know it: another worker or "
+                "machine may use another store (compare WSGI_OAUTH_SESSION_STORE; memory: is for a single process), or "
+                "the sign-in is too old"
+            )
+        if any(name.startswith(request.cookie_names.session) for name in names):
+            return (
+                "the browser has cookies of this application, but none of this sign-in: it was finished or cancelled "
+                "before, or started in another browser"
+            )
+        return (
+            "the browser sent no cookie of this application: it blocks cookies, or the sign-in started in another browser "
+            f"or at another address (the right one is {request.base}/)"
+        )
 
     def restart(self, attempt: sign_in.Attempt) -> Response:
         """Return the redirect that starts the sign-in of *attempt* again, towards the same page.
