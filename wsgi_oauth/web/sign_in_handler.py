@@ -173,8 +173,8 @@ class SignInHandler(RequestHandler):
                 "before, or started in another browser"
             )
         return (
-            "the browser sent no cookie of this application: it blocks cookies, or the sign-in started in another browser "
-            f"or at another address (the right one is {request.base}/)"
+            "the browser sent no cookie of this application: it blocks cookies, or the sign-in started in another "
+            f"browser or at another address (the right one is {request.base}/)"
         )
 
     def restart(self, attempt: sign_in.Attempt) -> Response:
