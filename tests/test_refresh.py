@@ -25,6 +25,7 @@ from conftest import (
     Site,
     Visitor,
     at_the_same_time,
+    environ_for,
     parameters,
     stored_sessions,
 )
@@ -32,7 +33,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 from werkzeug import Response
 
-from wsgi_oauth import FileStore, RequestHandler, SessionStore, errors
+from wsgi_oauth import Config, FileStore, RequestHandler, SessionStore, create_app, errors
 from wsgi_oauth.demo.fault_injection import Fault, FaultContext
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.oauth import client, refresh
@@ -302,6 +303,101 @@ def test_session_stays_during_an_outage(
     assert (browser.cookie, token_of(store)) == (cookie, before)
     if fault != "token.access_token_missing":  # because the rotated refresh token is lost
         assert browser.profile().json["login"] == "octocat"
+
+
+def answer_refreshes(provider: LocalProvider, *answers: Response) -> None:
+    """Let the token endpoint give these responses, one after the other, to requests after the sign-in."""
+    for number, answer in enumerate(answers):
+        fault = Fault(f"token.answer_{number}", "", lambda _, answer=answer: answer)
+        provider.faults.register(fault)
+        provider.faults.add(fault.name)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ('{"errcode": 40030, "errmsg": "invalid refresh_token"}', 200),  # WeChat
+        ('{"ok": false, "error": "invalid_refresh_token"}', 200),  # Slack
+        ('{"error": {"code": 100, "type": "OAuthException"}}', 200),
+        ('{"success": false}', 200),
+        ('{"error": "invalid_grant: Token is expired or invalid."}', 400),  # EVE Online
+        ("error=bad_refresh_token&error_description=Expired", 400),
+        ("<h1>Forbidden</h1>", 403),
+    ],
+)
+def test_refusal_in_another_wording_ends_the_session(
+    body: str, status: int, provider: LocalProvider, browser: Browser, later: Callable[[float], None]
+) -> None:
+    """S31: otherwise each later page would be an error."""
+    browser.sign_in()
+    later(HOUR)
+    answer_refreshes(provider, Response(body, status))
+    assert browser.profile().json["error"] == "token_rejected"
+    assert browser.profile().json["error"] == "not_signed_in"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Response('{"error": "temporarily_unavailable"}', 400),
+        Response('{"ok": false, "error": "ratelimited"}'),
+        Response('{"message": "Too many requests"}', 403, {"Retry-After": "30"}),
+        Response("<h1>Sign in to the network of this hotel</h1>"),
+        Response("{}"),
+        Response("", 429),
+    ],
+    ids=lambda answer: f"{answer.status_code} {answer.get_data(as_text=True)[:40]}",
+)
+def test_temporary_failure_of_a_refresh_keeps_the_session(
+    answer: Response, provider: LocalProvider, browser: Browser, later: Callable[[float], None]
+) -> None:
+    """S31."""
+    browser.sign_in()
+    later(HOUR)
+    answer_refreshes(provider, answer)
+    assert browser.profile().status_int == 502
+    assert browser.profile().json["login"] == "octocat"
+
+
+def test_token_that_expires_before_it_could_be_used_ends_no_session(
+    provider: LocalProvider, browser: Browser, later: Callable[[float], None]
+) -> None:
+    """For example on a slow network, or on a machine that was suspended."""
+
+    def arrive_late(_: FaultContext) -> Response:
+        later(HOUR)
+        return Response("", 401)
+
+    provider.faults.register(Fault("profile.late", "", arrive_late))
+    browser.sign_in()
+    later(HOUR)
+    provider.faults.add("profile.late")
+    assert browser.profile().status_int == 502
+    assert browser.profile().json["login"] == "octocat"
+    assert provider.count("refresh") == 2
+
+
+def test_token_of_another_request_that_has_expired_meanwhile_is_refreshed(
+    provider: LocalProvider, store: SessionStore, browser: Browser, later: Callable[[float], None]
+) -> None:
+    """This request was suspended between reading the session and the refresh."""
+
+    class Late(RequestHandler):
+        route = "/late"
+
+        def get(self, request: Any) -> Any:
+            client = self.oauth2_session()
+            later(HOUR)
+            assert other.profile().status_int == 200  # refreshes
+            later(HOUR)
+            return self.jsonify(client.get_user_document())
+
+    app = create_app(Config.from_environ(environ_for(provider)), store=store, handlers=(Late,))
+    suspended, other = Browser(app, provider), Browser(app, provider)
+    suspended.sign_in()
+    other.app.set_cookie("wsgi_oauth", suspended.cookie)
+    assert suspended.get("/late").json["login"] == "octocat"
+    assert provider.count("refresh") == 2
 
 
 def test_refused_client_does_not_end_the_session(

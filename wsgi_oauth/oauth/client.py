@@ -64,6 +64,7 @@ class OAuth2Session:
         self._transport = transport
         self._refresh = refresh
         self._token: Token = token or {}
+        self._has_refreshed = False
         self._requests_session: requests_oauthlib.OAuth2Session | None = None
 
     @property
@@ -261,10 +262,8 @@ class OAuth2Session:
 
         try:
             document = fetch()
-        except errors.TokenRejected as error:
+        except errors.TokenRejected:
             if not self._can_refresh:
-                if is_new(self.token) and has_expired(self.token) and "refresh_token" in self.token:
-                    raise errors.ProviderError("the token expired before it could be used") from error
                 raise
             self._renew_token()  # once
             document = fetch()
@@ -311,6 +310,8 @@ class OAuth2Session:
         if rejects_token(response) and self._can_refresh and is_repeatable:
             self._renew_token()
             response = self._send(method, url, data, headers | self._authorization(), **options)
+        if rejects_token(response) and self._has_refreshed and has_expired(self.token):
+            raise errors.ProviderError("the refreshed token expired before the provider received it")
         return response
 
     get = partialmethod(request, "GET")
@@ -359,6 +360,7 @@ class OAuth2Session:
         self.token = refresh(self, self.token)
         if has_expired(self.token):  # another request's token, which has expired in the meantime
             self.token = refresh(self, self.token)
+        self._has_refreshed = True
 
     def _post_as_client(self, url: str, form: dict[str, str]) -> requests.Response:
         """POST *form* to an endpoint at which the client authenticates itself (RFC 6749 2.3.1).
