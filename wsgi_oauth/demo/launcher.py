@@ -24,6 +24,7 @@ from types import FrameType
 from typing import final
 
 from .local_provider import LocalProvider
+from .profiles import PROFILES
 from .server import serve_provider
 from .walk import WalkFailed, walk
 
@@ -49,6 +50,7 @@ class Options:
     workers: int = 2
     worker_class: str = "gthread"
     walk: bool = False
+    profile: str = ""  # of the provider; one of PROFILES
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def start_demo(options: Options) -> Iterator[Demo]:
     with (
         _stop_on_signals() as stop,
         _bind_application_port(options.port) as listener,
-        _serve_provider(options.provider_port) as provider,
+        _serve_provider(options) as provider,
         tempfile.TemporaryDirectory(prefix="wsgi-oauth-demo-") as folder,
     ):
         port = listener.getsockname()[1]
@@ -121,6 +123,9 @@ def _print_welcome(demo: Demo, options: Options) -> None:
         f"Without a browser, run wsgi-oauth demo --walk. Ctrl-C stops both servers.",
         flush=True,
     )
+    if options.profile:
+        settings = "\n".join(f"    WSGI_OAUTH_{name}={value}" for name, value in demo.provider.settings.items())
+        print(f"\nThe provider behaves like {options.profile}. The application's settings:\n{settings}", flush=True)
 
 
 def _print_failure(reason: str, log: str = "") -> int:
@@ -194,8 +199,8 @@ def _bind_application_port(port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _serve_provider(port: int) -> Iterator[LocalProvider]:
-    provider = LocalProvider()
+def _serve_provider(options: Options) -> Iterator[LocalProvider]:
+    port, provider = options.provider_port, PROFILES.get(options.profile, LocalProvider)()
     try:
         server = serve_provider(provider, host=HOST, port=port)
     except OSError as error:
@@ -227,14 +232,7 @@ def _build_environ(provider: LocalProvider, sessions: Path) -> dict[str, str]:
     return inherited | {
         "NO_PROXY": loopback,
         "no_proxy": loopback,
-        "WSGI_OAUTH_CLIENT_ID": provider.client_id,
-        "WSGI_OAUTH_CLIENT_SECRET": provider.client_secret or "",
-        "WSGI_OAUTH_AUTHORIZATION_URL": provider.authorization_url,
-        "WSGI_OAUTH_TOKEN_URL": provider.token_url,
-        "WSGI_OAUTH_PROFILE_URL": provider.profile_url,
-        "WSGI_OAUTH_REVOCATION_URL": provider.revocation_url,
-        "WSGI_OAUTH_ISSUER": provider.url,
-        "WSGI_OAUTH_SCOPE": "profile",
+        **{f"WSGI_OAUTH_{name}": value for name, value in provider.settings.items()},
         "WSGI_OAUTH_SESSION_STORE": f"file:{sessions}",
     }
 

@@ -153,6 +153,20 @@ class LocalProvider:
     def revocation_url(self) -> str:
         return f"{self.url}/revoke"
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """The ``WSGI_OAUTH_*`` variables of an application that uses this provider, without the prefix."""
+        return {
+            "CLIENT_ID": self.client_id,
+            "CLIENT_SECRET": self.client_secret or "",
+            "AUTHORIZATION_URL": self.authorization_url,
+            "TOKEN_URL": self.token_url,
+            "PROFILE_URL": self.profile_url,
+            "REVOCATION_URL": self.revocation_url,
+            "ISSUER": self.url,
+            "SCOPE": "profile",
+        }
+
     def user_document(self, login: str) -> dict[str, object]:
         """Return the profile of the user *login*; of the default user when *login* is empty.
 
