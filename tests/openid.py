@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from conftest import Browser
 from werkzeug import Request, Response
 
+from wsgi_oauth import Config, MemoryStore, create_app
 from wsgi_oauth.demo.local_provider import OCTOCAT, LocalProvider
 
 HOUR = 3600
@@ -86,3 +88,12 @@ def _base64(data: bytes) -> str:
 
 def _with_changes(document: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in {**document, **changes}.items() if value is not None}
+
+
+def admits(issuer: Issuer, rule: str, **settings: str) -> bool:
+    """Return whether the access rule admits the user of *issuer*, after one sign-in."""
+    variables = {"PROVIDER": issuer.url, "CLIENT_ID": issuer.client_id, "CLIENT_SECRET": issuer.client_secret or ""}
+    variables |= {"ALLOW": rule, **settings}
+    config = Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in variables.items()})
+    browser = Browser(create_app(config, store=MemoryStore()), issuer)
+    return browser.get(browser.callback_url()).status_int == 303

@@ -79,8 +79,11 @@ REQUIREMENTS = {
         44: "Signing out revokes the token at the provider within bounded time.",
         45: "Responses with user data are never stored in a cache.",
         46: "Pages run no scripts, cannot be framed, send no Referer and load nothing from third parties.",
-        47: "The provider's error description is never shown.",
+        47: "The provider's error description is shown only after the state was accepted, and only as text.",
         48: "The size of request bodies is limited.",
+    },
+    "The provider's own words": {
+        72: "The provider's error description is logged, bounded and masked; a page shows it only as text.",
     },
     "The gate": {
         74: "A session belongs to the client id with which it was made.",

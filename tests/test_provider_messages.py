@@ -1,0 +1,180 @@
+"""The provider's own words about an error: in the log, masked and bounded, and on a page only as text (S47, S72)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from conftest import HTML, Browser, parameters
+from werkzeug import Response
+
+from wsgi_oauth.demo.local_provider import LocalProvider
+
+pytestmark = pytest.mark.usefixtures("small_ca_bundle")
+
+WORDS = "AADSTS7000215: Invalid client secret provided"
+
+
+def answers(provider: LocalProvider, path: str, response: Callable[..., Response]) -> None:
+    """Let the provider answer requests for *path* with *response*."""
+    endpoint, handlers = provider.routes[path]
+    provider.routes[path] = (endpoint, dict.fromkeys(handlers, response))
+
+
+def json_response(document: object, status: int, content_type: str = "application/json") -> Callable[..., Response]:
+    return lambda _: Response(json.dumps(document), status, content_type=content_type)
+
+
+TOKEN_ERRORS: list[Callable[..., Response]] = [
+    json_response({"error": "invalid_client", "error_description": WORDS}, 401),
+    json_response({"error": "invalid_client", "error_description": WORDS}, 200),
+    json_response({"error": {"code": 190, "type": "OAuthException", "message": WORDS}}, 400),
+    json_response({"type": "about:blank", "title": "Unauthorized", "detail": WORDS}, 401, "application/problem+json"),
+    json_response({"errors": [{"code": "E1", "message": WORDS}]}, 400),
+    json_response({"errorCode": "E1", "errorSummary": WORDS}, 400),
+    lambda _: Response(f"<html><title>{WORDS}</title></html>", 400, content_type="text/html"),
+    lambda _: Response(WORDS, 400, content_type="text/plain"),
+]
+
+
+class TestLog:
+    @pytest.mark.parametrize("response", TOKEN_ERRORS, ids=range(len(TOKEN_ERRORS)))
+    def test_contains_the_words_of_the_token_endpoint(
+        self, browser: Browser, provider: LocalProvider, response: Callable[..., Response], caplog: Any
+    ):
+        """S72"""
+        answers(provider, "/token", response)
+        browser.get(browser.callback_url())
+        assert WORDS in caplog.text
+
+    def test_contains_the_words_of_the_user_document_endpoint(
+        self, browser: Browser, provider: LocalProvider, caplog: Any
+    ):
+        """S72"""
+        browser.sign_in()
+        answers(provider, "/user", json_response({"error": "insufficient_scope", "message": WORDS}, 403))
+        browser.profile()
+        assert WORDS in caplog.text
+
+    def test_contains_the_words_of_a_refused_refresh(
+        self, browser: Browser, provider: LocalProvider, later: Callable[[float], None], caplog: Any
+    ):
+        """S72"""
+        caplog.set_level("INFO")
+        browser.sign_in()
+        answers(provider, "/token", json_response({"error": "invalid_grant", "error_description": WORDS}, 400))
+        later(4000)
+        browser.profile()
+        assert WORDS in caplog.text
+
+    def test_contains_the_words_of_the_authorization_endpoint(self, browser: Browser, caplog: Any):
+        """S72"""
+        state = parameters(browser.callback_url())["state"]
+        browser.get(f"/callback?error=invalid_scope&error_description={quote(WORDS)}&state={state}")
+        assert WORDS in caplog.text
+        assert "WSGI_OAUTH_SCOPE" in caplog.text
+
+    def test_contains_at_most_300_printable_ascii_characters_of_them(
+        self, browser: Browser, provider: LocalProvider, caplog: Any
+    ):
+        """S72"""
+        answers(
+            provider, "/token", json_response({"error": "x", "error_description": "é\n\x1b[31m" + "long " * 500}, 400)
+        )
+        browser.get(browser.callback_url())
+        [line] = [record.getMessage() for record in caplog.records if "token endpoint" in record.getMessage()]
+        assert line.isprintable()
+        assert line.isascii()
+        assert len(line) < 600
+
+    @pytest.mark.parametrize("encode", [str, quote, lambda secret: secret[:30] + "..."])
+    def test_contains_no_secret_that_they_repeat(
+        self, browser: Browser, provider: LocalProvider, encode: Callable[[str], str], caplog: Any
+    ):
+        """S49, S72"""
+        secrets: list[str] = []
+
+        def repeat(request: Any) -> Response:
+            secrets.extend([request.form["code"], request.form["code_verifier"]])
+            words = " and ".join(encode(secret) for secret in secrets)
+            return Response(
+                json.dumps({"error": "x", "error_description": words}), 400, content_type="application/json"
+            )
+
+        answers(provider, "/token", repeat)
+        browser.get(browser.callback_url())
+        assert len(secrets) == 2
+        assert "***" in caplog.text
+        for secret in secrets:
+            assert secret[:20] not in caplog.text
+
+    @pytest.mark.parametrize(
+        ("code", "words", "cause", "remedy"),
+        [
+            ("invalid_client", "", "client_refused", "WSGI_OAUTH_CLIENT_AUTH"),
+            ("unauthorized_client", "", "client_refused", "WSGI_OAUTH_CLIENT_ID"),
+            ("redirect_uri_mismatch", "", "redirect_uri_refused", "http://localhost/callback"),
+            ("invalid_request", "code_verifier is not allowed", "pkce_refused", "WSGI_OAUTH_PKCE=no"),
+            ("invalid_request", "PKCE is required", "pkce_refused", "WSGI_OAUTH_PKCE"),
+            ("invalid_scope", "", "scope_refused", "WSGI_OAUTH_SCOPE"),
+            ("invalid_request", "Client is public", "client_refused", "WSGI_OAUTH_CLIENT_AUTH=none"),
+            ("invalid_request", "", "request_refused", "WSGI_OAUTH_AUTHORIZATION_PARAMETERS"),
+        ],
+    )
+    def test_names_the_setting_that_helps(
+        self, browser: Browser, provider: LocalProvider, caplog: Any, *, code: str, words: str, cause: str, remedy: str
+    ):
+        answers(provider, "/token", json_response({"error": code, "error_description": words}, 400))
+        page = browser.get(browser.callback_url(), {"Accept": "application/json"})
+        assert page.json["error"] == cause
+        assert remedy in caplog.text
+
+
+class TestPage:
+    def back(self, browser: Browser, **response: str) -> Any:
+        state = parameters(browser.callback_url("/profile"))["state"]
+        query = "&".join(f"{name}={quote(value)}" for name, value in {**response, "state": state}.items())
+        return browser.get(f"/callback?{query}", HTML)
+
+    def test_shows_the_words_of_the_authorization_response_as_text(self, browser: Browser):
+        """S47: the state was accepted, so the response belongs to a sign-in of this browser."""
+        page = self.back(browser, error="access_denied", error_description="<b>Not assigned</b>")
+        assert "&lt;b&gt;Not assigned&lt;/b&gt;" in page.text
+        assert "provider" in page.text.lower()
+
+    def test_blames_no_user_for_the_decision_of_an_administrator(self, browser: Browser):
+        page = self.back(browser, error="access_denied", error_description="User is not assigned")
+        assert page.status_int == 403
+        assert "You declined" not in page.text
+        assert "switch=1" in page.text
+
+    def test_calls_only_a_passing_failure_temporary(self, browser: Browser, provider: LocalProvider):
+        for status, is_temporary in ((500, True), (400, False)):
+            answers(provider, "/token", json_response({"error": "unsupported_grant_type"}, status))
+            page = browser.get(browser.callback_url(), HTML)
+            assert ("few minutes" in page.text) == (is_temporary and "client_refused" not in page.text), status
+
+
+class TestExpiredLoginPage:
+    """Keycloak reports a login page that was open for too long as temporarily_unavailable."""
+
+    EXPIRED = "error=temporarily_unavailable&error_description=authentication_expired"
+
+    def test_restarts_the_sign_in_once_towards_the_same_page(self, browser: Browser):
+        state = parameters(browser.callback_url("/profile?page=2"))["state"]
+        restart = browser.get(f"/callback?{self.EXPIRED}&state={state}", HTML)
+        assert restart.status_int in {302, 303}
+        started = browser.get(restart.location, HTML)
+        done = browser.get(browser.consent(started.location), HTML)
+        assert (done.status_int, done.location) == (303, "/profile?page=2")
+
+    def test_does_not_restart_it_twice(self, browser: Browser):
+        state = parameters(browser.callback_url())["state"]
+        restart = browser.get(f"/callback?{self.EXPIRED}&state={state}", HTML)
+        started = browser.get(restart.location, HTML)
+        page = browser.get(f"/callback?{self.EXPIRED}&state={parameters(started.location)['state']}", HTML)
+        assert page.status_int == 400
+        assert "sign_in_expired" in page.text
