@@ -47,6 +47,7 @@ def test_the_command_prints_the_document():
 def test_a_test_run_reports_the_requirements_that_it_proved():
     [test] = [proof.id for proof in requirements.proofs_by_requirement()[4] if "attacks" in proof.file]
     assert list(requirements.report([f"{test}[prevented]", f"{test}[succeeds without x]"], [])) == [
-        "S4   A state expires on the server after ten minutes. 2 tests pass"
+        "S4   A state expires on the server after the lifetime of a sign-in; a later code is never exchanged. "
+        "2 tests pass"
     ]
     assert next(requirements.report([], [f"{test}[prevented]"])).endswith("1 of 1 tests fail")
