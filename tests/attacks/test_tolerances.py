@@ -33,27 +33,6 @@ def enters(issuer: Issuer) -> Callable[..., bool]:
     return partial(admits, issuer)
 
 
-def as_python_reads_it(subject: Any) -> str:
-    return str(subject).lstrip("0+").removesuffix(".0").replace("True", "1")
-
-
-# Python says that 1, 1.0 and True are equal, and int() reads "+1", "01" and "１".
-@guarded_by(
-    {
-        "wsgi_oauth.oauth.id_token.parse_subject": as_python_reads_it,
-        "wsgi_oauth.oauth.identity.parse_subject": as_python_reads_it,
-    }
-)
-def test_subject_that_looks_like_a_number_is_another_users(issuer: Issuer, enters: Callable[..., bool]) -> bool:
-    """S30; OpenID Connect Core 5.3.2. A number equals its decimal string, and nothing else."""
-    issuer.claims["sub"] = 1
-    admitted = []
-    for subject in ("01", "+1", "1.0", 1.0, True, "１", [1], None):
-        issuer.user["sub"] = subject
-        admitted.append(enters("claim:email_verified=true claim:login=octocat"))
-    return any(admitted)
-
-
 def keep_all(value: Any, *_: Any) -> Any:
     return value
 
