@@ -11,6 +11,7 @@ from werkzeug import Response
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException, abort
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.wsgi import ClosingIterator
 
 from .. import errors, sign_in
 from ..config import Config
@@ -132,6 +133,9 @@ class OAuthApp:
         if headers is None:
             headers = response.get_wsgi_headers(environ).to_wsgi_list()
         start_response(response.status, self._add_headers(headers, cookies))
+        if not response.response or environ["REQUEST_METHOD"] == "HEAD" or response.status_code in {204, 304}:
+            # hypercorn sends the status with the first chunk, and answers 500 if there is none.
+            return ClosingIterator([b""], response.close)
         return response.get_app_iter(environ)
 
     def respond_with_error(

@@ -1,0 +1,111 @@
+"""docs/servers.md: its command lines start each server with an application behind the gate, and users can sign in."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from conftest import Gunicorn, Site, Visitor, assert_keeps_secrets, environ_for, secrets_of
+
+DOCUMENT = (Path(__file__).parent.parent / "docs" / "servers.md").read_text()
+APPLICATION = """
+from wsgi_oauth import LoginRequired, current_identity, get_app
+
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [current_identity(environ).username.encode()]
+
+
+app = LoginRequired(application, get_app())
+"""
+# Each server's command line, or the program that starts it, as the document shows them.
+SERVERS: dict[str, tuple[str, str]] = {
+    name: (language, code)
+    for name, language, code in re.findall(r"<!-- start (\S+) -->\n```(sh|python)\n(.*?)```", DOCUMENT, re.DOTALL)
+}
+
+
+@contextmanager
+def started(name: str, site: Site) -> Iterator[Gunicorn]:
+    """Start a server on a free port as the document says, and wait until it listens."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    language, code = SERVERS[name]
+    assert "8000" in code
+    code = code.replace("8000", str(port))
+    site.folder.joinpath("myapp.py").write_text(APPLICATION)
+    site.folder.joinpath("serve.py").write_text(code)
+    command = [sys.executable, "serve.py"] if language == "python" else shlex.split(code.replace("\\\n", ""))
+    clean = {variable: value for variable, value in os.environ.items() if not variable.startswith("WSGI_OAUTH_")}
+    environ = {
+        **clean,
+        **environ_for(site.provider, SESSION_STORE=f"file:{site.sessions}"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": f"{Path(__file__).parent.parent}:{site.folder}",
+        "NO_PROXY": "127.0.0.1",
+    }
+    log = site.folder / "log"
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            command,
+            env=environ,
+            cwd=site.folder,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # so that its workers can be killed, too
+        ) as process,
+    ):
+        try:
+            deadline = time.monotonic() + 60
+            while not listens(port):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.02)
+            yield Gunicorn(f"http://127.0.0.1:{port}", process, log)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_all_servers_that_can_be_installed_are_tested() -> None:
+    assert set(SERVERS) == {"waitress", "cheroot", "gevent", "uwsgi", "hypercorn", "granian", "wsgiref"}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_users_sign_in_and_out_through_the_gate_and_no_code_is_logged(name: str, site: Site) -> None:
+    with started(name, site) as server, Visitor(server.url, site.provider) as visitor:
+        to_sign_in = visitor.get("/page?x=%20y")
+        assert to_sign_in.status_code == 302
+        callback_url = visitor.callback_url(to_sign_in.headers["Location"])
+        # Codes of other providers may have several thousand characters.
+        refused = visitor.get(f"{server.url}/auth/callback?state=unknown&code={'c' * 8000}")
+        assert (refused.status_code, "<h1>" in refused.text) == (400, True)
+        done = visitor.get(callback_url)
+        assert (done.status_code, done.headers["Location"]) == (303, "/page?x=%20y")
+        assert visitor.get("/page").text == "octocat"
+        assert visitor.web.head(f"{server.url}/auth/profile", timeout=60).status_code == 200
+        signed_out = visitor.post("/auth/logout")
+        assert (signed_out.status_code, signed_out.content) == (303, b"")
+        assert visitor.get("/page").status_code == 302
+        secrets = secrets_of(site.provider)
+        server.process.terminate()
+        server.process.wait(timeout=60)
+        assert_keeps_secrets(server.log.read_text(), secrets | {"c" * 1000})
