@@ -284,14 +284,14 @@ class GitHubEnterprise(LocalProvider):
             "ALLOW": self.rule,
         }
 
-    def _lists(self, request: Request) -> bool:
-        """Return whether the user of the request's token is a member of something."""
+    def _is_member_token(self, request: Request) -> bool:
+        """Return whether the user of the request's token is in the organizations and the team."""
         document = self.profile(request).get_json(silent=True) or {}
         return document.get("login") == OCTOCAT["login"]
 
     def organizations(self, request: Request) -> Response:
         """GET /api/v3/user/orgs: with pages, as https://docs.github.com/rest/using-the-rest-api says."""
-        if not self._lists(request):
+        if not self._is_member_token(request):
             return _json([])
         if request.args.get("page") == "2":
             return _json([{"login": "octo-org"}])
@@ -302,7 +302,7 @@ class GitHubEnterprise(LocalProvider):
     def teams(self, request: Request) -> Response:
         """GET /api/v3/user/teams"""
         organization = {"login": "octo-org"}
-        return _json([{"slug": "team", "organization": organization}] if self._lists(request) else [])
+        return _json([{"slug": "team", "organization": organization}] if self._is_member_token(request) else [])
 
     def token(self, request: Request) -> Response:
         """Report errors with status 200, and separate scopes with commas."""
