@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import webtest
-from conftest import JSON, Browser, parameters
+from conftest import JSON, Browser, environ_for, parameters
 from fixed_server import answering
 from werkzeug import Request, Response
 
-from wsgi_oauth import FileStore, RequestHandler
+from wsgi_oauth import Config, FileStore, Provider, RequestHandler, create_app
+from wsgi_oauth.config.provider import UserDocument
 from wsgi_oauth.demo.faults import PROFILE_FAULTS
 from wsgi_oauth.demo.local_provider import OCTOCAT, LocalProvider
 from wsgi_oauth.demo.server import serve_provider
@@ -252,7 +253,16 @@ def test_status_and_challenge_say_whether_the_token_is_rejected(
         assert browser.profile().status_int == outcome
 
 
-NO_REASON = ["", "Forbidden by policy", "[]", '{"message": "Forbidden"}', '{"error": "invalid_token"']
+PROBLEM = '{"type": "https://example.com/problems/7", "title": "Forbidden", "status": 403}'  # RFC 9457
+NO_REASON = [
+    "",
+    "Forbidden by policy",
+    "Forbidden",
+    PROBLEM,
+    "[]",
+    '{"message": "Forbidden"}',
+    '{"error": "invalid_token"',
+]
 
 
 @pytest.mark.parametrize("status", [400, 403])
@@ -287,6 +297,7 @@ def test_refusal_without_a_reason_for_a_new_token_is_a_provider_fault(
         (400, '{"error": "invalid_token"}'),
         (403, '{"error": {"code": "invalid_token"}}'),
         (403, "Bad_OAuth_Token"),  # Salesforce
+        (400, '{"error_id": 403, "error_name": "invalid_access_token"}'),  # Stack Exchange
         (403, '[{"message": "Session expired or invalid", "errorCode": "INVALID_SESSION_ID"}]'),
         (200, '{"ok": false, "error": "token_expired"}'),  # Slack
         (200, '{"ok": false}'),
@@ -340,6 +351,67 @@ def test_document_that_names_the_user_is_no_error(
         browser = make_browser(PROFILE_URL=f"{server.url}/user")
         browser.sign_in()
         assert browser.profile().json == document
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"), [(190, SIGN_IN_AGAIN), (4, PROVIDERS_FAULT), (10, PROVIDERS_FAULT)], ids=str
+)
+def test_known_codes_of_a_provider_are_the_only_ones_that_end_a_session(
+    code: int, outcome: int, provider: LocalProvider, store: FileStore, later: Callable[[float], None]
+) -> None:
+    """As at Facebook: 190 is an ended token, 4 a rate limit, 10 a missing permission."""
+    variables = environ_for(provider)
+    description = Provider(
+        name="graph",
+        title="Graph",
+        authorization_url=provider.authorization_url,
+        token_url=provider.token_url,
+        profile_url=provider.profile_url,
+        user=UserDocument(subject="id"),
+        ended_token_codes=("102", "190"),
+    )
+    body = json.dumps({"error": {"message": "No", "type": "OAuthException", "code": code}})
+    provider.routes["/user"] = ("profile", {"GET": lambda _: Response(body, 400)})
+    config = Config(
+        client_id=variables["WSGI_OAUTH_CLIENT_ID"],
+        client_secret=variables["WSGI_OAUTH_CLIENT_SECRET"],
+        provider=description,
+        session_store="memory:",
+    )
+    browser = Browser(create_app(config, store=store), provider)
+    browser.sign_in()
+    later(NEW_FOR + 1)
+    assert browser.profile().status_int == outcome
+
+
+# Broken text
+
+
+LATIN_1 = '{"id": 1, "login": "josé", "name": "José", "team": "Équipe", "groups": ["a", "é"], "bio\u00e9": "x"}'.encode(
+    "latin-1"
+)
+
+
+def test_document_in_latin_1_is_shown_with_broken_names_only(
+    make_browser: Callable[..., Browser], caplog: pytest.LogCaptureFixture
+) -> None:
+    """ORCID has sent such documents. Texts that could be compared with a rule are removed."""
+    with answering(LATIN_1) as server:
+        browser = make_browser(PROFILE_URL=f"{server.url}/user")
+        browser.sign_in()
+        document = {"id": 1, "name": "Jos\N{REPLACEMENT CHARACTER}", "groups": ["a", None]}
+        assert browser.profile().json == document
+    assert r"removed: 'login team groups.1 bio\ufffd'" in caplog.text
+
+
+@pytest.mark.parametrize("content_type", ["text/html", "text/plain; charset=latin-1", "application/octet-stream", ""])
+def test_document_with_another_content_type_or_a_byte_order_mark_is_read(
+    content_type: str, make_browser: Callable[..., Browser]
+) -> None:
+    with answering(b'\xef\xbb\xbf{"id": 1, "login": "jos\xc3\xa9"}', headers={"Content-Type": content_type}) as server:
+        browser = make_browser(PROFILE_URL=f"{server.url}/user")
+        browser.sign_in()
+        assert browser.profile().json["login"] == "josé"
 
 
 # Rejected tokens

@@ -129,6 +129,18 @@ def stored_token(store: FileStore) -> dict[str, Any]:
     return token
 
 
+@pytest.fixture
+def sign_in_with(make_browser: Callable[..., Browser], store: FileStore) -> Callable[..., dict[str, Any]]:
+    """Sign in with this response of the token endpoint, and return the stored token."""
+
+    def sign_in(body: str, content_type: str = "application/json") -> dict[str, Any]:
+        with answering(body, headers={"Content-Type": content_type}) as server:
+            make_browser(TOKEN_URL=f"{server.url}/token").sign_in()
+        return stored_token(store)
+
+    return sign_in
+
+
 def timeout_for(fault: str) -> str:
     return "1" if OUTCOMES[fault] == SILENCE else "10"
 
@@ -310,6 +322,93 @@ def test_granted_scope_is_stored_as_a_sorted_set(
     browser.sign_in()
     assert stored_token(store)["scope"] == granted
     assert dict(os.environ) == before  # oauthlib would need one to accept another scope
+
+
+@pytest.mark.parametrize(
+    ("members", "stored", "warning"),
+    [
+        ({"token_type": None}, {"token_type": "Bearer"}, "token_type should be bearer (got None)"),
+        ({"token_type": "User Access Token"}, {"token_type": "Bearer"}, "(got 'User Access Token')"),
+        ({"token_type": ["Bearer"]}, {"token_type": "Bearer"}, "(got ['Bearer'])"),
+        ({"scope": ["profile", "email"]}, {"scope": "email profile"}, ""),
+        ({"scope": ["email profile"]}, {"scope": "email profile"}, ""),
+        ({"scope": None}, {"scope": "email profile"}, ""),
+        ({"scope": ""}, {"scope": ""}, ""),
+        ({"scope": {"a": 1}}, {"scope": "email profile"}, "scope must be scopes separated by spaces (got {'a': 1})"),
+        ({"scope": "profilé email"}, {"scope": "email"}, r"(got 'profil\xe9 email')"),
+        ({"expires_in": "3600.0"}, {"expires_in": 3600.0}, ""),
+        ({"expires_in": 3599.5}, {"expires_in": 3599.5}, ""),
+        ({"expires": 3600}, {"expires_in": 3600}, ""),  # Facebook, before version 2.3 of its API
+        ({"expires_in": 60, "expires": 3600}, {"expires_in": 60}, ""),
+        ({"expires_in": "0"}, {"expires_in": None}, ""),
+        ({"expires_in": -1}, {"expires_in": None}, ""),
+        ({"expires_in": "soon"}, {"expires_in": None}, "expires_in must be a number of seconds (got 'soon')"),
+        ({"expires_in": "1e5"}, {"expires_in": None}, "(got '1e5')"),
+        ({"expires_in": True}, {"expires_in": None}, "(got True)"),
+        ({"expires_in": [3600]}, {"expires_in": None}, "(got [3600])"),
+        ({"refresh_token": "a b"}, {"refresh_token": "a b"}, ""),
+        ({"refresh_token": False}, {"refresh_token": None}, ""),
+        ({"id_token": 5}, {"id_token": None}, "an ID token that was not requested is ignored"),
+        ({"id_token": "no JWT"}, {"id_token": None}, "an ID token that was not requested is ignored"),
+        ({"error": None}, {"token_type": "Bearer"}, ""),
+    ],
+    ids=str,
+)
+def test_unusual_metadata_of_a_token_is_normalized_with_a_warning_if_something_is_lost(
+    members: dict[str, Any],
+    stored: dict[str, Any],
+    warning: str,
+    sign_in_with: Callable[..., dict[str, Any]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """S20 to S22."""
+    token = sign_in_with(a_token(**members))
+    assert {name: token.get(name) for name in stored} == stored
+    assert ("expires_at" in token) is ("expires_in" in token)
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert len(warnings) == bool(warning)
+    assert warning in "".join(warnings)
+
+
+FORM = "access_token=given&token_type=bearer&scope=profile,email&expires_in=3600&refresh_token=a+b"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("application/x-www-form-urlencoded", FORM),
+        ("Application/X-WWW-Form-Urlencoded; charset=utf-8", f"{FORM}\n"),
+        (
+            "application/x-www-form-urlencoded",
+            a_token(scope=["email", "profile"], expires_in=3600, refresh_token="a b"),
+        ),
+    ],
+)
+def test_form_encoded_token_is_accepted_with_its_content_type(
+    content_type: str, body: str, sign_in_with: Callable[..., dict[str, Any]]
+) -> None:
+    """S19."""
+    token = sign_in_with(body, content_type)
+    assert (token["access_token"], token["scope"], token["refresh_token"]) == ("given", "email profile", "a b")
+    assert token["expires_in"] == 3600
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "access_token", "access_token=", "access_token=a%0D%0Ab", "access_token=%FF", f"{FORM}&access_token=other"],
+)
+def test_malformed_form_is_refused(body: str, make_browser: Callable[..., Browser]) -> None:
+    with answering(body, headers={"Content-Type": "application/x-www-form-urlencoded"}) as server:
+        browser = make_browser(TOKEN_URL=f"{server.url}/token")
+        assert browser.get(browser.callback_url()).status_int == PROVIDERS_FAULT
+
+
+def test_form_encoded_error_is_understood(make_browser: Callable[..., Browser]) -> None:
+    """GitHub sends it if it is asked for it, with status 200."""
+    body = "error=bad_verification_code&error_description=The+code+passed+is+incorrect+or+expired."
+    with answering(body, headers={"Content-Type": "application/x-www-form-urlencoded"}) as server:
+        browser = make_browser(TOKEN_URL=f"{server.url}/token")
+        assert browser.get(browser.callback_url()).status_int == CODE_REFUSED
 
 
 @pytest.mark.parametrize("fault", ["expires_at", "expires_in_string", None])

@@ -14,11 +14,11 @@ MUST_WAIT = {"rate_limit_exceeded", "rate_limited", "ratelimited", "slow_down", 
 TEMPORARY = MUST_WAIT | {"fatal_error", "internal_error", "server_error", "service_unavailable"}
 TEMPORARY |= {"request_timeout", "temporarily_unavailable"}
 
-_ERROR_MEMBERS = ("error", "errors", "errcode", "error_code", "errorCode")
-_CODE_MEMBERS = (*_ERROR_MEMBERS, "code", "type", "reason")
+_ERROR_MEMBERS = ("error", "errors", "errcode", "error_code", "errorCode", "error_id")
+_CODE_MEMBERS = (*_ERROR_MEMBERS, "error_name", "code", "type", "reason")
 # Words of at most 20 letters, or a number: nothing that could be an authorization code or a token, because error codes
 # are logged.
-_CODE = re.compile(r"-?[0-9]{1,10}|[A-Za-z]{1,20}(?:[_.-][A-Za-z]{1,20}){0,5}", re.ASCII)
+_CODE = re.compile(r"\s*(-?[0-9]{1,10}|[A-Za-z]{1,20}(?:[_.-][A-Za-z]{1,20}){0,5})(?::\s.*|\s*)", re.ASCII | re.DOTALL)
 
 
 def is_error_object(document: object) -> bool:
@@ -39,9 +39,8 @@ def _find_codes(value: object, levels: int) -> Iterator[str]:
     if isinstance(value, int) and not isinstance(value, bool) and value:
         value = str(value)
     if isinstance(value, str):
-        code = value.partition(":")[0].strip()
-        if _CODE.fullmatch(code):
-            yield code
+        if match := _CODE.fullmatch(value):
+            yield match[1]
     elif isinstance(value, list) and levels:
         for item in value[:10]:
             yield from _find_codes(item, levels - 1)

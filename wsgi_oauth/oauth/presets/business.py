@@ -262,6 +262,8 @@ PROVIDERS = (
         # https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_using_userinfo_endpoint.htm
         profile_url="{issuer}/services/oauth2/userinfo",
         revocation_url="{issuer}/services/oauth2/revoke",
+        # With status 403, as plain text: https://github.com/forcedotcom/SalesforceMobileSDK-iOS/issues/3398
+        ended_token_codes=("Bad_OAuth_Token",),
         issuer_example="https://example.my.salesforce.com",
         scope="openid profile email",
         choose_account=LOG_IN_AGAIN,
