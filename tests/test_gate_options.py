@@ -67,6 +67,16 @@ class TestPathRules:
         assert self.statuses(guest, *refused) == dict.fromkeys(refused, 403)
 
     @pytest.mark.parametrize(
+        "path", ["/x/\u2025/admin", "/x/\u2024./admin/y", "/admin\xa0", "/ad\xadmin", "/admin\uff0e/x"]
+    )
+    def test_match_characters_that_fold_to_dots_and_spaces_or_to_nothing(self, enter: Callable[..., Guest], path: str):
+        assert list(self.statuses(enter(allow=RULES), path.encode().decode("latin-1")).values()) == [403]
+
+    def test_leave_similar_names_elsewhere_alone(self, enter: Callable[..., Guest]):
+        path = "/wiki/\uff1f\u2026".encode().decode("latin-1")
+        assert self.statuses(enter(allow=RULES), path) == {path: 200}
+
+    @pytest.mark.parametrize(
         "path",
         [
             "//admin",

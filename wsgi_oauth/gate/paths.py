@@ -62,7 +62,12 @@ class RestrictedPaths:
         path = _decode(script_name + path_info)
         if path is None or _DOT_OR_SPACE_AT_END.search(path):
             return list(self._folded)
-        requested = _fold(path_info.encode("latin-1").decode()).rstrip("/") + "/"
+        text = _fold(path_info.encode("latin-1").decode())
+        # Compatibility characters can fold to dots and spaces, which the application may normalize afterwards.
+        return list(dict.fromkeys(self._find_longest(text) + self._find_longest(_normalize_text(text))))
+
+    def _find_longest(self, folded_path: str) -> list[str]:
+        requested = folded_path.rstrip("/") + "/"
         including = [path for path, folded in self._folded.items() if requested.startswith(folded.rstrip("/") + "/")]
         longest = max((len(self._folded[path]) for path in including), default=0)
         return [path for path in including if len(self._folded[path]) == longest]
@@ -120,11 +125,15 @@ def _decode(path: str) -> str | None:
 
 
 def _fold(text: str) -> str:
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    visible = "".join(character for character in text if unicodedata.category(character) != "Cf")  # as file systems do
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", visible).casefold())
 
 
 def _normalize(path: str) -> str:
     """Return the path that an application may read in *path*: decoded, without parameters and empty segments."""
-    text = unquote(path.encode("latin-1", "replace").decode(errors="replace")).replace("\\", "/")
-    segments = [segment.partition(";")[0].rstrip(" .") or segment for segment in text.split("/")]
-    return _fold(posixpath.normpath("/" + "/".join(segments).lstrip("/")))
+    return _fold(_normalize_text(unquote(path.encode("latin-1", "replace").decode(errors="replace"))))
+
+
+def _normalize_text(path: str) -> str:
+    segments = [segment.partition(";")[0].rstrip(" .") or segment for segment in path.replace("\\", "/").split("/")]
+    return posixpath.normpath("/" + "/".join(segments).lstrip("/"))
