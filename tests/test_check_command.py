@@ -302,6 +302,13 @@ class TestEndpoints:
         assert finding.text.startswith("authorization endpoint")
         assert text in finding.text
 
+    def test_refused_authorization_request_is_explained_in_the_words_of_the_provider(self, check):
+        url = "http://localhost:8000/callback?error=invalid_request&error_description=PKCE+is+not+supported"
+        with serve(redirect(url)) as server:
+            finding = failure(check(AUTHORIZATION_URL=server.url))
+        assert '("PKCE is not supported")' in finding.text
+        assert finding.remedy == "set WSGI_OAUTH_PKCE=no"
+
     def test_authorization_endpoint_with_a_server_error_is_a_failure(self, check):
         with serve(Response(status=503)) as server:
             assert failure(check(AUTHORIZATION_URL=server.url)).text.startswith("authorization endpoint")

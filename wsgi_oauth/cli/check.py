@@ -25,11 +25,13 @@ from ..oauth import discovery
 from ..oauth.client import OAuth2Session
 from ..oauth.presets import PRESETS
 from ..oauth.provider import Provider
+from ..oauth.refusal import build_refusal
 from ..oauth.registration import Registration
 from ..oauth.token import Token
 from ..sessions.memory import MemoryStore
 from ..sessions.redis import RedisStore
 from ..transport.adapter import find_ca_bundle
+from ..transport.error_description import clean_description
 
 DEFAULT_URL = "http://127.0.0.1:8000"  # gunicorn's default address
 CLOCK_SKEW = 60  # seconds that the clocks of this machine and of the provider may differ
@@ -337,10 +339,18 @@ class ProviderCheck:
         request_url, _ = self._client().authorization_url(url, **attempt.parameters)
         response = self._request("GET", request_url)
         location, _, query = response.headers.get("Location", "").partition("?")
-        error = dict(parse_qsl(query)).get("error")
-        if location == self._redirect_uri and error:  # RFC 6749 4.1.2.1
-            remedy = f"check the scope first ({self._config.variable('scope')})"
-            return Finding("FAIL", f"refuses every sign-in with the error {error!a}", remedy)
+        result = dict(parse_qsl(query))
+        if location == self._redirect_uri and "error" in result:  # RFC 6749 4.1.2.1
+            secrets = (attempt.state, attempt.code_verifier, attempt.nonce)
+            refusal = build_refusal(
+                clean_description(result["error"], secrets),
+                clean_description(result.get("error_description", ""), secrets),
+                self._registration.provider,
+                endpoint="it",
+                redirect_uri=self._redirect_uri,
+            )
+            remedy = refusal.remedy or f"check the scope first ({self._config.variable('scope')})"
+            return Finding("FAIL", f"refuses every sign-in: {refusal.detail}", remedy)
         status = response.status_code
         if status < 400:
             return Finding("ok", "answers")
@@ -357,13 +367,15 @@ class ProviderCheck:
             credentials = "client id and secret" if self._config.client_secret else "client id"
             return Finding("ok", f"accepts the {credentials}")
         except errors.ClientRefused as error:
-            return Finding("FAIL", str(error), "copy the client id and secret again, or create a new secret")
+            remedy = "copy the client id and secret again, or create a new secret"
+            return Finding("FAIL", error.detail, "; ".join(filter(None, (remedy, error.remedy))))
         except errors.IdTokenRefused:
             pass  # the endpoint has issued an access token
         except errors.ProviderError as error:
             # Some providers do not answer invalid_grant to an invalid code (RFC 6749 5.2).
             if self._response is not None and self._response.status_code in {400, 401, 403}:
-                return Finding("warn", str(error), "the reason may be the invalid code of this check: try to sign in")
+                remedy = "the reason may be the invalid code of this check: try to sign in"
+                return Finding("warn", error.detail, f"{remedy}; otherwise {error.remedy}" if error.remedy else remedy)
             raise
         return Finding("FAIL", "issues a token for an invalid code", "do not trust this provider")
 

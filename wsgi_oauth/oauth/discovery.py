@@ -14,6 +14,7 @@ import requests
 
 from .. import errors, urls
 from ..config import ProviderConfig
+from ..transport.error_description import describe_error
 from ..transport.json import read_json
 from ..transport.pool import Transport
 from .provider import TENANT, Provider
@@ -123,10 +124,10 @@ class Discovery:
                 f"(got {target.scheme}://{target.host[:200]}); set {setting} to the document's URL if that is right"
             )
         if response.status_code != 200:
-            raise errors.ProviderError(
-                f"{response.url} answered with status {response.status_code}; set {setting} if the document is at "
-                "another URL"
-            )
+            message = f"{response.url} answered with status {response.status_code}{describe_error(response)}"
+            if response.status_code >= 500:
+                raise errors.ProviderFailed(message)
+            raise errors.ProviderError(message, remedy=f"set {setting} if the document is at another URL")
         document: dict[str, Any] = read_json(response, dict, "discovery document")
         issuer, configured = ascii(document.get("issuer"))[:200], self._configured.issuer
         # Discovery 4.3: exactly, including a trailing slash
