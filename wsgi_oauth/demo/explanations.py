@@ -45,7 +45,7 @@ DECISION: Explanations = {"decision": "the button that the user pressed"}
 SIGNED_IN: Explanations = {
     "Location": "a URL without the code, so that the code stays out of the history and Referer",
     "Set-Cookie": "a new session id. An attacker who had planted the old one in this browser "
-    "cannot use it any more: protection against session fixation",
+    "cannot use it any more: protection against session fixation. The cookie with Max-Age=0 deletes the old id",
 }
 TOKEN_REQUEST: Explanations = {
     "Authorization": "the client id and client secret, with which the application authenticates (RFC 6749 2.3.1)",

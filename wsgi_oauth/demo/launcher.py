@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from types import FrameType
 from typing import final
 
@@ -124,7 +125,9 @@ def _print_welcome(demo: Demo, options: Options) -> None:
         flush=True,
     )
     if options.profile:
-        settings = "\n".join(f"    WSGI_OAUTH_{name}={value}" for name, value in demo.provider.settings.items())
+        settings = "\n".join(
+            f"    export WSGI_OAUTH_{name}={quote(value)}" for name, value in demo.provider.settings.items()
+        )
         print(f"\nThe provider behaves like {options.profile}. The application's settings:\n{settings}", flush=True)
 
 

@@ -61,7 +61,7 @@ class Discovery:
         # The path is appended to the issuer without a slash at its end (Discovery 4).
         self._url = config.discovery_url or f"{(configured.issuer or '').rstrip('/')}/.well-known/openid-configuration"
         if not self.is_needed:
-            _log.info("the document of %s is not fetched, because all endpoints are known", configured.issuer)
+            _log.info("the discovery document of %s is not fetched, because all endpoints are known", configured.issuer)
         # Without a lock, because a fork could copy it in its locked state. Two threads may both fetch the document.
         self._provider: Provider | None = None
         self._failure: errors.ProviderError | None = None
