@@ -267,8 +267,8 @@ class TestEndpoints:
     @pytest.mark.parametrize(
         ("fault", "remedy"),
         [
-            ("token.html_200", "compare the URL with the provider's documentation"),
-            ("token.redirect_307", "compare the URL with the provider's documentation"),
+            ("token.html_200", "compare WSGI_OAUTH_TOKEN_URL with the provider's documentation"),
+            ("token.redirect_307", "set WSGI_OAUTH_TOKEN_URL to the URL behind the redirect"),
             ("token.503", "compare the URL with the provider's documentation"),
             ("token.slow", "WSGI_OAUTH_UPSTREAM_TIMEOUT"),
         ],
@@ -302,12 +302,25 @@ class TestEndpoints:
         assert finding.text.startswith("authorization endpoint")
         assert text in finding.text
 
-    def test_refused_authorization_request_is_explained_in_the_words_of_the_provider(self, check):
-        url = "http://localhost:8000/callback?error=invalid_request&error_description=PKCE+is+not+supported"
-        with serve(redirect(url)) as server:
+    @pytest.mark.parametrize(
+        ("error", "words", "remedy"),
+        [
+            ("invalid_scope", "Unknown scope: groups", "WSGI_OAUTH_SCOPE"),
+            ("invalid_request", "PKCE is not supported", "WSGI_OAUTH_PKCE=no"),
+            ("unauthorized_client", "Flow not enabled", "enable the authorization code flow"),
+        ],
+    )
+    def test_authorization_request_that_is_refused_has_the_words_of_the_provider(self, error, words, remedy, check):
+        location = f"http://localhost:8000/callback?error={error}&error_description={words.replace(' ', '+')}"
+        with serve(redirect(location)) as server:
             finding = failure(check(AUTHORIZATION_URL=server.url))
-        assert '("PKCE is not supported")' in finding.text
-        assert finding.remedy == "set WSGI_OAUTH_PKCE=no"
+        assert words in finding.text
+        assert remedy in finding.remedy
+
+    def test_page_of_the_authorization_endpoint_is_quoted(self, check):
+        with serve(Response("<title>Unknown client</title>", 400, content_type="text/html")) as server:
+            finding = one(check(AUTHORIZATION_URL=server.url), "authorization endpoint")
+        assert "Unknown client" in finding.text
 
     def test_authorization_endpoint_with_a_server_error_is_a_failure(self, check):
         with serve(Response(status=503)) as server:
@@ -348,7 +361,7 @@ class TestConnection:
         assert "host name" in failure(check(TOKEN_URL="https://nowhere.invalid/token")).remedy
 
     def test_closed_port(self, check):
-        assert "host and the port" in failure(check(TOKEN_URL=f"{closed_port()}/token")).remedy
+        assert "the host, the port" in failure(check(TOKEN_URL=f"{closed_port()}/token")).remedy
 
     def test_port_without_https(self, check, provider):
         assert "uses https" in failure(check(TOKEN_URL=provider.token_url.replace("http:", "https:"))).remedy
@@ -404,7 +417,7 @@ class TestMetadata:
         *others, last = check_issuer(PROVIDER=url)
         assert problems(others) == []
         assert (last.level, last.text.startswith(f"issuer {url}: ")) == ("FAIL", True)
-        assert "host and the port" in last.remedy
+        assert "the host, the port" in last.remedy
 
     @pytest.mark.parametrize(
         ("settings", "variable"),
@@ -464,11 +477,12 @@ class TestMetadata:
         ("supported", "missing", "remedy"),
         [
             ({"scopes_supported": ["openid", "email"]}, "profile groups", "WSGI_OAUTH_SCOPE"),
-            ({"code_challenge_methods_supported": ["plain"]}, "S256", "PKCE"),
+            ({"code_challenge_methods_supported": ["plain"]}, "S256", "set WSGI_OAUTH_PKCE=no"),
             ({"token_endpoint_auth_methods_supported": ["none", []]}, "client_secret_basic", "WSGI_OAUTH_CLIENT_AUTH"),
             ({"response_types_supported": ["id_token"]}, "code", "authorization code flow"),
+            ({"grant_types_supported": ["implicit"]}, "authorization_code", "authorization code flow"),
         ],
-        ids=["scopes", "PKCE", "client authentication", "response types"],
+        ids=["scopes", "PKCE", "client authentication", "response types", "grant types"],
     )
     def test_unsupported_feature_is_a_warning(self, supported, missing, remedy, check_issuer, issuer):
         issuer.metadata.update({"scopes_supported": None, **supported})

@@ -98,7 +98,7 @@ class TestLog:
         secrets: list[str] = []
 
         def repeat(request: Any) -> Response:
-            secrets.extend([request.form["code"], request.form["code_verifier"]])
+            secrets.extend([request.form["code"], request.form["code_verifier"], str(provider.client_secret)])
             words = " and ".join(encode(secret) for secret in secrets)
             return Response(
                 json.dumps({"error": "x", "error_description": words}), 400, content_type="application/json"
@@ -106,10 +106,32 @@ class TestLog:
 
         answers(provider, "/token", repeat)
         browser.get(browser.callback_url())
-        assert len(secrets) == 2
+        assert len(secrets) == 3
         assert "***" in caplog.text
         for secret in secrets:
             assert secret[:20] not in caplog.text
+
+    def test_contains_no_token_that_they_repeat(self, browser: Browser, provider: LocalProvider, caplog: Any):
+        """S49, S72: also those that the request did not contain."""
+        browser.sign_in()
+        [exchange] = [each for each in provider.exchanges if each.endpoint == "token"]
+        token = json.loads(exchange.response_body)
+        secrets = [token["access_token"], token["refresh_token"], str(provider.client_secret)]
+        answers(provider, "/user", json_response({"error": "insufficient_scope", "message": " ".join(secrets)}, 403))
+        browser.profile()
+        assert "*** *** ***" in caplog.text
+        assert not [secret for secret in secrets if secret in caplog.text]
+
+    @pytest.mark.parametrize("status", [200, 500])
+    @pytest.mark.parametrize("content_type", ["text/plain", "text/html", "application/x-www-form-urlencoded"])
+    def test_contains_no_token_of_an_unreadable_response(
+        self, browser: Browser, provider: LocalProvider, caplog: Any, *, status: int, content_type: str
+    ):
+        """S49: a response in a wrong form can contain a good token."""
+        for body in ('{"access_token": "canary-1", "x', "access_token=canary-1&token_type=bearer&"):
+            answers(provider, "/token", lambda _, body=body: Response(body, status, content_type=content_type))
+            assert browser.get(browser.callback_url()).status_int == 502
+        assert "canary" not in caplog.text
 
     @pytest.mark.parametrize(
         ("code", "words", "cause", "remedy"),

@@ -126,6 +126,12 @@ def test_other_site_names_the_provider_by_its_issuer(two: TwoProviders) -> None:
         assert parameters(location)["redirect_uri"].endswith(f"/callback/{label}")
 
 
+def test_refusal_names_the_setting_with_the_label_of_the_provider(two: TwoProviders, caplog: Any) -> None:
+    two.two.faults.add("token.invalid_client_401")
+    assert two.browser.get(two.browser.consent(two.start("two"))).status_int == 502
+    assert "compare WSGI_OAUTH_TWO_CLIENT_ID and WSGI_OAUTH_TWO_CLIENT_SECRET" in caplog.text
+
+
 def test_choice_passes_the_parameters_of_the_link_on(two: TwoProviders) -> None:
     two.environ["WSGI_OAUTH_TWO_LOGIN_PARAMETERS"] = "login_hint"
     choice = two.another_browser().get("/?login_hint=ann%40example.com")

@@ -708,6 +708,24 @@ def test_https_requests_use_the_proxy_of_the_environment(
         assert secret not in head
 
 
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [("407 Proxy Authentication Required", "user and password into HTTPS_PROXY"), ("403 Forbidden host", "NO_PROXY")],
+)
+def test_refusal_of_the_proxy_is_quoted_with_its_remedy(
+    status: str, remedy: str, monkeypatch: pytest.MonkeyPatch, proxy: Proxy, make_client: MakeClient
+) -> None:
+    """S72"""
+    proxy.greeting = f"HTTP/1.1 {status}\r\n\r\n".encode()
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("http://", "http://me:canary@"))
+    with pytest.raises(errors.ProxyRefused) as refused:
+        make_client().get_json("https://provider.invalid/user")
+    number, _, reason = status.partition(" ")
+    assert f'status {number} ("{reason}")' in str(refused.value)
+    assert remedy in refused.value.remedy
+    assert "canary" not in str(refused.value)
+
+
 @pytest.mark.parametrize("no_proxy", ["127.0.0.1", "example.com, 127.0.0.1", "*", "127.0.0.0/8"])
 def test_hosts_in_no_proxy_are_reached_directly(
     no_proxy: str, monkeypatch: pytest.MonkeyPatch, proxy: Proxy, tls: TLS, make_client: MakeClient

@@ -56,6 +56,8 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 from urllib.parse import urlencode
 
+CHECK_PROFILE_URL = "compare WSGI_OAUTH_PROFILE_URL and WSGI_OAUTH_SCOPE with the provider's documentation"
+
 
 class Error(Exception):
     """The base class. Only the log shows *detail* and *remedy*; users see the texts of the class."""

@@ -226,7 +226,9 @@ def check_response(response: AuthorizationResponse, attempt: Attempt, registrati
     )
     if issuer_expected and not provider.is_issuer(response.iss):
         raise errors.IssuerMismatch(
-            f"authorization response: iss is not the configured issuer {provider.issuer!a} (got {response.iss[:200]!a})"
+            f"authorization response: iss is not the configured issuer {provider.issuer!a} "
+            f"(got {response.iss[:200]!a})",
+            remedy="set WSGI_OAUTH_ISSUER to the issuer in the provider's documentation, if another one is configured",
         )
     if response.error or not response.code:
         secrets = (response.state, response.code, attempt.code_verifier, attempt.nonce, registration.client_secret)

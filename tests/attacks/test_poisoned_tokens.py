@@ -115,7 +115,7 @@ def test_form_with_two_tokens_contains_the_attackers_token(signs_in_with: Callab
     return signs_in_with(text, "application/x-www-form-urlencoded")
 
 
-@guarded_by({"wsgi_oauth.oauth.token.read_json": lambda response, of, what: json.loads(response.content)})
+@guarded_by({"wsgi_oauth.oauth.token.read_json": lambda response, of, what, **_: json.loads(response.content)})
 def test_list_of_pairs_is_accepted_as_a_token(signs_in_with: Callable[..., bool]) -> bool:
     """S20. Python converts a list of pairs to a dictionary."""
     return signs_in_with([["access_token", "mallorys-token"], ["token_type", "Bearer"]])

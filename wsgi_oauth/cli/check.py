@@ -25,27 +25,18 @@ from ..oauth import discovery
 from ..oauth.client import OAuth2Session
 from ..oauth.presets import PRESETS
 from ..oauth.provider import Provider
-from ..oauth.refusal import build_refusal
 from ..oauth.registration import Registration
 from ..oauth.token import Token
 from ..sessions.memory import MemoryStore
 from ..sessions.redis import RedisStore
 from ..transport.adapter import find_ca_bundle
-from ..transport.error_description import clean_description
+from ..transport.error_description import describe_error
 
 DEFAULT_URL = "http://127.0.0.1:8000"  # gunicorn's default address
 CLOCK_SKEW = 60  # seconds that the clocks of this machine and of the provider may differ
 INVALID = "made-up-by-wsgi-oauth-check-nobody-holds-it"  # sent as a code, a code verifier or a token
 
 _BROKEN = {404, 405, *range(500, 600)}  # status codes of a missing or failing endpoint
-_CHECK_NETWORK = "check the firewall and HTTPS_PROXY"
-# Names of exceptions in the transport's error messages.
-_NETWORK_REMEDIES = {
-    "gaierror": "check the host name, and whether this machine (or the proxy in HTTPS_PROXY) can resolve it",
-    "ConnectionRefusedError": "check the host and the port, and whether the server is running",
-    "SSLCertVerificationError": "check the host name; set REQUESTS_CA_BUNDLE to use a private certificate authority",
-    "SSL": "check whether the server uses https on this port",
-}
 
 
 @dataclass(frozen=True)
@@ -119,7 +110,8 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("warn", text, "use https, and unset WSGI_OAUTH_INSECURE_HTTP_HOSTS")
     for provider, registration in zip(config.providers, oauth.registrations.values(), strict=True):
         check = ProviderCheck(provider, registration, config.public_url)
-        yield from (replace(finding, label=provider.label) for finding in check.findings())
+        for finding in check.findings():
+            yield replace(finding, label=provider.label, remedy=provider.with_own_variables(finding.remedy))
 
 
 def _check_store(config: Config) -> Finding:
@@ -177,16 +169,17 @@ class ProviderCheck:
         except errors.ProviderError as error:
             if discovery and not discovery.is_needed:
                 remedy = "nothing: sign-ins do not need it, because all endpoints are known, but they were not compared"
-                yield Finding("warn", f"issuer {preset.issuer}: {error}", remedy)
+                yield Finding("warn", f"issuer {preset.issuer}: {error.detail}", remedy)
                 yield from self._check_provider(self._registration.provider, {})
                 return
             variable = self._config.variable("issuer" if setting in PRESETS else "provider")
-            remedy = _network_remedy(error) or (
-                f"set {variable} to the exact issuer of the provider, including realm or tenant, and a slash at the "
-                "end if it has one; set endpoints that the metadata lacks yourself "
-                f"(such as {self._config.variable('token_url')})"
-            )
-            yield Finding("FAIL", f"issuer {preset.issuer}: {error}", remedy)
+            remedy = error.remedy
+            if not isinstance(error, (errors.ProviderUnreachable, errors.ProviderTimeout)):
+                remedy = (
+                    f"set {variable} to the exact issuer of the provider, including realm or tenant, and a slash at "
+                    f"the end if it has one{remedy and '; '}{remedy}"
+                )
+            yield Finding("FAIL", f"issuer {preset.issuer}: {error.detail}", remedy)
             return
         if discovery:
             differences = [*self._compare_endpoints(preset, metadata), *self._compare_features(provider, metadata)]
@@ -259,7 +252,13 @@ class ProviderCheck:
         for feature, values, remedy in (
             ("response_types", "code", "enable the authorization code flow at the provider"),
             ("scopes", scopes, f"if sign-ins fail with invalid_scope, remove scopes from {scope}"),
-            ("code_challenge_methods", pkce, "enable PKCE, which protects stolen authorization codes (RFC 7636)"),
+            ("grant_types", "authorization_code", "enable the authorization code flow at the provider"),
+            (
+                "code_challenge_methods",
+                pkce,
+                "enable PKCE, which protects stolen authorization codes (RFC 7636); if sign-ins fail, set "
+                f"{self._config.variable('pkce')}=no",
+            ),
             ("token_endpoint_auth_methods", method, f"unset {client_auth}, or set it to a supported method"),
         ):
             supported = metadata.get(f"{feature}_supported")
@@ -314,8 +313,8 @@ class ProviderCheck:
         try:
             finding = probe(url)
         except errors.Error as error:
-            remedy = _network_remedy(error) or "compare the URL with the provider's documentation"
-            finding = Finding(failure, str(error), remedy)
+            remedy = error.remedy or "compare the URL with the provider's documentation"
+            finding = Finding(failure, error.detail, remedy)
         return replace(finding, text=f"{name} endpoint {url}: {finding.text}")
 
     def _client(self, token: Token | None = None) -> OAuth2Session:
@@ -339,25 +338,19 @@ class ProviderCheck:
         request_url, _ = self._client().authorization_url(url, **attempt.parameters)
         response = self._request("GET", request_url)
         location, _, query = response.headers.get("Location", "").partition("?")
-        result = dict(parse_qsl(query))
-        if location == self._redirect_uri and "error" in result:  # RFC 6749 4.1.2.1
-            secrets = (attempt.state, attempt.code_verifier, attempt.nonce)
-            refusal = build_refusal(
-                clean_description(result["error"], secrets),
-                clean_description(result.get("error_description", ""), secrets),
-                self._registration.provider,
-                endpoint="it",
-                redirect_uri=self._redirect_uri,
-            )
-            remedy = refusal.remedy or f"check the scope first ({self._config.variable('scope')})"
-            return Finding("FAIL", f"refuses every sign-in: {refusal.detail}", remedy)
+        if location == self._redirect_uri and "error" in dict(parse_qsl(query)):  # RFC 6749 4.1.2.1
+            try:
+                sign_in.check_response(sign_in.AuthorizationResponse.parse(query.encode()), attempt, self._registration)
+            except errors.Error as error:
+                return Finding("FAIL", f"refuses every sign-in: {error.detail}", error.remedy)
         status = response.status_code
         if status < 400:
             return Finding("ok", "answers")
         # A guessed redirect URI may be the reason for status 400.
         is_fatal = status in _BROKEN or (status == 400 and self._public_url)
         remedy = "check the URL, the client id, and the registered redirect URI; a browser may show the reason"
-        return Finding("FAIL" if is_fatal else "warn", f"answers with status {status}", remedy)
+        text = f"answers with status {status}{describe_error(response)}"
+        return Finding("FAIL" if is_fatal else "warn", text, remedy)
 
     def _probe_token(self, url: str) -> Finding:
         """Exchange an invalid code: a provider that accepts the client refuses only the code."""
@@ -367,8 +360,8 @@ class ProviderCheck:
             credentials = "client id and secret" if self._config.client_secret else "client id"
             return Finding("ok", f"accepts the {credentials}")
         except errors.ClientRefused as error:
-            remedy = "copy the client id and secret again, or create a new secret"
-            return Finding("FAIL", error.detail, "; ".join(filter(None, (remedy, error.remedy))))
+            remedy = f"copy the client id and secret again, or create a new secret; {error.remedy}"
+            return Finding("FAIL", error.detail, remedy)
         except errors.IdTokenRefused:
             pass  # the endpoint has issued an access token
         except errors.ProviderError as error:
@@ -401,7 +394,7 @@ class ProviderCheck:
             # Google answers invalid_token to an invalid token.
             if self._response.status_code != 400 or b"invalid_token" not in self._response.content:
                 remedy = "check the URL, and whether this client may revoke; tokens stay valid after sign-out"
-                return Finding("warn", str(error), remedy)
+                return Finding("warn", error.detail, remedy)
         return Finding("ok", "revokes tokens")
 
     def _probe_end_session(self, url: str) -> Finding:
@@ -425,13 +418,3 @@ class ProviderCheck:
         else:
             text = f"clock: {abs(skew)} s {'ahead of' if skew > 0 else 'behind'} the provider's clock"
             yield Finding("warn", text, "set this machine's clock, or synchronize it with NTP")
-
-
-def _network_remedy(error: errors.Error) -> str:
-    """Return the remedy for a request without a response, otherwise an empty string."""
-    if isinstance(error, errors.ProviderTimeout):
-        return f"{_CHECK_NETWORK}, or increase WSGI_OAUTH_UPSTREAM_TIMEOUT"
-    if not isinstance(error, errors.ProviderUnreachable):
-        return ""
-    matching = (remedy for name, remedy in _NETWORK_REMEDIES.items() if name in error.detail)
-    return next(matching, f"try again; {_CHECK_NETWORK}")

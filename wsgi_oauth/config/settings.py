@@ -160,6 +160,11 @@ class ProviderConfig:
         """Return the environment variable of the setting *name*."""
         return variable_name(name, self.label)
 
+    def with_own_variables(self, text: str) -> str:
+        """Return *text* with the names of this provider's variables, which contain its label."""
+        names = "|".join(_provider_settings()).upper()
+        return re.sub(rf"\b{PREFIX}({names})\b", lambda match: self.variable(match[1]), text)
+
     def problems(self, http_hosts: Collection[str] = ()) -> list[str]:
         """Return a message for each invalid setting and each invalid combination of settings.
 

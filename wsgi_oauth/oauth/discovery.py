@@ -121,20 +121,23 @@ class Discovery:
             target = urls.Origin.of(urljoin(response.url, response.headers["Location"]))
             raise errors.ProviderError(
                 f"{response.url} redirects to another origin, which is not followed "
-                f"(got {target.scheme}://{target.host[:200]}); set {setting} to the document's URL if that is right"
+                f"(got {target.scheme}://{target.host[:200]})",
+                remedy=f"set {setting} to the URL of the metadata if that is right",
             )
         if response.status_code != 200:
             message = f"{response.url} answered with status {response.status_code}{describe_error(response)}"
             if response.status_code >= 500:
                 raise errors.ProviderFailed(message)
-            raise errors.ProviderError(message, remedy=f"set {setting} if the document is at another URL")
-        document: dict[str, Any] = read_json(response, dict, "discovery document")
+            raise errors.ProviderError(message, remedy=f"set {setting} if the metadata are at another URL")
+        document: dict[str, Any] = read_json(
+            response, dict, "metadata", remedy=f"set {setting} if they are at another URL than {response.url}"
+        )
         issuer, configured = ascii(document.get("issuer"))[:200], self._configured.issuer
         # Discovery 4.3: exactly, including a trailing slash
         if document.get("issuer") not in ((configured, _issuer_of_tenants(configured)) if configured else ()):
             raise errors.ProviderError(
-                f"{response.url} describes the issuer {issuer}, and {configured!a} is configured; if the document is "
-                f"the right one, configure its issuer, and set {setting} to the document's URL"
+                f"{response.url} describes the issuer {issuer}, and {configured!a} is configured",
+                remedy=f"if these are the right metadata, configure their issuer, and set {setting} to their URL",
             )
         return Metadata(response.url, document, is_openid)
 
@@ -177,7 +180,7 @@ class Discovery:
         missing = [ENDPOINTS[name] for name in required if not getattr(provider, name)]
         if missing:
             variables = ", ".join(self._config.variable(name) for name in required if not getattr(provider, name))
-            raise errors.ProviderError(f"{metadata.url} has no {', '.join(missing)}; set {variables}")
+            raise errors.ProviderError(f"{metadata.url} has no {', '.join(missing)}", remedy=f"set {variables}")
         prompts = document.get("prompt_values_supported")  # Initiating User Registration 1.0, 4
         supports_consent = not isinstance(prompts, list) or "consent" in prompts
         if provider.offline_access_takes_consent and "offline_access" in provider.scope.split() and supports_consent:
@@ -195,7 +198,11 @@ class Discovery:
             return "basic"
         if "client_secret_post" in offered:
             return "post"
-        raise errors.ProviderError(f"{self._url} offers only {ascii(offered)[:200]} to authenticate clients")
+        raise errors.ProviderError(
+            f"{self._url} offers only {ascii(offered)[:200]} to authenticate clients",
+            remedy=f"register a client that may use client_secret_basic or client_secret_post, and set "
+            f"{self._config.variable('client_auth')}",
+        )
 
     def _read_endpoints(self, document: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
         """Return the URLs of the endpoints that are not configured, and the problems of unusable ones."""

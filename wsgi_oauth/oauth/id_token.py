@@ -19,6 +19,17 @@ MAX_CLOCK_SKEW = 300.0  # seconds that the provider's clock may differ from ours
 # RFC 7515 3.1: header, payload and signature. The signature is empty when the algorithm is "none".
 _JWT = re.compile(r"[A-Za-z0-9_-]+\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]*", re.ASCII)
 
+_CHECK_CLIENT = "compare WSGI_OAUTH_CLIENT_ID with the registration"
+_CHECK_CLOCK = "compare the clock of this machine with the provider's"
+_REMEDIES = {
+    "iss": "set WSGI_OAUTH_ISSUER, or WSGI_OAUTH_PROVIDER, to the issuer in the provider's documentation",
+    "aud": _CHECK_CLIENT,
+    "azp": _CHECK_CLIENT,
+    "exp": _CHECK_CLOCK,
+    "nbf": _CHECK_CLOCK,
+    "iat": _CHECK_CLOCK,
+}
+
 
 def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: str | None) -> dict[str, Any]:
     """Validate an ID token (Core 3.1.3.7), and return its claims.
@@ -45,7 +56,11 @@ def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: 
     }
     invalid = [claim for claim, is_valid in valid.items() if not is_valid]
     if invalid:
-        raise errors.IdTokenRefused(f"the ID token is refused for its {', '.join(invalid)} (Core 3.1.3.7)")
+        got = ", ".join(f"{claim}={claims.get(claim)!a:.200}" for claim in invalid if claim not in {"nonce", "sub"})
+        raise errors.IdTokenRefused(
+            f"the ID token is refused for its {', '.join(invalid)} (Core 3.1.3.7{got and f'; got {got}'})",
+            remedy="; ".join(dict.fromkeys(_REMEDIES[claim] for claim in invalid if claim in _REMEDIES)),
+        )
     return claims
 
 
@@ -67,7 +82,10 @@ def read_id_token(id_token: str) -> dict[str, Any]:
     :raises errors.IdTokenRefused: when it is missing or is not a JSON Web Token.
     """
     if not id_token:
-        raise errors.IdTokenRefused("the token endpoint gave no ID token, and the scope `openid` asks for one")
+        raise errors.IdTokenRefused(
+            "the token endpoint gave no ID token, and the scope openid asks for one",
+            remedy="enable OpenID Connect for this client at the provider, or remove openid from WSGI_OAUTH_SCOPE",
+        )
     jwt = _JWT.fullmatch(id_token)
     try:
         claims = parse_json(urlsafe_b64decode(jwt[1] + "=" * (-len(jwt[1]) % 4))) if jwt else None

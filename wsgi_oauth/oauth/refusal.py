@@ -108,7 +108,8 @@ def build_refusal(
         settings when a refresh token is refused.
     :param default: the exception for an unknown code.
     """
-    by_code = next((each for each in _REFUSALS if code in each.codes), _Refusal(default))
+    name = code.partition(":")[0].strip().lower()
+    by_code = next((each for each in _REFUSALS if name in each.codes), _Refusal(default))
     by_words = next(
         (each for each in _REFUSALS if redirect_uri and re.search(each.words, description, re.IGNORECASE)), by_code
     )

@@ -58,6 +58,10 @@ class Registration:
         """Return whether a session with this ``key`` belongs to this registration. Old sessions have no client id."""
         return key in self._keys
 
+    def with_own_variables(self, text: str) -> str:
+        """Return *text* with the names of this provider's environment variables, which contain its label."""
+        return self._config.with_own_variables(text)
+
     @property
     def client_secret(self) -> str:
         """The client secret, or an empty string."""

@@ -39,6 +39,8 @@ _OTHER_REASONS = _FORBIDDEN | TEMPORARY | {"invalid_request"}
 _REPLACED = "\N{REPLACEMENT CHARACTER}"
 _log = logging.getLogger(__name__)
 
+_CHECK_SCOPE = "the scopes in WSGI_OAUTH_SCOPE may not be sufficient"
+
 
 def read_resource(response: requests.Response, of: type, secrets: Collection[str] = ()) -> Any:
     """Return the JSON document of a protected resource.
@@ -73,7 +75,9 @@ def read_user_document(
         document = _parse_user_document(response.content, provider)
         # A document that names the user is never an error object.
         if not is_error_object(document) or _names_user(document, provider):
-            return document if isinstance(document, dict) else dict(read_resource(response, dict, secrets))
+            if isinstance(document, dict):
+                return document
+            return dict(read_json(response, dict, "user document", remedy=errors.CHECK_PROFILE_URL))
     elif status not in {400, 403} or rejects_token(response) or _must_wait(response):
         return dict(read_resource(response, dict, secrets))
     codes = _find_error_codes(response)
@@ -86,7 +90,7 @@ def read_user_document(
     if codes & MUST_WAIT:
         raise errors.ProviderRateLimit(message)
     if status == 403 or (status == 200 and codes & _FORBIDDEN):
-        error = errors.ProviderForbids(message)
+        error = errors.ProviderForbids(message, remedy=_CHECK_SCOPE)
         error.status = 403 if codes else 502
         raise error
     raise errors.ProviderError(message)
@@ -180,5 +184,5 @@ def _refuse(response: requests.Response, secrets: Collection[str]) -> NoReturn:
             error.retry_after = retry_after
         raise error
     if status == 403:
-        raise errors.ProviderForbids(message, remedy="the scopes in WSGI_OAUTH_SCOPE may not be sufficient")
+        raise errors.ProviderForbids(message, remedy=_CHECK_SCOPE)
     raise errors.ProviderError(message) if status < 500 else errors.ProviderFailed(message)

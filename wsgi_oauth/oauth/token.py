@@ -44,6 +44,7 @@ _MAX_LIFETIME = 10 * 365 * 86400  # seconds
 _LEEWAY = 10  # seconds before its end at which a token counts as expired, because a request takes time
 
 _REFUSALS = range(400, 404)  # statuses with which a provider refuses a refresh token
+_CHECK_URL = "compare WSGI_OAUTH_TOKEN_URL with the provider's documentation"
 _log = logging.getLogger(__name__)
 
 
@@ -89,11 +90,12 @@ def parse_token_response(
     """
     if 300 <= response.status_code < 400:
         raise errors.ProviderError(
-            "the token endpoint redirects; that is not followed, because the client secret would be sent along"
+            "the token endpoint redirects, which is not followed, because the client secret would be sent along",
+            remedy="set WSGI_OAUTH_TOKEN_URL to the URL behind the redirect, if the provider's documentation names it",
         )
     status = response.status_code
-    document = read_token_document(response) if 200 <= status < 300 else {"error": "in any form"}
-    if has_error(document):
+    document = read_token_document(response) if 200 <= status < 300 else {}
+    if not 200 <= status < 300 or has_error(document):
         code, description = find_error(response, secrets)
         raise build_refusal(
             code or f"status {status}",
@@ -101,7 +103,7 @@ def parse_token_response(
             provider,
             endpoint="the token endpoint",
             redirect_uri=redirect_uri,
-            default=errors.ProviderError if status < 500 else errors.ProviderFailed,
+            default=errors.ProviderFailed if status >= 500 or code in TEMPORARY else errors.ProviderError,
         )
     token = {
         "access_token": parse_token_string(document, "access_token"),
@@ -135,7 +137,7 @@ def read_token_document(response: requests.Response) -> dict[str, Any]:
     """
     if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() == _FORM:
         return _read_form(response)
-    return dict(read_json(response, dict, "token endpoint"))
+    return dict(read_json(response, dict, "token endpoint", remedy=_CHECK_URL))
 
 
 def _read_form(response: requests.Response) -> dict[str, Any]:
@@ -149,7 +151,8 @@ def _read_form(response: requests.Response) -> dict[str, Any]:
             response.content.decode("utf-8-sig").strip(), strict_parsing=True, errors="strict", max_num_fields=50
         )
     except ValueError:
-        raise errors.ProviderError("token endpoint: the response is not form-encoded as it declares") from None
+        message = "token endpoint: the response is not form-encoded as it declares"
+        raise errors.ProviderError(message, remedy=_CHECK_URL) from None
     if len(dict(pairs)) < len(pairs):
         raise errors.ProviderError("token endpoint: the form-encoded response repeats a member")
     return dict(pairs)

@@ -10,22 +10,23 @@ import requests
 from .. import errors
 
 
-def read_json(response: requests.Response, of: type, endpoint: str) -> Any:
+def read_json(response: requests.Response, of: type, endpoint: str, *, remedy: str = "") -> Any:
     """Return the JSON document in *response*.
 
     :param of: the expected type: dict, list, or object for any type.
     :param endpoint: name of the endpoint for the error message.
+    :param remedy: what the operator can do if it is not such a document.
     :raises errors.ProviderError: when the body is not JSON, or JSON of another type.
     """
     try:
         document = parse_json(response.content)
     except ValueError:
         content_type = response.headers.get("Content-Type", "no type")
-        raise errors.ProviderError(f"{endpoint}: the response is not JSON (got {content_type[:60]!a})") from None
+        message = f"{endpoint}: the response is not JSON (got {content_type[:60]!a})"
+        raise errors.ProviderError(message, remedy=remedy) from None
     if not isinstance(document, of):
-        raise errors.ProviderError(
-            f"{endpoint}: the response must be a JSON {of.__name__} (got {type(document).__name__})"
-        )
+        message = f"{endpoint}: the response must be a JSON {of.__name__} (got {type(document).__name__})"
+        raise errors.ProviderError(message, remedy=remedy)
     return document
 
 

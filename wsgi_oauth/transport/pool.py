@@ -153,7 +153,10 @@ def build_redirected_request(response: requests.Response, http_hosts: Collection
         if not urls.is_secure(request.url or "", http_hosts):
             raise ValueError
     except ValueError:  # including UnicodeError and requests.exceptions.InvalidURL
-        raise errors.ProviderError("the provider redirects to a URL to which no secret may be sent") from None
+        raise errors.ProviderError(
+            "the provider redirects to a URL to which no secret may be sent",
+            remedy="configure the https URL behind the redirect, or name its host in WSGI_OAUTH_INSECURE_HTTP_HOSTS",
+        ) from None
     if (status in {302, 303} and request.method != "HEAD") or (status == 301 and request.method == "POST"):
         request.method, request.body = "GET", None
         for name in ("Content-Length", "Content-Type", "Transfer-Encoding"):

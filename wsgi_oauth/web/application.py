@@ -296,7 +296,9 @@ class OAuthApp:
         in_loop = sign_in.is_redirect_loop(session)
         session.end()
         if in_loop:
-            raise errors.ProviderError("the provider rejects the token that it has just issued") from error
+            raise errors.ProviderError(
+                f"the provider rejects the token that it has just issued: {error}", remedy=errors.CHECK_PROFILE_URL
+            ) from error
         return self._require_sign_in(request, error)
 
     def _reauthenticate(self, request: Request, error: errors.ReauthenticationRequired) -> Response:

@@ -67,7 +67,10 @@ def build_http_error_response(request: Request, error: HTTPException, *, logout_
         return Response.force_type(error.get_response(request.environ))
     message = pages.Message(
         error.name,
-        error.description or "",
+        # Werkzeug's text about a 404 continues with advice of its own.
+        (error.description or "").removesuffix(
+            " If you entered the URL manually please check your spelling and try again."
+        ),
         "Check the address and the request.",
         cause=error.name.lower().replace(" ", "_"),
         status=error.code,
@@ -100,7 +103,7 @@ def _log_level(error: errors.Error) -> int:
     """
     if isinstance(error, errors.NotSignedIn):
         return logging.INFO
-    if isinstance(error, errors.ClientRefused) or not isinstance(error, (errors.UserError, errors.ProviderError)):
+    if error.side == errors.Error.side:
         return logging.ERROR
     return logging.WARNING
 

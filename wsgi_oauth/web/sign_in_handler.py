@@ -38,7 +38,12 @@ class SignInHandler(RequestHandler):
     def answer(self, *, provider: str = "", **arguments: Any) -> Response:
         """Call the handler's method. *provider* is the label in a callback's path."""
         self._callback_label = provider
-        return super().answer(**arguments)
+        try:
+            return super().answer(**arguments)
+        except errors.Error as error:
+            if "registration" in vars(self):  # otherwise the error does not concern one of the providers
+                error.remedy = self.registration.with_own_variables(error.remedy)
+            raise
 
     @property
     def authorization_base_url(self) -> str:
@@ -207,7 +212,9 @@ class SignInHandler(RequestHandler):
         try:
             identity = self.registration.identify(client)
         except errors.TokenRejected as error:
-            raise errors.ProviderError("the provider rejects the token that it has just issued") from error
+            raise errors.ProviderError(
+                f"the provider rejects the token that it has just issued: {error}", remedy=errors.CHECK_PROFILE_URL
+            ) from error
         self.oauth.check_access(identity, self.registration)
         stored = checked_identity(self.registration.bounded_identity(identity))
         # On save, because the new session id drops the data of the previous user.
