@@ -196,6 +196,16 @@ class TestSettings:
         [finding] = check(PROVIDER="githbu", AUTHORIZATION_URL="", TOKEN_URL="", PROFILE_URL="")
         assert "githbu" in failure([finding]).text
 
+    def test_unknown_provider_is_reported_with_the_invalid_settings(self):
+        environ = {"WSGI_OAUTH_PROVIDER": "keyclaok", "WSGI_OAUTH_SESSION_IDLE": "soon", "WSGI_OAUTH_CLIENT_ID": "x"}
+        texts = [finding.text for finding in check_command.findings(environ)]
+        assert [text.partition(":")[0] for text in texts] == [
+            "WSGI_OAUTH_PROVIDER",
+            "WSGI_OAUTH_CLIENT_SECRET",
+            "WSGI_OAUTH_SESSION_IDLE",
+        ]
+        assert "did you mean keycloak?" in texts[0]
+
     def test_invalid_ca_bundle_is_a_failure(self, check, monkeypatch):
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", __file__)
         [finding] = check()

@@ -20,9 +20,10 @@ from requests import Response
 from .. import errors, sign_in
 from ..app import create_app, open_store
 from ..config import Config, ProviderConfig
-from ..config.settings import PREFIX, THREADS
+from ..config.settings import PREFIX, THREADS, variable_name
 from ..oauth import discovery
 from ..oauth.client import OAuth2Session
+from ..oauth.configured import provider_from_config
 from ..oauth.presets import PRESETS
 from ..oauth.provider import Provider
 from ..oauth.registration import Registration
@@ -80,7 +81,12 @@ def _check(_: argparse.Namespace) -> int:
 def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     """Check the configuration in *environ*."""
     try:
-        config = Config.from_environ(environ)
+        try:
+            config = Config.from_environ(environ)
+        except errors.ConfigError as error:
+            # Creating the application would report these only after all values are valid.
+            unknown = _find_unknown_providers(environ)
+            raise errors.ConfigError("\n".join(dict.fromkeys([*unknown, *str(error).splitlines()]))) from None
         find_ca_bundle()
         # Creating the application checks the other settings. The session store is checked below.
         oauth = create_app(config, store=MemoryStore()).oauth
@@ -112,6 +118,18 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
         check = ProviderCheck(provider, registration, config.public_url)
         for finding in check.findings():
             yield replace(finding, label=provider.label, remedy=provider.with_own_variables(finding.remedy))
+
+
+def _find_unknown_providers(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield a message for each name of a provider that is unknown."""
+    for label in environ.get(f"{PREFIX}PROVIDERS", "").lower().split() or [""]:
+        name = environ.get(variable_name("provider", label), "").strip() or label
+        urls = [environ.get(variable_name(f"{each}_url", label)) for each in ("authorization", "token", "profile")]
+        if name and "://" not in name and name not in PRESETS and not any(urls):
+            try:
+                provider_from_config(ProviderConfig(label=label, provider=name))
+            except errors.ConfigError as error:
+                yield str(error)
 
 
 def _check_store(config: Config) -> Finding:

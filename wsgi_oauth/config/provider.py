@@ -3,7 +3,7 @@
 import re
 from typing import Literal, NamedTuple
 
-# In the issuer of a discovery document for the users of several tenants. In an ID token the tenant's id takes its
+# In the issuer of metadata for the users of several tenants. In an ID token the tenant's id takes its
 # place: https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-the-issuer
 TENANT = "{tenantid}"
 TENANT_ID = r"[0-9A-Za-z-]{1,64}"  # the claim `tid` of the ID token

@@ -21,7 +21,7 @@ from .provider import TENANT, Provider
 
 _log = logging.getLogger(__name__)
 
-CACHED_FOR = 3600.0  # seconds after which the discovery document is fetched again
+CACHED_FOR = 3600.0  # seconds after which the metadata are fetched again
 RETRY_AFTER = 60.0  # seconds until the next attempt, while an older document is there
 FAILURE_CACHED_FOR = 5.0  # seconds: otherwise each request would wait for an issuer that does not answer
 
@@ -61,7 +61,7 @@ class Discovery:
         # The path is appended to the issuer without a slash at its end (Discovery 4).
         self._url = config.discovery_url or f"{(configured.issuer or '').rstrip('/')}/.well-known/openid-configuration"
         if not self.is_needed:
-            _log.info("the discovery document of %s is not fetched, because all endpoints are known", configured.issuer)
+            _log.info("the metadata of %s are not fetched, because all endpoints are known", configured.issuer)
         # Without a lock, because a fork could copy it in its locked state. Two threads may both fetch the document.
         self._provider: Provider | None = None
         self._failure: errors.ProviderError | None = None

@@ -46,7 +46,7 @@ def read_resource(response: requests.Response, of: type, secrets: Collection[str
     """Return the JSON document of a protected resource.
 
     :param of: the expected type: dict, list, or object for any type.
-    :param secrets: what is masked in the provider's error description, besides the secrets of the request.
+    :param secrets: texts to mask in the provider's error description, besides the secrets of the request.
     :raises errors.TokenRejected: when the provider rejects the token.
     :raises errors.ProviderForbids: for status 403.
     :raises errors.ProviderRateLimit: when the provider asks to wait.
@@ -66,7 +66,7 @@ def read_user_document(
     A request for the user document has no parameters, so mostly nothing but the token can be wrong with it.
 
     :param is_new: whether the token was issued moments ago. Then a refusal without a reason is the provider's fault.
-    :param secrets: what is masked in the provider's error description, besides the secrets of the request.
+    :param secrets: texts to mask in the provider's error description, besides the secrets of the request.
     :raises errors.TokenRejected: when the token has ended.
     :raises errors.Error: as :func:`read_resource` does.
     """

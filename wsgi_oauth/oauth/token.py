@@ -84,7 +84,7 @@ def parse_token_response(
 
     :param previous: the token that was refreshed.
     :param redirect_uri: of the sign-in.
-    :param secrets: what is masked in the provider's error description, besides the secrets of the request.
+    :param secrets: texts to mask in the provider's error description, besides the secrets of the request.
     :raises errors.Error: for an error code, see :func:`.refusal.build_refusal`.
     :raises errors.ProviderError: for every other response that contains no valid token.
     """

@@ -43,7 +43,7 @@ _DESCRIPTIONS = (
     "faultstring",
 )
 _CONTAINERS = ("error", "errors", "fault")
-# Parameters of a request that are no secrets.
+# Parameters of a request that are not secret.
 _PUBLIC = {"client_id", "grant_type", "redirect_uri", "response_type", "scope", "token_type_hint"}
 _SHORTEST_SECRET = 4  # characters; masking anything shorter would make the description unreadable
 _PREFIX = 12  # characters of a secret that reveal a shortened copy of it
@@ -58,7 +58,7 @@ _CHALLENGE = re.compile(r'\b(error|error_description)\s*=\s*"([^"]*)"', re.ASCII
 def describe_error(response: requests.Response, secrets: Collection[str] = ()) -> str:
     """Return the provider's description of the error in *response* for a message: `` ("...")``, or an empty string.
 
-    :param secrets: what is masked besides the secrets of the request.
+    :param secrets: texts to mask, besides the secrets of the request.
     """
     return quote_description(": ".join(filter(None, find_error(response, secrets))))
 
@@ -68,7 +68,7 @@ def find_error(response: requests.Response, secrets: Collection[str] = ()) -> tu
 
     They are looked for in the body, then in the ``WWW-Authenticate`` header (RFC 6750 3).
 
-    :param secrets: what is masked besides the secrets of the request.
+    :param secrets: texts to mask, besides the secrets of the request.
     """
     secrets = {*secrets, *_secrets_of(response.request)}
     try:

@@ -28,8 +28,7 @@ PROVIDERS = (
         ),
         notes=(
             "Windows Server 2016 with update KB4019472, or a later version.",
-            "The issuer is the *Federation Service identifier* in the discovery document, mostly "
-            "`https://<host>/adfs`.",
+            "The issuer is the *Federation Service identifier* in the metadata, mostly `https://<host>/adfs`.",
             "Names and groups come from the ID token. A name is sent in the claim `name` or `unique_name`, groups in "
             "the claim `group` or `groups`, as your issuance rules call them.",
             "AD FS does not say that email addresses are verified. If only your administrators set them, "

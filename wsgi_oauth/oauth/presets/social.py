@@ -373,7 +373,7 @@ PROVIDERS = (
         authorization_url="https://api.login.yahoo.com/oauth2/request_auth",
         token_url="https://api.login.yahoo.com/oauth2/get_token",
         profile_url="https://api.login.yahoo.com/openid/v1/userinfo",
-        # In the discovery document under a name of its own, `token_revocation_endpoint`.
+        # In the metadata under a name of its own, `token_revocation_endpoint`.
         revocation_url="https://api.login.yahoo.com/oauth2/revoke",
         issuer="https://api.login.yahoo.com",
         openid=True,
