@@ -103,7 +103,7 @@ class Browser:
         if reply is None:
             self._sign_out_unconfirmed = True
             return
-        if reply.status != 200:
+        if reply.status != 303:
             self._record_error(reply)
             return
         self._forget_session()
