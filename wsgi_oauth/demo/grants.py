@@ -70,9 +70,12 @@ class Credential:
 class GrantValidator(RequestValidator):
     """The request validator for oauthlib. Its methods follow the order of a sign-in."""
 
-    def __init__(self, client: Client, scopes: Collection[str], *, rotate: bool = True) -> None:
+    def __init__(
+        self, client: Client, scopes: Collection[str], *, default_scopes: Collection[str], rotate: bool = True
+    ) -> None:
         self.client = client
         self.scopes = list(scopes)
+        self.default_scopes = list(default_scopes)
         self.rotate = rotate
         self._codes: dict[str, Credential] = {}
         self._access_tokens: dict[str, Credential] = {}
@@ -100,7 +103,7 @@ class GrantValidator(RequestValidator):
         return response_type == "code"
 
     def get_default_scopes(self, client_id: str, request: Request, *_: Any, **__: Any) -> list[str]:
-        return self.scopes
+        return self.default_scopes
 
     def validate_scopes(
         self, client_id: str, scopes: list[str], client: Any, request: Request, *_: Any, **__: Any
@@ -201,10 +204,10 @@ class GrantValidator(RequestValidator):
 
     # The profile request and the revocation request.
 
-    def validate_bearer_token(self, token: str, scopes: list[str], request: Request) -> bool:
-        credential = self._access_tokens.get(token)
-        request.user = credential.grant.user if credential else None
-        return credential is not None and credential.is_valid
+    def find_grant(self, access_token: str) -> Grant | None:
+        """Return the grant of a valid access token; None for every other text."""
+        credential = self._access_tokens.get(access_token)
+        return credential.grant if credential is not None and credential.is_valid else None
 
     def revoke_token(self, token: str, token_type_hint: str, request: Request, *_: Any, **__: Any) -> None:
         """Revoke a token; with a refresh token, the whole grant (RFC 7009 2.1)."""

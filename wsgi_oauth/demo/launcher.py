@@ -115,9 +115,10 @@ def _print_welcome(demo: Demo, options: Options) -> None:
     if any(name.startswith("WSGI_OAUTH_") for name in os.environ):
         print("(The demo uses its own settings and ignores the WSGI_OAUTH_* variables of your environment.)\n")
     workers = f"{options.workers} {options.worker_class} worker{'' if options.workers == 1 else 's'}"
+    users = "several users" if options.profile else "one user"
     print(
         f"The application   {demo.url}/   (gunicorn, {workers})\n"
-        f"The provider      {demo.provider.url}/   (one user; its consent page also offers faults)\n"
+        f"The provider      {demo.provider.url}/   ({users}; its consent page also offers faults)\n"
         f"\n"
         f"Open {demo.url}/ in a browser. It redirects you to the provider; press Allow there, and\n"
         f"you come back to your profile. {demo.url}/logout has a button to sign out.\n"

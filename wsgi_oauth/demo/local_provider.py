@@ -14,8 +14,8 @@ implements the protocol, :mod:`wsgi_oauth.demo.grants` stores grants and tokens,
 
 Use it on loopback only: anyone who can reach it can sign in as its user and inject faults.
 
-To imitate another provider, override the methods above, or add endpoints to
-:attr:`LocalProvider.routes`.
+To imitate another provider, override the methods and paths, or add endpoints to
+:attr:`LocalProvider.routes`. :mod:`wsgi_oauth.demo.profiles` imitates five real ones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import json
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from types import MappingProxyType
@@ -38,7 +38,7 @@ from werkzeug.wrappers import Request, Response
 from . import provider_pages
 from .fault_injection import ENDPOINTS, FaultContext, FaultInjector
 from .faults import FAULTS
-from .grants import Client, GrantValidator, check_code_challenge, check_code_verifier
+from .grants import Client, Grant, GrantValidator, check_code_challenge, check_code_verifier
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -82,7 +82,8 @@ class LocalProvider:
 
     :param client_id: the id of its only client.
     :param client_secret: the client's secret; None for a public client, which has only PKCE.
-    :param scope: all scopes, separated by spaces; also the default scope.
+    :param scope: all scopes, separated by spaces.
+    :param default_scope: the scopes of a request without any; None for all.
     :param redirect_uris: the registered redirect URIs. Without any, the provider accepts every
         loopback URL whose path ends in ``/callback`` or ``/callback/<label>``.
     :param user: the default user's profile, with at least ``name`` and ``login``.
@@ -91,12 +92,20 @@ class LocalProvider:
     :param rotate_refresh_tokens: whether a refresh replaces the refresh token with a new one.
     """
 
+    authorization_path = "/authorize"
+    token_path = "/token"
+    profile_path = "/user"
+    revocation_path = "/revoke"
+    #: The users that the consent page offers. Without any, it offers the default user only.
+    logins: Sequence[str] = ()
+
     def __init__(
         self,
         *,
         client_id: str = "demo-client",
         client_secret: str | None = "demo-secret",  # noqa: S107 - not secret
         scope: str = "profile email",
+        default_scope: str | None = None,
         redirect_uris: Iterable[str] = (),
         user: Mapping[str, object] = OCTOCAT,
         expires_in: int = 3600,
@@ -116,8 +125,13 @@ class LocalProvider:
         self._lock = threading.Lock()
 
         client = Client(client_id, client_secret, tuple(redirect_uris))
-        validator = GrantValidator(client, scope.split(), rotate=rotate_refresh_tokens)
-        self._oauth = WebApplicationServer(validator, token_expires_in=expires_in)
+        self._validator = GrantValidator(
+            client,
+            scope.split(),
+            default_scopes=(scope if default_scope is None else default_scope).split(),
+            rotate=rotate_refresh_tokens,
+        )
+        self._oauth = WebApplicationServer(self._validator, token_expires_in=expires_in)
         code_grant: Any = self._oauth.auth_grant
         code_grant.refresh_token = refresh_tokens
         code_grant.custom_validators.pre_auth.append(check_code_challenge)
@@ -126,10 +140,10 @@ class LocalProvider:
         #: For each path: the endpoint's name, and the handler of each method.
         self.routes: dict[str, tuple[str, dict[str, Handler]]] = {
             "/": ("home", {"GET": self.show_home_page}),
-            "/authorize": ("authorize", {"GET": self.show_consent_page, "POST": self.decide}),
-            "/token": ("token", {"POST": self.token}),
-            "/user": ("profile", {"GET": self.profile}),
-            "/revoke": ("revoke", {"POST": self.revoke}),
+            self.authorization_path: ("authorize", {"GET": self.show_consent_page, "POST": self.decide}),
+            self.token_path: ("token", {"POST": self.token}),
+            self.profile_path: ("profile", {"GET": self.profile}),
+            self.revocation_path: ("revoke", {"POST": self.revoke}),
             "/faults": (
                 "control",
                 {"GET": self.show_faults, "POST": self.add_fault, "DELETE": self.clear_faults},
@@ -139,19 +153,19 @@ class LocalProvider:
 
     @property
     def authorization_url(self) -> str:
-        return f"{self.url}/authorize"
+        return self.url + self.authorization_path
 
     @property
     def token_url(self) -> str:
-        return f"{self.url}/token"
+        return self.url + self.token_path
 
     @property
     def profile_url(self) -> str:
-        return f"{self.url}/user"
+        return self.url + self.profile_path
 
     @property
     def revocation_url(self) -> str:
-        return f"{self.url}/revoke"
+        return self.url + self.revocation_path
 
     @property
     def settings(self) -> dict[str, str]:
@@ -213,10 +227,11 @@ class LocalProvider:
                 scopes=scopes,
                 redirect_uri=details["redirect_uri"],
                 parameters=request.args,
+                logins=self.logins,
                 faults=FAULTS.values(),
             )
 
-        return self._validate_authorization_request(request, proceed)
+        return self.validate_authorization_request(request, proceed)
 
     def decide(self, request: Request) -> Response:
         """POST /authorize: the user has pressed Allow or Deny, and may have chosen a fault.
@@ -242,11 +257,11 @@ class LocalProvider:
             headers, _, _ = self._oauth.create_authorization_response(
                 self._request_url(request), scopes=scopes, credentials={"user": login}
             )
-            return self._redirect_to_client(headers["Location"])
+            return self.redirect_to_client(headers["Location"])
 
-        return self.inject_fault(request, lambda: self._validate_authorization_request(request, proceed), "authorize")
+        return self.inject_fault(request, lambda: self.validate_authorization_request(request, proceed), "authorize")
 
-    def _validate_authorization_request(
+    def validate_authorization_request(
         self, request: Request, proceed: Callable[[list[str], dict[str, Any]], Response]
     ) -> Response:
         """Validate the authorization request, then call *proceed* with the scopes and oauthlib's details.
@@ -260,11 +275,11 @@ class LocalProvider:
         except FatalClientError as error:
             return provider_pages.error_page("Invalid authorization request", error.description)
         except OAuth2Error as error:
-            return self._redirect_to_client(error.in_uri(error.redirect_uri or ""))
+            return self.redirect_to_client(error.in_uri(error.redirect_uri or ""))
         except ValueError:  # from oauthlib, when the query is not form-encoded
             return provider_pages.error_page("Invalid authorization request", "The query is malformed.")
 
-    def _redirect_to_client(self, location: str) -> Response:
+    def redirect_to_client(self, location: str) -> Response:
         """Return the redirect to the client, with the issuer as ``iss`` against mix-up attacks (RFC 9207)."""
         location = add_params_to_uri(location, [("iss", self.url)])
         return Response(status=302, headers={"Location": location, **provider_pages.HEADERS})
@@ -290,7 +305,7 @@ class LocalProvider:
         except OAuth2Error as error:
             headers, text, status = {"Content-Type": "application/json"}, error.json, 400
         except ValueError:  # from oauthlib, when the body is not form-encoded
-            return _json({"error": "invalid_request"}, 400)
+            return json_response({"error": "invalid_request"}, 400)
         if status == 401:  # oauthlib would send a Bearer challenge, but clients authenticate with Basic
             headers["WWW-Authenticate"] = 'Basic realm="local provider"'
         return Response(text, status, headers)
@@ -299,17 +314,20 @@ class LocalProvider:
         """GET /user: return the user's profile for a valid access token in the Authorization header (RFC 6750)."""
 
         def normal_response() -> Response:
-            with self._lock:
-                # profile_url has no query, because tokens are not accepted there (RFC 9700 4.3.2).
-                valid, verified = self._oauth.verify_request(self.profile_url, headers=dict(request.headers))
-            if valid:
-                return _json(self.user_document(verified.user or ""))
-            response = _json({"message": "Bad credentials"}, 401)
+            grant = self.find_grant(request.headers.get("Authorization", ""))
+            if grant is not None:
+                return json_response(self.user_document(grant.user))
+            response = json_response({"message": "Bad credentials"}, 401)
             has_token = "Authorization" in request.headers
             response.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if has_token else "Bearer"
             return response
 
         return self.inject_fault(request, normal_response, "profile")
+
+    def find_grant(self, authorization: str) -> Grant | None:
+        """Return the grant of the access token in an Authorization header; None without a valid one (RFC 6750 2.1)."""
+        with self._lock:
+            return self._validator.find_grant(authorization.removeprefix("Bearer "))
 
     # -- pages and control endpoints, which real providers do not have -----------------------
 
@@ -332,7 +350,7 @@ class LocalProvider:
     def show_faults(self, request: Request) -> Response:
         """GET /faults: list all faults, and the queue."""
         descriptions = {fault.name: fault.description for fault in FAULTS.values()}
-        return _json({"faults": descriptions, "waiting": self.faults.waiting})
+        return json_response({"faults": descriptions, "waiting": self.faults.waiting})
 
     def add_fault(self, request: Request) -> Response:
         """POST /faults: add the fault ``name``. ``times`` is a number (default 1) or ``always``."""
@@ -340,8 +358,8 @@ class LocalProvider:
         try:
             self.faults.add(request.form.get("name", ""), times=None if times == "always" else int(times))
         except ValueError as error:
-            return _json({"error": str(error)}, 400)
-        return _json({"waiting": self.faults.waiting}, 201)
+            return json_response({"error": str(error)}, 400)
+        return json_response({"waiting": self.faults.waiting}, 201)
 
     def clear_faults(self, request: Request) -> Response:
         """DELETE /faults: empty the queue."""
@@ -350,7 +368,7 @@ class LocalProvider:
 
     def show_request_counts(self, request: Request) -> Response:
         """GET /exchanges: return how many requests each endpoint has received."""
-        return _json({endpoint: self.count(endpoint) for endpoint in ENDPOINTS})
+        return json_response({endpoint: self.count(endpoint) for endpoint in ENDPOINTS})
 
     def inject_fault(self, request: Request, normal_response: Callable[[], Response], *endpoints: str) -> Response:
         """Return the response of the next fault for one of *endpoints*, or else the normal response."""
@@ -392,7 +410,8 @@ def _is_refresh(request: Request) -> bool:
     return request.form.get("grant_type") == "refresh_token"
 
 
-def _json(document: Mapping[str, object], status: int = 200) -> Response:
+def json_response(document: object, status: int = 200) -> Response:
+    """Return a document as JSON, which no cache may store."""
     text = json.dumps(document, indent=2) + "\n"
     headers = {"Cache-Control": "no-store"}
     return Response(text, status, headers, content_type="application/json")

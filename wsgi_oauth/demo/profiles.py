@@ -1,7 +1,8 @@
 """Local providers that behave like Keycloak, Entra ID, AD FS, Okta and GitHub Enterprise, as their documentation says.
 
-Each has two users: ``octocat``, who is in a group, and every other login, who is in none. ``settings`` are the
-``WSGI_OAUTH_*`` variables of an application that only this group may enter, as ``docs/providers.md`` explains them.
+``settings`` of each are those of the example in ``docs/providers.md``: only one group may enter. Its member is the
+default user; the consent page offers further users. ID tokens are signed with the client secret (HS256), because a
+client that gets them from the token endpoint may rely on TLS in place of the signature (OpenID Connect Core 3.1.3.7).
 """
 
 from __future__ import annotations
@@ -12,58 +13,36 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 from oauthlib.common import add_params_to_uri
 from werkzeug import Request, Response
 
-from .local_provider import OCTOCAT, LocalProvider
+from . import provider_pages
+from .grants import Grant, is_loopback_callback
+from .local_provider import OCTOCAT, LocalProvider, json_response
 
 _LIFETIME = 3600  # seconds, of ID tokens
-_PAGE = 100  # organizations on one page of GitHub's list
+_MEMBER = str(OCTOCAT["login"])
 
 
-class OpenIDProvider(LocalProvider):
-    """The local provider with OpenID Connect: a discovery document and ID tokens. Its URLs are those of a product.
-
-    Subclasses set ``name``, ``paths`` and ``rule``, and describe a user with :meth:`id_token_claims` and
-    :meth:`user_document`.
-    """
+class Product(LocalProvider):
+    """A provider with the URLs, scopes and error descriptions of a product."""
 
     name = ""  # of the preset
     rule = ""  # admits the members of the group
-    issuer_path = ""
-    paths: ClassVar[Mapping[str, str]] = {}  # of the endpoints: authorize, token, user, revoke, end
-    scopes: tuple[str, ...] = ("openid", "profile", "email")
+    scopes: tuple[str, ...] = ()
+    logins: tuple[str, ...] = (_MEMBER, "guest")
+    #: The code and the description with which the product reports an error of OAuth.
+    errors: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
     def __init__(self, *, scope: str = "", **options: Any) -> None:
-        # The scopes of the settings are registered, too.
         super().__init__(scope=scope or " ".join(self.scopes), **options)
-        self._sign_ins: dict[str, tuple[str, str]] = {}  # nonce and login by code
-        for name in ("authorize", "token", "user", "revoke"):
-            self.routes[self.paths[name]] = self.routes.pop(f"/{name}")
-        document = f"{self.issuer_path}/.well-known/openid-configuration"
-        self.routes[document] = ("discovery", {"GET": lambda _: _json(self.discovery_document())})
 
     @property
     def issuer(self) -> str:
-        return self.url + self.issuer_path
-
-    @property
-    def authorization_url(self) -> str:
-        return self.url + self.paths["authorize"]
-
-    @property
-    def token_url(self) -> str:
-        return self.url + self.paths["token"]
-
-    @property
-    def profile_url(self) -> str:
-        return self.url + self.paths["user"]
-
-    @property
-    def revocation_url(self) -> str:
-        return self.url + self.paths["revoke"]
+        """The value of ``WSGI_OAUTH_ISSUER``."""
+        return self.url
 
     @property
     def settings(self) -> dict[str, str]:
@@ -75,6 +54,57 @@ class OpenIDProvider(LocalProvider):
             "ALLOW": self.rule,
         }
 
+    def is_member(self, login: str) -> bool:
+        """Return whether the user is in the group of :attr:`rule`."""
+        return login in {"", _MEMBER}
+
+    def token(self, request: Request) -> Response:
+        response = super().token(request)
+        document = response.get_json(silent=True)
+        if isinstance(document, dict) and document.get("error") in self.errors:
+            code, description = self.errors[document["error"]]
+            return json_response({"error": code, "error_description": description}, response.status_code)
+        return response
+
+    def redirect_to_client(self, location: str) -> Response:
+        """Return the redirect without ``iss``, and with the product's description of an error."""
+        parts = urlsplit(location)
+        parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
+        if parameters.get("error") in self.errors:
+            parameters["error"], parameters["error_description"] = self.errors[parameters["error"]]
+        location = parts._replace(query=urlencode(parameters)).geturl()
+        return Response(status=302, headers={"Location": location, **provider_pages.HEADERS})
+
+    def redirect_with_error(self, request: Request, code: str, description: str) -> Response:
+        """Return the redirect of a valid authorization request to the client, with an error (RFC 6749 4.1.2.1)."""
+        parameters = {"error": code, "error_description": description, "state": request.args.get("state", "")}
+        return self.validate_authorization_request(
+            request,
+            lambda _, details: self.redirect_to_client(add_params_to_uri(details["redirect_uri"], parameters.items())),
+        )
+
+
+class OpenIDProduct(Product):
+    """A product with OpenID Connect: a discovery document, ID tokens, and an end-session endpoint."""
+
+    issuer_path = ""
+    end_session_path = ""
+    sends_refresh_tokens = False  # without the scope offline_access
+    scopes: tuple[str, ...] = ("openid", "profile", "email", "offline_access")
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._nonces: dict[str, str] = {}  # by code
+        self.routes[f"{self.issuer_path}/.well-known/openid-configuration"] = (
+            "discovery",
+            {"GET": lambda _: json_response(self.discovery_document())},
+        )
+        self.routes[self.end_session_path] = ("end", {"GET": self.end_session})
+
+    @property
+    def issuer(self) -> str:
+        return self.url + self.issuer_path
+
     def discovery_document(self) -> dict[str, Any]:
         """Return the document of OpenID Connect Discovery 3."""
         return {
@@ -82,240 +112,353 @@ class OpenIDProvider(LocalProvider):
             "authorization_endpoint": self.authorization_url,
             "token_endpoint": self.token_url,
             "userinfo_endpoint": self.profile_url,
-            "revocation_endpoint": self.revocation_url,
-            "end_session_endpoint": self.url + self.paths["end"],
+            "end_session_endpoint": self.url + self.end_session_path,
             "jwks_uri": f"{self.issuer}/keys",
-            "scopes_supported": [*self.scopes, "offline_access"],
+            "scopes_supported": list(self.scopes),
             "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
         }
 
-    def id_token_claims(self, login: str) -> dict[str, Any]:
-        """Return the claims about the user with this login; the default user has an empty one."""
+    def id_token_claims(self, grant: Grant) -> dict[str, Any]:
+        """Return the claims about the user of *grant*."""
         raise NotImplementedError
-
-    def is_member(self, login: str) -> bool:
-        """Return whether the user is in the group."""
-        return login in {"", OCTOCAT["login"]}
 
     def decide(self, request: Request) -> Response:
         response = super().decide(request)
         for code in parse_qs(urlsplit(response.headers.get("Location", "")).query).get("code", []):
-            self._sign_ins[code] = request.args.get("nonce", ""), request.form.get("user", "")
+            self._nonces[code] = request.args.get("nonce", "")
         return response
 
     def token(self, request: Request) -> Response:
-        response = super().token(request)
-        document = response.get_json(silent=True) or {}
-        nonce, login = self._sign_ins.pop(request.form.get("code", ""), ("", ""))
-        if "openid" not in document.get("scope", "").split():
-            return response
-        now = int(time.time())
-        claims = {"iss": self.issuer, "aud": self.client_id, "iat": now, "exp": now + _LIFETIME, "auth_time": now}
-        claims |= self.id_token_claims(login) | ({"nonce": nonce} if nonce else {})
-        return _json({**document, "id_token": _sign(claims, self.client_secret or "")})
-
-    def _redirect_to_client(self, location: str) -> Response:
-        return Response(status=302, headers={"Location": location})  # without `iss`: of these, only Keycloak sends it
-
-
-class Keycloak(OpenIDProvider):
-    """A realm with a *Group Membership* mapper for the claim ``groups``, with full paths."""
-
-    name = "keycloak"
-    rule = "group:/staff"
-    issuer_path = "/realms/demo"
-    paths: ClassVar[Mapping[str, str]] = {
-        name: f"/realms/demo/protocol/openid-connect/{path}"
-        for name, path in {
-            "authorize": "auth",
-            "token": "token",
-            "user": "userinfo",
-            "revoke": "revoke",
-            "end": "logout",
-        }.items()
-    }
-
-    def id_token_claims(self, login: str) -> dict[str, Any]:
-        name = login or str(OCTOCAT["login"])
-        groups = ["/staff", "/staff/security"] if self.is_member(login) else []
-        roles = {"roles": ["offline_access", "default-roles-demo"]}
-        return {"sub": f"id-of-{name}", "preferred_username": name, "groups": groups, "realm_access": roles}
-
-    def user_document(self, login: str) -> dict[str, object]:
-        return {**self.id_token_claims(login), "email": super().user_document(login)["email"], "email_verified": True}
-
-    def _redirect_to_client(self, location: str) -> Response:
-        parameters = [("session_state", "a-session"), ("iss", self.issuer)]
-        return super()._redirect_to_client(add_params_to_uri(location, parameters))
-
-
-class EntraID(OpenIDProvider):
-    """A tenant with a *groups* claim and app roles, which are in the ID token only."""
-
-    name = "microsoft"
-    tenant = "11111111-2222-3333-4444-555555555555"
-    group = "6b0e2a35-0d0b-4a0e-9c8e-3d1a6f2d7c11"
-    rule = f"group:{group}"
-    issuer_path = f"/{tenant}/v2.0"
-    paths: ClassVar[Mapping[str, str]] = {
-        "authorize": f"/{tenant}/oauth2/v2.0/authorize",
-        "token": f"/{tenant}/oauth2/v2.0/token",
-        "user": "/oidc/userinfo",
-        "revoke": "/revoke",
-        "end": f"/{tenant}/oauth2/v2.0/logout",
-    }
-    scopes = ("openid", "profile", "email", "User.Read", "offline_access")
-
-    def id_token_claims(self, login: str) -> dict[str, Any]:
-        name = login or str(OCTOCAT["login"])
-        claims = {"sub": f"pairwise-{name}", "oid": f"id-of-{name}", "tid": self.tenant, "ver": "2.0"}
-        claims["preferred_username"] = f"{name}@corp.example"
-        membership = {"groups": [self.group], "roles": ["App.User"]} if self.is_member(login) else {}
-        return {**claims, **membership}
-
-    def user_document(self, login: str) -> dict[str, object]:
-        document = super().user_document(login)
-        return {"sub": f"pairwise-{login or OCTOCAT['login']}", "name": document["name"], "email": document["email"]}
-
-
-class ADFS(OpenIDProvider):
-    """An application group with issuance rules for names and groups. UserInfo has the subject only."""
-
-    name = "adfs"
-    rule = 'group:"Reports Readers"'
-    issuer_path = "/adfs"
-    paths: ClassVar[Mapping[str, str]] = {
-        "authorize": "/adfs/oauth2/authorize/",
-        "token": "/adfs/oauth2/token/",
-        "user": "/adfs/userinfo",
-        "revoke": "/adfs/revoke",
-        "end": "/adfs/oauth2/logout",
-    }
-    scopes = ("openid", "profile", "email", "allatclaims")
-
-    def id_token_claims(self, login: str) -> dict[str, Any]:
-        name = login or str(OCTOCAT["login"])
-        claims = {"sub": f"hash-of-{name}=", "upn": f"{name}@corp.example", "unique_name": f"CORP\\{name}"}
-        # A single group is sent as a text, several ones as a list.
-        return {**claims, "group": "Reports Readers" if self.is_member(login) else "Domain Users"}
-
-    def user_document(self, login: str) -> dict[str, object]:
-        return {"sub": f"hash-of-{login or OCTOCAT['login']}="}
-
-
-class Okta(OpenIDProvider):
-    """An authorization server with a ``groups`` claim. Users who are not assigned to the application are refused."""
-
-    name = "okta"
-    rule = "group:staff"
-    issuer_path = "/oauth2/default"
-    paths: ClassVar[Mapping[str, str]] = {
-        name: f"/oauth2/default/v1/{path}"
-        for name, path in {
-            "authorize": "authorize",
-            "token": "token",
-            "user": "userinfo",
-            "revoke": "revoke",
-            "end": "logout",
-        }.items()
-    }
-    scopes = ("openid", "profile", "email", "groups", "offline_access")
-
-    @property
-    def settings(self) -> dict[str, str]:
-        return {**super().settings, "SCOPE": "openid profile email groups"}
-
-    def id_token_claims(self, login: str) -> dict[str, Any]:
-        name = login or str(OCTOCAT["login"])
-        groups = ["Everyone", "staff"] if self.is_member(login) else ["Everyone"]
-        return {"sub": f"00u-{name}", "preferred_username": f"{name}@corp.example", "groups": groups}
-
-    def user_document(self, login: str) -> dict[str, object]:
-        return self.id_token_claims(login)
-
-    def decide(self, request: Request) -> Response:
-        if request.form.get("user") != "unassigned":
-            return super().decide(request)
-        parameters = {
-            "error": "access_denied",
-            "error_description": "User is not assigned to the client application.",
-            "state": request.args.get("state", ""),
-        }
-        return self._redirect_to_client(add_params_to_uri(request.args.get("redirect_uri", ""), parameters.items()))
-
-
-class GitHubEnterprise(LocalProvider):
-    """A server on which the user is in more organizations than one page of the list has."""
-
-    name = "github-enterprise"
-    rule = "org:octo-org group:octo-org/team"
-
-    def __init__(self, *, scope: str = "", **options: Any) -> None:
-        super().__init__(scope=scope or "read:org user:email", **options)
-        for name, path in {
-            "/authorize": "/login/oauth/authorize",
-            "/token": "/login/oauth/access_token",
-            "/user": "/api/v3/user",
-        }.items():
-            self.routes[path] = self.routes.pop(name)
-        self.routes["/api/v3/user/orgs"] = ("profile", {"GET": self.organizations})
-        self.routes["/api/v3/user/teams"] = ("profile", {"GET": self.teams})
-        self.routes["/api/v3/user/emails"] = ("profile", {"GET": lambda _: _json({"message": "Not Found"}, 404)})
-
-    @property
-    def authorization_url(self) -> str:
-        return f"{self.url}/login/oauth/authorize"
-
-    @property
-    def token_url(self) -> str:
-        return f"{self.url}/login/oauth/access_token"
-
-    @property
-    def profile_url(self) -> str:
-        return f"{self.url}/api/v3/user"
-
-    @property
-    def settings(self) -> dict[str, str]:
-        return {
-            "PROVIDER": self.name,
-            "ISSUER": self.url,
-            "CLIENT_ID": self.client_id,
-            "CLIENT_SECRET": self.client_secret or "",
-            "ALLOW": self.rule,
-        }
-
-    def _is_member_token(self, request: Request) -> bool:
-        """Return whether the user of the request's token is in the organizations and the team."""
-        document = self.profile(request).get_json(silent=True) or {}
-        return document.get("login") == OCTOCAT["login"]
-
-    def organizations(self, request: Request) -> Response:
-        """GET /api/v3/user/orgs: with pages, as https://docs.github.com/rest/using-the-rest-api says."""
-        if not self._is_member_token(request):
-            return _json([])
-        if request.args.get("page") == "2":
-            return _json([{"login": "octo-org"}])
-        response = _json([{"login": f"org-{number}"} for number in range(_PAGE)])
-        response.headers["Link"] = f'<{self.url}/api/v3/user/orgs?per_page={_PAGE}&page=2>; rel="next"'
-        return response
-
-    def teams(self, request: Request) -> Response:
-        """GET /api/v3/user/teams"""
-        organization = {"login": "octo-org"}
-        return _json([{"slug": "team", "organization": organization}] if self._is_member_token(request) else [])
-
-    def token(self, request: Request) -> Response:
-        """Report errors with status 200, and separate scopes with commas."""
         response = super().token(request)
         document = response.get_json(silent=True)
         if not isinstance(document, dict):
             return response
-        if "scope" in document:
-            document["scope"] = ",".join(document["scope"].split())
-        return _json(document, 200 if response.status_code == 400 else response.status_code)
+        grant = self.find_grant(f"Bearer {document.get('access_token')}")
+        if grant is None:
+            return response
+        if not (self.sends_refresh_tokens or "offline_access" in grant.scopes):
+            document.pop("refresh_token", None)
+        if "openid" in grant.scopes:
+            document["id_token"] = self._build_id_token(grant, self._nonces.pop(request.form.get("code", ""), ""))
+        return json_response(document)
 
-    def _redirect_to_client(self, location: str) -> Response:
-        return Response(status=302, headers={"Location": location})
+    def _build_id_token(self, grant: Grant, nonce: str) -> str:
+        now = int(time.time())
+        claims = {"iss": self.issuer, "aud": self.client_id, "iat": now, "exp": now + _LIFETIME, "auth_time": now}
+        # The ID token of a refresh has no nonce (OpenID Connect Core 12.2).
+        claims |= {"nonce": nonce} if nonce else {}
+        return _sign({**claims, **self.id_token_claims(grant)}, self.client_secret or "")
+
+    def end_session(self, request: Request) -> Response:
+        """End the session, and redirect to the application if it is on this machine (RP-Initiated Logout 2)."""
+        target = request.args.get("post_logout_redirect_uri", "")
+        if request.args.get("client_id") == self.client_id and is_loopback_callback(
+            target.removesuffix("/signed-out") + "/callback"
+        ):
+            state = {"state": request.args["state"]} if "state" in request.args else {}
+            return Response(status=302, headers={"Location": add_params_to_uri(target, state.items())})
+        return Response("You are signed out.\n")
+
+
+class Keycloak(OpenIDProduct):
+    """A realm with a *Group Membership* mapper for the claim ``groups``, without full paths.
+
+    Realm roles are in the ID token. A login page that waited too long (user ``late``) ends with an error that asks the
+    client to start again.
+    """
+
+    name = "keycloak"
+    rule = 'group:"Wiki Editors"'
+    issuer_path = "/realms/myrealm"
+    authorization_path = f"{issuer_path}/protocol/openid-connect/auth"
+    token_path = f"{issuer_path}/protocol/openid-connect/token"
+    profile_path = f"{issuer_path}/protocol/openid-connect/userinfo"
+    revocation_path = f"{issuer_path}/protocol/openid-connect/revoke"
+    end_session_path = f"{issuer_path}/protocol/openid-connect/logout"
+    sends_refresh_tokens = True
+    logins = (*Product.logins, "late")
+    errors: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "invalid_client": ("unauthorized_client", "Invalid client or Invalid client credentials"),
+        "invalid_grant": ("invalid_grant", "Code not valid"),
+    }
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {**super().settings, "END_SESSION": "yes"}
+
+    def discovery_document(self) -> dict[str, Any]:
+        return {
+            **super().discovery_document(),
+            "revocation_endpoint": self.revocation_url,
+            "authorization_response_iss_parameter_supported": True,
+        }
+
+    def id_token_claims(self, grant: Grant) -> dict[str, Any]:
+        roles = ["offline_access", "default-roles-myrealm", *(["wiki-editor"] if self.is_member(grant.user) else [])]
+        return {**self.user_document(grant.user), "realm_access": {"roles": roles}}
+
+    def user_document(self, login: str) -> dict[str, object]:
+        name = login or _MEMBER
+        groups = ["Wiki Editors", "Everyone"] if self.is_member(login) else ["Everyone"]
+        address = {"email": f"{name}@example.com", "email_verified": True}
+        return {"sub": f"id-of-{name}", "preferred_username": name, "name": name.title(), "groups": groups, **address}
+
+    def decide(self, request: Request) -> Response:
+        if request.form.get("user") == "late":
+            return self.redirect_with_error(request, "temporarily_unavailable", "authentication_expired")
+        return super().decide(request)
+
+    def redirect_to_client(self, location: str) -> Response:
+        parameters = [("session_state", "a-session"), ("iss", self.issuer)]
+        return super().redirect_to_client(add_params_to_uri(location, parameters))
+
+
+class EntraID(OpenIDProduct):
+    """A tenant with a *groups* claim and app roles, which are in the ID token only.
+
+    ``/organizations/v2.0`` and ``/common/v2.0`` are the issuers for all tenants. The user ``partner`` is of another
+    tenant. ``many-groups`` has so many groups that the ID token refers to Microsoft Graph:
+    https://learn.microsoft.com/security/zero-trust/develop/configure-tokens-group-claims-app-roles#group-overages
+    """
+
+    name = "microsoft"
+    tenant = "11111111-2222-3333-4444-555555555555"
+    other_tenant = "66666666-7777-8888-9999-000000000000"
+    group = "6b0e2a35-0d0b-4a0e-9c8e-3d1a6f2d7c11"
+    rule = f"group:{group}"
+    issuer_path = f"/{tenant}/v2.0"
+    authorization_path = f"/{tenant}/oauth2/v2.0/authorize"
+    token_path = f"/{tenant}/oauth2/v2.0/token"
+    profile_path = "/oidc/userinfo"
+    end_session_path = f"/{tenant}/oauth2/v2.0/logout"
+    graph_path = "/v1.0/me/transitiveMemberOf"
+    scopes = ("openid", "profile", "email", "offline_access", "User.Read")
+    # Not offered: many-groups, because the token would be sent to the real Microsoft Graph.
+    logins = (*Product.logins, "partner")
+    errors: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "access_denied": ("access_denied", "AADSTS65004: User declined to consent to access the app."),
+        "invalid_client": ("invalid_client", "AADSTS7000215: Invalid client secret provided."),
+        "invalid_grant": ("invalid_grant", "AADSTS54005: OAuth2 Authorization code was already redeemed."),
+        "invalid_scope": (
+            "invalid_scope",
+            "AADSTS70011: The provided value for 'scope' is not valid.",
+        ),
+    }
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.routes[self.graph_path] = ("graph", {"GET": self.list_groups})
+        authorization = self.routes[self.authorization_path]
+        for name in ("organizations", "common"):
+            self.routes[f"/{name}/oauth2/v2.0/authorize"] = authorization
+            self.routes[f"/{name}/v2.0/.well-known/openid-configuration"] = (
+                "discovery",
+                {"GET": self.show_document_of_tenants},
+            )
+
+    def show_document_of_tenants(self, request: Request) -> Response:
+        """GET the discovery document for all tenants. Its issuer contains a placeholder."""
+        document = {
+            **self.discovery_document(),
+            "issuer": f"{self.url}/{{tenantid}}/v2.0",
+            "authorization_endpoint": f"{self.url}/{request.path.split('/')[1]}/oauth2/v2.0/authorize",
+        }
+        return json_response(document)
+
+    def id_token_claims(self, grant: Grant) -> dict[str, Any]:
+        name = grant.user or _MEMBER
+        tenant = self.other_tenant if name == "partner" else self.tenant
+        claims = {
+            "iss": f"{self.url}/{tenant}/v2.0",
+            "sub": f"pairwise-{name}",
+            "oid": f"id-of-{name}",
+            "tid": tenant,
+            "ver": "2.0",
+            "preferred_username": f"{name}@corp.example",
+        }
+        if name == "many-groups":
+            endpoint = f"https://graph.windows.net/{tenant}/users/id-of-{name}/getMemberObjects"
+            return {**claims, "_claim_names": {"groups": "src1"}, "_claim_sources": {"src1": {"endpoint": endpoint}}}
+        return {**claims, "groups": [self.group], "roles": ["App.User"]} if self.is_member(name) else claims
+
+    def user_document(self, login: str) -> dict[str, object]:
+        document = super().user_document(login)
+        return {"sub": f"pairwise-{login or _MEMBER}", "name": document["name"], "email": document["email"]}
+
+    def decide(self, request: Request) -> Response:
+        if request.form.get("user") == "partner" and request.path == self.authorization_path:
+            return provider_pages.error_page("Sign in", "AADSTS50020: The user account does not exist in the tenant.")
+        return super().decide(request)
+
+    def list_groups(self, request: Request) -> Response:
+        """GET /v1.0/me/transitiveMemberOf, on two pages: https://learn.microsoft.com/graph/paging."""
+        grant = self.find_grant(request.headers.get("Authorization", ""))
+        if grant is None:
+            return json_response({"error": {"code": "InvalidAuthenticationToken"}}, 401)
+        if "User.Read" not in grant.scopes:
+            message = "Insufficient privileges to complete the operation."
+            return json_response({"error": {"code": "Authorization_RequestDenied", "message": message}}, 403)
+        if "$skiptoken" in request.args:
+            return json_response({"value": [{"@odata.type": "#microsoft.graph.group", "id": self.group}]})
+        following = f"{request.base_url}?{urlencode({'$select': 'id', '$top': '999', '$skiptoken': 'next'})}"
+        groups = [{"@odata.type": "#microsoft.graph.group", "id": f"group-{number}"} for number in range(999)]
+        return json_response({"value": groups, "@odata.nextLink": following})
+
+
+class ADFS(OpenIDProduct):
+    """An application group with issuance rules for names and groups. UserInfo has the subject only.
+
+    https://learn.microsoft.com/windows-server/identity/ad-fs/development/custom-id-tokens-in-ad-fs
+    """
+
+    name = "adfs"
+    rule = 'group:"Wiki Editors"'
+    issuer_path = "/adfs"
+    authorization_path = "/adfs/oauth2/authorize/"
+    token_path = "/adfs/oauth2/token/"
+    profile_path = "/adfs/userinfo"
+    end_session_path = "/adfs/oauth2/logout"
+    scopes = ("openid", "profile", "email", "allatclaims")
+    sends_refresh_tokens = True
+
+    def id_token_claims(self, grant: Grant) -> dict[str, Any]:
+        name = grant.user or _MEMBER
+        claims = {**self.user_document(name), "upn": f"{name}@corp.example", "unique_name": f"CORP\\{name}"}
+        # A single group is sent as a text, several ones as a list.
+        group = ["Domain Users", "Wiki Editors"] if self.is_member(name) else "Domain Users"
+        return {**claims, "group": group} if "allatclaims" in grant.scopes else claims
+
+    def user_document(self, login: str) -> dict[str, object]:
+        return {"sub": f"hash-of-{login or _MEMBER}="}
+
+
+class Okta(OpenIDProduct):
+    """An organization with a groups claim filter. Users who are not assigned to the application are refused.
+
+    Because an access token is issued, too, names and groups are at UserInfo only:
+    https://developer.okta.com/docs/api/openapi/okta-oauth/guides/overview/
+    """
+
+    name = "okta"
+    rule = 'group:"Wiki Editors"'
+    authorization_path = "/oauth2/v1/authorize"
+    token_path = "/oauth2/v1/token"
+    profile_path = "/oauth2/v1/userinfo"
+    revocation_path = "/oauth2/v1/revoke"
+    end_session_path = "/oauth2/v1/logout"
+    scopes = ("openid", "profile", "email", "groups", "offline_access")
+    logins = (*Product.logins, "unassigned")
+    errors: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "invalid_client": ("invalid_client", "The client secret supplied for a confidential client is invalid."),
+        "invalid_grant": ("invalid_grant", "The authorization code is invalid or has expired."),
+    }
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {**super().settings, "SCOPE": "openid profile email groups", "END_SESSION": "yes"}
+
+    def discovery_document(self) -> dict[str, Any]:
+        return {**super().discovery_document(), "revocation_endpoint": self.revocation_url}
+
+    def id_token_claims(self, grant: Grant) -> dict[str, Any]:
+        return {"sub": f"00u-{grant.user or _MEMBER}"}
+
+    def user_document(self, login: str) -> dict[str, object]:
+        name = login or _MEMBER
+        address = {"email": f"{name}@corp.example", "email_verified": True}
+        return {"sub": f"00u-{name}", "preferred_username": f"{name}@corp.example", "name": name.title(), **address}
+
+    def profile(self, request: Request) -> Response:
+        response, grant = super().profile(request), self.find_grant(request.headers.get("Authorization", ""))
+        document = response.get_json(silent=True)
+        if grant is None or "groups" not in grant.scopes or not isinstance(document, dict):
+            return response
+        groups = ["Everyone", "Wiki Editors"] if self.is_member(grant.user) else ["Everyone"]
+        return json_response({**document, "groups": groups})
+
+    def decide(self, request: Request) -> Response:
+        if request.form.get("user") == "unassigned":
+            description = "User is not assigned to the client application."
+            return self.redirect_with_error(request, "access_denied", description)
+        return super().decide(request)
+
+
+class GitHubEnterprise(Product):
+    """A server. Its lists have pages and need scopes, and its token endpoint reports errors with status 200.
+
+    https://docs.github.com/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps,
+    https://docs.github.com/rest/using-the-rest-api/using-pagination-in-the-rest-api
+    """
+
+    name = "github-enterprise"
+    rule = "group:octo-org/wiki-editors"
+    authorization_path = "/login/oauth/authorize"
+    token_path = "/login/oauth/access_token"
+    profile_path = "/api/v3/user"
+    scopes = ("read:org", "user:email")
+    errors: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "access_denied": ("access_denied", "The user has denied your application access."),
+        "invalid_client": ("incorrect_client_credentials", "The client_id and/or client_secret passed are incorrect."),
+        "invalid_grant": ("bad_verification_code", "The code passed is incorrect or expired."),
+    }
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(default_scope="", refresh_tokens=False, **options)
+        organizations = [*({"login": f"org-{number}"} for number in range(150)), {"login": "octo-org"}]
+        names = [*(("other-org", f"team-{number}") for number in range(150)), ("octo-org", "wiki-editors")]
+        teams = [{"slug": slug, "organization": {"login": organization}} for organization, slug in names]
+        address = {"email": OCTOCAT["email"], "verified": True, "primary": True}
+        lists: dict[str, tuple[str, int, list[Any]]] = {
+            "orgs": ("read:org", 403, organizations),
+            "teams": ("read:org", 403, teams),
+            "emails": ("user:email", 404, [address]),
+        }
+        for name, (scope, status, items) in lists.items():
+            self.routes[f"{self.profile_path}/{name}"] = ("list", {"GET": self._serve_list(scope, status, items)})
+        self.routes[f"/api/v3/applications/{self.client_id}/token"] = ("revoke", {"DELETE": self.delete_token})
+
+    def _serve_list(self, scope: str, status: int, items: list[Any]) -> Callable[[Request], Response]:
+        """Return the handler of a list, which is empty for other users. Without *scope* it answers with *status*."""
+
+        def respond(request: Request) -> Response:
+            grant = self.find_grant(request.headers.get("Authorization", ""))
+            if grant is None:
+                return json_response({"message": "Bad credentials"}, 401)
+            if scope not in grant.scopes:
+                return json_response({"message": "Not Found" if status == 404 else f"Requires {scope}"}, status)
+            listed = items if self.is_member(grant.user) else []
+            size, page = (request.args.get(name, default, int) for name, default in (("per_page", 30), ("page", 1)))
+            response = json_response(listed[(page - 1) * size : page * size])
+            if page * size < len(listed):
+                query = urlencode({"per_page": size, "page": page + 1})
+                response.headers["Link"] = f'<{request.base_url}?{query}>; rel="next"'
+            return response
+
+        return respond
+
+    def token(self, request: Request) -> Response:
+        """POST /login/oauth/access_token: form-encoded unless the client accepts JSON; the token does not expire."""
+        response = super().token(request)
+        document = response.get_json(silent=True)
+        if not isinstance(document, dict):
+            return response
+        document.pop("expires_in", None)
+        if "access_token" in document:
+            document["scope"] = ",".join(document.get("scope", "").split())
+        if "application/json" in request.headers.get("Accept", ""):
+            return json_response(document)
+        return Response(urlencode(document), content_type="application/x-www-form-urlencoded; charset=utf-8")
+
+    def delete_token(self, request: Request) -> Response:
+        """DELETE /api/v3/applications/{client_id}/token: https://docs.github.com/rest/apps/oauth-applications."""
+        credentials = request.authorization
+        if credentials is None or (credentials.username, credentials.password) != (self.client_id, self.client_secret):
+            return json_response({"message": "Requires authentication"}, 401)
+        grant = self.find_grant(f"Bearer {(request.get_json(silent=True) or {}).get('access_token')}")
+        if grant is None:
+            return json_response({"message": "Not Found"}, 404)
+        grant.revoked = True
+        return Response(status=204)
 
 
 #: Profiles by the name of the option ``wsgi-oauth demo --profile``.
@@ -337,7 +480,3 @@ def _sign(claims: Mapping[str, Any], key: str) -> str:
 
 def _encode(data: bytes) -> str:
     return urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _json(document: object, status: int = 200) -> Response:
-    return Response(json.dumps(document), status, content_type="application/json")

@@ -79,7 +79,7 @@ _LAYOUT = Markup("""\
 <main>
 {content}
 </main>
-<footer>A local OAuth 2.0 provider for learning. It runs on this machine and has one fictitious user.</footer>
+<footer>A local OAuth 2.0 provider for learning. It runs on this machine, and its users are fictitious.</footer>
 </html>
 """)
 
@@ -93,6 +93,7 @@ _CONSENT = Markup("""\
 <ul>{scopes}</ul>
 <p class="small">Both buttons send you back to <code>{redirect_uri}</code></p>
 <form method="post">
+  {users}
   <label class="small">Fault to inject
     <select name="fault">
       <option value="">none</option>
@@ -130,6 +131,8 @@ _ERROR = Markup("""\
 tell whether the redirect URI is safe (RFC 6749 4.1.2.1).</p>
 """)
 
+_USERS = Markup('<label class="small">Sign in as <select name="user">{}</select></label>')
+_LOGIN = Markup("<option>{}</option>")
 _OPTION = Markup('<option value="{}">{}: {}</option>')
 _GROUP = Markup('<optgroup label="{}: {}">{}</optgroup>')
 _ITEM = Markup("<li>{}</li>")
@@ -165,6 +168,7 @@ def consent_page(
     scopes: Iterable[str],
     redirect_uri: str,
     parameters: Mapping[str, str],
+    logins: Iterable[str],
     faults: Iterable[Fault],
 ) -> Response:
     """Return the consent page. Its form is submitted to the URL of the page itself."""
@@ -176,6 +180,7 @@ def consent_page(
         login=user["login"],
         scopes=_join(_ITEM.format(SCOPES.get(scope, scope)) for scope in scopes),
         redirect_uri=redirect_uri,
+        users=_USERS.format(_join(_LOGIN.format(login) for login in logins)) if logins else "",
         faults=_options(faults),
         parameters=_join(
             _PAIR.format(f"{key}: {PARAMETERS.get(key, 'unknown to this provider')}", value)
