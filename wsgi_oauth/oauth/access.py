@@ -125,6 +125,10 @@ class Rules:
             yield f"the provider did not permit this application to read the {' and '.join(identity.unread)}"
         elif kinds & {"group", "org"} and not identity.groups:
             yield "the provider gives no groups"
+        elif kinds & {"group", "org"}:
+            named = ", ".join(ascii(group[:100]) for group in identity.groups[:5])
+            more = ", ..." if len(identity.groups) > 5 else ""
+            yield f"no rule names one of the groups that the provider gives ({named}{more})"
         for claim in sorted({rule.claim for rule in rules if rule.claim}):
             if find_path(identity.claims, claim) is None:
                 yield f"the provider gives no claim {claim!a}"
