@@ -434,3 +434,9 @@ class TestCookies:
         guest = enter(cors_preflight=True)
         send(guest.gate, "/", method="OPTIONS", headers={**PREFLIGHT, "Cookie": f"wsgi_oauth={guest.cookie}; a=1"})
         assert inside.environ["HTTP_COOKIE"] == "a=1"
+
+
+def test_user_whom_a_path_rule_excludes_learns_that_it_concerns_the_page(enter: Callable[..., Guest]) -> None:
+    page = enter(allow={"/admin": ("id:1",)}).get("/admin")
+    assert "no access to this page" in page.text
+    assert "this application" not in page.text

@@ -255,6 +255,7 @@ class NotAllowed(UserError):
     :param account: the name of the account, for the user.
     :param reason: a hint for the operator.
     :param unread: the lists that the provider did not permit this application to read, for the user.
+    :param place: the part of the application that the rules protect, for the user.
     """
 
     status = 403
@@ -266,11 +267,20 @@ class NotAllowed(UserError):
     )
     login_text = "Sign in with another account"
 
-    def __init__(self, user_id: str, account: str, reason: str = "", *, unread: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        user_id: str,
+        account: str,
+        reason: str = "",
+        *,
+        unread: Sequence[str] = (),
+        place: str = "this application",
+    ) -> None:
         super().__init__(f"the access rules exclude {user_id}{reason and ': '}{reason}")
-        self.text = f"You signed in as {account}, and this account has no access to this application."
+        self.title = f"You may not use {place}"
+        self.text = f"You signed in as {account}, and this account has no access to {place}."
         if unread:
-            self.text += f" The provider did not permit it to read your {' and '.join(unread)}."
+            self.text += f" The provider did not permit the application to read your {' and '.join(unread)}."
 
 
 class NoUserName(NotAllowed):

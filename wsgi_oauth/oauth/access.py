@@ -83,14 +83,18 @@ class Rules:
         function: Callable[[Identity], bool] | None = None,
         *,
         has_labels: bool = False,
+        setting: str = f"{PREFIX}ALLOW",
     ) -> None:
         """
         :param providers: the providers by label.
         :param has_labels: whether settings of a provider have its label in their names.
+        :param setting: the name of the setting that contains the rules, for messages. Rules of another setting concern
+            a part of the application.
         :raises errors.ConfigError: for an invalid rule, or a kind of rule that its provider does not support.
         """
         texts = list(rules)
-        parser = _RuleParser(providers, has_labels=has_labels)
+        parser = _RuleParser(providers, setting, has_labels=has_labels)
+        self._place = "this application" if setting == f"{PREFIX}ALLOW" else "this page"
         self._variable = parser.variable
         self._rules = [parser.parse(text, previous=texts[:position]) for position, text in enumerate(texts)]
         self._function = function
@@ -110,7 +114,9 @@ class Rules:
         allowed = not self._rules or any(rule.label == label and rule.matches(identity) for rule in self._rules)
         if not (allowed and self._function_allows(identity)):
             reasons = "" if allowed else "; ".join(self._find_reasons(identity, label))
-            raise errors.NotAllowed(identity.id, identity.display_name, reasons, unread=identity.unread)
+            raise errors.NotAllowed(
+                identity.id, identity.display_name, reasons, unread=identity.unread, place=self._place
+            )
 
     def _find_reasons(self, identity: Identity, label: str) -> Iterator[str]:
         """Find information that rules need and the provider does not give."""
@@ -142,10 +148,11 @@ class Rules:
 
 
 class _RuleParser:
-    """Parse rules for *providers*, which are given by label."""
+    """Parse the rules in *setting* for *providers*, which are given by label."""
 
-    def __init__(self, providers: Mapping[str, Provider], *, has_labels: bool) -> None:
+    def __init__(self, providers: Mapping[str, Provider], setting: str, *, has_labels: bool) -> None:
         self._providers = providers
+        self._setting = setting
         self._has_labels = has_labels
 
     def parse(self, text: str, *, previous: Sequence[str] = ()) -> Rule:
@@ -178,7 +185,7 @@ class _RuleParser:
             remedy = "write an address or *@ and a domain, in ASCII"
         else:
             return Rule(kind, value, label)
-        raise errors.ConfigError(f"{PREFIX}ALLOW: {problem} (got {text!a}); {remedy}")
+        raise errors.ConfigError(f"{self._setting}: {problem} (got {text!a}); {remedy}")
 
     def variable(self, setting: str, label: str) -> str:
         """Return the environment variable of a provider's setting."""

@@ -250,10 +250,7 @@ class OAuthService:
         """
         if isinstance(rules, str):
             raise TypeError(f"{setting}: must be a collection of rules (got the string {rules!r}); write ({rules!r},)")
-        try:
-            parsed = Rules(rules, self._providers, has_labels=self.has_labels)
-        except errors.ConfigError as error:
-            raise errors.ConfigError(error.detail.replace(f"{PREFIX}ALLOW", setting)) from None
+        parsed = Rules(rules, self._providers, has_labels=self.has_labels, setting=setting)
         if not parsed:
             raise errors.ConfigError(
                 f"{setting}: no rule; name the users who may visit this path, such as group:admins"
