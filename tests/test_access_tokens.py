@@ -345,3 +345,27 @@ def test_ending_all_sessions_keeps_tokens(
     assert main(["sessions", "end", "--all"]) == 0
     assert guest.get("/page").status_int == 302
     assert send(guest.gate, "/page", headers=bearer(token)).status_code == 200
+
+
+def test_operators_revoke_a_token_that_a_damaged_list_lacks(
+    guest: Guest,
+    store: SessionStore,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WSGI_OAUTH_SESSION_STORE", f"file:{tmp_path / 'sessions'}")
+    token = create(guest)
+    [key] = [key for key in store.keys() if (store.load(key) or b"").startswith(b"wo-tokens")]
+    store.delete(key)
+    assert main(["tokens", "list"]) == 0
+    owner = capsys.readouterr().out.split()[4]
+    assert main(["tokens", "revoke", "--user", owner]) == 0
+    assert capsys.readouterr().out == "access tokens: 1 revoked\n"
+    assert send(guest.gate, "/page", headers=bearer(token)).status_code == 401
+
+
+@pytest.mark.parametrize("token", ["wo_bad", "wo_" + "A" * 42, "wo_é"])
+def test_mistyped_token_is_reported_as_such(guest: Guest, token: str) -> None:
+    response = send(guest.gate, "/page", headers=basic(token))
+    assert (response.status_code, response.get_json()["error"]) == (401, "token_unknown")

@@ -49,7 +49,8 @@ def _revoke(tokens: AccessTokens, options: argparse.Namespace) -> None:
     try:
         for owner, info in tokens.survey():
             if options.all or options.id == info.id or options.user == owner:
-                revoked += tokens.revoke(owner, info.id)
+                tokens.delete(owner, info)
+                revoked += 1
     finally:
         print(f"access tokens: {revoked} revoked")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import errors
 from ..oauth.access import Rules
 from ..oauth.identity import IDENTITY, Identity
-from ..sessions.access_tokens import TOKEN_SYNTAX, USE_INTERVAL, AccessTokens, read_info
+from ..sessions.access_tokens import TOKEN_PREFIX, USE_INTERVAL, AccessTokens, read_info
 from ..sessions.cookie import COOKIE, CookieNames, session_id_from_cookie
 from ..sessions.encoding import StoredSession, decode
 from ..sessions.manager import store_key
@@ -250,4 +250,4 @@ def parse_authorization(header: str) -> str | None:
             return None
     elif scheme.lower() != "bearer":
         return None
-    return credentials if TOKEN_SYNTAX.fullmatch(credentials) else None
+    return credentials if credentials.startswith(TOKEN_PREFIX) else None

@@ -14,18 +14,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from .. import errors
-from .encoding import StoredSession, decode
+from .encoding import StoredSession, decode, parse
 from .manager import OTHER_ENTRY, SessionManager, store_key
 from .store import Record
 
-TOKEN_SYNTAX = re.compile(r"wo_[A-Za-z0-9_-]{43}", re.ASCII)
+TOKEN_PREFIX = "wo_"  # noqa: S105  # not secret
 MAX_TOKENS = 50  # of one user
 MAX_NAME = 100  # characters
 USE_INTERVAL = 300  # seconds; the last use is stored with this precision, because each time costs a write
@@ -38,7 +37,7 @@ _log = logging.getLogger(__name__)
 class TokenInfo(NamedTuple):
     """A token as its owner sees it. Times are in seconds since the epoch."""
 
-    id: str  # random, and no secret
+    id: str  # random; it is shown, and does not open anything
     name: str
     created: float
     expires: float
@@ -72,7 +71,7 @@ class AccessTokens:
             raise errors.BadToken(f"The lifetime must be at most {self.max_lifetime / 86400:g} days.")
         if len(self.list(owner)) >= MAX_TOKENS:
             raise errors.BadToken(f"You have {MAX_TOKENS} tokens already. Revoke one of them first.")
-        token, now = f"wo_{secrets.token_urlsafe(32)}", time.time()
+        token, now = f"{TOKEN_PREFIX}{secrets.token_urlsafe(32)}", time.time()
         info = TokenInfo(secrets.token_hex(8), name, now, now + lifetime, 0, store_key(token))
         entry = {**data, "owner": owner, "info": info._asdict()}
         raw = self._sessions.build_record(token, StoredSession(now, now, entry)).data
@@ -113,9 +112,16 @@ class AccessTokens:
         info = _decode_list(raw)[1].get(token_id) if raw else None
         if info is None:
             return False
-        self._store.delete(info.key)  # first, because this is what makes the token useless
-        self._change_list(owner, lambda tokens: tokens.pop(token_id, None))
+        self.delete(owner, info)
         return True
+
+    def delete(self, owner: str, info: TokenInfo) -> None:
+        """Delete a token of :meth:`list` or :meth:`survey`.
+
+        :raises errors.StoreError: if the store fails.
+        """
+        self._store.delete(info.key)  # first, because a token without an entry is refused
+        self._change_list(owner, lambda tokens: tokens.pop(info.id, None))
 
     def record_use(self, stored: StoredSession) -> None:
         """Store that a token was used now. A failure is only logged, because the next use tries again."""
@@ -134,12 +140,19 @@ class AccessTokens:
             _log.warning("the last use of an access token was not stored: %s", error)
 
     def survey(self) -> Iterator[tuple[str, TokenInfo]]:
-        """Yield each token that can be used, with the id of its owner. Operators use it."""
+        """Yield each token that can be used, with the id of its owner. Operators use it.
+
+        A token that its list lacks, because the list was damaged, is found too, unless it is encrypted.
+        """
         for key in self._store.keys():
             raw = self._store.load(key)
             if raw is not None and raw.startswith(_LIST_ENTRY):
                 owner = _decode_list(raw)[0]
                 yield from ((owner, info) for info in self.list(owner))
+            elif raw is not None and raw.startswith(_TOKEN_ENTRY) and (stored := parse(raw[len(_TOKEN_ENTRY) :])):
+                owner, info = stored.data["owner"], read_info(stored)
+                if time.time() < info.expires and all(info.id != listed.id for listed in self.list(owner)):
+                    yield owner, info
 
     def _change_list(self, owner: str, change: Callable[[dict[str, TokenInfo]], object]) -> None:
         """Apply *change* to the newest list of *owner*'s tokens. Nothing is stored if it returns False."""
@@ -156,7 +169,7 @@ class AccessTokens:
 
 
 def read_info(stored: StoredSession) -> TokenInfo:
-    """Return what a token's entry says about the token itself."""
+    """Return the name, the times and the key of a token from its entry."""
     return TokenInfo(**stored.data["info"])
 
 
