@@ -1,1 +1,1 @@
-"""The command line: ``wsgi-oauth demo``, ``check`` and ``sessions``."""
+"""The command line: ``wsgi-oauth demo``, ``check``, ``sessions`` and ``tokens``."""

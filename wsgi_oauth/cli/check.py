@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -107,7 +108,7 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
         text += f"; gunicorn.conf.py starts {THREADS}, so a provider that hangs can block all of them"
         yield Finding("warn", text, "set WSGI_OAUTH_UPSTREAM_LIMIT below gunicorn's --threads")
     if config.allow:
-        yield Finding("ok", f"access: users who match one of: {', '.join(config.allow)}")
+        yield Finding("ok", f"access: users who match one of: {shlex.join(config.allow)}")
     else:
         yield Finding("ok", "access: all users who can sign in", "set WSGI_OAUTH_ALLOW to restrict access")
     if config.insecure_http_hosts:
@@ -293,7 +294,10 @@ class ProviderCheck:
         if "offline_access" in provider.scope.split() or "offline" in dict(provider.authorization_parameters).values():
             return Finding("ok", "refresh tokens: requested with each sign-in")
         if isinstance(scopes, list) and "offline_access" in scopes:
-            remedy += f"; add the scope offline_access to {self._config.variable('scope')} to request one"
+            remedy += (
+                f"; many providers give one if {self._config.variable('scope')} contains offline_access (Keycloak does "
+                "without)"
+            )
         if isinstance(grants, list):
             return Finding("ok", "refresh tokens: supported by the issuer, but perhaps not for every client", remedy)
         return Finding("ok", "refresh tokens: unknown until a user signs in", remedy)
