@@ -201,7 +201,7 @@ class OAuthApp:
                 ) from None
             raise
         if not handler_class.any_host:
-            if request.environ["wsgi.multiprocess"] and isinstance(self.sessions.store, MemoryStore):
+            if request.environ.get("wsgi.multiprocess") and isinstance(self.sessions.store, MemoryStore):
                 raise errors.ConfigError(
                     "WSGI_OAUTH_SESSION_STORE: memory: is for a server with one process, and this server has several; "
                     "use file: or redis:, or start one worker (gunicorn --workers 1 --threads 16)"
