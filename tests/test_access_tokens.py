@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
@@ -369,3 +371,14 @@ def test_operators_revoke_a_token_that_a_damaged_list_lacks(
 def test_mistyped_token_is_reported_as_such(guest: Guest, token: str) -> None:
     response = send(guest.gate, "/page", headers=basic(token))
     assert (response.status_code, response.get_json()["error"]) == (401, "token_unknown")
+
+
+def test_token_ends_even_if_its_file_was_touched(
+    guest: Guest, store: FileStore, later: Callable[[float], None]
+) -> None:
+    """A restored backup has new times."""
+    token = create(guest, lifetime="1h")
+    later(3601)
+    for path in Path(store.folder).iterdir():
+        os.utime(path, (time.time() + 3600, time.time() + 3600))
+    assert send(guest.gate, "/page", headers=bearer(token)).status_code == 401
