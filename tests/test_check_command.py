@@ -216,9 +216,7 @@ class TestSettings:
         assert finding.level == "warn"
         assert "WSGI_OAUTH_UPSTREAM_LIMIT" in finding.remedy
 
-    @pytest.mark.parametrize(
-        ("allow", "text"), [("", "all users"), ("id:1 id:2", "users who match one of: id:1 id:2")]
-    )
+    @pytest.mark.parametrize(("allow", "text"), [("", "all users"), ("id:1 id:2", "users who match one of: id:1 id:2")])
     def test_access_rules_are_listed(self, allow, text, check):
         assert text in one(check(ALLOW=allow), "access: ").text
 
