@@ -20,12 +20,12 @@ from wsgi_oauth import (
     errors,
     oauth2_session,
 )
+from wsgi_oauth.config.provider import Provider
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.oauth import service
 from wsgi_oauth.oauth.access import Rules
 from wsgi_oauth.oauth.claims import find_path
 from wsgi_oauth.oauth.presets import GITHUB, PRESETS
-from wsgi_oauth.oauth.provider import Provider
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 

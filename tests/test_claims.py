@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from wsgi_oauth import Identity, errors
+from wsgi_oauth.config.provider import Provider, UserDocument
 from wsgi_oauth.oauth.claims import displayed, limit_claims
 from wsgi_oauth.oauth.identity import read_identity
-from wsgi_oauth.oauth.provider import Provider, UserDocument
 
 ISSUER = Provider("idp", "IdP", issuer="https://id.example.com", openid=True, user=UserDocument(groups="groups"))
 EVERY_SCRIPT = [

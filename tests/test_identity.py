@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from wsgi_oauth import Identity, errors
+from wsgi_oauth.config.provider import UserDocument
 from wsgi_oauth.oauth.identity import limit_lists, read_identity
 from wsgi_oauth.oauth.presets import GITHUB
-from wsgi_oauth.oauth.provider import UserDocument
 
 STANDARD = GITHUB._replace(name="idp", user=UserDocument())
 

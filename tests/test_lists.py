@@ -14,13 +14,13 @@ from requests import Response as Answer
 from werkzeug import Request, Response
 
 from wsgi_oauth import Config, Identity, SessionStore, create_app, errors
+from wsgi_oauth.config.provider import EmailsDocument, GroupsDocument
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve, serve_provider
 from wsgi_oauth.oauth import service
 from wsgi_oauth.oauth.access import Rule
 from wsgi_oauth.oauth.lists import MAX_PAGES, fetch_items, with_lists
 from wsgi_oauth.oauth.presets import GITHUB
-from wsgi_oauth.oauth.provider import EmailsDocument, GroupsDocument
 
 TEAMS = {"name": "slug", "parent": "organization.login"}
 LISTS = {

@@ -25,12 +25,12 @@ from wsgi_oauth import Config, MemoryStore, create_app, errors, urls
 from wsgi_oauth.cli.check import ProviderCheck
 from wsgi_oauth.config import ProviderConfig
 from wsgi_oauth.config.checks import CLIENT_AUTH_METHODS
+from wsgi_oauth.config.provider import Provider
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.oauth.configured import provider_from_config
 from wsgi_oauth.oauth.identity import read_identity
 from wsgi_oauth.oauth.presets import PRESETS
-from wsgi_oauth.oauth.provider import Provider
 from wsgi_oauth.oauth.registration import Registration
 from wsgi_oauth.transport.pool import Transport
 

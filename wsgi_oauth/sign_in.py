@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from . import errors
-from .oauth.provider import Provider
+from .config.provider import Provider
 from .oauth.reauthentication import combine_requirements
 from .oauth.refusal import build_refusal
 from .oauth.registration import Registration

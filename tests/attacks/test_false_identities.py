@@ -14,9 +14,9 @@ from conftest import Browser, stored_sessions
 from openid import Issuer
 
 from wsgi_oauth import Config, MemoryStore, create_app
+from wsgi_oauth.config.provider import Provider, UserDocument
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.oauth.claims import find_value
-from wsgi_oauth.oauth.provider import Provider, UserDocument
 
 from .lesson import guarded_by
 

@@ -21,12 +21,12 @@ from requests import Response
 from .. import errors, sign_in
 from ..app import create_app, open_store
 from ..config import Config, ProviderConfig
+from ..config.provider import Provider
 from ..config.settings import PREFIX, THREADS, variable_name
 from ..oauth import discovery
 from ..oauth.client import OAuth2Session
 from ..oauth.configured import provider_from_config
 from ..oauth.presets import PRESETS
-from ..oauth.provider import Provider
 from ..oauth.registration import Registration
 from ..oauth.token import Token
 from ..sessions.memory import MemoryStore

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from .. import errors
+from ..config.provider import Provider
 from ..config.settings import PREFIX, variable_name
 from .claims import find_path
 from .identity import Identity, escape_id
-from .provider import Provider
 
 _log = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ import requests
 import requests_oauthlib
 
 from .. import errors
+from ..config.provider import Provider
 from ..transport.error_description import describe_error
 from ..transport.pool import Transport
 from ..version import USER_AGENT
 from .id_token import check_id_token, check_refreshed_id_token, check_userinfo, read_id_token
-from .provider import Provider
 from .reauthentication import check_requirements
 from .resource import read_resource, read_user_document, rejects_token
 from .token import Token, has_expired, is_new, is_token, parse_token_response, refuses_refresh

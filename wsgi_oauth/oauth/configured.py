@@ -8,10 +8,10 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from .. import errors
 from ..config import ProviderConfig
+from ..config.provider import LOG_IN_AGAIN, Provider, UserDocument
 from ..config.settings import did_you_mean
 from .presets import PRESETS
 from .presets.company import MICROSOFT_HOSTS
-from .provider import LOG_IN_AGAIN, Provider, UserDocument
 
 _ENDPOINTS = ("authorization_url", "token_url", "profile_url")
 

@@ -14,10 +14,10 @@ import requests
 
 from .. import errors, urls
 from ..config import ProviderConfig
+from ..config.provider import TENANT, Provider
 from ..transport.error_description import describe_error
 from ..transport.json import read_json
 from ..transport.pool import Transport
-from .provider import TENANT, Provider
 
 _log = logging.getLogger(__name__)
 

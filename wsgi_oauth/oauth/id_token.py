@@ -10,9 +10,9 @@ from math import nan
 from typing import Any
 
 from .. import errors
+from ..config.provider import Provider
 from ..transport.json import parse_json
 from .claims import parse_subject
-from .provider import Provider
 
 MAX_CLOCK_SKEW = 300.0  # seconds that the provider's clock may differ from ours
 

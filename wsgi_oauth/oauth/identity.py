@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .. import errors
+from ..config.provider import EmailsDocument, GroupsDocument, Provider, UserDocument
 from .claims import (
     Claims,
     describe,
@@ -24,7 +25,6 @@ from .claims import (
     parse_subject,
     parse_text,
 )
-from .provider import EmailsDocument, GroupsDocument, Provider, UserDocument
 
 IDENTITY = "oauth_identity"  # key in the session
 _log = logging.getLogger(__name__)

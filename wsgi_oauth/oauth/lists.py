@@ -11,12 +11,12 @@ from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 import requests
 
 from .. import errors
+from ..config.provider import EmailsDocument, GroupsDocument, Provider
 from ..transport.pool import is_same_origin
 from .access import Rule
 from .claims import find_value
 from .client import OAuth2Session
 from .identity import Identity, with_emails, with_groups
-from .provider import EmailsDocument, GroupsDocument, Provider
 from .resource import read_resource
 
 _log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from .. import errors
+from ..config.provider import Provider
 from ..transport.error_description import quote_description
-from .provider import Provider
 
 
 class _Refusal(NamedTuple):

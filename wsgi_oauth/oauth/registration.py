@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from ..config import ProviderConfig
+from ..config.provider import Provider
 from ..sessions.session import Session
 from ..transport.pool import Transport
 from .access import Rule
@@ -19,7 +20,6 @@ from .client import OAuth2Session
 from .discovery import Discovery
 from .identity import Identity, limit_lists, read_identity
 from .lists import with_lists, with_scopes_for
-from .provider import Provider
 from .refresh import refresh_once
 from .token import Token
 

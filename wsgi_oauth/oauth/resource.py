@@ -10,11 +10,11 @@ from typing import Any, NoReturn
 import requests
 
 from .. import errors
+from ..config.provider import Provider
 from ..transport.error_description import describe_error
 from ..transport.json import parse_json, read_json
 from .claims import find_value
 from .error_object import MUST_WAIT, TEMPORARY, find_error_codes, is_error_object
-from .provider import Provider
 
 # Codes that say that the token has ended, in lower case: RFC 6750 3.1, and the words of APIs that have their own.
 # https://docs.slack.dev/reference/methods/users.identity

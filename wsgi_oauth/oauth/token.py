@@ -18,11 +18,11 @@ from urllib.parse import parse_qsl
 import requests
 
 from .. import errors
+from ..config.provider import Provider
 from ..transport.error_description import find_error
 from ..transport.json import read_json
 from .error_object import TEMPORARY, find_error_codes, is_error_object
 from .id_token import read_id_token
-from .provider import Provider
 from .refusal import build_refusal
 
 Token = dict[str, Any]

@@ -20,9 +20,9 @@ from werkzeug import Response
 from werkzeug.utils import cached_property
 
 from .. import errors
+from ..config.provider import Provider
 from ..oauth.client import OAuth2Session
 from ..oauth.identity import Identity
-from ..oauth.provider import Provider
 from ..oauth.reauthentication import require_recent_login
 from ..oauth.registration import Registration
 from ..oauth.service import OAuthService

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..provider import LOG_IN_AGAIN, GroupsDocument, Provider, UserDocument
+from ...config.provider import LOG_IN_AGAIN, GroupsDocument, Provider, UserDocument
 
 PROVIDERS = (
     Provider(

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from ..provider import END_SESSION_PARAMETERS, LOG_IN_AGAIN, SELECT_ACCOUNT, GroupsDocument, Provider, UserDocument
+from ...config.provider import (
+    END_SESSION_PARAMETERS,
+    LOG_IN_AGAIN,
+    SELECT_ACCOUNT,
+    GroupsDocument,
+    Provider,
+    UserDocument,
+)
 
 # Issuers on these hosts are tenants of Microsoft Entra ID: https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud
 MICROSOFT_HOSTS = ("login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..provider import SELECT_ACCOUNT, EmailsDocument, GroupsDocument, Provider, UserDocument
+from ...config.provider import SELECT_ACCOUNT, EmailsDocument, GroupsDocument, Provider, UserDocument
 
 GITHUB = Provider(
     name="github",
