@@ -339,7 +339,7 @@ def test_refusal_names_the_permission_without_which_a_list_cannot_be_read(
     browser = make_browser(lambda _: json_response({}, status), allow)
     answer = browser.get(browser.callback_url())
     assert answer.status_int == 403
-    assert f"did not permit it to read your {missing}" in answer.text
+    assert f"did not permit the application to read your {missing}" in answer.text
     assert re.search(f"not_allowed: .*did not permit this application to read the {re.escape(missing)}", caplog.text)
 
 

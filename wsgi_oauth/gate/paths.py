@@ -54,9 +54,9 @@ class RestrictedPaths:
         self._folded = {path: _fold(parse_path(path, "allow").encode("latin-1").decode()) for path in paths}
 
     def find(self, script_name: str, path_info: str) -> list[str]:
-        """Return the restricted path that includes the requested path; the longest one, if there are several.
+        """Return the restricted paths of which the user has to satisfy the rules.
 
-        Letter case and compatibility characters make no difference. For an ambiguous path, all restricted paths are
+        That is the longest one that includes the requested path. Letter case and compatibility characters make no difference. For an ambiguous path, all restricted paths are
         returned: the application may read it as any of them.
         """
         path = _decode(script_name + path_info)

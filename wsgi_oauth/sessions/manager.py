@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SIGN_IN_LIFETIME = 3600  # seconds; the default of WSGI_OAUTH_SIGN_IN_LIFETIME
 MAX_PENDING = 20  # sign-ins of one browser
 _LATE_RESPONSE = 86400  # seconds after the lifetime of a sign-in in which it can start again towards the same page
-_LATE_RESPONSES = 1000  # sign-ins that this is promised to, for each hour and process
+_LATE_RESPONSES = 1000  # sign-ins of an hour and process whose records live for a day longer
 
 SIGNED_IN, ANONYMOUS, EXPIRED, UNREADABLE = "signed in", "anonymous", "expired", "unreadable"
 IGNORED = "ignored"  # encrypted although the setting says no, or the other way around
