@@ -13,7 +13,7 @@ from .. import errors
 from ..oauth.access import Rules
 from ..oauth.identity import IDENTITY, Identity
 from ..sessions.access_tokens import TOKEN_PREFIX, USE_INTERVAL, AccessTokens, read_info
-from ..sessions.cookie import COOKIE, CookieNames, session_id_from_cookie
+from ..sessions.cookie import COOKIE, CookieNames, own_cookies_pattern, session_id_from_cookie
 from ..sessions.encoding import StoredSession, decode
 from ..sessions.manager import store_key
 from ..sessions.session import PROVIDER, Session
@@ -43,6 +43,7 @@ class Login(NamedTuple):
     must_identify: bool  # whether the provider has to be asked for the user: for the first time, or again
     version: object = None  # of the stored session; None if the store has no versions
     is_token: bool = False  # an access token of a program, and no session
+    other_cookies: str = ""  # the Cookie header without the cookies of this program
 
 
 class Authenticator:
@@ -59,7 +60,8 @@ class Authenticator:
         self._remote_user = remote_user or app.oauth.remote_user
         self._oauth = app.oauth
         self._sessions = app.sessions
-        self.cookie_name = app.config.cookie_name or COOKIE  # a part of the name of each cookie
+        self._cookie_name = app.config.cookie_name or COOKIE  # a part of the name of each cookie
+        self._own_cookies = own_cookies_pattern(self._cookie_name)
         self._access_tokens = app.access_tokens
         self._version: Callable[[str], object] | None = getattr(app.sessions.store, "version", None)
         # By the request's headers, and by the store's key, because many different requests may share one session.
@@ -90,13 +92,20 @@ class Authenticator:
         cached = self._cache.get(cache_key)
         if cached is not None and time.time() < cached.valid_until and self._is_current(cached):
             return cached
-        if self.cookie_name not in environ.get("HTTP_COOKIE", ""):
+        if self._cookie_name not in environ.get("HTTP_COOKIE", ""):
             return None
         login = self._read_login(environ, names())
         self._update_cache(cache_key, login)
         if login is not None and self._sessions.needs_touch(login.stored):
             self._touch(login)
         return login
+
+    def without_own_cookies(self, header: str) -> str:
+        """Return a Cookie header without the cookies of this program, which no other application may see.
+
+        Otherwise a fault of the application, such as a page that shows the request, would reveal the session id.
+        """
+        return self._own_cookies.sub("", header).lstrip("; \t") if self._cookie_name in header else header
 
     def session(self, login: Login | None) -> Session:
         """Return the session of *login*, or a new one."""
@@ -177,6 +186,7 @@ class Authenticator:
             valid_until=min(self._sessions.cache_valid_until(login.stored), next_recheck),
             must_identify=login.identity is None or next_recheck <= time.time(),
             version=version,
+            other_cookies=self.without_own_cookies(environ["HTTP_COOKIE"]),
         )
 
     def _is_current(self, login: Login) -> bool:

@@ -136,8 +136,9 @@ class RequestContext:
         query = self._environ.get("QUERY_STRING", "")
         raw_path = raw_path_info(self._environ, self._script_name, self.path)
         url = path_and_query(gate_url, self.path, query, raw_path)
-        request.current_url = local_path(url) or path_and_query(gate_url, "/", "")
-        if local_path(url) is None:
+        return_url = local_path(url)
+        request.current_url = return_url or path_and_query(gate_url, "/", "")
+        if return_url is None:
             _log.info(
                 "[%s] the return URL is dropped, because its path is ambiguous or it has more than %d characters "
                 "(got %d characters, %a); the sign-in leads to %s",

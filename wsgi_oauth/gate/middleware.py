@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from .. import errors
 from ..oauth.identity import Identity
-from ..sessions.cookie import without_own_cookies
 from ..web.application import OAuthApp
 from .authentication import IDENTITY_KEY, Authenticator
 from .environ import CONTEXT_KEY, RequestContext
@@ -111,17 +110,15 @@ class LoginRequired:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         passed = {**environ}
-        for name in IDENTITY_KEYS.intersection(environ):
-            del passed[name]
+        if not IDENTITY_KEYS.isdisjoint(environ):
+            for name in IDENTITY_KEYS.intersection(environ):
+                del passed[name]
         path = environ.get("PATH_INFO", "")
         if self._sign_in.handles(path):
             return self._sign_in(passed, start_response)
-        if self.authenticator.cookie_name in (cookies := environ.get("HTTP_COOKIE", "")):
-            # Otherwise a fault of the application, such as a page that shows the request, would reveal the session id.
-            passed["HTTP_COOKIE"] = without_own_cookies(cookies, self.authenticator.cookie_name)
         context = RequestContext(self._sign_in, self.authenticator, environ)
         if self._cors_preflight and is_preflight(environ):
-            passed[CONTEXT_KEY] = context
+            self._describe_user(passed, context)
             return self._wsgi_app(passed, start_response)
         try:
             script_name = environ.get("SCRIPT_NAME", "")
@@ -137,11 +134,7 @@ class LoginRequired:
                 self._require_user(context, restricted)
         except errors.Error as error:
             return context.send_error(error, start_response)
-        passed[CONTEXT_KEY] = context
-        if context.login is not None:
-            passed.update(context.login.environ)
-            if context.login.is_token:
-                passed.pop("HTTP_AUTHORIZATION", None)  # because the application does not need the token
+        self._describe_user(passed, context)
         response = GuardedResponse(
             context,
             start_response,
@@ -149,6 +142,20 @@ class LoginRequired:
             signs_out=self._sign_out.include(path) and context.may_sign_out,
         )
         return response.send(self._wsgi_app, passed)
+
+    def _describe_user(self, environ: WSGIEnvironment, context: RequestContext) -> None:
+        """Add the user to the application's *environ*, and remove the credentials with which the user came here."""
+        environ[CONTEXT_KEY] = context
+        login = context.login
+        if login is not None:
+            environ.update(login.environ)
+            if login.is_token:
+                environ.pop("HTTP_AUTHORIZATION", None)
+            else:
+                environ["HTTP_COOKIE"] = login.other_cookies
+                return
+        if "HTTP_COOKIE" in environ:
+            environ["HTTP_COOKIE"] = self.authenticator.without_own_cookies(environ["HTTP_COOKIE"])
 
     def check_process(self) -> None:
         """Check that this process can use the session store. A server calls it after it has changed its user.

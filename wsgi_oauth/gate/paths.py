@@ -56,8 +56,8 @@ class RestrictedPaths:
     def find(self, script_name: str, path_info: str) -> list[str]:
         """Return the restricted paths of which the user has to satisfy the rules.
 
-        That is the longest one that includes the requested path. Letter case and compatibility characters make no difference. For an ambiguous path, all restricted paths are
-        returned: the application may read it as any of them.
+        That is the longest one that includes the requested path. Letter case and compatibility characters make no
+        difference. For an ambiguous path, all are returned: the application may read it as any of them.
         """
         path = _decode(script_name + path_info)
         if path is None or _DOT_OR_SPACE_AT_END.search(path):

@@ -65,13 +65,13 @@ class GuardedResponse:
         if exc_info:
             self._replacement = None  # the application replaces its first response
         names = {name.lower() for name, _ in headers}
-        challenge = self._find_challenge(status, headers)
-        if challenge is not None:
-            self._replace(challenge, exc_info=exc_info)
-            return _discard
-        may_replace = self._replaces_401 and status.startswith("401") and "www-authenticate" not in names
-        if may_replace and self._context.is_page_navigation:
-            error = self._sign_in_error()
+        if status.startswith("401") and self._replaces_401:
+            challenge = self._find_challenge(headers)
+            if challenge is not None:
+                self._replace(challenge, exc_info=exc_info)
+                return _discard
+            is_page = "www-authenticate" not in names and self._context.is_page_navigation
+            error = self._sign_in_error() if is_page else None
             if error is not None:
                 cookies = [header for header in headers if header[0].lower() == "set-cookie"]
                 self._replace(error, cookies, exc_info)
@@ -89,14 +89,12 @@ class GuardedResponse:
             return self._server_start_response(status, headers, exc_info)
         return self._server_start_response(status, headers)
 
-    def _find_challenge(
-        self, status: str, headers: Iterable[tuple[str, str]]
-    ) -> errors.ReauthenticationRequired | None:
+    def _find_challenge(self, headers: Iterable[tuple[str, str]]) -> errors.ReauthenticationRequired | None:
         """Return the requirements of the application's 401, if it has the challenge of RFC 9470 for a signed-in user.
 
         That is how a framework's error handler passes on a ReauthenticationRequired.
         """
-        if not (self._replaces_401 and status.startswith("401") and self._context.login):
+        if not self._context.login:
             return None
         for name, value in headers:
             if name.lower() == "www-authenticate" and errors.ReauthenticationRequired.cause in value:

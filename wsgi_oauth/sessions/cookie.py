@@ -97,10 +97,9 @@ def build_set_cookie(value: str, purpose: str = "", *, names: CookieNames, max_a
     return "; ".join([f"{names.name(purpose)}={value}", *attributes])
 
 
-def without_own_cookies(header: str, name: str) -> str:
-    """Return a Cookie header without the cookies of this program, on every port. No other application may see them.
+def own_cookies_pattern(name: str) -> re.Pattern[str]:
+    """Return the pattern of the cookies of this program, on every port, in a Cookie header.
 
     :param name: of the session cookie, without ``__Host-`` and the port.
     """
-    own = rf"(?:^|;)[ \t]*(?:__Host-)?{re.escape(name)}(?:_[0-9]+)?(?:-[^=;]*)?[ \t]*=[^;]*"
-    return re.sub(own, "", header).lstrip("; \t")
+    return re.compile(rf"(?:^|;)[ \t]*(?:__Host-)?{re.escape(name)}(?:_[0-9]+)?(?:-[^=;]*)?[ \t]*=[^;]*")
