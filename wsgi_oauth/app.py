@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from . import errors, flow
 from .config import Config, StoreConfig
+from .events import Event, Events
 from .oauth.identity import Identity
 from .oauth.service import OAuthService
 from .sessions.access_tokens import AccessTokens
@@ -32,6 +33,7 @@ def create_app(
     store: SessionStore | None = None,
     handlers: Iterable[type[RequestHandler]] = (),
     allow: Callable[[Identity], bool] | None = None,
+    on_event: Callable[[Event], object] | None = None,
 ) -> OAuthApp:
     """Return the WSGI application for *config*.
 
@@ -42,16 +44,20 @@ def create_app(
     :param handlers: handler classes of your own, in addition to those of the sign-in.
     :param allow: decides, with each request of a signed-in user, whether they may enter, in addition to
         ``config.allow``. Only ``True`` admits.
+    :param on_event: is called with each audit event (:class:`wsgi_oauth.events.Event`) before the response is sent, so
+        it must be quick. Its exceptions are only logged.
     :raises errors.ConfigError: if the configuration cannot work.
     :raises errors.StoreError: if the session folder cannot be created.
-    :raises TypeError: if *config* is not a Config, or *allow* not a function.
+    :raises TypeError: if *config* is not a Config, or if *allow* or *on_event* is not a function.
     :raises ValueError: if two handlers have the same name or route, or a route is invalid.
     """
     if not isinstance(config, Config):
         raise TypeError(
             f"config: must be a Config (got {type(config).__name__}); use Config(...) or Config.from_environ(environ)"
         )
-    oauth = OAuthService(config, allow)
+    if not (on_event is None or callable(on_event)):
+        raise TypeError(f"on_event: must be a function of an Event (got {on_event!a})")
+    oauth = OAuthService(config, allow, Events(*([on_event] if on_event else [])))
     sessions = SessionManager(
         store if store is not None else open_store(config),
         idle=config.session_idle,

@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
+from werkzeug.utils import cached_property
+
 from .. import errors
+from ..events import REQUEST_ID_KEY, Source
 from ..oauth import reauthentication
 from ..oauth.client import OAuth2Session
 from ..oauth.identity import Identity
@@ -51,7 +54,13 @@ class RequestContext:
         """The session of this request. It is read-only for the gate's ordinary requests."""
         if self._session is None:
             self._session = self._authenticator.session(self.login)
+            self._session.source = self.source
         return self._session
+
+    @cached_property
+    def source(self) -> Source:
+        """The fields of audit events that describe this request."""
+        return Request(self._sign_in.app.without_proxies(self._environ), populate_request=False).source
 
     @property
     def is_navigation(self) -> bool:
@@ -126,12 +135,18 @@ class RequestContext:
             is_page = request.method in {"GET", "HEAD"} and not request.is_htmx
             request.next_url = request.current_url if is_page else local_path(request.page_url) or ""
 
-        environ = {**self._environ, GATE_PREFIX_KEY: self._sign_in.prefix}
-        return self._sign_in.app.respond_with_error(environ, start_response, error, prepare)
+        app = self._sign_in.app
+        environ = {
+            **app.without_proxies(self._environ),
+            GATE_PREFIX_KEY: self._sign_in.prefix,
+            REQUEST_ID_KEY: self.source.request_id,
+        }
+        return app.respond_with_error(environ, start_response, error, prepare)
 
     def _located(self, request: Request) -> Request:
         """Set the URLs of *request* to those that the browser sees. An ambiguous path becomes the front page."""
         request.base = self.base_url
+        request.id = self.source.request_id
         gate_url = self._sign_in.gate_url(request.base)
         query = self._environ.get("QUERY_STRING", "")
         raw_path = raw_path_info(self._environ, self._script_name, self.path)

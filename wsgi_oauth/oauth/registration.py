@@ -10,15 +10,18 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from .. import errors
 from ..config import ProviderConfig
 from ..config.provider import Provider
+from ..events import SUCCESS, Event, Events, build_fingerprint
+from ..sessions.manager import store_key
 from ..sessions.session import Session
 from ..transport.pool import Transport
 from .access import Rule
 from .claims import limit_claims
 from .client import OAuth2Session
 from .discovery import Discovery
-from .identity import Identity, limit_lists, read_identity
+from .identity import IDENTITY, Identity, limit_lists, read_identity
 from .lists import with_lists, with_scopes_for
 from .refresh import refresh_once
 from .token import Token
@@ -33,14 +36,21 @@ class Registration:
 
     :param provider: as configured; missing endpoints are discovered.
     :param rules: the access rules for this provider's users. The scopes that they need are requested at each sign-in.
+    :param events: receives the audit events; by default they are only logged.
     """
 
     def __init__(
-        self, config: ProviderConfig, provider: Provider, transport: Transport, rules: Collection[Rule] = ()
+        self,
+        config: ProviderConfig,
+        provider: Provider,
+        transport: Transport,
+        rules: Collection[Rule] = (),
+        events: Events | None = None,
     ) -> None:
         self._config = config
         self._transport = transport
         self.rules = rules
+        self._events = events or Events()
         self.configured_provider = with_scopes_for(rules, provider)
         self.discovery: Discovery | None = None
         if provider.discovery:
@@ -90,6 +100,36 @@ class Registration:
             token=token,
             redirect_uri=redirect_uri,
             refresh=partial(self._refresh, session) if session is not None and session.id else None,
+        )
+
+    def emit(
+        self,
+        session: Session,
+        name: str,
+        outcome: str = SUCCESS,
+        error: errors.Error | None = None,
+        *,
+        user: Identity | None = None,
+        **values: str,
+    ) -> None:
+        """Emit the audit event *name* about *session*.
+
+        :param error: the reason, if the outcome is not success.
+        :param user: by default the identity that the session contains.
+        :param values: further fields of the event.
+        """
+        user = user or Identity.from_dict(session.get(IDENTITY))
+        self._events.emit(
+            Event(
+                name,
+                outcome,
+                cause=error.cause if error else "",
+                user=user.id if user else "",
+                provider=self.label,
+                session=build_fingerprint(store_key(session.id)) if session.id else "",
+                **{"detail": str(error) if error else "", **session.source._asdict(), **values},
+            ),
+            level=logging.INFO if outcome == SUCCESS else logging.WARNING,
         )
 
     def slot(self) -> AbstractContextManager[None]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import errors
 from ..config import PREFIX, Config
+from ..events import Events
 from ..sessions.session import PROVIDER, TOKEN, Session
 from ..transport.pool import Transport
 from .access import Rules
@@ -26,16 +27,20 @@ class OAuthService:
     """The OAuth operations that handlers and the gate use. Shared by all requests, it holds no data of a request.
 
     :param allow: decides about a signed-in user in addition to ``config.allow``; only ``True`` admits.
+    :param events: receives the audit events; by default they are only logged.
     :raises errors.ConfigError: if a provider or an access rule is unknown or unusable.
     :raises TypeError: if *allow* is not callable.
     """
 
-    def __init__(self, config: Config, allow: Callable[[Identity], bool] | None = None) -> None:
+    def __init__(
+        self, config: Config, allow: Callable[[Identity], bool] | None = None, events: Events | None = None
+    ) -> None:
         if not (allow is None or callable(allow)):
             raise TypeError(f"allow: must be a function of an Identity (got {allow!a}); rules belong into Config.allow")
         self.transport = Transport(
             config.upstream_timeout, config.upstream_limit, http_hosts=config.insecure_http_hosts
         )
+        self.events = events or Events()
         self._config = config
         self._providers = {}
         for each in config.providers:
@@ -57,6 +62,7 @@ class OAuthService:
                 # One hanging provider of several must not use up all slots.
                 self.transport if len(self._providers) == 1 else self.transport.share(),
                 [rule for rules in (self._rules, *self._added_rules) for rule in rules.for_provider(label)],
+                self.events,
             )
             for each, (label, provider) in zip(self._config.providers, self._providers.items(), strict=True)
         }

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from .. import errors
+from ..events import Source
 from .encoding import StoredSession, copy_json
 from .keys import PROVIDER, STATE, TOKEN
 
@@ -28,6 +29,7 @@ class Session(dict[str, Any]):
     ended: bool = False  # by this request
     ended_elsewhere: bool = False  # another request ended the session, or gave it a new id
     renewing: bool = False  # whether saving gives the session a new id
+    source = Source()  # the request that opened the session, for audit events
     purpose: str = ""  # the end of its cookie's name: that of a pending sign-in; empty for the browser's session
 
     def __init__(

@@ -15,6 +15,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from .. import errors, sign_in
 from ..config import Config
+from ..events import REQUEST_ID_KEY, read_request_id
 from ..oauth.reauthentication import check_progress
 from ..oauth.service import OAuthService
 from ..sessions.access_tokens import AccessTokens
@@ -103,9 +104,12 @@ class OAuthApp:
         return base_url + self.logout_path
 
     def without_proxies(self, environ: WSGIEnvironment) -> WSGIEnvironment:
-        """Return *environ* with the client's own address, scheme and host, which the trusted proxies report."""
+        """Return *environ* with the client's own address, scheme and host, which the trusted proxies report.
+
+        The id of the request is theirs, too, if they send ``X-Request-ID``.
+        """
         if self._proxy_fix:
-            environ = {**environ}
+            environ = {REQUEST_ID_KEY: read_request_id(environ), **environ}
             self._proxy_fix(environ, _no_application)  # changes environ
         return environ
 
@@ -228,7 +232,9 @@ class OAuthApp:
             abort(Redirect(origin + request.current_url))
 
     def _open_session(self, request: Request) -> Session:
-        return self.sessions.open(request.environ, names=request.cookie_names)
+        session = self.sessions.open(request.environ, names=request.cookie_names)
+        session.source = request.source
+        return session
 
     def _open_pending(self, request: Request, state: str) -> Session:
         purpose = sign_in.cookie_purpose(state)

@@ -16,6 +16,7 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.utils import cached_property  # before Python 3.12, that of functools locks all requests
 
 from .. import errors
+from ..events import REQUEST_ID_KEY, Source
 from ..sessions.cookie import CookieNames
 from ..sessions.session import Session
 from ..urls import Origin
@@ -130,8 +131,13 @@ class Request(werkzeug.Request):
 
     @cached_property
     def id(self) -> str:
-        """A random id that stands in the log and on the error page."""
-        return secrets.token_hex(8)
+        """The id that stands in the log and on the error page."""
+        return self.environ.get(REQUEST_ID_KEY) or secrets.token_hex(8)
+
+    @property
+    def source(self) -> Source:
+        """The fields of audit events that describe this request."""
+        return Source(self.id, self.remote_addr or "")
 
     @cached_property
     def cookie_names(self) -> CookieNames:

@@ -1,0 +1,122 @@
+"""Audit events: who signed in, who was refused and why, which sessions and access tokens began or ended.
+
+Each event becomes one line of the log, and is passed to the function ``on_event`` of ``create_app``.
+``docs/operating.md`` documents the names and the fields, which never change their meaning.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+SUCCESS = "success"
+REFUSED = "refused"  # by a decision about the user or the request
+FAILED = "failed"  # by a fault of the provider, the store or the configuration
+
+SIGN_IN = "sign_in"
+IDENTIFICATION = "identification"
+ACCESS = "access"
+SIGN_OUT = "sign_out"
+REFRESH = "refresh"
+RECHECK = "recheck"
+SESSION_END = "session_end"
+TOKEN_CREATION = "token_creation"  # noqa: S105  # the name of an event
+TOKEN_FIRST_USE = "token_first_use"  # noqa: S105
+TOKEN_REVOCATION = "token_revocation"  # noqa: S105
+
+NAMES = (
+    *(SIGN_IN, IDENTIFICATION, ACCESS, SIGN_OUT, REFRESH, RECHECK, SESSION_END),
+    *(TOKEN_CREATION, TOKEN_FIRST_USE, TOKEN_REVOCATION),
+)
+
+REQUEST_ID_KEY = "wsgi_oauth.request_id"  # in environ
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}", re.ASCII)
+_NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]+")
+_log = logging.getLogger(__name__)
+
+
+class Source(NamedTuple):
+    """The request that causes an event."""
+
+    request_id: str = ""
+    client: str = ""  # the client's address, as the trusted proxies report it
+
+
+@dataclass(frozen=True)
+class Event:
+    """An audit event. It contains no token, code, state, cookie or session id. Unknown values are empty.
+
+    :param name: one of ``NAMES``.
+    :param outcome: ``success``, ``refused`` or ``failed``.
+    :param cause: the error code of a refusal or failure, as in ``docs/operating.md``.
+    :param user: the id of the user (``Identity.id``).
+    :param provider: the label or the name of the provider.
+    :param client: the client's address.
+    :param request_id: the id that an error page of the same request shows.
+    :param session: the fingerprint of the session.
+    :param token: the public id of an access token for programs, as ``/tokens`` lists it.
+    :param request: method and path of the request, without its query.
+    :param detail: an explanation for people. Its wording can change.
+    :param time: seconds since the epoch.
+    """
+
+    name: str
+    outcome: str = SUCCESS
+    cause: str = ""
+    user: str = ""
+    provider: str = ""
+    client: str = ""
+    request_id: str = ""
+    session: str = ""
+    token: str = ""
+    request: str = ""
+    detail: str = ""
+    time: float = field(default_factory=time.time)
+
+    def __str__(self) -> str:
+        """The event as a line of the log, in printable ASCII."""
+        names = ("user", "provider", "client", "session", "token", "cause", "request")
+        fields = [f"{name}={_as_word(value)}" for name in names if (value := getattr(self, name))]
+        request_id = f"[{_as_word(self.request_id)}] " if self.request_id else ""
+        detail = f": {_NOT_PRINTABLE.sub(lambda match: ascii(match[0])[1:-1], self.detail)}" if self.detail else ""
+        return request_id + " ".join([self.name, self.outcome, *fields]) + detail
+
+
+class Events:
+    """Writes events to the log and passes them to functions. A failure affects no request.
+
+    :param listeners: functions that are called with each :class:`Event`. They delay the request.
+    """
+
+    def __init__(self, *listeners: Callable[[Event], object]) -> None:
+        self._listeners = listeners
+
+    def emit(self, event: Event, *, level: int = logging.INFO, exc_info: bool = False) -> None:
+        """Log *event*, and call the listeners with it. Their exceptions are only logged."""
+        _log.log(level, "%s", event, exc_info=exc_info, extra={"event": event})
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:  # noqa: BLE001  # because an event must not fail its request
+                _log.exception("[%s] a function for events failed: %s", event.request_id, event.name)
+
+
+def build_fingerprint(key: str) -> str:
+    """Return the fingerprint of a session, from its key in the store. It opens nothing."""
+    return sha256(f"wsgi_oauth: fingerprint {key}".encode()).hexdigest()[:16] if key else ""
+
+
+def read_request_id(environ: Mapping[str, Any]) -> str:
+    """Return the ``X-Request-ID`` of a request; "" if it is missing, too long or contains unusual characters."""
+    given = environ.get("HTTP_X_REQUEST_ID", "")
+    return given if _REQUEST_ID.fullmatch(given) else ""
+
+
+def _as_word(value: str) -> str:
+    """Return *value* in printable ASCII; quoted if it contains characters that separate fields."""
+    return value if re.fullmatch(r"[\x21\x23-\x26\x28-\x7e]+", value, re.ASCII) else ascii(value)
