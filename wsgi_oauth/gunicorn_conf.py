@@ -1,0 +1,131 @@
+"""Settings for gunicorn: ``gunicorn -c python:wsgi_oauth.gunicorn_conf`` serves the application.
+
+The WSGI_OAUTH_* variables configure the application. Options on gunicorn's command line override these settings. A
+``gunicorn.conf.py`` can begin with them, and change some::
+
+    from wsgi_oauth.gunicorn_conf import *
+
+    workers = 2
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import sys
+from typing import Any
+from urllib.parse import quote
+
+from gunicorn import glogging
+from gunicorn.errors import AppImportError
+from gunicorn.http import message
+
+from .config.settings import THREADS
+
+wsgi_app = "wsgi_oauth:get_app()"
+
+# Listen on loopback only, because a proxy in front has to terminate TLS. `--bind` changes that.
+bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
+
+# Use threads, because a sync worker that waits for the provider serves no other request. At most three
+# quarters of the threads wait for the provider at the same time (WSGI_OAUTH_UPSTREAM_LIMIT), so the others
+# serve requests that do not need it.
+worker_class = "gthread"
+threads = THREADS
+
+# Two workers per processor and one more keep the processors busy. gunicorn's own variable
+# WEB_CONCURRENCY overrides it. Sessions in memory exist in one process only, so they need a single
+# worker.
+in_memory = os.environ.get("WSGI_OAUTH_SESSION_STORE", "").startswith("memory")
+workers = 1 if in_memory else int(os.environ.get("WEB_CONCURRENCY") or 2 * multiprocessing.cpu_count() + 1)
+
+# gunicorn kills a worker that gives no sign of life for this many seconds. For a sync worker this
+# also limits the duration of a request. A sign-in makes up to five requests to the provider, each
+# with a deadline of 10 seconds (WSGI_OAUTH_UPSTREAM_TIMEOUT): the issuer's metadata, the token, the
+# user document, email addresses and groups.
+timeout = 60
+# Seconds that running requests have to finish when gunicorn is stopped.
+graceful_timeout = 30
+
+# Longer than the usual idle timeout of proxies (a minute), because the proxy should close a
+# connection first: otherwise it may send a request on a connection that gunicorn is just closing.
+keepalive = 75
+
+# Load the application once, before the fork. This is safe because it opens no file, socket or lock
+# until a request.
+preload_app = True
+
+
+def post_worker_init(worker: Any) -> None:
+    """Stop the start if this worker cannot use the session folder, which gunicorn's main process may have created.
+
+    With `--user`, workers run as another user than the main process, with the same HOME.
+    """
+    check_process = getattr(worker.wsgi, "check_process", None)
+    if check_process is not None:
+        try:
+            check_process()
+        except Exception as error:
+            raise AppImportError(f"wsgi_oauth cannot start:\n{error}") from error
+
+
+# Log the path only, because the query string of a callback contains the authorization code, and so
+# may a Referer.
+accesslog = "-"
+access_log_format = '%(h)s %(t)s "%(m)s %(U)s" %(s)s %(B)s %(M)sms'
+
+
+class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types
+    """Keeps secrets of requests out of gunicorn's logs, and prevents clients from injecting log lines."""
+
+    def atoms(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> dict[str, Any]:
+        """Percent-encode the path, because the decoded path can contain line breaks."""
+        # Middleware may have moved a part of PATH_INFO to SCRIPT_NAME, so only both together are the requested path.
+        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        path = quote(path.encode("latin-1"))
+        return {**super().atoms(resp, req, environ, request_time), "U": path}
+
+    def exception(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Cut the query string from the URI, because gunicorn logs the URI of a request that a timeout has ended."""
+        super().exception(msg, *map(harmless, args), **kwargs)
+
+    def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Log only the kind of the error, because gunicorn would quote the malformed line with its code or cookie."""
+        kind = getattr(sys.exc_info()[0], "__name__", "malformed")
+        msg = re.sub(r"(Invalid request from ip=\S*:).*", rf"\1 {kind}", str(msg), flags=re.DOTALL)
+        super().warning(msg, *map(harmless, args), **kwargs)
+
+    def debug(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Remove the data of incomplete requests, which gunicorn would quote."""
+        super().debug(msg, *map(harmless, args), **kwargs)
+
+
+def harmless(arg: Any) -> Any:
+    """Return *arg* as printable ASCII without its query string. Errors that quote a request become their name."""
+    if type(arg).__module__ == "gunicorn.http.errors":
+        return type(arg).__name__
+    return ascii(str(arg).partition("?")[0])[1:-1] if isinstance(arg, (str, Exception)) else arg
+
+
+logger_class = Logger
+
+# gunicorn would trust X-Forwarded-Proto from loopback. The application decides about proxies itself
+# (WSGI_OAUTH_TRUSTED_PROXIES).
+forwarded_allow_ips = ""
+
+# The request line of a callback contains an authorization code of up to 8 KiB (Entra ID and AD FS
+# issue codes of several thousand characters). gunicorn's own maximum is 8190 bytes, and its only
+# larger value is 0, which sets no limit at all.
+message.MAX_REQUEST_LINE = limit_request_line = 16 * 1024
+
+# Disable gunicorn's control socket, because nothing uses it.
+control_socket_disable = True
+
+# Write the application's log (sign-ins, rejected requests, failures) to the same place as
+# gunicorn's error log.
+logconfig_dict = {
+    "loggers": {
+        "wsgi_oauth": {"level": "INFO", "handlers": ["error_console"], "propagate": False},
+    },
+}
