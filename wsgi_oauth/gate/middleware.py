@@ -17,7 +17,7 @@ from ..web.application import OAuthApp
 from .authentication import IDENTITY_KEY, Authenticator
 from .environ import CONTEXT_KEY, RequestContext
 from .mount import MountedSignIn
-from .paths import PublicPaths, RestrictedPaths, SignOutPaths
+from .paths import PublicPaths, RestrictedPaths, SignOutPaths, depth
 from .response import GuardedResponse
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ class LoginRequired:
         ``?``, ``#``, backslash, invalid UTF-8) are never public.
     :param allow: access rules for parts of the application, in addition to ``WSGI_OAUTH_ALLOW``:
         ``{"/admin": ("group:admins",)}``. A user has to match one of the rules of the longest path that includes the
-        requested one; ``/`` includes all. Letter case makes no difference. An ambiguous path requires the rules of all
-        paths.
+        requested one; ``/`` includes all. Letter case and accents make no difference, and any other character outside
+        ASCII may stand for any letters. An ambiguous path requires the rules of all paths.
     :param remote_user: returns the value of ``REMOTE_USER``, a name that belongs to one user only; by default
         ``WSGI_OAUTH_REMOTE_USER`` decides. A user for whom it returns None, "" or a control character gets a 403.
     :param cors_preflight: pass the preflight requests of other origins to *wsgi_app*, without an identity.
@@ -128,7 +128,7 @@ class LoginRequired:
             else:
                 restricted = self._restricted.find(script_name, path) if self._path_rules else []
                 public = self._public.find(script_name, path)
-            if public is not None and all(len(public) > len(each) for each in restricted):
+            if public is not None and all(depth(public) > depth(each) for each in restricted):
                 self._identify_optional(context)
             else:
                 self._require_user(context, restricted)

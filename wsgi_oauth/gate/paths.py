@@ -15,7 +15,8 @@ from urllib.parse import unquote
 # A path that every server and framework reads in the same way: no empty segments, no dot segments, no percent-encoding
 # that is left after decoding, no `;parameters`, no `?`, `#`, backslash or control characters.
 _UNAMBIGUOUS = re.compile(r"(?:/(?![ .]*(?:/|\Z))[^/\\;%?#\x00-\x1f\x7f]+)*/?")
-_DOT_OR_SPACE_AT_END = re.compile(r"[ .](?:/|\Z)")  # Windows ignores both at the end of a file name
+_PARAMETERS = re.compile(r"[;:?#]")  # their beginning; on Windows, `admin:x` is a part of the file `admin`
+_SHORT_NAME = re.compile(r"~[0-9]")  # ADMINI~1: FAT and NTFS open `administration` under this name, too
 
 
 class PublicPaths:
@@ -37,7 +38,9 @@ class PublicPaths:
         path = path_info or "/"
         if not self._exact or (path not in self._exact and not path.startswith(self._prefixes)):
             return None
-        if _decode(script_name + path_info) is None:
+        text = _decode(script_name, path_info)
+        # Compatibility characters can be folded to dots and slashes by the application.
+        if text is None or not (text.isascii() or _UNAMBIGUOUS.fullmatch(unicodedata.normalize("NFKC", text))):
             return None
         including = [public for public in self._exact if path == public or path.startswith(f"{public}/")]
         return max([path if path in self._exact else "", *including], key=len)
@@ -51,26 +54,36 @@ class RestrictedPaths:
     """
 
     def __init__(self, paths: Collection[str]) -> None:
-        self._folded = {path: _fold(parse_path(path, "allow").encode("latin-1").decode()) for path in paths}
+        self._segments = {path: _split(_fold(parse_path(path, "allow").encode("latin-1").decode())) for path in paths}
 
     def find(self, script_name: str, path_info: str) -> list[str]:
         """Return the restricted paths of which the user has to satisfy the rules.
 
-        That is the longest one that includes the requested path. Letter case and compatibility characters make no
-        difference. For an ambiguous path, all are returned: the application may read it as any of them.
+        That is the longest one that includes the requested path, without regard to letter case, accents and characters
+        that file systems ignore. Each other character outside ASCII may stand for any letters. For an ambiguous path,
+        all are returned: the application may read it as any of them.
         """
-        path = _decode(script_name + path_info)
-        if path is None or _DOT_OR_SPACE_AT_END.search(path):
-            return list(self._folded)
-        text = _fold(path_info.encode("latin-1").decode())
-        # Compatibility characters can fold to dots and spaces, which the application may normalize afterwards.
-        return list(dict.fromkeys(self._find_longest(text) + self._find_longest(_normalize_text(text))))
+        text = _decode(script_name, path_info)
+        if text is None:
+            return list(self._segments)
+        readings = [text]
+        if script_name:  # because some applications append PATH_INFO to it
+            readings.append(script_name.encode("latin-1").decode() + text)
+        folded = [_fold(reading) for reading in readings]
+        found: dict[str, None] = {}
+        for reading in dict.fromkeys([*folded, *map(_normalize, folded)]):
+            found.update(dict.fromkeys(self._find_longest(_split(reading))))
+        return list(found)
 
-    def _find_longest(self, folded_path: str) -> list[str]:
-        requested = folded_path.rstrip("/") + "/"
-        including = [path for path, folded in self._folded.items() if requested.startswith(folded.rstrip("/") + "/")]
-        longest = max((len(self._folded[path]) for path in including), default=0)
-        return [path for path in including if len(self._folded[path]) == longest]
+    def _find_longest(self, requested: list[str]) -> list[str]:
+        """Return the longest path that includes the requested segments, and the longer ones that may include them."""
+        certain = [path for path, segments in self._segments.items() if requested[: len(segments)] == segments]
+        longest = max((len(self._segments[path]) for path in certain), default=0)
+        return [
+            path
+            for path, segments in self._segments.items()
+            if longest <= len(segments) <= len(requested) and all(map(_may_be, requested, segments))
+        ]
 
 
 class SignOutPaths:
@@ -81,11 +94,11 @@ class SignOutPaths:
     """
 
     def __init__(self, paths: Collection[str]) -> None:
-        self._paths = frozenset(_normalize(path) for path in parse_paths(paths, "sign_out"))
+        self._paths = frozenset(_normalize_encoded(path) for path in parse_paths(paths, "sign_out"))
 
     def include(self, path_info: str) -> bool:
         """Return whether this is a sign-out path, or could be one for an application that normalizes paths."""
-        return bool(self._paths) and _normalize(path_info) in self._paths
+        return bool(self._paths) and _normalize_encoded(path_info) in self._paths
 
 
 def parse_paths(paths: Collection[str], setting: str) -> list[str]:
@@ -115,25 +128,58 @@ def parse_path(path: str, setting: str) -> str:
     return parsed.rstrip("/") or "/"
 
 
-def _decode(path: str) -> str | None:
-    """Return a path of the WSGI environment as text; None if it is ambiguous."""
+def depth(path: str) -> int:
+    """Return the number of segments of a configured path."""
+    return path.rstrip("/").count("/")
+
+
+def _decode(script_name: str, path_info: str) -> str | None:
+    """Return ``PATH_INFO`` as text; None if it is ambiguous, together with ``SCRIPT_NAME``."""
     try:
-        text = path.encode("latin-1").decode()
+        text = path_info.encode("latin-1").decode()
+        script_name.encode("latin-1").decode()
     except UnicodeError:
         return None
-    return text if _UNAMBIGUOUS.fullmatch(path) else None
+    return text if _UNAMBIGUOUS.fullmatch(script_name + path_info) else None
 
 
 def _fold(text: str) -> str:
-    visible = "".join(character for character in text if unicodedata.category(character) != "Cf")  # as file systems do
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", visible).casefold())
+    """Return *text* without the differences that file systems and databases ignore: letter case, accents, ligatures."""
+    if text.isascii():
+        return text.lower()
+    decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    return "".join(each for each in decomposed if unicodedata.category(each) not in {"Cf", "Mn", "Me"})
 
 
-def _normalize(path: str) -> str:
-    """Return the path that an application may read in *path*: decoded, without parameters and empty segments."""
-    return _fold(_normalize_text(unquote(path.encode("latin-1", "replace").decode(errors="replace"))))
+def _normalize(folded: str) -> str:
+    """Return the path that an application may read in a folded one: without parameters and dot segments.
+
+    Windows ignores spaces and dots at the end of a file name.
+    """
+    segments = unquote(folded).replace("\\", "/").split("/")
+    names = [_PARAMETERS.split(segment, maxsplit=1)[0].strip(" ") for segment in segments]
+    return posixpath.normpath("/" + "/".join(name.rstrip(" .") or name for name in names).lstrip("/"))
 
 
-def _normalize_text(path: str) -> str:
-    segments = [segment.partition(";")[0].rstrip(" .") or segment for segment in path.replace("\\", "/").split("/")]
-    return posixpath.normpath("/" + "/".join(segments).lstrip("/"))
+def _normalize_encoded(path: str) -> str:
+    """Return the path that an application may read in *path* (PEP 3333: bytes as latin-1)."""
+    return _normalize(_fold(unquote(path.encode("latin-1", "replace").decode(errors="replace"))))
+
+
+def _split(path: str) -> list[str]:
+    return path.strip("/").split("/") if path.strip("/") else []
+
+
+def _may_be(segment: str, name: str) -> bool:
+    """Return whether *segment* may be *name* for the application. Both are folded.
+
+    A character that is still outside ASCII, such as a dotless i, may stand for any letters. Punctuation does not count,
+    because the application may remove it together with such a character.
+    """
+    if segment == name:
+        return True
+    if segment.isascii():
+        return _SHORT_NAME.search(segment) is not None
+    letters = iter(name)
+    plain = [each for each in segment if each.isascii() and each.isalnum()]
+    return bool(plain) and all(each in letters for each in plain)

@@ -1,0 +1,139 @@
+"""Other spellings: a path for which the gate finds no rule, and which the application reads as a restricted page.
+
+Servers, frameworks, databases and file systems disagree about spellings. The victim here is an application with a page
+for administrators at `/admin`. The attacker is an ordinary user of it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import HTML, Guest, send
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from werkzeug import Request, Response
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map, Rule
+
+from wsgi_oauth import LoginRequired
+from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.gate.paths import PublicPaths, RestrictedPaths
+
+MakeGate = Callable[..., LoginRequired]
+_ROUTES = Map([Rule("/admin", endpoint="secret"), Rule("/admin/<path:rest>", endpoint="secret")])
+
+
+def pages(environ: Any, start_response: Any) -> Any:
+    """Serve the restricted page at the paths that Werkzeug, and so Flask, reads as ``/admin``."""
+    try:
+        endpoint, _ = _ROUTES.bind_to_environ(environ).match()
+        text = str(endpoint)
+    except HTTPException:
+        text = f"page at {Request(environ).path}"
+    return Response(text)(environ, start_response)
+
+
+def _upper_case(path: str) -> bool:
+    return path.strip().strip("/").partition("/")[0].strip().upper() == "ADMIN"
+
+
+def _regular_expression(path: str) -> bool:
+    return re.match(r"/admin(/|$)", path, re.IGNORECASE) is not None
+
+
+def _collation(path: str) -> bool:
+    letters = "".join(each for each in unicodedata.normalize("NFD", path) if unicodedata.category(each) != "Mn")
+    return _regular_expression(letters)
+
+
+def _windows(path: str) -> bool:
+    return path.split("/")[1].partition(":")[0].rstrip(" .").upper() == "ADMIN"
+
+
+# How applications compare names: each returns whether a path is `/admin` to it.
+READINGS = [_upper_case, _regular_expression, _collation, _windows]
+
+_PARTS = st.sampled_from(
+    [
+        *"/adminADMIN.: ~1+\\\u0131\u0130\u017f\u212a\u00e1\u0301\u00ad\u3000\x85\u2025\uff0f\uff41\u2170",
+        *("admin", "::$DATA", "//", "..", "%61", ";x"),
+    ]
+)
+_PATHS = st.lists(_PARTS, min_size=1, max_size=8).map(lambda parts: f"/{''.join(parts)}") | st.tuples(
+    st.lists(_PARTS, max_size=2), st.sampled_from(["admin", "adm\u0131n", "Admin"]), st.lists(_PARTS, max_size=2)
+).map(lambda parts: f"/{''.join(parts[0])}{parts[1]}{''.join(parts[2])}")
+
+
+class TestSpellings:
+    """S73"""
+
+    @given(_PATHS)
+    def test_no_application_reads_a_restricted_page_from_an_unrestricted_path(self, path: str):
+        path_info = path.encode().decode("latin-1")
+        assume(not RestrictedPaths(["/admin"]).find("", path_info))
+        assert [reading.__name__ for reading in READINGS if reading(path)] == []
+        assert b"secret" not in send(pages, path_info).data
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            *("/adm\u0131n", "/\u212abc/../admin", "/admin\x85", "/ admin", "/\u3000admin", "/\u00e1dmin"),
+            *("/admin::$DATA", "/admin:x/y", "/ADMIN~1/x", "/admin \x85", "/x/..\uff1by/admin", "/\uff0561dmin"),
+        ],
+    )
+    def test_a_similar_path_is_restricted(self, path: str):
+        restricted = RestrictedPaths(["/admin", "/private"]).find("", path.encode().decode("latin-1"))
+        assert "/admin" in restricted
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            *("/wiki/\u00dcberblick", "/\u00dcberblick", "/\u65e5\u672c", "/wiki/Mr.", "/Special:Log", "/~alice"),
+            *("/a b", "/@alice", "/administer", "/wiki/adm\u0131n", "/\u0430\u0431\u0432", "/2024\u5e74"),
+        ],
+    )
+    def test_an_ordinary_path_is_not(self, path: str):
+        assert RestrictedPaths(["/admin"]).find("", path.encode().decode("latin-1")) == []
+
+    def test_a_character_that_may_stand_for_letters_chooses_no_weaker_rule(self):
+        """/admin/reports is open to more users, and `/admin/rep\u0131rts` may be another page of /admin."""
+        paths = RestrictedPaths(["/admin", "/admin/reports"])
+        assert paths.find("", "/admin/rep\u0131rts".encode().decode("latin-1")) == ["/admin", "/admin/reports"]
+
+    def test_a_public_path_ends_where_the_application_may_leave_it(self):
+        paths = PublicPaths(["/static"])
+        for rest in ("\u2025/admin", "a\uff0f..\uff0f..\uff0fadmin", "\uff0e\uff0e/admin"):
+            assert paths.find("", f"/static/{rest}".encode().decode("latin-1")) is None
+        assert paths.find("", "/static/\u65e5\u672c\u2026.png".encode().decode("latin-1")) == "/static"
+
+    def test_letters_of_several_bytes_do_not_make_a_public_path_longer(self, make_gate: MakeGate):
+        """Otherwise the longer public path would decide, and the restricted one below it would be public."""
+        gate = make_gate(
+            public=["/\u0434\u043e\u043a\u0443\u043c\u0435\u043d\u0442\u044b"],
+            allow={"/\u0434\u043e\u043a\u0443\u043c\u0435\u043d\u0442\u044b/\u0430": ("id:1",)},
+        )
+        path = "/\u0434\u043e\u043a\u0443\u043c\u0435\u043d\u0442\u044b".encode().decode("latin-1")
+        assert send(gate, path, headers=HTML).status_code == 200
+        assert send(gate, path + "/\xd0\xb0", headers=HTML).status_code == 302
+
+
+class TestScriptName:
+    """S73: the part of a path that the server has removed."""
+
+    @pytest.mark.parametrize(
+        ("script_name", "path"),
+        [("/app", "admin"), ("/", "admin"), ("/admin", "/users"), ("/admin", ""), ("/a\xff", "/x"), ("/x/", "/page")],
+    )
+    def test_does_not_hide_a_restricted_path(
+        self, make_gate: MakeGate, provider: LocalProvider, script_name: str, path: str
+    ):
+        """With SCRIPT_NAME=/app, gunicorn passes `/appadmin` on as `admin`, which Werkzeug reads as `/admin`."""
+        guest = Guest(make_gate(allow={"/admin": ("id:1",)}), provider)
+        guest.sign_in()
+        headers = {**HTML, "Cookie": f"wsgi_oauth={guest.cookie}"}
+        assert send(guest.gate, path, headers=headers, SCRIPT_NAME=script_name).status_code == 403
+        assert send(guest.gate, "/page", headers=headers, SCRIPT_NAME="/app").status_code == 200
