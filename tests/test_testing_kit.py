@@ -17,6 +17,7 @@ from conftest import JSON
 from werkzeug import Response
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
+from werkzeug.utils import redirect
 from werkzeug.wsgi import ClosingIterator
 
 from wsgi_oauth import (
@@ -31,7 +32,9 @@ from wsgi_oauth import (
     oauth2_session,
 )
 from wsgi_oauth.gate import middleware
+from wsgi_oauth.gate.environ import RequestContext
 from wsgi_oauth.gate.response import GuardedResponse
+from wsgi_oauth.sessions.access_tokens import AccessTokens
 from wsgi_oauth.testing import Cookie, EmbeddingFault, check_embedding, local_provider, signed_in
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
@@ -43,7 +46,7 @@ ADA = Identity("github", "1815", username="ada", name="Ada Lovelace")
 
 @pytest.fixture(scope="module")
 def environ() -> Iterator[dict[str, str]]:
-    with local_provider() as environ:
+    with local_provider(groups=["editors"]) as environ:
         yield environ
 
 
@@ -57,6 +60,11 @@ def hello(environ: Any, start_response: Any) -> Any:
     identity = environ.get("wsgi_oauth.identity")
     start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
     return [escape(identity.name if identity else "anonymous").encode()]
+
+
+def with_tokens(oauth_app: Any) -> Any:
+    """The same application, which permits access tokens."""
+    return create_app(replace(oauth_app.config, tokens=True))
 
 
 def protected(oauth_app: Any) -> LoginRequired:
@@ -156,6 +164,27 @@ def trusting_remote_user(app: WSGI) -> WSGI:
     return lambda environ, start_response: (hello if "REMOTE_USER" in environ else app)(environ, start_response)
 
 
+def opening_with_authorization(app: WSGI, path: str) -> WSGI:
+    """Middleware that opens *path* to every request with credentials."""
+
+    def middleware(environ: Any, start_response: Any) -> Any:
+        is_open = environ["PATH_INFO"] == path and "HTTP_AUTHORIZATION" in environ
+        return (hello if is_open else app)(environ, start_response)
+
+    return middleware
+
+
+def requiring_https(app: WSGI) -> WSGI:
+    """Middleware that redirects every http request."""
+
+    def middleware(environ: Any, start_response: Any) -> Any:
+        if environ["wsgi.url_scheme"] == "http":
+            return redirect(f"https://{environ['HTTP_HOST']}{environ['PATH_INFO']}")(environ, start_response)
+        return app(environ, start_response)
+
+    return middleware
+
+
 def mounted(oauth_app: Any, script_name: str) -> WSGI:
     """Mount the sign-in at /auth without a gate, with *script_name* as SCRIPT_NAME."""
 
@@ -225,6 +254,20 @@ def replacing_403(path: str, status: str, headers: Any) -> Any:
 def publicly_cacheable(path: str, status: str, headers: Any) -> Any:
     private = [header for header in headers if header[0] != "Cache-Control"]
     return status, [*private, ("Cache-Control", "public, max-age=60")]
+
+
+def without_challenge(path: str, status: str, headers: Any) -> Any:
+    return status, [header for header in headers if header[0] != "WWW-Authenticate"]
+
+
+def always_asking_for_a_password(path: str, status: str, headers: Any) -> Any:
+    _, others = without_challenge(path, status, headers)
+    return status, [*others, ("WWW-Authenticate", "Basic")] if status.startswith("401") else others
+
+
+def hiding_sign_in_again(path: str, status: str, headers: Any) -> Any:
+    again = any("probe-a" in value for _, value in headers) and status.startswith("302")
+    return ("200 OK", headers) if again else (status, headers)
 
 
 def merging_headers(path: str, status: str, headers: Any) -> Any:
@@ -406,9 +449,9 @@ PROBLEMS: dict[str, tuple[Callable[[Any], WSGI], dict[str, Any], str]] = {
         r"^the request body: only part of it reaches the application \(got 15384 of 16384 bytes\)",
     ),
     "rejected POST requests": (
-        lambda oauth_app: rejecting(protected(oauth_app), 405, "POST", "/"),
+        lambda oauth_app: rejecting(protected(oauth_app), 500, "POST", "/"),
         {},
-        r"^/: a POST request does not reach the application behind the gate$",
+        r"^/: a POST request does not reach the application behind the gate \(got 500 \(Rejected\)\)$",
     ),
     "a replaced 403": (
         lambda oauth_app: with_response(protected(oauth_app), replacing_403),
@@ -433,7 +476,78 @@ PROBLEMS: dict[str, tuple[Callable[[Any], WSGI], dict[str, Any], str]] = {
     "no call of start_response": (
         lambda oauth_app: lambda environ, start_response: [],
         {},
-        r"^GET /\?kit=a%20b&kit=caf%C3%A9: the application did not call start_response$",
+        r"^GET /: the application did not call start_response$",
+    ),
+    "a copy of the session cookie": (
+        lambda oauth_app: with_environ(
+            protected(oauth_app), lambda environ: environ.update(ORIGINAL_COOKIE=environ.get("HTTP_COOKIE", ""))
+        ),
+        {},
+        r"^ORIGINAL_COOKIE: the session cookie reaches the application",
+    ),
+    "a lost Authorization header": (
+        lambda oauth_app: with_environ(
+            protected(with_tokens(oauth_app)), lambda environ: environ.pop("HTTP_AUTHORIZATION", "")
+        ),
+        {},
+        r"^/: an access token does not open it with Bearer authentication \(got 401\); check that the header",
+    ),
+    "a rejected creation of tokens": (
+        lambda oauth_app: rejecting(protected(with_tokens(oauth_app)), 403, "POST", "/auth/tokens"),
+        {},
+        r"^/auth/tokens: a signed-in user cannot create an access token \(got 403",
+    ),
+    "a lost challenge for programs": (
+        lambda oauth_app: with_response(protected(with_tokens(oauth_app)), without_challenge),
+        {},
+        r"^WWW-Authenticate: a 401 for a program must ask for a password \(got ''\)",
+    ),
+    "a password dialog in browsers": (
+        lambda oauth_app: with_response(protected(with_tokens(oauth_app)), always_asking_for_a_password),
+        {},
+        r"^WWW-Authenticate: a 401 for a script in a browser must not ask for a password \(got 'Basic'\)",
+    ),
+    "a profile that a token opens": (
+        lambda oauth_app: opening_with_authorization(protected(with_tokens(oauth_app)), "/auth/profile"),
+        {},
+        r"^/auth/profile: an access token opens it; it must open the application only$",
+    ),
+    "a replaced 401 of an API": (
+        lambda oauth_app: with_response(protected(oauth_app), redirecting_401),
+        {},
+        r"^/: a 401 of the application for an API client must not be replaced \(got 302\)$",
+    ),
+    "a 401 that no longer starts a sign-in": (
+        lambda oauth_app: with_response(protected(oauth_app), hiding_sign_in_again),
+        {},
+        r"^/: a 401 of the application for a page must start a sign-in \(got 200\)",
+    ),
+    "a path rule that excludes the page": (
+        lambda oauth_app: LoginRequired(hello, oauth_app, allow={"/": ("group:admins",)}),
+        {},
+        r"^/: access denied \(got 403 \(.*\)\); the access rules must admit the user octocat to page=$",
+    ),
+    "an application that rejects the user with a 401": (
+        lambda oauth_app: LoginRequired(Response("Who are you?", 401), oauth_app),
+        {},
+        r"^/: the application sends a signed-in user to the sign-in again, .* pass replace_401=False if",
+    ),
+    "a rejected sign-out of the application": (
+        lambda oauth_app: rejecting(LoginRequired(hello, oauth_app, sign_out=("/bye",)), 500, "POST", "/bye"),
+        {},
+        r"^/bye: sign_out= contains it, but a POST does not reach the application \(got 500 \(Rejected\)\)$",
+    ),
+    "cookies that are not expired": (
+        lambda oauth_app: with_response(
+            LoginRequired(hello, oauth_app, expire_cookies=("mine",)), on("/auth/logout", without_set_cookie)
+        ),
+        {},
+        r"^expire_cookies: the sign-out at /auth/logout does not expire mine$",
+    ),
+    "a redirect to another scheme": (
+        lambda oauth_app: requiring_https(protected(oauth_app)),
+        {},
+        r"^/: the application redirects to another host or scheme \(got https://localhost/\); pass that as url=",
     ),
     "a body of text instead of bytes": (
         lambda oauth_app: with_chunks(protected(oauth_app), lambda body: (chunk.decode() for chunk in body)),
@@ -496,13 +610,156 @@ def test_a_gate_with_a_wrong_prefix_is_reported(
 
 def test_a_gate_that_passes_on_a_forged_identity_is_reported(oauth_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(middleware, "IDENTITY_KEYS", frozenset())
-    assert {
-        "REMOTE_USER: a forged value reaches the application on the public path /open",
-        "AUTH_TYPE: a forged value reaches the application on the public path /open",
-        "wsgi_oauth.identity: a forged value reaches the application on the public path /open",
-        "HTTP_REMOTE_USER: a forged value reaches the application in a signed-in request for /",
-        "HTTP_AUTH_TYPE: a forged value reaches the application in a signed-in request for /",
-    } <= set(findings(protected(oauth_app), public=("/open",)))
+    gate = LoginRequired(hello, oauth_app, public=("/open",), cors_preflight=True)
+    found = set(findings(gate, public=("/open",)))
+    for name in ("REMOTE_USER", "AUTH_TYPE", "wsgi_oauth.identity", "HTTP_REMOTE_USER", "HTTP_X_FORWARDED_EMAIL"):
+        assert f"{name}: a forged value reaches the application on the public path /open" in found
+        assert f"{name}: a forged value reaches the application in a CORS preflight for /" in found
+    for name in ("HTTP_REMOTE_USER", "HTTP_X_AUTH_REQUEST_GROUPS", "HTTP_X_REMOTE_USER"):
+        assert f"{name}: a forged value reaches the application in a signed-in request for /" in found
+
+
+def test_a_gate_that_does_not_remove_its_cookie_is_reported(oauth_app: Any, around_call: Callable[[Any], None]) -> None:
+    around_call(
+        lambda call, self, app, environ: call(
+            self, app, {**environ, "HTTP_COOKIE": self._context._environ.get("HTTP_COOKIE", "")}
+        )
+    )
+    [finding] = findings(protected(oauth_app))
+    assert finding.startswith("HTTP_COOKIE: the session cookie reaches the application")
+
+
+def test_a_gate_that_removes_all_cookies_is_reported(oauth_app: Any, around_call: Callable[[Any], None]) -> None:
+    around_call(lambda call, self, app, environ: call(self, app, {**environ, "HTTP_COOKIE": ""}))
+    [finding] = findings(protected(oauth_app))
+    assert finding == "HTTP_COOKIE: cookies of the application are lost on the way through the gate"
+
+
+def faulty_paths(gate: LoginRequired, find: Callable[[str, str], list[str]]) -> LoginRequired:
+    """Let the gate find its path rules with another function of SCRIPT_NAME and PATH_INFO."""
+    gate._restricted.find = find  # type: ignore[method-assign]
+    return gate
+
+
+def test_a_gate_that_ignores_path_rules_is_reported(oauth_app: Any) -> None:
+    gate = LoginRequired(hello, oauth_app, allow={"/admin": ("group:admins",), "/open": ("group:editors",)})
+    found = findings(faulty_paths(gate, lambda script_name, path: []))
+    assert "/admin: allow= does not admit the user octocat, but the request reaches the application" in found
+
+
+def test_a_gate_that_applies_path_rules_to_one_spelling_only_is_reported(oauth_app: Any) -> None:
+    gate = LoginRequired(hello, oauth_app, allow={"/für": ("group:admins",)})
+    [raw] = ["/für".encode().decode("latin-1")]
+    found = findings(faulty_paths(gate, lambda script_name, path: ["/für"] if path == raw else []))
+    assert [finding.partition("but ")[2].partition(" reaches")[0] for finding in found] == [
+        ascii(spelling.encode().decode("latin-1"))
+        for spelling in ("/FÜR", "//für", "/x/../für", "/für;x", "/%66ür", "/für/", "/für/below")
+    ]
+
+
+def test_a_gate_that_applies_path_rules_to_other_paths_is_reported(oauth_app: Any) -> None:
+    gate = LoginRequired(hello, oauth_app, allow={"/admin": ("group:admins",), "/wiki": ("group:editors",)})
+    faulty_paths(gate, lambda script_name, path: [] if path == "/" else ["/admin", "/wiki"])
+    [finding] = findings(gate)
+    assert finding.startswith("/wiki: allow= admits the user octocat, but the gate does not (got 403")
+
+
+@pytest.mark.parametrize(
+    ("is_preflight", "permitted", "expected"),
+    [
+        (lambda environ: False, True, "/: cors_preflight=True, but a CORS preflight needs a sign-in (got 401)"),
+        (lambda environ: environ["REQUEST_METHOD"] == "OPTIONS", True, "request with X-HTTP-Method-Override reaches"),
+    ],
+)
+def test_a_gate_with_a_wrong_idea_of_preflights_is_reported(
+    oauth_app: Any, monkeypatch: pytest.MonkeyPatch, is_preflight: Any, permitted: bool, expected: str
+) -> None:
+    monkeypatch.setattr(middleware, "is_preflight", is_preflight)
+    [finding] = findings(LoginRequired(hello, oauth_app, cors_preflight=permitted))
+    assert expected in finding
+
+
+def test_a_gate_that_passes_preflights_without_permission_is_reported(
+    oauth_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = protected(oauth_app)
+    require_user = gate._require_user
+    monkeypatch.setattr(
+        gate,
+        "_require_user",
+        lambda context, paths: (
+            None if context._environ["REQUEST_METHOD"] == "OPTIONS" else require_user(context, paths)
+        ),
+    )
+    assert "/: an anonymous OPTIONS request reaches the application" in findings(gate)
+
+
+def test_a_gate_that_passes_on_an_access_token_is_reported(oauth_app: Any, around_call: Callable[[Any], None]) -> None:
+    around_call(
+        lambda call, self, app, environ: call(
+            self, app, {**environ, "CREDENTIALS": self._context._environ.get("HTTP_AUTHORIZATION", "")}
+        )
+    )
+    found = findings(protected(with_tokens(oauth_app)))
+    assert [finding.partition(";")[0] for finding in found] == ["CREDENTIALS: the access token reaches the application"]
+
+
+def test_a_gate_that_does_not_mark_access_tokens_is_reported(
+    oauth_app: Any, around_call: Callable[[Any], None]
+) -> None:
+    around_call(lambda call, self, app, environ: call(self, app, {**environ, "AUTH_TYPE": "OAuth2"}))
+    where = "in the application behind the gate with an access token"
+    assert findings(protected(with_tokens(oauth_app))) == [f"AUTH_TYPE: must be 'Token' {where} (got 'OAuth2')"]
+
+
+def test_a_token_that_outlives_its_revocation_is_reported(oauth_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AccessTokens, "delete", lambda self, owner, info: None)
+    assert findings(protected(with_tokens(oauth_app))) == [
+        "/: an access token opens it after it was revoked at /auth/tokens"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("may_sign_out", "expected"),
+    [
+        (False, "/bye: sign_out= contains it, but the session continues after a POST (got 302)"),
+        (True, "/bye: a POST from another site signs the user out; it must need a page of this site"),
+    ],
+)
+def test_a_gate_with_a_wrong_idea_of_sign_outs_is_reported(
+    oauth_app: Any, monkeypatch: pytest.MonkeyPatch, may_sign_out: bool, expected: str
+) -> None:
+    monkeypatch.setattr(RequestContext, "may_sign_out", may_sign_out)
+    assert findings(LoginRequired(hello, oauth_app, sign_out=("/bye",))) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("is_page_navigation", "expected"),
+    [
+        (False, "/: a 401 of the application for a page must start a sign-in (got 401)"),
+        (True, "/: a 401 of the application for an API client must not be replaced (got 401)"),
+    ],
+)
+def test_a_gate_with_a_wrong_idea_of_401s_is_reported(
+    oauth_app: Any, monkeypatch: pytest.MonkeyPatch, is_page_navigation: bool, expected: str
+) -> None:
+    monkeypatch.setattr(RequestContext, "is_page_navigation", is_page_navigation)
+    [finding] = findings(protected(oauth_app))
+    assert finding.startswith(expected)
+
+
+def test_a_gate_that_replaces_401s_against_its_option_is_reported(
+    oauth_app: Any, around_call: Callable[[Any], None]
+) -> None:
+    def replacing(call: Any, response: Any, *arguments: Any) -> Any:
+        response._replaces_401 = True
+        return call(response, *arguments)
+
+    around_call(replacing)
+    [finding] = findings(LoginRequired(hello, oauth_app, replace_401=False))
+    assert finding.startswith(
+        "/: a 401 of the application for a page must pass on as it is, because of replace_401=False"
+    )
 
 
 def test_a_gate_that_does_not_set_the_identity_is_reported(oauth_app: Any, around_call: Callable[[Any], None]) -> None:
@@ -582,6 +839,111 @@ def test_a_denied_user_is_reported_with_the_username(environ: dict[str, str]) ->
 def test_an_application_configured_by_the_environment_passes() -> None:
     with local_provider() as environ, mock.patch.dict(os.environ, environ):
         check_embedding(LoginRequired(hello, get_app()))
+
+
+EVERY_OPTION = {
+    "public": ("/open",),
+    "allow": {"/admin": ("group:admins",), "/wiki": ("group:editors",)},
+    "remote_user": lambda identity: identity.username,  # octocat
+    "cors_preflight": True,
+    "sign_out": ("/bye", "/account/logout/"),
+    "expire_cookies": ("mine",),
+    "replace_401": False,
+}
+BROWSER_HEADERS = {"HOST", "ACCEPT", "ACCEPT_LANGUAGE", "USER_AGENT", "COOKIE", "ORIGIN"}
+
+
+def test_a_gate_with_every_option_passes(oauth_app: Any) -> None:
+    oauth_app = create_app(replace(oauth_app.config, tokens=True, cookie_name="crew"))
+    gate = LoginRequired(hello, oauth_app, **EVERY_OPTION)
+    check_embedding(gate, public=("/open",), shows="Mona Lisa Octocat")
+    below = DispatcherMiddleware(Response("elsewhere", 404), {"/intern": gate})
+    check_embedding(below, prefix="/intern/auth", page="/intern/", public=("/intern/open",))
+
+
+def refusing(app: WSGI, status: int, is_refused: Callable[[Any], bool]) -> WSGI:
+    """Refuse some requests before they reach *app*."""
+
+    def middleware(environ: Any, start_response: Any) -> Any:
+        return (Response("Refused", status) if is_refused(environ) else app)(environ, start_response)
+
+    return middleware
+
+
+# Refusals of the application, or of a layer around the gate. They are no faults of the integration.
+STRICT: dict[str, Callable[[WSGI], WSGI]] = {
+    "unknown query parameters": lambda app: refusing(app, 400, lambda environ: "kit=" in environ["QUERY_STRING"]),
+    "unknown headers": lambda app: refusing(
+        app,
+        400,
+        lambda environ: any(
+            name[5:] not in BROWSER_HEADERS and not name.startswith("HTTP_SEC_FETCH_")
+            for name in environ
+            if name.startswith("HTTP_")
+        ),
+    ),
+    "requests without a browser's headers": lambda app: refusing(
+        app, 403, lambda environ: not {"HTTP_USER_AGENT", "HTTP_ACCEPT", "HTTP_HOST"} <= environ.keys()
+    ),
+    "programs": lambda app: refusing(app, 406, lambda environ: "text/html" not in environ.get("HTTP_ACCEPT", "")),
+    "unknown methods": lambda app: refusing(
+        app,
+        405,
+        lambda environ: environ["REQUEST_METHOD"] != "GET" and not environ["PATH_INFO"].startswith("/auth/"),
+    ),
+    "POST requests without a CSRF token": lambda app: refusing(
+        app,
+        403,
+        lambda environ: environ["REQUEST_METHOD"] == "POST" and not environ["PATH_INFO"].startswith("/auth/"),
+    ),
+    "other hosts": lambda app: refusing(app, 400, lambda environ: environ.get("HTTP_HOST") != "localhost"),
+    "unknown paths": lambda app: refusing(
+        app, 404, lambda environ: environ["PATH_INFO"] != "/" and not environ["PATH_INFO"].startswith("/auth/")
+    ),
+}
+
+
+@pytest.mark.parametrize("place", ["in the application", "around the gate"])
+@pytest.mark.parametrize("refused", STRICT)
+def test_an_application_may_refuse(oauth_app: Any, refused: str, place: str) -> None:
+    strict = STRICT[refused]
+    options = {**EVERY_OPTION, "replace_401": True}
+    if place == "in the application":
+        check_embedding(LoginRequired(strict(hello), with_tokens(oauth_app), **options), public=("/open",))
+    else:
+        check_embedding(strict(LoginRequired(hello, oauth_app, **options)), public=("/open",))
+
+
+@pytest.mark.parametrize(
+    "application",
+    [
+        Response("Not here", 404),
+        Response("Not you", 403),
+        Response("Who are you?", 401, {"WWW-Authenticate": "Basic"}),
+        redirect("/login"),
+        redirect("https://elsewhere.example/"),
+    ],
+    ids=["answers 404", "answers 403", "asks for a password", "redirects each path to its login", "redirects away"],
+)
+def test_an_application_may_answer_each_page_in_its_own_way(oauth_app: Any, application: WSGI) -> None:
+    check_embedding(LoginRequired(application, oauth_app))
+
+
+def test_an_application_may_redirect_to_the_page_that_shows_the_user(oauth_app: Any) -> None:
+    def application(environ: Any, start_response: Any) -> Any:
+        return (hello if environ["PATH_INFO"] == "/en/home" else redirect("/en/home"))(environ, start_response)
+
+    check_embedding(LoginRequired(application, oauth_app), shows="Mona Lisa Octocat")
+
+
+def test_a_layer_around_the_gate_may_answer_preflights_itself(oauth_app: Any) -> None:
+    gate = LoginRequired(hello, oauth_app, cors_preflight=True)
+    check_embedding(rejecting(gate, 200, "OPTIONS", "/"))
+
+
+def test_a_page_may_need_its_query(oauth_app: Any) -> None:
+    application = refusing(hello, 400, lambda environ: environ["QUERY_STRING"] != "page=1")
+    check_embedding(LoginRequired(application, oauth_app), page="/?page=1", shows="Mona Lisa Octocat")
 
 
 def test_an_application_may_set_its_own_cookies(oauth_app: Any) -> None:

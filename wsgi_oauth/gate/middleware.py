@@ -96,14 +96,17 @@ class LoginRequired:
                 "put other middleware around the gate"
             )
         self.oauth_app = oauth_app
+        self.prefix = prefix
         self._wsgi_app = wsgi_app
         self._public = PublicPaths(public)
         allow = allow or {}
         self._restricted = RestrictedPaths(allow)
-        self._path_rules = {path: oauth_app.oauth.add_rules(rules, f"allow[{path!r}]") for path, rules in allow.items()}
-        self._cors_preflight = cors_preflight
+        self.path_rules = {path: oauth_app.oauth.add_rules(rules, f"allow[{path!r}]") for path, rules in allow.items()}
+        self.cors_preflight = cors_preflight
+        self.sign_out = tuple(sign_out)
+        self.expire_cookies = tuple(expire_cookies)
         self._sign_out = SignOutPaths(sign_out)
-        self._replace_401 = replace_401
+        self.replace_401 = replace_401
         self._sign_in = MountedSignIn(oauth_app, prefix, expire_cookies)
         self.authenticator = Authenticator(oauth_app, remote_user)
         self._is_restricted = oauth_app.oauth.is_restricted
@@ -117,16 +120,16 @@ class LoginRequired:
         if self._sign_in.handles(path):
             return self._sign_in(passed, start_response)
         context = RequestContext(self._sign_in, self.authenticator, environ)
-        if self._cors_preflight and is_preflight(environ):
+        if self.cors_preflight and is_preflight(environ):
             self._describe_user(passed, context)
             return self._wsgi_app(passed, start_response)
         try:
             script_name = environ.get("SCRIPT_NAME", "")
             if "HTTP_X_SCRIPT_NAME" in environ and is_prefix_header(environ["HTTP_X_SCRIPT_NAME"], path):
                 # The application may read another path, so that of the request counts as ambiguous.
-                restricted, public = list(self._path_rules), None
+                restricted, public = list(self.path_rules), None
             else:
-                restricted = self._restricted.find(script_name, path) if self._path_rules else []
+                restricted = self._restricted.find(script_name, path) if self.path_rules else []
                 public = self._public.find(script_name, path)
             if public is not None and all(depth(public) > depth(each) for each in restricted):
                 self._identify_optional(context)
@@ -138,7 +141,7 @@ class LoginRequired:
         response = GuardedResponse(
             context,
             start_response,
-            replaces_401=self._replace_401,
+            replaces_401=self.replace_401,
             signs_out=self._sign_out.include(path) and context.may_sign_out,
         )
         return response.send(self._wsgi_app, passed)
@@ -179,7 +182,7 @@ class LoginRequired:
         if self._is_restricted or not login.environ:
             self.authenticator.check_access(login)
         for path in restricted_paths:
-            self.authenticator.check_access(login, self._path_rules[path])
+            self.authenticator.check_access(login, self.path_rules[path])
 
     def _identify_optional(self, context: RequestContext) -> None:
         """Identify the user of a public path, if there is one. Users whom the access rules exclude count as anonymous.

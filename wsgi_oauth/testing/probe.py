@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from unittest import mock
 
 from ..gate.middleware import LoginRequired
+from ..web.application import OAuthApp
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -22,8 +23,9 @@ class ProbeApplication:
     CHUNKS = tuple(b"%d of 8\n" % number for number in range(1, 9))
     COOKIES = ("probe-a", "probe-b")
 
-    def __init__(self, status: str = "200 OK") -> None:
+    def __init__(self, status: str = "200 OK", headers: Collection[tuple[str, str]] = ()) -> None:
         self._status = status
+        self._headers = headers
         self.called = self.closed = False
         self.request_body = b""
         self.produced = 0  # how many parts of the response have been read
@@ -32,7 +34,7 @@ class ProbeApplication:
         self.called = True
         self.request_body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         cookies = [("Set-Cookie", f"{name}=1") for name in self.COOKIES]
-        start_response(self._status, [("Content-Type", "text/plain"), *cookies])
+        start_response(self._status, [("Content-Type", "text/plain"), *cookies, *self._headers])
         return self
 
     def __iter__(self) -> Iterator[bytes]:
@@ -50,32 +52,52 @@ class ProbeApplication:
 
 
 class GateObserver:
-    """Records the environ that arrives behind the gate, and can replace the application there."""
+    """Records what the last request reaches, and can replace the application behind the gate."""
 
     def __init__(self) -> None:
-        self.environ: WSGIEnvironment | None = None
+        self.oauth_app: OAuthApp | None = None  # the sign-in
+        self.gate: LoginRequired | None = None
+        self.environ: WSGIEnvironment | None = None  # of the application behind the gate
         self._replacement: WSGIApplication | None = None
 
-    def reset(self) -> None:
-        """Forget the recorded environ."""
-        self.environ = None
+    def watch(self, app: WSGIApplication) -> WSGIApplication:
+        """Return *app*, with a new record for each request."""
+
+        def watched(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            self.gate = self.environ = None
+            return app(environ, start_response)
+
+        return watched
 
     @contextmanager
     def observe_all_gates(self) -> Iterator[None]:
         """Observe every gate of this process, because the gate can be anywhere inside the application."""
         call = LoginRequired.__call__
+        call_sign_in = OAuthApp.__call__
 
         def observed(gate: LoginRequired, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            self.gate, self.oauth_app = gate, gate.oauth_app
             with mock.patch.object(gate, "_wsgi_app", self._recording(gate._wsgi_app)):
                 return call(gate, environ, start_response)
 
-        with mock.patch.object(LoginRequired, "__call__", observed):
+        def observed_sign_in(
+            oauth_app: OAuthApp, environ: WSGIEnvironment, start_response: StartResponse
+        ) -> Iterable[bytes]:
+            self.oauth_app = oauth_app
+            return call_sign_in(oauth_app, environ, start_response)
+
+        with (
+            mock.patch.object(LoginRequired, "__call__", observed),
+            mock.patch.object(OAuthApp, "__call__", observed_sign_in),
+        ):
             yield
 
     @contextmanager
-    def replace_application(self, status: str = "200 OK") -> Iterator[ProbeApplication]:
+    def replace_application(
+        self, status: str = "200 OK", headers: Collection[tuple[str, str]] = ()
+    ) -> Iterator[ProbeApplication]:
         """Let a new :class:`ProbeApplication` answer in place of the application behind the gate."""
-        probe = self._replacement = ProbeApplication(status)
+        probe = self._replacement = ProbeApplication(status, headers)
         try:
             yield probe
         finally:

@@ -19,7 +19,16 @@ from werkzeug.test import create_environ
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-NAVIGATION = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+# The headers of a browser that opens a page, and those of a program. Some applications refuse requests without them.
+NAVIGATION = {
+    "Accept": "text/html",
+    "Accept-Language": "en",
+    "User-Agent": "Mozilla/5.0 (wsgi_oauth.testing)",
+    "Sec-Fetch-Site": "same-origin",
+    "Sec-Fetch-Mode": "navigate",
+    "Sec-Fetch-Dest": "document",
+}
+API_CLIENT = {"Accept": "application/json", "User-Agent": "wsgi_oauth.testing"}
 
 
 class InvalidResponse(Exception):
