@@ -109,6 +109,7 @@ REQUIREMENTS = {
         61: "A forked worker shares no socket, descriptor or lock with its parent.",
         62: "A worker that is stopped by its timeout leaves a consistent state.",
         63: "Embedded in another process, the application changes none of its global state.",
+        66: "A further site gets a session with a ticket that is good once, briefly, for it and one browser only.",
         75: "A link to the sign-in passes no parameter on to the provider unless the operator lists it.",
         76: "Concurrent first use of a shared object raises no error, and housekeeping fails no request.",
     },

@@ -17,8 +17,10 @@ from .sessions.manager import SessionManager
 from .sessions.memory import MemoryStore
 from .sessions.redis import RedisStore
 from .sessions.store import SessionStore
+from .sessions.tickets import Tickets
 from .transport.adapter import find_ca_bundle
 from .web.application import OAuthApp
+from .web.hand_over import HandOver, Redemption
 from .web.handler import RequestHandler
 from .web.health import Healthz, Readyz
 from .web.routing import Routes
@@ -66,6 +68,7 @@ def create_app(
         sign_in_lifetime=config.sign_in_lifetime,
     )
     access_tokens = AccessTokens(sessions, config.token_lifetime) if config.tokens else None
+    tickets = Tickets(sessions) if config.sites else None
     # With several providers, each has its own redirect URI (RFC 9700 4.4.2).
     callback_route = "/callback/<provider>" if oauth.has_labels else "/callback"
     all_handlers: list[type[RequestHandler]] = [
@@ -78,6 +81,7 @@ def create_app(
         Healthz,
         Readyz,
         *([type("Tokens", (Tokens,), {"access_tokens": access_tokens})] if access_tokens else []),
+        *([type(each.__name__, (each,), {"tickets": tickets}) for each in (HandOver, Redemption)] if tickets else []),
         *handlers,
     ]
     routes = Routes((callback_route if each is flow.PostAuthorization else each.route, each) for each in all_handlers)

@@ -253,12 +253,24 @@ def check_response(response: AuthorizationResponse, attempt: Attempt, registrati
 @contextmanager
 def completing(pending: Session, session: Session, attempt: Attempt) -> Iterator[None]:
     """Record the outcome of the code exchange inside, because duplicates of the callback wait for it."""
+    with removing_failed(pending, attempt):
+        yield
+    finish(session, attempt)
+
+
+@contextmanager
+def removing_failed(pending: Session, attempt: Attempt) -> Iterator[None]:
+    """Remove the record of *attempt* if the block inside fails, because duplicates of the request wait for it."""
     try:
         yield
     except BaseException:
         with suppress(errors.StoreError):  # the original error matters more, and the record expires
             pending.change(lambda data: data.get(STATE, {}).pop(attempt.state, None))
         raise
+
+
+def finish(session: Session, attempt: Attempt) -> None:
+    """Record in the browser's session that *attempt* has succeeded."""
     # Together with the token: otherwise a duplicate would be redirected before the user is signed in.
     session.change_on_save(lambda data: _finish(data, attempt))
 

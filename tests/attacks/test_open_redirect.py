@@ -178,9 +178,9 @@ def reject_two_leading_slashes(next_url: str | None) -> str | None:
     return next_url if next_url and next_url.startswith("/") and not next_url.startswith("//") else None
 
 
-@guarded_by({"wsgi_oauth.web.sign_in_handler.local_path": accept_all})
-@guarded_by({"wsgi_oauth.web.sign_in_handler.local_path": reject_what_urllib_finds_a_host_in})
-@guarded_by({"wsgi_oauth.web.sign_in_handler.local_path": reject_two_leading_slashes})
+@guarded_by({"wsgi_oauth.web.site.local_path": accept_all})
+@guarded_by({"wsgi_oauth.web.site.local_path": reject_what_urllib_finds_a_host_in})
+@guarded_by({"wsgi_oauth.web.site.local_path": reject_two_leading_slashes})
 def test_sign_in_link_ends_at_the_page_of_the_attacker(application: Any, provider: LocalProvider) -> str | None:
     """S33. With a weaker check, at least one of about 400 payloads succeeds."""
     for payload in PAYLOADS:

@@ -138,6 +138,11 @@ def check_public_url(value: str, http_hosts: Collection[str] = ()) -> str:
     return check_url(value, http_hosts)
 
 
+def check_sites(value: Iterable[str], http_hosts: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the URLs of further sites without slashes at their ends."""
+    return tuple(check_public_url(url, http_hosts) for url in check_words(value))
+
+
 def check_session_store(value: str) -> str:
     kind, _, place = value.partition(":")
     if kind in {"redis", "rediss"}:

@@ -16,6 +16,7 @@ from hashlib import sha256
 from typing import Any, TypeVar
 
 from .. import errors
+from ..urls import Origin
 from . import checks
 from .provider import Provider
 
@@ -196,6 +197,7 @@ class SharedConfig(StoreConfig):
     """The settings of the application that all of its providers share."""
 
     public_url: str | None = _url_setting(None, checks.check_public_url)
+    sites: tuple[str, ...] = _url_setting((), checks.check_sites)
     upstream_timeout: float = _setting(10.0, checks.check_upstream_timeout)
     upstream_limit: int = _setting(UPSTREAM_LIMIT, checks.check_number("requests that may wait for the provider", 1))
     trusted_proxies: int = _setting(0, checks.check_number("proxies", 0))
@@ -239,7 +241,21 @@ class Config(SharedConfig):
         except ValueError:  # which is reported below
             http_hosts = ()
         problems = [problem for each in self.providers for problem in each.problems(http_hosts)]
-        return problems + _check_settings(self, http_hosts=http_hosts)
+        return problems + (_check_settings(self, http_hosts=http_hosts) or self._find_site_problems())
+
+    def _find_site_problems(self) -> list[str]:
+        """Return a message if the main site is unknown, or if two sites have one host and thereby the same cookies."""
+        if not self.sites:
+            return []
+        setting = variable_name("sites")
+        if not self.public_url:
+            return [f"{setting}: requires the URL of the main site, where users sign in; set {PREFIX}PUBLIC_URL"]
+        hosts = [Origin.of(url).host for url in (self.public_url, *self.sites)]
+        return [
+            f"{setting}: names a host twice, or that of {PREFIX}PUBLIC_URL (got {host!a}); name each host once"
+            for host in dict.fromkeys(hosts)
+            if hosts.count(host) > 1
+        ]
 
     def _client_ids(self) -> list[str]:
         return [each.client_id for each in self.providers]

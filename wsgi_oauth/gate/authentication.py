@@ -13,7 +13,7 @@ from .. import errors
 from ..oauth.access import Rules
 from ..oauth.identity import IDENTITY, Identity
 from ..sessions.access_tokens import TOKEN_PREFIX, USE_INTERVAL, AccessTokens, read_info
-from ..sessions.cookie import COOKIE, CookieNames, own_cookies_pattern, session_id_from_cookie
+from ..sessions.cookie import COOKIE, CookieNames, own_cookies_pattern
 from ..sessions.encoding import StoredSession, decode
 from ..sessions.manager import store_key
 from ..sessions.session import PROVIDER, Session
@@ -169,7 +169,7 @@ class Authenticator:
         return login
 
     def _read_login(self, environ: WSGIEnvironment, names: CookieNames) -> Login | None:
-        session_id = session_id_from_cookie(environ, names=names)
+        session_id = self._sessions.find_session_id(environ, names)
         if session_id is None:
             return None
         key = store_key(session_id)

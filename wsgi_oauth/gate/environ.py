@@ -82,7 +82,7 @@ class RequestContext:
         return self.login
 
     def _cookie_names(self) -> CookieNames:
-        return CookieNames.of_site(self.base_url, self._sign_in.app.config.cookie_name)
+        return self._sign_in.app.site.cookie_names(self.base_url)
 
     def forget_user(self) -> None:
         """Treat the request as anonymous."""

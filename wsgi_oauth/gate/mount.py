@@ -41,14 +41,16 @@ class MountedSignIn:
         if self.prefix == "/":
             raise ValueError("prefix: must be a path below which only the sign-in lives (got '/'); use /auth")
         self._below_prefix = f"{self.prefix}/"
-        public_url = app.site.public_url
-        if public_url and not unquote(urlsplit(public_url).path, "latin-1").endswith(self.prefix):
-            raise without_gunicorn_traceback(
-                errors.ConfigError(
-                    f"WSGI_OAUTH_PUBLIC_URL: must end with {prefix}, where the gate mounts the sign-in "
-                    f"(got {public_url!a}); append {prefix}, or pass another prefix to LoginRequired"
+        urls = [("WSGI_OAUTH_PUBLIC_URL", app.site.public_url)]
+        urls += [("WSGI_OAUTH_SITES", url) for url in app.site.further_urls.values()]
+        for variable, url in urls:
+            if url and not unquote(urlsplit(url).path, "latin-1").endswith(self.prefix):
+                raise without_gunicorn_traceback(
+                    errors.ConfigError(
+                        f"{variable}: must end with {prefix}, where the gate mounts the sign-in (got {url!a}); append "
+                        f"{prefix}, or pass another prefix to LoginRequired"
+                    )
                 )
-            )
 
     def handles(self, path: str) -> bool:
         """Return whether *path* (``PATH_INFO``) belongs to the sign-in."""

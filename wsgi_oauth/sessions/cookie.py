@@ -27,6 +27,7 @@ class CookieNames(NamedTuple):
 
     session: str  # the name of the session cookie; the names of the others begin with it
     secure: bool  # whether browsers use https for this site
+    site: str = ""  # the URL of a further site, whose session cookie holds a link; empty for the main site
 
     @classmethod
     def of_site(cls, base_url: str, configured: str = "") -> CookieNames:

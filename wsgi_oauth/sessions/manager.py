@@ -17,6 +17,7 @@ from .cookie import CookieNames, build_set_cookie, pending_cookies, session_id_f
 from .encoding import StoredSession, are_plausible, decode, encode, parse
 from .encryption import Encryption, Label, is_encrypted, read_label
 from .keys import PROVIDER, STATE, TOKEN
+from .links import decrypt_id, derive_link_id
 from .session import Session
 from .store import Record, SessionStore
 
@@ -32,6 +33,7 @@ SIGNED_IN, ANONYMOUS, EXPIRED, UNREADABLE = "signed in", "anonymous", "expired",
 IGNORED = "ignored"  # encrypted although the setting says no, or the other way around
 
 OTHER_ENTRY = b"wo-"  # the beginning of entries that are no sessions, such as access tokens
+LINK_ENTRY = OTHER_ENTRY + b"link:1:"  # of a further site's cookie to a session
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +56,11 @@ class SurveyEntry(NamedTuple):
 def store_key(session_id: str) -> str:
     """Return the store's key of a session: a hash, so that the store's keys are not session ids."""
     return hashlib.sha256(session_id.encode()).hexdigest()
+
+
+def link_purpose(site: str) -> str:
+    """Return the purpose of a link's encryption, which binds the link to *site*."""
+    return f"link to {site}"
 
 
 class SessionManager:
@@ -89,14 +96,29 @@ class SessionManager:
 
     # Reading
 
+    def find_session_id(self, environ: WSGIEnvironment, names: CookieNames) -> str | None:
+        """Return the session id in the cookie, or the one to which the link in a further site's cookie leads."""
+        value = session_id_from_cookie(environ, names=names)
+        return self._follow_link(value, names.site) if value and names.site else value
+
+    def _follow_link(self, link_id: str, site: str) -> str | None:
+        raw = self.store.load(store_key(link_id))
+        if raw is None or not raw.startswith(LINK_ENTRY):
+            return None
+        return decrypt_id(raw.removeprefix(LINK_ENTRY), link_id, link_purpose(site))
+
     def open(self, environ: WSGIEnvironment, purpose: str = "", *, names: CookieNames) -> Session:
         """Return the session of the request's cookie, or a new one, which is stored only when it gets data.
 
         :param purpose: of the cookie of a pending sign-in. It opens nothing else, and no other cookie opens it.
         """
         session_id = session_id_from_cookie(environ, purpose, names=names)
+        linked_id = self._follow_link(session_id, names.site) if session_id and names.site and not purpose else None
+        session_id = linked_id or session_id
         stored = self.read(session_id) if session_id else None
-        if stored is None or _is_pending(stored) != bool(purpose):
+        # On a further site, only a link opens a signed-in session: the cookie of the main site is worth nothing there.
+        lacks_link = bool(names.site) and not linked_id and stored is not None and stored.signed_in
+        if stored is None or _is_pending(stored) != bool(purpose) or lacks_link:
             stored = session_id = None
         session = Session(self, stored, session_id)
         session.purpose = purpose
@@ -115,6 +137,8 @@ class SessionManager:
         With encryption on, plaintext sessions are rejected, because otherwise anyone who can write to the store could
         plant one.
         """
+        if raw.startswith(OTHER_ENTRY):
+            return None
         if is_encrypted(raw) != self.encrypted:
             _log.warning(
                 "stored session: ignored, because it is %sencrypted and WSGI_OAUTH_SESSION_SEAL is %s",
@@ -158,6 +182,10 @@ class SessionManager:
             return stored.seen + min(self._idle, self._sign_in_lifetime)
         unused = stored.seen == stored.started
         return stored.started + self._sign_in_lifetime + (_LATE_RESPONSE if unused else 0)
+
+    def latest_expiry(self, stored: StoredSession) -> float:
+        """Return when a signed-in session expires in any case: seconds since the epoch."""
+        return stored.started + self._lifetime
 
     def is_alive(self, stored: StoredSession | Label) -> bool:
         """Return whether the session has not expired."""
@@ -281,7 +309,9 @@ class SessionManager:
             max_age = int(self._sign_in_lifetime + _LATE_RESPONSE)
         elif session.signed_in:
             max_age = int(session.started + self._lifetime - time.time())
-        return build_set_cookie(session.id, session.purpose, names=names, max_age=max_age)
+        is_linked = names.site and session.signed_in
+        value = derive_link_id(session.id, names.site) if is_linked else session.id
+        return build_set_cookie(value, session.purpose, names=names, max_age=max_age)
 
     def evict_pending(self, environ: WSGIEnvironment, *, keep: int, names: CookieNames) -> list[str]:
         """End all pending sign-ins of a browser but the newest ones. Many cookies are too long for servers.

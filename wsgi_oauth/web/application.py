@@ -63,14 +63,16 @@ class OAuthApp:
         access_tokens: AccessTokens | None = None,  # None: not permitted by the configuration
     ) -> None:
         self.config = config
-        self.site = Site(config.public_url, proxies=config.trusted_proxies)
+        self.site = Site(
+            config.public_url, proxies=config.trusted_proxies, sites=config.sites, cookie_name=config.cookie_name
+        )
         self.sessions = sessions
         self.oauth = oauth
         self.access_tokens = access_tokens
         self._routes = routes
         self._login_path = routes.build_path("preauthorization", {})
         self.logout_path = routes.build_path("logout", {})
-        sign_out_continues = any(each.end_session for each in config.providers)
+        sign_out_continues = config.sites or any(each.end_session for each in config.providers)
         self._headers = pages.SECURITY_HEADERS | (pages.FORM_REDIRECT_HEADERS if sign_out_continues else {})
         proxies = config.trusted_proxies
         # X-Forwarded-Prefix does not count, because few proxies remove it from a client's request. The prefix is part
@@ -121,7 +123,7 @@ class OAuthApp:
         request.open_session = self._open_session
         request.open_pending = self._open_pending
         request.check_store = self.sessions.store.check
-        request.cookie_name = self.config.cookie_name
+        request.site = self.site
         headers, cookies = None, list[str]()
         try:
             response, headers, cookies = self.answer_and_save(request, answer)
@@ -195,7 +197,7 @@ class OAuthApp:
             handler_class, arguments = self._routes.match(request)
         except HTTPException:
             request.base = self.site.base_url(request.environ)  # a wrong host is reported before a wrong path
-            prefix = unquote(urlsplit(self.site.public_url or "").path)
+            prefix = unquote(urlsplit(request.base if self.site.public_url else "").path)
             if prefix and f"{request.path}/".startswith(f"{prefix}/"):
                 raise build_prefix_error(prefix) from None
             if request.path == "/callback" and self.oauth.has_labels:

@@ -20,7 +20,7 @@ from ..events import REQUEST_ID_KEY, Source
 from ..sessions.cookie import CookieNames
 from ..sessions.session import Session
 from ..urls import Origin
-from .site import path_and_query
+from .site import Site, path_and_query
 
 GATE_PREFIX_KEY = "wsgi_oauth.gate_prefix"  # in environ; set by the gate
 MAX_BODY = 64 * 1024  # bytes; the sign-in itself reads no body
@@ -41,8 +41,8 @@ class Request(werkzeug.Request):
     next_url: str = ""
     #: How a client can authenticate itself, in a 401 (RFC 9110 15.5.2). No browser reacts to this one.
     challenge: str = "Bearer"
-    #: The value of ``WSGI_OAUTH_COOKIE_NAME``; set by the application.
-    cookie_name: str = ""
+    #: The addresses of this application; set by the application.
+    site: Site = Site(None)
     #: Opens the session; set by the application.
     open_session: Callable[[Request], Session]
     #: Opens the pending session of the sign-in with this state; set by the application.
@@ -142,7 +142,12 @@ class Request(werkzeug.Request):
     @cached_property
     def cookie_names(self) -> CookieNames:
         """The names of this site's cookies."""
-        return CookieNames.of_site(self.base, self.cookie_name)
+        return self.site.cookie_names(self.base)
+
+    @property
+    def is_further_site(self) -> bool:
+        """Return whether the request is for one of ``WSGI_OAUTH_SITES``, where users get a session by a ticket."""
+        return self.site.is_further(self.base)
 
     @property
     def is_secure_site(self) -> bool:

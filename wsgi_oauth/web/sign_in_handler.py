@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from werkzeug import Response
-from werkzeug.exceptions import NotFound, abort
+from werkzeug.exceptions import HTTPException, NotFound, abort
 
 from .. import errors, sign_in
 from ..oauth.client import OAuth2Session
@@ -22,9 +22,11 @@ from ..sessions.cookie import read_cookies
 from ..sessions.session import PROVIDER
 from . import pages
 from .handler import RequestHandler
-from .site import MAX_RETURN_URL, local_path, without_origin
+from .site import MAX_RETURN_URL
 
 _log = logging.getLogger("wsgi_oauth")
+HAND_OVER_ROUTE = "/hand-over"
+_PAGES = ("next", "target_link_uri")  # the parameters that name the page to which the sign-in leads
 # A hint can be a token of the site that starts the sign-in.
 _LOGIN_PARAMETER = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,2048}")
 
@@ -40,6 +42,10 @@ class SignInHandler(RequestHandler):
         self._callback_label = provider
         try:
             return super().answer(**arguments)
+        except HTTPException as response:  # of abort, which may be called while another error is handled
+            if response.response is None:
+                raise
+            return Response.force_type(response.get_response(self.request.environ))
         except errors.Error as error:
             if "registration" in vars(self):  # otherwise the error does not concern one of the providers
                 error.remedy = self.registration.with_own_variables(error.remedy)
@@ -65,6 +71,11 @@ class SignInHandler(RequestHandler):
         :raises werkzeug.exceptions.HTTPException: with the page on which the user chooses a provider.
         """
         arguments = self.request.args
+        site, next_url = self._return_page()
+        if site != self.request.base:
+            abort(self._start_on(site, next_url))
+        if self.request.is_further_site:
+            abort(self._begin_hand_over(next_url))
         issuer = arguments.get("iss")  # of a sign-in that another site starts (OpenID Connect Core 4)
         label = arguments.get("provider", "") if issuer is None else self.oauth.label_of_issuer(issuer)
         if not label and "reauthenticate" in arguments and self.request.session.signed_in:
@@ -75,7 +86,7 @@ class SignInHandler(RequestHandler):
         values = {"provider": label} if self.oauth.has_labels else {}
         self._attempt = sign_in.Attempt.new(
             redirect_uri=self.url_for(".callback", external=True, **values),
-            next_url=self._return_url(),
+            next_url=next_url,
             provider=label,
             restarted="restarted" in arguments,
             after_rejection="again" in arguments,
@@ -87,17 +98,40 @@ class SignInHandler(RequestHandler):
         )
         return self._attempt
 
-    def _return_url(self) -> str:
-        """Return the page to which the sign-in leads: ``next`` or ``target_link_uri``, otherwise the default page."""
-        given = self.request.args.get("next") or self.request.args.get("target_link_uri", "")
-        path = local_path(without_origin(given, self.request.base))
-        if given and path is None:
+    def _start_on(self, site: str, next_url: str) -> Response:
+        """Return the redirect that starts the sign-in on another site, to whose page *next_url* it leads."""
+        query = {name: value for name, value in self.request.args.items() if name not in _PAGES}
+        return self.redirect(f"{site}{self.route}?{urlencode({**query, 'next': next_url})}")
+
+    def _begin_hand_over(self, next_url: str) -> Response:
+        """Return the redirect to the main site, which signs the user in and hands the session over with a ticket.
+
+        The ticket will be bound to the state. Only this browser has the cookie of that state (login CSRF).
+        """
+        attempt = self._attempt = sign_in.Attempt.new(
+            redirect_uri=self.url_for(".redemption", external=True),
+            next_url=next_url,
+            restarted="restarted" in self.request.args,
+        )
+        attempt.save(self.request.pending_session(attempt.state), attempt.state)
+        query = {name: value for name, value in self.request.args.items() if name not in {*_PAGES, "restarted"}}
+        query |= {"site": urlsplit(self.request.base).hostname or "", "state": attempt.state}
+        return self.redirect(f"{self.request.site.public_url}{HAND_OVER_ROUTE}?{urlencode(query)}")
+
+    def _return_page(self) -> tuple[str, str]:
+        """Return the page to which the sign-in leads: ``next`` or ``target_link_uri``, otherwise the default page.
+
+        :return: the URL of this application on the site of the page, and the path of the page.
+        """
+        given = next(filter(None, (self.request.args.get(name) for name in _PAGES)), "")
+        page = self.request.site.find_page(given, self.request.base)
+        if given and page is None:
             _log.warning(
                 "[%s] next: dropped, because it is not a path of this site or has more than %d characters "
                 "(got %d characters, %a); the sign-in leads to %s",
                 *(self.request.id, MAX_RETURN_URL, len(given), given.partition("?")[0][:100], self._default_page),
             )
-        return path or self._default_page
+        return page or (self.request.base, self._default_page)
 
     @property
     def _default_page(self) -> str:
@@ -126,7 +160,7 @@ class SignInHandler(RequestHandler):
 
         :raises errors.Error: see :func:`.sign_in.consume_state` and :func:`.sign_in.check_response`.
         """
-        if not self.choose_provider(self._callback_label):
+        if self.request.is_further_site or not self.choose_provider(self._callback_label):
             raise NotFound
         response = sign_in.AuthorizationResponse.parse(self.request.query_string)
         session, pending = self.request.session, self.request.pending_session(response.state)
@@ -141,7 +175,7 @@ class SignInHandler(RequestHandler):
                     timeout=self.oauth.sign_in_timeout,
                 )
             except errors.UnknownState as error:
-                error.remedy = self._find_remedy(response.state)
+                error.remedy = self.find_remedy(response.state)
                 raise
             if attempt.finished:
                 abort(self.redirect(attempt.next_url, 303))
@@ -162,7 +196,7 @@ class SignInHandler(RequestHandler):
         session[PROVIDER] = self.registration.key  # the token is sent to this provider only
         session.renew()  # a new session id, because an attacker may have planted the old one (session fixation)
 
-    def _find_remedy(self, state: str) -> str:
+    def find_remedy(self, state: str) -> str:
         """Return what may be wrong if the state of a callback is unknown, judging by the cookies of the browser."""
         request = self.request
         names = [name for name, _ in read_cookies(request.environ)]

@@ -6,6 +6,7 @@ import hmac
 import logging
 import secrets
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 from werkzeug import Response
 
@@ -30,12 +31,18 @@ class Logout(RequestHandler):
     def post(self, request: Request) -> Response:
         if not (request.is_same_origin or request.has_form_token):
             raise errors.CrossSite("sign-out: requested by another site")
+        if request.is_further_site and not request.session.signed_in:
+            # The link to a session that has a new id is outdated; the page of the main site tells whether that exists.
+            return self.redirect(f"{request.site.public_url}{SignedOut.route}", 303)
         last = request.session.load_latest()  # another request may have refreshed the token meanwhile
         request.session.end()  # first, because the user is signed out here whatever the provider answers
         request.cancels_pending = True  # otherwise another tab could sign the user in again
         signed_out_url = self.url_for(".signedout", external=True)
         state = secrets.token_urlsafe(32)
-        end_session_url = self._sign_out_at_provider(last, signed_out_url, state)
+        if request.is_further_site:  # the provider knows the URL of the main site only, which redirects back here
+            state = f"{state}.{urlsplit(request.base).hostname}"
+        registered_url = f"{request.site.public_url or request.base}{SignedOut.route}"
+        end_session_url = self._sign_out_at_provider(last, registered_url, state)
         response = self.redirect(end_session_url or signed_out_url, 303)
         if end_session_url:
             cookie = build_set_cookie(state, _STATE_COOKIE, names=request.cookie_names, max_age=_STATE_LIFETIME)
@@ -67,6 +74,9 @@ class SignedOut(RequestHandler):
     def get(self, request: Request) -> Response:
         state = read_cookie(request.environ, _STATE_COOKIE, names=request.cookie_names)
         returned = request.args.get("state", "")
+        further_url = request.site.further_urls.get(returned.partition(".")[2])
+        if further_url and not request.is_further_site:  # the sign-out began there, and its cookie is there
+            return self.redirect(f"{further_url}{self.route}?{urlencode({'state': returned})}", 303)
         # Anyone can link to this page, so it confirms only a sign-out of this browser.
         confirmed = bool(state) and hmac.compare_digest(str(state).encode(), returned.encode(errors="replace"))
         logout_url = self.url_for(".logout", external=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from .. import errors
+from ..sessions.cookie import CookieNames
 from ..urls import DEFAULT_PORTS, Origin, is_loopback
 
 MAX_RETURN_URL = 8000  # characters; some applications keep their whole view in the query
@@ -25,18 +26,28 @@ _PATH_SAFE = "/!$&'()*+,;=:@~"  # RFC 3986 3.3, pchar
 
 
 class Site:
-    """The address of this application as browsers see it.
+    """The addresses of this application as browsers see them.
 
-    That is the configured public URL. Without one it is taken from the request, for loopback hosts only.
+    That is the configured public URL of the main site, where users sign in, and the URLs of the further sites. Without
+    a public URL the address is taken from the request, for loopback hosts only.
 
     :param proxies: the number of proxies that are trusted for ``X-Forwarded-*``.
+    :param sites: the further sites. The application is mounted there at the path of the public URL, unless the URL of
+        the site has a path of its own.
+    :param cookie_name: the value of ``WSGI_OAUTH_COOKIE_NAME``.
     """
 
-    def __init__(self, public_url: str | None, *, proxies: int = 0) -> None:
+    def __init__(
+        self, public_url: str | None, *, proxies: int = 0, sites: Iterable[str] = (), cookie_name: str = ""
+    ) -> None:
         self.public_url = public_url
+        path = urlsplit(public_url or "").path
+        #: The URLs of the application on the further sites, by host.
+        self.further_urls = {Origin.of(url).host: url if urlsplit(url).path else url + path for url in sites}
         self._proxies = proxies
+        self._cookie_name = cookie_name
         self._has_warned = False  # about headers of a proxy without a public URL
-        self._public_host = Origin.of(public_url).host if public_url else None
+        self._urls_by_host = {**self.further_urls, **({Origin.of(public_url).host: public_url} if public_url else {})}
 
     def base_url(self, environ: Mapping[str, Any]) -> str:
         """Return the URL of the mount point, without a trailing slash.
@@ -49,13 +60,15 @@ class Site:
         host, port = _parse_host(environ.get("HTTP_HOST") or _server_host(environ))
         if self.public_url is not None:
             # Only the name is compared, because TLS and the public port often end at a proxy.
-            if host != self._public_host:
+            base_url = self._urls_by_host.get(host)
+            if base_url is None:
                 remedy = self._find_host_remedy(environ)
+                sites = " or WSGI_OAUTH_SITES" if self.further_urls else ""
                 raise errors.BadHost(
-                    f"Host header: not the host of WSGI_OAUTH_PUBLIC_URL (got {host!a}){remedy}",
+                    f"Host header: not the host of WSGI_OAUTH_PUBLIC_URL{sites} (got {host!a}){remedy}",
                     site_url=self.public_url,
                 )
-            return self.public_url
+            return base_url
         if not is_loopback(host):
             raise errors.BadHost(f"Host header: not a loopback host (got {host!a}); set WSGI_OAUTH_PUBLIC_URL")
         if not self._has_warned and _PROXY_HEADERS.intersection(environ):
@@ -71,6 +84,27 @@ class Site:
         shown_host = f"[{host}]" if ":" in host else host
         shown_port = "" if port in {None, DEFAULT_PORTS.get(scheme)} else f":{port}"
         return f"{scheme}://{shown_host}{shown_port}{prefix}"
+
+    def is_further(self, base_url: str) -> bool:
+        """Return whether *base_url*, a result of :meth:`base_url`, belongs to a further site."""
+        return base_url in self.further_urls.values()
+
+    def cookie_names(self, base_url: str) -> CookieNames:
+        """Return the names of the cookies on the site of *base_url*."""
+        names = CookieNames.of_site(base_url, self._cookie_name)
+        return names._replace(site=base_url) if self.is_further(base_url) else names
+
+    def find_page(self, url: str, base_url: str) -> tuple[str, str] | None:
+        """Return the site to which *url* belongs, as the URL of the application there, and the path of the page.
+
+        :param url: a path of the site of *base_url*, or the absolute URL of a page of any site.
+        :return: None if it is a page of no site; see :func:`local_path`.
+        """
+        for site in (base_url, *self._urls_by_host.values()):
+            path = local_path(without_origin(url, site))
+            if path is not None:
+                return site, path
+        return None
 
     def _find_host_remedy(self, environ: Mapping[str, Any]) -> str:
         """Return what the operator can do about a wrong host, if the request tells, as the end of a message."""

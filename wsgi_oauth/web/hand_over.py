@@ -1,0 +1,93 @@
+"""The hand-over of a session to a further site (``WSGI_OAUTH_SITES``), because browsers share no cookies between hosts.
+
+1. ``/`` on the further site keeps the page to which the user returns, with a cookie for a new state, and redirects to:
+2. ``/hand-over`` on the main site, which signs the user in if necessary, and redirects with a ticket to:
+3. ``/redeem`` on the further site, which sets the session cookie of that site and redirects to the page.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from werkzeug import Response
+from werkzeug.exceptions import NotFound, abort
+
+from .. import errors, sign_in
+from ..sessions.cookie import SESSION_ID
+from ..sessions.tickets import Tickets
+from .handler import RequestHandler
+from .request import Request
+from .sign_in_handler import HAND_OVER_ROUTE, SignInHandler
+
+# Parameters of a link to the sign-in that ask for a new sign-in, also of a signed-in user.
+_FORCING = {"again", "iss", "provider", "reauthenticate", "switch"}
+
+
+class HandOver(RequestHandler):
+    """Issues a ticket for a further site, on the main site."""
+
+    route = HAND_OVER_ROUTE
+    get_is_unsafe = True
+    tickets: Tickets  # set by create_app
+
+    def get(self, request: Request) -> Response:
+        if request.is_further_site:
+            raise NotFound
+        arguments = dict(request.args.items())
+        host, state = arguments.pop("site", ""), arguments.pop("state", "")
+        site = request.site.further_urls.get(host)
+        if site is None:
+            raise errors.UserError(f"hand-over: the site is not one of WSGI_OAUTH_SITES (got {host[:200]!a})")
+        if not SESSION_ID.fullmatch(state):
+            raise errors.UserError("hand-over: the state is malformed")
+        if not request.session.signed_in or not _FORCING.isdisjoint(arguments):
+            query = {**arguments, "next": self.url_for(".handover", site=host, state=state)}
+            return self.redirect(f"{self.url_for('.preauthorization', external=True)}?{urlencode(query)}")
+        query = {"state": state, "ticket": self.tickets.issue(request.session, site, state)}
+        return self.redirect(f"{site}{Redemption.route}?{urlencode(query)}", 303)
+
+
+class Redemption(SignInHandler):
+    """Redeems a ticket, on the further site: sets its session cookie and returns to the page where the user started.
+
+    Only the browser that started has the cookie of the state. A duplicate of the request (a reload, a double click) is
+    redirected to the same page.
+    """
+
+    route = "/redeem"
+    tickets: Tickets  # set by create_app
+
+    def get(self, request: Request) -> Response:
+        if not request.is_further_site:
+            raise NotFound
+        state, ticket = request.args.get("state", ""), request.args.get("ticket", "")
+        pending = request.pending_session(state)
+        try:
+            attempt = sign_in.consume_state(
+                pending,
+                request.session,
+                sign_in.AuthorizationResponse(state),
+                lifetime=self.oauth.sign_in_lifetime,
+                timeout=self.oauth.sign_in_timeout,
+            )
+        except errors.NoLoginInProgress as error:
+            self.tickets.consume(ticket)  # because an attacker may have started, and lack only the ticket
+            error.remedy = error.remedy or self.find_remedy(state)
+            raise
+        if attempt.finished:
+            return self.redirect(attempt.next_url, 303)
+        request.has_used_state = True
+        request.next_url = attempt.next_url
+        with sign_in.removing_failed(pending, attempt):
+            session = self.tickets.redeem(ticket, request.base, state)
+            if session is None and attempt.restarted:
+                raise errors.NoLoginInProgress(
+                    "hand-over: the ticket is not valid, for the second time",
+                    remedy="let all sites use the same WSGI_OAUTH_SESSION_STORE",
+                )
+            if session is None:
+                abort(self.restart(attempt))
+        session.event = f"signed in to {request.base} with a ticket"
+        sign_in.finish(session, attempt)
+        request.session = session
+        return self.redirect(attempt.next_url, 303)
