@@ -125,6 +125,9 @@ def small_ca_bundle(one_authority: str, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("SSL_CERT_FILE", one_authority)
 
 
+REDIS_SERVER = os.environ.get("TEST_REDIS_SERVER", "redis-server")  # or valkey-server
+
+
 @dataclass
 class RedisServer:
     """A Redis server on a free port without persistence."""
@@ -133,27 +136,33 @@ class RedisServer:
     port: int
     options: tuple[str, ...] = ()
     tls: bool = False
+    sentinel: str = ""  # the configuration of a Sentinel, which has no sessions
+    host: str = "127.0.0.1"
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"redis{'s' if self.tls else ''}://127.0.0.1:{self.port}/0"
+        return f"redis{'s' if self.tls else ''}://{self.host}:{self.port}/0"
 
     @property
     def client(self) -> Any:
         """Open a new connection; the caller closes it."""
-        return redis.Redis(port=self.port)
+        return redis.Redis(self.host, self.port)
 
     def start(self) -> None:
         ports = ["--tls-port", str(self.port), "--port", "0"] if self.tls else ["--port", str(self.port)]
-        where = ["--bind", "127.0.0.1", *ports, "--dir", str(self.folder)]
+        where = ["--bind", self.host, *ports, "--dir", str(self.folder)]
         keeps_nothing = ["--save", "", "--appendonly", "no"]
+        if self.sentinel:
+            path = self.folder / f"{self.port}.conf"
+            path.write_text(self.sentinel)
+            where, keeps_nothing = [str(path), "--sentinel", *where], []
         self.process = subprocess.Popen(
-            ["redis-server", *where, *keeps_nothing, *self.options], stdout=subprocess.DEVNULL
+            [REDIS_SERVER, *where, *keeps_nothing, *self.options], stdout=subprocess.DEVNULL
         )
         deadline = time.monotonic() + 30
         while True:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+            with suppress(OSError), socket.create_connection((self.host, self.port)):
                 return
             assert self.process.poll() is None, "redis-server has not started"
             assert time.monotonic() < deadline, "redis-server does not answer"
@@ -171,15 +180,18 @@ class RedisServer:
         self.process.send_signal(number)
 
 
-@contextmanager
-def redis_server(folder: Path, *options: str, tls: bool = False) -> Iterator[RedisServer]:
-    """Start a Redis server with *options*. Without redis-server on the machine the test is skipped, and fails in CI."""
-    if shutil.which("redis-server") is None:
-        what = "redis-server is not installed (Debian: apt-get install redis-server)"
-        pytest.fail(what) if os.environ.get("CI") else pytest.skip(what)
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    server = RedisServer(folder, port, options, tls)
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def redis_server(folder: Path, *options: str, tls: bool = False, sentinel: str = "") -> Iterator[RedisServer]:
+    """Start a Redis server with *options*. Without redis-server on the machine the test is skipped, and fails in CI."""
+    if shutil.which(REDIS_SERVER) is None:
+        what = f"{REDIS_SERVER} is not installed (Debian: apt-get install redis-server)"
+        pytest.fail(what) if os.environ.get("CI") else pytest.skip(what)
+    server = RedisServer(folder, free_port(), options, tls, sentinel)
     server.start()
     try:
         yield server
@@ -202,6 +214,74 @@ def redis_url(one_redis: RedisServer) -> str:
     return one_redis.url
 
 
+@dataclass
+class RedisCluster:
+    """A cluster whose first server has a replica. Each of the masters has a third of the sessions."""
+
+    masters: list[RedisServer]
+    replica: RedisServer
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{each.port}" for each in self.masters)
+
+    def wait_until(self, reached: Callable[[Any], bool]) -> None:
+        """Return when *reached* is true for the clients of all running servers."""
+        deadline = time.monotonic() + 30
+        for server in (*self.masters, self.replica):
+            if server.process:
+                with server.client as client:
+                    while not reached(client):
+                        assert time.monotonic() < deadline, "the cluster does not reach this state"
+                        time.sleep(0.02)
+
+
+@contextmanager
+def redis_cluster(folder: Path) -> Iterator[RedisCluster]:
+    """Start three masters and a replica of the first, which takes over half a second after its master has failed."""
+    with ExitStack() as stack:
+        servers, buses = [], []
+        for number in range(4):
+            own_folder = folder / str(number)
+            own_folder.mkdir()
+            buses.append(free_port())
+            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "500", "--cluster-port", str(buses[-1]))
+            more = ("--cluster-replica-validity-factor", "0", "--cluster-allow-replica-migration", "no")
+            servers.append(
+                stack.enter_context(redis_server(own_folder, *options, *more, "--repl-diskless-sync-delay", "0"))
+            )
+        cluster = RedisCluster(servers[:3], servers[3])
+        clients = [stack.enter_context(server.client) for server in servers]
+        for number, client in enumerate(clients[:3]):
+            slots = (number * 16384 // 3, (number + 1) * 16384 // 3 - 1)
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", *slots)
+            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for server, bus in zip(servers[1:], buses[1:], strict=True):
+            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", server.port, bus)
+        cluster.wait_until(lambda client: client.cluster("INFO")["cluster_known_nodes"] == "4")
+        clients[3].execute_command("CLUSTER", "REPLICATE", clients[0].execute_command("CLUSTER", "MYID"))
+        cluster.wait_until(lambda client: client.cluster("INFO")["cluster_state"] == "ok")
+        while not clients[0].role()[2]:
+            time.sleep(0.02)
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def one_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """Start one cluster for all tests that share it and do not change it."""
+    with redis_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster_url(one_cluster: RedisCluster) -> str:
+    """Return the URL of the shared cluster after emptying it."""
+    for server in one_cluster.masters:
+        with server.client as client:
+            client.flushall()
+    return one_cluster.url
+
+
 # The stores that differ in their implementation. TEST_STORES=file selects one of them, for a quick run.
 STORES = os.environ.get("TEST_STORES", "memory file redis").split()
 
@@ -209,9 +289,17 @@ STORES = os.environ.get("TEST_STORES", "memory file redis").split()
 @pytest.fixture(params=STORES)
 def every_store(request: pytest.FixtureRequest, tmp_path: Path) -> SessionStore:
     """Run the test once with each kind of store: only for behaviour in which stores can differ."""
-    if request.param == "redis":
+    return new_store(request.param, request, tmp_path)
+
+
+def new_store(kind: str, request: pytest.FixtureRequest, folder: Path) -> SessionStore:
+    if kind == "redis":
         return RedisStore(request.getfixturevalue("redis_url"))
-    return MemoryStore() if request.param == "memory" else FileStore(tmp_path / "sessions")
+    if kind == "cluster":
+        store = RedisStore(request.getfixturevalue("cluster_url"))
+        request.addfinalizer(store._servers.client.disconnect_connection_pools)
+        return store
+    return MemoryStore() if kind == "memory" else FileStore(folder / "sessions")
 
 
 @pytest.fixture
@@ -392,8 +480,8 @@ def later(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Ca
 def age(store: SessionStore, seconds: float) -> None:
     """Advance the clock of a store that has its own."""
     if isinstance(store, RedisStore):
-        for name in store._redis.scan_iter():
-            store._redis.pexpire(name, store._redis.pttl(name) - round(seconds * 1000))
+        for name in store._servers.client.scan_iter():
+            store._servers.client.pexpire(name, store._servers.client.pttl(name) - round(seconds * 1000))
 
 
 @dataclass
@@ -460,6 +548,16 @@ def gunicorn(
                 process.wait(timeout=90)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def sign_in_at(url: str) -> dict[str, str]:
+    """Sign in like a browser; return the cookies."""
+    with requests.Session() as browser:
+        browser.headers.update({"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"})
+        start = browser.get(url + "/", allow_redirects=False, timeout=30)
+        consent = browser.post(start.headers["Location"], data={"decision": "allow"}, allow_redirects=False, timeout=30)
+        assert browser.get(consent.headers["Location"], allow_redirects=False, timeout=30).status_code == 303
+        return dict(browser.cookies)
 
 
 def wait_until_it_answers(server: Gunicorn) -> None:

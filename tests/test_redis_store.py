@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,12 +18,13 @@ from typing import Any
 import pytest
 import requests
 import trustme
-from conftest import Browser, RedisServer, environ_for, gunicorn, redis_server
+from conftest import Browser, RedisServer, environ_for, gunicorn, redis_server, sign_in_at
 
 from wsgi_oauth import Config, create_app, errors
 from wsgi_oauth.cli import check, main
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.sessions import redis as module
+from wsgi_oauth.sessions import redis_servers
 from wsgi_oauth.sessions.redis import RedisStore
 from wsgi_oauth.sessions.store import Record
 
@@ -36,6 +38,11 @@ def key(name: object) -> str:
 
 def record(data: bytes = b"data", seconds: float = 600) -> Record:
     return Record(data, time.time() + seconds)
+
+
+def lock_of(key: str) -> str:
+    """Return the name of a session's lock. The braces make it stay on the session's server of a cluster."""
+    return f"wsgi_oauth:lock:{{wsgi_oauth:session:{key}}}"
 
 
 KEY, OTHER = key("one"), key("other")
@@ -131,7 +138,7 @@ def test_operations_leave_no_locks_behind(store: RedisStore, server: Any):
 
 
 def test_other_keys_of_the_database_are_left_alone(store: RedisStore, server: Any):
-    names = [KEY, f"session:{KEY}", "wsgi_oauth:session:x", f"wsgi_oauth:session:{KEY}0", f"wsgi_oauth:lock:{OTHER}"]
+    names = [KEY, f"session:{KEY}", "wsgi_oauth:session:x", f"wsgi_oauth:session:{KEY}0", lock_of(OTHER)]
     for name in names:
         server.set(name, b"other")
     assert list(store.keys()) == []
@@ -161,7 +168,7 @@ def test_a_process_that_was_stopped_for_too_long_overwrites_nothing(store: Redis
     store.create(KEY, record(b"0"))
 
     def change(data: bytes) -> Record:
-        server.delete(f"wsgi_oauth:lock:{KEY}")
+        server.delete(lock_of(KEY))
         assert store.update(KEY, lambda newest: record(newest + b" second"))
         return record(data + b" first")
 
@@ -177,10 +184,10 @@ def test_a_process_that_was_stopped_for_too_long_releases_no_other_lock(store: R
     store.create(KEY, record(b"0"))
 
     def change(_: bytes) -> None:
-        server.set(f"wsgi_oauth:lock:{KEY}", "another process")
+        server.set(lock_of(KEY), "another process")
 
     assert store.update(KEY, change)
-    assert server.get(f"wsgi_oauth:lock:{KEY}") == b"another process"
+    assert server.get(lock_of(KEY)) == b"another process"
 
 
 @pytest.mark.parametrize("operation", ["update", "delete"])
@@ -188,7 +195,7 @@ def test_a_lock_that_is_never_released_blocks_others_for_a_limited_time(
     store: RedisStore, server: Any, operation: str, monkeypatch: pytest.MonkeyPatch
 ):
     store.create(KEY, record())
-    server.set(f"wsgi_oauth:lock:{KEY}", "another process")
+    server.set(lock_of(KEY), "another process")
     monkeypatch.setattr(module, "LOCK_TIMEOUT", 0.1)
     with pytest.raises(errors.StoreError, match="another process"):
         store.delete(KEY) if operation == "delete" else store.update(
@@ -200,7 +207,7 @@ def test_a_lock_that_is_never_released_blocks_others_for_a_limited_time(
 def test_a_lease_is_longer_than_an_update_and_shorter_than_the_lock_timeout(store: RedisStore, server: Any):
     store.create(KEY, record())
     left: list[int] = []
-    store.update(KEY, lambda _: left.append(server.pttl(f"wsgi_oauth:lock:{KEY}")))
+    store.update(KEY, lambda _: left.append(server.pttl(lock_of(KEY))))
     assert 1000 < left[0] <= module.LEASE * 1000 < module.LOCK_TIMEOUT * 1000
 
 
@@ -281,6 +288,27 @@ def test_a_read_only_replica_is_a_failing_store(own_redis: RedisServer):
     assert store.update(KEY, lambda data: record(data))
 
 
+def test_open_connections_to_a_former_master_are_replaced(
+    own_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A hosted provider moves a name to the new master, but connections that are open still lead to the old one."""
+    other = RedisServer(tmp_path, own_redis.port, host="127.0.0.2")
+    other.start()
+    leads_to = {"redis.example": "127.0.0.1"}
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **more: resolve(leads_to.get(host), *rest, **more))
+    try:
+        store = RedisStore(own_redis.url.replace("127.0.0.1", "redis.example"))
+        store.create(KEY, record())
+        with own_redis.client as client:
+            client.replicaof(other.host, other.port)
+        leads_to["redis.example"] = other.host
+        store.create(OTHER, record())
+        assert store.load(OTHER) == b"data"
+    finally:
+        other.stop()
+
+
 def test_an_error_that_quotes_the_command_does_not_reveal_the_key(tmp_path: Path):
     """S49: the server quotes the arguments of an unknown command."""
     with redis_server(tmp_path, "--rename-command", "GET", "RENAMED") as server:
@@ -315,7 +343,7 @@ def test_a_late_response_is_not_taken_for_the_next_one(own_redis: RedisServer):
 
 
 def test_the_number_of_connections_is_limited(one_redis: RedisServer, redis_url: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(redis_servers, "MAX_CONNECTIONS", 2)
     store = RedisStore(redis_url)
     store.create(KEY, record(b"0"))
     with one_redis.client as client, ThreadPoolExecutor(8) as threads:
@@ -342,19 +370,19 @@ def test_after_a_fork_parent_and_child_use_different_connections(own_redis: Redi
 import os, json
 store = RedisStore(sys.argv[1])
 store.create(KEY, record(b"0"))
-mine = store._redis.client_id()
+mine = store._servers.client.client_id()
 read, write = os.pipe()
 if os.fork() == 0:
     for _ in range(100):
         store.update(KEY, lambda data: record(b"%d" % (int(data) + 1)))
-    os.write(write, b"%d" % store._redis.client_id())
+    os.write(write, b"%d" % store._servers.client.client_id())
     os._exit(0)
 os.close(write)
 for _ in range(100):
     store.update(KEY, lambda data: record(b"%d" % (int(data) + 1)))
 theirs = int(os.read(read, 100))
 os.wait()
-print(json.dumps([mine, store._redis.client_id(), theirs, int(store.load(KEY))]))
+print(json.dumps([mine, store._servers.client.client_id(), theirs, int(store.load(KEY))]))
 """
     process = in_a_process(script, own_redis.url)
     printed, _ = process.communicate(timeout=TIMEOUT)
@@ -432,6 +460,12 @@ def test_tls_requires_a_valid_certificate(tmp_path: Path, monkeypatch: pytest.Mo
         "rediss://redis.example:6380/15",
         "redis://:password@10.0.0.1/1",
         "redis://user:pass%40word@[::1]:6379/",
+        "rediss://default:password@redis.example:6380?ssl_cert_reqs=required",
+        "rediss://redis.example/?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs=/etc/ssl/redis.pem",
+        "redis+sentinel://one.example,[::1]:26380,10.0.0.1/my-service.1",
+        "rediss+sentinel://user:password@one.example:26379/service/15",
+        "redis+cluster://one.example",
+        "rediss+cluster://:password@one.example:6379,two.example:6379/0",
     ],
 )
 def test_valid_urls_are_accepted(provider: LocalProvider, url: str):
@@ -451,6 +485,8 @@ def test_valid_urls_are_accepted(provider: LocalProvider, url: str):
         "redis://:secret@host/0?socket_timeout=3600",
         "redis://:secret@host/0#1",
         "redis://:secret/with/slashes@host/0",
+        "redis://:secret@host,other/0",
+        "rediss://:secret@host/0?ssl_cert_reqs=required&socket_timeout=1",
         "redis:secret@host",
         "rediss:/:secret@host/0",
         "reddis://:secret@host/0",
@@ -462,6 +498,54 @@ def test_invalid_urls_are_rejected_without_showing_the_password(provider: LocalP
     ) as caught:
         Config.from_environ(environ_for(provider, SESSION_STORE=url))
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+sentinel://:secret@host",
+        "redis+sentinel://:secret@host/service/name",
+        "redis+sentinel://:secret@one:1,/service",
+        "redis+sentinel://:secret@one:1,:two/service",
+        "redis+cluster://:secret@host/1",
+        "redis+cluster://:secret@host:0",
+        "redis+cluster://",
+    ],
+)
+def test_invalid_urls_of_several_servers_are_rejected(provider: LocalProvider, url: str):
+    form = url.partition(":")[0].replace("+", r"\+")
+    with pytest.raises(errors.ConfigError, match=f"^WSGI_OAUTH_SESSION_STORE: must be {form}://host:port,") as caught:
+        Config.from_environ(environ_for(provider, SESSION_STORE=url))
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["none", "None", "CERT_NONE", "optional", "CERT_OPTIONAL", ""])
+def test_certificates_are_always_verified(provider: LocalProvider, value: str):
+    """Some hosted providers document URLs that turn the verification off."""
+    url = f"rediss://:secret@redis.example:6380/0?ssl_cert_reqs={value}"
+    with pytest.raises(
+        errors.ConfigError, match=r"^WSGI_OAUTH_SESSION_STORE: ssl_cert_reqs must be required.*add \?ssl_ca_certs="
+    ) as caught:
+        Config.from_environ(environ_for(provider, SESSION_STORE=url))
+    assert "secret" not in str(caught.value)
+
+
+def test_options_of_tls_without_tls_are_an_error(provider: LocalProvider):
+    with pytest.raises(errors.ConfigError, match=r"ssl_cert_reqs has no effect without TLS \(got .*\); write rediss"):
+        Config.from_environ(environ_for(provider, SESSION_STORE="redis://redis.example?ssl_cert_reqs=required"))
+
+
+def test_a_missing_file_of_certificates_stops_the_start(provider: LocalProvider, tmp_path: Path):
+    url = f"rediss://redis.example?ssl_ca_certs={tmp_path}/missing.pem"
+    with pytest.raises(errors.ConfigError, match=r"missing\.pem"):
+        create_app(Config.from_environ(environ_for(provider, SESSION_STORE=url)))
+
+
+def test_an_old_package_cannot_be_used_for_a_cluster(monkeypatch: pytest.MonkeyPatch):
+    """It would not compare the host name of a certificate."""
+    monkeypatch.setattr("redis.__version__", "5.3.1")
+    with pytest.raises(errors.ConfigError, match="version 6 of the redis package"):
+        RedisStore("redis+cluster://redis.example")
 
 
 def test_a_missing_package_is_an_error_that_names_the_package(provider: LocalProvider, monkeypatch: pytest.MonkeyPatch):
@@ -585,7 +669,7 @@ def test_workers_that_change_one_session_at_once_lose_nothing_and_reconnect(
     if worker == "gevent":
         options = ("--workers", "4", "--worker-class", worker)
     with gunicorn(tmp_path, environ, *options, app="counting_site:app") as served:
-        cookies = signed_in(served.url)
+        cookies = sign_in_at(served.url)
 
         def get(path: str) -> requests.Response:
             return requests.get(served.url + path, cookies=cookies, timeout=TIMEOUT, allow_redirects=False)
@@ -600,22 +684,10 @@ def test_workers_that_change_one_session_at_once_lose_nothing_and_reconnect(
         assert {get("/seen").status_code for _ in range(8)} == {503}
         own_redis.start()
         assert {get("/readyz").status_code for _ in range(8)} == {200}
-        cookies = signed_in(served.url)
+        cookies = sign_in_at(served.url)
         assert get("/count?number=1").status_code == 200
         assert get("/seen").json() == {"count": 1, "seen": 1}
 
 
-def signed_in(url: str) -> dict[str, str]:
-    """Sign in like a browser; return the cookies."""
-    with requests.Session() as browser:
-        browser.headers.update({"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"})
-        start = browser.get(url + "/", allow_redirects=False, timeout=TIMEOUT)
-        consent = browser.post(
-            start.headers["Location"], data={"decision": "allow"}, allow_redirects=False, timeout=TIMEOUT
-        )
-        assert browser.get(consent.headers["Location"], allow_redirects=False, timeout=TIMEOUT).status_code == 303
-        return dict(browser.cookies)
-
-
 def url_of(store: RedisStore) -> str:
-    return f"redis://127.0.0.1:{store._redis.connection_pool.connection_kwargs['port']}/0"
+    return f"redis://127.0.0.1:{store._servers.client.connection_pool.connection_kwargs['port']}/0"

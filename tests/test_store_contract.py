@@ -16,6 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from conftest import STORES, new_store
 
 from wsgi_oauth import FileStore, SessionStore
 from wsgi_oauth.sessions.redis import RedisStore
@@ -41,10 +42,10 @@ def record(data: bytes = b"data", seconds: float = 600) -> Record:
 KEY, OTHER = key("one"), key("other")
 
 
-@pytest.fixture
-def store(every_store: SessionStore) -> SessionStore:
-    """Run every test of this file with each kind of store."""
-    return every_store
+@pytest.fixture(params=[*STORES, *(["cluster"] if "redis" in STORES else [])])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> SessionStore:
+    """Run every test of this file with each kind of store, and with a cluster, which spreads sessions over servers."""
+    return new_store(request.param, request, tmp_path)
 
 
 @pytest.fixture

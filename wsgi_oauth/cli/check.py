@@ -139,7 +139,7 @@ def _check_store(config: Config) -> Finding:
     try:
         store = open_store(config)
         store.check()
-        evicts = isinstance(store, RedisStore) and store.may_evict()
+        warning = next(store.warnings(), None) if isinstance(store, RedisStore) else None
     except errors.Error as error:
         if not config.session_store.startswith("redis"):
             remedy = "set WSGI_OAUTH_SESSION_STORE to a folder that only this user can write to"
@@ -148,9 +148,8 @@ def _check_store(config: Config) -> Finding:
         else:
             remedy = "check that the server is running, that this machine can connect to it, and the password"
         return Finding("FAIL", f"{name}: {error}", remedy)
-    if evicts:
-        remedy = "set its maxmemory-policy to noeviction; when memory is full, new sign-ins then fail instead"
-        return Finding("warn", f"{name}: the server signs users out when its memory is full", remedy)
+    if warning:
+        return Finding("warn", f"{name}: {warning[0]}", warning[1])
     if isinstance(store, MemoryStore):
         remedy = "start gunicorn with one worker, or set WSGI_OAUTH_SESSION_STORE=file:/some/folder"
         return Finding("warn", f"{name} works for one process only, and loses all sessions at its end", remedy)

@@ -11,9 +11,10 @@ import re
 import shlex
 from collections.abc import Callable, Collection, Iterable
 from math import nan
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from .. import urls
+from ..redis_url import SCHEMES, RedisURL
 from .provider import Provider
 
 CLIENT_AUTH_METHODS = ("basic", "basic-raw", "post", "none")
@@ -145,14 +146,8 @@ def check_sites(value: Iterable[str], http_hosts: Collection[str] = ()) -> tuple
 
 def check_session_store(value: str) -> str:
     kind, _, place = value.partition(":")
-    if kind in {"redis", "rediss"}:
-        try:
-            parts = urlsplit(value)
-            valid = parts.hostname and parts.port != 0 and re.fullmatch(r"(/[0-9]{0,9})?", parts.path)
-        except ValueError:  # an invalid port or IPv6 address
-            valid = False
-        if not valid or "?" in value or "#" in value:
-            raise ValueError("must be redis://host:port/db, with user:password@ before the host if needed")
+    if kind in SCHEMES:
+        RedisURL.parse(value)
     elif not (value == "memory:" or (kind == "file" and os.path.isabs(place) and "\0" not in place)):
         raise ValueError("must be file:/an/absolute/path, redis://host:port/db, or memory: for a single process")
     return value

@@ -1,0 +1,92 @@
+"""The URL of a Redis deployment: one server, servers that Sentinels watch, or a cluster."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from urllib.parse import parse_qsl, unquote
+
+_URL = re.compile(
+    r"(?P<scheme>rediss?)(\+(?P<kind>sentinel|cluster))?://"
+    r"((?P<credentials>[^/?#]*)@)?(?P<hosts>[^/?#@]+)(?P<path>/[^?#]*)?(\?(?P<query>[^#]*))?"
+)
+_HOST = re.compile(r"(?P<host>[^\s:\[\]]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
+_FORMS = {
+    "server": "redis://host:port/db, with user:password@ before the host if needed",
+    "sentinel": "redis+sentinel://host:port,host:port/service/db, with user:password@ before the first host if needed",
+    "cluster": "redis+cluster://host:port,host:port, with user:password@ before the first host if needed",
+}
+_DEFAULT_PORTS = {"server": 6379, "sentinel": 26379, "cluster": 6379}
+
+SCHEMES = tuple(f"{scheme}{kind}" for scheme in ("redis", "rediss") for kind in ("", "+sentinel", "+cluster"))
+
+
+class RedisURL(NamedTuple):
+    """The parts of a URL. *kind* is ``server``, ``sentinel`` or ``cluster``."""
+
+    kind: str
+    tls: bool
+    hosts: tuple[tuple[str, int], ...]  # of the server, the Sentinels, or some servers of the cluster
+    user: str
+    password: str
+    service: str  # the name under which the Sentinels know the master
+    database: int
+    ca_certs: str  # a file with certificate authorities, in addition to those of the system
+
+    @classmethod
+    def parse(cls, url: str) -> RedisURL:
+        """Read *url*.
+
+        :raises ValueError: with ``<problem>`` or ``<problem>; <remedy>``.
+        """
+        kind = re.split(r"[+:]", url)[1] if re.match(r"rediss?\+(sentinel|cluster):", url) else "server"
+        invalid = ValueError(f"must be {_FORMS[kind]}")
+        match = _URL.fullmatch(url)
+        if not match:
+            raise invalid
+        tls = match["scheme"] == "rediss"
+        ca_certs = _read_query(match["query"] or "", tls, invalid)
+        hosts = [_HOST.fullmatch(each) for each in match["hosts"].split(",")]
+        path = re.fullmatch(
+            {
+                "server": "/?(?P<service>)(?P<database>[0-9]{0,9})",
+                "sentinel": "/(?P<service>[A-Za-z0-9._-]+)(/(?P<database>[0-9]{0,9}))?",
+                "cluster": "/?(?P<service>)(?P<database>0?)",
+            }[kind],
+            match["path"] or "",
+        )
+        if not path or (kind == "server" and len(hosts) > 1):
+            raise invalid
+        addresses = []
+        for each in hosts:
+            port = int(each["port"] or _DEFAULT_PORTS[kind]) if each else 0
+            if not each or not 0 < port < 65536:
+                raise invalid
+            addresses.append((each["host"].strip("[]").lower(), port))
+        user, _, password = (match["credentials"] or "").partition(":")
+        return cls(
+            kind, tls, tuple(addresses), unquote(user), unquote(password), path["service"],
+            int(path["database"] or 0), ca_certs,
+        )  # fmt: skip
+
+
+def _read_query(query: str, tls: bool, invalid: ValueError) -> str:
+    """Return the value of ``ssl_ca_certs``. Hosted providers and other programs also write ``ssl_cert_reqs``.
+
+    :raises ValueError: when another parameter is present, or when certificates would not be verified.
+    """
+    parameters = dict(parse_qsl(query, keep_blank_values=True))
+    if not parameters.keys() <= {"ssl_cert_reqs", "ssl_ca_certs"} or (query and not parameters):
+        raise invalid
+    if parameters and not tls:
+        raise ValueError(f"{', '.join(parameters)} has no effect without TLS; write rediss instead of redis")
+    required = parameters.get("ssl_cert_reqs", "required")
+    if required.lower().removeprefix("cert_") != "required":
+        raise ValueError(
+            "ssl_cert_reqs must be required, because otherwise anyone on the network could read the sessions; "
+            "remove ssl_cert_reqs, and for a private certificate authority add ?ssl_ca_certs=/path/of/its/certificate"
+        )
+    ca_certs = parameters.get("ssl_ca_certs", "")
+    if "ssl_ca_certs" in parameters and not ca_certs.startswith("/"):
+        raise ValueError("ssl_ca_certs must be the absolute path of a file with certificates")
+    return ca_certs

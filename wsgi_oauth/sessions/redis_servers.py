@@ -1,0 +1,307 @@
+"""The servers of a Redis deployment: which of them has a session, and what happens when it changes.
+
+Each class answers three questions of :class:`~wsgi_oauth.sessions.redis.RedisStore`: which client reads, on which
+server a command is executed, and which servers have all sessions.
+
+Replication is asynchronous: a server confirms a write before its replicas have it, and a failover would lose the write.
+With Sentinels and in a cluster, a write is therefore followed by ``WAIT``: it counts only after a replica has
+acknowledged it. A server without a connected replica, for example after a failover, stores sessions alone.
+
+The module is imported when a store is created, because the ``redis`` package is optional.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
+
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.exceptions import AskError, MovedError, RedisClusterException, SlotNotCoveredError, TryAgainError
+from redis.retry import Retry
+from redis.sentinel import (
+    MasterNotFoundError,
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
+
+from .. import errors
+from ..polling import poll
+from ..redis_url import RedisURL
+
+T = TypeVar("T")
+Operation = Callable[[Any], T]  # receives a redis.Redis
+
+FAILURES = (redis.RedisError, RedisClusterException, OSError)
+"""The exceptions of the server, the library and the network."""
+
+_CONNECT_TIMEOUT = 2.0  # seconds
+_RESPONSE_TIMEOUT = 2.0  # seconds; also the longest wait for a free connection when all are in use
+_ACKNOWLEDGE_TIMEOUT = 1.0  # seconds, shorter than _RESPONSE_TIMEOUT; the time a replica has to acknowledge a write
+_REDIRECT_TIMEOUT = 5.0  # seconds until a slot that moves to another server must have arrived
+MAX_CONNECTIONS = 64  # per process and server
+
+
+class Servers(Protocol):
+    """The servers of a deployment. Methods raise one of FAILURES."""
+
+    replicated: bool
+
+    @property
+    def client(self) -> Any:
+        """Return the client for commands that read."""
+
+    def run(self, key: str, operation: Operation[T], *, durable: bool) -> T:
+        """Call *operation* with a client of the server that has *key*, and return its result.
+
+        It is called again if the server has rejected its command without executing it.
+
+        :param durable: whether a replica must acknowledge the result, if there is one.
+        :raises errors.StoreError: when no replica has acknowledged it.
+        """
+
+    def masters(self) -> Iterable[Any]:
+        """Return a client for each server that accepts writes."""
+
+
+class SingleServer:
+    """One server, or one address behind which a hosted provider replaces the server."""
+
+    replicated = False
+
+    def __init__(self, url: RedisURL) -> None:
+        [(host, port)] = url.hosts
+        kind = redis.SSLConnection if url.tls else redis.Connection
+        options = _pool_options() | _connection_options(url)
+        self.client: Any = redis.Redis(
+            connection_pool=redis.BlockingConnectionPool(
+                connection_class=kind, host=host, port=port, db=url.database, **options
+            )
+        )
+
+    def run(self, key: str, operation: Operation[T], *, durable: bool) -> T:
+        try:
+            return operation(self.client)
+        except redis.ResponseError as error:
+            if not is_read_only(error):
+                raise
+            # After a failover, the address leads to the new master, but open connections still to the old one.
+            self.client.connection_pool.disconnect(inuse_connections=False)
+            return operation(self.client)
+
+    def masters(self) -> Iterable[Any]:
+        return [self.client]
+
+
+class SentinelServers:
+    """A master that Sentinels watch, and replace by a replica when it fails."""
+
+    replicated = True
+
+    def __init__(self, url: RedisURL) -> None:
+        options = _connection_options(url)
+        sentinels = _Sentinels(
+            url.hosts,
+            sentinel_kwargs={**options, "ssl": url.tls, "redis_connect_func": _connect_to_sentinel},
+        )
+        self._pool: Any = _SentinelPool(
+            url.service,
+            sentinels,
+            connection_class=SentinelManagedSSLConnection if url.tls else SentinelManagedConnection,
+            db=url.database,
+            **_pool_options(),
+            **options,
+        )
+        self.client: Any = redis.Redis(connection_pool=self._pool)
+
+    def run(self, key: str, operation: Operation[T], *, durable: bool) -> T:
+        with self.client.client() as connection:
+            result = operation(connection)
+            if durable and not _is_acknowledged(connection):
+                # A former master has no replicas either, until a Sentinel makes it a replica.
+                address = (connection.connection.host, connection.connection.port)
+                if self._pool.get_master_address() != address:
+                    raise errors.StoreError("the session store failed: the server is no longer the master")
+            return result
+
+    def masters(self) -> Iterable[Any]:
+        return [self.client]
+
+
+class ClusterServers:
+    """A cluster, whose servers have a part of the sessions each."""
+
+    replicated = True
+
+    def __init__(self, url: RedisURL) -> None:
+        self._url = url
+        self._client: Any = None
+        self._lock = threading.Lock()
+
+    @property
+    def client(self) -> Any:
+        """Return the client, which connects when it is created."""
+        if self._client is None:
+            with self._lock:
+                if self._client is None:
+                    self._client = self._connect()
+        return self._client
+
+    def _connect(self) -> Any:
+        url = self._url
+        host, port = url.hosts[0]
+        return RedisCluster(
+            # A pool of another class is accepted only together with a URL.
+            url=f"{'rediss' if url.tls else 'redis'}://{f'[{host}]' if ':' in host else host}:{port}",
+            startup_nodes=[ClusterNode(host, port) for host, port in url.hosts],
+            connection_pool_class=redis.BlockingConnectionPool,
+            require_full_coverage=False,  # the sessions of the other servers stay usable
+            **_pool_options(),
+            **{name: value for name, value in _connection_options(url).items() if name != "retry"},
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    def run(self, key: str, operation: Operation[T], *, durable: bool) -> T:
+        client = self.client
+        redirected: Exception | None = None
+        for _ in poll(_REDIRECT_TIMEOUT):
+            try:
+                with client.get_redis_connection(client.get_node_from_key(key)).client() as connection:
+                    result = operation(connection)
+                    if durable:
+                        _is_acknowledged(connection)
+                    return result
+            except (MovedError, AskError, TryAgainError) as error:  # not executed: the slot has moved, or is moving
+                redirected = error
+                client.nodes_manager.initialize()
+            except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ClusterDownError, SlotNotCoveredError):
+                client.nodes_manager.initialize()  # because another server may have replaced this one
+                raise
+        raise errors.StoreError(f"the session store failed: the cluster is moving this session ({redirected})")
+
+    def masters(self) -> Iterable[Any]:
+        return [node.redis_connection for node in self.client.get_primaries()]
+
+
+class _Sentinels(Sentinel):
+    """Asks the Sentinels for the master, and says why there is none."""
+
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        problems = []
+        for sentinel in self.sentinels:
+            options = sentinel.connection_pool.connection_kwargs
+            name = f"Sentinel {options['host']}:{options['port']}"
+            try:
+                state = sentinel.sentinel_masters().get(service_name)
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                problems.append(f"{name}: {error}")
+                continue
+            if not state:
+                problems.append(f"{name} knows no master {service_name!r}; write the name that the Sentinels use")
+            elif not self.check_master_state(state, service_name):
+                problems.append(f"{name} is waiting for a new master of {service_name!r}")
+            else:
+                # First the next time, because others may be unreachable.
+                self.sentinels = [sentinel, *(each for each in self.sentinels if each is not sentinel)]
+                return state["ip"], state["port"]
+        raise MasterNotFoundError("; ".join(problems))
+
+
+class _SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
+    """A pool of connections to the master, limited in size."""
+
+
+def open_servers(url: RedisURL) -> Servers:
+    """Return the servers at *url*. Nothing is connected yet.
+
+    :raises errors.ConfigError: when the redis package is too old for a cluster, or ``ssl_ca_certs`` is unusable.
+    """
+    if url.kind == "cluster" and int(redis.__version__.partition(".")[0]) < 6:
+        # Before, it did not compare the host names of certificates in a cluster.
+        raise errors.ConfigError(
+            "sessions in a cluster need version 6 of the redis package "
+            f"(got {redis.__version__}); pip install --upgrade 'redis>=6'"
+        )
+    if url.ca_certs:
+        try:
+            ssl.create_default_context(cafile=url.ca_certs)
+        except OSError as error:  # or an SSLError
+            raise errors.ConfigError(f"ssl_ca_certs: {url.ca_certs}: {error}; name a file in PEM format") from None
+    kinds: dict[str, Callable[[RedisURL], Servers]] = {
+        "server": SingleServer,
+        "sentinel": SentinelServers,
+        "cluster": ClusterServers,
+    }
+    return kinds[url.kind](url)
+
+
+def describe(error: Exception) -> str:
+    """Return the text of *error*, and the remedy if the URL has the wrong form for these servers."""
+    text = str(error)
+    if isinstance(error, MovedError) or text.startswith("MOVED "):
+        return "the server belongs to a cluster; write redis+cluster://host:port"
+    if isinstance(error, redis.ResponseError) and is_read_only(error):
+        return f"{text}; write the address of the master, or redis+sentinel://host:port/service with its Sentinels"
+    if "unknown command" in text and "SENTINEL" in text.upper():
+        return "the server is not a Sentinel; write the address of a Sentinel (usually port 26379), or redis://host:port/db"
+    if "Cluster mode is not enabled" in text or "cluster support disabled" in text:
+        return "the server does not belong to a cluster; write redis://host:port/db"
+    return text
+
+
+def is_read_only(error: redis.ResponseError) -> bool:
+    """Return whether a replica has rejected a write. Before Redis 7, the error of a script has another class."""
+    return isinstance(error, redis.exceptions.ReadOnlyError) or "READONLY" in str(error)
+
+
+def _is_acknowledged(connection: Any) -> bool:
+    """Wait until a replica has the writes of *connection*. Return False when no replica is connected.
+
+    :raises errors.StoreError: when replicas are connected, but none has acknowledged the writes in time.
+    """
+    if not connection.role()[2]:
+        return False
+    if not connection.wait(1, round(_ACKNOWLEDGE_TIMEOUT * 1000)):
+        raise errors.StoreError("the session store failed: no replica has acknowledged the session")
+    return True
+
+
+def _connect_to_sentinel(connection: Any) -> None:
+    """Send the password to the Sentinel, or none if it has none itself."""
+    try:
+        connection.on_connect()
+    except redis.AuthenticationError:
+        credentials, connection.credential_provider = connection.credential_provider, None
+        try:
+            connection.on_connect()
+            connection.send_command("PING")
+            connection.read_response()
+        finally:
+            connection.credential_provider = credentials
+
+
+def _pool_options() -> dict[str, Any]:
+    return {"max_connections": MAX_CONNECTIONS, "timeout": _RESPONSE_TIMEOUT}
+
+
+def _connection_options(url: RedisURL) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "socket_connect_timeout": _CONNECT_TIMEOUT,
+        "socket_timeout": _RESPONSE_TIMEOUT,
+        # No retry, because a command may have been executed although its response was lost.
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+    }
+    if url.user or url.password:
+        # A credential provider, because otherwise the password would be in reprs and error reports.
+        options["credential_provider"] = redis.UsernamePasswordCredentialProvider(url.user, url.password)
+    if url.tls:
+        options |= {"ssl_check_hostname": True, "ssl_cert_reqs": "required"}
+        if url.ca_certs:
+            options["ssl_ca_certs"] = url.ca_certs
+    return options
