@@ -610,6 +610,17 @@ class TestSignOut:
         assert (finding.level, "not tested" in finding.text) == ("ok", True)
         assert paths == ["/login/oauth/authorize", "/login/oauth/access_token", "/api/v3/user"]
 
+    def test_site_is_named_with_the_url_that_its_proxy_forwards(self, check_issuer):
+        found = check_issuer(PUBLIC_URL="https://login.example.com/auth", SITES="https://wiki.example.org")
+        finding = one(found, "site wiki.example.org: shares the sign-in of https://login.example.com/auth")
+        assert finding.level == "ok"
+        assert "https://wiki.example.org/auth/" in finding.remedy
+
+    def test_site_without_a_path_is_a_warning(self, check_issuer):
+        found = check_issuer(PUBLIC_URL="https://login.example.com", SITES="https://wiki.example.org")
+        finding = one(found, "site wiki.example.org: its URL has no path")
+        assert (finding.level, "https://wiki.example.org/auth" in finding.remedy) == ("warn", True)
+
     def test_end_session_endpoint_is_tested_if_configured(self, check_issuer, issuer):
         with serve(Response("Signed out.")) as server:
             issuer.metadata["end_session_endpoint"] = f"{server.url}/end"

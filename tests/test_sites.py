@@ -7,94 +7,31 @@ import time
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urljoin, urlsplit
 
 import pytest
-from conftest import JSON, Browser, Visitor, environ_for, gunicorn, parameters
+from conftest import JSON, Visitor, environ_for, gunicorn, parameters
 from openid import Issuer
-from werkzeug import Request, Response
+from sites import FILES, MAIN, WIKI, User, config, provider_of_main, wiki
 
 from wsgi_oauth import Config, LoginRequired, MemoryStore, RequestHandler, SessionStore, create_app, errors
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
-from wsgi_oauth.gate.environ import require_recent_login
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
-MAIN, WIKI, FILES = "https://login.example.com", "https://wiki.example.org", "https://files.example.net"
-
-
-@Request.application
-def wiki(request: Request) -> Response:
-    if request.path == "/refused":
-        return Response("refused", 401)
-    if request.path == "/sudo":
-        require_recent_login(request.environ, max_age=300)
-    name = request.environ.get("REMOTE_USER", "").partition("@")[0]
-    return Response(f"{name} at {request.url}")
-
-
-@dataclass
-class User:
-    """A user whose browser keeps the cookies of each host apart, and follows redirects between hosts."""
-
-    app: Any
-    provider: LocalProvider
-    name: str = ""  # at the provider
-    browsers: dict[str, Browser] = field(default_factory=dict)
-    trail: list[str] = field(default_factory=list)  # the URLs of the last visit
-
-    def at(self, url: str) -> Browser:
-        """Return the view of the browser that has the cookies of the host of *url*."""
-        base = "{0.scheme}://{0.netloc}".format(urlsplit(url))
-        return self.browsers.setdefault(base, Browser(self.app, self.provider, base))
-
-    def get(self, url: str, **kwargs: Any) -> Any:
-        """Request *url* without following redirects."""
-        return self.at(url).get(url, **kwargs)
-
-    def visit(self, url: str, until: str = "?never?") -> Any:
-        """Navigate to *url* and follow redirects, up to the URL that contains *until*; consent at the provider."""
-        self.trail = []
-        while True:
-            self.trail.append(url)
-            if until in url:
-                return None
-            assert len(self.trail) < 20, self.trail
-            if url.startswith(self.provider.url):
-                url = self.at(MAIN).consent(url, user=self.name)
-                continue
-            response = self.get(url)
-            if response.status_int not in {302, 303}:
-                return response
-            url = urljoin(url, response.location)
-
-    def sign_out(self, url: str) -> Any:
-        """Sign out with the form of a page on the site of *url*."""
-        response = self.at(url).post("/auth/logout", headers={"Sec-Fetch-Site": "same-origin"})
-        return self.visit(urljoin(url, response.location)) if response.status_int == 303 else response
 
 
 @pytest.fixture
 def provider() -> Iterator[LocalProvider]:
-    """Return a provider that knows the redirect URI of the main site only."""
-    provider = LocalProvider(redirect_uris=[f"{MAIN}/auth/callback"])
-    with serve_provider(provider) as server:
-        provider.server = server
+    with provider_of_main() as provider:
         yield provider
 
 
 @pytest.fixture
 def oauth_app(provider: LocalProvider, store: SessionStore) -> Any:
     return create_app(config(provider), store=store)
-
-
-def config(provider: LocalProvider, **settings: str) -> Config:
-    values = {"PUBLIC_URL": f"{MAIN}/auth", "SITES": f"{WIKI} {FILES}/", **settings}
-    return Config.from_environ(environ_for(provider, **values))
 
 
 @pytest.fixture

@@ -90,7 +90,8 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
             raise errors.ConfigError("\n".join(dict.fromkeys([*unknown, *str(error).splitlines()]))) from None
         find_ca_bundle()
         # Creating the application checks the other settings. The session store is checked below.
-        oauth = create_app(config, store=MemoryStore()).oauth
+        app = create_app(config, store=MemoryStore())
+        oauth = app.oauth
         oauth.transport.load()
     except errors.ConfigError as error:
         yield from (Finding("FAIL", line) for line in str(error).splitlines())
@@ -115,6 +116,14 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
         hosts = ", ".join(config.insecure_http_hosts)
         text = f"plain http: accepted for {hosts}; attackers in that network can read and change tokens and cookies"
         yield Finding("warn", text, "use https, and unset WSGI_OAUTH_INSECURE_HTTP_HOSTS")
+    for host, url in app.site.further_urls.items():
+        if url.removesuffix(host) == url:
+            text = f"site {host}: shares the sign-in of {config.public_url}"
+            yield Finding("ok", text, f"let its proxy send {url}/ to this application, with the Host header {host}")
+        else:
+            text = f"site {host}: its URL has no path, so this application has to answer all paths of that host"
+            remedy = f"append the path that its proxy sends to this application, for example {url}/auth"
+            yield Finding("warn", text, remedy)
     for provider, registration in zip(config.providers, oauth.registrations.values(), strict=True):
         check = ProviderCheck(provider, registration, config.public_url)
         for finding in check.findings():

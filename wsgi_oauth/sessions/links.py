@@ -29,15 +29,15 @@ def encrypt_id(session_id: str, secret: str, purpose: str) -> bytes:
     :param secret: 256 random bits that are used for one session id only.
     :param purpose: the use for which :func:`decrypt_id` returns the session id; part of the key.
     """
-    return _apply_pad(urlsafe_b64decode(f"{session_id}="), secret, purpose)
+    return apply_pad(urlsafe_b64decode(f"{session_id}="), secret, purpose)
 
 
 def decrypt_id(encrypted: bytes, secret: str, purpose: str) -> str:
     """Return the session id in *encrypted*; an unknown id if *secret* or *purpose* is wrong."""
-    return _encode(_apply_pad(encrypted, secret, purpose))
+    return _encode(apply_pad(encrypted, secret, purpose))
 
 
-def _apply_pad(data: bytes, secret: str, purpose: str) -> bytes:
+def apply_pad(data: bytes, secret: str, purpose: str) -> bytes:
     pad = hmac.digest(secret.encode(), f"wsgi_oauth: pad for {purpose}".encode(), "sha256")
     return bytes(a ^ b for a, b in zip(data[:_BYTES], pad, strict=False))
 

@@ -64,6 +64,13 @@ class Tickets:
         session.cookie_id = None  # the browser has no cookie of this session on this site yet
         return session
 
+    def discard(self, ticket: str) -> None:
+        """Make *ticket* unusable.
+
+        :raises errors.StoreError: if the store fails.
+        """
+        self.consume(ticket)
+
     def consume(self, ticket: str) -> bytes | None:
         """Make *ticket* unusable, in one atomic step, and return its entry; None if there is none.
 

@@ -35,7 +35,7 @@ class HandOver(RequestHandler):
             raise NotFound
         arguments = dict(request.args.items())
         host, state = arguments.pop("site", ""), arguments.pop("state", "")
-        site = request.site.further_urls.get(host)
+        site = request.site.find_further_url(host)
         if site is None:
             raise errors.UserError(f"hand-over: the site is not one of WSGI_OAUTH_SITES (got {host[:200]!a})")
         if not SESSION_ID.fullmatch(state):
@@ -71,7 +71,7 @@ class Redemption(SignInHandler):
                 timeout=self.oauth.sign_in_timeout,
             )
         except errors.NoLoginInProgress as error:
-            self.tickets.consume(ticket)  # because an attacker may have started, and lack only the ticket
+            self.tickets.discard(ticket)  # because an attacker may have started, and lack only the ticket
             error.remedy = error.remedy or self.find_remedy(state)
             raise
         if attempt.finished:

@@ -74,7 +74,7 @@ class SignedOut(RequestHandler):
     def get(self, request: Request) -> Response:
         state = read_cookie(request.environ, _STATE_COOKIE, names=request.cookie_names)
         returned = request.args.get("state", "")
-        further_url = request.site.further_urls.get(returned.partition(".")[2])
+        further_url = request.site.find_further_url(returned.partition(".")[2])
         if further_url and not request.is_further_site:  # the sign-out began there, and its cookie is there
             return self.redirect(f"{further_url}{self.route}?{urlencode({'state': returned})}", 303)
         # Anyone can link to this page, so it confirms only a sign-out of this browser.

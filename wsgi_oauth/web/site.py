@@ -89,6 +89,10 @@ class Site:
         """Return whether *base_url*, a result of :meth:`base_url`, belongs to a further site."""
         return base_url in self.further_urls.values()
 
+    def find_further_url(self, host: str) -> str | None:
+        """Return the URL of this application on a further site; None if *host* is not one of ``WSGI_OAUTH_SITES``."""
+        return self.further_urls.get(host)
+
     def cookie_names(self, base_url: str) -> CookieNames:
         """Return the names of the cookies on the site of *base_url*."""
         names = CookieNames.of_site(base_url, self._cookie_name)
