@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import HTML, JSON, Application, Guest, send
+from werkzeug import Response
 
 from wsgi_oauth import FileStore, LoginRequired, SessionStore, current_identity, errors, oauth2_session
 from wsgi_oauth.cli.main import main
@@ -85,6 +86,43 @@ class TestToken:
     def test_is_not_passed_on_to_the_application(self, guest: Guest, inside: Application):
         send(guest.gate, "/page", headers=bearer(create(guest)))
         assert "HTTP_AUTHORIZATION" not in inside.environ
+
+    @pytest.mark.parametrize("owner", ["the user", "an excluded user", "nobody"])
+    def test_is_not_passed_on_on_a_public_path(
+        self, guest: Guest, make_gate: MakeGate, inside: Application, owner: str
+    ):
+        token = "wo_" + "A" * 43 if owner == "nobody" else create(guest)
+        gate = make_gate(TOKENS="yes", public=["/static"], ALLOW="id:1" if owner == "an excluded user" else "")
+        assert send(gate, "/static/x", headers=bearer(token)).status_code == 200
+        assert "HTTP_AUTHORIZATION" not in inside.environ
+
+    def test_is_not_passed_on_with_a_preflight(self, guest: Guest, make_gate: MakeGate, inside: Application):
+        preflight = {"Origin": "https://spa.example.com", "Access-Control-Request-Method": "PUT"}
+        gate = make_gate(TOKENS="yes", cors_preflight=True)
+        send(gate, "/page", method="OPTIONS", headers={**bearer(create(guest)), **preflight})
+        assert "HTTP_AUTHORIZATION" not in inside.environ
+
+    def test_opens_nothing_under_another_host_name(self, guest: Guest, inside: Application):
+        """S34"""
+        token = create(guest)
+        assert send(guest.gate, "/page", headers=bearer(token)).status_code == 200
+        inside.seen.clear()
+        assert send(guest.gate, "/page", headers={**bearer(token), "Host": "evil.example"}).status_code == 400
+        assert inside.seen == []
+
+    def test_opens_nothing_as_a_cookie(self, guest: Guest):
+        """Browsers send cookies also with requests of other sites."""
+        token = create(guest)
+        assert send(guest.gate, "/page", headers=bearer(token)).status_code == 200
+        for cookie in (token, f"wsgi_oauth={token}", f"wsgi_oauth={token.removeprefix('wo_')}"):
+            assert send(guest.gate, "/page", headers={"Cookie": cookie}).status_code == 401
+
+    def test_passes_the_401_of_the_application_on(self, guest: Guest, inside: Application):
+        """A sign-in does not help a program."""
+        token = create(guest)
+        inside.answer = Response("not yours", 401)
+        response = send(guest.gate, "/page", headers={**bearer(token), **HTML})
+        assert (response.status_code, response.data) == (401, b"not yours")
 
     def test_takes_precedence_over_a_session(self, guest: Guest, inside: Application):
         headers = {**bearer(create(guest)), "Cookie": f"wsgi_oauth={guest.cookie}"}
@@ -228,6 +266,13 @@ class TestPage:
         response = guest.app.post("/auth/tokens", form, {**OWN, **JSON}, expect_errors=True)
         assert (response.status_int, response.json["error"]) == (400, "bad_token_request")
         assert listed(guest) == []
+
+    @pytest.mark.parametrize("body", [b"[" * 60_000, b'{"a":' * 10_000, b"[]", b"\xff"])
+    def test_refuses_an_invalid_document(self, guest: Guest, body: bytes):
+        response = guest.app.post(
+            "/auth/tokens", body, {**OWN, **JSON}, content_type="application/json", expect_errors=True
+        )
+        assert (response.status_int, response.json["error"]) == (400, "bad_token_request")
 
     def test_offers_no_lifetime_above_the_maximum(self, make_gate: MakeGate, provider: LocalProvider):
         guest = Guest(make_gate(TOKENS="yes", TOKEN_LIFETIME="7d"), provider)

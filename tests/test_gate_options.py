@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+from wsgiref.validate import validator
 
 import pytest
 from conftest import HTML, Application, Guest, parameters, send, stored_sessions
@@ -242,6 +243,18 @@ class TestExpiredCookies:
             assert "sessionid=; Max-Age=0; Path=/" in response.headers.getall("Set-Cookie")
             guest.sign_in()
 
+    @pytest.mark.parametrize("path", ["/auth/logout/", "/auth//logout"])
+    def test_are_deleted_at_every_path_that_signs_out(self, enter: Callable[..., Guest], path: str):
+        guest = enter(expire_cookies=["sessionid"])
+        response = send(guest.gate, path, method="POST", headers={**OWN_FORM, "Cookie": guest.cookie_header})
+        assert response.status_code == 303
+        assert "sessionid=; Max-Age=0; Path=/" in response.headers.getlist("Set-Cookie")
+
+    def test_with_a_prefix_that_browsers_protect_are_deleted(self, enter: Callable[..., Guest]):
+        """Browsers ignore a Set-Cookie header for `__Host-` and `__Secure-` without `Secure` (RFC 6265bis 4.1.3)."""
+        response = enter(expire_cookies=["__Host-sessionid"]).post("/auth/logout", OWN_FORM)
+        assert "__Host-sessionid=; Max-Age=0; Path=/; Secure" in response.headers.getall("Set-Cookie")
+
     def test_are_kept_after_a_forged_sign_out(self, enter: Callable[..., Guest]):
         guest = enter(expire_cookies=["sessionid"])
         response = guest.post("/auth/logout", {"Sec-Fetch-Site": "cross-site"})
@@ -289,6 +302,8 @@ class TestPreflight:
             ("OPTIONS", {"Origin": None}),
             ("OPTIONS", {"Access-Control-Request-Method": None}),
             ("OPTIONS", {"X-HTTP-Method-Override": "DELETE"}),
+            ("OPTIONS", {"X-Method": "DELETE"}),
+            ("OPTIONS", {"_method": "DELETE"}),
             ("OPTIONS", {"body": "x"}),
             ("OPTIONS", {"Transfer-Encoding": "chunked"}),
         ],
@@ -302,6 +317,37 @@ class TestPreflight:
             send(make_gate(cors_preflight=True), "/api", method=method, body=body, headers=headers).status_code == 401
         )
         assert inside.seen == []
+
+    @pytest.mark.parametrize("kind", ["list", "generator", "write"])
+    def test_shows_nothing_of_a_page(self, make_gate: MakeGate, kind: str):
+        """An application that ignores the method would otherwise show its pages to everyone."""
+        closed = []
+        headers = [("Content-Type", "text/html"), ("Set-Cookie", "a=1"), ("Access-Control-Allow-Origin", "*")]
+
+        def generate(start_response: Any) -> Iterator[bytes]:
+            try:
+                start_response("200 OK", headers)
+                yield b"secret"
+                raise AssertionError("the rest is not needed")
+            finally:
+                closed.append(True)
+
+        def app(environ: Any, start_response: Any) -> Any:
+            if kind == "generator":
+                return generate(start_response)
+            write = start_response("200 OK", [*headers, ("Content-Length", "6")])
+            if kind == "write":
+                write(b"secret")
+                return []
+            return [b"secret"]
+
+        gate = make_gate(app=app, cors_preflight=True)
+        response = send(validator(gate), "/page", method="OPTIONS", headers=PREFLIGHT)
+        assert (response.status_code, response.data) == (200, b"")
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
+        assert response.headers["Content-Length"] == "0"
+        assert "Set-Cookie" not in response.headers
+        assert closed == [True] * (kind == "generator")
 
 
 class TestHtmxRequest:
@@ -364,6 +410,13 @@ class TestRemoteUser:
         provider.user = {**provider.user, "email": "Mona@Example.COM", "email_verified": True}
         assert self.remote_user(enter(REMOTE_USER="email"), inside) == "mona@example.com"
 
+    def test_is_not_the_address_of_another_user_after_lower_case(
+        self, enter: Callable[..., Guest], inside: Application, provider: LocalProvider
+    ):
+        """The lower case of the Kelvin sign is the letter k."""
+        provider.user = {**provider.user, "email": "\u212aate@example.com", "email_verified": True}
+        assert self.remote_user(enter(REMOTE_USER="email"), inside).encode("latin-1").decode() != "kate@example.com"
+
     @pytest.mark.parametrize("verified", [False, None])
     def test_is_no_unverified_address(
         self, make_gate: MakeGate, provider: LocalProvider, inside: Application, verified: bool | None
@@ -422,6 +475,10 @@ class TestCookies:
             ("a=1;{own}", "a=1"),
             ("{own}; {own}; a=1", "a=1"),
             ("a=1; wsgi_oauth-x=2; __Host-wsgi_oauth=3; __Host-wsgi_oauth-y=4", "a=1"),
+            ("a=1,{own},b=2", "a=1,b=2"),  # two headers, joined by the server
+            ("$Version=1; {own}; $Path=/; a=1", "$Version=1; $Path=/; a=1"),
+            ('wsgi_oauth="3"; WSGI_OAUTH=4;;a=1', "WSGI_OAUTH=4;;a=1"),
+            ('a="1; {own}; b"', 'a="1; b"'),
             ("a=wsgi_oauth; wsgi_oauth_of_mine=1; xwsgi_oauth=2", "a=wsgi_oauth; wsgi_oauth_of_mine=1; xwsgi_oauth=2"),
         ],
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import errors
 from ..oauth.access import Rules
 from ..oauth.identity import IDENTITY, Identity
-from ..sessions.access_tokens import TOKEN_PREFIX, USE_INTERVAL, AccessTokens, read_info
+from ..sessions.access_tokens import TOKEN_PREFIX, USE_INTERVAL, read_info
 from ..sessions.cookie import COOKIE, CookieNames, own_cookies_pattern
 from ..sessions.encoding import StoredSession, decode
 from ..sessions.manager import store_key
@@ -77,13 +77,11 @@ class Authenticator:
         :raises errors.TokenUnknown: if the access token is unknown, has expired or was revoked.
         """
         get = environ.get
-        if self._access_tokens is not None and "HTTP_AUTHORIZATION" in environ:
-            token = parse_authorization(environ["HTTP_AUTHORIZATION"])
-            if token is not None:
-                return self._authenticate_token(token, self._access_tokens)
+        token = self._find_token(environ)
         # Everything that decides which session is used: the cookies, and how the browser reached this site.
         cache_key = (
-            get("HTTP_COOKIE"),
+            token,
+            get("HTTP_COOKIE") if token is None else None,
             get("HTTP_HOST") or get("SERVER_NAME"),
             get("wsgi.url_scheme"),
             get("HTTP_X_FORWARDED_HOST"),
@@ -92,20 +90,37 @@ class Authenticator:
         cached = self._cache.get(cache_key)
         if cached is not None and time.time() < cached.valid_until and self._is_current(cached):
             return cached
-        if self._cookie_name not in environ.get("HTTP_COOKIE", ""):
+        if token is not None:
+            self._cache.pop(cache_key, None)
+            names()  # checks the host
+            login: Login | None = self._read_token(token)
+        elif self._cookie_name in environ.get("HTTP_COOKIE", ""):
+            login = self._read_login(environ, names())
+        else:
             return None
-        login = self._read_login(environ, names())
         self._update_cache(cache_key, login)
-        if login is not None and self._sessions.needs_touch(login.stored):
+        if login is not None and not login.is_token and self._sessions.needs_touch(login.stored):
             self._touch(login)
         return login
 
-    def without_own_cookies(self, header: str) -> str:
-        """Return a Cookie header without the cookies of this program, which no other application may see.
+    def remove_credentials(self, environ: WSGIEnvironment) -> None:
+        """Remove the access token and the cookies of this program, which no other application may see.
 
-        Otherwise a fault of the application, such as a page that shows the request, would reveal the session id.
+        Otherwise a fault of the application, such as a page that shows the request, would reveal them.
         """
-        return self._own_cookies.sub("", header).lstrip("; \t") if self._cookie_name in header else header
+        if self._find_token(environ) is not None:
+            del environ["HTTP_AUTHORIZATION"]
+        if "HTTP_COOKIE" in environ:
+            environ["HTTP_COOKIE"] = self._without_own_cookies(environ["HTTP_COOKIE"])
+
+    def _find_token(self, environ: WSGIEnvironment) -> str | None:
+        """Return the access token of the request, or None if there is none or tokens are not enabled."""
+        if self._access_tokens is None or "HTTP_AUTHORIZATION" not in environ:
+            return None
+        return parse_authorization(environ["HTTP_AUTHORIZATION"])
+
+    def _without_own_cookies(self, header: str) -> str:
+        return self._own_cookies.sub("", header).lstrip(";, \t") if self._cookie_name in header else header
 
     def session(self, login: Login | None) -> Session:
         """Return the session of *login*, or a new one."""
@@ -137,23 +152,20 @@ class Authenticator:
         )
         self._oauth.check_access(login.identity, registration or self._oauth.registration_of(login.stored.data), rules)
 
-    def _authenticate_token(self, token: str, access_tokens: AccessTokens) -> Login:
-        cached = self._cache.get(token)
-        if cached is not None and time.time() < cached.valid_until and self._is_current(cached):
-            return cached
+    def _read_token(self, token: str) -> Login:
+        assert self._access_tokens is not None
         key = store_key(token)
         version = self._version(key) if self._version else None  # before the data, which may change in between
         raw = self._sessions.store.load(key)
-        stored = access_tokens.parse(token, raw) if raw is not None else None
+        stored = self._access_tokens.parse(token, raw) if raw is not None else None
         identity = Identity.from_dict(stored.data.get(IDENTITY)) if stored else None
         if raw is None or stored is None or identity is None:
-            self._cache.pop(token, None)
             raise errors.TokenUnknown("an access token is unknown, has expired or was revoked")
         if self._oauth.registration_with_key(stored.data.get(PROVIDER, "")) is None:
             raise errors.TokenUnknown("the provider of the owner of an access token was removed from the configuration")
-        access_tokens.record_use(stored)
+        self._access_tokens.record_use(stored)
         environ = self._build_environ(identity)
-        login = Login(
+        return Login(
             session_id="",
             key=key,
             raw=raw,
@@ -165,8 +177,6 @@ class Authenticator:
             version=version,
             is_token=True,
         )
-        self._add_to_cache(token, login)
-        return login
 
     def _read_login(self, environ: WSGIEnvironment, names: CookieNames) -> Login | None:
         session_id = self._sessions.find_session_id(environ, names)
@@ -186,7 +196,7 @@ class Authenticator:
             valid_until=min(self._sessions.cache_valid_until(login.stored), next_recheck),
             must_identify=login.identity is None or next_recheck <= time.time(),
             version=version,
-            other_cookies=self.without_own_cookies(environ["HTTP_COOKIE"]),
+            other_cookies=self._without_own_cookies(environ["HTTP_COOKIE"]),
         )
 
     def _is_current(self, login: Login) -> bool:
@@ -214,15 +224,11 @@ class Authenticator:
         if login is None or too_large:
             self._cache.pop(cache_key, None)
             return
-        self._add_to_cache(cache_key, login)
-        self._cache[login.key] = login
-
-    def _add_to_cache(self, cache_key: tuple[str | None, ...] | str, login: Login) -> None:
         if len(self._cache) >= _MAX_CACHED or self._cached_bytes > _MAX_CACHED_BYTES:
             self._cache.clear()  # simpler than an eviction order, and safe with threads
             self._cached_bytes = 0
         self._cached_bytes += len(login.raw)
-        self._cache[cache_key] = login
+        self._cache[cache_key] = self._cache[login.key] = login
 
     def _build_environ(self, identity: Identity | None) -> Mapping[str, Any]:
         """Return the keys of ``environ`` that name the user; none if the application cannot know the user by a name."""

@@ -70,7 +70,8 @@ class RequestContext:
     @property
     def is_page_navigation(self) -> bool:
         """Return whether a user waits for a page that a sign-in can return to."""
-        return self._environ["REQUEST_METHOD"] in {"GET", "HEAD"} and self.is_navigation
+        is_program = self.login is not None and self.login.is_token
+        return not is_program and self._environ["REQUEST_METHOD"] in {"GET", "HEAD"} and self.is_navigation
 
     def authenticate(self) -> Login | None:
         """Find the signed-in session; its identity may still be unknown.

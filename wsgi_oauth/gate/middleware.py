@@ -18,25 +18,38 @@ from .authentication import IDENTITY_KEY, Authenticator
 from .environ import CONTEXT_KEY, RequestContext
 from .mount import MountedSignIn
 from .paths import PublicPaths, RestrictedPaths, SignOutPaths, depth
-from .response import GuardedResponse
+from .response import GuardedResponse, send_preflight_response
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 # Keys that name the user. Only the gate may set them: otherwise a server in front or a client's header could. The
-# headers are those of oauth2-proxy, Authelia, Grafana, Traefik and others.
+# headers are those of oauth2-proxy, Authelia, Grafana, Traefik, cloud providers and others.
 IDENTITY_KEYS = frozenset(
     {"REMOTE_USER", "AUTH_TYPE", "HTTP_AUTH_TYPE", "HTTP_AUTHENTICATED_USER", IDENTITY_KEY, CONTEXT_KEY}
     | {
         f"HTTP_{prefix}_{name}"
-        for prefix in ("REMOTE", "X_REMOTE", "X_AUTH_REQUEST", "X_FORWARDED", "X_WEBAUTH", "X_AUTHENTIK")
+        for prefix in (
+            "REMOTE",
+            "X_REMOTE",
+            "X_AUTH_REQUEST",
+            "X_AUTHENTICATED",
+            "X_FORWARDED",
+            "X_WEBAUTH",
+            "X_AUTHENTIK",
+        )
         for name in (
-            *("USER", "USERNAME", "PREFERRED_USERNAME", "UID", "NAME", "EMAIL"),
+            *("USER", "USERNAME", "PREFERRED_USERNAME", "UID", "NAME", "EMAIL", "LOGIN"),
+            *("USER_ID", "USER_NAME", "USER_EMAIL", "USER_GROUPS", "USERID"),
             *("GROUP", "GROUPS", "ROLE", "ROLES", "ACCESS_TOKEN"),
         )
     }
+    | {"HTTP_CF_ACCESS_AUTHENTICATED_USER_EMAIL", "HTTP_X_AMZN_OIDC_IDENTITY", "HTTP_X_VOUCH_USER"}
+    | {f"HTTP_X_GOOG_AUTHENTICATED_USER_{name}" for name in ("EMAIL", "ID")}
+    | {f"HTTP_X_MS_CLIENT_PRINCIPAL{name}" for name in ("", "_ID", "_IDP", "_NAME")}
+    | {f"HTTP_TAILSCALE_USER_{name}" for name in ("LOGIN", "NAME")}
 )
-_METHOD_OVERRIDES = ("HTTP_X_HTTP_METHOD_OVERRIDE", "HTTP_X_HTTP_METHOD", "HTTP_X_METHOD_OVERRIDE")
+_REQUESTED_METHOD = "HTTP_ACCESS_CONTROL_REQUEST_METHOD"
 _log = logging.getLogger(__name__)
 
 
@@ -66,7 +79,8 @@ class LoginRequired:
         ASCII may stand for any letters. An ambiguous path requires the rules of all paths.
     :param remote_user: returns the value of ``REMOTE_USER``, a name that belongs to one user only; by default
         ``WSGI_OAUTH_REMOTE_USER`` decides. A user for whom it returns None, "" or a control character gets a 403.
-    :param cors_preflight: pass the preflight requests of other origins to *wsgi_app*, without an identity.
+    :param cors_preflight: pass the preflight requests of other origins to *wsgi_app*, without an identity. The body of
+        the response is dropped, because an application that ignores the method would show its pages to everyone.
     :param sign_out: paths of the application's own sign-out. A successful POST from a page of this site, or a GET
         navigation, also ends the session of the sign-in.
     :param expire_cookies: names of the application's own cookies that a sign-out deletes.
@@ -122,7 +136,7 @@ class LoginRequired:
         context = RequestContext(self._sign_in, self.authenticator, environ)
         if self.cors_preflight and is_preflight(environ):
             self._describe_user(passed, context)
-            return self._wsgi_app(passed, start_response)
+            return send_preflight_response(self._wsgi_app, passed, start_response)
         try:
             script_name = environ.get("SCRIPT_NAME", "")
             if "HTTP_X_SCRIPT_NAME" in environ and is_prefix_header(environ["HTTP_X_SCRIPT_NAME"], path):
@@ -152,13 +166,10 @@ class LoginRequired:
         login = context.login
         if login is not None:
             environ.update(login.environ)
-            if login.is_token:
-                environ.pop("HTTP_AUTHORIZATION", None)
-            else:
-                environ["HTTP_COOKIE"] = login.other_cookies
-                return
-        if "HTTP_COOKIE" in environ:
-            environ["HTTP_COOKIE"] = self.authenticator.without_own_cookies(environ["HTTP_COOKIE"])
+        if login is not None and not login.is_token:
+            environ["HTTP_COOKIE"] = login.other_cookies
+        else:
+            self.authenticator.remove_credentials(environ)
 
     def check_process(self) -> None:
         """Check that this process can use the session store. A server calls it after it has changed its user.
@@ -206,16 +217,15 @@ class LoginRequired:
 def is_preflight(environ: WSGIEnvironment) -> bool:
     """Return whether a browser asks if another origin may send a request (CORS preflight, Fetch standard 4.8).
 
-    A preflight has no body. A header that changes the method is not accepted, because the application would otherwise
-    perform an anonymous request of that method.
+    A preflight has no body. Headers that could change the method, such as X-HTTP-Method-Override, are not accepted,
+    because the application would otherwise perform an anonymous request of that method.
     """
     return (
         environ["REQUEST_METHOD"] == "OPTIONS"
         and "HTTP_ORIGIN" in environ
-        and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
         and environ.get("CONTENT_LENGTH") in {None, "", "0"}
         and "HTTP_TRANSFER_ENCODING" not in environ
-        and not any(name in environ for name in _METHOD_OVERRIDES)
+        and [name for name in environ if "METHOD" in name and name.startswith("HTTP_")] == [_REQUESTED_METHOD]
     )
 
 

@@ -14,6 +14,7 @@ from ..web.application import OAuthApp, build_prefix_error
 from ..web.request import GATE_PREFIX_KEY
 from .paths import parse_path
 
+_SECURE_PREFIXES = ("__Host-", "__Secure-")  # browsers ignore Set-Cookie for them without `Secure` (RFC 6265bis 4.1.3)
 _COOKIE_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 6265 4.1.1, RFC 9110 5.6.2
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ class MountedSignIn:
         for name in expire_cookies:
             if not _COOKIE_NAME.fullmatch(name):
                 raise ValueError(f"expire_cookies: not the name of a cookie (got {name!a})")
-        self._expirations = [("Set-Cookie", f"{name}=; Max-Age=0; Path=/") for name in expire_cookies]
+        self._expirations = [
+            ("Set-Cookie", f"{name}=; Max-Age=0; Path=/{'; Secure' if name.startswith(_SECURE_PREFIXES) else ''}")
+            for name in expire_cookies
+        ]
         self.prefix = parse_path(prefix, "prefix")
         if self.prefix == "/":
             raise ValueError("prefix: must be a path below which only the sign-in lives (got '/'); use /auth")
@@ -64,7 +68,8 @@ class MountedSignIn:
             "PATH_INFO": path[len(self.prefix) :],
             GATE_PREFIX_KEY: self.prefix,
         }
-        if not self._expirations or mounted["PATH_INFO"] != self.app.logout_path:
+        # Werkzeug's routing ignores further slashes around a path.
+        if not self._expirations or mounted["PATH_INFO"].strip("/") != self.app.logout_path.strip("/"):
             return self.app(mounted, start_response)
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Any:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 _SIGN_OUT_HEADERS = {"set-cookie", "clear-site-data"}
+_NOT_IN_PREFLIGHTS = {"content-length", "content-encoding", "content-disposition", "etag", "set-cookie"}
 
 
 class GuardedResponse:
@@ -156,6 +157,34 @@ class GuardedResponse:
                 raise
             self._replace(error)
         yield from self._replacement or ()
+
+
+def send_preflight_response(
+    app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse
+) -> Iterable[bytes]:
+    """Call *app*, and send the status and the headers of its response without the body (CORS preflight).
+
+    Browsers use nothing else of it. An application that ignores the method would show its page to an anonymous user.
+    """
+    started = False
+
+    def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], object]:
+        nonlocal started
+        started = True
+        kept = [header for header in headers if header[0].lower() not in _NOT_IN_PREFLIGHTS]
+        kept += [] if status[:3] in {"204", "304"} else [("Content-Length", "0")]  # RFC 9110 8.6
+        start_response(status, kept, *([exc_info] if exc_info else []))
+        return _discard
+
+    body = app(environ, start)
+    try:
+        chunks = iter(body)
+        while not started:  # a generator starts the response with its first chunk
+            next(chunks)
+    finally:
+        if hasattr(body, "close"):
+            body.close()
+    return [b""]  # hypercorn sends the status with the first chunk
 
 
 def _discard(_chunk: bytes) -> None:

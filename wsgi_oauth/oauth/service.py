@@ -89,8 +89,11 @@ class OAuthService:
     def remote_user(self, identity: Identity) -> str | None:
         """Return the name of the user for other applications, by ``WSGI_OAUTH_REMOTE_USER``; None if there is none."""
         kind = self._config.remote_user
-        if kind == "email":  # lower case, because mail servers and providers ignore the case
-            return identity.verified_emails[0].lower() if identity.verified_emails else None
+        if kind == "email":
+            address = identity.verified_emails[0] if identity.verified_emails else None
+            # Lower case, because mail servers and providers ignore the case. ASCII only, because lower() turns some
+            # other letters into ASCII: into the address of another user.
+            return address.lower() if address and address.isascii() else address
         name: str | None = getattr(identity, kind)
         return name
 

@@ -101,6 +101,8 @@ def build_set_cookie(value: str, purpose: str = "", *, names: CookieNames, max_a
 def own_cookies_pattern(name: str) -> re.Pattern[str]:
     """Return the pattern of the cookies of this program, on every port, in a Cookie header.
 
+    A comma separates cookies, too, because servers join several Cookie headers with it.
+
     :param name: of the session cookie, without ``__Host-`` and the port.
     """
-    return re.compile(rf"(?:^|;)[ \t]*(?:__Host-)?{re.escape(name)}(?:_[0-9]+)?(?:-[^=;]*)?[ \t]*=[^;]*")
+    return re.compile(rf"(?:^|[;,])\s*(?:__Host-)?{re.escape(name)}(?:_[0-9]+)?(?:-[^=;,]*)?\s*=[^;,]*")

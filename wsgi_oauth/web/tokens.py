@@ -83,7 +83,10 @@ class Tokens(RequestHandler):
         """Return the fields of a form, or the strings of a JSON object."""
         if not self.request.is_json:
             return dict(self.request.form.items())
-        document: Any = self.request.get_json(silent=True)
+        try:
+            document: Any = self.request.get_json(silent=True)
+        except RecursionError:  # nested too deeply
+            document = None
         if not isinstance(document, dict):
             raise errors.BadToken("The body must be a JSON object.")
         return {name: value for name, value in document.items() if isinstance(value, str)}
