@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -106,21 +108,45 @@ app = LoginRequired(page, get_app())
 """
 
 
-def test_gate_serves_signed_in_users_while_32_requests_wait(site: Site, barrier: Callable[[str], Barrier]) -> None:
-    """The identity is in the session, so the gate does not ask the provider."""
+# Options of gunicorn, and how many of its threads or greenlets may wait for the provider.
+COMMANDS = {
+    "settings of the package": (("-c", "python:wsgi_oauth.gunicorn_conf"), 12),
+    "16 threads": (("--threads", "16"), 12),
+    "8 threads": (("--threads", "8"), 6),
+    "2 threads": (("--threads", "2"), 1),
+    "gevent": (("--worker-class", "gevent"), 12),
+}
+
+
+@pytest.mark.parametrize(("options", "limit"), COMMANDS.values(), ids=COMMANDS)
+def test_gate_serves_signed_in_users_while_32_requests_wait(
+    site: Site, barrier: Callable[[str], Barrier], options: tuple[str, ...], limit: int
+) -> None:
+    """The gate does not ask the provider, because the identity is in the session. A quarter of the threads is free."""
     site.folder.joinpath("gated_site.py").write_text(GATED_SITE)
-    with site.serve(*GTHREAD, app="gated_site:app") as server, site.visitor(server) as visitor:
+    with (
+        site.serve("--workers", "1", *options, app="gated_site:app") as server,
+        site.visitor(server) as visitor,
+    ):
         assert visitor.get(visitor.callback_url("/auth/")).status_code == 303
         before = visitor.get("/page")
         waiting = barrier("profile")
         with in_background([(visitor.copy(), "/auth/profile") for _ in range(32)]) as answers:
-            first(20, answers)
-            waiting.wait_for(12)
+            first(32 - limit, answers)
+            waiting.wait_for(limit)
             after = visitor.get("/page")
-            assert sum(answer.done() for answer in answers) == 20
+            assert sum(answer.done() for answer in answers) == 32 - limit
             waiting.open()
         assert (after.status_code, after.text) == (200, before.text)
-        assert site.provider.count("profile") == 13
+        assert site.provider.count("profile") == limit + 1
+
+
+def test_every_documented_number_of_threads_is_tested() -> None:
+    root = Path(__file__).parent.parent
+    documents = [root / "README.md", *root.glob("docs/*.md"), *root.glob("examples/*.py")]
+    numbers = {n for each in documents for n in re.findall(r"gunicorn .*--threads (\d+)", each.read_text())}
+    assert "16" in numbers
+    assert numbers <= {options[1] for options, _ in COMMANDS.values() if options[0] == "--threads"}
 
 
 def test_busy_callback_can_be_reloaded(site: Site, barrier: Callable[[str], Barrier]) -> None:
@@ -385,7 +411,66 @@ def test_child_process_has_all_its_slots(single: Transport) -> None:
         assert os.waitpid(child, 0)[1] == 0
 
 
-def test_default_limit_leaves_threads_for_other_requests() -> None:
-    """With the number of threads in gunicorn.conf.py."""
-    settings = runpy.run_path(str(Path(__file__).parent.parent / "gunicorn.conf.py"))
-    assert settings["threads"] - Config(client_id="id", client_secret="x").upstream_limit >= 4
+# The default
+
+
+def serve_request(transport: Transport, *, multithread: bool = True) -> int:
+    """Return the number of slots in a WSGI application."""
+
+    def application(environ: dict[str, Any], start_response: object) -> int:
+        return slots_of(transport)
+
+    return application({"wsgi.multithread": multithread}, None)
+
+
+@pytest.mark.parametrize(("threads", "slots"), [(1, 1), (2, 1), (3, 2), (4, 3), (8, 6), (16, 12), (40, 12)])
+def test_default_is_three_quarters_of_the_threads_and_at_most_twelve(threads: int, slots: int) -> None:
+    transport = Transport(10)
+    with ThreadPoolExecutor(threads) as server:
+        assert server.submit(serve_request, transport).result() == slots
+    transport.close()
+
+
+def slots_of(transport: Transport) -> int:
+    """Take slots until none is free, and return their number."""
+    with ExitStack() as held:
+        for count in range(100):
+            try:
+                # Each in a context of its own, because a thread that holds a slot needs no other.
+                context = copy_context()
+                manager = transport.slot()
+                context.run(manager.__enter__)
+                held.callback(context.run, manager.__exit__, None, None, None)
+            except errors.ProviderBusy:
+                return count
+    return 100
+
+
+def test_default_is_three_for_threads_of_an_unknown_server() -> None:
+    transport, counted = Transport(10), []
+    thread = threading.Thread(target=lambda: counted.append(serve_request(transport)))
+    thread.start()
+    thread.join()
+    assert counted == [3]
+    transport.close()
+
+
+def test_server_that_serves_one_request_at_a_time_has_all_slots() -> None:
+    transport = Transport(10)
+    with ThreadPoolExecutor(4) as server:
+        assert server.submit(serve_request, transport, multithread=False).result() == 12
+    transport.close()
+
+
+def test_thread_pool_of_an_application_does_not_count_as_the_server() -> None:
+    transport = Transport(10)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(slots_of, transport).result() == 12
+    transport.close()
+
+
+def test_configured_limit_is_independent_of_the_threads() -> None:
+    transport = Transport(10, limit=20)
+    with ThreadPoolExecutor(4) as server:
+        assert server.submit(serve_request, transport).result() == 20
+    transport.close()

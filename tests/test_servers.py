@@ -10,12 +10,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from conftest import Gunicorn, Site, Visitor, assert_keeps_secrets, environ_for, secrets_of
+from conftest import Barrier, Gunicorn, Site, Visitor, assert_keeps_secrets, environ_for, get_and_close, secrets_of
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "servers.md").read_text()
 APPLICATION = """
@@ -109,3 +110,32 @@ def test_users_sign_in_and_out_through_the_gate_and_no_code_is_logged(name: str,
         server.process.terminate()
         server.process.wait(timeout=60)
         assert_keeps_secrets(server.log.read_text(), secrets | {"c" * 1000})
+
+
+@pytest.mark.parametrize("name", [name for name in SERVERS if name != "wsgiref"])  # which has a single thread
+def test_gate_serves_signed_in_users_while_32_requests_wait(
+    name: str, site: Site, barrier: Callable[[str], Barrier]
+) -> None:
+    """All of them wait for the provider or get a 503, so none waits for a thread."""
+    with started(name, site) as server, Visitor(server.url, site.provider) as visitor:
+        assert visitor.get(visitor.callback_url("/auth/")).status_code == 303
+        assert visitor.get("/page").text == "octocat"
+        waiting = barrier("profile")
+        with ThreadPoolExecutor(32) as threads:
+            answers = [threads.submit(get_and_close, visitor.copy(), "/auth/profile") for _ in range(32)]
+            try:
+                poll(lambda: sum(each.done() for each in answers) + len(waiting.ports) == 32)
+                assert visitor.get("/page").text == "octocat"
+                assert [each.result().status_code for each in answers if each.done()] == [503] * (
+                    32 - len(waiting.ports)
+                )
+            finally:
+                waiting.open()
+        assert {each.result().status_code for each in answers} == {200, 503}
+
+
+def poll(is_true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

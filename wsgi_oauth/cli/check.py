@@ -22,7 +22,7 @@ from .. import errors, sign_in
 from ..app import create_app, open_store
 from ..config import Config, ProviderConfig
 from ..config.provider import Provider
-from ..config.settings import PREFIX, THREADS, variable_name
+from ..config.settings import PREFIX, THREADS, UPSTREAM_LIMIT, variable_name
 from ..oauth import discovery
 from ..oauth.client import OAuth2Session
 from ..oauth.configured import provider_from_config
@@ -33,6 +33,7 @@ from ..sessions.memory import MemoryStore
 from ..sessions.redis import RedisStore
 from ..transport.adapter import find_ca_bundle
 from ..transport.error_description import describe_error
+from ..version import DOCUMENTS
 
 DEFAULT_URL = "http://127.0.0.1:8000"  # gunicorn's default address
 CLOCK_SKEW = 60  # seconds that the clocks of this machine and of the provider may differ
@@ -103,10 +104,12 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
         text = "session encryption: off; the tokens in the session store are readable"
         yield Finding("ok", text, "set WSGI_OAUTH_SESSION_SEAL=yes to encrypt sessions")
     text = f"upstream limit: up to {config.upstream_limit} threads of a worker may wait for the provider"
-    if config.upstream_limit < THREADS:
+    if config.upstream_limit == UPSTREAM_LIMIT:
+        yield Finding("ok", f"{text}, and at most three quarters of its threads")
+    elif config.upstream_limit < THREADS:
         yield Finding("ok", text)
     else:
-        text += f"; gunicorn.conf.py starts {THREADS}, so a provider that hangs can block all of them"
+        text += f"; wsgi_oauth.gunicorn_conf starts {THREADS}, so a provider that hangs can block all of them"
         yield Finding("warn", text, "set WSGI_OAUTH_UPSTREAM_LIMIT below gunicorn's --threads")
     if config.allow:
         yield Finding("ok", f"access: users who match one of: {shlex.join(config.allow)}")
@@ -182,7 +185,7 @@ class ProviderCheck:
         preset, discovery = self._registration.configured_provider, self._registration.discovery
         setting = self._config.provider
         entry = "" if isinstance(setting, Provider) else "microsoft" if "://" in setting else setting
-        notes = f"read the notes on this provider in docs/providers.md#{entry}" if entry and preset.notes else ""
+        notes = f"read the notes on this provider: {DOCUMENTS}/providers.md#{entry}" if entry and preset.notes else ""
         yield Finding("ok", f"provider {preset.title}: client id {self._config.client_id}", notes)
         if self._public_url:
             remedy = f"register it at {preset.registration_url}" if preset.registration_url else ""

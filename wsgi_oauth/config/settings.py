@@ -21,8 +21,10 @@ from . import checks
 from .provider import Provider
 
 PREFIX = "WSGI_OAUTH_"
-THREADS = 16  # threads of a worker in gunicorn.conf.py and the README
-UPSTREAM_LIMIT = 12  # below THREADS, because the other threads serve requests that do not need the provider
+THREADS = 16  # threads of a worker in gunicorn_conf.py and the README
+# Three quarters of THREADS, because the other threads serve requests that do not need the provider. transport/limit.py
+# lowers this default in a server with fewer threads.
+UPSTREAM_LIMIT = 12
 
 _LONGEST_SECRET = 4096  # characters
 

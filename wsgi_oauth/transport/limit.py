@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 
 from .. import errors
+from ..config.settings import UPSTREAM_LIMIT
+from .server_threads import count_threads
+
+#: The default for a server whose number of threads is unknown. No server of docs/servers.md starts fewer than four.
+SAFE_SLOTS = 3
+
+
+def default_slots() -> int:
+    """Return three quarters of the server's threads, and at most ``UPSTREAM_LIMIT``: the others serve other requests.
+
+    It is not remembered, because only a thread that serves a request shows the server.
+    """
+    threads = count_threads()
+    return SAFE_SLOTS if threads is None else max(1, min(UPSTREAM_LIMIT, threads * 3 // 4))
 
 
 class RequestLimit:
     """A semaphore that never blocks: a request that finds no free slot fails at once with ProviderBusy.
 
     Without it, a provider that does not answer would soon occupy all threads of a worker, and the worker would no
-    longer answer requests that do not need the provider.
+    longer answer requests that do not need the provider. Each process needs its own, because a fork could copy the lock
+    in its locked state.
     """
 
-    def __init__(self, slots: int, total: RequestLimit | None = None) -> None:
+    def __init__(self, slots: int | Callable[[], int], total: RequestLimit | None = None) -> None:
         """
-        :param slots: number of requests that may wait at the same time.
+        :param slots: number of requests that may wait at the same time, or a function that returns it.
         :param total: the limit of all providers together, from which each slot takes one as well.
         """
-        # A deque instead of a semaphore, because a fork could copy the semaphore's lock in its locked state.
-        self._free = deque([None] * slots)
+        self._slots = slots
         self._total = total
+        self._taken = 0
+        self._lock = threading.Lock()
+
+    @property
+    def slots(self) -> int:
+        """The number of requests that may wait at the same time."""
+        return self._slots if isinstance(self._slots, int) else self._slots()
 
     @contextmanager
     def slot(self) -> Iterator[None]:
@@ -39,19 +60,25 @@ class RequestLimit:
             for limit in (self, self._total):
                 if limit is not None:
                     limit._take()
-                    release.callback(limit._free.append, None)
+                    release.callback(limit._release)
             outer = _held.set(self)
             release.callback(_held.reset, outer)
             yield
 
     def _take(self) -> None:
-        try:
-            self._free.pop()
-        except IndexError:
-            raise errors.ProviderBusy(
-                "WSGI_OAUTH_UPSTREAM_LIMIT: all slots of this worker are taken by requests that wait for the provider; "
-                "raise it together with the number of threads"
-            ) from None
+        slots = self.slots
+        with self._lock:
+            if self._taken < slots:
+                self._taken += 1
+                return
+        raise errors.ProviderBusy(
+            f"WSGI_OAUTH_UPSTREAM_LIMIT: all slots of this worker ({slots}) are taken by requests that wait for the "
+            "provider; raise it together with the number of threads"
+        )
+
+    def _release(self) -> None:
+        with self._lock:
+            self._taken -= 1
 
 
 # The limit in which the current thread or greenlet holds a slot.

@@ -17,7 +17,7 @@ from .. import errors, urls
 from ..config.settings import UPSTREAM_LIMIT
 from ..version import USER_AGENT
 from .adapter import BoundedAdapter
-from .limit import RequestLimit
+from .limit import RequestLimit, default_slots
 
 _MAX_REDIRECTS = 30  # as in requests
 
@@ -56,7 +56,8 @@ class Transport:
     ) -> None:
         """
         :param timeout: seconds for a request, from connecting to the last byte of the response (wall clock).
-        :param limit: number of requests that may wait for the provider at the same time.
+        :param limit: number of requests that may wait for the provider at the same time. The default is lower in a
+            server with few threads.
         :param http_hosts: the hosts for which plain http is accepted, besides this machine.
         :param total: the transport whose connections this one uses, and whose limit counts these requests too.
         :raises errors.ConfigError: if another package has replaced urllib3.
@@ -74,7 +75,7 @@ class Transport:
         It uses the same connections, and at most two thirds of the slots: otherwise one provider that does not answer
         would block the sign-in with all others.
         """
-        return Transport(self.timeout, max(1, self.limit * 2 // 3), http_hosts=self.http_hosts, total=self)
+        return Transport(self.timeout, self.limit, http_hosts=self.http_hosts, total=self)
 
     def slot(self) -> AbstractContextManager[None]:
         """Hold one of the slots for requests that wait for the provider; requests inside the block need no other.
@@ -130,10 +131,11 @@ class Transport:
         pid = os.getpid()
         if pid not in self._states:
             if self._total is None:
-                state = _ProcessState(BoundedAdapter(), RequestLimit(self.limit))
+                slots = default_slots if self.limit == UPSTREAM_LIMIT else self.limit
+                state = _ProcessState(BoundedAdapter(), RequestLimit(slots))
             else:
                 adapter, total = self._total._state()
-                state = _ProcessState(adapter, RequestLimit(self.limit, total))
+                state = _ProcessState(adapter, RequestLimit(lambda: max(1, total.slots * 2 // 3), total))
             # Without a lock, because a fork could copy it in its locked state. If two threads create a state, the first
             # one is kept.
             self._states.setdefault(pid, state)
