@@ -81,7 +81,7 @@ def accept_every_browser(
 
 @guarded_by({"wsgi_oauth.sign_in.consume_state": accept_every_browser})
 def test_ticket_of_the_attacker_in_the_browser_of_the_victim(victim: User, attacker: User) -> bool:
-    """Login CSRF: the victim would write to the wiki as the attacker."""
+    """S66. Login CSRF: the victim would write to the wiki as the attacker."""
     victim.get(ticket_url(attacker))
     page = victim.get(f"{WIKI}/page")
     return page.status_int == 200 and not page.text.startswith(VICTIM)
@@ -89,14 +89,14 @@ def test_ticket_of_the_attacker_in_the_browser_of_the_victim(victim: User, attac
 
 @guarded_by({"wsgi_oauth.sign_in.consume_state": accept_every_browser})
 def test_stolen_ticket_in_another_browser(victim: User, attacker: User) -> bool:
-    """The attacker is faster than the victim, who has lost the connection."""
+    """S66. The attacker is faster than the victim, who has lost the connection."""
     attacker.get(ticket_url(victim))
     return is_victim(attacker)
 
 
 @guarded_by({"wsgi_oauth.sessions.tickets.ticket_purpose": lambda site, state: site})
 def test_stolen_ticket_with_the_state_of_the_attacker(victim: User, attacker: User) -> bool:
-    """The attacker has a sign-in in progress, and puts the ticket of the victim into it."""
+    """S66. The attacker has a sign-in in progress, and puts the ticket of the victim into it."""
     own_state = parameters(prepared_hand_over(attacker))["state"]
     ticket = parameters(ticket_url(victim))["ticket"]
     attacker.get(f"{WIKI}/auth/redeem?state={own_state}&ticket={ticket}")
@@ -105,7 +105,7 @@ def test_stolen_ticket_with_the_state_of_the_attacker(victim: User, attacker: Us
 
 @guarded_by({"wsgi_oauth.sessions.tickets.Tickets.discard": lambda tickets, ticket: None})
 def test_ticket_for_a_sign_in_that_the_attacker_has_started(victim: User, attacker: User) -> bool:
-    """The victim follows the link of the attacker, who then reads the ticket in the log of a proxy."""
+    """S66. The victim follows the link of the attacker, who then reads the ticket in the log of a proxy."""
     url = victim.get(prepared_hand_over(attacker)).location
     assert victim.get(url).status_int == 400
     attacker.get(url)
@@ -114,7 +114,7 @@ def test_ticket_for_a_sign_in_that_the_attacker_has_started(victim: User, attack
 
 @guarded_by({"wsgi_oauth.sessions.tickets.TICKET_LIFETIME": 3600})
 def test_old_ticket_from_the_history(victim: User, attacker: User, later: Callable[[float], None]) -> bool:
-    """The same, but the browser of the victim has not reached the site."""
+    """S66. The same, but the browser of the victim has not reached the site."""
     url = victim.get(prepared_hand_over(attacker)).location
     later(31)
     attacker.get(url)
@@ -123,7 +123,7 @@ def test_old_ticket_from_the_history(victim: User, attacker: User, later: Callab
 
 @guarded_by({"wsgi_oauth.sessions.tickets.ticket_purpose": lambda site, state: state})
 def test_ticket_for_one_site_at_another(victim: User, attacker: User) -> bool:
-    """The attacker operates the wiki, whose proxy keeps the ticket of the victim, and wants to read the files."""
+    """S66. The attacker operates the wiki, whose proxy keeps the ticket of the victim, and wants to read the files."""
     own_state = parameters(prepared_hand_over(attacker, FILES))["state"]
     url = victim.get(f"{MAIN}/auth/hand-over?site=wiki.example.org&state={own_state}").location
     attacker.get(url.replace(WIKI, FILES))
@@ -132,7 +132,7 @@ def test_ticket_for_one_site_at_another(victim: User, attacker: User) -> bool:
 
 @guarded_by({"wsgi_oauth.web.site.Site.find_further_url": lambda site, host: f"https://{host}"})
 def test_ticket_for_the_site_of_the_attacker(victim: User) -> bool:
-    """A site that is not listed gets no ticket."""
+    """S66. A site that is not listed gets no ticket."""
     answer = victim.get(f"{MAIN}/auth/hand-over?site=evil.example&state={'x' * 43}")
     return "ticket" in answer.headers.get("Location", "")
 
@@ -157,7 +157,7 @@ def find_only(pending: Session, session: Session, response: AuthorizationRespons
     }
 )
 def test_replayed_ticket(victim: User, app: Any, provider: LocalProvider) -> bool:
-    """A thief has the complete request of the victim, including the cookie of the state, but comes second."""
+    """S66. A thief has the complete request of the victim, including the cookie of the state, but comes second."""
     url = ticket_url(victim)
     cookie = victim.at(WIKI).cookie_header
     victim.get(url)
@@ -168,7 +168,7 @@ def test_replayed_ticket(victim: User, app: Any, provider: LocalProvider) -> boo
 
 @guarded_by({"wsgi_oauth.sessions.tickets.store_key": lambda ticket: ticket})
 def test_ticket_from_a_listing_of_the_store(victim: User, store: SessionStore) -> bool:
-    """The store contains only the hashes of tickets."""
+    """S66. The store contains only the hashes of tickets."""
     return parameters(ticket_url(victim))["ticket"] in list(store.keys())
 
 
@@ -181,7 +181,7 @@ def test_ticket_from_a_listing_of_the_store(victim: User, store: SessionStore) -
 def test_session_id_from_the_data_of_the_store(
     victim: User, attacker: User, store: SessionStore, *, redeemed: bool
 ) -> bool:
-    """A ticket and a link lead to a session, but only with the value that the browser has."""
+    """S66. A ticket and a link lead to a session, but only with the value that the browser has."""
     url = ticket_url(victim)
     if redeemed:
         victim.get(url)
@@ -195,12 +195,12 @@ def test_session_id_from_the_data_of_the_store(
 
 @guarded_by(
     {
-        f"wsgi_oauth.sessions.{module}.link_purpose": lambda site: "a link to any site"
-        for module in ("manager", "tickets")
+        "wsgi_oauth.sessions.manager.link_purpose": lambda site: "a link to any site",
+        "wsgi_oauth.sessions.tickets.link_purpose": lambda site: "a link to any site",
     }
 )
 def test_cookie_of_one_site_at_another(victim: User, attacker: User) -> bool:
-    """The attacker operates the wiki, and reads the cookies of its visitors."""
+    """S66. The attacker operates the wiki, and reads the cookies of its visitors."""
     victim.visit(f"{WIKI}/page")
     stolen = {"Cookie": victim.at(WIKI).cookie_header}
     return FILES_PAGE_OF_THE_VICTIM in attacker.get(f"{FILES}/page", headers=stolen).text
@@ -214,6 +214,6 @@ def test_cookie_of_one_site_at_another(victim: User, attacker: User) -> bool:
     }
 )
 def test_cookie_of_the_main_site_at_another(victim: User, attacker: User) -> bool:
-    """The attacker operates the main site's host as well, but has no access to the network of the files."""
+    """S66. The attacker operates the main site's host as well, but has no access to the network of the files."""
     stolen = {"Cookie": victim.at(MAIN).cookie_header}
     return FILES_PAGE_OF_THE_VICTIM in attacker.get(f"{FILES}/page", headers=stolen).text

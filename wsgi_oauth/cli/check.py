@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from requests import Response
 
@@ -34,6 +34,7 @@ from ..sessions.redis import RedisStore
 from ..transport.adapter import find_ca_bundle
 from ..transport.error_description import describe_error
 from ..version import DOCUMENTS
+from ..web.site import Site
 
 DEFAULT_URL = "http://127.0.0.1:8000"  # gunicorn's default address
 CLOCK_SKEW = 60  # seconds that the clocks of this machine and of the provider may differ
@@ -119,18 +120,23 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
         hosts = ", ".join(config.insecure_http_hosts)
         text = f"plain http: accepted for {hosts}; attackers in that network can read and change tokens and cookies"
         yield Finding("warn", text, "use https, and unset WSGI_OAUTH_INSECURE_HTTP_HOSTS")
-    for host, url in app.site.further_urls.items():
-        if url.removesuffix(host) == url:
-            text = f"site {host}: shares the sign-in of {config.public_url}"
+    yield from _describe_sites(app.site)
+    for provider, registration in zip(config.providers, oauth.registrations.values(), strict=True):
+        check = ProviderCheck(provider, registration, config.public_url)
+        for finding in check.findings():
+            yield replace(finding, label=provider.label, remedy=provider.with_own_variables(finding.remedy))
+
+
+def _describe_sites(site: Site) -> Iterator[Finding]:
+    """Say what the proxy of each further site has to do."""
+    for host, url in site.further_urls.items():
+        if urlsplit(url).path:
+            text = f"site {host}: shares the sign-in of {site.public_url}"
             yield Finding("ok", text, f"let its proxy send {url}/ to this application, with the Host header {host}")
         else:
             text = f"site {host}: its URL has no path, so this application has to answer all paths of that host"
             remedy = f"append the path that its proxy sends to this application, for example {url}/auth"
             yield Finding("warn", text, remedy)
-    for provider, registration in zip(config.providers, oauth.registrations.values(), strict=True):
-        check = ProviderCheck(provider, registration, config.public_url)
-        for finding in check.findings():
-            yield replace(finding, label=provider.label, remedy=provider.with_own_variables(finding.remedy))
 
 
 def _find_unknown_providers(environ: Mapping[str, str]) -> Iterator[str]:
