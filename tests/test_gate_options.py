@@ -100,13 +100,25 @@ class TestPathRules:
         expected = {"/": 403, "": 403, "/x": 403, "/page": 200, "/page/2": 200}
         assert self.statuses(enter(allow=rules), *expected) == expected
 
-    @pytest.mark.parametrize("prefix", ["/page", "/page/", "/", "/pa"])
-    def test_of_all_paths_apply_if_the_application_may_remove_a_prefix(self, enter: Callable[..., Guest], prefix: str):
-        """Some applications remove the value of X-Script-Name from the path: /page/admin becomes /admin."""
+    @pytest.mark.parametrize("header", ["X-Script-Name", "X-Forwarded-Prefix", "X-Ingress-Path"])
+    @pytest.mark.parametrize("prefix", ["/page", "/page/", "page", "/", "/pa"])
+    def test_of_all_paths_apply_if_the_application_may_remove_a_prefix(
+        self, enter: Callable[..., Guest], header: str, prefix: str
+    ):
+        """Some applications remove the value of a header from the path: /page/admin becomes /admin."""
         guest = enter(allow={"/admin": ("id:1",)})
         headers = {**HTML, "Cookie": f"wsgi_oauth={guest.cookie}"}
         assert send(guest.gate, "/page/admin", headers=headers).status_code == 200
-        assert send(guest.gate, "/page/admin", headers={**headers, "X-Script-Name": prefix}).status_code == 403
+        assert send(guest.gate, "/page/admin", headers={**headers, header: prefix}).status_code == 403
+
+    @pytest.mark.parametrize("header", ["X-Original-URL", "X-Rewrite-URL"])
+    def test_of_all_paths_apply_if_the_application_may_read_the_path_in_a_header(
+        self, enter: Callable[..., Guest], header: str
+    ):
+        guest = enter(allow={"/admin": ("id:1",)}, public=["/static"])
+        headers = {**HTML, "Cookie": f"wsgi_oauth={guest.cookie}"}
+        for value, status in (("/admin", 403), ("/adm%69n?x", 403), ("/static/a%20b?x=1", 200)):
+            assert send(guest.gate, "/static/a b", headers={**headers, header: value}).status_code == status
 
     def test_make_no_path_public_if_the_application_may_remove_a_prefix(self, make_gate: MakeGate):
         gate = make_gate(public=("/static",))

@@ -78,6 +78,8 @@ class Authenticator:
         """
         get = environ.get
         token = self._find_token(environ)
+        if token is not None and is_from_another_site(environ):
+            token = None
         # Everything that decides which session is used: the cookies, and how the browser reached this site.
         cache_key = (
             token,
@@ -250,6 +252,15 @@ class Authenticator:
             self._sessions.save(self.session(login))
         except errors.StoreError as error:
             _log.warning("the idle clock of a session was not written: %s", error)
+
+
+def is_from_another_site(environ: WSGIEnvironment) -> bool:
+    """Return whether a page of another site caused this request, and the browser added the password by itself (CSRF).
+
+    Browsers remember the user name and the password of Basic authentication, for example from a URL that contains them.
+    """
+    is_basic = environ.get("HTTP_AUTHORIZATION", "")[:6].lower() == "basic "
+    return is_basic and environ.get("HTTP_SEC_FETCH_SITE") in {"cross-site", "same-site"}
 
 
 def parse_authorization(header: str) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from .. import errors
 from ..oauth.identity import Identity
@@ -49,6 +50,12 @@ IDENTITY_KEYS = frozenset(
     | {f"HTTP_X_MS_CLIENT_PRINCIPAL{name}" for name in ("", "_ID", "_IDP", "_NAME")}
     | {f"HTTP_TAILSCALE_USER_{name}" for name in ("LOGIN", "NAME")}
 )
+# Headers from which applications behind a proxy take a prefix of the path, or the whole path.
+_PREFIX_HEADERS = frozenset(
+    {"HTTP_SCRIPT_NAME", "HTTP_X_SCRIPT_NAME", "HTTP_X_FORWARDED_PREFIX", "HTTP_X_FORWARDED_SCRIPT_NAME"}
+    | {"HTTP_X_INGRESS_PATH", "HTTP_X_PREFIX", "HTTP_X_PROXY_PREFIX", "HTTP_X_BASE_PATH"}
+)
+_PATH_HEADERS = _PREFIX_HEADERS | {"HTTP_X_ORIGINAL_URL", "HTTP_X_REWRITE_URL"}
 _REQUESTED_METHOD = "HTTP_ACCESS_CONTROL_REQUEST_METHOD"
 _log = logging.getLogger(__name__)
 
@@ -139,8 +146,7 @@ class LoginRequired:
             return send_preflight_response(self._wsgi_app, passed, start_response)
         try:
             script_name = environ.get("SCRIPT_NAME", "")
-            if "HTTP_X_SCRIPT_NAME" in environ and is_prefix_header(environ["HTTP_X_SCRIPT_NAME"], path):
-                # The application may read another path, so that of the request counts as ambiguous.
+            if may_change_path(environ):  # the path counts as ambiguous
                 restricted, public = list(self.path_rules), None
             else:
                 restricted = self._restricted.find(script_name, path) if self.path_rules else []
@@ -168,8 +174,7 @@ class LoginRequired:
             environ.update(login.environ)
         if login is not None and not login.is_token:
             environ["HTTP_COOKIE"] = login.other_cookies
-        else:
-            self.authenticator.remove_credentials(environ)
+        self.authenticator.remove_credentials(environ)
 
     def check_process(self) -> None:
         """Check that this process can use the session store. A server calls it after it has changed its user.
@@ -229,10 +234,20 @@ def is_preflight(environ: WSGIEnvironment) -> bool:
     )
 
 
-def is_prefix_header(value: str, path_info: str) -> bool:
-    """Return whether an application that obeys the header X-Script-Name could remove its value from the path.
+def may_change_path(environ: WSGIEnvironment) -> bool:
+    """Return whether an application that obeys a header of the request could read another path.
 
-    Many applications behind a proxy do so (klaus, and the middleware ReverseProxied in numerous versions), and any
-    client can send the header.
+    Many applications behind a proxy do so: they remove a prefix from the path (klaus, and the middleware ReverseProxied
+    in numerous versions) or replace the path. Any client can send these headers.
     """
-    return bool(value) and path_info.startswith(value.rstrip("/"))
+    path = environ.get("PATH_INFO", "")
+    for name in _PATH_HEADERS.intersection(environ):
+        value = environ[name].strip()
+        if name in _PREFIX_HEADERS:
+            changes = bool(value) and path.startswith("/" + value.strip("/"))
+        else:
+            named_path = unquote(value.partition("?")[0], "latin-1")
+            changes = named_path not in {"", path, environ.get("SCRIPT_NAME", "") + path}
+        if changes:
+            return True
+    return False
