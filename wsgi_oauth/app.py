@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable
 
 from . import errors, flow
 from .config import Config, StoreConfig
 from .events import Event, Events
+from .gate.verify import Verifier, Verify
 from .oauth.identity import Identity
 from .oauth.service import OAuthService
 from .sessions.access_tokens import AccessTokens
@@ -78,6 +78,7 @@ def create_app(
         flow.UsingTheOAuthToken,
         Logout,
         SignedOut,
+        Verify,
         Healthz,
         Readyz,
         *([type("Tokens", (Tokens,), {"access_tokens": access_tokens})] if access_tokens else []),
@@ -85,7 +86,9 @@ def create_app(
         *handlers,
     ]
     routes = Routes((callback_route if each is flow.PostAuthorization else each.route, each) for each in all_handlers)
-    return OAuthApp(config, sessions, oauth, routes, access_tokens)
+    app = OAuthApp(config, sessions, oauth, routes, access_tokens)
+    app.verifier = Verifier(app)
+    return app
 
 
 def get_app() -> OAuthApp:
@@ -98,7 +101,7 @@ def get_app() -> OAuthApp:
         find_ca_bundle()  # it is loaded later, but a missing file should stop the start
         return create_app(Config.from_environ(os.environ))
     except (errors.ConfigError, errors.StoreError) as error:
-        raise without_gunicorn_traceback(error) from None
+        raise errors.without_gunicorn_traceback(error) from None
 
 
 def open_store(config: StoreConfig) -> SessionStore:
@@ -114,15 +117,3 @@ def open_store(config: StoreConfig) -> SessionStore:
         return FileStore(place) if kind == "file" else RedisStore(config.session_store)
     except (errors.ConfigError, errors.StoreError) as error:
         raise type(error)(f"WSGI_OAUTH_SESSION_STORE={config.store_name}: {error.detail}") from error
-
-
-def without_gunicorn_traceback(error: errors.Error) -> errors.Error:
-    """Return *error* as an exception whose text gunicorn prints without a traceback, if gunicorn is running.
-
-    That is AppImportError in a worker and RuntimeError with ``--preload``.
-    """
-    gunicorn = sys.modules.get("gunicorn.errors")
-    if gunicorn is None:
-        return error
-    kind = type(type(error).__name__, (type(error), gunicorn.AppImportError, RuntimeError), {})
-    return kind(f"wsgi_oauth cannot start:\n{error.detail}")  # type: ignore[no-any-return]

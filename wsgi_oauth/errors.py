@@ -41,6 +41,7 @@
         │   └── ProxyRefused         the HTTP proxy between here and the provider refuses
         ├── ProviderTimeout          no complete answer in time
         ├── ProviderBusy             too many requests already wait for the provider
+        ├── IdentityPending      /verify: the user of a session is not known yet
         ├── ProviderForbids          the token may not do this (RFC 6750 3.1)
         └── ProviderRateLimit        too many requests (RFC 6585 4)
 
@@ -52,6 +53,7 @@ of them contains a secret. ``docs/operating.md`` lists the codes.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 from urllib.parse import urlencode
@@ -559,6 +561,17 @@ class ProviderBusy(ProviderError):
     retry_after = "5"
 
 
+class IdentityPending(ProviderError):
+    """``/verify`` knows no user for the session yet. The provider is asked in the background."""
+
+    status = 503
+    cause = "identity_pending"
+    title = "Your sign-in is not complete yet"
+    text = "You are signed in, but the sign-in provider has not said yet who you are."
+    advice = "Reload this page in a moment."
+    retry_after = "2"
+
+
 class ProviderForbids(ProviderError):
     """HTTP 403: the token is valid, but does not permit the request (RFC 6750 3.1 ``insufficient_scope``)."""
 
@@ -577,3 +590,15 @@ class ProviderRateLimit(ProviderError):
     title = "The provider asks this application to wait"
     text = "This application has asked the provider too often."
     advice = "Try again later."
+
+
+def without_gunicorn_traceback(error: Error) -> Error:
+    """Return *error* as an exception whose text gunicorn prints without a traceback, if gunicorn is running.
+
+    That is AppImportError in a worker and RuntimeError with ``--preload``.
+    """
+    gunicorn = sys.modules.get("gunicorn.errors")
+    if gunicorn is None:
+        return error
+    kind = type(type(error).__name__, (type(error), gunicorn.AppImportError, RuntimeError), {})
+    return kind(f"wsgi_oauth cannot start:\n{error.detail}")  # type: ignore[no-any-return]

@@ -7,17 +7,21 @@ import re
 import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping
+from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from .. import errors
+from ..events import Source
 from ..oauth.access import Rules
 from ..oauth.identity import IDENTITY, Identity
 from ..sessions.access_tokens import TOKEN_PREFIX, USE_INTERVAL, read_info
 from ..sessions.cookie import COOKIE, CookieNames, own_cookies_pattern
 from ..sessions.encoding import StoredSession, decode
 from ..sessions.manager import store_key
-from ..sessions.session import PROVIDER, Session
+from ..sessions.session import PROVIDER, TOKEN, Session
 from ..web.application import OAuthApp
+from ..web.request import Request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -67,6 +71,8 @@ class Authenticator:
         # By the request's headers, and by the store's key, because many different requests may share one session.
         self._cache: dict[tuple[str | None, ...] | str, Login] = {}
         self._cached_bytes = 0  # roughly, because threads do not wait for each other
+        self._in_background = set[str]()  # keys of the sessions whose users threads ask for
+        self._max_background = app.config.upstream_limit
 
     def authenticate(self, environ: WSGIEnvironment, names: Callable[[], CookieNames]) -> Login | None:
         """Return the access token of the request, or the signed-in session of its cookie, or None.
@@ -138,6 +144,60 @@ class Authenticator:
         """
         identity = self._oauth.identify(session)
         return login._replace(identity=identity, environ=self._build_environ(identity), must_identify=False)
+
+    def identify_in_background(self, login: Login, source: Source) -> Thread | None:
+        """Do the same in a thread, so that the request does not wait for the provider.
+
+        A session has one thread at a time, and a process at most as many as requests may wait for the provider. If no
+        thread can be started, a later request of the session tries again.
+
+        :param source: the request, for audit events.
+        :return: the thread that this call has started, or None.
+        """
+        if login.key in self._in_background or len(self._in_background) >= self._max_background:
+            return None
+        session = self.session(login)
+        session.source = source
+        thread = Thread(target=self._identify_in_background, args=(login, session), daemon=True)
+        self._in_background.add(login.key)
+        try:
+            thread.start()
+        except RuntimeError as error:  # too many threads, or the process ends
+            self._in_background.discard(login.key)
+            _log.warning("recheck: postponed, because no thread can be started: %s", error)
+            return None
+        return thread
+
+    def _identify_in_background(self, login: Login, session: Session) -> None:
+        try:
+            self.identify(login, session)
+        except errors.TokenRejected as error:
+            self._end(session, error)
+        except errors.Error as error:
+            _log.warning("the user of a session is not known yet: %s: %s", error.cause, error)
+        except Exception:  # noqa: BLE001  # otherwise only threading.excepthook would report it
+            _log.exception("the user of a session is not known yet")
+        finally:
+            self._in_background.discard(login.key)
+
+    def _end(self, session: Session, error: errors.TokenRejected) -> None:
+        """End the session, unless its rejected token has been replaced, or the session has ended already."""
+        try:
+            if session.load_latest().get(TOKEN) == session.get(TOKEN):
+                _log.warning("a session ends: %s", error)
+                session.end()
+        except errors.StoreError as store_error:
+            _log.warning("a session with a rejected token was not ended: %s", store_error)
+
+    def choose_challenge(self, request: Request) -> str:
+        """Return the value of ``WWW-Authenticate`` in a 401.
+
+        Many programs send a user name and a password only after a challenge (RFC 7617 2). Browsers would open a
+        password dialog.
+        """
+        if self._access_tokens is None or request.is_browser:
+            return request.challenge
+        return f'Basic realm="{urlsplit(request.base).hostname}", charset="UTF-8"'
 
     def check_access(self, login: Login, rules: Rules | None = None) -> None:
         """Check that the current access rules admit the user, and that there is a value for ``REMOTE_USER``.

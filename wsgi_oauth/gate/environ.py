@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from werkzeug.utils import cached_property
 
@@ -130,11 +130,9 @@ class RequestContext:
             if self.login is not None:
                 request.session = self.session  # the one that this request used, so that a later change is noticed
             self._located(request)
-            if self._sign_in.app.access_tokens is not None and not request.is_browser:
-                # Many programs send a user name and a password only after this challenge (RFC 7617 2).
-                request.challenge = f'Basic realm="{urlsplit(request.base).hostname}", charset="UTF-8"'
+            request.challenge = self._authenticator.choose_challenge(request)
             is_page = request.method in {"GET", "HEAD"} and not request.is_htmx
-            request.next_url = request.current_url if is_page else local_path(request.page_url) or ""
+            request.next_url = request.current_url if is_page else request.return_url
 
         app = self._sign_in.app
         environ = {

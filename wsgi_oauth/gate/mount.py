@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from .. import errors
-from ..app import without_gunicorn_traceback
 from ..web.application import OAuthApp, build_prefix_error
 from ..web.request import GATE_PREFIX_KEY
 from .paths import parse_path
@@ -49,7 +48,7 @@ class MountedSignIn:
         urls += [("WSGI_OAUTH_SITES", url) for url in app.site.further_urls.values()]
         for variable, url in urls:
             if url and not unquote(urlsplit(url).path, "latin-1").endswith(self.prefix):
-                raise without_gunicorn_traceback(
+                raise errors.without_gunicorn_traceback(
                     errors.ConfigError(
                         f"{variable}: must end with {prefix}, where the gate mounts the sign-in (got {url!a}); append "
                         f"{prefix}, or pass another prefix to LoginRequired"

@@ -104,10 +104,9 @@ class OAuthService:
 
     @property
     def sign_in_timeout(self) -> float:
-        """Seconds that one callback may take: a token request, and with rules the user document and the lists."""
+        """Seconds that one callback may take: the token request, the user document and the lists."""
         lists = max(len(each.configured_provider.lists) for each in self.registrations.values())
-        requests = 2 + lists if self.is_restricted else 1
-        return requests * self.transport.timeout + 2
+        return (2 + lists) * self.transport.timeout + 2
 
     def registration(self, label: str) -> Registration | None:
         """Return the registration with this label, or the only one if *label* is empty; None if that is ambiguous."""
@@ -259,7 +258,7 @@ class OAuthService:
         """
         if isinstance(rules, str):
             raise TypeError(f"{setting}: must be a collection of rules (got the string {rules!r}); write ({rules!r},)")
-        parsed = Rules(rules, self._providers, has_labels=self.has_labels, setting=setting)
+        parsed = self.parse_rules(rules, setting)
         if not parsed:
             raise errors.ConfigError(
                 f"{setting}: no rule; name the users who may visit this path, such as group:admins"
@@ -267,6 +266,14 @@ class OAuthService:
         self._added_rules.append(parsed)
         self.registrations = self._build_registrations()
         return parsed
+
+    def parse_rules(self, rules: Iterable[str], setting: str) -> Rules:
+        """Return access rules. No scopes are requested for them.
+
+        :param setting: its name, for the error message.
+        :raises errors.ConfigError: for an invalid rule.
+        """
+        return Rules(rules, self._providers, has_labels=self.has_labels, setting=setting)
 
     def check_access(self, identity: Identity, registration: Registration, rules: Rules | None = None) -> None:
         """Check that the access rules admit *identity*, a user of this registration's provider.

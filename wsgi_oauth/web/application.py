@@ -32,7 +32,7 @@ from .routing import Routes
 from .site import Site
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _log = logging.getLogger("wsgi_oauth")
 
@@ -73,6 +73,9 @@ class OAuthApp:
         self._login_path = routes.build_path("preauthorization", {})
         self.logout_path = routes.build_path("logout", {})
         sign_out_continues = config.sites or any(each.end_session for each in config.providers)
+        self._verify_path = routes.build_path("verify", {})
+        #: Answers ``GET /verify``, without a handler, because that would double the cost.
+        self.verifier: WSGIApplication | None = None
         self._headers = pages.SECURITY_HEADERS | (pages.FORM_REDIRECT_HEADERS if sign_out_continues else {})
         proxies = config.trusted_proxies
         # X-Forwarded-Prefix does not count, because few proxies remove it from a client's request. The prefix is part
@@ -80,7 +83,11 @@ class OAuthApp:
         self._proxy_fix = ProxyFix(_no_application, x_for=proxies, x_proto=proxies, x_host=proxies) if proxies else None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        return self.respond(self.without_proxies(environ), start_response, self._dispatch)
+        environ = self.without_proxies(environ)
+        is_verification = environ.get("PATH_INFO") == self._verify_path and environ["REQUEST_METHOD"] in {"GET", "HEAD"}
+        if is_verification and self.verifier is not None:
+            return self.verifier(environ, start_response)
+        return self.respond(environ, start_response, self._dispatch)
 
     def check_process(self) -> None:
         """Check that this process can use the session store. A server calls it after it has changed its user.

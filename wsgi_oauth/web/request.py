@@ -20,7 +20,7 @@ from ..events import REQUEST_ID_KEY, Source
 from ..sessions.cookie import CookieNames
 from ..sessions.session import Session
 from ..urls import Origin
-from .site import Site, path_and_query
+from .site import Site, local_path, path_and_query
 
 GATE_PREFIX_KEY = "wsgi_oauth.gate_prefix"  # in environ; set by the gate
 MAX_BODY = 64 * 1024  # bytes; the sign-in itself reads no body
@@ -128,6 +128,11 @@ class Request(werkzeug.Request):
             return self.current_url
         referrer = self.headers.get("HX-Current-URL" if self.is_htmx else "Referer", "")
         return urlsplit(referrer)._replace(scheme="", netloc="").geturl() if self.is_own_url(referrer) else ""
+
+    @property
+    def return_url(self) -> str:
+        """The page to which a sign-in returns: this one, or the page that sent the request; "" if it is unknown."""
+        return local_path(self.page_url) or ""
 
     @cached_property
     def id(self) -> str:

@@ -235,17 +235,26 @@ class SignInHandler(RequestHandler):
     def check_access(self, client: OAuth2Session) -> None:
         """Check, before the token is stored, that the access rules admit the user of *client*.
 
+        The user is stored then, and also, without access rules, if the sign-in leads to a page of another application:
+        ``/verify`` protects that page, and does not ask the provider. The gate and ``/profile`` do.
+
         :raises errors.NotAllowed: if they do not.
-        :raises errors.ProviderError: if the provider does not identify the user.
+        :raises errors.ProviderError: if the provider does not identify the user whom the rules concern.
         """
         session = self.request.session
         session.pop(IDENTITY, None)  # the previous user's
         session[AUTHENTICATION] = authentication_record(client.id_token_claims, self._attempt.requirements)
-        if not self.oauth.is_restricted:
+        leads_to_own_page = self.request.gate_prefix or self._attempt.next_url == self.url_for(".profile")
+        if not self.oauth.is_restricted and leads_to_own_page:
             return
         try:
             identity = self.registration.identify(client)
-        except errors.TokenRejected as error:
+        except (errors.TokenRejected, errors.ProviderError) as error:
+            if not self.oauth.is_restricted:
+                _log.warning("[%s] the signed-in user is not known yet: %s", self.request.id, error)
+                return
+            if isinstance(error, errors.ProviderError):
+                raise
             raise errors.ProviderError(
                 f"the provider rejects the token that it has just issued: {error}", remedy=errors.CHECK_PROFILE_URL
             ) from error

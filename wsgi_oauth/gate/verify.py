@@ -1,0 +1,219 @@
+"""``GET /verify``: the gate for a reverse proxy, which protects applications in any language.
+
+The proxy asks with each request of a client, and passes the client's headers on. It learns whether the client may
+enter, and who the user is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qsl, quote
+
+from werkzeug import Response
+
+from .. import errors
+from ..config.checks import check_rules
+from ..config.settings import did_you_mean
+from ..oauth.access import Rules
+from ..sessions.cookie import CookieNames
+from ..web import pages
+from ..web.application import OAuthApp
+from ..web.error_responses import build_error_response
+from ..web.handler import RequestHandler
+from ..web.redirect import Redirect
+from ..web.request import Request
+from ..web.site import path_and_query
+from .authentication import Authenticator, Login
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+_QUERY = "the query of /verify"
+_CADDY = "Caddy passes the query of the page on unless the `uri` of forward_auth contains a `?`"
+_MAX_CACHED_RULES = 128  # queries
+_VARY = ("Vary", "Cookie")
+_IDENTIFICATION_TIMEOUT = 1.0  # seconds, for the first request of a session whose user is not stored
+_log = logging.getLogger(__name__)
+# The headers in which proxies name the URL of the original request. nginx's documentation uses the second one, its
+# ingress controller the third one.
+_URL_HEADERS = ("HTTP_X_FORWARDED_URI", "HTTP_X_ORIGINAL_URI", "HTTP_X_ORIGINAL_URL")
+_VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
+_SAFE = _VISIBLE.replace("%", "")  # otherwise the encoded form of one name could be the name of another user
+_SAFE_IN_GROUP = _SAFE.replace(",", "")  # otherwise the name of a group could contain another group
+
+
+class OriginalRequest(NamedTuple):
+    """The request that a proxy asks about, as far as a trusted proxy describes it."""
+
+    method: str = "GET"
+    url: str = ""  # path and query, or the whole URL; as the client sent it
+    is_response_for_browser: bool = False  # whether the proxy passes the response on, as Caddy and Traefik do
+
+    @classmethod
+    def of(cls, environ: Mapping[str, Any]) -> OriginalRequest:
+        """Read the headers of a trusted proxy."""
+        url = next(filter(None, map(environ.get, _URL_HEADERS)), "")
+        method = environ.get("HTTP_X_FORWARDED_METHOD", "")
+        return cls(
+            method or environ.get("HTTP_X_ORIGINAL_METHOD") or "GET",
+            url,
+            bool(method) and "HTTP_X_FORWARDED_URI" in environ,
+        )
+
+
+class Verifier:
+    """Answers 204 with the user in ``X-Auth-Request-*``, 401 or 403, by the session or the access token alone.
+
+    A user whom the session names never waits for the provider: a recheck that is due runs in a thread. It is no
+    :class:`RequestHandler`, because a proxy asks with each request: with Werkzeug's request and response, an answer
+    would cost four times as much.
+    """
+
+    def __init__(self, app: OAuthApp) -> None:
+        self._app = app
+        self._authenticator = Authenticator(app)
+        self._read_rules: Callable[[str], Rules | None] = lru_cache(_MAX_CACHED_RULES)(self._parse_query)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            login = self._require_user(environ)
+        except errors.Error as error:
+            refusal = error
+            return self._app.respond(environ, start_response, lambda request: self._refuse(request, refusal))
+        start_response("204 No Content", [*build_identity_headers(login), *pages.SECURITY_HEADERS.items(), _VARY])
+        return [b""]
+
+    def _require_user(self, environ: WSGIEnvironment) -> Login:
+        """Require an authenticated and authorized user.
+
+        :raises errors.Error: NotSignedIn, NotAllowed, BadHost, StoreError, ConfigError or IdentityPending.
+        """
+        query = environ.get("QUERY_STRING")
+        rules = self._read_rules(query) if query else None
+        login = self._authenticate(environ)
+        if login is not None and login.must_identify:
+            source = Request(environ, populate_request=False).source
+            thread = self._authenticator.identify_in_background(login, source)
+            if login.identity is None:
+                if thread is not None:
+                    thread.join(_IDENTIFICATION_TIMEOUT)
+                    login = self._authenticate(environ)
+                if login is not None and login.identity is None:
+                    raise errors.IdentityPending("the provider has not described the user of this session yet")
+        if login is None:
+            raise errors.NotSignedIn("the proxy requires a signed-in user")
+        if self._app.oauth.is_restricted or not login.environ:
+            self._authenticator.check_access(login)
+        if rules is not None:
+            self._authenticator.check_access(login, rules)
+        return login
+
+    def _authenticate(self, environ: WSGIEnvironment) -> Login | None:
+        return self._authenticator.authenticate(environ, lambda: self._cookie_names(environ))
+
+    def _cookie_names(self, environ: WSGIEnvironment) -> CookieNames:
+        site = self._app.site
+        return site.cookie_names(site.base_url(environ))
+
+    def _parse_query(self, query: str) -> Rules | None:
+        """Return the rules in the parameters ``allow``; None if there are none. A user has to match one of them.
+
+        Other parameters are ignored, because Caddy passes the query of the original request on, unless its
+        configuration has another one.
+
+        :raises errors.ConfigError: if a rule is invalid, or a parameter is probably a misspelt ``allow``.
+        """
+        texts: list[str] = []
+        for name, value in parse_qsl(query, keep_blank_values=True):
+            if name == "allow":
+                try:
+                    rules = check_rules(value)
+                except ValueError as problem:
+                    raise errors.ConfigError(f"{_QUERY}: allow={value!a} {problem}") from None
+                texts += rules or [""]  # which is invalid
+            elif did_you_mean(name.lower(), ["allow"]):
+                raise errors.ConfigError(f"{_QUERY}: unknown parameter {name!a}; did you mean allow? {_CADDY}")
+        if not texts:
+            return None
+        try:
+            return self._app.oauth.parse_rules(texts, _QUERY)
+        except errors.ConfigError as error:
+            error.remedy = _CADDY
+            raise
+
+    def _refuse(self, request: Request, error: errors.Error) -> Response:
+        """Return the response about *error*: to the browser, if the proxy passes it on, otherwise to the proxy.
+
+        :raises errors.BadHost: if the Host header is not this site's.
+        """
+        environ = request.environ
+        request.base = self._app.site.base_url(environ)
+        original = OriginalRequest.of(environ) if self._app.config.trusted_proxies else OriginalRequest()
+        # With the method and the path of the original request, a refusal is what the gate would answer.
+        path, _, query = original.url.partition("?")
+        refused = Request(
+            {**environ, "REQUEST_METHOD": original.method, "SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": query},
+            populate_request=False,
+        )
+        refused.id, refused.base, refused.current_url = (
+            request.id,
+            request.base,
+            self._return_url(request, original.url),
+        )
+        refused.challenge = self._authenticator.choose_challenge(refused)
+        refused.next_url = refused.return_url
+        response = build_error_response(
+            refused,
+            error,
+            login_url=self._app.login_url(request.base),
+            logout_url=self._app.logout_url(request.base),
+        )
+        if isinstance(response, Redirect) and not original.is_response_for_browser:
+            # nginx accepts 2xx, 401 and 403 only. Its configuration redirects the browser to the Location of a 401.
+            response.status_code = errors.NotSignedIn.status
+            response.headers["WWW-Authenticate"] = refused.challenge
+        return response
+
+    def _return_url(self, request: Request, original_url: str) -> str:
+        """Return the page to which a sign-in returns, judged like every return URL; "" if it is unknown."""
+        path, _, query = original_url.partition("?")
+        candidate = path_and_query("", path, query, path)
+        site, accepted = self._app.site.find_page(candidate, request.base) or ("", "")
+        if original_url and site != request.base:
+            _log.info(
+                "[%s] the original URL is dropped, because it is not a path of this site or too long (got %d "
+                "characters, %a); a sign-in leads to the front page",
+                *(request.id, len(original_url), path[:100]),
+            )
+            return ""
+        return accepted
+
+
+class Verify(RequestHandler):
+    """The route of :class:`Verifier`, which answers GET and HEAD itself."""
+
+    route = "/verify"
+    skips_access_check = True
+
+    def get(self, request: Request) -> Response:
+        raise AssertionError("the application calls the Verifier")
+
+
+def build_identity_headers(login: Login) -> list[tuple[str, str]]:
+    """Return the headers that name the user, each only if the value is known, in visible ASCII.
+
+    Other characters, and ``%``, are percent-encoded UTF-8, and so is a comma in the name of a group.
+    """
+    identity = login.identity
+    assert identity is not None  # of an authorized user
+    headers = [("X-Auth-Request-User", quote(login.environ["REMOTE_USER"].encode("latin-1"), _SAFE))]
+    if identity.verified_emails:
+        headers.append(("X-Auth-Request-Email", quote(identity.verified_emails[0], _SAFE)))
+    if identity.username:
+        headers.append(("X-Auth-Request-Preferred-Username", quote(identity.username, _SAFE)))
+    if identity.groups:
+        headers.append(("X-Auth-Request-Groups", ",".join([quote(group, _SAFE_IN_GROUP) for group in identity.groups])))
+    return headers
