@@ -9,7 +9,7 @@ from . import errors, flow
 from .config import Config, StoreConfig
 from .events import Event, Events
 from .gate.verify import Verifier, Verify
-from .oauth.identity import Identity
+from .oauth.identity import Identity, revocation_names
 from .oauth.service import OAuthService
 from .sessions.access_tokens import AccessTokens
 from .sessions.file import FileStore
@@ -66,6 +66,7 @@ def create_app(
         lifetime=config.session_lifetime,
         encrypted=config.session_seal,
         sign_in_lifetime=config.sign_in_lifetime,
+        revocation_names=revocation_names,
     )
     access_tokens = AccessTokens(sessions, config.token_lifetime) if config.tokens else None
     tickets = Tickets(sessions) if config.sites else None

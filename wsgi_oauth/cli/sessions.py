@@ -13,23 +13,30 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
 from typing import NoReturn, TypeVar
+from urllib.parse import unquote
 
 from .. import errors
 from ..app import open_store
 from ..config import PREFIX
 from ..config.settings import StoreConfig
 from ..oauth.claims import displayed
-from ..oauth.identity import IDENTITY, Identity
-from ..sessions.manager import ANONYMOUS, EXPIRED, IGNORED, SIGNED_IN, UNREADABLE, SessionManager, SurveyEntry
+from ..oauth.identity import IDENTITY, Identity, revocation_names
+from ..sessions.access_tokens import AccessTokens
+from ..sessions.manager import (
+    ANONYMOUS,
+    EXPIRED,
+    IGNORED,
+    REVOKED,
+    SIGNED_IN,
+    UNREADABLE,
+    SessionManager,
+    SurveyEntry,
+)
 
 T = TypeVar("T")
 Command = Callable[[SessionManager, argparse.Namespace], None]
 
 _PROGRESS_STEP = 10_000  # sessions between two lines of progress
-_ENCRYPTED = (
-    "they are encrypted, so their users are not known here; `end --all` ends all sessions, "
-    f"and {PREFIX}ALLOW keeps a user out from the next request on"
-)
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
@@ -72,31 +79,41 @@ def run(command: Command, options: argparse.Namespace, name: str) -> int:
             raise errors.StoreError(
                 "the folder does not exist; run this command as the application's user, with its environment"
             )
-        store, idle, lifetime = open_store(config), config.session_idle, config.session_lifetime
-        command(SessionManager(store, idle=idle, lifetime=lifetime, encrypted=config.session_seal), options)
+        sessions = SessionManager(
+            open_store(config),
+            idle=config.session_idle,
+            lifetime=config.session_lifetime,
+            encrypted=config.session_seal,
+            revocation_names=revocation_names,
+        )
+        options.store = f"session store {config.store_name}"  # printed, so that operators notice a wrong environment
+        command(sessions, options)
     except errors.Error as error:
         print(f"wsgi-oauth {name}: {place}{error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _count(sessions: SessionManager, _: argparse.Namespace) -> None:
+def _count(sessions: SessionManager, options: argparse.Namespace) -> None:
     counted = Counter(entry.state for entry in _with_progress(sessions.survey()))
-    for state in (SIGNED_IN, ANONYMOUS, EXPIRED, UNREADABLE):
+    print(options.store)
+    for state in (SIGNED_IN, ANONYMOUS, EXPIRED, UNREADABLE, *([REVOKED] if counted[REVOKED] else [])):
         print(f"{state:<10}  {counted[state]}")
     if counted[IGNORED]:
         they_are, setting = ("not encrypted", "yes") if sessions.encrypted else ("encrypted", "no")
         print(f"{IGNORED:<10}  {counted[IGNORED]}  {they_are}, but {PREFIX}SESSION_SEAL is {setting}")
 
 
-def _sweep(sessions: SessionManager, _: argparse.Namespace) -> None:
+def _sweep(sessions: SessionManager, options: argparse.Namespace) -> None:
     deleted = sessions.store.sweep()
     left = sum(1 for _ in _with_progress(sessions.survey()))
+    print(options.store)
     print(f"expired sessions: {deleted} deleted, {left} other sessions left")
 
 
-def _list(sessions: SessionManager, _: argparse.Namespace) -> None:
+def _list(sessions: SessionManager, options: argparse.Namespace) -> None:
     entries = sessions.survey()
+    print(options.store, file=sys.stderr)  # because other programs may read the list
     if sys.stdout.isatty():
         print(f"{'SIGNED IN':<20}  {'LAST SEEN':<20}  {'EXPIRES':<20}  USER")
     else:
@@ -115,9 +132,10 @@ def _list(sessions: SessionManager, _: argparse.Namespace) -> None:
 
 def _end(sessions: SessionManager, options: argparse.Namespace) -> None:
     if options.all:
-        _end_all(sessions)
+        _end_all(sessions, options)
         return
     user = _find_user(sessions, options)
+    sessions.end_sessions_of(user)  # at once, also encrypted ones, which the search below cannot find
     ended = unknown = encrypted = 0
     try:
         # Twice, because the first pass can miss a session that is being written.
@@ -132,16 +150,28 @@ def _end(sessions: SessionManager, options: argparse.Namespace) -> None:
                     encrypted += entry.encrypted
                     unknown += not entry.encrypted
     finally:  # The sessions that were ended before an error or Ctrl-C stay ended.
+        print(options.store)
         print(f"sessions of {displayed(user)}: {ended} ended")
-    if not (ended or unknown or encrypted):
+    if encrypted:
+        print(
+            f"{encrypted} encrypted sessions: those of this user have ended, too; their number is unknown, because "
+            "only the user's browser can decrypt them. Make sure that the id is right: sign-ins are logged with it."
+        )
+    elif not (ended or unknown):
         print("No signed-in user has this id. `wsgi-oauth sessions list` prints the ids of all signed-in users.")
     if unknown:
-        print(f"{unknown} sessions kept: their users are not known yet, because they have not requested /profile")
-    if encrypted:
-        print(f"{encrypted} sessions kept: {_ENCRYPTED}")
+        print(
+            f"{unknown} sessions without a known user, because they have not requested /profile: those of this user "
+            "end as soon as the provider has been asked"
+        )
+    if tokens := AccessTokens(sessions, max_lifetime=0).list(user):
+        print(
+            f"{len(tokens)} access tokens of this user are still valid: `wsgi-oauth tokens revoke --user {user}` "
+            "revokes them"
+        )
 
 
-def _end_all(sessions: SessionManager) -> None:
+def _end_all(sessions: SessionManager, options: argparse.Namespace) -> None:
     ended = 0
     try:
         for _ in range(2):  # because the first pass can miss a session that is being written
@@ -149,6 +179,7 @@ def _end_all(sessions: SessionManager) -> None:
                 sessions.store.delete(entry.key)
                 ended += 1
     finally:
+        print(options.store)
         print(f"all sessions: {ended} ended, expired ones included")
 
 
@@ -169,16 +200,19 @@ def _find_user(sessions: SessionManager, options: argparse.Namespace) -> str:
     if len(ids) > 1:
         choices = " or ".join(f"--user {displayed(user)}" for user in sorted(ids))
         usage_error(f"--user: several users are called {options.user!a}; write {choices}")
-    if not ids and ("@" in options.user or ":" in options.user):
-        return str(options.user)  # an id without a session
+    if not ids and "@" in options.user:  # an id without a session that can be searched
+        return str(options.user)
+    if not ids and ":" in options.user:  # the same in the form of versions before 1.0
+        provider, _, subject = options.user.rpartition(":")
+        return Identity(provider, unquote(subject)).id
     if not ids:
-        hint = f"some sessions cannot be searched: {_ENCRYPTED}" if encrypted else "write an id such as 583231@github"
-        usage_error(f"--user: no signed-in user is called {options.user!a}; {hint}")
+        why = ", but usernames in encrypted sessions cannot be read here" if encrypted else ""
+        usage_error(f"--user: no signed-in user is called {options.user!a}{why}; write an id such as 583231@github")
     return ids.pop()
 
 
 def _identity(entry: SurveyEntry) -> Identity | None:
-    return Identity.from_dict(entry.data.get(IDENTITY)) if entry.state == SIGNED_IN else None
+    return Identity.from_dict(entry.data.get(IDENTITY)) if entry.state in {SIGNED_IN, REVOKED} else None
 
 
 def _with_progress(items: Iterable[T]) -> Iterator[T]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from datetime import datetime, timezone
 
@@ -38,7 +39,8 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--all", action="store_true", help="every token")
 
 
-def _list(tokens: AccessTokens, _: argparse.Namespace) -> None:
+def _list(tokens: AccessTokens, options: argparse.Namespace) -> None:
+    print(options.store, file=sys.stderr)  # because other programs may read the list
     for owner, info in tokens.survey():
         times = (_format_time(seconds) for seconds in (info.created, info.used, info.expires))
         print(*times, info.id, displayed(owner), displayed(info.name), sep="  ")
@@ -52,6 +54,7 @@ def _revoke(tokens: AccessTokens, options: argparse.Namespace) -> None:
                 tokens.delete(owner, info)
                 revoked += 1
     finally:
+        print(options.store)
         print(f"access tokens: {revoked} revoked")
 
 

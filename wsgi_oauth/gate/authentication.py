@@ -19,6 +19,7 @@ from ..sessions.access_tokens import TOKEN_PREFIX, USE_INTERVAL, read_info
 from ..sessions.cookie import COOKIE, CookieNames, own_cookies_pattern
 from ..sessions.encoding import StoredSession, decode
 from ..sessions.manager import store_key
+from ..sessions.revocation import is_revoked
 from ..sessions.session import PROVIDER, TOKEN, Session
 from ..web.application import OAuthApp
 from ..web.request import Request
@@ -46,6 +47,7 @@ class Login(NamedTuple):
     valid_until: float  # seconds since the epoch; then it expires, its last use must be stored, or it must be rechecked
     must_identify: bool  # whether the provider has to be asked for the user: for the first time, or again
     version: object = None  # of the stored session; None if the store has no versions
+    revocation_keys: tuple[str, ...] = ()  # under which the store keeps the records that can revoke this session
     is_token: bool = False  # an access token of a program, and no session
     other_cookies: str = ""  # the Cookie header without the cookies of this program
 
@@ -67,7 +69,10 @@ class Authenticator:
         self._cookie_name = app.config.cookie_name or COOKIE  # a part of the name of each cookie
         self._own_cookies = own_cookies_pattern(self._cookie_name)
         self._access_tokens = app.access_tokens
-        self._version: Callable[[str], object] | None = getattr(app.sessions.store, "version", None)
+        store = app.sessions.store
+        self._version: Callable[[str], object] | None = getattr(store, "version", None)
+        if not hasattr(store, "change_versions"):  # because the versions of such a store ignore revocations
+            self._version = None
         # By the request's headers, and by the store's key, because many different requests may share one session.
         self._cache: dict[tuple[str | None, ...] | str, Login] = {}
         self._cached_bytes = 0  # roughly, because threads do not wait for each other
@@ -251,7 +256,7 @@ class Authenticator:
         if login is None or login.raw != raw:
             self._cache.pop(key, None)
             login = None if raw is None else self._parse_login(session_id, key, raw)
-        if login is None or not self._sessions.is_alive(login.stored):
+        if login is None or not self._sessions.is_alive(login.stored) or self._sessions.is_revoked(login.stored):
             return None
         next_recheck = self._oauth.next_recheck(login.stored.data, login.stored.started)
         return login._replace(
@@ -262,10 +267,11 @@ class Authenticator:
         )
 
     def _is_current(self, login: Login) -> bool:
-        """Return whether the store still holds the session as it was when *login* was cached."""
+        """Return whether the store still holds the session as it was when *login* was cached, and it is not revoked."""
         if self._version is None:
-            return self._sessions.store.load(login.key) == login.raw
-        version = self._version(login.key)
+            raw, *records = self._sessions.load_all([login.key, *login.revocation_keys])
+            return raw == login.raw and not is_revoked(login.stored.started, records)
+        version = self._version(login.key)  # also changes with each revocation
         return version is not None and version == login.version
 
     def _parse_login(self, session_id: str, key: str, raw: bytes) -> Login | None:
@@ -278,8 +284,12 @@ class Authenticator:
         except errors.TokenRejected:  # the provider was removed from the configuration
             return None
         identity = Identity.from_dict(stored.data.get(IDENTITY))
-        environ = self._build_environ(identity)
-        return Login(session_id, key, raw, stored, identity, environ, valid_until=0, must_identify=True)
+        return Login(
+            *(session_id, key, raw, stored, identity, self._build_environ(identity)),
+            valid_until=0,
+            must_identify=True,
+            revocation_keys=tuple(self._sessions.revocation_keys(stored)),
+        )
 
     def _update_cache(self, cache_key: tuple[str | None, ...], login: Login | None) -> None:
         too_large = sum(len(text or "") for text in cache_key) > _MAX_CACHE_KEY

@@ -106,6 +106,15 @@ class Identity:
         return identity if isinstance(identity.subject, str) and isinstance(identity.provider, str) else None
 
 
+def revocation_names(session: Mapping[str, Any]) -> list[str]:
+    """Return the names under which *session* can be ended together with others: the id of its user, once it is known.
+
+    :param session: the data of a session.
+    """
+    identity = Identity.from_dict(session.get(IDENTITY))
+    return [identity.id] if identity else []
+
+
 def escape_id(part: str) -> str:
     """Return a subject or the name of a provider in the characters of :attr:`Identity.id`."""
     return _NOT_IN_AN_ID.sub(lambda match: "".join(f"+{byte:02X}" for byte in match[0].encode()), part)

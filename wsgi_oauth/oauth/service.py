@@ -165,12 +165,13 @@ class OAuthService:
             return known
         identity = registration.identify(registration.oauth2_session(token=token, session=session))
         self._store_identity(session, registration.bounded_identity(identity))
-        if session.ended_elsewhere:
-            raise errors.NotSignedIn("the session ended while the provider was asked for the user")
         return identity
 
     def remember_user(self, session: Session, client: OAuth2Session, document: Mapping[str, Any]) -> None:
-        """Store the user that *document*, the user document, describes. A failure is only logged."""
+        """Store the user that *document*, the user document, describes. A failure is only logged.
+
+        :raises errors.NotSignedIn: if the session has ended meanwhile, or all sessions of this user since the sign-in.
+        """
         if Identity.from_dict(session.get(IDENTITY)) is not None:
             return
         registration = self.registration_of(session)
@@ -180,13 +181,20 @@ class OAuthService:
             _log.warning("the signed-in user was not stored: %s", error)
 
     def _store_identity(self, session: Session, identity: Identity) -> None:
-        """Store the user. A failure is only logged, because the next request asks the provider again."""
+        """Store the user. A failure is only logged, because the next request asks the provider again.
+
+        :raises errors.NotSignedIn: if the session has ended meanwhile, or all sessions of this user since the sign-in.
+        """
         data = checked_identity(identity)
         try:
             session.change(lambda stored: stored.update(data))
+            if session.id is not None and not session.load_latest():
+                session.ended_elsewhere = True
         except errors.StoreError as error:
             _log.warning("the identity of %s was not stored: %s", identity.id, error)
             session.accept_stored(IDENTITY, data[IDENTITY])  # for the rest of this request
+        if session.ended_elsewhere:
+            raise errors.NotSignedIn("the session ended while the provider was asked for the user")
 
     def next_recheck(self, session: Mapping[str, Any], started: float) -> float:
         """Return when the provider has to be asked again about a user who signed in at *started*; infinity for never.

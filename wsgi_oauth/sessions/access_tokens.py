@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from .. import errors
-from .encoding import StoredSession, decode, parse
-from .manager import OTHER_ENTRY, SessionManager, store_key
+from .encoding import OTHER_ENTRY, StoredSession, decode, parse
+from .manager import SessionManager, store_key
 from .store import Record
 
 TOKEN_PREFIX = "wo_"  # noqa: S105  # not secret

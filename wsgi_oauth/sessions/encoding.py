@@ -12,6 +12,9 @@ from zlib import crc32
 
 from .keys import TOKEN
 
+OTHER_ENTRY = b"wo-"
+"""The beginning of entries in a store that are no sessions, such as access tokens."""
+
 _MAX_BRACKETS = 100  # Data with fewer brackets cannot be nested too deeply.
 _MAX_TIME = 1e11  # Seconds since the epoch. A session with a later time is damaged.
 

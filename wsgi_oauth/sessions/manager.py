@@ -10,14 +10,16 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .cookie import CookieNames, build_set_cookie, pending_cookies, session_id_from_cookie
-from .encoding import StoredSession, are_plausible, decode, encode, parse
+from .encoding import OTHER_ENTRY, StoredSession, are_plausible, decode, encode, parse
 from .encryption import Encryption, Label, is_encrypted, read_label
 from .keys import PROVIDER, STATE, TOKEN
 from .links import decrypt_id, derive_link_id
+from .revocation import decode_revocation, encode_revocation, is_revoked, revocation_key
 from .session import Session
 from .store import Record, SessionStore
 
@@ -30,10 +32,11 @@ _LATE_RESPONSE = 86400  # seconds after the lifetime of a sign-in in which it ca
 _LATE_RESPONSES = 1000  # sign-ins of an hour and process whose records live for a day longer
 
 SIGNED_IN, ANONYMOUS, EXPIRED, UNREADABLE = "signed in", "anonymous", "expired", "unreadable"
+REVOKED = "revoked"
 IGNORED = "ignored"  # encrypted although the setting says no, or the other way around
 
-OTHER_ENTRY = b"wo-"  # the beginning of entries that are no sessions, such as access tokens
 LINK_ENTRY = OTHER_ENTRY + b"link:1:"  # of a further site's cookie to a session
+_REVOCATION_MARGIN = 3600  # seconds that a revocation record outlives the sessions, because clocks differ
 
 _log = logging.getLogger(__name__)
 
@@ -41,11 +44,11 @@ _log = logging.getLogger(__name__)
 class SurveyEntry(NamedTuple):
     """One stored session, as an operator sees it. Times are in seconds since the epoch.
 
-    Only signed-in and anonymous sessions have times, and only unencrypted ones have data.
+    Signed-in, anonymous and revoked sessions have times, and the unencrypted ones of them have data.
     """
 
     key: str
-    state: str  # SIGNED_IN, ANONYMOUS, EXPIRED, UNREADABLE or IGNORED
+    state: str  # SIGNED_IN, ANONYMOUS, EXPIRED, UNREADABLE, REVOKED or IGNORED
     started: float = 0
     seen: float = 0
     expires: float = 0
@@ -70,6 +73,7 @@ class SessionManager:
     :param lifetime: seconds after the sign-in at which it expires in any case.
     :param encrypted: whether sessions are encrypted with a key from the browser's cookie.
     :param sign_in_lifetime: seconds that a sign-in may take.
+    :param revocation_names: returns the names under which the sessions with this data can be ended together.
     :raises errors.ConfigError: when encryption needs a package that is missing.
     """
 
@@ -81,11 +85,13 @@ class SessionManager:
         lifetime: float,
         encrypted: bool = False,
         sign_in_lifetime: float = SIGN_IN_LIFETIME,
+        revocation_names: Callable[[Mapping[str, Any]], Iterable[str]] = lambda _: (),
     ) -> None:
         self.store = store
         self._idle = idle
         self._lifetime = lifetime
         self._sign_in_lifetime = sign_in_lifetime
+        self._revocation_names = revocation_names
         self._long_pending = _HourlyLimit(_LATE_RESPONSES)
         self._encryption = Encryption() if encrypted else None
 
@@ -125,11 +131,11 @@ class SessionManager:
         return session
 
     def read(self, session_id: str) -> StoredSession | None:
-        """Return the stored session, or None when it is unknown, damaged, or expired by the current settings."""
+        """Return the stored session, or None when it is unknown, damaged, revoked, or expired by the settings."""
         raw = self.store.load(store_key(session_id))
         plain = None if raw is None else self.decrypt(session_id, raw)
         stored = None if plain is None else decode(plain)
-        return stored if stored and self.is_alive(stored) else None
+        return stored if stored and self.is_alive(stored) and not self.is_revoked(stored) else None
 
     def decrypt(self, session_id: str, raw: bytes) -> bytes | None:
         """Return the plaintext of *raw*, or None with a log line when it must not be used.
@@ -170,6 +176,8 @@ class SessionManager:
             return SurveyEntry(key, IGNORED)
         state = SIGNED_IN if found.signed_in else ANONYMOUS
         data = found.data if isinstance(found, StoredSession) else {}
+        if isinstance(found, StoredSession) and self.is_revoked(found):
+            state = REVOKED
         return SurveyEntry(key, state, found.started, found.seen, self.expiry(found), encrypted, data)
 
     # Lifetimes
@@ -205,6 +213,48 @@ class SessionManager:
     def _next_touch(self, stored: StoredSession) -> float:
         return stored.seen + self._idle / 12
 
+    # Revocation
+
+    def end_sessions_of(self, name: str) -> None:
+        """End all sessions that have this revocation name, such as the id of their user, and began before now.
+
+        They are over in every worker from the next request on. Sessions that begin later are not affected.
+
+        :raises errors.StoreError: when the store fails.
+        """
+        key, revoked = revocation_key(name), self._store_time()
+        record = Record(encode_revocation(revoked), time.time() + self._lifetime + _REVOCATION_MARGIN)
+
+        def replace_older(raw: bytes) -> Record | None:
+            return None if revoked < decode_revocation(raw) < inf else record
+
+        if not self.store.update(key, replace_older):
+            self.store.create(key, record)
+        # After the record: a request that notices the new version has to find it.
+        change_versions: Callable[[], None] = getattr(self.store, "change_versions", lambda: None)
+        change_versions()
+
+    def is_revoked(self, stored: StoredSession) -> bool:
+        """Return whether the session has been ended by :meth:`end_sessions_of`.
+
+        :raises errors.StoreError: when the store cannot be read.
+        """
+        return is_revoked(stored.started, map(self.store.load, self.revocation_keys(stored)))
+
+    def revocation_keys(self, stored: StoredSession) -> list[str]:
+        """Return the store's keys of the records that can revoke this session."""
+        return [revocation_key(name) for name in self._revocation_names(stored.data)] if stored.signed_in else []
+
+    def load_all(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return what the store holds under each of *keys*, if possible with one request to its server."""
+        load_all: Callable[[Sequence[str]], list[bytes | None]] | None = getattr(self.store, "load_all", None)
+        return [self.store.load(key) for key in keys] if load_all is None else load_all(keys)
+
+    def _store_time(self) -> float:
+        """Return the time by the one clock of the store, because sign-ins and revocations are compared with it."""
+        clock: Callable[[], float] = getattr(self.store, "time", time.time)
+        return clock()
+
     # Writing
 
     def save(self, session: Session) -> None:
@@ -217,7 +267,7 @@ class SessionManager:
         if session.renewing and session.signed_in:
             session.event = "signed in"
         if session.stored is None or session.id is None:
-            now = time.time()
+            now = self._store_time() if session.signed_in else time.time()
             data: dict[str, Any] = {}
             session.merge_into(data)
             if data:
@@ -279,7 +329,7 @@ class SessionManager:
 
     def _renew(self, session: Session) -> None:
         assert session.stored is not None
-        now = time.time()
+        now = self._store_time()
 
         def start_again(stored: StoredSession) -> StoredSession:
             second_user = TOKEN in stored.data and TOKEN in session.changes()

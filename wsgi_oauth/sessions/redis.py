@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -26,6 +26,7 @@ from .store import KEY, Record, check_size
 
 _SESSION = "wsgi_oauth:session:"
 _LOCK = "wsgi_oauth:lock:"
+_CLOCK = "wsgi_oauth:clock"  # no key, but the server that would have it is the clock of a cluster
 LEASE = 3.0  # seconds after which a lock expires; an update takes about a millisecond
 LOCK_TIMEOUT = 5.0  # seconds to wait for a lock; longer than the lease of a process that died
 _SCAN_COUNT = 1000  # keys per SCAN command
@@ -91,6 +92,17 @@ class RedisStore:
             return None
         with self._store_errors():
             return self._servers.client.get(_SESSION + key)  # type: ignore[no-any-return]
+
+    def load_all(self, keys: Sequence[str]) -> list[bytes | None]:
+        client = self._servers.client
+        with self._store_errors():  # The client of a cluster asks each server for its keys.
+            mget = getattr(client, "mget_nonatomic", client.mget)
+            return mget([_SESSION + key for key in keys])  # type: ignore[no-any-return]
+
+    def time(self) -> float:
+        with self._store_errors():
+            seconds, microseconds = self._servers.run(_CLOCK, lambda server: server.time(), durable=False)
+        return float(seconds + microseconds / 1e6)
 
     def create(self, key: str, record: Record) -> None:
         if not KEY.fullmatch(key):

@@ -47,9 +47,12 @@ def check_size(record: Record) -> None:
 class SessionStore(Protocol):
     """The methods of a session store. :class:`~wsgi_oauth.MemoryStore` is the simplest example.
 
-    Each method raises :class:`errors.StoreError` when the store fails. A store that can tell cheaply whether a session
-    has changed may also have ``version(key)``: it returns a value that changes with each write, or None if the session
-    must be loaded.
+    Each method raises :class:`errors.StoreError` when the store fails. A store may also have these methods:
+
+    - ``version(key)`` tells cheaply whether a session has changed. It returns a value that changes with each write of
+      the session and with each call of ``change_versions()``, or None if the session must be loaded.
+    - ``load_all(keys)`` returns a list with the result of ``load`` for each key, in one request to the server.
+    - ``time()`` returns the seconds since the epoch by the server's clock, where several machines share the store.
     """
 
     def load(self, key: str) -> bytes | None:

@@ -13,8 +13,9 @@ from contextlib import suppress
 
 from .. import errors
 from .cookie import SESSION_ID
+from .encoding import OTHER_ENTRY
 from .links import decrypt_id, derive_link_id, encrypt_id
-from .manager import LINK_ENTRY, OTHER_ENTRY, SessionManager, link_purpose, store_key
+from .manager import LINK_ENTRY, SessionManager, link_purpose, store_key
 from .session import Session
 from .store import Record
 

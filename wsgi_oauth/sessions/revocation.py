@@ -1,0 +1,42 @@
+"""Revocation records, which end the sessions of a user without a search for them.
+
+Encrypted sessions cannot be searched, and a search takes long in a large store. So the store gets a record under a hash
+of the user's id, with the time of the revocation. A session that began earlier is over, in every worker from the next
+request on, and no refresh or recheck brings it back. A sign-in afterwards is not affected.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from math import inf
+
+from .encoding import OTHER_ENTRY
+
+_RECORD = OTHER_ENTRY + b"revoked:1:"
+_log = logging.getLogger(__name__)
+
+
+def revocation_key(name: str) -> str:
+    """Return the store's key of the revocation record for *name*, such as the id of a user."""
+    return hashlib.sha256(f"the revoked sessions of {name}".encode()).hexdigest()
+
+
+def encode_revocation(revoked: float) -> bytes:
+    """Return the record of a revocation at *revoked*: seconds since the epoch."""
+    return _RECORD + repr(revoked).encode()
+
+
+def decode_revocation(raw: bytes) -> float:
+    """Return the time in a record. A damaged record revokes all sessions, because its time is unknown."""
+    try:
+        return float(raw.removeprefix(_RECORD))
+    except ValueError:
+        _log.warning("a revocation record is damaged; end the sessions of each user who cannot sign in once more")
+        return inf
+
+
+def is_revoked(started: float, records: Iterable[bytes | None]) -> bool:
+    """Return whether one of the *records* ends a session that began at *started*: seconds since the epoch."""
+    return any(raw is not None and started <= decode_revocation(raw) for raw in records)
