@@ -104,14 +104,7 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     else:
         text = "session encryption: off; the tokens in the session store are readable"
         yield Finding("ok", text, "set WSGI_OAUTH_SESSION_SEAL=yes to encrypt sessions")
-    text = f"upstream limit: up to {config.upstream_limit} threads of a worker may wait for the provider"
-    if config.upstream_limit == UPSTREAM_LIMIT:
-        yield Finding("ok", f"{text}, and at most three quarters of its threads")
-    elif config.upstream_limit < THREADS:
-        yield Finding("ok", text)
-    else:
-        text += f"; wsgi_oauth.gunicorn_conf starts {THREADS}, so a provider that hangs can block all of them"
-        yield Finding("warn", text, "set WSGI_OAUTH_UPSTREAM_LIMIT below gunicorn's --threads")
+    yield _check_upstream_limit(config.upstream_limit)
     if config.allow:
         yield Finding("ok", f"access: users who match one of: {shlex.join(config.allow)}")
     else:
@@ -137,6 +130,16 @@ def _describe_sites(site: Site) -> Iterator[Finding]:
             text = f"site {host}: its URL has no path, so this application has to answer all paths of that host"
             remedy = f"append the path that its proxy sends to this application, for example {url}/auth"
             yield Finding("warn", text, remedy)
+
+
+def _check_upstream_limit(limit: int) -> Finding:
+    text = f"upstream limit: up to {limit} threads of a worker may wait for the provider"
+    if limit == UPSTREAM_LIMIT:
+        return Finding("ok", f"{text}, and at most three quarters of its threads")
+    if limit < THREADS:
+        return Finding("ok", text)
+    text += f"; wsgi_oauth.gunicorn_conf starts {THREADS}, so a provider that hangs can block all of them"
+    return Finding("warn", text, "set WSGI_OAUTH_UPSTREAM_LIMIT below gunicorn's --threads")
 
 
 def _find_unknown_providers(environ: Mapping[str, str]) -> Iterator[str]:

@@ -19,14 +19,13 @@ from .. import errors
 from ..urls import Origin
 from . import checks
 from .provider import Provider
+from .secret_file import read_secret
 
 PREFIX = "WSGI_OAUTH_"
 THREADS = 16  # threads of a worker in gunicorn_conf.py and the README
 # Three quarters of THREADS, because the other threads serve requests that do not need the provider. transport/limit.py
 # lowers this default in a server with fewer threads.
 UPSTREAM_LIMIT = 12
-
-_LONGEST_SECRET = 4096  # characters
 
 # Variables that Kubernetes and Docker set in each container for a service whose name begins with "wsgi-oauth":
 # https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables
@@ -139,6 +138,7 @@ class ProviderConfig:
     label: str = ""  # from WSGI_OAUTH_PROVIDERS; empty when that is not set
     client_id: str = _setting("", checks.check_client_id)
     client_secret: str | None = _setting(None, checks.check_client_secret, in_repr=False)
+    client_secret_file: str | None = _setting(None, str)  # read if there is no client_secret, and when it has changed
     provider: str | Provider = _url_setting("github", checks.check_provider)  # noqa: RUF009  # a dataclass field
     authorization_url: str | None = _url_setting(None, checks.check_url)
     token_url: str | None = _url_setting(None, checks.check_url)
@@ -173,7 +173,15 @@ class ProviderConfig:
 
         :param http_hosts: the hosts for which plain http is accepted, besides this machine.
         """
-        problems = _check_settings(self, self.label, http_hosts)
+        problems = []
+        if self.client_secret_file and self.client_secret is None:
+            try:
+                object.__setattr__(self, "client_secret", read_secret(self.client_secret_file))
+            except ValueError as problem:
+                name = self.variable("client_secret_file")
+                problems.append(f"{name}: the file {problem} (got {self.client_secret_file!a})")
+        is_unreadable = bool(problems)
+        problems += _check_settings(self, self.label, http_hosts)
         client_id, secret, auth = map(self.variable, ("client_id", "client_secret", "client_auth"))
         if not self.client_id:
             problems.append(
@@ -182,7 +190,7 @@ class ProviderConfig:
             )
         if self.client_auth == "none" and self.client_secret:
             problems.append(f"{secret}: set although {auth}=none declares a public client; remove one of them")
-        if self.client_auth != "none" and not self.client_secret:
+        if self.client_auth != "none" and not self.client_secret and not is_unreadable:
             problems.append(
                 f"{secret}: missing; set it or {secret}_FILE to the secret that the provider issued with the client "
                 f"id, or set {auth}=none for a public client"
@@ -286,31 +294,8 @@ def _read_providers(variables: Mapping[str, str], labels: list[str], problems: l
         secret, file = variable_name("client_secret", label), variable_name("client_secret_file", label)
         if secret in variables and file in variables:
             problems.append(f"{file}: set together with {secret}; remove one of them")
-        elif file in variables:
-            try:
-                values["client_secret"] = _read_secret(variables[file])
-            except ValueError as problem:
-                problems.append(f"{file}: the file {problem} (got {variables[file]!a})")
-                # Otherwise a second message would say that the secret is missing.
-                values["client_secret"] = "unreadable"  # noqa: S105  # not a secret
         providers.append(ProviderConfig(**values))
     return providers
-
-
-def _read_secret(path: str) -> str:
-    """Return the secret in the file *path*. Raise ValueError with the problem if that is impossible."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:  # because some editors begin a file with a byte order mark
-            secret = file.read(_LONGEST_SECRET + 1).strip()
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError("is not UTF-8 text") from None
-    if not secret:
-        raise ValueError("is empty")
-    if len(secret) > _LONGEST_SECRET:
-        raise ValueError("is too large for a secret")
-    return secret
 
 
 def _find_unknown(variables: Collection[str], labels: list[str]) -> list[str]:
@@ -361,7 +346,7 @@ def _check_labels(labels: list[str]) -> None:
 
 
 def _provider_settings() -> list[str]:
-    return [*(setting.name for setting in _settings(ProviderConfig)), "client_secret_file"]
+    return [setting.name for setting in _settings(ProviderConfig)]
 
 
 def known_variables() -> list[str]:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from .. import errors
 from ..config import ProviderConfig
 from ..config.provider import Provider
+from ..config.secret_file import SecretFile
 from ..events import SUCCESS, Event, Events, build_fingerprint
 from ..sessions.manager import store_key
 from ..sessions.session import Session
@@ -55,6 +56,10 @@ class Registration:
         self.discovery: Discovery | None = None
         if provider.discovery:
             self.discovery = Discovery(self.configured_provider, config, transport)
+        self._secret_file: SecretFile | None = None
+        if config.client_secret_file and config.client_secret:
+            name = config.variable("client_secret_file")
+            self._secret_file = SecretFile(config.client_secret_file, config.client_secret, name)
         self.label = config.label or provider.name
         former_key = f"{config.label}:{provider.name}" if config.label else provider.name
         #: Identifies the registration in sessions. It contains the provider's name, because a label can be given to
@@ -74,8 +79,8 @@ class Registration:
 
     @property
     def client_secret(self) -> str:
-        """The client secret, or an empty string."""
-        return self._config.client_secret or ""
+        """The current client secret, or an empty string."""
+        return self._secret_file.read() if self._secret_file else self._config.client_secret or ""
 
     @property
     def provider(self) -> Provider:
@@ -95,7 +100,7 @@ class Registration:
         return OAuth2Session(
             self.provider,
             self._config.client_id,
-            self._config.client_secret,
+            self.client_secret,
             self._transport,
             token=token,
             redirect_uri=redirect_uri,
