@@ -187,6 +187,11 @@ class TestToken:
         for gate in (make_gate(TOKENS="yes", ALLOW="id:1"), make_gate(TOKENS="yes", allow={"/page": ("id:1",)})):
             assert send(gate, "/page", headers=bearer(token)).status_code == 403
 
+    def test_is_useless_for_another_client_id(self, guest: Guest, make_gate: MakeGate):
+        """S74"""
+        token = create(guest)
+        assert send(make_gate(TOKENS="yes", CLIENT_ID="another"), "/page", headers=bearer(token)).status_code == 401
+
     def test_is_neither_stored_nor_listed(self, guest: Guest, store: SessionStore):
         token = create(guest)
         stored = b"".join(store.load(key) or b"" for key in store.keys())

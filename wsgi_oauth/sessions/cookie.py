@@ -105,4 +105,4 @@ def own_cookies_pattern(name: str) -> re.Pattern[str]:
 
     :param name: of the session cookie, without ``__Host-`` and the port.
     """
-    return re.compile(rf"(?:^|[;,])\s*(?:__Host-)?{re.escape(name)}(?:_[0-9]+)?(?:-[^=;,]*)?\s*=[^;,]*")
+    return re.compile(rf"(?:^|[;,])\s*(?:__Host-)?{re.escape(name)}(?:_[0-9]+)?(?:-[^=;,]*|\s*)=[^;,]*")
