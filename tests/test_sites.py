@@ -6,6 +6,7 @@ import itertools
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from sites import FILES, MAIN, WIKI, User, config, provider_of_main, wiki
 from wsgi_oauth import Config, LoginRequired, MemoryStore, RequestHandler, SessionStore, create_app, errors
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
+from wsgi_oauth.sessions.tickets import Tickets
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
@@ -152,6 +154,25 @@ class TestHandOver:
         user = User(create_app(config(provider), store=store, handlers=[Basket]), provider)
         assert [user.get(f"{WIKI}/basket").json for _ in range(3)] == [1, 2, 3]
 
+    def test_leaves_no_trace_of_the_ticket(self, user: User):
+        """S45, S46"""
+        user.visit(f"{WIKI}/page", until="ticket=")
+        answer = user.get(user.trail[-1])
+        assert (answer.headers["Referrer-Policy"], answer.headers["Cache-Control"]) == ("no-referrer", "no-store")
+        assert "ticket" not in answer.location
+
+    def test_works_with_every_store(self, provider: LocalProvider, every_store: SessionStore):
+        """S66: of parallel redemptions of one ticket, one succeeds."""
+        app = create_app(config(provider), store=every_store)
+        user = User(LoginRequired(wiki, app), provider)
+        assert user.visit(f"{WIKI}/page").text == f"583231 at {WIKI}/page"
+        tickets = Tickets(app.sessions)
+        session = app.sessions.open({"HTTP_COOKIE": user.at(MAIN).cookie_header}, names=app.site.cookie_names(MAIN))
+        ticket = tickets.issue(session, WIKI, "state")
+        with ThreadPoolExecutor(8) as pool:
+            redeemed = list(pool.map(lambda _: tickets.redeem(ticket, WIKI, "state"), range(8)))
+        assert sorted(session is not None for session in redeemed) == [False] * 7 + [True]
+
     def test_is_logged(self, user: User, caplog: Any):
         caplog.set_level("INFO", "wsgi_oauth")
         user.visit(f"{WIKI}/page")
@@ -252,6 +273,21 @@ class TestOneSession:
 
 
 class TestFurtherSite:
+    def test_creates_access_tokens_on_the_main_site_only(self, provider: LocalProvider, store: SessionStore):
+        """S67: a script on one site could otherwise create a token for all of them."""
+        user = User(LoginRequired(wiki, create_app(config(provider, TOKENS="yes"), store=store)), provider)
+        user.visit(f"{WIKI}/page")
+        assert "New token" in user.visit(f"{WIKI}/auth/tokens").text
+        assert user.trail[-1] == f"{MAIN}/auth/tokens"
+        form = {"name": "script", "lifetime": "1d"}
+        assert user.at(WIKI).post("/auth/tokens", headers={"Origin": WIKI}, params=form).status_int == 404
+        assert user.at(MAIN).post("/auth/tokens", headers={"Origin": MAIN}, params=form).status_int == 201
+
+    def test_can_continue_its_sign_out_on_the_main_site(self, user: User):
+        """S46: Chromium applies form-action to redirects, too."""
+        policy = user.get(f"{WIKI}/auth/signed-out").headers["Content-Security-Policy"]
+        assert policy.endswith(f"; form-action 'self' {MAIN}")
+
     @pytest.mark.parametrize("path", ["callback?state=x&code=y", "hand-over?site=wiki.example.org&state=x"])
     def test_has_no_routes_of_the_main_site(self, user: User, path: str):
         assert user.get(f"{WIKI}/auth/{path}").status_int == 404

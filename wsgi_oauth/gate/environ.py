@@ -199,7 +199,8 @@ def require_recent_login(
 def login_url(environ: WSGIEnvironment, next_url: str | None = None) -> str:
     """Return the URL that starts a sign-in.
 
-    :param next_url: the path of this site to which the user returns; by default the current page.
+    :param next_url: the page to which the user returns: a path of this site, or the URL of a page of any of the sites;
+        by default the current page.
     :raises errors.BadHost: on a public path, if the Host header is not this site's.
     :raises LookupError: if the request did not pass :class:`LoginRequired`.
     """

@@ -73,7 +73,7 @@ class Tickets:
         self.consume(ticket)
 
     def consume(self, ticket: str) -> bytes | None:
-        """Make *ticket* unusable, in one atomic step, and return its entry; None if there is none.
+        """Make *ticket* unusable, in one atomic step, and return its entry; None if it is unknown, used or expired.
 
         :raises errors.StoreError: if the store fails.
         """

@@ -72,11 +72,13 @@ class OAuthApp:
         self._routes = routes
         self._login_path = routes.build_path("preauthorization", {})
         self.logout_path = routes.build_path("logout", {})
-        sign_out_continues = config.sites or any(each.end_session for each in config.providers)
         self._verify_path = routes.build_path("verify", {})
         #: Answers ``GET /verify``, without a handler, because that would double the cost.
         self.verifier: WSGIApplication | None = None
+        sign_out_continues = any(each.end_session for each in config.providers)
         self._headers = pages.SECURITY_HEADERS | (pages.FORM_REDIRECT_HEADERS if sign_out_continues else {})
+        if config.sites and not sign_out_continues:
+            self._headers |= pages.form_redirect_headers(config.public_url or "")
         proxies = config.trusted_proxies
         # X-Forwarded-Prefix does not count, because few proxies remove it from a client's request. The prefix is part
         # of the public URL.

@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from markupsafe import Markup
 from werkzeug import Response
@@ -34,6 +35,13 @@ SECURITY_HEADERS = {
 # If sign-outs continue at the provider, form-action must be absent, because browsers apply it to the redirect after a
 # form, too: https://github.com/w3c/webappsec-csp/issues/8
 FORM_REDIRECT_HEADERS = {"Content-Security-Policy": _POLICY}
+
+
+def form_redirect_headers(main_url: str) -> dict[str, str]:
+    """Return the headers with which a sign-out on a further site can continue on the main site at *main_url*."""
+    origin = urlsplit(main_url)._replace(path="").geturl()
+    return {"Content-Security-Policy": f"{_POLICY}; form-action 'self' {origin}"}
+
 
 _PAGE = Markup(
     '<!doctype html><html lang="en"><meta charset="utf-8">'

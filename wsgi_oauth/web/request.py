@@ -229,8 +229,8 @@ class Request(werkzeug.Request):
     @property
     def form_token(self) -> str:
         """The token of this site's forms, which other sites do not know (CSRF). Empty without a stored session."""
-        session_id = self.session.id
-        return sha256(f"wsgi_oauth: form {session_id}".encode()).hexdigest() if session_id else ""
+        session_id, site = self.session.id, self.cookie_names.site
+        return sha256(f"wsgi_oauth: form {site}{session_id}".encode()).hexdigest() if session_id else ""
 
     @property
     def has_form_token(self) -> bool:

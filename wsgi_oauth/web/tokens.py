@@ -58,9 +58,13 @@ class Tokens(RequestHandler):
     access_tokens: AccessTokens  # set by create_app
 
     def get(self, request: Request) -> Response:
+        if request.is_further_site:
+            return self.redirect(f"{request.site.public_url}{self.route}")
         return self._respond()
 
     def post(self, request: Request) -> Response:
+        if request.is_further_site:  # otherwise a script or the operator of one site could get access to the others
+            raise NotFound("Access tokens are created on the main site.")
         owner = self.identity.id  # before the body is read, because an anonymous user is sent to the sign-in
         if not (request.is_same_origin or request.has_form_token):
             raise errors.CrossSite("access tokens: requested by another site")
