@@ -541,11 +541,11 @@ def test_a_missing_file_of_certificates_stops_the_start(provider: LocalProvider,
         create_app(Config.from_environ(environ_for(provider, SESSION_STORE=url)))
 
 
-def test_an_old_package_cannot_be_used_for_a_cluster(monkeypatch: pytest.MonkeyPatch):
-    """It would not compare the host name of a certificate."""
-    monkeypatch.setattr("redis.__version__", "5.3.1")
-    with pytest.raises(errors.ConfigError, match="version 6 of the redis package"):
-        RedisStore("redis+cluster://redis.example")
+@pytest.mark.parametrize("url", ["redis+cluster://redis.example", "redis+sentinel://redis.example/service"])
+def test_an_old_package_cannot_be_used_for_several_servers(monkeypatch: pytest.MonkeyPatch, url: str):
+    monkeypatch.setattr("redis.__version__", "6.4.0")
+    with pytest.raises(errors.ConfigError, match="version 7 of the redis package"):
+        RedisStore(url)
 
 
 def test_a_missing_package_is_an_error_that_names_the_package(provider: LocalProvider, monkeypatch: pytest.MonkeyPatch):

@@ -88,7 +88,7 @@ class SingleServer:
         try:
             return operation(self.client)
         except redis.ResponseError as error:
-            if not is_read_only(error):
+            if not is_read_only(error) or _is_old():
                 raise
             # After a failover, the address leads to the new master, but open connections still to the old one.
             self.client.connection_pool.disconnect(inuse_connections=False)
@@ -219,13 +219,12 @@ class _SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
 def open_servers(url: RedisURL) -> Servers:
     """Return the servers at *url*. Nothing is connected yet.
 
-    :raises errors.ConfigError: when the redis package is too old for a cluster, or ``ssl_ca_certs`` is unusable.
+    :raises errors.ConfigError: when the redis package is too old for these servers, or ``ssl_ca_certs`` is unusable.
     """
-    if url.kind == "cluster" and int(redis.__version__.partition(".")[0]) < 6:
-        # Before, it did not compare the host names of certificates in a cluster.
+    if url.kind != "server" and _is_old():
         raise errors.ConfigError(
-            "sessions in a cluster need version 6 of the redis package "
-            f"(got {redis.__version__}); pip install --upgrade 'redis>=6'"
+            "Sentinels and clusters need version 7 of the redis package "
+            f"(got {redis.__version__}); pip install --upgrade 'redis>=7'"
         )
     if url.ca_certs:
         try:
@@ -238,6 +237,11 @@ def open_servers(url: RedisURL) -> Servers:
         "cluster": ClusterServers,
     }
     return kinds[url.kind](url)
+
+
+def _is_old() -> bool:
+    """Return whether a pool cannot close only its unused connections, and host names are not compared in a cluster."""
+    return int(redis.__version__.partition(".")[0]) < 7
 
 
 def describe(error: Exception) -> str:
