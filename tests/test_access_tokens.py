@@ -295,6 +295,21 @@ class TestPage:
         guest.sign_in()
         assert [value for value, _, _ in guest.get("/auth/tokens").forms[0]["lifetime"].options] == ["1d", "7d"]
 
+    @pytest.mark.parametrize(
+        ("maximum", "shown"), [("12h", "12 hours"), ("1h", "1 hour"), ("90m", "90 minutes"), ("61", "61 seconds")]
+    )
+    def test_offers_a_maximum_below_one_day_in_its_own_unit(
+        self, make_gate: MakeGate, provider: LocalProvider, maximum: str, shown: str
+    ):
+        guest = Guest(make_gate(TOKENS="yes", TOKEN_LIFETIME=maximum), provider)
+        guest.sign_in()
+        form = guest.get("/auth/tokens").forms[0]
+        assert [text for _, _, text in form["lifetime"].options] == [shown]
+        form["name"] = "backup"
+        assert form.submit(headers=OWN).status_int == 201
+        refused = guest.app.post("/auth/tokens", {"name": "x", "lifetime": "1d"}, {**OWN, **JSON}, expect_errors=True)
+        assert f"at most {shown}" in refused.text
+
     def test_limits_the_number_of_tokens(self, guest: Guest):
         for _ in range(MAX_TOKENS):
             create(guest)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from .. import errors
+from ..config.checks import describe_lifetime
 from .encoding import OTHER_ENTRY, StoredSession, decode, parse
 from .manager import SessionManager, store_key
 from .store import Record
@@ -68,7 +69,7 @@ class AccessTokens:
         if not 0 < len(name) <= MAX_NAME or not name.isprintable():
             raise errors.BadToken(f"The name must have 1 to {MAX_NAME} characters.")
         if not 0 < lifetime <= self.max_lifetime:
-            raise errors.BadToken(f"The lifetime must be at most {self.max_lifetime / 86400:g} days.")
+            raise errors.BadToken(f"The lifetime must be at most {describe_lifetime(self.max_lifetime)}.")
         if len(self.list(owner)) >= MAX_TOKENS:
             raise errors.BadToken(f"You have {MAX_TOKENS} tokens already. Revoke one of them first.")
         token, now = f"{TOKEN_PREFIX}{secrets.token_urlsafe(32)}", time.time()

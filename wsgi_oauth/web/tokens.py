@@ -11,7 +11,7 @@ from werkzeug import Response
 from werkzeug.exceptions import NotFound
 
 from .. import errors
-from ..config.checks import check_lifetime
+from ..config.checks import check_lifetime, describe_lifetime
 from ..oauth.identity import IDENTITY
 from ..sessions.access_tokens import MAX_NAME, AccessTokens, TokenInfo
 from ..sessions.session import PROVIDER
@@ -126,7 +126,9 @@ class Tokens(RequestHandler):
             _OPTION.format(value=value, text=text)
             for value, text in _LIFETIMES.items()
             if check_lifetime(value) <= self.access_tokens.max_lifetime
-        ) or _OPTION.format(value=int(self.access_tokens.max_lifetime), text=f"{self.access_tokens.max_lifetime:g} s")
+        ) or _OPTION.format(
+            value=int(self.access_tokens.max_lifetime), text=describe_lifetime(self.access_tokens.max_lifetime)
+        )
         parts = urlsplit(site)
         with_token = parts._replace(netloc=f"token:{token}@{parts.netloc}").geturl()
         return _PAGE.format(
