@@ -13,9 +13,11 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urljoin, urlsplit
 
 import pytest
-from conftest import JSON, Visitor, environ_for, gunicorn, parameters
+from conftest import HTML, JSON, Visitor, environ_for, gunicorn, parameters, send
 from openid import Issuer
 from sites import FILES, MAIN, WIKI, User, config, provider_of_main, wiki
+from werkzeug import Response
+from werkzeug.test import run_wsgi_app
 
 from wsgi_oauth import Config, LoginRequired, MemoryStore, RequestHandler, SessionStore, create_app, errors
 from wsgi_oauth.demo.local_provider import LocalProvider
@@ -361,6 +363,64 @@ class TestFurtherSite:
         victim = User(issuer_user.app, issuer_user.provider)
         assert "is complete" not in victim.visit(f"{MAIN}/auth/signed-out?state={state}").text
         assert victim.get(f"{MAIN}/auth/signed-out?state=x.evil.example").status_int == 200
+
+
+class TestVerify:
+    """A proxy like Caddy asks ``/verify`` about pages on several hosts, and sends ``/auth/`` of each to the sign-in."""
+
+    @pytest.fixture
+    def proxied(self, provider: LocalProvider, store: SessionStore) -> User:
+        return User(proxy(create_app(config(provider, TRUSTED_PROXIES="1"), store=store)), provider)
+
+    def test_returns_to_the_exact_page_of_each_site(self, proxied: User):
+        for page in (f"{WIKI}/d/caf%C3%A9?q=%C3%BC&x=1+2", f"{FILES}/", f"{MAIN}/page"):
+            assert proxied.visit(page).text.startswith("583231@")
+            assert proxied.trail[-1] == page
+        proxied.sign_out(FILES)
+        assert proxied.get(f"{WIKI}/page").location.startswith(f"{WIKI}/auth/?next=")
+
+    @pytest.mark.parametrize(
+        ("host", "status"), [(WIKI, 204), (FILES, 401), (MAIN, 401), ("https://evil.example", 400)]
+    )
+    def test_takes_the_host_from_trusted_proxies_only(
+        self, provider: LocalProvider, store: SessionStore, proxied: User, host: str, status: int
+    ):
+        """S35, S64, S66: a cookie of the wiki opens the wiki only, whatever host is forged."""
+        proxied.visit(f"{WIKI}/page")
+        headers = {"Cookie": proxied.at(WIKI).cookie_header, "X-Forwarded-Host": urlsplit(host).netloc, **HTML}
+        trusting = create_app(config(provider, TRUSTED_PROXIES="1"), store=store)
+        answer = send(trusting, "/verify", headers={**headers, "Host": "internal", "X-Forwarded-Proto": "https"})
+        assert answer.status_code == status
+        if status == 401:
+            assert answer.headers["Location"].startswith(f"{host}/auth/")
+        distrusting = create_app(config(provider), store=store)
+        assert send(distrusting, "/verify", headers={**headers, "Host": urlsplit(WIKI).netloc}).status_code == 204
+
+
+def proxy(oauth_app: Any) -> Any:
+    """Return a proxy that removes ``/auth`` from the path, and asks ``/verify`` about every other request."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        passed = {
+            **environ,
+            "HTTP_HOST": "backend",
+            "HTTP_X_FORWARDED_FOR": "192.0.2.1",
+            "HTTP_X_FORWARDED_HOST": environ["HTTP_HOST"],
+            "HTTP_X_FORWARDED_PROTO": "https",
+        }
+        path = environ["PATH_INFO"]
+        if path.startswith("/auth/"):
+            return oauth_app({**passed, "PATH_INFO": path.removeprefix("/auth")}, start_response)
+        query = environ["QUERY_STRING"]
+        uri = quote(path.encode("latin-1")) + (f"?{query}" if query else "")
+        passed |= {"HTTP_X_FORWARDED_METHOD": environ["REQUEST_METHOD"], "HTTP_X_FORWARDED_URI": uri}
+        body, status, headers = run_wsgi_app(oauth_app, {**passed, "PATH_INFO": "/verify", "QUERY_STRING": ""})
+        if status.startswith("204"):
+            return Response(headers["X-Auth-Request-User"])(environ, start_response)
+        start_response(status, headers.to_wsgi_list())
+        return body
+
+    return app
 
 
 @pytest.fixture
