@@ -22,6 +22,7 @@ SLOW = [
     "tests/test_recipes.py",
     "tests/test_redis_store.py",
     "tests/test_refresh.py",
+    "tests/test_reload.py",
     "tests/test_request_limit.py",
     "tests/test_sessions_command.py",
     "tests/test_testing_kit.py",

@@ -21,6 +21,7 @@ from gunicorn import glogging
 from gunicorn.errors import AppImportError
 from gunicorn.http import message
 
+from . import errors
 from .config.settings import THREADS
 
 wsgi_app = "wsgi_oauth:get_app()"
@@ -53,8 +54,31 @@ graceful_timeout = 30
 keepalive = 75
 
 # Load the application once, before the fork. This is safe because it opens no file, socket or lock
-# until a request.
+# until a request. A worker that is replaced later starts with the same settings, whatever has happened
+# to the files of the settings meanwhile.
 preload_app = True
+
+
+def on_reload(server: Any) -> None:
+    """Build the application with the settings of now (HUP), before gunicorn starts new workers with it.
+
+    If that fails, the new workers get the previous application, and the log says why.
+    """
+    app, name = server.app, getattr(server.app, "app_uri", "")
+    if not server.cfg.preload_app:
+        return  # because each worker loads the application itself
+    if not name.endswith(")"):
+        text = "HUP: %s keeps its settings, because it is a variable; serve a function instead, such as myapp:create()"
+        server.log.warning(text, name)
+        return
+    try:
+        app.callable = app.load()
+    except (Exception, SystemExit) as error:  # whatever the function of an application raises
+        text = "HUP: %s keeps its previous settings, because the new ones are invalid:\n%s"
+        reason = str(error).removeprefix("wsgi_oauth cannot start:\n")
+        server.log.error(text, name, reason, exc_info=not isinstance(error, errors.Error))  # noqa: TRY400
+    else:
+        server.log.info("HUP: %s has the new settings", name)
 
 
 def post_worker_init(worker: Any) -> None:
