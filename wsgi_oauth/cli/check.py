@@ -234,9 +234,27 @@ class ProviderCheck:
             yield Finding(
                 "warn", text + (", unless the nonce reveals it" if provider.asks_for_id_token else ""), remedy
             )
+        yield from self._check_signatures(provider)
         yield Finding("ok", f"scope: {provider.scope or 'none requested, so the provider chooses'}")
         yield self._check_refresh(provider, metadata)
         yield from self.endpoint_findings()
+
+    def _check_signatures(self, provider: Provider) -> Iterator[Finding]:
+        """Say which rule protects ID tokens: their signatures, or TLS (OpenID Connect Core 3.1.3.7, item 6)."""
+        keys = self._registration.keys
+        if not provider.asks_for_id_token:
+            return
+        rule = "ID tokens: accepted without their signatures, because they come from the token endpoint over TLS"
+        if keys is None:
+            yield Finding("ok", rule, "to verify signatures, too, install wsgi-oauth[openid]")
+        elif not provider.jwks_url:
+            yield Finding("warn", f"{rule}; the URL of the provider's keys is unknown", "let the metadata name it")
+        else:
+            try:
+                count = keys.count(provider.jwks_url)
+                yield Finding("ok", f"ID tokens: signatures are verified ({count} keys at {provider.jwks_url})")
+            except errors.ProviderError as error:
+                yield Finding("FAIL", f"ID tokens: signatures cannot be verified: {error.detail}", error.remedy)
 
     def _check_rules(self, provider: Provider) -> Iterator[Finding]:
         """Warn about access rules that compare values which users may be able to choose."""
@@ -271,7 +289,7 @@ class ProviderCheck:
         """Warn about endpoints in the settings or the preset that differ from the metadata."""
         for name, member in discovery.ENDPOINTS.items():
             setting = "end_session" if name == "end_session_url" else name
-            configured = getattr(self._config, setting)
+            configured = getattr(self._config, setting, None)  # the keys have no setting
             if configured == "yes":
                 configured = None
             used, announced = configured or getattr(preset, name), metadata.get(member)

@@ -87,6 +87,8 @@ class Provider(NamedTuple):
     revocation_by: Literal["rfc7009", "github"] = "rfc7009"  # github: DELETE with Basic authentication and a JSON body
     end_session_url: str = ""  # OpenID Connect RP-Initiated Logout 2
     end_session_parameters: tuple[tuple[str, str], ...] = END_SESSION_PARAMETERS  # templates
+    jwks_url: str = ""  # the keys of its signatures (RFC 7517 5); used with the extra `openid`
+    signing_algorithms: tuple[str, ...] = ()  # of its ID tokens; by default those of the metadata, or with public keys
     issuer: str | None = None  # compared with `iss` (RFC 9207 2.4, OpenID Connect Core 3.1.3.7); may contain TENANT
     issuer_example: str = ""  # if set, WSGI_OAUTH_ISSUER is required, and looks like this
     always_sends_issuer: bool = False  # in authorization responses (RFC 9207 3)

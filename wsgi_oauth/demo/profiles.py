@@ -1,16 +1,12 @@
 """Local providers that behave like Keycloak, Entra ID, AD FS, Okta and GitHub Enterprise, as their documentation says.
 
 ``settings`` of each are those of the example in ``docs/providers.md``: only one group may enter. Its member is the
-default user; the consent page offers further users. ID tokens are signed with the client secret (HS256), because a
-client that gets them from the token endpoint may rely on TLS in place of the signature (OpenID Connect Core 3.1.3.7).
+default user; the consent page offers further users.
 """
 
 from __future__ import annotations
 
-import hmac
-import json
 import time
-from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
@@ -18,7 +14,7 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 from oauthlib.common import add_params_to_uri
 from werkzeug import Request, Response
 
-from . import provider_pages
+from . import provider_pages, signing
 from .grants import Grant, is_loopback_callback
 from .local_provider import OCTOCAT, LocalProvider, json_response
 
@@ -89,6 +85,7 @@ class OpenIDProduct(Product):
 
     issuer_path = ""
     end_session_path = ""
+    keys_path = "/keys"
     sends_refresh_tokens = False  # without the scope offline_access
     scopes: tuple[str, ...] = ("openid", "profile", "email", "offline_access")
 
@@ -98,6 +95,10 @@ class OpenIDProduct(Product):
         self.routes[f"{self.issuer_path}/.well-known/openid-configuration"] = (
             "discovery",
             {"GET": lambda _: json_response(self.discovery_document())},
+        )
+        self.routes[f"{self.issuer_path}{self.keys_path}"] = (
+            "keys",
+            {"GET": lambda _: json_response(signing.public_keys())},
         )
         self.routes[self.end_session_path] = ("end", {"GET": self.end_session})
 
@@ -113,7 +114,8 @@ class OpenIDProduct(Product):
             "token_endpoint": self.token_url,
             "userinfo_endpoint": self.profile_url,
             "end_session_endpoint": self.url + self.end_session_path,
-            "jwks_uri": f"{self.issuer}/keys",
+            "jwks_uri": f"{self.issuer}{self.keys_path}",
+            "id_token_signing_alg_values_supported": ["RS256"],
             "scopes_supported": list(self.scopes),
             "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
         }
@@ -147,7 +149,7 @@ class OpenIDProduct(Product):
         claims = {"iss": self.issuer, "aud": self.client_id, "iat": now, "exp": now + _LIFETIME, "auth_time": now}
         # The ID token of a refresh has no nonce (OpenID Connect Core 12.2).
         claims |= {"nonce": nonce} if nonce else {}
-        return _sign({**claims, **self.id_token_claims(grant)}, self.client_secret or "")
+        return signing.sign_jwt({**claims, **self.id_token_claims(grant)})
 
     def end_session(self, request: Request) -> Response:
         """End the session, and redirect to the application if it is on this machine (RP-Initiated Logout 2)."""
@@ -170,6 +172,7 @@ class Keycloak(OpenIDProduct):
     name = "keycloak"
     rule = 'group:"Wiki Editors"'
     issuer_path = "/realms/myrealm"
+    keys_path = "/protocol/openid-connect/certs"
     authorization_path = f"{issuer_path}/protocol/openid-connect/auth"
     token_path = f"{issuer_path}/protocol/openid-connect/token"
     profile_path = f"{issuer_path}/protocol/openid-connect/userinfo"
@@ -469,14 +472,3 @@ PROFILES: Mapping[str, Callable[[], LocalProvider]] = {
     "okta": Okta,
     "github": GitHubEnterprise,
 }
-
-
-def _sign(claims: Mapping[str, Any], key: str) -> str:
-    """Return a JSON Web Token with the algorithm HS256 (RFC 7519 3.1)."""
-    parts = ({"alg": "HS256", "typ": "JWT"}, claims)
-    content = ".".join(_encode(json.dumps(part).encode()) for part in parts)
-    return f"{content}.{_encode(hmac.digest(key.encode(), content.encode(), 'sha256'))}"
-
-
-def _encode(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -19,7 +19,15 @@ from ..config.provider import Provider
 from ..transport.error_description import describe_error
 from ..transport.pool import Transport
 from ..version import USER_AGENT
-from .id_token import check_id_token, check_refreshed_id_token, check_userinfo, read_id_token
+from .id_token import (
+    check_id_token,
+    check_refreshed_id_token,
+    check_userinfo,
+    is_signed_document,
+    read_id_token,
+    read_signed_document,
+)
+from .keys import SigningKeys
 from .reauthentication import check_requirements
 from .resource import read_resource, read_user_document, rejects_token
 from .token import Token, has_expired, is_new, is_token, parse_token_response, refuses_refresh
@@ -47,11 +55,13 @@ class OAuth2Session:
         client_secret: str | None,
         transport: Transport,
         *,
+        keys: SigningKeys | None = None,
         token: Token | None = None,
         redirect_uri: str | None = None,
         refresh: Callable[[OAuth2Session, Token], Token] | None = None,
     ) -> None:
         """
+        :param keys: verify signatures of ID tokens and user documents; without them, only TLS protects these.
         :param refresh: function that gets a new token when the provider no longer accepts the current one.
         :raises errors.TokenRejected: when *token* is not a token that this program stored.
         """
@@ -62,6 +72,7 @@ class OAuth2Session:
         self._client_id = client_id
         self._client_secret = client_secret or ""
         self._transport = transport
+        self._keys = keys
         self._refresh = refresh
         self._token: Token = token or {}
         self._has_refreshed = False
@@ -163,6 +174,7 @@ class OAuth2Session:
             response, self.provider, redirect_uri=self.redirect_uri or "", secrets=self.secrets
         )
         if self.provider.asks_for_id_token:
+            self._verify_signature(token.get("id_token", ""))
             claims = check_id_token(token.get("id_token", ""), self.provider, self._client_id, nonce=nonce)
             check_requirements(claims, requirements)
         elif requirements:
@@ -191,6 +203,7 @@ class OAuth2Session:
             raise
         if self.provider.asks_for_id_token and "id_token" in fresh:  # it is optional (OpenID Connect Core 12.2)
             try:
+                self._verify_signature(fresh["id_token"])
                 check_refreshed_id_token(fresh["id_token"], token.get("id_token", ""), self.provider, self._client_id)
             except errors.IdTokenRefused as error:
                 # The user has to sign in again, because the old refresh token may be used up.
@@ -258,6 +271,10 @@ class OAuth2Session:
             response = self.request(
                 provider.profile_method, provider.profile_url, provider.profile_body or None, headers
             )
+            if is_signed_document(response):
+                claims = read_signed_document(response.text, provider, self._client_id)
+                self._verify_signature(response.text)
+                return claims
             return read_user_document(response, provider, is_new=is_new(self.token), secrets=self.secrets)
 
         try:
@@ -270,6 +287,18 @@ class OAuth2Session:
         if provider.asks_for_id_token and "id_token" in self.token:
             check_userinfo(document, self.token["id_token"])
         return document
+
+    def _verify_signature(self, jwt: str) -> None:
+        """Verify the signature of an ID token or user document of this response, if the provider's keys are known.
+
+        Without keys its signature is not verified, because it came directly from the provider over TLS (Core 3.1.3.7,
+        item 6).
+        """
+        provider = self.provider
+        if self._keys is not None and provider.jwks_url and jwt:
+            self._keys.verify(
+                jwt, provider.jwks_url, provider.signing_algorithms, secret=self._client_secret, is_direct=True
+            )
 
     def get_json(self, url: str, *, of: type = dict, headers: dict[str, str] | None = None, **options: Any) -> Any:
         """GET a JSON document: an object, with ``of=list`` a list, with ``of=object`` either.

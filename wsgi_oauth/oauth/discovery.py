@@ -31,6 +31,7 @@ ENDPOINTS = {
     "profile_url": "userinfo_endpoint",
     "revocation_url": "revocation_endpoint",  # RFC 8414 2
     "end_session_url": "end_session_endpoint",  # RP-Initiated Logout 2.1
+    "jwks_url": "jwks_uri",
 }
 CLIENT_AUTH = {"client_secret_basic": "basic", "client_secret_post": "post", "none": "none"}  # Core 9
 _log = logging.getLogger(__name__)
@@ -52,9 +53,13 @@ class Discovery:
 
     :param configured: the provider, which may lack endpoints.
     :param config: the settings of this provider.
+    :param needs_keys: whether metadata without the URL of the keys are an error, because signatures are verified.
     """
 
-    def __init__(self, configured: Provider, config: ProviderConfig, transport: Transport) -> None:
+    def __init__(
+        self, configured: Provider, config: ProviderConfig, transport: Transport, *, needs_keys: bool = False
+    ) -> None:
+        self._needs_keys = needs_keys
         self._configured = configured
         self._config = config
         self._transport = transport
@@ -167,20 +172,26 @@ class Discovery:
             issuer=document.get("issuer", configured.issuer),  # with a placeholder if it has tenants
             groups=groups,
             **discovered,  # type: ignore[arg-type]
+            signing_algorithms=configured.signing_algorithms or _read_algorithms(document),
             client_auth=configured.client_auth or self._choose_client_auth(document),
             scope=configured.scope or " ".join(scopes),
             always_sends_issuer=configured.always_sends_issuer or sends_issuer,
         )
         # Without a UserInfo endpoint (Discovery 3) the ID token says who signed in.
         required = ["authorization_url", "token_url", *([] if provider.asks_for_id_token else ["profile_url"])]
+        if self._needs_keys and metadata.url and provider.asks_for_id_token:
+            required.append("jwks_url")
         for name, problem in problems.items():
             if name in required:
                 raise errors.ProviderError(problem)
             _log.warning("%s; it is ignored, because no sign-in needs it", problem)
         missing = [ENDPOINTS[name] for name in required if not getattr(provider, name)]
         if missing:
-            variables = ", ".join(self._config.variable(name) for name in required if not getattr(provider, name))
-            raise errors.ProviderError(f"{metadata.url} has no {', '.join(missing)}", remedy=f"set {variables}")
+            variables = [self._config.variable(name) for name in required if not getattr(provider, name)]
+            remedy = f"set {', '.join(variables)}"
+            if "jwks_uri" in missing:  # for which there is no setting
+                remedy = "the ID tokens of this issuer cannot be verified; correct its metadata"
+            raise errors.ProviderError(f"{metadata.url} has no {', '.join(missing)}", remedy=remedy)
         prompts = document.get("prompt_values_supported")  # Initiating User Registration 1.0, 4
         supports_consent = not isinstance(prompts, list) or "consent" in prompts
         if provider.offline_access_takes_consent and "offline_access" in provider.scope.split() and supports_consent:
@@ -222,6 +233,12 @@ class Discovery:
             except ValueError as reason:
                 problems[name] = f"the issuer's {member} {reason}"
         return endpoints, problems
+
+
+def _read_algorithms(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the algorithms of ID tokens (Discovery 3); none if the metadata do not say."""
+    announced = document.get("id_token_signing_alg_values_supported")
+    return tuple(each for each in announced if isinstance(each, str)) if isinstance(announced, list) else ()
 
 
 def _issuer_of_tenants(configured: str) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from math import nan
 from typing import Any
 
+import requests
+
 from .. import errors
 from ..config.provider import Provider
 from ..transport.json import parse_json
@@ -34,7 +36,7 @@ _REMEDIES = {
 def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: str | None) -> dict[str, Any]:
     """Validate an ID token (Core 3.1.3.7), and return its claims.
 
-    Its signature is not verified, because it came directly from the token endpoint over TLS (step 6 there).
+    Its signature is verified separately (:mod:`.keys`).
 
     :param nonce: the nonce of the authorization request; None for an ID token of a refresh (Core 12.2).
     :raises errors.IdTokenRefused: when it is malformed, expired, or issued by or for another party.
@@ -93,6 +95,36 @@ def read_id_token(id_token: str) -> dict[str, Any]:
         claims = None
     if not isinstance(claims, dict):
         raise errors.IdTokenRefused("the ID token is not a signed JSON Web Token with claims in it (RFC 7519 3)")
+    return claims
+
+
+def is_signed_document(response: requests.Response) -> bool:
+    """Return whether *response* is a user document in the form of a JSON Web Token (Core 5.3.2)."""
+    content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return response.status_code == 200 and content_type == "application/jwt"
+
+
+def read_signed_document(document: str, provider: Provider, client_id: str) -> dict[str, Any]:
+    """Return the claims of a signed user document, whose issuer and audience are checked if it names them (Core 5.3.2).
+
+    :raises errors.ProviderError: when it is not a JSON Web Token, or is encrypted, expired, or for another client.
+    """
+    if document.count(".") == 4:
+        raise errors.ProviderError(
+            "the user document is encrypted, which is not supported (Core 5.3.2)",
+            remedy="let the provider sign the user document of this client without encrypting it",
+        )
+    claims = read_id_token(document)
+    audience = claims.get("aud", client_id)
+    valid = {
+        "iss": "iss" not in claims or provider.issuer is None or provider.is_issuer(claims["iss"]),
+        "aud": client_id in (audience if isinstance(audience, list) else [audience]),
+        "exp": "exp" not in claims or read_time(claims, "exp") > time.time() - MAX_CLOCK_SKEW,
+        "nbf": "nbf" not in claims or read_time(claims, "nbf") < time.time() + MAX_CLOCK_SKEW,
+    }
+    invalid = [f"{claim}={claims[claim]!a:.200}" for claim, is_valid in valid.items() if not is_valid]
+    if invalid:
+        raise errors.IdTokenRefused(f"the user document is refused for its {', '.join(invalid)} (Core 5.3.2)")
     return claims
 
 

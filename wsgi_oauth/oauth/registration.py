@@ -23,6 +23,7 @@ from .claims import limit_claims
 from .client import OAuth2Session
 from .discovery import Discovery
 from .identity import IDENTITY, Identity, limit_lists, read_identity
+from .keys import SigningKeys, verifies_signatures
 from .lists import with_lists, with_scopes_for
 from .refresh import refresh_once
 from .token import Token
@@ -53,9 +54,12 @@ class Registration:
         self.rules = rules
         self._events = events or Events()
         self.configured_provider = with_scopes_for(rules, provider)
+        #: The keys of the provider's signatures; None if signatures are not verified.
+        self.keys = SigningKeys(transport) if provider.openid and verifies_signatures() else None
         self.discovery: Discovery | None = None
         if provider.discovery:
-            self.discovery = Discovery(self.configured_provider, config, transport)
+            needs_keys = self.keys is not None
+            self.discovery = Discovery(self.configured_provider, config, transport, needs_keys=needs_keys)
         self._secret_file: SecretFile | None = None
         if config.client_secret_file and config.client_secret:
             name = config.variable("client_secret_file")
@@ -102,6 +106,7 @@ class Registration:
             self._config.client_id,
             self.client_secret,
             self._transport,
+            keys=self.keys,
             token=token,
             redirect_uri=redirect_uri,
             refresh=partial(self._refresh, session) if session is not None and session.id else None,

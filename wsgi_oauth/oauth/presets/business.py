@@ -310,6 +310,7 @@ PROVIDERS = (
         authorization_url="https://slack.com/openid/connect/authorize",
         token_url="https://slack.com/api/openid.connect.token",
         profile_url="https://slack.com/api/openid.connect.userInfo",
+        jwks_url="https://slack.com/openid/connect/keys",
         issuer="https://slack.com",
         # Errors have status 200: https://docs.slack.dev/reference/methods/openid.connect.userInfo/#errors
         ended_token_codes=("account_inactive", "invalid_auth", "not_authed", "token_expired", "token_revoked"),

@@ -53,6 +53,7 @@ GITLAB = Provider(
     token_url="https://gitlab.com/oauth/token",
     profile_url="https://gitlab.com/oauth/userinfo",
     revocation_url="https://gitlab.com/oauth/revoke",  # https://docs.gitlab.com/api/oauth2/#revoke-a-token
+    jwks_url="https://gitlab.com/oauth/discovery/keys",
     issuer="https://gitlab.com",
     openid=True,
     discovery=True,
@@ -205,6 +206,7 @@ PROVIDERS = (
         token_url="{issuer}/oauth/token",
         profile_url="{issuer}/oauth/userinfo",
         revocation_url="{issuer}/oauth/revoke",
+        jwks_url="{issuer}/oauth/discovery/keys",
         issuer="{issuer}",
         issuer_example="https://gitlab.example.com",
     ),

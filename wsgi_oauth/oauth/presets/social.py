@@ -110,6 +110,9 @@ PROVIDERS = (
         token_url="https://api.line.me/oauth2/v2.1/token",
         profile_url="https://api.line.me/oauth2/v2.1/userinfo",
         revocation_url="https://api.line.me/oauth2/v2.1/revoke",
+        jwks_url="https://api.line.me/oauth2/v2.1/certs",
+        # https://developers.line.biz/en/docs/line-login/verify-id-token/: with the client secret for web applications
+        signing_algorithms=("HS256", "ES256"),
         issuer="https://access.line.me",
         openid=True,
         scope="openid profile email",
@@ -299,6 +302,7 @@ PROVIDERS = (
         token_url="https://id.twitch.tv/oauth2/token",
         profile_url="https://id.twitch.tv/oauth2/userinfo",
         revocation_url="https://id.twitch.tv/oauth2/revoke",
+        jwks_url="https://id.twitch.tv/oauth2/keys",
         issuer="https://id.twitch.tv/oauth2",
         openid=True,
         discovery=True,
@@ -375,6 +379,7 @@ PROVIDERS = (
         profile_url="https://api.login.yahoo.com/openid/v1/userinfo",
         # In the metadata under a name of its own, `token_revocation_endpoint`.
         revocation_url="https://api.login.yahoo.com/oauth2/revoke",
+        jwks_url="https://api.login.yahoo.com/openid/v1/certs",
         issuer="https://api.login.yahoo.com",
         openid=True,
         scope="openid profile email",

@@ -1,0 +1,354 @@
+"""Signatures of ID tokens and user documents (S30; OpenID Connect Core 3.1.3.7, 5.3.2 and 10; RFC 8725).
+
+They need the extra `openid`. Without it, no test of this file is collected.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from threading import Thread
+from typing import Any
+
+import pytest
+from conftest import Browser
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from openid import Issuer
+from werkzeug import Response
+
+from wsgi_oauth import Config, create_app
+from wsgi_oauth.demo.local_provider import json_response
+from wsgi_oauth.demo.server import serve_provider
+from wsgi_oauth.demo.signing import public_keys, sign_jwt
+from wsgi_oauth.sessions.memory import MemoryStore
+from wsgi_oauth.web.application import OAuthApp
+
+jwt = pytest.importorskip("jwt")
+
+SECRET = "s" * 32  # as long as the hash of HMAC (RFC 7518 3.2)
+
+
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    issuer = Issuer(client_secret=SECRET)
+    with serve_provider(issuer):
+        yield issuer
+
+
+@pytest.fixture
+def app(issuer: Issuer) -> OAuthApp:
+    config = Config(provider=issuer.url, client_id=issuer.client_id, client_secret=SECRET)
+    return create_app(config, store=MemoryStore())
+
+
+@pytest.fixture
+def browser(app: OAuthApp, issuer: Issuer) -> Browser:
+    return Browser(app, issuer)
+
+
+class Key:
+    """A key of the provider, which signs with PyJWT."""
+
+    def __init__(self, private: Any, algorithm: str, kid: str | None = "new") -> None:
+        self.private = private
+        self.algorithm = algorithm
+        self.kid = kid
+
+    def sign(self, claims: Any, **header: Any) -> str:
+        header |= {} if self.kid is None else {"kid": self.kid}
+        token: str = jwt.encode(claims, self.private, self.algorithm, headers=header)
+        return token
+
+    def jwk(self, **members: Any) -> dict[str, Any]:
+        algorithm = jwt.algorithms.get_default_algorithms()[self.algorithm]
+        document = json.loads(algorithm.to_jwk(self.private.public_key()))
+        document.pop("key_ops", None)
+        return {**document, **({} if self.kid is None else {"kid": self.kid}), **members}
+
+
+def rsa_key(size: int = 2048) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, size)
+
+
+RSA = rsa_key()
+
+
+def use(issuer: Issuer, key: Key, *others: dict[str, Any], **members: Any) -> None:
+    """Let *issuer* sign ID tokens with *key*, and publish it together with *others*."""
+    issuer.sign = key.sign
+    publish(issuer, *others, key.jwk(**members))
+
+
+def publish(issuer: Issuer, *keys: object) -> None:
+    issuer.publish_keys = lambda: json_response({"keys": keys})
+
+
+def signs_in(browser: Browser) -> bool:
+    response = browser.get(browser.callback_url(), headers={"Accept": "application/json"})
+    if response.status_int == 303:
+        return True
+    assert (response.status_int, response.json["error"]) == (502, "id_token_refused")
+    return False
+
+
+class TestIdToken:
+    @pytest.mark.parametrize(
+        "key",
+        [
+            Key(RSA, "RS256"),
+            Key(RSA, "RS512"),
+            Key(RSA, "PS256"),
+            Key(ec.generate_private_key(ec.SECP256R1()), "ES256"),
+            Key(ec.generate_private_key(ec.SECP384R1()), "ES384"),
+            Key(ec.generate_private_key(ec.SECP521R1()), "ES512"),
+            Key(ed25519.Ed25519PrivateKey.generate(), "EdDSA"),
+        ],
+        ids=lambda key: key.algorithm,
+    )
+    def test_is_verified_with_the_published_key(self, key: Key, browser: Browser, issuer: Issuer) -> None:
+        use(issuer, key)
+        assert signs_in(browser)
+
+    def test_may_name_the_curve_as_its_algorithm(self, browser: Browser, issuer: Issuer) -> None:
+        """RFC 9864 2.2"""
+        key = Key(ed25519.Ed25519PrivateKey.generate(), "EdDSA")
+        publish(issuer, key.jwk())
+
+        def sign(claims: dict[str, Any]) -> str:
+            signer = jwt.PyJWS()
+            signer.register_algorithm("Ed25519", jwt.algorithms.OKPAlgorithm())
+            token: str = signer.encode(json.dumps(claims).encode(), key.private, "Ed25519", headers={"kid": "new"})
+            return token
+
+        issuer.sign = sign
+        assert signs_in(browser)
+
+    def test_with_a_changed_claim_is_refused(
+        self, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def forge(claims: dict[str, Any]) -> str:
+            header, _, signature = sign_jwt({**claims, "sub": "octocat"}).split(".")
+            return f"{header}.{sign_jwt(claims).split('.')[1]}.{signature}"
+
+        issuer.sign = forge
+        assert not signs_in(browser)
+        assert "the signature of the token is invalid" in caplog.text
+
+    def test_signed_with_another_key_of_the_same_name_is_refused(self, browser: Browser, issuer: Issuer) -> None:
+        publish(issuer, Key(RSA, "RS256").jwk())
+        issuer.sign = Key(rsa_key(), "RS256").sign
+        assert not signs_in(browser)
+
+    def test_without_a_key_id_is_verified_with_any_key(self, browser: Browser, issuer: Issuer) -> None:
+        """Core 10.1: a key id is required only if there are several keys."""
+        use(issuer, Key(RSA, "RS256", kid=None), *public_keys()["keys"])
+        assert signs_in(browser)
+
+    def test_fits_a_key_without_a_key_id(self, browser: Browser, issuer: Issuer) -> None:
+        issuer.sign = Key(RSA, "RS256").sign
+        publish(issuer, Key(RSA, "RS256", kid=None).jwk())
+        assert signs_in(browser)
+
+    def test_is_verified_if_two_keys_have_its_key_id(self, browser: Browser, issuer: Issuer) -> None:
+        use(issuer, Key(RSA, "RS256"), Key(rsa_key(), "RS256").jwk())
+        assert signs_in(browser)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"kty": "unknown", "kid": "new"},
+            {"kty": "EC", "crv": "P-512", "kid": "new", "x": "AA", "y": "AA"},
+            {"kty": "RSA", "kid": "new", "n": 5, "e": "AQAB"},
+            {"kty": "RSA", "kid": "new"},
+            {"kty": "RSA", "kid": "new", "use": "enc", "n": "AQAB", "e": "AQAB"},
+            {"kty": ["RSA"], "kid": "new"},
+            {"kty": "oct", "kid": "new", "k": "c2VjcmV0"},
+            Key(ed448.Ed448PrivateKey.generate(), "EdDSA").jwk(),
+            "not an object",
+            None,
+        ],
+        ids=["type", "curve", "number", "incomplete", "purpose", "list", "secret", "Ed448", "text", "null"],
+    )
+    def test_is_verified_beside_unusable_keys(self, other: Any, browser: Browser, issuer: Issuer) -> None:
+        use(issuer, Key(RSA, "RS256"), other)
+        assert signs_in(browser)
+
+    @pytest.mark.parametrize("members", [{"use": "enc"}, {"alg": "RS512"}, {"key_ops": ["encrypt"]}], ids=str)
+    def test_is_refused_if_its_key_is_for_another_purpose(
+        self, members: dict[str, str], browser: Browser, issuer: Issuer
+    ) -> None:
+        """RFC 7517 4.2 to 4.4"""
+        use(issuer, Key(RSA, "RS256"), **members)
+        assert not signs_in(browser)
+
+    @pytest.mark.filterwarnings("ignore:The RSA key is:jwt.warnings.InsecureKeyLengthWarning")
+    def test_is_refused_if_its_key_is_too_short(self, browser: Browser, issuer: Issuer) -> None:
+        """RFC 7518 3.3"""
+        use(issuer, Key(rsa_key(1024), "RS256"))
+        assert not signs_in(browser)
+
+    def test_with_an_algorithm_that_the_metadata_do_not_announce_is_refused(
+        self, browser: Browser, issuer: Issuer
+    ) -> None:
+        issuer.metadata["id_token_signing_alg_values_supported"] = ["ES256"]
+        assert not signs_in(browser)
+
+    @pytest.mark.parametrize("location", ["jku", "x5u"])
+    def test_decides_nothing_about_its_key(self, location: str, browser: Browser, issuer: Issuer) -> None:
+        key = Key(RSA, "RS256")
+        issuer.routes["/foreign"] = ("foreign", {"GET": lambda request: json_response({"keys": [key.jwk()]})})
+        issuer.sign = lambda claims: key.sign(claims, jwk=key.jwk(), **{location: f"{issuer.url}/foreign"})
+        assert not signs_in(browser)
+        assert issuer.count("foreign") == 0
+
+    @pytest.mark.parametrize("header", [{"crit": ["exp"], "exp": 5}, {"crit": []}], ids=str)
+    def test_with_critical_extensions_is_refused(
+        self, header: dict[str, Any], browser: Browser, issuer: Issuer
+    ) -> None:
+        """RFC 7515 4.1.11"""
+        issuer.sign = lambda claims: sign_jwt(claims, **header)
+        assert not signs_in(browser)
+
+
+class TestConfusedAlgorithms:
+    """RFC 8725 2.1"""
+
+    @pytest.mark.parametrize("name", ["none", "None", "NONE", "nOnE", ""])
+    def test_unsigned_token_is_refused(self, name: str, browser: Browser, issuer: Issuer) -> None:
+        issuer.metadata["id_token_signing_alg_values_supported"] = ["none", "RS256"]
+        issuer.sign = lambda claims: sign_jwt(claims, alg=name).rpartition(".")[0] + "."
+        assert not signs_in(browser)
+
+    @pytest.mark.parametrize("announced", [["RS256"], ["RS256", "HS256"], None])
+    @pytest.mark.parametrize("form", ["PEM", "DER", "JWK"])
+    def test_public_key_is_no_key_of_hmac(
+        self, announced: list[str] | None, form: str, browser: Browser, issuer: Issuer
+    ) -> None:
+        issuer.metadata["id_token_signing_alg_values_supported"] = announced
+        public = RSA.public_key()
+        encoding = serialization.Encoding.PEM if form == "PEM" else serialization.Encoding.DER
+        secret = public.public_bytes(encoding, serialization.PublicFormat.SubjectPublicKeyInfo)
+        if form == "JWK":
+            secret = json.dumps(Key(RSA, "RS256").jwk()).encode()
+        publish(issuer, Key(RSA, "RS256").jwk(), {"kty": "oct", "kid": "new", "k": "c2VjcmV0"})
+        hmac = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
+
+        def sign(claims: dict[str, Any]) -> str:
+            content = sign_jwt(claims, alg="HS256", kid="new").rpartition(".")[0]
+            return f"{content}.{jwt.utils.base64url_encode(hmac.sign(content.encode(), secret)).decode()}"
+
+        issuer.sign = sign
+        assert not signs_in(browser)
+
+    @pytest.mark.parametrize(("announced", "is_accepted"), [(["HS256"], True), (["RS256"], False), (None, False)])
+    def test_client_secret_is_a_key_only_if_the_provider_announces_that(
+        self, announced: list[str] | None, is_accepted: bool, browser: Browser, issuer: Issuer
+    ) -> None:
+        """Core 3.1.3.7, item 8"""
+        issuer.metadata["id_token_signing_alg_values_supported"] = announced
+        issuer.sign = lambda claims: jwt.encode(claims, SECRET, "HS256")
+        assert signs_in(browser) == is_accepted
+
+    def test_curve_must_fit_the_algorithm(self, browser: Browser, issuer: Issuer) -> None:
+        key = Key(ec.generate_private_key(ec.SECP384R1()), "ES384")
+        publish(issuer, key.jwk())
+        issuer.sign = lambda claims: _with_header(key.sign(claims), alg="ES256", kid="new")
+        assert not signs_in(browser)
+
+
+def _with_header(token: str, **header: str) -> str:
+    return f"{sign_jwt({}, **header).split('.')[0]}.{token.partition('.')[2]}"
+
+
+class TestKeys:
+    def test_are_fetched_once(self, browser: Browser, issuer: Issuer) -> None:
+        assert all(signs_in(browser) for _ in range(3))
+        assert issuer.count("keys") == 1
+
+    @pytest.mark.parametrize("kid", ["new", "demo"])
+    def test_that_were_rotated_fail_no_sign_in(self, kid: str, browser: Browser, issuer: Issuer) -> None:
+        """Also if the new key has the name of the old one."""
+        assert signs_in(browser)
+        use(issuer, Key(RSA, "RS256", kid))
+        assert signs_in(browser)
+        assert issuer.count("keys") == 2
+
+    def test_that_are_rotated_during_many_sign_ins_fail_none(self, app: OAuthApp, issuer: Issuer) -> None:
+        assert signs_in(Browser(app, issuer))
+        use(issuer, Key(RSA, "RS256"))
+        callbacks = [(each := Browser(app, issuer), each.callback_url()) for _ in range(6)]
+        statuses: list[int] = []
+        threads = [Thread(target=lambda b=b, url=url: statuses.append(b.get(url).status_int)) for b, url in callbacks]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert statuses == [303] * 6
+
+    def test_are_fetched_again_after_an_hour(
+        self, browser: Browser, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A withdrawn key must not stay valid."""
+        assert signs_in(browser)
+        monkeypatch.setattr("wsgi_oauth.oauth.keys.CACHED_FOR", 0.0)
+        publish(issuer, Key(RSA, "RS256").jwk())
+        assert not signs_in(browser)
+
+    def test_stay_in_use_while_the_provider_does_not_answer(
+        self, browser: Browser, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert signs_in(browser)
+        monkeypatch.setattr("wsgi_oauth.oauth.keys.CACHED_FOR", 0.0)
+        issuer.publish_keys = lambda: Response(status=503)
+        assert signs_in(browser)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            lambda: Response(status=404),
+            lambda: Response(status=302, headers={"Location": "/user"}),
+            lambda: Response("no JSON"),
+            lambda: json_response([]),
+            lambda: json_response({"keys": {}}),
+            lambda: Response(b" " * 2_000_000),
+        ],
+        ids=["missing", "redirect", "no JSON", "list", "object", "huge"],
+    )
+    def test_that_cannot_be_read_are_the_fault_of_the_provider(
+        self, answer: Callable[[], Response], browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        issuer.publish_keys = answer
+        response = browser.get(browser.callback_url(), headers={"Accept": "application/json"})
+        assert (response.status_int, issuer.count("keys")) == (502, 1)
+        assert "the keys of the provider" in caplog.text or "larger than" in caplog.text
+
+    def test_are_required_in_the_metadata(
+        self, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        issuer.metadata["jwks_uri"] = None
+        assert browser.get("/").status_int == 502
+        assert "has no jwks_uri" in caplog.text
+
+
+class TestUserDocument:
+    def test_with_a_valid_signature_is_read(self, browser: Browser, issuer: Issuer) -> None:
+        issuer.signs_user_document(iss=issuer.url, aud=issuer.client_id)
+        browser.sign_in()
+        assert browser.profile().json["sub"] == "mona"
+
+    def test_with_another_signature_is_refused(self, browser: Browser, issuer: Issuer) -> None:
+        browser.sign_in()
+        issuer.sign = Key(RSA, "RS256").sign
+        issuer.signs_user_document()
+        assert browser.profile().json["error"] == "id_token_refused"
+
+
+class TestRefreshedIdToken:
+    def test_with_another_signature_ends_the_session(
+        self, browser: Browser, issuer: Issuer, later: Callable[[float], None]
+    ) -> None:
+        browser.sign_in()
+        issuer.sign = Key(RSA, "RS256").sign
+        later(3600)
+        assert browser.profile().status_int in {302, 401}

@@ -1,0 +1,193 @@
+"""Signatures of JSON Web Tokens (RFC 7515, RFC 7517), verified with PyJWT from the extra ``openid``.
+
+PyJWT knows the algorithms. This module decides which key and which algorithm may verify a token, and fetches the keys
+through the transport of this application, with its deadlines and limits.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Mapping
+from importlib.util import find_spec
+from typing import Any
+
+import requests
+
+from .. import errors
+from ..transport.error_description import describe_error
+from ..transport.json import read_json
+from ..transport.pool import Transport
+
+CACHED_FOR = 3600.0  # seconds after which the keys are fetched again, because one may have been withdrawn
+# Seconds between two fetches for tokens that anyone can send: otherwise an attacker could have this application flood
+# the provider with requests.
+FETCH_INTERVAL = 10.0
+
+# The type and curve of the keys of each algorithm (RFC 7518 3.1, RFC 8037 3.1, RFC 9864 2.2). `none` is not among
+# them, and a public key is never a key of HMAC.
+_KEYS = {
+    **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), ("RSA", None)),
+    "ES256": ("EC", "P-256"),
+    "ES384": ("EC", "P-384"),
+    "ES512": ("EC", "P-521"),
+    "EdDSA": ("OKP", "Ed25519"),
+    "Ed25519": ("OKP", "Ed25519"),
+}
+ASYMMETRIC = frozenset(_KEYS)
+_SYMMETRIC = frozenset({"HS256", "HS384", "HS512"})
+_PUBLIC_MEMBERS = ("kty", "crv", "n", "e", "x", "y")
+_MAX_KEYS = 100  # of a JWK set; more than a provider needs for any rotation
+
+Jwk = Mapping[str, Any]
+
+
+def verifies_signatures() -> bool:
+    """Return whether the extra ``openid`` is installed."""
+    return find_spec("jwt") is not None and find_spec("cryptography") is not None
+
+
+class SigningKeys:
+    """The public keys of one provider. Requests share them.
+
+    :raises ImportError: without the extra ``openid``.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        import jwt  # noqa: PLC0415  # only where it is installed; here, because threads must not import it first
+        from jwt.algorithms import OKPAlgorithm  # noqa: PLC0415
+
+        self._pyjwt = jwt
+        self._signatures = jwt.PyJWS(sorted(ASYMMETRIC | _SYMMETRIC), options={"enforce_minimum_key_length": True})
+        self._signatures.register_algorithm("Ed25519", OKPAlgorithm())
+        self._transport = transport
+        self._keys: tuple[Jwk, ...] = ()
+        self._url = ""
+        self._fetched = 0.0  # by the monotonic clock
+        self._lock = threading.Lock()
+
+    def verify(
+        self, token: str, url: str, algorithms: Collection[str] = (), *, secret: str = "", is_direct: bool = False
+    ) -> bytes:
+        """Verify the signature of *token*, and return its payload.
+
+        The keys are fetched again if none of them verifies the token, because the provider may have changed them.
+
+        :param url: where the provider publishes its keys (``jwks_uri``, OpenID Connect Discovery 3).
+        :param algorithms: those that the provider uses; by default all with a public key.
+        :param secret: the client secret, the key of HMAC (Core 10.1). Without it HMAC is refused.
+        :param is_direct: whether the token came from the provider itself, and not from a client or a browser.
+        :raises errors.SignatureRefused: when no key verifies it, or its header is unacceptable.
+        :raises errors.ProviderError: when the keys cannot be fetched.
+        """
+        header = self._read_header(token)
+        algorithm = header.get("alg")
+        allowed = set(algorithms) & (ASYMMETRIC | _SYMMETRIC) or ASYMMETRIC
+        if not isinstance(algorithm, str) or algorithm not in allowed or (algorithm in _SYMMETRIC and not secret):
+            raise errors.SignatureRefused(
+                f"the token is signed with {algorithm!a:.40}, and the provider announces {', '.join(sorted(allowed))}"
+            )
+        if algorithm in _SYMMETRIC:
+            return self._verify_with(secret.encode(), token, algorithm)
+        interval = 0.0 if is_direct else FETCH_INTERVAL
+        keys = self._current_keys(url, interval)
+        try:
+            return self._try_keys(keys, token, algorithm, header.get("kid"))
+        except errors.SignatureRefused:
+            fresh = self._fetch_keys(url, keys, interval)
+            if fresh is keys:
+                raise
+        return self._try_keys(fresh, token, algorithm, header.get("kid"))
+
+    def count(self, url: str) -> int:
+        """Return the number of keys that the provider publishes.
+
+        :raises errors.ProviderError: when the keys cannot be fetched.
+        """
+        return len(self._current_keys(url, 0.0))
+
+    def _read_header(self, token: str) -> dict[str, Any]:
+        try:
+            header = self._pyjwt.get_unverified_header(token)
+        except (self._pyjwt.PyJWTError, ValueError, RecursionError):
+            raise errors.SignatureRefused("the token is not a signed JSON Web Token (RFC 7515 3.1)") from None
+        if "crit" in header or "b64" in header:  # extensions that must be understood (RFC 7515 4.1.11)
+            raise errors.SignatureRefused("the header of the token requires extensions that are not supported")
+        return header
+
+    def _try_keys(self, keys: Collection[Jwk], token: str, algorithm: str, kid: object) -> bytes:
+        """Return the payload if one of the *keys* that fit the header verifies the token. Its own keys never count."""
+        kind, curve = _KEYS[algorithm]
+        suitable = [
+            key
+            for key in keys
+            if (key.get("kty"), key.get("crv") if curve else None) == (kind, curve)
+            and key.get("use", "sig") == "sig"
+            and "verify" in key.get("key_ops", ("verify",))
+            and key.get("alg", algorithm) in {algorithm, "EdDSA" if kind == "OKP" else algorithm}
+            and (kid is None or key.get("kid", kid) == kid)
+        ]
+        problem = errors.SignatureRefused(
+            f"the provider publishes no key for the token's signature (got alg {algorithm!a}, kid {kid!a:.80})"
+        )
+        for key in suitable:
+            # The public members only, because some providers add members that are invalid, or even private ones.
+            members = {name: key[name] for name in _PUBLIC_MEMBERS if name in key}
+            try:
+                public = self._pyjwt.PyJWK(members, "EdDSA" if kind == "OKP" else algorithm).key
+                return self._verify_with(public, token, algorithm)
+            except errors.SignatureRefused as error:
+                problem = error
+            except (self._pyjwt.PyJWTError, ValueError, TypeError):  # an unusable key
+                continue
+        raise problem
+
+    def _verify_with(self, key: Any, token: str, algorithm: str) -> bytes:
+        try:
+            payload: bytes = self._signatures.decode(token, key, [algorithm])
+        except self._pyjwt.InvalidKeyError as error:
+            raise errors.SignatureRefused(f"the key for the token's signature is refused: {error}") from None
+        except self._pyjwt.PyJWTError:
+            raise errors.SignatureRefused("the signature of the token is invalid") from None
+        return payload
+
+    def _current_keys(self, url: str, interval: float) -> tuple[Jwk, ...]:
+        keys = self._keys
+        if keys and url == self._url and time.monotonic() < self._fetched + CACHED_FOR:
+            return keys
+        try:
+            return self._fetch_keys(url, keys, interval)
+        except errors.ProviderError:
+            if not keys or url != self._url:
+                raise
+            return keys  # while the provider does not answer
+
+    def _fetch_keys(self, url: str, seen: tuple[Jwk, ...], interval: float) -> tuple[Jwk, ...]:
+        """Fetch the keys, unless another thread has replaced those that were *seen*, or *interval* has not passed."""
+        # With a timeout, because a fork may have copied the lock while it was held.
+        is_locked = self._lock.acquire(timeout=self._transport.timeout + 1)
+        try:
+            is_early = self._fetched and time.monotonic() < self._fetched + interval
+            if self._keys and self._url == url and (self._keys is not seen or is_early):
+                return self._keys
+            if is_early:
+                raise errors.ProviderUnavailable(f"{url}, the keys of the provider, were requested a moment ago")
+            self._fetched = time.monotonic()  # before the request, because a failure also counts
+            self._keys, self._url = self._request_keys(url), url
+            return self._keys
+        finally:
+            if is_locked:
+                self._lock.release()
+
+    def _request_keys(self, url: str) -> tuple[Jwk, ...]:
+        request = requests.Request("GET", url, {"Accept": "application/jwk-set+json, application/json"}).prepare()
+        response = self._transport.send(request)
+        if response.status_code != 200:
+            message = f"{url}, the keys of the provider, answered with status {response.status_code}"
+            kind = errors.ProviderFailed if response.status_code >= 500 else errors.ProviderError
+            raise kind(message + describe_error(response))
+        document = read_json(response, dict, f"the keys of the provider ({url})")
+        keys = document.get("keys")
+        if not isinstance(keys, list):
+            raise errors.ProviderError(f"the keys of the provider ({url}) have no list `keys` (RFC 7517 5)")
+        return tuple(key for key in keys[:_MAX_KEYS] if isinstance(key, dict))
