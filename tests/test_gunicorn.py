@@ -149,7 +149,7 @@ def test_gunicorn_without_arguments_serves_a_checkout(site: Site) -> None:
             assert visitor.get("/" + "x" * 16 * 1024).status_code == 414  # from gunicorn
         said = server.stop()
         assert "Using worker: gthread" in said
-        assert "signed in" in said  # by the application, in the log of gunicorn
+        assert "sign_in success" in said  # by the application, in the log of gunicorn
         assert "Traceback" not in said
         assert server.process.returncode == 0
 
@@ -267,7 +267,7 @@ def test_both_logs_have_the_path_of_the_browser(site: Site) -> None:
         '"GET /login/callback" 400',
         '"GET /login" 302',
         '"GET /elsewhere" 200',
-        "'GET /login/callback': no_login_in_progress",
+        "cause=no_login_in_progress request='GET /login/callback'",
     ):
         assert line in said
 

@@ -340,7 +340,7 @@ def test_refusal_names_the_permission_without_which_a_list_cannot_be_read(
     answer = browser.get(browser.callback_url())
     assert answer.status_int == 403
     assert f"did not permit the application to read your {missing}" in answer.text
-    assert re.search(f"not_allowed: .*did not permit this application to read the {re.escape(missing)}", caplog.text)
+    assert re.search(f"not_allowed .*did not permit this application to read the {re.escape(missing)}", caplog.text)
 
 
 def test_refusal_names_the_permission_in_later_requests(make_browser: MakeBrowser) -> None:

@@ -73,6 +73,8 @@ class Error(Exception):
     login_text: str = "Sign in"  # of the link to the sign-in
     retry_after: str | None = None  # seconds or an HTTP date, for the header of that name
     provider_says: str = ""  # the provider's own description, for the page of an authorization response
+    user: str = ""  # the id of the user whom it concerns, for the audit event, and the label of the user's provider
+    provider: str = ""
 
     def __init__(self, detail: str = "", *, remedy: str = "") -> None:
         """
@@ -297,6 +299,7 @@ class NoUserName(NotAllowed):
     title = "This application does not know your account"
 
     def __init__(self, user_id: str, account: str, kind: str) -> None:
+        self.user = user_id
         missing = "verified email address" if kind == "email" else "user name"
         Error.__init__(self, f"{user_id} has no {missing} for REMOTE_USER; see WSGI_OAUTH_REMOTE_USER")
         self.text = f"You signed in as {account}. This application needs a {missing}, and the provider gives none."

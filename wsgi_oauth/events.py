@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 SUCCESS = "success"
 REFUSED = "refused"  # by a decision about the user or the request
@@ -25,12 +26,13 @@ SIGN_OUT = "sign_out"
 REFRESH = "refresh"
 RECHECK = "recheck"
 SESSION_END = "session_end"
+HAND_OVER = "hand_over"
 TOKEN_CREATION = "token_creation"  # noqa: S105  # the name of an event
 TOKEN_FIRST_USE = "token_first_use"  # noqa: S105
 TOKEN_REVOCATION = "token_revocation"  # noqa: S105
 
 NAMES = (
-    *(SIGN_IN, IDENTIFICATION, ACCESS, SIGN_OUT, REFRESH, RECHECK, SESSION_END),
+    *(SIGN_IN, IDENTIFICATION, ACCESS, SIGN_OUT, REFRESH, RECHECK, SESSION_END, HAND_OVER),
     *(TOKEN_CREATION, TOKEN_FIRST_USE, TOKEN_REVOCATION),
 )
 
@@ -96,14 +98,25 @@ class Events:
     def __init__(self, *listeners: Callable[[Event], object]) -> None:
         self._listeners = listeners
 
-    def emit(self, event: Event, *, level: int = logging.INFO, exc_info: bool = False) -> None:
-        """Log *event*, and call the listeners with it. Their exceptions are only logged."""
-        _log.log(level, "%s", event, exc_info=exc_info, extra={"event": event})
+    def emit(self, event: Event, *, level: int | None = None, exc_info: bool = False) -> None:
+        """Log *event*, and call the listeners with it. Their exceptions are only logged.
+
+        :param level: by default INFO for success, and WARNING otherwise.
+        """
+        level = level or (logging.INFO if event.outcome == SUCCESS else logging.WARNING)
+        with suppress(Exception):  # of a log handler
+            _log.log(level, "%s", event, exc_info=exc_info, extra={"event": event})
         for listener in self._listeners:
             try:
                 listener(event)
             except Exception:  # noqa: BLE001  # because an event must not fail its request
-                _log.exception("[%s] a function for events failed: %s", event.request_id, event.name)
+                with suppress(Exception):
+                    _log.exception(
+                        "[%s] on_event failed for %s",
+                        event.request_id,
+                        event.name,
+                        extra={"request_id": event.request_id},
+                    )
 
 
 def build_fingerprint(key: str) -> str:
@@ -111,10 +124,9 @@ def build_fingerprint(key: str) -> str:
     return sha256(f"wsgi_oauth: fingerprint {key}".encode()).hexdigest()[:16] if key else ""
 
 
-def read_request_id(environ: Mapping[str, Any]) -> str:
-    """Return the ``X-Request-ID`` of a request; "" if it is missing, too long or contains unusual characters."""
-    given = environ.get("HTTP_X_REQUEST_ID", "")
-    return given if _REQUEST_ID.fullmatch(given) else ""
+def valid_request_id(header: str) -> str:
+    """Return the value of the header ``X-Request-ID``; "" if it is too long or contains unusual characters."""
+    return header if _REQUEST_ID.fullmatch(header) else ""
 
 
 def _as_word(value: str) -> str:

@@ -23,6 +23,8 @@ from gunicorn.http import message
 
 from . import errors
 from .config.settings import THREADS
+from .events import valid_request_id
+from .logs import restore_stderr, write_json
 
 wsgi_app = "wsgi_oauth:get_app()"
 
@@ -97,18 +99,31 @@ def post_worker_init(worker: Any) -> None:
 # Log the path only, because the query string of a callback contains the authorization code, and so
 # may a Referer.
 accesslog = "-"
-access_log_format = '%(h)s %(t)s "%(m)s %(U)s" %(s)s %(B)s %(M)sms'
+# The last field is the id that an error page and the application's log show, or `-`.
+access_log_format = '%(h)s %(t)s "%(m)s %(U)s" %(s)s %(B)s %(M)sms %(request_id)s'
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types
     """Keeps secrets of requests out of gunicorn's logs, and prevents clients from injecting log lines."""
 
+    def setup(self, cfg: Any) -> None:
+        """Create the handlers, which write JSON if ``WSGI_OAUTH_LOG_FORMAT`` says so."""
+        restore_stderr()
+        super().setup(cfg)
+        if os.environ.get("WSGI_OAUTH_LOG_FORMAT", "").strip() == "json":
+            write_json("", "gunicorn.error", "gunicorn.access", "wsgi_oauth")
+
     def atoms(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> dict[str, Any]:
-        """Percent-encode the path, because the decoded path can contain line breaks."""
+        """Percent-encode the path, because the decoded path can contain line breaks, and add the id of the request."""
         # Middleware may have moved a part of PATH_INFO to SCRIPT_NAME, so only both together are the requested path.
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
         path = quote(path.encode("latin-1"))
-        return {**super().atoms(resp, req, environ, request_time), "U": path}
+        atoms = super().atoms(resp, req, environ, request_time)
+        # The sign-in's own responses have it. Otherwise the trusted proxies' counts, as in the application.
+        request_id = valid_request_id(atoms.get("{x-request-id}o", ""))
+        if not request_id and os.environ.get("WSGI_OAUTH_TRUSTED_PROXIES", "").strip() not in {"", "0"}:
+            request_id = valid_request_id(environ.get("HTTP_X_REQUEST_ID", ""))
+        return {**atoms, "U": path, "request_id": request_id or "-"}
 
     def exception(self, msg: str, *args: Any, **kwargs: Any) -> None:
         """Cut the query string from the URI, because gunicorn logs the URI of a request that a timeout has ended."""

@@ -70,6 +70,7 @@ check_cookie_name = _check_pattern(
     "must be 1 to 64 letters, digits, _ and -, without the prefix __Host-, which is added",
 )
 check_remote_user = _check_pattern("id|subject|username|email", "must be one of id, subject, username, email")
+check_log_format = _check_pattern("text|json", "must be text or json")
 check_scope = _check_pattern(
     r"[\x20\x21\x23-\x5b\x5d-\x7e]*",
     "must be scopes separated by spaces, in ASCII without quotes or backslashes (RFC 6749 3.3)",

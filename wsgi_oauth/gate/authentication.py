@@ -7,12 +7,13 @@ import re
 import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from .. import errors
-from ..events import Source
+from ..events import SESSION_END, TOKEN_FIRST_USE, Event, Source
 from ..oauth.access import Rules
 from ..oauth.identity import IDENTITY, Identity
 from ..sessions.access_tokens import TOKEN_PREFIX, USE_INTERVAL, read_info
@@ -79,10 +80,13 @@ class Authenticator:
         self._in_background = set[str]()  # keys of the sessions whose users threads ask for
         self._max_background = app.config.upstream_limit
 
-    def authenticate(self, environ: WSGIEnvironment, names: Callable[[], CookieNames]) -> Login | None:
+    def authenticate(
+        self, environ: WSGIEnvironment, names: Callable[[], CookieNames], source: Callable[[], Source] = Source
+    ) -> Login | None:
         """Return the access token of the request, or the signed-in session of its cookie, or None.
 
         :param names: returns the names of this site's cookies; called only if the cache has no answer.
+        :param source: describes the request, for audit events.
         :raises errors.StoreError: if the store cannot be read.
         :raises errors.BadHost: if the Host header is not this site's.
         :raises errors.TokenUnknown: if the access token is unknown, has expired or was revoked.
@@ -106,7 +110,7 @@ class Authenticator:
         if token is not None:
             self._cache.pop(cache_key, None)
             names()  # checks the host
-            login: Login | None = self._read_token(token)
+            login: Login | None = self._read_token(token, source)
         elif self._cookie_name in environ.get("HTTP_COOKIE", ""):
             login = self._read_login(environ, names())
         else:
@@ -189,8 +193,8 @@ class Authenticator:
         """End the session, unless its rejected token has been replaced, or the session has ended already."""
         try:
             if session.load_latest().get(TOKEN) == session.get(TOKEN):
-                _log.warning("a session ends: %s", error)
                 session.end()
+                self._oauth.emit(session, SESSION_END, error=error)
         except errors.StoreError as store_error:
             _log.warning("a session with a rejected token was not ended: %s", store_error)
 
@@ -219,7 +223,7 @@ class Authenticator:
         )
         self._oauth.check_access(login.identity, registration or self._oauth.registration_of(login.stored.data), rules)
 
-    def _read_token(self, token: str) -> Login:
+    def _read_token(self, token: str, source: Callable[[], Source]) -> Login:
         assert self._access_tokens is not None
         key = store_key(token)
         version = self._version(key) if self._version else None  # before the data, which may change in between
@@ -228,9 +232,12 @@ class Authenticator:
         identity = Identity.from_dict(stored.data.get(IDENTITY)) if stored else None
         if raw is None or stored is None or identity is None:
             raise errors.TokenUnknown("an access token is unknown, has expired or was revoked")
-        if self._oauth.registration_with_key(stored.data.get(PROVIDER, "")) is None:
+        registration = self._oauth.registration_with_key(stored.data.get(PROVIDER, ""))
+        if registration is None:
             raise errors.TokenUnknown("the provider of the owner of an access token was removed from the configuration")
-        self._access_tokens.record_use(stored)
+        if self._access_tokens.record_use(stored):
+            event = Event(TOKEN_FIRST_USE, token=read_info(stored).id, user=identity.id, provider=registration.label)
+            self._oauth.events.emit(replace(event, **source()._asdict()))
         environ = self._build_environ(identity)
         return Login(
             session_id="",

@@ -79,7 +79,7 @@ class RequestContext:
         :raises errors.StoreError: if the store cannot be read.
         :raises errors.BadHost: if the Host header is not this site's.
         """
-        self.login = self._authenticator.authenticate(self._environ, self._cookie_names)
+        self.login = self._authenticator.authenticate(self._environ, self._cookie_names, lambda: self.source)
         return self.login
 
     def _cookie_names(self) -> CookieNames:

@@ -112,7 +112,9 @@ class Verifier:
         return login
 
     def _authenticate(self, environ: WSGIEnvironment) -> Login | None:
-        return self._authenticator.authenticate(environ, lambda: self._cookie_names(environ))
+        return self._authenticator.authenticate(
+            environ, lambda: self._cookie_names(environ), lambda: Request(environ, populate_request=False).source
+        )
 
     def _cookie_names(self, environ: WSGIEnvironment) -> CookieNames:
         site = self._app.site
@@ -165,6 +167,7 @@ class Verifier:
         )
         refused.challenge = self._authenticator.choose_challenge(refused)
         refused.next_url = refused.return_url
+        self._app.log_error(refused, error)
         response = build_error_response(
             refused,
             error,

@@ -14,18 +14,19 @@ from .. import errors
 from ..config import ProviderConfig
 from ..config.provider import Provider
 from ..config.secret_file import SecretFile
-from ..events import SUCCESS, Event, Events, build_fingerprint
-from ..sessions.manager import store_key
+from ..events import FAILED, REFRESH, REFUSED, Events
 from ..sessions.session import Session
 from ..transport.pool import Transport
 from .access import Rule
 from .claims import limit_claims
 from .client import OAuth2Session
 from .discovery import Discovery
-from .identity import IDENTITY, Identity, limit_lists, read_identity
+from .id_token import read_id_token
+from .identity import Identity, find_subject, limit_lists, read_identity
 from .keys import SigningKeys, verifies_signatures
 from .lists import with_lists, with_scopes_for
 from .refresh import refresh_once
+from .session_events import build_event
 from .token import Token
 
 # Characters. Entra ID refuses URLs of more than 4 KB, and many servers and proxies of more than 8 KB.
@@ -112,36 +113,6 @@ class Registration:
             refresh=partial(self._refresh, session) if session is not None and session.id else None,
         )
 
-    def emit(
-        self,
-        session: Session,
-        name: str,
-        outcome: str = SUCCESS,
-        error: errors.Error | None = None,
-        *,
-        user: Identity | None = None,
-        **values: str,
-    ) -> None:
-        """Emit the audit event *name* about *session*.
-
-        :param error: the reason, if the outcome is not success.
-        :param user: by default the identity that the session contains.
-        :param values: further fields of the event.
-        """
-        user = user or Identity.from_dict(session.get(IDENTITY))
-        self._events.emit(
-            Event(
-                name,
-                outcome,
-                cause=error.cause if error else "",
-                user=user.id if user else "",
-                provider=self.label,
-                session=build_fingerprint(store_key(session.id)) if session.id else "",
-                **{"detail": str(error) if error else "", **session.source._asdict(), **values},
-            ),
-            level=logging.INFO if outcome == SUCCESS else logging.WARNING,
-        )
-
     def slot(self) -> AbstractContextManager[None]:
         """Hold one of the slots for requests that wait for this provider.
 
@@ -150,13 +121,24 @@ class Registration:
         return self._transport.slot()
 
     def _refresh(self, session: Session, client: OAuth2Session, expired: Token) -> Token:
-        with self.slot():  # also for requests that only wait for another one's refresh, because they occupy a thread
-            return refresh_once(
-                session,
-                expired,
-                lambda: client.refresh_token(client.provider.token_url, token=expired),
-                timeout=self._transport.timeout + 2,
-            )
+        has_asked = False  # otherwise another request has refreshed the token
+
+        def ask() -> Token:
+            nonlocal has_asked
+            has_asked = True
+            return client.refresh_token(client.provider.token_url, token=expired)
+
+        try:
+            with self.slot():  # also for requests that only wait for another one's refresh, because they take a thread
+                token = refresh_once(session, expired, ask, timeout=self._transport.timeout + 2)
+        except errors.Error as error:
+            if has_asked:
+                outcome = REFUSED if isinstance(error, errors.TokenRejected) else FAILED
+                self._events.emit(build_event(session, REFRESH, outcome, error, provider=self.label))
+            raise
+        if has_asked:
+            self._events.emit(build_event(session, REFRESH, provider=self.label))
+        return token
 
     def identify(
         self, client: OAuth2Session, document: Mapping[str, Any] | None = None, *, complete: bool = False
@@ -171,6 +153,16 @@ class Registration:
             document = client.get_user_document()
         identity = read_identity(document, client.provider, client.id_token_claims)
         return with_lists(identity, client, self.rules, timeout=self._transport.timeout, complete=complete)
+
+    def read_user_id(self, token: Token) -> str:
+        """Return the id of the user (:attr:`Identity.id`); "" if the ID token alone does not tell it."""
+        provider = self.provider
+        if " " in provider.user.subject:  # the user document may have another of these claims
+            return ""
+        try:
+            return Identity(provider.name, find_subject(({}, read_id_token(token.get("id_token", ""))), provider)).id
+        except errors.ProviderError:
+            return ""
 
     def bounded_identity(self, identity: Identity) -> Identity:
         """Return *identity* with what a session can hold of groups, addresses and claims; those in rules come first."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import errors
 from ..config import PREFIX, Config
-from ..events import Events
+from ..events import FAILED, IDENTIFICATION, RECHECK, REFUSED, SIGN_IN, SUCCESS, Events
 from ..sessions.session import PROVIDER, TOKEN, Session
 from ..transport.pool import Transport
 from .access import Rules
@@ -19,6 +19,7 @@ from .configured import provider_from_config
 from .identity import IDENTITY, Identity
 from .recheck import RETRY_AFTER, begin_recheck, checked_identity, next_recheck
 from .registration import Registration
+from .session_events import build_event
 
 _log = logging.getLogger(__name__)
 
@@ -133,15 +134,19 @@ class OAuthService:
 
         :raises errors.TokenRejected: if that provider was removed from the configuration. No other may get its token.
         """
-        registrations = list(self.registrations.values())
         if TOKEN not in session:
-            return registrations[0]
+            return next(iter(self.registrations.values()))
+        registration = self._find_registration(session)
+        if registration is None:
+            raise errors.TokenRejected("the token is from a provider or client id that is not configured")
+        return registration
+
+    def _find_registration(self, session: Mapping[str, Any]) -> Registration | None:
+        registrations = list(self.registrations.values())
         # A session without a provider was stored before several providers were possible.
-        key = session.get(PROVIDER, registrations[0].key if len(registrations) == 1 else "")
-        for each in registrations:
-            if each.has_key(key):
-                return each
-        raise errors.TokenRejected("the token is from a provider or client id that is not configured")
+        return self.registration_with_key(
+            session.get(PROVIDER, registrations[0].key if len(registrations) == 1 else "")
+        )
 
     def oauth2_session(self, session: Session) -> OAuth2Session:
         """Return a client with the token of *session*, which is refreshed when it has expired.
@@ -186,10 +191,18 @@ class OAuthService:
         :raises errors.NotSignedIn: if the session has ended meanwhile, or all sessions of this user since the sign-in.
         """
         data = checked_identity(identity)
+
+        def replace(stored: dict[str, Any]) -> bool:
+            is_new = TOKEN in stored and IDENTITY not in stored
+            stored.update(data)
+            return is_new
+
         try:
-            session.change(lambda stored: stored.update(data))
+            is_identification = session.change(replace)
             if session.id is not None and not session.load_latest():
                 session.ended_elsewhere = True
+            elif is_identification:
+                self.emit(session, IDENTIFICATION)
         except errors.StoreError as error:
             _log.warning("the identity of %s was not stored: %s", identity.id, error)
             session.accept_stored(IDENTITY, data[IDENTITY])  # for the rest of this request
@@ -228,7 +241,7 @@ class OAuthService:
         except errors.ProviderBusy:
             pass  # the next request tries again
         except (errors.ProviderError, errors.StoreError) as error:
-            _log.warning("recheck: postponed, and the session continues: %s: %s", error.cause, error)
+            self.emit(session, RECHECK, FAILED, error, detail=f"postponed, and the session continues: {error}")
         if session.ended_elsewhere:
             raise errors.NotSignedIn("the session ended while the provider was asked for the user")
 
@@ -250,12 +263,31 @@ class OAuthService:
             latest = session.load_latest().get(TOKEN)
             if latest and latest != session.get(TOKEN):
                 raise errors.ProviderError("the token was rejected after another request had refreshed it") from error
-            _log.warning("recheck of %s: the session ends: %s", known.id if known else "a user", error)
             session.end()
+            self.emit(session, RECHECK, REFUSED, error)
             raise errors.TokenRejected(f"recheck: {error}") from error
         identity = registration.bounded_identity(identity)
-        _log.info("recheck of %s: %s", identity.id, "unchanged" if identity == known else "updated")
         self._store_identity(session, identity)
+        self.emit(session, RECHECK, user=identity.id, detail="unchanged" if identity == known else "updated")
+
+    def emit(
+        self,
+        session: Session,
+        name: str,
+        outcome: str = SUCCESS,
+        error: errors.Error | None = None,
+        *,
+        level: int | None = None,
+        exc_info: bool = False,
+        **values: str,
+    ) -> None:
+        """Emit the audit event *name* about *session*, see :func:`.session_events.build_event`."""
+        data = session.stored.data if session.stored else session
+        registration = self._find_registration(data) if TOKEN in data else None
+        values["provider"] = registration.label if registration else ""
+        if name == SIGN_IN and IDENTITY not in data and registration:
+            values["user"] = registration.read_user_id(data[TOKEN])
+        self.events.emit(build_event(session, name, outcome, error, **values), level=level, exc_info=exc_info)
 
     def add_rules(self, rules: Iterable[str], setting: str) -> Rules:
         """Return access rules for a part of the application. From now on their scopes are requested at each sign-in.
@@ -289,4 +321,8 @@ class OAuthService:
         :param rules: the rules of a part of the application; by default those of the configuration.
         :raises errors.NotAllowed: if they do not.
         """
-        (self._rules if rules is None else rules).check(identity, registration.label)
+        try:
+            (self._rules if rules is None else rules).check(identity, registration.label)
+        except errors.NotAllowed as error:
+            error.user, error.provider = identity.id, registration.label
+            raise

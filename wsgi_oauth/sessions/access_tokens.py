@@ -57,7 +57,7 @@ class AccessTokens:
         self._sessions = sessions
         self._store = sessions.store
 
-    def create(self, owner: str, data: dict[str, Any], *, name: str, lifetime: float) -> str:
+    def create(self, owner: str, data: dict[str, Any], *, name: str, lifetime: float) -> tuple[str, TokenInfo]:
         """Create a token of the user with the id *owner*, and return it. It is not stored, and cannot be shown again.
 
         :param data: the owner's identity and provider, for requests with this token.
@@ -83,7 +83,7 @@ class AccessTokens:
         except errors.StoreError:
             self._store.delete(info.key)
             raise
-        return token
+        return token, info
 
     def parse(self, token: str, raw: bytes) -> StoredSession | None:
         """Return the entry *raw* of *token*; None if it is damaged or has expired.
@@ -124,12 +124,17 @@ class AccessTokens:
         self._store.delete(info.key)  # first, because a token without an entry is refused
         self._change_list(owner, lambda tokens: tokens.pop(info.id, None))
 
-    def record_use(self, stored: StoredSession) -> None:
-        """Store that a token was used now. A failure is only logged, because the next use tries again."""
-        info, now = read_info(stored), time.time()
+    def record_use(self, stored: StoredSession) -> bool:
+        """Store that a token was used now, and return whether it was the first time.
+
+        A failure is only logged, because the next use tries again.
+        """
+        info, now, is_first = read_info(stored), time.time(), False
 
         def change(tokens: dict[str, TokenInfo]) -> object:
+            nonlocal is_first
             known = tokens.get(info.id, info)
+            is_first = known.used == 0
             if now - known.used < USE_INTERVAL:
                 return False
             tokens[info.id] = known._replace(used=now)
@@ -139,6 +144,8 @@ class AccessTokens:
             self._change_list(stored.data["owner"], change)
         except errors.StoreError as error:
             _log.warning("the last use of an access token was not stored: %s", error)
+            return False
+        return is_first
 
     def survey(self) -> Iterator[tuple[str, TokenInfo]]:
         """Yield each token that can be used, with the id of its owner. Operators use it.

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..events import SIGN_IN
 from .cookie import CookieNames, build_set_cookie, pending_cookies, session_id_from_cookie
 from .encoding import OTHER_ENTRY, StoredSession, are_plausible, decode, encode, parse
 from .encryption import Encryption, Label, is_encrypted, read_label
@@ -265,7 +266,7 @@ class SessionManager:
         if session.ended:
             return
         if session.renewing and session.signed_in:
-            session.event = "signed in"
+            session.event = SIGN_IN
         if session.stored is None or session.id is None:
             now = self._store_time() if session.signed_in else time.time()
             data: dict[str, Any] = {}

@@ -25,7 +25,7 @@ class Session(dict[str, Any]):
     one step, use :meth:`change`.
     """
 
-    event: str = ""  # the sign-in or sign-out that this request made, for the log
+    event: str = ""  # the name of the audit event that this request causes when the session is saved
     ended: bool = False  # by this request
     ended_elsewhere: bool = False  # another request ended the session, or gave it a new id
     renewing: bool = False  # whether saving gives the session a new id
@@ -94,8 +94,6 @@ class Session(dict[str, Any]):
         """Delete the session: in the store at once, in the browser with the response."""
         if self.id is not None:
             self._manager.delete(self.id)
-        if self.signed_in:
-            self.event = "signed out"
         self.clear()
         self.ended = True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -15,7 +16,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from .. import errors, sign_in
 from ..config import Config
-from ..events import REQUEST_ID_KEY, read_request_id
+from ..events import REQUEST_ID_KEY, SESSION_END, SIGN_IN, valid_request_id
 from ..oauth.reauthentication import check_progress
 from ..oauth.service import OAuthService
 from ..sessions.access_tokens import AccessTokens
@@ -25,7 +26,7 @@ from ..sessions.manager import MAX_PENDING, SessionManager
 from ..sessions.memory import MemoryStore
 from ..sessions.session import TOKEN, Session
 from . import pages
-from .error_responses import build_error_response, build_http_error_response
+from .error_responses import build_error_response, build_http_error_response, log_error
 from .redirect import Redirect
 from .request import Request
 from .routing import Routes
@@ -120,7 +121,7 @@ class OAuthApp:
         The id of the request is theirs, too, if they send ``X-Request-ID``.
         """
         if self._proxy_fix:
-            environ = {REQUEST_ID_KEY: read_request_id(environ), **environ}
+            environ = {REQUEST_ID_KEY: valid_request_id(environ.get("HTTP_X_REQUEST_ID", "")), **environ}
             self._proxy_fix(environ, _no_application)  # changes environ
         return environ
 
@@ -147,7 +148,8 @@ class OAuthApp:
             response = self._error_response(request, errors.Error("unexpected exception"), with_traceback=True)
         if headers is None:
             headers = response.get_wsgi_headers(environ).to_wsgi_list()
-        start_response(response.status, self._add_headers(headers, cookies))
+        headers = [*self._add_headers(headers, cookies), ("X-Request-ID", request.id)]
+        start_response(response.status, headers)
         if not response.response or environ["REQUEST_METHOD"] == "HEAD" or response.status_code in {204, 304}:
             # hypercorn sends the status with the first chunk, and answers 500 if there is none.
             return ClosingIterator([b""], response.close)
@@ -226,6 +228,7 @@ class OAuthApp:
         needs_no_check = handler_class.skips_recheck and not self.oauth.is_restricted
         if not (needs_no_check or handler_class.skips_access_check):
             request.open_session = self._open_checked_session
+        request.event_name = handler_class.event_name
         response = handler_class(request, self.oauth, self._routes.build_path).answer(**arguments)
         if request.has_opened_session and not handler_class.get_is_unsafe:
             request.session.pop(sign_in.REDIRECT_LOOP, None)  # the token was good for a page
@@ -271,7 +274,7 @@ class OAuthApp:
             session = request.session
             self.sessions.save(session)
             if session.event:
-                _log.info("[%s] %s", request.id, session.event)
+                self.oauth.emit(session, session.event, detail=f"on {request.base}" if request.is_further_site else "")
             cookies.append(self.sessions.cookie(session, names=names))
         if (pending := request.pending) is not None:
             if request.has_used_state:  # only now, because duplicates of the callback wait until the user is signed in
@@ -312,6 +315,9 @@ class OAuthApp:
             raise errors.ProviderError("the token was rejected after another request had refreshed it") from error
         in_loop = sign_in.is_redirect_loop(session)
         session.end()
+        if latest_token:
+            self.oauth.emit(session, SESSION_END, error=error)
+            request.has_ended_session = True
         if in_loop:
             raise errors.ProviderError(
                 f"the provider rejects the token that it has just issued: {error}", remedy=errors.CHECK_PROFILE_URL
@@ -334,13 +340,21 @@ class OAuthApp:
             return self._routes.handler("preauthorization")(request, self.oauth, self._routes.build_path).answer()
         return response
 
+    def log_error(self, request: Request, error: errors.Error, *, with_traceback: bool = False) -> None:
+        """Emit the audit event of a refusal or a failure, or write a line to the log."""
+        # A sign-in that fails is not one of the user who is signed in already.
+        has_session = request.has_opened_session and request.event_name != SIGN_IN
+        session = request.session if has_session else Session(self.sessions)
+        session.source = request.source
+        log_error(request, error, partial(self.oauth.emit, session), with_traceback=with_traceback)
+
     def _error_response(self, request: Request, error: errors.Error, *, with_traceback: bool = False) -> Response:
+        self.log_error(request, error, with_traceback=with_traceback)
         return build_error_response(
             request,
             error,
             login_url=self.login_url(request.base),
             logout_url=self.logout_url(request.base),
-            with_traceback=with_traceback,
         )
 
     def _add_headers(self, headers: list[tuple[str, str]], cookies: list[str]) -> list[tuple[str, str]]:

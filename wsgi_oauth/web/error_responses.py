@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Callable
 from urllib.parse import quote_plus, urlencode
 
 from werkzeug import Response
 from werkzeug.exceptions import HTTPException
 
 from .. import errors
+from ..events import FAILED, REFUSED
 from . import pages
 from .redirect import Redirect
 from .request import Request
 from .site import local_path
 
+# Browsers, search engines and password managers request these paths from every site.
+_ROUTINE_PATH = re.compile(
+    r"/(?:(?:favicon|apple-touch-icon)[\w.-]*\.(?:ico|png|svg)|(?:robots|ads|app-ads|humans|security|llms)\.txt"
+    r"|sitemap[\w.-]*\.xml(?:\.gz)?|browserconfig\.xml|(?:site\.)?(?:web)?manifest(?:\.json)?|\.well-known/.*)",
+    re.ASCII,
+)
 _log = logging.getLogger("wsgi_oauth")
 
 
-def build_error_response(
-    request: Request, error: errors.Error, *, login_url: str, logout_url: str, with_traceback: bool = False
-) -> Response:
-    """Log *error* and return its page, or the redirect to the sign-in if signing in helps.
+def build_error_response(request: Request, error: errors.Error, *, login_url: str, logout_url: str) -> Response:
+    """Return the page about *error*, or the redirect to the sign-in if signing in helps.
 
     :param login_url: the URL that starts a sign-in; "" if the host of the request is not this site's.
     :param logout_url: the URL of the sign-out, whose 403 shows a sign-out button to the session's user.
     """
-    if _log.isEnabledFor(level := _log_level(error)):
-        what = (request.id, method_and_path(request), error.cause, error)
-        _log.log(level, "[%s] %a: %s: %s", *what, exc_info=with_traceback)
     concerns_user = isinstance(error, (errors.NotSignedIn, errors.NotAllowed))
     next_url = request.next_url or (local_path(request.page_url) if concerns_user else "") or ""
     requirements = {}
@@ -82,7 +86,10 @@ def build_http_error_response(request: Request, error: HTTPException, *, logout_
         message = pages.build_logout_form(message, request, logout_url)
     original_exception = getattr(error, "original_exception", None)  # of InternalServerError
     level = logging.ERROR if error.code >= 500 else logging.WARNING
-    _log.log(level, "[%s] %a: %s", request.id, method_and_path(request), message.cause, exc_info=original_exception)
+    if error.code == 404 and _ROUTINE_PATH.fullmatch(request.path):
+        level = logging.INFO
+    place, extra = (request.id, method_and_path(request)), {"request_id": request.id, "cause": message.cause}
+    _log.log(level, "[%s] %a: %s", *place, message.cause, exc_info=original_exception, extra=extra)
     response = pages.build_message(message, as_json=as_json)
     # Allow, WWW-Authenticate, Retry-After and Content-Range belong to their statuses.
     response.headers.extend(header for header in error.get_headers() if header[0].lower() != "content-type")
@@ -95,14 +102,30 @@ def _right_address(request: Request, error: errors.Error) -> str:
     return known and known.removesuffix(request.gate_prefix) + "/"
 
 
+def log_error(
+    request: Request, error: errors.Error, emit: Callable[..., object], *, with_traceback: bool = False
+) -> None:
+    """Emit the audit event of a refusal or a failure.
+
+    A redirect to the sign-in is neither, and only logged, and so is the answer to a prefetch.
+
+    :param emit: emits an audit event about the session of the request.
+    """
+    if isinstance(error, (errors.NotSignedIn, errors.NotNow)):
+        if not request.has_ended_session:  # otherwise an event says so
+            place, extra = (request.id, method_and_path(request)), {"request_id": request.id, "cause": error.cause}
+            _log.info("[%s] %a: %s: %s", *place, error.cause, error, extra=extra)
+        return
+    outcome = REFUSED if isinstance(error, errors.UserError) else FAILED
+    details = {"level": _log_level(error), "exc_info": with_traceback, "request": method_and_path(request)}
+    emit(request.event_name, outcome, error, **details)
+
+
 def _log_level(error: errors.Error) -> int:
     """Return ERROR for the operator's problems and WARNING for those of users and providers.
 
-    A page's id must be found in the log even where nobody has configured logging, hence WARNING. A user who has to sign
-    in sees no id.
+    A page's id must be found in the log even where nobody has configured logging, hence WARNING.
     """
-    if isinstance(error, errors.NotSignedIn):
-        return logging.INFO
     if error.side == errors.Error.side:
         return logging.ERROR
     return logging.WARNING

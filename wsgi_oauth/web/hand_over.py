@@ -13,6 +13,7 @@ from werkzeug import Response
 from werkzeug.exceptions import NotFound, abort
 
 from .. import errors, sign_in
+from ..events import HAND_OVER
 from ..sessions.cookie import SESSION_ID
 from ..sessions.tickets import Tickets
 from .handler import RequestHandler
@@ -27,6 +28,7 @@ class HandOver(RequestHandler):
     """Issues a ticket for a further site, on the main site."""
 
     route = HAND_OVER_ROUTE
+    event_name = HAND_OVER
     get_is_unsafe = True
     tickets: Tickets  # set by create_app
 
@@ -55,6 +57,7 @@ class Redemption(SignInHandler):
     """
 
     route = "/redeem"
+    event_name = HAND_OVER
     tickets: Tickets  # set by create_app
 
     def get(self, request: Request) -> Response:
@@ -87,7 +90,7 @@ class Redemption(SignInHandler):
                 )
             if session is None:
                 abort(self.restart(attempt))
-        session.event = f"signed in to {request.base} with a ticket"
+        session.event, session.source = HAND_OVER, request.source
         sign_in.finish(session, attempt)
         request.session = session
         return self.redirect(attempt.next_url, 303)

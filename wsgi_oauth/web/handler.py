@@ -21,6 +21,7 @@ from werkzeug.utils import cached_property
 
 from .. import errors
 from ..config.provider import Provider
+from ..events import ACCESS
 from ..oauth.client import OAuth2Session
 from ..oauth.identity import Identity
 from ..oauth.reauthentication import require_recent_login
@@ -57,6 +58,8 @@ class RequestHandler:
     skips_recheck: ClassVar[bool] = False
     #: Whether it answers under every host name, for probes of load balancers. It then has no session and no URLs.
     any_host: ClassVar[bool] = False
+    #: The name of the audit event of a request that fails.
+    event_name: ClassVar[str] = ACCESS
 
     def __init__(self, request: Request, oauth: OAuthService, build_path: BuildPath) -> None:
         self.request = request

@@ -16,7 +16,7 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.utils import cached_property  # before Python 3.12, that of functools locks all requests
 
 from .. import errors
-from ..events import REQUEST_ID_KEY, Source
+from ..events import ACCESS, REQUEST_ID_KEY, Source
 from ..sessions.cookie import CookieNames
 from ..sessions.session import Session
 from ..urls import Origin
@@ -51,6 +51,10 @@ class Request(werkzeug.Request):
     pending: Session | None = None
     #: Whether this request cancels the pending sign-ins of the browser.
     cancels_pending: bool = False
+    #: The name of the audit event if this request fails; set by the application and by handlers.
+    event_name: str = ACCESS
+    #: Whether this request has ended its session, because the provider rejected the token.
+    has_ended_session: bool = False
     #: Whether this request has used the pending session's state.
     has_used_state: bool = False
     #: Raises StoreError if a session cannot be stored now; set by the application.

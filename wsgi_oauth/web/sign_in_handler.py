@@ -14,6 +14,7 @@ from werkzeug import Response
 from werkzeug.exceptions import HTTPException, NotFound, abort
 
 from .. import errors, sign_in
+from ..events import SIGN_IN
 from ..oauth.client import OAuth2Session
 from ..oauth.identity import IDENTITY
 from ..oauth.reauthentication import AUTHENTICATION, authentication_record, parse_requirements
@@ -36,6 +37,7 @@ class SignInHandler(RequestHandler):
 
     get_is_unsafe = True
     skips_access_check = True
+    event_name = SIGN_IN
 
     def answer(self, *, provider: str = "", **arguments: Any) -> Response:
         """Call the handler's method. *provider* is the label in a callback's path."""
@@ -49,6 +51,7 @@ class SignInHandler(RequestHandler):
         except errors.Error as error:
             if "registration" in vars(self):  # otherwise the error does not concern one of the providers
                 error.remedy = self.registration.with_own_variables(error.remedy)
+                error.provider = self.registration.label
             raise
 
     @property

@@ -11,6 +11,7 @@ from urllib.parse import urlencode, urlsplit
 from werkzeug import Response
 
 from .. import errors
+from ..events import SIGN_OUT
 from ..sessions.cookie import build_set_cookie, read_cookie
 from ..sessions.session import TOKEN
 from . import pages
@@ -27,6 +28,7 @@ class Logout(RequestHandler):
 
     route = "/logout"
     skips_access_check = True
+    event_name = SIGN_OUT
 
     def post(self, request: Request) -> Response:
         if not (request.is_same_origin or request.has_form_token):
@@ -36,6 +38,8 @@ class Logout(RequestHandler):
             return self.redirect(f"{request.site.public_url}{SignedOut.route}", 303)
         last = request.session.load_latest()  # another request may have refreshed the token meanwhile
         request.session.end()  # first, because the user is signed out here whatever the provider answers
+        if TOKEN in last:
+            self.oauth.emit(request.session, SIGN_OUT)
         request.cancels_pending = True  # otherwise another tab could sign the user in again
         signed_out_url = self.url_for(".signedout", external=True)
         state = secrets.token_urlsafe(32)

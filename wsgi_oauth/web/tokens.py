@@ -12,6 +12,7 @@ from werkzeug.exceptions import NotFound
 
 from .. import errors
 from ..config.checks import check_lifetime, describe_lifetime
+from ..events import TOKEN_CREATION, TOKEN_REVOCATION
 from ..oauth.identity import IDENTITY
 from ..sessions.access_tokens import MAX_NAME, AccessTokens, TokenInfo
 from ..sessions.session import PROVIDER
@@ -55,6 +56,7 @@ class Tokens(RequestHandler):
     """List, create and revoke the access tokens of the signed-in user. A change needs a POST from this site (CSRF)."""
 
     route = "/tokens"
+    event_name = TOKEN_CREATION
     access_tokens: AccessTokens  # set by create_app
 
     def get(self, request: Request) -> Response:
@@ -70,17 +72,18 @@ class Tokens(RequestHandler):
             raise errors.CrossSite("access tokens: requested by another site")
         form = self._read_form()
         if "revoke" in form:
+            request.event_name = TOKEN_REVOCATION
             if not self.access_tokens.revoke(owner, form["revoke"]):
                 raise NotFound("This token does not exist, or was revoked already.")
-            request.session.event = f"{owner} revoked an access token"
+            self.oauth.emit(request.session, TOKEN_REVOCATION, token=form["revoke"])
             return self._respond() if request.wants_json else self.redirect(self.url_for(".tokens"), 303)
         try:
             lifetime = check_lifetime(form.get("lifetime", ""))
         except ValueError as reason:
             raise errors.BadToken(f"The lifetime {reason}.") from None
         data = {IDENTITY: self.identity.as_dict(), PROVIDER: self.registration.key}
-        token = self.access_tokens.create(owner, data, name=form.get("name", ""), lifetime=lifetime)
-        request.session.event = f"{owner} created an access token"
+        token, info = self.access_tokens.create(owner, data, name=form.get("name", ""), lifetime=lifetime)
+        self.oauth.emit(request.session, TOKEN_CREATION, token=info.id)
         return self._respond(token)
 
     def _read_form(self) -> dict[str, str]:

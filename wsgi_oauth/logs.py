@@ -1,0 +1,114 @@
+"""The log as JSON: one object per line, for ``WSGI_OAUTH_LOG_FORMAT=json``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any, TextIO
+
+from .events import Event
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats a log record as one line with a JSON object in ASCII. A traceback is a string in it.
+
+    Audit events and gunicorn's access log have members of their own. ``docs/operating.md`` describes all members.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of *record*."""
+        members = {
+            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "process": record.process,
+            "message": _without_id(record),
+            "request_id": getattr(record, "request_id", ""),
+            "cause": getattr(record, "cause", ""),
+        }
+        event = getattr(record, "event", None)
+        if isinstance(event, Event):
+            members |= _event_members(event)
+        elif record.name == "gunicorn.access" and isinstance(record.args, Mapping):
+            members |= _access_members(record.args)
+        if record.exc_info:
+            members["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            members["stack"] = self.formatStack(record.stack_info)
+        return to_line(members)
+
+
+def _without_id(record: logging.LogRecord) -> str:
+    """Return the message without the id of the request, which is a member of its own."""
+    return record.getMessage().removeprefix(f"[{getattr(record, 'request_id', '')}] ")
+
+
+def _event_members(event: Event) -> dict[str, Any]:
+    """Return the fields of *event*, of which *name* and *detail* become *event* and a part of the message."""
+    fields = {name: value for name, value in vars(event).items() if name not in {"name", "detail", "time"}}
+    message = f"{event.name} {event.outcome}" + (f": {event.detail}" if event.detail else "")
+    return {"event": event.name, **fields, "message": message}
+
+
+def _access_members(atoms: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members for a request, from gunicorn's atoms (its setting ``access_log_format`` names them)."""
+    return {
+        "message": f"{atoms['m']} {atoms['U']} {atoms['s']}",
+        "request": f"{atoms['m']} {atoms['U']}",
+        "status": int(atoms["s"]),
+        "bytes": atoms["B"],
+        "milliseconds": atoms["M"],
+        "peer": atoms["h"],
+        "request_id": "" if atoms["request_id"] == "-" else atoms["request_id"],
+    }
+
+
+def to_line(members: Mapping[str, Any]) -> str:
+    """Return a JSON object in one line, without empty members."""
+    return json.dumps({name: value for name, value in members.items() if value != ""}, default=str)
+
+
+class JsonStream:
+    """A stream such as ``sys.stderr`` that writes each message to *original* as a line with a JSON object.
+
+    It is for messages that do not pass the log: the reason why the start stops, or an application's ``print``.
+    """
+
+    def __init__(self, original: TextIO) -> None:
+        self.original = original
+        self._unfinished = ""
+
+    def write(self, text: str) -> int:
+        """Write the message that *text* ends, or keep *text* until the end of its line arrives."""
+        self._unfinished += text
+        if self._unfinished.endswith("\n"):
+            message, self._unfinished = self._unfinished.strip(), ""
+            if message:
+                record = logging.LogRecord("stderr", logging.WARNING, "", 0, message, None, None)
+                self.original.write(JsonFormatter().format(record) + "\n")
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.original, name)
+
+
+def restore_stderr() -> None:
+    """Undo the change of ``sys.stderr`` by :func:`write_json`, before new handlers for it are made."""
+    if isinstance(sys.stderr, JsonStream):
+        sys.stderr = sys.stderr.original
+
+
+def write_json(*loggers: str) -> None:
+    """Let the handlers of these loggers write JSON, and so ``sys.stderr`` and Python's warnings.
+
+    The handlers keep the original ``sys.stderr``.
+    """
+    for name in loggers:
+        for handler in logging.getLogger(name).handlers:
+            handler.setFormatter(JsonFormatter())
+    logging.captureWarnings(True)
+    restore_stderr()
+    sys.stderr = JsonStream(sys.stderr)

@@ -1,0 +1,40 @@
+"""Audit events about a session and its user."""
+
+from __future__ import annotations
+
+from .. import errors
+from ..events import SUCCESS, Event, build_fingerprint
+from ..sessions.manager import store_key
+from ..sessions.session import Session
+from .identity import IDENTITY, Identity
+
+
+def build_event(
+    session: Session,
+    name: str,
+    outcome: str = SUCCESS,
+    error: errors.Error | None = None,
+    *,
+    provider: str,
+    user: str = "",
+    **values: str,
+) -> Event:
+    """Return the audit event *name* about *session*, as it is stored.
+
+    :param error: the reason, if the outcome is not success.
+    :param provider: the label of the provider, unless *error* names another one.
+    :param user: the id of the user; by default the one whom *error* names, or the identity in the session.
+    :param values: further fields of the event.
+    """
+    if not user:
+        known = Identity.from_dict((session.stored.data if session.stored else session).get(IDENTITY))
+        user = (error and error.user) or (known.id if known else "")
+    return Event(
+        name,
+        outcome,
+        cause=error.cause if error else "",
+        user=user,
+        provider=(error and error.provider) or provider,
+        session=build_fingerprint(store_key(session.id)) if session.id else "",
+        **{"detail": str(error or ""), **session.source._asdict(), **values},
+    )
