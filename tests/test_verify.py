@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from conftest import HTML, JSON, send
+from conftest import HTML, JSON, WORKERS, Barrier, Browser, Site, send
+from openid import HOUR, Issuer
 from werkzeug import Response
 
-from wsgi_oauth import Config, Identity, SessionStore, create_app
+from wsgi_oauth import Config, FileStore, Identity, LoginRequired, SessionStore, create_app, errors
+from wsgi_oauth.demo.fault_injection import Fault
+from wsgi_oauth.demo.server import serve_provider
+from wsgi_oauth.sessions.manager import SessionManager
+from wsgi_oauth.sessions.session import Session
 from wsgi_oauth.testing import signed_in
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
+
+MakeApp = Callable[..., Any]
 
 SITE = "https://www.example.com"
 ANN = Identity("github", "7", username="ann", email="ann@example.com", email_verified=True, groups=("staff", "board"))
@@ -33,6 +43,10 @@ class Proxy:
         return send(self.app, self.path, query=query, method=method, headers=given, wsgi__url_scheme="https")
 
 
+def identity_headers(response: Response) -> dict[str, str]:
+    return {name: value for name, value in response.headers if name.startswith("X-Auth-Request-")}
+
+
 def return_url(response: Response) -> str:
     """Return the page to which the sign-in in *response* leads."""
     target = urlsplit(response.headers["Location"])
@@ -41,7 +55,7 @@ def return_url(response: Response) -> str:
 
 
 @pytest.fixture
-def make_app(store: SessionStore) -> Callable[..., Any]:
+def make_app(store: SessionStore) -> MakeApp:
     """Create the application for proxies: ``make_app(ALLOW="...")``."""
 
     def make(**settings: str) -> Any:
@@ -53,11 +67,11 @@ def make_app(store: SessionStore) -> Callable[..., Any]:
 
 
 class TestSignedInUser:
-    def test_is_named_in_headers(self, make_app: Callable[..., Any]):
+    def test_is_named_in_headers(self, make_app: MakeApp):
         app = make_app()
         answer = Proxy(app, Cookie=str(signed_in(app, ANN))).ask()
         assert answer.status_code == 204
-        assert {name: value for name, value in answer.headers if name.startswith("X-Auth")} == {
+        assert identity_headers(answer) == {
             "X-Auth-Request-User": "7@github",
             "X-Auth-Request-Email": "ann@example.com",
             "X-Auth-Request-Preferred-Username": "ann",
@@ -67,33 +81,133 @@ class TestSignedInUser:
         assert answer.headers["Vary"] == "Cookie"
         assert answer.data == b""
 
+    def test_gets_no_header_without_a_known_value(self, make_app: MakeApp):
+        app = make_app()
+        user = Identity("github", "7", email="unverified@example.com")
+        assert identity_headers(Proxy(app, Cookie=str(signed_in(app, user))).ask()) == {
+            "X-Auth-Request-User": "7@github"
+        }
+
+    def test_is_named_in_visible_ascii(self, make_app: MakeApp):
+        app = make_app(REMOTE_USER="username")
+        user = Identity("github", "7", username="änn 100%", groups=("Domain Admins", "a,b", "\u202e"))
+        headers = identity_headers(Proxy(app, Cookie=str(signed_in(app, user))).ask())
+        assert headers["X-Auth-Request-User"] == "%C3%A4nn%20100%25"
+        assert headers["X-Auth-Request-Groups"] == "Domain%20Admins,a%2Cb,%E2%80%AE"
+
+    def test_without_the_configured_name_is_refused(self, make_app: MakeApp):
+        app = make_app(REMOTE_USER="email")
+        answer = Proxy(app, Cookie=str(signed_in(app, Identity("github", "7")))).ask()
+        assert (answer.status_code, identity_headers(answer)) == (403, {})
+
+    def test_passes_below_the_prefix_of_the_gate(self, store: SessionStore, make_app: MakeApp):
+        gate = LoginRequired(Response("inside"), make_app(PUBLIC_URL=f"{SITE}/auth"))
+        proxy = Proxy(gate, "/auth/verify", Cookie=str(signed_in(gate, ANN)))
+        assert proxy.ask().status_code == 204
+
+    def test_passes_with_head(self, make_app: MakeApp):
+        app = make_app()
+        answer = Proxy(app, Cookie=str(signed_in(app, ANN))).ask(method="HEAD")
+        assert identity_headers(answer)["X-Auth-Request-User"] == "7@github"
+
+    def test_stays_signed_in_by_requests_to_the_proxy(self, make_app: MakeApp, later: Callable[[float], None]):
+        """The idle clock runs as at the gate (S40)."""
+        app = make_app(SESSION_IDLE="1h", RECHECK="never")
+        proxy = Proxy(app, Cookie=str(signed_in(app, ANN)))
+        for _ in range(4):
+            later(HOUR / 2)
+            assert proxy.ask().status_code == 204
+        later(HOUR)
+        assert proxy.ask().status_code == 401
+
 
 class TestAnonymousUser:
-    def test_gets_the_location_of_the_sign_in_in_a_401(self, make_app: Callable[..., Any]):
+    def test_gets_the_location_of_the_sign_in_in_a_401(self, make_app: MakeApp):
         """nginx accepts 2xx, 401 and 403 only, and its configuration redirects to the Location of the 401."""
         answer = Proxy(make_app()).ask(X_Forwarded_Uri="/d/a%2Fb?q=%C3%BC&x=1+2")
         assert answer.status_code == 401
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
         assert return_url(answer) == "/d/a%2Fb?q=%C3%BC&x=1+2"
 
-    def test_is_redirected_by_a_proxy_that_passes_the_response_on(self, make_app: Callable[..., Any]):
+    @pytest.mark.parametrize("name", ["X-Original-URI", "X-Original-URL"])
+    def test_returns_to_the_page_that_other_headers_name(self, make_app: MakeApp, name: str):
+        url = f"{SITE}/page?x=1" if name == "X-Original-URL" else "/page?x=1"
+        assert return_url(Proxy(make_app()).ask(**{name: url})) == "/page?x=1"
+
+    def test_is_redirected_by_a_proxy_that_passes_the_response_on(self, make_app: MakeApp):
         answer = Proxy(make_app()).ask(X_Forwarded_Method="GET", X_Forwarded_Uri="/d/a%2Fb?q=%C3%BC&x=1+2")
         assert answer.status_code == 302
         assert return_url(answer) == "/d/a%2Fb?q=%C3%BC&x=1+2"
 
-    @pytest.mark.parametrize("headers", [JSON, {"Sec-Fetch-Mode": "cors"}, {"X-Forwarded-Method": "POST"}])
+    @pytest.mark.parametrize(
+        "headers",
+        [JSON, {"Sec-Fetch-Mode": "cors"}, {"X-Forwarded-Method": "POST"}, {"X-Requested-With": "XMLHttpRequest"}],
+    )
+    @pytest.mark.parametrize("method", ["X-Forwarded-Method", "X-Original-Method"])
     def test_gets_a_plain_401_for_other_requests_than_navigations(
-        self, make_app: Callable[..., Any], headers: dict[str, str]
+        self, make_app: MakeApp, headers: dict[str, str], method: str
     ):
-        answer = Proxy(make_app()).ask(**{"X-Forwarded-Method": "GET", "X-Forwarded-Uri": "/api", **headers})
+        headers = {name.replace("X-Forwarded-Method", method): value for name, value in headers.items()}
+        answer = Proxy(make_app()).ask(**{method: "GET", "X-Forwarded-Uri": "/api", **headers})
         assert answer.status_code == 401
         assert "Location" not in answer.headers
         assert answer.headers["WWW-Authenticate"] == "Bearer"
 
+    def test_returns_from_htmx_to_the_page_that_sent_the_request(self, make_app: MakeApp):
+        headers = {"HX-Request": "true", "HX-Current-URL": f"{SITE}/page", "X-Forwarded-Uri": "/part"}
+        answer = Proxy(make_app()).ask(X_Forwarded_Method="GET", **headers)
+        assert (answer.status_code, "Location" in answer.headers) == (401, False)
+        assert answer.headers["HX-Redirect"] == f"{SITE}/?next=%2Fpage"
+
+    def test_cannot_send_a_cors_preflight(self, make_app: MakeApp):
+        headers = {"Origin": "https://other.example", "Access-Control-Request-Method": "GET"}
+        answer = Proxy(make_app()).ask(X_Forwarded_Method="OPTIONS", X_Forwarded_Uri="/api", **headers)
+        assert (answer.status_code, "Location" in answer.headers) == (401, False)
+
+    @pytest.mark.parametrize("url", ["https://evil.example/", "//evil.example", "/a/../b", "/\\evil.example", "page"])
+    def test_returns_to_no_other_site(self, make_app: MakeApp, caplog: pytest.LogCaptureFixture, url: str):
+        """S33: the sign-in then leads to the default page, and the log says so."""
+        caplog.set_level("INFO")
+        assert return_url(Proxy(make_app()).ask(X_Forwarded_Uri=url)) == ""
+        assert "the original URL is dropped" in caplog.text
+
+    @pytest.mark.parametrize(
+        "forged",
+        [
+            {"X-Auth-Request-User": "7@github", "X-Auth-Request-Groups": "admins", "Remote-User": "root"},
+            {"X-Forwarded-User": "7@github", "Authorization": "Bearer wo_" + "x" * 43},
+            {"X-Forwarded-Uri": "/healthz", "X-Forwarded-Method": "OPTIONS"},
+            {"X-Original-URI": "/public", "X-Original-Method": "GET", "X-HTTP-Method-Override": "OPTIONS"},
+        ],
+    )
+    def test_gains_nothing_by_forged_headers(self, make_app: MakeApp, forged: dict[str, str]):
+        answer = Proxy(make_app()).ask(**forged)
+        assert answer.status_code == 401
+        assert identity_headers(answer) == {}
+
+    @pytest.mark.parametrize("proxies", ["0", "1"])
+    def test_gets_no_sign_in_at_a_forged_host(self, make_app: MakeApp, proxies: str):
+        """S34, S35."""
+        app = make_app(TRUSTED_PROXIES=proxies)
+        answer = Proxy(app, Cookie=str(signed_in(app, ANN))).ask(X_Forwarded_Host="evil.example")
+        assert answer.status_code == (400 if proxies == "1" else 204)
+        assert "evil.example" not in str(answer.headers)
+
+
+class TestUntrustedProxy:
+    def test_does_not_name_the_page_after_the_sign_in(self, make_app: MakeApp, caplog: pytest.LogCaptureFixture):
+        caplog.set_level("INFO")
+        answer = Proxy(make_app(TRUSTED_PROXIES="0")).ask(X_Forwarded_Method="GET", X_Forwarded_Uri="/page")
+        assert (answer.status_code, return_url(answer)) == (401, "")
+        assert "set WSGI_OAUTH_TRUSTED_PROXIES" in caplog.text
+
 
 class TestAccessRule:
-    def test_of_the_configuration_is_checked(self, make_app: Callable[..., Any]):
+    def test_of_the_configuration_is_checked(self, make_app: MakeApp):
         app = make_app(ALLOW="user:bob")
-        assert Proxy(app, Cookie=str(signed_in(app, ANN))).ask().status_code == 403
+        answer = Proxy(app, Cookie=str(signed_in(app, ANN))).ask(X_Forwarded_Method="GET", X_Forwarded_Uri="/page")
+        assert (answer.status_code, identity_headers(answer)) == (403, {})
+        assert "switch=1&amp;next=%2Fpage" in answer.get_data(as_text=True)
 
     @pytest.mark.parametrize(
         ("query", "status"),
@@ -101,19 +215,220 @@ class TestAccessRule:
             ("allow=user:ann", 204),
             ("allow=user:bob", 403),
             ("allow=user:bob&allow=id:7", 204),
-            ("allow=user%3Aann", 204),
-            ("next=1", 204),
+            ("allow=user:bob%20id:7", 204),
+            ("allow=group:%22staff%22", 204),
+            ("allow=group:'staff,board'", 403),
+            ("page=1", 204),
         ],
     )
-    def test_of_the_query_narrows_the_access(self, make_app: Callable[..., Any], query: str, status: int):
+    def test_of_the_query_narrows_the_access(self, make_app: MakeApp, query: str, status: int):
         app = make_app()
         assert Proxy(app, Cookie=str(signed_in(app, ANN))).ask(query).status_code == status
 
-    @pytest.mark.parametrize("query", ["allow=", "allow=ann", "allow=user:", "allows=user:ann", "ALLOW=user:bob"])
-    def test_that_is_invalid_gives_no_access(
-        self, make_app: Callable[..., Any], caplog: pytest.LogCaptureFixture, query: str
-    ):
+    def test_of_the_query_does_not_replace_that_of_the_configuration(self, make_app: MakeApp):
+        app = make_app(ALLOW="user:bob")
+        assert Proxy(app, Cookie=str(signed_in(app, ANN))).ask("allow=user:ann").status_code == 403
+
+    @pytest.mark.parametrize(
+        "query", ["allow=", "allow=ann", "allow=user:", "allow=user:'", "allows=user:ann", "ALLOW=user:bob"]
+    )
+    def test_that_is_invalid_gives_no_access(self, make_app: MakeApp, caplog: pytest.LogCaptureFixture, query: str):
         app = make_app()
-        answer = Proxy(app, Cookie=str(signed_in(app, ANN))).ask(query)
-        assert answer.status_code == 500
+        assert Proxy(app, Cookie=str(signed_in(app, ANN))).ask(query).status_code == 500
         assert "the query of /verify" in caplog.text
+
+
+class TestProgram:
+    @pytest.fixture
+    def token(self, app: Any) -> str:
+        data = {"oauth_identity": ANN.as_dict(), "oauth_provider": next(iter(app.oauth.registrations.values())).key}
+        token: str = app.access_tokens.create(ANN.id, data, name="backup", lifetime=HOUR)
+        return token
+
+    @pytest.fixture
+    def app(self, make_app: MakeApp) -> Any:
+        return make_app(TOKENS="yes")
+
+    @pytest.mark.parametrize("scheme", ["Bearer", "Basic"])
+    def test_passes_with_an_access_token(self, app: Any, token: str, scheme: str):
+        credentials = token if scheme == "Bearer" else b64encode(f"any:{token}".encode()).decode()
+        answer = Proxy(app).ask(**JSON, Authorization=f"{scheme} {credentials}")
+        assert identity_headers(answer)["X-Auth-Request-User"] == "7@github"
+
+    def test_is_asked_for_an_access_token(self, app: Any):
+        answer = Proxy(app).ask(Accept="*/*", Sec_Fetch_Mode="", Sec_Fetch_Dest="", User_Agent="git/2.39")
+        assert answer.status_code == 401
+
+    def test_does_not_pass_with_an_unknown_access_token(self, app: Any, token: str):
+        assert Proxy(app).ask(**JSON, Authorization=f"Bearer wo_{'x' * 43}").status_code == 401
+
+    def test_does_not_pass_where_access_tokens_are_off(self, app: Any, token: str, make_app: MakeApp):
+        assert Proxy(make_app()).ask(**JSON, Authorization=f"Bearer {token}").status_code == 401
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_other_methods_than_get_and_head_are_not_answered(make_app: MakeApp, method: str):
+    app = make_app()
+    answer = Proxy(app, Cookie=str(signed_in(app, ANN))).ask(method=method)
+    assert answer.status_code == 405
+    assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+
+
+def test_store_that_fails_gives_no_access(make_app: MakeApp, store: SessionStore, monkeypatch: pytest.MonkeyPatch):
+    app = make_app()
+    proxy = Proxy(app, Cookie=str(signed_in(app, ANN)))
+
+    def fail(key: str) -> bytes:
+        raise errors.StoreError("the disk is broken")
+
+    monkeypatch.setattr(store, "load", fail)
+    assert proxy.ask().status_code == 503
+
+
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    issuer = Issuer(expires_in=6 * HOUR)
+    issuer.user = {**issuer.user, "groups": ["staff"]}
+    with serve_provider(issuer):
+        yield issuer
+
+
+@pytest.fixture
+def browser(issuer: Issuer, store: SessionStore) -> Browser:
+    """Return a browser for an application that knows a real provider."""
+    variables = {
+        "PROVIDER": issuer.url,
+        "CLIENT_ID": issuer.client_id,
+        "CLIENT_SECRET": issuer.client_secret or "",
+        "TRUSTED_PROXIES": "1",
+    }
+    config = Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in variables.items()})
+    return Browser(create_app(config, store=store), issuer)
+
+
+def wait_for_rechecks() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "recheck":
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+def change_session(store: SessionStore, cookie: str | None, change: Callable[[dict[str, Any]], object]) -> None:
+    sessions = SessionManager(store, idle=12 * HOUR, lifetime=168 * HOUR)
+    Session(sessions, sessions.read(cookie or ""), cookie).change(lambda data: change(data) and None)
+
+
+def forget_the_check(data: dict[str, Any]) -> None:
+    data["oauth_recheck"]["checked"] -= HOUR
+    data["oauth_token"]["issued_at"] -= HOUR
+
+
+def refuse(issuer: Issuer) -> None:
+    """Let the provider refuse the user's tokens, as after an administrator has disabled the account."""
+    for endpoint, error, status in (("token", "invalid_grant", 400), ("profile", "invalid_token", 401)):
+        answer = f'{{"error": "{error}"}}'
+        fault = Fault(f"{endpoint}.disabled", "", lambda _, a=answer, s=status: Response(a, s))  # type: ignore[misc]
+        issuer.faults.register(fault)
+        issuer.faults.add(fault.name, times=None)
+
+
+class TestRecheck:
+    def test_runs_while_the_request_is_answered(
+        self,
+        browser: Browser,
+        issuer: Issuer,
+        barrier_of: Callable[..., Barrier],
+        later: Callable[[float], None],
+    ):
+        browser.sign_in("/page")
+        issuer.user = {**issuer.user, "groups": ["board"]}
+        later(HOUR)
+        hanging = barrier_of(issuer, "profile")
+        assert browser.get("/verify").headers["X-Auth-Request-Groups"] == "staff"
+        hanging.wait_for(1)
+        assert browser.get("/verify").headers["X-Auth-Request-Groups"] == "staff"
+        hanging.open()
+        wait_for_rechecks()
+        assert browser.get("/verify").headers["X-Auth-Request-Groups"] == "board"
+
+    def test_ends_the_session_of_a_disabled_account(
+        self, browser: Browser, issuer: Issuer, later: Callable[[float], None]
+    ):
+        browser.sign_in("/page")
+        refuse(issuer)
+        later(HOUR)
+        assert browser.get("/verify").status_int == 204
+        wait_for_rechecks()
+        assert browser.get("/verify").status_int == 401
+
+    def test_ends_no_session_if_the_provider_is_stopped(
+        self, browser: Browser, issuer: Issuer, later: Callable[[float], None]
+    ):
+        browser.sign_in("/page")
+        issuer.faults.add("profile.hang_up", times=None)
+        for _ in range(3):
+            later(HOUR)
+            assert browser.get("/verify").status_int == 204
+            wait_for_rechecks()
+        assert browser.get("/verify").status_int == 204
+
+    def test_fails_no_request_if_no_thread_can_be_started(
+        self, browser: Browser, later: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+    ):
+        def fail(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        browser.sign_in("/page")
+        later(HOUR)
+        monkeypatch.setattr("wsgi_oauth.gate.authentication.Thread.start", fail)
+        assert browser.get("/verify").status_int == 204
+
+    @pytest.mark.parametrize("worker", ["sync", "gevent"])
+    def test_does_not_block_a_worker(self, site: Site, barrier_of: Callable[..., Barrier], worker: str):
+        """A worker that can serve one request at a time answers while the provider hangs."""
+        with site.serve("--workers", "1", *WORKERS[worker]) as server:
+            visitor = site.visitor(server)
+            visitor.get(visitor.callback_url("/?next=/page"))
+            assert visitor.get("/verify").status_code == 204
+            change_session(FileStore(site.sessions), visitor.cookie, forget_the_check)
+            hanging = barrier_of(site.provider, "profile")
+            hanging.answer = Response('{"error": "invalid_token"}', 401)
+            assert visitor.get("/verify").status_code == 204
+            hanging.wait_for(1)
+            assert visitor.get("/verify").status_code == 204
+            hanging.open()
+            deadline = time.monotonic() + 60
+            while visitor.get("/verify").status_code != 401:
+                assert time.monotonic() < deadline
+
+
+class TestUnknownUser:
+    """The sign-in has not stored the user, because it led to a page that asks the provider itself."""
+
+    def test_is_asked_for_in_the_background(self, browser: Browser, issuer: Issuer):
+        browser.sign_in()
+        assert browser.get("/verify").headers["X-Auth-Request-User"].startswith("mona@")
+        assert issuer.count("profile") == 1
+
+    def test_has_no_access(self, browser: Browser, issuer: Issuer):
+        browser.sign_in()
+        issuer.faults.add("profile.hang_up", times=None)
+        answer = browser.get("/verify")
+        assert (answer.status_int, answer.headers["Retry-After"]) == (503, "2")
+
+    def test_signs_in_again_if_the_provider_refuses_the_token(self, browser: Browser, issuer: Issuer):
+        issuer.faults.add("token.refresh_token_missing")
+        browser.sign_in()
+        refuse(issuer)
+        browser.get("/verify")
+        wait_for_rechecks()
+        assert browser.get("/verify").status_int == 401
+
+    def test_is_stored_by_a_sign_in_that_leads_to_another_application(self, browser: Browser, issuer: Issuer):
+        browser.sign_in("/page")
+        issuer.faults.add("profile.hang_up", times=None)
+        assert browser.get("/verify").status_int == 204
+
+    def test_prevents_no_sign_in(self, browser: Browser, issuer: Issuer):
+        issuer.faults.add("profile.hang_up")
+        assert browser.sign_in("/page").status_int == 303

@@ -167,7 +167,7 @@ class Authenticator:
             return None
         session = self.session(login)
         session.source = source
-        thread = Thread(target=self._identify_in_background, args=(login, session), daemon=True)
+        thread = Thread(target=self._identify_in_background, args=(login, session), name="recheck", daemon=True)
         self._in_background.add(login.key)
         try:
             thread.start()
@@ -181,7 +181,10 @@ class Authenticator:
         try:
             self.identify(login, session)
         except errors.TokenRejected as error:
-            self._end(session, error)
+            if not session.ended:  # a recheck has ended it
+                self._end_rejected(session, error)
+        except errors.NotSignedIn:  # the session has ended meanwhile
+            pass
         except errors.Error as error:
             _log.warning("the user of a session is not known yet: %s: %s", error.cause, error)
         except Exception:  # noqa: BLE001  # otherwise only threading.excepthook would report it
@@ -189,10 +192,10 @@ class Authenticator:
         finally:
             self._in_background.discard(login.key)
 
-    def _end(self, session: Session, error: errors.TokenRejected) -> None:
-        """End the session, unless its rejected token has been replaced, or the session has ended already."""
+    def _end_rejected(self, session: Session, error: errors.TokenRejected) -> None:
+        """End the session, unless another request has replaced its rejected token. A failure is only logged."""
         try:
-            if session.load_latest().get(TOKEN) == session.get(TOKEN):
+            if session.load_latest().get(TOKEN) == session[TOKEN]:
                 session.end()
                 self._oauth.emit(session, SESSION_END, error=error)
         except errors.StoreError as store_error:

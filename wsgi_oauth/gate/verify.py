@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, quote
 
 from werkzeug import Response
+from werkzeug.exceptions import NotFound
 
 from .. import errors
 from ..config.checks import check_rules
@@ -53,14 +54,24 @@ class OriginalRequest(NamedTuple):
     is_response_for_browser: bool = False  # whether the proxy passes the response on, as Caddy and Traefik do
 
     @classmethod
-    def of(cls, environ: Mapping[str, Any]) -> OriginalRequest:
-        """Read the headers of a trusted proxy."""
+    def of(cls, environ: Mapping[str, Any], proxies: int) -> OriginalRequest:
+        """Read the headers of the proxy, if one is trusted; otherwise a client could have sent them.
+
+        :param proxies: the number of trusted proxies.
+        """
         url = next(filter(None, map(environ.get, _URL_HEADERS)), "")
+        if not proxies:
+            if url:
+                _log.info(
+                    "the URL of the original request is ignored, and a sign-in leads to the default page; set "
+                    "WSGI_OAUTH_TRUSTED_PROXIES to the number of proxies"
+                )
+            return cls()
         method = environ.get("HTTP_X_FORWARDED_METHOD", "")
         return cls(
             method or environ.get("HTTP_X_ORIGINAL_METHOD") or "GET",
             url,
-            bool(method) and "HTTP_X_FORWARDED_URI" in environ,
+            is_response_for_browser=bool(method) and "HTTP_X_FORWARDED_URI" in environ,
         )
 
 
@@ -153,18 +164,15 @@ class Verifier:
         """
         environ = request.environ
         request.base = self._app.site.base_url(environ)
-        original = OriginalRequest.of(environ) if self._app.config.trusted_proxies else OriginalRequest()
+        original = OriginalRequest.of(environ, self._app.config.trusted_proxies)
         # With the method and the path of the original request, a refusal is what the gate would answer.
         path, _, query = original.url.partition("?")
         refused = Request(
             {**environ, "REQUEST_METHOD": original.method, "SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": query},
             populate_request=False,
         )
-        refused.id, refused.base, refused.current_url = (
-            request.id,
-            request.base,
-            self._return_url(request, original.url),
-        )
+        refused.id, refused.base = request.id, request.base
+        refused.current_url = self._return_url(request, original.url)
         refused.challenge = self._authenticator.choose_challenge(refused)
         refused.next_url = refused.return_url
         self._app.log_error(refused, error)
@@ -188,7 +196,7 @@ class Verifier:
         if original_url and site != request.base:
             _log.info(
                 "[%s] the original URL is dropped, because it is not a path of this site or too long (got %d "
-                "characters, %a); a sign-in leads to the front page",
+                "characters, %a); a sign-in leads to the default page",
                 *(request.id, len(original_url), path[:100]),
             )
             return ""
@@ -202,7 +210,7 @@ class Verify(RequestHandler):
     skips_access_check = True
 
     def get(self, request: Request) -> Response:
-        raise AssertionError("the application calls the Verifier")
+        raise NotFound  # another spelling of the path
 
 
 def build_identity_headers(login: Login) -> list[tuple[str, str]]:

@@ -87,8 +87,11 @@ class OAuthApp:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ = self.without_proxies(environ)
-        is_verification = environ.get("PATH_INFO") == self._verify_path and environ["REQUEST_METHOD"] in {"GET", "HEAD"}
-        if is_verification and self.verifier is not None:
+        if (
+            environ.get("PATH_INFO") == self._verify_path
+            and self.verifier
+            and environ["REQUEST_METHOD"] in {"GET", "HEAD"}
+        ):
             return self.verifier(environ, start_response)
         return self.respond(environ, start_response, self._dispatch)
 
