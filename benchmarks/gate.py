@@ -84,11 +84,13 @@ def measure(plain: GateBenchmark, encrypted: GateBenchmark, rounds: int, report:
     encrypted_page = encrypted.environ("/page", signed_in=True)
     public = plain.environ("/public", signed_in=False)
     refused = plain.environ("/page", signed_in=False)
+    verified = plain.environ("/auth/verify", signed_in=True)
     expected = [
         (plain, page, "200 OK"),
         (encrypted, encrypted_page, "200 OK"),
         (plain, public, "200 OK"),
         (plain, refused, "302 FOUND"),
+        (plain, verified, "204 No Content"),
     ]
     for benchmark, environ, status in expected:
         found = call_application(benchmark.gate, dict(environ))[0]
@@ -99,6 +101,7 @@ def measure(plain: GateBenchmark, encrypted: GateBenchmark, rounds: int, report:
         "gate, signed in, encrypted sessions": (request_case(encrypted.gate, encrypted_page, 300), 1.5),
         "gate, anonymous, protected page": (request_case(plain.gate, refused, 300), 2.5),
         "gate, anonymous, public page": (request_case(plain.gate, public, 300), None),
+        "GET /verify for a proxy, signed in": (request_case(plain.gate, verified, 300), 1.5),
         "the application without the gate": (request_case(protected, page, 300), None),
     }
     costs = interleave("requests through the gate", {name: case for name, (case, _) in cases.items()}, rounds)

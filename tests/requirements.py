@@ -86,6 +86,7 @@ REQUIREMENTS = {
         72: "The provider's error description is logged, bounded and masked; a page shows it only as text.",
     },
     "The gate": {
+        64: "/verify answers from the session or an access token; forged headers change neither access nor identity.",
         74: "A session belongs to the client id with which it was made.",
         65: "The application behind the gate does not see the session cookie.",
         67: "Access tokens are random, hashed, limited in time and revocable at once; they open the application alone.",

@@ -39,7 +39,7 @@ class Proxy:
 
     def ask(self, query: str = "", method: str = "GET", **headers: str) -> Response:
         names = {**HTML, "Host": "www.example.com", **self.headers, **headers}
-        given = {name.replace("_", "-"): value for name, value in names.items()}
+        given = {name.replace("_", "-"): value for name, value in names.items() if value}
         return send(self.app, self.path, query=query, method=method, headers=given, wsgi__url_scheme="https")
 
 
@@ -242,7 +242,7 @@ class TestProgram:
     @pytest.fixture
     def token(self, app: Any) -> str:
         data = {"oauth_identity": ANN.as_dict(), "oauth_provider": next(iter(app.oauth.registrations.values())).key}
-        token: str = app.access_tokens.create(ANN.id, data, name="backup", lifetime=HOUR)
+        token: str = app.access_tokens.create(ANN.id, data, name="backup", lifetime=HOUR)[0]
         return token
 
     @pytest.fixture
@@ -256,8 +256,9 @@ class TestProgram:
         assert identity_headers(answer)["X-Auth-Request-User"] == "7@github"
 
     def test_is_asked_for_an_access_token(self, app: Any):
-        answer = Proxy(app).ask(Accept="*/*", Sec_Fetch_Mode="", Sec_Fetch_Dest="", User_Agent="git/2.39")
-        assert answer.status_code == 401
+        program = {"Accept": "*/*", "Sec-Fetch-Mode": "", "Sec-Fetch-Dest": "", "User-Agent": "git/2.39"}
+        answer = Proxy(app).ask(**program)
+        assert answer.headers["WWW-Authenticate"] == 'Basic realm="www.example.com", charset="UTF-8"'
 
     def test_does_not_pass_with_an_unknown_access_token(self, app: Any, token: str):
         assert Proxy(app).ask(**JSON, Authorization=f"Bearer wo_{'x' * 43}").status_code == 401
@@ -294,16 +295,25 @@ def issuer() -> Iterator[Issuer]:
 
 
 @pytest.fixture
-def browser(issuer: Issuer, store: SessionStore) -> Browser:
-    """Return a browser for an application that knows a real provider."""
-    variables = {
-        "PROVIDER": issuer.url,
-        "CLIENT_ID": issuer.client_id,
-        "CLIENT_SECRET": issuer.client_secret or "",
-        "TRUSTED_PROXIES": "1",
-    }
-    config = Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in variables.items()})
-    return Browser(create_app(config, store=store), issuer)
+def make_issuer_app(issuer: Issuer, store: SessionStore) -> MakeApp:
+    """Create an application for which *issuer* answers: ``make_issuer_app(UPSTREAM_LIMIT="2")``."""
+
+    def make(**settings: str) -> Any:
+        variables = {
+            "PROVIDER": issuer.url,
+            "CLIENT_ID": issuer.client_id,
+            "CLIENT_SECRET": issuer.client_secret or "",
+            **settings,
+        }
+        config = Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in variables.items()})
+        return create_app(config, store=store)
+
+    return make
+
+
+@pytest.fixture
+def browser(issuer: Issuer, make_issuer_app: MakeApp) -> Browser:
+    return Browser(make_issuer_app(), issuer)
 
 
 def wait_for_rechecks() -> None:
@@ -371,6 +381,22 @@ class TestRecheck:
             assert browser.get("/verify").status_int == 204
             wait_for_rechecks()
         assert browser.get("/verify").status_int == 204
+
+    def test_of_many_sessions_needs_few_threads(
+        self,
+        issuer: Issuer,
+        make_issuer_app: MakeApp,
+        barrier_of: Callable[..., Barrier],
+        later: Callable[[float], None],
+    ):
+        app = make_issuer_app(UPSTREAM_LIMIT="2")
+        browsers = [Browser(app, issuer) for _ in range(5)]
+        for browser in browsers:
+            browser.sign_in("/page")
+        later(HOUR)
+        barrier_of(issuer, "profile")
+        assert [browser.get("/verify").status_int for browser in browsers * 2] == [204] * 10
+        assert sum(thread.name == "recheck" for thread in threading.enumerate()) <= 2
 
     def test_fails_no_request_if_no_thread_can_be_started(
         self, browser: Browser, later: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
