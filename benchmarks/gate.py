@@ -1,7 +1,7 @@
 """Cost of a request through the gate: CPU time as a multiple of a bare Werkzeug application, and system calls.
 
 The application behind the gate does almost nothing, so the cost is that of the gate. The session is stored in a file
-and holds the user document of GitHub.
+and holds the user document of GitHub. The gate has a path rule, and access tokens are permitted.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 from werkzeug.test import create_environ
 
 from wsgi_oauth import Config, Identity, LoginRequired, create_app
+from wsgi_oauth.oauth.identity import IDENTITY
+from wsgi_oauth.sessions.session import PROVIDER
 from wsgi_oauth.testing import signed_in
 
 from .measure import Report, arguments, interleave, temporary_folder
@@ -66,28 +68,38 @@ class GateBenchmark:
             public_url=f"{SITE}/auth",
             session_store=f"file:{folder / 'sessions'}",
             session_seal=encrypted,
+            tokens=True,
         )
-        self.gate = LoginRequired(protected, create_app(config), public=["/public"])
+        app = create_app(config)
+        self.gate = LoginRequired(
+            protected, app, public=["/public"], allow={"/admin": ["org:staff"]}, sign_out=["/bye"]
+        )
         octocat = Identity("github", "583231", username="octocat", name="The Octocat", claims=OCTOCAT)
         token = {"access_token": "x" * 40, "token_type": "Bearer", "scope": "read:user user:email"}
         name, value = signed_in(self.gate, octocat, token=token)
         self.cookie = f"{name}={value}"
+        data = {IDENTITY: octocat.as_dict(), PROVIDER: next(iter(app.oauth.registrations.values())).key}
+        self.token = app.access_tokens.create(octocat.id, data, name="benchmark", lifetime=3600)
         time.sleep(3)  # otherwise the cache is not used, because the session file was written a moment ago
 
-    def environ(self, path: str, *, signed_in: bool) -> WSGIEnvironment:
+    def environ(self, path: str, *, signed_in: bool, token: str = "") -> WSGIEnvironment:
         headers = {"Accept": "text/html,application/json", "Cookie": self.cookie if signed_in else "theme=dark"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
         return {**create_environ(path, SITE, headers=headers), "REMOTE_ADDR": "127.0.0.1"}
 
 
 def measure(plain: GateBenchmark, encrypted: GateBenchmark, rounds: int, report: Report) -> None:
     page = plain.environ("/page", signed_in=True)
     encrypted_page = encrypted.environ("/page", signed_in=True)
+    program = plain.environ("/page", signed_in=False, token=plain.token)
     public = plain.environ("/public", signed_in=False)
     refused = plain.environ("/page", signed_in=False)
     verified = plain.environ("/auth/verify", signed_in=True)
     expected = [
         (plain, page, "200 OK"),
         (encrypted, encrypted_page, "200 OK"),
+        (plain, program, "200 OK"),
         (plain, public, "200 OK"),
         (plain, refused, "302 FOUND"),
         (plain, verified, "204 No Content"),
@@ -99,6 +111,7 @@ def measure(plain: GateBenchmark, encrypted: GateBenchmark, rounds: int, report:
         "bare Werkzeug": (request_case(hello, page, 300), None),
         "gate, signed in": (request_case(plain.gate, page, 300), 0.5),
         "gate, signed in, encrypted sessions": (request_case(encrypted.gate, encrypted_page, 300), 1.5),
+        "gate, access token": (request_case(plain.gate, program, 300), 0.5),
         "gate, anonymous, protected page": (request_case(plain.gate, refused, 300), 2.5),
         "gate, anonymous, public page": (request_case(plain.gate, public, 300), None),
         "GET /verify for a proxy, signed in": (request_case(plain.gate, verified, 300), 1.5),

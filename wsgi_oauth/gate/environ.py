@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from werkzeug.utils import cached_property
 
 from .. import errors
-from ..events import REQUEST_ID_KEY, Source
+from ..events import Source
 from ..oauth import reauthentication
 from ..oauth.client import OAuth2Session
 from ..oauth.identity import Identity
@@ -58,14 +58,20 @@ class RequestContext:
         return self._session
 
     @cached_property
+    def _request(self) -> Request:
+        """The request as the sign-in sees it."""
+        environ = {**self._sign_in.app.without_proxies(self._environ), GATE_PREFIX_KEY: self._sign_in.prefix}
+        return Request(environ, populate_request=False)
+
+    @property
     def source(self) -> Source:
         """The fields of audit events that describe this request."""
-        return Request(self._sign_in.app.without_proxies(self._environ), populate_request=False).source
+        return self._request.source
 
     @property
     def is_navigation(self) -> bool:
         """Return whether a user waits for a page."""
-        return Request(self._environ, populate_request=False).is_navigation
+        return self._request.is_navigation
 
     @property
     def is_page_navigation(self) -> bool:
@@ -94,7 +100,7 @@ class RequestContext:
         """Return whether a page of this site sent this request: a POST, or a GET navigation."""
         if self.login is None:
             return False
-        request = self._located(Request(self._environ, populate_request=False))
+        request = self._located_request
         if request.method == "POST":
             return request.is_same_origin
         is_page = request.method == "GET" and request.is_navigation and not request.is_prefetch_or_subresource
@@ -111,7 +117,7 @@ class RequestContext:
 
     def login_url(self, next_url: str | None = None) -> str:
         """Return the URL that starts a sign-in and returns to *next_url*, by default to the current page."""
-        request = self._located(Request(self._environ, populate_request=False))
+        request = self._located_request
         if next_url is None:
             next_url = local_path(request.page_url)
         url = self._sign_in.app.login_url(request.base)
@@ -129,23 +135,18 @@ class RequestContext:
                 return
             if self.login is not None:
                 request.session = self.session  # the one that this request used, so that a later change is noticed
-            self._located(request)
+            located = self._located_request
             request.challenge = self._authenticator.choose_challenge(request)
             is_page = request.method in {"GET", "HEAD"} and not request.is_htmx
-            request.next_url = request.current_url if is_page else request.return_url
+            request.next_url = located.current_url if is_page else request.return_url
 
-        app = self._sign_in.app
-        environ = {
-            **app.without_proxies(self._environ),
-            GATE_PREFIX_KEY: self._sign_in.prefix,
-            REQUEST_ID_KEY: self.source.request_id,
-        }
-        return app.respond_with_error(environ, start_response, error, prepare)
+        return self._sign_in.app.respond_with_error(self._request, start_response, error, prepare)
 
-    def _located(self, request: Request) -> Request:
-        """Set the URLs of *request* to those that the browser sees. An ambiguous path becomes the front page."""
+    @cached_property
+    def _located_request(self) -> Request:
+        """The request, with the URLs that the browser sees. An ambiguous path becomes the front page."""
+        request = self._request
         request.base = self.base_url
-        request.id = self.source.request_id
         gate_url = self._sign_in.gate_url(request.base)
         query = self._environ.get("QUERY_STRING", "")
         raw_path = raw_path_info(self._environ, self._script_name, self.path)

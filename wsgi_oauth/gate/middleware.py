@@ -56,6 +56,7 @@ _PREFIX_HEADERS = frozenset(
     | {"HTTP_X_INGRESS_PATH", "HTTP_X_PREFIX", "HTTP_X_PROXY_PREFIX", "HTTP_X_BASE_PATH"}
 )
 _PATH_HEADERS = _PREFIX_HEADERS | {"HTTP_X_ORIGINAL_URL", "HTTP_X_REWRITE_URL"}
+_SUSPICIOUS_KEYS = IDENTITY_KEYS | _PATH_HEADERS
 _REQUESTED_METHOD = "HTTP_ACCESS_CONTROL_REQUEST_METHOD"
 _log = logging.getLogger(__name__)
 
@@ -134,9 +135,11 @@ class LoginRequired:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         passed = {**environ}
-        if not IDENTITY_KEYS.isdisjoint(environ):
+        is_ambiguous = False
+        if not _SUSPICIOUS_KEYS.isdisjoint(environ):
             for name in IDENTITY_KEYS.intersection(environ):
                 del passed[name]
+            is_ambiguous = may_change_path(environ)
         path = environ.get("PATH_INFO", "")
         if self._sign_in.handles(path):
             return self._sign_in(passed, start_response)
@@ -146,7 +149,7 @@ class LoginRequired:
             return send_preflight_response(self._wsgi_app, passed, start_response)
         try:
             script_name = environ.get("SCRIPT_NAME", "")
-            if may_change_path(environ):  # the path counts as ambiguous
+            if is_ambiguous:
                 restricted, public = list(self.path_rules), None
             else:
                 restricted = self._restricted.find(script_name, path) if self.path_rules else []

@@ -15,6 +15,8 @@ from urllib.parse import unquote
 # A path that every server and framework reads in the same way: no empty segments, no dot segments, no percent-encoding
 # that is left after decoding, no `;parameters`, no `?`, `#`, backslash or control characters.
 _UNAMBIGUOUS = re.compile(r"(?:/(?![ .]*(?:/|\Z))[^/\\;%?#\x00-\x1f\x7f]+)*/?")
+# A path that has only one reading, apart from letter case. Nearly all paths are like this.
+_PLAIN = re.compile(r"(?:/[\w-]+(?:\.[\w-]+)*)*/?", re.ASCII)
 _PARAMETERS = re.compile(r"[;:?#]")  # their beginning; on Windows, `admin:x` is a part of the file `admin`
 _SHORT_NAME = re.compile(r"~[0-9]")  # ADMINI~1: FAT and NTFS open `administration` under this name, too
 
@@ -55,6 +57,9 @@ class RestrictedPaths:
 
     def __init__(self, paths: Collection[str]) -> None:
         self._segments = {path: _split(_fold(parse_path(path, "allow").encode("latin-1").decode())) for path in paths}
+        self._by_folded_path: dict[str, list[str]] = {}
+        for path, segments in self._segments.items():
+            self._by_folded_path.setdefault("/".join(["", *segments]), []).append(path)
 
     def find(self, script_name: str, path_info: str) -> list[str]:
         """Return the restricted paths of which the user has to satisfy the rules.
@@ -63,6 +68,8 @@ class RestrictedPaths:
         that file systems ignore. Each other character outside ASCII may stand for any letters. For an ambiguous path,
         all are returned: the application may read it as any of them.
         """
+        if not script_name and _PLAIN.fullmatch(path_info):
+            return self._find_plain(path_info.lower().rstrip("/"))
         text = _decode(script_name, path_info)
         if text is None:
             return list(self._segments)
@@ -74,6 +81,11 @@ class RestrictedPaths:
         for reading in dict.fromkeys([*folded, *map(_normalize, folded)]):
             found.update(dict.fromkeys(self._find_longest(_split(reading))))
         return list(found)
+
+    def _find_plain(self, path: str) -> list[str]:
+        while path and path not in self._by_folded_path:
+            path = path.rpartition("/")[0]
+        return self._by_folded_path.get(path, [])
 
     def _find_longest(self, requested: list[str]) -> list[str]:
         """Return the longest path that includes the requested segments, and the longer ones that may include them."""
@@ -163,6 +175,8 @@ def _normalize(folded: str) -> str:
 
 def _normalize_encoded(path: str) -> str:
     """Return the path that an application may read in *path* (PEP 3333: bytes as latin-1)."""
+    if _PLAIN.fullmatch(path):
+        return path.lower().rstrip("/") or "/"
     return _normalize(_fold(unquote(path.encode("latin-1", "replace").decode(errors="replace"))))
 
 

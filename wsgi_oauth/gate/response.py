@@ -65,13 +65,13 @@ class GuardedResponse:
         self._started = True
         if exc_info:
             self._replacement = None  # the application replaces its first response
-        names = {name.lower() for name, _ in headers}
+        values = {name.lower(): value for name, value in headers}
         if status.startswith("401") and self._replaces_401:
             challenge = self._find_challenge(headers)
             if challenge is not None:
                 self._replace(challenge, exc_info=exc_info)
                 return _discard
-            is_page = "www-authenticate" not in names and self._context.is_page_navigation
+            is_page = "www-authenticate" not in values and self._context.is_page_navigation
             error = self._sign_in_error() if is_page else None
             if error is not None:
                 cookies = [header for header in headers if header[0].lower() == "set-cookie"]
@@ -83,8 +83,8 @@ class GuardedResponse:
                 return _discard
         if self._context.login is not None:
             headers = [*headers, ("Vary", "Cookie")]
-            if "cache-control" not in names:
-                is_page = any(name.lower() == "content-type" and "html" in value for name, value in headers)
+            if "cache-control" not in values:
+                is_page = "html" in values.get("content-type", "")
                 headers.append(("Cache-Control", "private, no-store" if is_page else "private, no-cache"))
         if exc_info:
             return self._server_start_response(status, headers, exc_info)

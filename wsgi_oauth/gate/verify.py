@@ -93,7 +93,8 @@ class Verifier:
             login = self._require_user(environ)
         except errors.Error as error:
             refusal = error
-            return self._app.respond(environ, start_response, lambda request: self._refuse(request, refusal))
+            request = Request(environ, populate_request=False)
+            return self._app.respond(request, start_response, lambda request: self._refuse(request, refusal))
         start_response("204 No Content", [*build_identity_headers(login), *pages.SECURITY_HEADERS.items(), _VARY])
         return [b""]
 

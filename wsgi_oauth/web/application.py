@@ -12,7 +12,6 @@ from werkzeug import Response
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException, abort
 from werkzeug.middleware.proxy_fix import ProxyFix
-from werkzeug.wsgi import ClosingIterator
 
 from .. import errors, sign_in
 from ..config import Config
@@ -77,9 +76,10 @@ class OAuthApp:
         #: Answers ``GET /verify``, without a handler, because that would double the cost.
         self.verifier: WSGIApplication | None = None
         sign_out_continues = any(each.end_session for each in config.providers)
-        self._headers = pages.SECURITY_HEADERS | (pages.FORM_REDIRECT_HEADERS if sign_out_continues else {})
+        security_headers = pages.SECURITY_HEADERS | (pages.FORM_REDIRECT_HEADERS if sign_out_continues else {})
         if config.sites and not sign_out_continues:
-            self._headers |= pages.form_redirect_headers(config.public_url or "")
+            security_headers |= pages.form_redirect_headers(config.public_url or "")
+        self._headers = {name.lower(): (name, value) for name, value in security_headers.items()}
         proxies = config.trusted_proxies
         # X-Forwarded-Prefix does not count, because few proxies remove it from a client's request. The prefix is part
         # of the public URL.
@@ -93,7 +93,8 @@ class OAuthApp:
             and environ["REQUEST_METHOD"] in {"GET", "HEAD"}
         ):
             return self.verifier(environ, start_response)
-        return self.respond(environ, start_response, self._dispatch)
+        # With populate_request, request and environ would refer to each other.
+        return self.respond(Request(environ, populate_request=False), start_response, self._dispatch)
 
     def check_process(self) -> None:
         """Check that this process can use the session store. A server calls it after it has changed its user.
@@ -129,15 +130,16 @@ class OAuthApp:
         return environ
 
     def respond(
-        self, environ: WSGIEnvironment, start_response: StartResponse, answer: Callable[[Request], Response]
+        self, request: Request, start_response: StartResponse, answer: Callable[[Request], Response]
     ) -> Iterable[bytes]:
         """Save the session and send the response of *answer*, or a page about the error that it raises."""
-        request = Request(environ, populate_request=False)  # otherwise request and environ would refer to each other
+        environ = request.environ
         request.open_session = self._open_session
         request.open_pending = self._open_pending
         request.check_store = self.sessions.store.check
         request.site = self.site
-        headers, cookies = None, list[str]()
+        headers: list[tuple[str, str]] | None = None
+        cookies: list[str] = []
         try:
             response, headers, cookies = self.answer_and_save(request, answer)
         except errors.Error as error:
@@ -155,12 +157,13 @@ class OAuthApp:
         start_response(response.status, headers)
         if not response.response or environ["REQUEST_METHOD"] == "HEAD" or response.status_code in {204, 304}:
             # hypercorn sends the status with the first chunk, and answers 500 if there is none.
-            return ClosingIterator([b""], response.close)
+            response.close()
+            return [b""]
         return response.get_app_iter(environ)
 
     def respond_with_error(
         self,
-        environ: WSGIEnvironment,
+        request: Request,
         start_response: StartResponse,
         error: errors.Error,
         prepare: Callable[[Request], object],
@@ -180,7 +183,7 @@ class OAuthApp:
                 return self._reauthenticate(request, error)
             return self._require_sign_in(request, error)
 
-        return self.respond(environ, start_response, answer)
+        return self.respond(request, start_response, answer)
 
     def answer_and_save(
         self, request: Request, answer: Callable[[Request], Response]
@@ -271,6 +274,8 @@ class OAuthApp:
 
         No cookie and no redirect may be sent for a session that was not stored.
         """
+        if not (request.has_opened_session or request.pending or request.cancels_pending):
+            return []
         cookies: list[str | None] = []
         names = request.cookie_names
         if request.has_opened_session:
@@ -366,7 +371,7 @@ class OAuthApp:
             headers = [header for header in headers if header[0].lower() not in _CACHE_HEADERS]
             headers += [("Set-Cookie", cookie) for cookie in cookies]
         names = {name.lower() for name, _ in headers}
-        defaults = [(name, value) for name, value in self._headers.items() if name.lower() not in names]
+        defaults = [header for name, header in self._headers.items() if name not in names]
         return [*headers, *defaults, ("Vary", "Cookie")]
 
 

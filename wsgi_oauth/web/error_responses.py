@@ -40,8 +40,8 @@ def build_error_response(request: Request, error: errors.Error, *, login_url: st
         next_url = next_url or local_path(request.current_url) or ""  # a form without a referrer: its target
     sign_in_url = ""
     if isinstance(error, errors.NotSignedIn) and login_url:
-        again = {"again": "1"} if error.after_rejection else {}
-        sign_in_url = f"{login_url}?{urlencode({'next': next_url, **again, **requirements})}"
+        more = ({"again": "1"} if error.after_rejection else {}) | requirements
+        sign_in_url = f"{login_url}?next={quote_plus(next_url)}" + (f"&{urlencode(more)}" if more else "")
         if request.is_navigation and request.method == "GET":
             return Redirect(sign_in_url)
     as_json = request.wants_json or (concerns_user and not request.is_navigation)

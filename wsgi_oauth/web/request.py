@@ -189,7 +189,7 @@ class Request(werkzeug.Request):
     @property
     def is_htmx(self) -> bool:
         """Return whether htmx sent this request for a part of a page (https://htmx.org/reference/#request_headers)."""
-        return self.headers.get("HX-Request") == "true"
+        return self.environ.get("HTTP_HX_REQUEST") == "true"
 
     @property
     def front_page(self) -> str:

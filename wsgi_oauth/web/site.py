@@ -21,8 +21,9 @@ _MAX_PORT = 65535
 _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 _NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f-\xa0\\\ud800-\udfff]")  # lone surrogates cannot be encoded
 _NOT_IN_A_PATH = re.compile(r"[\x00-\x1f\x7f\\]")
-_PATH_END = re.compile("[?#]")
+_EMPTY_OR_DOT_SEGMENT = re.compile(r"/\s*(?:/|\.\.?\s*(?:/|\Z))")  # only the last segment may be empty
 _PATH_SAFE = "/!$&'()*+,;=:@~"  # RFC 3986 3.3, pchar
+_QUERY_SAFE = f"{_PATH_SAFE}?%"
 
 
 class Site:
@@ -136,13 +137,10 @@ def local_path(candidate: str | None) -> str | None:
     """
     if not candidate or not candidate.startswith("/") or _NOT_IN_A_URL.search(candidate):
         return None
-    path = _PATH_END.split(candidate, maxsplit=1)[0]
-    for _ in range(3):  # because proxies may decode it again
+    path = _without_query(candidate)
+    for _ in range(3 if "%" in path else 0):  # because proxies may decode it again
         path = unquote(path)
-    if _NOT_IN_A_PATH.search(path):
-        return None
-    segments = path[1:].split("/")
-    if any(segment.strip() in {".", ".."} for segment in segments) or "" in (s.strip() for s in segments[:-1]):
+    if _NOT_IN_A_PATH.search(path) or _EMPTY_OR_DOT_SEGMENT.search(path):
         return None
     encoded = quote(candidate, safe="!#$%&'()*+,/:;=?@[]~")
     return encoded if len(encoded) <= MAX_RETURN_URL else None
@@ -164,7 +162,7 @@ def raw_path_info(environ: Mapping[str, Any], script_name: str, path_info: str) 
     """
     prefix = quote(script_name.encode("latin-1", "replace"), safe=_PATH_SAFE)
     for name in ("RAW_URI", "REQUEST_URI"):
-        raw = _PATH_END.split(environ.get(name, ""), maxsplit=1)[0].removeprefix(prefix)
+        raw = _without_query(environ.get(name, "")).removeprefix(prefix)
         if raw.startswith("/") and unquote(raw, "latin-1") == path_info:  # otherwise a middleware has changed the path
             return raw
     return None
@@ -180,8 +178,12 @@ def path_and_query(base_url: str, path: str, query: str, raw_path: str | None = 
     """
     # PEP 3333 passes bytes as latin-1. Other characters come from broken servers only.
     encoded_path = quote((raw_path or path).encode("latin-1", "replace"), safe=_PATH_SAFE + ("%" if raw_path else ""))
-    encoded_query = quote(query.encode("latin-1", "replace"), safe=f"{_PATH_SAFE}?%")
-    return urlsplit(base_url).path + encoded_path + (f"?{encoded_query}" if query else "")
+    encoded_query = f"?{quote(query.encode('latin-1', 'replace'), safe=_QUERY_SAFE)}" if query else ""
+    return urlsplit(base_url).path + encoded_path + encoded_query
+
+
+def _without_query(url: str) -> str:
+    return url.partition("?")[0].partition("#")[0]
 
 
 def _server_host(environ: Mapping[str, Any]) -> str:
