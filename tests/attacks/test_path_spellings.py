@@ -82,7 +82,15 @@ class TestSpellings:
         "path",
         [
             *("/adm\u0131n", "/\u212abc/../admin", "/admin\x85", "/ admin", "/\u3000admin", "/\u00e1dmin"),
-            *("/admin::$DATA", "/admin:x/y", "/ADMIN~1/x", "/admin \x85", "/x/..\uff1by/admin", "/\uff0561dmin"),
+            *(
+                "/admin::$DATA",
+                "/admin:x/y",
+                "/ADMIN~1/x",
+                "/admin \x85",
+                "/x/..\uff1by/admin",
+                "/\uff0561dmin",
+                "/\uff0fadmin",
+            ),
         ],
     )
     def test_a_similar_path_is_restricted(self, path: str):
@@ -126,7 +134,15 @@ class TestScriptName:
 
     @pytest.mark.parametrize(
         ("script_name", "path"),
-        [("/app", "admin"), ("/", "admin"), ("/admin", "/users"), ("/admin", ""), ("/a\xff", "/x"), ("/x/", "/page")],
+        [
+            ("/app", "admin"),
+            ("/", "admin"),
+            ("/admin", "/users"),
+            ("/admin", ""),
+            ("/a\xff", "/x"),
+            ("/x/", "/page"),
+            ("/", "\xc2\x85/admin"),
+        ],
     )
     def test_does_not_hide_a_restricted_path(
         self, make_gate: MakeGate, provider: LocalProvider, script_name: str, path: str

@@ -18,6 +18,7 @@ _UNAMBIGUOUS = re.compile(r"(?:/(?![ .]*(?:/|\Z))[^/\\;%?#\x00-\x1f\x7f]+)*/?")
 # A path that has only one reading, apart from letter case. Nearly all paths are like this.
 _PLAIN = re.compile(r"(?:/[\w-]+(?:\.[\w-]+)*)*/?", re.ASCII)
 _PARAMETERS = re.compile(r"[;:?#]")  # their beginning; on Windows, `admin:x` is a part of the file `admin`
+_TO_NORMALIZE = re.compile(r"[ .:;%?#\\]|//|[^\x00-\x7f]")  # in other paths, normalization changes nothing
 _SHORT_NAME = re.compile(r"~[0-9]")  # ADMINI~1: FAT and NTFS open `administration` under this name, too
 
 
@@ -76,10 +77,11 @@ class RestrictedPaths:
         readings = [text]
         if script_name:  # because some applications append PATH_INFO to it
             readings.append(script_name.encode("latin-1").decode() + text)
-        folded = [_fold(reading) for reading in readings]
         found: dict[str, None] = {}
-        for reading in dict.fromkeys([*folded, *map(_normalize, folded)]):
+        for reading in map(_fold, readings):
             found.update(dict.fromkeys(self._find_longest(_split(reading))))
+            if _TO_NORMALIZE.search(reading):
+                found.update(dict.fromkeys(self._find_longest(_split(_normalize(reading)))))
         return list(found)
 
     def _find_plain(self, path: str) -> list[str]:
@@ -146,13 +148,17 @@ def depth(path: str) -> int:
 
 
 def _decode(script_name: str, path_info: str) -> str | None:
-    """Return ``PATH_INFO`` as text; None if it is ambiguous, together with ``SCRIPT_NAME``."""
+    """Return ``PATH_INFO`` as text; None if it is ambiguous, together with ``SCRIPT_NAME``.
+
+    It begins with a slash, unless the server has cut a segment: with ``SCRIPT_NAME=/app``, gunicorn turns ``/appadmin``
+    into ``admin``.
+    """
     try:
         text = path_info.encode("latin-1").decode()
         script_name.encode("latin-1").decode()
     except UnicodeError:
         return None
-    return text if _UNAMBIGUOUS.fullmatch(script_name + path_info) else None
+    return text if path_info[:1] in {"", "/"} and _UNAMBIGUOUS.fullmatch(script_name + path_info) else None
 
 
 def _fold(text: str) -> str:
