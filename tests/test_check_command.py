@@ -21,7 +21,7 @@ from werkzeug.utils import redirect
 import wsgi_oauth
 from wsgi_oauth.cli import check as check_command
 from wsgi_oauth.cli import main
-from wsgi_oauth.cli.check import Finding
+from wsgi_oauth.cli.finding import Finding
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve, serve_provider
 from wsgi_oauth.oauth.presets import PRESETS
@@ -118,7 +118,12 @@ def one(found: list[Finding], beginning: str) -> Finding:
 
 
 def problems(found: list[Finding]) -> list[Finding]:
-    return [finding for finding in found if finding.level != "ok"]
+    """Return the findings that are not good. Only a sign-in can tell whether there are refresh tokens."""
+    return [
+        finding
+        for finding in found
+        if finding.level != "ok" and not finding.text.startswith("refresh tokens: unknown until a user signs in")
+    ]
 
 
 def failure(found: list[Finding]) -> Finding:
@@ -136,10 +141,16 @@ class TestCommand:
     def test_valid_configuration_exits_with_0_and_prints_a_line_for_each_finding(self, run):
         done = run(PUBLIC_URL="http://localhost:8000/auth")
         assert (done.returncode, done.stderr) == (0, "")
-        assert re.findall(r"^(ok|warn|FAIL) ", done.stdout, re.MULTILINE) == ["ok"] * 13
+        levels = re.findall(r"^(ok|warn|FAIL) ", done.stdout, re.MULTILINE)
+        assert (levels.count("ok"), levels.count("warn"), len(levels)) == (12, 1, 13)
+        assert "\nwarn  refresh tokens: unknown until a user signs in\n" in done.stdout
         assert "http://localhost:8000/auth/callback\n" in done.stdout
-        assert done.stdout.endswith("\nThe application would work.\n")
+        assert done.stdout.endswith("\nThe application would work; look at the lines marked warn.\n")
         assert "staple" not in done.stdout
+
+    def test_port_of_the_environment_is_that_of_the_redirect_uri(self, run):
+        done = run({"PORT": "9000"}, PUBLIC_URL="")
+        assert "redirect URI: works on this machine only: http://127.0.0.1:9000/callback\n" in done.stdout
 
     def test_warnings_exit_with_0(self, run):
         done = run(PUBLIC_URL="")
@@ -334,11 +345,19 @@ class TestEndpoints:
         with serve(Response(status=503)) as server:
             assert failure(check(AUTHORIZATION_URL=server.url)).text.startswith("authorization endpoint")
 
-    def test_guessed_redirect_uri_that_is_not_registered_is_a_warning(self, check):
-        other = LocalProvider(redirect_uris=["https://app.example.com/callback"])
-        with serve_provider(other):
-            finding = one(check(AUTHORIZATION_URL=other.authorization_url, PUBLIC_URL=""), "authorization endpoint")
-        assert (finding.level, "status 400" in finding.text) == ("warn", True)
+    @pytest.mark.parametrize(
+        ("page", "level", "remedy"),
+        [
+            ("<title>Error 400: redirect_uri_mismatch</title>", "FAIL", "register exactly this redirect URI"),
+            ("<title>Invalid parameter: redirect_uri</title>", "FAIL", "http://127.0.0.1:8000/callback"),
+            ("<title>Invalid request</title>", "warn", "the registered redirect URI"),
+        ],
+    )
+    def test_redirect_uri_that_is_not_registered_is_a_failure_if_the_provider_says_so(self, page, level, remedy, check):
+        with serve(Response(page, 400, content_type="text/html")) as server:
+            finding = one(check(AUTHORIZATION_URL=server.url, PUBLIC_URL=""), "authorization endpoint")
+        assert (finding.level, "status 400" in finding.text) == (level, True)
+        assert remedy in finding.remedy
 
     @pytest.mark.parametrize("endpoint", ["AUTHORIZATION", "PROFILE"])
     def test_status_404_is_a_failure(self, endpoint, check, provider):
@@ -557,7 +576,7 @@ class TestRefreshTokens:
         issuer.metadata.update(metadata)
         finding = one(check_issuer(SCOPE=scope), "refresh tokens: ")
         assert text in finding.text
-        assert finding.level == ("warn" if "lacks" in text else "ok")
+        assert finding.level == ("warn" if "lacks" in text or "unknown" in text else "ok")
         assert ("sign in again" in finding.remedy) == ("requested" not in text)
 
     @pytest.mark.parametrize("is_supported", [True, False])
@@ -607,7 +626,7 @@ class TestSignOut:
 
         with serve(github_enterprise) as server:
             finding = one(check_issuer(PROVIDER="github-enterprise", ISSUER=server.url), "revocation endpoint")
-        assert (finding.level, "not tested" in finding.text) == ("ok", True)
+        assert (finding.level, "unknown whether it revokes" in finding.text) == ("warn", True)
         assert paths == ["/login/oauth/authorize", "/login/oauth/access_token", "/api/v3/user"]
 
     def test_site_is_named_with_the_url_that_its_proxy_forwards(self, check_issuer):
@@ -673,18 +692,18 @@ class TestSeveralProviders:
         assert (done.returncode, done.stderr) == (0, "")
         shared, *blocks, end = done.stdout.split("\n\n")
         assert "session store" in shared
-        assert end == "The application would work.\n"
+        assert end == "The application would work; look at the lines marked warn.\n"
         for label, block in zip(("local", "work"), blocks, strict=True):
             lines = [line for line in block.splitlines() if not line.startswith(" ")]
             assert len(lines) > 8
-            assert all(line.startswith(f"ok    {label}: ") for line in lines)
+            assert all(re.match(f"ok    {label}: |warn  {label}: refresh tokens: unknown", line) for line in lines)
             assert f"exactly this URL: http://localhost:8000/auth/callback/{label}\n" in f"{block}\n"
 
     def test_findings_name_the_provider_and_its_variables(self, settings, small_ca_bundle):
         found = find({**settings, "LOCAL_CLIENT_SECRET": "wrong", "WORK_SCOPE": "openid offline_access"})
         assert failure(found).label == "local"
         assert failure(found).text.startswith("token endpoint")
-        [warning] = [finding for finding in found if finding.level == "warn"]
+        [warning] = [finding for finding in problems(found) if finding.level == "warn"]
         assert warning.remedy.endswith("WSGI_OAUTH_WORK_SCOPE")
 
     def test_unreachable_provider_does_not_stop_the_check_of_the_next_one(self, settings, small_ca_bundle):

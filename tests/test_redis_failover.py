@@ -30,6 +30,7 @@ from conftest import (
 
 from wsgi_oauth import Config, errors
 from wsgi_oauth.cli import check, main
+from wsgi_oauth.cli.finding import Finding
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.sessions import redis_servers
 from wsgi_oauth.sessions.redis import RedisStore
@@ -212,7 +213,7 @@ def test_a_planned_failover_needs_no_restart(watched: Watched):
         assert client.get(f"wsgi_oauth:session:{key(1)}") == b"data and more"
 
 
-def store_finding(provider: LocalProvider, url: str) -> check.Finding:
+def store_finding(provider: LocalProvider, url: str) -> Finding:
     [finding] = [
         each
         for each in check.findings(environ_for(provider, SESSION_STORE=url))

@@ -22,6 +22,7 @@ from conftest import Browser, RedisServer, environ_for, gunicorn, redis_server, 
 
 from wsgi_oauth import Config, create_app, errors
 from wsgi_oauth.cli import check, main
+from wsgi_oauth.cli.finding import Finding
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.sessions import redis as module
 from wsgi_oauth.sessions import redis_servers
@@ -558,7 +559,7 @@ def test_a_missing_package_is_an_error_that_names_the_package(provider: LocalPro
 # The commands
 
 
-def store_finding(provider: LocalProvider, url: str) -> check.Finding:
+def store_finding(provider: LocalProvider, url: str) -> Finding:
     [finding] = [
         each
         for each in check.findings(environ_for(provider, SESSION_STORE=url))
@@ -579,7 +580,7 @@ def test_check_reports_a_missing_package_without_further_advice(
 def test_check_reports_whether_a_session_can_be_stored(locked_redis: RedisServer, provider: LocalProvider):
     masked = f"session store redis://***@127.0.0.1:{locked_redis.port}/0: "
     good, bad = (locked_redis.url.replace("//", f"//:{password}@") for password in (QUOTED, "wrong-password"))
-    assert store_finding(provider, good) == check.Finding("ok", f"{masked}a session can be stored")
+    assert store_finding(provider, good) == Finding("ok", f"{masked}a session can be stored")
     finding = store_finding(provider, bad)
     assert finding.level == "FAIL"
     assert finding.text.startswith(masked)

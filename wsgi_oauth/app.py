@@ -81,7 +81,7 @@ def create_app(
         SignedOut,
         Verify,
         Healthz,
-        Readyz,
+        type("Readyz", (Readyz,), {"config": config, "store": sessions.store}),
         *([type("Tokens", (Tokens,), {"access_tokens": access_tokens})] if access_tokens else []),
         *([type(each.__name__, (each,), {"tickets": tickets}) for each in (HandOver, Redemption)] if tickets else []),
         *handlers,

@@ -11,7 +11,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -27,34 +27,23 @@ from ..oauth import discovery
 from ..oauth.client import OAuth2Session
 from ..oauth.configured import provider_from_config
 from ..oauth.presets import PRESETS
+from ..oauth.refusal import build_refusal
 from ..oauth.registration import Registration
 from ..oauth.token import Token
 from ..sessions.memory import MemoryStore
 from ..sessions.redis import RedisStore
 from ..transport.adapter import find_ca_bundle
-from ..transport.error_description import describe_error
+from ..transport.error_description import describe_error, find_error
 from ..version import DOCUMENTS
 from ..web.site import Site
+from .finding import Finding
+from .public_check import PublicCheck
 
-DEFAULT_URL = "http://127.0.0.1:8000"  # gunicorn's default address
+DEFAULT_PORT = "8000"  # gunicorn's
 CLOCK_SKEW = 60  # seconds that the clocks of this machine and of the provider may differ
 INVALID = "made-up-by-wsgi-oauth-check-nobody-holds-it"  # sent as a code, a code verifier or a token
 
 _BROKEN = {404, 405, *range(500, 600)}  # status codes of a missing or failing endpoint
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One result of the check."""
-
-    level: str  # ok, warn or FAIL
-    text: str
-    remedy: str = ""
-    label: str = ""  # of the provider, if several are configured
-
-    def __str__(self) -> str:
-        subject = f"{self.label}: " if self.label else ""
-        return f"{self.level:<5} {subject}{self.text}" + (f"\n      -> {self.remedy}" if self.remedy else "")
 
 
 def add_command(parser: argparse.ArgumentParser) -> None:
@@ -63,12 +52,17 @@ def add_command(parser: argparse.ArgumentParser) -> None:
         "Check the settings in the environment, the session store, and each endpoint of the provider. Print a line for "
         "each finding, with the remedy below it. Exit with 0 if the application would work, and with 1 if not."
     )
+    parser.add_argument(
+        "--public",
+        action="store_true",
+        help="also request the running application at WSGI_OAUTH_PUBLIC_URL, and check the proxies in front of it",
+    )
     parser.set_defaults(command=_check)
 
 
-def _check(_: argparse.Namespace) -> int:
+def _check(options: argparse.Namespace) -> int:
     levels, label = set(), ""
-    for finding in findings(os.environ):
+    for finding in findings(os.environ, public=options.public):
         if finding.label != label:
             print()
         label = finding.label
@@ -81,8 +75,11 @@ def _check(_: argparse.Namespace) -> int:
     return 0
 
 
-def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Check the configuration in *environ*."""
+def findings(environ: Mapping[str, str], *, public: bool = False) -> Iterator[Finding]:
+    """Check the configuration in *environ*.
+
+    :param public: also check the running application at its public URL.
+    """
     try:
         try:
             config = Config.from_environ(environ)
@@ -98,7 +95,8 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     except errors.ConfigError as error:
         yield from (Finding("FAIL", line) for line in str(error).splitlines())
         return
-    yield _check_store(config)
+    stored = _check_store(config)
+    yield stored
     if config.session_seal:
         yield Finding("ok", "session encryption: on; only the user's cookie can decrypt a session in the store")
     else:
@@ -115,9 +113,12 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("warn", text, "use https, and unset WSGI_OAUTH_INSECURE_HTTP_HOSTS")
     yield from _describe_sites(app.site)
     for provider, registration in zip(config.providers, oauth.registrations.values(), strict=True):
-        check = ProviderCheck(provider, registration, config.public_url)
+        port = environ.get("PORT") or DEFAULT_PORT  # as in gunicorn_conf.py
+        check = ProviderCheck(provider, registration, config.public_url, port)
         for finding in check.findings():
             yield replace(finding, label=provider.label, remedy=provider.with_own_variables(finding.remedy))
+    if public and stored.level != "FAIL":
+        yield from PublicCheck(config, app, open_store(config)).findings()
 
 
 def _describe_sites(site: Site) -> Iterator[Finding]:
@@ -180,12 +181,15 @@ def _check_store(config: Config) -> Finding:
 class ProviderCheck:
     """The check of one provider: its metadata and its endpoints."""
 
-    def __init__(self, config: ProviderConfig, registration: Registration, public_url: str | None) -> None:
+    def __init__(
+        self, config: ProviderConfig, registration: Registration, public_url: str | None, port: str = DEFAULT_PORT
+    ) -> None:
         self._config = config
         self._registration = registration
         self._public_url = public_url
-        self._signed_out_url = f"{public_url or DEFAULT_URL}/signed-out"
-        self._redirect_uri = f"{public_url or DEFAULT_URL}/callback{'/' if config.label else ''}{config.label}"
+        url = public_url or f"http://127.0.0.1:{port}"
+        self._signed_out_url = f"{url}/signed-out"
+        self._redirect_uri = f"{url}/callback{'/' if config.label else ''}{config.label}"
         self._response: Response | None = None  # the last one from the endpoint that is being tested
         self._date = ""  # in the last response
 
@@ -338,7 +342,7 @@ class ProviderCheck:
             )
         if isinstance(grants, list):
             return Finding("ok", "refresh tokens: supported by the issuer, but perhaps not for every client", remedy)
-        return Finding("ok", "refresh tokens: unknown until a user signs in", remedy)
+        return Finding("warn", "refresh tokens: unknown until a user signs in", remedy)
 
     # Requests to the endpoints.
 
@@ -406,6 +410,16 @@ class ProviderCheck:
         status = response.status_code
         if status < 400:
             return Finding("ok", "answers")
+        refusal = build_refusal(
+            *find_error(response),
+            self._registration.provider,
+            endpoint="the authorization endpoint",
+            redirect_uri=self._redirect_uri,
+            default=errors.LoginRefused,
+        )
+        if status == 400 and isinstance(refusal, errors.RedirectUriRefused):
+            text = f"refuses every sign-in with status {status}{describe_error(response)}"
+            return Finding("FAIL", text, refusal.remedy)
         # A guessed redirect URI may be the reason for status 400.
         is_fatal = status in _BROKEN or (status == 400 and self._public_url)
         remedy = "check the URL, the client id, and the registered redirect URI; a browser may show the reason"
@@ -445,7 +459,8 @@ class ProviderCheck:
     def _probe_revocation(self, url: str) -> Finding:
         """Revoke an invalid token, which must succeed (RFC 7009 2.2)."""
         if self._registration.provider.revocation_by != "rfc7009":
-            return Finding("ok", "not tested, because it does not follow RFC 7009")
+            text = "unknown whether it revokes tokens: not tested, because it does not follow RFC 7009"
+            return Finding("warn", text, "sign out once, and look for a warning about the revocation in the log")
         try:
             self._client({"access_token": INVALID}).revoke_token(url)
         except errors.ProviderError as error:
@@ -471,7 +486,9 @@ class ProviderCheck:
         """Compare the clocks, because this machine computes when a token expires."""
         try:
             skew = round(time.time() - parsedate_to_datetime(self._date).timestamp())
-        except ValueError:  # no response, or none with a valid date
+        except ValueError:
+            text = "clock: unknown whether it agrees with the provider's, because no response has a valid Date"
+            yield Finding("warn", text, "synchronize this machine's clock with NTP")
             return
         if abs(skew) <= CLOCK_SKEW:
             yield Finding("ok", "clock: agrees with the provider's clock")

@@ -47,7 +47,7 @@ _REFUSALS = (
     _Refusal(
         errors.RedirectUriRefused,
         {"redirect_uri_mismatch", "bad_redirect_uri"},
-        r"redirect[ _]?ur[il]\b",
+        r"redirect[ _]?ur[il](?![a-z])",
         "register exactly this redirect URI at the provider, or correct WSGI_OAUTH_PUBLIC_URL: {redirect_uri}",
     ),
     _Refusal(errors.PkceRefused, words=r"pkce|proof key|code[ _]?challenge|code[ _]?verifier", remedy="{pkce_remedy}"),

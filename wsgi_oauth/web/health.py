@@ -1,9 +1,14 @@
-"""Probes for load balancers and orchestrators."""
+"""Probes for load balancers and orchestrators, and for ``wsgi-oauth check --public``."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from werkzeug import Response
 
+from ..config import Config
+from ..sessions.check_token import CHECK_HEADER, is_check_token
+from ..sessions.store import SessionStore
 from .handler import RequestHandler
 from .request import Request
 
@@ -21,12 +26,38 @@ class Healthz(RequestHandler):
 class Readyz(RequestHandler):
     """The process can store sessions; otherwise 503.
 
-    The provider is not asked, because its failure is no reason to restart this process.
+    The provider is not asked, because its failure is no reason to restart this process. A request with a check token
+    also gets a description of itself, which no other client can obtain.
     """
 
     route = "/readyz"
     any_host = True
+    config: Config  # set by create_app
+    store: SessionStore  # set by create_app
 
     def get(self, request: Request) -> Response:
         request.check_store()
-        return self.jsonify({"status": "ready"})
+        document: dict[str, Any] = {"status": "ready"}
+        token = request.headers.get(CHECK_HEADER, "")
+        if token and is_check_token(self.store, token):
+            document["request"] = describe_request(request)
+            document["settings"] = {
+                "public_url": self.config.public_url,
+                "trusted_proxies": self.config.trusted_proxies,
+            }
+        return self.jsonify(document)
+
+
+def describe_request(request: Request) -> dict[str, Any]:
+    """Return how the application sees *request*, and how many values each header of the proxies has."""
+    environ = request.environ
+    counts = {
+        name: len([value for value in request.headers.get(f"X-Forwarded-{name}", "").split(",") if value.strip()])
+        for name in ("For", "Proto", "Host")
+    }
+    return {
+        "scheme": environ["wsgi.url_scheme"],
+        "host": environ.get("HTTP_HOST", ""),
+        "client": environ.get("REMOTE_ADDR", ""),
+        "forwarded": counts,
+    }

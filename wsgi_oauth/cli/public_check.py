@@ -1,0 +1,287 @@
+"""``wsgi-oauth check --public``: request the application at its public URL, as browsers do.
+
+Between a browser and the application there are proxies, and some of their mistakes can be seen only from outside: a
+wrong Host header, prefix or scheme, and a wrong number of trusted proxies. The command stores a token in the session
+store and sends it to ``/readyz``. The application knows the token from its store, and describes the request as it has
+arrived. Forged headers show whether it believes clients.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import requests
+
+from .. import errors
+from ..config import Config
+from ..sessions.check_token import CHECK_HEADER, stored_check_token
+from ..sessions.cookie import CookieNames
+from ..sessions.manager import store_key
+from ..sessions.memory import MemoryStore
+from ..sessions.store import SessionStore
+from ..transport.adapter import BoundedAdapter
+from ..urls import Origin
+from ..version import USER_AGENT
+from ..web.application import OAuthApp
+from .finding import Finding
+
+TIMEOUT = 15.0  # seconds for one request
+FORGED_HOST = "forged-by-wsgi-oauth-check.invalid"  # RFC 6761 6.4
+FORGED_CLIENT = "192.0.2.1"  # RFC 5737 3: belongs to nobody
+_FORGED_VALUES = 6  # in each header, so that a number of trusted proxies that is too high reaches one of them
+
+_NO_UPSTREAM = {502, 503, 504}
+
+
+class PublicCheck:
+    """The check of an application from outside.
+
+    :param config: the settings of this shell, which should be those of the application.
+    :param store: the session store that these settings name.
+    """
+
+    def __init__(self, config: Config, app: OAuthApp, store: SessionStore) -> None:
+        self._config = config
+        self._app = app
+        self._store = store
+        self._adapter = BoundedAdapter()
+
+    def findings(self) -> Iterator[Finding]:
+        """Check the main site, then the further sites."""
+        if not self._config.public_url:
+            text = "public URL: not set, so the application cannot be requested from outside"
+            yield Finding("FAIL", text, "set WSGI_OAUTH_PUBLIC_URL to the URL of the application as browsers see it")
+            return
+        for url in (self._config.public_url, *self._app.site.further_urls.values()):
+            try:
+                with stored_check_token(self._store) as token:
+                    yield from self._check_site(url, token)
+            except errors.StoreError as error:
+                yield Finding("FAIL", f"public URL {url}: {error}")
+            except errors.ProviderError as error:  # of the transport; here, the "provider" is the application
+                remedy = error.remedy
+                if isinstance(error, errors.TlsFailed):
+                    remedy = f"install a valid certificate for this host, with its chain; or {remedy}"
+                yield Finding("FAIL", f"public URL {url}: {error.detail}", remedy)
+
+    def _check_site(self, url: str, token: str) -> Iterator[Finding]:
+        response = self._get(f"{url}/readyz", {CHECK_HEADER: token})
+        problem = self._find_problem(url, response)
+        if problem:
+            yield problem
+            return
+        seen = _read_json(response)
+        if "request" in seen:
+            yield from self._check_request(url, seen, token)
+        else:
+            why = (
+                "memory: is known to the application's process alone"
+                if isinstance(self._store, MemoryStore)
+                else f"it uses another session store than this shell ({self._config.store_name}), or an older version"
+            )
+            yield Finding(
+                "warn",
+                f"public URL {url}: answers, but not how it sees requests: {why}; the proxies are unknown",
+                "run this command as the application's user, with the application's environment",
+            )
+        if url == self._config.public_url:
+            yield from self._check_start(url)
+        yield from self._check_plain_http(url)
+
+    def _get(self, url: str, headers: Mapping[str, str]) -> requests.Response:
+        """Request *url* and follow no redirect.
+
+        :raises errors.ProviderError: when there is no answer.
+        """
+        headers = {"User-Agent": USER_AGENT, "Accept": "application/json", **headers}
+        request = requests.Request("GET", url, headers=headers).prepare()
+        return self._adapter.exchange(request, time.monotonic() + TIMEOUT)
+
+    def _find_problem(self, url: str, response: requests.Response) -> Finding | None:
+        """Return why *response* is not the answer of a working application, or None."""
+        document, status = _read_json(response), response.status_code
+        if status == 200 and document.get("status") == "ready":
+            return None
+        path = urlsplit(url).path
+        text, remedy = f"another application answers (status {status})", "compare the URL with the proxy's settings"
+        location = response.headers.get("Location", "")
+        if {"error", "id"} <= document.keys():
+            text = f"the application answers with status {status}, {document['error']!a}"
+            remedy = f"look for {document['id']!a} in the application's log, which explains it"
+        elif status in _NO_UPSTREAM:
+            text = f"the proxy does not reach the application (status {status})"
+            remedy = "start the application, and compare the proxy's target with gunicorn's --bind"
+        elif location:
+            text = f"redirects to {location[:200]!a} (status {status})"
+            remedy = "set WSGI_OAUTH_PUBLIC_URL to the URL at which the redirects end, or correct the proxy"
+        elif status == 404:
+            text = "the application does not answer at this path (status 404)"
+            remedy = (
+                f"let the proxy send {path}/ to the application and remove {path} (nginx: `location {path}/ {{ "
+                "proxy_pass http://backend/; }`), or correct the path of WSGI_OAUTH_PUBLIC_URL"
+                if path
+                else "let the proxy send all paths to the application, or add its mount prefix to WSGI_OAUTH_PUBLIC_URL"
+            )
+        elif status in {401, 403}:
+            text = f"something in front of the application refuses the request (status {status})"
+            remedy = f"let the proxy pass requests for {path}/ without a sign-in of its own"
+        return Finding("FAIL", f"public URL {url}: {text}", remedy)
+
+    # How the application sees requests
+
+    def _check_request(self, url: str, seen: Mapping[str, Any], token: str) -> Iterator[Finding]:
+        """Compare the application's view of a request with this shell's settings."""
+        proxies = seen["settings"]["trusted_proxies"]
+        for name, here, there in (
+            ("WSGI_OAUTH_PUBLIC_URL", self._config.public_url, seen["settings"]["public_url"]),
+            ("WSGI_OAUTH_TRUSTED_PROXIES", self._config.trusted_proxies, proxies),
+        ):
+            if here != there:
+                text = f"public URL {url}: the application runs with {name}={there}, and this shell has {here}"
+                yield Finding("FAIL", text, "restart the application, or run this command with its environment")
+        request, counts = seen["request"], seen["request"]["forwarded"]
+        host = urlsplit(f"//{request['host']}").hostname
+        if host != Origin.of(url).host:
+            yield Finding(
+                "FAIL",
+                f"Host: the application sees {host!a} in place of {Origin.of(url).host!a}, and refuses all requests",
+                "let the proxy pass the Host header on (nginx: `proxy_set_header Host $host;`), or send "
+                "X-Forwarded-Host and set WSGI_OAUTH_TRUSTED_PROXIES",
+            )
+        if 0 < proxies <= counts["Proto"] and request["scheme"] != urlsplit(url).scheme:
+            yield Finding(
+                "FAIL",
+                f"scheme: the proxy reports {request['scheme']}, and browsers use {urlsplit(url).scheme}",
+                "let the outermost proxy set X-Forwarded-Proto, and the others pass it on; each of the "
+                f"WSGI_OAUTH_TRUSTED_PROXIES={proxies} adds one value",
+            )
+        yield from self._check_proxies(url, proxies, request, token)
+
+    def _check_proxies(self, url: str, proxies: int, seen: Mapping[str, Any], token: str) -> Iterator[Finding]:
+        """Compare the number of trusted proxies with the headers, and send forged ones.
+
+        :param seen: an ordinary request, as the application has seen it.
+        """
+        reported = seen["forwarded"]["For"]
+        forged = {
+            "X-Forwarded-Host": FORGED_HOST,
+            "X-Forwarded-Proto": "http" if seen["scheme"] == "https" else "https",
+            "X-Forwarded-For": FORGED_CLIENT,
+        }
+        headers = {name: ", ".join([value] * _FORGED_VALUES) for name, value in forged.items()}
+        response = self._get(f"{url}/readyz", {CHECK_HEADER: token, **headers})
+        request = _read_json(response).get("request")
+        if request is None:
+            text = f"proxies: a request with X-Forwarded-* headers is answered with status {response.status_code}"
+            yield Finding("warn", text, "it is unknown whether the application believes them")
+            return
+        believed = [
+            name
+            for name, key in (
+                ("X-Forwarded-Host", "host"),
+                ("X-Forwarded-Proto", "scheme"),
+                ("X-Forwarded-For", "client"),
+            )
+            if request[key] == forged[name]
+        ]
+        if believed:
+            text = f"proxies: the application believes {', '.join(believed)} of any client (trusted proxies: {proxies})"
+            remedy = (
+                "let the outermost proxy replace these headers (nginx: `proxy_set_header X-Forwarded-Host $host;`, "
+                "X-Forwarded-Proto $scheme, X-Forwarded-For $remote_addr)"
+            )
+            if reported < proxies:
+                remedy = f"set WSGI_OAUTH_TRUSTED_PROXIES={reported}, the number of proxies that report; or {remedy}"
+            yield Finding("FAIL", text, remedy)
+        elif reported > proxies:
+            text = f"proxies: {reported} report the client, and {proxies} are trusted, so the log names a proxy"
+            yield Finding("warn", text, f"set WSGI_OAUTH_TRUSTED_PROXIES={reported} if all of them are yours")
+        elif reported < proxies:
+            text = f"proxies: {proxies} are trusted, and {reported} report the client in X-Forwarded-For"
+            yield Finding("warn", text, f"set WSGI_OAUTH_TRUSTED_PROXIES={reported}, or correct the proxies")
+        else:
+            text = f"public URL {url}: host, path and scheme arrive unchanged; trusted proxies: {proxies}"
+            yield Finding("ok", f"{text}; forged X-Forwarded-* headers have no effect")
+
+    # The start of a sign-in
+
+    def _check_start(self, url: str) -> Iterator[Finding]:
+        """Start a sign-in as a browser does, and compare its redirect with the settings."""
+        provider = self._config.providers[0]
+        registration = next(iter(self._app.oauth.registrations.values()))
+        query = f"?{urlencode({'provider': provider.label})}" if provider.label else ""
+        browser = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+        response = self._get(f"{url}/{query}", browser)
+        location = urlsplit(response.headers.get("Location", ""))
+        parameters = {name: values[0] for name, values in parse_qs(location.query).items()}
+        expected = {
+            "client_id": provider.client_id,
+            "redirect_uri": f"{url}/callback" + (f"/{provider.label}" if provider.label else ""),
+        }
+        if location.netloc == urlsplit(url).netloc and location.path.rstrip("/") == urlsplit(url).path:
+            yield Finding(
+                "FAIL",
+                f"sign-in: {url}/ redirects to itself, because the application sees plain http",
+                "let the proxy set X-Forwarded-Proto to the scheme that browsers use, and correct "
+                "WSGI_OAUTH_TRUSTED_PROXIES",
+            )
+            return
+        if "redirect_uri" not in parameters:
+            answer = _read_json(self._get(f"{url}/{query}", {}))
+            text = (
+                f"sign-in: {url}/ answers with status {response.status_code}, and not with a redirect to the provider"
+            )
+            remedy = "look into the application's log"
+            if {"error", "id"} <= answer.keys():
+                text += f": {answer['error']!a}"
+                remedy = f"look for {answer['id']!a} in the application's log, which explains it"
+            yield Finding("FAIL", text, remedy)
+            return
+        for name, value in expected.items():
+            if parameters.get(name) != value:
+                text = f"sign-in: the application sends the {name} {parameters.get(name)!a} in place of {value!a}"
+                yield Finding("FAIL", text, "restart the application, or run this command with its environment")
+                return
+        yield self._check_cookie(url, response, registration.title)
+
+    def _check_cookie(self, url: str, response: requests.Response, provider: str) -> Finding:
+        """Check the cookie of a started sign-in, and delete the sign-in if it is in this shell's store."""
+        names: CookieNames = self._app.site.cookie_names(url)
+        name, _, rest = response.headers.get("Set-Cookie", "").partition("=")
+        if not name.startswith(f"{names.session}-"):
+            text = f"sign-in: the cookie {names.session} does not arrive" + (f" (got {name[:100]!a})" if name else "")
+            return Finding("FAIL", text, "let the proxy pass Set-Cookie on unchanged, and cache nothing of this path")
+        if names.secure and "secure" not in rest.lower():
+            return Finding("FAIL", "sign-in: the proxy changes the attributes of cookies", "let it pass Set-Cookie on")
+        self._store.delete(store_key(rest.partition(";")[0]))
+        return Finding("ok", f"sign-in: {url}/ starts at {provider}, with its redirect URI and cookie")
+
+    def _check_plain_http(self, url: str) -> Iterator[Finding]:
+        """Check that plain http leads to https."""
+        parts = urlsplit(url)
+        if parts.scheme != "https" or parts.port not in {None, 443}:
+            return
+        try:
+            response = self._get(f"http://{parts.hostname}{parts.path}/healthz", {})
+        except errors.ProviderError:
+            yield Finding("ok", f"plain http: not answered at {parts.hostname}")
+            return
+        if response.headers.get("Location", "").startswith("https:"):
+            yield Finding("ok", f"plain http: {parts.hostname} redirects to https")
+        else:
+            text = f"plain http: {parts.hostname} answers with status {response.status_code} in place of a redirect"
+            yield Finding(
+                "warn", text, "let the proxy redirect http to https (nginx: `return 301 https://$host$request_uri;`)"
+            )
+
+
+def _read_json(response: requests.Response) -> dict[str, Any]:
+    try:
+        document = json.loads(response.content)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -1,0 +1,48 @@
+"""Check tokens: the application recognizes a request of ``wsgi-oauth check --public``.
+
+The command stores an entry under the hash of 256 random bits, and sends these bits in a header. Only an operator can
+write to the store, so the application tells nobody else how a request has reached it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .cookie import SESSION_ID
+from .encoding import OTHER_ENTRY
+from .store import Record, SessionStore
+
+CHECK_HEADER = "Wsgi-Oauth-Check"
+
+_ENTRY = OTHER_ENTRY + b"check:1"
+_LIFETIME = 300  # seconds; the command deletes the entry earlier
+
+
+@contextmanager
+def stored_check_token(store: SessionStore) -> Iterator[str]:
+    """Return a new token, which *store* knows inside the block.
+
+    :raises errors.StoreError: when the store fails.
+    """
+    token = secrets.token_urlsafe(32)
+    store.create(_key(token), Record(_ENTRY, time.time() + _LIFETIME))
+    try:
+        yield token
+    finally:
+        store.delete(_key(token))
+
+
+def is_check_token(store: SessionStore, token: str) -> bool:
+    """Return whether *store* knows *token*.
+
+    :raises errors.StoreError: when the store fails.
+    """
+    return SESSION_ID.fullmatch(token) is not None and store.load(_key(token)) == _ENTRY
+
+
+def _key(token: str) -> str:
+    return hashlib.sha256(f"wsgi-oauth check {token}".encode()).hexdigest()
