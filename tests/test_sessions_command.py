@@ -86,9 +86,10 @@ def command(*arguments: str) -> list[str]:
 
 
 def output_of(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the output of a successful command, without the name of the store."""
+    """Return the output of a successful command, without the name of the store and audit events."""
     assert done.returncode == 0, done.stderr
-    named, others = re.subn(r"session store file:/\S+/sessions\n", "", done.stderr + done.stdout), done.stderr
+    printed = re.sub(r".* \[INFO\] session_end .*\n", "", done.stderr + done.stdout)
+    named, others = re.subn(r"session store file:/\S+/sessions\n", "", printed), done.stderr
     assert named[1] == 1, others
     return named[0]
 

@@ -7,7 +7,9 @@ only their hashes.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
+import pwd
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +21,8 @@ from .. import errors
 from ..app import open_store
 from ..config import PREFIX
 from ..config.settings import StoreConfig
+from ..events import SESSION_END, Event
+from ..logs import JsonFormatter
 from ..oauth.claims import displayed
 from ..oauth.identity import IDENTITY, Identity, revocation_names
 from ..sessions.access_tokens import AccessTokens
@@ -152,6 +156,7 @@ def _end(sessions: SessionManager, options: argparse.Namespace) -> None:
     finally:  # The sessions that were ended before an error or Ctrl-C stay ended.
         print(options.store)
         print(f"sessions of {displayed(user)}: {ended} ended")
+        print_event(SESSION_END, user=user, detail=f"all sessions of this user, {ended} of them found")
     if encrypted:
         print(
             f"{encrypted} encrypted sessions: those of this user have ended, too; their number is unknown, because "
@@ -181,6 +186,29 @@ def _end_all(sessions: SessionManager, options: argparse.Namespace) -> None:
     finally:
         print(options.store)
         print(f"all sessions: {ended} ended, expired ones included")
+        print_event(SESSION_END, detail=f"all sessions of all users, {ended} found")
+
+
+def print_event(name: str, *, detail: str, user: str = "", token: str = "") -> None:
+    """Print the audit event of an operator's command to stderr, in the format of ``WSGI_OAUTH_LOG_FORMAT``.
+
+    Its detail begins with the name of the operator's account.
+    """
+    event = Event(name, cause="operator", user=user, token=token, detail=f"by {_operator()}: {detail}")
+    record = logging.makeLogRecord({"name": "wsgi_oauth.events", "levelname": "INFO", "msg": event, "event": event})
+    is_json = os.environ.get(f"{PREFIX}LOG_FORMAT", "").strip() == "json"
+    formatter = JsonFormatter() if is_json else logging.Formatter("%(asctime)s [%(levelname)s] %(message)s")
+    print(formatter.format(record), file=sys.stderr)
+
+
+def _operator() -> str:
+    """Return the name of the operator's account, also behind sudo."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container without this user
+        name = str(os.getuid())
+    behind_sudo = os.environ.get("SUDO_USER")
+    return f"{name} ({displayed(behind_sudo)})" if behind_sudo else name
 
 
 def _find_user(sessions: SessionManager, options: argparse.Namespace) -> str:

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable
 from datetime import datetime, timezone
 
+from ..events import TOKEN_REVOCATION
 from ..oauth.claims import displayed
 from ..sessions.access_tokens import AccessTokens
 from ..sessions.manager import SessionManager
-from .sessions import run
+from .sessions import print_event, run
 
 Command = Callable[[AccessTokens, argparse.Namespace], None]
 
@@ -53,6 +54,7 @@ def _revoke(tokens: AccessTokens, options: argparse.Namespace) -> None:
             if options.all or options.id == info.id or options.user == owner:
                 tokens.delete(owner, info)
                 revoked += 1
+                print_event(TOKEN_REVOCATION, user=owner, token=info.id, detail=displayed(info.name))
     finally:
         print(options.store)
         print(f"access tokens: {revoked} revoked")

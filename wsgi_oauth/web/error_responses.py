@@ -107,11 +107,12 @@ def log_error(
 ) -> None:
     """Emit the audit event of a refusal or a failure.
 
-    A redirect to the sign-in is neither, and only logged, and so is the answer to a prefetch.
+    A redirect to the sign-in is neither, and only logged, and so is the answer to a prefetch. An access token that is
+    refused is an event, because its program gets no redirect.
 
     :param emit: emits an audit event about the session of the request.
     """
-    if isinstance(error, (errors.NotSignedIn, errors.NotNow)):
+    if isinstance(error, (errors.NotSignedIn, errors.NotNow)) and not isinstance(error, errors.TokenUnknown):
         if not request.has_ended_session:  # otherwise an event says so
             place, extra = (request.id, method_and_path(request)), {"request_id": request.id, "cause": error.cause}
             _log.info("[%s] %a: %s: %s", *place, error.cause, error, extra=extra)
