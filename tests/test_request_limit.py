@@ -135,6 +135,7 @@ def test_gate_serves_signed_in_users_while_32_requests_wait(
             first(32 - limit, answers)
             waiting.wait_for(limit)
             after = visitor.get("/page")
+            assert visitor.get("/auth/verify").status_code == 204
             assert sum(answer.done() for answer in answers) == 32 - limit
             waiting.open()
         assert (after.status_code, after.text) == (200, before.text)
