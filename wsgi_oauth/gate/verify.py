@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _QUERY = "the query of /verify"
-_CADDY = "if this is the query of a page, let the proxy remove it (Caddy: end the `uri` of forward_auth with `?`)"
+_CADDY = "If this is the query of a page, let the proxy remove it (Caddy: end the `uri` of forward_auth with `?`)"
 _MAX_CACHED_RULES = 128  # queries
 _VARY = ("Vary", "Cookie")
 _IDENTIFICATION_TIMEOUT = 1.0  # seconds, for the first request of a session whose user is not stored
@@ -149,7 +149,7 @@ class Verifier:
                     raise errors.ConfigError(f"{_QUERY}: allow={value!a} {problem}") from None
                 texts += rules or [""]  # which is invalid
             elif did_you_mean(name.lower(), ["allow"]):
-                raise errors.ConfigError(f"{_QUERY}: unknown parameter {name!a}; did you mean allow? Otherwise, {_CADDY}")
+                raise errors.ConfigError(f"{_QUERY}: unknown parameter {name!a}; did you mean allow? {_CADDY}")
         if not texts:
             return None
         try:
