@@ -17,6 +17,7 @@ from werkzeug import Response
 from wsgi_oauth import Config, FileStore, Identity, LoginRequired, SessionStore, create_app, errors
 from wsgi_oauth.demo.fault_injection import Fault
 from wsgi_oauth.demo.server import serve_provider
+from wsgi_oauth.gate.authentication import Login
 from wsgi_oauth.sessions.manager import SessionManager
 from wsgi_oauth.sessions.session import Session
 from wsgi_oauth.testing import signed_in
@@ -386,17 +387,25 @@ class TestRecheck:
         self,
         issuer: Issuer,
         make_issuer_app: MakeApp,
-        barrier_of: Callable[..., Barrier],
         later: Callable[[float], None],
+        monkeypatch: pytest.MonkeyPatch,
     ):
         app = make_issuer_app(UPSTREAM_LIMIT="2")
         browsers = [Browser(app, issuer) for _ in range(5)]
         for browser in browsers:
             browser.sign_in("/page")
         later(HOUR)
-        barrier_of(issuer, "profile")
-        assert [browser.get("/verify").status_int for browser in browsers * 2] == [204] * 10
-        assert sum(thread.name == "recheck" for thread in threading.enumerate()) <= 2
+        asked, hanging = list[str](), threading.Event()
+
+        def hang(_authenticator: object, login: Login, _session: object) -> None:
+            asked.append(login.key)
+            assert hanging.wait(60)
+
+        monkeypatch.setattr("wsgi_oauth.gate.authentication.Authenticator.identify", hang)
+        assert {browser.get("/verify").status_int for browser in [browsers[0], *browsers]} == {204}
+        assert len(asked) == len(set(asked)) == 2
+        hanging.set()
+        wait_for_rechecks()
 
     def test_fails_no_request_if_no_thread_can_be_started(
         self, browser: Browser, later: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
@@ -456,5 +465,5 @@ class TestUnknownUser:
         assert browser.get("/verify").status_int == 204
 
     def test_prevents_no_sign_in(self, browser: Browser, issuer: Issuer):
-        issuer.faults.add("profile.hang_up")
+        issuer.faults.add("profile.hang_up", times=None)
         assert browser.sign_in("/page").status_int == 303

@@ -167,11 +167,11 @@ class Verifier:
         request.base = self._app.site.base_url(environ)
         original = OriginalRequest.of(environ, self._app.config.trusted_proxies)
         # With the method and the path of the original request, a refusal is what the gate would answer.
-        path, _, query = original.url.partition("?")
-        refused = Request(
-            {**environ, "REQUEST_METHOD": original.method, "SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": query},
-            populate_request=False,
-        )
+        changes = {"REQUEST_METHOD": original.method}
+        if original.url:
+            path, _, query = original.url.partition("?")
+            changes |= {"SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": query}
+        refused = Request({**environ, **changes}, populate_request=False)
         refused.id, refused.base = request.id, request.base
         refused.current_url = self._return_url(request, original.url)
         refused.challenge = self._authenticator.choose_challenge(refused)
