@@ -177,7 +177,7 @@ class TestInvalidValues:
             ("CLIENT_ID", "with\ttab", "not allowed in a client id"),
             ("CLIENT_ID", "ключ", "not allowed in a client id"),
             ("CLIENT_AUTH", "Basic", "must be one of basic, basic-raw, post, none"),
-            ("CLIENT_AUTH", "private_key_jwt", "must be one of basic, basic-raw, post, none"),
+            ("CLIENT_AUTH", "client_secret_jwt", "must be one of basic, basic-raw, post, none, private_key_jwt"),
             ("SCOPE", 'read"user', "separated by spaces"),
             ("SCOPE", "read\\user", "separated by spaces"),
             ("SCOPE", "lesen:ü", "separated by spaces"),

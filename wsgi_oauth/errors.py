@@ -419,6 +419,16 @@ class ProviderFailed(ProviderError):
     advice = "Try again in a few minutes. If the error persists, tell the operator the id below."
 
 
+class ClientAssertionMissing(ProviderError):
+    """The file with the client's assertion cannot be read (RFC 7521 4.2)."""
+
+    side = "this application"
+    cause = "client_assertion_missing"
+    title = "This application cannot identify itself to the provider"
+    text = "A file that this application needs for each sign-in is missing."
+    advice = "Tell the operator the id below; the log contains the reason."
+
+
 class LoginRefused(ProviderError):
     """The authorization response contains an error code (RFC 6749 4.1.2.1)."""
 

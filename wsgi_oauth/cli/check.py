@@ -7,8 +7,10 @@ provider, in the same way as the application does. It prints no secrets.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -238,10 +240,26 @@ class ProviderCheck:
             yield Finding(
                 "warn", text + (", unless the nonce reveals it" if provider.asks_for_id_token else ""), remedy
             )
+        yield from self._check_client_key()
         yield from self._check_signatures(provider)
         yield Finding("ok", f"scope: {provider.scope or 'none requested, so the provider chooses'}")
         yield self._check_refresh(provider, metadata)
         yield from self.endpoint_findings()
+
+    def _check_client_key(self) -> Iterator[Finding]:
+        """Print the public key for the registration, and warn if other users can read the private one."""
+        key = self._registration.client_key
+        if key is None:
+            return
+        path = self._config.client_key_file or ""
+        if not self._registration.configured_provider.secret_audience:
+            text = f"client key: {json.dumps(key.public_jwk())}"
+            yield Finding("ok", text, "register this public key (JWK) at the provider")
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+        if mode & 0o077:
+            variable = self._config.variable("client_key_file")
+            text = f"{variable}: other users of this machine can use the file {path!a} (its mode is {mode:04o})"
+            yield Finding("warn", text, f"run chmod 600 {path}")
 
     def _check_signatures(self, provider: Provider) -> Iterator[Finding]:
         """Say which rule protects ID tokens: their signatures, or TLS (OpenID Connect Core 3.1.3.7, item 6)."""

@@ -17,7 +17,7 @@ from .. import urls
 from ..redis_url import SCHEMES, RedisURL
 from .provider import Provider
 
-CLIENT_AUTH_METHODS = ("basic", "basic-raw", "post", "none")
+CLIENT_AUTH_METHODS = ("basic", "basic-raw", "post", "none", "private_key_jwt")
 
 # Parameters on which the security of a sign-in depends. `request` and `request_uri` could replace all of them
 # (RFC 9101).

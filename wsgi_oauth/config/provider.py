@@ -99,6 +99,13 @@ class Provider(NamedTuple):
     offline_access_takes_consent: bool = False  # offline_access needs prompt=consent (OpenID Connect Core 11)
     choose_account: tuple[tuple[str, str], ...] = ()  # parameters that let the user choose another account
     client_auth: str = ""  # RFC 6749 2.3.1; empty: a method from the issuer's metadata, otherwise basic
+    # What the audience of a client assertion is (RFC 7523 3): the URL of the token endpoint, or the issuer.
+    assertion_audience: Literal["token_url", "issuer"] = "token_url"
+    assertion_algorithms: tuple[str, ...] = ()  # that the provider supports for them; empty if unknown
+    # The client secret is a token that the client's key signs, for this audience (Apple).
+    secret_audience: str = ""
+    pushed_authorization_url: str = ""  # RFC 9126 2
+    requires_pushed_requests: bool = False  # RFC 9126 5
     pkce: bool = True  # RFC 7636; without it the nonce or the state alone protects the code (RFC 9700 2.1.1)
     profile_method: Literal["GET", "POST"] = "GET"  # for the profile URL (both allowed by OpenID Connect Core 5.3.1)
     profile_headers: tuple[tuple[str, str], ...] = ()  # additional headers for the profile URL

@@ -12,21 +12,22 @@ _LONGEST_SECRET = 4096  # characters
 _log = logging.getLogger(__name__)
 
 
-def read_secret(path: str) -> str:
+def read_secret(path: str, *, longest: int = _LONGEST_SECRET) -> str:
     """Return the secret in the file *path*, without surrounding whitespace.
 
+    :param longest: in characters.
     :raises ValueError: with the problem, such as "is empty".
     """
     try:
         with open(path, encoding="utf-8-sig") as file:  # because some editors begin a file with a byte order mark
-            secret = file.read(_LONGEST_SECRET + 1).strip()
+            secret = file.read(longest + 1).strip()
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError("is not UTF-8 text") from None
     if not secret:
         raise ValueError("is empty")
-    if len(secret) > _LONGEST_SECRET:
+    if len(secret) > longest:
         raise ValueError("is too large for a secret")
     return secret
 

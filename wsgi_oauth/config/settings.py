@@ -146,6 +146,11 @@ class ProviderConfig:
     revocation_url: str | None = _url_setting(None, checks.check_url)
     issuer: str | None = _url_setting(None, checks.check_issuer)
     client_auth: str | None = _setting(None, checks.check_client_auth)
+    client_key_file: str | None = _setting(None, str)  # a private key, PEM or JWK
+    client_key_id: str | None = _setting(None, checks.check_client_id)
+    client_key_issuer: str | None = _setting(None, checks.check_client_id)  # for client secrets made from the key
+    client_assertion_file: str | None = _setting(None, str)  # read for each request to the token endpoint
+    pushed_requests: bool | None = _setting(None, checks.check_yes_or_no)
     scope: str | None = _setting(None, checks.check_scope)
     end_session: str | None = _url_setting(None, checks.check_end_session)
     discovery_url: str | None = _url_setting(None, checks.check_url)
@@ -190,7 +195,8 @@ class ProviderConfig:
             )
         if self.client_auth == "none" and self.client_secret:
             problems.append(f"{secret}: set although {auth}=none declares a public client; remove one of them")
-        if self.client_auth != "none" and not self.client_secret and not is_unreadable:
+        problems += self._key_problems()
+        if self.client_auth != "none" and not (self.client_secret or self.has_key or is_unreadable):
             problems.append(
                 f"{secret}: missing; set it or {secret}_FILE to the secret that the provider issued with the client "
                 f"id, or set {auth}=none for a public client"
@@ -200,6 +206,31 @@ class ProviderConfig:
                 f"{auth}: basic-raw cannot send a client id that contains a colon (RFC 7617 2); use basic or post"
             )
         return problems
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the client authenticates with a key or an assertion in place of a secret."""
+        return bool(self.client_key_file or self.client_assertion_file)
+
+    def _key_problems(self) -> list[str]:
+        """Return a message for each setting that contradicts the client's key or assertion."""
+        key, assertion = self.variable("client_key_file"), self.variable("client_assertion_file")
+        secret, auth = self.variable("client_secret"), self.variable("client_auth")
+        problems = []
+        if self.client_key_file and self.client_assertion_file:
+            problems.append(f"{assertion}: set together with {key}; remove one of them")
+        if self.has_key and self.client_secret:
+            problems.append(f"{secret}: set together with {key if self.client_key_file else assertion}; remove it")
+        if self.has_key and self.client_auth not in {None, "private_key_jwt"}:
+            problems.append(f"{auth}: must be private_key_jwt with a key (got {self.client_auth!a}); remove it")
+        if self.client_auth == "private_key_jwt" and not self.has_key:
+            problems.append(f"{auth}: private_key_jwt needs a key; set {key} or {assertion}")
+        without_key = () if self.client_key_file else ("client_key_id", "client_key_issuer")
+        return problems + [
+            f"{self.variable(name)}: has no effect without {key}; set {key}"
+            for name in without_key
+            if getattr(self, name)
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,10 +30,19 @@ from .id_token import (
 from .keys import SigningKeys
 from .reauthentication import check_requirements
 from .resource import read_resource, read_user_document, rejects_token
-from .token import Token, has_expired, is_new, is_token, parse_token_response, refuses_refresh
+from .token import (
+    Token,
+    has_expired,
+    is_new,
+    is_token,
+    parse_pushed_response,
+    parse_token_response,
+    refuses_refresh,
+)
 
 _DEFAULT_HEADERS = {**requests.utils.default_headers(), "User-Agent": USER_AGENT}
 _REPEATABLE = (type(None), str, bytes, dict, list, tuple)  # types of a request body that can be sent a second time
+_JWT_ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 2.2
 _log = logging.getLogger(__name__)
 
 
@@ -56,12 +65,16 @@ class OAuth2Session:
         transport: Transport,
         *,
         keys: SigningKeys | None = None,
+        build_assertion: Callable[[], str] | None = None,
+        pushes_requests: bool = False,
         token: Token | None = None,
         redirect_uri: str | None = None,
         refresh: Callable[[OAuth2Session, Token], Token] | None = None,
     ) -> None:
         """
         :param keys: verify signatures of ID tokens and user documents; without them, only TLS protects these.
+        :param build_assertion: returns an assertion of the client, for ``private_key_jwt``.
+        :param pushes_requests: whether authorization requests go to the provider before the browser does (RFC 9126).
         :param refresh: function that gets a new token when the provider no longer accepts the current one.
         :raises errors.TokenRejected: when *token* is not a token that this program stored.
         """
@@ -73,6 +86,8 @@ class OAuth2Session:
         self._client_secret = client_secret or ""
         self._transport = transport
         self._keys = keys
+        self._build_assertion = build_assertion
+        self._pushes_requests = pushes_requests
         self._refresh = refresh
         self._token: Token = token or {}
         self._has_refreshed = False
@@ -126,6 +141,7 @@ class OAuth2Session:
         """Return the URL of the authorization request (RFC 6749 4.1.1), and *state*.
 
         :param parameters: further parameters, which take precedence over those of the provider's description.
+        :raises errors.ProviderError: when the provider does not take a pushed request.
         """
         parameters = {**dict(self.provider.authorization_parameters), **parameters}
         if not self.provider.pkce:
@@ -139,11 +155,24 @@ class OAuth2Session:
             **parameters,
         }
         request = {name: value for name, value in request.items() if value}  # empty means absent (RFC 6749 3.1)
+        if self._pushes_requests:
+            request = {"client_id": self._client_id, "request_uri": self._push_request(request)}
         # The URL's own query stays (RFC 6749 3.1), except that no parameter may appear twice.
         endpoint, _, own = url.partition("?")
         query = [pair for pair in own.split("&") if pair and unquote_plus(pair.partition("=")[0]) not in request]
         query += [f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in request.items()]
         return f"{endpoint}?{'&'.join(query)}", state
+
+    def _push_request(self, request: Mapping[str, str]) -> str:
+        """Send the parameters of an authorization request to the provider, and return their URI (RFC 9126 2)."""
+        url = self.provider.pushed_authorization_url
+        if not url:
+            raise errors.ProviderError(
+                "the provider has no endpoint for pushed authorization requests (RFC 9126 2)",
+                remedy="unset WSGI_OAUTH_PUSHED_REQUESTS",
+            )
+        response = self._post_as_client(url, dict(request))
+        return parse_pushed_response(response, self.provider, redirect_uri=self.redirect_uri or "")
 
     def fetch_token(
         self,
@@ -406,6 +435,9 @@ class OAuth2Session:
             form = {**form, "client_id": self._client_id}
             if method == "post":
                 form["client_secret"] = self._client_secret
+            elif method == "private_key_jwt":
+                assert self._build_assertion is not None
+                form |= {"client_assertion_type": _JWT_ASSERTION, "client_assertion": self._build_assertion()}
         request = {"data": form}
         for hook in self._hooks("access_token_request"):
             url, headers, request = hook(url, headers, request)

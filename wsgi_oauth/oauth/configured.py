@@ -74,6 +74,19 @@ def _with_settings(provider: Provider, config: ProviderConfig) -> Provider:
             f"{config.variable('discovery_url')}: has no effect, because the endpoints of {provider.title} are not "
             f"discovered (got {config.discovery_url!a}); remove it, or set {config.variable('provider')} to the issuer"
         )
+    if config.client_key_issuer and not provider.secret_audience:
+        raise errors.ConfigError(
+            f"{config.variable('client_key_issuer')}: has no effect, because {provider.title} takes no client "
+            f"secret that a key signs (got {config.client_key_issuer!a}); remove it"
+        )
+    if provider.secret_audience and not (config.client_key_file and config.client_key_issuer):
+        names = [config.variable(name) for name in ("client_key_file", "client_key_id", "client_key_issuer")]
+        raise errors.ConfigError(
+            f"{config.variable('client_key_file')}: missing; {provider.title} needs {', '.join(names)}, with which the "
+            "client secret is made"
+        )
+    if config.has_key and not provider.secret_audience:
+        provider = provider._replace(client_auth="private_key_jwt")
     replaced = (*_ENDPOINTS, "revocation_url", "client_auth", "scope", "pkce")
     parameters = {**dict(provider.authorization_parameters), **dict(config.authorization_parameters)}
     configured = _with_claims(provider, config)._replace(

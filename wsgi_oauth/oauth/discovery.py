@@ -32,8 +32,14 @@ ENDPOINTS = {
     "revocation_url": "revocation_endpoint",  # RFC 8414 2
     "end_session_url": "end_session_endpoint",  # RP-Initiated Logout 2.1
     "jwks_url": "jwks_uri",
+    "pushed_authorization_url": "pushed_authorization_request_endpoint",  # RFC 9126 5
 }
-CLIENT_AUTH = {"client_secret_basic": "basic", "client_secret_post": "post", "none": "none"}  # Core 9
+CLIENT_AUTH = {  # Core 9
+    "client_secret_basic": "basic",
+    "client_secret_post": "post",
+    "none": "none",
+    "private_key_jwt": "private_key_jwt",
+}
 _log = logging.getLogger(__name__)
 
 
@@ -172,7 +178,11 @@ class Discovery:
             issuer=document.get("issuer", configured.issuer),  # with a placeholder if it has tenants
             groups=groups,
             **discovered,  # type: ignore[arg-type]
-            signing_algorithms=configured.signing_algorithms or _read_algorithms(document),
+            signing_algorithms=configured.signing_algorithms
+            or _read_algorithms(document, "id_token_signing_alg_values_supported"),
+            assertion_algorithms=_read_algorithms(document, "token_endpoint_auth_signing_alg_values_supported"),
+            requires_pushed_requests=configured.requires_pushed_requests
+            or document.get("require_pushed_authorization_requests") is True,
             client_auth=configured.client_auth or self._choose_client_auth(document),
             scope=configured.scope or " ".join(scopes),
             always_sends_issuer=configured.always_sends_issuer or sends_issuer,
@@ -203,6 +213,8 @@ class Discovery:
     def _choose_client_auth(self, document: Mapping[str, Any]) -> str:
         """Return the first method that both sides support; HTTP Basic is the default (Discovery 3)."""
         offered = document.get("token_endpoint_auth_methods_supported")
+        if self._config.has_key:
+            return "private_key_jwt"
         if not self._config.client_secret:
             return "none"
         if not isinstance(offered, list) or "client_secret_basic" in offered:
@@ -235,9 +247,9 @@ class Discovery:
         return endpoints, problems
 
 
-def _read_algorithms(document: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the algorithms of ID tokens (Discovery 3); none if the metadata do not say."""
-    announced = document.get("id_token_signing_alg_values_supported")
+def _read_algorithms(document: Mapping[str, Any], member: str) -> tuple[str, ...]:
+    """Return the algorithms in *member* of the metadata (Discovery 3); none if the metadata do not say."""
+    announced = document.get(member)
     return tuple(each for each in announced if isinstance(each, str)) if isinstance(announced, list) else ()
 
 

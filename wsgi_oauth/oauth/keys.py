@@ -108,7 +108,7 @@ class SigningKeys:
 
     def _read_header(self, token: str) -> dict[str, Any]:
         try:
-            header = self._pyjwt.get_unverified_header(token)
+            header: dict[str, Any] = self._pyjwt.get_unverified_header(token)
         except (self._pyjwt.PyJWTError, ValueError, RecursionError):
             raise errors.SignatureRefused("the token is not a signed JSON Web Token (RFC 7515 3.1)") from None
         if "crit" in header or "b64" in header:  # extensions that must be understood (RFC 7515 4.1.11)

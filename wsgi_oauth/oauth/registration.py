@@ -13,13 +13,14 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from .. import errors
 from ..config import ProviderConfig
 from ..config.provider import Provider
-from ..config.secret_file import SecretFile
+from ..config.secret_file import SecretFile, read_secret
 from ..events import FAILED, REFRESH, REFUSED, Events
 from ..sessions.session import Session
 from ..transport.pool import Transport
 from .access import Rule
 from .claims import limit_claims
 from .client import OAuth2Session
+from .client_key import ClientKey
 from .discovery import Discovery
 from .id_token import read_id_token
 from .identity import Identity, find_subject, limit_lists, read_identity
@@ -27,7 +28,7 @@ from .keys import SigningKeys, verifies_signatures
 from .lists import with_lists, with_scopes_for
 from .refresh import refresh_once
 from .session_events import build_event
-from .token import Token
+from .token import MAX_TOKEN, Token
 
 # Characters. Entra ID refuses URLs of more than 4 KB, and many servers and proxies of more than 8 KB.
 _MAX_END_SESSION_URL = 2000
@@ -57,6 +58,7 @@ class Registration:
         self.configured_provider = with_scopes_for(rules, provider)
         #: The keys of the provider's signatures; None if signatures are not verified.
         self.keys = SigningKeys(transport) if provider.openid and verifies_signatures() else None
+        self.client_key = ClientKey(config) if config.client_key_file else None
         self.discovery: Discovery | None = None
         if provider.discovery:
             needs_keys = self.keys is not None
@@ -85,7 +87,34 @@ class Registration:
     @property
     def client_secret(self) -> str:
         """The current client secret, or an empty string."""
+        if self.client_key is not None and self.configured_provider.secret_audience:
+            issuer = self._config.client_key_issuer or ""
+            return self.client_key.build_assertion(self.configured_provider.secret_audience, issuer=issuer)
         return self._secret_file.read() if self._secret_file else self._config.client_secret or ""
+
+    def build_assertion(self) -> str:
+        """Return the assertion with which the client authenticates (RFC 7521 4.2), from the key or from the file.
+
+        :raises errors.ClientAssertionMissing: when the file cannot be read.
+        """
+        provider = self.provider
+        if self.client_key is not None:
+            audience = provider.issuer if provider.assertion_audience == "issuer" else provider.token_url
+            return self.client_key.build_assertion(audience or provider.token_url, provider.assertion_algorithms)
+        path = self._config.client_assertion_file or ""
+        try:
+            return read_secret(path, longest=MAX_TOKEN)
+        except ValueError as problem:
+            name = self._config.variable("client_assertion_file")
+            raise errors.ClientAssertionMissing(
+                f"{name}: the file {problem} (got {path!a})", remedy="let the platform write a client assertion there"
+            ) from None
+
+    @property
+    def pushes_requests(self) -> bool:
+        """Whether authorization requests are pushed to the provider (RFC 9126)."""
+        configured = self._config.pushed_requests
+        return self.provider.requires_pushed_requests if configured is None else configured
 
     @property
     def provider(self) -> Provider:
@@ -108,6 +137,8 @@ class Registration:
             self.client_secret,
             self._transport,
             keys=self.keys,
+            build_assertion=self.build_assertion,
+            pushes_requests=self.pushes_requests,
             token=token,
             redirect_uri=redirect_uri,
             refresh=partial(self._refresh, session) if session is not None and session.id else None,

@@ -127,6 +127,29 @@ def parse_token_response(
     return token
 
 
+def parse_pushed_response(response: requests.Response, provider: Provider, *, redirect_uri: str) -> str:
+    """Parse the response to a pushed authorization request, and return its ``request_uri`` (RFC 9126 2.2, 2.3).
+
+    :raises errors.Error: for an error code, see :func:`.refusal.build_refusal`.
+    :raises errors.ProviderError: for every other response without that URI.
+    """
+    endpoint = "the endpoint for pushed authorization requests"
+    if not 200 <= response.status_code < 300:
+        code, description = find_error(response)
+        raise build_refusal(
+            code or f"status {response.status_code}",
+            description,
+            provider,
+            endpoint=endpoint,
+            redirect_uri=redirect_uri,
+            default=errors.ProviderFailed if response.status_code >= 500 else errors.ProviderError,
+        )
+    uri = read_json(response, dict, endpoint).get("request_uri")
+    if not isinstance(uri, str) or not re.fullmatch(r"[!-~]{1,2000}", uri):
+        raise errors.ProviderError(f"{endpoint}: request_uri must be printable ASCII (RFC 9126 2.2; got {uri!a:.80})")
+    return uri
+
+
 def read_token_document(response: requests.Response) -> dict[str, Any]:
     """Return the JSON object in *response*, or the members of a form-encoded response.
 

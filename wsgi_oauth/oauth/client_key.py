@@ -1,0 +1,123 @@
+"""The private key of a client, which signs its assertions (RFC 7523) or, for Apple, its client secret.
+
+It needs the extra ``openid``.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Collection
+from hashlib import sha256
+from typing import Any
+
+from .. import errors
+from ..config import ProviderConfig
+from .keys import verifies_signatures
+
+LIFETIME = 60.0  # seconds; an assertion is made for each request (RFC 7523 3, item 4)
+_MAX_FILE = 64 * 1024  # characters
+_ALGORITHMS = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1": ("ES512",)}
+_RSA_ALGORITHMS = ("RS256", "PS256", "RS384", "PS384", "RS512", "PS512")  # the first one that the provider supports
+
+
+class ClientKey:
+    """The key in ``WSGI_OAUTH_CLIENT_KEY_FILE``: RSA, EC or Ed25519, as PEM (RFC 7468) or as a JWK (RFC 7517).
+
+    :raises errors.ConfigError: if the extra ``openid`` is missing, or the file contains no usable key.
+    """
+
+    def __init__(self, config: ProviderConfig) -> None:
+        self._setting = config.variable("client_key_file")
+        self._client_id = config.client_id
+        if not verifies_signatures():
+            raise errors.ConfigError(f"{self._setting}: needs PyJWT; run pip install 'wsgi-oauth[openid]'")
+        import jwt  # noqa: PLC0415  # an optional package
+        from cryptography.hazmat.primitives.asymmetric import ec, rsa  # noqa: PLC0415
+
+        self._jwt = jwt
+        text = self._read(config.client_key_file or "")
+        self._key, kid = self._parse(text)
+        if isinstance(self._key, rsa.RSAPrivateKey):
+            if self._key.key_size < 2048:
+                raise self._error("an RSA key must have 2048 bits or more (RFC 7518 3.3)", f"{self._key.key_size} bits")
+            self._algorithms: tuple[str, ...] = _RSA_ALGORITHMS
+        elif isinstance(self._key, ec.EllipticCurvePrivateKey):
+            self._algorithms = _ALGORITHMS.get(self._key.curve.name, ())
+            if not self._algorithms:
+                raise self._error("the curve must be P-256, P-384 or P-521", self._key.curve.name)
+        else:
+            self._algorithms = ("EdDSA",)
+        self.key_id = config.client_key_id or kid or self._thumbprint()
+
+    def _error(self, problem: str, got: str) -> errors.ConfigError:
+        return errors.ConfigError(f"{self._setting}: {problem} (got {got})")
+
+    def _read(self, path: str) -> str:
+        try:
+            with open(path, encoding="utf-8-sig") as file:
+                return file.read(_MAX_FILE)
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not text"
+            raise self._error(f"the file cannot be read: {reason}", ascii(path)) from None
+
+    def _parse(self, text: str) -> tuple[Any, str]:
+        """Return the private key and its id, which only a JWK has."""
+        from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa  # noqa: PLC0415
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
+
+        key: Any = None
+        kid = ""
+        problem = "the file contains no private key in PEM or as a JWK"
+        try:
+            if text.lstrip().startswith("{"):
+                document = json.loads(text)
+                kid = document.get("kid", "")
+                # Its own `alg` may be one that PyJWT does not know.
+                key = self._jwt.PyJWK({name: value for name, value in document.items() if name != "alg"}).key
+            else:
+                key = load_pem_private_key(text.encode(), password=None)
+        except TypeError:  # from load_pem_private_key
+            problem = "the private key is encrypted; decrypt it with openssl pkey -in OLD -out NEW"
+        except (ValueError, self._jwt.PyJWTError):
+            pass
+        if not isinstance(key, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
+            raise self._error(problem, f"{len(text)} characters")
+        return key, kid if isinstance(kid, str) else ""
+
+    def _public_members(self) -> dict[str, str]:
+        algorithm = self._jwt.algorithms.get_default_algorithms()[self._algorithms[0]]
+        document = json.loads(algorithm.to_jwk(self._key.public_key()))
+        return {name: document[name] for name in ("crv", "e", "kty", "n", "x", "y") if name in document}
+
+    def _thumbprint(self) -> str:
+        """RFC 7638 3"""
+        text = json.dumps(self._public_members(), separators=(",", ":"), sort_keys=True)
+        return str(self._jwt.utils.base64url_encode(sha256(text.encode()).digest()).decode())
+
+    def public_jwk(self) -> dict[str, str]:
+        """Return the public key, with which the client is registered at the provider (RFC 7517 4)."""
+        return {**self._public_members(), "kid": self.key_id, "use": "sig"}
+
+    def build_assertion(
+        self, audience: str, supported: Collection[str] = (), *, issuer: str = "", lifetime: float = LIFETIME
+    ) -> str:
+        """Return a signed JSON Web Token in which the client names itself (RFC 7523 3; OpenID Connect Core 9).
+
+        :param audience: the provider, as it names itself.
+        :param supported: the algorithms that the provider supports; empty if they are unknown.
+        :param issuer: by default the client id.
+        :param lifetime: in seconds.
+        """
+        now = int(time.time())
+        claims = {
+            "iss": issuer or self._client_id,
+            "sub": self._client_id,
+            "aud": audience,
+            "jti": secrets.token_urlsafe(16),
+            "iat": now,
+            "exp": now + int(lifetime),
+        }
+        algorithm = next((each for each in self._algorithms if each in supported), self._algorithms[0])
+        return str(self._jwt.encode(claims, self._key, algorithm, headers={"kid": self.key_id}))
