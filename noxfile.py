@@ -9,6 +9,7 @@ nox.options.reuse_venv = "yes"
 # The quick session leaves these files out, because their tests start processes, wait for timeouts, or try many cases.
 SLOW = [
     "tests/independent",
+    "tests/test_browser.py",
     "tests/test_demo_command.py",
     "tests/test_embedding.py",
     "tests/test_examples.py",

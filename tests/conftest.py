@@ -180,6 +180,44 @@ class RedisServer:
         self.process.send_signal(number)
 
 
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start one Chromium for all tests; yield its debugger's URL. Without Chromium the test is skipped, in CI it fails."""
+    command = os.environ.get("TEST_CHROMIUM", "chromium")
+    if shutil.which(command) is None:
+        what = f"{command} is not installed (Debian: apt-get install chromium)"
+        pytest.fail(what) if os.environ.get("CI") else pytest.skip(what)
+    folder = tmp_path_factory.mktemp("chromium")
+    quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", f"--user-data-dir={folder}")
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen([command, *options, *quiet, "about:blank"], stdout=log, stderr=log)
+    port = folder / "DevToolsActivePort"
+    deadline = time.monotonic() + 60
+    while not (port.exists() and port.read_text().count("\n")):
+        assert process.poll() is None, (folder / "log").read_text()
+        assert time.monotonic() < deadline, "Chromium does not start"
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{port.read_text().splitlines()[0]}"
+    process.terminate()
+    process.wait(timeout=30)
+
+
+@pytest.fixture
+def page(chromium: str) -> Iterator[Any]:
+    """Open a page of a new browser profile, without cookies (https://playwright.dev/python/docs/api/class-page).
+
+    Playwright stops after each test, because its event loop would disturb other tests of this process.
+    """
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.connect_over_cdp(chromium)
+        with browser.new_context(ignore_https_errors=True) as context:
+            context.set_default_timeout(30_000)
+            yield context.new_page()
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])

@@ -1,0 +1,96 @@
+"""The gate in Chromium: the back/forward cache, and pages that fetch data after their session has ended."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import environ_for
+from werkzeug import Request, Response
+
+from wsgi_oauth import Config, LoginRequired, MemoryStore, create_app, current_identity, logout_url
+from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.demo.server import serve
+
+pytest.importorskip("playwright", reason="the extra `browser` is not installed")
+
+DOCUMENT = (Path(__file__).parent.parent / "docs" / "embedding.md").read_text()
+[FETCH_SCRIPT] = re.findall(r"```js\n(const originalFetch.*?)```", DOCUMENT, re.DOTALL)
+PAGE = """<!doctype html>
+<title>Wiki</title>
+<script>{script}</script>
+<h1>The secrets of {name}</h1>
+<p id=data></p>
+<button onclick="fetch('/data').then(response => response.text()).then(text => data.textContent = text)">Load</button>
+<form method=post action="{logout_url}"><button>Sign out</button></form>
+"""
+
+
+@pytest.fixture
+def headers() -> dict[str, str]:
+    """Return the headers of the page, to which a test can add some."""
+    return {}
+
+
+@pytest.fixture
+def site(provider: LocalProvider, store: MemoryStore, headers: dict[str, str]) -> Iterator[str]:
+    """Serve a wiki behind the gate; yield its URL."""
+
+    @Request.application
+    def wiki(request: Request) -> Response:
+        name = current_identity(request.environ).name
+        if request.path == "/data":
+            return Response(f"data of {name}")
+        text = PAGE.format(script=FETCH_SCRIPT, name=name, logout_url=logout_url(request.environ))
+        return Response(text, mimetype="text/html", headers=headers)
+
+    with serve(LoginRequired(wiki, create_app(Config.from_environ(environ_for(provider)), store=store))) as server:
+        yield server.url
+
+
+def sign_in(page: Any, url: str) -> None:
+    page.goto(f"{url}/page")
+    page.get_by_role("button", name="Allow").click()
+    page.wait_for_url(f"{url}/page")
+
+
+def test_a_page_does_not_come_back_after_the_sign_out(page: Any, site: str, provider: LocalProvider) -> None:
+    sign_in(page, site)
+    assert "secrets of Mona Lisa Octocat" in page.content()
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/signed-out")
+    page.evaluate("history.back()")
+    page.wait_for_url(f"{provider.url}/**")  # the browser has asked the gate, which starts a sign-in
+    assert "secrets of Mona Lisa Octocat" not in page.content()
+
+
+def test_a_page_comes_back_if_the_application_lets_browsers_keep_it(
+    page: Any, site: str, headers: dict[str, str]
+) -> None:
+    """This proves that the test above sees the back/forward cache."""
+    headers["Cache-Control"] = "private, no-cache"
+    sign_in(page, site)
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/signed-out")
+    page.evaluate("history.back()")
+    page.wait_for_url(f"{site}/page", wait_until="commit")  # a page from this cache is not loaded again
+    page.get_by_text("secrets of Mona Lisa Octocat").wait_for()
+
+
+def test_a_page_that_fetches_data_recovers_from_the_end_of_its_session(
+    page: Any, site: str, store: MemoryStore
+) -> None:
+    sign_in(page, site)
+    load = page.get_by_role("button", name="Load")
+    load.click()
+    page.get_by_text("data of Mona Lisa Octocat").wait_for()
+    for key in list(store.keys()):
+        store.delete(key)
+    load.click()
+    page.get_by_role("button", name="Allow").click()
+    page.wait_for_url(f"{site}/page")
+    load.click()
+    page.get_by_text("data of Mona Lisa Octocat").wait_for()
