@@ -96,6 +96,8 @@ REQUIREMENTS = {
         49: "No secret appears in any log, page, Location or Referer, with every logger at DEBUG.",
         50: "The access log contains no query string and no Referer.",
         51: "Input cannot inject log lines; sign-ins, refusals and sign-outs are logged.",
+        71: "Audit events say who, from where, why and in which session, and contain no secret.",
+        72: "The provider's description of an error is logged in printable ASCII, short and without secrets.",
     },
     "The session store": {
         52: "A listing of the sessions reveals no session id; tokens at rest can be encrypted.",

@@ -83,9 +83,9 @@ class Event:
     def __str__(self) -> str:
         """The event as a line of the log, in printable ASCII."""
         names = ("user", "provider", "client", "session", "token", "cause", "request")
-        fields = [f"{name}={_as_word(value)}" for name in names if (value := getattr(self, name))]
-        request_id = f"[{_as_word(self.request_id)}] " if self.request_id else ""
-        detail = f": {_NOT_PRINTABLE.sub(lambda match: ascii(match[0])[1:-1], self.detail)}" if self.detail else ""
+        fields = [f"{name}={quote_field(value)}" for name in names if (value := getattr(self, name))]
+        request_id = f"[{quote_field(self.request_id)}] " if self.request_id else ""
+        detail = f": {escape_text(self.detail)}" if self.detail else ""
         return request_id + " ".join([self.name, self.outcome, *fields]) + detail
 
 
@@ -129,6 +129,11 @@ def valid_request_id(header: str) -> str:
     return header if _REQUEST_ID.fullmatch(header) else ""
 
 
-def _as_word(value: str) -> str:
+def escape_text(text: str) -> str:
+    """Return *text* in printable ASCII, with escapes for other characters. They could forge lines of the log."""
+    return _NOT_PRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def quote_field(value: str) -> str:
     """Return *value* in printable ASCII; quoted if it contains characters that separate fields."""
     return value if re.fullmatch(r"[\x21\x23-\x26\x28-\x7e]+", value, re.ASCII) else ascii(value)
