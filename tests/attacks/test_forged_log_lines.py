@@ -43,7 +43,7 @@ def unchanged(text: Any) -> str:
 
 @guarded_by({"wsgi_oauth.web.application.valid_request_id": unchanged, "wsgi_oauth.events.quote_field": unchanged})
 def test_line_forged_with_the_id_of_a_request(provider: LocalProvider, log: pytest.LogCaptureFixture):
-    """A proxy that sets no ``X-Request-ID`` passes on that of the client."""
+    """S51, S71: a proxy that sets no ``X-Request-ID`` passes on that of the client."""
     app = create_app(Config.from_environ(environ_for(provider, TRUSTED_PROXIES="1")))
     send(app, "/callback", headers={**HTML, "X-Request-ID": f"0] {FORGED} ["})
     return is_forged(log)
@@ -53,7 +53,7 @@ def test_line_forged_with_the_id_of_a_request(provider: LocalProvider, log: pyte
 def test_fields_forged_with_the_id_of_an_account(
     provider: LocalProvider, make_browser: Any, log: pytest.LogCaptureFixture
 ):
-    """Some providers let users choose the value that a setting declares to be their id."""
+    """S51: some providers let users choose the value that a setting declares to be their id."""
     browser: Browser = make_browser(ALLOW="id:1", SUBJECT_CLAIM="login")
     provider.user = {**provider.user, "login": "mallory user=victim@github"}
     assert browser.get(browser.callback_url()).status_int == 403
