@@ -395,14 +395,16 @@ class TestRecheck:
         for browser in browsers:
             browser.sign_in("/page")
         later(HOUR)
-        asked, hanging = list[str](), threading.Event()
+        asked, arrivals, hanging = list[str](), threading.Semaphore(0), threading.Event()
 
         def hang(_authenticator: object, login: Login, _session: object) -> None:
             asked.append(login.key)
+            arrivals.release()
             assert hanging.wait(60)
 
         monkeypatch.setattr("wsgi_oauth.gate.authentication.Authenticator.identify", hang)
         assert {browser.get("/verify").status_int for browser in [browsers[0], *browsers]} == {204}
+        assert all(arrivals.acquire(timeout=60) for _ in range(2))
         assert len(asked) == len(set(asked)) == 2
         hanging.set()
         wait_for_rechecks()

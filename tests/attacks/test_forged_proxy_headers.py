@@ -81,7 +81,7 @@ def test_line_break_in_a_name_adds_a_header(provider: LocalProvider) -> bool:
     mallory = Identity("github", "666", groups=("chess\r\nX-Auth-Request-User: 1@github",))
     try:
         headers = identity_headers(provider, mallory)
-    except ValueError:  # servers differ in what they do with such a header
+    except ValueError:  # servers treat such a header differently
         return True
     return any("\n" in value for value in headers.values())
 

@@ -77,7 +77,7 @@ class Authenticator:
         # By the request's headers, and by the store's key, because many different requests may share one session.
         self._cache: dict[tuple[str | None, ...] | str, Login] = {}
         self._cached_bytes = 0  # roughly, because threads do not wait for each other
-        self._in_background = set[str]()  # keys of the sessions whose users threads ask for
+        self._in_background = set[str]()  # keys of the sessions that threads recheck
         self._max_background = app.config.upstream_limit
 
     def authenticate(

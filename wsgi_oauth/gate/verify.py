@@ -1,7 +1,7 @@
 """``GET /verify``: the gate for a reverse proxy, which protects applications in any language.
 
-The proxy asks with each request of a client, and passes the client's headers on. It learns whether the client may
-enter, and who the user is.
+The proxy asks with each request of a client, and passes the client's headers on. The answer says whether the
+client has access, and names the user.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _QUERY = "the query of /verify"
 _CADDY = "If this is the query of a page, let the proxy remove it (Caddy: end the `uri` of forward_auth with `?`)"
 _MAX_CACHED_RULES = 128  # queries
 _VARY = ("Vary", "Cookie")
-_IDENTIFICATION_TIMEOUT = 1.0  # seconds, for the first request of a session whose user is not stored
+_IDENTIFICATION_TIMEOUT = 1.0  # seconds, for the first request of a session without a stored user
 _log = logging.getLogger(__name__)
 # The headers in which proxies name the URL of the original request. nginx's documentation uses the second one, its
 # ingress controller the third one.
@@ -78,7 +78,7 @@ class OriginalRequest(NamedTuple):
 class Verifier:
     """Answers 204 with the user in ``X-Auth-Request-*``, 401 or 403, by the session or the access token alone.
 
-    A user whom the session names never waits for the provider: a recheck that is due runs in a thread. It is no
+    A user whose identity is stored never waits for the provider: a recheck that is due runs in a thread. This is not a
     :class:`RequestHandler`, because a proxy asks with each request: with Werkzeug's request and response, an answer
     would cost four times as much.
     """
@@ -133,7 +133,7 @@ class Verifier:
         return site.cookie_names(site.base_url(environ))
 
     def _parse_query(self, query: str) -> Rules | None:
-        """Return the rules in the parameters ``allow``; None if there are none. A user has to match one of them.
+        """Return the rules in the parameters ``allow``, or None without such a parameter. A user has to match one rule.
 
         Other parameters are ignored, because Caddy passes the query of the original request on, unless its
         configuration has another one.
