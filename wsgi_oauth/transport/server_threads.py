@@ -47,7 +47,7 @@ def _stack(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _is_multithreaded(top: FrameType) -> bool:
-    """Return whether a request is on the stack whose server may serve others in the same process (PEP 3333)."""
+    """Return whether the server of the request on the stack may serve others in the same process (PEP 3333)."""
     for frame in _stack(top):
         names = frame.f_code.co_varnames
         if "start_response" in names and "environ" in names:
