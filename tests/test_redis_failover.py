@@ -343,6 +343,16 @@ def test_sessions_of_all_servers_are_counted(
     assert "unreadable  30" in capsys.readouterr().out
 
 
+def test_a_cluster_reads_several_keys_at_once_and_has_one_clock(cluster_url: str):
+    """A session and the record that can revoke it are on different servers."""
+    store = RedisStore(cluster_url)
+    for number in range(10):
+        store.create(key(number), record(str(number).encode()))
+    assert store.load_all([key(number) for number in range(11)]) == [*(b"%d" % number for number in range(10)), None]
+    before, after = store.time(), store.time()
+    assert time.time() - 60 < before <= after < time.time() + 60
+
+
 def test_concurrent_first_requests_share_one_client(cluster_url: str):
     """S76"""
     store = RedisStore(cluster_url)

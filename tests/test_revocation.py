@@ -56,6 +56,14 @@ def test_sessions_that_began_earlier_are_over_and_a_later_sign_in_is_not(
     assert [browser.profile().status_int for browser in (laptop, phone)] == [200, 401]
 
 
+def test_reverse_proxies_refuse_an_ended_session(store: SessionStore, make_browser: MakeBrowser):
+    browser = signed_in(make_browser)
+    user = user_of(browser)
+    assert browser.get("/verify").status_int == 204
+    end_sessions_of(user, store)
+    assert browser.get("/verify").status_int == 401
+
+
 def test_sessions_of_other_users_continue(store: SessionStore, make_browser: MakeBrowser):
     browser = signed_in(make_browser)
     end_sessions_of(f"1{user_of(browser)}", store)
