@@ -425,6 +425,20 @@ def test_ending_all_sessions_keeps_tokens(
     assert send(guest.gate, "/page", headers=bearer(token)).status_code == 200
 
 
+def test_ending_the_sessions_of_a_user_keeps_tokens_and_says_how_to_revoke_them(
+    guest: Guest, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = create(guest)
+    monkeypatch.setenv("WSGI_OAUTH_SESSION_STORE", f"file:{tmp_path / 'sessions'}")
+    assert main(["tokens", "list"]) == 0
+    owner = capsys.readouterr().out.split()[4]
+    assert main(["sessions", "end", "--user", owner]) == 0
+    hint = f"1 access tokens of this user are still valid: `wsgi-oauth tokens revoke --user {owner}` revokes them\n"
+    assert capsys.readouterr().out.endswith(hint)
+    assert guest.get("/page").status_int == 302
+    assert send(guest.gate, "/page", headers=bearer(token)).status_code == 200
+
+
 def test_operators_revoke_a_token_that_a_damaged_list_lacks(
     guest: Guest,
     store: SessionStore,
