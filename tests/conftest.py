@@ -182,7 +182,7 @@ class RedisServer:
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start one Chromium for all tests; yield its debugger's URL. Without Chromium the test is skipped, in CI it fails."""
+    """Start one Chromium for all tests; yield its debugger's URL. Without Chromium, tests skip, and in CI they fail."""
     command = os.environ.get("TEST_CHROMIUM", "chromium")
     if shutil.which(command) is None:
         what = f"{command} is not installed (Debian: apt-get install chromium)"
