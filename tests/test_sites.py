@@ -116,6 +116,11 @@ class TestHandOver:
         assert user.visit(user.trail[-1]).text == f"583231 at {WIKI}/page"
         assert sum("ticket=" in url for url in user.trail) == 2
 
+    def test_survives_a_long_time_at_the_provider(self, user: User, later: Callable[[float], None]):
+        user.visit(f"{WIKI}/page", until=user.provider.url)
+        later(2 * 3600)
+        assert user.visit(user.trail[-1]).text == f"583231 at {WIKI}/page"
+
     def test_does_not_start_again_for_ever(self, user: User, later: Callable[[float], None]):
         user.visit(f"{WIKI}/page", until="ticket=")
         later(31)
