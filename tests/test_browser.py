@@ -94,3 +94,48 @@ def test_a_page_that_fetches_data_recovers_from_the_end_of_its_session(
     page.wait_for_url(f"{site}/page")
     load.click()
     page.get_by_text("data of Mona Lisa Octocat").wait_for()
+
+
+class TestSeveralSites:
+    @pytest.fixture
+    def sites(self, provider: LocalProvider, store: MemoryStore) -> Iterator[tuple[str, str]]:
+        """Serve a wiki for two hosts behind the gate; yield the URLs of the main site and the further site."""
+
+        @Request.application
+        def wiki(request: Request) -> Response:
+            text = PAGE.format(script="", name=request.host, logout_url=logout_url(request.environ))
+            return Response(text, mimetype="text/html")
+
+        gates: list[LoginRequired] = []  # filled when the port is known
+        with serve(lambda environ, start_response: gates[0](environ, start_response)) as server:
+            main, further = server.url.replace("127.0.0.1", "localhost"), server.url
+            environ = environ_for(provider, PUBLIC_URL=f"{main}/auth", SITES=further)
+            gates.append(LoginRequired(wiki, create_app(Config.from_environ(environ), store=store)))
+            yield main, further
+
+    def test_share_one_sign_in_and_one_sign_out(
+        self, page: Any, sites: tuple[str, str], provider: LocalProvider
+    ) -> None:
+        """S66"""
+        main, further = sites
+        sign_in(page, further)
+        page.goto(f"{main}/page")
+        assert page.url == f"{main}/page"
+        page.goto(f"{further}/page")
+        page.get_by_role("button", name="Sign out").click()
+        page.wait_for_url(f"{further}/auth/signed-out")
+        page.goto(f"{main}/page")
+        assert page.url.startswith(provider.url)
+
+    def test_continue_a_sign_out_without_effect_on_the_main_site(self, page: Any, sites: tuple[str, str]) -> None:
+        """The policy of the page has to permit that redirect after its form."""
+        main, further = sites
+        sign_in(page, further)
+        page.goto(f"{further}/auth/signed-out")
+        with page.context.new_page() as other_tab:
+            other_tab.goto(f"{main}/auth/?switch=1&next=/page")
+            other_tab.get_by_role("button", name="Allow").click()
+            other_tab.wait_for_url(f"{main}/page")
+        page.get_by_role("button", name="Sign out").click()
+        page.wait_for_url(f"{main}/auth/signed-out")
+        assert "You are signed in" in page.content()
