@@ -611,9 +611,11 @@ def test_the_sessions_command_works_on_redis(
     make_browser().start()
     monkeypatch.setattr(os, "environ", {"WSGI_OAUTH_SESSION_STORE": url_of(store)})
     assert main.main(["sessions", "count"]) == 0
-    assert capsys.readouterr().out.split() == ["signed", "in", "1", "anonymous", "1", "expired", "0", "unreadable", "0"]
+    name, *counts = capsys.readouterr().out.splitlines()
+    assert name == f"session store {url_of(store)}"
+    assert [line.split()[-1] for line in counts] == ["1", "1", "0", "0"]
     assert main.main(["sessions", "sweep"]) == 0
-    assert capsys.readouterr().out == "expired sessions: 0 deleted, 2 other sessions left\n"
+    assert capsys.readouterr().out.splitlines()[-1] == "expired sessions: 0 deleted, 2 other sessions left"
     assert main.main(["sessions", "end", "--user", "octocat"]) == 0
     assert capsys.readouterr().out.endswith(": 1 ended\n")
     assert browser.profile().status_int == 401
