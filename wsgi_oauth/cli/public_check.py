@@ -31,7 +31,7 @@ from .finding import Finding
 
 TIMEOUT = 15.0  # seconds for one request
 FORGED_HOST = "forged-by-wsgi-oauth-check.invalid"  # RFC 6761 6.4
-FORGED_CLIENT = "192.0.2.1"  # RFC 5737 3: belongs to nobody
+FORGED_CLIENT = "192.0.2.1"  # reserved for documentation (RFC 5737 3)
 _FORGED_VALUES = 6  # in each header, so that a number of trusted proxies that is too high reaches one of them
 
 _NO_UPSTREAM = {502, 503, 504}
@@ -95,7 +95,7 @@ class PublicCheck:
     def _get(self, url: str, headers: Mapping[str, str]) -> requests.Response:
         """Request *url* and follow no redirect.
 
-        :raises errors.ProviderError: when there is no answer.
+        :raises errors.ProviderError: when the request fails.
         """
         headers = {"User-Agent": USER_AGENT, "Accept": "application/json", **headers}
         request = requests.Request("GET", url, headers=headers).prepare()

@@ -1,7 +1,7 @@
 """Check tokens: the application recognizes a request of ``wsgi-oauth check --public``.
 
 The command stores an entry under the hash of 256 random bits, and sends these bits in a header. Only an operator can
-write to the store, so the application tells nobody else how a request has reached it.
+write to the store, so the application describes requests to no other client.
 """
 
 from __future__ import annotations

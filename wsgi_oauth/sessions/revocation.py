@@ -33,7 +33,9 @@ def decode_revocation(raw: bytes) -> float:
     try:
         return float(raw.removeprefix(_RECORD))
     except ValueError:
-        _log.warning("a revocation record is damaged; end the sessions of each user who cannot sign in once more")
+        _log.warning(
+            "revocation record: damaged, so its user cannot sign in; run `wsgi-oauth sessions end --user` for that user"
+        )
         return inf
 
 
