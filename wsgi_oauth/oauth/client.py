@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partialmethod
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import quote, quote_plus, unquote_plus
+from urllib.parse import quote, quote_plus, unquote_plus, urlencode
 
 import requests
 import requests_oauthlib
@@ -160,8 +160,7 @@ class OAuth2Session:
         # The URL's own query stays (RFC 6749 3.1), except that no parameter may appear twice.
         endpoint, _, own = url.partition("?")
         query = [pair for pair in own.split("&") if pair and unquote_plus(pair.partition("=")[0]) not in request]
-        query += [f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in request.items()]
-        return f"{endpoint}?{'&'.join(query)}", state
+        return f"{endpoint}?{'&'.join([*query, urlencode(request, quote_via=quote, safe='')])}", state
 
     def _push_request(self, request: Mapping[str, str]) -> str:
         """Send the parameters of an authorization request to the provider, and return their URI (RFC 9126 2)."""

@@ -127,7 +127,7 @@ class SignInHandler(RequestHandler):
         :return: the URL of this application on the site of the page, and the path of the page.
         """
         given = next(filter(None, (self.request.args.get(name) for name in _PAGES)), "")
-        page = self.request.site.find_page(given, self.request.base)
+        page = self.request.site.find_page(given, self.request.base) if given else None
         if given and page is None:
             _log.warning(
                 "[%s] next: dropped, because it is not a path of this site or has more than %d characters "
