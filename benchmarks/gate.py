@@ -79,7 +79,7 @@ class GateBenchmark:
         name, value = signed_in(self.gate, octocat, token=token)
         self.cookie = f"{name}={value}"
         data = {IDENTITY: octocat.as_dict(), PROVIDER: next(iter(app.oauth.registrations.values())).key}
-        self.token = app.access_tokens.create(octocat.id, data, name="benchmark", lifetime=3600)
+        self.token, _ = app.access_tokens.create(octocat.id, data, name="benchmark", lifetime=3600)
         time.sleep(3)  # otherwise the cache is not used, because the session file was written a moment ago
 
     def environ(self, path: str, *, signed_in: bool, token: str = "") -> WSGIEnvironment:
