@@ -136,7 +136,8 @@ class RequestContext:
             if self.login is not None:
                 request.session = self.session  # the one that this request used, so that a later change is noticed
             located = self._located_request
-            request.challenge = self._authenticator.choose_challenge(request)
+            if not (request.method == "GET" and request.is_navigation):  # which is redirected
+                request.challenge = self._authenticator.choose_challenge(request)
             is_page = request.method in {"GET", "HEAD"} and not request.is_htmx
             request.next_url = located.current_url if is_page else request.return_url
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -350,11 +349,15 @@ class OAuthApp:
 
     def log_error(self, request: Request, error: errors.Error, *, with_traceback: bool = False) -> None:
         """Emit the audit event of a refusal or a failure, or write a line to the log."""
-        # A sign-in that fails is not one of the user who is signed in already.
-        has_session = request.has_opened_session and request.event_name != SIGN_IN
-        session = request.session if has_session else Session(self.sessions)
-        session.source = request.source
-        log_error(request, error, partial(self.oauth.emit, session), with_traceback=with_traceback)
+
+        def emit(*event: Any, **details: Any) -> None:
+            # A sign-in that fails is not one of the user who is signed in already.
+            has_session = request.has_opened_session and request.event_name != SIGN_IN
+            session = request.session if has_session else Session(self.sessions)
+            session.source = request.source
+            self.oauth.emit(session, *event, **details)
+
+        log_error(request, error, emit, with_traceback=with_traceback)
 
     def _error_response(self, request: Request, error: errors.Error, *, with_traceback: bool = False) -> Response:
         self.log_error(request, error, with_traceback=with_traceback)

@@ -113,7 +113,8 @@ def log_error(
     :param emit: emits an audit event about the session of the request.
     """
     if isinstance(error, (errors.NotSignedIn, errors.NotNow)) and not isinstance(error, errors.TokenUnknown):
-        if not request.has_ended_session:  # otherwise an event says so
+        # After the end of a session, an event says so.
+        if not request.has_ended_session and _log.isEnabledFor(logging.INFO):
             place, extra = (request.id, method_and_path(request)), {"request_id": request.id, "cause": error.cause}
             _log.info("[%s] %a: %s: %s", *place, error.cause, error, extra=extra)
         return
