@@ -2,7 +2,8 @@
 
 Many browsers sign in, use their session, refresh tokens and sign out, while workers are killed with SIGKILL, the
 provider injects every fault that it knows, and anonymous browsers start sign-ins. Each error that a user meets must
-have a cause: a fault that the provider injected for this user, or a kill. The exit status is 1 if one has none. Then
+have a cause: a fault that the provider injected for this user, or a kill. The audit events in the log and in the
+metrics must agree with each other and with the browsers. The exit status is 1 if an error has no cause. Then
 the application's log is kept, and its tracebacks are printed. Linux only, because it reads /proc.
 """
 
@@ -21,7 +22,10 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
+import requests
+
 from wsgi_oauth import FileStore
+from wsgi_oauth.events import NAMES, SIGN_IN, SUCCESS
 
 from .application import Application, kill_worker, run_application
 from .browsers import AnonymousBrowser, Browser
@@ -188,6 +192,39 @@ def count_incidents(chaos: Chaos, events: list[Event], catalogue: list[str], sum
     return [judge.evidence(incident) for incident, cause in causes.items() if not cause]
 
 
+def logged_events(log: str) -> Counter[tuple[str, str]]:
+    """Return how often the application's log has each audit event, by name and outcome."""
+    pattern = rf"^\[.*?\] (?:\[\S+\] )*({'|'.join(NAMES)}) (success|refused|failed)\b"
+    return Counter((match[1], match[2]) for match in re.finditer(pattern, log, re.MULTILINE))
+
+
+def counted_events(metrics: str) -> Counter[tuple[str, str]]:
+    """Return the same from the text of ``/metrics``."""
+    found = Counter[tuple[str, str]]()
+    for labels, value in re.findall(r"^wsgi_oauth_events_total\{(.*)\} (\S+)$", metrics, re.MULTILINE):
+        label = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+        found[label["event"], label["outcome"]] += int(float(value))
+    return found
+
+
+def compare_events(chaos: Chaos, log: str, metrics: str, summary: Summary) -> None:
+    """Compare the audit events of the log and of the metrics with each other, and with what the browsers saw.
+
+    A worker may be killed after it has logged an event, and before it has counted it or has sent the response. The
+    browser then sees a broken connection.
+    """
+    logged, counted = logged_events(log), counted_events(metrics)
+    broken = [each for browser in chaos.browsers for each in browser.exchanges if each.result == BROKEN]
+    seen = sum(browser.counts["sign-ins"] for browser in chaos.browsers)
+    unseen = logged[SIGN_IN, SUCCESS] - seen
+    summary.count("audit events", logged.total())
+    summary.count("sign-ins without an event", max(0, -unseen), at_most=0)
+    broken_callbacks = sum(each.endpoint == "callback" for each in broken)
+    summary.count("events of sign-ins with a broken connection", max(0, unseen), at_most=broken_callbacks)
+    summary.count("events that the metrics lack", (logged - counted).total(), at_most=len(broken))
+    summary.count("events that only the metrics have", (counted - logged).total(), at_most=0)
+
+
 def count_descriptors(app: Application) -> int:
     """Return the highest number of file descriptors of a worker, when the workers are idle."""
     deadline = time.monotonic() + SETTLING_TIME
@@ -251,6 +288,7 @@ def main() -> int:
                 settings = {
                     **provider.settings,
                     "WSGI_OAUTH_SESSION_STORE": f"file:{sessions}",
+                    "WSGI_OAUTH_METRICS": "yes",
                     "WSGI_OAUTH_UPSTREAM_TIMEOUT": str(TIMEOUT),
                     "WSGI_OAUTH_UPSTREAM_LIMIT": str(UPSTREAM_LIMIT),
                 }
@@ -260,6 +298,8 @@ def main() -> int:
                     provider.stop_faults()
                     chaos.check_sessions()
                     evidence = count_incidents(chaos, provider.events(), provider.catalogue(), summary)
+                    metrics = requests.get(f"{app.url}/metrics", timeout=TIMEOUT).text
+                    compare_events(chaos, log.read_text(errors="replace"), metrics, summary)
                     summary.count("file descriptors of a worker", count_descriptors(app), at_most=MOST_DESCRIPTORS)
             count_files(sessions, chaos, summary)
             print(f"Chaos, seed {options.seed}\n{machine()}\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.application import kill_worker
-from benchmarks.chaos import Summary, tracebacks
+from benchmarks.chaos import Summary, counted_events, logged_events, tracebacks
 from benchmarks.faulty_provider import EXPIRES_IN, FAULT, ISSUED, REPLAYED, Event
 from benchmarks.judge import (
     BROKEN,
@@ -207,3 +207,14 @@ def test_run_fails_when_a_count_exceeds_its_limit(value: int, failed: bool, caps
     summary.show()
     assert summary.failed is failed
     assert ("FAILED" in capsys.readouterr().out) is failed
+
+
+def test_audit_events_of_a_run_are_compared() -> None:
+    log = (
+        "[2026-11-30 08:00:00 +0000] [7] [INFO] [0c64f3f0a1b25d8e] sign_in success provider=demo\n"
+        "[2026-11-30 08:00:00 +0000] [7] [WARNING] [0c64f3f0a1b2] access refused cause=not_allowed: sign_in success\n"
+        "[2026-11-30 08:00:00 +0000] [7] [INFO] Booting worker\n"
+    )
+    metrics = 'wsgi_oauth_events_total{cause="",event="sign_in",outcome="success",provider="demo"} 1.0\n'
+    assert logged_events(log) == {("sign_in", "success"): 1, ("access", "refused"): 1}
+    assert counted_events(metrics) == {("sign_in", "success"): 1}

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from typing import cast
 
 from . import errors, flow
 from .config import Config, StoreConfig
 from .events import Event, Events
 from .gate.verify import Verifier, Verify
+from .metrics import get_metrics
 from .oauth.identity import Identity, revocation_names
 from .oauth.service import OAuthService
 from .sessions.access_tokens import AccessTokens
 from .sessions.file import FileStore
 from .sessions.manager import SessionManager
+from .sessions.measured import MeasuredStore
 from .sessions.memory import MemoryStore
 from .sessions.redis import RedisStore
 from .sessions.store import SessionStore
@@ -23,6 +26,7 @@ from .web.application import OAuthApp
 from .web.hand_over import HandOver, Redemption
 from .web.handler import RequestHandler
 from .web.health import Healthz, Readyz
+from .web.metrics_page import MetricsPage
 from .web.routing import Routes
 from .web.sign_out import Logout, SignedOut
 from .web.third_party import ThirdPartyInitiatedLogin
@@ -59,9 +63,12 @@ def create_app(
         )
     if not (on_event is None or callable(on_event)):
         raise TypeError(f"on_event: must be a function of an Event (got {on_event!a})")
-    oauth = OAuthService(config, allow, Events(*([on_event] if on_event else [])))
+    metrics = get_metrics() if config.metrics else None
+    listeners = [*([metrics.count_event] if metrics else []), *([on_event] if on_event else [])]
+    oauth = OAuthService(config, allow, Events(*listeners), metrics)
+    store = open_store(config) if store is None else store
     sessions = SessionManager(
-        store if store is not None else open_store(config),
+        cast("SessionStore", MeasuredStore(store, metrics)) if metrics else store,
         idle=config.session_idle,
         lifetime=config.session_lifetime,
         encrypted=config.session_seal,
@@ -84,10 +91,12 @@ def create_app(
         type("Readyz", (Readyz,), {"config": config, "store": sessions.store}),
         *([type("Tokens", (Tokens,), {"access_tokens": access_tokens})] if access_tokens else []),
         *([type(each.__name__, (each,), {"tickets": tickets}) for each in (HandOver, Redemption)] if tickets else []),
+        *([type("MetricsPage", (MetricsPage,), {"metrics": metrics})] if metrics else []),
         *handlers,
     ]
     routes = Routes((callback_route if each is flow.PostAuthorization else each.route, each) for each in all_handlers)
     app = OAuthApp(config, sessions, oauth, routes, access_tokens)
+    app.metrics = metrics
     app.verifier = Verifier(app)
     return app
 

@@ -25,6 +25,7 @@ from . import errors
 from .config.settings import THREADS
 from .events import valid_request_id
 from .logs import restore_stderr, write_json
+from .metrics import create_folder, forget_process, hand_over_folder
 
 wsgi_app = "wsgi_oauth:get_app()"
 
@@ -81,6 +82,21 @@ def on_reload(server: Any) -> None:
         server.log.error(text, name, reason, exc_info=not isinstance(error, errors.Error))  # noqa: TRY400
     else:
         server.log.info("HUP: %s has the new settings", name)
+
+
+# Count in a folder that all workers share. It has to exist before the application is loaded.
+if os.environ.get("WSGI_OAUTH_METRICS", "").strip() == "yes":
+    create_folder()
+
+
+def on_starting(server: Any) -> None:
+    """Give the folder of the metrics to the user of the workers (`--user`)."""
+    hand_over_folder(server.cfg.uid, server.cfg.gid)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Remove a worker that has ended from the metrics of living workers."""
+    forget_process(worker.pid)
 
 
 def post_worker_init(worker: Any) -> None:

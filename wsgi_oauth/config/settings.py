@@ -249,6 +249,7 @@ class SharedConfig(StoreConfig):
     cookie_name: str = _setting("", checks.check_cookie_name)
     insecure_http_hosts: tuple[str, ...] = _setting((), checks.check_hosts)
     sign_in_lifetime: int = _setting(3600, checks.check_lifetime)
+    metrics: bool = _setting(False, checks.check_yes_or_no)
     log_format: str = _setting("text", checks.check_log_format)  # for gunicorn_conf.py
     recheck: int = _setting(3600, checks.check_recheck)  # seconds; 0 means never
 

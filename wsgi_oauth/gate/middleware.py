@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from .. import errors
+from ..metrics import decision_of
 from ..oauth.identity import Identity
 from ..web.application import OAuthApp
 from .authentication import IDENTITY_KEY, Authenticator
@@ -132,6 +133,7 @@ class LoginRequired:
         self._sign_in = MountedSignIn(oauth_app, prefix, expire_cookies)
         self.authenticator = Authenticator(oauth_app, remote_user)
         self._is_restricted = oauth_app.oauth.is_restricted
+        self._metrics = oauth_app.metrics
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         passed = {**environ}
@@ -154,12 +156,17 @@ class LoginRequired:
             else:
                 restricted = self._restricted.find(script_name, path) if self.path_rules else []
                 public = self._public.find(script_name, path)
-            if public is not None and all(depth(public) > depth(each) for each in restricted):
+            is_public = public is not None and all(depth(public) > depth(each) for each in restricted)
+            if is_public:
                 self._identify_optional(context)
             else:
                 self._require_user(context, restricted)
         except errors.Error as error:
+            if self._metrics is not None:
+                self._metrics.count_decision("gate", decision_of(error), error)
             return context.send_error(error, start_response)
+        if self._metrics is not None:
+            self._metrics.count_decision("gate", "public" if is_public else "admitted")
         self._describe_user(passed, context)
         response = GuardedResponse(
             context,

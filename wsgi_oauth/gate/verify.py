@@ -18,6 +18,7 @@ from werkzeug.exceptions import NotFound
 from .. import errors
 from ..config.checks import check_rules
 from ..config.settings import did_you_mean
+from ..metrics import decision_of
 from ..oauth.access import Rules
 from ..sessions.cookie import CookieNames
 from ..web import pages
@@ -93,8 +94,12 @@ class Verifier:
             login = self._require_user(environ)
         except errors.Error as error:
             refusal = error
+            if self._app.metrics is not None:
+                self._app.metrics.count_decision("verify", decision_of(error), error)
             request = Request(environ, populate_request=False)
             return self._app.respond(request, start_response, lambda request: self._refuse(request, refusal))
+        if self._app.metrics is not None:
+            self._app.metrics.count_decision("verify", "admitted")
         start_response("204 No Content", [*build_identity_headers(login), *pages.SECURITY_HEADERS.items(), _VARY])
         return [b""]
 

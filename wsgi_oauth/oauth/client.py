@@ -396,7 +396,22 @@ class OAuth2Session:
             prepared = request.prepare()
         else:
             prepared = self._requests_session.prepare_request(request)
-        return self._transport.send(prepared, timeout=timeout, allow_redirects=allow_redirects)
+        endpoint = self._endpoint_name(url)
+        return self._transport.send(prepared, timeout=timeout, allow_redirects=allow_redirects, endpoint=endpoint)
+
+    def _endpoint_name(self, url: str) -> str:
+        """Return the name of the provider's endpoint with this URL, for metrics."""
+        provider = self.provider
+        if url == provider.token_url:
+            return "token"
+        if url == provider.profile_url:
+            return "user_document"
+        if url == (provider.revocation_url or "").replace("{client_id}", quote(self._client_id, safe="")):
+            return "revocation"
+        if url == provider.pushed_authorization_url:
+            return "pushed_authorization"
+        path = url.partition("?")[0]
+        return "list" if any(path == each.url.partition("?")[0] for each in provider.lists) else "api"
 
     def _authorization(self) -> dict[str, str]:
         if not self.token:

@@ -154,7 +154,7 @@ class Discovery:
 
     def _get(self, url: str) -> requests.Response:
         request = requests.Request("GET", url, {"Accept": "application/json"}).prepare()
-        return self._transport.send(request, allow_redirects=True, same_origin=True)
+        return self._transport.send(request, allow_redirects=True, same_origin=True, endpoint="metadata")
 
     def _complete(self, metadata: Metadata) -> Provider:
         """Return the configured provider with the missing endpoints and settings from the metadata."""

@@ -181,7 +181,7 @@ class SigningKeys:
 
     def _request_keys(self, url: str) -> tuple[Jwk, ...]:
         request = requests.Request("GET", url, {"Accept": "application/jwk-set+json, application/json"}).prepare()
-        response = self._transport.send(request)
+        response = self._transport.send(request, endpoint="keys")
         if response.status_code != 200:
             message = f"{url}, the keys of the provider, answered with status {response.status_code}"
             kind = errors.ProviderFailed if response.status_code >= 500 else errors.ProviderError

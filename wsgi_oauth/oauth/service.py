@@ -11,6 +11,7 @@ from typing import Any
 from .. import errors
 from ..config import PREFIX, Config
 from ..events import FAILED, IDENTIFICATION, RECHECK, REFUSED, SIGN_IN, SUCCESS, Events
+from ..metrics import Metrics
 from ..sessions.session import PROVIDER, TOKEN, Session
 from ..transport.pool import Transport
 from .access import Rules
@@ -34,12 +35,16 @@ class OAuthService:
     """
 
     def __init__(
-        self, config: Config, allow: Callable[[Identity], bool] | None = None, events: Events | None = None
+        self,
+        config: Config,
+        allow: Callable[[Identity], bool] | None = None,
+        events: Events | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         if not (allow is None or callable(allow)):
             raise TypeError(f"allow: must be a function of an Identity (got {allow!a}); rules belong into Config.allow")
         self.transport = Transport(
-            config.upstream_timeout, config.upstream_limit, http_hosts=config.insecure_http_hosts
+            config.upstream_timeout, config.upstream_limit, http_hosts=config.insecure_http_hosts, metrics=metrics
         )
         self.events = events or Events()
         self._config = config

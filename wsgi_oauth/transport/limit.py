@@ -9,6 +9,7 @@ from contextvars import ContextVar
 
 from .. import errors
 from ..config.settings import UPSTREAM_LIMIT
+from ..metrics import Metrics
 from .server_threads import count_threads
 
 #: The default for a server whose number of threads is unknown. No server of docs/servers.md starts fewer than four.
@@ -32,11 +33,15 @@ class RequestLimit:
     in its locked state.
     """
 
-    def __init__(self, slots: int | Callable[[], int], total: RequestLimit | None = None) -> None:
+    def __init__(
+        self, slots: int | Callable[[], int], total: RequestLimit | None = None, metrics: Metrics | None = None
+    ) -> None:
         """
         :param slots: number of requests that may wait at the same time, or a function that returns it.
         :param total: the limit of all providers together, from which each slot takes one as well.
+        :param metrics: counts the slots in use.
         """
+        self._metrics = metrics
         self._slots = slots
         self._total = total
         self._taken = 0
@@ -68,9 +73,12 @@ class RequestLimit:
     def _take(self) -> None:
         slots = self.slots
         with self._lock:
-            if self._taken < slots:
-                self._taken += 1
-                return
+            is_free = self._taken < slots
+            self._taken += is_free
+        if is_free:
+            if self._metrics is not None:
+                self._metrics.add_slots(1)
+            return
         raise errors.ProviderBusy(
             f"WSGI_OAUTH_UPSTREAM_LIMIT: all slots of this worker ({slots}) are taken by requests that wait for the "
             "provider; raise it together with the number of threads"
@@ -79,6 +87,8 @@ class RequestLimit:
     def _release(self) -> None:
         with self._lock:
             self._taken -= 1
+        if self._metrics is not None:
+            self._metrics.add_slots(-1)
 
 
 # The limit in which the current thread or greenlet holds a slot.

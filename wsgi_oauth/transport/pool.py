@@ -15,6 +15,7 @@ import urllib3
 
 from .. import errors, urls
 from ..config.settings import UPSTREAM_LIMIT
+from ..metrics import Metrics
 from ..version import USER_AGENT
 from .adapter import BoundedAdapter
 from .limit import RequestLimit, default_slots
@@ -53,6 +54,7 @@ class Transport:
         *,
         http_hosts: Collection[str] = (),
         total: Transport | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """
         :param timeout: seconds for a request, from connecting to the last byte of the response (wall clock).
@@ -60,9 +62,11 @@ class Transport:
             server with few threads.
         :param http_hosts: the hosts for which plain http is accepted, besides this machine.
         :param total: the transport whose connections this one uses, and whose limit counts these requests too.
+        :param metrics: observes the requests and the slots.
         :raises errors.ConfigError: if another package has replaced urllib3.
         """
         check_urllib3()
+        self._metrics = metrics
         self.timeout = timeout
         self.limit = limit
         self.http_hosts = http_hosts
@@ -75,7 +79,7 @@ class Transport:
         It uses the same connections, and at most two thirds of the slots: otherwise one provider that does not answer
         would block the sign-in with all others.
         """
-        return Transport(self.timeout, self.limit, http_hosts=self.http_hosts, total=self)
+        return Transport(self.timeout, self.limit, http_hosts=self.http_hosts, total=self, metrics=self._metrics)
 
     def slot(self) -> AbstractContextManager[None]:
         """Hold one of the slots for requests that wait for the provider; requests inside the block need no other.
@@ -99,12 +103,14 @@ class Transport:
         timeout: float | tuple[float | None, ...] | None = None,
         allow_redirects: bool = False,
         same_origin: bool = False,
+        endpoint: str = "api",
     ) -> requests.Response:
         """Send *request* and return the whole response.
 
         A redirect that is followed never carries the Authorization header to another origin.
 
         :param same_origin: return a redirect to another origin instead of following it.
+        :param endpoint: the name of the provider's endpoint, for the metrics.
         :param timeout: seconds for all of it, redirects included, instead of the configured ones; of a pair, as in
             requests, the sum.
         :raises errors.ProviderBusy: when all slots are taken.
@@ -112,6 +118,27 @@ class Transport:
         :raises errors.ProviderUnreachable: for every other failure of the connection.
         :raises errors.ProviderError: for a response of more than 1 MiB, or a redirect that cannot be followed.
         """
+        if self._metrics is None:
+            return self._send(request, timeout, allow_redirects=allow_redirects, same_origin=same_origin)
+        started, outcome = time.perf_counter(), errors.Error.cause
+        try:
+            response = self._send(request, timeout, allow_redirects=allow_redirects, same_origin=same_origin)
+            outcome = f"{response.status_code // 100}xx"
+            return response
+        except errors.Error as error:
+            outcome = error.cause
+            raise
+        finally:
+            self._metrics.observe_upstream(endpoint, outcome, time.perf_counter() - started)
+
+    def _send(
+        self,
+        request: requests.PreparedRequest,
+        timeout: float | tuple[float | None, ...] | None,
+        *,
+        allow_redirects: bool,
+        same_origin: bool,
+    ) -> requests.Response:
         request.headers.setdefault("User-Agent", USER_AGENT)
         deadline = time.monotonic() + _total_seconds(timeout, self.timeout)
         adapter, limit = self._state()
@@ -132,7 +159,7 @@ class Transport:
         if pid not in self._states:
             if self._total is None:
                 slots = default_slots if self.limit == UPSTREAM_LIMIT else self.limit
-                state = _ProcessState(BoundedAdapter(), RequestLimit(slots))
+                state = _ProcessState(BoundedAdapter(), RequestLimit(slots, metrics=self._metrics))
             else:
                 adapter, total = self._total._state()
                 state = _ProcessState(adapter, RequestLimit(lambda: max(1, total.slots * 2 // 3), total))

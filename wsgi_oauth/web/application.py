@@ -15,12 +15,14 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from .. import errors, sign_in
 from ..config import Config
 from ..events import REQUEST_ID_KEY, SESSION_END, SIGN_IN, valid_request_id
+from ..metrics import Metrics
 from ..oauth.reauthentication import check_progress
 from ..oauth.service import OAuthService
 from ..sessions.access_tokens import AccessTokens
 from ..sessions.cookie import build_set_cookie
 from ..sessions.file import FileStore, check_folder
 from ..sessions.manager import MAX_PENDING, SessionManager
+from ..sessions.measured import original_store
 from ..sessions.memory import MemoryStore
 from ..sessions.session import TOKEN, Session
 from . import pages
@@ -74,6 +76,7 @@ class OAuthApp:
         self._verify_path = routes.build_path("verify", {})
         #: Answers ``GET /verify``, without a handler, because that would double the cost.
         self.verifier: WSGIApplication | None = None
+        self.metrics: Metrics | None = None
         sign_out_continues = any(each.end_session for each in config.providers)
         security_headers = pages.SECURITY_HEADERS | (pages.FORM_REDIRECT_HEADERS if sign_out_continues else {})
         if config.sites and not sign_out_continues:
@@ -100,8 +103,8 @@ class OAuthApp:
 
         :raises errors.ConfigError: if the session folder belongs to another user.
         """
-        if isinstance(self.sessions.store, FileStore):
-            check_folder(self.sessions.store.folder)
+        if isinstance(store := original_store(self.sessions.store), FileStore):
+            check_folder(store.folder)
 
     def base_url(self, environ: WSGIEnvironment) -> str:
         """Return the URL of the mount point as browsers see it, without a trailing slash.
@@ -223,7 +226,9 @@ class OAuthApp:
                 ) from None
             raise
         if not handler_class.any_host:
-            if request.environ.get("wsgi.multiprocess") and isinstance(self.sessions.store, MemoryStore):
+            if request.environ.get("wsgi.multiprocess") and isinstance(
+                original_store(self.sessions.store), MemoryStore
+            ):
                 raise errors.ConfigError(
                     "WSGI_OAUTH_SESSION_STORE: memory: is for a server with one process, and this server has several; "
                     "use file: or redis:, or start one worker (gunicorn --workers 1 --threads 16)"

@@ -1,0 +1,289 @@
+"""Metrics for Prometheus: what is counted, in one process and in several, and who may read it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from conftest import HTML, JSON, Application, Browser, Guest, environ_for, gunicorn, send, until
+
+from wsgi_oauth import Config, FileStore, LoginRequired, create_app, errors, metrics
+from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.events import Event
+
+pytestmark = pytest.mark.usefixtures("small_ca_bundle")
+
+DOCS = Path(__file__).parent.parent / "docs"
+SAMPLE = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$")
+Values = Callable[..., float]
+
+
+@pytest.fixture(autouse=True)
+def _new_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin with new metrics, which otherwise belong to the process."""
+    monkeypatch.setattr(metrics, "_metrics", [])
+
+
+@pytest.fixture
+def app(provider: LocalProvider, tmp_path: Path) -> Any:
+    config = Config.from_environ(environ_for(provider, METRICS="yes", TOKENS="yes"))
+    return create_app(config, store=FileStore(tmp_path / "sessions"))
+
+
+@pytest.fixture
+def guest(app: Any, provider: LocalProvider, inside: Application) -> Guest:
+    return Guest(LoginRequired(inside, app, public=["/public"]), provider)
+
+
+def parse(text: str) -> list[tuple[str, dict[str, str], float]]:
+    """Return the samples of a response: name, labels and value."""
+    matches = [SAMPLE.match(line) for line in text.splitlines() if not line.startswith("#")]
+    assert all(matches), text
+    return [
+        (match["name"], dict(re.findall(r'(\w+)="([^"]*)"', match["labels"] or "")), float(match["value"]))
+        for match in matches
+        if match
+    ]
+
+
+def total(text: str, name: str, **labels: str) -> float:
+    """Return the sum of the samples with this name and these labels."""
+    return sum(value for known, given, value in parse(text) if known == name and labels.items() <= given.items())
+
+
+def read(app: Any) -> str:
+    response = send(app, "/metrics", HTTP_HOST="10.0.0.7:8000")
+    assert response.status_code == 200
+    assert response.content_type.startswith("text/plain; version=")
+    return response.get_data(as_text=True)
+
+
+class TestValues:
+    def test_count_sign_ins_by_outcome_and_cause(self, app: Any, provider: LocalProvider):
+        browser = Browser(app, provider)
+        browser.sign_in()
+        browser.get(browser.callback_url(decision="deny"))
+        name = "wsgi_oauth_events_total"
+        assert total(read(app), name, event="sign_in", outcome="success", cause="") == 1
+        assert total(read(app), name, event="sign_in", outcome="refused", cause="login_declined") == 1
+
+    def test_count_refreshes(self, app: Any, provider: LocalProvider, later: Callable[[float], None]):
+        browser = Browser(app, provider)
+        browser.sign_in()
+        later(3600)
+        browser.profile()
+        assert total(read(app), "wsgi_oauth_events_total", event="refresh", outcome="success") == 1
+
+    def test_count_decisions_of_the_gate(self, app: Any, guest: Guest):
+        guest.sign_in()
+        guest.get("/page")
+        guest.get("/public")
+        send(guest.gate, "/page")
+        send(guest.gate, "/page", headers={"Authorization": "Bearer wo_" + "A" * 43})
+        counted = {
+            (labels["decision"], labels["cause"]): value
+            for name, labels, value in parse(read(app))
+            if name == "wsgi_oauth_decisions_total" and labels["place"] == "gate"
+        }
+        assert counted == {
+            ("admitted", ""): 2,
+            ("public", ""): 1,
+            ("refused", "not_signed_in"): 2,
+            ("refused", "token_unknown"): 1,
+        }
+
+    def test_count_decisions_of_verify(self, app: Any, provider: LocalProvider):
+        browser = Browser(app, provider)
+        browser.sign_in()
+        browser.profile()
+        assert browser.get("/verify").status_int == 204
+        send(app, "/verify")
+        name = "wsgi_oauth_decisions_total"
+        assert total(read(app), name, place="verify", decision="admitted") == 1
+        assert total(read(app), name, place="verify", decision="refused", cause="not_signed_in") == 1
+
+    def test_measure_requests_to_the_provider(self, app: Any, provider: LocalProvider):
+        browser = Browser(app, provider)
+        browser.sign_in()
+        provider.faults.add("profile.500")
+        browser.profile()
+        provider.faults.add("token.hang_up")
+        browser.get(browser.callback_url())
+        text, name = read(app), "wsgi_oauth_upstream_seconds_count"
+        assert total(text, name, endpoint="token", outcome="2xx") == 1
+        assert total(text, name, endpoint="user_document", outcome="5xx") == 1
+        assert total(text, name, endpoint="token", outcome="provider_unreachable") == 1
+        assert total(text, "wsgi_oauth_upstream_seconds_sum") > 0
+
+    def test_show_the_slots_in_use(self, app: Any):
+        assert total(read(app), "wsgi_oauth_upstream_slots_in_use") == 0
+        with app.oauth.transport.slot():
+            assert total(read(app), "wsgi_oauth_upstream_slots_in_use") == 1
+        assert total(read(app), "wsgi_oauth_upstream_slots_in_use") == 0
+
+    def test_measure_the_store(self, app: Any, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch):
+        def fail(*_: object) -> None:
+            raise errors.StoreError("no space left on device")
+
+        browser = Browser(app, provider)
+        browser.sign_in()
+        assert total(read(app), "wsgi_oauth_store_seconds_count", operation="create", outcome="ok") >= 1
+        assert total(read(app), "wsgi_oauth_store_seconds_count", outcome="error") == 0
+        monkeypatch.setattr(FileStore, "create", fail)
+        broken = create_app(app.config, store=FileStore(app.sessions.store.folder))
+        send(broken, "/", headers=HTML)
+        assert total(read(app), "wsgi_oauth_store_seconds_count", operation="create", outcome="error") == 1
+
+    def test_have_labels_from_closed_sets_only(self, app: Any, guest: Guest, provider: LocalProvider):
+        """No user, path or token."""
+        guest.sign_in("/page-of-octocat")
+        guest.get("/auth/callback?code=canary&state=canary")
+        metrics.get_metrics().count_event(Event("access", "refused", cause="invented by a handler"))
+        text = read(app)
+        assert {name for _, labels, _ in parse(text) for name in labels} == {
+            *("event", "outcome", "cause", "provider", "place", "decision", "endpoint", "operation", "le")
+        }
+        assert not re.search(r"583231|octocat|canary|invented|/", re.sub("^# HELP.*$", "", text, flags=re.MULTILINE))
+        assert total(text, "wsgi_oauth_events_total", cause="other") == 1
+
+
+class TestReaders:
+    @pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Forwarded-Proto", "Forwarded", "Via", "X-Real-IP"])
+    def test_are_refused_through_a_proxy(self, app: Any, header: str):
+        assert send(app, "/metrics", headers={header: "203.0.113.9"}).status_code == 404
+
+    def test_find_nothing_without_the_setting(self, provider: LocalProvider):
+        assert send(create_app(Config.from_environ(environ_for(provider))), "/metrics").status_code == 404
+
+    def test_read_a_clear_error_if_several_processes_count_alone(self, app: Any, caplog: pytest.LogCaptureFixture):
+        response = send(app, "/metrics", headers=JSON, **{"wsgi.multiprocess": True})
+        assert response.get_json()["error"] == "configuration"
+        assert "PROMETHEUS_MULTIPROC_DIR: missing" in caplog.text
+
+
+class TestFailures:
+    """S76"""
+
+    def test_affect_no_request_and_are_logged_once(
+        self, app: Any, guest: Guest, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ):
+        import prometheus_client
+
+        def fail(*_: object, **__: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(prometheus_client.Counter, "inc", fail)
+        monkeypatch.setattr(prometheus_client.Histogram, "observe", fail)
+        monkeypatch.setattr(prometheus_client.Gauge, "inc", fail)
+        assert guest.sign_in().text == "inside"
+        assert len([record for record in caplog.records if "metrics: a value was not counted" in record.message]) == 1
+
+    def test_missing_package_stops_the_start(self, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setitem(sys.modules, "prometheus_client", None)
+        with pytest.raises(errors.ConfigError, match=r"pip install 'wsgi-oauth\[metrics\]'"):
+            create_app(Config.from_environ(environ_for(provider, METRICS="yes")))
+
+    def test_missing_folder_stops_the_start(self, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/nonexistent")
+        with pytest.raises(errors.ConfigError, match="PROMETHEUS_MULTIPROC_DIR: not a folder"):
+            create_app(Config.from_environ(environ_for(provider, METRICS="yes")))
+
+
+def test_nothing_is_imported_without_the_setting() -> None:
+    program = """
+        import sys
+        from wsgi_oauth import Config, create_app, gunicorn_conf
+        create_app(Config(client_id="id", client_secret="secret"))
+        assert "prometheus_client" not in sys.modules
+    """
+    root = str(Path(__file__).parent.parent)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("WSGI_OAUTH_", "PROM"))}
+    program = textwrap.dedent(program)
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=root, timeout=60, env=environ)
+
+
+def test_concurrent_first_use_creates_the_metrics_once(provider: LocalProvider) -> None:
+    """S76"""
+    found: list[metrics.Metrics] = []
+    threads = [threading.Thread(target=lambda: found.append(metrics.get_metrics())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len(set(map(id, found))) == 1
+
+
+def test_workers_are_added_up_also_after_the_death_of_one(provider: LocalProvider, tmp_path: Path) -> None:
+    """Under gunicorn with its settings, each worker answers for all, and the folder is deleted at the end."""
+    options = ["--config", "python:wsgi_oauth.gunicorn_conf", "--workers", "2"]
+    settings = environ_for(provider, METRICS="yes", LOG_FORMAT="json", SESSION_STORE=f"file:{tmp_path}/sessions")
+    environ = {**settings, "TMPDIR": str(tmp_path)}
+    with gunicorn(tmp_path, environ, *options) as server:
+
+        def count(name: str, **labels: str) -> float:
+            response = requests.get(f"{server.url}/metrics", timeout=30)
+            assert response.status_code == 200, response.text
+            return total(response.text, name, **labels)
+
+        def refuse(times: int) -> set[int]:
+            """Send callbacks that are refused, and return the workers that have answered until now."""
+            for _ in range(times):
+                requests.get(f"{server.url}/callback?code=x&state=x", headers=JSON, timeout=30)
+            lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+            return {line["process"] for line in lines if line.get("event") == "sign_in"}
+
+        [first] = refuse(1)
+        os.kill(first, signal.SIGSTOP)
+        assert len(refuse(2)) == 2  # the other worker answers
+        os.kill(first, signal.SIGCONT)
+        assert count("wsgi_oauth_events_total", event="sign_in", cause="no_login_in_progress") == 3
+        os.kill(first, signal.SIGKILL)
+        until("SIGKILL", server)
+        assert count("wsgi_oauth_events_total", event="sign_in") == 3
+        server.process.send_signal(signal.SIGHUP)
+        until("Hang up", server)
+        refuse(1)
+        assert count("wsgi_oauth_events_total", event="sign_in") == 4
+        assert len(list(tmp_path.glob("wsgi-oauth-metrics-*"))) == 1
+        server.stop()
+    assert not list(tmp_path.glob("wsgi-oauth-metrics-*"))
+
+
+class TestDocuments:
+    """The dashboard and the alert rules use metrics and labels that exist."""
+
+    @pytest.fixture
+    def names(self, app: Any, guest: Guest, provider: LocalProvider) -> set[str]:
+        guest.sign_in()
+        text = read(app)
+        return {name for name, _, _ in parse(text)}
+
+    def expressions(self) -> list[str]:
+        dashboard = json.loads((DOCS / "monitoring" / "grafana-dashboard.json").read_text())
+        found = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+        rules = (DOCS / "monitoring" / "prometheus-rules.yml").read_text()
+        return found + re.findall(r"^ +expr: >-\n((?: {10,}.*\n)+)", rules, re.MULTILINE)
+
+    def test_use_metrics_that_exist(self, names: set[str]):
+        expressions = self.expressions()
+        assert len(expressions) > 8
+        used = {name for text in expressions for name in re.findall(r"wsgi_oauth_\w+", text)}
+        assert used <= names
+
+    def test_operating_md_lists_each_metric(self, names: set[str]):
+        section = (DOCS / "operating.md").read_text().partition("## Metrics")[2].partition("\n## ")[0]
+        listed = set(re.findall(r"^\| `(wsgi_oauth_\w+)`", section, re.MULTILINE))
+        families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in names if not name.endswith("_created")}
+        assert listed == families

@@ -1,0 +1,204 @@
+"""Metrics for Prometheus (``WSGI_OAUTH_METRICS=yes``), with prometheus_client from the extra ``metrics``.
+
+No label contains a user, a path or a token: the values are words of this program, and the labels of providers.
+``docs/operating.md`` lists the metrics. Without the setting, nothing of this is imported.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any, TypeVar
+
+from . import errors
+from .events import Event
+
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # of prometheus_client, which reads it when it is imported
+_PREFIX = "wsgi_oauth_"
+_FOLDER_PREFIX = "wsgi-oauth-metrics-"
+_STORE_BUCKETS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)  # seconds
+_UPSTREAM_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_CAUSES = {each.cause for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.Error)}
+_log = logging.getLogger(__name__)
+
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def never_fail(method: F) -> F:
+    """Let *method* fail without an effect on the request: its first exception is logged, and the others are ignored."""
+
+    @wraps(method)
+    def wrapper(self: Metrics, *arguments: Any) -> None:
+        try:
+            method(self, *arguments)
+        except Exception:  # noqa: BLE001
+            if not self.has_failed:
+                self.has_failed = True
+                _log.exception("metrics: a value was not counted; further failures are not logged")
+
+    return wrapper  # type: ignore[return-value]
+
+
+class Metrics:
+    """The metrics of this process. With ``PROMETHEUS_MULTIPROC_DIR`` they are added up with those of other processes.
+
+    :raises errors.ConfigError: if prometheus_client is missing, or the folder cannot be used.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import prometheus_client  # noqa: PLC0415  # optional dependency
+        except ImportError:
+            raise errors.ConfigError(
+                "WSGI_OAUTH_METRICS: yes needs the package prometheus_client; pip install 'wsgi-oauth[metrics]'"
+            ) from None
+        self.folder = os.environ.get(FOLDER_VARIABLE)
+        if self.folder is not None and not os.access(self.folder, os.W_OK | os.X_OK):
+            raise errors.ConfigError(
+                f"{FOLDER_VARIABLE}: not a folder that this user can write (got {self.folder!a}); create it, empty"
+            )
+        self.content_type: str = prometheus_client.CONTENT_TYPE_LATEST
+        self.has_failed = False
+        self._client = prometheus_client
+        self._registry = registry = prometheus_client.CollectorRegistry()
+        counter, histogram = prometheus_client.Counter, prometheus_client.Histogram
+        self._events = counter(
+            f"{_PREFIX}events", "Audit events.", ["event", "outcome", "cause", "provider"], registry=registry
+        )
+        self._decisions = counter(
+            f"{_PREFIX}decisions",
+            "Decisions of the gate and of /verify.",
+            ["place", "decision", "cause"],
+            registry=registry,
+        )
+        self._upstream = histogram(
+            f"{_PREFIX}upstream_seconds",
+            "Duration of requests to providers.",
+            ["endpoint", "outcome"],
+            buckets=_UPSTREAM_BUCKETS,
+            registry=registry,
+        )
+        self._slots = prometheus_client.Gauge(
+            f"{_PREFIX}upstream_slots_in_use",
+            "Requests that wait for a provider (WSGI_OAUTH_UPSTREAM_LIMIT).",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._store = histogram(
+            f"{_PREFIX}store_seconds",
+            "Duration of operations of the session store.",
+            ["operation", "outcome"],
+            buckets=_STORE_BUCKETS,
+            registry=registry,
+        )
+
+    @never_fail
+    def count_event(self, event: Event) -> None:
+        """Count an audit event."""
+        self._events.labels(event.name, event.outcome, _known(event.cause), event.provider).inc()
+
+    @never_fail
+    def count_decision(self, place: str, decision: str, error: errors.Error | None = None) -> None:
+        """Count a decision about a request.
+
+        :param place: ``gate`` or ``verify``.
+        :param decision: ``admitted`` or ``public``; of an *error*, ``refused`` or ``failed``.
+        """
+        self._decisions.labels(place, decision, _known(error.cause) if error else "").inc()
+
+    @never_fail
+    def observe_upstream(self, endpoint: str, outcome: str, seconds: float) -> None:
+        """Observe a request to a provider.
+
+        :param outcome: the class of the status, such as ``2xx``, or an error code.
+        """
+        self._upstream.labels(endpoint, outcome).observe(seconds)
+
+    @never_fail
+    def add_slots(self, number: int) -> None:
+        """Add *number* to the slots in use."""
+        self._slots.inc(number)
+
+    @never_fail
+    def observe_store(self, operation: str, outcome: str, seconds: float) -> None:
+        """Observe an operation of the session store.
+
+        :param outcome: ``ok`` or ``error``.
+        """
+        self._store.labels(operation, outcome).observe(seconds)
+
+    def render(self) -> bytes:
+        """Return the values in Prometheus' text format."""
+        text: bytes = self._client.generate_latest(self if self.folder else self._registry)
+        return text
+
+    def collect(self) -> Iterator[Any]:
+        """Yield the metrics of all processes, without those of other programs in the same folder."""
+        from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415  # optional dependency
+
+        for metric in MultiProcessCollector(None, self.folder).collect():
+            if metric.name.startswith(_PREFIX):
+                yield metric
+
+
+def decision_of(error: errors.Error) -> str:
+    """Return the name of the decision that *error* expresses: ``refused``, or ``failed`` for a fault on this side."""
+    return "refused" if isinstance(error, errors.UserError) else "failed"
+
+
+def _known(cause: str) -> str:
+    """Return *cause*; ``other`` for one that an application has invented, because labels have few values."""
+    return cause if not cause or cause in _CAUSES or cause == "operator" else "other"
+
+
+_lock = threading.Lock()
+_metrics: list[Metrics] = []
+
+
+def get_metrics() -> Metrics:
+    """Return the metrics of this process, which all its applications share: prometheus_client accepts a name once.
+
+    :raises errors.ConfigError: see :class:`Metrics`.
+    """
+    with _lock:
+        if not _metrics:
+            _metrics.append(Metrics())
+    return _metrics[0]
+
+
+def create_folder() -> None:
+    """Set ``PROMETHEUS_MULTIPROC_DIR`` to a new folder, which is deleted when this process ends.
+
+    A folder of the operator stays, but not that of the gunicorn that has started this one (its signal USR2).
+    """
+    former = os.environ.get(FOLDER_VARIABLE)
+    if former and not os.path.basename(former).startswith(_FOLDER_PREFIX):
+        return
+    owner = os.getpid()
+    folder = os.environ[FOLDER_VARIABLE] = tempfile.mkdtemp(prefix=_FOLDER_PREFIX)
+
+    @atexit.register
+    def delete() -> None:
+        if os.getpid() == owner:  # workers inherit this function
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def hand_over_folder(user: int, group: int) -> None:
+    """Let the workers write into the folder of :func:`create_folder`, if they run as another user than this process."""
+    folder = os.environ.get(FOLDER_VARIABLE, "")
+    if os.path.basename(folder).startswith(_FOLDER_PREFIX) and os.geteuid() == 0:
+        os.chown(folder, user, group)
+
+
+def forget_process(pid: int) -> None:
+    """Remove the values of a worker that has ended from those that describe living ones, such as slots in use."""
+    if os.environ.get(FOLDER_VARIABLE):
+        from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415  # optional dependency
+
+        mark_process_dead(pid)

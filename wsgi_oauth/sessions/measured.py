@@ -1,0 +1,49 @@
+"""A session store whose operations are measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from .. import errors
+from ..metrics import Metrics
+from .store import SessionStore
+
+_OPERATIONS = ("load", "load_all", "create", "update", "delete", "sweep", "check", "version", "time")
+
+
+class MeasuredStore:
+    """*original*, whose operations are observed by *metrics*. All other attributes are those of *original*."""
+
+    def __init__(self, original: SessionStore, metrics: Metrics) -> None:
+        self.original = original
+        self._metrics = metrics
+        for name in _OPERATIONS:
+            if hasattr(original, name):
+                setattr(self, name, self._measured(name, getattr(original, name)))
+
+    def _measured(self, name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
+        observe, clock = self._metrics.observe_store, time.perf_counter
+
+        @wraps(operation)
+        def measured(*arguments: Any, **options: Any) -> Any:
+            started, outcome = clock(), "ok"
+            try:
+                return operation(*arguments, **options)
+            except errors.StoreError:
+                outcome = "error"
+                raise
+            finally:
+                observe(name, outcome, clock() - started)
+
+        return measured
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.original, name)
+
+
+def original_store(store: object) -> object:
+    """Return the store behind a :class:`MeasuredStore`, or *store* itself."""
+    return store.original if isinstance(store, MeasuredStore) else store
