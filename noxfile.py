@@ -77,3 +77,4 @@ def benchmarks(session: nox.Session) -> None:
     session.install("-e", ".[test]")
     for name in ("startup", "store", "requests", "gate"):
         session.run("python", "-m", f"benchmarks.{name}", "--rounds", "2", *session.posargs)
+    session.run("python", "-m", "benchmarks.growth", "--rounds", "2", "--sessions", "1000", *session.posargs)

@@ -50,15 +50,18 @@ class Application:
 
 
 @contextmanager
-def run_application(log: Path, settings: dict[str, str], workers: int) -> Iterator[Application]:
-    """Run gunicorn until the block ends. It writes its log, and that of the application, to the file *log*."""
+def run_application(log: Path, settings: dict[str, str], workers: int, app: str = "") -> Iterator[Application]:
+    """Run gunicorn until the block ends. It writes its log, and that of the application, to the file *log*.
+
+    :param app: ``module:name`` of another application.
+    """
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("WSGI_OAUTH_", "GUNICORN_"))}
     command = [sys.executable, "-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py"), "--workers", str(workers)]
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=512))
         output = stack.enter_context(log.open("wb"))
         process = subprocess.Popen(
-            [*command, "--bind", f"fd://{listener.fileno()}", "--access-logfile", os.devnull],
+            [*command, "--bind", f"fd://{listener.fileno()}", "--access-logfile", os.devnull, *filter(None, [app])],
             env={**clean, **settings, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"},
             pass_fds=[listener.fileno()],
             stdout=output,

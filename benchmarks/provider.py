@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -17,6 +18,7 @@ from queue import SimpleQueue
 import trustme
 from requests import certs
 
+from wsgi_oauth.demo.grants import Grant
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 
@@ -56,8 +58,10 @@ class Provider:
 
 
 @contextmanager
-def running_provider(folder: Path) -> Iterator[Provider]:
+def running_provider(folder: Path, redirect_uris: Iterable[str] = ()) -> Iterator[Provider]:
     """Run a provider with a certificate of a private CA until the block ends.
+
+    Its endpoints are also at the paths of GitHub Enterprise, which some clients cannot change.
 
     ``folder / "ca.pem"`` holds this CA in addition to the usual ones, because a CA bundle of realistic size is slow
     to load.
@@ -68,7 +72,9 @@ def running_provider(folder: Path) -> Iterator[Provider]:
     (folder / "ca.pem").write_text(usual + authority.cert_pem.bytes().decode(), encoding="utf-8")
     certificate.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(folder / "server.pem", theirs))
+    process = multiprocessing.get_context("spawn").Process(
+        target=_serve, args=(folder / "server.pem", theirs, tuple(redirect_uris))
+    )
     process.start()
     try:
         yield Provider(*ours.recv(), ours)
@@ -77,10 +83,20 @@ def running_provider(folder: Path) -> Iterator[Provider]:
         process.join()
 
 
-def _serve(certificate: Path, pipe: Connection) -> None:
+class _GitHubLike(LocalProvider):
+    """Also accepts GitHub's name for a bearer token."""
+
+    def find_grant(self, authorization: str) -> Grant | None:
+        return super().find_grant(re.sub("^token ", "Bearer ", authorization))
+
+
+def _serve(certificate: Path, pipe: Connection, redirect_uris: tuple[str, ...]) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    provider = LocalProvider()
+    provider = _GitHubLike(redirect_uris=redirect_uris)
+    provider.routes["/login/oauth/authorize"] = provider.routes[provider.authorization_path]
+    provider.routes["/login/oauth/access_token"] = provider.routes[provider.token_path]
+    provider.routes["/api/v3/user"] = provider.routes[provider.profile_path]
     with serve_provider(provider, ssl_context=context) as server, socket.create_server(("127.0.0.1", 0)) as far:
         threading.Thread(target=_run_slow_proxy, args=(far, server.port), daemon=True).start()
         pipe.send((server.port, far.getsockname()[1], provider.client_id, provider.client_secret))

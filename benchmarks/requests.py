@@ -68,7 +68,10 @@ def call_application(app: WSGIApplication, environ: WSGIEnvironment) -> tuple[st
     """Call *app* as a server does, and return status, headers and body."""
     started: list[Any] = []
     body = app(environ, lambda status, headers, _=None: started.extend((status, headers)))  # type: ignore[arg-type,return-value]
-    return started[0], started[1], b"".join(body)
+    content = b"".join(body)
+    if close := getattr(body, "close", None):
+        close()
+    return started[0], started[1], content
 
 
 def request_case(app: WSGIApplication, environ: WSGIEnvironment, calls: int) -> Case:
@@ -86,14 +89,14 @@ def sign_in_case(new_browser: Callable[[], WSGIBrowser], calls: int) -> Case:
     return Case(run, calls)
 
 
-def second_start_case(new_browser: Callable[[], WSGIBrowser], calls: int) -> Case:
-    """Return a case that sends ``/`` twice from a new browser each time, and measures the second request."""
+def second_start_case(new_browser: Callable[[], WSGIBrowser], calls: int, path: str = "/") -> Case:
+    """Return a case that sends *path* twice from a new browser each time, and measures the second request."""
 
     def run(timer: Timer, calls: int) -> None:
         for _ in range(calls):
             browser = new_browser()
-            browser.get("/")
-            browser.get("/", timer)
+            browser.get(path)
+            browser.get(path, timer)
 
     return Case(run, calls)
 
