@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -294,10 +295,33 @@ def test_a_cluster_loses_no_session_when_a_master_fails(own_cluster: RedisCluste
         load_sessions(store, 30)
 
 
+def test_a_hanging_cluster_fails_all_requests_in_time(own_cluster: RedisCluster):
+    """S58: also requests that come at the same moment."""
+    store = RedisStore(own_cluster.url)
+    store.create(key(1), record())
+    for server in (*own_cluster.masters, own_cluster.replica):
+        server.signal(signal.SIGSTOP)
+
+    def fails(_: int) -> float:
+        began = time.monotonic()
+        with pytest.raises(errors.StoreError):
+            store.load(key(1))
+        return time.monotonic() - began
+
+    with ThreadPoolExecutor(8) as threads:
+        assert max(threads.map(fails, range(8))) < 6  # seconds
+    for server in (*own_cluster.masters, own_cluster.replica):
+        server.signal(signal.SIGCONT)
+    until(lambda: store.load(key(1)))
+
+
 def test_a_session_whose_slot_moves_is_found_and_changed(one_cluster: RedisCluster, cluster_url: str):
     """MOVED and ASK: the cluster gives a part of the sessions to another server."""
     store = RedisStore(cluster_url)
     store.create(key(1), record(b"0"))
+    store.create(key(2), record(b"0"))
+    reader = RedisStore(cluster_url)
+    assert reader.load_all([key(1), key(2)]) == [b"0", b"0"]
     name = f"wsgi_oauth:session:{key(1)}"
     with ExitStack() as stack:
         clients = [stack.enter_context(server.client) for server in one_cluster.masters]
@@ -309,7 +333,8 @@ def test_a_session_whose_slot_moves_is_found_and_changed(one_cluster: RedisClust
         source.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
         port = target.connection_pool.connection_kwargs["port"]
         source.execute_command("MIGRATE", "127.0.0.1", port, name, 0, 5000)
-        assert store.load(name.rpartition(":")[2]) == b"0"
+        assert store.load(key(1)) == b"0"
+        assert reader.load_all([key(1), key(2)]) == [b"0", b"0"]
         changed: list[bool] = []
         update = threading.Thread(target=lambda: changed.append(store.update(key(1), lambda data: record(data + b"1"))))
         update.start()
@@ -320,6 +345,7 @@ def test_a_session_whose_slot_moves_is_found_and_changed(one_cluster: RedisClust
         update.join(TIMEOUT)
         assert changed == [True]
         assert target.get(name) == b"01"
+        assert reader.load_all([key(1), key(2)]) == [b"01", b"0"]
     assert store.load(key(1)) == b"01"
 
 

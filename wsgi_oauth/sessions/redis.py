@@ -90,14 +90,13 @@ class RedisStore:
     def load(self, key: str) -> bytes | None:
         if not KEY.fullmatch(key):
             return None
+        name = _SESSION + key
         with self._store_errors():
-            return self._servers.client.get(_SESSION + key)  # type: ignore[no-any-return]
+            return self._servers.run(name, lambda server: server.get(name), durable=False)  # type: ignore[no-any-return]
 
     def load_all(self, keys: Sequence[str]) -> list[bytes | None]:
-        client = self._servers.client
-        with self._store_errors():  # The client of a cluster asks each server for its keys.
-            mget = getattr(client, "mget_nonatomic", client.mget)
-            return mget([_SESSION + key for key in keys])  # type: ignore[no-any-return]
+        with self._store_errors():
+            return self._servers.get_all([_SESSION + key for key in keys])
 
     def time(self) -> float:
         with self._store_errors():

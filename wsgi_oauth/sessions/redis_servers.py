@@ -1,7 +1,7 @@
 """The servers of a Redis deployment: which of them has a session, and what happens when it changes.
 
-Each class answers three questions of :class:`~wsgi_oauth.sessions.redis.RedisStore`: which client reads, on which
-server a command is executed, and which servers have all sessions.
+Each class answers the questions of :class:`~wsgi_oauth.sessions.redis.RedisStore`: on which server a command is
+executed, and which servers together have all sessions.
 
 Replication is asynchronous: a server confirms a write before its replicas have it, and a failover would lose the write.
 With Sentinels and in a cluster, a write is therefore followed by ``WAIT``: it counts only after a replica has
@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext, suppress
+from operator import methodcaller
 from typing import Any, Protocol, TypeVar
 
 import redis
@@ -54,7 +56,7 @@ class Servers(Protocol):
 
     @property
     def client(self) -> Any:
-        """Return the client for commands that read."""
+        """Return the client for commands that concern all sessions."""
 
     def run(self, key: str, operation: Operation[T], *, durable: bool) -> T:
         """Call *operation* with a client of the server that has *key*, and return its result.
@@ -64,6 +66,9 @@ class Servers(Protocol):
         :param durable: whether a replica must acknowledge the result, if there is one.
         :raises errors.StoreError: when no replica has acknowledged it.
         """
+
+    def get_all(self, names: Sequence[str]) -> list[bytes | None]:
+        """Return the values of the keys *names*, None for each that is missing."""
 
     def masters(self) -> Iterable[Any]:
         """Return a client for each server that accepts writes."""
@@ -93,6 +98,9 @@ class SingleServer:
             # After a failover, the address leads to the new master, but open connections still to the old one.
             self.client.connection_pool.disconnect(inuse_connections=False)
             return operation(self.client)
+
+    def get_all(self, names: Sequence[str]) -> list[bytes | None]:
+        return self.client.mget(names)  # type: ignore[no-any-return]
 
     def masters(self) -> Iterable[Any]:
         return [self.client]
@@ -129,27 +137,39 @@ class SentinelServers:
                     raise errors.StoreError("the session store failed: the server is no longer the master")
             return result
 
+    def get_all(self, names: Sequence[str]) -> list[bytes | None]:
+        return self.client.mget(names)  # type: ignore[no-any-return]
+
     def masters(self) -> Iterable[Any]:
         return [self.client]
 
 
 class ClusterServers:
-    """A cluster, whose servers have a part of the sessions each."""
+    """A cluster, whose servers have a part of the sessions each.
+
+    The library's client finds the servers. It does not execute the commands: while servers hang, it would ask one after
+    the other where a slot is, in each thread, one thread at a time.
+    """
 
     replicated = True
 
     def __init__(self, url: RedisURL) -> None:
         self._url = url
         self._client: Any = None
-        self._lock = threading.Lock()
+        self._connecting = threading.Lock()
+        self._refreshing = threading.Lock()
 
     @property
     def client(self) -> Any:
         """Return the client, which connects when it is created."""
         if self._client is None:
-            with self._lock:
+            if not self._connecting.acquire(timeout=_CONNECT_TIMEOUT):
+                raise errors.StoreError("the session store failed: no server of the cluster has answered yet")
+            try:
                 if self._client is None:
                     self._client = self._connect()
+            finally:
+                self._connecting.release()
         return self._client
 
     def _connect(self) -> Any:
@@ -167,22 +187,45 @@ class ClusterServers:
         )
 
     def run(self, key: str, operation: Operation[T], *, durable: bool) -> T:
-        client = self.client
-        redirected: Exception | None = None
+        client, node, asking = self.client, None, False
         for _ in poll(_REDIRECT_TIMEOUT):
             try:
-                with client.get_redis_connection(client.get_node_from_key(key)).client() as connection:
+                server = client.get_redis_connection(node or client.get_node_from_key(key))
+                with server.client() if durable or asking else nullcontext(server) as connection:
+                    if asking:
+                        connection.execute_command("ASKING")
                     result = operation(connection)
                     if durable:
                         _is_acknowledged(connection)
                     return result
-            except (MovedError, AskError, TryAgainError) as error:  # not executed: the slot has moved, or is moving
-                redirected = error
-                client.nodes_manager.initialize()
+            except AskError as error:  # or MovedError; not executed: the slot is moving, or has moved
+                asking = not isinstance(error, MovedError)
+                node = client.get_node(error.host, error.port)
+                if node is None:
+                    client.nodes_manager.initialize()
+                elif not asking:
+                    self._refresh()
+            except TryAgainError:  # not executed: the session has moved to the other server, but not its lock
+                node, asking = None, False
             except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ClusterDownError, SlotNotCoveredError):
-                client.nodes_manager.initialize()  # because another server may have replaced this one
+                self._refresh()  # because another server may replace this one
                 raise
-        raise errors.StoreError(f"the session store failed: the cluster is moving this session ({redirected})")
+        raise errors.StoreError("the session store failed: the cluster has not finished moving this session")
+
+    def get_all(self, names: Sequence[str]) -> list[bytes | None]:
+        return [self.run(name, methodcaller("get", name), durable=False) for name in names]
+
+    def _refresh(self) -> None:
+        """Ask the servers in a thread where the slots are, unless another thread does."""
+        if self._refreshing.acquire(blocking=False):
+            threading.Thread(target=self._ask_servers, daemon=True).start()
+
+    def _ask_servers(self) -> None:
+        try:
+            with suppress(*FAILURES):
+                self._client.nodes_manager.initialize()
+        finally:
+            self._refreshing.release()
 
     def masters(self) -> Iterable[Any]:
         return [node.redis_connection for node in self.client.get_primaries()]
