@@ -145,7 +145,7 @@ def measure_redis(parent: str | None, sizes: tuple[int, ...], rounds: int) -> di
 
 @contextmanager
 def _own_processor(servers: Iterable[int]) -> Iterator[None]:
-    """Run this process on one processor and *servers* on another one, otherwise the scheduler chooses for each server."""
+    """Run this process on one processor and *servers* on another one. Otherwise the scheduler chooses for each."""
     usual = os.sched_getaffinity(0)
     if len(usual) > 1:
         first, second, *_ = sorted(usual)
