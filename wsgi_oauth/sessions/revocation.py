@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from math import inf
 
-from .encoding import OTHER_ENTRY
+from .encoding import OTHER_ENTRY, checksum
 
 _RECORD = OTHER_ENTRY + b"revoked:1:"
 _log = logging.getLogger(__name__)
@@ -24,19 +25,21 @@ def revocation_key(name: str) -> str:
 
 
 def encode_revocation(revoked: float) -> bytes:
-    """Return the record of a revocation at *revoked*: seconds since the epoch."""
-    return _RECORD + repr(revoked).encode()
+    """Return the record of a revocation at *revoked* (seconds since the epoch), with a checksum against damage."""
+    seconds = repr(revoked).encode()
+    return _RECORD + b"%08x:%b" % (checksum(seconds), seconds)
 
 
 def decode_revocation(raw: bytes) -> float:
     """Return the time in a record. A damaged record revokes all sessions, because its time is unknown."""
-    try:
-        return float(raw.removeprefix(_RECORD))
-    except ValueError:
-        _log.warning(
-            "revocation record: damaged, so its user cannot sign in; run `wsgi-oauth sessions end --user` for that user"
-        )
-        return inf
+    with suppress(ValueError):
+        revoked = float(raw.rpartition(b":")[2])
+        if raw == encode_revocation(revoked):
+            return revoked
+    _log.warning(
+        "revocation record: damaged, so its user cannot sign in; run `wsgi-oauth sessions end --user` for that user"
+    )
+    return inf
 
 
 def is_revoked(started: float, records: Iterable[bytes | None]) -> bool:
