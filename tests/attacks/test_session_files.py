@@ -25,6 +25,7 @@ from werkzeug import Response
 from wsgi_oauth import Config, FileStore, RequestHandler, SessionStore, create_app, errors
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.sessions.encoding import StoredSession
+from wsgi_oauth.sessions.manager import SessionManager
 from wsgi_oauth.sessions.store import Record
 
 from .lesson import guarded_by
@@ -49,6 +50,22 @@ def file_of(browser: Browser, folder: Path) -> Path:
 def replace_contents(path: Path, contents: bytes) -> None:
     path.write_bytes(contents)
     os.utime(path, (time.time() + 3600,) * 2)
+
+
+def find_generations_behind_links(store: FileStore) -> list[str]:
+    folder = f"{store.folder}/.generations"
+    return [os.path.join(folder, name) for name in os.listdir(folder)]
+
+
+@guarded_by({"wsgi_oauth.sessions.file.FileStore._find_generations": find_generations_behind_links})
+def test_the_end_of_a_users_sessions_renames_the_files_of_another_folder(store: FileStore, tmp_path: Path) -> bool:
+    """S55. The attacker has put a link where the store renames a folder, and asks an operator to sign a user out."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    elsewhere.joinpath("precious").touch()
+    Path(store.folder, ".generations").symlink_to(elsewhere)
+    SessionManager(store, idle=3600, lifetime=3600).end_sessions_of("1@github")
+    return not elsewhere.joinpath("precious").exists()
 
 
 class Diary(RequestHandler):

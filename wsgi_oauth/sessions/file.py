@@ -111,24 +111,38 @@ class FileStore:
 
     def change_versions(self) -> None:
         """Change the version of every session, in all processes."""
-        generations = f"{self.folder}/{_GENERATIONS}"
         with _store_errors:
-            for name in os.listdir(generations) if os.path.isdir(generations) else ():
+            for path in self._find_generations():
                 with suppress(FileNotFoundError):  # Another process was faster.
-                    os.rename(f"{generations}/{name}", f"{generations}/{secrets.token_hex(8)}")
+                    os.rename(path, self._new_generation())
 
     def _find_detour(self, *, create: bool = False) -> str:
         """Return the path of the session folder through the one that :meth:`change_versions` renames, if there is one.
 
         :param create: create it if it is missing.
         """
-        generations = f"{self.folder}/{_GENERATIONS}"
         try:
-            if create and not (os.path.isdir(generations) and os.listdir(generations)):
-                create_folder(f"{generations}/{secrets.token_hex(8)}")
-            return f"{generations}/{os.listdir(generations)[0]}/../.."
+            generations = self._find_generations()
+            if create and not generations and not os.path.islink(f"{self.folder}/{_GENERATIONS}"):
+                create_folder(self._new_generation())
+                generations = self._find_generations()
+            return f"{generations[0]}/../.."
         except (OSError, IndexError):
             return self.folder
+
+    def _find_generations(self) -> list[str]:
+        """Return the paths of the folders that :meth:`change_versions` renames.
+
+        Symbolic links do not count, because a planted one would lead out of the session folder.
+        """
+        generations = f"{self.folder}/{_GENERATIONS}"
+        if os.path.islink(generations) or not os.path.isdir(generations):
+            return []
+        with os.scandir(generations) as entries:
+            return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+    def _new_generation(self) -> str:
+        return f"{self.folder}/{_GENERATIONS}/{secrets.token_hex(8)}"
 
     def create(self, key: str, record: Record) -> None:
         path = self._path(key)
