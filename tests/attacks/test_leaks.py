@@ -169,13 +169,19 @@ def test_shared_link_contains_the_session_id(victim: Browser) -> bool:
     return bool(victim.cookie) and str(victim.cookie) in answer.location
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"TOKEN_URL": "https://me:CANARY@provider.example/token"},
+        {"SESSION_STORE": "redis://localhost:6379/0?username=me&password=CANARY"},
+        {"SESSION_STORE": "rediss://:CANARY/0"},
+    ],
+)
 @guarded_by({"wsgi_oauth.config.checks.mask_password": lambda url: url})
-def test_password_in_an_invalid_url_is_in_the_error_message(
-    provider: LocalProvider,
-) -> bool:
-    """S49."""
+def test_password_in_an_invalid_url_is_in_the_error_message(provider: LocalProvider, setting: dict[str, str]) -> bool:
+    """S49. The second URL is one of the redis package."""
     try:
-        create_app(Config.from_environ(environ_for(provider, TOKEN_URL="https://me:CANARY@provider.example/token")))
+        create_app(Config.from_environ(environ_for(provider, **setting)))
     except errors.ConfigError as error:
         return "CANARY" in str(error)
     return True

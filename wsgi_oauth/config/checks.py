@@ -45,7 +45,11 @@ def mask_password(url: str) -> str:
     if url.startswith("file:"):
         return url  # because the path of a folder can contain an @
     # Everything up to the last @, because the password of a misspelt URL may itself contain @, / and line breaks.
-    return re.sub(r":.*@", "://***@", url, flags=re.DOTALL)
+    masked = re.sub(r":.*@", "://***@", url, flags=re.DOTALL)
+    if masked.startswith("redis"):  # other programs accept a password in the query, too
+        masked = re.sub(r"([?&](?!ssl_)[^=&]*=)[^&]*", r"\1***", masked)
+        masked = re.sub(r"://:[^/?]*", "://***", masked)  # a password without a host
+    return masked
 
 
 def _check_pattern(pattern: str, problem: str) -> Callable[[str], str]:
