@@ -1,4 +1,4 @@
-"""Audit events: who, what, why, from where; in the log and through ``on_event`` (S51, S71, S72)."""
+"""Audit events in the log and through ``on_event``: user, cause, client and session (S51, S71, S72)."""
 
 from __future__ import annotations
 

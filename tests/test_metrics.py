@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: what is counted, in one process and in several, and who may read it."""
+"""Metrics for Prometheus: their values, in one process and in several, and their readers."""
 
 from __future__ import annotations
 
@@ -213,14 +213,25 @@ def test_nothing_is_imported_without_the_setting() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, cwd=root, timeout=60, env=environ)
 
 
-def test_concurrent_first_use_creates_the_metrics_once(provider: LocalProvider) -> None:
+def test_concurrent_first_use_creates_the_metrics_once() -> None:
     """S76"""
     found: list[metrics.Metrics] = []
-    threads = [threading.Thread(target=lambda: found.append(metrics.get_metrics())) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together = threading.Barrier(8)
+
+    def use() -> None:
+        together.wait(30)
+        found.append(metrics.get_metrics())
+
+    threads = [threading.Thread(target=use) for _ in range(8)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
     assert len(found) == 8
     assert len(set(map(id, found))) == 1
 

@@ -1,4 +1,4 @@
-"""Audit events: who signed in, who was refused and why, which sessions and access tokens began or ended.
+"""Audit events: sign-ins, refusals, and the beginning and the end of sessions and access tokens.
 
 Each event becomes one line of the log, and is passed to the function ``on_event`` of ``create_app``.
 ``docs/operating.md`` documents the names and the fields, which never change their meaning.

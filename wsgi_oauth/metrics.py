@@ -11,7 +11,6 @@ import logging
 import os
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, TypeVar
@@ -153,11 +152,10 @@ def decision_of(error: errors.Error) -> str:
 
 
 def _known(cause: str) -> str:
-    """Return *cause*; ``other`` for one that an application has invented, because labels have few values."""
+    """Return *cause*, or ``other`` for the code of an application's own error, because labels have few values."""
     return cause if not cause or cause in _CAUSES or cause == "operator" else "other"
 
 
-_lock = threading.Lock()
 _metrics: list[Metrics] = []
 
 
@@ -166,9 +164,10 @@ def get_metrics() -> Metrics:
 
     :raises errors.ConfigError: see :class:`Metrics`.
     """
-    with _lock:
-        if not _metrics:
-            _metrics.append(Metrics())
+    if not _metrics:
+        # Without a lock, because a fork could copy it in its locked state. If two threads create metrics, all use the
+        # first ones.
+        _metrics.append(Metrics())
     return _metrics[0]
 
 

@@ -22,8 +22,8 @@ def build_event(
     """Return the audit event *name* about *session*, as it is stored.
 
     :param error: the reason, if the outcome is not success.
-    :param provider: the label of the provider, unless *error* names another one.
-    :param user: the id of the user; by default the one whom *error* names, or the identity in the session.
+    :param provider: the label of the provider, unless *error* has another one.
+    :param user: the id of the user; by default that of *error*, or else of the identity in the session.
     :param values: further fields of the event.
     """
     if not user:

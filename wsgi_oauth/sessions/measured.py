@@ -1,4 +1,4 @@
-"""A session store whose operations are measured."""
+"""A wrapper that measures the operations of a session store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OPERATIONS = ("load", "load_all", "create", "update", "delete", "sweep", "check
 
 
 class MeasuredStore:
-    """*original*, whose operations are observed by *metrics*. All other attributes are those of *original*."""
+    """Behaves like *original*, and reports the duration of each operation to *metrics*."""
 
     def __init__(self, original: SessionStore, metrics: Metrics) -> None:
         self.original = original
