@@ -14,14 +14,13 @@ from pathlib import Path
 import pytest
 from conftest import Barrier, Gunicorn, Site, get_and_close, until
 
-DOCUMENT = (Path(__file__).parent.parent / "docs" / "operating.md").read_text()
-[CONFIGURATION] = re.findall(r"<!-- reload -->\n```python\n(.*?)```", DOCUMENT, re.DOTALL)
+CONFIGURATION = (Path(__file__).parent.parent / "examples" / "deployment" / "gunicorn.conf.py").read_text()
 
 
 @pytest.fixture
 def site(site: Site) -> Site:
-    """Configure gunicorn as docs/operating.md says, with two workers."""
-    code = CONFIGURATION.replace("/etc/login/settings.env", str(site.folder / "settings.env"))
+    """Configure gunicorn as docs/deployment.md says, with two workers."""
+    code = CONFIGURATION.replace("/etc/wsgi-oauth/settings.env", str(site.folder / "settings.env"))
     site.folder.joinpath("gunicorn.conf.py").write_text(code)
     return site
 

@@ -1,0 +1,595 @@
+"""The files in examples/deployment: the real nginx and the real Caddy in front of an application that knows no OAuth.
+
+The tested files are the shipped ones. Only ports, and the paths of certificates, logs and settings are replaced.
+Clients connect to the port of the proxy, whatever host name their URL has.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+import trustme
+import urllib3
+from conftest import HTML, JSON, Gunicorn, environ_for, free_port, gunicorn
+from requests.adapters import HTTPAdapter
+
+from wsgi_oauth.cli import check as check_command
+from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.demo.server import serve_provider
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples" / "deployment"
+APP, WIKI = "https://app.example.com", "https://wiki.example.org"
+DOCUMENT = (ROOT / "docs" / "deployment.md").read_text()
+REFUSED = 403
+PATH = f"{os.environ['PATH']}:/usr/sbin"
+
+
+class GroupProvider(LocalProvider):
+    """A provider whose users have groups; ``guest`` has none."""
+
+    def user_document(self, login: str) -> dict[str, object]:
+        groups = {"ann": ["crew", "staff"], "bob": ["crew"], "many": ["crew", *("x" * 90 + str(n) for n in range(300))]}
+        return {**super().user_document(login), **({"groups": groups[login]} if login in groups else {})}
+
+
+class Backend(BaseHTTPRequestHandler):
+    """Answers each request with a description of it, as JSON."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        description = {
+            "path": self.path,
+            "method": self.command,
+            "headers": self.headers.items(),
+            "body": body.decode(),
+        }
+        answer = json.dumps(description).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *args: object) -> None:
+        """Log nothing."""
+
+
+@dataclass
+class Proxy:
+    """A running proxy, and the files that it writes."""
+
+    name: str
+    port: int
+    log: Path
+    ca: str
+    stack: Deployment
+
+
+@dataclass
+class Deployment:
+    """The sign-in under gunicorn, the provider, and the application behind the proxies."""
+
+    provider: GroupProvider
+    server: Gunicorn
+    backend: int
+    folder: Path
+    authority: trustme.CA
+
+
+class Connector(HTTPAdapter):
+    """Connects to *port* on this machine, whatever host a URL has."""
+
+    def __init__(self, port: int) -> None:
+        class Connection(urllib3.connection.HTTPSConnection):
+            def _new_conn(self) -> socket.socket:
+                return socket.create_connection(("127.0.0.1", port))
+
+        class Pool(urllib3.HTTPSConnectionPool):
+            ConnectionCls = Connection
+
+        self.pool = Pool
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"https": self.pool}
+
+
+class Guest:
+    """A browser that reaches all sites through *proxy*, and follows redirects like a browser."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+        self.web = requests.Session()
+        self.web.trust_env = False
+        self.web.verify = proxy.ca
+        self.web.mount("https://", Connector(proxy.port))
+        self.trail: list[str] = []
+
+    def send(self, url: str, method: str = "GET", **options: Any) -> requests.Response:
+        """Send one request without following redirects. Names of headers have the spelling of *headers*."""
+        headers = {**HTML, **options.pop("headers", {})}
+        whole = url if url.startswith("http") else APP + url
+        return self.web.request(method, whole, headers=headers, allow_redirects=False, timeout=60, **options)
+
+    def raw(self, path: str) -> int:
+        """Return the status of a request for *path*, which is sent unchanged."""
+        context = ssl.create_default_context(cafile=self.proxy.ca)
+        connection = http.client.HTTPSConnection("app.example.com", context=context, timeout=60)
+        plain = socket.create_connection(("127.0.0.1", self.proxy.port))
+        connection.sock = context.wrap_socket(plain, server_hostname="app.example.com")
+        cookies = "; ".join(
+            f"{each.name}={each.value}" for each in self.web.cookies if each.domain == "app.example.com"
+        )
+        connection.request("GET", path, headers={**HTML, "Cookie": cookies})
+        with closing(connection):
+            return connection.getresponse().status
+
+    def visit(self, url: str, user: str = "ann", until: str = "?never?") -> requests.Response:
+        """Navigate to *url*, consent at the provider as *user*, and follow all redirects."""
+        response, self.trail = self.send(url), [url]
+        while response.is_redirect and until not in response.headers["Location"]:
+            target = requests.compat.urljoin(response.url, response.headers["Location"])
+            self.trail.append(target)
+            assert len(self.trail) < 20, self.trail
+            if target.startswith(self.proxy.stack.provider.url):
+                data = {"decision": "allow", "user": user}
+                response = self.web.post(target, data=data, allow_redirects=False, timeout=60)
+            else:
+                response = self.send(target)
+        return response
+
+    def __enter__(self) -> Guest:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.web.close()
+
+
+def shipped(name: str, **replacements: str) -> str:
+    """Return the text of the file *name* of the examples after *replacements* of text, each of which must occur."""
+    text = (EXAMPLES / name).read_text()
+    for old, new in replacements.items():
+        assert old in text, f"{name} lacks {old!r}"
+        text = text.replace(old, new)
+    return text
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Start the sign-in with the shipped settings and configuration of gunicorn."""
+    folder = tmp_path_factory.mktemp("deployment")
+    provider = GroupProvider(redirect_uris=[f"{APP}/auth/callback"])
+    with ExitStack() as stack:
+        provider.server = stack.enter_context(serve_provider(provider))
+        backend = ThreadingHTTPServer(("127.0.0.1", 0), Backend)
+        stack.callback(backend.server_close)
+        stack.callback(backend.shutdown)
+        threading.Thread(target=backend.serve_forever, args=[0.05], daemon=True).start()
+        folder.joinpath("client-secret").write_text(provider.client_secret or "")
+        folder.joinpath("client-secret").chmod(0o600)
+        settings = shipped(
+            "settings.env",
+            **{
+                "/etc/wsgi-oauth": str(folder),
+                "/var/lib/wsgi-oauth": str(folder),
+                "=https://id.example.com": "=github",  # a preset, all endpoints of which are replaced below
+                "CLIENT_ID=app": f"CLIENT_ID={provider.client_id}",
+                "group:staff": "group:crew",
+            },
+        )
+        endpoints = environ_for(provider, TOKENS="yes", SITES=WIKI, GROUPS_CLAIM="groups")
+        names = {name for name in endpoints if f"{name}=" not in settings and not name.endswith("_CLIENT_SECRET")}
+        folder.joinpath("settings.env").write_text(
+            settings + "".join(f"{name}='{endpoints[name]}'\n" for name in sorted(names))
+        )
+        configuration = shipped("gunicorn.conf.py", **{"/etc/wsgi-oauth": str(folder)})
+        folder.joinpath("gunicorn.conf.py").write_text(configuration)
+        server = stack.enter_context(gunicorn(folder, {"WEB_CONCURRENCY": "2"}, app=None, cwd=folder))
+        yield Deployment(provider, server, backend.server_address[1], folder, trustme.CA())
+
+
+@contextmanager
+def started(command: list[str], folder: Path, port: int) -> Iterator[None]:
+    """Start a proxy, and wait until its *port* accepts connections."""
+    output = folder / "output"
+    with output.open("w") as file:
+        environ = {**os.environ, "HOME": str(folder), "PATH": PATH}
+        environ.pop("XDG_DATA_HOME", None)
+        process = subprocess.Popen(command, stdout=file, stderr=file, cwd=folder, env=environ)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            assert process.poll() is None, output.read_text()
+            assert time.monotonic() < deadline, output.read_text()
+            time.sleep(0.01)
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+@contextmanager
+def nginx(
+    deployment: Deployment, folder: Path, certificate: dict[str, str], root: Path | None = None
+) -> Iterator[Proxy]:
+    """Start nginx with a server block for each of the two sites, as docs/deployment.md says."""
+    port = free_port()
+    replacements = {
+        "127.0.0.1:8000": urlsplit(deployment.server.url).netloc,
+        "127.0.0.1:3000": f"127.0.0.1:{deployment.backend}",
+        "/etc/ssl/app.example.com/fullchain.pem": certificate["chain"],
+        "/etc/ssl/app.example.com/privkey.pem": certificate["key"],
+        "/var/log/nginx/app.example.com.log": str(folder / "access"),
+        "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
+        "listen 80": f"listen 127.0.0.1:{free_port()}",
+    }
+    if root:
+        replacements["location / {\n        proxy_pass http://127.0.0.1:3000;"] = f"location / {{ root {root};"
+        replacements = dict(reversed(replacements.items()))  # because the port occurs in it
+    sites = shipped("nginx.conf", **replacements)
+    server = sites[sites.index("server {\n    listen", sites.index("return 301")) :]
+    folder.joinpath("sites.conf").write_text(sites + server.replace("app.example.com", "wiki.example.org"))
+    folder.joinpath("snippets").mkdir()
+    shutil.copy(EXAMPLES / "nginx-sign-in.conf", folder / "snippets")
+    temporary = "".join(f"{kind}_temp_path {folder};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    folder.joinpath("nginx.conf").write_text(
+        "daemon off; master_process off; error_log stderr; pid pid; events {}\n"
+        f"http {{ {temporary} include sites.conf; }}"
+    )
+    command = ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
+    with started(command, folder, port):
+        yield Proxy("nginx", port, folder / "access", certificate["ca"], deployment)
+
+
+@contextmanager
+def caddy(deployment: Deployment, folder: Path, certificate: dict[str, str]) -> Iterator[Proxy]:
+    """Start Caddy with a block for each of the two sites. Caddy would get the certificates from the internet."""
+    port = free_port()
+    replacements = {
+        "127.0.0.1:8000": urlsplit(deployment.server.url).netloc,
+        "127.0.0.1:3000": f"127.0.0.1:{deployment.backend}",
+        "app.example.com {": f"app.example.com, wiki.example.org {{\n\ttls {certificate['chain']} {certificate['key']}",
+        "\tlog {": f"\tlog {{\n\t\toutput file {folder / 'access'}",
+    }
+    options = f"{{\n\tadmin off\n\thttps_port {port}\n\thttp_port {free_port()}\n}}\n"
+    folder.joinpath("Caddyfile").write_text(options + shipped("Caddyfile", **replacements))
+    with started(["caddy", "run"], folder, port):
+        yield Proxy("caddy", port, folder / "access", certificate["ca"], deployment)
+
+
+@contextmanager
+def running(start: Callable[..., Any], deployment: Deployment, folder: Path) -> Iterator[Proxy]:
+    """Start nginx or Caddy with a certificate for both sites. Without it tests skip, and in CI they fail."""
+    program = getattr(start, "func", start).__name__
+    if shutil.which(program, path=PATH) is None:
+        what = f"{program} is not installed (Debian: apt-get install {program})"
+        pytest.fail(what) if os.environ.get("CI") else pytest.skip(what)
+    issued = deployment.authority.issue_cert("app.example.com", "wiki.example.org")
+    certificate = {kind: str(folder / f"{kind}.pem") for kind in ("ca", "chain", "key")}
+    deployment.authority.cert_pem.write_to_path(certificate["ca"])
+    issued.private_key_pem.write_to_path(certificate["key"])
+    for pem in issued.cert_chain_pems:
+        pem.write_to_path(certificate["chain"], append=True)
+    with start(deployment, folder, certificate) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module", params=[nginx, caddy], ids=["nginx", "caddy"])
+def proxy(
+    request: pytest.FixtureRequest, deployment: Deployment, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Proxy]:
+    with running(request.param, deployment, tmp_path_factory.mktemp(request.param.__name__)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def guest(proxy: Proxy) -> Iterator[Guest]:
+    """A browser without cookies."""
+    with Guest(proxy) as guest:
+        yield guest
+
+
+@pytest.fixture(scope="module")
+def ann(proxy: Proxy) -> Iterator[Guest]:
+    """The browser of a signed-in member of the staff."""
+    with Guest(proxy) as ann:
+        assert ann.visit("/").status_code == 200
+        yield ann
+
+
+@pytest.fixture(scope="module")
+def bob(proxy: Proxy) -> Iterator[Guest]:
+    """The browser of a signed-in user who is not a member of the staff."""
+    with Guest(proxy) as bob:
+        assert bob.visit("/", user="bob").status_code == 200
+        yield bob
+
+
+def identity(response: requests.Response) -> dict[str, str]:
+    """Return the headers that name the user to the backend; each may occur once, in any spelling."""
+    assert response.status_code == 200, response.text
+    found = [(name.lower().replace("_", "-"), value) for name, value in response.json()["headers"]]
+    named = [(name, value) for name, value in found if name.startswith("x-auth")]
+    assert len(dict(named)) == len(named), named
+    return {name.removeprefix("x-auth-request-"): value for name, value in named}
+
+
+class TestUser:
+    def test_returns_to_the_exact_page_after_the_sign_in(self, guest: Guest):
+        page = "/d/a%2Fb%20c/?q=%C3%BC&x=1+2&next=%2F"
+        response = guest.visit(page)
+        assert response.url == APP + page
+        assert response.json()["path"] == page
+
+    def test_is_named_in_headers(self, ann: Guest):
+        """The provider does not say that the address is verified, so there is none."""
+        named = identity(ann.send("/"))
+        assert named.pop("user").endswith("@127.0.0.1+3A" + ann.proxy.stack.provider.url.rpartition(":")[2])
+        assert named == {"preferred-username": "ann", "groups": "crew,staff"}
+
+    def test_has_thirty_thousand_characters_of_groups(self, guest: Guest):
+        assert len(identity(guest.visit("/", user="many"))["groups"]) > 27_000
+
+    def test_sends_a_form_to_the_application(self, ann: Guest):
+        response = ann.send("/form?x=1", "POST", data={"text": "a" * 100_000}).json()
+        assert (response["method"], response["path"]) == ("POST", "/form?x=1")
+        assert response["body"] == "text=" + "a" * 100_000
+
+    def test_opens_a_websocket(self, ann: Guest):
+        response = ann.send("/", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
+        headers = {name.lower(): value.lower() for name, value in response.json()["headers"]}
+        assert (headers["upgrade"], headers["connection"]) == ("websocket", "upgrade")
+
+    def test_does_not_show_credentials_to_the_application(self, ann: Guest):
+        cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in ann.web.cookies if cookie.domain in APP)
+        for cookie in (f"theme=dark; {cookies}", f"{cookies}; theme=dark", f"{cookies};theme=dark"):
+            headers = dict(ann.send("/", headers={"Cookie": cookie, "Authorization": "Basic abc"}).json()["headers"])
+            assert headers["Cookie"].replace("wsgi_oauth=removed", "").strip("; ") == "theme=dark"
+            assert "Authorization" not in headers
+
+    def test_without_a_matching_group_gets_a_page_that_explains_it(self, guest: Guest):
+        response = guest.visit("/page", user="eve")
+        assert response.status_code == REFUSED
+        assert f"{APP}/auth/?switch" in response.text
+
+    @pytest.mark.parametrize("path", ["/reports/a", "//reports/a", "/x/../reports/a", "/%72eports/a", "/./reports/a"])
+    def test_needs_the_group_of_a_part_of_the_site(self, bob: Guest, ann: Guest, path: str):
+        """Each spelling of the path gets the same rule."""
+        assert bob.raw(path) == REFUSED
+        assert ann.raw(path) == 200
+        assert bob.send("/page").status_code == 200
+
+    def test_signs_out(self, guest: Guest):
+        guest.visit("/")
+        assert guest.send("/auth/logout", "POST", headers={"Origin": APP}).status_code == 303
+        assert guest.send("/").headers["Location"] == f"{APP}/auth/?next=%2F"
+
+
+class TestProgram:
+    def test_passes_with_an_access_token(self, ann: Guest, guest: Guest):
+        form = {"name": "backup", "lifetime": "1d"}
+        created = ann.send("/auth/tokens", "POST", json=form, headers={**JSON, "Origin": APP})
+        response = guest.send("/", headers={"Authorization": f"Bearer {created.json()['token']}", **JSON})
+        assert identity(response)["preferred-username"] == "ann"
+        assert "authorization" not in {name.lower() for name, _ in response.json()["headers"]}
+
+    def test_gets_the_url_of_the_sign_in_as_json(self, guest: Guest):
+        response = guest.send("/api", headers={**JSON, "Sec-Fetch-Mode": "cors"})
+        assert (response.status_code, "Location" in response.headers) == (401, False)
+        assert response.headers["WWW-Authenticate"].startswith("Bearer")
+        assert response.json()["login_url"].startswith(f"{APP}/auth/")
+
+    def test_cannot_send_a_form_without_access(self, guest: Guest):
+        response = guest.send("/form", "POST", data={"text": "a" * 100_000})
+        assert (response.status_code, "Location" in response.headers) == (401, False)
+
+
+class TestAttacker:
+    @pytest.mark.parametrize("separator", ["-", "_"])
+    def test_cannot_forge_identity_headers(self, ann: Guest, guest: Guest, separator: str):
+        """S64: the email address of this user is not known, so nothing replaces the forged header."""
+        names = ("X-Auth-Request-Email", "X-Auth-Request-User", "X-Auth-Request-Groups")
+        forged = {name.replace("-", separator, count): "forged" for name in names for count in (1, 2, 3)}
+        assert "forged" not in identity(ann.send("/", headers=forged)).values()
+        assert guest.send("/", headers=forged).is_redirect
+
+    @pytest.mark.parametrize(
+        "forged",
+        [
+            {"X-Forwarded-Uri": "/other"},
+            {"X-Forwarded-Uri": "https://evil.example/", "X-Forwarded-Method": "OPTIONS"},
+            {"X-Forwarded-Host": "wiki.example.org"},
+            {"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "http"},
+            {"X-Original-URI": "/other", "X-Original-URL": f"{APP}/other", "X-Original-Method": "OPTIONS"},
+            {"X-Forwarded-Method": "POST"},
+            {"X-Forwarded-Prefix": "/other", "Forwarded": "host=evil.example;proto=http"},
+        ],
+        ids=" ".join,
+    )
+    def test_changes_nothing_with_forged_headers_of_the_proxy(self, ann: Guest, guest: Guest, forged: dict[str, str]):
+        """S35"""
+        response = guest.send("/page?x=1", headers=forged)
+        assert (response.status_code, response.headers["Location"]) == (302, f"{APP}/auth/?next=%2Fpage%3Fx%3D1")
+        signed_in = ann.send("/page?x=1", headers=forged).json()
+        assert signed_in["path"] == "/page?x=1"
+
+    @pytest.mark.parametrize("is_direct", [False, True], ids=["through the proxy", "directly"])
+    def test_gains_nothing_by_a_stolen_ticket(self, proxy: Proxy, guest: Guest, is_direct: bool):
+        """S66: only the browser that has asked for the ticket has the cookie of its state."""
+        stolen = guest.visit(f"{WIKI}/page", until="/redeem?").headers["Location"]
+        with Guest(proxy) as attacker:
+            if is_direct:
+                path = stolen.removeprefix(f"{WIKI}/auth")
+                response = attacker.web.get(
+                    proxy.stack.server.url + path, headers={**HTML, "Host": urlsplit(WIKI).netloc}
+                )
+            else:
+                response = attacker.send(stolen)
+            assert response.status_code == 400
+            assert not attacker.web.cookies
+            assert attacker.send(f"{WIKI}/page").is_redirect
+        assert guest.send(stolen).headers["Location"].startswith(f"{WIKI}/auth/?")  # the start again
+
+    def test_gains_nothing_by_the_cookie_of_another_site(self, guest: Guest):
+        guest.visit(f"{WIKI}/page")
+        cookies = {cookie.domain: f"{cookie.name}={cookie.value}" for cookie in guest.web.cookies}
+        guest.web.cookies.clear()
+        stolen = cookies["wiki.example.org"]
+        assert guest.send(f"{WIKI}/page", headers={"Cookie": stolen}).status_code == 200
+        assert guest.send("/page", headers={"Cookie": stolen}).is_redirect
+
+    @pytest.mark.parametrize("path", ["/auth/metrics", "/auth//metrics", "/auth/%6Detrics", "/auth/./metrics"])
+    def test_does_not_see_the_metrics(self, guest: Guest, path: str):
+        """The sign-in itself answers with a page, and the proxy with its own text."""
+        assert guest.raw(path) == 404
+        assert "wsgi_oauth" not in guest.send("/auth/metrics").text
+
+
+def test_nobody_gains_anything_by_headers_of_a_proxy_at_gunicorn_itself(deployment: Deployment):
+    """Whoever reaches gunicorn is a trusted proxy, but cannot name a user, and leads nobody to another site."""
+    forged = {"X-Forwarded-Method": "GET", "X-Forwarded-Uri": "https://evil.example/", "X-Auth-Request-User": "ann"}
+    with requests.Session() as web:
+        url = f"{deployment.server.url}/verify"
+        response = web.get(url, headers={**HTML, **forged, "Host": "app.example.com"}, allow_redirects=False)
+        assert (response.status_code, response.headers["Location"]) == (302, f"{APP}/auth/?next=")
+        assert not [name for name in response.headers if name.startswith("X-Auth")]
+        response = web.get(url, headers={**forged, "X-Forwarded-Host": "evil.example"}, allow_redirects=False)
+        assert (response.status_code, "Location" in response.headers) == (400, False)
+
+
+class TestSites:
+    def test_a_user_of_one_site_needs_no_second_sign_in_on_another(self, guest: Guest):
+        guest.visit("/")
+        page = f"{WIKI}/d/a%2Fb?x=1"
+        response = guest.visit(page)
+        assert (response.url, identity(response)["preferred-username"]) == (page, "ann")
+        assert not [url for url in guest.trail if url.startswith(guest.proxy.stack.provider.url)]
+
+    def test_sign_out_on_one_site_is_a_sign_out_on_all(self, guest: Guest):
+        guest.visit(f"{WIKI}/page")
+        assert guest.visit("/").status_code == 200
+        guest.send(f"{WIKI}/auth/logout", "POST", headers={"Origin": WIKI})
+        assert guest.send(f"{WIKI}/page").is_redirect
+        assert guest.send("/").is_redirect
+
+
+class TestProxy:
+    def test_logs_no_query_string(self, proxy: Proxy, guest: Guest):
+        """S50: the page, the callback with its code, the hand-over with its ticket, and the page again."""
+        guest.visit(f"{WIKI}/page?secret=1")
+        guest.send("/the-last", headers={"Referer": f"{APP}/?secret=1"})
+        deadline = time.monotonic() + 60
+        while "/the-last" not in (log := proxy.log.read_text()):
+            assert time.monotonic() < deadline, log
+        assert {"/auth/callback", "/auth/redeem", "/page"} <= set(re.findall(r"/[a-z/-]+(?=\")", log))
+        assert not re.search("secret|code=|ticket|state=", log)
+
+    def test_passes_the_public_check(self, proxy: Proxy, monkeypatch: pytest.MonkeyPatch):
+        """`wsgi-oauth check --public` finds no mistake in the shipped configuration."""
+        lookup = socket.getaddrinfo
+
+        def at_the_proxy(host: str, *args: Any, **kwargs: Any) -> Any:
+            if host in {urlsplit(APP).netloc, urlsplit(WIKI).netloc}:
+                return lookup("127.0.0.1", proxy.port)
+            return lookup(host, *args, **kwargs)
+
+        monkeypatch.setattr(socket, "getaddrinfo", at_the_proxy)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", proxy.ca)
+        text = proxy.stack.folder.joinpath("settings.env").read_text()
+        settings = dict(line.split("=", 1) for line in shlex.split(text, comments=True))
+        found = list(check_command.findings(settings, public=True))
+        assert [finding for finding in found if finding.level == "FAIL"] == []
+        assert len([finding for finding in found if WIKI in finding.text or "trusted proxies: 1" in finding.text]) > 1
+
+
+@pytest.mark.parametrize("start", [nginx, caddy])
+def test_a_proxy_refuses_every_request_while_gunicorn_does_not_run(
+    start: Callable[..., Any], deployment: Deployment, tmp_path: Path
+):
+    stopped = replace(deployment.server, url=f"http://127.0.0.1:{free_port()}")
+    with running(start, replace(deployment, server=stopped), tmp_path) as proxy, Guest(proxy) as guest:
+        assert guest.send("/page").status_code == 502
+
+
+class TestFolderOfNginx:
+    """`root` in place of `proxy_pass`."""
+
+    @pytest.fixture
+    def guest(self, deployment: Deployment, tmp_path: Path) -> Iterator[Guest]:
+        tmp_path.joinpath("empty").mkdir()
+        tmp_path.joinpath("page.html").write_text("a page")
+        with running(partial(nginx, root=tmp_path), deployment, tmp_path) as proxy, Guest(proxy) as guest:
+            yield guest
+
+    def test_is_protected(self, guest: Guest):
+        assert guest.send("/page.html").headers["Location"] == f"{APP}/auth/?next=%2Fpage.html"
+        assert guest.visit("/page.html").text == "a page"
+
+    def test_refuses_to_list_a_folder(self, guest: Guest):
+        """nginx answers with 403, for which the recipe has a page of the sign-in only if /verify refuses the user."""
+        assert guest.visit("/empty/").status_code == REFUSED
+        assert guest.visit("/missing").status_code == 404
+
+
+class TestDocument:
+    """The commands in docs/deployment.md."""
+
+    @pytest.fixture
+    def run(self, deployment: Deployment) -> Callable[..., str]:
+        """Run a block of commands, as an administrator whose files are in *folder*."""
+
+        def run(mark: str, folder: Path) -> str:
+            found = re.search(rf"<!-- {mark} -->\n *```sh\n(.*?)```", DOCUMENT, re.DOTALL)
+            assert found, mark
+            script = re.sub(r"sudo (-u \S+ )?", "", found[1]).replace("/opt/wsgi-oauth/share/doc/wsgi-oauth", str(ROOT))
+            script = script.replace("/opt/wsgi-oauth/bin/wsgi-oauth", f"{sys.executable} -m wsgi_oauth")
+            script = script.replace("/etc/wsgi-oauth", str(folder)).replace("/etc/", f"{folder}/")
+            environ = {name: value for name, value in os.environ.items() if not name.startswith("WSGI_OAUTH_")}
+            done = subprocess.run(
+                ["sh", "-euc", script], env=environ, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            return done.stdout
+
+        return run
+
+    def test_copies_every_file_to_the_place_that_the_file_names(self, run: Callable[..., str], tmp_path: Path):
+        run("copy", tmp_path)
+        copied = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+        assert copied == {
+            *("gunicorn.conf.py", "settings.env", "systemd/system/wsgi-oauth.service"),
+            *("nginx/snippets/nginx-sign-in.conf", "nginx/conf.d/app.example.com.conf"),
+        }
+
+    def test_checks_the_settings_in_the_file(self, run: Callable[..., str], deployment: Deployment):
+        assert f"redirect URI: register exactly this URL: {APP}/auth/callback" in run("check", deployment.folder)
