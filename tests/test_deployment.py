@@ -389,6 +389,10 @@ class TestUser:
         assert ann.raw(path) == 200
         assert bob.send("/page").status_code == 200
 
+    def test_needs_the_group_also_without_the_slash_at_the_end(self, bob: Guest):
+        """nginx redirects to the path with the slash."""
+        assert bob.raw("/reports") in {301, REFUSED}
+
     def test_signs_out(self, guest: Guest):
         guest.visit("/")
         assert guest.send("/auth/logout", "POST", headers={"Origin": APP}).status_code == 303
@@ -422,6 +426,12 @@ class TestAttacker:
         forged = {name.replace("-", separator, count): "forged" for name in names for count in (1, 2, 3)}
         assert "forged" not in identity(ann.send("/", headers=forged)).values()
         assert guest.send("/", headers=forged).is_redirect
+
+    @pytest.mark.parametrize("connection", ["X-Auth-Request-User", "close, x-auth-request-USER ,X-Auth-Request-Groups"])
+    def test_does_not_let_the_proxy_remove_identity_headers(self, bob: Guest, connection: str):
+        """RFC 9110 7.6.1: proxies remove the headers that Connection names, so the user would act without a name."""
+        named = identity(bob.send("/", headers={"Connection": connection}))
+        assert named.keys() >= {"user", "groups"}
 
     @pytest.mark.parametrize(
         "forged",
