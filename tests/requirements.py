@@ -90,6 +90,7 @@ REQUIREMENTS = {
         74: "A session belongs to the client id with which it was made.",
         65: "The application behind the gate does not see the session cookie.",
         67: "Access tokens are random, hashed, limited in time and revocable at once; they open the application alone.",
+        68: "Access tokens of the provider are verified; an ID token is not an access token.",
         73: "No path rule of the gate can be bypassed by another spelling of the path.",
     },
     "Logs": {

@@ -20,6 +20,7 @@
     │   ├── CodeRefused              the authorization code was used, has expired or is invalid
     │   ├── BadAuthorizationResponse callback that violates RFC 6749 4.1.2
     │   ├── BadHost                  malformed or foreign Host header
+    │   ├── InvalidBearerToken       a program's access token of the provider is invalid (RFC 6750 3.1)
     │   ├── UnknownIssuer            another site starts a sign-in with a provider that is not configured
     │   ├── CrossSite                unsafe request from another site
     │   └── NotNow                   prefetch or subresource of a page
@@ -270,6 +271,11 @@ class NotAllowed(UserError):
         "account, sign out there first."
     )
     login_text = "Sign in with another account"
+    challenge = ""  # for a program with an access token of the provider (RFC 6750 3.1)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": self.challenge} if self.challenge else {}
 
     def __init__(
         self,
@@ -388,6 +394,21 @@ class TokenUnknown(NotSignedIn):
     title = "The access token is not valid"
     text = "The access token is unknown, has expired, or was revoked."
     advice = "Create a new one."
+
+
+class InvalidBearerToken(UserError):
+    """A program sent an access token of the provider that is invalid, or no access token for this application."""
+
+    status = 401
+    cause = "invalid_token"
+    title = "The access token is not valid"
+    text = "The access token has expired, or is not an access token that the provider has issued for this application."
+    advice = "Request a new one from the provider."
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The challenge for programs (RFC 6750 3)."""
+        return {"WWW-Authenticate": f'Bearer error="{self.cause}", error_description="{self.text}"'}
 
 
 class NotNow(UserError):

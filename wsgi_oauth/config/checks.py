@@ -73,6 +73,9 @@ check_cookie_name = _check_pattern(
     r"|(?!__)[A-Za-z0-9_-]{1,64}",
     "must be 1 to 64 letters, digits, _ and -, without the prefix __Host-, which is added",
 )
+check_audience = _check_pattern(
+    r"[\x21-\x7e]{0,512}", "must be one audience in printable ASCII without spaces, as the claim `aud` contains it"
+)
 check_remote_user = _check_pattern("id|subject|username|email", "must be one of id, subject, username, email")
 check_log_format = _check_pattern("text|json", "must be text or json")
 check_scope = _check_pattern(

@@ -246,6 +246,7 @@ class SharedConfig(StoreConfig):
     remote_user: str = _setting("id", checks.check_remote_user)
     tokens: bool = _setting(False, checks.check_yes_or_no)
     token_lifetime: int = _setting(365 * 86400, checks.check_lifetime)
+    bearer_audience: str = _setting("", checks.check_audience)
     cookie_name: str = _setting("", checks.check_cookie_name)
     insecure_http_hosts: tuple[str, ...] = _setting((), checks.check_hosts)
     sign_in_lifetime: int = _setting(3600, checks.check_lifetime)

@@ -8,6 +8,7 @@ import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from hashlib import sha256
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -32,6 +33,7 @@ IDENTITY_KEY = "wsgi_oauth.identity"
 _MAX_CACHED = 512  # entries
 _MAX_CACHED_BYTES = 64 * 1024 * 1024  # of stored sessions; few have more than 10 KiB, but tokens can be large
 _MAX_CACHE_KEY = 4096  # characters, because clients may send long Cookie headers
+_LONG_TOKEN = 100  # characters; longer tokens are cached under their hash
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _log = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ class Login(NamedTuple):
     version: object = None  # of the stored session; None if the store has no versions
     revocation_keys: tuple[str, ...] = ()  # under which the store keeps the records that can revoke this session
     is_token: bool = False  # an access token of a program, and no session
+    is_stored: bool = True  # False for an access token of the provider
     other_cookies: str = ""  # the Cookie header without the cookies of this program
 
 
@@ -90,6 +93,8 @@ class Authenticator:
         :raises errors.StoreError: if the store cannot be read.
         :raises errors.BadHost: if the Host header is not this site's.
         :raises errors.TokenUnknown: if the access token is unknown, has expired or was revoked.
+        :raises errors.InvalidBearerToken: if the access token of the provider is invalid.
+        :raises errors.ProviderError: with status 503, if such a token cannot be verified now.
         """
         get = environ.get
         token = self._find_token(environ)
@@ -97,7 +102,7 @@ class Authenticator:
             token = None
         # Everything that decides which session is used: the cookies, and how the browser reached this site.
         cache_key = (
-            token,
+            token if token is None or len(token) <= _LONG_TOKEN else _hash_token(token),
             get("HTTP_COOKIE") if token is None else None,
             get("HTTP_HOST") or get("SERVER_NAME"),
             get("wsgi.url_scheme"),
@@ -110,7 +115,8 @@ class Authenticator:
         if token is not None:
             self._cache.pop(cache_key, None)
             names()  # checks the host
-            login: Login | None = self._read_token(token, source)
+            is_own = self._access_tokens is not None and token.startswith(TOKEN_PREFIX)
+            login: Login | None = (self._read_token if is_own else self._read_bearer_token)(token, source)
         elif self._cookie_name in environ.get("HTTP_COOKIE", ""):
             login = self._read_login(environ, names())
         else:
@@ -132,9 +138,11 @@ class Authenticator:
 
     def _find_token(self, environ: WSGIEnvironment) -> str | None:
         """Return the access token of the request, or None if there is none or tokens are not enabled."""
-        if self._access_tokens is None or "HTTP_AUTHORIZATION" not in environ:
+        if "HTTP_AUTHORIZATION" not in environ:
             return None
-        return parse_authorization(environ["HTTP_AUTHORIZATION"])
+        header = environ["HTTP_AUTHORIZATION"]
+        token = parse_authorization(header) if self._access_tokens is not None else None
+        return parse_bearer(header) if token is None and self._oauth.accepts_bearer_tokens else token
 
     def _without_own_cookies(self, header: str) -> str:
         return self._own_cookies.sub("", header).lstrip(";, \t") if self._cookie_name in header else header
@@ -219,12 +227,19 @@ class Authenticator:
         """
         if login.identity is None:
             raise errors.NotAllowed("an unidentified user", "an unidentified user")
-        if not login.environ:
-            raise errors.NoUserName(login.identity.id, login.identity.display_name, self._oauth.remote_user_kind)
         registration = (
             self._oauth.registration_with_key(login.stored.data.get(PROVIDER, "")) if login.is_token else None
         )
-        self._oauth.check_access(login.identity, registration or self._oauth.registration_of(login.stored.data), rules)
+        try:
+            if not login.environ:
+                raise errors.NoUserName(login.identity.id, login.identity.display_name, self._oauth.remote_user_kind)
+            self._oauth.check_access(
+                login.identity, registration or self._oauth.registration_of(login.stored.data), rules
+            )
+        except errors.NotAllowed as error:
+            if not login.is_stored:
+                error.challenge = 'Bearer error="insufficient_scope"'
+            raise
 
     def _read_token(self, token: str, source: Callable[[], Source]) -> Login:
         assert self._access_tokens is not None
@@ -255,6 +270,25 @@ class Authenticator:
             is_token=True,
         )
 
+    def _read_bearer_token(self, token: str, source: Callable[[], Source]) -> Login:
+        verified = self._oauth.verify_bearer_token(token)
+        identity, registration, now = verified.identity, verified.registration, time.time()
+        event = Event(TOKEN_FIRST_USE, token=verified.id, user=identity.id, provider=registration.label)
+        self._oauth.events.emit(replace(event, **source()._asdict()))
+        environ = self._build_environ(identity)
+        return Login(
+            session_id="",
+            key=_hash_token(token),
+            raw=b"",
+            stored=StoredSession(now, now, {PROVIDER: registration.key}),
+            identity=identity,
+            environ={**environ, "AUTH_TYPE": "Bearer"} if environ else environ,
+            valid_until=verified.valid_until,
+            must_identify=False,
+            is_token=True,
+            is_stored=False,
+        )
+
     def _read_login(self, environ: WSGIEnvironment, names: CookieNames) -> Login | None:
         session_id = self._sessions.find_session_id(environ, names)
         if session_id is None:
@@ -278,6 +312,8 @@ class Authenticator:
 
     def _is_current(self, login: Login) -> bool:
         """Return whether the store still holds the session as it was when *login* was cached, and it is not revoked."""
+        if not login.is_stored:
+            return True
         if self._version is None:
             raw, *records = self._sessions.load_all([login.key, *login.revocation_keys])
             return raw == login.raw and not is_revoked(login.stored.started, records)
@@ -358,3 +394,13 @@ def parse_authorization(header: str) -> str | None:
     elif scheme.lower() != "bearer":
         return None
     return credentials if credentials.startswith(TOKEN_PREFIX) else None
+
+
+def parse_bearer(header: str) -> str | None:
+    """Return the credentials in an Authorization header of the scheme Bearer (RFC 6750 2.1), or None."""
+    scheme, *credentials = header.split(maxsplit=1) or [""]
+    return "".join(credentials).strip() if scheme.lower() == "bearer" else None
+
+
+def _hash_token(token: str) -> str:
+    return f"bearer {sha256(token.encode(errors='replace')).hexdigest()}"

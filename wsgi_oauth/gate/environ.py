@@ -112,7 +112,15 @@ class RequestContext:
         return self._sign_in.sign_out({**self._environ, "SCRIPT_NAME": self._script_name})
 
     def oauth2_session(self) -> OAuth2Session:
-        """Return a client for the provider's API with the user's token."""
+        """Return a client for the provider's API with the user's token.
+
+        :raises errors.NotSignedIn: if the user is anonymous, or a program.
+        """
+        if self.login is not None and self.login.is_token:
+            raise errors.NotSignedIn(
+                "oauth2_session: a program came with an access token for this application, and none for the provider's "
+                "API; only the sessions of browsers have one"
+            )
         return self._sign_in.app.oauth.oauth2_session(self.session)
 
     def login_url(self, next_url: str | None = None) -> str:

@@ -145,7 +145,7 @@ class Discovery:
         )
         issuer, configured = ascii(document.get("issuer"))[:200], self._configured.issuer
         # Discovery 4.3: exactly, including a trailing slash
-        if document.get("issuer") not in ((configured, _issuer_of_tenants(configured)) if configured else ()):
+        if document.get("issuer") not in ((configured, issuer_of_tenants(configured)) if configured else ()):
             raise errors.ProviderError(
                 f"{response.url} describes the issuer {issuer}, and {configured!a} is configured",
                 remedy=f"if these are the right metadata, configure their issuer, and set {setting} to their URL",
@@ -253,7 +253,7 @@ def _read_algorithms(document: Mapping[str, Any], member: str) -> tuple[str, ...
     return tuple(each for each in announced if isinstance(each, str)) if isinstance(announced, list) else ()
 
 
-def _issuer_of_tenants(configured: str) -> str:
+def issuer_of_tenants(configured: str) -> str:
     """Return the issuer in the document for users of several tenants; *configured* itself if it is not about several.
 
     https://learn.microsoft.com/entra/identity-platform/howto-convert-app-to-be-multi-tenant

@@ -164,6 +164,10 @@ class SigningKeys:
 
     def _fetch_keys(self, url: str, seen: tuple[Jwk, ...], interval: float) -> tuple[Jwk, ...]:
         """Fetch the keys, unless another thread has replaced those that were *seen*, or *interval* has not passed."""
+        with self._transport.slot():  # also for requests that only wait for another one's answer
+            return self._fetch_in_turn(url, seen, interval)
+
+    def _fetch_in_turn(self, url: str, seen: tuple[Jwk, ...], interval: float) -> tuple[Jwk, ...]:
         # With a timeout, because a fork may have copied the lock while it was held.
         is_locked = self._lock.acquire(timeout=self._transport.timeout + 1)
         try:

@@ -124,6 +124,23 @@ class Registration:
         """
         return self.discovery.provider() if self.discovery else self.configured_provider
 
+    @property
+    def has_published_keys(self) -> bool:
+        """Whether the provider's signatures can be verified: its issuer and its keys are configured or discovered."""
+        provider = self.configured_provider
+        finds_keys = provider.jwks_url or (self.discovery is not None and self.discovery.is_needed)
+        return bool(self.keys and provider.issuer and finds_keys)
+
+    def verify_signature(self, jwt: str) -> None:
+        """Verify the signature of a token that a client has sent. Its claims are checked elsewhere.
+
+        :raises errors.SignatureRefused: when no key of the provider verifies it.
+        :raises errors.ProviderError: when the keys are not available.
+        """
+        if self.keys is None or not self.provider.jwks_url:
+            raise errors.ProviderError("the URL of the provider's keys is unknown", remedy="let the metadata name it")
+        self.keys.verify(jwt, self.provider.jwks_url)
+
     def oauth2_session(
         self, *, token: Token | None = None, redirect_uri: str | None = None, session: Session | None = None
     ) -> OAuth2Session:

@@ -15,6 +15,7 @@ from ..metrics import Metrics
 from ..sessions.session import PROVIDER, TOKEN, Session
 from ..transport.pool import Transport
 from .access import Rules
+from .bearer import BearerToken, check_providers, verify_bearer_token
 from .client import OAuth2Session
 from .configured import provider_from_config
 from .identity import IDENTITY, Identity
@@ -58,6 +59,9 @@ class OAuthService:
         self.has_labels = config.has_labels
         self.sign_in_lifetime = config.sign_in_lifetime
         self.registrations = self._build_registrations()
+        self.accepts_bearer_tokens = bool(config.bearer_audience)
+        if self.accepts_bearer_tokens:
+            check_providers(self.registrations.values())
 
     def _build_registrations(self) -> dict[str, Registration]:
         """Return a registration for each provider, by label. Each requests the scopes that the access rules need."""
@@ -152,6 +156,14 @@ class OAuthService:
         return self.registration_with_key(
             session.get(PROVIDER, registrations[0].key if len(registrations) == 1 else "")
         )
+
+    def verify_bearer_token(self, token: str) -> BearerToken:
+        """Verify an access token of a provider for ``WSGI_OAUTH_BEARER_AUDIENCE``, see :mod:`.bearer`.
+
+        :raises errors.InvalidBearerToken: when it is invalid.
+        :raises errors.ProviderError: with status 503, when the provider's keys are not available.
+        """
+        return verify_bearer_token(token, self._config.bearer_audience, self.registrations.values())
 
     def oauth2_session(self, session: Session) -> OAuth2Session:
         """Return a client with the token of *session*, which is refreshed when it has expired.

@@ -32,7 +32,7 @@ def build_error_response(request: Request, error: errors.Error, *, login_url: st
     :param login_url: the URL that starts a sign-in; "" if the host of the request is not this site's.
     :param logout_url: the URL of the sign-out, whose 403 shows a sign-out button to the session's user.
     """
-    concerns_user = isinstance(error, (errors.NotSignedIn, errors.NotAllowed))
+    concerns_user = isinstance(error, (errors.NotSignedIn, errors.NotAllowed, errors.InvalidBearerToken))
     next_url = request.next_url or (local_path(request.page_url) if concerns_user else "") or ""
     requirements = {}
     if isinstance(error, errors.ReauthenticationRequired):
