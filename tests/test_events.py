@@ -189,6 +189,16 @@ class TestAccess:
         assert (event.outcome, event.cause, event.user) == ("refused", "not_allowed", user_id(provider))
         assert (event.session, event.request) == (audit.last("sign_in").session, "GET /page")
 
+    def test_that_is_refused_to_a_proxy_names_user_session_and_page(
+        self, guest: Guest, make_app: Callable[..., Any], audit: Audit, provider: LocalProvider
+    ):
+        app = make_app(ALLOW="id:1", TRUSTED_PROXIES="1")
+        headers = {**HTML, "Cookie": guest.cookie_header, "X-Original-URL": "http://localhost/page?x=1"}
+        assert send(app, "/verify", headers=headers).status_code == 403
+        event = audit.last("access")
+        assert (event.outcome, event.cause, event.user) == ("refused", "not_allowed", user_id(provider))
+        assert (event.session, event.request) == (audit.last("sign_in").session, "GET /page")
+
     def test_of_an_anonymous_user_is_no_event(self, make_browser: Callable[..., Browser], audit: Audit):
         assert make_browser().get("/profile", JSON).status_int == 401
         assert audit.events == []

@@ -27,7 +27,7 @@ from ..web.error_responses import build_error_response
 from ..web.handler import RequestHandler
 from ..web.redirect import Redirect
 from ..web.request import Request
-from ..web.site import path_and_query
+from ..web.site import path_and_query, without_origin
 from .authentication import Authenticator, Login
 
 if TYPE_CHECKING:
@@ -90,27 +90,30 @@ class Verifier:
         self._read_rules: Callable[[str], Rules | None] = lru_cache(_MAX_CACHED_RULES)(self._parse_query)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        login: Login | None = None
         try:
-            login = self._require_user(environ)
+            query = environ.get("QUERY_STRING")
+            rules = self._read_rules(query) if query else None
+            login = self._authenticate(environ)
+            login = self._require_user(environ, login, rules)
         except errors.Error as error:
-            refusal = error
+            refusal, refused_login = error, login
             if self._app.metrics is not None:
                 self._app.metrics.count_decision("verify", decision_of(error), error)
             request = Request(environ, populate_request=False)
-            return self._app.respond(request, start_response, lambda request: self._refuse(request, refusal))
+            return self._app.respond(
+                request, start_response, lambda request: self._refuse(request, refusal, refused_login)
+            )
         if self._app.metrics is not None:
             self._app.metrics.count_decision("verify", "admitted")
         start_response("204 No Content", [*build_identity_headers(login), *pages.SECURITY_HEADERS.items(), _VARY])
         return [b""]
 
-    def _require_user(self, environ: WSGIEnvironment) -> Login:
-        """Require an authenticated and authorized user.
+    def _require_user(self, environ: WSGIEnvironment, login: Login | None, rules: Rules | None) -> Login:
+        """Require an authorized user, and return the login with the user's identity.
 
-        :raises errors.Error: NotSignedIn, NotAllowed, BadHost, StoreError, ConfigError or IdentityPending.
+        :raises errors.Error: NotSignedIn, NotAllowed, BadHost, StoreError or IdentityPending.
         """
-        query = environ.get("QUERY_STRING")
-        rules = self._read_rules(query) if query else None
-        login = self._authenticate(environ)
         if login is not None and login.must_identify:
             source = Request(environ, populate_request=False).source
             thread = self._authenticator.identify_in_background(login, source)
@@ -163,9 +166,10 @@ class Verifier:
             error.remedy = _CADDY
             raise
 
-    def _refuse(self, request: Request, error: errors.Error) -> Response:
+    def _refuse(self, request: Request, error: errors.Error, login: Login | None) -> Response:
         """Return the response about *error*: to the browser, if the proxy passes it on, otherwise to the proxy.
 
+        :param login: that of the refused user, for the audit event; None for an anonymous one.
         :raises errors.BadHost: if the Host header is not this site's.
         """
         environ = request.environ
@@ -174,13 +178,15 @@ class Verifier:
         # With the method and the path of the original request, a refusal is what the gate would answer.
         changes = {"REQUEST_METHOD": original.method}
         if original.url:
-            path, _, query = original.url.partition("?")
+            path, _, query = without_origin(original.url, request.base).partition("?")
             changes |= {"SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": query}
         refused = Request({**environ, **changes}, populate_request=False)
         refused.id, refused.base = request.id, request.base
         refused.current_url = self._return_url(request, original.url)
         refused.challenge = self._authenticator.choose_challenge(refused)
         refused.next_url = refused.return_url
+        if login is not None:
+            refused.session = self._authenticator.session(login)
         self._app.log_error(refused, error)
         response = build_error_response(
             refused,
