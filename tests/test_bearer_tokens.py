@@ -12,6 +12,7 @@ import time
 from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -288,6 +289,13 @@ class TestAccessToken:
         assert admits(gate, token)
         later(3601)
         assert not admits(gate, token)
+
+    @pytest.mark.parametrize("prefix", ["", "bearer "])
+    def test_is_not_replaced_by_its_hash(self, gate: LoginRequired, claims: dict[str, Any], prefix: str):
+        """The gate caches tokens under their hashes, which are no secrets."""
+        token = access_token(claims)
+        assert admits(gate, token)
+        assert not admits(gate, prefix + sha256(token.encode()).hexdigest())
 
     def test_opens_nothing_under_another_host_name(
         self, gate: LoginRequired, inside: Application, claims: dict[str, Any]

@@ -33,7 +33,6 @@ IDENTITY_KEY = "wsgi_oauth.identity"
 _MAX_CACHED = 512  # entries
 _MAX_CACHED_BYTES = 64 * 1024 * 1024  # of stored sessions; few have more than 10 KiB, but tokens can be large
 _MAX_CACHE_KEY = 4096  # characters, because clients may send long Cookie headers
-_LONG_TOKEN = 100  # characters; longer tokens are cached under their hash
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _log = logging.getLogger(__name__)
 
@@ -100,9 +99,10 @@ class Authenticator:
         token = self._find_token(environ)
         if token is not None and is_from_another_site(environ):
             token = None
-        # Everything that decides which session is used: the cookies, and how the browser reached this site.
+        # Everything that decides which session is used: the cookies, and how the browser reached this site. A token of
+        # the provider is represented by its hash, because it can be long.
         cache_key = (
-            token if token is None or len(token) <= _LONG_TOKEN else _hash_token(token),
+            token if token is None or token.startswith(TOKEN_PREFIX) else _hash_token(token),
             get("HTTP_COOKIE") if token is None else None,
             get("HTTP_HOST") or get("SERVER_NAME"),
             get("wsgi.url_scheme"),
