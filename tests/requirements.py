@@ -98,6 +98,7 @@ REQUIREMENTS = {
         50: "The access log contains no query string and no Referer.",
         51: "Input cannot inject log lines; sign-ins, refusals and sign-outs are logged.",
         71: "Audit events say who, from where, why and in which session, and contain no secret.",
+        70: "A form of the provider is accepted with a cookie for one state only, which is no session.",
         72: "The provider's description of an error is logged in printable ASCII, short and without secrets.",
     },
     "The session store": {

@@ -77,12 +77,15 @@ def create_app(
     )
     access_tokens = AccessTokens(sessions, config.token_lifetime) if config.tokens else None
     tickets = Tickets(sessions) if config.sites else None
+    callback: type[RequestHandler] = flow.PostAuthorization
+    if oauth.uses_form_post:
+        callback = type(callback.__name__, (callback,), {"post": flow.PostAuthorization.get})
     # With several providers, each has its own redirect URI (RFC 9700 4.4.2).
     callback_route = "/callback/<provider>" if oauth.has_labels else "/callback"
     all_handlers: list[type[RequestHandler]] = [
         flow.PreAuthorization,
         ThirdPartyInitiatedLogin,
-        flow.PostAuthorization,
+        callback,
         flow.UsingTheOAuthToken,
         Logout,
         SignedOut,
@@ -94,7 +97,7 @@ def create_app(
         *([type("MetricsPage", (MetricsPage,), {"metrics": metrics})] if metrics else []),
         *handlers,
     ]
-    routes = Routes((callback_route if each is flow.PostAuthorization else each.route, each) for each in all_handlers)
+    routes = Routes((callback_route if each is callback else each.route, each) for each in all_handlers)
     app = OAuthApp(config, sessions, oauth, routes, access_tokens)
     app.metrics = metrics
     app.verifier = Verifier(app)

@@ -117,6 +117,8 @@ class Attempt(NamedTuple):
         parameters |= {"state": self.state, "code_challenge": self.code_challenge, "code_challenge_method": "S256"}
         if provider.sends_nonce:
             parameters["nonce"] = self.nonce
+        if provider.response_mode != "query":
+            parameters["response_mode"] = provider.response_mode
         return self._replace(parameters=parameters, requirements=requirements)
 
     def for_token_request(self, code: str) -> Attempt:
@@ -159,7 +161,7 @@ class AuthorizationResponse(NamedTuple):
 
     @classmethod
     def parse(cls, query: bytes) -> AuthorizationResponse:
-        """Parse the query of the callback.
+        """Parse the query of the callback, or its form (OAuth 2.0 Form Post Response Mode 2).
 
         :raises errors.BadAuthorizationResponse: if a parameter is repeated (RFC 6749 3.1), too long or not printable.
         """
@@ -275,6 +277,19 @@ def finish(session: Session, attempt: Attempt) -> None:
     session.change_on_save(lambda data: _finish(data, attempt))
 
 
+def keep_finished(data: dict[str, Any]) -> bool:
+    """Mark the used record in the pending session as finished. Return False if there is none, as after a failure.
+
+    A later copy of a form has no other cookie of this application.
+    """
+    data[STATE] = {
+        state: {"started": record["started"], "next": record["next"], "claimed": "finished"}
+        for state, record in usable_records(data).items()
+        if "claimed" in record
+    }
+    return bool(data[STATE])
+
+
 def is_redirect_loop(session: Session) -> bool:
     """Return whether a sign-in moments ago already replaced a rejected one: the next would begin a redirect loop."""
     return bool(session.get(REDIRECT_LOOP)) and time.time() - session.started < _REDIRECT_LOOP_WINDOW
@@ -348,8 +363,9 @@ def wait_for_first_copy(pending: Session, state: str, timeout: float) -> None:
     for _ in poll(timeout, pause=_POLL_INTERVAL, longest_pause=_POLL_INTERVAL):
         pending.reload()
         records = pending.get(STATE)
-        if records is None:
-            return  # the pending session has ended: the first copy succeeded
+        # The first copy has succeeded if the pending session has ended, or knows it (keep_finished).
+        if records is None or records.get(state, {}).get("claimed") == "finished":
+            return
         if state not in records:
             raise errors.NoLoginInProgress("callback: the state was used, and that sign-in failed")
         # The claim may be older than any exchange takes, because its worker was killed or could not store the outcome.

@@ -28,7 +28,8 @@ _RESERVED_PARAMETERS = {
     "scope": "WSGI_OAUTH_SCOPE",
     "code_challenge": "WSGI_OAUTH_PKCE",
     "code_challenge_method": "WSGI_OAUTH_PKCE",
-    **dict.fromkeys(("response_type", "response_mode", "state", "nonce", "request", "request_uri"), "the application"),
+    "response_mode": "WSGI_OAUTH_RESPONSE_MODE",
+    **dict.fromkeys(("response_type", "state", "nonce", "request", "request_uri"), "the application"),
 }
 # Parameters of the link to the sign-in (OpenID Connect Core 4 for the last two).
 _OWN_PARAMETERS = {"next", "provider", "switch", "again", "reauthenticate", "iss", "target_link_uri"}
@@ -77,6 +78,7 @@ check_audience = _check_pattern(
     r"[\x21-\x7e]{0,512}", "must be one audience in printable ASCII without spaces, as the claim `aud` contains it"
 )
 check_remote_user = _check_pattern("id|subject|username|email", "must be one of id, subject, username, email")
+check_response_mode = _check_pattern("query|form_post", "must be query or form_post")
 check_log_format = _check_pattern("text|json", "must be text or json")
 check_scope = _check_pattern(
     r"[\x20\x21\x23-\x5b\x5d-\x7e]*",
@@ -128,6 +130,7 @@ def _check_description(provider: Provider, http_hosts: Collection[str]) -> None:
             raise ValueError(f"its {name} {reason}") from None
     if provider.client_auth:
         check_client_auth(provider.client_auth)
+    check_response_mode(provider.response_mode)
 
 
 def check_end_session(value: str, http_hosts: Collection[str] = ()) -> str:

@@ -106,6 +106,8 @@ class Provider(NamedTuple):
     secret_audience: str = ""
     pushed_authorization_url: str = ""  # RFC 9126 2
     requires_pushed_requests: bool = False  # RFC 9126 5
+    # How the browser brings the authorization response (OAuth 2.0 Multiple Response Type Encoding Practices 2.1)
+    response_mode: Literal["query", "form_post"] = "query"
     pkce: bool = True  # RFC 7636; without it the nonce or the state alone protects the code (RFC 9700 2.1.1)
     profile_method: Literal["GET", "POST"] = "GET"  # for the profile URL (both allowed by OpenID Connect Core 5.3.1)
     profile_headers: tuple[tuple[str, str], ...] = ()  # additional headers for the profile URL

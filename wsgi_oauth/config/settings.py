@@ -151,6 +151,7 @@ class ProviderConfig:
     client_key_issuer: str | None = _setting(None, checks.check_client_id)  # for client secrets made from the key
     client_assertion_file: str | None = _setting(None, str)  # read for each request to the token endpoint
     pushed_requests: bool | None = _setting(None, checks.check_yes_or_no)
+    response_mode: str | None = _setting(None, checks.check_response_mode)
     scope: str | None = _setting(None, checks.check_scope)
     end_session: str | None = _url_setting(None, checks.check_end_session)
     discovery_url: str | None = _url_setting(None, checks.check_url)

@@ -87,7 +87,7 @@ def _with_settings(provider: Provider, config: ProviderConfig) -> Provider:
         )
     if config.has_key and not provider.secret_audience:
         provider = provider._replace(client_auth="private_key_jwt")
-    replaced = (*_ENDPOINTS, "revocation_url", "client_auth", "scope", "pkce")
+    replaced = (*_ENDPOINTS, "revocation_url", "client_auth", "response_mode", "scope", "pkce")
     parameters = {**dict(provider.authorization_parameters), **dict(config.authorization_parameters)}
     configured = _with_claims(provider, config)._replace(
         trusts_emails=provider.trusts_emails or config.trust_unverified_email,

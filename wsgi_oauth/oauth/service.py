@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from .. import errors
 from ..config import PREFIX, Config
@@ -14,6 +15,7 @@ from ..events import FAILED, IDENTIFICATION, RECHECK, REFUSED, SIGN_IN, SUCCESS,
 from ..metrics import Metrics
 from ..sessions.session import PROVIDER, TOKEN, Session
 from ..transport.pool import Transport
+from ..urls import is_loopback
 from .access import Rules
 from .bearer import BearerToken, check_providers, verify_bearer_token
 from .client import OAuth2Session
@@ -54,6 +56,7 @@ class OAuthService:
             provider = provider_from_config(each)
             self._providers[each.label or provider.name] = provider
         self._check_remote_user(config.remote_user)
+        self._check_response_modes(config.public_url)
         self._rules = Rules(config.allow, self._providers, allow, has_labels=config.has_labels)
         self._added_rules: list[Rules] = []  # for parts of the application
         self.has_labels = config.has_labels
@@ -91,6 +94,15 @@ class OAuthService:
                     "subject or email"
                 )
 
+    def _check_response_modes(self, public_url: str | None) -> None:
+        """Check that browsers accept a cookie that they send along with a form of the provider."""
+        parts = urlsplit(public_url or "http://localhost")
+        if self.uses_form_post and parts.scheme != "https" and not is_loopback(parts.hostname or ""):
+            raise errors.ConfigError(
+                f"{PREFIX}PUBLIC_URL: must begin with https, because a provider answers with a form (response mode "
+                f"form_post), for which browsers need a cookie with the attribute Secure (got {public_url!a})"
+            )
+
     @property
     def remote_user_kind(self) -> str:
         """The value of ``WSGI_OAUTH_REMOTE_USER``."""
@@ -111,6 +123,11 @@ class OAuthService:
     def is_restricted(self) -> bool:
         """Return whether access rules keep some signed-in users out."""
         return bool(self._rules)
+
+    @property
+    def uses_form_post(self) -> bool:
+        """Whether a provider answers authorization requests with a form."""
+        return any(provider.response_mode == "form_post" for provider in self._providers.values())
 
     @property
     def sign_in_timeout(self) -> float:

@@ -15,7 +15,8 @@ SESSION_ID = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 """A session id: 256 random bits from ``secrets.token_urlsafe(32)``."""
 
 PENDING_PURPOSE_LENGTH = 10  # characters of the name of a sign-in's cookie, after the name of the session cookie
-_PENDING_PURPOSE = re.compile(rf"[A-Za-z0-9_-]{{{PENDING_PURPOSE_LENGTH}}}", re.ASCII)
+FORM_POST = ".post"  # the end of that name, if the provider answers with a form
+_PENDING_PURPOSE = re.compile(rf"[A-Za-z0-9_-]{{{PENDING_PURPOSE_LENGTH}}}(?:{re.escape(FORM_POST)})?", re.ASCII)
 
 
 class CookieNames(NamedTuple):
@@ -88,12 +89,16 @@ def unambiguous_value(values: list[str]) -> str | None:
 def build_set_cookie(value: str, purpose: str = "", *, names: CookieNames, max_age: int | None = None) -> str:
     """Return the Set-Cookie header (RFC 6265bis 4.1) for *value*.
 
+    Browsers send only a cookie with ``SameSite=None`` along with a form from another site, and accept such a cookie
+    only with ``Secure``, on loopback hosts also over http.
+
     :param max_age: seconds until the browser deletes the cookie; None to keep it until the browser is closed.
     """
-    attributes = ["Path=/", "HttpOnly", "SameSite=Lax"]
+    is_cross_site = purpose.endswith(FORM_POST)
+    attributes = ["Path=/", "HttpOnly", f"SameSite={'None' if is_cross_site else 'Lax'}"]
     if max_age is not None:
         attributes.insert(0, f"Max-Age={max_age}")
-    if names.secure:
+    if names.secure or is_cross_site:
         attributes.append("Secure")
     return "; ".join([f"{names.name(purpose)}={value}", *attributes])
 

@@ -19,7 +19,7 @@ from .cookie import CookieNames, build_set_cookie, pending_cookies, session_id_f
 from .encoding import OTHER_ENTRY, StoredSession, are_plausible, decode, encode, parse
 from .encryption import Encryption, Label, is_encrypted, read_label
 from .keys import PROVIDER, STATE, TOKEN
-from .links import decrypt_id, derive_link_id
+from .links import decrypt_id, derive_link_id, encrypt_id
 from .revocation import decode_revocation, encode_revocation, is_revoked, revocation_key
 from .session import Session
 from .store import Record, SessionStore
@@ -36,6 +36,7 @@ SIGNED_IN, ANONYMOUS, EXPIRED, UNREADABLE = "signed in", "anonymous", "expired",
 REVOKED = "revoked"
 IGNORED = "ignored"  # encrypted although the setting says no, or the other way around
 
+_BROWSER_SESSION = "browser_session"  # in the record of a sign-in: key and encrypted id of the browser's session
 LINK_ENTRY = OTHER_ENTRY + b"link:1:"  # of a further site's cookie to a session
 _REVOCATION_MARGIN = 3600  # seconds that a revocation record outlives the sessions, because clocks differ
 
@@ -130,6 +131,39 @@ class SessionManager:
         session = Session(self, stored, session_id)
         session.purpose = purpose
         return session
+
+    def store_browser_session(self, pending: Session, session_id: str) -> None:
+        """Store in *pending*, unless it is finished, which session its browser has.
+
+        Its callback, a form of another site, comes without the session cookie. Only the cookie of *pending* leads from
+        the stored value to the session id.
+        """
+        if pending.id is None or all("claimed" in record for record in pending.get(STATE, {}).values()):
+            return
+        key = store_key(session_id)  # makes each one-time pad different
+        encrypted = encrypt_id(session_id, pending.id, f"{_BROWSER_SESSION} {key}")
+
+        def write(stored: StoredSession) -> StoredSession:
+            for record in stored.data.get(STATE, {}).values():
+                record[_BROWSER_SESSION] = [key, encrypted.hex()]
+            return stored  # with the same time of the last use, because the sign-in stays unused
+
+        self.update(pending, write)
+
+    def open_all_pending(self, environ: WSGIEnvironment, *, names: CookieNames) -> Iterator[Session]:
+        """Yield the pending sessions of the browser."""
+        for purpose, _ in pending_cookies(environ, names):
+            yield self.open(environ, purpose, names=names)
+
+    def open_browser_session(self, pending: Session) -> Session:
+        """Return the session of the browser that *pending* belongs to, as :meth:`store_browser_session` stored it."""
+        for record in pending.get(STATE, {}).values():
+            key, encrypted = record.get(_BROWSER_SESSION, ("", ""))
+            session_id = decrypt_id(bytes.fromhex(encrypted), pending.id or "", f"{_BROWSER_SESSION} {key}")
+            stored = self.read(session_id)
+            if stored is not None:
+                return Session(self, stored, session_id)
+        return Session(self)
 
     def read(self, session_id: str) -> StoredSession | None:
         """Return the stored session, or None when it is unknown, damaged, revoked, or expired by the settings."""
@@ -357,7 +391,9 @@ class SessionManager:
         # An anonymous session ends with the browser window; the others last as long as on the server.
         max_age = None
         if session.purpose:
-            max_age = int(self._sign_in_lifetime + _LATE_RESPONSE)
+            # A cookie for all sites lives shorter, so that a late response starts again for some time only.
+            late = self._sign_in_lifetime if session.is_form_post else _LATE_RESPONSE
+            max_age = int(self._sign_in_lifetime + late)
         elif session.signed_in:
             max_age = int(session.started + self._lifetime - time.time())
         is_linked = names.site and session.signed_in

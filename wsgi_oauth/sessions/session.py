@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from .. import errors
 from ..events import Source
+from .cookie import FORM_POST
 from .encoding import StoredSession, copy_json
 from .keys import PROVIDER, STATE, TOKEN
 
@@ -50,6 +51,11 @@ class Session(dict[str, Any]):
     def signed_in(self) -> bool:
         """Whether the session holds an access token."""
         return TOKEN in self
+
+    @property
+    def is_form_post(self) -> bool:
+        """Whether it is that of a pending sign-in whose provider answers with a form."""
+        return self.purpose.endswith(FORM_POST)
 
     @property
     def started(self) -> float:

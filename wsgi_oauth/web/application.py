@@ -19,7 +19,7 @@ from ..metrics import Metrics
 from ..oauth.reauthentication import check_progress
 from ..oauth.service import OAuthService
 from ..sessions.access_tokens import AccessTokens
-from ..sessions.cookie import build_set_cookie
+from ..sessions.cookie import FORM_POST, build_set_cookie, session_id_from_cookie
 from ..sessions.file import FileStore, check_folder
 from ..sessions.manager import MAX_PENDING, SessionManager
 from ..sessions.measured import original_store
@@ -257,11 +257,13 @@ class OAuthApp:
 
     def _open_session(self, request: Request) -> Session:
         session = self.sessions.open(request.environ, names=request.cookie_names)
+        if request.is_form_post and request.pending and session.id is None:
+            session = self.sessions.open_browser_session(request.pending)
         session.source = request.source
         return session
 
     def _open_pending(self, request: Request, state: str) -> Session:
-        purpose = sign_in.cookie_purpose(state)
+        purpose = sign_in.cookie_purpose(state) + (FORM_POST if request.is_form_post else "")
         return self.sessions.open(request.environ, purpose, names=request.cookie_names)
 
     def _open_checked_session(self, request: Request) -> Session:
@@ -295,15 +297,34 @@ class OAuthApp:
                 self.sessions.save(pending)
             cookies.append(self.sessions.cookie(pending, names=names))
             if pending.id != pending.cookie_id:
+                if pending.is_form_post:
+                    self._store_browser_session(request, [pending])
                 cookies += self._evict_pending(request, keep=MAX_PENDING - 1)
+            if request.has_used_state and self.oauth.uses_form_post:
+                self._store_browser_session(request, self.sessions.open_all_pending(request.environ, names=names))
         if request.cancels_pending:
             cookies += self._evict_pending(request, keep=0)
         return [cookie for cookie in cookies if cookie]
 
-    def _end_pending(self, request: Request, pending: Session) -> None:
-        """End the pending session of a finished sign-in. A failure is only logged, because the user is signed in."""
+    def _store_browser_session(self, request: Request, pending: Iterable[Session]) -> None:
+        """Store in sign-ins that wait for a form which session this browser has. A failure is only logged."""
+        session_id = session_id_from_cookie(request.environ, names=request.cookie_names)
+        session_id = request.session.id if request.has_opened_session else session_id
         try:
-            pending.end()
+            for each in pending if session_id else ():
+                if each.is_form_post and session_id:
+                    self.sessions.store_browser_session(each, session_id)
+        except errors.StoreError as error:
+            _log.warning("[%s] a sign-in will not end the session that it replaces: %s", request.id, error)
+
+    def _end_pending(self, request: Request, pending: Session) -> None:
+        """End the pending session of a finished sign-in. A failure is only logged, because the user is signed in.
+
+        That of a form stays for a while, because a second copy of the form has no other cookie.
+        """
+        try:
+            if not (pending.is_form_post and pending.change(sign_in.keep_finished)):
+                pending.end()
         except errors.StoreError as error:
             _log.warning("[%s] the record of a finished sign-in was not deleted: %s", request.id, error)
 

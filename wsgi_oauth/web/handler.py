@@ -120,7 +120,7 @@ class RequestHandler:
     def answer(self, **arguments: Any) -> Response:
         """Call the method that the request names, with the variables of the route."""
         method = self.request.method.lower()
-        if self.get_is_unsafe and method in {"get", "head"}:
+        if self.get_is_unsafe and method in {"get", "head", "post"}:
             if self.request.is_prefetch_or_subresource:
                 raise errors.NotNow("a prefetch or a subresource cannot start a sign-in")
             if method == "head":

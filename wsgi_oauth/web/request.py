@@ -49,6 +49,8 @@ class Request(werkzeug.Request):
     open_pending: Callable[[Request, str], Session]
     #: The pending session that this request has opened.
     pending: Session | None = None
+    #: Whether the provider answers, or has answered, with a form that the browser posts (``form_post``).
+    is_form_post: bool = False
     #: Whether this request cancels the pending sign-ins of the browser.
     cancels_pending: bool = False
     #: The name of the audit event if this request fails; set by the application and by handlers.

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from werkzeug import Response
-from werkzeug.exceptions import HTTPException, NotFound, abort
+from werkzeug.exceptions import HTTPException, NotFound, UnsupportedMediaType, abort
 
 from .. import errors, sign_in
 from ..events import SIGN_IN
@@ -19,7 +19,7 @@ from ..oauth.client import OAuth2Session
 from ..oauth.identity import IDENTITY
 from ..oauth.reauthentication import AUTHENTICATION, authentication_record, parse_requirements
 from ..oauth.recheck import checked_identity
-from ..sessions.cookie import read_cookies
+from ..sessions.cookie import FORM_POST, read_cookies
 from ..sessions.session import PROVIDER
 from . import pages
 from .handler import RequestHandler
@@ -87,6 +87,7 @@ class SignInHandler(RequestHandler):
             abort(pages.provider_choice(self.request, self._sign_in_urls()))
         label = self.registration.label
         values = {"provider": label} if self.oauth.has_labels else {}
+        self.request.is_form_post = self.provider.response_mode == "form_post"
         self._attempt = sign_in.Attempt.new(
             redirect_uri=self.url_for(".callback", external=True, **values),
             next_url=next_url,
@@ -165,8 +166,9 @@ class SignInHandler(RequestHandler):
         """
         if self.request.is_further_site or not self.choose_provider(self._callback_label):
             raise NotFound
-        response = sign_in.AuthorizationResponse.parse(self.request.query_string)
-        session, pending = self.request.session, self.request.pending_session(response.state)
+        response = self._read_response()
+        pending = self.request.pending_session(response.state)
+        session = self.request.session  # after the pending session, which can lead to it
         # The slot comes first: otherwise a code would be used up while the provider cannot be asked.
         with self.registration.slot():
             try:
@@ -192,6 +194,7 @@ class SignInHandler(RequestHandler):
                         raise
                     _log.info("[%s] %s: the sign-in starts again", self.request.id, error)
                     abort(self.restart(attempt))
+                self.check_response_mode()
                 if attempt.late:  # the code is not exchanged
                     abort(self.redirect(attempt.next_url, 303) if session.signed_in else self.restart(attempt))
                 self._attempt = attempt
@@ -199,11 +202,49 @@ class SignInHandler(RequestHandler):
         session[PROVIDER] = self.registration.key  # the token is sent to this provider only
         session.renew()  # a new session id, because an attacker may have planted the old one (session fixation)
 
+    def _read_response(self) -> sign_in.AuthorizationResponse:
+        """Return the authorization response: the query of a GET, or the form of a POST, whose query is ignored.
+
+        :raises werkzeug.exceptions.UnsupportedMediaType: if the body is not a form.
+        :raises errors.BadAuthorizationResponse: if a parameter is repeated, too long or not printable.
+        """
+        request = self.request
+        if request.method != "POST":
+            response = sign_in.AuthorizationResponse.parse(request.query_string)
+            # Providers redirect with errors, too.
+            cookie = request.cookie_names.name(sign_in.cookie_purpose(response.state))
+            cookies = dict(read_cookies(request.environ))
+            request.is_form_post = cookie not in cookies and f"{cookie}{FORM_POST}" in cookies
+            return response
+        if request.mimetype != "application/x-www-form-urlencoded":
+            raise UnsupportedMediaType("The body must be a form (application/x-www-form-urlencoded).")
+        request.is_form_post = True
+        return sign_in.AuthorizationResponse.parse(request.get_data(cache=False))
+
+    def check_response_mode(self) -> None:
+        """Check that a code did not come in the URL, from which it could leak, if a form was requested.
+
+        :raises errors.BadAuthorizationResponse: if it did.
+        """
+        if self.request.is_form_post and self.request.method != "POST":
+            raise errors.BadAuthorizationResponse(
+                "authorization response: the code came in the URL, although form_post was requested",
+                remedy="set WSGI_OAUTH_RESPONSE_MODE=query if the provider does not support form_post",
+            )
+
     def find_remedy(self, state: str) -> str:
         """Return what may be wrong if the state of a callback is unknown, judging by the cookies of the browser."""
         request = self.request
         names = [name for name, _ in read_cookies(request.environ)]
-        if request.cookie_names.name(sign_in.cookie_purpose(state)) in names:
+        if request.is_form_post and request.cookie_names.name(sign_in.cookie_purpose(state)) in names:
+            return (
+                "the provider sent the response with a form, which was not requested; set "
+                "WSGI_OAUTH_RESPONSE_MODE=form_post if it always does that"
+            )
+        if (
+            request.cookie_names.name(sign_in.cookie_purpose(state) + (FORM_POST if request.is_form_post else ""))
+            in names
+        ):
             return (
                 "the browser has the cookie of this sign-in, but the session store does not know it: another worker or "
                 "machine may use another store (compare WSGI_OAUTH_SESSION_STORE; memory: is for a single process), or "
