@@ -20,6 +20,7 @@ from requests import certs
 
 from wsgi_oauth.demo.grants import Grant
 from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.demo.profiles import Keycloak
 from wsgi_oauth.demo.server import serve_provider
 
 ROUND_TRIP = 0.020  # seconds, through the proxy
@@ -33,6 +34,7 @@ class Provider:
     far_port: int  # of the proxy, which adds a round trip of 20 ms
     client_id: str
     client_secret: str
+    issuer: str  # of another provider, with OpenID Connect, for a client with the same id and secret
     _pipe: Connection
 
     @property
@@ -97,9 +99,14 @@ def _serve(certificate: Path, pipe: Connection, redirect_uris: tuple[str, ...]) 
     provider.routes["/login/oauth/authorize"] = provider.routes[provider.authorization_path]
     provider.routes["/login/oauth/access_token"] = provider.routes[provider.token_path]
     provider.routes["/api/v3/user"] = provider.routes[provider.profile_path]
-    with serve_provider(provider, ssl_context=context) as server, socket.create_server(("127.0.0.1", 0)) as far:
+    keycloak = Keycloak(client_id=provider.client_id, client_secret=provider.client_secret)
+    with (
+        serve_provider(provider, ssl_context=context) as server,
+        serve_provider(keycloak, ssl_context=context),
+        socket.create_server(("127.0.0.1", 0)) as far,
+    ):
         threading.Thread(target=_run_slow_proxy, args=(far, server.port), daemon=True).start()
-        pipe.send((server.port, far.getsockname()[1], provider.client_id, provider.client_secret))
+        pipe.send((server.port, far.getsockname()[1], provider.client_id, provider.client_secret, keycloak.issuer))
         while (command := pipe.recv()) != "exit":
             if command == "close connections":
                 provider.faults.add("profile.close", times=None)

@@ -15,6 +15,7 @@ from requests import Session
 from werkzeug.test import create_environ
 
 from wsgi_oauth import Config, create_app
+from wsgi_oauth.oauth.keys import verifies_signatures
 
 from .measure import Case, Cost, Report, Timer, arguments, interleave, repeated, temporary_folder
 from .provider import ROUND_TRIP, Provider, running_provider
@@ -126,6 +127,13 @@ class RequestBenchmark:
         far = config_for(provider, folder, provider.far_url)
         self.near = {"wsgi_oauth": create_app(near), "tutorial": Tutorial(near)}
         self.far = {"wsgi_oauth": create_app(far), "tutorial": Tutorial(far)}
+        self.openid = Config(
+            provider=provider.issuer,
+            client_id=provider.client_id,
+            client_secret=provider.client_secret,
+            public_url=SITE,
+            session_store=f"file:{folder / 'openid'}",
+        )
 
     def browser(self, app: WSGIApplication, *, signed_in: bool = True) -> WSGIBrowser:
         browser = WSGIBrowser(app, self.http)
@@ -175,6 +183,19 @@ class RequestBenchmark:
         self.provider.close_after_each_response(False)
         return costs
 
+    def measure_signatures(self, rounds: int) -> dict[str, list[Cost]]:
+        """Measure sign-ins with ID tokens (RS256), whose keys the application with signatures has cached."""
+        apps = {
+            "sign-in with an ID token": create_app(self.openid),
+            "the same, signature verified": create_app(self.openid),
+        }
+        for registration in apps["sign-in with an ID token"].oauth.registrations.values():
+            registration.keys = None  # as without the extra `openid`
+        cases = {
+            name: sign_in_case(lambda app=app: self.browser(app, signed_in=False), 2) for name, app in apps.items()
+        }
+        return interleave("signatures of ID tokens", cases, rounds)
+
     def measure_far_provider(self, rounds: int) -> dict[str, list[Cost]]:
         cases = {
             "/profile": self.page(self.far["wsgi_oauth"], "/profile", 4, signed_in=True),
@@ -211,6 +232,12 @@ def measure(benchmark: RequestBenchmark, rounds: int, report: Report) -> None:
     new = benchmark.measure_new_connections(fewer_rounds)
     tutorial = new["/profile of the tutorial"]
     report.add("/profile, new connection", new["/profile"], base=tutorial, unit="x the tutorial")
+    if verifies_signatures():
+        (name, plain), (verified_name, verified) = benchmark.measure_signatures(fewer_rounds).items()
+        report.add(name, plain)
+        report.add(verified_name, verified, base=plain, unit="x the same without")
+        more = median(a.cpu - b.cpu for a, b in zip(verified, plain, strict=True))
+        report.count("CPU that a verified signature adds to a sign-in", more * 1000, "ms", target=1.5)
     far = benchmark.measure_far_provider(fewer_rounds)
     tutorial = far["/profile of the tutorial"]
     report.add("/profile, 20 ms away", far["/profile"], base=tutorial, unit="x the tutorial (wall)", of="wall")
