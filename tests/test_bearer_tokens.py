@@ -23,6 +23,7 @@ from werkzeug import Response
 from wsgi_oauth import Config, LoginRequired, SessionStore, create_app, errors, oauth2_session
 from wsgi_oauth.config import ProviderConfig
 from wsgi_oauth.demo.local_provider import json_response
+from wsgi_oauth.demo.profiles import EntraID
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.demo.signing import public_keys, sign_jwt
 from wsgi_oauth.events import Event
@@ -643,6 +644,29 @@ class TestSetting:
             ]
         assert statuses == [403, 200]
         assert inside.environ["REMOTE_USER"].endswith(f"@{escape_id(provider_name(other.url))}")
+
+
+class TestSeveralTenants:
+    """Entra ID for all tenants, whose issuers differ; S68"""
+
+    def test_have_users_whose_ids_contain_the_tenant(self, inside: Application, store: SessionStore):
+        entra = EntraID()
+        with serve_provider(entra):
+            settings = {"provider": "microsoft", "issuer": f"{entra.url}/organizations/v2.0"}
+            app = create_app(Config(**settings, client_id="x", client_secret="y", bearer_audience=API), store=store)
+            gate = LoginRequired(inside, app)
+            tenant = entra.tenant
+            claims = {"iss": f"{entra.url}/{tenant}/v2.0", "tid": tenant, "aud": API, "sub": "mona"}
+            claims |= {"exp": time.time() + 60, "ver": "2.0", "azpacr": "1"}
+            assert admits(gate, sign_jwt(claims))
+            for change in (
+                {"tid": entra.other_tenant},
+                {"iss": f"{entra.url}/{{tenantid}}/v2.0", "tid": "{tenantid}"},
+                {"iss": f"{entra.url}/{tenant}/v1.0"},
+                {"iss": f"{entra.url}/{tenant}/x/v2.0", "tid": f"{tenant}/x"},
+            ):
+                assert not admits(gate, sign_jwt({**claims, **change}))
+        assert inside.environ["wsgi_oauth.identity"].subject == f"{tenant}.mona"
 
 
 class TestKind:
