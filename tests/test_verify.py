@@ -231,7 +231,11 @@ class TestAccessRule:
         assert Proxy(app, Cookie=str(signed_in(app, ANN))).ask("allow=user:ann").status_code == 403
 
     @pytest.mark.parametrize(
-        "query", ["allow=", "allow=ann", "allow=user:", "allow=user:'", "allows=user:ann", "ALLOW=user:bob"]
+        "query",
+        [
+            *("allow=", "allow=ann", "allow=user:", "allow=user:'", "allows=user:ann", "ALLOW=user:bob"),
+            *("allowed_groups=board", "allowed_emails=bob@example.com"),  # of oauth2-proxy
+        ],
     )
     def test_that_is_invalid_gives_no_access(self, make_app: MakeApp, caplog: pytest.LogCaptureFixture, query: str):
         app = make_app()

@@ -146,7 +146,8 @@ class Verifier:
         Other parameters are ignored, because Caddy passes the query of the original request on, unless its
         configuration has another one.
 
-        :raises errors.ConfigError: if a rule is invalid, or a parameter is probably a misspelt ``allow``.
+        :raises errors.ConfigError: if a rule is invalid, or a parameter is probably meant as one, such as
+            ``allowed_groups`` of oauth2-proxy.
         """
         texts: list[str] = []
         for name, value in parse_qsl(query, keep_blank_values=True):
@@ -156,8 +157,10 @@ class Verifier:
                 except ValueError as problem:
                     raise errors.ConfigError(f"{_QUERY}: allow={value!a} {problem}") from None
                 texts += rules or [""]  # which is invalid
-            elif did_you_mean(name.lower(), ["allow"]):
-                raise errors.ConfigError(f"{_QUERY}: unknown parameter {name!a}; did you mean allow? {_CADDY}")
+            elif name.lower().startswith("allow") or did_you_mean(name.lower(), ["allow"]):
+                raise errors.ConfigError(
+                    f"{_QUERY}: unknown parameter {name!a}; write rules such as allow=group:staff. {_CADDY}"
+                )
         if not texts:
             return None
         try:
