@@ -9,6 +9,10 @@ local NOT_PASSED = {connection = true, ["content-length"] = true, expect = true,
 http.TIMEOUT = 10  -- seconds
 
 function verify(r)
+    -- Otherwise a client could let Apache remove headers about its user and about its connection (RFC 9110 7.6.1).
+    local connection = r.headers_in["Connection"] or ""
+    r.headers_in["Connection"] = connection:lower():find("upgrade") and "upgrade" or nil
+
     local headers = {}
     for name, value in pairs(r:headers_in_table()) do
         name = name:lower()
