@@ -79,6 +79,7 @@ REQUIREMENTS = {
         44: "Signing out revokes the token at the provider within bounded time.",
         45: "Responses with user data are never stored in a cache.",
         46: "Pages run no scripts, cannot be framed, send no Referer and load nothing from third parties.",
+        69: "A logout token of the provider is verified, good once, and ends sessions in every worker at once.",
         47: "The provider's error description is shown only after the state was accepted, and only as text.",
         48: "The size of request bodies is limited.",
     },

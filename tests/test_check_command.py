@@ -24,6 +24,7 @@ from wsgi_oauth.cli import main
 from wsgi_oauth.cli.finding import Finding
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve, serve_provider
+from wsgi_oauth.oauth.keys import verifies_signatures
 from wsgi_oauth.oauth.presets import PRESETS
 
 ROOT = Path(wsgi_oauth.__file__).parents[1]
@@ -710,3 +711,14 @@ class TestSeveralProviders:
         found = find({**settings, "PROVIDERS": "work local", "WORK_PROVIDER": closed_port()})
         assert failure(found).label == "work"
         assert one(found, "token endpoint").label == "local"
+
+
+class TestBackchannelLogout:
+    def test_url_for_the_registration_is_printed_if_the_issuer_supports_it(self, check_issuer, issuer):
+        assert not [each for each in check_issuer() if "back-channel logout" in each.text]
+        issuer.metadata["backchannel_logout_supported"] = True
+        finding = one(check_issuer(), "back-channel logout")
+        if verifies_signatures():
+            assert finding.text.endswith(": http://localhost:8000/backchannel-logout")
+        else:
+            assert "wsgi-oauth[openid]" in finding.remedy

@@ -18,7 +18,7 @@ from wsgi_oauth import FileStore, Identity, LoginRequired, SessionStore
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.sessions.manager import SessionManager
 from wsgi_oauth.sessions.redis import RedisStore
-from wsgi_oauth.sessions.revocation import decode_revocation, encode_revocation, revocation_key
+from wsgi_oauth.sessions.revocation import Revocation, revocation_key
 from wsgi_oauth.sessions.store import Record
 
 HOUR = 3600
@@ -177,12 +177,13 @@ class TestRecords:
 
     def test_end_every_session_if_truncated_or_changed(self, caplog: pytest.LogCaptureFixture):
         """S56. Otherwise the sessions that the record has ended would be usable again."""
-        raw = encode_revocation(1764491234.125)
-        assert decode_revocation(raw) == 1764491234.125
+        revocation = Revocation(1764491234.125, issued=1764491233.0)
+        raw = revocation.encode()
+        assert Revocation.decode(raw) == revocation
         damaged = [raw[:length] for length in range(len(raw))]
         number = int.from_bytes(raw, "big")
         damaged += [(number ^ 1 << bit).to_bytes(len(raw), "big") for bit in range(8 * len(raw))]
-        assert {decode_revocation(each) for each in damaged} == {inf}
+        assert {Revocation.decode(each).time for each in damaged} == {inf}
         assert "run `wsgi-oauth sessions end --user`" in caplog.text
 
     def test_end_every_session_if_damaged(self, store: SessionStore, make_browser: MakeBrowser):

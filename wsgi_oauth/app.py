@@ -23,6 +23,7 @@ from .sessions.store import SessionStore
 from .sessions.tickets import Tickets
 from .transport.adapter import find_ca_bundle
 from .web.application import OAuthApp
+from .web.backchannel_logout import BackchannelLogout
 from .web.hand_over import HandOver, Redemption
 from .web.handler import RequestHandler
 from .web.health import Healthz, Readyz
@@ -89,6 +90,7 @@ def create_app(
         flow.UsingTheOAuthToken,
         Logout,
         SignedOut,
+        type("BackchannelLogout", (BackchannelLogout,), {"sessions": sessions}),
         Verify,
         Healthz,
         type("Readyz", (Readyz,), {"config": config, "store": sessions.store}),

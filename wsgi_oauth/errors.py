@@ -23,6 +23,7 @@
     │   ├── InvalidBearerToken       a program's access token of the provider is invalid (RFC 6750 3.1)
     │   ├── UnknownIssuer            another site starts a sign-in with a provider that is not configured
     │   ├── CrossSite                unsafe request from another site
+    │   ├── LogoutTokenRefused       invalid or repeated logout token (OpenID Connect Back-Channel Logout 2.6)
     │   └── NotNow                   prefetch or subresource of a page
     └── ProviderError                provider: an unusable answer, or none
         ├── ProviderFailed           a failure of the provider (status 5xx)
@@ -373,6 +374,15 @@ class CrossSite(UserError):
     title = "This request came from another site"
     text = "Only a page of this site may send this request."
     advice = "Go to this site and try there."
+
+
+class LogoutTokenRefused(UserError):
+    """A logout token is invalid, or was received before (OpenID Connect Back-Channel Logout 1.0, 2.6)."""
+
+    cause = "logout_token_refused"
+    title = "The logout token is invalid"
+    text = "The token does not prove that the provider has signed a user out."
+    advice = "The operator finds the reason in the log."
 
 
 class BadToken(UserError):

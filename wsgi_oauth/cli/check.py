@@ -191,6 +191,7 @@ class ProviderCheck:
         self._public_url = public_url
         url = public_url or f"http://127.0.0.1:{port}"
         self._signed_out_url = f"{url}/signed-out"
+        self._backchannel_logout_uri = f"{url}/backchannel-logout"
         self._redirect_uri = f"{url}/callback{'/' if config.label else ''}{config.label}"
         self._response: Response | None = None  # the last one from the endpoint that is being tested
         self._date = ""  # in the last response
@@ -242,6 +243,7 @@ class ProviderCheck:
             )
         yield from self._check_client_key()
         yield from self._check_signatures(provider)
+        yield from self._check_backchannel_logout(provider, metadata)
         yield Finding("ok", f"scope: {provider.scope or 'none requested, so the provider chooses'}")
         yield self._check_refresh(provider, metadata)
         yield from self.endpoint_findings()
@@ -277,6 +279,17 @@ class ProviderCheck:
                 yield Finding("ok", f"ID tokens: signatures are verified ({count} keys at {provider.jwks_url})")
             except errors.ProviderError as error:
                 yield Finding("FAIL", f"ID tokens: signatures cannot be verified: {error.detail}", error.remedy)
+
+    def _check_backchannel_logout(self, provider: Provider, metadata: Mapping[str, Any]) -> Iterator[Finding]:
+        """Print the URL for the registration, if the issuer supports back-channel logout (Back-Channel Logout 2.1)."""
+        if metadata.get("backchannel_logout_supported") is not True or not provider.asks_for_id_token:
+            return
+        if self._registration.keys is None:
+            text = "back-channel logout: supported by the issuer, but logout tokens cannot be verified here"
+            yield Finding("ok", text, "to let the provider sign users out, install wsgi-oauth[openid]")
+        else:
+            text = f"back-channel logout: register this URL: {self._backchannel_logout_uri}"
+            yield Finding("ok", text, "the provider then signs users out of this application")
 
     def _check_rules(self, provider: Provider) -> Iterator[Finding]:
         """Warn about access rules that compare values which users may be able to choose."""

@@ -316,7 +316,7 @@ class Authenticator:
             return True
         if self._version is None:
             raw, *records = self._sessions.load_all([login.key, *login.revocation_keys])
-            return raw == login.raw and not is_revoked(login.stored.started, records)
+            return raw == login.raw and not is_revoked(login.stored, records)
         version = self._version(login.key)  # also changes with each revocation
         return version is not None and version == login.version
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from .. import errors
 from ..config.provider import EmailsDocument, GroupsDocument, Provider, UserDocument
+from ..sessions.keys import PROVIDER_SESSION
 from .claims import (
     Claims,
     describe,
@@ -107,12 +108,14 @@ class Identity:
 
 
 def revocation_names(session: Mapping[str, Any]) -> list[str]:
-    """Return the names under which *session* can be ended together with others: the id of its user, once it is known.
+    """Return the names under which *session* can be ended: the id of its user, once it is known, and the provider's.
 
     :param session: the data of a session.
     """
     identity = Identity.from_dict(session.get(IDENTITY))
-    return [identity.id] if identity else []
+    record = session.get(PROVIDER_SESSION)
+    names = record.get("names") if isinstance(record, dict) else None
+    return [*([identity.id] if identity else []), *(names if isinstance(names, list) else [])]
 
 
 def escape_id(part: str) -> str:

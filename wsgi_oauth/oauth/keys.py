@@ -67,7 +67,14 @@ class SigningKeys:
         self._lock = threading.Lock()
 
     def verify(
-        self, token: str, url: str, algorithms: Collection[str] = (), *, secret: str = "", is_direct: bool = False
+        self,
+        token: str,
+        url: str,
+        algorithms: Collection[str] = (),
+        *,
+        secret: str = "",
+        is_direct: bool = False,
+        types: Collection[str] = (),
     ) -> bytes:
         """Verify the signature of *token*, and return its payload.
 
@@ -77,10 +84,13 @@ class SigningKeys:
         :param algorithms: those that the provider uses; by default all with a public key.
         :param secret: the client secret, the key of HMAC (Core 10.1). Without it HMAC is refused.
         :param is_direct: whether the token came from the provider itself, and not from a client or a browser.
+        :param types: the acceptable values of ``typ``, in lower case; "" for none (RFC 8725 3.11). By default any.
         :raises errors.SignatureRefused: when no key verifies it, or its header is unacceptable.
         :raises errors.ProviderError: when the keys cannot be fetched.
         """
         header = self._read_header(token)
+        if types and str(header.get("typ", "")).lower().removeprefix("application/") not in types:  # RFC 7515 4.1.9
+            raise errors.SignatureRefused(f"the token is of another type (got typ {header.get('typ')!a:.40})")
         algorithm = header.get("alg")
         allowed = set(algorithms) & (ASYMMETRIC | _SYMMETRIC) or ASYMMETRIC
         if not isinstance(algorithm, str) or algorithm not in allowed or (algorithm in _SYMMETRIC and not secret):
@@ -164,6 +174,8 @@ class SigningKeys:
 
     def _fetch_keys(self, url: str, seen: tuple[Jwk, ...], interval: float) -> tuple[Jwk, ...]:
         """Fetch the keys, unless another thread has replaced those that were *seen*, or *interval* has not passed."""
+        if self._keys and self._url == url and self._is_early(interval):  # without waiting for another one's answer
+            return self._keys
         with self._transport.slot():  # also for requests that only wait for another one's answer
             return self._fetch_in_turn(url, seen, interval)
 
@@ -171,7 +183,7 @@ class SigningKeys:
         # With a timeout, because a fork may have copied the lock while it was held.
         is_locked = self._lock.acquire(timeout=self._transport.timeout + 1)
         try:
-            is_early = self._fetched and time.monotonic() < self._fetched + interval
+            is_early = self._is_early(interval)
             if self._keys and self._url == url and (self._keys is not seen or is_early):
                 return self._keys
             if is_early:
@@ -182,6 +194,10 @@ class SigningKeys:
         finally:
             if is_locked:
                 self._lock.release()
+
+    def _is_early(self, interval: float) -> bool:
+        """Return whether the keys were requested less than *interval* seconds ago."""
+        return bool(self._fetched) and time.monotonic() < self._fetched + interval
 
     def _request_keys(self, url: str) -> tuple[Jwk, ...]:
         request = requests.Request("GET", url, {"Accept": "application/jwk-set+json, application/json"}).prepare()

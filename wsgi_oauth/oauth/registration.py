@@ -21,7 +21,7 @@ from .access import Rule
 from .claims import limit_claims
 from .client import OAuth2Session
 from .client_key import ClientKey
-from .discovery import Discovery
+from .discovery import Discovery, issuer_of_tenants
 from .id_token import read_id_token
 from .identity import Identity, find_subject, limit_lists, read_identity
 from .keys import SigningKeys, verifies_signatures
@@ -73,6 +73,7 @@ class Registration:
         #: another provider, and the client id, because another application may use the same store.
         self.key = f"{former_key} {config.client_id}"
         self._keys = {self.key, former_key}
+        self.client_id = config.client_id
         self.login_parameters = config.login_parameters
         self.title = config.label if config.label and provider.title == provider.name else provider.title
 
@@ -131,15 +132,35 @@ class Registration:
         finds_keys = provider.jwks_url or (self.discovery is not None and self.discovery.is_needed)
         return bool(self.keys and provider.issuer and finds_keys)
 
+    def is_issuer(self, iss: object) -> bool:
+        """Return whether *iss* is the provider's issuer. The metadata are not needed for that."""
+        provider = self.configured_provider
+        issuer = issuer_of_tenants(provider.issuer or "")
+        return bool(issuer) and provider._replace(issuer=issuer).is_issuer(iss)
+
     def verify_signature(self, jwt: str) -> None:
         """Verify the signature of a token that a client has sent. Its claims are checked elsewhere.
 
         :raises errors.SignatureRefused: when no key of the provider verifies it.
         :raises errors.ProviderError: when the keys are not available.
         """
+        keys, url = self._published_keys()
+        keys.verify(jwt, url)
+
+    def verify_logout_token(self, jwt: str, types: Collection[str]) -> bytes:
+        """Verify the signature of a logout token, like that of an ID token, and return its payload.
+
+        :param types: the acceptable values of ``typ``.
+        :raises errors.SignatureRefused: when no key of the provider verifies it, or it has another type.
+        :raises errors.ProviderError: when the keys are not available.
+        """
+        keys, url = self._published_keys()
+        return keys.verify(jwt, url, self.provider.signing_algorithms, secret=self.client_secret, types=types)
+
+    def _published_keys(self) -> tuple[SigningKeys, str]:
         if self.keys is None or not self.provider.jwks_url:
             raise errors.ProviderError("the URL of the provider's keys is unknown", remedy="let the metadata name it")
-        self.keys.verify(jwt, self.provider.jwks_url)
+        return self.keys, self.provider.jwks_url
 
     def oauth2_session(
         self, *, token: Token | None = None, redirect_uri: str | None = None, session: Session | None = None

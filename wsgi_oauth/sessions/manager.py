@@ -20,7 +20,7 @@ from .encoding import OTHER_ENTRY, StoredSession, are_plausible, decode, encode,
 from .encryption import Encryption, Label, is_encrypted, read_label
 from .keys import PROVIDER, STATE, TOKEN
 from .links import decrypt_id, derive_link_id, encrypt_id
-from .revocation import decode_revocation, encode_revocation, is_revoked, revocation_key
+from .revocation import Revocation, is_revoked, revocation_key
 from .session import Session
 from .store import Record, SessionStore
 
@@ -250,21 +250,25 @@ class SessionManager:
 
     # Revocation
 
-    def end_sessions_of(self, name: str) -> None:
-        """End all sessions that have this revocation name, such as the id of their user, and began before now.
+    def end_sessions_of(self, *names: str, issued: float = -inf) -> None:
+        """End all sessions that have one of these revocation names, such as the id of their user, and began before now.
 
-        They are over in every worker from the next request on. Sessions that begin later are not affected.
+        They are over in every worker from the next request on. Sessions whose sign-in starts later are not affected.
 
+        :param issued: when the provider ended its own session: seconds since the epoch, by its clock.
         :raises errors.StoreError: when the store fails.
         """
-        key, revoked = revocation_key(name), self._store_time()
-        record = Record(encode_revocation(revoked), time.time() + self._lifetime + _REVOCATION_MARGIN)
+        new = Revocation(self._store_time(), issued)
+        expires = time.time() + self._sign_in_lifetime + self._lifetime + _REVOCATION_MARGIN
 
-        def replace_older(raw: bytes) -> Record | None:
-            return None if revoked < decode_revocation(raw) < inf else record
+        def merge(raw: bytes) -> Record:
+            known = Revocation.decode(raw)
+            latest = Revocation(*map(max, new, known)) if known.time < inf else new
+            return Record(latest.encode(), expires)
 
-        if not self.store.update(key, replace_older):
-            self.store.create(key, record)
+        for key in map(revocation_key, names):
+            if not self.store.update(key, merge):
+                self.store.create(key, Record(new.encode(), expires))
         # After the record: a request that notices the new version has to find it.
         change_versions: Callable[[], None] = getattr(self.store, "change_versions", lambda: None)
         change_versions()
@@ -274,7 +278,8 @@ class SessionManager:
 
         :raises errors.StoreError: when the store cannot be read.
         """
-        return is_revoked(stored.started, map(self.store.load, self.revocation_keys(stored)))
+        keys = self.revocation_keys(stored)
+        return bool(keys) and is_revoked(stored, self.load_all(keys))
 
     def revocation_keys(self, stored: StoredSession) -> list[str]:
         """Return the store's keys of the records that can revoke this session."""
@@ -302,7 +307,7 @@ class SessionManager:
         if session.renewing and session.signed_in:
             session.event = SIGN_IN
         if session.stored is None or session.id is None:
-            now = self._store_time() if session.signed_in else time.time()
+            now = self._store_time()  # for pending sessions, too, because revocations are compared with their start
             data: dict[str, Any] = {}
             session.merge_into(data)
             if data:

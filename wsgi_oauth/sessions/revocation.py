@@ -1,8 +1,9 @@
-"""Revocation records, which end the sessions of a user without a search for them.
+"""Revocation records, which end sessions without a search for them.
 
 Encrypted sessions cannot be searched, and a search takes long in a large store. So the store gets a record under a hash
-of the user's id, with the time of the revocation. A session that began earlier is over, in every worker from the next
-request on, and no refresh or recheck brings it back. A sign-in afterwards is not affected.
+of the user's id, or of the user's session at the provider, with the time of the revocation. A session whose sign-in
+started earlier is over, in every worker from the next request on, and no refresh or recheck brings it back. A sign-in
+afterwards is not affected.
 """
 
 from __future__ import annotations
@@ -12,11 +13,47 @@ import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from math import inf
+from typing import NamedTuple
 
-from .encoding import OTHER_ENTRY, checksum
+from .encoding import OTHER_ENTRY, StoredSession, checksum
+from .keys import PROVIDER_SESSION
 
 _RECORD = OTHER_ENTRY + b"revoked:1:"
 _log = logging.getLogger(__name__)
+
+
+class Revocation(NamedTuple):
+    """The end of all sessions that began before. Times are in seconds since the epoch."""
+
+    time: float  # by the clock of the store
+    issued: float = -inf  # when the provider ended its own session, by its own clock
+
+    def ends(self, stored: StoredSession) -> bool:
+        """Return whether this revocation ends the session *stored*.
+
+        The sign-in may have started before, and finished afterwards. The times of the ID token and the logout token
+        are compared, too, because they are from one clock.
+        """
+        record = stored.data.get(PROVIDER_SESSION)
+        times = record if isinstance(record, dict) else {}
+        return bool(times.get("asked", stored.started) <= self.time or times.get("issued", inf) < self.issued)
+
+    def encode(self) -> bytes:
+        """Return the record of this revocation for the store, with a checksum against damage."""
+        times = ":".join(repr(float(each)) for each in self if each > -inf).encode()
+        return _RECORD + b"%08x:%b" % (checksum(times), times)
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Revocation:
+        """Return the revocation in a record. A damaged record revokes all sessions, because its time is unknown."""
+        with suppress(ValueError, TypeError):
+            revocation = cls(*map(float, raw.removeprefix(_RECORD).split(b":")[1:]))
+            if raw == revocation.encode():
+                return revocation
+        _log.warning(
+            "revocation record: damaged, so its user cannot sign in; run `wsgi-oauth sessions end --user` for that user"
+        )
+        return cls(inf)
 
 
 def revocation_key(name: str) -> str:
@@ -24,24 +61,6 @@ def revocation_key(name: str) -> str:
     return hashlib.sha256(f"the revoked sessions of {name}".encode()).hexdigest()
 
 
-def encode_revocation(revoked: float) -> bytes:
-    """Return the record of a revocation at *revoked* (seconds since the epoch), with a checksum against damage."""
-    seconds = repr(revoked).encode()
-    return _RECORD + b"%08x:%b" % (checksum(seconds), seconds)
-
-
-def decode_revocation(raw: bytes) -> float:
-    """Return the time in a record. A damaged record revokes all sessions, because its time is unknown."""
-    with suppress(ValueError):
-        revoked = float(raw.rpartition(b":")[2])
-        if raw == encode_revocation(revoked):
-            return revoked
-    _log.warning(
-        "revocation record: damaged, so its user cannot sign in; run `wsgi-oauth sessions end --user` for that user"
-    )
-    return inf
-
-
-def is_revoked(started: float, records: Iterable[bytes | None]) -> bool:
-    """Return whether one of the *records* ends a session that began at *started*: seconds since the epoch."""
-    return any(raw is not None and started <= decode_revocation(raw) for raw in records)
+def is_revoked(stored: StoredSession, records: Iterable[bytes | None]) -> bool:
+    """Return whether one of the *records* ends the session *stored*."""
+    return any(raw is not None and Revocation.decode(raw).ends(stored) for raw in records)

@@ -17,10 +17,11 @@ from .. import errors, sign_in
 from ..events import SIGN_IN
 from ..oauth.client import OAuth2Session
 from ..oauth.identity import IDENTITY
+from ..oauth.logout_token import provider_session
 from ..oauth.reauthentication import AUTHENTICATION, authentication_record, parse_requirements
 from ..oauth.recheck import checked_identity
 from ..sessions.cookie import FORM_POST, read_cookies
-from ..sessions.session import PROVIDER
+from ..sessions.keys import PROVIDER, PROVIDER_SESSION
 from . import pages
 from .handler import RequestHandler
 from .site import MAX_RETURN_URL
@@ -287,7 +288,10 @@ class SignInHandler(RequestHandler):
         """
         session = self.request.session
         session.pop(IDENTITY, None)  # the previous user's
-        session[AUTHENTICATION] = authentication_record(client.id_token_claims, self._attempt.requirements)
+        claims, pending = client.id_token_claims, self.request.pending
+        assert pending is not None
+        session[AUTHENTICATION] = authentication_record(claims, self._attempt.requirements)
+        session[PROVIDER_SESSION] = provider_session(self.registration, claims, pending.started)
         leads_to_own_page = self.request.gate_prefix or self._attempt.next_url == self.url_for(".profile")
         if not self.oauth.is_restricted and leads_to_own_page:
             return

@@ -1,0 +1,150 @@
+"""Logout tokens: the provider ends a session by a request to this application (OpenID Connect Back-Channel Logout 1.0).
+
+The session of a user contains names, which are derived from the subject and the session id (``sid``) in the ID token. A
+logout token leads to the same names, under which :meth:`SessionManager.end_sessions_of` stores a record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from .. import errors
+from ..transport.json import parse_json
+from .claims import parse_subject
+from .id_token import MAX_CLOCK_SKEW, read_id_token, read_subject, read_time
+from .registration import Registration
+
+EVENT = "http://schemas.openid.net/event/backchannel-logout"  # Back-Channel Logout 2.4
+TYPES = ("logout+jwt", "jwt", "")  # values of `typ`; the first is only recommended (2.4)
+MAX_AGE = 120.0  # seconds since its issue in which a token without `exp` is valid; 2.4 recommends this for `exp`
+LONGEST = 86400.0  # seconds since its issue in which any token is valid, because its use is remembered for as long
+
+
+class Logout(NamedTuple):
+    """The content of a valid logout token. Times are in seconds since the epoch, by the provider's clock."""
+
+    label: str  # of the provider
+    user: str  # the id of the user; empty if the token does not tell
+    names: tuple[str, ...]  # of the sessions that end, see SessionManager.end_sessions_of
+    issued: float
+    token_id: str
+    expires: float
+    is_one_session: bool  # otherwise all sessions of the user end
+
+
+def provider_session(registration: Registration, claims: Mapping[str, Any], asked: float) -> dict[str, Any]:
+    """Return the data with which a session is compared with revocations.
+
+    :param claims: of the ID token; empty without OpenID Connect.
+    :param asked: when the sign-in started, by the clock of the store.
+    """
+    subject, session_id = read_subject(claims), read_session_id(claims)
+    if registration.keys is None or subject is None:
+        return {"asked": asked}
+    name = _Names(registration.key, claims["iss"])
+    own = name("session", session_id) if session_id else name("without session", subject)
+    return {"asked": asked, "issued": read_time(claims, "iat"), "names": [name("subject", subject), own]}
+
+
+def read_session_id(claims: Mapping[str, Any]) -> str | None:
+    """Return the claim ``sid`` (Back-Channel Logout 2.1), or None when it is missing or invalid."""
+    return read_subject({"sub": claims.get("sid")})
+
+
+def check_logout_token(token: str, registrations: Iterable[Registration]) -> Logout:
+    """Validate a logout token (Back-Channel Logout 2.6), and return its content. Its use is not checked.
+
+    :raises errors.LogoutTokenRefused: when it is invalid.
+    :raises errors.ProviderError: when it cannot be verified, because the provider cannot be asked for its keys.
+    """
+    if token.count(".") == 4:
+        raise errors.LogoutTokenRefused(
+            "logout token: encrypted, which is not supported",
+            remedy="let the provider sign the ID tokens of this client without encrypting them",
+        )
+    try:
+        claims = read_id_token(token)
+    except errors.IdTokenRefused:
+        raise errors.LogoutTokenRefused("logout token: not a signed JSON Web Token with claims in it") from None
+    found = find_registrations(claims.get("iss"), claims.get("aud"), registrations)
+    registration = found[0]
+    try:
+        claims = parse_json(registration.verify_logout_token(token, TYPES))
+    except errors.SignatureRefused as error:
+        raise errors.LogoutTokenRefused(f"logout token: {error.detail}") from None
+    issued, now = read_time(claims, "iat"), time.time()
+    expires = min(read_time(claims, "exp") if "exp" in claims else issued + MAX_AGE, issued + LONGEST)
+    subject, session_id, token_id = read_subject(claims), read_session_id(claims), parse_subject(claims.get("jti"))
+    events = claims.get("events")
+    valid = {
+        "iss": registration.provider.is_issuer(claims.get("iss")),
+        "iat": issued < now + MAX_CLOCK_SKEW,
+        "exp": expires > now - MAX_CLOCK_SKEW,
+        "events": isinstance(events, dict) and isinstance(events.get(EVENT), dict),
+        "nonce": "nonce" not in claims,
+        "jti": isinstance(token_id, str) and token_id != "",
+        "sub": subject is not None or "sub" not in claims,
+        "sid": session_id is not None or "sid" not in claims,
+        "sub or sid": subject is not None or session_id is not None,
+    }
+    invalid = [claim for claim, is_valid in valid.items() if not is_valid]
+    if invalid:
+        got = ", ".join(f"{claim}={claims[claim]!a:.200}" for claim in invalid if claim in claims)
+        raise errors.LogoutTokenRefused(
+            f"logout token: {', '.join(invalid)} invalid or missing (Back-Channel Logout 2.6{got and f'; got {got}'})"
+        )
+    names: list[str] = []
+    for each in found:
+        name = _Names(each.key, claims["iss"])
+        if session_id is None:
+            names.append(name("subject", str(subject)))
+        else:
+            names.append(name("session", session_id))
+        if session_id is not None and subject is not None:  # the provider may have omitted `sid` from the ID token
+            names.append(name("without session", subject))
+    return Logout(
+        registration.label,
+        registration.read_user_id({"id_token": token}),
+        tuple(names),
+        issued,
+        _Names(registration.key, claims["iss"])("token", str(token_id)),
+        expires + MAX_CLOCK_SKEW,
+        session_id is not None,
+    )
+
+
+def find_registrations(issuer: object, audience: object, registrations: Iterable[Registration]) -> list[Registration]:
+    """Return the registrations of a client in *audience* with this issuer.
+
+    :raises errors.LogoutTokenRefused: when there is none.
+    """
+    found = [each for each in registrations if each.is_issuer(issuer)]
+    if not found:
+        raise errors.LogoutTokenRefused(
+            f"logout token: iss is not the issuer of a configured provider (got {issuer!a:.200})"
+        )
+    audiences = audience if isinstance(audience, list) else [audience]
+    found = [each for each in found if each.client_id in audiences]
+    if not found:
+        raise errors.LogoutTokenRefused(
+            f"logout token: aud is not the client id (got {audience!a:.200})",
+            remedy="compare WSGI_OAUTH_CLIENT_ID with the client at which the URL is registered",
+        )
+    return found
+
+
+class _Names:
+    """Derives names from claims of one registration and issuer. They reveal nothing about the claims.
+
+    The registration is a part of them, because another application may use the same store.
+    """
+
+    def __init__(self, registration_key: str, issuer: str) -> None:
+        self._place = [registration_key, issuer]
+
+    def __call__(self, kind: str, value: str) -> str:
+        return hashlib.sha256(json.dumps([kind, *self._place, value]).encode()).hexdigest()[:40]

@@ -1,0 +1,74 @@
+"""Back-channel logout: the provider signs a user out of this application (OpenID Connect Back-Channel Logout 1.0)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+
+from werkzeug import Response
+
+from .. import errors
+from ..events import FAILED, REFUSED, SESSION_END, SUCCESS, Event
+from ..oauth.keys import verifies_signatures
+from ..oauth.logout_token import check_logout_token
+from ..sessions.manager import SessionManager
+from ..sessions.used_tokens import is_used, record_use
+from .handler import RequestHandler
+from .request import Request
+
+
+class BackchannelLogout(RequestHandler):
+    """Ends the sessions that a logout token names, also those that no worker has in its memory.
+
+    Only the provider can sign such a token, so neither cookies nor the origin of the request matter, and it may use an
+    internal address of this application.
+    """
+
+    route = "/backchannel-logout"
+    any_host = True
+    skips_access_check = True
+    event_name = SESSION_END
+    sessions: SessionManager  # set by create_app
+
+    def post(self, request: Request) -> Response:
+        try:
+            self._end_sessions(request)
+        except errors.Error as error:
+            is_refused = isinstance(error, errors.UserError)
+            level = logging.ERROR if error.side == errors.Error.side else logging.WARNING
+            self._emit(Event(SESSION_END, REFUSED if is_refused else FAILED, error.cause, detail=str(error)), level)
+            description = error.detail if is_refused else "the log of the application contains the reason"
+            document = {"error": "invalid_request" if is_refused else error.cause, "error_description": description}
+            # 400 also for failures (2.8)
+            return Response(json.dumps(document) + "\n", 400, mimetype="application/json")
+        return Response(status=200)
+
+    def _end_sessions(self, request: Request) -> None:
+        """End the sessions, and store that the token was used.
+
+        The order matters: if the store fails in between, the provider can send the token again.
+
+        :raises errors.LogoutTokenRefused: when the token is invalid, or was used before.
+        :raises errors.ProviderError: when the provider cannot be asked for its keys.
+        :raises errors.StoreError: when the store fails.
+        """
+        if not verifies_signatures():
+            raise errors.ConfigError(
+                "back-channel logout: signatures cannot be verified; run pip install 'wsgi-oauth[openid]'"
+            )
+        tokens = request.form.getlist("logout_token")
+        if len(tokens) != 1:
+            raise errors.LogoutTokenRefused("logout_token: the form must contain it once")
+        logout = check_logout_token(tokens[0], self.oauth.registrations.values())
+        store = self.sessions.store
+        if is_used(store, logout.token_id):
+            raise errors.LogoutTokenRefused("logout token: received before (jti)")
+        self.sessions.end_sessions_of(*logout.names, issued=logout.issued)
+        record_use(store, logout.token_id, logout.expires)
+        extent = "one session there" if logout.is_one_session else "all sessions of this user there"
+        detail = f"the provider has ended {extent}"
+        self._emit(Event(SESSION_END, SUCCESS, "provider", logout.user, logout.label, detail=detail))
+
+    def _emit(self, event: Event, level: int | None = None) -> None:
+        self.oauth.events.emit(replace(event, **self.request.source._asdict()), level=level)
