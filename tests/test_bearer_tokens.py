@@ -21,6 +21,7 @@ from openid import Issuer
 from werkzeug import Response
 
 from wsgi_oauth import Config, LoginRequired, SessionStore, create_app, errors, oauth2_session
+from wsgi_oauth.cli.check import findings
 from wsgi_oauth.config import ProviderConfig
 from wsgi_oauth.demo.local_provider import json_response
 from wsgi_oauth.demo.profiles import EntraID
@@ -216,6 +217,7 @@ class TestAccessToken:
         identity = inside.environ["wsgi_oauth.identity"]
         assert (identity.subject, identity.groups) == ("17", ("admin",))
         assert not admits(gate, access_token(claims))
+        assert not admits(gate, access_token({**claims, "oid": "17", "sub": None}))  # RFC 9068 2.2 requires it
 
     @pytest.mark.parametrize("verified", [True, False])
     def test_gives_only_a_verified_address_as_the_name(
@@ -389,6 +391,15 @@ class TestRefusal:
     @pytest.mark.parametrize("slash", ["/", "?", "#", " "])
     def test_of_an_issuer_with_one_more_character(self, slash: str, gate: LoginRequired, claims: dict[str, Any]):
         assert not admits(gate, access_token({**claims, "iss": claims["iss"] + slash}))
+
+    def test_of_another_issuer_if_the_path_of_the_issuer_looks_like_tenants(
+        self, make_issuer_gate: MakeGate, issuer: Issuer, claims: dict[str, Any]
+    ):
+        issuer.metadata["issuer"] = f"{issuer.url}/common"
+        issuer.routes["/common/.well-known/openid-configuration"] = ("discovery", {"GET": lambda _: issuer.discover()})
+        gate = make_issuer_gate(provider=f"{issuer.url}/common")
+        assert admits(gate, access_token({**claims, "iss": f"{issuer.url}/common"}))
+        assert not admits(gate, access_token({**claims, "iss": f"{issuer.url}/11111111"}))
 
     def test_tolerates_a_clock_that_is_slightly_ahead(self, gate: LoginRequired, claims: dict[str, Any]):
         soon = time.time() + 30
@@ -626,6 +637,12 @@ class TestSetting:
     def test_is_one_audience(self, value: str):
         with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_BEARER_AUDIENCE: must be one audience"):
             Config(client_id="x", client_secret="y", bearer_audience=value)
+
+    def test_is_shown_by_the_check(self, issuer: Issuer):
+        variables = {"PROVIDER": issuer.url, "CLIENT_ID": issuer.client_id, "CLIENT_SECRET": SECRET}
+        variables |= {"BEARER_AUDIENCE": API, "SESSION_STORE": "memory:"}
+        found = findings({f"WSGI_OAUTH_{name}": value for name, value in variables.items()})
+        assert f"access tokens: those of {issuer.url} for the audience '{API}'" in [each.text for each in found]
 
     def test_applies_to_each_of_several_issuers(self, issuer: Issuer, inside: Application, store: SessionStore):
         other = Issuer()

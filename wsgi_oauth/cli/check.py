@@ -109,6 +109,10 @@ def findings(environ: Mapping[str, str], *, public: bool = False) -> Iterator[Fi
         yield Finding("ok", f"access: users who match one of: {shlex.join(config.allow)}")
     else:
         yield Finding("ok", "access: all users who can sign in", "set WSGI_OAUTH_ALLOW to restrict access")
+    if config.bearer_audience:
+        verified = [each.configured_provider.issuer for each in oauth.registrations.values() if each.has_published_keys]
+        issuers = " and ".join(map(str, verified))
+        yield Finding("ok", f"access tokens: those of {issuers} for the audience {config.bearer_audience!a}")
     if config.insecure_http_hosts:
         hosts = ", ".join(config.insecure_http_hosts)
         text = f"plain http: accepted for {hosts}; attackers in that network can read and change tokens and cookies"
