@@ -323,6 +323,18 @@ class TestAccessToken:
         with pytest.raises(errors.NotSignedIn, match="a program came with an access token"):
             oauth2_session(inside.environ)
 
+    def test_leads_to_no_redirect_when_the_application_requires_a_sign_in(
+        self, gate: LoginRequired, inside: Application, claims: dict[str, Any]
+    ):
+        """A program cannot sign in, whatever it accepts."""
+
+        def require_sign_in(environ: Any, start_response: Any) -> Any:
+            raise errors.NotSignedIn("a page of its own")
+
+        inside.answer = require_sign_in
+        response = send(gate, "/page", headers={**bearer(access_token(claims)), **HTML})
+        assert (response.status_code, response.json["error"]) == (401, "not_signed_in")
+
     @pytest.mark.parametrize("path", ["/page", "/static/x"])
     @pytest.mark.parametrize("is_valid", [True, False])
     def test_is_not_passed_on_to_the_application(

@@ -142,6 +142,7 @@ class RequestContext:
             if isinstance(error, errors.BadHost):
                 return
             if self.login is not None:
+                request.is_program = self.login.is_token
                 request.session = self.session  # the one that this request used, so that a later change is noticed
             located = self._located_request
             if not (request.method == "GET" and request.is_navigation):  # which is redirected

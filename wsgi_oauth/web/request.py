@@ -41,6 +41,8 @@ class Request(werkzeug.Request):
     next_url: str = ""
     #: How a client can authenticate itself, in a 401 (RFC 9110 15.5.2). No browser reacts to this one.
     challenge: str = "Bearer"
+    #: Whether a program with an access token sent this request; set by the gate.
+    is_program: bool = False
     #: The addresses of this application; set by the application.
     site: Site = Site(None)
     #: Opens the session; set by the application.
@@ -175,7 +177,7 @@ class Request(werkzeug.Request):
     def is_navigation(self) -> bool:
         """Return whether a user waits for a page, and not a script or an image element for data (Fetch Metadata)."""
         environ = self.environ
-        if environ.get("HTTP_SEC_FETCH_MODE", "navigate") != "navigate":
+        if self.is_program or environ.get("HTTP_SEC_FETCH_MODE", "navigate") != "navigate":
             return False
         is_script = "HTTP_X_REQUESTED_WITH" in environ or self.is_htmx
         return "text/html" in environ.get("HTTP_ACCEPT", "") and not is_script
