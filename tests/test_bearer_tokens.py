@@ -181,7 +181,7 @@ def admits(gate: LoginRequired, token: str) -> bool:
     if response.status_code == 200:
         return True
     challenge = response.headers["WWW-Authenticate"]
-    assert response.status_code == 401
+    assert (response.status_code, response.json["error"]) == (401, "invalid_token")
     assert challenge.startswith('Bearer error="invalid_token", error_description="')
     return False
 
