@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import pytest
 from conftest import HTML, Browser, environ_for, parameters, send
+from werkzeug.http import parse_list_header
 
 from wsgi_oauth import Config, create_app
 from wsgi_oauth.demo.local_provider import LocalProvider
@@ -47,6 +48,20 @@ def test_line_forged_with_the_id_of_a_request(provider: LocalProvider, log: pyte
     app = create_app(Config.from_environ(environ_for(provider, TRUSTED_PROXIES="1")))
     send(app, "/callback", headers={**HTML, "X-Request-ID": f"0] {FORGED} ["})
     return is_forged(log)
+
+
+def as_a_quoted_list(header: str, proxies: int) -> str:
+    """Return the value by RFC 9110 5.6.4, as some versions of Werkzeug do, without those inside of quotes."""
+    values = [] if header.count('"') % 2 else parse_list_header(header)
+    return values[-proxies] if len(values) >= proxies else ""
+
+
+@guarded_by({"wsgi_oauth.web.application.find_reported_value": as_a_quoted_list})
+def test_quote_hides_the_address_of_a_client(provider: LocalProvider, log: pytest.LogCaptureFixture) -> bool:
+    """S71: the proxy adds the address behind the value of the client."""
+    app = create_app(Config.from_environ(environ_for(provider, TRUSTED_PROXIES="1")))
+    send(app, "/callback", headers={**HTML, "X-Forwarded-For": '", 203.0.113.9'})
+    return "client=203.0.113.9 " not in log.text
 
 
 @guarded_by({"wsgi_oauth.oauth.identity.escape_id": unchanged, "wsgi_oauth.events.quote_field": unchanged})

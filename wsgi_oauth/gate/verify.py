@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _QUERY = "the query of /verify"
-_CADDY = "If this is the query of a page, let the proxy remove it (Caddy: end the `uri` of forward_auth with `?`)"
+_CADDY = "if this is the query of a page, let the proxy remove it (Caddy: end the `uri` of forward_auth with `?`)"
 _MAX_CACHED_RULES = 128  # queries
 _VARY = ("Vary", "Cookie")
 _IDENTIFICATION_TIMEOUT = 1.0  # seconds, for the first request of a session without a stored user
@@ -159,7 +159,7 @@ class Verifier:
                 texts += rules or [""]  # which is invalid
             elif name.lower().startswith("allow") or did_you_mean(name.lower(), ["allow"]):
                 raise errors.ConfigError(
-                    f"{_QUERY}: unknown parameter {name!a}; write rules such as allow=group:staff. {_CADDY}"
+                    f"{_QUERY}: unknown parameter {name!a}; write rules such as allow=group:staff; {_CADDY}"
                 )
         if not texts:
             return None

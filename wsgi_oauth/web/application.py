@@ -10,7 +10,6 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from werkzeug import Response
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException, abort
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from .. import errors, sign_in
 from ..config import Config
@@ -51,6 +50,14 @@ _CACHE_HEADERS = {
     "x-accel-expires",
 }
 
+# The headers of trusted proxies, and the keys of environ that they replace. X-Forwarded-Prefix does not count, because
+# few proxies remove it from a client's request. The prefix is part of the public URL.
+_PROXY_HEADERS = {
+    "HTTP_X_FORWARDED_FOR": "REMOTE_ADDR",
+    "HTTP_X_FORWARDED_PROTO": "wsgi.url_scheme",
+    "HTTP_X_FORWARDED_HOST": "HTTP_HOST",
+}
+
 
 class OAuthApp:
     """One application object serves all threads. It holds nothing of a request."""
@@ -82,10 +89,6 @@ class OAuthApp:
         if config.sites and not sign_out_continues:
             security_headers |= pages.form_redirect_headers(config.public_url or "")
         self._headers = {name.lower(): (name, value) for name, value in security_headers.items()}
-        proxies = config.trusted_proxies
-        # X-Forwarded-Prefix does not count, because few proxies remove it from a client's request. The prefix is part
-        # of the public URL.
-        self._proxy_fix = ProxyFix(_no_application, x_for=proxies, x_proto=proxies, x_host=proxies) if proxies else None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ = self.without_proxies(environ)
@@ -126,9 +129,11 @@ class OAuthApp:
 
         The id of the request is theirs, too, if they send ``X-Request-ID``.
         """
-        if self._proxy_fix:
+        if proxies := self.config.trusted_proxies:
             environ = {REQUEST_ID_KEY: valid_request_id(environ.get("HTTP_X_REQUEST_ID", "")), **environ}
-            self._proxy_fix(environ, _no_application)  # changes environ
+            for header, key in _PROXY_HEADERS.items():
+                if value := find_reported_value(environ.get(header, ""), proxies):
+                    environ[key] = value
         return environ
 
     def respond(
@@ -250,7 +255,8 @@ class OAuthApp:
         Only a trusted proxy can tell that.
         """
         environ = request.environ
-        is_http = self._proxy_fix and "HTTP_X_FORWARDED_PROTO" in environ and environ["wsgi.url_scheme"] == "http"
+        reports_scheme = self.config.trusted_proxies and "HTTP_X_FORWARDED_PROTO" in environ
+        is_http = reports_scheme and environ["wsgi.url_scheme"] == "http"
         if is_http and request.is_secure_site and request.method == "GET" and request.is_navigation:
             origin = request.base[: len(request.base) - len(urlsplit(request.base).path)]
             abort(Redirect(origin + request.current_url))
@@ -404,8 +410,14 @@ class OAuthApp:
         return [*headers, *defaults, ("Vary", "Cookie")]
 
 
-def _no_application(*_: object) -> Any:
-    """Stands in for the application inside ProxyFix, of which only the change of environ is needed."""
+def find_reported_value(header: str, proxies: int) -> str:
+    """Return the value that the outermost trusted proxy has added to *header*, or "".
+
+    Werkzeug's ProxyFix would obey quotes (RFC 9110 5.6.4). A client that sends a quote would then hide the values that
+    the proxies add.
+    """
+    values = [value for part in header.split(",") if (value := part.strip(' \t"'))]
+    return values[-proxies] if len(values) >= proxies else ""
 
 
 def build_prefix_error(prefix: str) -> errors.ConfigError:
