@@ -47,9 +47,9 @@ def mask_password(url: str) -> str:
         return url  # because the path of a folder can contain an @
     # Everything up to the last @, because the password of a misspelt URL may itself contain @, / and line breaks.
     masked = re.sub(r":.*@", "://***@", url, flags=re.DOTALL)
-    if masked.startswith("redis"):  # other programs accept a password in the query, too
-        masked = re.sub(r"([?&](?!ssl_)[^=&]*=)[^&]*", r"\1***", masked)
-        masked = re.sub(r"://:[^/?]*", "://***", masked)  # a password without a host
+    if not masked.startswith("http"):  # the URL of a store
+        # Other programs accept a password in the query, and a password without a host.
+        masked = re.sub(r"(?<=\?)(?!(?:ssl_\w+=[^&=]*(?:&|\Z))+\Z).*|(?<=://):.*", "***", masked, flags=re.DOTALL)
     return masked
 
 
