@@ -71,6 +71,18 @@ USER_DOCUMENTS: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
         },
         ("a1b2c3d4-5678-90ab-cdef-EXAMPLE22222", "JohnDoe", "John Doe", "john@example.com", True, ("test-group-a",)),
     ),
+    # The claims of the ID token: https://developer.apple.com/documentation/signinwithapple/authenticating-users-with-sign-in-with-apple
+    "apple": (
+        {
+            "iss": "https://appleid.apple.com",
+            "sub": "000792.d71059495fa24644b94e4a644e2e3b4a.0638",
+            "email": "x7k2m9@privaterelay.appleid.com",
+            "email_verified": "true",
+            "is_private_email": "true",
+            "nonce_supported": True,
+        },
+        ("000792.d71059495fa24644b94e4a644e2e3b4a.0638", None, None, "x7k2m9@privaterelay.appleid.com", True, ()),
+    ),
     "asana": (  # https://developers.asana.com/docs/openid-connect
         {"sub": "1234567890", "name": "Greg Sanchez", "email": "gsanchez@example.com", "picture": "https://x.example/"},
         ("1234567890", None, "Greg Sanchez", "gsanchez@example.com", False, ()),

@@ -179,6 +179,7 @@ def imitate(
                 issuer_example="",
                 openid=False,  # because the local provider issues no ID tokens
                 discovery=False,
+                response_mode="query",  # because the local provider sends no forms
                 groups=(),  # at the real provider
             )
             monkeypatch.setitem(PRESETS, name, local)

@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl
 
 from . import errors
 from .config.provider import Provider
+from .oauth.claims import find_value, parse_text
 from .oauth.reauthentication import combine_requirements
 from .oauth.refusal import build_refusal
 from .oauth.registration import Registration
@@ -29,6 +30,7 @@ from .polling import poll
 from .sessions.cookie import PENDING_PURPOSE_LENGTH
 from .sessions.session import STATE, Session
 from .transport.error_description import clean_description, quote_description
+from .transport.json import parse_json
 
 MAX_FINISHED = 20  # records of finished attempts in one session
 MAX_RETURN_URLS = 32_000  # characters of all return URLs in one session: four of the longest
@@ -121,9 +123,13 @@ class Attempt(NamedTuple):
             parameters["response_mode"] = provider.response_mode
         return self._replace(parameters=parameters, requirements=requirements)
 
-    def for_token_request(self, code: str) -> Attempt:
-        """Add what the token request needs: code and code verifier, and for the ID token nonce and requirements."""
+    def for_token_request(self, code: str, display_name: str = "") -> Attempt:
+        """Add what the token request needs: code and code verifier, and for the ID token nonce and requirements.
+
+        :param display_name: the user's name, if the authorization response contains it.
+        """
         parameters = {"code": code, "code_verifier": self.code_verifier, "nonce": self.nonce}
+        parameters |= {"display_name": display_name} if display_name else {}
         return self._replace(parameters={**parameters, "requirements": self.requirements})
 
     def save(self, session: Session, state: str) -> None:
@@ -158,6 +164,7 @@ class AuthorizationResponse(NamedTuple):
     iss: str = ""
     error: str = ""
     description: str = ""  # of the error, as the provider sent it
+    user: str = ""  # Apple's JSON about the user, at the first sign-in only
 
     @classmethod
     def parse(cls, query: bytes) -> AuthorizationResponse:
@@ -173,7 +180,26 @@ class AuthorizationResponse(NamedTuple):
             raise errors.BadAuthorizationResponse("authorization response: a parameter is too long or not printable")
         # Facebook: https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow
         words = [value for name in ("error_description", "error_message") for known, value in pairs if known == name]
-        return cls(**dict(known), description=next(filter(None, words), ""))
+        users = [value for name, value in pairs if name == "user"]
+        user = users[0] if len(users) == 1 and len(users[0]) <= _MAX_PARAMETER else ""
+        return cls(**dict(known), description=next(filter(None, words), ""), user=user)
+
+    @property
+    def user_name(self) -> str:
+        """The name in ``user``; "" if it is missing or unusable.
+
+        It comes from the browser and is not signed, so users can choose it. It is good for display only.
+        https://developer.apple.com/documentation/signinwithapple/authenticating-users-with-sign-in-with-apple
+        """
+        try:
+            document = parse_json(self.user.encode()) if self.user else {}
+        except ValueError:
+            document = None
+        names = [parse_text(find_value(document, f"name.{part}")) for part in ("firstName", "lastName")]
+        name = parse_text(" ".join(filter(None, names)).strip())
+        if self.user and name is None:
+            _log.warning("user: contains no name of at most 512 characters, and is ignored")
+        return name or ""
 
 
 def consume_state(

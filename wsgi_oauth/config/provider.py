@@ -108,7 +108,10 @@ class Provider(NamedTuple):
     requires_pushed_requests: bool = False  # RFC 9126 5
     # How the browser brings the authorization response (OAuth 2.0 Multiple Response Type Encoding Practices 2.1)
     response_mode: Literal["query", "form_post"] = "query"
+    sends_user_parameter: bool = False  # the form of a user's first sign-in contains the name: `user`, as JSON (Apple)
     pkce: bool = True  # RFC 7636; without it the nonce or the state alone protects the code (RFC 9700 2.1.1)
+    # Seconds. A shorter WSGI_OAUTH_RECHECK counts as this, because the provider limits how often tokens are refreshed.
+    recheck_interval: int = 0
     profile_method: Literal["GET", "POST"] = "GET"  # for the profile URL (both allowed by OpenID Connect Core 5.3.1)
     profile_headers: tuple[tuple[str, str], ...] = ()  # additional headers for the profile URL
     profile_body: str = ""  # of a POST request, for APIs that expect a query there (GraphQL)

@@ -181,11 +181,13 @@ class OAuth2Session:
         code_verifier: str,
         nonce: str = "",
         requirements: Mapping[str, str] = MappingProxyType({}),
+        display_name: str = "",
     ) -> Token:
         """Exchange the authorization code for a token (RFC 6749 4.1.3, RFC 7636 4.5), and return it.
 
         :param nonce: the nonce of the authorization request, for OpenID Connect (Core 3.1.3.7).
         :param requirements: ``max_age`` and ``acr_values`` of the authorization request.
+        :param display_name: the user's name from the authorization response, which is kept with the token.
         :raises errors.CodeRefused: when the provider refuses the code.
         :raises errors.ClientRefused: when the provider refuses the client.
         :raises errors.IdTokenRefused: when the ID token is missing or is not for this sign-in.
@@ -207,6 +209,8 @@ class OAuth2Session:
             check_requirements(claims, requirements)
         elif requirements:
             raise errors.AuthenticationNotConfirmed("the provider issues no ID token, which could confirm the sign-in")
+        if display_name:
+            token["display_name"] = display_name
         self.token = token
         return dict(token)
 
@@ -236,7 +240,7 @@ class OAuth2Session:
             except errors.IdTokenRefused as error:
                 # The user has to sign in again, because the old refresh token may be used up.
                 raise errors.TokenRejected(f"the refreshed token is refused: {error}") from None
-        fresh = {name: token[name] for name in ("refresh_token", "id_token") if name in token} | fresh
+        fresh = {name: token[name] for name in ("refresh_token", "id_token", "display_name") if name in token} | fresh
         self.token = fresh
         return dict(fresh)
 
@@ -291,7 +295,8 @@ class OAuth2Session:
         """
         provider = self.provider
         if not provider.profile_url:
-            self._authorization()  # because an expired token must be refreshed first
+            if not provider.recheck_interval:  # otherwise rechecks alone refresh the token
+                self._authorization()  # because an expired token must be refreshed first
             return read_id_token(self.token.get("id_token", ""))
         headers = {"Accept": "application/json", **dict(provider.profile_headers)}
 

@@ -79,11 +79,10 @@ def _with_settings(provider: Provider, config: ProviderConfig) -> Provider:
             f"{config.variable('client_key_issuer')}: has no effect, because {provider.title} takes no client "
             f"secret that a key signs (got {config.client_key_issuer!a}); remove it"
         )
-    if provider.secret_audience and not (config.client_key_file and config.client_key_issuer):
-        names = [config.variable(name) for name in ("client_key_file", "client_key_id", "client_key_issuer")]
+    if provider.secret_audience and config.client_key_file and not config.client_key_issuer:
         raise errors.ConfigError(
-            f"{config.variable('client_key_file')}: missing; {provider.title} needs {', '.join(names)}, with which the "
-            "client secret is made"
+            f"{config.variable('client_key_issuer')}: missing; set it to the id that {provider.title} gave your team, "
+            "which is a part of the client secret"
         )
     if config.has_key and not provider.secret_audience:
         provider = provider._replace(client_auth="private_key_jwt")

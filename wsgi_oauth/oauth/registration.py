@@ -221,6 +221,8 @@ class Registration:
         if document is None:
             document = client.get_user_document()
         identity = read_identity(document, client.provider, client.id_token_claims)
+        if identity.name is None and "display_name" in client.token:
+            identity = replace(identity, name=client.token["display_name"])
         return with_lists(identity, client, self.rules, timeout=self._transport.timeout, complete=complete)
 
     def read_user_id(self, token: Token) -> str:

@@ -130,6 +130,11 @@ class OAuthService:
         return any(provider.response_mode == "form_post" for provider in self._providers.values())
 
     @property
+    def limits_rechecks(self) -> bool:
+        """Whether a provider limits how often it can be asked, so that rechecks alone ask it."""
+        return any(provider.recheck_interval for provider in self._providers.values())
+
+    @property
     def sign_in_timeout(self) -> float:
         """Seconds that one callback may take: the token request, the user document and the lists."""
         lists = max(len(each.configured_provider.lists) for each in self.registrations.values())
@@ -248,7 +253,13 @@ class OAuthService:
 
         Both times are in seconds since the epoch.
         """
-        return next_recheck(session, started, self._config.recheck)
+        return next_recheck(session, started, self._recheck_interval(session))
+
+    def _recheck_interval(self, session: Mapping[str, Any]) -> float:
+        """Return the seconds between two rechecks of a session; 0 for never."""
+        registration = self._find_registration(session)
+        shortest = registration.configured_provider.recheck_interval if registration else 0
+        return max(self._config.recheck, shortest) if self._config.recheck else 0
 
     def recheck(self, session: Session) -> None:
         """Ask the provider again about the user of *session*, if ``WSGI_OAUTH_RECHECK`` seconds have passed.
@@ -265,7 +276,7 @@ class OAuthService:
         begin = partial(
             begin_recheck,
             started=session.started,
-            interval=self._config.recheck,
+            interval=self._recheck_interval(session),
             retry_after=max(RETRY_AFTER, self.transport.timeout + self.sign_in_timeout),  # longer than a recheck takes
         )
         try:

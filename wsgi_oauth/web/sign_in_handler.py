@@ -199,7 +199,8 @@ class SignInHandler(RequestHandler):
                 if attempt.late:  # the code is not exchanged
                     abort(self.redirect(attempt.next_url, 303) if session.signed_in else self.restart(attempt))
                 self._attempt = attempt
-                yield attempt.for_token_request(response.code)
+                display_name = response.user_name if self.provider.sends_user_parameter else ""
+                yield attempt.for_token_request(response.code, display_name)
         session[PROVIDER] = self.registration.key  # the token is sent to this provider only
         session.renew()  # a new session id, because an attacker may have planted the old one (session fixation)
 

@@ -19,6 +19,44 @@ PROVIDERS = (
         user=UserDocument(subject="user_id", username="", email_verified=""),
     ),
     Provider(
+        name="apple",
+        title="Apple",
+        documentation_url="https://developer.apple.com/documentation/signinwithapple",
+        registration_url="https://developer.apple.com/account/resources/identifiers/list/serviceId",
+        # As in https://appleid.apple.com/.well-known/openid-configuration, where no UserInfo endpoint is named.
+        issuer="https://appleid.apple.com",
+        authorization_url="https://appleid.apple.com/auth/authorize",
+        token_url="https://appleid.apple.com/auth/token",
+        revocation_url="https://appleid.apple.com/auth/revoke",
+        jwks_url="https://appleid.apple.com/auth/keys",
+        signing_algorithms=("RS256",),
+        openid=True,
+        scope="openid name email",
+        response_mode="form_post",  # required for the scopes name and email
+        sends_user_parameter=True,
+        client_auth="post",
+        # https://developer.apple.com/documentation/accountorganizationaldatasharing/creating-a-client-secret
+        secret_audience="https://appleid.apple.com",
+        # https://developer.apple.com/documentation/signinwithapple/verifying-a-user: "up to once a day"
+        recheck_interval=86400,
+        user=UserDocument(username=""),
+        notes=(
+            "Register an App ID with *Sign in with Apple*, then a Services ID for it: its identifier is the client id. "
+            "Apple accepts only redirect URIs with https and a domain name, so `localhost` does not work.",
+            "Create a key for *Sign in with Apple*, and download it. Set `WSGI_OAUTH_CLIENT_KEY_FILE` to the `.p8` "
+            "file, `WSGI_OAUTH_CLIENT_KEY_ID` to its Key ID and `WSGI_OAUTH_CLIENT_KEY_ISSUER` to the Team ID, and "
+            "leave `WSGI_OAUTH_CLIENT_SECRET` unset: the client secret is made from the key for each request. That "
+            "needs the extra `openid`.",
+            "Apple sends the name with a user's first sign-in only, through the browser and unsigned. It is kept with "
+            "the session of that sign-in, as `Identity.name`, and no access rule uses it. Later sessions have no name: "
+            "an application that needs it should store it with `Identity.id`.",
+            "Users may hide their address. Apple then gives a relay address, which is verified, too.",
+            "Sessions are rechecked once a day at most, because Apple limits how often a refresh token may be used.",
+            "A sign-out revokes the tokens. Apple then also removes the application from the account: other sessions "
+            "of the user end with their next recheck, and Apple treats the next sign-in as the first one.",
+        ),
+    ),
+    Provider(
         name="battlenet",
         title="Battle.net",
         documentation_url="https://develop.battle.net/documentation/guides/using-oauth",
