@@ -535,6 +535,14 @@ class TestAttacks:
         token = sign_with(key, logout_claims(issuer, sid="s1"), issuer, "ES256")
         assert self.refuses(fresh, browser, token)
 
+    def test_other_algorithm_than_that_of_the_id_tokens_is_refused(
+        self, app: OAuthApp, browser: Browser, make_app: MakeApp, issuer: Issuer
+    ) -> None:
+        """Back-Channel Logout 2.6, item 3, also in a worker without a sign-in."""
+        issuer.metadata["id_token_signing_alg_values_supported"] = ["RS256", "ES256"]
+        token = sign_with(ec.generate_private_key(ec.SECP256R1()), logout_claims(issuer, sid="s1"), issuer, "ES256")
+        assert self.refuses(make_app(), browser, token)
+
     @pytest.mark.parametrize("location", ["jku", "x5u"])
     def test_key_in_the_header_is_ignored(self, location: str, app: OAuthApp, browser: Browser, issuer: Issuer) -> None:
         jwk = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(KEY.public_key()))

@@ -19,6 +19,7 @@ from .sessions.manager import SessionManager
 from .sessions.measured import MeasuredStore
 from .sessions.memory import MemoryStore
 from .sessions.redis import RedisStore
+from .sessions.signature_algorithms import SignatureAlgorithms
 from .sessions.store import SessionStore
 from .sessions.tickets import Tickets
 from .transport.adapter import find_ca_bundle
@@ -76,6 +77,7 @@ def create_app(
         sign_in_lifetime=config.sign_in_lifetime,
         revocation_names=revocation_names,
     )
+    oauth.algorithms = SignatureAlgorithms(sessions.store, config.session_lifetime)
     access_tokens = AccessTokens(sessions, config.token_lifetime) if config.tokens else None
     tickets = Tickets(sessions) if config.sites else None
     callback: type[RequestHandler] = flow.PostAuthorization

@@ -98,6 +98,12 @@ def read_id_token(id_token: str) -> dict[str, Any]:
     return claims
 
 
+def read_algorithm(id_token: str) -> str:
+    """Return the algorithm in the header of a verified ID token (RFC 7515 4.1.1)."""
+    header = id_token.partition(".")[0]
+    return str(parse_json(urlsafe_b64decode(header + "=" * (-len(header) % 4)))["alg"])
+
+
 def is_signed_document(response: requests.Response) -> bool:
     """Return whether *response* is a user document in the form of a JSON Web Token (Core 5.3.2)."""
     content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()

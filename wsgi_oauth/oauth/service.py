@@ -14,6 +14,7 @@ from ..config import PREFIX, Config
 from ..events import FAILED, IDENTIFICATION, RECHECK, REFUSED, SIGN_IN, SUCCESS, Events
 from ..metrics import Metrics
 from ..sessions.session import PROVIDER, TOKEN, Session
+from ..sessions.signature_algorithms import SignatureAlgorithms
 from ..transport.pool import Transport
 from ..urls import is_loopback
 from .access import Rules
@@ -50,6 +51,8 @@ class OAuthService:
             config.upstream_timeout, config.upstream_limit, http_hosts=config.insecure_http_hosts, metrics=metrics
         )
         self.events = events or Events()
+        #: The signature algorithms of ID tokens, in the session store; set by ``create_app``.
+        self.algorithms: SignatureAlgorithms | None = None
         self._config = config
         self._providers = {}
         for each in config.providers:

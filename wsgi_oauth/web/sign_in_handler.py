@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException, NotFound, UnsupportedMediaType, a
 from .. import errors, sign_in
 from ..events import SIGN_IN
 from ..oauth.client import OAuth2Session
+from ..oauth.id_token import read_algorithm
 from ..oauth.identity import IDENTITY
 from ..oauth.logout_token import provider_session
 from ..oauth.reauthentication import AUTHENTICATION, authentication_record, parse_requirements
@@ -293,6 +294,8 @@ class SignInHandler(RequestHandler):
         assert pending is not None
         session[AUTHENTICATION] = authentication_record(claims, self._attempt.requirements)
         session[PROVIDER_SESSION] = provider_session(self.registration, claims, pending.started)
+        if claims and self.registration.keys and self.oauth.algorithms:
+            self.oauth.algorithms.record(self.registration.key, read_algorithm(client.token["id_token"]))
         leads_to_own_page = self.request.gate_prefix or self._attempt.next_url == self.url_for(".profile")
         if not self.oauth.is_restricted and leads_to_own_page:
             return

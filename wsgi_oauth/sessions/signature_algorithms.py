@@ -1,0 +1,57 @@
+"""The algorithms with which providers sign the ID tokens of this client, as the sign-ins have shown.
+
+A logout token must be signed with the same algorithm (OpenID Connect Back-Channel Logout 1.0, 2.6). An issuer announces
+several, and does not announce which of them is registered for this client.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+
+from .. import errors
+from .encoding import OTHER_ENTRY
+from .store import Record, SessionStore
+
+_ENTRY = OTHER_ENTRY + b"algorithm:1:"
+_INTERVAL = 86400.0  # seconds after which a process stores the same algorithm again
+_log = logging.getLogger(__name__)
+
+
+class SignatureAlgorithms:
+    """The algorithms in *store*, by the key of the registration.
+
+    :param lifetime: seconds; of a session.
+    """
+
+    def __init__(self, store: SessionStore, lifetime: float) -> None:
+        self._store = store
+        self._lifetime = lifetime
+        self._stored: dict[str, tuple[str, float]] = {}  # by this process: the algorithm, and when
+
+    def record(self, registration_key: str, algorithm: str) -> None:
+        """Store the algorithm of an ID token. A failure is only logged, because the next sign-in tries again."""
+        now = time.time()
+        known, stored = self._stored.get(registration_key, ("", 0.0))
+        if known == algorithm and now < stored + _INTERVAL:
+            return
+        record = Record(_ENTRY + algorithm.encode(), now + self._lifetime + 2 * _INTERVAL)
+        try:
+            self._store.create(_key(registration_key), record)
+        except errors.StoreError as error:
+            _log.warning("the algorithm of an ID token was not stored: %s", error)
+            return
+        self._stored[registration_key] = (algorithm, now)
+
+    def find(self, registration_key: str) -> str:
+        """Return the algorithm of the latest ID token, or "" if it is unknown.
+
+        :raises errors.StoreError: when the store fails.
+        """
+        raw = self._store.load(_key(registration_key)) or b""
+        return raw.removeprefix(_ENTRY).decode("ascii", "replace") if raw.startswith(_ENTRY) else ""
+
+
+def _key(registration_key: str) -> str:
+    return hashlib.sha256(f"the signature algorithm of {registration_key}".encode()).hexdigest()
