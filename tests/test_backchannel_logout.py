@@ -536,10 +536,11 @@ class TestAttacks:
         assert self.refuses(fresh, browser, token)
 
     def test_other_algorithm_than_that_of_the_id_tokens_is_refused(
-        self, app: OAuthApp, browser: Browser, make_app: MakeApp, issuer: Issuer
+        self, app: OAuthApp, make_app: MakeApp, issuer: Issuer
     ) -> None:
         """Back-Channel Logout 2.6, item 3, also in a worker without a sign-in."""
         issuer.metadata["id_token_signing_alg_values_supported"] = ["RS256", "ES256"]
+        browser = signed_in(app, issuer)
         token = sign_with(ec.generate_private_key(ec.SECP256R1()), logout_claims(issuer, sid="s1"), issuer, "ES256")
         assert self.refuses(make_app(), browser, token)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from .. import errors
@@ -56,11 +56,11 @@ def read_session_id(claims: Mapping[str, Any]) -> str | None:
 
 
 def check_logout_token(
-    token: str, registrations: Iterable[Registration], find_algorithm: Callable[[str], str] = lambda _: ""
+    token: str, registrations: Iterable[Registration], find_algorithms: Callable[[str], Collection[str]]
 ) -> Logout:
     """Validate a logout token (Back-Channel Logout 2.6), and return its content. Its use is not checked.
 
-    :param find_algorithm: returns the algorithm of the ID tokens of a registration by its key; "" if it is unknown.
+    :param find_algorithms: returns the algorithms of a registration's ID tokens, by its key; none if they are unknown.
     :raises errors.LogoutTokenRefused: when it is invalid.
     :raises errors.ProviderError: when it cannot be verified, because the provider cannot be asked for its keys.
     """
@@ -76,7 +76,7 @@ def check_logout_token(
     found = find_registrations(claims.get("iss"), claims.get("aud"), registrations)
     registration = found[0]
     try:
-        claims = parse_json(registration.verify_logout_token(token, TYPES, find_algorithm(registration.key)))
+        claims = parse_json(registration.verify_logout_token(token, TYPES, find_algorithms(registration.key)))
     except errors.SignatureRefused as error:
         raise errors.LogoutTokenRefused(f"logout token: {error.detail}") from None
     issued, now = read_time(claims, "iat"), time.time()

@@ -147,16 +147,16 @@ class Registration:
         keys, url = self._published_keys()
         keys.verify(jwt, url)
 
-    def verify_logout_token(self, jwt: str, types: Collection[str], algorithm: str = "") -> bytes:
+    def verify_logout_token(self, jwt: str, types: Collection[str], algorithms: Collection[str]) -> bytes:
         """Verify the signature of a logout token, like that of an ID token, and return its payload.
 
         :param types: the acceptable values of ``typ``.
-        :param algorithm: of this client's ID tokens; by default all that the provider announces.
+        :param algorithms: of this client's ID tokens; if empty, all that the provider announces.
         :raises errors.SignatureRefused: when no key of the provider verifies it, or it has another type.
         :raises errors.ProviderError: when the keys are not available.
         """
         keys, url = self._published_keys()
-        algorithms = (algorithm,) if algorithm else self.provider.signing_algorithms
+        algorithms = algorithms or self.provider.signing_algorithms
         return keys.verify(jwt, url, algorithms, secret=self.client_secret, types=types)
 
     def _published_keys(self) -> tuple[SigningKeys, str]:

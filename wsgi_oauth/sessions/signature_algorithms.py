@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class SignatureAlgorithms:
-    """The algorithms in *store*, by the key of the registration.
+    """The algorithms that this process has seen, and those in *store*, by the key of the registration.
 
     :param lifetime: seconds; of a session.
     """
@@ -28,13 +28,18 @@ class SignatureAlgorithms:
     def __init__(self, store: SessionStore, lifetime: float) -> None:
         self._store = store
         self._lifetime = lifetime
+        self._seen: dict[str, str] = {}
         self._stored: dict[str, tuple[str, float]] = {}  # by this process: the algorithm, and when
 
-    def record(self, registration_key: str, algorithm: str) -> None:
-        """Store the algorithm of an ID token. A failure is only logged, because the next sign-in tries again."""
+    def record(self, registration_key: str, algorithm: str, *, is_ambiguous: bool) -> None:
+        """Remember the algorithm of an ID token. A failure is only logged, because the next sign-in tries again.
+
+        :param is_ambiguous: whether the issuer announces several. Then the algorithm is stored for other processes.
+        """
+        self._seen[registration_key] = algorithm
         now = time.time()
         known, stored = self._stored.get(registration_key, ("", 0.0))
-        if known == algorithm and now < stored + _INTERVAL:
+        if not is_ambiguous or (known == algorithm and now < stored + _INTERVAL):
             return
         record = Record(_ENTRY + algorithm.encode(), now + self._lifetime + 2 * _INTERVAL)
         try:
@@ -44,13 +49,14 @@ class SignatureAlgorithms:
             return
         self._stored[registration_key] = (algorithm, now)
 
-    def find(self, registration_key: str) -> str:
-        """Return the algorithm of the latest ID token, or "" if it is unknown.
+    def find(self, registration_key: str) -> set[str]:
+        """Return the algorithms of the latest ID tokens: of this process, and of any. Empty if they are unknown.
 
         :raises errors.StoreError: when the store fails.
         """
         raw = self._store.load(_key(registration_key)) or b""
-        return raw.removeprefix(_ENTRY).decode("ascii", "replace") if raw.startswith(_ENTRY) else ""
+        stored = raw.removeprefix(_ENTRY).decode("ascii", "replace") if raw.startswith(_ENTRY) else ""
+        return {stored, self._seen.get(registration_key, "")} - {""}
 
 
 def _key(registration_key: str) -> str:

@@ -60,8 +60,8 @@ class BackchannelLogout(RequestHandler):
         tokens = request.form.getlist("logout_token")
         if len(tokens) != 1:
             raise errors.LogoutTokenRefused("logout_token: the form must contain it once")
-        find_algorithm = self.oauth.algorithms.find if self.oauth.algorithms else lambda _: ""
-        logout = check_logout_token(tokens[0], self.oauth.registrations.values(), find_algorithm)
+        assert self.oauth.algorithms is not None
+        logout = check_logout_token(tokens[0], self.oauth.registrations.values(), self.oauth.algorithms.find)
         store = self.sessions.store
         if is_used(store, logout.token_id):
             raise errors.LogoutTokenRefused("logout token: received before (jti)")

@@ -295,7 +295,8 @@ class SignInHandler(RequestHandler):
         session[AUTHENTICATION] = authentication_record(claims, self._attempt.requirements)
         session[PROVIDER_SESSION] = provider_session(self.registration, claims, pending.started)
         if claims and self.registration.keys and self.oauth.algorithms:
-            self.oauth.algorithms.record(self.registration.key, read_algorithm(client.token["id_token"]))
+            algorithm, announced = read_algorithm(client.token["id_token"]), self.provider.signing_algorithms
+            self.oauth.algorithms.record(self.registration.key, algorithm, is_ambiguous=len(announced) > 1)
         leads_to_own_page = self.request.gate_prefix or self._attempt.next_url == self.url_for(".profile")
         if not self.oauth.is_restricted and leads_to_own_page:
             return
