@@ -261,6 +261,11 @@ def discovery() -> Any:
     )
 
 
+@routes.get("/keys")
+def keys() -> Any:
+    return jsonify(keys=[KEY.as_dict(private=False)])
+
+
 @routes.route("/authorize", methods=["GET", "POST"])
 def authorize() -> Any:
     try:
