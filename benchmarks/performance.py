@@ -142,7 +142,7 @@ def figures(results: dict[str, Any]) -> dict[str, Any]:
     gate, bare, verify = servers[GATE], servers[HELLO], servers[VERIFY]
     session_bytes, redis_bytes = len(dumped()), on_redis["bytes per session"][largest]
     overhead = redis_bytes - session_bytes
-    get, save = on_redis["load, on the server"][largest], on_redis["save, on the server"][largest]
+    get, save = on_redis["load for the gate, on the server"][largest], on_redis["save, on the server"][largest]
     return {
         **results,
         "versions": ", ".join(f"{name} {number}" for name, number in results["versions"].items()),
@@ -189,7 +189,7 @@ SCALING_FIGURES = (
     ("loading a session from a file, among {largest:,}", "{file_load:.1f} µs of CPU", "measured"),
     ("a session of {session_bytes} bytes on Redis, among {largest:,}", "{redis_bytes:,.0f} bytes", "measured"),
     ("sessions in 1 GB of Redis", "{redis_per_gb:.1f} million", "computed"),
-    ("reading a session, CPU time of the Redis server", "{redis_get:.1f} µs", "measured"),
+    ("a read by the gate, CPU time of the Redis server", "{redis_get:.1f} µs", "measured"),
     ("changing a session, CPU time of the Redis server", "{redis_save:.1f} µs", "measured"),
 )
 
