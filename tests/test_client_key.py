@@ -137,12 +137,12 @@ class TestAssertion:
         self, issuer: KeyIssuer, visit: Callable[..., Browser], tmp_path: Path
     ) -> None:
         file = tmp_path / "token"
-        file.write_text("first.asser.tion\n")
+        file.write_text("first.client.assertion\n")
         browser = visit(client_assertion_file=str(file))
         browser.sign_in()
-        file.write_text("second.asser.tion\n")
+        file.write_text("second.client.assertion\n")
         browser.sign_in()
-        assert [each for _, each in issuer.assertions] == ["first.asser.tion", "second.asser.tion"]
+        assert [each for _, each in issuer.assertions] == ["first.client.assertion", "second.client.assertion"]
 
     def test_that_is_missing_is_named_in_the_log(
         self, visit: Callable[..., Browser], tmp_path: Path, caplog: pytest.LogCaptureFixture

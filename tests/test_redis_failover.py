@@ -19,6 +19,7 @@ import pytest
 import requests
 import trustme
 from conftest import (
+    STORES,
     RedisCluster,
     RedisServer,
     environ_for,
@@ -38,6 +39,7 @@ from wsgi_oauth.sessions.redis import RedisStore
 from wsgi_oauth.sessions.store import Record
 
 TIMEOUT = 30  # seconds after which a test has failed
+pytestmark = pytest.mark.skipif("redis" not in STORES, reason="TEST_STORES selects other stores")
 
 
 def key(name: object) -> str:

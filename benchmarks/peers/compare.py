@@ -202,17 +202,10 @@ def measure_memory(folder: Path, module: str) -> float:
     """Return the resident set size of a gunicorn worker after its first response, in MB."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         target = f"benchmarks.peers.serve:create({module!r}, {str(folder)!r})"
-        options = [
-            "--bind",
-            f"fd://{listener.fileno()}",
-            "--worker-class",
-            "gthread",
-            "--threads",
-            "4",
-            "--log-level",
-            "error",
-        ]
-        command = [sys.executable, "-m", "gunicorn", *options, "--no-control-socket", target]
+        # Without the configuration file of this project, which imports the package.
+        command = [sys.executable, "-m", "gunicorn", "--config", os.devnull, "--no-control-socket"]
+        command += ["--bind", f"fd://{listener.fileno()}", "--worker-class", "gthread", "--threads", "4"]
+        command += ["--log-level", "error", target]
         process = subprocess.Popen(command, pass_fds=[listener.fileno()])
         try:
             with Session() as http:
@@ -232,6 +225,8 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=1_000_000, help="the largest store; 0: measure no growth")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md, docs/scaling.md and the plot")
     options = parser.parse_args()
+    if options.write and (options.no_proxies or not options.sessions):
+        parser.error("--write needs all measurements")
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         del os.environ[name]
     document: dict[str, Any] = {
