@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import socket
 import threading
 import time
 import warnings
@@ -295,6 +296,37 @@ def test_a_cluster_loses_no_session_when_a_master_fails(own_cluster: RedisCluste
     own_cluster.masters[1].stop()
     with pytest.raises(errors.StoreError):
         load_sessions(store, 30)
+
+
+def test_servers_that_all_have_new_addresses_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """For example after a restart of all pods. The name in the URL leads to the new ones."""
+    port, leads_to = free_port(), {"redis.example": "127.0.0.1"}
+    servers = []
+    for host in ("127.0.0.1", "127.0.0.2"):
+        folder = tmp_path / host
+        folder.mkdir()
+        bus = ("--cluster-port", str(free_port()), "--cluster-announce-ip", host)
+        servers.append(RedisServer(folder, port, ("--cluster-enabled", "yes", *bus), host=host))
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, *rest, **more: resolve(leads_to.get(host, host), *rest, **more)
+    )
+    try:
+        for server in servers:
+            server.start()
+            with server.client as client:
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+                until(lambda client=client: client.cluster("INFO")["cluster_state"] == "ok")
+        store = RedisStore(f"redis+cluster://redis.example:{port}")
+        store.create(key(1), record(b"old"))
+        leads_to["redis.example"] = servers[1].host
+        servers[0].stop()
+        until(lambda: store.create(key(1), record(b"new")) is None)
+        with servers[1].client as client:
+            assert client.get(f"wsgi_oauth:session:{key(1)}") == b"new"
+    finally:
+        for server in servers:
+            server.stop()
 
 
 def test_a_hanging_cluster_fails_all_requests_in_time(own_cluster: RedisCluster):

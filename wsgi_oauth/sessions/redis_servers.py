@@ -128,9 +128,11 @@ class SentinelServers:
         self.client: Any = redis.Redis(connection_pool=self._pool)
 
     def run(self, key: str, operation: Operation[T], *, durable: bool) -> T:
+        if not durable:
+            return operation(self.client)
         with self.client.client() as connection:
             result = operation(connection)
-            if durable and not _is_acknowledged(connection):
+            if not _is_acknowledged(connection):
                 # A former master has no replicas either, until a Sentinel makes it a replica.
                 address = (connection.connection.host, connection.connection.port)
                 if self._pool.get_master_address() != address:
@@ -202,7 +204,7 @@ class ClusterServers:
                 asking = not isinstance(error, MovedError)
                 node = client.get_node(error.host, error.port)
                 if node is None:
-                    client.nodes_manager.initialize()
+                    self._ask_servers()
                 elif not asking:
                     self._refresh()
             except TryAgainError:  # not executed: the session has moved to the other server, but not its lock
@@ -218,14 +220,20 @@ class ClusterServers:
     def _refresh(self) -> None:
         """Ask the servers in a thread where the slots are, unless another thread does."""
         if self._refreshing.acquire(blocking=False):
-            threading.Thread(target=self._ask_servers, daemon=True).start()
+            threading.Thread(target=self._refresh_now, daemon=True).start()
+
+    def _refresh_now(self) -> None:
+        try:
+            with suppress(*FAILURES):
+                self._ask_servers()
+        finally:
+            self._refreshing.release()
 
     def _ask_servers(self) -> None:
         try:
-            with suppress(*FAILURES):
-                self._client.nodes_manager.initialize()
-        finally:
-            self._refreshing.release()
+            self._client.nodes_manager.initialize()
+        except FAILURES:  # all servers may have new addresses, which the names in the URL lead to
+            self._client = self._connect()
 
     def masters(self) -> Iterable[Any]:
         return [node.redis_connection for node in self.client.get_primaries()]
