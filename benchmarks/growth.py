@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import cycle
 from pathlib import Path
@@ -24,7 +24,7 @@ import redis
 
 from wsgi_oauth.sessions.redis import RedisStore
 
-from .measure import Case, Cost, Timer, arguments, interleave, progress, temporary_folder
+from .measure import Case, Cost, Timer, arguments, interleave, one_processor, progress, temporary_folder
 from .store import HOUR, ByStore, Folder, dumped, new_keys
 
 OPERATIONS = ("load", "load for the gate", "save", "create", "delete")
@@ -58,6 +58,7 @@ class RedisSessions:
 
     def __init__(self, url: str, sessions: int) -> None:
         self.client: Any = redis.Redis.from_url(url, protocol=2)
+        self.url = url
         store = RedisStore(url)
         self.store = ByStore(store)  # type: ignore[arg-type]
         # The gate also reads a record of the user, which usually does not exist.
@@ -79,6 +80,22 @@ class RedisSessions:
     def cpu_time(self) -> float:
         usage = self.client.info("cpu")
         return float(usage["used_cpu_user"]) + float(usage["used_cpu_sys"])
+
+    def load_at_once(self, connections: int = 16, calls: int = 100) -> float:
+        """Return the server's CPU time of a read by the gate, in seconds, if many processes read at the same time."""
+        pool = redis.ConnectionPool.from_url(self.url, protocol=2)
+        opened = [pool.get_connection() for _ in range(connections)]
+        before = self.cpu_time()
+        for _ in range(calls):
+            for connection in opened:
+                key = next(self._next)
+                connection.send_command("MGET", f"wsgi_oauth:session:{key}", f"wsgi_oauth:session:{key[::-1]}")
+            for connection in opened:
+                connection.read_response()
+        used = self.cpu_time() - before
+        for connection in opened:
+            connection.disconnect()
+        return used / (connections * calls)
 
     def case(self, name: str) -> Case:
         operation: Callable[[str], object] = getattr(self.store, name, self._load_for_gate)
@@ -124,7 +141,7 @@ def measure_files(parent: str | None, sizes: tuple[int, ...], rounds: int) -> di
 
 def measure_redis(parent: str | None, sizes: tuple[int, ...], rounds: int) -> dict[str, dict[str, float]]:
     """Return microseconds of each operation and size, in this process and on the server, and the bytes of a session."""
-    with ExitStack() as stack:
+    with one_processor(), ExitStack() as stack:
         servers = {}
         for size in sizes:
             url = stack.enter_context(redis_server(stack.enter_context(temporary_folder(parent))))
@@ -133,32 +150,18 @@ def measure_redis(parent: str | None, sizes: tuple[int, ...], rounds: int) -> di
             for _ in progress(f"making {size:,} sessions on Redis", 1):
                 servers[size] = RedisSessions(url, size)
         rows: dict[str, dict[str, float]] = {}
-        stack.enter_context(
-            _own_processor(int(server.client.info("server")["process_id"]) for server in servers.values())
-        )
         for name in OPERATIONS:
             cases = {str(size): server.case(name) for size, server in servers.items()}
             rows[name] = _microseconds(interleave(f"Redis: {name}", cases, rounds))
             rows[f"{name}, on the server"] = {
                 str(size): 1e6 * median(server.served[name]) for size, server in servers.items()
             }
+        rows[f"{OPERATIONS[1]}, on a busy server"] = {
+            str(size): 1e6 * median(server.load_at_once() for _ in progress("Redis: busy server", rounds))
+            for size, server in servers.items()
+        }
         rows["bytes per session"] = {str(size): server.bytes_per_session for size, server in servers.items()}
     return rows
-
-
-@contextmanager
-def _own_processor(servers: Iterable[int]) -> Iterator[None]:
-    """Run this process on one processor and *servers* on another one. Otherwise the scheduler chooses for each."""
-    usual = os.sched_getaffinity(0)
-    if len(usual) > 1:
-        first, second, *_ = sorted(usual)
-        os.sched_setaffinity(0, {first})
-        for pid in servers:
-            os.sched_setaffinity(pid, {second})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, usual)
 
 
 def _microseconds(costs: dict[str, list[Cost]]) -> dict[str, float]:

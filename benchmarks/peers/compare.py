@@ -24,7 +24,7 @@ from requests import Session
 from .. import growth, performance
 from ..application import Application
 from ..growth import redis_server
-from ..measure import Case, Cost, arguments, interleave, machine, ratio, repeated, temporary_folder
+from ..measure import Case, Cost, arguments, interleave, machine, one_processor, ratio, repeated, temporary_folder
 from ..provider import ROUND_TRIP, Provider, running_provider
 from ..requests import WSGIBrowser, request_case, second_start_case
 from ..startup import STARTUP_TIMEOUT, process_case
@@ -237,14 +237,15 @@ def main() -> None:
     }
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder(options.folder))
-        provider = stack.enter_context(running_provider(folder, [SITE + path for path in CALLBACKS]))
-        http = stack.enter_context(Session())
-        redis_url = stack.enter_context(redis_server(folder))
-        http.verify = os.environ["REQUESTS_CA_BUNDLE"] = str(folder / "ca.pem")
-        comparison = Comparison(provider, folder, http, options.rounds)
-        comparison.measure_requests(redis_url)
-        comparison.measure_provider()
-        comparison.measure_start()
+        with one_processor(), ExitStack() as started:
+            provider = started.enter_context(running_provider(folder, [SITE + path for path in CALLBACKS]))
+            http = started.enter_context(Session())
+            redis_url = started.enter_context(redis_server(folder))
+            http.verify = os.environ["REQUESTS_CA_BUNDLE"] = str(folder / "ca.pem")
+            comparison = Comparison(provider, folder, http, options.rounds)
+            comparison.measure_requests(redis_url)
+            comparison.measure_provider()
+            comparison.measure_start()
         document["rows"] = comparison.rows
         document["servers"] = {} if options.no_proxies else proxies.compare(folder, options.rounds)
     sizes = options.sessions
