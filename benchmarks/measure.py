@@ -168,8 +168,21 @@ def one_processor() -> Iterator[None]:
     Otherwise the CPU time of a request to another process depends on the scheduler: waking a process on another
     processor costs more.
     """
+    with _processors({0}):
+        yield
+
+
+@contextmanager
+def every_processor() -> Iterator[None]:
+    """Run this process on every processor in a block of :func:`one_processor`."""
+    with _processors(set(range(os.cpu_count() or 1))):
+        yield
+
+
+@contextmanager
+def _processors(allowed: set[int]) -> Iterator[None]:
     usual = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(usual)})
+    os.sched_setaffinity(0, allowed)
     try:
         yield
     finally:

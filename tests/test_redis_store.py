@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -424,6 +425,27 @@ def test_a_password_is_used_and_never_shown(
     assert "Authentication required" in str(shown)
     assert "battery" not in str(shown)
     assert "staple" not in str(shown)
+
+
+def test_the_documented_access_list_is_enough(one_redis: RedisServer, server: Any, store: RedisStore):
+    document = HERE.parent.joinpath("docs", "operating.md").read_text()
+    rules = re.search("`(~wsgi_oauth:.*?)`", document)
+    assert rules
+    server.execute_command("ACL", "SETUSER", "app", "on", ">secret", "-@all", *rules[1].split())
+    limited = RedisStore(one_redis.url.replace("//", "//app:secret@"))
+    limited.create(KEY, record())
+    for operation in OPERATIONS.values():
+        operation(limited)
+    limited.load_all([KEY, OTHER])
+    limited.time()
+    limited.update(KEY, lambda data: record(data), move_to=OTHER)
+    server.config_set("maxmemory", 10**9)
+    server.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        assert "signs users out" in next(limited.warnings())[0]
+    finally:
+        server.config_set("maxmemory", 0)
+        server.config_set("maxmemory-policy", "noeviction")
 
 
 def test_tls_requires_a_valid_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
