@@ -259,7 +259,7 @@ class TestClientSecret:
             create_app(Config.from_environ(environ))
 
     def test_needs_a_key_or_a_secret(self, apple: Apple) -> None:
-        with pytest.raises(errors.ConfigError, match="CLIENT_SECRET: missing.*CLIENT_KEY_FILE"):
+        with pytest.raises(errors.ConfigError, match=r"CLIENT_SECRET: missing.*CLIENT_KEY_FILE"):
             Config.from_environ(environ_for(apple, CLIENT_SECRET=""))
 
 

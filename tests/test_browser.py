@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import environ_for
+from conftest import environ_for, stored_sessions
+from form_post import FormPostIssuer
 from werkzeug import Request, Response
 
 from wsgi_oauth import Config, LoginRequired, MemoryStore, create_app, current_identity, logout_url
 from wsgi_oauth.demo.local_provider import LocalProvider
-from wsgi_oauth.demo.server import serve
+from wsgi_oauth.demo.server import serve, serve_provider
 
 pytest.importorskip("playwright", reason="the extra `browser` is not installed")
 
@@ -139,3 +140,59 @@ class TestSeveralSites:
         page.get_by_role("button", name="Sign out").click()
         page.wait_for_url(f"{main}/auth/signed-out")
         assert "You are signed in" in page.content()
+
+
+class TestFormOfTheProvider:
+    """The provider at 127.0.0.1 is another site than the application at localhost."""
+
+    @pytest.fixture
+    def issuer(self) -> Iterator[FormPostIssuer]:
+        issuer = FormPostIssuer()
+        with serve_provider(issuer) as server:
+            issuer.server = server
+            yield issuer
+
+    @pytest.fixture
+    def requests(self) -> list[tuple[str, str, str]]:
+        """Return the requests that the application receives: method, path and cookies."""
+        return []
+
+    @pytest.fixture
+    def form_site(
+        self, issuer: FormPostIssuer, store: MemoryStore, requests: list[tuple[str, str, str]]
+    ) -> Iterator[str]:
+        """Serve a wiki behind the gate; yield its URL."""
+        gates: list[LoginRequired] = []  # filled when the port is known
+
+        @Request.application
+        def wiki(request: Request) -> Response:
+            return Response(f"The secrets of {current_identity(request.environ).name}", mimetype="text/html")
+
+        def record(environ: Any, start_response: Any) -> Any:
+            requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("HTTP_COOKIE", "")))
+            return gates[0](environ, start_response)
+
+        with serve(record) as server:
+            url = server.url.replace("127.0.0.1", "localhost")
+            settings = {"PUBLIC_URL": f"{url}/auth", "RESPONSE_MODE": "form_post"}
+            app = create_app(Config.from_environ(environ_for(issuer, **settings)), store=store)
+            gates.append(LoginRequired(wiki, app))
+            yield url
+
+    def test_signs_the_user_in(self, page: Any, form_site: str, requests: list[tuple[str, str, str]]) -> None:
+        """S70. The form brings the cookie of the sign-in alone, and the redirect that follows the session cookie."""
+        sign_in(page, form_site)
+        assert "secrets of Mona Lisa Octocat" in page.content()
+        [form] = [cookies for method, _, cookies in requests if method == "POST"]
+        assert re.fullmatch(r"wsgi_oauth_[0-9]+-[\w-]{10}\.post=[\w-]{43}", form)
+        pages = [cookies for _, path, cookies in requests if path == "/page"]
+        assert len(pages) == 2
+        assert re.search(r"wsgi_oauth_[0-9]+=", pages[1])
+
+    def test_replaces_the_session_of_a_signed_in_user(self, page: Any, form_site: str, store: MemoryStore) -> None:
+        """S36"""
+        sign_in(page, form_site)
+        page.goto(f"{form_site}/auth/?next=/page")
+        page.get_by_role("button", name="Allow").click()
+        page.wait_for_url(f"{form_site}/page")
+        assert sum("oauth_token" in data for data in stored_sessions(store)) == 1

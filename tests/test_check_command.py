@@ -722,3 +722,23 @@ class TestBackchannelLogout:
             assert finding.text.endswith(": http://localhost:8000/backchannel-logout")
         else:
             assert "wsgi-oauth[openid]" in finding.remedy
+
+
+class TestResponseMode:
+    """S70"""
+
+    def test_of_a_form_is_described(self, check_issuer: Check) -> None:
+        found = check_issuer(RESPONSE_MODE="form_post", PUBLIC_URL="https://login.example.com")
+        finding = one(found, "response mode")
+        assert finding.level == "ok"
+        assert finding.text.endswith("https://login.example.com/callback")
+
+    def test_of_a_form_over_http_does_not_work_everywhere(self, check_issuer: Check) -> None:
+        finding = one(check_issuer(RESPONSE_MODE="form_post", PUBLIC_URL="http://localhost:8000"), "response mode")
+        assert finding.level == "warn"
+        assert "Safari" in finding.text
+
+    def test_that_the_issuer_does_not_support_is_a_warning(self, issuer: Issuer, check_issuer: Check) -> None:
+        issuer.metadata["response_modes_supported"] = ["query", "fragment"]
+        finding = one(check_issuer(RESPONSE_MODE="form_post", PUBLIC_URL="https://login.example.com"), "response mode")
+        assert (finding.level, finding.remedy) == ("warn", "unset WSGI_OAUTH_RESPONSE_MODE")

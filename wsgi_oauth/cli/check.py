@@ -245,12 +245,30 @@ class ProviderCheck:
             yield Finding(
                 "warn", text + (", unless the nonce reveals it" if provider.asks_for_id_token else ""), remedy
             )
+        yield from self._check_response_mode(provider, metadata)
         yield from self._check_client_key()
         yield from self._check_signatures(provider)
         yield from self._check_backchannel_logout(provider, metadata)
         yield Finding("ok", f"scope: {provider.scope or 'none requested, so the provider chooses'}")
         yield self._check_refresh(provider, metadata)
         yield from self.endpoint_findings()
+
+    def _check_response_mode(self, provider: Provider, metadata: Mapping[str, Any]) -> Iterator[Finding]:
+        """Say what forms of the provider need."""
+        if provider.response_mode != "form_post":
+            return
+        modes = metadata.get("response_modes_supported")  # Discovery 3
+        if isinstance(modes, list) and "form_post" not in modes:
+            text = (
+                f"response mode: form_post is configured, and the issuer supports {', '.join(map(str, modes))!a:.200}"
+            )
+            yield Finding("warn", text, f"unset {self._config.variable('response_mode')}")
+        elif not (self._public_url or "").startswith("https:"):
+            text = "response mode form_post: over http, some browsers (Safari) reject the cookie of a sign-in"
+            yield Finding("warn", text, f"set {PREFIX}PUBLIC_URL to an https URL")
+        else:
+            text = f"response mode form_post: the provider's form is posted to {self._redirect_uri}"
+            yield Finding("ok", text, "let proxies and firewalls accept this POST from other origins")
 
     def _check_client_key(self) -> Iterator[Finding]:
         """Print the public key for the registration, and warn if other users can read the private one."""
