@@ -639,3 +639,61 @@ class TestDocument:
 
     def test_checks_the_settings_in_the_file(self, run: Callable[..., str], deployment: Deployment):
         assert f"redirect URI: register exactly this URL: {APP}/auth/callback" in run("check", deployment.folder)
+
+
+class TestImage:
+    """The commands of the Dockerfile, outside of a container."""
+
+    def command(self, instruction: str) -> list[str]:
+        found = re.search(rf"{instruction}.*?(\[.*)", (EXAMPLES / "Dockerfile").read_text())
+        assert found
+        program, *arguments = json.loads(found[1])
+        return [str(Path(sys.executable).parent / Path(program).name), *arguments]
+
+    def test_starts_the_server(self, tmp_path: Path):
+        environ = {"PATH": PATH, "WSGI_OAUTH_CLIENT_ID": "id", "WSGI_OAUTH_CLIENT_SECRET": "secret"}
+        environ |= {"GUNICORN_CMD_ARGS": "--bind=0.0.0.0:8000", "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [*self.command("\nCMD"), "--print-config"],
+            env=environ,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert re.search(r"^bind +.*0\.0\.0\.0:8000", done.stdout, re.MULTILINE)
+        assert re.search(r"^wsgi_app += wsgi_oauth:get_app\(\)$", done.stdout, re.MULTILINE)
+
+    def test_is_healthy_while_the_server_answers(self, deployment: Deployment):
+        python, option, code = self.command("HEALTHCHECK")
+        for address, status in ((urlsplit(deployment.server.url).netloc, 0), (f"127.0.0.1:{free_port()}", 1)):
+            command = [python, option, code.replace("127.0.0.1:8000", address)]
+            done = subprocess.run(command, stderr=subprocess.DEVNULL, timeout=60, check=False)
+            assert done.returncode == status
+
+
+class TestUnit:
+    """The unit for systemd."""
+
+    @pytest.fixture
+    def unit(self, tmp_path: Path) -> Path:
+        if shutil.which("systemd-analyze") is None:
+            what = "not installed (Debian: apt-get install systemd)"
+            pytest.fail(what) if os.environ.get("CI") else pytest.skip(what)
+        unit = tmp_path / "wsgi-oauth.service"
+        unit.write_text(shipped("wsgi-oauth.service", **{"/opt/wsgi-oauth/bin/gunicorn": sys.executable}))
+        return unit
+
+    def analyze(self, *arguments: object) -> str:
+        command = ["systemd-analyze", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def test_is_valid(self, unit: Path):
+        assert self.analyze("verify", unit) == ""
+
+    def test_gives_the_service_few_permissions(self, unit: Path):
+        """The exposure is at most 1.5, from 0 to 10."""
+        self.analyze("security", "--offline=true", "--threshold=15", unit)
