@@ -79,27 +79,13 @@ def check_logout_token(
         claims = parse_json(registration.verify_logout_token(token, TYPES, find_algorithms(registration.key)))
     except errors.SignatureRefused as error:
         raise errors.LogoutTokenRefused(f"logout token: {error.detail}") from None
-    issued, now = read_time(claims, "iat"), time.time()
-    expires = min(read_time(claims, "exp") if "exp" in claims else issued + MAX_AGE, issued + LONGEST)
-    subject, session_id, token_id = read_subject(claims), read_session_id(claims), parse_subject(claims.get("jti"))
-    events = claims.get("events")
-    valid = {
-        "iss": registration.provider.is_issuer(claims.get("iss")),
-        "iat": issued < now + MAX_CLOCK_SKEW,
-        "exp": expires > now - MAX_CLOCK_SKEW,
-        "events": isinstance(events, dict) and isinstance(events.get(EVENT), dict),
-        "nonce": "nonce" not in claims,
-        "jti": isinstance(token_id, str) and token_id != "",
-        "sub": subject is not None or "sub" not in claims,
-        "sid": session_id is not None or "sid" not in claims,
-        "sub or sid": subject is not None or session_id is not None,
-    }
-    invalid = [claim for claim, is_valid in valid.items() if not is_valid]
+    invalid = find_invalid_claims(claims, registration)
     if invalid:
         got = ", ".join(f"{claim}={claims[claim]!a:.200}" for claim in invalid if claim in claims)
         raise errors.LogoutTokenRefused(
             f"logout token: {', '.join(invalid)} invalid or missing (Back-Channel Logout 2.6{got and f'; got {got}'})"
         )
+    subject, session_id = read_subject(claims), read_session_id(claims)
     names: list[str] = []
     for each in found:
         name = _Names(each.key, claims["iss"])
@@ -113,11 +99,36 @@ def check_logout_token(
         registration.label,
         registration.read_user_id({"id_token": token}),
         tuple(names),
-        issued,
-        _Names(registration.key, claims["iss"])("token", str(token_id)),
-        expires + MAX_CLOCK_SKEW,
+        read_time(claims, "iat"),
+        _Names(registration.key, claims["iss"])("token", str(claims.get("jti"))),
+        read_expiry(claims) + MAX_CLOCK_SKEW,
         session_id is not None,
     )
+
+
+def find_invalid_claims(claims: Mapping[str, Any], registration: Registration) -> list[str]:
+    """Return the names of the claims that are invalid or missing (Back-Channel Logout 2.4, 2.6)."""
+    now = time.time()
+    subject, session_id, token_id = read_subject(claims), read_session_id(claims), parse_subject(claims.get("jti"))
+    events = claims.get("events")
+    valid = {
+        "iss": registration.provider.is_issuer(claims.get("iss")),
+        "iat": read_time(claims, "iat") < now + MAX_CLOCK_SKEW,
+        "exp": read_expiry(claims) > now - MAX_CLOCK_SKEW,
+        "events": isinstance(events, dict) and isinstance(events.get(EVENT), dict),
+        "nonce": "nonce" not in claims,
+        "jti": isinstance(token_id, str) and token_id != "",
+        "sub": subject is not None or "sub" not in claims,
+        "sid": session_id is not None or "sid" not in claims,
+        "sub or sid": subject is not None or session_id is not None,
+    }
+    return [claim for claim, is_valid in valid.items() if not is_valid]
+
+
+def read_expiry(claims: Mapping[str, Any]) -> float:
+    """Return when a logout token expires: seconds since the epoch, or NaN if that is invalid."""
+    issued = read_time(claims, "iat")
+    return min(read_time(claims, "exp") if "exp" in claims else issued + MAX_AGE, issued + LONGEST)
 
 
 def find_registrations(issuer: object, audience: object, registrations: Iterable[Registration]) -> list[Registration]:
