@@ -409,7 +409,13 @@ class TestUser:
 
     def test_does_not_show_credentials_to_the_application(self, ann: Guest):
         cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in ann.web.cookies if cookie.domain in APP)
-        for cookie in (f"theme=dark; {cookies}", f"{cookies}; theme=dark", f"{cookies};theme=dark"):
+        with_port = "__Host-wsgi_oauth_8443=of-a-public-URL-with-this-port"
+        for cookie in (
+            f"theme=dark; {cookies}",
+            f"{cookies}; theme=dark",
+            f"{cookies};theme=dark",
+            f"{with_port}; {cookies}; theme=dark",
+        ):
             headers = dict(ann.send("/", headers={"Cookie": cookie, "Authorization": "Basic abc"}).json()["headers"])
             assert headers["Cookie"].replace("wsgi_oauth=removed", "").strip("; ") == "theme=dark"
             assert "Authorization" not in headers
