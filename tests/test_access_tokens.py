@@ -415,6 +415,16 @@ def test_operators_list_and_revoke_tokens(
     assert send(guest.gate, "/page", headers=bearer(second)).status_code == 401
 
 
+def test_revoking_for_an_unknown_user_tells_operators_how_to_find_the_id(
+    guest: Guest, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(guest)
+    monkeypatch.setenv("WSGI_OAUTH_SESSION_STORE", f"file:{tmp_path / 'sessions'}")
+    assert main(["tokens", "revoke", "--user", "octocat"]) == 0
+    hint = "No access token belongs to 'octocat'. `wsgi-oauth tokens list` prints all ids and owners.\n"
+    assert capsys.readouterr().out.endswith(f"access tokens: 0 revoked\n{hint}")
+
+
 def test_ending_all_sessions_keeps_tokens(
     guest: Guest, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -433,7 +443,9 @@ def test_ending_the_sessions_of_a_user_keeps_tokens_and_says_how_to_revoke_them(
     assert main(["tokens", "list"]) == 0
     owner = capsys.readouterr().out.split()[4]
     assert main(["sessions", "end", "--user", owner]) == 0
-    hint = f"1 access tokens of this user are still valid: `wsgi-oauth tokens revoke --user {owner}` revokes them\n"
+    hint = (
+        f"access tokens of this user that are still valid: 1; `wsgi-oauth tokens revoke --user {owner}` revokes all\n"
+    )
     assert capsys.readouterr().out.endswith(hint)
     assert guest.get("/page").status_int == 302
     assert send(guest.gate, "/page", headers=bearer(token)).status_code == 200

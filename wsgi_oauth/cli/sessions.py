@@ -171,8 +171,8 @@ def _end(sessions: SessionManager, options: argparse.Namespace) -> None:
         )
     if tokens := AccessTokens(sessions, max_lifetime=0).list(user):
         print(
-            f"{len(tokens)} access tokens of this user are still valid: `wsgi-oauth tokens revoke --user "
-            f"{displayed(user)}` revokes them"
+            f"access tokens of this user that are still valid: {len(tokens)}; `wsgi-oauth tokens revoke --user "
+            f"{displayed(user)}` revokes all"
         )
 
 

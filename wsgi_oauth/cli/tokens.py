@@ -58,6 +58,9 @@ def _revoke(tokens: AccessTokens, options: argparse.Namespace) -> None:
     finally:
         print(options.store)
         print(f"access tokens: {revoked} revoked")
+    if not (revoked or options.all):
+        problem = f"has the id {options.id!a}" if options.id else f"belongs to {options.user!a}"
+        print(f"No access token {problem}. `wsgi-oauth tokens list` prints all ids and owners.")
 
 
 def _format_time(seconds: float) -> str:
