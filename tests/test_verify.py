@@ -265,6 +265,11 @@ class TestProgram:
         answer = Proxy(app).ask(**program)
         assert answer.headers["WWW-Authenticate"] == 'Basic realm="www.example.com", charset="UTF-8"'
 
+    def test_is_told_the_address_of_the_application_behind_the_proxy(self, make_app: MakeApp):
+        app = make_app(TOKENS="yes", PUBLIC_URL=f"{SITE}/auth")
+        page = Proxy(app, "/tokens", Cookie=str(signed_in(app, ANN))).ask()
+        assert f"lets a program use {SITE}/ as you" in page.get_data(as_text=True)
+
     def test_does_not_pass_with_an_unknown_access_token(self, app: Any, token: str):
         assert Proxy(app).ask(**JSON, Authorization=f"Bearer wo_{'x' * 43}").status_code == 401
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from markupsafe import Markup
 from werkzeug import Response
@@ -112,7 +112,8 @@ class Tokens(RequestHandler):
         return response
 
     def _build_body(self, tokens: list[TokenInfo], token: str) -> Markup:
-        site = self.request.front_page
+        # Behind a proxy that asks /verify, the application is at the root of the host.
+        site = self.request.front_page if self.request.gate_prefix else urljoin(self.request.front_page, "/")
         form = {"url": self.url_for(".tokens"), "form_token": self.request.form_token}
         rows = Markup().join(
             _ROW.format(
