@@ -33,13 +33,16 @@ class Proxy:
         self.appends_client = False
         self.answer: tuple[str, list[tuple[str, str]]] | None = None  # in place of the application's
         self.drops_cookies = False
+        self.asks_verify = False  # about the path of the sign-in, too
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
         if self.answer:
             start_response(*self.answer)
             return [b"<title>of the proxy</title>"]
         environ = dict(environ)
-        if self.prefix:
+        if self.asks_verify and environ["PATH_INFO"] == "/readyz":
+            environ["PATH_INFO"] = "/verify"
+        elif self.prefix:
             if not environ["PATH_INFO"].startswith(f"{self.prefix}/"):
                 start_response("404 Not Found", [])
                 return [b""]
@@ -141,6 +144,16 @@ def test_path_that_leads_nowhere_is_a_failure(check: Callable[..., list[Finding]
     assert "let the proxy send /auth/ to the application and remove /auth" in finding.remedy
 
 
+def test_sign_in_that_the_proxy_protects_is_a_failure_that_names_the_path(
+    check: Callable[..., list[Finding]], proxy: Proxy, settings: dict[str, str]
+):
+    proxy.asks_verify, proxy.prefix = True, ""
+    url = settings["WSGI_OAUTH_PUBLIC_URL"].removesuffix(PREFIX)
+    finding = next(each for each in check(PUBLIC_URL=url) if each.level == "FAIL")
+    assert finding.text == f"public URL {url}: the proxy requires a signed-in user for the sign-in itself"
+    assert "correct the path of WSGI_OAUTH_PUBLIC_URL" in finding.remedy
+
+
 @pytest.mark.parametrize(
     ("status", "headers", "text"),
     [
@@ -191,6 +204,7 @@ class TestTrustedProxies:
         proxy.appends_client = True
         finding = problem(check())
         assert (finding.level, "the log names a proxy" in finding.text) == ("warn", True)
+        assert "/verify does not learn the requested page" in finding.text
         assert "TRUSTED_PROXIES=1" in finding.remedy
 
 

@@ -112,6 +112,12 @@ class PublicCheck:
         if {"error", "id"} <= document.keys():
             text = f"the application answers with status {status}, {document['error']!a}"
             remedy = f"look for {document['id']!a} in the application's log, which explains it"
+            if document["error"] == "not_signed_in":  # of /verify, because /readyz needs no user
+                text = "the proxy requires a signed-in user for the sign-in itself"
+                remedy = (
+                    "correct the path of WSGI_OAUTH_PUBLIC_URL (in the recipes: /auth), or let the proxy pass on "
+                    f"requests for {path}/ without asking /verify"
+                )
         elif status in _NO_UPSTREAM:
             text = f"the proxy does not reach the application (status {status})"
             remedy = "start the application, and compare the proxy's target with gunicorn's --bind"
@@ -199,6 +205,8 @@ class PublicCheck:
             yield Finding("FAIL", text, remedy)
         elif reported > proxies:
             text = f"proxies: {reported} report the client, and {proxies} are trusted, so the log names a proxy"
+            if not proxies:
+                text += ", and /verify does not learn the requested page"
             yield Finding("warn", text, f"set WSGI_OAUTH_TRUSTED_PROXIES={reported} if all of them are yours")
         elif reported < proxies:
             text = f"proxies: {proxies} are trusted, and {reported} report the client in X-Forwarded-For"
