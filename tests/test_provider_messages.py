@@ -138,6 +138,10 @@ class TestLog:
         [
             ("invalid_client", "", "client_refused", "WSGI_OAUTH_CLIENT_AUTH"),
             ("unauthorized_client", "", "client_refused", "WSGI_OAUTH_CLIENT_ID"),
+            (  # Keycloak
+                *("unauthorized_client", "Invalid client or Invalid client credentials"),
+                *("client_refused", "WSGI_OAUTH_CLIENT_SECRET"),
+            ),
             ("redirect_uri_mismatch", "", "redirect_uri_refused", "http://localhost/callback"),
             ("invalid_request", "code_verifier is not allowed", "pkce_refused", "WSGI_OAUTH_PKCE=no"),
             ("invalid_request", "PKCE is required", "pkce_refused", "WSGI_OAUTH_PKCE"),

@@ -65,6 +65,7 @@ _REFUSALS = (
     _Refusal(
         errors.ClientRefused,
         {"invalid_client", "incorrect_client_credentials", "bad_client_secret", "invalid_client_id"},
+        "client credentials",  # Keycloak calls a wrong secret unauthorized_client
         remedy="compare WSGI_OAUTH_CLIENT_ID and WSGI_OAUTH_CLIENT_SECRET with the registration, and try another "
         "WSGI_OAUTH_CLIENT_AUTH (used: {client_auth})",
     ),
