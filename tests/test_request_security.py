@@ -136,7 +136,7 @@ class TestHost:
         self, public: Any, proxy: dict[str, str], caplog: pytest.LogCaptureFixture
     ):
         send(public, "/", headers=HTML, HTTP_HOST="127.0.0.1:8000", **proxy)
-        assert "not the host of WSGI_OAUTH_PUBLIC_URL (got '127.0.0.1')" in caplog.text
+        assert "not the host of WSGI_OAUTH_PUBLIC_URL, 'app.example.com' (got '127.0.0.1')" in caplog.text
         assert ("WSGI_OAUTH_TRUSTED_PROXIES" in caplog.text) == bool(proxy)
 
     @pytest.mark.parametrize("configured", [True, False])

@@ -332,7 +332,7 @@ class TestFurtherSite:
         """S34"""
         page = user.get("https://other.example/page")
         assert page.status_int == 400
-        assert "WSGI_OAUTH_PUBLIC_URL or WSGI_OAUTH_SITES (got 'other.example')" in caplog.text
+        assert "WSGI_OAUTH_PUBLIC_URL, 'login.example.com' or of WSGI_OAUTH_SITES (got 'other.example')" in caplog.text
 
     def test_can_have_another_prefix(self, provider: LocalProvider, store: SessionStore):
         app = create_app(config(provider, SITES="https://wiki.example.org/sign-in"), store=store)

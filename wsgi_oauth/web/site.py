@@ -64,9 +64,10 @@ class Site:
             base_url = self._urls_by_host.get(host)
             if base_url is None:
                 remedy = self._find_host_remedy(environ)
-                sites = " or WSGI_OAUTH_SITES" if self.further_urls else ""
+                sites = " or of WSGI_OAUTH_SITES" if self.further_urls else ""
+                expected = f"{Origin.of(self.public_url).host!a}{sites}"
                 raise errors.BadHost(
-                    f"Host header: not the host of WSGI_OAUTH_PUBLIC_URL{sites} (got {host!a}){remedy}",
+                    f"Host header: not the host of WSGI_OAUTH_PUBLIC_URL, {expected} (got {host!a}){remedy}",
                     site_url=self.public_url,
                 )
             return base_url
@@ -123,8 +124,8 @@ class Site:
             )
         if _PROXY_HEADERS.intersection(environ):
             return (
-                "; let the proxy pass the Host header on (nginx: `proxy_set_header Host $host;`), or send "
-                "X-Forwarded-Host and set WSGI_OAUTH_TRUSTED_PROXIES"
+                "; correct the setting, or let the proxy pass the Host header on (nginx: `proxy_set_header Host "
+                "$host;`), or send X-Forwarded-Host and set WSGI_OAUTH_TRUSTED_PROXIES"
             )
         return ""
 
