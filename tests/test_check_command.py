@@ -313,7 +313,7 @@ class TestEndpoints:
     @pytest.mark.parametrize(
         ("settings", "text"),
         [
-            ({"PUBLIC_URL": "https://app.example.com"}, "answers with status 400"),  # not a registered redirect URI
+            ({"PUBLIC_URL": "https://app.example.com"}, "Mismatching redirect URI"),  # not a registered redirect URI
             ({"SCOPE": "everything"}, "invalid_scope"),
         ],
     )

@@ -270,6 +270,11 @@ class TestAuthorizationRequest:
             assert answer.status == 400
             assert "Location" not in answer.headers
 
+    def test_an_unregistered_redirect_uri_gets_a_page_that_names_the_accepted_ones(self, client: OAuthClient) -> None:
+        page = ask("GET", client.url(redirect_uri="https://app.example.com/auth/callback")).body.decode()
+        assert "<title>Invalid authorization request: Mismatching redirect URI" in page
+        assert "on this machine only: localhost" in page
+
     def test_repeated_parameters_and_malformed_queries_get_no_redirect(self, client: OAuthClient) -> None:
         for query in ("&state=again", "&a=%zz"):
             assert ask("GET", client.url() + query).status == 400

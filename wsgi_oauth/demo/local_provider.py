@@ -31,7 +31,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from oauthlib.common import add_params_to_uri
-from oauthlib.oauth2 import AccessDeniedError, FatalClientError, OAuth2Error, WebApplicationServer
+from oauthlib.oauth2 import (
+    AccessDeniedError,
+    FatalClientError,
+    MismatchingRedirectURIError,
+    OAuth2Error,
+    WebApplicationServer,
+)
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Request, Response
 
@@ -124,7 +130,8 @@ class LocalProvider:
         self._request_counts: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-        client = Client(client_id, client_secret, tuple(redirect_uris))
+        self._redirect_uris = tuple(redirect_uris)
+        client = Client(client_id, client_secret, self._redirect_uris)
         self._validator = GrantValidator(
             client,
             scope.split(),
@@ -273,7 +280,14 @@ class LocalProvider:
             with self._lock:
                 return proceed(*self._oauth.validate_authorization_request(self._request_url(request)))
         except FatalClientError as error:
-            return provider_pages.error_page("Invalid authorization request", error.description)
+            title = f"Invalid authorization request: {error.description.removesuffix('.')}"
+            reason = error.description
+            if isinstance(error, MismatchingRedirectURIError) and not self._redirect_uris:
+                reason = (
+                    "This provider accepts redirect URIs that end with /callback, on this machine only: localhost, "
+                    "127.0.0.1 and [::1]."
+                )
+            return provider_pages.error_page(title, reason)
         except OAuth2Error as error:
             return self.redirect_to_client(error.in_uri(error.redirect_uri or ""))
         except ValueError:  # from oauthlib, when the query is not form-encoded
