@@ -320,7 +320,8 @@ PROBLEMS: dict[str, tuple[Callable[[Any], WSGI], dict[str, Any], str]] = {
     "an unregistered redirect URI": (
         lambda oauth_app: protected(create_app(replace(oauth_app.config, public_url="https://app.example.com/auth"))),
         {"url": "https://app.example.com"},
-        r"^the authorization request: the local provider refuses it \(got Invalid authorization request\)$",
+        r"^the authorization request: the local provider refuses it "
+        r"\(got Invalid authorization request: Mismatching redirect URI\)$",
     ),
     "a 401 for browsers": (
         lambda oauth_app: rejecting(protected(oauth_app), 401, "GET", "/"),
@@ -346,6 +347,11 @@ PROBLEMS: dict[str, tuple[Callable[[Any], WSGI], dict[str, Any], str]] = {
         protected,
         {"public": ("/open", "/static")},
         r"^/static: a public path must not require a sign-in",
+    ),
+    "a public path that fails without a user": (
+        lambda oauth_app: LoginRequired(rejecting(hello, 500, "GET", "/open"), oauth_app, public=("/open",)),
+        {"public": ("/open",)},
+        r"^/open: an error for anonymous users \(got 500 \(Rejected\)\); current_identity is None there",
     ),
     "a trusted REMOTE_USER": (
         lambda oauth_app: trusting_remote_user(protected(oauth_app)),

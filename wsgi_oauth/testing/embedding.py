@@ -156,6 +156,8 @@ class _Check:
             answer = self._client.without_cookies().get(path)
             if answer.location.startswith(self._login_url):
                 self._report(f"{path}: a public path must not require a sign-in; add it to public= of LoginRequired")
+            elif answer.status >= 500:
+                self._report(f"{path}: an error for anonymous users (got {answer}); current_identity is None there")
             self._client.without_cookies().get(path, environ=FORGED_ENVIRON)
             report_forged_values(self._observer, f"on the public path {path}", self._report)
 
