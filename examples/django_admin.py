@@ -55,10 +55,11 @@ AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.RemoteUserBackend"]
 def rights_by_group(get_response):
     def middleware(request):
         user = request.user
-        is_admin = "admins" in current_identity(request.environ).groups
-        if user.is_authenticated and (user.is_staff, user.is_superuser) != (is_admin, is_admin):
-            user.is_staff = user.is_superuser = is_admin
-            user.save(update_fields=["is_staff", "is_superuser"])
+        if user.is_authenticated:  # on a public path, current_identity can be None
+            is_admin = "admins" in current_identity(request.environ).groups
+            if (user.is_staff, user.is_superuser) != (is_admin, is_admin):
+                user.is_staff = user.is_superuser = is_admin
+                user.save(update_fields=["is_staff", "is_superuser"])
         return get_response(request)
 
     return middleware
