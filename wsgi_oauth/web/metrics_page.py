@@ -32,6 +32,7 @@ class MetricsPage(RequestHandler):
         if request.environ.get("wsgi.multiprocess") and self.metrics.folder is None:
             raise errors.ConfigError(
                 f"{FOLDER_VARIABLE}: missing, and this server has several processes, each with numbers of its own; set "
-                "it to an empty folder before the server starts, or use wsgi_oauth.gunicorn_conf"
+                "it to an empty folder before the server starts, or use wsgi_oauth.gunicorn_conf, and restart "
+                "the server, because HUP is not enough"
             )
         return Response(self.metrics.render(), content_type=self.metrics.content_type)
