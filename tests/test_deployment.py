@@ -496,6 +496,13 @@ class TestAttacker:
         signed_in = ann.send("/page?x=1", headers=forged).json()
         assert signed_in["path"] == "/page?x=1"
 
+    def test_does_not_choose_the_id_of_a_request_in_the_log(self, bob: Guest):
+        forged = {"X-Request-ID": "that-of-another"}
+        pages = bob.send("/reports/", headers=forged), bob.send("/auth/unknown", headers=forged)
+        assert [page.status_code for page in pages] == [403, 404]
+        assert "that-of-another" not in str([(page.text, page.headers) for page in pages])
+        assert "that-of-another" not in str(bob.send("/", headers=forged).json())
+
     @pytest.mark.parametrize("is_direct", [False, True], ids=["through the proxy", "directly"])
     def test_gains_nothing_by_a_stolen_ticket(self, proxy: Proxy, guest: Guest, is_direct: bool):
         """S66: only the browser that has asked for the ticket has the cookie of its state."""
