@@ -4,7 +4,7 @@ local http = require "socket.http"
 local ltn12 = require "ltn12"
 
 local SIGN_IN = "http://127.0.0.1:8000/"  -- as in ProxyPass
-local NOT_PASSED = {connection = true, ["content-length"] = true, expect = true, te = true, ["transfer-encoding"] = true, upgrade = true}
+local NOT_PASSED = {connection = true, ["content-length"] = true, expect = true, ["transfer-encoding"] = true, upgrade = true}
 
 http.TIMEOUT = 10  -- seconds
 
