@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from conftest import Browser
 from werkzeug import Request, Response
@@ -27,7 +26,6 @@ class Issuer(LocalProvider):
         self.claims: dict[str, Any] = {}  # changes to the claims of ID tokens; None removes a claim
         self.sign: Callable[[dict[str, Any]], str | None] = sign_jwt  # returns the ID token; None omits it
         self.discover = self.discovery_document
-        self._nonces: dict[str, str | None] = {}  # the nonce of each code
         self.publish_keys: Callable[[], Response] = lambda: json_response(public_keys())
         self.routes["/keys"] = ("keys", {"GET": lambda request: self.publish_keys()})
         self.routes["/.well-known/openid-configuration"] = ("discovery", {"GET": lambda request: self.discover()})
@@ -47,12 +45,6 @@ class Issuer(LocalProvider):
         }
         return Response(json.dumps(_with_changes(document, self.metadata)), mimetype="application/json")
 
-    def decide(self, request: Request) -> Response:
-        response = super().decide(request)
-        for code in parse_qs(urlsplit(response.headers.get("Location", "")).query).get("code", []):
-            self._nonces[code] = request.args.get("nonce")
-        return response
-
     def token(self, request: Request) -> Response:
         response = super().token(request)
         answer = response.get_json(silent=True) or {}
@@ -65,8 +57,7 @@ class Issuer(LocalProvider):
             "aud": self.client_id,
             "exp": now + HOUR,
             "iat": now,
-            # None after a refresh, because such an ID token has no nonce (OpenID Connect Core 12.2).
-            "nonce": self._nonces.get(request.form.get("code", "")),
+            "nonce": self.find_nonce(request),
         }
         id_token = self.sign(_with_changes(claims, self.claims))
         return Response(json.dumps(_with_changes(answer, {"id_token": id_token})), mimetype="application/json")

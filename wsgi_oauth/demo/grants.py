@@ -50,6 +50,7 @@ class Grant:
     scopes: list[str]
     code_challenge: str
     user: str = ""
+    nonce: str | None = None  # for the ID token of the sign-in (OpenID Connect Core 3.1.2.1)
     revoked: bool = False
 
 
@@ -121,6 +122,7 @@ class GrantValidator(RequestValidator):
             request.scopes or [],
             request.code_challenge or "",
             str(request.user or ""),
+            request.nonce,
         )
         self._codes[code["code"]] = Credential(grant, time.time() + CODE_LIFETIME)
 
@@ -156,6 +158,10 @@ class GrantValidator(RequestValidator):
         if grant:
             request.scopes = grant.scopes
         return grant is not None
+
+    def find_nonce(self, code: str) -> str | None:
+        """Return the nonce of the authorization request with this *code*; None for any other text."""
+        return self._codes[code].grant.nonce if code in self._codes else None
 
     def get_code_challenge(self, code: str, request: Request) -> str:
         return self._codes[code].grant.code_challenge

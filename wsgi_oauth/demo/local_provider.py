@@ -343,6 +343,11 @@ class LocalProvider:
         with self._lock:
             return self._validator.find_grant(authorization.removeprefix("Bearer "))
 
+    def find_nonce(self, request: Request) -> str | None:
+        """Return the nonce for the ID token of a token request. A refresh has none (OpenID Connect Core 12.2)."""
+        with self._lock:
+            return self._validator.find_nonce(request.form.get("code", ""))
+
     # -- pages and control endpoints, which real providers do not have -----------------------
 
     def show_home_page(self, request: Request) -> Response:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
-from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from oauthlib.common import add_params_to_uri
 from werkzeug import Request, Response
@@ -91,7 +91,6 @@ class OpenIDProduct(Product):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._nonces: dict[str, str] = {}  # by code
         self.routes[f"{self.issuer_path}/.well-known/openid-configuration"] = (
             "discovery",
             {"GET": lambda _: json_response(self.discovery_document())},
@@ -124,12 +123,6 @@ class OpenIDProduct(Product):
         """Return the claims about the user of *grant*."""
         raise NotImplementedError
 
-    def decide(self, request: Request) -> Response:
-        response = super().decide(request)
-        for code in parse_qs(urlsplit(response.headers.get("Location", "")).query).get("code", []):
-            self._nonces[code] = request.args.get("nonce", "")
-        return response
-
     def token(self, request: Request) -> Response:
         response = super().token(request)
         document = response.get_json(silent=True)
@@ -141,13 +134,12 @@ class OpenIDProduct(Product):
         if not (self.sends_refresh_tokens or "offline_access" in grant.scopes):
             document.pop("refresh_token", None)
         if "openid" in grant.scopes:
-            document["id_token"] = self._build_id_token(grant, self._nonces.pop(request.form.get("code", ""), ""))
+            document["id_token"] = self._build_id_token(grant, self.find_nonce(request))
         return json_response(document)
 
-    def _build_id_token(self, grant: Grant, nonce: str) -> str:
+    def _build_id_token(self, grant: Grant, nonce: str | None) -> str:
         now = int(time.time())
         claims = {"iss": self.issuer, "aud": self.client_id, "iat": now, "exp": now + _LIFETIME, "auth_time": now}
-        # The ID token of a refresh has no nonce (OpenID Connect Core 12.2).
         claims |= {"nonce": nonce} if nonce else {}
         return signing.sign_jwt({**claims, **self.id_token_claims(grant)})
 
