@@ -177,7 +177,7 @@ class TestKeyFile:
         visit(client_key_file=str(file)).sign_in()
         assert jwt.get_unverified_header(issuer.assertions[0][1])["kid"] == "mine"
 
-    @pytest.mark.parametrize("content", ["", "no key", "{}", "{", '{"kty": "oct", "k": "c2VjcmV0"}'])
+    @pytest.mark.parametrize("content", ["no key", "{}", "{", '{"kty": "oct", "k": "c2VjcmV0"}'])
     def test_without_a_private_key_stops_the_start(
         self, content: str, visit: Callable[..., Browser], tmp_path: Path
     ) -> None:
@@ -185,6 +185,11 @@ class TestKeyFile:
         file.write_text(content)
         with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_CLIENT_KEY_FILE: the file contains no private key"):
             visit(client_key_file=str(file))
+
+    def test_that_is_empty_stops_the_start(self, visit: Callable[..., Browser], tmp_path: Path) -> None:
+        (tmp_path / "key").touch()
+        with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_CLIENT_KEY_FILE: the file is empty"):
+            visit(client_key_file=str(tmp_path / "key"))
 
     def test_with_a_public_key_stops_the_start(self, visit: Callable[..., Browser], tmp_path: Path) -> None:
         file = tmp_path / "key"

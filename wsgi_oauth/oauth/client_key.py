@@ -14,6 +14,7 @@ from typing import Any
 
 from .. import errors
 from ..config import ProviderConfig
+from ..config.secret_file import read_secret
 from .keys import verifies_signatures
 
 LIFETIME = 60.0  # seconds; an assertion is made for each request (RFC 7523 3, item 4)
@@ -37,7 +38,11 @@ class ClientKey:
         from cryptography.hazmat.primitives.asymmetric import ec, rsa  # noqa: PLC0415
 
         self._jwt = jwt
-        text = self._read(config.client_key_file or "")
+        path = config.client_key_file or ""
+        try:
+            text = read_secret(path, longest=_MAX_FILE)
+        except ValueError as problem:
+            raise self._error(f"the file {problem}", ascii(path)) from None
         self._key, kid = self._parse(text)
         if isinstance(self._key, rsa.RSAPrivateKey):
             if self._key.key_size < 2048:
@@ -54,14 +59,6 @@ class ClientKey:
     def _error(self, problem: str, got: str) -> errors.ConfigError:
         return errors.ConfigError(f"{self._setting}: {problem} (got {got})")
 
-    def _read(self, path: str) -> str:
-        try:
-            with open(path, encoding="utf-8-sig") as file:
-                return file.read(_MAX_FILE)
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not text"
-            raise self._error(f"the file cannot be read: {reason}", ascii(path)) from None
-
     def _parse(self, text: str) -> tuple[Any, str]:
         """Return the private key and its id, which only a JWK has."""
         from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa  # noqa: PLC0415
@@ -71,7 +68,7 @@ class ClientKey:
         kid = ""
         problem = "the file contains no private key in PEM or as a JWK"
         try:
-            if text.lstrip().startswith("{"):
+            if text.startswith("{"):
                 document = json.loads(text)
                 kid = document.get("kid", "")
                 # Its own `alg` may be one that PyJWT does not know.
