@@ -77,7 +77,7 @@ def run_application(log: Path, settings: dict[str, str], workers: int, app: str 
 def kill_worker(pid: int) -> Kill | None:
     """Kill a process, wait for its end, and return which connections it had. Return None if it has already ended.
 
-    It is stopped before, so that the list of its connections is exact.
+    The process is first stopped (SIGSTOP), so that the list of its connections is exact.
     """
     began = time.monotonic()
     try:

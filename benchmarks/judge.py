@@ -36,7 +36,7 @@ BUSY_MACHINE = "a busy machine"  # the provider without a fault, or the applicat
 
 
 class Kill(NamedTuple):
-    """A worker that was stopped at *began* and killed; all its connections were closed at *ended*."""
+    """The end of a worker: stopped at *began*, then killed, with all its connections closed at *ended*."""
 
     began: float
     ended: float

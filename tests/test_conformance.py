@@ -152,7 +152,7 @@ def mode() -> str:
 
 
 class RelyingParty(FormBrowser):
-    """A browser that uses the application, as the operator does who runs the suite."""
+    """The browser in which an operator of the suite uses the application."""
 
     def __init__(self, app: OAuthApp, op: SuiteProvider, mode: str) -> None:
         super().__init__(app, op, PUBLIC_URL)

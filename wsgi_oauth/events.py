@@ -120,7 +120,7 @@ class Events:
 
 
 def build_fingerprint(key: str) -> str:
-    """Return the fingerprint of a session, from its key in the store. It opens nothing."""
+    """Return the fingerprint of a session, from its key in the store. No session can be opened with it."""
     return sha256(f"wsgi_oauth: fingerprint {key}".encode()).hexdigest()[:16] if key else ""
 
 

@@ -45,9 +45,9 @@ in_memory = os.environ.get("WSGI_OAUTH_SESSION_STORE", "").startswith("memory")
 workers = 1 if in_memory else int(os.environ.get("WEB_CONCURRENCY") or 2 * multiprocessing.cpu_count() + 1)
 
 # gunicorn kills a worker that gives no sign of life for this many seconds. For a sync worker this
-# also limits the duration of a request. A sign-in makes up to five requests to the provider, each
-# with a deadline of 10 seconds (WSGI_OAUTH_UPSTREAM_TIMEOUT): the issuer's metadata, the token, the
-# user document, email addresses and groups.
+# also limits the duration of a request. A callback sends up to six requests to the provider, each
+# with a deadline of 10 seconds (WSGI_OAUTH_UPSTREAM_TIMEOUT): for the issuer's metadata, the token,
+# the keys, the user document, email addresses and groups.
 timeout = 60
 # Seconds that running requests have to finish when gunicorn is stopped.
 graceful_timeout = 30
@@ -63,7 +63,7 @@ preload_app = True
 
 
 def on_reload(server: Any) -> None:
-    """Build the application with the settings of now (HUP), before gunicorn starts new workers with it.
+    """Build the application with the current settings (HUP), before gunicorn starts new workers with it.
 
     If that fails, the new workers get the previous application, and the log says why.
     """
@@ -135,7 +135,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
         path = quote(path.encode("latin-1"))
         atoms = super().atoms(resp, req, environ, request_time)
-        # The sign-in's own responses have it. Otherwise the trusted proxies' counts, as in the application.
+        # Responses of the sign-in contain the id. Otherwise it is that of a trusted proxy, as in the application.
         request_id = valid_request_id(atoms.get("{x-request-id}o", ""))
         if not request_id and os.environ.get("WSGI_OAUTH_TRUSTED_PROXIES", "").strip() not in {"", "0"}:
             request_id = valid_request_id(environ.get("HTTP_X_REQUEST_ID", ""))

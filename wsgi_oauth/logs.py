@@ -47,7 +47,7 @@ def _without_id(record: logging.LogRecord) -> str:
 
 
 def _event_members(event: Event) -> dict[str, Any]:
-    """Return the fields of *event*, of which *name* and *detail* become *event* and a part of the message."""
+    """Return the members for *event*: the name as ``event``, the other fields, and a message with the detail."""
     fields = {name: value for name, value in vars(event).items() if name not in {"name", "detail", "time"}}
     message = f"{event.name} {event.outcome}" + (f": {event.detail}" if event.detail else "")
     return {"event": event.name, **fields, "message": message}
@@ -74,7 +74,7 @@ def to_line(members: Mapping[str, Any]) -> str:
 class JsonStream:
     """A stream such as ``sys.stderr`` that writes each message to *original* as a line with a JSON object.
 
-    It is for messages that do not pass the log: the reason why the start stops, or an application's ``print``.
+    It is for messages that bypass the log: the reason why the start stops, or an application's ``print``.
     """
 
     def __init__(self, original: TextIO) -> None:
@@ -102,9 +102,9 @@ def restore_stderr() -> None:
 
 
 def write_json(*loggers: str) -> None:
-    """Let the handlers of these loggers write JSON, and so ``sys.stderr`` and Python's warnings.
+    """Write the messages of these loggers, Python's warnings and the text for ``sys.stderr`` as JSON.
 
-    The handlers keep the original ``sys.stderr``.
+    The handlers of the loggers keep the original ``sys.stderr``.
     """
     for name in loggers:
         for handler in logging.getLogger(name).handlers:

@@ -1,7 +1,7 @@
 """Metrics for Prometheus (``WSGI_OAUTH_METRICS=yes``), with prometheus_client from the extra ``metrics``.
 
 No label contains a user, a path or a token: the values are words of this program, and the labels of providers.
-``docs/operating.md`` lists the metrics. Without the setting, nothing of this is imported.
+``docs/operating.md`` lists the metrics. Without the setting, prometheus_client is not imported.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def get_metrics() -> Metrics:
 def create_folder() -> None:
     """Set ``PROMETHEUS_MULTIPROC_DIR`` to a new folder, which is deleted when this process ends.
 
-    A folder of the operator stays, but not that of the gunicorn that has started this one (its signal USR2).
+    A folder that the operator has set is kept. That of a gunicorn that this one replaces (signal USR2) is not.
     """
     former = os.environ.get(FOLDER_VARIABLE)
     if former and not os.path.basename(former).startswith(_FOLDER_PREFIX):
@@ -196,7 +196,7 @@ def hand_over_folder(user: int, group: int) -> None:
 
 
 def forget_process(pid: int) -> None:
-    """Remove the values of a worker that has ended from those that describe living ones, such as slots in use."""
+    """Remove the gauges of a worker that has ended, such as its slots in use."""
     if os.environ.get(FOLDER_VARIABLE):
         from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415  # optional dependency
 

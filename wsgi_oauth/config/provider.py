@@ -99,7 +99,7 @@ class Provider(NamedTuple):
     offline_access_takes_consent: bool = False  # offline_access needs prompt=consent (OpenID Connect Core 11)
     choose_account: tuple[tuple[str, str], ...] = ()  # parameters that let the user choose another account
     client_auth: str = ""  # RFC 6749 2.3.1; empty: a method from the issuer's metadata, otherwise basic
-    # What the audience of a client assertion is (RFC 7523 3): the URL of the token endpoint, or the issuer.
+    # The audience of a client assertion (RFC 7523 3): the URL of the token endpoint, or the issuer.
     assertion_audience: Literal["token_url", "issuer"] = "token_url"
     assertion_algorithms: tuple[str, ...] = ()  # that the provider supports for them; empty if unknown
     # The client secret is a token that the client's key signs, for this audience (Apple).
@@ -136,7 +136,7 @@ class Provider(NamedTuple):
         return isinstance(iss, str) and (self.tenant_of(iss) is not None if self.has_tenants else iss == self.issuer)
 
     def tenant_of(self, iss: str) -> str | None:
-        """Return the tenant whose issuer *iss* is; None for another issuer, and without tenants."""
+        """Return the tenant in *iss*, an issuer of this provider; None for other issuers and without tenants."""
         before, placeholder, after = (self.issuer or "").partition(TENANT)
         match = re.fullmatch(f"{re.escape(before)}({TENANT_ID}){re.escape(after)}", iss, re.ASCII)
         return match[1] if placeholder and match else None
@@ -158,7 +158,7 @@ class Provider(NamedTuple):
 
     @property
     def sends_nonce(self) -> bool:
-        """Whether the scope makes the sign-in an OpenID Connect request (Core 3.1.2.1), for which some need a nonce."""
+        """Whether the scope makes the sign-in an OpenID Connect request (Core 3.1.2.1). Then some require a nonce."""
         return "openid" in self.scope.split()
 
     @property

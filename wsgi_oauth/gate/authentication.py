@@ -163,7 +163,7 @@ class Authenticator:
         return login._replace(identity=identity, environ=self._build_environ(identity), must_identify=False)
 
     def identify_in_background(self, login: Login, source: Source) -> Thread | None:
-        """Do the same in a thread, so that the request does not wait for the provider.
+        """Identify the user of *login* in a thread, so that the request does not wait for the provider.
 
         A session has one thread at a time, and a process at most as many as requests may wait for the provider. If no
         thread can be started, a later request of the session tries again.

@@ -196,7 +196,7 @@ class LoginRequired:
     def _require_user(self, context: RequestContext, restricted_paths: Collection[str]) -> None:
         """Require an authenticated and authorized user.
 
-        :param restricted_paths: those of which the user has to satisfy the access rules.
+        :param restricted_paths: the paths with access rules that the user has to satisfy.
         :raises errors.Error: NotSignedIn, NotAllowed, BadHost, StoreError or ProviderError.
         """
         login = context.authenticate()

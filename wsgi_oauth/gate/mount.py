@@ -110,8 +110,8 @@ class MountedSignIn:
     def check_path(self, path: str) -> None:
         """Check that *path* (``PATH_INFO``), which needs a sign-in, does not itself belong to the sign-in.
 
-        :raises errors.ConfigError: if a proxy should have removed the part of the public URL before the gate's prefix,
-            because the browser would be in a redirect loop.
+        :raises errors.ConfigError: if it still contains a prefix that the proxy should have removed. Otherwise the
+            browser would be in a redirect loop.
         """
         public_path = unquote(urlsplit(self.app.site.public_url or "").path, "latin-1")
         if public_path != self.prefix and f"{path}/".startswith(f"{public_path}/") and public_path:

@@ -63,7 +63,7 @@ class RestrictedPaths:
             self._by_folded_path.setdefault("/".join(["", *segments]), []).append(path)
 
     def find(self, script_name: str, path_info: str) -> list[str]:
-        """Return the restricted paths of which the user has to satisfy the rules.
+        """Return the restricted paths with rules that the user has to satisfy.
 
         That is the longest one that includes the requested path, without regard to letter case, accents and characters
         that file systems ignore. Each other character outside ASCII may stand for any letters. For an ambiguous path,
@@ -101,7 +101,7 @@ class RestrictedPaths:
 
 
 class SignOutPaths:
-    """The paths of the application's own sign-out, in every spelling of theirs.
+    """The paths of the application's own sign-out, in all their spellings.
 
     :raises TypeError: if *paths* is a single string.
     :raises ValueError: if a path is ambiguous or does not begin with a slash.

@@ -40,7 +40,6 @@ CLIENT_AUTH = {  # Core 9
     "none": "none",
     "private_key_jwt": "private_key_jwt",
 }
-_log = logging.getLogger(__name__)
 
 
 class Metadata(NamedTuple):
@@ -254,7 +253,7 @@ def _read_algorithms(document: Mapping[str, Any], member: str) -> tuple[str, ...
 
 
 def issuer_of_tenants(configured: str) -> str:
-    """Return the issuer in the document for users of several tenants; *configured* itself if it is not about several.
+    """Return the issuer in the metadata for several tenants, with a placeholder; *configured* if it is for one tenant.
 
     https://learn.microsoft.com/entra/identity-platform/howto-convert-app-to-be-multi-tenant
     """

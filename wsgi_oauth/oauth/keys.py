@@ -126,7 +126,7 @@ class SigningKeys:
         return header
 
     def _try_keys(self, keys: Collection[Jwk], token: str, algorithm: str, kid: object) -> bytes:
-        """Return the payload if one of the *keys* that fit the header verifies the token. Its own keys never count."""
+        """Return the payload if one of the *keys* fits the header and verifies the token. Keys in it are ignored."""
         kind, curve = _KEYS[algorithm]
         suitable = [
             key
@@ -174,9 +174,9 @@ class SigningKeys:
 
     def _fetch_keys(self, url: str, seen: tuple[Jwk, ...], interval: float) -> tuple[Jwk, ...]:
         """Fetch the keys, unless another thread has replaced those that were *seen*, or *interval* has not passed."""
-        if self._keys and self._url == url and self._is_early(interval):  # without waiting for another one's answer
+        if self._keys and self._url == url and self._is_early(interval):  # without waiting for another thread
             return self._keys
-        with self._transport.slot():  # also for requests that only wait for another one's answer
+        with self._transport.slot():  # also while another thread fetches the keys
             return self._fetch_in_turn(url, seen, interval)
 
     def _fetch_in_turn(self, url: str, seen: tuple[Jwk, ...], interval: float) -> tuple[Jwk, ...]:

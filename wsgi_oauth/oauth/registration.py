@@ -200,7 +200,7 @@ class Registration:
             return client.refresh_token(client.provider.token_url, token=expired)
 
         try:
-            with self.slot():  # also for requests that only wait for another one's refresh, because they take a thread
+            with self.slot():  # also while another request refreshes the token, because waiting occupies a thread
                 token = refresh_once(session, expired, ask, timeout=self._transport.timeout + 2)
         except errors.Error as error:
             if has_asked:

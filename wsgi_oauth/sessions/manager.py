@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 class SurveyEntry(NamedTuple):
     """One stored session, as an operator sees it. Times are in seconds since the epoch.
 
-    Signed-in, anonymous and revoked sessions have times, and the unencrypted ones of them have data.
+    Expired, unreadable and ignored sessions have no times. Encrypted sessions have no data.
     """
 
     key: str
@@ -133,10 +133,10 @@ class SessionManager:
         return session
 
     def store_browser_session(self, pending: Session, session_id: str) -> None:
-        """Store in *pending*, unless it is finished, which session its browser has.
+        """Store the session of the browser in *pending*, unless *pending* is finished.
 
-        Its callback, a form of another site, comes without the session cookie. Only the cookie of *pending* leads from
-        the stored value to the session id.
+        The callback, a form of another site, comes without the session cookie. Only the cookie of *pending* decrypts
+        the stored session id.
         """
         if pending.id is None or all("claimed" in record for record in pending.get(STATE, {}).values()):
             return
@@ -286,7 +286,7 @@ class SessionManager:
         return [revocation_key(name) for name in self._revocation_names(stored.data)] if stored.signed_in else []
 
     def load_all(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Return what the store holds under each of *keys*, if possible with one request to its server."""
+        """Return the data under each of *keys*, if possible with one request to its server."""
         load_all: Callable[[Sequence[str]], list[bytes | None]] | None = getattr(self.store, "load_all", None)
         return [self.store.load(key) for key in keys] if load_all is None else load_all(keys)
 

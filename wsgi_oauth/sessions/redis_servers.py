@@ -291,7 +291,7 @@ def open_servers(url: RedisURL) -> Servers:
 
 
 def _is_old() -> bool:
-    """Return whether a pool cannot close only its unused connections, and host names are not compared in a cluster."""
+    """Return whether redis-py is older than 7: its pools close all connections, and a cluster compares no host names."""
     return int(redis.__version__.partition(".")[0]) < 7
 
 
@@ -327,7 +327,7 @@ def _is_acknowledged(connection: Any) -> bool:
 
 
 def _connect_to_sentinel(connection: Any) -> None:
-    """Send the password to the Sentinel, or none if it has none itself."""
+    """Send the password to the Sentinel; without one, if the Sentinel does not require it."""
     try:
         connection.on_connect()
     except redis.AuthenticationError:

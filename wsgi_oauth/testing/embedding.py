@@ -239,7 +239,7 @@ class _Check:
         answer = self._client.get(self._page)
         is_login = answer.location.startswith(self._login_url)
         gate, environ = self._observer.gate, self._observer.environ
-        if environ is not None and gate is not None:  # whatever the application answers is its own business, except:
+        if environ is not None and gate is not None:  # the gate has passed the request on, so only these are problems:
             if is_login:
                 self._report(
                     f"{self._page}: the application sends a signed-in user to the sign-in again, for example with a "

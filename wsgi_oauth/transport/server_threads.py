@@ -63,10 +63,6 @@ def _threads_of_gunicorn(worker: Any) -> int:
     return 1 if "gunicorn.workers.sync" in modules else int(worker.cfg.worker_connections)
 
 
-def _threads_of_executor(reference: Callable[[], Any]) -> int:
-    return int(reference()._max_workers)
-
-
 _EXECUTOR = ("concurrent.futures.thread", "_worker")  # of hypercorn and a2wsgi, for example
 # The module and the function of a server, one of its variables, and the number of threads from this variable.
 _SERVERS: dict[tuple[object, str], tuple[str, Callable[[Any], int]]] = {
@@ -76,5 +72,5 @@ _SERVERS: dict[tuple[object, str], tuple[str, Callable[[Any], int]]] = {
     ("cheroot.workers.threadpool", "run"): ("self", lambda thread: thread.server.requests.min),
     ("granian.server.mp", "_spawn_wsgi_worker"): ("blocking_threads", int),
     ("gevent.pywsgi", "run_application"): ("self", lambda _: UNLIMITED),
-    _EXECUTOR: ("executor_reference", _threads_of_executor),
+    _EXECUTOR: ("executor_reference", lambda reference: reference()._max_workers),
 }

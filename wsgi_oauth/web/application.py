@@ -313,7 +313,7 @@ class OAuthApp:
         return [cookie for cookie in cookies if cookie]
 
     def _store_browser_session(self, request: Request, pending: Iterable[Session]) -> None:
-        """Store in sign-ins that wait for a form which session this browser has. A failure is only logged."""
+        """Store the session of the browser in its sign-ins that wait for a form. A failure is only logged."""
         session_id = session_id_from_cookie(request.environ, names=request.cookie_names)
         session_id = request.session.id if request.has_opened_session else session_id
         try:
@@ -326,7 +326,7 @@ class OAuthApp:
     def _end_pending(self, request: Request, pending: Session) -> None:
         """End the pending session of a finished sign-in. A failure is only logged, because the user is signed in.
 
-        That of a form stays for a while, because a second copy of the form has no other cookie.
+        With ``form_post`` it stays for a while, because a second copy of the form comes with no other cookie.
         """
         try:
             if not (pending.is_form_post and pending.change(sign_in.keep_finished)):

@@ -119,18 +119,11 @@ def log_error(
             _log.info("[%s] %a: %s: %s", *place, error.cause, error, extra=extra)
         return
     outcome = REFUSED if isinstance(error, errors.UserError) else FAILED
-    details = {"level": _log_level(error), "exc_info": with_traceback, "request": method_and_path(request)}
+    # ERROR for the operator's problems. WARNING for those of users and providers, because a page's id must be found in
+    # the log even where nobody has configured logging.
+    level = logging.ERROR if error.side == errors.Error.side else logging.WARNING
+    details = {"level": level, "exc_info": with_traceback, "request": method_and_path(request)}
     emit(request.event_name, outcome, error, **details)
-
-
-def _log_level(error: errors.Error) -> int:
-    """Return ERROR for the operator's problems and WARNING for those of users and providers.
-
-    A page's id must be found in the log even where nobody has configured logging, hence WARNING.
-    """
-    if error.side == errors.Error.side:
-        return logging.ERROR
-    return logging.WARNING
 
 
 def method_and_path(request: Request) -> str:

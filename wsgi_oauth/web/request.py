@@ -98,7 +98,7 @@ class Request(werkzeug.Request):
         return io.BytesIO(body)
 
     def check_content_length(self) -> None:
-        """Check that the body is not too large, before anything of it is read.
+        """Check that the body is not too large, before it is read.
 
         :raises werkzeug.exceptions.RequestEntityTooLarge: for more than MAX_BODY bytes.
         """

@@ -58,7 +58,8 @@ class Site:
         scheme = environ.get("wsgi.url_scheme", "http")
         if "HTTP_X_FORWARDED_PROTO" in environ and not self._proxies:
             scheme = "http"  # because some servers take the scheme from this header, whoever on this machine sent it
-        host, port = _parse_host(environ.get("HTTP_HOST") or _server_host(environ))
+        server = f"{environ.get('SERVER_NAME', '')}:{environ.get('SERVER_PORT', '')}"
+        host, port = _parse_host(environ.get("HTTP_HOST") or server)
         if self.public_url is not None:
             # Only the name is compared, because TLS and the public port often end at a proxy.
             base_url = self._urls_by_host.get(host)
@@ -113,7 +114,7 @@ class Site:
         return None
 
     def _find_host_remedy(self, environ: Mapping[str, Any]) -> str:
-        """Return what the operator can do about a wrong host, if the request tells, as the end of a message."""
+        """Return the remedy for a wrong host, as the end of a message; "" if the request does not show the cause."""
         values = len([value for value in environ.get("HTTP_X_FORWARDED_HOST", "").split(",") if value.strip()])
         if values and not self._proxies:
             return "; X-Forwarded-Host is ignored unless WSGI_OAUTH_TRUSTED_PROXIES is set"
@@ -185,10 +186,6 @@ def path_and_query(base_url: str, path: str, query: str, raw_path: str | None = 
 
 def _without_query(url: str) -> str:
     return url.partition("?")[0].partition("#")[0]
-
-
-def _server_host(environ: Mapping[str, Any]) -> str:
-    return f"{environ.get('SERVER_NAME', '')}:{environ.get('SERVER_PORT', '')}"
 
 
 def _parse_host(header: str) -> tuple[str, int | None]:
