@@ -200,6 +200,10 @@ class TestWalk:
         without_names = re.sub(r"wsgi_oauth_[0-9]+-[A-Za-z0-9_-]{10}", "cookie", finished_walk.stdout)
         assert re.findall(r"[A-Za-z0-9_-]{22,}", without_names) == []
 
+    def test_new_and_deleted_cookies_have_explanations_of_their_own(self, finished_walk):
+        for explanation in ("a new session id", "deletes the cookie of the finished sign-in"):
+            assert finished_walk.stdout.count(explanation) == 1
+
     def test_piped_output_has_100_columns_and_no_colours(self, finished_walk):
         assert max(map(len, finished_walk.stdout.splitlines())) <= 100
         assert "\x1b" not in finished_walk.stdout

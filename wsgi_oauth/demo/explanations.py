@@ -14,7 +14,8 @@ HEADERS: Explanations = {
     "Cookie": "the session id of this browser",
     "Authorization": "",
     "Location": "",
-    "Set-Cookie": "the session id, a random number. State, code verifier and tokens stay on the "
+    "Set-Cookie": "the session id, a random number. The name ends with a hash of the state, because "
+    "each sign-in of a browser has a cookie of its own. State, code verifier and tokens stay on the "
     "server. Scripts cannot read the cookie (HttpOnly), and forms on other sites cannot send it "
     "(SameSite=Lax). Over https it also has Secure and the __Host- prefix (RFC 6265bis)",
     "WWW-Authenticate": "the reason why the token was rejected (RFC 6750 3)",
@@ -45,7 +46,7 @@ DECISION: Explanations = {"decision": "the button that the user pressed"}
 SIGNED_IN: Explanations = {
     "Location": "a URL without the code, so that the code stays out of the history and Referer",
     "Set-Cookie": "a new session id. An attacker who had planted the old one in this browser "
-    "cannot use it any more: protection against session fixation. The cookie with Max-Age=0 deletes the old id",
+    "cannot use it any more: protection against session fixation",
 }
 TOKEN_REQUEST: Explanations = {
     "Authorization": "the client id and client secret, with which the application authenticates (RFC 6749 2.3.1)",

@@ -149,6 +149,8 @@ def header_fields(headers: Headers, explanations: Explanations) -> Iterator[Fiel
     for name, value in sorted(headers.items(), key=lambda header: header[0] == "Location"):
         if name == "Location":
             yield name, value.partition("?")[0], explanations.get(name, "")
+        elif name == "Set-Cookie" and "Max-Age=0" in value:
+            yield name, mask_header(name, value), "deletes the cookie of the finished sign-in"
         elif name in explanations or name in HEADERS:
             yield name, mask_header(name, value), explanations.get(name) or HEADERS.get(name, "")
 
