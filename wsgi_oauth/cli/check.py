@@ -390,8 +390,8 @@ class ProviderCheck:
             return Finding("ok", "refresh tokens: requested with each sign-in")
         if isinstance(scopes, list) and "offline_access" in scopes:
             remedy += (
-                f"; many providers give one if {self._config.variable('scope')} contains offline_access (Keycloak does "
-                "without)"
+                f"; many providers give one if {self._config.variable('scope')} contains offline_access (at Keycloak "
+                "it is not needed)"
             )
         if isinstance(grants, list):
             return Finding("ok", "refresh tokens: supported by the issuer, but perhaps not for every client", remedy)

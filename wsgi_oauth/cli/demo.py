@@ -23,16 +23,21 @@ def add_command(parser: argparse.ArgumentParser) -> None:
     option("--walk", action="store_true", help="sign in, print every HTTP message of the sign-in, and exit")
     option("--workers", type=_parse_workers, default=2, metavar="N", help="number of gunicorn workers")
     option("--worker-class", default="gthread", metavar="CLASS", help="class of the gunicorn workers")
-    option("--profile", default="", help=f"product that the provider behaves like: {', '.join(_PROFILES)}")
+    option(
+        "--profile",
+        default=argparse.SUPPRESS,
+        help=f"product that the provider behaves like, and whose settings are printed: {', '.join(_PROFILES)}",
+    )
     parser.set_defaults(command=_run, usage_error=parser.error)
 
 
 def _run(options: argparse.Namespace) -> int:
     from ..demo.launcher import Options, run
 
-    if options.profile and options.profile not in _PROFILES:
-        options.usage_error(f"--profile: must be one of {', '.join(_PROFILES)} (got {options.profile!a})")
-    if options.profile and options.walk:
+    profile = getattr(options, "profile", "")
+    if profile and profile not in _PROFILES:
+        options.usage_error(f"--profile: must be one of {', '.join(_PROFILES)} (got {profile!a})")
+    if profile and options.walk:
         options.usage_error("--profile: not together with --walk, which explains the tutorial's provider")
     return run(
         Options(
@@ -41,7 +46,7 @@ def _run(options: argparse.Namespace) -> int:
             workers=options.workers,
             worker_class=options.worker_class,
             walk=options.walk,
-            profile=options.profile,
+            profile=profile,
         )
     )
 
