@@ -221,6 +221,15 @@ class TestRefresh:
         later(120)
         assert browser.get("/").status_int == 302
 
+    def test_of_a_user_of_the_profile_page_ends_the_session_too(
+        self, browser: AppleBrowser, apple: Apple, later: Callable[[float], None]
+    ) -> None:
+        browser.post_form()
+        apple.routes["/token"] = ("token", {"POST": lambda _: Response('{"error": "invalid_grant"}', 400)})
+        assert browser.get("/auth/profile").status_int == 200
+        later(DAY + 60)
+        assert browser.get("/auth/profile").status_int == 302
+
     def test_is_switched_off_with_rechecks(
         self, apple: Apple, store: MemoryStore, later: Callable[[float], None]
     ) -> None:

@@ -6,6 +6,7 @@ Browsers send the cookie of such a sign-in along with forms of every site.
 from __future__ import annotations
 
 import re
+from base64 import urlsafe_b64decode
 from collections.abc import Iterator
 from typing import Any
 
@@ -92,6 +93,28 @@ def test_thief_of_the_store_reads_the_session_id_in_a_pending_sign_in(victim: Fo
     victim.start()
     stolen = b"".join(store.load(key) or b"" for key in store.keys())
     return session_id.encode() in stolen or session_id.encode().hex().encode() in stolen
+
+
+@guarded_by({"wsgi_oauth.sessions.manager.browser_session_purpose": lambda _: "browser session"})
+def test_thief_computes_the_session_id_from_two_backups_and_an_old_cookie(
+    victim: FormBrowser, store: SessionStore
+) -> bool:
+    """S52. A pad that is used twice cancels out."""
+
+    victim.sign_in()
+    old_cookie = victim.cookie
+    waiting, finishing = victim.form(), victim.form()
+
+    def read_backup() -> bytes:
+        found = [data.get("oauth_state", {}).get(waiting["state"]) for data in stored_sessions(store)]
+        [record] = filter(None, found)
+        return bytes.fromhex(record["browser_session"][1])
+
+    first = read_backup()
+    victim.send_form(finishing)
+    second, old_id = read_backup(), urlsafe_b64decode(f"{old_cookie}=")
+    computed = bytes(a ^ b ^ c for a, b, c in zip(first, second, old_id, strict=True))
+    return computed == urlsafe_b64decode(f"{victim.cookie}=")
 
 
 @guarded_by({"wsgi_oauth.web.request.Request.is_prefetch_or_subresource": False})

@@ -19,7 +19,7 @@ import requests
 from .. import errors
 from ..config import Config
 from ..sessions.check_token import CHECK_HEADER, stored_check_token
-from ..sessions.cookie import CookieNames
+from ..sessions.cookie import FORM_POST, CookieNames
 from ..sessions.manager import store_key
 from ..sessions.memory import MemoryStore
 from ..sessions.store import SessionStore
@@ -263,7 +263,8 @@ class PublicCheck:
         if not name.startswith(f"{names.session}-"):
             text = f"sign-in: the cookie {names.session} does not arrive" + (f" (got {name[:100]!a})" if name else "")
             return Finding("FAIL", text, "let the proxy pass Set-Cookie on unchanged, and cache nothing of this path")
-        if names.secure and "secure" not in rest.lower():
+        attributes = ("secure" if names.secure else "", "samesite=none" if FORM_POST in name else "")
+        if any(each not in rest.lower() for each in attributes):
             return Finding("FAIL", "sign-in: the proxy changes the attributes of cookies", "let it pass Set-Cookie on")
         self._store.delete(store_key(rest.partition(";")[0]))
         return Finding("ok", f"sign-in: {url}/ starts at {provider}, with its redirect URI and cookie")

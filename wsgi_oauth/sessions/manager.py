@@ -63,6 +63,14 @@ def store_key(session_id: str) -> str:
     return hashlib.sha256(session_id.encode()).hexdigest()
 
 
+def browser_session_purpose(key: str) -> str:
+    """Return the purpose of the encryption of the session id with this store's *key* in a pending sign-in.
+
+    It differs for each session: otherwise one pad would encrypt two ids, and one of them would reveal the other.
+    """
+    return f"browser session {key}"
+
+
 def link_purpose(site: str) -> str:
     """Return the purpose of a link's encryption, which binds the link to *site*."""
     return f"link to {site}"
@@ -140,8 +148,8 @@ class SessionManager:
         """
         if pending.id is None or all("claimed" in record for record in pending.get(STATE, {}).values()):
             return
-        key = store_key(session_id)  # makes each one-time pad different
-        encrypted = encrypt_id(session_id, pending.id, f"{_BROWSER_SESSION} {key}")
+        key = store_key(session_id)
+        encrypted = encrypt_id(session_id, pending.id, browser_session_purpose(key))
 
         def write(stored: StoredSession) -> StoredSession:
             for record in stored.data.get(STATE, {}).values():
@@ -159,7 +167,7 @@ class SessionManager:
         """Return the session of the browser that *pending* belongs to, as :meth:`store_browser_session` stored it."""
         for record in pending.get(STATE, {}).values():
             key, encrypted = record.get(_BROWSER_SESSION, ("", ""))
-            session_id = decrypt_id(bytes.fromhex(encrypted), pending.id or "", f"{_BROWSER_SESSION} {key}")
+            session_id = decrypt_id(bytes.fromhex(encrypted), pending.id or "", browser_session_purpose(key))
             stored = self.read(session_id)
             if stored is not None:
                 return Session(self, stored, session_id)
