@@ -72,8 +72,8 @@ def test_swapped_user_document_with_a_subject_of_its_own(issuer: Issuer, sign_in
     return sign_in(SUBJECT_CLAIM="employee")
 
 
-def read_as_a_number(value: str | int) -> str:
-    return str(int(value))
+def read_as_a_number(value: str | int | None) -> str | None:
+    return None if value is None else str(int(value))
 
 
 @guarded_by(
