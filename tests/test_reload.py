@@ -74,7 +74,7 @@ def test_new_settings_and_a_new_secret_take_effect_and_no_request_is_lost(
         with requests_all_the_time(site, server) as statuses, ThreadPoolExecutor(1) as thread:
             answer = thread.submit(get_and_close, visitor.copy(), callback_url)
             waiting.wait_for(1)  # in an old worker, which finishes it
-            set_to(site, COOKIE_NAME="second", CLIENT_SECRET="the-new-secret")
+            set_to(site, COOKIE_NAME="second", CLIENT_SECRET="the-new-secret", LOG_FORMAT="json")
             server.process.send_signal(signal.SIGHUP)
             until("has the new settings", server)
             until("Booting worker", server, times=4)
@@ -83,6 +83,7 @@ def test_new_settings_and_a_new_secret_take_effect_and_no_request_is_lost(
             until("Worker exiting", server, times=2)
         assert set(statuses) == {200}
         assert cookie_of(site, server) == "second"
+        until('"logger": "gunicorn.access"', server)  # the access log is JSON
         validator = site.provider._validator
         validator.client = replace(validator.client, secret="the-new-secret")
         site.provider.faults.clear()
