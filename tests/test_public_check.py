@@ -33,6 +33,7 @@ class Proxy:
         self.appends_client = False
         self.answer: tuple[str, list[tuple[str, str]]] | None = None  # in place of the application's
         self.drops_cookies = False
+        self.makes_cookies_lax = False
         self.asks_verify = False  # about the path of the sign-in, too
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
@@ -57,6 +58,8 @@ class Proxy:
         def respond(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             if self.drops_cookies:
                 headers = [header for header in headers if header[0] != "Set-Cookie"]
+            if self.makes_cookies_lax:
+                headers = [(name, value.replace("SameSite=None", "SameSite=Lax")) for name, value in headers]
             return start_response(status, headers, exc_info)
 
         return self.application(environ, respond)
@@ -211,6 +214,15 @@ class TestTrustedProxies:
 def test_cookie_that_the_proxy_drops_is_a_failure(check: Callable[..., list[Finding]], proxy: Proxy):
     proxy.drops_cookies = True
     assert re.match(r"sign-in: the cookie __Host-wsgi_oauth_\d+ does not arrive", problem(check()).text)
+
+
+def test_cookie_that_does_not_come_with_forms_of_the_provider_is_a_failure(
+    check: Callable[..., list[Finding]], proxy: Proxy
+):
+    """S70"""
+    assert all(finding.level == "ok" for finding in check(RESPONSE_MODE="form_post"))
+    proxy.makes_cookies_lax = True
+    assert problem(check(RESPONSE_MODE="form_post")).text == "sign-in: the proxy changes the attributes of cookies"
 
 
 def test_other_settings_of_the_application_are_a_failure(check: Callable[..., list[Finding]]):
