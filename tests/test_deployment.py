@@ -383,7 +383,7 @@ def identity(response: requests.Response) -> dict[str, str]:
 
 class TestUser:
     def test_returns_to_the_exact_page_after_the_sign_in(self, guest: Guest):
-        page = "/d/a%2Fb%20c/?q=%C3%BC&x=1+2&next=%2F"
+        page = "/d/a%2Fb%20c%252Fd/?q=%C3%BC&x=1+2&next=%2F"
         response = guest.visit(page)
         assert response.url == APP + page
         assert response.json()["path"] == page
@@ -431,6 +431,10 @@ class TestUser:
         assert bob.raw(path) == REFUSED
         assert ann.raw(path) == 200
         assert bob.send("/page").status_code == 200
+
+    def test_can_have_a_page_with_the_query_of_a_rule(self, bob: Guest):
+        """The proxy alone writes the query of /verify."""
+        assert bob.send("/page?allow=group:staff&allow=nonsense").status_code == 200
 
     def test_needs_the_group_also_without_the_slash_at_the_end(self, bob: Guest):
         """nginx redirects to the path with the slash."""

@@ -18,7 +18,7 @@ function verify(r)
         name = name:lower()
         if name:find("^x%Wauth") then
             r.headers_in[name] = nil  -- what a client says about its user, in any spelling
-        elseif not NOT_PASSED[name] and not name:find("^x%Wforwarded") and not name:find("^x%Woriginal") then
+        elseif not NOT_PASSED[name] then
             headers[name] = value
         end
     end
