@@ -128,7 +128,7 @@ def rejecting(app: WSGI, status: int, method: str, path: str) -> WSGI:
 
     def middleware(environ: Any, start_response: Any) -> Any:
         if environ["REQUEST_METHOD"] == method and environ["PATH_INFO"].startswith(path):
-            return Response("<h1>Rejected</h1>", status, mimetype="text/html")(environ, start_response)
+            return Response("<h1>Rejected\n</h1>", status, mimetype="text/html")(environ, start_response)
         return app(environ, start_response)
 
     return middleware

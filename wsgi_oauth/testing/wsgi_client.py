@@ -164,6 +164,6 @@ def parse_cookies(headers: Headers) -> dict[str, Morsel[str]]:
 
 
 def parse_heading(page: str) -> str:
-    """Return the heading of an HTML page; an empty text without a heading."""
+    """Return the heading of an HTML page on one line; an empty text without a heading."""
     match = re.search(r"<h1>(.*?)</h1>", page, re.DOTALL)
-    return match[1] if match else ""
+    return " ".join(match[1].split()) if match else ""
