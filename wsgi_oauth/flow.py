@@ -63,7 +63,7 @@ class UsingTheOAuthToken(RequestHandler):
 
     route = "/profile"
     endpoint = "profile"
-    skips_recheck = True
+    skips_recheck = True  # because it asks the provider anyway
 
     def get(self, request: Request) -> Response:
         # Without a token in the session, the user is sent to sign in first and returns here.
