@@ -257,6 +257,9 @@ def nginx(
         replacements["location / {\n        proxy_pass http://127.0.0.1:3000;"] = f"location / {{ root {root};"
         replacements = dict(reversed(replacements.items()))  # because the port occurs in it
     sites = shipped("nginx.conf", **replacements)
+    if root:  # a site without a part that has rules of its own
+        sites, removed = re.subn(r"location /reports/ {.*?}", "", sites, flags=re.DOTALL)
+        assert removed
     server = sites[sites.index("server {\n    listen", sites.index("return 301")) :]
     folder.joinpath("sites.conf").write_text(sites + server.replace("app.example.com", "wiki.example.org"))
     folder.joinpath("snippets").mkdir()
