@@ -10,6 +10,7 @@ nox.options.reuse_venv = "yes"
 SLOW = [
     "tests/independent",
     "tests/test_browser.py",
+    "tests/test_deployment.py",
     "tests/test_demo_command.py",
     "tests/test_embedding.py",
     "tests/test_examples.py",
