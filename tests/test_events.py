@@ -317,11 +317,12 @@ class TestOperator:
 
 
 class TestOnEvent:
+    @pytest.mark.parametrize("failure", [RuntimeError, SystemExit])
     def test_that_fails_affects_no_request_and_is_logged_once(
-        self, make_browser: Callable[..., Browser], caplog: pytest.LogCaptureFixture
+        self, failure: type[BaseException], make_browser: Callable[..., Browser], caplog: pytest.LogCaptureFixture
     ):
         def fail(event: Event) -> None:
-            raise RuntimeError("the database is down")
+            raise failure("the database is down")
 
         make_browser(on_event=fail).sign_in()
         assert [each.levelname for each in caplog.records if each.exc_info] == ["ERROR"]

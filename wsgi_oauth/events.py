@@ -109,7 +109,7 @@ class Events:
         for listener in self._listeners:
             try:
                 listener(event)
-            except Exception:  # noqa: BLE001  # because an event must not fail its request
+            except (Exception, SystemExit):  # noqa: BLE001  # because an event must not fail its request
                 with suppress(Exception):
                     _log.exception(
                         "[%s] on_event failed for %s",
