@@ -303,6 +303,17 @@ def test_an_ended_session_stays_ended_while_a_request_is_changing_it(
     assert browser.profile().status_int == 401
 
 
+def test_end_user_lasts_as_long_as_the_sessions_of_an_application_with_a_longer_lifetime(
+    run: Run, make_browser: Callable[..., Browser], later: Callable[[float], None]
+):
+    browser = make_browser(SESSION_SEAL="yes", SESSION_LIFETIME="30d", SESSION_IDLE="30d", RECHECK="never")
+    browser.sign_in()
+    user = Identity(browser.provider.url.partition("//")[2], str(browser.profile().json["id"])).id
+    run("end", "--user", user, SESSION_LIFETIME="1h", SESSION_SEAL="yes")
+    later(20 * 86400)
+    assert browser.profile().status_int == 401
+
+
 def test_end_user_counts_the_sessions_of_unknown_users(run: Run, sign_in: Callable[..., Path]):
     sign_in(OCTOCAT)
     unknown = [sign_in(None), sign_in(None), sign_in(None, oauth_identity={"from": "another version"})]

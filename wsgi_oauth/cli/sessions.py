@@ -20,6 +20,7 @@ from urllib.parse import unquote
 from .. import errors
 from ..app import open_store
 from ..config import PREFIX
+from ..config.checks import MAX_LIFETIME
 from ..config.settings import StoreConfig
 from ..events import SESSION_END, Event
 from ..logs import JsonFormatter
@@ -139,7 +140,9 @@ def _end(sessions: SessionManager, options: argparse.Namespace) -> None:
         _end_all(sessions, options)
         return
     user = _find_user(sessions, options)
-    sessions.end_sessions_of(user)  # at once, also encrypted ones, which the search below cannot find
+    # At once, also encrypted ones, which the search below cannot find. The application's sessions may live longer than
+    # the settings of this shell say.
+    sessions.end_sessions_of(user, lifetime=MAX_LIFETIME)
     ended = unknown = encrypted = 0
     try:
         # Twice, because the first pass can miss a session that is being written.

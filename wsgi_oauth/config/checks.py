@@ -38,6 +38,7 @@ _QUOTES_REMEDY = (
     """put values with special characters in quotes, for example group:"O'Brien, Inc." or group:'CORP\\Admins'"""
 )
 _ENDPOINTS = ("authorization", "token", "profile", "revocation", "end_session")
+MAX_LIFETIME = 10**9  # seconds
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -171,7 +172,7 @@ def check_lifetime(value: int | str) -> int:
         value = int(match[1]) * _UNITS[match[2]] if match else 0
     if value <= 0:
         raise ValueError("must be a positive duration such as 90, 30m, 12h or 7d")
-    if value >= 10**9:
+    if value >= MAX_LIFETIME:
         raise ValueError("must be at most 30 years")
     return value
 

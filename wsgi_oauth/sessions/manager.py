@@ -258,16 +258,18 @@ class SessionManager:
 
     # Revocation
 
-    def end_sessions_of(self, *names: str, issued: float = -inf) -> None:
+    def end_sessions_of(self, *names: str, issued: float = -inf, lifetime: float | None = None) -> None:
         """End all sessions that have one of these revocation names, such as the id of their user, and began before now.
 
         They are over in every worker from the next request on. Sessions whose sign-in starts later are not affected.
 
         :param issued: when the provider ended its own session: seconds since the epoch, by its clock.
+        :param lifetime: seconds, the longest of a session in the store; by default that of this manager's sessions.
         :raises errors.StoreError: when the store fails.
         """
         new = Revocation(self._store_time(), issued)
-        expires = time.time() + self._sign_in_lifetime + self._lifetime + _REVOCATION_MARGIN
+        lifetime = self._lifetime if lifetime is None else lifetime
+        expires = time.time() + self._sign_in_lifetime + lifetime + _REVOCATION_MARGIN
 
         def merge(raw: bytes) -> Record:
             known = Revocation.decode(raw)
