@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ class Proxy:
         self.headers: dict[str, str] = {}  # set in each request
         self.appends_client = False
         self.answer: tuple[str, list[tuple[str, str]]] | None = None  # in place of the application's
+        self.body = b"<title>of the proxy</title>"  # of this answer
         self.drops_cookies = False
         self.makes_cookies_lax = False
         self.asks_verify = False  # about the path of the sign-in, too
@@ -39,7 +41,7 @@ class Proxy:
     def __call__(self, environ: Any, start_response: Any) -> Any:
         if self.answer:
             start_response(*self.answer)
-            return [b"<title>of the proxy</title>"]
+            return [self.body]
         environ = dict(environ)
         if self.asks_verify and environ["PATH_INFO"] == "/readyz":
             environ["PATH_INFO"] = "/verify"
@@ -123,6 +125,34 @@ def test_the_right_number_of_trusted_proxies_has_no_problem(check: Callable[...,
     proxy.appends_client = True
     proxy.headers = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "localhost"}
     assert [finding.level for finding in check(TRUSTED_PROXIES="1")] == ["ok", "ok"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"request": {}},
+        {"request": {}, "settings": {}},
+        {"request": [], "settings": {"trusted_proxies": 0, "public_url": None}},
+        {
+            "request": {"scheme": "https", "host": "[", "client": "", "forwarded": {"For": 0, "Proto": 0}},
+            "settings": {"trusted_proxies": 0, "public_url": None},
+        },
+        {
+            "request": {"scheme": "https", "host": "a", "client": "", "forwarded": {"For": "0", "Proto": {}}},
+            "settings": {"trusted_proxies": 0, "public_url": ""},
+        },
+    ],
+    ids=["no settings", "empty", "a list", "an invalid host", "texts as numbers"],
+)
+def test_server_that_imitates_a_part_of_the_description_is_reported(
+    check: Callable[..., list[Finding]], proxy: Proxy, document: dict[str, Any]
+):
+    body = json.dumps({"status": "ready", **document}).encode()
+    proxy.answer = ("200 OK", [("Content-Type", "application/json"), ("Location", "http://[")])
+    proxy.body = body
+    findings = check()
+    assert [finding.level for finding in findings] == ["warn", "FAIL"]
+    assert "not how it sees requests" in findings[0].text
 
 
 def test_wrong_host_names_the_directive_that_passes_it_on(check: Callable[..., list[Finding]], proxy: Proxy):

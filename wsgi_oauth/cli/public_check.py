@@ -74,8 +74,8 @@ class PublicCheck:
         if problem:
             yield problem
             return
-        seen = _read_json(response)
-        if "request" in seen:
+        seen = _read_description(response)
+        if seen is not None:
             yield from self._check_request(url, seen, token)
         else:
             why = (
@@ -180,11 +180,12 @@ class PublicCheck:
         }
         headers = {name: ", ".join([value] * _FORGED_VALUES) for name, value in forged.items()}
         response = self._get(f"{url}/readyz", {CHECK_HEADER: token, **headers})
-        request = _read_json(response).get("request")
-        if request is None:
+        description = _read_description(response)
+        if description is None:
             text = f"proxies: a request with X-Forwarded-* headers is answered with status {response.status_code}"
             yield Finding("warn", text, "it is unknown whether the application believes them")
             return
+        request = description["request"]
         believed = [
             name
             for name, key in (
@@ -224,7 +225,10 @@ class PublicCheck:
         query = f"?{urlencode({'provider': provider.label})}" if provider.label else ""
         browser = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
         response = self._get(f"{url}/{query}", browser)
-        location = urlsplit(response.headers.get("Location", ""))
+        try:
+            location = urlsplit(response.headers.get("Location", ""))
+        except ValueError:
+            location = urlsplit("")
         parameters = {name: values[0] for name, values in parse_qs(location.query).items()}
         expected = {
             "client_id": provider.client_id,
@@ -286,6 +290,20 @@ class PublicCheck:
             yield Finding(
                 "warn", text, "let the proxy redirect http to https (nginx: `return 301 https://$host$request_uri;`)"
             )
+
+
+def _read_description(response: requests.Response) -> dict[str, Any] | None:
+    """Return the document of ``/readyz``; None if it does not describe the request, or is incomplete or invalid."""
+    document = _read_json(response)
+    try:
+        request, settings = document["request"], document["settings"]
+        texts = [request["scheme"], request["host"], request["client"], settings["public_url"] or ""]
+        numbers = [settings["trusted_proxies"], request["forwarded"]["For"], request["forwarded"]["Proto"]]
+        urlsplit(f"//{request['host']}")
+    except (KeyError, TypeError, ValueError):
+        return None
+    is_valid = all(isinstance(each, str) for each in texts) and all(isinstance(each, int) for each in numbers)
+    return document if is_valid else None
 
 
 def _read_json(response: requests.Response) -> dict[str, Any]:
