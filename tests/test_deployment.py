@@ -213,6 +213,8 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         configuration = shipped("gunicorn.conf.py", **{"/etc/wsgi-oauth": str(folder)})
         folder.joinpath("gunicorn.conf.py").write_text(configuration)
         server = stack.enter_context(gunicorn(folder, {"WEB_CONCURRENCY": "2"}, app=None, cwd=folder))
+        # Otherwise each test would wait for an answer, for example if a package is missing.
+        assert server.process.poll() is None, server.log.read_text()
         yield Deployment(provider, server, backend.server_address[1], folder, trustme.CA())
 
 
