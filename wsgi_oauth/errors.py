@@ -432,7 +432,7 @@ class NotNow(UserError):
 
 
 class ProviderError(Error):
-    """The provider's answer violates RFC 6749 or RFC 6750, or there is none."""
+    """The provider's answer violates RFC 6749 or RFC 6750, or is missing."""
 
     status = 502
     side = "the provider"

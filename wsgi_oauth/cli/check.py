@@ -128,7 +128,7 @@ def findings(environ: Mapping[str, str], *, public: bool = False) -> Iterator[Fi
 
 
 def _describe_sites(site: Site) -> Iterator[Finding]:
-    """Say what the proxy of each further site has to do."""
+    """Describe the task of each further site's proxy."""
     for host, url in site.further_urls.items():
         if urlsplit(url).path:
             text = f"site {host}: shares the sign-in of {site.public_url}"

@@ -26,7 +26,7 @@ def add_command(parser: argparse.ArgumentParser) -> None:
     option(
         "--profile",
         default=argparse.SUPPRESS,
-        help=f"product that the provider behaves like, and whose settings are printed: {', '.join(_PROFILES)}",
+        help=f"product that the provider imitates, and for which settings are printed: {', '.join(_PROFILES)}",
     )
     parser.set_defaults(command=_run, usage_error=parser.error)
 

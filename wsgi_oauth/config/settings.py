@@ -41,7 +41,7 @@ def _setting(default: Any, check: Callable[[Any], Any], *, in_repr: bool = True)
 
 
 def _url_setting(default: Any, check: Callable[[Any, Collection[str]], Any]) -> Any:
-    """A setting whose check also takes the hosts for which plain http is accepted."""
+    """Return a field with a check that also takes the hosts for which plain http is accepted."""
     return field(default=default, metadata={"check": check, "is_url": True})
 
 

@@ -17,7 +17,7 @@ from .browser import FORM, HttpRequest, HttpResponse
 from .explanations import HEADERS, Explanations
 from .masking import mask_header, mask_json, mask_parameter
 
-# A header, parameter or JSON member as it is printed: name, masked value, explanation.
+# A header, parameter or JSON member in print: name, masked value, explanation.
 Field = tuple[str, str, str]
 
 _RFC_SECTION = re.compile(r"RFC (\d+) (\d)")

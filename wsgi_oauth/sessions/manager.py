@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SIGN_IN_LIFETIME = 3600  # seconds; the default of WSGI_OAUTH_SIGN_IN_LIFETIME
 MAX_PENDING = 20  # sign-ins of one browser
 _LATE_RESPONSE = 86400  # seconds after the lifetime of a sign-in in which it can start again towards the same page
-_LATE_RESPONSES = 1000  # sign-ins of an hour and process whose records live for a day longer
+_LATE_RESPONSES = 1000  # sign-ins per hour and process with records that live a day longer
 
 SIGNED_IN, ANONYMOUS, EXPIRED, UNREADABLE = "signed in", "anonymous", "expired", "unreadable"
 REVOKED = "revoked"
@@ -429,7 +429,7 @@ class SessionManager:
 
 
 def _is_pending(stored: StoredSession | Label) -> bool:
-    """Return whether *stored* is the pending session of a sign-in. A label does not tell; it counts as one."""
+    """Return whether *stored* is the pending session of a sign-in. A label does not show it, and counts as pending."""
     return not stored.signed_in and (isinstance(stored, Label) or stored.data.keys() == {STATE})
 
 

@@ -240,7 +240,7 @@ class ClusterServers:
 
 
 class _Sentinels(Sentinel):
-    """Asks the Sentinels for the master, and says why there is none."""
+    """Finds the master through the Sentinels, and reports why none is found."""
 
     def discover_master(self, service_name: str) -> tuple[str, int]:
         problems = []

@@ -54,7 +54,7 @@ class Session(dict[str, Any]):
 
     @property
     def is_form_post(self) -> bool:
-        """Whether it is that of a pending sign-in whose provider answers with a form."""
+        """Whether it belongs to a pending sign-in with ``form_post``."""
         return self.purpose.endswith(FORM_POST)
 
     @property

@@ -1,4 +1,4 @@
-"""Checks of the gate for a signed-in user: what passes through it, and its options."""
+"""Checks of the gate for a signed-in user: requests and responses that pass through it, and its options."""
 
 from __future__ import annotations
 

@@ -383,7 +383,7 @@ class OAuthApp:
         """Emit the audit event of a refusal or a failure, or write a line to the log."""
 
         def emit(*event: Any, **details: Any) -> None:
-            # A sign-in that fails is not one of the user who is signed in already.
+            # The event of a failed sign-in names no user, because the signed-in user may be another one.
             has_session = request.has_opened_session and request.event_name != SIGN_IN
             session = request.session if has_session else Session(self.sessions)
             session.source = request.source

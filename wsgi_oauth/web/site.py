@@ -57,7 +57,7 @@ class Site:
         """
         scheme = environ.get("wsgi.url_scheme", "http")
         if "HTTP_X_FORWARDED_PROTO" in environ and not self._proxies:
-            scheme = "http"  # because some servers take the scheme from this header, whoever on this machine sent it
+            scheme = "http"  # because some servers take the scheme from this header, and every client can send it
         server = f"{environ.get('SERVER_NAME', '')}:{environ.get('SERVER_PORT', '')}"
         host, port = _parse_host(environ.get("HTTP_HOST") or server)
         if self.public_url is not None:
