@@ -75,10 +75,18 @@ def _with_changes(document: dict[str, Any], changes: dict[str, Any]) -> dict[str
     return {name: value for name, value in {**document, **changes}.items() if value is not None}
 
 
+def config_for(issuer: LocalProvider, **settings: str) -> Config:
+    """Return the configuration of the client at *issuer*: ``config_for(issuer, ALLOW="group:staff")``."""
+    variables = {
+        "PROVIDER": issuer.url,
+        "CLIENT_ID": issuer.client_id,
+        **({"CLIENT_SECRET": issuer.client_secret} if issuer.client_secret else {"CLIENT_AUTH": "none"}),
+        **settings,
+    }
+    return Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in variables.items()})
+
+
 def admits(issuer: Issuer, rule: str, **settings: str) -> bool:
     """Return whether the access rule admits the user of *issuer*, after one sign-in."""
-    variables = {"PROVIDER": issuer.url, "CLIENT_ID": issuer.client_id, "CLIENT_SECRET": issuer.client_secret or ""}
-    variables |= {"ALLOW": rule, **settings}
-    config = Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in variables.items()})
-    browser = Browser(create_app(config, store=MemoryStore()), issuer)
+    browser = Browser(create_app(config_for(issuer, ALLOW=rule, **settings), store=MemoryStore()), issuer)
     return browser.get(browser.callback_url()).status_int == 303

@@ -21,9 +21,10 @@ import pytest
 from conftest import JSON, parameters, send
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from form_post import PUBLIC_URL, FormBrowser, FormPostIssuer
+from openid import config_for
 from werkzeug import Response
 
-from wsgi_oauth import Config, MemoryStore, SessionStore, create_app
+from wsgi_oauth import MemoryStore, SessionStore, create_app
 from wsgi_oauth.demo.local_provider import json_response
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.demo.signing import sign_jwt
@@ -183,9 +184,7 @@ def make(op: SuiteProvider, mode: str) -> Callable[[], RelyingParty]:
     """Create browsers of an application that has just started, with a store of its own."""
 
     def make(store: SessionStore | None = None) -> RelyingParty:
-        variables = {"PROVIDER": op.url, "CLIENT_ID": op.client_id, "CLIENT_SECRET": op.client_secret or ""}
-        variables |= {"PUBLIC_URL": PUBLIC_URL, "RESPONSE_MODE": mode, "END_SESSION": "yes"}
-        config = Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in variables.items()})
+        config = config_for(op, PUBLIC_URL=PUBLIC_URL, RESPONSE_MODE=mode, END_SESSION="yes")
         return RelyingParty(create_app(config, store=store or MemoryStore()), op, mode)
 
     return make

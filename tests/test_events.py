@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import HTML, JSON, Application, Browser, Guest, environ_for, parameters, send
-from openid import HOUR, Issuer
+from openid import HOUR, Issuer, config_for
 from werkzeug import Response
 
 from wsgi_oauth import Config, FileStore, LoginRequired, SessionStore, create_app, errors, events
@@ -124,9 +124,7 @@ class TestSignIn:
     def test_names_the_user_of_an_id_token(self, store: SessionStore, audit: Audit):
         issuer = Issuer()
         with serve_provider(issuer):
-            variables = {"PROVIDER": issuer.url, "CLIENT_ID": issuer.client_id, "CLIENT_SECRET": issuer.client_secret}
-            config = Config.from_environ({f"WSGI_OAUTH_{name}": value or "" for name, value in variables.items()})
-            browser = Browser(create_app(config, store=store, on_event=audit), issuer)
+            browser = Browser(create_app(config_for(issuer), store=store, on_event=audit), issuer)
             browser.sign_in()
             browser.profile()
         assert audit.last("sign_in").user == audit.last("identification").user != ""

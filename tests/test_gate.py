@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from conftest import HTML, JSON, App, Application, Guest, environ_for, parameters, send, stored_sessions
-from openid import Issuer
+from openid import Issuer, config_for
 from werkzeug import Response
 from werkzeug.test import create_environ
 from werkzeug.wsgi import FileWrapper
@@ -264,13 +264,8 @@ class TestSignedInUser:
         issuer.user = {**issuer.user, "groups": names}
         with serve_provider(issuer):
             for allow in ("", f"group:{names[-1]}"):
-                settings = {
-                    "PROVIDER": issuer.url,
-                    "CLIENT_ID": issuer.client_id,
-                    "CLIENT_SECRET": issuer.client_secret,
-                }
-                config = Config.from_environ({f"WSGI_OAUTH_{n}": v for n, v in {**settings, "ALLOW": allow}.items()})
-                visitor = Guest(LoginRequired(inside, create_app(config, store=store)), issuer)
+                app = create_app(config_for(issuer, ALLOW=allow), store=store)
+                visitor = Guest(LoginRequired(inside, app), issuer)
                 visitor.sign_in(path)
                 assert [visitor.get("/page").text for _ in range(2)] == ["inside"] * 2
                 identity = current_identity(inside.environ)
@@ -283,10 +278,8 @@ class TestSignedInUser:
         """Also with those that the session omits, because one of them may exclude the user."""
         issuer = Issuer()
         issuer.user = {**issuer.user, "groups": [*("x" * 500 + str(number) for number in range(500)), "suspended"]}
-        settings = {"CLIENT_ID": issuer.client_id, "CLIENT_SECRET": issuer.client_secret}
         with serve_provider(issuer):
-            config = Config(provider=issuer.url, **{name.lower(): value for name, value in settings.items()})
-            app = create_app(config, store=store, allow=lambda identity: "suspended" not in identity.groups)
+            app = create_app(config_for(issuer), store=store, allow=lambda identity: "suspended" not in identity.groups)
             visitor = Guest(LoginRequired(inside, app), issuer)
             started = visitor.get(visitor.get("/page").location)
             assert visitor.get(visitor.consent(started.location)).status_int == 403

@@ -15,11 +15,11 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 import requests
 from conftest import JSON, Browser, parameters, stored_sessions
-from openid import HOUR, Issuer
+from openid import HOUR, Issuer, config_for
 from webtest import TestResponse
 from werkzeug import Response
 
-from wsgi_oauth import Config, MemoryStore, RequestHandler, create_app, errors
+from wsgi_oauth import MemoryStore, RequestHandler, create_app, errors
 from wsgi_oauth.config import ProviderConfig
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.demo.signing import sign_jwt
@@ -47,14 +47,7 @@ def visit(issuer: Issuer, store: MemoryStore) -> Callable[..., Browser]:
     """Make a browser for an application that is configured with the URL of the issuer and further settings."""
 
     def visit(*, handlers: tuple[type[RequestHandler], ...] = (), **settings: str) -> Browser:
-        variables = {
-            "PROVIDER": issuer.url,
-            "CLIENT_ID": issuer.client_id,
-            **({"CLIENT_SECRET": issuer.client_secret} if issuer.client_secret else {"CLIENT_AUTH": "none"}),
-            **settings,
-        }
-        config = Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in variables.items()})
-        return Browser(create_app(config, store=store, handlers=handlers), issuer)
+        return Browser(create_app(config_for(issuer, **settings), store=store, handlers=handlers), issuer)
 
     return visit
 

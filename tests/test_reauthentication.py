@@ -11,7 +11,7 @@ from typing import Any
 import flask
 import pytest
 from conftest import JSON, Browser, environ_for, parameters, stored_sessions
-from openid import HOUR, Issuer
+from openid import HOUR, Issuer, config_for
 from webtest import TestResponse
 from werkzeug import Request, Response
 
@@ -88,23 +88,13 @@ class Stubborn(RequestHandler):
         raise errors.ReauthenticationRequired(max_age=300)
 
 
-def settings_for(issuer: Issuer, **settings: str) -> Config:
-    variables = {
-        "PROVIDER": issuer.url,
-        "CLIENT_ID": issuer.client_id,
-        "CLIENT_SECRET": issuer.client_secret or "",
-        **settings,
-    }
-    return Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in variables.items()})
-
-
 MakeBrowser = Callable[..., Browser]
 
 
 @pytest.fixture
 def make_browser(issuer: Issuer, store: SessionStore) -> MakeBrowser:
     def make(**settings: str) -> Browser:
-        return Browser(create_app(settings_for(issuer, **settings), store=store, handlers=[Admin, Stubborn]), issuer)
+        return Browser(create_app(config_for(issuer, **settings), store=store, handlers=[Admin, Stubborn]), issuer)
 
     return make
 
@@ -125,7 +115,7 @@ def make_guest(issuer: Issuer, store: SessionStore) -> MakeGuest:
     """Make a browser for a gate around an application, and sign in."""
 
     def make(app: Any, **settings: str) -> Browser:
-        gate = LoginRequired(app, create_app(settings_for(issuer, **settings), store=store), public=["/public"])
+        gate = LoginRequired(app, create_app(config_for(issuer, **settings), store=store), public=["/public"])
         guest = Browser(gate, issuer)
         assert follow(guest, guest.get("/auth/?next=/page")).status_int == 303
         return guest
@@ -482,7 +472,7 @@ def test_requirements_that_nothing_can_confirm_stop_the_start(provider: LocalPro
 @pytest.mark.parametrize("parameter", ["max_age=soon", "max_age=-1", "acr_values=a%0Ab", "acr_values="])
 def test_invalid_requirements_stop_the_start(issuer: Issuer, parameter: str):
     with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_AUTHORIZATION_PARAMETERS: contains"):
-        settings_for(issuer, AUTHORIZATION_PARAMETERS=parameter)
+        config_for(issuer, AUTHORIZATION_PARAMETERS=parameter)
 
 
 class TestException:
@@ -502,7 +492,7 @@ class TestException:
 
 
 def test_testing_kit_signs_users_in_with_a_time_and_a_method(issuer: Issuer, store: SessionStore):
-    gate = LoginRequired(strong, create_app(settings_for(issuer), store=store))
+    gate = LoginRequired(strong, create_app(config_for(issuer), store=store))
     guest = Browser(gate, issuer)
     guest.app.set_cookie(*signed_in(gate, Identity("example", "1", claims={"acr": "gold"})))
     assert guest.get("/page").text == "strong"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import JSON, WORKERS, Barrier, Browser, Site, Visitor, at_the_same_time, environ_for, stored_sessions
-from openid import HOUR, Issuer
+from openid import HOUR, Issuer, config_for
 from webtest import TestResponse
 from werkzeug import Response
 
@@ -87,22 +87,12 @@ class Guest(Browser):
         assert self.get(self.consent(started.location)).status_int == 303
 
 
-def settings_for(issuer: Issuer, **settings: str) -> Config:
-    variables = {
-        "PROVIDER": issuer.url,
-        "CLIENT_ID": issuer.client_id,
-        "CLIENT_SECRET": issuer.client_secret or "",
-        **settings,
-    }
-    return Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in variables.items()})
-
-
 @pytest.fixture
 def make_guest(issuer: Issuer, store: SessionStore) -> Callable[..., Guest]:
     """Make a browser for a gate with *settings*, and sign in."""
 
     def make(**settings: str) -> Guest:
-        oauth_app = create_app(settings_for(issuer, **settings), store=store)
+        oauth_app = create_app(config_for(issuer, **settings), store=store)
         guest = Guest(LoginRequired(show_groups, oauth_app, public=["/public"]), issuer)
         guest.sign_in_at_the_gate()
         assert guest.groups() == ["staff"]
@@ -116,7 +106,7 @@ def make_browser(issuer: Issuer, store: SessionStore) -> Callable[..., Browser]:
     """Make a browser for handlers of one's own, and sign in."""
 
     def make(**settings: str) -> Browser:
-        browser = Browser(create_app(settings_for(issuer, **settings), store=store, handlers=[Groups, Secret]), issuer)
+        browser = Browser(create_app(config_for(issuer, **settings), store=store, handlers=[Groups, Secret]), issuer)
         browser.sign_in()
         return browser
 
@@ -224,9 +214,7 @@ class TestCurrentIdentity:
         guest = make_guest()
         issuer.user = {**issuer.user, "groups": ["board"]}
         later(10 * MINUTE)
-        restarted = Guest(
-            LoginRequired(show_groups, create_app(settings_for(issuer, RECHECK="5m"), store=store)), issuer
-        )
+        restarted = Guest(LoginRequired(show_groups, create_app(config_for(issuer, RECHECK="5m"), store=store)), issuer)
         restarted.app.set_cookie("wsgi_oauth", guest.cookie)
         assert restarted.groups() == ["board"]
 

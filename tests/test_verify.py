@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from conftest import HTML, JSON, WORKERS, Barrier, Browser, Site, send
-from openid import HOUR, Issuer
+from openid import HOUR, Issuer, config_for
 from werkzeug import Response
 
 from wsgi_oauth import Config, FileStore, Identity, LoginRequired, SessionStore, create_app, errors
@@ -309,14 +309,7 @@ def make_issuer_app(issuer: Issuer, store: SessionStore) -> MakeApp:
     """Create an application for which *issuer* answers: ``make_issuer_app(UPSTREAM_LIMIT="2")``."""
 
     def make(**settings: str) -> Any:
-        variables = {
-            "PROVIDER": issuer.url,
-            "CLIENT_ID": issuer.client_id,
-            "CLIENT_SECRET": issuer.client_secret or "",
-            **settings,
-        }
-        config = Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in variables.items()})
-        return create_app(config, store=store)
+        return create_app(config_for(issuer, **settings), store=store)
 
     return make
 

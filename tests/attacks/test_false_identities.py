@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from conftest import Browser, stored_sessions
-from openid import Issuer
+from openid import Issuer, config_for
 
-from wsgi_oauth import Config, MemoryStore, create_app
+from wsgi_oauth import MemoryStore, create_app
 from wsgi_oauth.config.provider import Provider, UserDocument
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.oauth.claims import find_value
@@ -35,10 +35,8 @@ def issuer() -> Iterator[Issuer]:
 @pytest.fixture
 def sign_in(issuer: Issuer) -> SignIn:
     def sign_in(**settings: str) -> Any:
-        variables = {"PROVIDER": issuer.url, "CLIENT_ID": issuer.client_id, "CLIENT_SECRET": issuer.client_secret}
-        variables |= {"SCOPE": "openid profile email", **settings}
         store = MemoryStore()
-        config = Config.from_environ({f"WSGI_OAUTH_{name}": str(value) for name, value in variables.items()})
+        config = config_for(issuer, SCOPE="openid profile email", **settings)
         browser = Browser(create_app(config, store=store), issuer)
         browser.get(browser.callback_url().partition("&iss=")[0])
         browser.profile()

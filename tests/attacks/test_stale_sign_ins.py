@@ -7,10 +7,10 @@ from math import inf
 
 import pytest
 from conftest import Browser, parameters
-from openid import HOUR, Issuer
+from openid import HOUR, Issuer, config_for
 from werkzeug import Response
 
-from wsgi_oauth import Config, MemoryStore, RequestHandler, create_app
+from wsgi_oauth import MemoryStore, RequestHandler, create_app
 from wsgi_oauth.demo.fault_injection import Fault
 from wsgi_oauth.demo.server import serve_provider
 
@@ -46,11 +46,9 @@ def issuer() -> Iterator[Issuer]:
 @pytest.fixture
 def make_victim(issuer: Issuer) -> Callable[..., Browser]:
     def make(**settings: str) -> Browser:
-        variables = {"PROVIDER": issuer.url, "CLIENT_ID": issuer.client_id, "CLIENT_SECRET": issuer.client_secret}
-        config = Config.from_environ(
-            {f"WSGI_OAUTH_{name}": value or "" for name, value in {**variables, **settings}.items()}
+        return Browser(
+            create_app(config_for(issuer, **settings), store=MemoryStore(), handlers=[Payments, Documents]), issuer
         )
-        return Browser(create_app(config, store=MemoryStore(), handlers=[Payments, Documents]), issuer)
 
     return make
 
