@@ -294,7 +294,8 @@ class ProviderCheck:
         if keys is None:
             yield Finding("ok", rule, "to verify signatures, too, install wsgi-oauth[openid]")
         elif not provider.jwks_url:
-            yield Finding("warn", f"{rule}; the URL of the provider's keys is unknown", "let the metadata name it")
+            remedy = "add jwks_uri to the metadata of the issuer"
+            yield Finding("warn", f"{rule}; the URL of the provider's keys is unknown", remedy)
         else:
             try:
                 count = keys.count(provider.jwks_url)

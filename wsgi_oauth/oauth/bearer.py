@@ -57,7 +57,8 @@ def verify_bearer_token(token: str, audience: str, registrations: Iterable[Regis
     """Verify an access token (RFC 9068 4), and return the user or the program that it describes.
 
     :param audience: this application, as the provider names it in access tokens.
-    :raises errors.InvalidBearerToken: when it is malformed, expired, no access token, or by or for another party.
+    :raises errors.InvalidBearerToken: when it is malformed, expired, not an access token, from another issuer, or for
+        another audience.
     :raises errors.ProviderError: with status 503, when the provider's keys are not available.
     """
     match = _JWT.fullmatch(token) if len(token) <= MAX_LENGTH else None
@@ -160,7 +161,7 @@ def _check_claims(claims: Mapping[str, Any], provider: Provider, audience: str) 
         "nbf": ("nbf" not in claims or read_time(claims, "nbf") < now + MAX_CLOCK_SKEW, "a time before now"),
         "iat": ("iat" not in claims or read_time(claims, "iat") < now + MAX_CLOCK_SKEW, "a time before now"),
         "sub": (read_subject(claims) is not None, "a text"),
-        # Such a token is worth nothing without a proof of its key (RFC 8705 3, RFC 9449 7), which a bearer lacks.
+        # Such a token is valid only together with a proof of its key (RFC 8705 3, RFC 9449 7), which is not supported.
         "cnf": ("cnf" not in claims, "a token that is not bound to a key"),
     }
     problems = [

@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 _MAX_TEXT = 512  # characters of a name or an address
 _MAX_SIZE = 16 * 1024  # characters of the claims that a session stores, as JSON
 _MAX_DEPTH = 20  # levels of nesting in these claims
-_MAX_MEMBERS = 100  # the members of a larger object do not count as single claims
+_MAX_MEMBERS = 100  # an object with more members counts as one claim, see limit_claims
 # Control characters, line separators and lone surrogates. Every other character can be a part of a name: Persian,
 # Indic scripts and emoji use invisible ones.
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -60,7 +60,8 @@ def find_value(document: Any, paths: str) -> Any:
 def find_path(document: Any, path: str) -> Any:
     """Return the value at *path*, or None.
 
-    :param path: names with dots between them. A name that itself contains dots is found, too; the longest name first.
+    :param path: names with dots between them. A name may itself contain dots; of several readings, the one with the
+        longest name is tried first.
     """
     if isinstance(document, list):
         name, _, rest = path.partition(".")
@@ -128,12 +129,12 @@ def _find_joined(source: Mapping[str, Any], path: str) -> Any:
 
 
 def parse_subject(value: object) -> object:
-    """Return *value*, a number as its decimal digits: some providers send it as a number here and as a text there."""
+    """Return *value*, a number as text: some providers send an id as a number in one document, as text in another."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def parse_text(value: object) -> str | None:
-    """Return *value* if it is a text that can be a name or an address, in any script; a number as decimal digits."""
+    """Return *value* if it can be a name or an address, in any script; None otherwise. A number becomes a text."""
     value = parse_subject(value)
     return value if isinstance(value, str) and 0 < len(value) <= _MAX_TEXT and not _FORBIDDEN.search(value) else None
 
@@ -218,7 +219,7 @@ def limit_claims(
 
 
 def _count_characters(path: tuple[str, ...], value: object) -> int:
-    """Return the size of a claim as JSON, with all names in its path and their braces: at least its share of it."""
+    """Return the size of a claim as JSON, with the names and the braces around it. It is never too small."""
     return len(json.dumps([*path, value])) + 4 * len(path)
 
 

@@ -279,7 +279,7 @@ class OAuth2Session:
                 )
 
     def _revoke_at_github(self, url: str) -> requests.Response:
-        """https://docs.github.com/rest/apps/oauth-applications#delete-an-app-token"""
+        """Delete the access token: https://docs.github.com/rest/apps/oauth-applications#delete-an-app-token."""
         headers = {
             "Accept": "application/vnd.github+json",
             "Authorization": _basic(self._client_id, self._client_secret),
@@ -322,10 +322,9 @@ class OAuth2Session:
         return document
 
     def _verify_signature(self, jwt: str) -> None:
-        """Verify the signature of an ID token or user document of this response, if the provider's keys are known.
+        """Verify the signature of an ID token or user document from the provider, if its keys are known.
 
-        Without keys its signature is not verified, because it came directly from the provider over TLS (Core 3.1.3.7,
-        item 6).
+        Without keys, TLS is sufficient: the token came directly from the provider (Core 3.1.3.7, item 6).
         """
         provider = self.provider
         if self._keys is not None and provider.jwks_url and jwt:
@@ -354,8 +353,9 @@ class OAuth2Session:
     ) -> requests.Response:
         """Send a request with the user's token in the Authorization header (RFC 6750 2.1).
 
-        A token that has expired, or that the provider answers with 401, is refreshed once if possible.
+        A token that has expired, or that the provider rejects with 401, is refreshed once if possible.
 
+        :param withhold_token: send the request without the token.
         :param options: ``params``, ``json``, ``files``, ``auth`` and ``cookies`` as in requests, ``timeout`` (seconds
             for the whole request), ``allow_redirects``.
         :raises errors.NotSignedIn: when there is no token.

@@ -89,7 +89,7 @@ class ClientKey:
         return {name: document[name] for name in ("crv", "e", "kty", "n", "x", "y") if name in document}
 
     def _thumbprint(self) -> str:
-        """RFC 7638 3"""
+        """Return the thumbprint of the public key (RFC 7638 3)."""
         text = json.dumps(self._public_members(), separators=(",", ":"), sort_keys=True)
         return str(self._jwt.utils.base64url_encode(sha256(text.encode()).digest()).decode())
 

@@ -159,8 +159,8 @@ class Discovery:
         """Return the configured provider with the missing endpoints and settings from the metadata."""
         configured, document = self._configured, metadata.document
         discovered, problems = self._read_endpoints(document)
-        # The user's identity (Core 5.4). `offline_access` is left out, because Keycloak makes it a session of its own
-        # that no sign-out ends.
+        # The scopes of the user's identity (Core 5.4). `offline_access` is left out, because at Keycloak it begins a
+        # second session, which no sign-out ends.
         supported = document.get("scopes_supported")
         scopes = ["openid"] if metadata.is_openid else []
         if isinstance(supported, list):

@@ -212,7 +212,7 @@ def with_emails(identity: Identity, items: list[Any], paths: EmailsDocument, *, 
 
 
 def with_groups(identity: Identity, items: list[Any], paths: GroupsDocument) -> Identity:
-    """Return *identity* with the groups of a list, in addition to those that it has."""
+    """Return *identity* with the groups of a list added."""
     names, unreadable = [], []
     for item in items:
         parts = [parse_text(find_value(item, path)) for path in (paths.parent, paths.name) if path]

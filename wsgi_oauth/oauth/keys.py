@@ -24,8 +24,8 @@ CACHED_FOR = 3600.0  # seconds after which the keys are fetched again, because o
 # the provider with requests.
 FETCH_INTERVAL = 10.0
 
-# The type and curve of the keys of each algorithm (RFC 7518 3.1, RFC 8037 3.1, RFC 9864 2.2). `none` is not among
-# them, and a public key is never a key of HMAC.
+# For each algorithm, the type and curve of its keys (RFC 7518 3.1, RFC 8037 3.1, RFC 9864 2.2). `none` is missing, so
+# it is refused. HMAC is missing, so a public key is never used as its secret.
 _KEYS = {
     **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), ("RSA", None)),
     "ES256": ("EC", "P-256"),
@@ -126,7 +126,7 @@ class SigningKeys:
         return header
 
     def _try_keys(self, keys: Collection[Jwk], token: str, algorithm: str, kid: object) -> bytes:
-        """Return the payload if one of the *keys* fits the header and verifies the token. Keys in it are ignored."""
+        """Return the payload if one of *keys* fits the header and verifies the token. Keys in a header are ignored."""
         kind, curve = _KEYS[algorithm]
         suitable = [
             key

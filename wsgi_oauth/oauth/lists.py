@@ -46,7 +46,8 @@ def with_lists(
     names the list in ``unread``.
 
     :param timeout: seconds for all pages of one list.
-    :param complete: whether all of these lists count as needed, because the identity replaces a complete one.
+    :param complete: whether the failure of a list is an error even if no rule needs the list. At a recheck it is,
+        because the identity replaces a complete one.
     :raises errors.ProviderError: if a list that a rule needs cannot be read for another reason.
     """
     for each in _find_readable(identity, client, rules):
@@ -76,7 +77,7 @@ def with_lists(
 def _find_readable(
     identity: Identity, client: OAuth2Session, rules: Collection[Rule]
 ) -> list[EmailsDocument | GroupsDocument]:
-    """Return the lists that one of *rules* needs or the token's scope permits to read."""
+    """Return the lists that *rules* need, and those that the scope of the token permits to read."""
     granted = client.token.get("scope", "").split()
     # A list that a rule needs is read whatever the scope says, because one scope can include another: `user` includes
     # `user:email`.
@@ -107,7 +108,7 @@ def fetch_items(
     """Return the items of all pages. After :data:`MAX_PAGES` pages or *timeout*, the rest is left out with a log line.
 
     :param timeout: seconds for all pages.
-    :param complete: whether the end of the time is an error.
+    :param complete: whether a timeout is an error.
     :raises errors.ProviderForbids: for status 403, and for 404, with which providers hide a list.
     :raises errors.TokenRejected: when the provider rejects the token.
     :raises errors.ProviderError: for every other response that is not a JSON document with status 2xx.

@@ -20,15 +20,15 @@ from .registration import Registration
 
 EVENT = "http://schemas.openid.net/event/backchannel-logout"  # Back-Channel Logout 2.4
 TYPES = ("logout+jwt", "jwt", "")  # values of `typ`; the first is only recommended (2.4)
-MAX_AGE = 120.0  # seconds since its issue in which a token without `exp` is valid; 2.4 recommends this for `exp`
-LONGEST = 86400.0  # seconds since its issue in which any token is valid, because its use is remembered for as long
+MAX_AGE = 120.0  # the lifetime in seconds of a token without `exp`; 2.4 recommends this value for `exp`
+LONGEST = 86400.0  # seconds since its issue after which no token is valid; its use is remembered until then
 
 
 class Logout(NamedTuple):
     """The content of a valid logout token. Times are in seconds since the epoch, by the provider's clock."""
 
     label: str  # of the provider
-    user: str  # the id of the user; empty if the token does not tell
+    user: str  # the id of the user; empty if the token does not name the user
     names: tuple[str, ...]  # of the sessions that end, see SessionManager.end_sessions_of
     issued: float
     token_id: str
@@ -58,7 +58,7 @@ def read_session_id(claims: Mapping[str, Any]) -> str | None:
 def check_logout_token(
     token: str, registrations: Iterable[Registration], find_algorithms: Callable[[str], Collection[str]]
 ) -> Logout:
-    """Validate a logout token (Back-Channel Logout 2.6), and return its content. Its use is not checked.
+    """Validate a logout token (Back-Channel Logout 2.6), and return its content. The caller checks for a replay.
 
     :param find_algorithms: returns the algorithms of a registration's ID tokens, by its key; none if they are unknown.
     :raises errors.LogoutTokenRefused: when it is invalid.

@@ -38,7 +38,7 @@ def is_valid(name: str, value: str) -> bool:
 
 
 def combine_requirements(configured: Mapping[str, str], requested: Mapping[str, str]) -> dict[str, str]:
-    """Return the requirements that meet both, because a link to the sign-in must not weaken the configuration.
+    """Combine the requirements so that both hold, because a link to the sign-in must not weaken the configuration.
 
     Other parameters and invalid values in *requested* are ignored.
 
@@ -108,9 +108,9 @@ def require_recent_login(session: Mapping[str, Any], error: errors.Reauthenticat
 
 
 def check_progress(session: Mapping[str, Any], error: errors.ReauthenticationRequired) -> None:
-    """Check that another sign-in can help. The page may raise *error* without looking at the sign-in before.
+    """Check that the page does not raise *error* again after each sign-in, which would be a redirect loop.
 
-    :raises errors.ReauthenticationLoop: if the user has come back a moment ago from a sign-in that meets it.
+    :raises errors.ReauthenticationLoop: if the user has just finished a sign-in that meets the requirements of *error*.
     """
     record = session.get(AUTHENTICATION)
     if isinstance(record, dict) and time.time() - record.get("finished", 0) < _LOOP_TIME and _meets(record, error):

@@ -71,11 +71,11 @@ def acquire_lease(data: dict[str, Any], *, stale: Token, new_owner: str, expired
 
 
 def check_result(lease: dict[str, Any], owner: str) -> None:
-    """Raise an exception when the refresh failed for which this request has waited.
+    """Check that the refresh by another request, for which this one has waited, did not fail.
 
-    Otherwise each waiting request would repeat it: one after the other at a provider that does not answer.
+    Otherwise the waiting requests would repeat it, one after the other, at a provider that does not answer.
 
-    :param owner: the owner of the lease for which this request has waited.
+    :param owner: the request that held the lease.
     :raises errors.TokenRejected: when the provider refused the refresh token, whoever sent it.
     :raises errors.ProviderUnreachable: when the refresh of *owner* failed for another reason.
     """

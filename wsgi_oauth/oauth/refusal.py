@@ -1,7 +1,7 @@
 """Refusals by the provider: the exception for each error code, and the setting that helps.
 
-The error codes are those of RFC 6749 4.1.2.1 and 5.2, of OpenID Connect Core 3.1.2.6, and those that some providers use
-in their place. Many providers say only in words what is wrong, so the description is searched, too.
+The error codes are from RFC 6749 4.1.2.1 and 5.2, from OpenID Connect Core 3.1.2.6, and from providers that have their
+own. Many providers say only in words what is wrong, so the description is searched, too.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def build_refusal(
 
     :param description: the provider's words, from :func:`clean_description`.
     :param endpoint: name of the endpoint for the message.
-    :param redirect_uri: of the sign-in; without it the description does not count, because it says nothing about the
-        settings when a refresh token is refused.
+    :param redirect_uri: of the sign-in; empty for a refresh. Then the description is ignored: it does not concern the
+        settings.
     :param default: the exception for an unknown code.
     """
     name = code.partition(":")[0].strip().lower()
@@ -114,7 +114,7 @@ def build_refusal(
     by_words = next(
         (each for each in _REFUSALS if redirect_uri and re.search(each.words, description, re.IGNORECASE)), by_code
     )
-    # A refused code or a decline is the user's affair whatever the words say, but the words can explain it.
+    # The user has to act if the code was refused or the sign-in declined. The description then only adds a remedy.
     refusal = by_code if issubclass(by_code.error, errors.UserError) else by_words
     pkce_remedy = "set WSGI_OAUTH_PKCE=no" if provider.pkce else "remove WSGI_OAUTH_PKCE=no"
     remedy = (refusal.remedy or by_words.remedy).format(

@@ -161,7 +161,9 @@ class Registration:
 
     def _published_keys(self) -> tuple[SigningKeys, str]:
         if self.keys is None or not self.provider.jwks_url:
-            raise errors.ProviderError("the URL of the provider's keys is unknown", remedy="let the metadata name it")
+            raise errors.ProviderError(
+                "the URL of the provider's keys is unknown", remedy="add jwks_uri to the metadata of the issuer"
+            )
         return self.keys, self.provider.jwks_url
 
     def oauth2_session(
@@ -217,7 +219,7 @@ class Registration:
         """Return the user of *client*, as the ID token, the user document and the provider's lists describe them.
 
         :param document: the user document, if it was read already.
-        :param complete: whether a failure of a list is an error also if no access rule needs the list.
+        :param complete: whether the failure of a list is an error even if no access rule needs the list.
         :raises errors.ProviderError: if the provider does not identify the user.
         """
         if document is None:
@@ -230,7 +232,7 @@ class Registration:
     def read_user_id(self, token: Token) -> str:
         """Return the id of the user (:attr:`Identity.id`); "" if the ID token alone does not tell it."""
         provider = self.provider
-        if " " in provider.user.subject:  # the user document may have another of these claims
+        if " " in provider.user.subject:  # several claims: which one counts depends on the user document
             return ""
         try:
             return Identity(provider.name, find_subject(({}, read_id_token(token.get("id_token", ""))), provider)).id
@@ -238,7 +240,7 @@ class Registration:
             return ""
 
     def bounded_identity(self, identity: Identity) -> Identity:
-        """Return *identity* with what a session can hold of groups, addresses and claims; those in rules come first."""
+        """Return *identity* without the groups, addresses and claims that exceed a session; those in rules go last."""
         identity = limit_lists(identity, lambda name: any(rule.names(name) for rule in self.rules))
         claims = limit_claims(
             dict(identity.claims),
@@ -260,8 +262,8 @@ class Registration:
     def end_session_url(self, token: Token, *, signed_out_url: str, state: str) -> str:
         """Return the URL at which the browser signs out of the provider (OpenID Connect RP-Initiated Logout 2), or "".
 
-        Only if that is configured, because it also ends the user's sign-in to other applications. A parameter that the
-        configured URL already has is not added again.
+        It is empty unless configured, because the sign-out also ends the user's sessions at other applications. A
+        parameter that the configured URL already has is not added again.
 
         :param signed_out_url: the page to which the provider sends the browser back.
         :param state: the provider returns it to that page.

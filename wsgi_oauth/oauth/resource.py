@@ -97,10 +97,10 @@ def read_user_document(
 
 
 def _parse_user_document(content: bytes, provider: Provider) -> Any:
-    """Parse a user document, also with invalid UTF-8 if it names the user; return None if it is not JSON.
+    """Parse a user document; return None if it is not JSON. Invalid UTF-8 is accepted if the document names the user.
 
-    Texts with invalid UTF-8 are removed, except the user's name, which is only displayed: two different texts can look
-    the same after the replacement, and must not be compared with an access rule.
+    The invalid bytes of a displayed name are replaced. Every other text with invalid bytes is removed: after a
+    replacement, two different texts could be equal, and an access rule would match the wrong one.
     """
     try:
         return parse_json(content)

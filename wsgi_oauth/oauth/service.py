@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class OAuthService:
-    """The OAuth operations that handlers and the gate use. Shared by all requests, it holds no data of a request.
+    """The OAuth operations that handlers and the gate use. All requests share it, so it holds no data of a single one.
 
     :param allow: decides about a signed-in user in addition to ``config.allow``; only ``True`` admits.
     :param events: receives the audit events; by default they are only logged.
@@ -46,7 +46,7 @@ class OAuthService:
         metrics: Metrics | None = None,
     ) -> None:
         if not (allow is None or callable(allow)):
-            raise TypeError(f"allow: must be a function of an Identity (got {allow!a}); rules belong into Config.allow")
+            raise TypeError(f"allow: must be a function of an Identity (got {allow!a}); put rules into Config.allow")
         self.transport = Transport(
             config.upstream_timeout, config.upstream_limit, http_hosts=config.insecure_http_hosts, metrics=metrics
         )
@@ -98,7 +98,7 @@ class OAuthService:
                 )
 
     def _check_response_modes(self, public_url: str | None) -> None:
-        """Check that browsers accept a cookie that they send along with a form of the provider."""
+        """Check that the public URL is https if a provider answers with a form, which needs a Secure cookie."""
         parts = urlsplit(public_url or "http://localhost")
         if self.uses_form_post and parts.scheme != "https" and not is_loopback(parts.hostname or ""):
             raise errors.ConfigError(

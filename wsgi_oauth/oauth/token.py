@@ -67,9 +67,8 @@ def has_expired(token: Token) -> bool:
 
 def is_new(token: Token) -> bool:
     """Return whether the provider issued *token* in the last minute."""
-    return bool(
-        abs(time.time() - token.get("issued_at", 0)) < NEW_FOR
-    )  # abs, because clocks of machines differ a little
+    age = time.time() - token.get("issued_at", 0)
+    return bool(abs(age) < NEW_FOR)  # negative if the clock of the machine that stored it is ahead
 
 
 def parse_token_response(
@@ -90,7 +89,7 @@ def parse_token_response(
     """
     if 300 <= response.status_code < 400:
         raise errors.ProviderError(
-            "the token endpoint redirects, which is not followed, because the client secret would be sent along",
+            "the token endpoint redirects; the redirect is not followed, because it would receive the client secret",
             remedy="set WSGI_OAUTH_TOKEN_URL to the URL behind the redirect, if the provider's documentation names it",
         )
     status = response.status_code
@@ -245,9 +244,9 @@ def parse_lifetime(expires_in: object) -> dict[str, float]:
 
 
 def _parse_scope(scope: object, provider: Provider, previous: Token | None) -> str:
-    """Return the granted scopes, sorted. Without any in the response they are those requested (RFC 6749 5.1, 6).
+    """Return the granted scopes, sorted. A response without scopes grants the requested ones (RFC 6749 5.1, 6).
 
-    Some providers send a list. What is unreadable is ignored with a warning, because no user is identified by a scope.
+    Some providers send a list. Unreadable scopes are ignored with a warning, because a scope identifies no user.
     """
     requested = set((provider.scope if previous is None else str(previous.get("scope", ""))).split())
     text = " ".join(each for each in scope if isinstance(each, str)) if isinstance(scope, list) else scope
