@@ -1,9 +1,10 @@
 """A sign-in attempt: what is stored when it starts, and what is checked when the browser returns.
 
 Each attempt has a session of its own, the pending session, whose cookie is named after the state. Several tabs can
-therefore sign in side by side, also if they start at the same moment. The callback consumes the record once, before the
-code is exchanged. The browser's session keeps a finished record, so that a duplicate of the callback (a reload, a
-double click) is redirected to the same page instead of failing.
+therefore sign in side by side, even if they start at the same moment. The pending session contains a record of the
+attempt. The callback consumes it before the code is exchanged, so it works once. The browser's session then keeps a
+finished record, so that a duplicate of the callback (a reload, a double click) leads to the same page instead of an
+error.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from .transport.json import parse_json
 
 MAX_FINISHED = 20  # records of finished attempts in one session
 MAX_RETURN_URLS = 32_000  # characters of all return URLs in one session: four of the longest
-REDIRECT_LOOP = "oauth_again"  # session key: the last sign-in replaced a rejected one
+REDIRECT_LOOP = "oauth_again"  # session key: the last sign-in began after a rejection
 _REDIRECT_LOOP_WINDOW = 600  # seconds
 _POLL_INTERVAL = 0.05  # seconds
 
@@ -148,7 +149,7 @@ class Attempt(NamedTuple):
 
 
 def cookie_purpose(state: str) -> str:
-    """Return the end of the name of the cookie for the sign-in with this *state*."""
+    """Return the suffix of the cookie's name for the sign-in with this *state*."""
     return _hash(state)[:PENDING_PURPOSE_LENGTH]
 
 
@@ -178,7 +179,7 @@ class AuthorizationResponse(NamedTuple):
             raise errors.BadAuthorizationResponse("authorization response: a parameter is repeated")
         if any(len(value) > _MAX_PARAMETER or NOT_PRINTABLE.search(value) for _, value in known):
             raise errors.BadAuthorizationResponse("authorization response: a parameter is too long or not printable")
-        # Facebook: https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow
+        # Facebook sends error_message: https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow
         words = [value for name in ("error_description", "error_message") for known, value in pairs if known == name]
         users = [value for name, value in pairs if name == "user"]
         user = users[0] if len(users) == 1 and len(users[0]) <= _MAX_PARAMETER else ""
@@ -273,7 +274,7 @@ def check_response(response: AuthorizationResponse, attempt: Attempt, registrati
                 redirect_uri=attempt.redirect_uri,
                 default=errors.LoginRefused,
             )
-            error.status = 400 if error.status == 502 else error.status  # the browser has brought it
+            error.status = 400 if error.status == 502 else error.status  # the error came with the browser's request
         error.provider_says = description  # can be shown now, because the state is this browser's
         raise error
 
@@ -306,7 +307,7 @@ def finish(session: Session, attempt: Attempt) -> None:
 def keep_finished(data: dict[str, Any]) -> bool:
     """Mark the used record in the pending session as finished. Return False if there is none, as after a failure.
 
-    A later copy of a form has no other cookie of this application.
+    It is kept for a second copy of a form: browsers send that copy with the cookie of the pending session alone.
     """
     data[STATE] = {
         state: {"started": record["started"], "next": record["next"], "claimed": "finished"}
@@ -317,7 +318,7 @@ def keep_finished(data: dict[str, Any]) -> bool:
 
 
 def is_redirect_loop(session: Session) -> bool:
-    """Return whether a sign-in moments ago already replaced a rejected one: the next would begin a redirect loop."""
+    """Return whether the last sign-in, moments ago, began after a rejection. Another one would be a redirect loop."""
     return bool(session.get(REDIRECT_LOOP)) and time.time() - session.started < _REDIRECT_LOOP_WINDOW
 
 
@@ -394,7 +395,7 @@ def wait_for_first_copy(pending: Session, state: str, timeout: float) -> None:
             return
         if state not in records:
             raise errors.NoLoginInProgress("callback: the state was used, and that sign-in failed")
-        # The claim may be older than any exchange takes, because its worker was killed or could not store the outcome.
+        # No exchange takes that long: the worker was killed, or could not store the outcome.
         if time.time() - records[state].get("claimed_at", 0) > timeout:
             break
     raise errors.NoLoginInProgress("callback: the state is in use")
