@@ -106,8 +106,8 @@ class Page(HTMLParser):
 class Browser:
     """Makes requests with cookies. :meth:`send` is separate, so that a request can be printed before its response.
 
-    Cookies are kept per host and port. Real browsers ignore the port (RFC 6265 8.5), but a real
-    provider has another host than the application.
+    Cookies are kept per host and port. Real browsers ignore the port (RFC 6265 8.5). Here only the port
+    tells the application from the provider; a real provider has another host.
     """
 
     def __init__(self) -> None:

@@ -34,7 +34,7 @@ BOMB = 100 * MIB
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 
-# -- responses of their own --------------------------------------------------------------------------------------------
+# -- responses that replace the normal one -----------------------------------------------------------------------------
 
 
 def _respond(body: str | bytes, content_type: str = JSON, status: int = 200, **headers: str) -> Respond:

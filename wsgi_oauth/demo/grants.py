@@ -60,7 +60,7 @@ class Credential:
 
     grant: Grant
     expires_at: float = math.inf
-    used: bool = False  # or, of an access token, revoked
+    used: bool = False  # an access token: revoked
 
     @property
     def is_valid(self) -> bool:
@@ -94,7 +94,7 @@ class GrantValidator(RequestValidator):
     def get_default_redirect_uri(  # type: ignore[override]  # oauthlib accepts None, its stub not
         self, client_id: str, request: Request, *_: Any, **__: Any
     ) -> str | None:
-        """Return the registered redirect URI, or None unless there is exactly one (RFC 6749 3.1.2.3)."""
+        """Return the registered redirect URI if there is exactly one, otherwise None (RFC 6749 3.1.2.3)."""
         registered = self.client.redirect_uris
         return registered[0] if len(registered) == 1 else None
 

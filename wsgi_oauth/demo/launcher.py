@@ -301,7 +301,7 @@ class Gunicorn:
             pass_fds=[listener.fileno()],
             start_new_session=True,  # so that Ctrl-C reaches only this process, which then stops gunicorn
         )
-        # Close this copy: otherwise connections would still wait here after gunicorn has ended.
+        # Close this copy: otherwise the port would still accept connections after gunicorn has ended.
         listener.close()
         self._reader = threading.Thread(target=self._read_output, name="gunicorn-output", daemon=True)
         self._reader.start()

@@ -89,7 +89,7 @@ class LocalProvider:
     :param client_id: the id of its only client.
     :param client_secret: the client's secret; None for a public client, which has only PKCE.
     :param scope: all scopes, separated by spaces.
-    :param default_scope: the scopes of a request without any; None for all.
+    :param default_scope: the scopes that count if a request names none; None for all.
     :param redirect_uris: the registered redirect URIs. Without any, the provider accepts every
         loopback URL whose path ends in ``/callback`` or ``/callback/<label>``.
     :param user: the default user's profile, with at least ``name`` and ``login``.

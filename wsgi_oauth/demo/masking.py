@@ -1,6 +1,6 @@
 """Mask secrets in the output of the walk.
 
-Only the names in :data:`PUBLIC` are printed in full. All other values are treated as secrets.
+Only values whose name is in :data:`PUBLIC` are printed in full. All others are treated as secrets.
 """
 
 from __future__ import annotations

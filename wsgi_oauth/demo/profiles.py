@@ -1,7 +1,7 @@
 """Local providers that behave like Keycloak, Entra ID, AD FS, Okta and GitHub Enterprise, as their documentation says.
 
-``settings`` of each are those of the example in ``docs/providers.md``: only one group may enter. Its member is the
-default user; the consent page offers further users.
+The ``settings`` of each are those of its example in ``docs/providers.md``: only the members of one group may enter. The
+default user is a member; the consent page offers further users.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class OpenIDProduct(Product):
     issuer_path = ""
     end_session_path = ""
     keys_path = "/keys"
-    sends_refresh_tokens = False  # without the scope offline_access
+    sends_refresh_tokens = False  # even if the scope offline_access was not requested
     scopes: tuple[str, ...] = ("openid", "profile", "email", "offline_access")
 
     def __init__(self, **options: Any) -> None:
@@ -157,8 +157,8 @@ class OpenIDProduct(Product):
 class Keycloak(OpenIDProduct):
     """A realm with a *Group Membership* mapper for the claim ``groups``, without full paths.
 
-    Realm roles are in the ID token. A login page that waited too long (user ``late``) ends with an error that asks the
-    client to start again.
+    Realm roles are in the ID token. The user ``late`` stays on the login page for too long: the provider answers with
+    an error that asks the client to start again.
     """
 
     name = "keycloak"
@@ -211,8 +211,8 @@ class Keycloak(OpenIDProduct):
 class EntraID(OpenIDProduct):
     """A tenant with a *groups* claim and app roles, which are in the ID token only.
 
-    ``/organizations/v2.0`` and ``/common/v2.0`` are the issuers for all tenants. The user ``partner`` is of another
-    tenant. ``many-groups`` has so many groups that the ID token refers to Microsoft Graph:
+    ``/organizations/v2.0`` and ``/common/v2.0`` are the issuers for all tenants. The user ``partner`` belongs to
+    another tenant. ``many-groups`` has so many groups that the ID token refers to Microsoft Graph:
     https://learn.microsoft.com/security/zero-trust/develop/configure-tokens-group-claims-app-roles#group-overages
     """
 
@@ -379,7 +379,7 @@ class Okta(OpenIDProduct):
 
 
 class GitHubEnterprise(Product):
-    """A server. Its lists have pages and need scopes, and its token endpoint reports errors with status 200.
+    """GitHub Enterprise. Lists have pages and need scopes, and the token endpoint reports errors with status 200.
 
     https://docs.github.com/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps,
     https://docs.github.com/rest/using-the-rest-api/using-pagination-in-the-rest-api
@@ -413,7 +413,7 @@ class GitHubEnterprise(Product):
         self.routes[f"/api/v3/applications/{self.client_id}/token"] = ("revoke", {"DELETE": self.delete_token})
 
     def _serve_list(self, scope: str, status: int, items: list[Any]) -> Callable[[Request], Response]:
-        """Return the handler of a list, which is empty for other users. Without *scope* it answers with *status*."""
+        """Return the handler of a list: *items* for the member, empty for other users, *status* without *scope*."""
 
         def respond(request: Request) -> Response:
             grant = self.find_grant(request.headers.get("Authorization", ""))
