@@ -36,7 +36,7 @@ from hypothesis import HealthCheck, settings
 from werkzeug import Response
 from werkzeug.test import create_environ, run_wsgi_app
 
-from wsgi_oauth import Config, FileStore, LoginRequired, MemoryStore, SessionStore, create_app
+from wsgi_oauth import Config, FileStore, LoginRequired, MemoryStore, RequestHandler, SessionStore, create_app
 from wsgi_oauth.demo.fault_injection import Fault, FaultContext
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
@@ -365,6 +365,19 @@ def environ_for(provider: LocalProvider, **settings: str) -> dict[str, str]:
         **settings,
     }
     return {f"WSGI_OAUTH_{name}": value for name, value in variables.items()}
+
+
+class Diary(RequestHandler):
+    """Keeps something private in the session."""
+
+    route = "/diary"
+
+    def get(self, request: Any) -> Response:
+        return self.jsonify(request.session.get("entry"))
+
+    def post(self, request: Any) -> Response:
+        request.session["entry"] = request.form["entry"]
+        return self.jsonify(None)
 
 
 def session_cookie(jar: CookieJar) -> str | None:

@@ -358,6 +358,21 @@ class TestOnEvent:
         assert not [secret for secret in secrets if len(secret) > 5 and secret in repr(audit.events)]
 
 
+class TestLog:
+    def test_handler_that_fails_affects_no_request(
+        self, make_browser: Callable[..., Browser], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ):
+        """S76"""
+        caplog.set_level(logging.INFO, "wsgi_oauth")
+        monkeypatch.setattr(caplog.handler, "emit", lambda record: 1 / 0)
+        browser = make_browser()
+        assert browser.get(browser.callback_url()).status_int == 303
+
+    def test_line_has_no_control_characters(self):
+        event = Event("access", user="a b\n", detail="two\nlines \x1b[31m\u2028")
+        assert str(event) == r"access success user='a b\n': two\nlines \x1b[31m\u2028"
+
+
 CLAIMED = {"X-Forwarded-For": "203.0.113.9", "X-Request-ID": "edge-4711"}
 
 

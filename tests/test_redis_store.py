@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import pytest
 import requests
 import trustme
 from conftest import Browser, RedisServer, environ_for, gunicorn, redis_server, sign_in_at
+from system_calls import KEY, OTHER, key, record
 
 from wsgi_oauth import Config, create_app, errors
 from wsgi_oauth.cli import check, main
@@ -34,20 +34,9 @@ HERE = Path(__file__).parent
 TIMEOUT = 30  # seconds after which a test has failed
 
 
-def key(name: object) -> str:
-    return sha256(str(name).encode()).hexdigest()
-
-
-def record(data: bytes = b"data", seconds: float = 600) -> Record:
-    return Record(data, time.time() + seconds)
-
-
 def lock_of(key: str) -> str:
     """Return the name of a session's lock. The braces make it stay on the session's server of a cluster."""
     return f"wsgi_oauth:lock:{{wsgi_oauth:session:{key}}}"
-
-
-KEY, OTHER = key("one"), key("other")
 
 
 @pytest.fixture

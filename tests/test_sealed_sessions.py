@@ -17,6 +17,7 @@ from conftest import (
     JSON,
     WORKERS,
     Browser,
+    Diary,
     Site,
     assert_keeps_secrets,
     at_the_same_time,
@@ -28,7 +29,7 @@ from conftest import (
 from werkzeug import Response
 
 import wsgi_oauth
-from wsgi_oauth import Config, FileStore, LoginRequired, MemoryStore, RequestHandler, SessionStore, create_app, errors
+from wsgi_oauth import Config, FileStore, LoginRequired, MemoryStore, SessionStore, create_app, errors
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.sessions.encoding import StoredSession, decode
 from wsgi_oauth.sessions.encryption import Encryption, Label, derive_key
@@ -47,19 +48,6 @@ OLD_SESSION = base64.b64decode(
     "c2VhbGVkOjFB2tJ0gAAAAEHa0nSAYAAAAXZErvn/65ofIILGEZtLlaOYWlVP9yjURRvnF26HD7TpEzGxnyv45sQ2LT40KoBD8ZQWuoO10SSa9Hi/"
     "fcpOT5k5Nw0kQ8bM9pr03j6QbZWrdIMNpGSfKfM92rXHcZZnQI2sHCC9oLcydRHdFGSS/Pr8wkknffH9CV9nSk8jvgIelFgsjh5h3z9reJ4="
 )
-
-
-class Diary(RequestHandler):
-    """Keeps something private in the session."""
-
-    route = "/diary"
-
-    def get(self, request: Any) -> Response:
-        return self.jsonify(request.session.get("entry"))
-
-    def post(self, request: Any) -> Response:
-        request.session["entry"] = request.form["entry"]
-        return self.jsonify(None)
 
 
 Make = Callable[..., Browser]

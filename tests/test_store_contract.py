@@ -9,14 +9,13 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from conftest import STORES, new_store
+from system_calls import KEY, OTHER, key, record
 
 from wsgi_oauth import FileStore, SessionStore
 from wsgi_oauth.sessions.redis import RedisStore
@@ -28,18 +27,6 @@ SHARED: dict[str, Callable[[str], SessionStore]] = {
     "file": FileStore,
     "redis": RedisStore,
 }  # stores of many processes, and how to open one
-
-
-def key(name: object) -> str:
-    """Return a key as the application makes them: 64 hexadecimal digits."""
-    return sha256(str(name).encode()).hexdigest()
-
-
-def record(data: bytes = b"data", seconds: float = 600) -> Record:
-    return Record(data, time.time() + seconds)
-
-
-KEY, OTHER = key("one"), key("other")
 
 
 @pytest.fixture(params=[*STORES, *(["cluster"] if "redis" in STORES else [])])

@@ -19,10 +19,9 @@ from typing import Any, NoReturn
 from zlib import crc32
 
 import pytest
-from conftest import HTML, JSON, Browser, environ_for, send
-from werkzeug import Response
+from conftest import HTML, JSON, Browser, Diary, environ_for, send
 
-from wsgi_oauth import Config, FileStore, RequestHandler, SessionStore, create_app, errors
+from wsgi_oauth import Config, FileStore, SessionStore, create_app, errors
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.sessions.encoding import StoredSession
 from wsgi_oauth.sessions.manager import SessionManager
@@ -66,19 +65,6 @@ def test_the_end_of_a_users_sessions_renames_the_files_of_another_folder(store: 
     Path(store.folder, ".generations").symlink_to(elsewhere)
     SessionManager(store, idle=3600, lifetime=3600).end_sessions_of("1@github")
     return not elsewhere.joinpath("precious").exists()
-
-
-class Diary(RequestHandler):
-    """A handler that keeps something private in the session."""
-
-    route = "/diary"
-
-    def get(self, request: Any) -> Response:
-        return self.jsonify(request.session.get("entry"))
-
-    def post(self, request: Any) -> Response:
-        request.session["entry"] = request.form["entry"]
-        return self.jsonify(None)
 
 
 @guarded_by({"wsgi_oauth.sessions.file.READ_FLAGS": os.O_RDONLY | os.O_NONBLOCK})
