@@ -163,15 +163,40 @@ class TestIdToken:
             {"kty": "RSA", "kid": "new"},
             {"kty": "RSA", "kid": "new", "use": "enc", "n": "AQAB", "e": "AQAB"},
             {"kty": ["RSA"], "kid": "new"},
+            {"kty": "RSA", "kid": "new", "alg": ["RS256"]},
+            {"kty": "RSA", "kid": "new", "key_ops": 5},
+            {"kty": "RSA", "kid": "new", "use": {}},
+            {"kty": "RSA", "kid": "new", "n": "A" * 4000 + "Q", "e": "AQ"},
+            {"kty": "EC", "crv": "P-256", "kid": "new", "x": "AA" * 16, "y": "AA" * 16},
             {"kty": "oct", "kid": "new", "k": "c2VjcmV0"},
             Key(ed448.Ed448PrivateKey.generate(), "EdDSA").jwk(),
             "not an object",
             None,
         ],
-        ids=["type", "curve", "number", "incomplete", "purpose", "list", "secret", "Ed448", "text", "null"],
+        ids=[
+            "type",
+            "curve",
+            "number",
+            "incomplete",
+            "purpose",
+            "list",
+            "algorithms",
+            "operations",
+            "use",
+            "exponent",
+            "point",
+            "secret",
+            "Ed448",
+            "text",
+            "null",
+        ],
     )
     def test_is_verified_beside_unusable_keys(self, other: Any, browser: Browser, issuer: Issuer) -> None:
         use(issuer, Key(RSA, "RS256"), other)
+        assert signs_in(browser)
+
+    def test_is_verified_if_its_key_lists_no_operations(self, browser: Browser, issuer: Issuer) -> None:
+        use(issuer, Key(RSA, "RS256"), key_ops=None)
         assert signs_in(browser)
 
     @pytest.mark.parametrize("members", [{"use": "enc"}, {"alg": "RS512"}, {"key_ops": ["encrypt"]}], ids=str)

@@ -160,4 +160,7 @@ def read_time(claims: Mapping[str, Any], name: str) -> float:
     value = claims.get(name)
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,18})?", value, re.ASCII):
         return float(value)
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else nan
+    try:
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else nan
+    except OverflowError:  # of an integer with hundreds of digits
+        return nan

@@ -127,16 +127,8 @@ class SigningKeys:
 
     def _try_keys(self, keys: Collection[Jwk], token: str, algorithm: str, kid: object) -> bytes:
         """Return the payload if one of *keys* fits the header and verifies the token. Keys in a header are ignored."""
-        kind, curve = _KEYS[algorithm]
-        suitable = [
-            key
-            for key in keys
-            if (key.get("kty"), key.get("crv") if curve else None) == (kind, curve)
-            and key.get("use", "sig") == "sig"
-            and "verify" in key.get("key_ops", ("verify",))
-            and key.get("alg", algorithm) in {algorithm, "EdDSA" if kind == "OKP" else algorithm}
-            and (kid is None or key.get("kid", kid) == kid)
-        ]
+        kind = _KEYS[algorithm][0]
+        suitable = [key for key in keys if _is_suitable(key, algorithm) and (kid is None or key.get("kid", kid) == kid)]
         problem = errors.SignatureRefused(
             f"the provider publishes no key for the token's signature (got alg {algorithm!a}, kid {kid!a:.80})"
         )
@@ -211,3 +203,16 @@ class SigningKeys:
         if not isinstance(keys, list):
             raise errors.ProviderError(f"the keys of the provider ({url}) have no list `keys` (RFC 7517 5)")
         return tuple(key for key in keys[:_MAX_KEYS] if isinstance(key, dict))
+
+
+def _is_suitable(key: Jwk, algorithm: str) -> bool:
+    """Return whether *key* is meant for signatures with *algorithm* (RFC 7517 4.1 to 4.4). Members can be anything."""
+    kind, curve = _KEYS[algorithm]
+    operations = key.get("key_ops")
+    return (
+        key.get("kty") == kind
+        and (curve is None or key.get("crv") == curve)
+        and key.get("use", "sig") == "sig"
+        and (operations is None or (isinstance(operations, list) and "verify" in operations))
+        and key.get("alg", algorithm) in (algorithm, "EdDSA" if kind == "OKP" else algorithm)
+    )

@@ -115,6 +115,7 @@ def find_invalid_claims(claims: Mapping[str, Any], registration: Registration) -
         "iss": registration.provider.is_issuer(claims.get("iss")),
         "iat": read_time(claims, "iat") < now + MAX_CLOCK_SKEW,
         "exp": read_expiry(claims) > now - MAX_CLOCK_SKEW,
+        "nbf": "nbf" not in claims or read_time(claims, "nbf") < now + MAX_CLOCK_SKEW,
         "events": isinstance(events, dict) and isinstance(events.get(EVENT), dict),
         "nonce": "nonce" not in claims,
         "jti": isinstance(token_id, str) and token_id != "",
