@@ -126,6 +126,19 @@ class TestAssertion:
         numbers = [jwt.decode(each, options={"verify_signature": False})["jti"] for _, each in issuer.assertions]
         assert len(set(numbers)) == len(numbers)
 
+    def test_is_worth_nothing_at_the_token_endpoint_of_another_issuer(
+        self, issuer: KeyIssuer, visit: Callable[..., Browser], key_file: Path
+    ) -> None:
+        """A malicious issuer receives it, and names the token endpoint of another one (CVE-2025-27370)."""
+        issuer.metadata |= {
+            "token_endpoint": "https://honest.example.com/token",
+            "pushed_authorization_request_endpoint": f"{issuer.url}/par",
+        }
+        visit(client_key_file=str(key_file), pushed_requests=True).start()
+        [(path, assertion)] = issuer.assertions
+        assert path == "/par"
+        assert read(assertion, "ES256", issuer.url)["aud"] == issuer.url
+
     def test_is_signed_with_an_algorithm_that_the_provider_supports(
         self, issuer: KeyIssuer, visit: Callable[..., Browser], tmp_path: Path
     ) -> None:

@@ -65,7 +65,7 @@ class OAuth2Session:
         transport: Transport,
         *,
         keys: SigningKeys | None = None,
-        build_assertion: Callable[[], str] | None = None,
+        build_assertion: Callable[[str], str] | None = None,
         pushes_requests: bool = False,
         token: Token | None = None,
         redirect_uri: str | None = None,
@@ -73,7 +73,7 @@ class OAuth2Session:
     ) -> None:
         """
         :param keys: verify signatures of ID tokens and user documents; without them, only TLS protects these.
-        :param build_assertion: returns an assertion of the client, for ``private_key_jwt``.
+        :param build_assertion: returns an assertion of the client for an endpoint, for ``private_key_jwt``.
         :param pushes_requests: whether authorization requests go to the provider before the browser does (RFC 9126).
         :param refresh: function that gets a new token when the provider no longer accepts the current one.
         :raises errors.TokenRejected: when *token* is not a token that this program stored.
@@ -456,7 +456,7 @@ class OAuth2Session:
                 form["client_secret"] = self._client_secret
             elif method == "private_key_jwt":
                 assert self._build_assertion is not None
-                form |= {"client_assertion_type": _JWT_ASSERTION, "client_assertion": self._build_assertion()}
+                form |= {"client_assertion_type": _JWT_ASSERTION, "client_assertion": self._build_assertion(url)}
         request = {"data": form}
         for hook in self._hooks("access_token_request"):
             url, headers, request = hook(url, headers, request)

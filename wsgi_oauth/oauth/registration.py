@@ -17,6 +17,7 @@ from ..config.secret_file import SecretFile, read_secret
 from ..events import FAILED, REFRESH, REFUSED, Events
 from ..sessions.session import Session
 from ..transport.pool import Transport
+from ..urls import Origin
 from .access import Rule
 from .claims import limit_claims
 from .client import OAuth2Session
@@ -93,14 +94,21 @@ class Registration:
             return self.client_key.build_assertion(self.configured_provider.secret_audience, issuer=issuer)
         return self._secret_file.read() if self._secret_file else self._config.client_secret or ""
 
-    def build_assertion(self) -> str:
+    def build_assertion(self, endpoint: str) -> str:
         """Return the assertion with which the client authenticates (RFC 7521 4.2), from the key or from the file.
 
+        An endpoint at another host than the token endpoint gets one for the issuer. Otherwise a malicious issuer whose
+        metadata name the token endpoint of another one could use the assertion there (CVE-2025-27370).
+
+        :param endpoint: the URL to which the assertion is sent.
         :raises errors.ClientAssertionMissing: when the file cannot be read.
         """
         provider = self.provider
         if self.client_key is not None:
-            audience = provider.issuer if provider.assertion_audience == "issuer" else provider.token_url
+            is_for_issuer = provider.assertion_audience == "issuer" or Origin.of(endpoint) != Origin.of(
+                provider.token_url
+            )
+            audience = provider.issuer if is_for_issuer else provider.token_url
             return self.client_key.build_assertion(audience or provider.token_url, provider.assertion_algorithms)
         path = self._config.client_assertion_file or ""
         try:
