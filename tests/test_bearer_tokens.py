@@ -286,9 +286,9 @@ class TestAccessToken:
         """Otherwise a key that the provider has withdrawn would stay valid for the whole life of a token."""
         token = access_token({**claims, "exp": claims["exp"] + 86400})
         assert admits(gate, token)
-        issuer.publish_keys = lambda: json_response({"keys": []})
-        monkeypatch.setattr("wsgi_oauth.oauth.keys.CACHED_FOR", 0.0)  # the keys' own cache
-        monkeypatch.setattr("wsgi_oauth.oauth.keys.FETCH_INTERVAL", 0.0)
+        issuer.publish_keys = lambda: json_response(public_keys())
+        now = time.monotonic
+        monkeypatch.setattr(time, "monotonic", lambda: now() + 3601)  # the clock of the keys' own cache
         assert admits(gate, token)
         later(3601)
         assert not admits(gate, token)

@@ -6,6 +6,7 @@ They need the extra `openid`. Without it, no test of this file is collected.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from threading import Thread
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from conftest import Browser
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from openid import Issuer
+from openid import HOUR, Issuer
 from werkzeug import Response
 
 from wsgi_oauth import Config, create_app
@@ -287,6 +288,13 @@ def _with_header(token: str, **header: str) -> str:
 
 
 class TestKeys:
+    @pytest.fixture
+    def keys_age(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+        """Advance the clock of the cache: ``keys_age(60)``."""
+        now, passed = time.monotonic, [0.0]
+        monkeypatch.setattr(time, "monotonic", lambda: now() + passed[0])
+        return lambda seconds: passed.append(passed.pop() + seconds)
+
     def test_are_fetched_once(self, browser: Browser, issuer: Issuer) -> None:
         assert all(signs_in(browser) for _ in range(3))
         assert issuer.count("keys") == 1
@@ -312,21 +320,33 @@ class TestKeys:
         assert statuses == [303] * 6
 
     def test_are_fetched_again_after_an_hour(
-        self, browser: Browser, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+        self, browser: Browser, issuer: Issuer, keys_age: Callable[[float], None]
     ) -> None:
         """A withdrawn key must not stay valid."""
         assert signs_in(browser)
-        monkeypatch.setattr("wsgi_oauth.oauth.keys.CACHED_FOR", 0.0)
         publish(issuer, Key(RSA, "RS256").jwk())
+        keys_age(HOUR)
         assert not signs_in(browser)
 
     def test_stay_in_use_while_the_provider_does_not_answer(
-        self, browser: Browser, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+        self, browser: Browser, issuer: Issuer, keys_age: Callable[[float], None]
     ) -> None:
         assert signs_in(browser)
-        monkeypatch.setattr("wsgi_oauth.oauth.keys.CACHED_FOR", 0.0)
+        keys_age(HOUR)
         issuer.publish_keys = lambda: Response(status=503)
         assert signs_in(browser)
+
+    def test_that_were_withdrawn_during_an_outage_are_refused_a_minute_after_it(
+        self, browser: Browser, issuer: Issuer, keys_age: Callable[[float], None]
+    ) -> None:
+        """Otherwise someone who can disturb one request would keep a stolen key alive for another hour."""
+        assert signs_in(browser)
+        keys_age(HOUR)
+        issuer.publish_keys = lambda: Response(status=503)
+        assert signs_in(browser)
+        publish(issuer, Key(RSA, "RS256").jwk())
+        keys_age(60)
+        assert not signs_in(browser)
 
     @pytest.mark.parametrize(
         "answer",

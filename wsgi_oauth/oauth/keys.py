@@ -20,6 +20,7 @@ from ..transport.json import read_json
 from ..transport.pool import Transport
 
 CACHED_FOR = 3600.0  # seconds after which the keys are fetched again, because one may have been withdrawn
+RETRY_AFTER = 60.0  # seconds after a failure until the next attempt; the known keys stay in use
 # Seconds between two fetches for tokens that anyone can send: otherwise an attacker could have this application flood
 # the provider with requests.
 FETCH_INTERVAL = 10.0
@@ -63,7 +64,7 @@ class SigningKeys:
         self._transport = transport
         self._keys: tuple[Jwk, ...] = ()
         self._url = ""
-        self._fetched = 0.0  # by the monotonic clock
+        self._requested = self._valid_until = 0.0  # by the monotonic clock
         self._lock = threading.Lock()
 
     def verify(
@@ -155,7 +156,7 @@ class SigningKeys:
 
     def _current_keys(self, url: str, interval: float) -> tuple[Jwk, ...]:
         keys = self._keys
-        if keys and url == self._url and time.monotonic() < self._fetched + CACHED_FOR:
+        if keys and url == self._url and time.monotonic() < self._valid_until:
             return keys
         try:
             return self._fetch_keys(url, keys, interval)
@@ -180,8 +181,10 @@ class SigningKeys:
                 return self._keys
             if is_early:
                 raise errors.ProviderUnavailable(f"{url}, the keys of the provider, were requested a moment ago")
-            self._fetched = time.monotonic()  # before the request, because a failure also counts
+            self._requested = time.monotonic()  # before the request, because a failure also counts
+            self._valid_until = self._requested + RETRY_AFTER  # if it fails
             self._keys, self._url = self._request_keys(url), url
+            self._valid_until = self._requested + CACHED_FOR
             return self._keys
         finally:
             if is_locked:
@@ -189,7 +192,7 @@ class SigningKeys:
 
     def _is_early(self, interval: float) -> bool:
         """Return whether the keys were requested less than *interval* seconds ago."""
-        return bool(self._fetched) and time.monotonic() < self._fetched + interval
+        return bool(self._requested) and time.monotonic() < self._requested + interval
 
     def _request_keys(self, url: str) -> tuple[Jwk, ...]:
         request = requests.Request("GET", url, {"Accept": "application/jwk-set+json, application/json"}).prepare()
