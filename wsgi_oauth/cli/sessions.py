@@ -46,17 +46,7 @@ _PROGRESS_STEP = 10_000  # sessions between two lines of progress
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
     """Add the commands ``count``, ``sweep``, ``list`` and ``end`` to *parser*."""
-    parser.description = (
-        "Manage the sessions in the store of WSGI_OAUTH_SESSION_STORE. Run it as the application's user, with the "
-        "application's environment. Exits 0 on success, 1 when the store fails, and 2 for a usage error."
-    )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        added.set_defaults(command=lambda options: run(command, options, "sessions"), usage_error=added.error)
-        return added
-
+    add = describe_group(parser, "sessions")
     add("count", _count, "print the number of sessions by state")
     add("sweep", _sweep, "delete expired sessions")
     add("list", _list, "print a line for each signed-in session: sign-in, last request, expiry (UTC), user")
@@ -66,7 +56,25 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     whose.add_argument("--all", action="store_true", help="every session, in any state")
 
 
-def run(command: Command, options: argparse.Namespace, name: str) -> int:
+def describe_group(
+    parser: argparse.ArgumentParser, group: str
+) -> Callable[[str, Command, str], argparse.ArgumentParser]:
+    """Describe the commands ``sessions`` or ``tokens``. Return a function that adds a command with its help text."""
+    parser.description = (
+        f"Manage the {group} in the store of WSGI_OAUTH_SESSION_STORE. Run it as the application's user, with the "
+        "application's environment. Exits 0 on success, 1 when the store fails, and 2 for a usage error."
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        added.set_defaults(command=lambda options: _run(command, options, group), usage_error=added.error)
+        return added
+
+    return add
+
+
+def _run(command: Command, options: argparse.Namespace, name: str) -> int:
     """Call *command* with the sessions in the configured store, and return the exit status.
 
     :param name: of the group of commands, for error messages.
@@ -78,7 +86,7 @@ def run(command: Command, options: argparse.Namespace, name: str) -> int:
         kind, _, path = config.session_store.partition(":")
         if kind == "memory":
             raise errors.ConfigError(
-                "they exist only in the memory of the application's workers; restart the workers to delete all"
+                "its sessions exist only in the memory of the application's workers; restart the workers to delete them"
             )
         if kind == "file" and not os.path.isdir(path):  # FileStore would create it, and then find it empty.
             raise errors.StoreError(
@@ -128,11 +136,13 @@ def _list(sessions: SessionManager, options: argparse.Namespace) -> None:
             continue
         identity = _identity(entry)
         user = f"{identity.id} {identity.username or ''}".rstrip() if identity else "-"
-        times = (
-            datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-            for seconds in (entry.started, entry.seen, entry.expires)
-        )
+        times = map(format_time, (entry.started, entry.seen, entry.expires))
         print(*times, "(encrypted)" if entry.encrypted else displayed(user), sep="  ")
+
+
+def format_time(seconds: float) -> str:
+    """Return a time in UTC (ISO 8601), from seconds since the epoch."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _end(sessions: SessionManager, options: argparse.Namespace) -> None:

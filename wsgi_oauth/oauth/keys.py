@@ -122,7 +122,7 @@ class SigningKeys:
             header: dict[str, Any] = self._pyjwt.get_unverified_header(token)
         except (self._pyjwt.PyJWTError, ValueError, RecursionError):
             raise errors.SignatureRefused("the token is not a signed JSON Web Token (RFC 7515 3.1)") from None
-        if "crit" in header or "b64" in header:  # extensions that must be understood (RFC 7515 4.1.11)
+        if "crit" in header or "b64" in header:  # extensions (RFC 7515 4.1.11), which old versions of PyJWT ignore
             raise errors.SignatureRefused("the header of the token requires extensions that are not supported")
         return header
 
