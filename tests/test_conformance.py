@@ -251,7 +251,7 @@ class TestBasicAndFormPost:
     def test_oidcc_client_test_invalid_sig_rs256(self, rp: RelyingParty, op: SuiteProvider) -> None:
         def sign(claims: dict[str, Any]) -> str:
             content, _, signature = op.key.sign(claims).rpartition(".")
-            return f"{content}.{'B' if signature[9] == 'A' else 'A'}{signature[1:]}"
+            return f"{content}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}"
 
         op.sign = sign
         assert not rp.signs_in()

@@ -52,7 +52,8 @@ def provider_session(registration: Registration, claims: Mapping[str, Any], aske
 
 def read_session_id(claims: Mapping[str, Any]) -> str | None:
     """Return the claim ``sid`` (Back-Channel Logout 2.1), or None when it is missing or invalid."""
-    return read_subject({"sub": claims.get("sid")})
+    session_id = parse_subject(claims.get("sid"))
+    return session_id if isinstance(session_id, str) and session_id else None
 
 
 def check_logout_token(

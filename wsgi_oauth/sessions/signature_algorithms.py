@@ -34,7 +34,7 @@ class SignatureAlgorithms:
     def record(self, registration_key: str, algorithm: str, *, is_ambiguous: bool) -> None:
         """Remember the algorithm of an ID token. A failure is only logged, because the next sign-in tries again.
 
-        :param is_ambiguous: whether the issuer announces several. Then the algorithm is stored for other processes.
+        :param is_ambiguous: whether the issuer announces several with public keys. Then other processes need it, too.
         """
         self._seen[registration_key] = algorithm
         now = time.time()
@@ -43,7 +43,8 @@ class SignatureAlgorithms:
             return
         record = Record(_ENTRY + algorithm.encode(), now + self._lifetime + 2 * _INTERVAL)
         try:
-            self._store.create(_key(registration_key), record)
+            if not self._store.update(_key(registration_key), lambda _: record):
+                self._store.create(_key(registration_key), record)
         except errors.StoreError as error:
             _log.warning("the algorithm of an ID token was not stored: %s", error)
             return

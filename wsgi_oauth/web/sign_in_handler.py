@@ -18,6 +18,7 @@ from ..events import SIGN_IN
 from ..oauth.client import OAuth2Session
 from ..oauth.id_token import read_algorithm
 from ..oauth.identity import IDENTITY
+from ..oauth.keys import ASYMMETRIC
 from ..oauth.logout_token import provider_session
 from ..oauth.reauthentication import AUTHENTICATION, authentication_record, parse_requirements
 from ..oauth.recheck import checked_identity
@@ -296,7 +297,8 @@ class SignInHandler(RequestHandler):
         session[PROVIDER_SESSION] = provider_session(self.registration, claims, pending.started)
         if claims and self.registration.keys and self.oauth.algorithms:
             algorithm, announced = read_algorithm(client.token["id_token"]), self.provider.signing_algorithms
-            self.oauth.algorithms.record(self.registration.key, algorithm, is_ambiguous=len(announced) > 1)
+            is_ambiguous = len(ASYMMETRIC.intersection(announced)) > 1
+            self.oauth.algorithms.record(self.registration.key, algorithm, is_ambiguous=is_ambiguous)
         leads_to_own_page = self.request.gate_prefix or self._attempt.next_url == self.url_for(".profile")
         if not self.oauth.is_restricted and leads_to_own_page:
             return
