@@ -697,6 +697,22 @@ class TestSeveralTenants:
                 assert not admits(gate, sign_jwt({**claims, **change}))
         assert inside.environ["wsgi_oauth.identity"].subject == f"{tenant}.mona"
 
+    @pytest.mark.parametrize("tenant", [EntraID.tenant, "{tenantid}", EntraID.other_tenant])
+    def test_are_signed_with_a_key_of_their_tenant(self, inside: Application, store: SessionStore, tenant: str):
+        """In 2023, attackers signed tokens of organizations with a stolen key for personal accounts."""
+        entra = EntraID()
+        with serve_provider(entra):
+            key = {**public_keys()["keys"][0], "issuer": f"{entra.url}/{tenant}/v2.0"}
+            entra.routes[f"{entra.issuer_path}{entra.keys_path}"] = (
+                "keys",
+                {"GET": lambda request: json_response({"keys": [key]})},
+            )
+            settings = {"provider": "microsoft", "issuer": f"{entra.url}/organizations/v2.0"}
+            app = create_app(Config(**settings, client_id="x", client_secret="y", bearer_audience=API), store=store)
+            claims = {"iss": f"{entra.url}/{entra.tenant}/v2.0", "tid": entra.tenant, "aud": API, "sub": "mona"}
+            claims |= {"exp": time.time() + 60, "ver": "2.0", "azpacr": "1"}
+            assert admits(LoginRequired(inside, app), sign_jwt(claims)) == (tenant != entra.other_tenant)
+
 
 class TestKind:
     """An ID token is not an access token (S68; RFC 8725 2.8 and 3.11)."""

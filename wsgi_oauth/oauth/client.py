@@ -329,7 +329,12 @@ class OAuth2Session:
         provider = self.provider
         if self._keys is not None and provider.jwks_url and jwt:
             self._keys.verify(
-                jwt, provider.jwks_url, provider.signing_algorithms, secret=self._client_secret, is_direct=True
+                jwt,
+                provider.jwks_url,
+                provider.signing_algorithms,
+                secret=self._client_secret,
+                is_direct=True,
+                has_tenants=provider.has_tenants,
             )
 
     def get_json(self, url: str, *, of: type = dict, headers: dict[str, str] | None = None, **options: Any) -> Any:

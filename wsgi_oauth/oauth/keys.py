@@ -15,8 +15,9 @@ from typing import Any
 import requests
 
 from .. import errors
+from ..config.provider import Provider
 from ..transport.error_description import describe_error
-from ..transport.json import read_json
+from ..transport.json import parse_json, read_json
 from ..transport.pool import Transport
 
 CACHED_FOR = 3600.0  # seconds after which the keys are fetched again, because one may have been withdrawn
@@ -76,6 +77,7 @@ class SigningKeys:
         secret: str = "",
         is_direct: bool = False,
         types: Collection[str] = (),
+        has_tenants: bool = False,
     ) -> bytes:
         """Verify the signature of *token*, and return its payload.
 
@@ -86,6 +88,7 @@ class SigningKeys:
         :param secret: the client secret, the key of HMAC (Core 10.1). Without it HMAC is refused.
         :param is_direct: whether the token came from the provider itself, and not from a client or a browser.
         :param types: the acceptable values of ``typ``, in lower case; "" for none (RFC 8725 3.11). By default any.
+        :param has_tenants: whether a key with the member ``issuer`` signs for that issuer only, see :func:`_signs_for`.
         :raises errors.SignatureRefused: when no key verifies it, or its header is unacceptable.
         :raises errors.ProviderError: when the keys cannot be fetched.
         """
@@ -103,12 +106,12 @@ class SigningKeys:
         interval = 0.0 if is_direct else FETCH_INTERVAL
         keys = self._current_keys(url, interval)
         try:
-            return self._try_keys(keys, token, algorithm, header.get("kid"))
+            return self._try_keys(keys, token, algorithm, header.get("kid"), has_tenants)
         except errors.SignatureRefused:
             fresh = self._fetch_keys(url, keys, interval)
             if fresh is keys:
                 raise
-        return self._try_keys(fresh, token, algorithm, header.get("kid"))
+        return self._try_keys(fresh, token, algorithm, header.get("kid"), has_tenants)
 
     def count(self, url: str) -> int:
         """Return the number of keys that the provider publishes.
@@ -126,7 +129,7 @@ class SigningKeys:
             raise errors.SignatureRefused("the header of the token requires extensions that are not supported")
         return header
 
-    def _try_keys(self, keys: Collection[Jwk], token: str, algorithm: str, kid: object) -> bytes:
+    def _try_keys(self, keys: Collection[Jwk], token: str, algorithm: str, kid: object, has_tenants: bool) -> bytes:
         """Return the payload if one of *keys* fits the header and verifies the token. Keys in a header are ignored."""
         kind = _KEYS[algorithm][0]
         suitable = [key for key in keys if _is_suitable(key, algorithm) and (kid is None or key.get("kid", kid) == kid)]
@@ -138,7 +141,10 @@ class SigningKeys:
             members = {name: key[name] for name in _PUBLIC_MEMBERS if name in key}
             try:
                 public = self._pyjwt.PyJWK(members, "EdDSA" if kind == "OKP" else algorithm).key
-                return self._verify_with(public, token, algorithm)
+                payload = self._verify_with(public, token, algorithm)
+                if has_tenants and not _signs_for(key, payload):
+                    raise errors.SignatureRefused("the key for the token's signature belongs to another issuer")
+                return payload
             except errors.SignatureRefused as error:
                 problem = error
             except (self._pyjwt.PyJWTError, ValueError, TypeError):  # an unusable key
@@ -219,3 +225,15 @@ def _is_suitable(key: Jwk, algorithm: str) -> bool:
         and (operations is None or (isinstance(operations, list) and "verify" in operations))
         and key.get("alg", algorithm) in (algorithm, "EdDSA" if kind == "OKP" else algorithm)
     )
+
+
+def _signs_for(key: Jwk, payload: bytes) -> bool:
+    """Return whether *key* belongs to the issuer in *payload*, as far as the provider says.
+
+    Entra ID publishes the keys of all tenants together. Those of personal accounts must not sign for an organization.
+    https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-the-issuer
+    """
+    issuer = key.get("issuer")
+    claims = parse_json(payload)
+    iss = claims.get("iss") if isinstance(claims, dict) else None
+    return issuer is None or Provider("", "", issuer=str(issuer)).is_issuer(iss)

@@ -153,7 +153,7 @@ class Registration:
         :raises errors.ProviderError: when the keys are not available.
         """
         keys, url = self._published_keys()
-        keys.verify(jwt, url)
+        keys.verify(jwt, url, has_tenants=self.provider.has_tenants)
 
     def verify_logout_token(self, jwt: str, types: Collection[str], algorithms: Collection[str]) -> bytes:
         """Verify the signature of a logout token, like that of an ID token, and return its payload.
@@ -164,8 +164,10 @@ class Registration:
         :raises errors.ProviderError: when the keys are not available.
         """
         keys, url = self._published_keys()
-        algorithms = algorithms or self.provider.signing_algorithms
-        return keys.verify(jwt, url, algorithms, secret=self.client_secret, types=types)
+        provider = self.provider
+        algorithms = algorithms or provider.signing_algorithms
+        has_tenants = provider.has_tenants
+        return keys.verify(jwt, url, algorithms, secret=self.client_secret, types=types, has_tenants=has_tenants)
 
     def _published_keys(self) -> tuple[SigningKeys, str]:
         if self.keys is None or not self.provider.jwks_url:
