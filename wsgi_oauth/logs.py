@@ -82,7 +82,7 @@ class JsonStream:
         self._unfinished = ""
 
     def write(self, text: str) -> int:
-        """Write the message that *text* ends, or keep *text* until the end of its line arrives."""
+        """Write a message when its last line is complete; keep *text* until then."""
         self._unfinished += text
         if self._unfinished.endswith("\n"):
             message, self._unfinished = self._unfinished.strip(), ""

@@ -220,7 +220,7 @@ def consume_state(
         raise errors.NoLoginInProgress("callback: the state is missing")
     record = _consume(pending, response.state) or find_record(finished_records(session), response.state)
     if record is None:
-        raise errors.UnknownState("callback: the state is not one of this browser")
+        raise errors.UnknownState("callback: the state belongs to no sign-in of this browser")
     if record.get("claimed") == "pending":
         wait_for_first_copy(pending, response.state, timeout)
     return Attempt(

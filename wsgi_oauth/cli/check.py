@@ -347,7 +347,7 @@ class ProviderCheck:
         """Warn about endpoints in the settings or the preset that differ from the metadata."""
         for name, member in discovery.ENDPOINTS.items():
             setting = "end_session" if name == "end_session_url" else name
-            configured = getattr(self._config, setting, None)  # the keys have no setting
+            configured = getattr(self._config, setting, None)  # there is no setting for jwks_url
             if configured == "yes":
                 configured = None
             used, announced = configured or getattr(preset, name), metadata.get(member)

@@ -225,7 +225,7 @@ def _operator() -> str:
 
 
 def _find_user(sessions: SessionManager, options: argparse.Namespace) -> str:
-    """Return the id of the user that ``--user`` names, by an id of either form or by a username.
+    """Return the id of the user that ``--user`` names: by its current or former id, or by a username.
 
     Exit with a usage error if no user or several users have this username.
     """

@@ -349,7 +349,7 @@ class Authenticator:
         self._cache[cache_key] = self._cache[login.key] = login
 
     def _build_environ(self, identity: Identity | None) -> Mapping[str, Any]:
-        """Return the keys of ``environ`` that name the user; none if the application cannot know the user by a name."""
+        """Return the keys of ``environ`` that name the user; empty if there is no valid value for ``REMOTE_USER``."""
         if identity is None:
             return {}
         try:
@@ -363,11 +363,11 @@ class Authenticator:
         return {"REMOTE_USER": name.encode().decode("latin-1"), "AUTH_TYPE": "OAuth2", IDENTITY_KEY: identity}
 
     def _touch(self, login: Login) -> None:
-        """Write the idle clock. A failure is only logged, because the next request tries again."""
+        """Store that the session was used now. A failure is only logged, because the next request tries again."""
         try:
             self._sessions.save(self.session(login))
         except errors.StoreError as error:
-            _log.warning("the idle clock of a session was not written: %s", error)
+            _log.warning("the last use of a session was not stored: %s", error)
 
 
 def is_from_another_site(environ: WSGIEnvironment) -> bool:

@@ -84,8 +84,9 @@ class LoginRequired:
         ``?``, ``#``, backslash, invalid UTF-8) are never public.
     :param allow: access rules for parts of the application, in addition to ``WSGI_OAUTH_ALLOW``:
         ``{"/admin": ("group:admins",)}``. A user has to match one of the rules of the longest path that includes the
-        requested one; ``/`` includes all. Letter case and accents make no difference, and any other character outside
-        ASCII may stand for any letters. An ambiguous path requires the rules of all paths.
+        requested one; ``/`` includes all. The rules hold for other spellings, too: letter case and accents make no
+        difference, and any other character outside ASCII counts as a wildcard. An ambiguous path requires the rules of
+        all paths.
     :param remote_user: returns the value of ``REMOTE_USER``, a name that belongs to one user only; by default
         ``WSGI_OAUTH_REMOTE_USER`` decides. A user for whom it returns None, "" or a control character gets a 403.
     :param cors_preflight: pass the preflight requests of other origins to *wsgi_app*, without an identity. The body of

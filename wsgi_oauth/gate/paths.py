@@ -170,7 +170,7 @@ def _fold(text: str) -> str:
 
 
 def _normalize(folded: str) -> str:
-    """Return the path that an application may read in a folded one: without parameters and dot segments.
+    """Normalize a folded path as an application may do it: without parameters and dot segments.
 
     Windows ignores spaces and dots at the end of a file name.
     """
@@ -180,7 +180,7 @@ def _normalize(folded: str) -> str:
 
 
 def _normalize_encoded(path: str) -> str:
-    """Return the path that an application may read in *path* (PEP 3333: bytes as latin-1)."""
+    """Fold and normalize *path* as an application may do it (PEP 3333: bytes as latin-1)."""
     if _PLAIN.fullmatch(path):
         return path.lower().rstrip("/") or "/"
     return _normalize(_fold(unquote(path.encode("latin-1", "replace").decode(errors="replace"))))
@@ -191,7 +191,7 @@ def _split(path: str) -> list[str]:
 
 
 def _may_be(segment: str, name: str) -> bool:
-    """Return whether *segment* may be *name* for the application. Both are folded.
+    """Return whether the application may treat *segment* as *name*. Both are folded.
 
     A character that is still outside ASCII, such as a dotless i, may stand for any letters. Punctuation does not count,
     because the application may remove it together with such a character.

@@ -178,7 +178,7 @@ class Verifier:
         environ = request.environ
         request.base = self._app.site.base_url(environ)
         original = OriginalRequest.of(environ, self._app.config.trusted_proxies)
-        # With the method and the path of the original request, a refusal is what the gate would answer.
+        # The method and the path of the original request make the refusal the same as the gate's.
         changes = {"REQUEST_METHOD": original.method}
         if original.url:
             path, _, query = without_origin(original.url, request.base).partition("?")
@@ -225,7 +225,7 @@ class Verify(RequestHandler):
     skips_access_check = True
 
     def get(self, request: Request) -> Response:
-        raise NotFound  # another spelling of the path
+        raise NotFound  # only for another spelling of the path
 
 
 def build_identity_headers(login: Login) -> list[tuple[str, str]]:

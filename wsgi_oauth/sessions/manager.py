@@ -403,7 +403,7 @@ class SessionManager:
             return build_set_cookie("", session.purpose, names=names, max_age=0)
         if session.id is None or session.id == session.cookie_id:
             return None
-        # An anonymous session ends with the browser window; the others last as long as on the server.
+        # By default the cookie ends when the browser is closed. Others last as long as the session in the store.
         max_age = None
         if session.purpose:
             # A cookie for all sites lives shorter, so that a late response starts again for some time only.

@@ -46,7 +46,7 @@ _CONTAINERS = ("error", "errors", "fault")
 # Parameters of a request that are not secret.
 _PUBLIC = {"client_id", "grant_type", "redirect_uri", "response_type", "scope", "token_type_hint"}
 _SHORTEST_SECRET = 4  # characters; masking anything shorter would make the description unreadable
-_PREFIX = 12  # characters of a secret that reveal a shortened copy of it
+_PREFIX = 12  # characters of a secret from which on a text counts as its shortened copy
 _JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*)*", re.ASCII)
 # In text of unknown form: the values of parameters, and everything that looks like a random string.
 _LOOKS_SECRET = re.compile(

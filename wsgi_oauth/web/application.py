@@ -347,7 +347,7 @@ class OAuthApp:
 
         :raises errors.ProviderError: if another request has refreshed the token meanwhile, or in a redirect loop.
         """
-        request.open_session = self._open_session  # without the access check, which may have raised the error
+        request.open_session = self._open_session  # without access check, because it may have raised the error
         session = request.session
         latest_token = session.load_latest().get(TOKEN)
         if latest_token and latest_token != session.get(TOKEN):

@@ -37,7 +37,7 @@ def build_error_response(request: Request, error: errors.Error, *, login_url: st
     requirements = {}
     if isinstance(error, errors.ReauthenticationRequired):
         requirements = {"reauthenticate": urlencode(error.requirements)}
-        next_url = next_url or local_path(request.current_url) or ""  # a form without a referrer: its target
+        next_url = next_url or local_path(request.current_url) or ""  # of a form without a referrer, the form's own URL
     sign_in_url = ""
     if isinstance(error, errors.NotSignedIn) and login_url:
         more = ({"again": "1"} if error.after_rejection else {}) | requirements

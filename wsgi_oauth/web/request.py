@@ -1,4 +1,4 @@
-"""The request: Werkzeug's, with the browser's session and the questions that a sign-in asks about it."""
+"""The request: Werkzeug's, with the browser's session and with the checks that a sign-in needs."""
 
 from __future__ import annotations
 
@@ -223,10 +223,10 @@ class Request(werkzeug.Request):
 
     @property
     def is_same_origin(self) -> bool:
-        """Return whether a page of this site sent this request, or a program that is not a browser.
+        """Return whether the request comes from a page of this site, or from a program that is not a browser.
 
-        Browsers send one of these headers with every POST. A client that sends none of them has no cookie that another
-        site could abuse.
+        Browsers send ``Sec-Fetch-Site``, ``Origin`` or ``Referer`` with every POST. A request with
+        none of them comes from a program, whose cookies no other site can abuse.
         """
         site = self.headers.get("Sec-Fetch-Site")
         if site is not None:

@@ -106,7 +106,7 @@ class SignInHandler(RequestHandler):
         return self._attempt
 
     def _start_on(self, site: str, next_url: str) -> Response:
-        """Return the redirect that starts the sign-in on another site, to whose page *next_url* it leads."""
+        """Return the redirect that starts the sign-in on another site, to which the page *next_url* belongs."""
         query = {name: value for name, value in self.request.args.items() if name not in _PAGES}
         return self.redirect(f"{site}{self.route}?{urlencode({**query, 'next': next_url})}")
 
@@ -171,8 +171,8 @@ class SignInHandler(RequestHandler):
             raise NotFound
         response = self._read_response()
         pending = self.request.pending_session(response.state)
-        session = self.request.session  # after the pending session, which can lead to it
-        # The slot comes first: otherwise a code would be used up while the provider cannot be asked.
+        session = self.request.session  # opened second, because a pending session may contain its id
+        # Take the slot first: otherwise the state would be used up, and the code could not be exchanged.
         with self.registration.slot():
             try:
                 attempt = sign_in.consume_state(
@@ -215,7 +215,7 @@ class SignInHandler(RequestHandler):
         request = self.request
         if request.method != "POST":
             response = sign_in.AuthorizationResponse.parse(request.query_string)
-            # Providers redirect with errors, too.
+            # Even if a form was requested, errors may come in the URL.
             cookie = request.cookie_names.name(sign_in.cookie_purpose(response.state))
             cookies = dict(read_cookies(request.environ))
             request.is_form_post = cookie not in cookies and f"{cookie}{FORM_POST}" in cookies
@@ -283,8 +283,8 @@ class SignInHandler(RequestHandler):
     def check_access(self, client: OAuth2Session) -> None:
         """Check, before the token is stored, that the access rules admit the user of *client*.
 
-        The user is stored then, and also, without access rules, if the sign-in leads to a page of another application:
-        ``/verify`` protects that page, and does not ask the provider. The gate and ``/profile`` do.
+        With access rules, the user is stored. Without them, only if the sign-in leads to a page of another application:
+        ``/verify`` protects that page and does not ask the provider, while the gate and ``/profile`` do.
 
         :raises errors.NotAllowed: if they do not.
         :raises errors.ProviderError: if the provider does not identify the user whom the rules concern.
@@ -324,7 +324,7 @@ class SignInHandler(RequestHandler):
         if registration is None:
             return False
         self.registration = registration
-        registration.provider  # noqa: B018  # discovers the endpoints before anything of the sign-in is used up
+        registration.provider  # noqa: B018  # discovers the endpoints before state and code are used
         return True
 
     def _sign_in_urls(self) -> dict[str, str]:
