@@ -75,8 +75,8 @@ class Error(Exception):
     login_text: str = "Sign in"  # of the link to the sign-in
     retry_after: str | None = None  # seconds or an HTTP date, for the header of that name
     provider_says: str = ""  # the provider's own description, for the page of an authorization response
-    user: str = ""  # the id of the user whom it concerns, for the audit event, and the label of the user's provider
-    provider: str = ""
+    user: str = ""  # the id of the refused user, for the audit event
+    provider: str = ""  # the label of the user's provider
 
     def __init__(self, detail: str = "", *, remedy: str = "") -> None:
         """

@@ -46,7 +46,7 @@ def read_without_marking(data: dict[str, Any], state: str) -> dict[str, Any] | N
 def test_concurrent_copies_of_a_callback_are_both_exchanged(
     victim: Browser, provider: LocalProvider, store: WatchedStore, barrier: Callable[[str], Barrier]
 ) -> bool:
-    """S3. Looking up a state and deleting it must be one step, because a second copy can arrive between two."""
+    """S3. Looking up a state and deleting it must be one step, because a second copy can arrive between two steps."""
     callback = victim.callback_url()
     headers = {**HTML, "Cookie": victim.cookie_header}
 

@@ -117,7 +117,7 @@ class FileStore:
                     os.rename(path, self._new_generation())
 
     def _find_detour(self, *, create: bool = False) -> str:
-        """Return the path of the session folder through the one that :meth:`change_versions` renames, if there is one.
+        """Return a path of the session folder that leads through the renamed folder, if that exists.
 
         :param create: create it if it is missing.
         """

@@ -154,7 +154,10 @@ def _load_tls_context() -> ssl.SSLContext:
             return ssl.create_default_context(capath=path)
         return ssl.create_default_context(cafile=path)
     except OSError as error:  # including ssl.SSLError
-        raise errors.ConfigError(f"the CA bundle {path!r} cannot be loaded: {error.strerror or error}") from error
+        raise errors.ConfigError(
+            f"the CA bundle {path!r} cannot be loaded: {error.strerror or error}; let REQUESTS_CA_BUNDLE name a file with "
+            "certificates in PEM format, or a folder of them"
+        ) from error
 
 
 def read_body(response: requests.Response) -> bytes:

@@ -111,8 +111,8 @@ class Transport:
 
         :param same_origin: return a redirect to another origin instead of following it.
         :param endpoint: the name of the provider's endpoint, for the metrics.
-        :param timeout: seconds for all of it, redirects included, instead of the configured ones; of a pair, as in
-            requests, the sum.
+        :param timeout: seconds for the whole exchange, redirects included; by default the configured ones. Of a pair
+            (as in requests), the sum counts.
         :raises errors.ProviderBusy: when all slots are taken.
         :raises errors.ProviderTimeout: when the time is over.
         :raises errors.ProviderUnreachable: for every other failure of the connection.
