@@ -243,7 +243,7 @@ def _find_user(sessions: SessionManager, options: argparse.Namespace) -> str:
         usage_error(f"--user: several users are called {options.user!a}; write {choices}")
     if not ids and "@" in options.user:  # an id without a session that can be searched
         return str(options.user)
-    if not ids and ":" in options.user:  # the same in the form of versions before 1.0
+    if not ids and ":" in options.user:  # such an id as versions before 1.0 wrote it
         provider, _, subject = options.user.rpartition(":")
         return Identity(provider, unquote(subject)).id
     if not ids:

@@ -125,7 +125,7 @@ def _check_description(provider: Provider, http_hosts: Collection[str]) -> None:
     urls_by_name |= {"issuer": provider.issuer, **{each.scope or "list": each.url for each in provider.lists}}
     for name, url in urls_by_name.items():
         try:
-            if url and not url.startswith("{issuer}"):  # which is replaced by a setting that is checked itself
+            if url and not url.startswith("{issuer}"):  # replaced by WSGI_OAUTH_ISSUER, which is checked, too
                 check_url(url, http_hosts)
         except ValueError as reason:
             raise ValueError(f"its {name} {reason}") from None

@@ -155,8 +155,8 @@ def _load_tls_context() -> ssl.SSLContext:
         return ssl.create_default_context(cafile=path)
     except OSError as error:  # including ssl.SSLError
         raise errors.ConfigError(
-            f"the CA bundle {path!r} cannot be loaded: {error.strerror or error}; let REQUESTS_CA_BUNDLE name a file with "
-            "certificates in PEM format, or a folder of them"
+            f"the CA bundle {path!r} cannot be loaded: {error.strerror or error}; let REQUESTS_CA_BUNDLE name a file "
+            "with certificates in PEM format, or a folder of them"
         ) from error
 
 

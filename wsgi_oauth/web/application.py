@@ -127,7 +127,7 @@ class OAuthApp:
     def without_proxies(self, environ: WSGIEnvironment) -> WSGIEnvironment:
         """Return *environ* with the client's own address, scheme and host, which the trusted proxies report.
 
-        The id of the request is theirs, too, if they send ``X-Request-ID``.
+        If they send ``X-Request-ID``, that is the id of the request.
         """
         if proxies := self.config.trusted_proxies:
             environ = {REQUEST_ID_KEY: valid_request_id(environ.get("HTTP_X_REQUEST_ID", "")), **environ}
