@@ -618,6 +618,40 @@ class TestKeys:
             thread.join()
         assert statuses == [200]
 
+    def test_that_arrive_slowly_delay_no_token_with_an_unknown_key(
+        self,
+        make_issuer_gate: MakeGate,
+        issuer: Issuer,
+        claims: dict[str, Any],
+        monkeypatch: pytest.MonkeyPatch,
+    ):
+        """Otherwise false tokens would take all slots for requests to the provider, and nobody could sign in."""
+        gate = make_issuer_gate(upstream_limit=2, upstream_timeout=60)
+        assert admits(gate, access_token(claims))
+        asked, answer = threading.Event(), threading.Event()
+
+        def hang() -> Response:
+            asked.set()
+            answer.wait(60)
+            return publish_keys()
+
+        issuer.publish_keys = hang
+        now, passed = time.monotonic, [11.0]
+        monkeypatch.setattr(time, "monotonic", lambda: now() + passed[0])
+        false = access_token(claims, kid="x")
+        threads = [threading.Thread(target=admits, args=[gate, false], daemon=True) for _ in range(2)]
+        threads[0].start()
+        assert asked.wait(10)
+        passed[0] += 11
+        threads[1].start()
+        threads[1].join(10)
+        try:
+            assert not threads[1].is_alive()
+        finally:
+            answer.set()
+            threads[0].join()
+            threads[1].join()
+
     def test_of_an_unknown_issuer_are_not_requested(self, gate: LoginRequired, issuer: Issuer, claims: dict[str, Any]):
         before = requests_to(issuer)
         assert not admits(gate, access_token({**claims, "iss": "https://evil.example.com"}))

@@ -173,7 +173,9 @@ class SigningKeys:
 
     def _fetch_keys(self, url: str, seen: tuple[Jwk, ...], interval: float) -> tuple[Jwk, ...]:
         """Fetch the keys, unless another thread has replaced those that were *seen*, or *interval* has not passed."""
-        if self._keys and self._url == url and self._is_early(interval):  # without waiting for another thread
+        # Tokens that anyone can send do not wait for another thread: otherwise they would take all slots from sign-ins.
+        is_fetching = self._lock.locked() and self._is_early(self._transport.timeout)
+        if interval and self._keys and self._url == url and (is_fetching or self._is_early(interval)):
             return self._keys
         with self._transport.slot():  # also while another thread fetches the keys
             return self._fetch_in_turn(url, seen, interval)
