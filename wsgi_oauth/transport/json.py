@@ -9,6 +9,8 @@ import requests
 
 from .. import errors
 
+_NAMES = {dict: "object", str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
+
 
 def read_json(response: requests.Response, of: type, endpoint: str, *, remedy: str = "") -> Any:
     """Return the JSON document in *response*.
@@ -25,7 +27,8 @@ def read_json(response: requests.Response, of: type, endpoint: str, *, remedy: s
         message = f"{endpoint}: the response is not JSON (got {content_type[:60]!a})"
         raise errors.ProviderError(message, remedy=remedy) from None
     if not isinstance(document, of):
-        message = f"{endpoint}: the response must be a JSON {of.__name__} (got {type(document).__name__})"
+        expected, got = (_NAMES.get(kind, kind.__name__) for kind in (of, type(document)))
+        message = f"{endpoint}: the response must be a JSON {expected} (got {got})"
         raise errors.ProviderError(message, remedy=remedy)
     return document
 
