@@ -281,6 +281,8 @@ MALFORMED = [
     b"GET /profile HTTP/1.1\r\nHost: localhost\r\nCookie: wsgi_oauth=canary\r\n folded\r\n\r\n",
     b"GET /profile HTTP/1.1\r\nHost: localhost\r\nExpect: canary\r\n\r\n",
     b"POST /logout HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\ncanary\r\n\r\n",
+    b"POST /backchannel-logout HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\ncanary\r\n\r\n",
     b"canary&state=canary HTTP/1.1\r\n\r\n",
     b"GET /callback?code=canary HT",
     b"GET /profile HTTP/1.1\r\nCookie: wsgi_oauth=canary\r\n",

@@ -475,15 +475,15 @@ class TestRequestBodies:
         )
         assert response.status_code == 413
 
-    @pytest.mark.parametrize("broken", ["cut", "malformed"])
+    @pytest.mark.parametrize("failure", [None, OSError, RuntimeError], ids=["cut", "OSError", "another exception"])
     def test_truncated_or_malformed_are_refused(
-        self, make_browser: Callable[..., Browser], broken: str, caplog: pytest.LogCaptureFixture
+        self, make_browser: Callable[..., Browser], failure: type[Exception] | None, caplog: pytest.LogCaptureFixture
     ):
-        """gunicorn's exception contains the malformed chunk, which must not reach the log."""
+        """gunicorn's exception contains the malformed chunk, which must not reach the log. Its type varies."""
         browser = make_browser(handlers=(Notebook,))
-        body = {"wsgi__input": io.BytesIO(b"note=half"), "CONTENT_LENGTH": "50"}
-        if broken == "malformed":
-            body = {"wsgi__input": Malformed()}
+        body: dict[str, Any] = {"wsgi__input": io.BytesIO(b"note=half"), "CONTENT_LENGTH": "50"}
+        if failure:
+            body = {"wsgi__input": Malformed(failure)}
         kind = "application/x-www-form-urlencoded"
         response = send(
             browser.app.app, "/notebook", method="POST", CONTENT_TYPE=kind, wsgi__input_terminated=True, **body
@@ -507,8 +507,12 @@ class TestRequestBodies:
 class Malformed(io.BytesIO):
     """A body with a chunk that the server cannot parse."""
 
+    def __init__(self, kind: type[Exception]) -> None:
+        super().__init__()
+        self.kind = kind
+
     def read(self, *_: int) -> bytes:
-        raise OSError("Invalid chunk size: b'canary'")
+        raise self.kind("Invalid chunk size: b'canary'")
 
 
 class Unreadable:

@@ -87,12 +87,12 @@ class Request(werkzeug.Request):
             return super().stream
         body = b""
         try:
-            while part := self.environ["wsgi.input"].read(MAX_BODY + 1 - len(body)):
+            while len(body) <= MAX_BODY and (part := self.environ["wsgi.input"].read(MAX_BODY + 1 - len(body))):
                 body += part
-                if len(body) > MAX_BODY:
-                    raise RequestEntityTooLarge
-        except OSError:  # servers raise it for malformed chunks, with the chunk in its text
+        except Exception:  # noqa: BLE001  # each server has its own for malformed chunks, with the chunk in its text
             raise ClientDisconnected from None
+        if len(body) > MAX_BODY:
+            raise RequestEntityTooLarge
         if len(body) < (self.content_length or 0):
             raise ClientDisconnected
         return io.BytesIO(body)
