@@ -60,9 +60,9 @@ def provider_from_config(config: ProviderConfig) -> Provider:
         provider = _from_preset(PRESETS[config.provider], config)
     else:
         raise errors.ConfigError(
-            f"{config.variable('provider')}: unknown provider {got}; {suggestion}{' ' if suggestion else ''}use one of "
-            f"{', '.join(PRESETS)}, or the https URL of an OpenID Connect issuer, or describe another provider with "
-            f"{', '.join(variables)}"
+            f"{config.variable('provider')}: unknown provider {got}; {suggestion}{' ' if suggestion else ''}use the "
+            f"https URL of an OpenID Connect issuer, or describe another provider with {', '.join(variables)}, or use a "
+            f"known name: {', '.join(PRESETS)}"
         )
     return _with_settings(provider, config)
 

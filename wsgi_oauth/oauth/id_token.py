@@ -6,7 +6,7 @@ import re
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
-from math import nan
+from math import inf, nan
 from typing import Any
 
 import requests
@@ -155,12 +155,14 @@ def read_subject(claims: Mapping[str, Any]) -> str | None:
 def read_time(claims: Mapping[str, Any], name: str) -> float:
     """Return a time in seconds since the epoch, also from a numeric string.
 
-    If it is invalid, return NaN: every comparison with it is false.
+    If it is invalid, return NaN: every comparison with it is false. A number that is too large for a float is infinite.
     """
     value = claims.get(name)
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,18})?", value, re.ASCII):
         return float(value)
-    try:
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else nan
-    except OverflowError:  # of an integer with hundreds of digits
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
         return nan
+    try:
+        return float(value)
+    except OverflowError:  # of an integer with hundreds of digits
+        return inf if value > 0 else nan
