@@ -61,8 +61,8 @@ def provider_from_config(config: ProviderConfig) -> Provider:
     else:
         raise errors.ConfigError(
             f"{config.variable('provider')}: unknown provider {got}; {suggestion}{' ' if suggestion else ''}use the "
-            f"https URL of an OpenID Connect issuer, or describe another provider with {', '.join(variables)}, or use a "
-            f"known name: {', '.join(PRESETS)}"
+            f"https URL of an OpenID Connect issuer, or describe another provider with {', '.join(variables)}, or use "
+            f"a known name: {', '.join(PRESETS)}"
         )
     return _with_settings(provider, config)
 
