@@ -42,11 +42,16 @@ PROVIDERS = (
         user=UserDocument(username=""),
         notes=(
             "Register an App ID with *Sign in with Apple*, then a Services ID for it: its identifier is the client id. "
-            "Apple accepts only redirect URIs with https and a domain name, so `localhost` does not work.",
-            "Create a key for *Sign in with Apple*, and download it. Set `WSGI_OAUTH_CLIENT_KEY_FILE` to the `.p8` "
-            "file, `WSGI_OAUTH_CLIENT_KEY_ID` to its Key ID and `WSGI_OAUTH_CLIENT_KEY_ISSUER` to the Team ID, and "
-            "leave `WSGI_OAUTH_CLIENT_SECRET` unset: the client secret is made from the key for each request. That "
-            "needs the extra `openid`.",
+            "Configure *Sign in with Apple* for the Services ID: choose the App ID, and enter the domain and the "
+            "redirect URI as the return URL. Apple accepts only redirect URIs with https and a domain name, so "
+            "`localhost` does not work.",
+            "Create a key for *Sign in with Apple* and the App ID, and download it (this is possible once). Set "
+            "`WSGI_OAUTH_CLIENT_KEY_FILE` to the `.p8` file, `WSGI_OAUTH_CLIENT_KEY_ID` to its Key ID and "
+            "`WSGI_OAUTH_CLIENT_KEY_ISSUER` to the Team ID, and leave `WSGI_OAUTH_CLIENT_SECRET` unset: the client "
+            "secret is made from the key for each request. That needs the extra `openid`: "
+            "`pip install 'wsgi-oauth[openid]'`.",
+            "Apple [posts its response as a form](operating.md#responses-as-a-form), so proxies must let "
+            "`POST /callback` through.",
             "Apple sends the name with a user's first sign-in only, through the browser and unsigned. It is kept with "
             "the session of that sign-in, as `Identity.name`, and no access rule uses it. Later sessions have no name: "
             "an application that needs it should store it with `Identity.id`.",
