@@ -168,7 +168,8 @@ class OAuth2Session:
         if not url:
             raise errors.ProviderError(
                 "the provider has no endpoint for pushed authorization requests (RFC 9126 2)",
-                remedy="unset WSGI_OAUTH_PUSHED_REQUESTS",
+                remedy="unset WSGI_OAUTH_PUSHED_REQUESTS; if the issuer's metadata name an endpoint, set "
+                "WSGI_OAUTH_PROVIDER to the URL of the issuer",
             )
         response = self._post_as_client(url, dict(request))
         return parse_pushed_response(response, self.provider, redirect_uri=self.redirect_uri or "")
