@@ -17,6 +17,7 @@ from openid import HOUR
 from werkzeug import Request, Response
 
 from wsgi_oauth import Config, Identity, LoginRequired, MemoryStore, create_app, current_identity, errors
+from wsgi_oauth.cli.check import findings
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.oauth.presets import PRESETS
 
@@ -266,6 +267,12 @@ class TestClientSecret:
         environ = environ_for(apple, CLIENT_SECRET="", CLIENT_KEY_FILE=str(key_file))
         with pytest.raises(errors.ConfigError, match="CLIENT_KEY_ISSUER: missing"):
             create_app(Config.from_environ(environ))
+
+    def test_needs_the_id_of_the_key(self, apple: Apple, key_file: Path, tmp_path: Path) -> None:
+        pytest.importorskip("jwt")
+        settings = {"CLIENT_KEY_FILE": str(key_file), "CLIENT_KEY_ISSUER": "DEF123GHIJ"}
+        environ = environ_for(apple, CLIENT_SECRET="", SESSION_STORE=f"file:{tmp_path / 'sessions'}", **settings)
+        assert "WSGI_OAUTH_CLIENT_KEY_ID: missing" in "".join(each.text for each in findings(environ))
 
     def test_needs_a_key_or_a_secret(self, apple: Apple) -> None:
         with pytest.raises(errors.ConfigError, match=r"CLIENT_SECRET: missing.*CLIENT_KEY_FILE"):

@@ -87,6 +87,21 @@ def visit(issuer: KeyIssuer) -> Callable[..., Browser]:
     return visit
 
 
+@pytest.fixture
+def check(
+    issuer: KeyIssuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    def check(**settings: str) -> str:
+        store = f"file:{tmp_path / 'sessions'}"
+        settings = {"PROVIDER": issuer.url, "CLIENT_ID": issuer.client_id, "SESSION_STORE": store, **settings}
+        for name, value in settings.items():
+            monkeypatch.setenv(f"WSGI_OAUTH_{name}", value)
+        main(["check"])
+        return capsys.readouterr().out
+
+    return check
+
+
 def write_pem(path: Path, key: Any, encryption: Any = None) -> Path:
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption()))
     path.chmod(0o600)
@@ -243,23 +258,28 @@ class TestKeyFile:
         with pytest.raises(errors.ConfigError, match=message):
             visit(**{"client_key_file": str(key_file), **settings})
 
-    def test_is_shown_as_a_public_key_by_the_check(
-        self,
-        issuer: KeyIssuer,
-        key_file: Path,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str],
-    ) -> None:
+    def test_is_shown_as_a_public_key_by_the_check(self, check: Callable[..., str], key_file: Path) -> None:
         key_file.chmod(0o644)
-        settings = {"PROVIDER": issuer.url, "CLIENT_ID": issuer.client_id, "CLIENT_KEY_FILE": str(key_file)}
-        for name, value in {**settings, "SESSION_STORE": f"file:{tmp_path / 'sessions'}"}.items():
-            monkeypatch.setenv(f"WSGI_OAUTH_{name}", value)
-        main(["check"])
-        output = capsys.readouterr().out
+        output = check(CLIENT_KEY_FILE=str(key_file))
         assert '"kty": "EC"' in output
         assert '"d"' not in output
         assert "its mode is 0644" in output
+
+    @pytest.mark.parametrize(
+        ("setting", "remedy"),
+        [
+            ("CLIENT_KEY_FILE", "register the public key above"),
+            ("CLIENT_ASSERTION_FILE", "WSGI_OAUTH_CLIENT_ASSERTION_FILE) with the registration"),
+        ],
+    )
+    def test_is_the_remedy_if_the_provider_refuses_the_client(
+        self, setting: str, remedy: str, check: Callable[..., str], issuer: KeyIssuer, key_file: Path
+    ) -> None:
+        issuer.metadata["token_endpoint_auth_methods_supported"] = ["client_secret_basic"]
+        output = check(CLIENT_ID="another", **{setting: str(key_file)})
+        assert remedy in output
+        assert "permit private_key_jwt for this client" in output
+        assert "WSGI_OAUTH_CLIENT_SECRET" not in output
 
 
 class TestPushedRequest:
@@ -318,6 +338,13 @@ class TestPushedRequest:
         issuer.push = answer
         response = browser.get("/", headers={"Accept": "application/json"})
         assert (response.status_int, response.json["error"]) == (status, cause)
+
+    def test_with_a_refused_key_names_the_setting(
+        self, browser: Browser, issuer: KeyIssuer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        issuer.push = lambda form: json_response({"error": "invalid_client"}, 401)
+        browser.get("/")
+        assert "compare WSGI_OAUTH_CLIENT_ID and WSGI_OAUTH_CLIENT_KEY_FILE" in caplog.text
 
     def test_without_an_endpoint_names_the_setting(
         self, visit: Callable[..., Browser], key_file: Path, caplog: pytest.LogCaptureFixture

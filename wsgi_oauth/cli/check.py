@@ -279,6 +279,10 @@ class ProviderCheck:
         if not self._registration.configured_provider.secret_audience:
             text = f"client key: {json.dumps(key.public_jwk())}"
             yield Finding("ok", text, "register this public key (JWK) at the provider")
+        elif not self._config.client_key_id:
+            text = f"{self._config.variable('client_key_id')}: missing (used: {key.key_id!a})"
+            title = self._registration.configured_provider.title
+            yield Finding("warn", text, f"set it to the id of the key at {title}")
         mode = stat.S_IMODE(os.stat(path).st_mode)
         if mode & 0o077:
             variable = self._config.variable("client_key_file")
@@ -361,6 +365,9 @@ class ProviderCheck:
         methods = {name: method for method, name in discovery.CLIENT_AUTH.items()}
         method, pkce = methods[provider.client_auth.removesuffix("-raw")], "S256" if provider.pkce else ""
         scope, client_auth = self._config.variable("scope"), self._config.variable("client_auth")
+        auth_remedy = f"unset {client_auth}, or set it to a supported method"
+        if method == "private_key_jwt":
+            auth_remedy = "permit private_key_jwt for this client at the provider, or use a client secret"
         # An issuer does not list the scopes of other APIs, such as Microsoft Graph.
         api_scopes = {name for each in provider.lists for name in each.scope.split()}
         scopes = " ".join(each for each in provider.scope.split() if each not in api_scopes)
@@ -374,7 +381,7 @@ class ProviderCheck:
                 "enable PKCE, which protects stolen authorization codes (RFC 7636); if sign-ins fail, set "
                 f"{self._config.variable('pkce')}=no",
             ),
-            ("token_endpoint_auth_methods", method, f"unset {client_auth}, or set it to a supported method"),
+            ("token_endpoint_auth_methods", method, auth_remedy),
         ):
             supported = metadata.get(f"{feature}_supported")
             if isinstance(supported, list) and (missing := [each for each in values.split() if each not in supported]):
@@ -488,8 +495,11 @@ class ProviderCheck:
             credentials = "client id and secret" if self._config.client_secret else "client id"
             return Finding("ok", f"accepts the {credentials}")
         except errors.ClientRefused as error:
-            remedy = f"copy the client id and secret again, or create a new secret; {error.remedy}"
-            return Finding("FAIL", error.detail, remedy)
+            remedy = "copy the client id and secret again, or create a new secret; "
+            if self._config.has_key:
+                has_public_key = self._registration.provider.client_auth == "private_key_jwt"
+                remedy = "register the public key above; " if self._config.client_key_file and has_public_key else ""
+            return Finding("FAIL", error.detail, remedy + error.remedy)
         except errors.IdTokenRefused:
             pass  # the endpoint has issued an access token
         except errors.ProviderError as error:

@@ -200,8 +200,8 @@ class ProviderConfig:
         if self.client_auth != "none" and not (self.client_secret or self.has_key or is_unreadable):
             problems.append(
                 f"{secret}: missing; set it or {secret}_FILE to the secret that the provider issued with the client "
-                f"id, or {self.variable('client_key_file')} to a private key (Apple), or set {auth}=none for a public "
-                "client"
+                f"id, or {self.variable('client_key_file')} to the client's private key, or set {auth}=none for a "
+                "public client"
             )
         if self.client_auth == "basic-raw" and ":" in self.client_id:
             problems.append(

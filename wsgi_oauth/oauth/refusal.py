@@ -66,8 +66,7 @@ _REFUSALS = (
         errors.ClientRefused,
         {"invalid_client", "incorrect_client_credentials", "bad_client_secret", "invalid_client_id"},
         "client credentials",  # Keycloak calls a wrong secret unauthorized_client
-        remedy="compare WSGI_OAUTH_CLIENT_ID and WSGI_OAUTH_CLIENT_SECRET with the registration, and try another "
-        "WSGI_OAUTH_CLIENT_AUTH (used: {client_auth})",
+        remedy="compare WSGI_OAUTH_CLIENT_ID and {credentials}",
     ),
     _Refusal(
         errors.ClientRefused,
@@ -117,10 +116,19 @@ def build_refusal(
     # The user has to act if the code was refused or the sign-in declined. The description then only adds a remedy.
     refusal = by_code if issubclass(by_code.error, errors.UserError) else by_words
     pkce_remedy = "set WSGI_OAUTH_PKCE=no" if provider.pkce else "remove WSGI_OAUTH_PKCE=no"
+    client_auth = provider.client_auth or "basic"
+    if client_auth == "private_key_jwt":
+        credentials = "WSGI_OAUTH_CLIENT_KEY_FILE (or WSGI_OAUTH_CLIENT_ASSERTION_FILE) with the registration"
+    elif provider.secret_audience:
+        credentials = "WSGI_OAUTH_CLIENT_KEY_FILE, WSGI_OAUTH_CLIENT_KEY_ID, WSGI_OAUTH_CLIENT_KEY_ISSUER (or "
+        credentials += "WSGI_OAUTH_CLIENT_SECRET) with the registration"
+    else:
+        credentials = "WSGI_OAUTH_CLIENT_SECRET with the registration, and try another WSGI_OAUTH_CLIENT_AUTH "
+        credentials += f"(used: {client_auth})"
     remedy = (refusal.remedy or by_words.remedy).format(
         redirect_uri=redirect_uri,
         scope=provider.scope,
-        client_auth=provider.client_auth or "basic",
+        credentials=credentials,
         pkce_remedy=pkce_remedy,
     )
     shown = code if re.fullmatch("[ -~]{1,64}", code) else "an unreadable error"
