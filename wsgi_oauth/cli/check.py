@@ -303,7 +303,7 @@ class ProviderCheck:
         else:
             try:
                 count = keys.count(provider.jwks_url)
-                yield Finding("ok", f"ID tokens: signatures are verified ({count} keys at {provider.jwks_url})")
+                yield Finding("ok", f"ID tokens: signatures are verified (keys: {count}, at {provider.jwks_url})")
             except errors.ProviderError as error:
                 yield Finding("FAIL", f"ID tokens: signatures cannot be verified: {error.detail}", error.remedy)
 
