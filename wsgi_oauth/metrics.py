@@ -141,7 +141,9 @@ class Metrics:
         """Yield the metrics of all processes, without those of other programs in the same folder."""
         from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415  # optional dependency
 
-        for metric in MultiProcessCollector(None, self.folder).collect():
+        # A file is empty if its worker was killed right after creating it. prometheus_client cannot read such a file.
+        files = [each.path for each in os.scandir(self.folder) if each.name.endswith(".db") and each.stat().st_size]
+        for metric in MultiProcessCollector.merge(files):
             if metric.name.startswith(_PREFIX):
                 yield metric
 
