@@ -346,6 +346,13 @@ class TestPushedRequest:
         browser.get("/")
         assert "compare WSGI_OAUTH_CLIENT_ID and WSGI_OAUTH_CLIENT_KEY_FILE" in caplog.text
 
+    def test_endpoint_is_discovered_although_all_others_are_known(
+        self, issuer: KeyIssuer, visit: Callable[..., Browser], key_file: Path
+    ) -> None:
+        issuer.metadata["pushed_authorization_request_endpoint"] = f"{issuer.url}/par"
+        known = {f"{name}_url": getattr(issuer, f"{name}_url") for name in ("authorization", "token", "profile")}
+        assert "request_uri=" in visit(client_key_file=str(key_file), pushed_requests=True, **known).start()
+
     def test_without_an_endpoint_names_the_setting(
         self, visit: Callable[..., Browser], key_file: Path, caplog: pytest.LogCaptureFixture
     ) -> None:

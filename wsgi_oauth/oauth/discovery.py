@@ -82,7 +82,8 @@ class Discovery:
         """Whether this application uses an endpoint that is neither configured nor part of a preset."""
         known = self._configured
         signs_out = known.end_session_url or self._config.end_session != "yes"
-        return not (known.authorization_url and known.token_url and known.profile_url and signs_out)
+        pushes = known.pushed_authorization_url or not self._config.pushed_requests
+        return not (known.authorization_url and known.token_url and known.profile_url and signs_out and pushes)
 
     def provider(self) -> Provider:
         """Return the provider with all its endpoints, from the cache or the issuer.
