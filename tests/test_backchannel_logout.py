@@ -676,3 +676,4 @@ def test_without_the_extra_the_log_says_what_to_install(
     response = deliver(app, logout_token(issuer, sid="s1"))
     assert (response.status_code, response.json["error"]) == (400, "configuration")
     assert "pip install 'wsgi-oauth[openid]'" in caplog.text
+    assert {record.levelname for record in caplog.records} == {"WARNING"}  # because anyone can send the request

@@ -36,7 +36,9 @@ class BackchannelLogout(RequestHandler):
             self._end_sessions(request)
         except errors.Error as error:
             is_refused = isinstance(error, errors.UserError)
-            level = logging.ERROR if error.side == errors.Error.side else logging.WARNING
+            # Anyone can send this request, so a missing package is a warning.
+            is_failure = error.side == errors.Error.side and not isinstance(error, errors.ConfigError)
+            level = logging.ERROR if is_failure else logging.WARNING
             self._emit(Event(SESSION_END, REFUSED if is_refused else FAILED, error.cause, detail=str(error)), level)
             description = error.detail if is_refused else "the log of the application contains the reason"
             document = {"error": "invalid_request" if is_refused else error.cause, "error_description": description}
