@@ -82,11 +82,12 @@ def build_http_error_response(request: Request, error: HTTPException, *, logout_
         id=request.id,
     )
     as_json = request.wants_json
-    if error.code == 405 and request.method == "GET" and logout_url == request.base + request.path and not as_json:
+    is_sign_out_page = error.code == 405 and request.method == "GET" and logout_url == request.base + request.path
+    if is_sign_out_page and not as_json:
         message = pages.build_logout_form(message, request, logout_url)
     original_exception = getattr(error, "original_exception", None)  # of InternalServerError
     level = logging.ERROR if error.code >= 500 else logging.WARNING
-    if error.code == 404 and _ROUTINE_PATH.fullmatch(request.path):
+    if is_sign_out_page or (error.code == 404 and _ROUTINE_PATH.fullmatch(request.path)):
         level = logging.INFO
     place, extra = (request.id, method_and_path(request)), {"request_id": request.id, "cause": message.cause}
     _log.log(level, "[%s] %a: %s", *place, message.cause, exc_info=original_exception, extra=extra)
