@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -38,8 +39,7 @@ def redis_server(folder: Path) -> Iterator[str]:
         print("redis-server is not installed: sessions on Redis are not measured", file=sys.stderr)
         yield ""
         return
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = 20_000 + secrets.randbelow(12_000)  # below those that the kernel assigns, which another process could take
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
     try:

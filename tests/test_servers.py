@@ -16,7 +16,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from conftest import Barrier, Gunicorn, Site, Visitor, assert_keeps_secrets, environ_for, get_and_close, secrets_of
+from conftest import (
+    Barrier,
+    Gunicorn,
+    Site,
+    Visitor,
+    assert_keeps_secrets,
+    environ_for,
+    free_port,
+    get_and_close,
+    secrets_of,
+)
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "servers.md").read_text()
 APPLICATION = """
@@ -40,8 +50,7 @@ SERVERS: dict[str, tuple[str, str]] = {
 @contextmanager
 def started(name: str, site: Site) -> Iterator[Gunicorn]:
     """Start a server on a free port as the document says, and wait until it listens."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     language, code = SERVERS[name]
     assert "8000" in code
     code = code.replace("8000", str(port))
