@@ -217,10 +217,10 @@ def consume_state(
     :raises errors.NoLoginInProgress: if the state is missing, unknown, used or of another browser.
     """
     if not response.state:  # before any comparison, because a missing state must never equal a missing state
-        raise errors.NoLoginInProgress("callback: the state is missing")
+        raise errors.NoLoginInProgress("sign-in: the state is missing")
     record = _consume(pending, response.state) or find_record(finished_records(session), response.state)
     if record is None:
-        raise errors.UnknownState("callback: the state belongs to no sign-in of this browser")
+        raise errors.UnknownState("sign-in: the state belongs to no sign-in of this browser")
     if record.get("claimed") == "pending":
         wait_for_first_copy(pending, response.state, timeout)
     return Attempt(
@@ -394,8 +394,8 @@ def wait_for_first_copy(pending: Session, state: str, timeout: float) -> None:
         if records is None or records.get(state, {}).get("claimed") == "finished":
             return
         if state not in records:
-            raise errors.NoLoginInProgress("callback: the state was used, and that sign-in failed")
+            raise errors.NoLoginInProgress("sign-in: the state was used, and that sign-in failed")
         # No exchange takes that long: the worker was killed, or could not store the outcome.
         if time.time() - records[state].get("claimed_at", 0) > timeout:
             break
-    raise errors.NoLoginInProgress("callback: the state is in use")
+    raise errors.NoLoginInProgress("sign-in: the state is in use")

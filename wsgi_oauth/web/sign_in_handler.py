@@ -270,7 +270,7 @@ class SignInHandler(RequestHandler):
         :raises errors.NoLoginInProgress: if *attempt* was itself a restart, because the next would begin a loop.
         """
         if attempt.restarted:
-            raise errors.NoLoginInProgress("callback: the sign-in took too long, for the second time")
+            raise errors.NoLoginInProgress("sign-in: the sign-in took too long, for the second time")
         query = {
             "next": attempt.next_url,
             "provider": attempt.provider if self.oauth.has_labels else "",
