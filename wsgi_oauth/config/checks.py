@@ -201,7 +201,11 @@ def check_upstream_timeout(value: float | str) -> float:
 
 
 def check_number(of: str, minimum: int) -> Callable[[int | str], int]:
-    """Return a check for the number of *of*."""
+    """Return a function that checks a number.
+
+    :param of: the things that are counted, for the error message.
+    :param minimum: the smallest valid number.
+    """
 
     def check(value: int | str) -> int:
         if not re.fullmatch("[0-9]{1,9}", str(value)) or int(value) < minimum:

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class RequestContext:
-    """A request as it arrived at the gate, because middleware around the gate may change ``environ`` later."""
+    """A request as it arrived at the gate. Middleware around the gate may later change ``environ``."""
 
     login: Login | None = None
     _session: Session | None = None

@@ -179,7 +179,7 @@ def is_verified(email: str | None, sources: Iterable[Mapping[str, Any]], paths: 
     judgements = (
         find_value(source, paths.email_verified)
         for source in sources
-        # Otherwise the source judges another address, for example the one at `email` while `upn` is configured.
+        # Otherwise its `email_verified` is about another address: `email`, while the setting names `upn`.
         if find_value(source, paths.email) == email and find_value(source, "email") in (None, email)
     )
     verified = next((each for each in judgements if each is not None), False)

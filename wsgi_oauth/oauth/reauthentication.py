@@ -93,7 +93,7 @@ def authentication_record(claims: Mapping[str, Any], requirements: Mapping[str, 
     record: dict[str, Any] = {"finished": now}
     at = read_time(claims, "auth_time")
     if not isnan(at):
-        # The provider's clock may differ. A confirmed max_age bounds the error.
+        # The provider's clock may be wrong. With max_age, the user was authenticated at most that long ago.
         record["at"] = min(now, max(at, now - int(requirements["max_age"]) if "max_age" in requirements else at))
     if isinstance(claims.get("acr"), str):
         record["acr"] = claims["acr"]

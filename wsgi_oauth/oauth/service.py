@@ -61,7 +61,7 @@ class OAuthService:
         self._check_remote_user(config.remote_user)
         self._check_response_modes(config.public_url)
         self._rules = Rules(config.allow, self._providers, allow, has_labels=config.has_labels)
-        self._added_rules: list[Rules] = []  # for parts of the application
+        self._added_rules: list[Rules] = []  # those of the path rules of a gate
         self.has_labels = config.has_labels
         self.sign_in_lifetime = config.sign_in_lifetime
         self.registrations = self._build_registrations()
@@ -283,7 +283,7 @@ class OAuthService:
             retry_after=max(RETRY_AFTER, self.transport.timeout + self.sign_in_timeout),  # longer than a recheck takes
         )
         try:
-            with registration.slot():  # before the attempt is stored, because a busy worker makes none
+            with registration.slot():  # first, because a busy worker makes no attempt, so none is stored
                 if session.change(begin):
                     self._ask_again(session, registration)
         except errors.ProviderBusy:

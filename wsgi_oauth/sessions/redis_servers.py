@@ -291,7 +291,7 @@ def open_servers(url: RedisURL) -> Servers:
 
 
 def _is_old() -> bool:
-    """Return whether redis-py is older than 7, whose pools close all connections, and which compares no host names."""
+    """Return whether redis-py is older than 7. Its pools close all connections, and it does not compare host names."""
     return int(redis.__version__.partition(".")[0]) < 7
 
 
