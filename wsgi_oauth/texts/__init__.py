@@ -1,0 +1,93 @@
+"""The message catalogue: the texts that users see on pages, in several languages.
+
+Each language has a file, ``en.json`` and so on, which has a text for each key. A text may have placeholders for values,
+``{account}``; they have the same names in all languages. Programs get English, and so do the log and the commands.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import pkgutil
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from werkzeug import Request
+
+LANGUAGES = ("en", "de", "fr", "es")  # ISO 639-1
+_log = logging.getLogger(__name__)
+
+
+class Text(str):  # noqa: SLOT000  # it has attributes
+    """A text of the catalogue in English, with the key and the values for :meth:`Texts.translate`."""
+
+    key: str
+    values: dict[str, Any]
+
+    def __new__(cls, text: str, key: str, values: dict[str, Any]) -> Text:
+        self = super().__new__(cls, text)
+        self.key, self.values = key, values
+        return self
+
+    def __getnewargs__(self) -> tuple[str, str, dict[str, Any]]:  # type: ignore[override]
+        """Return the arguments of ``__new__`` for copies and pickles."""
+        return str(self), self.key, self.values
+
+
+class Texts:
+    """The texts in one language. A key that the language lacks has its English text."""
+
+    def __init__(self, language: str, texts: dict[str, str]) -> None:
+        self.language = language
+        self._texts = texts
+
+    def get(self, key: str, /, **values: Any) -> str:
+        """Return a text as plain text, in which *values* replace the placeholders of the same names.
+
+        :raises KeyError: if the key is unknown or a value is missing.
+        """
+        return self._texts[key].format(**values)
+
+    def translate(self, text: str) -> str:
+        """Return *text* in this language; unchanged if it is no text of the catalogue but an application's own."""
+        return self.get(text.key, **text.values) if isinstance(text, Text) else text
+
+
+def english(key: str, /, **values: Any) -> str:
+    """Return a text in English that :meth:`Texts.translate` translates into other languages.
+
+    :raises KeyError: if the key is unknown or a value is missing.
+    """
+    return Text(ENGLISH.get(key, **values), key, values)
+
+
+def texts_for(request: Request) -> Texts:
+    """Return the texts in the language that the browser prefers (RFC 9110 12.5.4), by lookup (RFC 4647 3.4).
+
+    ``de-AT`` selects German. English is the default.
+    """
+    for language_range, quality in request.accept_languages:
+        language = language_range.partition("-")[0].lower()
+        if quality > 0 and language in LANGUAGES:
+            try:
+                return load(language)
+            except (OSError, ValueError) as error:
+                _log.error("texts in %r: cannot be loaded, so pages are in English: %s", language, error)
+                break
+    return ENGLISH
+
+
+@cache
+def load(language: str) -> Texts:
+    """Return the texts in *language*, from their file at the first call.
+
+    :raises OSError: if the file cannot be read.
+    :raises ValueError: if it is malformed.
+    """
+    data = pkgutil.get_data(__name__, f"{language}.json") or b""
+    return Texts(language, {**(ENGLISH._texts if language != "en" else {}), **json.loads(data)})
+
+
+# Loaded with the module, because the exceptions have English texts.
+ENGLISH = load("en")
