@@ -72,12 +72,19 @@ class GrantValidator(RequestValidator):
     """The request validator for oauthlib. Its methods follow the order of a sign-in."""
 
     def __init__(
-        self, client: Client, scopes: Collection[str], *, default_scopes: Collection[str], rotate: bool = True
+        self,
+        client: Client,
+        scopes: Collection[str],
+        *,
+        default_scopes: Collection[str],
+        rotate: bool = True,
+        require_pkce: bool = True,
     ) -> None:
         self.client = client
         self.scopes = list(scopes)
         self.default_scopes = list(default_scopes)
         self.rotate = rotate
+        self.require_pkce = require_pkce
         self._codes: dict[str, Credential] = {}
         self._access_tokens: dict[str, Credential] = {}
         self._refresh_tokens: dict[str, Credential] = {}
@@ -112,8 +119,8 @@ class GrantValidator(RequestValidator):
         return set(scopes) <= set(self.scopes)
 
     def is_pkce_required(self, client_id: str, request: Request) -> bool:
-        """Return True: confidential clients must use PKCE too (RFC 9700 2.1.1)."""
-        return True
+        """Return whether an authorization request needs a code challenge, also from confidential clients."""
+        return self.require_pkce
 
     def save_authorization_code(self, client_id: str, code: Any, request: Request, *_: Any, **__: Any) -> None:
         grant = Grant(
@@ -163,8 +170,11 @@ class GrantValidator(RequestValidator):
         """Return the nonce of the authorization request with this *code*; None for any other text."""
         return self._codes[code].grant.nonce if code in self._codes else None
 
-    def get_code_challenge(self, code: str, request: Request) -> str:
-        return self._codes[code].grant.code_challenge
+    def get_code_challenge(  # type: ignore[override]  # oauthlib accepts None, its stub not
+        self, code: str, request: Request
+    ) -> str | None:
+        """Return the challenge of the authorization request; None without one, and then any verifier is accepted."""
+        return self._codes[code].grant.code_challenge or None
 
     def get_code_challenge_method(self, code: str, request: Request) -> str:
         return "S256"

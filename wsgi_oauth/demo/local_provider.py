@@ -96,6 +96,8 @@ class LocalProvider:
     :param expires_in: the lifetime of access tokens, in seconds.
     :param refresh_tokens: whether it issues refresh tokens.
     :param rotate_refresh_tokens: whether a refresh replaces the refresh token with a new one.
+    :param require_pkce: whether every authorization request needs PKCE, as RFC 9700 2.1.1 demands. Without, the
+        provider supports PKCE, but also issues codes that fit any code verifier (RFC 9700 4.8.2).
     """
 
     authorization_path = "/authorize"
@@ -117,6 +119,7 @@ class LocalProvider:
         expires_in: int = 3600,
         refresh_tokens: bool = True,
         rotate_refresh_tokens: bool = True,
+        require_pkce: bool = True,
     ) -> None:
         self.client_id = client_id
         self.client_secret = client_secret
@@ -137,6 +140,7 @@ class LocalProvider:
             scope.split(),
             default_scopes=(scope if default_scope is None else default_scope).split(),
             rotate=rotate_refresh_tokens,
+            require_pkce=require_pkce,
         )
         self._oauth = WebApplicationServer(self._validator, token_expires_in=expires_in)
         code_grant: Any = self._oauth.auth_grant
