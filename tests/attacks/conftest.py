@@ -6,14 +6,15 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlencode
 
 import pytest
-from conftest import Browser, parameters
-from werkzeug import Request, Response
+from conftest import Browser
 
 from wsgi_oauth.demo.grants import GrantValidator
+from wsgi_oauth.demo.lab.parties import AttackersServer, change_parameters, set_stage
+from wsgi_oauth.demo.lab.story import Outcome, Story
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve
 from wsgi_oauth.web import pages
@@ -60,29 +61,23 @@ def attacker(make_browser: Callable[..., Browser]) -> Browser:
     return browser
 
 
-class AttackersServer:
-    """A server of the attacker that records its requests and responds with :attr:`answer`."""
-
-    def __init__(self) -> None:
-        self.seen: list[str] = []
-        self.answer = Response('{"login": "mallory"}', content_type="application/json")
-        self.url = ""
-
-    def __call__(self, environ: Any, start_response: Any) -> Any:
-        request = Request(environ)
-        self.seen.append(f"{request.url}\n{request.headers}\n{request.get_data(as_text=True)}")
-        return self.answer(environ, start_response)
-
-    def has_seen(self, secret: str) -> bool:
-        return any(secret in request for request in self.seen)
-
-
 @pytest.fixture
 def attackers_server() -> Iterator[AttackersServer]:
     with ExitStack() as stack:
         application = AttackersServer()
         application.url = stack.enter_context(serve(application)).url
         yield application
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Callable[[Story], Outcome]:
+    """Return a function that carries out the attack of a story in the demo's lab, with the parties of the lab."""
+
+    def play(story: Story) -> Outcome:
+        with set_stage(tmp_path, story.build) as stage:
+            return story.attack(stage)
+
+    return play
 
 
 @pytest.fixture
@@ -94,21 +89,9 @@ def careless_provider(provider: LocalProvider, monkeypatch: pytest.MonkeyPatch) 
     return provider
 
 
-def changed(url: str, **changes: str | None) -> str:
-    """Return *url* with changed query parameters; None removes one."""
-    query = {name: value for name, value in {**parameters(url), **changes}.items() if value is not None}
-    return f"{url.partition('?')[0]}?{urlencode(query)}"
-
-
 def without_pkce(authorization_url: str) -> str:
     """Return the authorization request without its challenge: the resulting code fits any code verifier."""
-    return changed(authorization_url, code_challenge=None, code_challenge_method=None)
-
-
-def exchanged_codes(provider: LocalProvider) -> list[str]:
-    """Return the codes that the application has sent to the token endpoint."""
-    forms = [parse_qs(exchange.body) for exchange in provider.exchanges if exchange.endpoint == "token"]
-    return [form["code"][0] for form in forms if "code" in form]
+    return change_parameters(authorization_url, code_challenge=None, code_challenge_method=None)
 
 
 def issued_tokens(provider: LocalProvider) -> list[str]:

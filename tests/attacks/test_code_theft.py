@@ -5,35 +5,28 @@ A code is useless without its code verifier (PKCE, RFC 7636), which the applicat
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
 
-import pytest
-import requests
-from conftest import Browser, parameters
+from conftest import Browser
 from werkzeug import Response
 
 from wsgi_oauth import RequestHandler, errors
+from wsgi_oauth.demo.lab.parties import AttackersServer
+from wsgi_oauth.demo.lab.request_attacks import TOKEN_REDIRECT
+from wsgi_oauth.demo.lab.sign_in_attacks import CODE_INJECTION
+from wsgi_oauth.demo.lab.story import Outcome, Story
 from wsgi_oauth.demo.local_provider import LocalProvider
-from wsgi_oauth.sign_in import Attempt
-from wsgi_oauth.transport.pool import Transport
 
-from .conftest import AttackersServer, changed, issued_tokens
+from .conftest import issued_tokens
 from .lesson import guarded_by
 
 
-def begin_with_a_constant_verifier(**given: Any) -> Attempt:
-    return Attempt(secrets.token_urlsafe(32), "v" * 43, **given)
-
-
-@guarded_by({"wsgi_oauth.sign_in.Attempt.new": begin_with_a_constant_verifier})
-def test_stolen_code_is_injected_into_the_sign_in_of_the_attacker(victim: Browser, attacker: Browser) -> bool:
+@guarded_by(CODE_INJECTION.guards)
+def test_stolen_code_is_injected_into_the_sign_in_of_the_attacker(play: Callable[[Story], Outcome]) -> Outcome:
     """S8, RFC 9700 4.5.1. The state is the attacker's own, but the code fits only the victim's code verifier."""
-    stolen = parameters(victim.callback_url())["code"]
-    attacker.get(changed(attacker.callback_url(), code=stolen))
-    return attacker.profile().status_int == 200
+    return play(CODE_INJECTION)
 
 
 @guarded_by({"wsgi_oauth.sign_in.Attempt.code_challenge": property(lambda start: start.code_verifier)})
@@ -45,22 +38,12 @@ def test_code_verifier_is_read_from_the_browser_history(victim: Browser, provide
     return form["code_verifier"][0] in url
 
 
-# The default of requests.
-def follow_redirects(transport: Transport, request: requests.PreparedRequest, **_: Any) -> requests.Response:
-    with requests.Session() as session:
-        return session.send(request, timeout=10)
-
-
-@pytest.mark.parametrize("status", [307, 308])
-@guarded_by({"wsgi_oauth.transport.pool.Transport.send": follow_redirects})
+@guarded_by(TOKEN_REDIRECT.guards)
 def test_redirecting_token_endpoint_sends_the_client_secret_to_the_attacker(
-    make_browser: Callable[..., Browser], provider: LocalProvider, attackers_server: AttackersServer, status: int
-) -> bool:
-    """S23, ASVS 15.3.2. An open redirect at the provider is enough: 307 and 308 repeat a POST with its body."""
-    victim = make_browser(CLIENT_AUTH="post")
-    provider.faults.redirect_to = f"{attackers_server.url}/token"
-    victim.get(victim.callback_url(fault=f"token.redirect_{status}"))
-    return attackers_server.has_seen(str(provider.client_secret))
+    play: Callable[[Story], Outcome],
+) -> Outcome:
+    """S23, ASVS 15.3.2. An open redirect at the provider is enough: 307 repeats a POST with its body."""
+    return play(TOKEN_REDIRECT)
 
 
 class Repos(RequestHandler):

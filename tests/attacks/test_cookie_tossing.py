@@ -14,6 +14,8 @@ import pytest
 from conftest import HTML, Browser, environ_for, send
 
 from wsgi_oauth import Config, RequestHandler, SessionStore, create_app
+from wsgi_oauth.demo.lab.session_attacks import COOKIE_TOSSING
+from wsgi_oauth.demo.lab.story import Outcome, Story
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.sessions.cookie import CookieNames
@@ -50,10 +52,10 @@ def uses_the_attackers_session(make_browser: Callable[..., Browser]) -> Callable
     return look
 
 
-@guarded_by({"wsgi_oauth.sessions.cookie.unambiguous_value": lambda values: next(iter(values), None)})
-def test_cookie_with_a_longer_path_is_sent_first_and_wins(uses_the_attackers_session: Callable[[str], bool]) -> bool:
+@guarded_by(COOKIE_TOSSING.guards)
+def test_cookie_with_a_longer_path_is_sent_first_and_wins(play: Callable[[Story], Outcome]) -> Outcome:
     """S39, RFC 6265 5.4. The application cannot know which cookie is the user's own, so it ignores both."""
-    return uses_the_attackers_session("wsgi_oauth={foreign}; wsgi_oauth={own}")
+    return play(COOKIE_TOSSING)
 
 
 @guarded_by({"wsgi_oauth.sessions.cookie.unambiguous_value": lambda values: next(reversed(values), None)})

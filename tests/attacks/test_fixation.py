@@ -14,6 +14,8 @@ from conftest import HTML, Browser, send
 from werkzeug import Response
 
 from wsgi_oauth import RequestHandler
+from wsgi_oauth.demo.lab.session_attacks import COOKIE_REPLAY, SESSION_FIXATION, keep_the_id
+from wsgi_oauth.demo.lab.story import Outcome, Story
 from wsgi_oauth.sessions.cookie import CookieNames, session_id_from_cookie
 from wsgi_oauth.sessions.encoding import StoredSession
 from wsgi_oauth.sessions.manager import SessionManager, store_key
@@ -60,10 +62,6 @@ def adopt_any_id(
     return Session(sessions, stored, session_id)
 
 
-def keep_the_id(session: Session) -> None:
-    pass
-
-
 @guarded_by(
     {
         "wsgi_oauth.sessions.manager.SessionManager.open": adopt_any_id,
@@ -90,16 +88,10 @@ def test_invented_id_gives_access_to_the_data_of_an_anonymous_victim(
     return attacker.get("/notebook").json
 
 
-@guarded_by({"wsgi_oauth.sessions.session.Session.renew": keep_the_id})
-def test_issued_id_is_planted_before_the_sign_in(make_browser: Callable[..., Browser]) -> bool:
+@guarded_by(SESSION_FIXATION.guards)
+def test_issued_id_is_planted_before_the_sign_in(play: Callable[[Story], Outcome]) -> Outcome:
     """S36. The server has issued this id to the attacker, so only changing it at the sign-in helps."""
-    victim, attacker = make_browser(handlers=(Notebook,)), make_browser(handlers=(Notebook,))
-    attacker.post("/notebook", params={"note": "any anonymous session"})
-    known = attacker.cookie
-    plant(victim, known)
-    victim.get(victim.callback_url())
-    plant(attacker, known)
-    return attacker.profile().status_int == 200
+    return play(SESSION_FIXATION)
 
 
 @guarded_by({"wsgi_oauth.sessions.session.Session.renew": keep_the_id})
@@ -128,19 +120,10 @@ def test_next_user_of_a_shared_computer_reads_the_data_of_the_previous_one(
     return computer.get("/notebook").json
 
 
-def clear_the_cookie_alone(session: Session) -> None:
-    session.clear()
-    session.ended = True
-
-
-@guarded_by({"wsgi_oauth.sessions.session.Session.end": clear_the_cookie_alone})
-def test_stolen_cookie_is_still_valid_after_the_sign_out(victim: Browser, attacker: Browser) -> bool:
+@guarded_by(COOKIE_REPLAY.guards)
+def test_stolen_cookie_is_still_valid_after_the_sign_out(play: Callable[[Story], Outcome]) -> Outcome:
     """S41. Clearing a cookie in one browser does not affect its copies."""
-    victim.sign_in()
-    stolen = victim.cookie
-    victim.post("/logout")
-    plant(attacker, stolen)
-    return attacker.profile().status_int == 200
+    return play(COOKIE_REPLAY)
 
 
 def never_expire(sessions: SessionManager, stored: StoredSession) -> float:

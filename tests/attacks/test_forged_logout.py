@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 from conftest import Browser
 
-from wsgi_oauth.web.sign_out import Logout
+from wsgi_oauth.demo.lab.request_attacks import FORGED_SIGN_OUT, sign_out
+from wsgi_oauth.demo.lab.story import Outcome, Story
 
 from .lesson import guarded_by
 
 # Headers that browsers send (Fetch Metadata, W3C). SameSite=Lax withholds the cookie from a POST of another site, but
 # neither from a navigation nor from a neighbouring subdomain.
 IMAGE_ELSEWHERE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "image", "Sec-Fetch-Mode": "no-cors"}
-LINK_ELSEWHERE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document", "Sec-Fetch-Mode": "navigate"}
 NEIGHBOUR = {"Sec-Fetch-Site": "same-site", "Origin": "http://blog.localhost"}
 OLD_BROWSER = {"Origin": "http://attacker.example"}
 
 
 def is_signed_out(victim: Browser) -> bool:
     return victim.profile().status_int == 401
-
-
-def sign_out(handler: Logout, request: Any) -> object:
-    request.session.end()
-    return handler.jsonify({})
 
 
 @guarded_by({"wsgi_oauth.web.sign_out.Logout.post": sign_out, "wsgi_oauth.web.sign_out.Logout.get": sign_out})
@@ -35,12 +30,10 @@ def test_image_in_a_forum_signs_its_readers_out(victim: Browser) -> bool:
     return is_signed_out(victim)
 
 
-@guarded_by({"wsgi_oauth.web.sign_out.Logout.get": sign_out})
-def test_link_signs_the_victim_out(victim: Browser) -> bool:
+@guarded_by(FORGED_SIGN_OUT.guards)
+def test_link_signs_the_victim_out(play: Callable[[Story], Outcome]) -> Outcome:
     """S41. A GET must not sign out, because links are followed, prefetched and previewed."""
-    victim.sign_in()
-    victim.get("/logout", headers=LINK_ELSEWHERE)
-    return is_signed_out(victim)
+    return play(FORGED_SIGN_OUT)
 
 
 @guarded_by({"wsgi_oauth.web.request.Request.is_same_origin": True})

@@ -1,17 +1,19 @@
-"""Forged headers at ``/verify``: the client sends headers that only the proxy should send, or has a tricky name.
+"""Forged headers: the client sends headers that only the proxy should send, or has a tricky name.
 
 The proxy passes the client's headers on to ``/verify``. The applications behind it believe the answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
 from conftest import HTML, environ_for, parameters, send
 
 from wsgi_oauth import Config, Identity, MemoryStore, create_app
+from wsgi_oauth.demo.lab.request_attacks import FORGED_IDENTITY
+from wsgi_oauth.demo.lab.story import Outcome, Story
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.gate.verify import OriginalRequest
 from wsgi_oauth.testing import signed_in
@@ -33,6 +35,14 @@ def identity_headers(provider: LocalProvider, identity: Identity) -> Any:
 
 def believe_every_client(environ: Mapping[str, Any], _proxies: int) -> OriginalRequest:
     return original_of(environ, 1)
+
+
+@guarded_by(FORGED_IDENTITY.guards)
+def test_client_names_another_user_in_a_header_that_the_application_believes(
+    play: Callable[[Story], Outcome],
+) -> Outcome:
+    """S64. Proxies use such a header to name the user."""
+    return play(FORGED_IDENTITY)
 
 
 @guarded_by({"wsgi_oauth.gate.verify.OriginalRequest.of": believe_every_client})

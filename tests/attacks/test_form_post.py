@@ -15,10 +15,10 @@ from conftest import environ_for, stored_sessions
 from form_post import PUBLIC_URL, FormBrowser, FormPostIssuer
 
 from wsgi_oauth import Config, SessionStore, create_app
+from wsgi_oauth.demo.lab.parties import exchanged_codes
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.sessions.session import Session
 
-from .conftest import exchanged_codes
 from .lesson import guarded_by
 
 

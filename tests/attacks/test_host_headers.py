@@ -5,12 +5,15 @@ If the redirect URI is built from them, the provider sends the code to the attac
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from conftest import HTML, environ_for, parameters, send
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from wsgi_oauth import Config, MemoryStore, create_app
+from wsgi_oauth.demo.lab.request_attacks import FORGED_HOST
+from wsgi_oauth.demo.lab.story import Outcome, Story
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.web.site import Site
 
@@ -24,16 +27,10 @@ def application_at(provider: LocalProvider, public_url: str | None = None) -> An
     return create_app(Config.from_environ(environ_for(provider, **settings)), store=MemoryStore())
 
 
-def base_from_the_host_header(site: Any, environ: dict[str, Any]) -> str:
-    return f"https://{environ['HTTP_HOST']}"
-
-
-@guarded_by({"wsgi_oauth.web.site.Site.base_url": base_from_the_host_header})
-def test_forged_host_sends_the_code_to_the_attacker(provider: LocalProvider) -> bool:
-    """S11, S34. Through a poisoned cache, for example."""
-    app = application_at(provider, "https://app.example.com")
-    started = send(app, "/", headers={**HTML, "Host": "attacker.example"})
-    return "attacker.example" in started.headers.get("Location", "")
+@guarded_by(FORGED_HOST.guards)
+def test_forged_host_sends_the_code_to_the_attacker(play: Callable[[Story], Outcome]) -> Outcome:
+    """S11, S34. The attacker started the sign-in, and finishes it with the code of the victim."""
+    return play(FORGED_HOST)
 
 
 @guarded_by({"wsgi_oauth.web.site.is_loopback": lambda host: True})

@@ -10,17 +10,21 @@ from __future__ import annotations
 import hmac
 import itertools
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from conftest import Browser, parameters, stored_sessions
 
 from wsgi_oauth import errors
+from wsgi_oauth.demo.lab.parties import change_parameters
+from wsgi_oauth.demo.lab.sign_in_attacks import LOGIN_CSRF, find_in_all_sessions
+from wsgi_oauth.demo.lab.story import Outcome, Story
 from wsgi_oauth.sessions.cookie import PENDING_PURPOSE_LENGTH
 from wsgi_oauth.sessions.session import Session
 from wsgi_oauth.sign_in import Attempt, AuthorizationResponse
 
-from .conftest import changed, without_pkce
+from .conftest import without_pkce
 from .lesson import guarded_by
 
 pytestmark = pytest.mark.usefixtures("careless_provider")
@@ -43,16 +47,6 @@ def accept_a_missing_state(_: Session, session: Session, response: Authorization
     return Attempt("", "v" * 43, "http://localhost/callback", "/profile", provider)
 
 
-# Authlib, CVE-2025-68158: states in a cache of the server that all browsers share.
-def find_in_all_sessions(_: Session, session: Session, response: AuthorizationResponse, **__: float) -> Attempt:
-    for data in all_pending(session):
-        record = data["oauth_state"].get(response.state)
-        if record:
-            names = ("code_verifier", "redirect_uri", "next", "provider")
-            return Attempt(response.state, *(record[name] for name in names))
-    raise errors.NoLoginInProgress("never issued")
-
-
 # Accept any response while a sign-in is pending.
 def ignore_the_state(records: dict[str, Any], state: str) -> dict[str, Any] | None:
     return next(iter(records.values()), None)
@@ -62,16 +56,14 @@ def ignore_the_state(records: dict[str, Any], state: str) -> dict[str, Any] | No
 def test_link_with_a_code_and_no_state(victim: Browser, attacker: Browser) -> bool:
     """S2. The shortest attack: a callback link with a code, in a mail or an image."""
     attackers_link = attacker.consent(without_pkce(attacker.start()))
-    victim.get(changed(attackers_link, state=None))
+    victim.get(change_parameters(attackers_link, state=None))
     return signed_in_as_the_attacker(victim)
 
 
-@guarded_by({"wsgi_oauth.sign_in.consume_state": find_in_all_sessions})
-def test_link_with_the_state_of_the_attacker(victim: Browser, attacker: Browser) -> bool:
+@guarded_by(LOGIN_CSRF.guards)
+def test_link_with_the_state_of_the_attacker(play: Callable[[Story], Outcome]) -> Outcome:
     """S1. The server has issued this state, but to the attacker."""
-    attackers_link = attacker.callback_url()
-    victim.get(attackers_link)
-    return signed_in_as_the_attacker(victim)
+    return play(LOGIN_CSRF)
 
 
 @guarded_by(

@@ -6,6 +6,7 @@ password once more. What counts is where browsers go, so the test resolves URLs 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -14,6 +15,8 @@ import pytest
 from conftest import HTML, Browser, send
 from whatwg import INVALID, resolved
 
+from wsgi_oauth.demo.lab.sign_in_attacks import OPEN_REDIRECT
+from wsgi_oauth.demo.lab.story import Outcome, Story
 from wsgi_oauth.demo.local_provider import LocalProvider
 
 from .lesson import guarded_by
@@ -166,10 +169,6 @@ def ends_at(application: Any, provider: LocalProvider, payload: str) -> tuple[st
     return callback, signed_in.headers["Location"]
 
 
-def accept_all(next_url: str | None) -> str | None:
-    return next_url
-
-
 def reject_what_urllib_finds_a_host_in(next_url: str | None) -> str | None:
     return next_url if next_url and not urlsplit(next_url).netloc and not urlsplit(next_url).scheme else None
 
@@ -178,7 +177,12 @@ def reject_two_leading_slashes(next_url: str | None) -> str | None:
     return next_url if next_url and next_url.startswith("/") and not next_url.startswith("//") else None
 
 
-@guarded_by({"wsgi_oauth.web.site.local_path": accept_all})
+@guarded_by(OPEN_REDIRECT.guards)
+def test_sign_in_link_ends_at_a_page_that_asks_for_the_password(play: Callable[[Story], Outcome]) -> Outcome:
+    """S33. Nothing checks the address."""
+    return play(OPEN_REDIRECT)
+
+
 @guarded_by({"wsgi_oauth.web.site.local_path": reject_what_urllib_finds_a_host_in})
 @guarded_by({"wsgi_oauth.web.site.local_path": reject_two_leading_slashes})
 def test_sign_in_link_ends_at_the_page_of_the_attacker(application: Any, provider: LocalProvider) -> str | None:

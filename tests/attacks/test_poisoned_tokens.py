@@ -16,7 +16,8 @@ import pytest
 from conftest import Browser
 from werkzeug import Response
 
-from .conftest import AttackersServer
+from wsgi_oauth.demo.lab.parties import AttackersServer
+
 from .lesson import guarded_by
 
 BEARER = {"access_token": "mallorys-token", "token_type": "Bearer"}

@@ -9,10 +9,10 @@ from urllib.parse import parse_qs
 
 from conftest import Browser
 
+from wsgi_oauth.demo.lab.parties import change_parameters, exchanged_codes
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.sign_in import AuthorizationResponse
 
-from .conftest import changed, exchanged_codes
 from .lesson import guarded_by
 
 
@@ -47,6 +47,6 @@ def test_first_code_bypasses_a_firewall_that_checks_the_last(victim: Browser, pr
 @guarded_by({"wsgi_oauth.sign_in.AuthorizationResponse.parse": use_the_first})
 def test_first_issuer_hides_the_real_one(victim: Browser, provider: LocalProvider) -> bool:
     """S13, S9. The attacker's provider responds, and the attacker prepends the honest issuer."""
-    path, _, query = changed(victim.callback_url(), iss="https://attacker.example").partition("?")
+    path, _, query = change_parameters(victim.callback_url(), iss="https://attacker.example").partition("?")
     victim.get(f"{path}?iss={provider.url}&{query}")
     return exchanged_codes(provider) != []

@@ -11,10 +11,10 @@ import pytest
 from conftest import HTML, Barrier, Browser, send
 
 from wsgi_oauth import MemoryStore, SessionStore
+from wsgi_oauth.demo.lab.parties import exchanged_codes
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.sign_in import STATE
 
-from .conftest import exchanged_codes
 from .lesson import guarded_by
 
 

@@ -10,7 +10,9 @@ from typing import Any
 from conftest import HTML, Browser, send
 from werkzeug import Response
 
-from .conftest import changed, without_header
+from wsgi_oauth.demo.lab.parties import change_parameters
+
+from .conftest import without_header
 from .lesson import guarded_by
 
 SCRIPT = "<script>alert(document.domain)</script>"
@@ -58,7 +60,10 @@ def test_error_description_in_a_link_changes_the_text_of_the_page(victim: Browse
     """S47. A text such as "Call our hotline" needs no script. It is shown only with a state of this browser."""
     text = "Call our hotline"
     return (
-        text in victim.get(changed("/callback?error=access_denied&state=of-the-attacker", error_description=text)).text
+        text
+        in victim.get(
+            change_parameters("/callback?error=access_denied&state=of-the-attacker", error_description=text)
+        ).text
     )
 
 

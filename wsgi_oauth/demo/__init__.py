@@ -22,5 +22,7 @@ The command ``wsgi-oauth demo``:
 :mod:`.masking`          masks secrets in the output
 =======================  ======================================================================
 
-This package is not for production. It imports nothing of the client that it demonstrates.
+:mod:`.lab` is the attack lab.
+
+This package is not for production. Except for the lab, it imports nothing of the client that it demonstrates.
 """

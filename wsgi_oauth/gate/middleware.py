@@ -140,8 +140,7 @@ class LoginRequired:
         passed = {**environ}
         is_ambiguous = False
         if not _SUSPICIOUS_KEYS.isdisjoint(environ):
-            for name in IDENTITY_KEYS.intersection(environ):
-                del passed[name]
+            remove_identity(passed)
             is_ambiguous = may_change_path(environ)
         path = environ.get("PATH_INFO", "")
         if self._sign_in.handles(path):
@@ -228,6 +227,12 @@ class LoginRequired:
             _log.warning("public page: the user is unknown: %s: %s", error.cause, error)
             if self._is_restricted or isinstance(error, errors.NotSignedIn):
                 context.forget_user()
+
+
+def remove_identity(environ: WSGIEnvironment) -> None:
+    """Remove the keys that name a user from *environ*. They come from the client, or from a server in front."""
+    for name in IDENTITY_KEYS.intersection(environ):
+        del environ[name]
 
 
 def is_preflight(environ: WSGIEnvironment) -> bool:

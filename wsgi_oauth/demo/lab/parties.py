@@ -1,0 +1,212 @@
+"""The parties of an attack: victim and attacker with their browsers, the attacker's site, provider and application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
+
+from werkzeug.wrappers import Request, Response
+
+from ... import Config, FileStore, RequestHandler, create_app
+from ..browser import Browser, HttpRequest, HttpResponse, Page
+from ..local_provider import LocalProvider
+from ..server import Server, serve, serve_provider
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+VICTIM, ATTACKER = "victor", "mallory"  # their logins at the provider
+_MAX_REDIRECTS = 10
+
+
+class Actor(Browser):
+    """The victim or the attacker, with a browser.
+
+    :param login: the actor's login at the provider.
+    :param application: the application's URL.
+    """
+
+    def __init__(self, login: str, application: str) -> None:
+        super().__init__()
+        self.login = login
+        self.application = application
+        self.address = ""  # the URL of the page that the browser shows
+        self._foreign_cookies: list[str] = []
+
+    def visit(self, url: str, headers: Mapping[str, str] | None = None) -> HttpResponse:
+        """Request *url*, or a path of the application; return the response. Redirects are not followed."""
+        request = self.get(urljoin(self.application, url))
+        request.headers.update(headers or {})
+        return self.send(request)
+
+    def post(self, path: str, **form: str) -> HttpResponse:
+        """Submit *form* to a path of the application."""
+        return self.send(self.submit(self.application + path, form))
+
+    def follow(self, url: str) -> HttpResponse:
+        """Open *url* and follow its redirects, as a browser does; return the last response."""
+        for _ in range(_MAX_REDIRECTS):
+            self.address = urljoin(self.application, url)
+            response = self.visit(self.address)
+            if response.location is None:
+                break
+            url = urljoin(self.address, response.location)
+        return response
+
+    def start(self, path: str = "/") -> str:
+        """Start a sign-in at the application; return the authorization URL."""
+        url = self.application + path
+        while urlsplit(url).netloc == urlsplit(self.application).netloc:
+            url = urljoin(url, self.visit(url).location or "about:blank")
+        return url
+
+    def consent(self, authorization_url: str) -> str:
+        """Press Allow on the provider's consent page; return the callback URL, which is not yet requested."""
+        page = Page(self.follow(authorization_url).body)
+        form = page.fields | {"decision": "allow", "user": self.login}
+        return self.send(self.submit(urljoin(self.address, page.action), form)).location or ""
+
+    def callback_url(self) -> str:
+        """Start a sign-in and consent; return the callback URL, which is not yet requested."""
+        return self.consent(self.start())
+
+    def sign_in(self) -> HttpResponse:
+        """Complete a sign-in; return the response of the callback."""
+        return self.visit(self.callback_url())
+
+    def profile(self, headers: Mapping[str, str] | None = None) -> HttpResponse:
+        """Request the profile as JSON: it names the user as whom this browser is signed in."""
+        return self.visit("/profile", {"Accept": "application/json", **(headers or {})})
+
+    def get(self, url: str) -> HttpRequest:
+        return self._with_foreign_cookies(super().get(url))
+
+    def submit(self, url: str, form: Mapping[str, str]) -> HttpRequest:
+        return self._with_foreign_cookies(super().submit(url, form))
+
+    @property
+    def session_cookie(self) -> tuple[str, str]:
+        """Name and value of the application's session cookie. The names of its other cookies have a hyphen."""
+        jar = self._cookies[urlsplit(self.application).netloc]
+        return next((name, value) for name, value in jar.items() if "-" not in name)
+
+    def set_cookie(self, name: str, value: str) -> None:
+        """Set a cookie for the application, in place of its own cookie with this name."""
+        self._cookies.setdefault(urlsplit(self.application).netloc, {})[name] = value
+
+    def receive_foreign_cookie(self, name: str, value: str) -> None:
+        """Accept a cookie for the application with a longer path: it is sent before its own (RFC 6265 5.4)."""
+        self._foreign_cookies.append(f"{name}={value}")
+
+    def _with_foreign_cookies(self, request: HttpRequest) -> HttpRequest:
+        own = request.headers.get("Cookie")
+        if self._foreign_cookies and request.url.startswith(self.application):
+            request.headers["Cookie"] = "; ".join([*self._foreign_cookies, *([own] if own else [])])
+        return request
+
+
+class AttackersServer:
+    """The attacker's web server. It records its requests, and answers all of them with :attr:`answer`."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.seen: list[str] = []  # the requests, as text
+        self.answer = Response('{"login": "mallory"}', content_type="application/json")
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        request = Request(environ)
+        self.seen.append(f"{request.url}\n{request.headers}\n{request.get_data(as_text=True)}")
+        return self.answer(environ, start_response)
+
+    def redirect_visitors_to(self, url: str) -> None:
+        """Answer each request with a redirect to *url*."""
+        self.answer = Response(status=302, headers={"Location": url})
+
+    def has_seen(self, secret: str) -> bool:
+        """Return whether a request contained *secret*."""
+        return any(secret in request for request in self.seen)
+
+
+class Notebook(RequestHandler):
+    """The page of the application on which users keep a note. Anonymous users can write one, too."""
+
+    route = "/notebook"
+
+    def get(self, request: Any) -> Response:
+        return self.jsonify({"note": request.session.get("note", "")})
+
+    def post(self, request: Any) -> Response:
+        request.session["note"] = request.form["note"]
+        return self.jsonify({"stored": True})
+
+
+class Stage:
+    """All parties of one run. Each server listens on a loopback port.
+
+    :param sessions: the folder of the application's file store.
+    """
+
+    attackers_provider: LocalProvider  # only in the mix-up attack
+
+    def __init__(self, sessions: Path, servers: ExitStack) -> None:
+        self.sessions = sessions
+        self._servers = servers
+        self.provider = LocalProvider()
+        self.start_provider(self.provider)
+        self.attackers_server = AttackersServer()
+        # By another name, because cookies and the application's checks depend on the host.
+        self.attackers_server.url = f"http://localhost:{servers.enter_context(serve(self.attackers_server)).port}"
+        self.application = ""  # its URL
+        self.victim = Actor(VICTIM, "")
+        self.attacker = Actor(ATTACKER, "")
+
+    def start_provider(self, provider: LocalProvider) -> None:
+        """Serve *provider* until the end of the run."""
+        self._servers.enter_context(serve_provider(provider))
+
+    def start_application(self, build: Callable[[Stage], WSGIApplication]) -> None:
+        """Serve the application that *build* returns. It is built when its URL is known."""
+        applications: list[WSGIApplication] = []
+        server = Server(lambda environ, start_response: applications[0](environ, start_response))
+        self.application = self.victim.application = self.attacker.application = server.url
+        applications.append(build(self))
+        self._servers.enter_context(server.start())
+
+
+def build_application(stage: Stage, **settings: str) -> WSGIApplication:
+    """Return the application of *stage*, with these ``WSGI_OAUTH_*`` settings besides those for the provider."""
+    environ = {f"WSGI_OAUTH_{name}": value for name, value in (stage.provider.settings | settings).items()}
+    return create_app(Config.from_environ(environ), store=FileStore(stage.sessions), handlers=[Notebook])
+
+
+@contextmanager
+def set_stage(folder: Path, build: Callable[[Stage], WSGIApplication]) -> Iterator[Stage]:
+    """Start all servers, yield the stage, and stop them.
+
+    :param folder: a new folder, for the sessions of the application.
+    :param build: returns the application.
+    """
+    with ExitStack() as servers:
+        stage = Stage(folder / "sessions", servers)
+        stage.start_application(build)
+        yield stage
+
+
+def change_parameters(url: str, **changes: str | None) -> str:
+    """Return *url* with changed query parameters; None removes one."""
+    query = {name: value for name, value in {**parameters(url), **changes}.items() if value is not None}
+    return f"{url.partition('?')[0]}?{urlencode(query)}"
+
+
+def parameters(url: str) -> dict[str, str]:
+    """Return the query parameters of *url*."""
+    return dict(parse_qsl(urlsplit(url).query))
+
+
+def exchanged_codes(provider: LocalProvider) -> list[str]:
+    """Return the codes that *provider* has received at its token endpoint."""
+    forms = [dict(parse_qsl(exchange.body)) for exchange in provider.exchanges if exchange.endpoint == "token"]
+    return [form["code"] for form in forms if "code" in form]

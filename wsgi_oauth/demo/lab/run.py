@@ -1,0 +1,79 @@
+"""Carry out attacks in a process of its own: ``python -m wsgi_oauth.demo.lab.run login-csrf --without-guard``.
+
+Each attack prints a line of JSON. This process ends when its standard input is closed, that is, with its parent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import tempfile
+import threading
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from .parties import set_stage
+from .stories import STORIES
+from .story import Story, without_guards
+
+
+class LogLines(logging.Handler):
+    """Keeps the lines of the application's log."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.levelname}: {record.getMessage()}")
+
+
+def carry_out(story: Story, *, guarded: bool) -> dict[str, Any]:
+    """Carry out the attack of *story*; return its outcome as a JSON object.
+
+    :param guarded: False to replace the guards in this process during the attack.
+    """
+    log, logger = LogLines(), logging.getLogger("wsgi_oauth")
+    logger.addHandler(log)
+    logger.setLevel(logging.INFO)
+    try:
+        with (
+            nullcontext() if guarded else without_guards(story.guards),
+            tempfile.TemporaryDirectory(prefix="wsgi-oauth-lab-") as folder,
+            set_stage(Path(folder), story.build) as stage,
+        ):
+            outcome = story.attack(stage)
+    finally:
+        logger.removeHandler(log)
+    return {
+        "name": story.name,
+        "guarded": guarded,
+        "has_succeeded": outcome.has_succeeded,
+        "text": outcome.text,
+        "log": log.lines,
+    }
+
+
+def _exit_with_parent() -> None:
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    os._exit(1)
+
+
+def main() -> None:
+    """Carry out the attacks that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="+", choices=STORIES)
+    parser.add_argument("--without-guard", action="store_true")
+    options = parser.parse_args()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    for name in options.names:
+        print(json.dumps(carry_out(STORIES[name], guarded=not options.without_guard)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""An attack with its story, the guard that prevents it, and its outcome."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
+
+from ..browser import HttpResponse
+from .parties import Stage, build_application
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+_PROJECT = Path(__file__).parents[3]
+
+
+class Outcome(NamedTuple):
+    """The outcome of an attack. It is true if the attack has succeeded."""
+
+    has_succeeded: bool
+    gain: str  # a sentence about what the attacker has gained
+    refusal: HttpResponse | str  # the response that ended a failed attack, or a sentence about it
+
+    def __bool__(self) -> bool:
+        return self.has_succeeded
+
+    @property
+    def text(self) -> str:
+        """The gain of a successful attack, or the reason why it failed."""
+        if self.has_succeeded:
+            return self.gain
+        return self.refusal if isinstance(self.refusal, str) else f"The application answers: {self.refusal.summary()}"
+
+
+@dataclass(frozen=True)
+class Story:
+    """An attack and its story. The victim is Victor, the attacker Mallory."""
+
+    name: str  # in URLs
+    title: str
+    goal: str  # the attacker's situation and goal
+    course: str  # the steps of the attack
+    defence: str  # the reason why the guard prevents it
+    standards: tuple[str, ...]  # sections of RFCs, such as "RFC 6749 10.12"
+    requirements: tuple[str, ...]  # of docs/requirements.md, such as "S1"
+    guards: Mapping[str, Any]  # the replacement of each guard, by the guard's dotted name
+    attack: Callable[[Stage], Outcome]
+    build: Callable[[Stage], WSGIApplication] = build_application
+
+
+@contextmanager
+def without_guards(guards: Mapping[str, Any]) -> Iterator[None]:
+    """Replace *guards* in this process."""
+    with ExitStack() as stack:
+        for name, replacement in guards.items():
+            owner, _, attribute = name.rpartition(".")
+            stack.enter_context(mock.patch.object(resolve_name(owner), attribute, replacement, create=True))
+        yield
+
+
+class Source(NamedTuple):
+    """The source text of a function."""
+
+    name: str
+    file: str  # relative to the project
+    line: int
+    text: str
+
+
+def find_source(name: str, value: Any) -> Source:
+    """Return the source text of *value*: a function, a method or a property."""
+    function: Any = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+    lines, line = inspect.getsourcelines(function)
+    file = Path(inspect.getsourcefile(function) or "").relative_to(_PROJECT)
+    return Source(name, str(file), line, textwrap.dedent("".join(lines)).rstrip())
+
+
+def guard_sources(story: Story) -> list[tuple[Source, Source]]:
+    """Return the source text of each guard of *story*, and that of its replacement."""
+    return [
+        (
+            find_source(name.removeprefix("wsgi_oauth."), resolve_name(name)),
+            find_source(replacement.__name__, replacement),
+        )
+        for name, replacement in story.guards.items()
+    ]
