@@ -34,7 +34,15 @@ def _block(match: re.Match[str]) -> str:
         return f"<!-- listing {sources} -->\n```python\n{(ROOT / sources).read_text()}```\n"
     before, after = ((STEPS / name).read_text().splitlines(keepends=True) for name in sources.split())
     _, _, *lines = unified_diff(before, after, n=2)
+    lines = [_add_heading(line, before) if line.startswith("@@") else line for line in lines]
     return f"<!-- diff {sources} -->\n```diff\n{''.join(lines)}```\n"
+
+
+def _add_heading(hunk: str, before: list[str]) -> str:
+    """Add the class or function in which a hunk begins, as git does."""
+    position = int(hunk.split(",")[0].removeprefix("@@ -"))
+    headings = [line for line in before[:position] if line.startswith(("class ", "def "))]
+    return f"{hunk.rstrip()} {headings[-1]}" if headings else hunk
 
 
 if __name__ == "__main__":
