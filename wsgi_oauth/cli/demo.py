@@ -21,6 +21,7 @@ def add_command(parser: argparse.ArgumentParser) -> None:
     option("--port", type=_parse_port, default=8000, help="port of the application; 0 picks a free one")
     option("--provider-port", type=_parse_port, default=8001, help="port of the provider; 0 picks a free one")
     option("--walk", action="store_true", help="sign in, print every HTTP message of the sign-in, and exit")
+    option("--reveal", action="store_true", help="mask no secrets; all of them are good for this demo only")
     option("--workers", type=_parse_workers, default=2, metavar="N", help="number of gunicorn workers")
     option("--worker-class", default="gthread", metavar="CLASS", help="class of the gunicorn workers")
     option(
@@ -46,6 +47,7 @@ def _run(options: argparse.Namespace) -> int:
             workers=options.workers,
             worker_class=options.worker_class,
             walk=options.walk,
+            reveal=options.reveal,
             profile=profile,
         )
     )

@@ -15,6 +15,12 @@ The command ``wsgi-oauth demo``:
 
 =======================  ======================================================================
 :mod:`.launcher`         starts the provider and the application
+:mod:`.traced_app`       the application, with recording of its messages
+:mod:`.dispatcher`       the provider, with recording of its messages, and the demo's own pages
+:mod:`.recording`        records the messages of a party
+:mod:`.recorder`         collects the messages of all processes in order
+:mod:`.messages`         a message
+:mod:`.sources`          the source lines that produce a message
 :mod:`.walk`             signs in and prints every HTTP message (``--walk``)
 :mod:`.browser`          the browser that the walk uses
 :mod:`.printer`          prints the messages
@@ -24,5 +30,5 @@ The command ``wsgi-oauth demo``:
 
 :mod:`.lab` is the attack lab.
 
-This package is not for production. Except for the lab, it imports nothing of the client that it demonstrates.
+This package is not for production. Only :mod:`.traced_app` and the lab import the client.
 """

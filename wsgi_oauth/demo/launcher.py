@@ -2,8 +2,7 @@
 
 The application is the real one, under a real gunicorn in a process of its own. It reads the
 provider's endpoints from its environment, as it would for any other provider. The provider runs in
-a thread of this process, because :mod:`wsgi_oauth.demo.walk` prints the requests that the
-application sends to it.
+a thread of this process, together with the recorder of all messages and the page that shows them.
 """
 
 from __future__ import annotations
@@ -17,16 +16,19 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from types import FrameType
 from typing import final
 
+from .dispatcher import RECORDER_PATH, Dispatcher
 from .local_provider import LocalProvider
 from .profiles import PROFILES
+from .recorder import Recorder
 from .server import serve_provider
+from .traced_app import RECORDER_KEY, RECORDER_URL
 from .walk import WalkFailed, walk
 
 HOST = "127.0.0.1"
@@ -51,6 +53,7 @@ class Options:
     workers: int = 2
     worker_class: str = "gthread"
     walk: bool = False
+    reveal: bool = False  # show secrets instead of masking them
     profile: str = ""  # of the provider; one of PROFILES
 
 
@@ -60,6 +63,7 @@ class Demo:
 
     url: str
     provider: LocalProvider
+    recorder: Recorder
     sessions: Path
     gunicorn: Gunicorn
 
@@ -98,17 +102,17 @@ def start_demo(options: Options) -> Iterator[Demo]:
     with (
         _stop_on_signals() as stop,
         _bind_application_port(options.port) as listener,
-        _serve_provider(options) as provider,
+        _serve_provider(options) as dispatcher,
         tempfile.TemporaryDirectory(prefix="wsgi-oauth-demo-") as folder,
     ):
         port = listener.getsockname()[1]
         sessions = Path(folder, "sessions")
         sessions.mkdir(mode=0o700)
         config = _write_gunicorn_config(Path(folder), options, listener)
-        environ = _build_environ(provider, sessions)
+        environ = _build_environ(dispatcher, sessions)
         with Gunicorn(listener, config, environ, stop, echo=not options.walk) as gunicorn:
             gunicorn.wait_until_ready(port)
-            yield Demo(f"http://{HOST}:{port}", provider, sessions, gunicorn)
+            yield Demo(f"http://{HOST}:{port}", dispatcher.provider, dispatcher.recorder, sessions, gunicorn)
 
 
 def _print_welcome(demo: Demo, options: Options) -> None:
@@ -203,14 +207,15 @@ def _bind_application_port(port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _serve_provider(options: Options) -> Iterator[LocalProvider]:
-    port, provider = options.provider_port, PROFILES.get(options.profile, LocalProvider)()
+def _serve_provider(options: Options) -> Iterator[Dispatcher]:
+    port, recorder = options.provider_port, Recorder()
+    dispatcher = Dispatcher(PROFILES.get(options.profile, LocalProvider)(), recorder)
     try:
-        server = serve_provider(provider, host=HOST, port=port)
+        server = serve_provider(dispatcher, host=HOST, port=port)
     except OSError as error:
         raise _port_error("provider", "--provider-port", port, error) from error
-    with server:
-        yield provider
+    with server, closing(recorder):
+        yield dispatcher
 
 
 def _port_error(server: str, option: str, port: int, error: OSError) -> DemoError:
@@ -224,7 +229,7 @@ def _port_error(server: str, option: str, port: int, error: OSError) -> DemoErro
 # -- gunicorn --------------------------------------------------------------------------------
 
 
-def _build_environ(provider: LocalProvider, sessions: Path) -> dict[str, str]:
+def _build_environ(dispatcher: Dispatcher, sessions: Path) -> dict[str, str]:
     """Return the application's environment: that of this process, with the demo's settings.
 
     The user's own ``WSGI_OAUTH_*`` variables, which may hold a real client secret, and
@@ -236,8 +241,10 @@ def _build_environ(provider: LocalProvider, sessions: Path) -> dict[str, str]:
     return inherited | {
         "NO_PROXY": loopback,
         "no_proxy": loopback,
-        **{f"WSGI_OAUTH_{name}": value for name, value in provider.settings.items()},
+        **{f"WSGI_OAUTH_{name}": value for name, value in dispatcher.provider.settings.items()},
         "WSGI_OAUTH_SESSION_STORE": f"file:{sessions}",
+        RECORDER_URL: dispatcher.url + RECORDER_PATH,
+        RECORDER_KEY: dispatcher.recorder.key,
     }
 
 
@@ -291,7 +298,7 @@ class Gunicorn:
         self._echo = echo
         self._lines: list[str] = []
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", str(config), "wsgi_oauth:get_app()"],
+            [sys.executable, "-m", "gunicorn", "-c", str(config), "wsgi_oauth.demo.traced_app:get_app()"],
             env=environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -1,0 +1,443 @@
+"""The trace of ``wsgi-oauth demo``: all messages, in order, with the source lines that produced them."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import gc
+import http.server
+import importlib
+import inspect
+import json
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+from conftest import environ_for
+
+import wsgi_oauth
+from wsgi_oauth import Config, create_app
+from wsgi_oauth.demo.browser import Browser, HttpResponse, Page
+from wsgi_oauth.demo.dispatcher import Dispatcher
+from wsgi_oauth.demo.launcher import Demo, Options, start_demo
+from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.demo.messages import Message, SourceLine
+from wsgi_oauth.demo.recorder import Recorder
+from wsgi_oauth.demo.recording import ORIGIN_HEADER
+from wsgi_oauth.demo.server import serve, serve_provider
+from wsgi_oauth.demo.traced_app import record_application
+
+ROOT = Path(wsgi_oauth.__file__).parents[1]
+SIGN_IN = [
+    ("browser", "application", "GET", "/", None),
+    ("application", "browser", "GET", "/", 302),
+    ("browser", "provider", "GET", "/authorize", None),
+    ("provider", "browser", "GET", "/authorize", 200),
+    ("browser", "provider", "POST", "/authorize", None),
+    ("provider", "browser", "POST", "/authorize", 302),
+    ("browser", "application", "GET", "/callback", None),
+    ("application", "provider", "POST", "/token", None),
+    ("provider", "application", "POST", "/token", 200),
+    ("application", "browser", "GET", "/callback", 303),
+    ("browser", "application", "GET", "/profile", None),
+    ("application", "provider", "GET", "/user", None),
+    ("provider", "application", "GET", "/user", 200),
+    ("application", "browser", "GET", "/profile", 200),
+]
+
+
+class Tab:
+    """A browser that counts its messages."""
+
+    def __init__(self) -> None:
+        self.browser = Browser()
+        self.seen: list[tuple[str, str, int | None]] = []  # method, URL and status; a request has no status
+
+    def open(self, url: str) -> HttpResponse:
+        """Open a page, follow redirects, and press Allow."""
+        request = self.browser.get(url)
+        while True:
+            self.seen.append((request.method, request.url, None))
+            response = self.browser.send(request)
+            self.seen.append((request.method, request.url, response.status))
+            page = Page(response.body)
+            if response.location is not None:
+                request = self.browser.get(urljoin(request.url, response.location))
+            elif "/authorize?" in request.url and page.action is not None:
+                form = page.fields | {"decision": "allow"}
+                request = self.browser.submit(urljoin(request.url, page.action), form)
+            else:
+                return response
+
+
+def summary(message: Message) -> tuple[str, str, str, str, int | None]:
+    return message.sender, message.receiver, message.method, urlsplit(message.url).path, message.status
+
+
+def identify(message: Message) -> tuple[str, str, int | None]:
+    return message.method, message.url, message.status
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Demo]:
+    with start_demo(Options(port=0, provider_port=0, walk=True)) as running:
+        yield running
+
+
+@pytest.fixture
+def demo(running: Demo) -> Demo:
+    running.recorder.clear()
+    running.provider.faults.clear()
+    return running
+
+
+class TestMessages:
+    def test_all_messages_of_a_sign_in_are_there_in_order(self, demo: Demo) -> None:
+        Tab().open(f"{demo.url}/")
+        assert [summary(each) for each in demo.recorder.messages] == SIGN_IN
+        assert [each.number for each in demo.recorder.messages] == sorted(
+            each.number for each in demo.recorder.messages
+        )
+
+    def test_they_are_exactly_those_that_browsers_and_the_provider_count(
+        self, demo: Demo, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Four tabs at the same time, with faults. The provider's messages are counted where they are read and sent."""
+        at_provider: list[tuple[str, str, int | None]] = []
+        parse, send = http.server.BaseHTTPRequestHandler.parse_request, http.server.BaseHTTPRequestHandler.send_response
+
+        def count_request(self: Any) -> bool:
+            parsed = parse(self)
+            at_provider.append((self.command, demo.provider.url + self.path, None))
+            return parsed
+
+        def count_response(self: Any, code: int, *args: Any) -> None:
+            at_provider.append((self.command, demo.provider.url + self.path, code))
+            send(self, code, *args)
+
+        monkeypatch.setattr(http.server.BaseHTTPRequestHandler, "parse_request", count_request)
+        monkeypatch.setattr(http.server.BaseHTTPRequestHandler, "send_response", count_response)
+        for fault in ("token.500", "profile.401"):
+            demo.provider.faults.add(fault)
+        tabs = [Tab() for _ in range(4)]
+        threads = [threading.Thread(target=tab.open, args=(f"{demo.url}/",)) for tab in tabs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        messages = demo.recorder.messages
+        of_browsers = [each for each in messages if "browser" in {each.sender, each.receiver}]
+        of_provider = [each for each in messages if "provider" in {each.sender, each.receiver}]
+        assert Counter(map(identify, of_browsers)) == Counter(seen for tab in tabs for seen in tab.seen)
+        assert Counter(map(identify, of_provider)) == Counter(seen for seen in at_provider if "/trace/" not in seen[1])
+
+    def test_each_message_follows_its_cause(self, demo: Demo) -> None:
+        tabs = [Tab() for _ in range(4)]
+        threads = [threading.Thread(target=tab.open, args=(f"{demo.url}/",)) for tab in tabs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        open_exchanges: set[str] = set()
+        for message in demo.recorder.messages:
+            assert not message.parent or message.parent in open_exchanges
+            if message.is_request:
+                open_exchanges.add(message.exchange)
+            else:
+                open_exchanges.remove(message.exchange)
+        assert not open_exchanges
+
+    def test_health_checks_and_icons_are_not_recorded(self, demo: Demo) -> None:
+        for url in (f"{demo.url}/healthz", f"{demo.url}/favicon.ico", f"{demo.provider.url}/favicon.ico"):
+            Tab().open(url)
+        assert demo.recorder.messages == ()
+
+    def test_a_connection_that_a_fault_ends_is_a_response_without_a_status(self, demo: Demo) -> None:
+        for fault, beginning in (("token.hang_up", ""), ("token.reset", ""), ("token.cut_body", "HTTP/1.1 200 OK\r\n")):
+            demo.provider.faults.add(fault)
+            Tab().open(f"{demo.url}/")
+            [response] = [each for each in demo.recorder.messages if each.endpoint == "token" and not each.is_request]
+            assert response.status == 0
+            assert response.body.startswith(beginning)
+            assert response.source
+            assert response.source.file == "wsgi_oauth/demo/faults.py"
+            demo.recorder.clear()
+
+    def test_the_session_file_is_recorded_before_and_after(self, demo: Demo) -> None:
+        Tab().open(f"{demo.url}/")
+        start, callback, profile = (
+            each for each in demo.recorder.messages if each.sender == "application" and each.receiver == "browser"
+        )
+        [pending] = start.session_after
+        assert start.session_before == {pending: None}
+        assert start.session_after[pending]["data"].keys() == {"oauth_state"}
+        [signed_in] = callback.session_after.keys() - {pending}
+        assert callback.session_after[pending] is None
+        assert callback.session_before[pending] is not None
+        assert "oauth_token" in callback.session_after[signed_in]["data"]
+        assert profile.session_before.keys() == profile.session_after.keys() == {signed_in}
+
+    def test_the_origin_header_of_the_demo_is_neither_passed_on_nor_shown(self, demo: Demo) -> None:
+        Tab().open(f"{demo.url}/")
+        assert not any(each.header(ORIGIN_HEADER) for each in demo.recorder.messages)
+        assert not any(ORIGIN_HEADER in each.headers for each in demo.provider.exchanges)
+
+    def test_a_browser_cannot_pretend_to_be_the_application(self, demo: Demo) -> None:
+        """Otherwise the trace would show lines of any file."""
+        browser = Browser()
+        request = browser.get(f"{demo.provider.url}/")
+        place = ["/etc/passwd", 1, "f"]
+        request.headers[ORIGIN_HEADER] = json.dumps(["", "application", "", [place], place])
+        browser.send(request)
+        assert [(each.sender, each.receiver) for each in demo.recorder.messages] == [
+            ("browser", "provider"),
+            ("provider", "browser"),
+        ]
+        assert demo.recorder.messages[0].source is None
+
+    def test_only_the_processes_of_the_demo_can_add_messages(self, demo: Demo) -> None:
+        browser = Browser()
+        for authorization in ("", "Bearer ", "Bearer wrong"):
+            request = browser.submit(f"{demo.provider.url}/trace/messages", {})
+            request.headers["Authorization"] = authorization
+            assert browser.send(request).status == 403
+
+    def test_they_survive_json(self, demo: Demo) -> None:
+        Tab().open(f"{demo.url}/")
+        for message in demo.recorder.messages:
+            assert Message.from_json(message.to_json()) == message
+
+
+class TestRecorder:
+    MESSAGE = Message("browser", "application", "1", "GET", "http://127.0.0.1/")
+
+    def test_the_oldest_exchanges_are_dropped_and_counted(self) -> None:
+        recorder = Recorder(limit=4)
+        for exchange in "aabbcc":
+            recorder.add(Message("browser", "application", exchange, "GET", "http://127.0.0.1/"))
+        assert [each.exchange for each in recorder.messages] == ["b", "b", "c", "c"]
+        assert recorder.dropped == 2
+
+    def test_waiting_ends_with_the_expected_message(self) -> None:
+        recorder = Recorder()
+        threading.Timer(0.01, recorder.add, [self.MESSAGE]).start()
+        assert recorder.wait_for(lambda messages: len(messages) == 1, timeout=60)
+
+    def test_waiting_ends_when_the_recorder_is_closed(self) -> None:
+        recorder = Recorder()
+        threading.Timer(0.01, recorder.close).start()
+        assert not recorder.wait_for(lambda messages: bool(messages), timeout=60)
+
+
+# -- source lines: without the line there is no message -------------------------------------------------------------
+
+
+class Removed(Exception):
+    """Raised by a line that a test has replaced."""
+
+
+class Story:
+    """The application and the provider in this process, so that a test can change their code."""
+
+    def __init__(self, dispatcher: Dispatcher, url: str) -> None:
+        self.dispatcher = dispatcher
+        self.url = url
+
+    def run(self) -> list[Message]:
+        """Sign in, refresh the token, sign out, fail to sign in; return all messages."""
+        recorder, faults = self.dispatcher.recorder, self.dispatcher.provider.faults
+        recorder.clear()
+        faults.clear()
+        tab = Tab()
+        for fault, act in (
+            ("", lambda: tab.open(f"{self.url}/profile")),
+            ("profile.401", lambda: tab.open(f"{self.url}/profile")),
+            ("", lambda: self.sign_out(tab, self.url)),
+            ("authorize.wrong_iss", lambda: tab.open(f"{self.url}/")),
+            ("token.cut_body", lambda: tab.open(f"{self.url}/")),
+        ):
+            if fault:
+                faults.add(fault)
+            with contextlib.suppress(Exception):  # a removed line can break the rest of the story
+                act()
+        return list(recorder.messages)
+
+    @staticmethod
+    def sign_out(tab: Tab, url: str) -> None:
+        page = Page(tab.open(f"{url}/logout").body)
+        assert page.action is not None
+        tab.browser.send(tab.browser.submit(urljoin(f"{url}/logout", page.action), page.fields))
+
+
+def kind(message: Message) -> tuple[Any, ...]:
+    """Return what tells this message from others of the story, without random values and ports."""
+    is_refresh = "grant_type=refresh_token" in message.body
+    return (*summary(message), is_refresh, message.status == 0 and message.body[:15])
+
+
+def functions_of(module: ModuleType) -> Iterator[FunctionType]:
+    """Yield all functions and methods that are defined in *module*, without their decorators."""
+    classes = [each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__]
+    for each in [value for owner in (module, *classes) for value in vars(owner).values()]:
+        if isinstance(each, property):
+            each = each.fget  # noqa: PLW2901
+        if isinstance(each, cached_property):
+            each = each.func  # noqa: PLW2901
+        if isinstance(each, (staticmethod, classmethod)):
+            each = each.__func__  # noqa: PLW2901
+        if inspect.isfunction(each) and inspect.unwrap(each).__module__ == module.__name__:
+            yield inspect.unwrap(each)
+
+
+def removed() -> None:
+    raise Removed
+
+
+class Remover(ast.NodeTransformer):
+    """Puts a call of :func:`removed` in front of the innermost statement of a line, or of the lambda in it.
+
+    The statement itself stays, because the names in it decide which variables the function has.
+    """
+
+    def __init__(self, source: SourceLine) -> None:
+        self.source = source
+        self.has_replaced = False
+
+    def visit(self, node: ast.AST) -> Any:
+        self.generic_visit(node)
+        wanted: Any = ast.Lambda if self.source.function == "<lambda>" else ast.stmt
+        line = getattr(node, "lineno", 0)
+        if self.has_replaced or not isinstance(node, wanted) or isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            return node
+        if not line <= self.source.line <= (getattr(node, "end_lineno", None) or 0):
+            return node
+        self.has_replaced = True
+        call = ast.parse("__import__('test_trace').removed()").body[0]
+        if isinstance(node, ast.Lambda):
+            node.body = ast.BoolOp(ast.Or(), [call.value, node.body])  # type: ignore[attr-defined]
+            return node
+        return [ast.copy_location(call, node), node]
+
+
+def code_objects(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from code_objects(constant)
+
+
+def remove_line(source: SourceLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the statement at *source* in the running program with one that raises."""
+    name = source.file.removesuffix(".py").replace("/", ".")
+    module = importlib.import_module(name)
+    assert module.__file__
+    tree = Remover(source).visit(ast.parse(Path(module.__file__).read_text()))
+    changed = compile(ast.fix_missing_locations(tree), module.__file__, "exec", dont_inherit=True)
+    for function in functions_of(module):
+        for code in code_objects(function.__code__):
+            if source.line not in {line for _, _, line in code.co_lines()} or code.co_name != source.function:
+                continue
+            # The function itself, or the functions inside it that exist already.
+            for live in {function, *(each for each in gc.get_referrers(code) if inspect.isfunction(each))}:
+                [new_code] = [each for each in code_objects(changed) if place(each) == place(live.__code__)]
+                monkeypatch.setattr(live, "__code__", new_code)
+            return
+    raise AssertionError(f"{source} is in no function")
+
+
+def place(code: CodeType) -> tuple[object, ...]:
+    return code.co_name, code.co_firstlineno, code.co_freevars
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    folder = tmp_path_factory.mktemp("sessions")
+    folder.chmod(0o700)
+    dispatcher = Dispatcher(LocalProvider(), Recorder())
+    with serve_provider(dispatcher):
+        environ = environ_for(dispatcher.provider, SESSION_STORE=f"file:{folder}")
+        application = create_app(Config.from_environ(environ))
+        with serve(record_application(application, dispatcher.recorder, folder)) as server:
+            yield Story(dispatcher, server.url)
+
+
+@pytest.fixture(scope="module")
+def told(story: Story) -> list[Message]:
+    return story.run()
+
+
+class TestSourceLines:
+    def test_the_lines_of_the_sign_in_are_those_of_the_page(self, told: list[Message]) -> None:
+        texts = [each.source.text for each in told if each.source and each.source.file == "wsgi_oauth/flow.py"]
+        assert texts[:6] == [
+            'github = self.oauth2_session(token=request.session["oauth_token"])',
+            "return self.redirect(authorization_url)",
+            "token = github.fetch_token(self.token_url, **attempt.parameters)",
+            "return self.redirect(attempt.next_url, 303)",
+            "return self.jsonify(self.fetch_user_document(github))",
+            "return self.jsonify(self.fetch_user_document(github))",
+        ]
+
+    def test_every_message_of_a_server_has_a_line_and_no_message_of_the_browser(self, told: list[Message]) -> None:
+        assert [summary(each) for each in told if (each.source is None) != (each.sender == "browser")] == []
+
+    def test_each_line_has_its_text(self, told: list[Message]) -> None:
+        for line in {line for message in told for line in message.chain}:
+            assert (ROOT / line.file).read_text().splitlines()[line.line - 1].strip() == line.text
+
+    def test_without_the_line_there_is_no_such_message(self, story: Story, told: list[Message]) -> None:
+        """Each statement that the trace names is taken out of the program once: then the message must be missing."""
+        produced: dict[SourceLine, set[tuple[Any, ...]]] = {}
+        for message in told:
+            for line in message.chain:
+                produced.setdefault(line, set()).add(kind(message))
+        everything = Counter(kind(each) for each in told)
+        named = {each.source for each in told if each.source}
+        assert named <= produced.keys()
+        wrong = []
+        for line, kinds in produced.items():
+            with pytest.MonkeyPatch.context() as monkeypatch:
+                remove_line(line, monkeypatch)
+                left = Counter(kind(each) for each in story.run())
+            wrong += [(line, each) for each in kinds if left[each] >= everything[each]]
+        assert wrong == []
+
+
+def test_a_production_application_contains_no_trace(tmp_path: Path) -> None:
+    """No import of the demo, no changed class and no route."""
+    script = """
+import os, sys
+import wsgi_oauth
+from wsgi_oauth.transport.adapter import BoundedAdapter
+from werkzeug import Response
+from werkzeug.test import Client
+app = wsgi_oauth.get_app()
+client = Client(app)
+print(*(client.get(path, base_url="http://127.0.0.1").status_code for path in ("/", "/trace", "/lab")))
+print([name for name in sys.modules if name.startswith("wsgi_oauth.demo")])
+print(hasattr(Response.__init__, "original"), hasattr(BoundedAdapter._send, "original"), type(app).__name__)
+"""
+    environ = {
+        "PYTHONPATH": str(ROOT),
+        "WSGI_OAUTH_CLIENT_ID": "id",
+        "WSGI_OAUTH_CLIENT_SECRET": "secret",
+        "WSGI_OAUTH_SESSION_STORE": "memory:",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environ,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["302 404 404", "[]", "False False OAuthApp"], done.stderr

@@ -1,0 +1,93 @@
+"""The HTTP messages that the trace, the lab and the walk show: who sent what to whom, and which source line did it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+BROWSER, APPLICATION, PROVIDER = "browser", "application", "provider"
+
+MAX_BODY = 20_000
+"""Bytes of a body that are recorded."""
+
+Files = Mapping[str, Any]
+"""Session files: the JSON value of each by its name; None for a file that does not exist."""
+
+
+@dataclass(frozen=True)
+class SourceLine:
+    """A line of this project's source code."""
+
+    file: str  # relative to the folder of the package, such as "wsgi_oauth/flow.py"
+    line: int  # from 1
+    function: str
+    text: str  # without indentation
+
+
+@dataclass(frozen=True)
+class Message:
+    """An HTTP request or response between two parties."""
+
+    sender: str
+    receiver: str
+    exchange: str
+    """The id that a request and its response share."""
+    method: str
+    url: str
+    """The URL of the request, also in its response."""
+    status: int | None = None
+    """None for a request. 0 if the connection ended without a whole response."""
+    headers: tuple[tuple[str, str], ...] = ()
+    body: str = ""
+    """The first :data:`MAX_BODY` bytes; of a body that is no text, a description in parentheses."""
+    time: float = 0.0
+    """Seconds since the epoch."""
+    parent: str = ""
+    """The id of the exchange during which a server sent this message; empty for the messages of the browser."""
+    endpoint: str = ""
+    """The name of the endpoint of the provider, such as ``token``; empty for the other parties."""
+    source: SourceLine | None = None
+    """The line that produced this message; None for the messages of the browser."""
+    chain: tuple[SourceLine, ...] = ()
+    """All calls of this project that led to the message, the outermost first."""
+    session_before: Files = field(default_factory=dict)
+    """The session files of this browser's cookies before the request; only in responses of the application."""
+    session_after: Files = field(default_factory=dict)
+    run: str = ""
+    """The id of a run in the attack lab; empty outside the lab."""
+    title: str = ""
+    """The title of that run."""
+    number: int = 0
+    """The position among all messages, from 1. The recorder sets it."""
+
+    @property
+    def is_request(self) -> bool:
+        """Whether this is a request and not a response."""
+        return self.status is None
+
+    def header(self, name: str) -> str:
+        """Return the first value of a header; "" if it is missing."""
+        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
+
+    def to_json(self) -> str:
+        """Return the message as JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Message:
+        """Return the message of :meth:`to_json`.
+
+        :raises ValueError, TypeError, KeyError: if *text* is not such a message.
+        """
+        document = json.loads(text)
+        source = document.pop("source")
+        return cls(
+            **document
+            | {
+                "source": source and SourceLine(**source),
+                "chain": tuple(SourceLine(**each) for each in document["chain"]),
+                "headers": tuple((name, value) for name, value in document["headers"]),
+            }
+        )

@@ -1,0 +1,121 @@
+"""Collect the messages of all processes of the demo in one place, in causal order.
+
+The recorder is in the launcher's process. Each server sends it a message before that message can have an effect: a
+request before it is answered, and a response before it is sent. The server goes on only when the recorder has the
+message. So the order of arrival is the order of cause and effect, whatever the clocks of the processes say.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from .messages import Message
+
+MAX_MESSAGES = 2000
+"""When the recorder has more, it drops the oldest ones."""
+
+_TIMEOUT = 10  # seconds in which the recorder takes a message of another process
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class TakesMessages(Protocol):
+    """A recorder, or the way to one in another process."""
+
+    key: str
+    """A secret of the demo's processes."""
+
+    def add(self, message: Message) -> None: ...
+
+
+class Recorder:
+    """The messages of all processes. Thread-safe."""
+
+    def __init__(self, limit: int = MAX_MESSAGES) -> None:
+        self.key = secrets.token_urlsafe(32)
+        #: How many messages were dropped because there were too many.
+        self.dropped = 0
+        self._limit = limit
+        self._messages: list[Message] = []
+        self._last = 0
+        self._changed = threading.Condition()
+        self._is_closed = False
+
+    @property
+    def messages(self) -> Sequence[Message]:
+        """All messages so far, in causal order."""
+        with self._changed:
+            return tuple(self._messages)
+
+    def add(self, message: Message) -> None:
+        """Record *message*. When this returns, the message has its place in the order."""
+        with self._changed:
+            self._last += 1
+            self._messages.append(dataclasses.replace(message, number=self._last))
+            if len(self._messages) > self._limit:
+                # Together with all others that belong to the same request of the browser.
+                exchanges = {self._messages[0].exchange, self._messages[0].parent} - {""}
+                kept = [each for each in self._messages if exchanges.isdisjoint({each.exchange, each.parent})]
+                self.dropped += len(self._messages) - len(kept)
+                self._messages = kept
+            self._changed.notify_all()
+
+    def clear(self) -> None:
+        """Forget all messages."""
+        with self._changed:
+            self._messages.clear()
+            self.dropped = 0
+            self._changed.notify_all()
+
+    def wait_for(self, find: Callable[[Sequence[Message]], _T], timeout: float) -> _T:
+        """Wait until *find* returns a true value for the messages so far, and return it.
+
+        After *timeout* seconds, or when the recorder is closed, return whatever it returns then.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or find(tuple(self._messages)), timeout)
+            return find(tuple(self._messages))
+
+    def close(self) -> None:
+        """End all waiting."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the demo ends."""
+        return self._is_closed
+
+
+class RemoteRecorder:
+    """The recorder of another process.
+
+    :param url: the URL at which that process takes messages.
+    :param key: the secret of the demo's processes.
+    """
+
+    def __init__(self, url: str, key: str) -> None:
+        self._parts = urlsplit(url)
+        self.key = key
+
+    def add(self, message: Message) -> None:
+        """Record *message*. A failure is only logged, because the application is more important than its trace."""
+        connection = http.client.HTTPConnection(self._parts.netloc, timeout=_TIMEOUT)
+        try:
+            connection.request("POST", self._parts.path, message.to_json(), {"Authorization": f"Bearer {self.key}"})
+            response = connection.getresponse()
+            response.read()
+            if response.status != http.client.NO_CONTENT:
+                raise OSError(f"status {response.status}")
+        except (OSError, http.client.HTTPException) as error:
+            _log.warning("the trace lacks a message: %r", error)
+        finally:
+            connection.close()

@@ -1,0 +1,291 @@
+"""Record the messages of a party: WSGI middleware around its application, from outside.
+
+A server records each request that arrives and each response that it sends, so that every message between two parties
+is recorded once, by the server. A request from another server, such as a token request, has a header that only the demo
+adds (:func:`build_origin`). It contains the sender, the source lines and the request of the browser to which it
+belongs. The middleware removes it, so neither the application nor the trace sees it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from werkzeug.datastructures import EnvironHeaders
+from werkzeug.wrappers import Response
+
+from .messages import BROWSER, MAX_BODY, Files, Message, SourceLine
+from .recorder import TakesMessages
+from .sources import IsHandler, Place, Source, find_source
+
+if TYPE_CHECKING:
+    import socket
+
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+ORIGIN_HEADER = "X-Demo-Origin"
+"""The header that the demo adds to requests between servers."""
+
+_ORIGIN_KEY = "HTTP_X_DEMO_ORIGIN"
+_MAX_REQUEST_BODY = 1 << 20  # bytes; a longer body is not recorded, but passed on unread
+_IGNORED = {"/favicon.ico", "/healthz"}  # requests of browsers and of the launcher, which belong to no sign-in
+
+_log = logging.getLogger(__name__)
+
+
+class Origin(NamedTuple):
+    """Where a request comes from, if another server sends it."""
+
+    sender: str = BROWSER
+    parent: str = ""
+    source: Source = Source()
+
+
+def build_origin(key: str, sender: str) -> str:
+    """Return the value of :data:`ORIGIN_HEADER` for a request that this thread is about to send.
+
+    :param key: the secret of the demo's processes: otherwise a browser could pretend to be a server.
+    :param sender: the party that sends it, unless this thread is answering a request of another party.
+    """
+    if (answering := _answering.get()) is None:
+        source = find_source(lambda frame: False)
+        return json.dumps([key, sender, "", source.chain, source.main])
+    source = find_source(answering.is_handler)
+    return json.dumps([key, answering.party, answering.exchange, source.chain, source.main])
+
+
+def read_origin(key: str, header: str) -> Origin:
+    """Return the origin in the header's value. Without a valid header, the sender is the browser."""
+    try:
+        sent_key, sender, parent, chain, main = json.loads(header)
+        if not secrets.compare_digest(sent_key.encode(), key.encode()):
+            return Origin()
+        return Origin(sender, parent, Source(tuple(Place(*each) for each in chain), main and Place(*main)))
+    except (ValueError, TypeError, AttributeError):
+        return Origin()
+
+
+class _Answering:
+    """A request that is being answered, with the source of each response object that was created meanwhile."""
+
+    def __init__(self, party: str, is_handler: IsHandler) -> None:
+        self.party = party
+        self.exchange = secrets.token_hex(8)
+        self.is_handler = is_handler
+        self.created: list[tuple[Response, Source]] = []
+
+    def find_source(self, status: int) -> Source | None:
+        """Return the source of the last response object with this status, which is the one that is sent."""
+        return next((source for response, source in reversed(self.created) if response.status_code == status), None)
+
+
+_answering: ContextVar[_Answering | None] = ContextVar("answering", default=None)
+_watch_lock = threading.Lock()
+
+
+def watch_responses() -> None:
+    """Note the source of each Werkzeug response, from now on and in this process. Idempotent.
+
+    Outside a recorded request this does nothing.
+    """
+    with _watch_lock:
+        if hasattr(Response.__init__, "original"):
+            return
+        create = Response.__init__
+
+        def watched_create(self: Response, *args: Any, **kwargs: Any) -> None:
+            create(self, *args, **kwargs)
+            if answering := _answering.get():
+                answering.created.append((self, find_source(answering.is_handler)))
+
+        watched_create.original = create  # type: ignore[attr-defined]
+        Response.__init__ = watched_create  # type: ignore[method-assign]
+
+
+class RecordedParty:
+    """WSGI middleware that records the requests to a party and its responses.
+
+    :param application: the party's own application.
+    :param party: its name, such as ``provider``.
+    :param recorder: takes the messages.
+    :param is_handler: recognizes the functions of the party that answer requests, for the source lines.
+    :param endpoint: returns the name of the endpoint at a path.
+    :param read_session_files: returns the session files of a list of cookie headers.
+    :param run, title: of the messages; see :class:`Message`.
+    """
+
+    def __init__(
+        self,
+        application: WSGIApplication,
+        party: str,
+        recorder: TakesMessages,
+        *,
+        is_handler: IsHandler = lambda frame: False,
+        endpoint: Callable[[str], str] = lambda path: "",
+        read_session_files: Callable[[list[str]], Files] = lambda cookies: {},
+        run: str = "",
+        title: str = "",
+    ) -> None:
+        watch_responses()
+        self._application = application
+        self._party = party
+        self._recorder = recorder
+        self._is_handler = is_handler
+        self._endpoint = endpoint
+        self._read_session_files = read_session_files
+        self._run = run
+        self._title = title
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        origin = read_origin(self._recorder.key, environ.pop(_ORIGIN_KEY, ""))
+        if environ["PATH_INFO"] in _IGNORED:
+            return self._application(environ, start_response)
+        answering = _Answering(self._party, self._is_handler)
+        exchange: dict[str, Any] = {
+            "exchange": answering.exchange,
+            "method": environ["REQUEST_METHOD"],
+            "url": _read_url(environ),
+            "parent": origin.parent,
+            "endpoint": self._endpoint(environ["PATH_INFO"]),
+            "run": self._run,
+            "title": self._title,
+        }
+        request = Message(
+            **exchange,
+            sender=origin.sender,
+            receiver=self._party,
+            headers=tuple(EnvironHeaders(environ).items()),
+            body=_read_body(environ),
+            time=time.time(),
+            **_describe(origin.source),
+        )
+        self._recorder.add(request)
+        cookies = [environ.get("HTTP_COOKIE", "")]
+        files_before = self._read_session_files(cookies)
+
+        def add_response(status: int, headers: list[tuple[str, str]], body: str, source: Source) -> None:
+            all_cookies = [*cookies, *(value for name, value in headers if name.lower() == "set-cookie")]
+            # An earlier file of a cookie that the response sets does not exist.
+            files_after = self._read_session_files(all_cookies)
+            response = Message(
+                **exchange,
+                sender=self._party,
+                receiver=origin.sender,
+                status=status,
+                headers=tuple(headers),
+                body=body,
+                time=time.time(),
+                session_before={name: files_before.get(name) for name in files_after},
+                session_after=files_after,
+                **_describe(source),
+            )
+            self._recorder.add(response)
+
+        connection = environ.get("werkzeug.socket")
+        if connection is not None:
+            raw = environ["werkzeug.socket"] = _RawSocket(connection, add_response)
+        started: list[Any] = []
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
+            source = answering.find_source(int(status[:3])) or find_source(self._is_handler)
+            started[:] = [status, headers, exc_info, source]
+            return body.write
+
+        body = io.BytesIO()
+        token = _answering.set(answering)
+        try:
+            with contextlib.closing(_Chunks(self._application(environ, start))) as chunks:
+                body.writelines(chunks)
+        except BaseException:  # for instance the ConnectionError with which a fault ends the connection
+            if not (connection is not None and raw.has_sent):
+                add_response(0, [], "", find_source(self._is_handler))
+            raise
+        finally:
+            _answering.reset(token)
+        status, headers, exc_info, source = started
+        add_response(int(status[:3]), headers, _text(body.getvalue(), dict(headers)), source)
+        start_response(status, headers, exc_info)
+        return [body.getvalue()]
+
+
+class _Chunks:
+    """An iterable of a WSGI application, which can be closed."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._chunks)
+
+    def close(self) -> None:
+        if hasattr(self._chunks, "close"):
+            self._chunks.close()
+
+
+class _RawSocket:
+    """The connection of a request, to which a fault may write without the server."""
+
+    def __init__(self, connection: socket.socket, add_response: Callable[..., None]) -> None:
+        self._connection = connection
+        self._add_response = add_response
+        self.has_sent = False
+
+    def sendall(self, data: bytes) -> None:
+        """Record the beginning of the response, then send it."""
+        if not self.has_sent:
+            self.has_sent = True
+            answering = _answering.get()
+            source = find_source(answering.is_handler) if answering else Source()
+            self._add_response(0, [], data[:MAX_BODY].decode("latin-1"), source)
+        self._connection.sendall(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+def _read_url(environ: WSGIEnvironment) -> str:
+    target = environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ["PATH_INFO"]
+    host = environ.get("HTTP_HOST", "")
+    return target if target.startswith("http") else f"{environ['wsgi.url_scheme']}://{host}{target}"
+
+
+def _read_body(environ: WSGIEnvironment) -> str:
+    """Return the request's body for the record, and leave it for the application."""
+    length = environ.get("CONTENT_LENGTH") or "0"
+    if not (length.isascii() and length.isdigit()) or int(length) > _MAX_REQUEST_BODY:
+        return "(not recorded)"
+    if length == "0":
+        return ""
+    body = environ["wsgi.input"].read(int(length))
+    environ["wsgi.input"] = io.BytesIO(body)
+    return _text(body, {"Content-Type": environ.get("CONTENT_TYPE", "")})
+
+
+def _text(body: bytes, headers: dict[str, str]) -> str:
+    if "Content-Encoding" in headers:
+        return f"({len(body)} bytes, {headers['Content-Encoding']})"
+    text = body[:MAX_BODY].decode(errors="replace")
+    return text if len(body) <= MAX_BODY else f"{text}\n(the first {MAX_BODY} of {len(body)} bytes)"
+
+
+def _describe(source: Source) -> dict[str, Any]:
+    """Return the arguments of :class:`Message` for *source*."""
+    chain: list[SourceLine] = []
+    main = None
+    for place in source.chain:
+        try:
+            chain.append(place.describe())
+        except ValueError:
+            _log.warning("the trace shows only modules of wsgi_oauth (got %a)", place.file)
+            continue
+        if place == source.main:
+            main = chain[-1]
+    return {"source": main, "chain": tuple(chain)}

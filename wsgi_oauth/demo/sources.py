@@ -1,0 +1,108 @@
+"""Find the source lines that produce a message, while it is being produced.
+
+Each message is recorded by the thread that produces it. The line of each function that is running at that moment is
+therefore the line that led to the message. An error page is created after the exception has left these functions; then
+the traceback has the lines.
+"""
+
+from __future__ import annotations
+
+import linecache
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import CodeType, FrameType, TracebackType
+from typing import NamedTuple
+
+from .messages import SourceLine
+
+PACKAGE = str(Path(__file__).parents[1])
+
+# The modules that record. Their own lines produce no message.
+_RECORDING = {f"{PACKAGE}/demo/{name}.py" for name in ("sources", "recording", "traced_app", "dispatcher", "server")}
+
+
+class Place(NamedTuple):
+    """A line in a running function."""
+
+    file: str  # absolute
+    line: int
+    function: str
+
+    def describe(self) -> SourceLine:
+        """Return the line with its text.
+
+        :raises ValueError: if the file is not a module of this package.
+        """
+        path = Path(self.file)
+        if path.suffix != ".py" or not path.resolve().is_relative_to(PACKAGE):
+            raise ValueError("the file is not a module of this package")
+        text = linecache.getline(self.file, self.line).strip()
+        return SourceLine(str(path.relative_to(Path(PACKAGE).parent)), self.line, self.function, text)
+
+
+class Source(NamedTuple):
+    """The calls of this package that lead to a message, the outermost first, and the most telling one of them."""
+
+    chain: tuple[Place, ...] = ()
+    main: Place | None = None
+
+
+IsHandler = Callable[[FrameType], bool]
+"""Return whether a frame runs a handler, the function that answers a request."""
+
+
+def find_source(is_handler: IsHandler) -> Source:
+    """Return the source of the message that the calling function is producing.
+
+    The main line is that of the handler. If no handler is running and none has raised the exception that is being
+    handled, it is the innermost line.
+    """
+    stack = list(_running_frames())
+    handler = _find_handler(stack, is_handler)
+    traceback = sys.exc_info()[2]
+    if handler is None and traceback is not None:
+        raised = list(_traceback_frames(traceback))
+        outer = [frame for frame, _ in stack]
+        stack = stack[: outer.index(raised[0][0])] if raised and raised[0][0] in outer else []
+        stack = [each for each in [*stack, *raised] if _is_telling(each[0])]
+        handler = _find_handler(stack, is_handler)
+    chain = [Place(frame.f_code.co_filename, line, frame.f_code.co_name) for frame, line in stack]
+    if not chain:
+        return Source()
+    return Source(tuple(chain), chain[-1 if handler is None else handler])
+
+
+def _find_handler(stack: list[tuple[FrameType, int]], is_handler: IsHandler) -> int | None:
+    """Return the position of the innermost frame whose code is written inside a handler; None without a handler."""
+    nested = {code for frame, _ in stack if is_handler(frame) for code in _nested_code(frame.f_code)}
+    return max((position for position, (frame, _) in enumerate(stack) if frame.f_code in nested), default=None)
+
+
+def _nested_code(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _nested_code(constant)
+
+
+def _running_frames() -> Iterator[tuple[FrameType, int]]:
+    """Yield the frames of this package that are running, with their lines, the outermost first."""
+    frames = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if _is_telling(frame):
+            frames.append((frame, frame.f_lineno))
+        frame = frame.f_back
+    yield from reversed(frames)
+
+
+def _traceback_frames(traceback: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
+    while traceback is not None:
+        yield traceback.tb_frame, traceback.tb_lineno
+        traceback = traceback.tb_next
+
+
+def _is_telling(frame: FrameType) -> bool:
+    file = frame.f_code.co_filename
+    return file.startswith(f"{PACKAGE}/") and file not in _RECORDING
