@@ -29,7 +29,7 @@ PROJECT = ROOT / "wsgi_oauth" / "flow.py"
 SITE = "http://127.0.0.1:8000"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def provider() -> Iterator[LocalProvider]:
     """Start the provider of the tutorial, which accepts sign-ins without PKCE."""
     provider = LocalProvider(redirect_uris=[f"{SITE}/callback"], require_pkce=False)
@@ -258,9 +258,10 @@ def test_tabs_sign_in_at_the_same_time_and_end_at_their_own_pages(site: Site) ->
 @last_step
 def test_expired_token_is_refreshed(site: Site, later: Callable[[float], None]) -> None:
     site.victim.finish_sign_in()
+    refreshes = site.provider.count("refresh")
     later(3601)
     assert site.victim.signed_in_as == "octocat"
-    assert site.provider.count("refresh") == 1
+    assert site.provider.count("refresh") == refreshes + 1
 
 
 @last_step

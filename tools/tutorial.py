@@ -40,7 +40,7 @@ def _block(match: re.Match[str]) -> str:
 
 def _add_heading(hunk: str, before: list[str]) -> str:
     """Add the class or function in which a hunk begins, as git does."""
-    position = int(hunk.split(",")[0].removeprefix("@@ -"))
+    position = int(hunk.split(",", maxsplit=1)[0].removeprefix("@@ -"))
     headings = [line for line in before[:position] if line.startswith(("class ", "def "))]
     return f"{hunk.rstrip()} {headings[-1]}" if headings else hunk
 
