@@ -12,6 +12,7 @@ SLOW = [
     "tests/test_browser.py",
     "tests/test_deployment.py",
     "tests/test_demo_command.py",
+    "tests/test_demo_in_browser.py",
     "tests/test_embedding.py",
     "tests/test_examples.py",
     "tests/test_file_store.py",

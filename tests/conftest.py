@@ -204,19 +204,21 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     process.wait(timeout=30)
 
 
-@pytest.fixture
-def page(chromium: str) -> Iterator[Any]:
-    """Open a page of a new browser profile, without cookies (https://playwright.dev/python/docs/api/class-page).
-
-    Playwright stops after each test, because its event loop would disturb other tests of this process.
-    """
+@pytest.fixture(scope="module")
+def connected_chromium(chromium: str) -> Iterator[Any]:
+    """Connect Playwright to Chromium. It stops after each module, because its event loop would disturb other tests."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.connect_over_cdp(chromium)
-        with browser.new_context(ignore_https_errors=True) as context:
-            context.set_default_timeout(30_000)
-            yield context.new_page()
+        yield playwright.chromium.connect_over_cdp(chromium)
+
+
+@pytest.fixture
+def page(connected_chromium: Any) -> Iterator[Any]:
+    """Open a page of a new browser profile, without cookies (https://playwright.dev/python/docs/api/class-page)."""
+    with connected_chromium.new_context(ignore_https_errors=True) as context:
+        context.set_default_timeout(30_000)
+        yield context.new_page()
 
 
 def free_port() -> int:

@@ -1,0 +1,104 @@
+"""The tasks of a user in Chromium, at the running demo: with the mouse, with the keyboard alone, and as users err."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("playwright", reason="the extra `browser` is not installed")
+
+from keyboard import press_button
+
+from tools.visits import Demo, run_demo, sign_in
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Demo]:
+    with run_demo() as demo:
+        yield demo
+
+
+def count_token_requests(demo: Demo) -> int:
+    with urllib.request.urlopen(f"{demo.provider_url}/exchanges") as answer:
+        return int(json.load(answer)["token"])
+
+
+class TestKeyboard:
+    """Tab, Enter and Space suffice, and the focus is visible at each step."""
+
+    def test_signs_in_and_out(self, page: Any, demo: Demo) -> None:
+        page.goto(demo.url)
+        press_button(page, "Allow", "Enter")
+        page.wait_for_url(f"{demo.url}/profile")
+        page.goto(f"{demo.url}/logout")
+        press_button(page, "Sign out", "Space")
+        page.wait_for_url(f"{demo.url}/signed-out")
+        press_button(page, "Sign in", "Enter")
+        page.wait_for_url(f"{demo.provider_url}/**")
+
+    def test_declines_and_tries_another_account(self, page: Any, demo: Demo) -> None:
+        page.goto(demo.url)
+        press_button(page, "Deny", "Space")
+        page.wait_for_url(f"{demo.url}/callback**")
+        press_button(page, "another account", "Enter")
+        page.wait_for_url(f"{demo.provider_url}/**")
+        press_button(page, "Allow", "Enter")
+        page.wait_for_url(f"{demo.url}/profile")
+
+
+class TestImpatience:
+    def test_a_double_click_on_allow_signs_in_once(self, page: Any, demo: Demo) -> None:
+        before = count_token_requests(demo)
+        page.goto(demo.url)
+        page.get_by_role("button", name="Allow").dblclick()
+        page.wait_for_url(f"{demo.url}/profile")
+        assert count_token_requests(demo) == before + 1
+
+    def test_a_double_click_on_sign_in_leads_to_one_consent_page(self, page: Any, demo: Demo) -> None:
+        page.goto(f"{demo.url}/signed-out")
+        page.get_by_text("Sign in", exact=True).dblclick()
+        page.get_by_role("button", name="Allow").click()
+        page.wait_for_url(f"{demo.url}/profile")
+
+    def test_going_back_after_the_sign_in_and_allowing_again_ends_at_the_profile(self, page: Any, demo: Demo) -> None:
+        sign_in(page, demo.url)
+        before = count_token_requests(demo)
+        page.go_back()
+        page.get_by_role("button", name="Allow").click()
+        page.wait_for_url(f"{demo.url}/profile")
+        assert count_token_requests(demo) == before
+
+    def test_reloading_the_callback_ends_at_the_profile(self, page: Any, demo: Demo) -> None:
+        """The page is a reload, because the callback's URL is not in the address bar after the sign-in."""
+        callbacks = []
+        page.on("request", lambda request: callbacks.append(request.url) if "/callback?" in request.url else None)
+        sign_in(page, demo.url)
+        before = count_token_requests(demo)
+        page.goto(callbacks[0])
+        assert page.url == f"{demo.url}/profile"
+        assert count_token_requests(demo) == before
+
+    def test_restored_tabs_sign_in_one_after_the_other(self, page: Any, demo: Demo) -> None:
+        """The tabs start at the same moment, and the browser has no cookie yet."""
+        tabs = [page.context.new_page() for _ in range(5)]
+        for tab in tabs:
+            tab.evaluate("url => { location.href = url }", f"{demo.url}/profile")
+        for tab in tabs:
+            tab.wait_for_url(f"{demo.provider_url}/**")
+        for tab in reversed(tabs):
+            tab.get_by_role("button", name="Allow").click()
+            tab.wait_for_url(f"{demo.url}/profile")
+
+
+def test_reloading_the_page_after_declining_offers_a_new_sign_in(page: Any, demo: Demo) -> None:
+    page.goto(demo.url)
+    page.get_by_role("button", name="Deny").click()
+    page.wait_for_url(f"{demo.url}/callback**")
+    page.reload()
+    page.get_by_text("Sign in", exact=True).click()
+    page.get_by_role("button", name="Allow").click()
+    page.wait_for_url(f"{demo.url}/profile")

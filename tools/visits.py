@@ -1,0 +1,227 @@
+"""Every page for users, and how a browser gets there: for tests/test_pages_in_browser.py and tools/screenshots.py.
+
+The pages of the application come from servers of this process, because some need faults that nobody can cause from
+outside. The pages of the demo come from the command ``wsgi-oauth demo``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+from werkzeug import Response
+
+from wsgi_oauth import Config, MemoryStore, RequestHandler, create_app, errors
+from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.demo.server import serve, serve_provider
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+_USER = ("https://id.example.com#4711", "grace.hopper@very-long-subdomain.department.example.com")
+
+
+def _long_description() -> errors.Error:
+    error = errors.LoginRefused("the provider answers with invalid_scope")
+    error.provider_says = "AADSTS650053: " + "The application asked for the scope User.ReadEverything. " * 5 + "X" * 120
+    return error
+
+
+def _all_errors(base: type[errors.Error]) -> Iterator[type[errors.Error]]:
+    yield base
+    for subclass in base.__subclasses__():
+        yield from _all_errors(subclass)
+
+
+#: How to create each error, by name. Users see no errors of the configuration, because they stop the start.
+ERRORS: dict[str, Callable[[], Exception]] = {
+    **{error.__name__: error for error in _all_errors(errors.Error) if not issubclass(error, errors.ConfigError)},
+    "NotAllowed": lambda: errors.NotAllowed(*_USER, unread=["groups"], place="this part of the application"),
+    "NoUserName": lambda: errors.NoUserName(*_USER, "email"),
+    "BadToken": lambda: errors.BadToken("The name has more than 100 characters."),
+    "BadHost": lambda: errors.BadHost("the host is unknown", site_url="https://wiki.example.com"),
+    "LongDescription": _long_description,
+    "Bug": lambda: RuntimeError("a bug in a handler"),
+}
+
+
+class Failure(RequestHandler):
+    """Raises an error, also for a POST, because an error of a GET can lead to the sign-in."""
+
+    route = "/failure/<name>"
+    skips_access_check = True
+
+    def get(self, request: Any, name: str) -> Response:
+        create = ERRORS[name]
+        raise create()
+
+    post = get
+
+
+# -- servers -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Demo:
+    """A running ``wsgi-oauth demo``: the URLs of the application and of the provider, without a slash at the end."""
+
+    url: str
+    provider_url: str
+
+
+@contextmanager
+def run_demo(*options: str) -> Iterator[Demo]:
+    """Run ``wsgi-oauth demo`` on free ports, and yield when both servers answer."""
+    command = [sys.executable, "-m", "wsgi_oauth", "demo", "--port", "0", "--provider-port", "0", *options]
+    with subprocess.Popen(  # noqa: S603  # a fixed command
+        command, env={**os.environ, "PYTHONUTF8": "1"}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        welcome = ""
+        for line in process.stdout or ():
+            welcome += line
+            if "Ctrl-C" in line:
+                break
+        urls = re.findall(r"http://127\.0\.0\.1:\d+(?=/)", welcome)
+        try:
+            yield Demo(urls[0], urls[1])
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)
+
+
+@dataclass
+class Servers:
+    """The servers of all pages. Each starts with its first use, and stops with *stack*."""
+
+    stack: ExitStack
+    _urls: dict[Any, str] = field(default_factory=dict)  # of the applications, by settings
+
+    @cached_property
+    def demo(self) -> Demo:
+        """The running demo."""
+        return self.stack.enter_context(run_demo())
+
+    @cached_property
+    def provider(self) -> LocalProvider:
+        """The provider of the applications."""
+        provider = LocalProvider()
+        self.stack.enter_context(serve_provider(provider))
+        return provider
+
+    def application(self, **settings: str) -> str:
+        """Serve an application with *settings*; return its URL. Equal settings share an application."""
+        key = tuple(sorted(settings.items()))
+        if key not in self._urls:
+            settings = {**self.provider.settings, "SESSION_STORE": "memory:", **settings}
+            config = Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in settings.items()})
+            app = create_app(config, store=MemoryStore(), handlers=[Failure])
+            self._urls[key] = self.stack.enter_context(serve(app)).url
+        return self._urls[key]
+
+
+@contextmanager
+def all_servers() -> Iterator[Servers]:
+    """Yield the servers of all pages, and stop them at the end."""
+    with ExitStack() as stack:
+        yield Servers(stack)
+
+
+# -- pages -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A page, and the way of a new browser profile to it.
+
+    :param name: the name of the screenshot.
+    :param template: the page's template.
+    :param go: opens the page in a Playwright page.
+    """
+
+    name: str
+    template: str
+    go: Callable[[Any, Servers], object]
+
+
+def sign_in(page: Any, url: str) -> None:
+    """Sign in to the application at *url*."""
+    page.goto(url)
+    page.get_by_role("button", name="Allow").click()
+    page.wait_for_url(f"{url}/**")
+
+
+def _open(path: str, **settings: str) -> Callable[[Any, Servers], object]:
+    return lambda page, servers: page.goto(servers.application(**settings) + path)
+
+
+def _open_signed_in(path: str, **settings: str) -> Callable[[Any, Servers], object]:
+    def go(page: Any, servers: Servers) -> None:
+        url = servers.application(**settings)
+        sign_in(page, url)
+        page.goto(url + path)
+
+    return go
+
+
+def _choose_provider(page: Any, servers: Servers) -> None:
+    settings = dict.fromkeys(servers.provider.settings, "")
+    for label, provider in {"STAFF": "google", "STUDENTS": "github", "GUESTS": "gitlab"}.items():
+        settings |= {f"{label}_PROVIDER": provider, f"{label}_CLIENT_ID": "id", f"{label}_CLIENT_SECRET": "secret"}
+    page.goto(servers.application(PROVIDERS="STAFF STUDENTS GUESTS", **settings))
+
+
+def _create_token(page: Any, servers: Servers) -> None:
+    _open_signed_in("/tokens", TOKENS="yes")(page, servers)
+    page.get_by_label("Name").fill("Backup script of the laptop")
+    page.get_by_role("button", name="Create").click()
+    page.get_by_text("wo_").first.wait_for()
+
+
+def _list_tokens(page: Any, servers: Servers) -> None:
+    _create_token(page, servers)
+    page.goto(f"{servers.application(TOKENS='yes')}/tokens")
+
+
+def _sign_out(page: Any, servers: Servers) -> None:
+    _open_signed_in("/logout")(page, servers)
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/signed-out")
+
+
+def _fail(page: Any, servers: Servers, *, error: str) -> None:
+    page.goto(f"{servers.application()}/signed-out")
+    with page.expect_navigation():
+        page.evaluate(
+            "path => { const form = document.createElement('form'); form.method = 'post'; form.action = path;"
+            " document.body.append(form); form.submit() }",
+            f"/failure/{error}",
+        )
+
+
+APPLICATION = [
+    Visit("providers", "providers.html", _choose_provider),
+    Visit("profile", "profile.html", _open_signed_in("/profile")),
+    Visit("tokens-none", "tokens.html", _open_signed_in("/tokens", TOKENS="yes")),
+    Visit("tokens-created", "tokens.html", _create_token),
+    Visit("tokens", "tokens.html", _list_tokens),
+    Visit("sign-out", "sign_out.html", _open_signed_in("/logout")),
+    Visit("sign-out-anonymous", "signed_out.html", _open("/logout")),
+    Visit("signed-out", "signed_out.html", _sign_out),
+    Visit("signed-out-signed-in", "sign_out.html", _open_signed_in("/signed-out")),
+    Visit("not-allowed", "not_allowed.html", _open_signed_in("/profile", ALLOW="id:1")),
+    Visit("not-found", "error.html", _open("/no-such-page")),
+    Visit("callback-without-state", "error.html", _open("/callback?code=x")),
+]
+FAILURES = [Visit(f"error-{name}", "error.html", partial(_fail, error=name)) for name in ERRORS]
+DEMO = [
+    Visit("demo-consent", "consent.html", lambda page, servers: page.goto(servers.demo.url)),
+    Visit("demo-provider", "home.html", lambda page, servers: page.goto(servers.demo.provider_url)),
+    Visit("demo-error", "error.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/authorize")),
+]
+VISITS = [*APPLICATION, *FAILURES, *DEMO]
