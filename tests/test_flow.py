@@ -84,7 +84,7 @@ class TestThreeSteps:
 
     def test_profile_is_fetched_with_the_token_as_bearer(self, browser: Browser, provider: LocalProvider):
         browser.sign_in()
-        response = browser.get("/profile")
+        response = browser.profile()
         assert (response.status_int, response.content_type, response.json) == (200, "application/json", OCTOCAT)
         [asked] = [e for e in provider.exchanges if e.endpoint == "profile"]
         assert re.fullmatch(r"Bearer \S+", asked.headers["Authorization"])

@@ -21,7 +21,7 @@ ROUTES = {
     "/": {"GET", "HEAD", "POST", "OPTIONS"},  # POST: another site starts a sign-in
     "/callback": {"GET", "HEAD", "OPTIONS"},
     "/profile": {"GET", "HEAD", "OPTIONS"},
-    "/logout": {"POST", "OPTIONS"},
+    "/logout": {"GET", "HEAD", "POST", "OPTIONS"},
     "/healthz": {"GET", "HEAD", "OPTIONS"},
     "/readyz": {"GET", "HEAD", "OPTIONS"},
 }
@@ -112,7 +112,7 @@ class TestMethods:
 
     def test_trailing_slash_is_ignored(self, browser: Browser):
         browser.sign_in()
-        assert browser.get("/profile/").json == OCTOCAT
+        assert browser.get("/profile/", headers=JSON).json == OCTOCAT
 
     @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "HEAD", "BREW"])
     def test_unknown_path_is_not_found(self, application: Any, method: str, store: SessionStore):

@@ -14,9 +14,8 @@ import pytest
 import requests
 from conftest import HTML, JSON, Browser, environ_for, parameters, send, stored_sessions
 from werkzeug import Request, Response
-from werkzeug.exceptions import Gone
 
-from wsgi_oauth import Config, FileStore, LoginRequired, MemoryStore, RequestHandler, SessionStore, create_app
+from wsgi_oauth import Config, FileStore, LoginRequired, MemoryStore, SessionStore, create_app
 from wsgi_oauth.demo.faults import REVOKE_FAULTS
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve
@@ -90,12 +89,15 @@ class TestRequest:
         assert response.status_code == 303
         assert stored_sessions(store) == []
 
-    @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
-    def test_with_another_method_is_refused(self, browser: Browser, method: str):
+    @pytest.mark.parametrize(
+        ("method", "status"), [("GET", 200), ("HEAD", 200), ("PUT", 405), ("DELETE", 405), ("OPTIONS", 204)]
+    )
+    def test_with_another_method_does_not_sign_out(self, browser: Browser, method: str, status: int):
         browser.sign_in()
         cookie = {"Cookie": f"wsgi_oauth={browser.cookie}"}
         response = send(browser.app.app, "/logout", method=method, headers={**HTML, **cookie})
-        assert response.status_code == (204 if method == "OPTIONS" else 405)
+        assert response.status_code == status
+        assert "Set-Cookie" not in response.headers
         assert browser.profile().status_int == 200
 
     def test_deletes_the_session_file_and_clears_the_cookie(self, provider: LocalProvider, tmp_path: Path):
@@ -160,11 +162,34 @@ class TestResponse:
         """S41: the request itself changes nothing."""
         browser.sign_in()
         page = browser.get("/logout")
-        assert (page.status_int, sorted(page.headers["Allow"].split(", "))) == (405, ["OPTIONS", "POST"])
         assert browser.profile().status_int == 200
-        assert "logout_url" not in browser.get("/logout", headers=JSON).json
-        page.form.submit(headers={"Sec-Fetch-Site": "same-origin"})
+        assert page.form.submit(headers={"Sec-Fetch-Site": "same-origin"}).location == "http://localhost/signed-out"
         assert browser.profile().status_int == 401
+
+    @pytest.mark.parametrize(
+        ("referrer", "target"),
+        [
+            ("http://localhost/page?x=1", "http://localhost/page?x=1"),
+            ("https://evil.example/", "http://localhost/profile"),
+            ("http://localhost/logout", "http://localhost/profile"),
+            ("", "http://localhost/profile"),
+        ],
+    )
+    def test_to_get_leads_back_to_the_page_with_the_link(self, browser: Browser, referrer: str, target: str):
+        browser.sign_in()
+        page = browser.get("/logout", headers={"Referer": referrer})
+        assert [link["href"] for link in page.html.find_all("a", string="Cancel")] == [target]
+
+    def test_to_get_of_an_anonymous_user_says_so(self, browser: Browser, store: SessionStore):
+        page = browser.get("/logout")
+        assert (page.status_int, "You are signed out" in page.text) == (200, True)
+        assert "<form" not in page.text
+        assert stored_sessions(store) == []
+
+    def test_to_get_tells_a_program_whether_it_is_signed_in(self, browser: Browser):
+        assert browser.get("/logout", headers=JSON).json["cause"] == "signed_out"
+        browser.sign_in()
+        assert browser.get("/logout", headers=JSON).json["cause"] == "signed_in"
 
     @pytest.mark.parametrize("page", ["the page at /logout", "the page of a refused request"])
     def test_button_works_in_browsers_that_send_a_null_origin(self, browser: Browser, page: str):
@@ -175,16 +200,6 @@ class TestResponse:
         assert browser.profile().status_int == 200
         shown.form.submit(headers=null)
         assert browser.profile().status_int == 401
-
-    def test_of_an_own_handler_at_the_same_path_has_no_such_button(self, make_browser: Callable[..., Browser]):
-        class Question(RequestHandler):
-            route = "/logout"
-
-            def get(self, request):
-                raise Gone("nothing to ask")
-
-        page = make_browser(handlers=(Question,)).get("/logout")
-        assert (page.status_int, "nothing to ask" in page.text, "<button>" in page.text) == (410, True, False)
 
     def test_concerns_one_browser_only(self, make_browser: Callable[..., Browser]):
         one, other = make_browser(), make_browser()
@@ -417,7 +432,7 @@ class TestSignedOutPage:
         gate = LoginRequired(DemoApplication(), create_app(Config.from_environ(environ_for(provider))), public=["/"])
         browser = Browser(gate, provider)
         page = browser.get(browser.post("/auth/logout").location)
-        assert page.click("Go to the application").request.path == "/"
+        assert page.click("Open the application").request.path == "/"
 
 
 class DemoApplication:

@@ -430,7 +430,7 @@ def test_browser_signs_in_again_and_returns_to_the_page(
     assert parameters(answer.location)["next"] == "/profile?tab=2"
     assert not any("oauth_token" in session for session in sessions(store))
     page = follow(browser, answer)
-    assert page.json["login"] == "octocat"
+    assert "octocat" in page.text
     assert page.request.path_qs == "/profile?tab=2"
     assert browser.cookie != old_cookie
     assert provider.count("token") == 2
@@ -482,14 +482,14 @@ def test_sign_in_works_after_a_redirect_loop(provider: LocalProvider, browser: B
     provider.faults.add("profile.401", times=None)
     assert follow(browser, browser.get("/profile")).status_int == PROVIDERS_FAULT
     provider.faults.clear()
-    assert follow(browser, browser.get("/profile")).json["login"] == "octocat"
+    assert "octocat" in follow(browser, browser.get("/profile")).text
 
 
 def test_rejections_with_a_success_in_between_are_no_redirect_loop(provider: LocalProvider, browser: Browser) -> None:
     browser.sign_in()
     for _ in range(3):
         provider.faults.add("profile.401")
-        assert follow(browser, browser.get("/profile")).json["login"] == "octocat"
+        assert "octocat" in follow(browser, browser.get("/profile")).text
 
 
 def test_cookie_of_an_ended_session_is_invalid(provider: LocalProvider, browser: Browser) -> None:

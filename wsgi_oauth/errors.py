@@ -72,7 +72,7 @@ class Error(Exception):
     title: str = "Something went wrong"
     text: str = "An unexpected error happened on this server."
     advice: str = "Try again. If the error persists, tell the operator the id below."
-    login_text: str = "Sign in"  # of the link to the sign-in
+    action: ClassVar[str] = "try_again"  # the button that helps the user; see web/pages.py
     retry_after: str | None = None  # seconds or an HTTP date, for the header of that name
     provider_says: str = ""  # the provider's own description, for the page of an authorization response
     user: str = ""  # the id of the refused user, for the audit event
@@ -103,6 +103,7 @@ class ConfigError(Error):
     title = "This application is not set up correctly"
     text = "Its configuration is incomplete or invalid."
     advice = "The operator finds the reason in the log."
+    action = ""
 
 
 class StoreError(Error):
@@ -127,6 +128,7 @@ class SessionTooLarge(StoreError, ValueError):
     title = "The session is too large"
     text = "This application tried to store more data about this browser than a session can hold."
     advice = "Tell the operator the id below."
+    action = ""
     retry_after = None
 
 
@@ -137,6 +139,7 @@ class ReauthenticationLoop(Error):
     title = "This page asks for a sign-in again and again"
     text = "You have just signed in as this page requires, but it asks you to sign in once more."
     advice = "Tell the operator the id below."
+    action = ""
 
 
 class UserError(Error):
@@ -148,6 +151,7 @@ class UserError(Error):
     title = "This request cannot be answered"
     text = "This application does not understand the request."
     advice = "Go back and try again."
+    action = ""
 
 
 class NotSignedIn(UserError, KeyError):
@@ -158,6 +162,7 @@ class NotSignedIn(UserError, KeyError):
     title = "You are not signed in"
     text = "This page is for signed-in users."
     advice = "Sign in and come back."
+    action = "sign_in"
     after_rejection: ClassVar[bool] = False  # a rejected session caused it; repeated, that is a redirect loop
 
 
@@ -196,7 +201,7 @@ class ReauthenticationRequired(NotSignedIn):
     title = "This page needs a new sign-in"
     text = "You are signed in, but this page requires a more recent or a stronger sign-in."
     advice = "Sign in again and come back."
-    login_text = "Sign in again"
+    action = "sign_in_again"
 
     def __init__(self, *, max_age: float | None = None, acr: str | Iterable[str] = ()) -> None:
         self.acr = (acr,) if isinstance(acr, str) else tuple(acr)
@@ -228,6 +233,7 @@ class NoLoginInProgress(UserError):
     title = "No sign-in is in progress"
     text = "This browser did not start this sign-in, or the sign-in was finished before, or it took too long."
     advice = "Start the sign-in again. Cookies must be allowed for this site."
+    action = "sign_in"
 
 
 class UnknownState(NoLoginInProgress):
@@ -242,7 +248,7 @@ class LoginDeclined(UserError):
     title = "The sign-in was declined"
     text = "Either the sign-in was declined at the provider, or this account may not use this application."
     advice = "Sign in with another account, or ask the administrator of your account for access."
-    login_text = "Sign in with another account"
+    action = "switch_account"
 
 
 class SignInExpired(UserError):
@@ -252,6 +258,7 @@ class SignInExpired(UserError):
     title = "The sign-in took too long"
     text = "The provider's login page has expired."
     advice = "Start the sign-in again."
+    action = "sign_in"
 
 
 class NotAllowed(UserError):
@@ -271,7 +278,7 @@ class NotAllowed(UserError):
         "Sign in with another account, or ask the operator for access. If the provider does not let you choose an "
         "account, sign out there first."
     )
-    login_text = "Sign in with another account"
+    action = "switch_account"
     challenge = ""  # for a program with an access token of the provider (RFC 6750 3.1)
 
     @property
@@ -319,6 +326,7 @@ class CodeRefused(UserError):
     title = "The provider did not accept this sign-in"
     text = "The authorization code was used before, has expired or is invalid."
     advice = "Start the sign-in again."
+    action = "sign_in"
 
 
 class BadAuthorizationResponse(UserError):
@@ -328,6 +336,7 @@ class BadAuthorizationResponse(UserError):
     title = "The provider's response is invalid"
     text = "The link that led here is incomplete, or was changed on the way."
     advice = "Start the sign-in again."
+    action = "sign_in"
 
 
 class BadHost(UserError):
@@ -340,7 +349,7 @@ class BadHost(UserError):
     title = "This application has another address"
     text = "The application is not configured for the host name in the request."
     advice = "Open the application at its own address. Its operator sets that address with WSGI_OAUTH_PUBLIC_URL."
-    login_text = "Open the application"
+    action = "open_application"
 
     def __init__(self, detail: str, *, site_url: str = "") -> None:
         super().__init__(detail)
@@ -364,6 +373,7 @@ class UnknownIssuer(UserError):
     title = "This sign-in provider is unknown here"
     text = "Another site has sent you here to sign in with a provider that this application does not use."
     advice = "Open this application itself to sign in, or tell its operator the id below."
+    action = "sign_in"
 
 
 class CrossSite(UserError):
@@ -373,7 +383,8 @@ class CrossSite(UserError):
     cause = "cross_site_request"
     title = "This request came from another site"
     text = "Only a page of this site may send this request."
-    advice = "Go to this site and try there."
+    advice = "Open the page of this site and try there."
+    action = "open_page"
 
 
 class LogoutTokenRefused(UserError):
@@ -391,6 +402,7 @@ class BadToken(UserError):
     cause = "bad_token_request"
     title = "This token cannot be created"
     advice = "Go back and change the form."
+    action = "open_page"
 
     def __init__(self, text: str) -> None:
         super().__init__(f"access token: {text}")
@@ -404,6 +416,7 @@ class TokenUnknown(NotSignedIn):
     title = "The access token is not valid"
     text = "The access token is unknown, has expired, or was revoked."
     advice = "Create a new one."
+    action = ""
 
 
 class InvalidBearerToken(UserError):
@@ -429,6 +442,7 @@ class NotNow(UserError):
     title = "Nothing was done"
     text = "The browser requested this page in advance, or as a part of another page. A sign-in starts with a click."
     advice = "Open the page itself."
+    action = "open_page"
 
 
 class ProviderError(Error):

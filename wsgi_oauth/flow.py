@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from werkzeug import Response
 
-from .web.handler import RequestHandler
+from .web.profile import ProfileHandler
 from .web.request import Request
 from .web.sign_in_handler import SignInHandler
 
@@ -58,14 +58,14 @@ class PostAuthorization(SignInHandler):
         return self.redirect(attempt.next_url, 303)
 
 
-class UsingTheOAuthToken(RequestHandler):
+class UsingTheOAuthToken(ProfileHandler):
     """Fetching a protected resource using an OAuth 2 token."""
 
     route = "/profile"
     endpoint = "profile"
-    skips_recheck = True  # because it asks the provider anyway
 
     def get(self, request: Request) -> Response:
         # Without a token in the session, the user is sent to sign in first and returns here.
         github = self.oauth2_session(token=request.session["oauth_token"])
-        return self.jsonify(self.fetch_user_document(github))
+        document = self.fetch_user_document(github)
+        return self.show_page(document) if request.wants_page else self.jsonify(document)

@@ -87,6 +87,21 @@ check_scope = _check_pattern(
 )
 
 
+check_name = _check_pattern(
+    r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,100}", "must have at most 100 characters, without control characters"
+)
+
+
+def check_folder(value: str) -> str:
+    """Require a folder that can be read, if one is named."""
+    if value:
+        try:
+            os.listdir(value)
+        except OSError as error:
+            raise ValueError(f"cannot be read: {error.strerror}; create the folder, or correct its path") from None
+    return value
+
+
 def check_url(value: str, http_hosts: Collection[str] = ()) -> str:
     """Require an https URL, or http on a loopback host or one of *http_hosts*."""
     urls.checked(value, http_hosts)

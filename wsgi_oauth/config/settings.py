@@ -164,6 +164,7 @@ class ProviderConfig:
     email_claim: str | None = _setting(None, checks.check_claim_paths)
     groups_claim: str | None = _setting(None, checks.check_claim_paths)
     trust_unverified_email: bool = _setting(False, checks.check_yes_or_no)
+    title: str = _setting("", checks.check_name)  # on pages, in place of the provider's own
 
     def variable(self, name: str) -> str:
         """Return the environment variable of the setting *name*."""
@@ -252,6 +253,8 @@ class SharedConfig(StoreConfig):
     cookie_name: str = _setting("", checks.check_cookie_name)
     insecure_http_hosts: tuple[str, ...] = _setting((), checks.check_hosts)
     sign_in_lifetime: int = _setting(3600, checks.check_lifetime)
+    name: str = _setting("", checks.check_name)  # the application's, on pages
+    templates: str = _setting("", checks.check_folder)  # of pages that replace the built-in ones
     metrics: bool = _setting(False, checks.check_yes_or_no)
     log_format: str = _setting("text", checks.check_log_format)  # for gunicorn_conf.py
     recheck: int = _setting(3600, checks.check_recheck)  # seconds; 0 means never

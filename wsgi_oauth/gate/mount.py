@@ -68,7 +68,8 @@ class MountedSignIn:
             GATE_PREFIX_KEY: self.prefix,
         }
         # Werkzeug's routing ignores further slashes around a path.
-        if not self._expirations or mounted["PATH_INFO"].strip("/") != self.app.logout_path.strip("/"):
+        is_logout = mounted["PATH_INFO"].strip("/") == self.app.logout_path.strip("/")
+        if not (self._expirations and is_logout and environ["REQUEST_METHOD"] == "POST"):
             return self.app(mounted, start_response)
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Any:

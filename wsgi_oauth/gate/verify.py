@@ -185,6 +185,7 @@ class Verifier:
             changes |= {"SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": query}
         refused = Request({**environ, **changes}, populate_request=False)
         refused.id, refused.base = request.id, request.base
+        refused.templates, refused.application_name = request.templates, request.application_name
         refused.current_url = self._return_url(request, original.url)
         refused.challenge = self._authenticator.choose_challenge(refused)
         refused.next_url = refused.return_url

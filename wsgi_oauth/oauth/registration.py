@@ -76,7 +76,8 @@ class Registration:
         self._keys = {self.key, former_key}
         self.client_id = config.client_id
         self.login_parameters = config.login_parameters
-        self.title = config.label if config.label and provider.title == provider.name else provider.title
+        is_named = provider.title != provider.name
+        self.title = config.title or (config.label if config.label and not is_named else provider.title)
 
     def has_key(self, key: str) -> bool:
         """Return whether a session with this ``key`` belongs to this registration. Old sessions have no client id."""

@@ -26,6 +26,7 @@ from ..sessions.memory import MemoryStore
 from ..sessions.session import TOKEN, Session
 from . import pages
 from .error_responses import build_error_response, build_http_error_response, log_error
+from .page_templates import PageTemplates
 from .redirect import Redirect
 from .request import Request
 from .routing import Routes
@@ -85,9 +86,12 @@ class OAuthApp:
         self.verifier: WSGIApplication | None = None
         self.metrics: Metrics | None = None
         sign_out_continues = any(each.end_session for each in config.providers)
-        security_headers = pages.SECURITY_HEADERS | (pages.FORM_REDIRECT_HEADERS if sign_out_continues else {})
-        if config.sites and not sign_out_continues:
-            security_headers |= pages.form_redirect_headers(config.public_url or "")
+        self.templates = PageTemplates(config.templates)
+        security_headers = pages.security_headers(
+            self.templates,
+            sign_out_continues=sign_out_continues,
+            main_url=(config.public_url or "") if config.sites else "",
+        )
         self._headers = {name.lower(): (name, value) for name, value in security_headers.items()}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -145,6 +149,7 @@ class OAuthApp:
         request.open_pending = self._open_pending
         request.check_store = self.sessions.store.check
         request.site = self.site
+        request.templates, request.application_name = self.templates, self.config.name
         headers: list[tuple[str, str]] | None = None
         cookies: list[str] = []
         try:
@@ -206,7 +211,7 @@ class OAuthApp:
         except errors.ReauthenticationRequired as error:
             response = self._reauthenticate(request, error)
         except HTTPException as error:  # the session is saved, as after every answer
-            response = build_http_error_response(request, error, logout_url=self.logout_url(request.base))
+            response = build_http_error_response(request, error)
         try:
             headers = response.get_wsgi_headers(request.environ).to_wsgi_list()
             cookies = self._save_sessions(request)

@@ -49,10 +49,11 @@ def build_error_response(request: Request, error: errors.Error, *, login_url: st
         login_url += f"?switch=1&next={quote_plus(next_url)}"
     elif login_url and (query := ({"next": next_url} if next_url and not as_json else {}) | requirements):
         login_url += f"?{urlencode(query)}"  # without `next` for programs, because it is the URL of an API call
-    message = pages.error_message(error, id=request.id, login_url=login_url or _right_address(request, error))
-    if isinstance(error, errors.CrossSite) and logout_url == request.base + request.path and request.form_token:
-        message = pages.with_logout_form(message, request, logout_url)
-    response = pages.build_message(message, as_json=as_json)
+    login_url = login_url or _right_address(request, error)
+    message = pages.error_message(error, id=request.id, login_url=login_url)
+    actions = _find_actions(request, error, login_url=login_url, logout_url=logout_url)
+    template = "not_allowed.html" if isinstance(error, errors.NotAllowed) else "error.html"
+    response = pages.show_message(message, request, template, actions, as_json=as_json)
     if sign_in_url and request.is_htmx:
         # htmx shows no 401; this header makes it load the sign-in as a page (https://htmx.org/headers/hx-redirect/).
         response.headers["HX-Redirect"] = sign_in_url
@@ -62,11 +63,20 @@ def build_error_response(request: Request, error: errors.Error, *, login_url: st
     return response
 
 
-def build_http_error_response(request: Request, error: HTTPException, *, logout_url: str) -> Response:
-    """Return the page of a Werkzeug error such as 404 or 405, in the form of our own. Other responses pass unchanged.
+def _find_actions(request: Request, error: errors.Error, *, login_url: str, logout_url: str) -> list[pages.Action]:
+    """Return the buttons that help after *error*: one, or none if the user cannot do anything.
 
-    :param logout_url: the URL of the sign-out, whose 405 shows a sign-out button.
+    :param login_url: the URL that starts a sign-in and returns to the right page; "" if there is none.
     """
+    if isinstance(error, errors.CrossSite) and logout_url == request.base + request.path and request.form_token:
+        return [pages.Action("sign_out", logout_url, request.form_token)]
+    if error.action == "open_page" or (error.action == "try_again" and not request.has_used_state):
+        return [pages.Action(error.action, "" if request.method == "GET" else request.return_url)]
+    return [pages.Action(error.action, login_url)] if error.action and login_url else []
+
+
+def build_http_error_response(request: Request, error: HTTPException) -> Response:
+    """Return the page of a Werkzeug error such as 404 or 405. Other responses pass unchanged."""
     if error.response is not None or error.code is None or error.code < 400:
         return Response.force_type(error.get_response(request.environ))
     message = pages.Message(
@@ -81,17 +91,14 @@ def build_http_error_response(request: Request, error: HTTPException, *, logout_
         side=errors.UserError.side if error.code < 500 else errors.Error.side,
         id=request.id,
     )
-    as_json = request.wants_json
-    is_sign_out_page = error.code == 405 and request.method == "GET" and logout_url == request.base + request.path
-    if is_sign_out_page and not as_json:
-        message = pages.build_logout_form(message, request, logout_url)
     original_exception = getattr(error, "original_exception", None)  # of InternalServerError
     level = logging.ERROR if error.code >= 500 else logging.WARNING
-    if is_sign_out_page or (error.code == 404 and _ROUTINE_PATH.fullmatch(request.path)):
+    if error.code == 404 and _ROUTINE_PATH.fullmatch(request.path):
         level = logging.INFO
     place, extra = (request.id, method_and_path(request)), {"request_id": request.id, "cause": message.cause}
     _log.log(level, "[%s] %a: %s", *place, message.cause, exc_info=original_exception, extra=extra)
-    response = pages.build_message(message, as_json=as_json)
+    actions = [pages.Action("open_application", request.front_page)] if request.gate_prefix and request.base else []
+    response = pages.show_message(message, request, "error.html", actions, as_json=request.wants_json)
     # Allow, WWW-Authenticate, Retry-After and Content-Range belong to their statuses.
     response.headers.extend(header for header in error.get_headers() if header[0].lower() != "content-type")
     return response

@@ -20,6 +20,7 @@ from ..events import ACCESS, REQUEST_ID_KEY, Source
 from ..sessions.cookie import CookieNames
 from ..sessions.session import Session
 from ..urls import Origin
+from .page_templates import PageTemplates
 from .site import Site, local_path, path_and_query
 
 GATE_PREFIX_KEY = "wsgi_oauth.gate_prefix"  # in environ; set by the gate
@@ -45,6 +46,10 @@ class Request(werkzeug.Request):
     is_program: bool = False
     #: The addresses of this application; set by the application.
     site: Site = Site(None)
+    #: The templates of its pages; set by the application.
+    templates: PageTemplates
+    #: The value of ``WSGI_OAUTH_NAME``; set by the application.
+    application_name: str = ""
     #: Opens the session; set by the application.
     open_session: Callable[[Request], Session]
     #: Opens the pending session of the sign-in with this state; set by the application.
@@ -181,6 +186,11 @@ class Request(werkzeug.Request):
             return False
         is_script = "HTTP_X_REQUESTED_WITH" in environ or self.is_htmx
         return "text/html" in environ.get("HTTP_ACCEPT", "") and not is_script
+
+    @property
+    def wants_page(self) -> bool:
+        """Return whether a user waits for a page in HTML."""
+        return self.is_navigation and not self.wants_json
 
     @property
     def is_browser(self) -> bool:

@@ -30,6 +30,22 @@ class Logout(RequestHandler):
     skips_access_check = True
     event_name = SIGN_OUT
 
+    def get(self, request: Request) -> Response:
+        logout_url = self.url_for(".logout", external=True)
+        if request.session.signed_in:
+            return pages.sign_out_question(
+                "Do you want to sign out?", request, logout_url=logout_url, cancel_url=self._previous_page()
+            )
+        return pages.signed_out(request, confirmed=False, logout_url=logout_url)
+
+    def _previous_page(self) -> str:
+        """Return the page that links to the sign-out; if it is unknown, the front page or the profile."""
+        request = self.request
+        referrer = request.referrer or ""
+        if request.is_own_url(referrer) and urlsplit(referrer).path != request.root_path + self.route:
+            return referrer
+        return request.front_page if request.gate_prefix else self.url_for(".profile", external=True)
+
     def post(self, request: Request) -> Response:
         if not (request.is_same_origin or request.has_form_token):
             raise errors.CrossSite("sign-out: requested by another site")

@@ -6,7 +6,6 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from markupsafe import Markup
 from werkzeug import Response
 from werkzeug.exceptions import NotFound
 
@@ -21,35 +20,6 @@ from .handler import RequestHandler
 from .request import Request
 
 _LIFETIMES = {"1d": "1 day", "7d": "7 days", "30d": "30 days", "90d": "90 days", "365d": "365 days"}
-
-_PAGE = Markup(
-    "<p>An access token lets a program use {site} as you. Everyone who has the token can do so, until it expires or "
-    "you revoke it here.</p>{created}{tokens}{form}"
-)
-_CREATED = Markup(
-    "<h2>Your new token</h2><p>Copy it now. It is not shown again.</p><p><code>{token}</code></p>"
-    "<p>curl:</p><pre>curl -H 'Authorization: Bearer {token}' {site}</pre>"
-    "<p>pip:</p><pre>pip install --index-url {with_token}simple/ PACKAGE</pre>"
-    "<p>git:</p><pre>git clone {with_token}REPOSITORY</pre>"
-    "<p>WebDAV, and other programs that ask for a user name and a password: the address {site}, any user name, and the "
-    "token as the password.</p>"
-)
-_TABLE = Markup(
-    "<h2>Your tokens</h2><table><thead><tr><th scope=col>Name<th scope=col>Created<th scope=col>Last use"
-    "<th scope=col>Expires<th scope=col></tr></thead><tbody>{rows}</tbody></table>"
-)
-_ROW = Markup(
-    "<tr><td>{name}<td>{created}<td>{used}<td>{expires}<td>"
-    '<form method=post action="{url}"><input type=hidden name=token value="{form_token}">'
-    '<button name=revoke value="{id}" aria-label="Revoke {name}">Revoke</button></form></tr>'
-)
-_FORM = Markup(
-    '<h2>New token</h2><form method=post action="{url}"><input type=hidden name=token value="{form_token}">'
-    "<p><label>Name, such as the program's: <input name=name required maxlength={max_name}></label></p>"
-    "<p><label>Lifetime: <select name=lifetime>{options}</select></label></p>"
-    "<p><button>Create token</button></p></form>"
-)
-_OPTION = Markup("<option value={value}>{text}</option>")
 
 
 class Tokens(RequestHandler):
@@ -105,42 +75,36 @@ class Tokens(RequestHandler):
             shown = [{name: value for name, value in info._asdict().items() if name != "key"} for info in tokens]
             response = self.jsonify({**({"token": token} if token else {}), "tokens": shown})
         else:
-            response = Response(
-                pages.build_page("Access tokens", self._build_body(tokens, token)), mimetype="text/html"
-            )
+            response = pages.render("tokens.html", self.request, **self._describe(tokens, token))
         response.status_code = 201 if token else 200
         return response
 
-    def _build_body(self, tokens: list[TokenInfo], token: str) -> Markup:
+    def _describe(self, tokens: list[TokenInfo], token: str) -> dict[str, Any]:
+        """Return the variables of the page."""
         # Behind a proxy that asks /verify, the application is at the root of the host.
         site = self.request.front_page if self.request.gate_prefix else urljoin(self.request.front_page, "/")
-        form = {"url": self.url_for(".tokens"), "form_token": self.request.form_token}
-        rows = Markup().join(
-            _ROW.format(
-                name=info.name,
-                id=info.id,
-                created=_format_time(info.created),
-                used=_format_time(info.used) if info.used else "never",
-                expires=_format_time(info.expires),
-                **form,
-            )
-            for info in tokens
-        )
-        options = Markup().join(
-            _OPTION.format(value=value, text=text)
-            for value, text in _LIFETIMES.items()
-            if check_lifetime(value) <= self.access_tokens.max_lifetime
-        ) or _OPTION.format(
-            value=int(self.access_tokens.max_lifetime), text=describe_lifetime(self.access_tokens.max_lifetime)
-        )
         parts = urlsplit(site)
-        with_token = parts._replace(netloc=f"token:{token}@{parts.netloc}").geturl()
-        return _PAGE.format(
-            site=site,
-            created=_CREATED.format(token=token, site=site, with_token=with_token) if token else "",
-            tokens=_TABLE.format(rows=rows) if rows else "",
-            form=_FORM.format(options=options, max_name=MAX_NAME, **form),
-        )
+        longest = self.access_tokens.max_lifetime
+        return {
+            "site": site,
+            "token": token,
+            "site_with_token": parts._replace(netloc=f"token:{token}@{parts.netloc}").geturl(),
+            "tokens": [
+                {
+                    "name": info.name,
+                    "id": info.id,
+                    "created": _format_time(info.created),
+                    "used": _format_time(info.used) if info.used else "",
+                    "expires": _format_time(info.expires),
+                }
+                for info in tokens
+            ],
+            "lifetimes": {value: text for value, text in _LIFETIMES.items() if check_lifetime(value) <= longest}
+            or {str(int(longest)): describe_lifetime(longest)},
+            "max_name": MAX_NAME,
+            "url": self.url_for(".tokens"),
+            "form_token": self.request.form_token,
+        }
 
 
 def _format_time(seconds: float) -> str:

@@ -1,0 +1,102 @@
+"""The templates of the pages, and their replacements in the folder of ``WSGI_OAUTH_TEMPLATES``.
+
+Jinja2 is imported when the first page is rendered, because most processes of a healthy application render none.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from base64 import b64encode
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+BUILT_IN = Path(__file__).parent / "templates"
+STYLE = "style.css"
+_log = logging.getLogger("wsgi_oauth")
+
+
+class PageTemplates:
+    """The templates of an application. All of its threads share this object.
+
+    :param folder: the folder with the operator's templates; "" if there is none.
+    """
+
+    def __init__(self, folder: str = "") -> None:
+        self.folder = folder
+        self.style = Markup(_read_style(folder))  # noqa: S704  # of this package or the operator
+        self._lock = threading.Lock()
+        self._environments: dict[str, Environment] = {}  # by folder; of the built-in templates, ""
+
+    def render(self, name: str, variables: dict[str, Any]) -> str:
+        """Return a page: the operator's, or the built-in one if that fails.
+
+        :param name: the file name of the template.
+        """
+        if self.folder:
+            try:
+                return self.render_own(name, variables)
+            except Exception as error:  # noqa: BLE001  # templates can raise anything
+                _log.error("WSGI_OAUTH_TEMPLATES: the built-in page is shown, because %s", describe(error, name))
+        return self._environment("").get_template(name).render(variables, style=self.style)
+
+    def render_own(self, name: str, variables: dict[str, Any]) -> str:
+        """Return a page of the operator's templates. Built-in ones take the place of those that are missing.
+
+        :raises Exception: if a template fails.
+        """
+        return self._environment(self.folder).get_template(name).render(variables, style=self.style)
+
+    def _environment(self, folder: str) -> Environment:
+        """Return the environment that searches *folder*, then the built-in templates. It compiles each template once.
+
+        ``{% extends "wsgi_oauth/layout.html" %}`` names a built-in template also where a file replaces it.
+        """
+        if folder not in self._environments:
+            with self._lock:  # because several threads may render their first page at the same moment
+                if folder not in self._environments:
+                    self._environments[folder] = _create_environment(folder)
+        return self._environments[folder]
+
+
+def _create_environment(folder: str) -> Environment:
+    from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined  # noqa: PLC0415
+
+    built_in = FileSystemLoader(BUILT_IN)
+    own = [FileSystemLoader(folder)] if folder else []
+    return Environment(
+        loader=ChoiceLoader([*own, built_in, PrefixLoader({"wsgi_oauth": built_in})]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _read_style(folder: str) -> str:
+    if folder:
+        try:
+            return (Path(folder) / STYLE).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            pass
+        except (OSError, UnicodeDecodeError) as error:
+            _log.error("WSGI_OAUTH_TEMPLATES: the built-in style sheet is used, because %s", describe(error, STYLE))
+    return (BUILT_IN / STYLE).read_text(encoding="utf-8")
+
+
+def hash_style(style: str) -> str:
+    """Return the expression that permits *style* in a Content-Security-Policy (CSP 3, 2.3.1)."""
+    return f"'sha256-{b64encode(sha256(style.encode()).digest()).decode()}'"
+
+
+def describe(error: Exception, name: str) -> str:
+    """Return the failure of the file *name* in one line, with the file and the line if Jinja2 knows them."""
+    file, line = getattr(error, "name", None) or name, getattr(error, "lineno", None)
+    return f"{file}{f':{line}' if line else ''}: {type(error).__name__}: {str(error)!a}"
