@@ -1,15 +1,33 @@
-"""The explanations that ``wsgi-oauth demo --walk`` prints beside headers and parameters.
+"""The explanations of the messages of a sign-in, for ``wsgi-oauth demo --walk`` and for the trace.
 
-One table per HTTP message, from the name of a header, parameter or JSON member to its explanation.
+:func:`explain` returns the name of a message, its purpose, and an explanation for each of its headers, parameters and
+JSON members.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from .messages import APPLICATION, Message
 
 Explanations = Mapping[str, str]
+"""Explanations by the name of a header, a parameter or a JSON member."""
 
-#: The headers that are printed, with the explanation for messages that have none of their own.
+
+@dataclass(frozen=True)
+class Explanation:
+    """The explanation of a message."""
+
+    title: str
+    """The name of the message, with its section: ``token request (RFC 6749 4.1.3)``."""
+    purpose: str = ""
+    parts: Explanations = field(default_factory=dict)
+    body: str = ""
+    """A description of a long body of which no details matter."""
+
+
 HEADERS: Explanations = {
     "Cookie": "the session id of this browser",
     "Authorization": "",
@@ -21,6 +39,8 @@ HEADERS: Explanations = {
     "WWW-Authenticate": "the reason why the token was rejected (RFC 6750 3)",
     "Retry-After": "how many seconds to wait before the next request",
 }
+"""The headers that matter, with the explanation for messages that have none of their own."""
+
 AUTHORIZATION_REQUEST: Explanations = {
     "response_type": "asks for an authorization code, never for the token itself (RFC 6749 4.1.1)",
     "client_id": "identifies this application at the provider (RFC 6749 2.2)",
@@ -33,6 +53,8 @@ AUTHORIZATION_REQUEST: Explanations = {
     "stays in the session until step 3 (RFC 7636 4.2)",
     "code_challenge_method": "the hash is SHA-256. The other method, plain, would send the "
     "verifier itself (RFC 7636 4.3)",
+    "nonce": "a third random number, which the ID token must contain: an ID token from another sign-in "
+    "is refused (OpenID Connect Core 3.1.2.1)",
 }
 AUTHORIZATION_RESPONSE: Explanations = {
     "code": "the authorization code: can be exchanged once, soon, for a token (RFC 6749 4.1.2)",
@@ -58,6 +80,12 @@ TOKEN_REQUEST: Explanations = {
     "client_id": "identifies the application again",
     "client_secret": "the client secret, in the body (RFC 6749 2.3.1)",
 }
+REFRESH_REQUEST: Explanations = {
+    "Authorization": TOKEN_REQUEST["Authorization"],
+    "grant_type": "exchanges a refresh token for the next access token (RFC 6749 6)",
+    "refresh_token": "from the last token response. No user and no browser is needed",
+    "scope": "the same permissions, or fewer (RFC 6749 6)",
+}
 TOKEN_RESPONSE: Explanations = {
     "Cache-Control": "tokens must not be stored in any cache (RFC 6749 5.1)",
     "access_token": "gives access to the profile; its content means something only to the provider (RFC 6749 1.4)",
@@ -65,13 +93,130 @@ TOKEN_RESPONSE: Explanations = {
     "expires_in": "the lifetime of the access token in seconds (RFC 6749 5.1)",
     "refresh_token": "gets the next access token without asking the user again (RFC 6749 1.5)",
     "scope": "the permissions that were granted, which may be fewer than requested (RFC 6749 5.1)",
+    "id_token": "a statement for the application about who has signed in, signed by the provider "
+    "(OpenID Connect Core 2)",
     "error": "the reason why the provider issues no token (RFC 6749 5.2)",
     "error_description": "more about the error, for developers (RFC 6749 5.2)",
 }
+ID_TOKEN: Explanations = {
+    "iss": "the issuer: the provider that makes this statement",
+    "sub": "the subject: the user, with a number that never changes at this provider",
+    "aud": "the audience: the application for which the statement is made. Every other one must refuse it",
+    "iat": "when it was issued, in seconds since 1970",
+    "exp": "when it ends",
+    "auth_time": "when the user signed in at the provider",
+    "nonce": "the random number of step 1: this statement belongs to this sign-in",
+    "at_hash": "a hash of the access token that came with it",
+}
+"""The claims of an ID token (OpenID Connect Core 2)."""
 PROFILE_REQUEST: Explanations = {
     "Authorization": "the access token. It travels in a header and never in a URL, because URLs "
     "end up in logs and browser histories (RFC 6750 2.1)",
 }
+REVOCATION_REQUEST: Explanations = {
+    "Authorization": TOKEN_REQUEST["Authorization"],
+    "token": "the token that must not work any more (RFC 7009 2.1)",
+    "token_type_hint": "helps the provider to find it (RFC 7009 2.1)",
+}
+SIGNED_OUT: Explanations = {
+    "Location": "a page that confirms the sign-out, and starts no new sign-in",
+    "Set-Cookie": "deletes the session cookie. Copies of it are useless, too, because the session is deleted",
+}
+
+_METADATA = "OpenID Connect Discovery 4"
+_METADATA_BODY = "the metadata as JSON, with the URLs of all endpoints"
+_KEYS_BODY = "the public keys as JSON (RFC 7517)"
+
+# By the place (a path of the application, or an endpoint of the provider) and the method of a request, or `redirect` or
+# `response`.
+_APPLICATION: Mapping[tuple[str, str], Explanation] = {
+    ("", "GET"): Explanation("start of a sign-in", "The browser opens the application's page that starts a sign-in."),
+    ("", "redirect"): Explanation(
+        "authorization request (RFC 6749 4.1.1)",
+        "The application sends the browser to the provider.",
+        AUTHORIZATION_REQUEST,
+    ),
+    ("callback", "GET"): Explanation(
+        "authorization response (RFC 6749 4.1.2)",
+        "The browser brings the provider's response to the application.",
+        AUTHORIZATION_RESPONSE,
+    ),
+    ("callback", "redirect"): Explanation(
+        "end of the sign-in", "The user is signed in, and the browser goes to the requested page.", SIGNED_IN
+    ),
+    ("callback", "response"): Explanation("page about the sign-in", "The user learns why the sign-in has ended."),
+    ("profile", "GET"): Explanation("request for the profile page", "The browser opens the page with the profile."),
+    ("profile", "response"): Explanation("profile page", "The application shows the data from the provider."),
+    ("logout", "GET"): Explanation("request for the sign-out page"),
+    ("logout", "response"): Explanation("sign-out page", "Its button signs out. Opening the page changes nothing."),
+    ("logout", "POST"): Explanation(
+        "sign-out",
+        "The user presses the button. It is a POST, because a link or an image on another site can cause a GET.",
+    ),
+    ("logout", "redirect"): Explanation("end of the session", "The application has deleted the session.", SIGNED_OUT),
+    ("signed-out", "GET"): Explanation("request for the signed-out page"),
+    ("signed-out", "response"): Explanation("signed-out page"),
+}
+_PROVIDER: Mapping[tuple[str, str], Explanation] = {
+    ("discovery", "GET"): Explanation(
+        f"metadata request ({_METADATA})",
+        "The application needs the URLs of the provider's endpoints. Each worker asks once.",
+    ),
+    ("discovery", "response"): Explanation(f"metadata response ({_METADATA})", body=_METADATA_BODY),
+    ("keys", "GET"): Explanation(
+        "request for the keys", "The application needs the provider's public keys for the signature of the ID token."
+    ),
+    ("keys", "response"): Explanation("keys", body=_KEYS_BODY),
+    ("authorize", "GET"): Explanation(
+        "authorization request (RFC 6749 4.1.1)", "The browser follows the redirect.", AUTHORIZATION_REQUEST
+    ),
+    ("authorize", "response"): Explanation(
+        "consent page", "The provider asks the user, who may have to sign in there first."
+    ),
+    ("authorize", "POST"): Explanation("decision of the user", "", {**AUTHORIZATION_REQUEST, **DECISION}),
+    ("authorize", "redirect"): Explanation(
+        "authorization response (RFC 6749 4.1.2)",
+        "The provider sends the browser back to the application.",
+        AUTHORIZATION_RESPONSE,
+    ),
+    ("token", "POST"): Explanation(
+        "token request (RFC 6749 4.1.3)",
+        "The application exchanges the code for a token, without the browser.",
+        TOKEN_REQUEST,
+    ),
+    ("refresh", "POST"): Explanation(
+        "refresh request (RFC 6749 6)",
+        "The application exchanges the refresh token for a new access token.",
+        REFRESH_REQUEST,
+    ),
+    ("token", "response"): Explanation("token response (RFC 6749 5.1)", "", TOKEN_RESPONSE),
+    ("profile", "GET"): Explanation(
+        "request for the user document (RFC 6750 2.1, OpenID Connect Core 5.3.1)",
+        "The application fetches the profile with the access token.",
+        PROFILE_REQUEST,
+    ),
+    ("profile", "response"): Explanation("user document (OpenID Connect Core 5.3.2)"),
+    ("revoke", "POST"): Explanation(
+        "revocation request (RFC 7009 2.1)",
+        "The application tells the provider that it needs the token no longer.",
+        REVOCATION_REQUEST,
+    ),
+    ("revoke", "response"): Explanation("revocation response (RFC 7009 2.2)"),
+}
+
+
+def explain(message: Message) -> Explanation:
+    """Return the explanation of *message*. An unknown message has an empty title."""
+    server = message.receiver if message.is_request else message.sender
+    kind = message.method if message.is_request else "redirect" if message.header("Location") else "response"
+    if server == APPLICATION:
+        path = urlsplit(message.url).path
+        place, table = "callback" if "/callback/" in path else path.rpartition("/")[2], _APPLICATION
+    else:
+        is_refresh = message.is_request and "grant_type=refresh_token" in message.body
+        place, table = "refresh" if is_refresh else message.endpoint, _PROVIDER
+    return table.get((place, kind), Explanation(""))
+
 
 #: For each endpoint of the provider that the application calls: explanations of request and response.
 BACK_CHANNEL: Mapping[str, tuple[Explanations, Explanations]] = {
