@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from html import escape
 from typing import Any
 from unittest import mock
@@ -579,7 +580,9 @@ def around_call(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
 
     def put(function: Any) -> None:
         call = GuardedResponse.send
-        monkeypatch.setattr(GuardedResponse, "send", lambda *arguments: function(call, *arguments))
+        monkeypatch.setattr(
+            GuardedResponse, "send", lambda *arguments, **options: function(partial(call, **options), *arguments)
+        )
 
     return put
 
@@ -642,8 +645,10 @@ def test_a_gate_that_removes_all_cookies_is_reported(oauth_app: Any, around_call
 
 
 def faulty_paths(gate: LoginRequired, find: Callable[[str, str], list[str]]) -> LoginRequired:
-    """Let the gate find its path rules with another function of SCRIPT_NAME and PATH_INFO."""
-    gate._restricted.find = find  # type: ignore[method-assign]
+    """Let the gate find its restricted paths with another function of SCRIPT_NAME and PATH_INFO."""
+    gate._paths.find = lambda script_name, path, *, is_ambiguous: (  # type: ignore[method-assign]
+        (False, [*gate.path_rules] if is_ambiguous else find(script_name, path), False)
+    )
     return gate
 
 
@@ -693,8 +698,8 @@ def test_a_gate_that_passes_preflights_without_permission_is_reported(
     monkeypatch.setattr(
         gate,
         "_require_user",
-        lambda context, paths: (
-            None if context._environ["REQUEST_METHOD"] == "OPTIONS" else require_user(context, paths)
+        lambda environ, *arguments: (
+            None if environ["REQUEST_METHOD"] == "OPTIONS" else require_user(environ, *arguments)
         ),
     )
     assert "/: an anonymous OPTIONS request reaches the application" in findings(gate)
@@ -757,11 +762,7 @@ def test_a_gate_with_a_wrong_idea_of_401s_is_reported(
 def test_a_gate_that_replaces_401s_against_its_option_is_reported(
     oauth_app: Any, around_call: Callable[[Any], None]
 ) -> None:
-    def replacing(call: Any, response: Any, *arguments: Any) -> Any:
-        response._replaces_401 = True
-        return call(response, *arguments)
-
-    around_call(replacing)
+    around_call(lambda call, *arguments: call(*arguments, replaces_401=True))
     [finding] = findings(LoginRequired(hello, oauth_app, replace_401=False))
     assert finding.startswith(
         "/: a 401 of the application for a page must pass on as it is, because of replace_401=False"

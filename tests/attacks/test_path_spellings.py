@@ -21,7 +21,7 @@ from werkzeug.routing import Map, Rule
 
 from wsgi_oauth import LoginRequired
 from wsgi_oauth.demo.local_provider import LocalProvider
-from wsgi_oauth.gate.paths import PublicPaths, RestrictedPaths
+from wsgi_oauth.gate.paths import PathRules, PublicPaths, RestrictedPaths, SignOutPaths
 
 MakeGate = Callable[..., LoginRequired]
 _ROUTES = Map([Rule("/admin", endpoint="secret"), Rule("/admin/<path:rest>", endpoint="secret")])
@@ -74,9 +74,20 @@ class TestSpellings:
     @given(_PATHS)
     def test_no_application_reads_a_restricted_page_from_an_unrestricted_path(self, path: str):
         path_info = path.encode().decode("latin-1")
-        assume(not RestrictedPaths(["/admin"]).find("", path_info))
+        assume(not PathRules(public=(), restricted=["/admin"], sign_out=()).find("", path_info)[1])
         assert [reading.__name__ for reading in READINGS if reading(path)] == []
         assert b"secret" not in send(pages, path_info).data
+
+    @given(_PATHS | st.sampled_from(["", "/", "/leave/", "/LEAVE", "/adieu", "/static/a.css", "/adm\u0131n/static/a"]))
+    @pytest.mark.parametrize("paths", [("/admin",), ("/", "/adm\u00efn/static"), ("/admin/static", "/admin")])
+    def test_no_rule_is_overlooked_in_a_plain_path(self, paths: tuple[str, ...], path: str):
+        public, sign_out, path_info = ["/", "/static"], ["/leave", "/Adi\u00e9u"], path.encode().decode("latin-1")
+        is_public, restricted, signs_out = PathRules(public=public, restricted=paths, sign_out=sign_out).find(
+            "", path_info
+        )
+        assert restricted == RestrictedPaths(paths).find("", path_info)
+        assert signs_out == SignOutPaths(sign_out).include(path_info)
+        assert not is_public or PublicPaths(public).find("", path_info)
 
     @pytest.mark.parametrize(
         "path",

@@ -66,6 +66,7 @@ class Authenticator:
     """
 
     def __init__(self, app: OAuthApp, remote_user: Callable[[Identity], str | None] | None = None) -> None:
+        self._app = app
         self._remote_user = remote_user or app.oauth.remote_user
         self._oauth = app.oauth
         self._sessions = app.sessions
@@ -82,12 +83,9 @@ class Authenticator:
         self._in_background = set[str]()  # keys of the sessions that threads recheck
         self._max_background = app.config.upstream_limit
 
-    def authenticate(
-        self, environ: WSGIEnvironment, names: Callable[[], CookieNames], source: Callable[[], Source] = Source
-    ) -> Login | None:
+    def authenticate(self, environ: WSGIEnvironment, source: Callable[[], Source] = Source) -> Login | None:
         """Return the access token of the request, or the signed-in session of its cookie, or None.
 
-        :param names: returns the names of this site's cookies; called only if the cache has no answer.
         :param source: describes the request, for audit events.
         :raises errors.StoreError: if the store cannot be read.
         :raises errors.BadHost: if the Host header is not this site's.
@@ -96,7 +94,7 @@ class Authenticator:
         :raises errors.ProviderError: with status 503, if such a token cannot be verified now.
         """
         get = environ.get
-        token = self._find_token(environ)
+        token = self._find_token(environ) if "HTTP_AUTHORIZATION" in environ else None
         if token is not None and is_from_another_site(environ):
             token = None
         # Everything that decides which session is used: the cookies, and how the browser reached this site. A token of
@@ -114,11 +112,11 @@ class Authenticator:
             return cached
         if token is not None:
             self._cache.pop(cache_key, None)
-            names()  # checks the host
+            self._app.base_url(environ)  # checks the host
             is_own = self._access_tokens is not None and token.startswith(TOKEN_PREFIX)
             login: Login | None = (self._read_token if is_own else self._read_bearer_token)(token, source)
         elif self._cookie_name in environ.get("HTTP_COOKIE", ""):
-            login = self._read_login(environ, names())
+            login = self._read_login(environ, self._app.site.cookie_names(self._app.base_url(environ)))
         else:
             return None
         self._update_cache(cache_key, login)
@@ -126,20 +124,24 @@ class Authenticator:
             self._touch(login)
         return login
 
-    def remove_credentials(self, environ: WSGIEnvironment) -> None:
-        """Remove the access token and the cookies of this program, which no other application may see.
+    def replace_credentials(self, environ: WSGIEnvironment, login: Login | None) -> None:
+        """Replace the access token and the cookies of this program, which no other application may see, by the user.
 
         Otherwise a fault of the application, such as a page that shows the request, would reveal them.
+
+        :param login: that of the request.
         """
-        if self._find_token(environ) is not None:
-            del environ["HTTP_AUTHORIZATION"]
-        if "HTTP_COOKIE" in environ:
+        if login is not None:
+            environ.update(login.environ)
+        if login is not None and not login.is_token:
+            environ["HTTP_COOKIE"] = login.other_cookies
+        elif "HTTP_COOKIE" in environ:
             environ["HTTP_COOKIE"] = self._without_own_cookies(environ["HTTP_COOKIE"])
+        if "HTTP_AUTHORIZATION" in environ and ((login and login.is_token) or self._find_token(environ) is not None):
+            del environ["HTTP_AUTHORIZATION"]
 
     def _find_token(self, environ: WSGIEnvironment) -> str | None:
-        """Return the access token of the request, or None if there is none or tokens are not enabled."""
-        if "HTTP_AUTHORIZATION" not in environ:
-            return None
+        """Return the token in the Authorization header, or None if it contains none or tokens are not enabled."""
         header = environ["HTTP_AUTHORIZATION"]
         token = parse_authorization(header) if self._access_tokens is not None else None
         return parse_bearer(header) if token is None and self._oauth.accepts_bearer_tokens else token
@@ -375,8 +377,8 @@ def is_from_another_site(environ: WSGIEnvironment) -> bool:
 
     Browsers remember the user name and the password of Basic authentication, for example from a URL that contains them.
     """
-    is_basic = environ.get("HTTP_AUTHORIZATION", "")[:6].lower() == "basic "
-    return is_basic and environ.get("HTTP_SEC_FETCH_SITE") in {"cross-site", "same-site"}
+    is_cross_site = environ.get("HTTP_SEC_FETCH_SITE") in {"cross-site", "same-site"}
+    return is_cross_site and environ.get("HTTP_AUTHORIZATION", "")[:6].lower() == "basic "
 
 
 def parse_authorization(header: str) -> str | None:

@@ -14,7 +14,6 @@ from ..events import Source
 from ..oauth import reauthentication
 from ..oauth.client import OAuth2Session
 from ..oauth.identity import Identity
-from ..sessions.cookie import CookieNames
 from ..sessions.session import Session
 from ..web.request import GATE_PREFIX_KEY, Request
 from ..web.site import MAX_RETURN_URL, local_path, path_and_query, raw_path_info
@@ -54,7 +53,7 @@ class RequestContext:
         """The session of this request. It is read-only for the gate's ordinary requests."""
         if self._session is None:
             self._session = self._authenticator.session(self.login)
-            self._session.source = self.source
+            self._session.source = self.get_source()
         return self._session
 
     @cached_property
@@ -62,11 +61,6 @@ class RequestContext:
         """The request as the sign-in sees it."""
         environ = {**self._sign_in.app.without_proxies(self._environ), GATE_PREFIX_KEY: self._sign_in.prefix}
         return Request(environ, populate_request=False)
-
-    @property
-    def source(self) -> Source:
-        """The fields of audit events that describe this request."""
-        return self._request.source
 
     @property
     def is_navigation(self) -> bool:
@@ -79,17 +73,9 @@ class RequestContext:
         is_program = self.login is not None and self.login.is_token
         return not is_program and self._environ["REQUEST_METHOD"] in {"GET", "HEAD"} and self.is_navigation
 
-    def authenticate(self) -> Login | None:
-        """Find the signed-in session; its identity may still be unknown.
-
-        :raises errors.StoreError: if the store cannot be read.
-        :raises errors.BadHost: if the Host header is not this site's.
-        """
-        self.login = self._authenticator.authenticate(self._environ, self._cookie_names, lambda: self.source)
-        return self.login
-
-    def _cookie_names(self) -> CookieNames:
-        return self._sign_in.app.site.cookie_names(self.base_url)
+    def get_source(self) -> Source:
+        """Return the fields of audit events that describe this request."""
+        return self._request.source
 
     def forget_user(self) -> None:
         """Treat the request as anonymous."""

@@ -19,7 +19,7 @@ from ..web.application import OAuthApp
 from .authentication import IDENTITY_KEY, Authenticator
 from .environ import CONTEXT_KEY, RequestContext
 from .mount import MountedSignIn
-from .paths import PublicPaths, RestrictedPaths, SignOutPaths, depth
+from .paths import PathRules
 from .response import GuardedResponse, send_preflight_response
 
 if TYPE_CHECKING:
@@ -122,14 +122,12 @@ class LoginRequired:
         self.oauth_app = oauth_app
         self.prefix = prefix
         self._wsgi_app = wsgi_app
-        self._public = PublicPaths(public)
         allow = allow or {}
-        self._restricted = RestrictedPaths(allow)
+        self._paths = PathRules(public=public, restricted=allow, sign_out=sign_out)
         self.path_rules = {path: oauth_app.oauth.add_rules(rules, f"allow[{path!r}]") for path, rules in allow.items()}
         self.cors_preflight = cors_preflight
         self.sign_out = tuple(sign_out)
         self.expire_cookies = tuple(expire_cookies)
-        self._sign_out = SignOutPaths(sign_out)
         self.replace_401 = replace_401
         self._sign_in = MountedSignIn(oauth_app, prefix, expire_cookies)
         self.authenticator = Authenticator(oauth_app, remote_user)
@@ -145,46 +143,31 @@ class LoginRequired:
         path = environ.get("PATH_INFO", "")
         if self._sign_in.handles(path):
             return self._sign_in(passed, start_response)
-        context = RequestContext(self._sign_in, self.authenticator, environ)
+        context = passed[CONTEXT_KEY] = RequestContext(self._sign_in, self.authenticator, environ)
         if self.cors_preflight and is_preflight(environ):
-            self._describe_user(passed, context)
+            self.authenticator.replace_credentials(passed, None)
             return send_preflight_response(self._wsgi_app, passed, start_response)
+        is_public, restricted, signs_out = self._paths.find(
+            environ.get("SCRIPT_NAME", ""), path, is_ambiguous=is_ambiguous
+        )
         try:
-            script_name = environ.get("SCRIPT_NAME", "")
-            if is_ambiguous:
-                restricted, public = list(self.path_rules), None
-            else:
-                restricted = self._restricted.find(script_name, path) if self.path_rules else []
-                public = self._public.find(script_name, path)
-            is_public = public is not None and all(depth(public) > depth(each) for each in restricted)
             if is_public:
-                self._identify_optional(context)
+                self._identify_optional(environ, context)
             else:
-                self._require_user(context, restricted)
+                self._require_user(environ, context, restricted)
         except errors.Error as error:
             if self._metrics is not None:
                 self._metrics.count_decision("gate", decision_of(error), error)
             return context.send_error(error, start_response)
         if self._metrics is not None:
             self._metrics.count_decision("gate", "public" if is_public else "admitted")
-        self._describe_user(passed, context)
-        response = GuardedResponse(
-            context,
-            start_response,
+        self.authenticator.replace_credentials(passed, context.login)
+        return GuardedResponse(context, start_response).send(
+            self._wsgi_app,
+            passed,
             replaces_401=self.replace_401,
-            signs_out=self._sign_out.include(path) and context.may_sign_out,
+            signs_out=signs_out and context.may_sign_out,
         )
-        return response.send(self._wsgi_app, passed)
-
-    def _describe_user(self, environ: WSGIEnvironment, context: RequestContext) -> None:
-        """Add the user to the application's *environ*, and remove the credentials with which the user came here."""
-        environ[CONTEXT_KEY] = context
-        login = context.login
-        if login is not None:
-            environ.update(login.environ)
-        if login is not None and not login.is_token:
-            environ["HTTP_COOKIE"] = login.other_cookies
-        self.authenticator.remove_credentials(environ)
 
     def check_process(self) -> None:
         """Check that this process can use the session store. A server calls it after it has changed its user.
@@ -193,13 +176,15 @@ class LoginRequired:
         """
         self.oauth_app.check_process()
 
-    def _require_user(self, context: RequestContext, restricted_paths: Collection[str]) -> None:
+    def _require_user(
+        self, environ: WSGIEnvironment, context: RequestContext, restricted_paths: Collection[str]
+    ) -> None:
         """Require an authenticated and authorized user.
 
         :param restricted_paths: the paths with access rules that the user has to satisfy.
         :raises errors.Error: NotSignedIn, NotAllowed, BadHost, StoreError or ProviderError.
         """
-        login = context.authenticate()
+        login = context.login = self.authenticator.authenticate(environ, context.get_source)
         if login is None:
             self._sign_in.check_path(context.path)
             raise errors.NotSignedIn("the gate requires a signed-in user")
@@ -210,13 +195,13 @@ class LoginRequired:
         for path in restricted_paths:
             self.authenticator.check_access(login, self.path_rules[path])
 
-    def _identify_optional(self, context: RequestContext) -> None:
+    def _identify_optional(self, environ: WSGIEnvironment, context: RequestContext) -> None:
         """Identify the user of a public path, if there is one. Users whom the access rules exclude count as anonymous.
 
         Failures of the store and the provider are only logged, because a public page needs neither.
         """
         try:
-            login = context.authenticate()
+            login = context.login = self.authenticator.authenticate(environ, context.get_source)
             if login is not None and login.must_identify and (login.identity or context.is_navigation):
                 login = context.login = self.authenticator.identify(login, context.session)
             if login is not None and (self._is_restricted or (login.identity and not login.environ)):

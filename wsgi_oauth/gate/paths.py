@@ -22,6 +22,40 @@ _TO_NORMALIZE = re.compile(r"[ .:;%?#\\]|//|[^\x00-\x7f]")  # in other paths, no
 _SHORT_NAME = re.compile(r"~[0-9]")  # ADMINI~1: FAT and NTFS open `administration` under this name, too
 
 
+class PathRules:
+    """The path rules of a gate, see :class:`PublicPaths`, :class:`RestrictedPaths` and :class:`SignOutPaths`.
+
+    :raises TypeError: if one of them is a single string.
+    :raises ValueError: if a path is ambiguous or does not begin with a slash.
+    """
+
+    def __init__(self, *, public: Collection[str], restricted: Collection[str], sign_out: Collection[str]) -> None:
+        self._public = PublicPaths(public)
+        self._restricted = RestrictedPaths(restricted)
+        self._sign_out = SignOutPaths(sign_out)
+        # One look at the path is enough for most requests: the path is plain, and neither it nor a path above it has a
+        # rule. That saves a seventh of the time of a signed-in request through the gate.
+        paths = {*self._public.paths, *self._sign_out.paths} - {"/"} | {*self._restricted.folded}
+        rules = "|".join([r"/?\Z", *(re.escape(path) + r"(?:/|\Z)" for path in paths)])
+        self._without_rule = re.compile(f"(?!{rules}){_PLAIN.pattern}", re.ASCII | re.IGNORECASE)
+
+    def find(self, script_name: str, path_info: str, *, is_ambiguous: bool = False) -> tuple[bool, list[str], bool]:
+        """Return whether the requested path is public, the restricted paths of which the user has to satisfy the rules,
+        and whether it is a sign-out path.
+
+        :param is_ambiguous: whether the application may read another path, for example from a header.
+        """
+        if not script_name and not is_ambiguous and self._without_rule.fullmatch(path_info):
+            return False, [], False
+        signs_out = self._sign_out.include(path_info)
+        if is_ambiguous:
+            return False, self._restricted.paths, signs_out
+        restricted = self._restricted.find(script_name, path_info)
+        public = self._public.find(script_name, path_info)
+        is_public = public is not None and all(_depth(public) > _depth(each) for each in restricted)
+        return is_public, restricted, signs_out
+
+
 class PublicPaths:
     """The paths that anonymous users may visit: ``/static`` includes everything below it, ``/`` is the front page only.
 
@@ -30,8 +64,8 @@ class PublicPaths:
     """
 
     def __init__(self, paths: Collection[str]) -> None:
-        self._exact = frozenset(parse_paths(paths, "public"))
-        self._prefixes = tuple(f"{path}/" for path in self._exact - {"/"})
+        self.paths = frozenset(parse_paths(paths, "public"))
+        self._prefixes = tuple(f"{path}/" for path in self.paths - {"/"})
 
     def find(self, script_name: str, path_info: str) -> str | None:
         """Return the longest public path that includes the requested path, or None.
@@ -39,14 +73,14 @@ class PublicPaths:
         Ambiguous paths (``//``, ``..``, ``;``, percent-encoded) are never public.
         """
         path = path_info or "/"
-        if not self._exact or (path not in self._exact and not path.startswith(self._prefixes)):
+        if not self.paths or (path not in self.paths and not path.startswith(self._prefixes)):
             return None
         text = _decode(script_name, path_info)
         # Compatibility characters can be folded to dots and slashes by the application.
         if text is None or not (text.isascii() or _UNAMBIGUOUS.fullmatch(unicodedata.normalize("NFKC", text))):
             return None
-        including = [public for public in self._exact if path == public or path.startswith(f"{public}/")]
-        return max([path if path in self._exact else "", *including], key=len)
+        including = [public for public in self.paths if path == public or path.startswith(f"{public}/")]
+        return max([path if path in self.paths else "", *including], key=len)
 
 
 class RestrictedPaths:
@@ -58,9 +92,11 @@ class RestrictedPaths:
 
     def __init__(self, paths: Collection[str]) -> None:
         self._segments = {path: _split(_fold(parse_path(path, "allow").encode("latin-1").decode())) for path in paths}
-        self._by_folded_path: dict[str, list[str]] = {}
+        self.paths = list(self._segments)
+        #: The paths by their folded form.
+        self.folded: dict[str, list[str]] = {}
         for path, segments in self._segments.items():
-            self._by_folded_path.setdefault("/".join(["", *segments]), []).append(path)
+            self.folded.setdefault("/".join(["", *segments]), []).append(path)
 
     def find(self, script_name: str, path_info: str) -> list[str]:
         """Return the restricted paths with rules that the user has to satisfy.
@@ -73,7 +109,7 @@ class RestrictedPaths:
             return self._find_plain(path_info.lower().rstrip("/"))
         text = _decode(script_name, path_info)
         if text is None:
-            return list(self._segments)
+            return self.paths
         readings = [text]
         if script_name:  # because some applications append PATH_INFO to it
             readings.append(script_name.encode("latin-1").decode() + text)
@@ -85,9 +121,9 @@ class RestrictedPaths:
         return list(found)
 
     def _find_plain(self, path: str) -> list[str]:
-        while path and path not in self._by_folded_path:
+        while path and path not in self.folded:
             path = path.rpartition("/")[0]
-        return self._by_folded_path.get(path, [])
+        return self.folded.get(path, [])
 
     def _find_longest(self, requested: list[str]) -> list[str]:
         """Return the longest path that includes the requested segments, and the longer ones that may include them."""
@@ -108,11 +144,12 @@ class SignOutPaths:
     """
 
     def __init__(self, paths: Collection[str]) -> None:
-        self._paths = frozenset(_normalize_encoded(path) for path in parse_paths(paths, "sign_out"))
+        #: The normalized paths.
+        self.paths = frozenset(_normalize_encoded(path) for path in parse_paths(paths, "sign_out"))
 
     def include(self, path_info: str) -> bool:
         """Return whether this is a sign-out path, or could be one for an application that normalizes paths."""
-        return bool(self._paths) and _normalize_encoded(path_info) in self._paths
+        return bool(self.paths) and _normalize_encoded(path_info) in self.paths
 
 
 def parse_paths(paths: Collection[str], setting: str) -> list[str]:
@@ -142,7 +179,7 @@ def parse_path(path: str, setting: str) -> str:
     return parsed.rstrip("/") or "/"
 
 
-def depth(path: str) -> int:
+def _depth(path: str) -> int:
     """Return the number of segments of a configured path."""
     return path.rstrip("/").count("/")
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
+_VARY = ("Vary", "Cookie")
+_FOR_PAGES, _FOR_DATA = ("Cache-Control", "private, no-store"), ("Cache-Control", "private, no-cache")
 _SIGN_OUT_HEADERS = {"set-cookie", "clear-site-data"}
 _NOT_IN_PREFLIGHTS = {"content-length", "content-encoding", "content-disposition", "etag", "set-cookie"}
 
@@ -27,24 +29,25 @@ class GuardedResponse:
     9470), and a NotSignedIn that the application raises start a sign-in. A response to a signed-in user gets ``Vary:
     Cookie``, and ``Cache-Control`` unless it has its own: ``private, no-store`` for pages, because a browser would
     otherwise show them again after the sign-out (back/forward cache), and ``private, no-cache`` for the rest.
-
-    :param replaces_401: whether a 401 may start a sign-in.
-    :param signs_out: whether a success of the application (2xx or 3xx) also ends the session of the sign-in.
     """
 
     _started = False
     _replacement: Iterable[bytes] | None = None  # the gate's own body
 
-    def __init__(
-        self, context: RequestContext, start_response: StartResponse, *, replaces_401: bool, signs_out: bool
-    ) -> None:
+    def __init__(self, context: RequestContext, start_response: StartResponse) -> None:
         self._context = context
-        self._replaces_401 = replaces_401
-        self._signs_out = signs_out
         self._server_start_response = start_response
 
-    def send(self, app: WSGIApplication, environ: WSGIEnvironment) -> Iterable[bytes]:
-        """Call *app*, and return its body, unwrapped wherever that is possible."""
+    def send(
+        self, app: WSGIApplication, environ: WSGIEnvironment, *, replaces_401: bool, signs_out: bool
+    ) -> Iterable[bytes]:
+        """Call *app*, and return its body, unwrapped wherever that is possible.
+
+        :param replaces_401: whether a 401 may start a sign-in.
+        :param signs_out: whether a success of the application (2xx or 3xx) also ends the session of the sign-in.
+        """
+        self._replaces_401 = replaces_401
+        self._signs_out = signs_out
         try:
             body = app(environ, self._start_response)
         except errors.NotSignedIn as error:
@@ -65,30 +68,39 @@ class GuardedResponse:
         self._started = True
         if exc_info:
             self._replacement = None  # the application replaces its first response
-        values = {name.lower(): value for name, value in headers}
-        if status.startswith("401") and self._replaces_401:
-            challenge = self._find_challenge(headers)
-            if challenge is not None:
-                self._replace(challenge, exc_info=exc_info)
-                return _discard
-            is_page = "www-authenticate" not in values and self._context.is_page_navigation
-            error = self._sign_in_error() if is_page else None
-            if error is not None:
-                cookies = [header for header in headers if header[0].lower() == "set-cookie"]
-                self._replace(error, cookies, exc_info)
-                return _discard
+        if status.startswith("401") and self._replaces_401 and self._replace_401(headers, exc_info):
+            return _discard
         if self._signs_out and status[:1] in {"2", "3"}:
             signed_out, headers = self._sign_out(headers, exc_info)
             if not signed_out:
                 return _discard
         if self._context.login is not None:
-            headers = [*headers, ("Vary", "Cookie")]
-            if "cache-control" not in values:
-                is_page = "html" in values.get("content-type", "")
-                headers.append(("Cache-Control", "private, no-store" if is_page else "private, no-cache"))
+            cache_control = _FOR_DATA
+            for name, value in headers:
+                lower_name = name.lower()
+                if lower_name == "cache-control":
+                    headers = [*headers, _VARY]
+                    break
+                if lower_name == "content-type" and "html" in value:
+                    cache_control = _FOR_PAGES
+            else:
+                headers = [*headers, _VARY, cache_control]
         if exc_info:
             return self._server_start_response(status, headers, exc_info)
         return self._server_start_response(status, headers)
+
+    def _replace_401(self, headers: list[tuple[str, str]], exc_info: Any) -> bool:
+        """Start a sign-in in place of the application's 401. Return False if the 401 must be passed on."""
+        challenge = self._find_challenge(headers)
+        if challenge is not None:
+            self._replace(challenge, exc_info=exc_info)
+            return True
+        has_challenge = any(name.lower() == "www-authenticate" for name, _ in headers)
+        error = None if has_challenge or not self._context.is_page_navigation else self._sign_in_error()
+        if error is not None:
+            cookies = [header for header in headers if header[0].lower() == "set-cookie"]
+            self._replace(error, cookies, exc_info)
+        return error is not None
 
     def _find_challenge(self, headers: Iterable[tuple[str, str]]) -> errors.ReauthenticationRequired | None:
         """Return the requirements of the application's 401, if it has the challenge of RFC 9470 for a signed-in user.

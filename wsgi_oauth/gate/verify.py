@@ -20,7 +20,6 @@ from ..config.checks import check_rules
 from ..config.settings import did_you_mean
 from ..metrics import decision_of
 from ..oauth.access import Rules
-from ..sessions.cookie import CookieNames
 from ..web import pages
 from ..web.application import OAuthApp
 from ..web.error_responses import build_error_response
@@ -132,13 +131,7 @@ class Verifier:
         return login
 
     def _authenticate(self, environ: WSGIEnvironment) -> Login | None:
-        return self._authenticator.authenticate(
-            environ, lambda: self._cookie_names(environ), lambda: Request(environ, populate_request=False).source
-        )
-
-    def _cookie_names(self, environ: WSGIEnvironment) -> CookieNames:
-        site = self._app.site
-        return site.cookie_names(site.base_url(environ))
+        return self._authenticator.authenticate(environ, lambda: Request(environ, populate_request=False).source)
 
     def _parse_query(self, query: str) -> Rules | None:
         """Return the rules in the parameters ``allow``, or None without such a parameter. A user has to match one rule.
