@@ -24,6 +24,8 @@ from types import FrameType
 from typing import final
 
 from .dispatcher import RECORDER_PATH, Dispatcher
+from .lab.runs import Runs
+from .lab.web import LabPages
 from .local_provider import LocalProvider
 from .profiles import PROFILES
 from .recorder import Recorder
@@ -210,6 +212,7 @@ def _bind_application_port(port: int) -> Iterator[socket.socket]:
 def _serve_provider(options: Options) -> Iterator[Dispatcher]:
     port, recorder = options.provider_port, Recorder()
     dispatcher = Dispatcher(PROFILES.get(options.profile, LocalProvider)(), recorder)
+    dispatcher.pages["/lab"] = LabPages(Runs(recorder.add))
     try:
         server = serve_provider(dispatcher, host=HOST, port=port)
     except OSError as error:

@@ -49,14 +49,15 @@ class Origin(NamedTuple):
     source: Source = Source()
 
 
-def build_origin(key: str, sender: str) -> str:
+def build_origin(key: str, sender: str, is_handler: IsHandler = lambda frame: False) -> str:
     """Return the value of :data:`ORIGIN_HEADER` for a request that this thread is about to send.
 
     :param key: the secret of the demo's processes: otherwise a browser could pretend to be a server.
     :param sender: the party that sends it, unless this thread is answering a request of another party.
+    :param is_handler: recognizes the function of the sender that sends it, for the source line.
     """
     if (answering := _answering.get()) is None:
-        source = find_source(lambda frame: False)
+        source = find_source(is_handler)
         return json.dumps([key, sender, "", source.chain, source.main])
     source = find_source(answering.is_handler)
     return json.dumps([key, answering.party, answering.exchange, source.chain, source.main])

@@ -8,6 +8,8 @@
 :mod:`.request_attacks`  attacks with forged requests and responses
 :mod:`.stories`          the table of all attacks
 :mod:`.run`              carries out attacks, in a process of its own
+:mod:`.runs`             starts these processes
+:mod:`.web`              the pages at ``/lab``
 =======================  ======================================================================
 
 A run happens in a process of its own. There, and only there, the guard is replaced by the code of a program without it:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
@@ -12,27 +13,36 @@ from werkzeug.wrappers import Request, Response
 
 from ... import Config, FileStore, RequestHandler, create_app
 from ..browser import Browser, HttpRequest, HttpResponse, Page
+from ..dispatcher import record_provider
 from ..local_provider import LocalProvider
-from ..server import Server, serve, serve_provider
+from ..messages import APPLICATION, PROVIDER
+from ..recorder import TakesMessages
+from ..recording import ORIGIN_HEADER, RecordedParty, build_origin
+from ..server import Server
+from ..traced_app import record_application
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-VICTIM, ATTACKER = "victor", "mallory"  # their logins at the provider
+# The parties of messages, besides the application and the provider.
+VICTIM, ATTACKER, ATTACKERS_SITE, ATTACKERS_PROVIDER = "victim", "attacker", "attacker's site", "attacker's provider"
+LOGINS = {VICTIM: "victor", ATTACKER: "mallory"}  # at the provider
 _MAX_REDIRECTS = 10
 
 
 class Actor(Browser):
     """The victim or the attacker, with a browser.
 
-    :param login: the actor's login at the provider.
-    :param application: the application's URL.
+    :param party: :data:`VICTIM` or :data:`ATTACKER`.
+    :param recorder: takes the messages; None to record none.
     """
 
-    def __init__(self, login: str, application: str) -> None:
+    def __init__(self, party: str, recorder: TakesMessages | None = None) -> None:
         super().__init__()
-        self.login = login
-        self.application = application
+        self.party = party
+        self.login = LOGINS[party]
+        self.application = ""  # its URL
+        self._recorder = recorder
         self.address = ""  # the URL of the page that the browser shows
         self._foreign_cookies: list[str] = []
 
@@ -80,6 +90,11 @@ class Actor(Browser):
     def profile(self, headers: Mapping[str, str] | None = None) -> HttpResponse:
         """Request the profile as JSON: it names the user as whom this browser is signed in."""
         return self.visit("/profile", {"Accept": "application/json", **(headers or {})})
+
+    def send(self, request: HttpRequest) -> HttpResponse:
+        if self._recorder:
+            request.headers[ORIGIN_HEADER] = build_origin(self._recorder.key, self.party, is_step)
+        return super().send(request)
 
     def get(self, url: str) -> HttpRequest:
         return self._with_foreign_cookies(super().get(url))
@@ -147,32 +162,41 @@ class Stage:
     """All parties of one run. Each server listens on a loopback port.
 
     :param sessions: the folder of the application's file store.
+    :param servers: ends the servers at the end of the run.
+    :param recorder: takes all messages; None to record none.
     """
 
     attackers_provider: LocalProvider  # only in the mix-up attack
 
-    def __init__(self, sessions: Path, servers: ExitStack) -> None:
+    def __init__(self, sessions: Path, servers: ExitStack, recorder: TakesMessages | None = None) -> None:
         self.sessions = sessions
         self._servers = servers
+        self._recorder = recorder
         self.provider = LocalProvider()
         self.start_provider(self.provider)
         self.attackers_server = AttackersServer()
+        site = RecordedParty(self.attackers_server, ATTACKERS_SITE, recorder) if recorder else self.attackers_server
         # By another name, because cookies and the application's checks depend on the host.
-        self.attackers_server.url = f"http://localhost:{servers.enter_context(serve(self.attackers_server)).port}"
+        self.attackers_server.url = f"http://localhost:{self._servers.enter_context(Server(site).start()).port}"
         self.application = ""  # its URL
-        self.victim = Actor(VICTIM, "")
-        self.attacker = Actor(ATTACKER, "")
+        self.victim = Actor(VICTIM, recorder)
+        self.attacker = Actor(ATTACKER, recorder)
 
-    def start_provider(self, provider: LocalProvider) -> None:
+    def start_provider(self, provider: LocalProvider, party: str = PROVIDER) -> None:
         """Serve *provider* until the end of the run."""
-        self._servers.enter_context(serve_provider(provider))
+        server = Server(record_provider(provider, self._recorder, party=party) if self._recorder else provider)
+        provider.url = server.url
+        self._servers.enter_context(server.start())
 
     def start_application(self, build: Callable[[Stage], WSGIApplication]) -> None:
         """Serve the application that *build* returns. It is built when its URL is known."""
         applications: list[WSGIApplication] = []
         server = Server(lambda environ, start_response: applications[0](environ, start_response))
         self.application = self.victim.application = self.attacker.application = server.url
-        applications.append(build(self))
+        application = build(self)
+        if self._recorder:
+            application = record_application(application, self._recorder, self.sessions, party=APPLICATION)
+        applications.append(application)
         self._servers.enter_context(server.start())
 
 
@@ -183,16 +207,24 @@ def build_application(stage: Stage, **settings: str) -> WSGIApplication:
 
 
 @contextmanager
-def set_stage(folder: Path, build: Callable[[Stage], WSGIApplication]) -> Iterator[Stage]:
+def set_stage(
+    folder: Path, build: Callable[[Stage], WSGIApplication], recorder: TakesMessages | None = None
+) -> Iterator[Stage]:
     """Start all servers, yield the stage, and stop them.
 
     :param folder: a new folder, for the sessions of the application.
     :param build: returns the application.
+    :param recorder: takes all messages; None to record none. Recording changes this process for good.
     """
     with ExitStack() as servers:
-        stage = Stage(folder / "sessions", servers)
+        stage = Stage(folder / "sessions", servers, recorder)
         stage.start_application(build)
         yield stage
+
+
+def is_step(frame: FrameType) -> bool:
+    """Return whether *frame* runs a function that carries out an attack."""
+    return Path(frame.f_code.co_filename).name.endswith("_attacks.py")
 
 
 def change_parameters(url: str, **changes: str | None) -> str:

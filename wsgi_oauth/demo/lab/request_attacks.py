@@ -6,16 +6,16 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import requests
 from werkzeug.wrappers import Response
 
 from ... import LoginRequired
 from ...transport.pool import Transport
 from ...web.sign_out import Logout
-from .parties import VICTIM, Stage, build_application, parameters
+from .parties import LOGINS, VICTIM, Stage, build_application, parameters
 from .story import Outcome, Story
 
 if TYPE_CHECKING:
+    import requests
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
@@ -23,10 +23,9 @@ def build_application_with_secret_in_body(stage: Stage) -> WSGIApplication:
     return build_application(stage, CLIENT_AUTH="post")
 
 
-# The default of the library requests.
+# The default of most HTTP libraries.
 def follow_redirects(transport: Transport, request: requests.PreparedRequest, **_: Any) -> requests.Response:
-    with requests.Session() as session:
-        return session.send(request, timeout=10)
+    return transport._send(request, None, allow_redirects=True, same_origin=False)
 
 
 def redirect_the_token_request(stage: Stage) -> Outcome:
@@ -114,7 +113,7 @@ def forge_the_host(stage: Stage) -> Outcome:
     [callback] = [request.partition("\n")[0] for request in stage.attackers_server.seen if "/callback?" in request]
     stage.attacker.visit(f"/callback?{urlsplit(callback).query}", forged)
     answer = stage.attacker.profile(forged)
-    is_victim = parameters(callback).get("code") and answer.document.get("login") == VICTIM
+    is_victim = parameters(callback).get("code") and answer.document.get("login") == LOGINS[VICTIM]
     return Outcome(bool(is_victim), "Mallory is signed in as Victor.", answer)
 
 
@@ -158,8 +157,8 @@ def keep_all_headers(environ: WSGIEnvironment) -> None:
 
 def forge_the_identity(stage: Stage) -> Outcome:
     stage.attacker.follow(stage.attacker.callback_url())
-    answer = stage.attacker.visit("/", {"X-Auth-Request-User": VICTIM})
-    is_victim = f"Hello, {VICTIM}" in answer.body
+    answer = stage.attacker.visit("/", {"X-Auth-Request-User": LOGINS[VICTIM]})
+    is_victim = f"Hello, {LOGINS[VICTIM]}" in answer.body
     return Outcome(is_victim, "The wiki greets Mallory as Victor.", answer)
 
 

@@ -1,6 +1,6 @@
 """Carry out attacks in a process of its own: ``python -m wsgi_oauth.demo.lab.run login-csrf --without-guard``.
 
-Each attack prints a line of JSON. This process ends when its standard input is closed, that is, with its parent.
+Each attack prints a line of JSON. The process ends after :data:`DEADLINE` seconds in any case.
 """
 
 from __future__ import annotations
@@ -8,17 +8,18 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
-import sys
+import signal
 import tempfile
-import threading
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from ..recorder import Recorder
 from .parties import set_stage
 from .stories import STORIES
 from .story import Story, without_guards
+
+DEADLINE = 30  # seconds; one attack takes less than one
 
 
 class LogLines(logging.Handler):
@@ -37,6 +38,7 @@ def carry_out(story: Story, *, guarded: bool) -> dict[str, Any]:
 
     :param guarded: False to replace the guards in this process during the attack.
     """
+    recorder = Recorder()
     log, logger = LogLines(), logging.getLogger("wsgi_oauth")
     logger.addHandler(log)
     logger.setLevel(logging.INFO)
@@ -44,24 +46,19 @@ def carry_out(story: Story, *, guarded: bool) -> dict[str, Any]:
         with (
             nullcontext() if guarded else without_guards(story.guards),
             tempfile.TemporaryDirectory(prefix="wsgi-oauth-lab-") as folder,
-            set_stage(Path(folder), story.build) as stage,
+            set_stage(Path(folder), story.build, recorder) as stage,
         ):
             outcome = story.attack(stage)
     finally:
         logger.removeHandler(log)
     return {
-        "name": story.name,
+        "story": story.name,
         "guarded": guarded,
         "has_succeeded": outcome.has_succeeded,
         "text": outcome.text,
         "log": log.lines,
+        "messages": [message.to_json() for message in recorder.messages],
     }
-
-
-def _exit_with_parent() -> None:
-    while os.read(sys.stdin.fileno(), 1024):
-        pass
-    os._exit(1)
 
 
 def main() -> None:
@@ -70,7 +67,7 @@ def main() -> None:
     parser.add_argument("names", nargs="+", choices=STORIES)
     parser.add_argument("--without-guard", action="store_true")
     options = parser.parse_args()
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    signal.alarm(DEADLINE)
     for name in options.names:
         print(json.dumps(carry_out(STORIES[name], guarded=not options.without_guard)), flush=True)
 

@@ -61,33 +61,27 @@ def without_guards(guards: Mapping[str, Any]) -> Iterator[None]:
     with ExitStack() as stack:
         for name, replacement in guards.items():
             owner, _, attribute = name.rpartition(".")
-            stack.enter_context(mock.patch.object(resolve_name(owner), attribute, replacement, create=True))
+            stack.enter_context(mock.patch.object(resolve_name(owner), attribute, replacement))
         yield
 
 
 class Source(NamedTuple):
-    """The source text of a function."""
+    """The source text of a function, with the comment above it."""
 
-    name: str
     file: str  # relative to the project
     line: int
     text: str
 
 
-def find_source(name: str, value: Any) -> Source:
+def find_source(value: Any) -> Source:
     """Return the source text of *value*: a function, a method or a property."""
     function: Any = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
     lines, line = inspect.getsourcelines(function)
+    comments = (inspect.getcomments(function) or "").splitlines(keepends=True)
     file = Path(inspect.getsourcefile(function) or "").relative_to(_PROJECT)
-    return Source(name, str(file), line, textwrap.dedent("".join(lines)).rstrip())
+    return Source(str(file), line - len(comments), textwrap.dedent("".join([*comments, *lines])).rstrip())
 
 
 def guard_sources(story: Story) -> list[tuple[Source, Source]]:
     """Return the source text of each guard of *story*, and that of its replacement."""
-    return [
-        (
-            find_source(name.removeprefix("wsgi_oauth."), resolve_name(name)),
-            find_source(replacement.__name__, replacement),
-        )
-        for name, replacement in story.guards.items()
-    ]
+    return [(find_source(resolve_name(name)), find_source(new)) for name, new in story.guards.items()]

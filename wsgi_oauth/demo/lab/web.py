@@ -1,0 +1,127 @@
+"""The pages of the attack lab, at ``/lab`` on the provider's port."""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.routing import Map, Rule
+from werkzeug.wrappers import Request, Response
+
+from ..pages import render
+from .parties import ATTACKER, ATTACKERS_PROVIDER, ATTACKERS_SITE, VICTIM
+from .runs import Run, RunFailed, Runs
+from .stories import STORIES
+from .story import Story, guard_sources
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+_ROUTES = Map(
+    [
+        Rule("/lab", endpoint="list", methods=["GET"]),
+        Rule("/lab/<name>", endpoint="story", methods=["GET"]),
+        Rule("/lab/<name>", endpoint="start", methods=["POST"]),
+        Rule("/lab/<name>/<run_id>", endpoint="run", methods=["GET"]),
+    ],
+    strict_slashes=False,
+)
+_PARTIES = {
+    VICTIM: "Victor's browser",
+    ATTACKER: "Mallory's browser",
+    ATTACKERS_SITE: "Mallory's site",
+    ATTACKERS_PROVIDER: "Mallory's provider",
+}
+_RFC = re.compile(r"RFC (\d+)(?: ([\d.]+))?")
+
+
+class LabPages:
+    """The WSGI application of the lab. It must be reachable under loopback host names only (DNS rebinding).
+
+    A run is started by a POST with a token that only these pages contain, so another site cannot start one.
+    """
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+        self._token = secrets.token_urlsafe(32)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request = Request(environ)
+        try:
+            endpoint, values = _ROUTES.bind_to_environ(environ).match()
+            response: Response = getattr(self, f"_{endpoint}")(request, **values)
+        except HTTPException as error:
+            response = render("lab_error.html", status=error.code or 500, title=error.name, text=error.description)
+        return response(environ, start_response)
+
+    def _list(self, request: Request) -> Response:
+        last_runs = {
+            story.name: [self._runs.find_last(story, guarded=guarded) for guarded in (True, False)]
+            for story in STORIES.values()
+        }
+        return render("lab.html", stories=STORIES.values(), last_runs=last_runs)
+
+    def _story(self, request: Request, name: str) -> Response:
+        return self._show(_find(name), None)
+
+    def _start(self, request: Request, name: str) -> Response:
+        """Carry out the attack, and redirect to its result."""
+        story = _find(name)
+        if not hmac.compare_digest(request.form.get("token", "").encode(), self._token.encode()):
+            text = "The form is outdated, or another site has sent it. Open the page of the attack and try again."
+            return render("lab_error.html", status=403, title="The attack was not started", text=text)
+        try:
+            run = self._runs.start(story, guarded=request.form.get("guard") != "no")
+        except RunFailed as error:
+            return render("lab_error.html", status=500, title="The run has failed", text=str(error))
+        return Response(status=303, headers={"Location": f"/lab/{name}/{run.id}"})
+
+    def _run(self, request: Request, name: str, run_id: str) -> Response:
+        run = self._runs.find(run_id)
+        if run is None or run.story != name:
+            raise NotFound("The result of this run is no longer known. Start the attack again.")
+        return self._show(_find(name), run)
+
+    def _show(self, story: Story, run: Run | None) -> Response:
+        return render(
+            "attack.html",
+            story=story,
+            run=run,
+            token=self._token,
+            exchanges=_exchanges(run) if run else (),
+            standards=[{"text": each, "url": _find_url(each)} for each in story.standards],
+            sources=guard_sources(story),
+        )
+
+
+def _find(name: str) -> Story:
+    if name not in STORIES:
+        raise NotFound("The lab has no attack of this name.")
+    return STORIES[name]
+
+
+def _exchanges(run: Run) -> list[dict[str, object]]:
+    """Return the requests of *run* with the status of their responses."""
+    statuses = {message.exchange: message.status for message in run.messages if not message.is_request}
+    return [
+        {
+            "sender": _PARTIES.get(message.sender, message.sender),
+            "receiver": _PARTIES.get(message.receiver, message.receiver),
+            "line": f"{message.method} {urlsplit(message.url).path}",
+            "status": statuses.get(message.exchange),
+            "is_attackers": "attacker" in message.sender + message.receiver,
+        }
+        for message in run.messages
+        if message.is_request
+    ]
+
+
+def _find_url(standard: str) -> str:
+    """Return the URL of a section of an RFC; "" for other documents."""
+    match = _RFC.fullmatch(standard)
+    return f"https://www.rfc-editor.org/rfc/rfc{match[1]}#section-{match[2]}" if match else ""
