@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -24,7 +25,7 @@ from .. import errors, sign_in
 from ..app import create_app, open_store
 from ..config import Config, ProviderConfig
 from ..config.provider import Provider
-from ..config.settings import PREFIX, THREADS, UPSTREAM_LIMIT, variable_name
+from ..config.settings import PREFIX, THREADS, UPSTREAM_LIMIT, did_you_mean, variable_name
 from ..oauth import discovery
 from ..oauth.client import OAuth2Session
 from ..oauth.configured import provider_from_config
@@ -37,6 +38,8 @@ from ..sessions.redis import RedisStore
 from ..transport.adapter import find_ca_bundle
 from ..transport.error_description import describe_error, find_error
 from ..version import DOCUMENTS
+from ..web.page_templates import BUILT_IN, PageTemplates, describe_failure
+from ..web.sample_pages import render_samples
 from ..web.site import Site
 from .finding import Finding
 from .public_check import PublicCheck
@@ -117,6 +120,7 @@ def findings(environ: Mapping[str, str], *, public: bool = False) -> Iterator[Fi
         hosts = ", ".join(config.insecure_http_hosts)
         text = f"plain http: accepted for {hosts}; attackers in that network can read and change tokens and cookies"
         yield Finding("warn", text, "use https, and unset WSGI_OAUTH_INSECURE_HTTP_HOSTS")
+    yield from _check_templates(app.templates)
     yield from _describe_sites(app.site)
     for provider, registration in zip(config.providers, oauth.registrations.values(), strict=True):
         port = environ.get("PORT") or DEFAULT_PORT  # as in gunicorn_conf.py
@@ -125,6 +129,23 @@ def findings(environ: Mapping[str, str], *, public: bool = False) -> Iterator[Fi
             yield replace(finding, label=provider.label, remedy=provider.with_own_variables(finding.remedy))
     if public and stored.level != "FAIL":
         yield from PublicCheck(config, app, open_store(config)).findings()
+
+
+def _check_templates(templates: PageTemplates) -> Iterator[Finding]:
+    """Render each page once with the operator's templates, if there are any."""
+    if not templates.folder:
+        return
+    known = {path.name for path in BUILT_IN.iterdir()}
+    files = sorted(path.name for path in Path(templates.folder).iterdir())
+    own = [name for name in files if name in known]
+    yield Finding("ok", f"templates: {', '.join(own) or 'none'} of {templates.folder} in place of the built-in ones")
+    for name in set(files) - known:
+        if remedy := did_you_mean(name, known):
+            yield Finding("warn", f"templates: {name} replaces no built-in template", remedy)
+    for name, failure in render_samples(templates).items():
+        if isinstance(failure, Exception):
+            text = f"templates: {name} cannot be rendered, so users see the built-in page: {describe_failure(failure)}"
+            yield Finding("warn", text, f"correct the file; {DOCUMENTS}/pages.md lists the variables of each page")
 
 
 def _describe_sites(site: Site) -> Iterator[Finding]:

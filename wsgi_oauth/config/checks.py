@@ -93,13 +93,13 @@ check_name = _check_pattern(
 
 
 def check_folder(value: str) -> str:
-    """Require a folder that can be read, if one is named."""
+    """Return the absolute path of a folder that can be read; "" if none is named."""
     if value:
         try:
             os.listdir(value)
         except OSError as error:
             raise ValueError(f"cannot be read: {error.strerror}; create the folder, or correct its path") from None
-    return value
+    return value and os.path.abspath(value)
 
 
 def check_url(value: str, http_hosts: Collection[str] = ()) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 BUILT_IN = Path(__file__).parent / "templates"
 STYLE = "style.css"
+_IMPORT = f'@import "wsgi_oauth/{STYLE}";'
 _log = logging.getLogger("wsgi_oauth")
 
 
@@ -34,16 +36,21 @@ class PageTemplates:
         self._lock = threading.Lock()
         self._environments: dict[str, Environment] = {}  # by folder; of the built-in templates, ""
 
-    def render(self, name: str, variables: dict[str, Any]) -> str:
+    def render(self, name: str, variables: dict[str, Any], *, request_id: str) -> str:
         """Return a page: the operator's, or the built-in one if that fails.
 
         :param name: the file name of the template.
+        :param request_id: stands in the log line about the failure.
         """
         if self.folder:
             try:
                 return self.render_own(name, variables)
             except Exception as error:  # noqa: BLE001  # templates can raise anything
-                _log.error("WSGI_OAUTH_TEMPLATES: the built-in page is shown, because %s", describe(error, name))
+                _log.error(
+                    "[%s] WSGI_OAUTH_TEMPLATES: %s; the page %s is the built-in one until this is corrected",
+                    *(request_id, describe_failure(error), name),
+                    extra={"request_id": request_id},
+                )
         return self._environment("").get_template(name).render(variables, style=self.style)
 
     def render_own(self, name: str, variables: dict[str, Any]) -> str:
@@ -81,14 +88,16 @@ def _create_environment(folder: str) -> Environment:
 
 
 def _read_style(folder: str) -> str:
+    """Return the operator's style sheet, in which an ``@import`` stands for the built-in one, or the built-in one."""
+    built_in = (BUILT_IN / STYLE).read_text(encoding="utf-8")
     if folder:
         try:
-            return (Path(folder) / STYLE).read_text(encoding="utf-8")
+            return (Path(folder) / STYLE).read_text(encoding="utf-8").replace(_IMPORT, built_in)
         except FileNotFoundError:
             pass
         except (OSError, UnicodeDecodeError) as error:
-            _log.error("WSGI_OAUTH_TEMPLATES: the built-in style sheet is used, because %s", describe(error, STYLE))
-    return (BUILT_IN / STYLE).read_text(encoding="utf-8")
+            _log.error("WSGI_OAUTH_TEMPLATES: %s: %s; the built-in style sheet is used", STYLE, describe_failure(error))
+    return built_in
 
 
 def hash_style(style: str) -> str:
@@ -96,7 +105,8 @@ def hash_style(style: str) -> str:
     return f"'sha256-{b64encode(sha256(style.encode()).digest()).decode()}'"
 
 
-def describe(error: Exception, name: str) -> str:
-    """Return the failure of the file *name* in one line, with the file and the line if Jinja2 knows them."""
-    file, line = getattr(error, "name", None) or name, getattr(error, "lineno", None)
-    return f"{file}{f':{line}' if line else ''}: {type(error).__name__}: {str(error)!a}"
+def describe_failure(error: Exception) -> str:
+    """Return the failure of a template in one line, with the template's file and line if they are known."""
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename.endswith(".html")]
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: " if frames else ""
+    return f"{place}{type(error).__name__}: {' '.join(ascii(str(error))[1:-1].split())}"

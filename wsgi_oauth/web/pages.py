@@ -89,13 +89,18 @@ class Message(NamedTuple):
 def render(name: str, request: Request, *, status: int = 200, **variables: Any) -> Response:
     """Return the page of the template *name*.
 
-    :param name: the file name. The application's name is ``WSGI_OAUTH_NAME``, or the name of its host.
+    :param name: the file name.
     :param variables: for the template, in addition to those of every page.
     """
-    # Never the host of the request itself: it may be an attacker's.
+    page = request.templates.render(name, common_variables(request) | variables, request_id=request.id)
+    return Response(page, status, mimetype="text/html")
+
+
+def common_variables(request: Request) -> dict[str, Any]:
+    """Return the variables of every page. The application's name is ``WSGI_OAUTH_NAME``, or the name of its host."""
+    # Never the host of the request itself, because an attacker may have sent it.
     host = urlsplit(request.base or request.site.public_url or "").hostname or ""
-    variables = {"name": request.application_name or host, "actions": (), **variables}
-    return Response(request.templates.render(name, variables), status, mimetype="text/html")
+    return {"name": request.application_name or host, "actions": []}
 
 
 def show_message(
