@@ -13,6 +13,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -28,21 +29,29 @@ from wsgi_oauth.demo.walk import WalkFailed, walk
 COMMAND = [sys.executable, "-m", "wsgi_oauth", "demo"]
 FREE_PORTS = ["--port", "0", "--provider-port", "0"]
 TIMEOUT = 300  # seconds until a test gives up on a process
-SIGN_IN = [
-    ("browser", "application"),
-    ("application", "browser"),
-    ("browser", "provider"),
-    ("provider", "browser"),
-    ("browser", "provider"),
-    ("provider", "browser"),
-    ("browser", "application"),
-    ("application", "provider"),
-    ("provider", "application"),
-    ("application", "browser"),
-    ("browser", "application"),
-    ("application", "provider"),
-    ("provider", "application"),
-    ("application", "browser"),
+TO_APPLICATION = [("browser", "application"), ("application", "browser")]
+TO_PROVIDER = [("browser", "provider"), ("provider", "browser")]
+BACK_CHANNEL = [("application", "provider"), ("provider", "application")]
+
+
+METADATA = re.compile("^(Metadata|Request for the keys|Keys)")
+
+
+def during(request_and_response: list[tuple[str, str]], *others: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the parties of a request, of all messages before its response, and of the response."""
+    request, response = request_and_response
+    return [request, *chain(*others), response]
+
+
+WALK = [
+    *TO_APPLICATION,
+    *TO_PROVIDER,  # the consent page
+    *TO_PROVIDER,  # the decision
+    *during(TO_APPLICATION, BACK_CHANNEL),  # the callback
+    *during(TO_APPLICATION, BACK_CHANNEL),  # the profile
+    *during(TO_APPLICATION, BACK_CHANNEL, BACK_CHANNEL, BACK_CHANNEL),  # the refresh
+    *during(TO_APPLICATION, BACK_CHANNEL, BACK_CHANNEL),  # the sign-out, with two revocations
+    *TO_APPLICATION,  # the page after the sign-out
 ]
 
 
@@ -154,16 +163,77 @@ class TestWalk:
     def test_the_steps_have_the_titles_of_the_tutorial(self, finished_walk):
         titles = re.findall(r"^(.+)\n=+$", finished_walk.stdout, re.MULTILINE)
         assert titles == [
+            "Before the first sign-in: registration",
             "Step 1: User Authorization",
             "Step 2: User authorization, this happens on the provider",
             "Step 3: Retrieving an access token",
             "Fetching a protected resource using an OAuth 2 token",
+            "Refreshing the token",
+            "Signing out",
+            "What to read next",
         ]
 
     def test_it_prints_every_message_in_order(self, finished_walk):
-        messages = re.findall(r"^ *(\d+)  (\w+) → (\w+)$", finished_walk.stdout, re.MULTILINE)
-        assert [int(number) for number, _, _ in messages] == list(range(1, 15))
-        assert [(sender, receiver) for _, sender, receiver in messages] == SIGN_IN
+        messages = re.findall(r"^ *(\d+)  (\w+) → (\w+)\n    (.*)", finished_walk.stdout, re.MULTILINE)
+        assert [int(number) for number, *_ in messages] == list(range(1, len(messages) + 1))
+        # When the provider's metadata and keys are read depends on the installed packages.
+        parties = [(sender, receiver) for _, sender, receiver, title in messages if not METADATA.search(title)]
+        assert parties == WALK
+
+    def test_it_names_each_message(self, finished_walk):
+        untitled = re.findall(r"^ *\d+  \w+ → \w+\n    (?![A-Z][a-z]).*", finished_walk.stdout, re.MULTILINE)
+        assert untitled == []
+
+    @pytest.mark.parametrize(
+        "name", ["the resource owner", "the user agent", "the client", "the authorization server", "resource server"]
+    )
+    def test_it_introduces_the_parties_with_their_names_in_the_standard(self, finished_walk, name):
+        assert name in finished_walk.stdout.partition("Below is every HTTP message")[0]
+
+    def test_it_begins_with_the_registration_of_the_client(self, finished_walk):
+        registration = finished_walk.stdout.partition("Step 1:")[0]
+        assert re.search(r"redirect_uri +http://127\.0\.0\.1:\d+/callback\n", registration)
+        assert re.search(r"client_id +demo-client\n", registration)
+        assert re.search(r"client_secret +… \(11 characters\)\n", registration)
+
+    @pytest.mark.parametrize(
+        ("question", "answer"),
+        [
+            ("Why a code, and not the token at once?", "useless alone"),
+            ("Why state and PKCE, if the application has a secret?", "Did this browser start this sign-in?"),
+            ("Why state and PKCE, if the application has a secret?", "Was this code issued for this sign-in?"),
+        ],
+    )
+    def test_it_answers_the_questions_of_beginners(self, finished_walk, question, answer):
+        assert answer in finished_walk.stdout.partition(question)[2]
+
+    def test_it_explains_the_id_token_if_there_is_one(self, finished_walk):
+        if " id_token " not in finished_walk.stdout:
+            pytest.skip("the provider has issued no ID token")
+        id_token = finished_walk.stdout.partition("Why an ID token")[2]
+        assert re.search(r"^      aud +demo-client\n {29}the audience", id_token, re.MULTILINE)
+
+    def test_it_refreshes_the_token_after_a_rejection(self, finished_walk):
+        refresh = finished_walk.stdout.partition("\nRefreshing the token\n")[2]
+        assert re.search("401 Unauthorized.*grant_type +refresh_token.*200 OK.*Bearer", refresh, re.DOTALL)
+
+    def test_it_signs_out_and_checks_the_session_file(self, finished_walk):
+        assert "✓ the session file is deleted" in finished_walk.stdout.partition("\nSigning out\n")[2]
+
+    def test_it_prints_each_explanation_once(self, finished_walk):
+        explanations = re.findall(r"(?m)(?:^ {29}\S.*\n)+", finished_walk.stdout)
+        assert len(explanations) == len(set(explanations))
+
+    def test_the_readme_shows_a_message_of_it(self, finished_walk):
+        readme = (Path(wsgi_oauth.__file__).parents[1] / "README.md").read_text()
+        shown = re.search("```text\n[ \\d]+(  application → provider\n.*?)```", readme, re.DOTALL)[1]
+        assert shown in re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8001", finished_walk.stdout)
+
+    def test_option_reveal_masks_nothing(self, run):
+        output = run("--walk", "--reveal", *FREE_PORTS).stdout
+        assert re.search(r"client_secret +demo-secret\n", output)
+        assert re.search(r" code_verifier +[\w-]{43}\n", output)
+        assert " characters)" not in output
 
     @pytest.mark.parametrize(
         "name",
@@ -188,9 +258,9 @@ class TestWalk:
         assert section in finished_walk.stdout
 
     def test_it_prints_the_session_file_before_and_after_the_sign_in(self, finished_walk):
-        before, after = re.findall(r"The session file of .* mode 0600:\n((?: {6}.*\n)+)", finished_walk.stdout)
-        assert json.loads(before)["data"].keys() == {"oauth_state"}
-        assert "oauth_token" in json.loads(after)["data"]
+        before, after = re.findall(r"The session file of .*json:\n((?: {6}.*\n)+)", finished_walk.stdout)
+        assert json.loads(before).keys() == {"oauth_state"}
+        assert "oauth_token" in json.loads(after)
 
     def test_it_checks_the_session_id_and_the_file_name(self, finished_walk):
         assert "✓ the session id has changed" in finished_walk.stdout
@@ -293,13 +363,13 @@ def output_and_secrets() -> tuple[str, set[str]]:
     """The output of a walk, and all long random values in its messages and session files."""
     out = io.StringIO()
     with start_demo(Options(port=0, provider_port=0, walk=True)) as running:
-        walk(running.url, running.provider, running.sessions, out)
-        wire = "".join(file.read_text() for file in running.sessions.iterdir())
-        for seen in running.provider.exchanges:
-            wire += f"{seen.url} {seen.headers} {seen.body} {seen.response_headers} "
-            if seen.endpoint != "authorize":  # its body is the consent page
-                wire += seen.response_body
-    return out.getvalue(), set(re.findall(r"[A-Za-z0-9_-]{22,}", wire))
+        walk(running.url, running.provider, running.recorder, out)
+        wire = ""
+        for seen in running.recorder.messages:
+            public = "html" in seen.header("Content-Type") or seen.endpoint in {"discovery", "keys"}
+            wire += f"{seen.url} {seen.headers} {'' if public else seen.body} {seen.session_after} "
+    words = re.findall(r"[A-Za-z0-9_-]{22,}", re.sub(r"wsgi_oauth_\d+-[\w-]{10}", "cookie", wire))
+    return out.getvalue(), {word for word in words if re.search("[A-Z]", word) and re.search("[a-z]", word)}
 
 
 class TestSecrets:
@@ -344,7 +414,7 @@ class TestFailedWalk:
         running.provider.faults.add(fault)
         out = io.StringIO()
         with pytest.raises(WalkFailed, match=reason):
-            walk(running.url, running.provider, running.sessions, out)
+            walk(running.url, running.provider, running.recorder, out)
         assert "Traceback" not in out.getvalue()
 
     def test_the_exit_status_is_1_and_the_log_is_printed(self, monkeypatch, capsys):
@@ -357,7 +427,7 @@ class TestFailedWalk:
         assert "provider_error" in err  # from the application's log
 
     def test_an_interrupted_walk_says_that_it_was_stopped(self, monkeypatch, capsys):
-        def interrupted(*_):
+        def interrupted(*_, **__):
             os.kill(os.getpid(), signal.SIGINT)
             raise WalkFailed("no answer")
 

@@ -22,7 +22,13 @@ def add_command(parser: argparse.ArgumentParser) -> None:
     option("--provider-port", type=_parse_port, default=8001, help="port of the provider; 0 picks a free one")
     option("--walk", action="store_true", help="sign in, print every HTTP message of the sign-in, and exit")
     option("--reveal", action="store_true", help="mask no secrets; all of them are good for this demo only")
-    option("--workers", type=_parse_workers, default=2, metavar="N", help="number of gunicorn workers")
+    option(
+        "--workers",
+        type=_parse_workers,
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help="number of gunicorn workers (default: 2; with --walk 1, because each reads the provider's metadata)",
+    )
     option("--worker-class", default="gthread", metavar="CLASS", help="class of the gunicorn workers")
     option(
         "--profile",
@@ -44,7 +50,7 @@ def _run(options: argparse.Namespace) -> int:
         Options(
             port=options.port,
             provider_port=options.provider_port,
-            workers=options.workers,
+            workers=getattr(options, "workers", 1 if options.walk else 2),
             worker_class=options.worker_class,
             walk=options.walk,
             reveal=options.reveal,

@@ -47,10 +47,11 @@ AUTHORIZATION_REQUEST: Explanations = {
     "redirect_uri": "where the provider sends the browser afterwards; the provider accepts only "
     "registered URIs (RFC 6749 3.1.2)",
     "scope": "the permissions that the application asks for (RFC 6749 3.3)",
-    "state": "a random number, also stored in the session. A response with another state is not an "
-    "answer to this request and is refused: protection against CSRF (RFC 6749 10.12)",
-    "code_challenge": "the SHA-256 hash of another random number, the code verifier. The verifier "
-    "stays in the session until step 3 (RFC 7636 4.2)",
+    "state": "a random number, also stored in the session. A response with another state does not "
+    "belong to a sign-in of this browser and is refused: protection against CSRF, requests that another "
+    "site makes a browser send (RFC 6749 10.12)",
+    "code_challenge": "the SHA-256 hash of another random number, the code verifier. Nobody can compute the "
+    "verifier from its hash. It stays in the session until step 3 (RFC 7636 4.2)",
     "code_challenge_method": "the hash is SHA-256. The other method, plain, would send the "
     "verifier itself (RFC 7636 4.3)",
     "nonce": "a third random number, which the ID token must contain: an ID token from another sign-in "
@@ -127,8 +128,8 @@ _METADATA = "OpenID Connect Discovery 4"
 _METADATA_BODY = "the metadata as JSON, with the URLs of all endpoints"
 _KEYS_BODY = "the public keys as JSON (RFC 7517)"
 
-# By the place (a path of the application, or an endpoint of the provider) and the method of a request, or `redirect` or
-# `response`.
+# By the place (a path of the application, or an endpoint of the provider) and the method of a request, or the kind of a
+# response: `redirect`, `error` (if it has an explanation of its own) or `response`.
 _APPLICATION: Mapping[tuple[str, str], Explanation] = {
     ("", "GET"): Explanation("start of a sign-in", "The browser opens the application's page that starts a sign-in."),
     ("", "redirect"): Explanation(
@@ -144,14 +145,13 @@ _APPLICATION: Mapping[tuple[str, str], Explanation] = {
     ("callback", "redirect"): Explanation(
         "end of the sign-in", "The user is signed in, and the browser goes to the requested page.", SIGNED_IN
     ),
-    ("callback", "response"): Explanation("page about the sign-in", "The user learns why the sign-in has ended."),
+    ("callback", "response"): Explanation("error page", "The user learns why the sign-in has ended."),
     ("profile", "GET"): Explanation("request for the profile page", "The browser opens the page with the profile."),
     ("profile", "response"): Explanation("profile page", "The application shows the data from the provider."),
     ("logout", "GET"): Explanation("request for the sign-out page"),
     ("logout", "response"): Explanation("sign-out page", "Its button signs out. Opening the page changes nothing."),
     ("logout", "POST"): Explanation(
-        "sign-out",
-        "The user presses the button. It is a POST, because a link or an image on another site can cause a GET.",
+        "sign-out", "It is a POST, because a link or an image on another site can cause a GET."
     ),
     ("logout", "redirect"): Explanation("end of the session", "The application has deleted the session.", SIGNED_OUT),
     ("signed-out", "GET"): Explanation("request for the signed-out page"),
@@ -190,12 +190,16 @@ _PROVIDER: Mapping[tuple[str, str], Explanation] = {
         REFRESH_REQUEST,
     ),
     ("token", "response"): Explanation("token response (RFC 6749 5.1)", "", TOKEN_RESPONSE),
+    ("token", "error"): Explanation("error response (RFC 6749 5.2)", "", TOKEN_RESPONSE),
     ("profile", "GET"): Explanation(
         "request for the user document (RFC 6750 2.1, OpenID Connect Core 5.3.1)",
         "The application fetches the profile with the access token.",
         PROFILE_REQUEST,
     ),
     ("profile", "response"): Explanation("user document (OpenID Connect Core 5.3.2)"),
+    ("profile", "error"): Explanation(
+        "rejection of the token (RFC 6750 3.1)", "The access token is expired, revoked or invalid."
+    ),
     ("revoke", "POST"): Explanation(
         "revocation request (RFC 7009 2.1)",
         "The application tells the provider that it needs the token no longer.",
@@ -207,19 +211,15 @@ _PROVIDER: Mapping[tuple[str, str], Explanation] = {
 
 def explain(message: Message) -> Explanation:
     """Return the explanation of *message*. An unknown message has an empty title."""
-    server = message.receiver if message.is_request else message.sender
-    kind = message.method if message.is_request else "redirect" if message.header("Location") else "response"
+    if message.is_request:
+        server, kind = message.receiver, message.method
+    else:
+        server = message.sender
+        kind = "redirect" if message.header("Location") else "error" if (message.status or 0) >= 400 else "response"
     if server == APPLICATION:
         path = urlsplit(message.url).path
         place, table = "callback" if "/callback/" in path else path.rpartition("/")[2], _APPLICATION
     else:
         is_refresh = message.is_request and "grant_type=refresh_token" in message.body
         place, table = "refresh" if is_refresh else message.endpoint, _PROVIDER
-    return table.get((place, kind), Explanation(""))
-
-
-#: For each endpoint of the provider that the application calls: explanations of request and response.
-BACK_CHANNEL: Mapping[str, tuple[Explanations, Explanations]] = {
-    "token": (TOKEN_REQUEST, TOKEN_RESPONSE),
-    "profile": (PROFILE_REQUEST, {}),
-}
+    return table.get((place, kind)) or table.get((place, "response"), Explanation(""))

@@ -225,6 +225,11 @@ class GrantValidator(RequestValidator):
         credential = self._access_tokens.get(access_token)
         return credential.grant if credential is not None and credential.is_valid else None
 
+    def expire_access_tokens(self) -> None:
+        """Let all access tokens expire now."""
+        for credential in self._access_tokens.values():
+            credential.expires_at = min(credential.expires_at, time.time())
+
     def revoke_token(self, token: str, token_type_hint: str, request: Request, *_: Any, **__: Any) -> None:
         """Revoke a token; with a refresh token, the whole grant (RFC 7009 2.1)."""
         refresh, access = self._refresh_tokens.get(token), self._access_tokens.get(token)

@@ -78,7 +78,7 @@ def run(options: Options) -> int:
     try:
         with start_demo(options) as demo:
             if options.walk:
-                walk(demo.url, demo.provider, demo.sessions, sys.stdout)
+                walk(demo.url, demo.provider, demo.recorder, sys.stdout, reveal=options.reveal)
             else:
                 _print_welcome(demo, options)
                 demo.gunicorn.wait()

@@ -347,6 +347,11 @@ class LocalProvider:
         with self._lock:
             return self._validator.find_grant(authorization.removeprefix("Bearer "))
 
+    def expire_access_tokens(self) -> None:
+        """Let all access tokens expire now, before the end that the clients know."""
+        with self._lock:
+            self._validator.expire_access_tokens()
+
     def find_nonce(self, request: Request) -> str | None:
         """Return the nonce for the ID token of a token request. A refresh has none (OpenID Connect Core 12.2)."""
         with self._lock:

@@ -2,43 +2,55 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
 import shutil
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 from urllib.parse import parse_qsl
 
-from werkzeug.datastructures import Headers
-
-from .browser import FORM, HttpRequest, HttpResponse
-from .explanations import HEADERS, Explanations
+from .browser import FORM
+from .explanations import HEADERS, Explanations, explain
 from .masking import mask_header, mask_json, mask_parameter
+from .messages import Message
 
 # A header, parameter or JSON member in print: name, masked value, explanation.
 Field = tuple[str, str, str]
 
-_RFC_SECTION = re.compile(r"RFC (\d+) (\d)")
+_RFC_SECTION = re.compile(r"(RFC|OpenID Connect Core) (\d+) (\d)")
 
 
 class Printer:
-    """Prints at most 100 columns, with colours on a terminal, and in ASCII where the encoding requires it."""
+    """Prints at most 100 columns, with colours on a terminal, and in ASCII where the encoding requires it.
+
+    Each explanation is printed once.
+
+    :param reveal: print secrets instead of masking them.
+    """
 
     BOLD, DIM, GREEN = "1", "2", "32"
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, *, reveal: bool = False) -> None:
         self._out = out
+        self._reveal = reveal
         self._colour = out.isatty() and not os.environ.get("NO_COLOR")
         columns = shutil.get_terminal_size((100, 24)).columns if out.isatty() else 100
         self._width = max(60, min(100, columns))
-        self._redirect_message = 0  # the number of the last message that redirected to a URL with a query
+        self._queries: dict[str, int] = {}  # the number of the message that contained each query first
+        self._explained: set[str] = set()
         self.messages = 0
 
     def title(self, text: str) -> None:
         """Print the title of a step."""
         self._print(f"\n{text}\n{'=' * len(text)}", self.BOLD)
+
+    def question(self, question: str, answer: str) -> None:
+        """Print a question of beginners with its answer."""
+        self._print(f"\n{question}", self.BOLD)
+        self._wrap(answer)
 
     def paragraph(self, text: str) -> None:
         """Print a paragraph."""
@@ -48,50 +60,58 @@ class Printer:
     def definitions(self, definitions: Mapping[str, str]) -> None:
         """Print terms and their descriptions in two columns."""
         self._print()
+        width = max(len(term) for term in definitions)
         for term, description in definitions.items():
-            self._wrap(f"{term:<13} {description}", " " * 4, " " * 18)
+            self._wrap(f"{term:<{width}}  {description}", " " * 4, " " * (6 + width))
 
-    def request(
-        self,
-        sender: str,
-        receiver: str,
-        request: HttpRequest,
-        explanations: Explanations,
-        *,
-        same_query: bool = False,
-    ) -> None:
-        """Print a request.
-
-        :param same_query: refer to the redirect that was printed before instead of repeating its query.
-        """
-        url, mark, query = request.url.partition("?")
-        self._message(sender, receiver, f"{request.method} {url}{mark}{query and '…'}")
-        self._fields("", header_fields(request.headers, explanations))
-        if query and same_query:
-            self._wrap(f"in the query: the same as in message {self._redirect_message}", " " * 4)
+    def message(self, message: Message) -> None:
+        """Print a message: its name and purpose, and the headers and parameters that matter."""
+        explanation = explain(message)
+        self.messages += 1
+        self._print(f"\n{self.messages:2}  {message.sender} → {message.receiver}", self.BOLD)
+        if explanation.title:
+            title = explanation.title[0].upper() + explanation.title[1:]
+            self._wrap(f"{title}. {explanation.purpose}" if explanation.purpose else title, " " * 4)
+        if message.is_request:
+            url, mark, query = message.url.partition("?")
+            self._wrap(f"{message.method} {url}{mark}{query and '…'}", " " * 4)
         else:
-            self._fields("in the query:", parameter_fields(query, explanations))
-        if request.headers.get("Content-Type", "").startswith(FORM):
-            self._fields("in the body, as a form:", parameter_fields(request.body, explanations))
+            _, _, query = message.header("Location").partition("?")
+            reason = http.client.responses.get(message.status or 0, "")
+            self._wrap(f"{message.status} {reason}" if message.status else "no complete response", " " * 4)
+        self._fields("", self._headers(message.headers, explanation.parts))
+        self._query("in the query:" if message.is_request else "in the query of that URL:", query, explanation.parts)
+        self._body(message, explanation.body, explanation.parts)
 
-    def response(self, sender: str, receiver: str, response: HttpResponse, explanations: Explanations) -> None:
-        """Print a response, with the parameters of the URL to which it redirects."""
-        self._message(sender, receiver, str(response))
-        self._fields("", header_fields(response.headers, explanations))
-        _, _, query = (response.location or "").partition("?")
-        if query:
-            self._redirect_message = self.messages
-        self._fields("in the query of that URL:", parameter_fields(query, explanations))
-        if response.is_page:
+    def _query(self, label: str, query: str, explanations: Explanations) -> None:
+        if query in self._queries:
+            self._wrap(f"{label} the same as in message {self._queries[query]}", " " * 4)
+        elif query:
+            self._queries[query] = self.messages
+            self._fields(label, self._parameters(query, explanations))
+
+    def _body(self, message: Message, description: str, explanations: Explanations) -> None:
+        content_type = message.header("Content-Type")
+        if description:
+            self._wrap(f"in the body: {description}", " " * 4)
+        elif content_type.startswith(FORM):
+            self._fields("in the body, as a form:", self._parameters(message.body, explanations))
+        elif "json" in content_type:
+            self.members("in the body, as JSON:", parse_object(message.body), explanations)
+        elif "html" in content_type and not message.header("Location"):
             self._wrap("in the body: an HTML page", " " * 4)
-        if isinstance(response.document, dict):
-            self._fields("in the body, as JSON:", member_fields(response.document, explanations))
+
+    def members(self, label: str, document: Mapping[str, Any], explanations: Explanations) -> None:
+        """Print the members of a JSON object below *label*."""
+        masked = document if self._reveal else mask_json(document)
+        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in masked.items()}
+        self._fields(label, ((name, text, explanations.get(name, "")) for name, text in texts.items()))
 
     def json_file(self, label: str, document: Any) -> None:
-        """Print a JSON document below *label*. The caller has masked it."""
+        """Print a JSON document below *label*."""
         self._print()
         self._wrap(label, " " * 4)
-        text = json.dumps(document, indent=2, ensure_ascii=False)
+        text = json.dumps(document if self._reveal else mask_json(document), indent=2, ensure_ascii=False)
         self._print(textwrap.indent(text, " " * 6))
 
     def check_passed(self, text: str) -> None:
@@ -103,10 +123,21 @@ class Printer:
         self._print()
         self._print(json.dumps(document, indent=2))
 
-    def _message(self, sender: str, receiver: str, first_line: str) -> None:
-        self.messages += 1
-        self._print(f"\n{self.messages:2}  {sender} → {receiver}", self.BOLD)
-        self._wrap(first_line, " " * 4)
+    def _headers(self, headers: Iterable[tuple[str, str]], explanations: Explanations) -> Iterable[Field]:
+        """Yield the headers that have an explanation, ``Location`` last and without its query."""
+        for name, value in sorted(headers, key=lambda header: header[0] == "Location"):
+            if name == "Location":
+                yield name, value.partition("?")[0], explanations.get(name, "")
+            elif name in explanations or name in HEADERS:
+                is_deleted = name == "Set-Cookie" and "Max-Age=0" in value and "-" in value.partition("=")[0]
+                text = explanations.get(name) or HEADERS.get(name, "")
+                text = "deletes the cookie of the finished sign-in" if is_deleted else text
+                yield name, value if self._reveal else mask_header(name, value), text
+
+    def _parameters(self, encoded: str, explanations: Explanations) -> Iterable[Field]:
+        """Yield the parameters of a query or a form."""
+        for name, value in parse_qsl(encoded, keep_blank_values=True):
+            yield name, value if self._reveal else mask_parameter(name, value), explanations.get(name, "")
 
     def _fields(self, label: str, fields: Iterable[Field]) -> None:
         for name, value, explanation in fields:
@@ -114,12 +145,14 @@ class Printer:
                 self._wrap(label, " " * 4)
                 label = ""
             self._wrap(f"{name:<22} {value}", " " * 6, " " * 29)
-            self._wrap(explanation, " " * 29, style=self.DIM)
+            if explanation not in self._explained:
+                self._wrap(explanation, " " * 29, style=self.DIM)
+                self._explained.add(explanation)
 
     def _wrap(self, text: str, indent: str = "", indent_rest: str | None = None, style: str = "") -> None:
         """Print *text* as lines that fit the width; *indent_rest* indents all lines after the first."""
         lines = textwrap.wrap(
-            _RFC_SECTION.sub("RFC\xa0\\1\xa0\\2", text),  # no line break inside "RFC 6749 4.1"
+            _RFC_SECTION.sub("\\1\xa0\\2\xa0\\3", text),  # no line break inside "RFC 6749 4.1"
             self._width,
             initial_indent=indent,
             subsequent_indent=indent if indent_rest is None else indent_rest,
@@ -144,24 +177,10 @@ class Printer:
         return text
 
 
-def header_fields(headers: Headers, explanations: Explanations) -> Iterator[Field]:
-    """Yield the headers that have an explanation, ``Location`` last and without its query."""
-    for name, value in sorted(headers.items(), key=lambda header: header[0] == "Location"):
-        if name == "Location":
-            yield name, value.partition("?")[0], explanations.get(name, "")
-        elif name == "Set-Cookie" and "Max-Age=0" in value:
-            yield name, mask_header(name, value), "deletes the cookie of the finished sign-in"
-        elif name in explanations or name in HEADERS:
-            yield name, mask_header(name, value), explanations.get(name) or HEADERS.get(name, "")
-
-
-def parameter_fields(encoded: str, explanations: Explanations) -> Iterator[Field]:
-    """Yield the parameters of a query or a form."""
-    for name, value in parse_qsl(encoded, keep_blank_values=True):
-        yield name, mask_parameter(name, value), explanations.get(name, "")
-
-
-def member_fields(document: Mapping[str, Any], explanations: Explanations) -> Iterator[Field]:
-    """Yield the members of a JSON object."""
-    for name, value in mask_json(document).items():
-        yield name, value if isinstance(value, str) else json.dumps(value), explanations.get(name, "")
+def parse_object(text: str) -> dict[str, Any]:
+    """Return the JSON object in *text*; empty if there is none."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -1,8 +1,7 @@
 """``wsgi-oauth demo --walk``: sign in, and print every HTTP message of the sign-in with an explanation.
 
-The demo contains a small browser, which signs in and prints its messages. No browser sees
-the messages between the application and the provider (the back channel): these come from
-:attr:`LocalProvider.exchanges <wsgi_oauth.demo.local_provider.LocalProvider.exchanges>`.
+The walk is a user with a small browser. The recorder has all messages in order, also those between application and
+provider, which no browser sees.
 """
 
 from __future__ import annotations
@@ -10,78 +9,122 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
-import json
-import stat
-from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from .browser import Browser, HttpRequest, HttpResponse, NoAnswer, Page
-from .explanations import AUTHORIZATION_REQUEST, AUTHORIZATION_RESPONSE, BACK_CHANNEL, DECISION, SIGNED_IN
+from .explanations import ID_TOKEN
 from .local_provider import LocalProvider
-from .masking import mask_json
-from .printer import Printer
+from .messages import APPLICATION, Message
+from .printer import Printer, parse_object
+from .recorder import Recorder
 
-BROWSER, APPLICATION, PROVIDER = "browser", "application", "provider"
+#: What to read and to try after the walk.
+READING = {
+    "wsgi-oauth demo": "sign in yourself, in a browser, and watch the messages at the provider's /trace",
+    "docs/tutorial.md": "ten small programs, from three handlers to a safe sign-in, each with the attack it stops",
+    "wsgi_oauth/flow.py": "the code that has just run, on one page",
+    "docs/glossary.md": "thirty terms, with one sentence each",
+    "RFC 6749": "OAuth 2.0: section 4.1 describes steps 1 to 3, section 10 its threats",
+    "RFC 7636": "PKCE",
+    "RFC 9700": "the current rules for a safe OAuth 2.0, with the attacks behind them",
+    "OpenID Connect Core": "the ID token: sections 2 and 3.1",
+}
 
 
 class WalkFailed(Exception):
     """The sign-in failed; the message names the step and the reason."""
 
 
-def walk(application: str, provider: LocalProvider, sessions: Path, out: TextIO) -> None:
+def walk(application: str, provider: LocalProvider, recorder: Recorder, out: TextIO, *, reveal: bool = False) -> None:
     """Sign in at *application* and print every message to *out*.
 
     :param application: the application's URL.
     :param provider: the provider that the application uses.
-    :param sessions: the folder of the application's file store.
+    :param recorder: receives the messages of both.
+    :param reveal: print secrets instead of masking them.
     :raises WalkFailed: when a step fails.
     """
-    Walk(application, provider, sessions, Printer(out)).run()
+    Walk(application, provider, recorder, Printer(out, reveal=reveal)).run(reveal=reveal)
 
 
 class Walk:
-    """A sign-in, with one method for each step of the requests-oauthlib tutorial."""
+    """A sign-in, with a method for each step of the requests-oauthlib tutorial, and one for all that follows."""
 
-    def __init__(self, application: str, provider: LocalProvider, sessions: Path, printer: Printer) -> None:
+    def __init__(self, application: str, provider: LocalProvider, recorder: Recorder, printer: Printer) -> None:
         self._application = application
         self._provider = provider
-        self._sessions = sessions
+        self._recorder = recorder
         self._printer = printer
         self._browser = Browser()
-        self._exchanges_before = len(provider.exchanges)
+        self._seen = len(recorder.messages)
+        self._messages: list[Message] = []
         self._step = ""
-        self._session_before = ""
 
-    def run(self) -> None:
+    def run(self, *, reveal: bool) -> None:
         """Do all steps in order. The profile is printed last."""
-        self._print_introduction()
+        self._introduce(reveal=reveal)
+        self._register()
         authorization_url = self._user_authorization()
         callback_url = self._authorization_on_the_provider(authorization_url)
         profile_url = self._retrieving_an_access_token(authorization_url, callback_url)
-        profile = self._fetching_a_protected_resource(profile_url)
+        self._fetching_a_protected_resource(profile_url)
+        self._refresh(profile_url)
+        profile = parse_object(self._last("profile").body)
+        self._sign_out()
+        self._printer.title("What to read next")
+        self._printer.definitions(READING)
         self._printer.paragraph(
-            f"The sign-in is complete, after {self._printer.messages} messages. The application knows who the user "
-            "is. It never saw a password, and the browser never saw a token. The profile:"
+            f"The walk is complete, after {self._printer.messages} messages. The application knew who the user was. It "
+            "never saw a password, and the browser never saw a token. The profile:"
         )
         self._printer.json(profile)
 
-    def _print_introduction(self) -> None:
+    def _introduce(self, *, reveal: bool) -> None:
         self._printer.paragraph(
             "A user lets an application read the user's profile at a provider, without giving the application a "
-            "password. The participants:"
+            "password. The parties, and their names in the standards:"
         )
         self._printer.definitions(
             {
-                BROWSER: "the user's; this program plays both the user and the browser",
-                APPLICATION: f"{self._application}: the client, wsgi_oauth under gunicorn",
-                PROVIDER: f"{self._provider.url}: the authorization server, which knows the user and holds the profile",
+                "user": "the resource owner: owns the profile, and decides who may read it",
+                "browser": "the user agent. This program plays both the user and the browser",
+                "application": f"the client, or relying party: wsgi_oauth under gunicorn, at {self._application}",
+                "provider": f"the authorization server, or OpenID provider, at {self._provider.url}: knows the user's "
+                "password, and issues codes and tokens. It is also the resource server, which holds the profile",
             }
+        )
+        masking = (
+            "Nothing is masked, because all secrets are good for this demo only."
+            if reveal
+            else "Secrets are masked: only their first four characters and their length are shown (--reveal shows all)."
         )
         self._printer.paragraph(
             "Below is every HTTP message between them, in order, with the headers that matter: the authorization code "
-            "flow of OAuth 2.0 (RFC 6749 4.1) with PKCE (RFC 7636). Secrets are masked: only their first four "
-            "characters and their length are shown."
+            f"flow of OAuth 2.0 (RFC 6749 4.1) with PKCE (RFC 7636). {masking} Each explanation is printed once."
+        )
+
+    def _register(self) -> None:
+        self._start_step(
+            "Before the first sign-in: registration",
+            "Once, long before, the owner of the application registered it with the provider, usually on a web page "
+            "for developers (RFC 6749 2). They entered the redirect URI, and received two values for the settings of "
+            "the application. The demo brings this registration with it:",
+        )
+        self._printer.members(
+            "",
+            {
+                "redirect_uri": f"{self._application}/callback",
+                "client_id": self._provider.client_id,
+                "client_secret": self._provider.client_secret or "",
+            },
+            {
+                "redirect_uri": "the only address to which the provider sends browsers back. So an attacker cannot "
+                "make it send them, and their codes, to another site (RFC 6749 3.1.2.2)",
+                "client_id": "the public name of the application (RFC 6749 2.2)",
+                "client_secret": "the password of the application. It stays on the server and in no browser, which "
+                "makes the application a confidential client (RFC 6749 2.1)",
+            },
         )
 
     def _user_authorization(self) -> str:
@@ -89,15 +132,13 @@ class Walk:
         self._start_step(
             "Step 1: User Authorization",
             "An anonymous user opens the application. The application makes a random state and a random code verifier, "
-            "stores both in a new session, and redirects the browser to the provider with a few key OAuth parameters. "
-            "Application and provider have not contacted each other yet.",
+            "and stores both in a new session: a file on the server, which it finds again by the session id in the "
+            "browser's cookie. It then redirects the browser to the provider with a few key OAuth parameters.",
         )
         request = self._browser.get(f"{self._application}/")
-        self._printer.request(BROWSER, APPLICATION, request, {})
-        response = self._send_to_application(request)
-        self._printer.response(APPLICATION, BROWSER, response, AUTHORIZATION_REQUEST)
+        response = self._send(request)
         authorization_url = self._check_redirect(request, response, self._provider.authorization_url)
-        self._session_before = self._print_session("before the sign-in")
+        self._print_session("before the sign-in")
         return authorization_url
 
     def _authorization_on_the_provider(self, authorization_url: str) -> str:
@@ -107,21 +148,25 @@ class Walk:
             "The application takes no part in this step. Anything that the user types here, such as a password, "
             "goes only to the provider.",
         )
-        request = self._browser.get(authorization_url)
-        self._printer.request(BROWSER, PROVIDER, request, {}, same_query=True)
-        response = self._send(request)
+        response = self._send(self._browser.get(authorization_url))
         page = Page(response.body)
-        self._printer.response(PROVIDER, BROWSER, response, {})
         if response.status != http.client.OK or page.action is None:
             raise self._failure(f"the provider shows no consent page: {response.summary()}")
         self._printer.paragraph(f'The consent page says "{page.heading}". The user presses Allow.')
 
         form = page.fields | {"decision": "allow"}
         request = self._browser.submit(urljoin(authorization_url, page.action), form)
-        self._printer.request(BROWSER, PROVIDER, request, DECISION, same_query=True)
         response = self._send(request)
-        self._printer.response(PROVIDER, BROWSER, response, AUTHORIZATION_RESPONSE)
-        return self._check_redirect(request, response, f"{self._application}/callback")
+        callback_url = self._check_redirect(request, response, f"{self._application}/callback")
+        self._printer.question(
+            "Why a code, and not the token at once?",
+            "This response travels through the browser, in a URL. URLs end up in the history and in logs, and "
+            "extensions read them. So it contains only a code, which is useless alone: the provider exchanges it once, "
+            "within a minute, only together with the client secret, and only together with the code verifier. The "
+            "token then goes directly from the provider to the application. (There was a variant with the token in "
+            "this URL. It is now forbidden: RFC 9700 2.1.2.)",
+        )
+        return callback_url
 
     def _retrieving_an_access_token(self, authorization_url: str, callback_url: str) -> str:
         """Bring the authorization response to the application; return the URL of the profile page."""
@@ -132,52 +177,127 @@ class Walk:
             "provider that it had asked (RFC 9700 4.7, RFC 9207). Then it exchanges the code for a token directly at "
             "the provider. The browser waits meanwhile and does not see these messages.",
         )
+        before = self._session_name()
         request = self._browser.get(callback_url)
-        self._printer.request(BROWSER, APPLICATION, request, {}, same_query=True)
-        response = self._send_to_application(request)
-        self._printer.response(APPLICATION, BROWSER, response, SIGNED_IN)
+        response = self._send(request)
         profile_url = self._check_redirect(request, response, f"{self._application}/")
         self._check_code_verifier(authorization_url)
-        self._check_session()
+        self._print_session("after the sign-in")
+        self._check_new_session(before)
+        self._printer.question(
+            "Why state and PKCE, if the application has a secret?",
+            "The secret only proves which application exchanges the code. Two questions remain, and each random number "
+            "answers one of them.",
+        )
+        self._printer.definitions(
+            {
+                "state": "Did this browser start this sign-in? The application checks it, before it sends the code "
+                "anywhere. Without it, an attacker could send the user a link with the attacker's own code. The user "
+                "would then be signed in as the attacker, without noticing, and save private data in the attacker's "
+                "account (login CSRF).",
+                "code verifier": "Was this code issued for this sign-in? The provider checks it (PKCE). Without it, an "
+                "attacker who has stolen the user's code could put it into a sign-in of the attacker's own browser, "
+                "whose state is correct. The application would exchange it with its secret, and sign the attacker in "
+                "as the user (code injection).",
+            }
+        )
+        self._print_id_token()
         return profile_url
 
-    def _fetching_a_protected_resource(self, profile_url: str) -> Any:
-        """Open the profile page; return the profile."""
+    def _print_id_token(self) -> None:
+        """Print the content of the ID token, if the provider has issued one."""
+        id_token = parse_object(self._last("token").body).get("id_token")
+        if not isinstance(id_token, str):
+            return
+        payload = id_token.split(".")[1]
+        claims = parse_object(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)).decode())
+        self._printer.question(
+            "Why an ID token, if there is an access token?",
+            "The access token is a key for the provider's API. It opens the profile, but does not say who used it, or "
+            "for which application it was issued: OAuth 2.0 alone is about access, not about identity. OpenID Connect "
+            "adds the ID token, a signed statement for this application about the user. Its middle part, decoded:",
+        )
+        self._printer.members("", claims, ID_TOKEN)
+        self._printer.paragraph(
+            "The application checks the signature (or relies on the TLS connection on which the token came), iss, aud, "
+            "exp and the nonce (OpenID Connect Core 3.1.3.7)."
+        )
+
+    def _fetching_a_protected_resource(self, profile_url: str) -> None:
+        """Open the profile page."""
         self._start_step(
             "Fetching a protected resource using an OAuth 2 token",
             "The user is signed in. The application takes the access token from the session and fetches the profile "
             "with it. It can repeat this as long as the token is valid.",
         )
-        request = self._browser.get(profile_url)
-        self._printer.request(BROWSER, APPLICATION, request, {}, same_query=True)
-        response = self._send_to_application(request)
-        self._printer.response(APPLICATION, BROWSER, response, {})
-        if response.status != http.client.OK or not isinstance(response.document, dict):
+        self._open_profile(profile_url)
+
+    def _refresh(self, profile_url: str) -> None:
+        """Let the access token expire, and open the profile page again."""
+        self._start_step(
+            "Refreshing the token",
+            "Access tokens live for a short time, so a stolen one is soon useless. The provider now lets this one "
+            "expire early, and the user reloads the page. The provider rejects the token. The application exchanges "
+            "the refresh token for a new access token, and asks again. The user notices nothing.",
+        )
+        self._provider.expire_access_tokens()
+        self._open_profile(profile_url)
+        old, new = (parse_object(each.body).get("refresh_token") for each in self._responses("token"))
+        if old != new:
+            self._printer.check_passed(
+                "the refresh token has changed, too: an old one that appears again must be stolen (RFC 9700 4.14.2)"
+            )
+
+    def _sign_out(self) -> None:
+        """Press the button on the sign-out page."""
+        self._start_step(
+            "Signing out",
+            "The user presses a button to sign out. The application deletes the session, so every copy of the cookie "
+            "is worthless, and tells the provider to revoke the tokens. The user is still signed in at the provider, "
+            "because other applications use it, too.",
+        )
+        name = self._session_name()
+        request = self._browser.submit(f"{self._application}/logout", {})
+        response = self._send(request)
+        page = self._send(self._browser.get(self._check_redirect(request, response, f"{self._application}/")))
+        if page.status != http.client.OK:
+            raise self._failure(f"the application shows no page after the sign-out: {page.summary()}")
+        if any(message.session_after.get(name) for message in self._messages[-2:]):
+            raise self._failure("the session still exists")
+        self._printer.check_passed("the session file is deleted")
+
+    def _open_profile(self, profile_url: str) -> None:
+        response = self._send(self._browser.get(profile_url))
+        if response.status != http.client.OK:
             raise self._failure(f"the application shows no profile: {response.summary()}")
-        return response.document
 
     def _start_step(self, title: str, explanation: str) -> None:
         self._step = title
         self._printer.title(title)
         self._printer.paragraph(explanation)
 
-    def _send_to_application(self, request: HttpRequest) -> HttpResponse:
-        """Send *request*, and print the messages of the back channel that the application causes."""
-        before = len(self._provider.exchanges)
-        response = self._send(request)
-        for exchange in self._provider.exchanges[before:]:
-            of_request, of_response = BACK_CHANNEL.get(exchange.endpoint, ({}, {}))
-            sent = HttpRequest(exchange.method, exchange.url, exchange.headers, exchange.body)
-            received = HttpResponse(exchange.status, exchange.response_headers, exchange.response_body)
-            self._printer.request(APPLICATION, PROVIDER, sent, of_request)
-            self._printer.response(PROVIDER, APPLICATION, received, of_response)
-        return response
-
     def _send(self, request: HttpRequest) -> HttpResponse:
+        """Send *request*, and print all messages that it causes, the response included."""
         try:
             return self._browser.send(request)
         except NoAnswer as error:
             raise self._failure(str(error)) from error
+        finally:
+            new = self._recorder.messages[self._seen + len(self._messages) :]
+            for message in new:
+                self._printer.message(message)
+            self._messages += new
+
+    def _responses(self, endpoint: str) -> list[Message]:
+        """Return the successful responses of an endpoint of the provider."""
+        return [each for each in self._messages if each.endpoint == endpoint and each.status == http.client.OK]
+
+    def _last(self, endpoint: str) -> Message:
+        """Return the last successful response of an endpoint of the provider."""
+        try:
+            return self._responses(endpoint)[-1]
+        except IndexError:
+            raise self._failure(f"the application has not used the provider's {endpoint} endpoint") from None
 
     def _check_redirect(self, request: HttpRequest, response: HttpResponse, expected: str) -> str:
         """Return the redirect's target, which must begin with *expected*."""
@@ -189,35 +309,34 @@ class Walk:
     def _check_code_verifier(self, authorization_url: str) -> None:
         """Check that the code verifier in the token request matches the code challenge (RFC 7636 4.6)."""
         challenge = dict(parse_qsl(urlsplit(authorization_url).query)).get("code_challenge", "")
-        tokens = [each for each in self._provider.exchanges[self._exchanges_before :] if each.endpoint == "token"]
-        if len(tokens) != 1:
-            raise self._failure(f"expected one token request (got {len(tokens)})")
-        verifier = dict(parse_qsl(tokens[0].body)).get("code_verifier", "")
+        requests = [each for each in self._messages if each.endpoint == "token" and each.is_request]
+        if len(requests) != 1:
+            raise self._failure(f"expected one token request (got {len(requests)})")
+        verifier = dict(parse_qsl(requests[0].body)).get("code_verifier", "")
         digest = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest())
         if digest.rstrip(b"=").decode() != challenge:
             raise self._failure("code_verifier does not match code_challenge (RFC 7636 4.6)")
         self._printer.check_passed("the SHA-256 hash of code_verifier is the code_challenge of step 1")
 
-    def _print_session(self, when: str) -> str:
-        """Print the session file that belongs to the browser's cookie; return its name."""
+    def _session_name(self) -> str:
+        """Return the name of the session file of the browser's cookie."""
         cookie, *_ = self._browser.cookies(self._application) or [""]
-        name = f"{hashlib.sha256(cookie.encode()).hexdigest()}.json"
-        try:
-            file = self._sessions / name
-            content, mode = json.loads(file.read_bytes()), stat.S_IMODE(file.stat().st_mode)
-        except (OSError, ValueError) as error:
-            raise self._failure("the application has stored no session for the browser's cookie") from error
-        self._printer.json_file(
-            f"The session file of the application {when}, {name[:8]}….json, mode {mode:04o}:", mask_json(content)
-        )
-        return name
+        return f"{hashlib.sha256(cookie.encode()).hexdigest()}.json"
 
-    def _check_session(self) -> None:
+    def _print_session(self, when: str) -> None:
+        """Print the session file after the last response of the application."""
+        name = self._session_name()
+        session = [each for each in self._messages if each.sender == APPLICATION][-1].session_after.get(name)
+        if session is None:
+            raise self._failure("the application has stored no session for the browser's cookie")
+        self._printer.json_file(f"The session file of the application {when}, {name[:8]}….json:", session["data"])
+
+    def _check_new_session(self, before: str) -> None:
         """Check that the session id has changed at sign-in and that the old session has ended."""
-        name = self._print_session("after the sign-in")
-        if name == self._session_before:
+        after = self._messages[-1].session_after
+        if self._session_name() == before:
             raise self._failure("the session id has not changed at sign-in (session fixation)")
-        if (self._sessions / self._session_before).exists():
+        if after.get(before):
             raise self._failure("the session from before the sign-in still exists")
         self._printer.check_passed("the session id has changed, and the old session file is deleted")
         self._printer.check_passed(
