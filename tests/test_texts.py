@@ -1,19 +1,25 @@
-"""The message catalogue and its languages. test_pages.py tests the pages."""
+"""The texts of pages in several languages: the message catalogue, and which language a browser gets."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from string import Formatter
+from typing import Any
 
 import pytest
+from conftest import HTML, JSON, Browser
 from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug import Request
 from werkzeug.test import EnvironBuilder
 
-from wsgi_oauth import texts
+import wsgi_oauth
+from wsgi_oauth import RequestHandler, errors, texts
 
+PACKAGE = Path(wsgi_oauth.__file__).parent
 FILES = {path.stem: path for path in Path(texts.__file__).parent.glob("*.json")}
 CATALOGUE = {language: json.loads(path.read_text("utf-8")) for language, path in FILES.items()}
 TRANSLATIONS = sorted(CATALOGUE.keys() - {"en"})
@@ -22,6 +28,18 @@ TRANSLATIONS = sorted(CATALOGUE.keys() - {"en"})
 def choose(accept_language: str) -> str:
     """Return the language that a browser with this header gets."""
     return texts.texts_for(Request(EnvironBuilder(headers={"Accept-Language": accept_language}).get_environ())).language
+
+
+ERRORS = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.Error)]
+
+
+def find_used_keys() -> Iterator[str]:
+    """Find the keys in the code and in the templates. Some are put together: of buttons and of durations."""
+    for path in [*PACKAGE.rglob("*.py"), *PACKAGE.glob("web/templates/*.html")]:
+        source = path.read_text("utf-8")
+        yield from re.findall(r'\b(?:english|t)\(\s*"([\w.]+)"', source)
+        yield from {f"action.{word}" for word in re.findall(r'"(\w+)"', source)} & CATALOGUE["en"].keys()
+    yield from [f"duration.{unit}{plural}" for unit in ("day", "hour", "minute", "second") for plural in ("", "s")]
 
 
 def placeholders(text: str) -> set[str]:
@@ -40,6 +58,15 @@ class TestCatalogue:
     def test_has_the_same_placeholders_in_each_language(self, language: str):
         translated = {key: placeholders(text) for key, text in CATALOGUE[language].items()}
         assert translated == {key: placeholders(text) for key, text in CATALOGUE["en"].items()}
+
+    def test_has_every_key_that_is_used_and_no_other(self):
+        assert set(find_used_keys()) == CATALOGUE["en"].keys()
+
+    @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.cause)
+    def test_has_the_texts_of_every_error(self, error: type[errors.Error]):
+        shown = (error.title, error.text, error.advice, error.side)
+        assert all(isinstance(text, texts.Text) for text in shown)
+        assert not error.action or f"action.{error.action}" in CATALOGUE["en"]
 
     @pytest.mark.parametrize("language", CATALOGUE)
     def test_is_sorted_by_key(self, language: str):
@@ -71,3 +98,80 @@ class TestLanguage:
     @given(st.text(st.characters(codec="latin-1", exclude_characters="\r\n"), max_size=200))
     def test_header_is_never_an_error(self, accept_language: str):
         assert choose(accept_language) in texts.LANGUAGES
+
+
+class Quota(errors.UserError):
+    """An error of an application, which is in no catalogue."""
+
+    title = "The disk quota is exhausted"
+
+
+class Raising(RequestHandler):
+    route = "/raising/<name>"
+
+    def get(self, request, name):
+        raise {"quota": Quota(), "refused": errors.NotAllowed("an id", "<b>Zoë</b> {0}")}[name]
+
+
+@pytest.fixture
+def browser(make_browser: Callable[..., Browser]) -> Browser:
+    return make_browser(handlers=(Raising,))
+
+
+def open_page(browser: Browser, path: str, language: str) -> Any:
+    return browser.get(path, headers={**HTML, "Accept-Language": language})
+
+
+class TestPage:
+    @pytest.mark.parametrize("language", CATALOGUE)
+    def test_is_in_the_language_of_the_browser(self, browser: Browser, language: str):
+        page = open_page(browser, "/callback?code=x&state=y", language)
+        assert (page.html.html["lang"], page.headers["Content-Language"]) == (language, language)
+        expected = CATALOGUE[language]
+        assert page.html.h1.text == expected["no_login_in_progress.title"]
+        assert page.html.find("a", class_="button").text == expected["action.sign_in"]
+        for key in ("no_login_in_progress.text", "no_login_in_progress.advice"):
+            assert expected[key] in page.html.main.text
+        assert expected["side.request"] in page.html.footer.text
+
+    @pytest.mark.parametrize("language", TRANSLATIONS)
+    def test_about_an_http_error_is_translated(self, browser: Browser, language: str):
+        assert open_page(browser, "/nothing", language).html.h1.text == CATALOGUE[language]["not_found.title"]
+
+    @pytest.mark.parametrize("language", TRANSLATIONS)
+    def test_of_the_sign_out_is_translated(self, browser: Browser, language: str):
+        browser.sign_in()
+        page = open_page(browser, "/logout", language)
+        assert page.html.h1.text == CATALOGUE[language]["sign_out.title"]
+        assert page.html.button.text == CATALOGUE[language]["action.sign_out"]
+
+    def test_shows_a_value_in_a_translation_as_plain_text(self, browser: Browser):
+        page = open_page(browser, "/raising/refused", "de")
+        assert "Sie haben sich als <b>Zoë</b> {0} angemeldet" in page.html.main.text
+
+    def test_shows_the_text_of_an_application_unchanged(self, browser: Browser):
+        page = open_page(browser, "/raising/quota", "de")
+        assert page.html.h1.text == "The disk quota is exhausted"
+        assert page.html.find("p", string=re.compile("Diese Anwendung versteht die Anfrage nicht"))
+
+    def test_is_in_english_if_a_language_cannot_be_loaded(
+        self, browser: Browser, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ):
+        def load(language: str) -> texts.Texts:
+            raise OSError("no such file")
+
+        monkeypatch.setattr(texts, "load", load)
+        page = open_page(browser, "/nothing", "de")
+        assert (page.html.html["lang"], page.html.h1.text) == ("en", "This page does not exist")
+        assert "texts in 'de': cannot be loaded, so pages are in English: no such file" in caplog.text
+
+
+def test_program_gets_english(browser: Browser):
+    answer = browser.get("/nothing", headers={**JSON, "Accept-Language": "de"})
+    assert answer.json["title"] == "This page does not exist"
+    assert "Content-Language" not in answer.headers
+
+
+def test_log_is_in_english(browser: Browser, caplog: pytest.LogCaptureFixture):
+    open_page(browser, "/raising/refused", "de")
+    assert "the access rules exclude an id" in caplog.text

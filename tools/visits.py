@@ -42,7 +42,7 @@ def _all_errors(base: type[errors.Error]) -> Iterator[type[errors.Error]]:
 #: How to create each error, by name. Users see no errors of the configuration, because they stop the start.
 ERRORS: dict[str, Callable[[], Exception]] = {
     **{error.__name__: error for error in _all_errors(errors.Error) if not issubclass(error, errors.ConfigError)},
-    "NotAllowed": lambda: errors.NotAllowed(*_USER, unread=["groups"], place="this part of the application"),
+    "NotAllowed": lambda: errors.NotAllowed(*_USER, unread=["groups"], is_page=True),
     "NoUserName": lambda: errors.NoUserName(*_USER, "email"),
     "BadToken": lambda: errors.BadToken("The name has more than 100 characters."),
     "BadHost": lambda: errors.BadHost("the host is unknown", site_url="https://wiki.example.com"),

@@ -48,8 +48,9 @@
         └── ProviderRateLimit        too many requests (RFC 6585 4)
 
 Each class has an HTTP ``status``, a stable ``cause`` code for programs, and texts for users: what happened (``title``,
-``text``) and what to do (``advice``). ``str(error)`` is for the log: the detail, and the remedy for the operator. None
-of them contains a secret. ``docs/operating.md`` lists the codes.
+``text``) and what to do (``advice``). They are in English here, and pages translate them (``texts/``). ``str(error)``
+is for the log: the detail, and the remedy for the operator. None of them contains a secret. ``docs/operating.md`` lists
+the codes.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 from urllib.parse import urlencode
 
+from .texts import english
+
 CHECK_PROFILE_URL = "compare WSGI_OAUTH_PROFILE_URL and WSGI_OAUTH_SCOPE with the provider's documentation"
 
 
@@ -68,10 +71,10 @@ class Error(Exception):
 
     status: int = 500
     cause: str = "internal_error"
-    side: ClassVar[str] = "this application"  # the side that caused the error
-    title: str = "Something went wrong"
-    text: str = "An unexpected error happened on this server."
-    advice: str = "Try again. If the error persists, tell the operator the id below."
+    side: ClassVar[str] = english("side.application")  # the side that caused the error
+    title: str = english("internal_error.title")
+    text: str = english("internal_error.text")
+    advice: str = english("advice.try_again")
     action: ClassVar[str] = "try_again"  # the button that helps the user; see web/pages.py
     retry_after: str | None = None  # seconds or an HTTP date, for the header of that name
     provider_says: str = ""  # the provider's own description, for the page of an authorization response
@@ -100,9 +103,9 @@ class ConfigError(Error):
     """The configuration is invalid. The detail names the setting, the problem and the remedy."""
 
     cause = "configuration"
-    title = "This application is not set up correctly"
-    text = "Its configuration is incomplete or invalid."
-    advice = "The operator finds the reason in the log."
+    title = english("configuration.title")
+    text = english("configuration.text")
+    advice = english("advice.contact_support")
     action = ""
 
 
@@ -114,9 +117,9 @@ class StoreError(Error):
 
     status = 503
     cause = "session_store_unavailable"
-    title = "Sessions cannot be stored right now"
-    text = "This server could not read or write its session store. If you were signed in, you still are."
-    advice = "Try again in a moment."
+    title = english("session_store_unavailable.title")
+    text = english("session_store_unavailable.text")
+    advice = english("advice.try_again_in_a_moment")
     retry_after: str | None = "5"
 
 
@@ -125,9 +128,9 @@ class SessionTooLarge(StoreError, ValueError):
 
     status = 500
     cause = "session_too_large"
-    title = "The session is too large"
-    text = "This application tried to store more data about this browser than a session can hold."
-    advice = "Tell the operator the id below."
+    title = english("session_too_large.title")
+    text = english("session_too_large.text")
+    advice = english("advice.contact_support")
     action = ""
     retry_after = None
 
@@ -136,9 +139,9 @@ class ReauthenticationLoop(Error):
     """The application raised ReauthenticationRequired again, although the user has just signed in as required."""
 
     cause = "reauthentication_loop"
-    title = "This page asks for a sign-in again and again"
-    text = "You have just signed in as this page requires, but it asks you to sign in once more."
-    advice = "Tell the operator the id below."
+    title = english("reauthentication_loop.title")
+    text = english("reauthentication_loop.text")
+    advice = english("advice.contact_support")
     action = ""
 
 
@@ -146,11 +149,11 @@ class UserError(Error):
     """The request cannot be served."""
 
     status = 400
-    side = "this request"
+    side = english("side.request")
     cause = "bad_request"
-    title = "This request cannot be answered"
-    text = "This application does not understand the request."
-    advice = "Go back and try again."
+    title = english("bad_request.title")
+    text = english("bad_request.text")
+    advice = english("bad_request.advice")
     action = ""
 
 
@@ -159,9 +162,9 @@ class NotSignedIn(UserError, KeyError):
 
     status = 401
     cause = "not_signed_in"
-    title = "You are not signed in"
-    text = "This page is for signed-in users."
-    advice = "Sign in and come back."
+    title = english("not_signed_in.title")
+    text = english("not_signed_in.text")
+    advice = english("advice.sign_in")
     action = "sign_in"
     after_rejection: ClassVar[bool] = False  # a rejected session caused it; repeated, that is a redirect loop
 
@@ -170,8 +173,8 @@ class TokenRejected(NotSignedIn):
     """The access token has expired or was revoked (RFC 6750 3.1 ``invalid_token``)."""
 
     cause = "token_rejected"
-    title = "Your sign-in has ended"
-    text = "The provider no longer accepts your sign-in to this application."
+    title = english("token_rejected.title")
+    text = english("token_rejected.text")
     after_rejection = True
 
 
@@ -179,8 +182,8 @@ class SignInAgain(NotSignedIn):
     """The application behind the gate answered a signed-in user with a 401 that has no ``WWW-Authenticate`` header."""
 
     cause = "sign_in_again"
-    title = "This page asks for a new sign-in"
-    text = "You are signed in, but the application does not accept this sign-in."
+    title = english("sign_in_again.title")
+    text = english("sign_in_again.text")
     after_rejection = True
 
 
@@ -198,9 +201,9 @@ class ReauthenticationRequired(NotSignedIn):
     """
 
     cause = "insufficient_user_authentication"
-    title = "This page needs a new sign-in"
-    text = "You are signed in, but this page requires a more recent or a stronger sign-in."
-    advice = "Sign in again and come back."
+    title = english("insufficient_user_authentication.title")
+    text = english("insufficient_user_authentication.text")
+    advice = english("advice.sign_in_again")
     action = "sign_in_again"
 
     def __init__(self, *, max_age: float | None = None, acr: str | Iterable[str] = ()) -> None:
@@ -230,9 +233,9 @@ class NoLoginInProgress(UserError):
     """The state is missing, unknown, used, expired, or of another browser (RFC 6749 10.12, RFC 9700 4.7)."""
 
     cause = "no_login_in_progress"
-    title = "No sign-in is in progress"
-    text = "This browser did not start this sign-in, or the sign-in was finished before, or it took too long."
-    advice = "Start the sign-in again. Cookies must be allowed for this site."
+    title = english("no_login_in_progress.title")
+    text = english("no_login_in_progress.text")
+    advice = english("no_login_in_progress.advice")
     action = "sign_in"
 
 
@@ -245,9 +248,9 @@ class LoginDeclined(UserError):
 
     status = 403
     cause = "login_declined"
-    title = "The sign-in was declined"
-    text = "Either the sign-in was declined at the provider, or this account may not use this application."
-    advice = "Sign in with another account, or ask the administrator of your account for access."
+    title = english("login_declined.title")
+    text = english("login_declined.text")
+    advice = english("login_declined.advice")
     action = "switch_account"
 
 
@@ -255,9 +258,9 @@ class SignInExpired(UserError):
     """The provider's login page waited too long, and so did the one of the new sign-in that followed."""
 
     cause = "sign_in_expired"
-    title = "The sign-in took too long"
-    text = "The provider's login page has expired."
-    advice = "Start the sign-in again."
+    title = english("sign_in_expired.title")
+    text = english("sign_in_expired.text")
+    advice = english("advice.sign_in_again")
     action = "sign_in"
 
 
@@ -268,16 +271,13 @@ class NotAllowed(UserError):
     :param account: the name of the account, for the user.
     :param reason: a hint for the operator.
     :param unread: the lists that the provider did not permit this application to read, for the user.
-    :param place: the part of the application that the rules protect, for the user.
+    :param is_page: whether the rules protect a page and not the whole application, for the user.
     """
 
     status = 403
     cause = "not_allowed"
-    title = "You may not use this application"
-    advice = (
-        "Sign in with another account, or ask the operator for access. If the provider does not let you choose an "
-        "account, sign out there first."
-    )
+    title = english("not_allowed.title")
+    advice = english("not_allowed.advice")
     action = "switch_account"
     challenge = ""  # for a program with an access token of the provider (RFC 6750 3.1)
 
@@ -292,13 +292,16 @@ class NotAllowed(UserError):
         reason: str = "",
         *,
         unread: Sequence[str] = (),
-        place: str = "this application",
+        is_page: bool = False,
     ) -> None:
         super().__init__(f"the access rules exclude {user_id}{reason and ': '}{reason}")
-        self.title = f"You may not use {place}"
-        self.text = f"You signed in as {account}, and this account has no access to {place}."
+        self.text = english("not_allowed.text", account=account)
+        if is_page:
+            self.title = english("not_allowed.page_title")
+            self.text = english("not_allowed.page_text", account=account)
         if unread:
-            self.text += f" The provider did not permit the application to read your {' and '.join(unread)}."
+            of_groups = any(name.startswith("groups") for name in unread)
+            self.advice = english("not_allowed.unread_groups") if of_groups else english("not_allowed.unread_addresses")
 
 
 class NoUserName(NotAllowed):
@@ -310,22 +313,26 @@ class NoUserName(NotAllowed):
     """
 
     cause = "no_user_name"
-    title = "This application does not know your account"
+    title = english("no_user_name.title")
 
     def __init__(self, user_id: str, account: str, kind: str) -> None:
         self.user = user_id
         missing = "verified email address" if kind == "email" else "user name"
         Error.__init__(self, f"{user_id} has no {missing} for REMOTE_USER; see WSGI_OAUTH_REMOTE_USER")
-        self.text = f"You signed in as {account}. This application needs a {missing}, and the provider gives none."
+        self.text = (
+            english("no_user_name.email_text", account=account)
+            if kind == "email"
+            else english("no_user_name.text", account=account)
+        )
 
 
 class CodeRefused(UserError):
     """The authorization code was used, has expired or belongs to another client: ``invalid_grant`` (RFC 6749 5.2)."""
 
     cause = "code_refused"
-    title = "The provider did not accept this sign-in"
-    text = "The authorization code was used before, has expired or is invalid."
-    advice = "Start the sign-in again."
+    title = english("code_refused.title")
+    text = english("code_refused.text")
+    advice = english("advice.sign_in_again")
     action = "sign_in"
 
 
@@ -333,9 +340,9 @@ class BadAuthorizationResponse(UserError):
     """A parameter is repeated, too long or unreadable, or the code is missing (RFC 6749 3.1, 4.1.2)."""
 
     cause = "bad_authorization_response"
-    title = "The provider's response is invalid"
-    text = "The link that led here is incomplete, or was changed on the way."
-    advice = "Start the sign-in again."
+    title = english("bad_authorization_response.title")
+    text = english("bad_authorization_response.text")
+    advice = english("advice.sign_in_again")
     action = "sign_in"
 
 
@@ -346,9 +353,9 @@ class BadHost(UserError):
     """
 
     cause = "bad_host"
-    title = "This application has another address"
-    text = "The application is not configured for the host name in the request."
-    advice = "Open the application at its own address. Its operator sets that address with WSGI_OAUTH_PUBLIC_URL."
+    title = english("bad_host.title")
+    text = english("bad_host.text")
+    advice = english("bad_host.advice")
     action = "open_application"
 
     def __init__(self, detail: str, *, site_url: str = "") -> None:
@@ -361,18 +368,18 @@ class CallbackWithoutProvider(UserError):
 
     status = 404
     cause = "callback_without_provider"
-    title = "The sign-in provider sent you to a wrong address"
-    text = "The application has several sign-in providers, and each has its own callback address."
-    advice = "The operator finds the right address in the log."
+    title = english("callback_without_provider.title")
+    text = english("callback_without_provider.text")
+    advice = english("advice.contact_support")
 
 
 class UnknownIssuer(UserError):
     """Another site starts a sign-in (OpenID Connect Core 4) with an issuer that is not configured here."""
 
     cause = "unknown_issuer"
-    title = "This sign-in provider is unknown here"
-    text = "Another site has sent you here to sign in with a provider that this application does not use."
-    advice = "Open this application itself to sign in, or tell its operator the id below."
+    title = english("unknown_issuer.title")
+    text = english("unknown_issuer.text")
+    advice = english("unknown_issuer.advice")
     action = "sign_in"
 
 
@@ -381,9 +388,9 @@ class CrossSite(UserError):
 
     status = 403
     cause = "cross_site_request"
-    title = "This request came from another site"
-    text = "Only a page of this site may send this request."
-    advice = "Open the page of this site and try there."
+    title = english("cross_site_request.title")
+    text = english("cross_site_request.text")
+    advice = english("cross_site_request.advice")
     action = "open_page"
 
 
@@ -391,17 +398,14 @@ class LogoutTokenRefused(UserError):
     """A logout token is invalid, or was received before (OpenID Connect Back-Channel Logout 1.0, 2.6)."""
 
     cause = "logout_token_refused"
-    title = "The logout token is invalid"
-    text = "The token does not prove that the provider has signed a user out."
-    advice = "The operator finds the reason in the log."
 
 
 class BadToken(UserError):
     """An access token cannot be created as requested."""
 
     cause = "bad_token_request"
-    title = "This token cannot be created"
-    advice = "Go back and change the form."
+    title = english("bad_token_request.title")
+    advice = english("bad_token_request.advice")
     action = "open_page"
 
     def __init__(self, text: str) -> None:
@@ -413,9 +417,9 @@ class TokenUnknown(NotSignedIn):
     """A program sent an access token that is unknown, has expired or was revoked."""
 
     cause = "token_unknown"
-    title = "The access token is not valid"
-    text = "The access token is unknown, has expired, or was revoked."
-    advice = "Create a new one."
+    title = english("invalid_token.title")
+    text = english("token_unknown.text")
+    advice = english("token_unknown.advice")
     action = ""
 
 
@@ -424,9 +428,9 @@ class InvalidBearerToken(UserError):
 
     status = 401
     cause = "invalid_token"
-    title = "The access token is not valid"
-    text = "The access token has expired, or is not an access token that the provider has issued for this application."
-    advice = "Request a new one from the provider."
+    title = english("invalid_token.title")
+    text = english("invalid_token.text")
+    advice = english("invalid_token.advice")
 
     @property
     def headers(self) -> dict[str, str]:
@@ -439,9 +443,9 @@ class NotNow(UserError):
 
     status = 403
     cause = "not_a_navigation"
-    title = "Nothing was done"
-    text = "The browser requested this page in advance, or as a part of another page. A sign-in starts with a click."
-    advice = "Open the page itself."
+    title = english("not_a_navigation.title")
+    text = english("not_a_navigation.text")
+    advice = english("not_a_navigation.advice")
     action = "open_page"
 
 
@@ -449,29 +453,29 @@ class ProviderError(Error):
     """The provider's answer violates RFC 6749 or RFC 6750, or is missing."""
 
     status = 502
-    side = "the provider"
+    side = english("side.provider")
     cause = "provider_error"
-    title = "The provider's answer cannot be used"
-    text = "The sign-in provider answered with an error, or in a way that this application does not understand."
-    advice = "Tell the operator the id below; the log contains the reason."
+    title = english("provider_error.title")
+    text = english("provider_error.text")
+    advice = english("advice.contact_support")
 
 
 class ProviderFailed(ProviderError):
     """A failure of the provider: status 5xx (RFC 9110 15.6)."""
 
-    title = "The provider has a problem"
-    text = "The sign-in provider could not answer because of an error on its side."
-    advice = "Try again in a few minutes. If the error persists, tell the operator the id below."
+    title = english("provider_failed.title")
+    text = english("provider_failed.text")
+    advice = english("advice.try_again_in_minutes_or_contact_support")
 
 
 class ClientAssertionMissing(ProviderError):
     """The file with the client's assertion cannot be read (RFC 7521 4.2)."""
 
-    side = "this application"
+    side = english("side.application")
     cause = "client_assertion_missing"
-    title = "This application cannot identify itself to the provider"
-    text = "A file that this application needs for each sign-in is missing."
-    advice = "Tell the operator the id below; the log contains the reason."
+    title = english("client_assertion_missing.title")
+    text = english("client_assertion_missing.text")
+    advice = english("advice.contact_support")
 
 
 class LoginRefused(ProviderError):
@@ -479,9 +483,9 @@ class LoginRefused(ProviderError):
 
     status = 400
     cause = "login_refused"
-    title = "The provider refused the sign-in"
-    text = "The provider ended the sign-in with an error."
-    advice = "Start the sign-in again. If the error persists, tell the operator the id below."
+    title = english("login_refused.title")
+    text = english("login_refused.text")
+    advice = english("advice.sign_in_again_or_contact_support")
 
 
 class ProviderUnavailable(LoginRefused):
@@ -489,20 +493,20 @@ class ProviderUnavailable(LoginRefused):
 
     status = 503
     cause = "provider_temporarily_unavailable"
-    title = "The provider is not available right now"
-    text = "The provider is overloaded or under maintenance."
-    advice = "Try again in a few minutes."
+    title = english("provider_temporarily_unavailable.title")
+    text = english("provider_temporarily_unavailable.text")
+    advice = english("advice.try_again_in_minutes")
     retry_after = "60"
 
 
 class InteractionRequired(LoginRefused):
     """``login_required`` and similar codes (OpenID Connect Core 3.1.2.6), which answer ``prompt=none``."""
 
-    side = "this application"
+    side = english("side.application")
     cause = "interaction_required"
-    title = "The provider has to ask you something first"
-    text = "The provider cannot sign you in without asking you, and this application does not permit that."
-    advice = "Sign in at the provider, then start the sign-in again."
+    title = english("interaction_required.title")
+    text = english("interaction_required.text")
+    advice = english("interaction_required.advice")
 
 
 class IssuerMismatch(ProviderError):
@@ -510,18 +514,18 @@ class IssuerMismatch(ProviderError):
 
     status = 400
     cause = "issuer_mismatch"
-    title = "This answer came from the wrong provider"
-    text = "The sign-in was started with one provider, but another one answered."
-    advice = "Start the sign-in again. If the error persists, tell the operator the id below."
+    title = english("issuer_mismatch.title")
+    text = english("issuer_mismatch.text")
+    advice = english("advice.sign_in_again_or_contact_support")
 
 
 class IdTokenRefused(ProviderError):
     """The ID token is malformed, has expired, or belongs to another sign-in (OpenID Connect Core 3.1.3.7)."""
 
     cause = "id_token_refused"
-    title = "The provider's ID token is invalid"
-    text = "The provider's statement about your identity does not belong to this sign-in."
-    advice = "Start the sign-in again. If the error persists, tell the operator the id below."
+    title = english("id_token_refused.title")
+    text = english("id_token_refused.text")
+    advice = english("advice.sign_in_again_or_contact_support")
 
 
 class SignatureRefused(IdTokenRefused):
@@ -533,29 +537,29 @@ class AuthenticationNotConfirmed(IdTokenRefused):
 
     status = 403
     cause = "authentication_not_confirmed"
-    title = "The provider did not confirm the required sign-in"
-    text = "A more recent or a stronger sign-in is required here, and the provider did not confirm one."
-    advice = "Sign in again. If the error persists, tell the operator the id below."
+    title = english("authentication_not_confirmed.title")
+    text = english("authentication_not_confirmed.text")
+    advice = english("advice.sign_in_again_or_contact_support")
 
 
 class ClientRefused(ProviderError):
     """The provider rejects the client: ``invalid_client`` and similar codes (RFC 6749 5.2)."""
 
-    side = "this application"
+    side = english("side.application")
     cause = "client_refused"
-    title = "The provider does not accept this application"
-    text = "The provider rejected the client id or the client secret of this application."
-    advice = "Tell the operator the id below; the log contains the reason and the setting."
+    title = english("client_refused.title")
+    text = english("client_refused.text")
+    advice = english("advice.contact_support")
 
 
 class RequestRefused(ProviderError):
     """The provider does not accept the form of the request: ``invalid_request`` (RFC 6749 4.1.2.1, 5.2)."""
 
-    side = "this application"
+    side = english("side.application")
     cause = "request_refused"
-    title = "The provider does not accept the request of this application"
-    text = "The settings of this application do not fit this provider."
-    advice = ClientRefused.advice
+    title = english("request_refused.title")
+    text = english("request_refused.text")
+    advice = english("advice.contact_support")
 
 
 class RedirectUriRefused(RequestRefused):
@@ -580,26 +584,26 @@ class ProviderUnreachable(ProviderError):
     """DNS, connection or TLS failed, or the answer was cut off."""
 
     cause = "provider_unreachable"
-    title = "The provider cannot be reached"
-    text = "The connection to the sign-in provider failed."
-    advice = ProviderFailed.advice
+    title = english("provider_unreachable.title")
+    text = english("provider_unreachable.text")
+    advice = english("advice.try_again_in_minutes_or_contact_support")
 
 
 class TlsFailed(ProviderUnreachable):
     """The TLS handshake failed, for example because the certificate is not trusted."""
 
     cause = "tls_failed"
-    text = "This application cannot establish a secure connection to the sign-in provider."
-    advice = ClientRefused.advice
+    text = english("tls_failed.text")
+    advice = english("advice.contact_support")
 
 
 class ProxyRefused(ProviderUnreachable):
     """The HTTP proxy on the way to the provider refuses the connection: 407 and similar (RFC 9110 15.5.8)."""
 
-    side = "this application"
+    side = english("side.application")
     cause = "proxy_refused"
-    text = "The proxy that this application uses does not let it connect to the sign-in provider."
-    advice = ClientRefused.advice
+    text = english("proxy_refused.text")
+    advice = english("advice.contact_support")
 
 
 class ProviderTimeout(ProviderError):
@@ -607,9 +611,9 @@ class ProviderTimeout(ProviderError):
 
     status = 504
     cause = "provider_timeout"
-    title = "The provider does not answer"
-    text = "The sign-in provider did not answer in time."
-    advice = ProviderFailed.advice
+    title = english("provider_timeout.title")
+    text = english("provider_timeout.text")
+    advice = english("advice.try_again_in_minutes_or_contact_support")
 
 
 class ProviderBusy(ProviderError):
@@ -617,9 +621,9 @@ class ProviderBusy(ProviderError):
 
     status = 503
     cause = "provider_busy"
-    title = "The provider is slow right now"
-    text = "Many users wait for the sign-in provider already. If you were signed in, you still are."
-    advice = "Reload this page in a moment."
+    title = english("provider_busy.title")
+    text = english("provider_busy.text")
+    advice = english("advice.try_again_in_a_moment")
     retry_after = "5"
 
 
@@ -628,9 +632,9 @@ class IdentityPending(ProviderError):
 
     status = 503
     cause = "identity_pending"
-    title = "Your sign-in is not complete yet"
-    text = "You are signed in, but the sign-in provider has not said yet who you are."
-    advice = "Reload this page in a moment."
+    title = english("identity_pending.title")
+    text = english("identity_pending.text")
+    advice = english("advice.try_again_in_a_moment")
     retry_after = "2"
 
 
@@ -639,9 +643,9 @@ class ProviderForbids(ProviderError):
 
     status = 403
     cause = "provider_forbids"
-    title = "The provider does not allow this"
-    text = "You are signed in, but the provider does not give this application the requested data."
-    advice = "The application may need more scopes, or your account fewer restrictions."
+    title = english("provider_forbids.title")
+    text = english("provider_forbids.text")
+    advice = english("provider_forbids.advice")
 
 
 class ProviderRateLimit(ProviderError):
@@ -649,9 +653,9 @@ class ProviderRateLimit(ProviderError):
 
     status = 429
     cause = "provider_rate_limit"
-    title = "The provider asks this application to wait"
-    text = "This application has asked the provider too often."
-    advice = "Try again later."
+    title = english("provider_rate_limit.title")
+    text = english("provider_rate_limit.text")
+    advice = english("advice.try_again_in_minutes")
 
 
 def without_gunicorn_traceback(error: Error) -> Error:

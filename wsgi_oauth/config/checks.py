@@ -192,11 +192,16 @@ def check_lifetime(value: int | str) -> int:
     return value
 
 
-def describe_lifetime(seconds: float) -> str:
-    """Return a duration in the largest unit that gives a whole number: ``12 hours``, ``90 minutes``, ``1 day``."""
+def split_lifetime(seconds: float) -> tuple[int, str]:
+    """Return a duration as a number and the largest unit that gives a whole one: 12 and ``hour``, 90 and ``minute``."""
     units = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
     unit, length = next(each for each in units if round(seconds) % each[1] == 0)
-    number = round(seconds) // length
+    return round(seconds) // length, unit
+
+
+def describe_lifetime(seconds: float) -> str:
+    """Return a duration in English: ``12 hours``, ``90 minutes``, ``1 day``."""
+    number, unit = split_lifetime(seconds)
     return f"{number} {unit}{'' if number == 1 else 's'}"
 
 

@@ -94,7 +94,7 @@ class Rules:
         """
         texts = list(rules)
         parser = _RuleParser(providers, setting, has_labels=has_labels)
-        self._place = "this application" if setting == f"{PREFIX}ALLOW" else "this page"
+        self._is_page_rule = setting != f"{PREFIX}ALLOW"
         self._variable = parser.variable
         self._rules = [parser.parse(text, previous=texts[:position]) for position, text in enumerate(texts)]
         self._function = function
@@ -115,7 +115,7 @@ class Rules:
         if not (allowed and self._function_allows(identity)):
             reasons = "" if allowed else "; ".join(self._find_reasons(identity, label))
             raise errors.NotAllowed(
-                identity.id, identity.display_name, reasons, unread=identity.unread, place=self._place
+                identity.id, identity.display_name, reasons, unread=identity.unread, is_page=self._is_page_rule
             )
 
     def _find_reasons(self, identity: Identity, label: str) -> Iterator[str]:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from .. import errors
 from ..config.checks import describe_lifetime
+from ..texts import english
 from .encoding import OTHER_ENTRY, StoredSession, decode, parse
 from .manager import SessionManager, store_key
 from .store import Record
@@ -67,11 +68,11 @@ class AccessTokens:
         """
         name = name.strip()
         if not 0 < len(name) <= MAX_NAME or not name.isprintable():
-            raise errors.BadToken(f"The name must have 1 to {MAX_NAME} characters.")
+            raise errors.BadToken(english("bad_token_request.name", maximum=MAX_NAME))
         if not 0 < lifetime <= self.max_lifetime:
             raise errors.BadToken(f"The lifetime must be at most {describe_lifetime(self.max_lifetime)}.")
         if len(self.list(owner)) >= MAX_TOKENS:
-            raise errors.BadToken(f"You have {MAX_TOKENS} tokens already. Revoke one of them first.")
+            raise errors.BadToken(english("bad_token_request.too_many", maximum=MAX_TOKENS))
         token, now = f"{TOKEN_PREFIX}{secrets.token_urlsafe(32)}", time.time()
         info = TokenInfo(secrets.token_hex(8), name, now, now + lifetime, 0, store_key(token))
         entry = {**data, "owner": owner, "info": info._asdict()}

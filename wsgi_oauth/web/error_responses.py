@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 from .. import errors
 from ..events import FAILED, REFUSED
+from ..texts import english
 from . import pages
 from .redirect import Redirect
 from .request import Request
@@ -23,6 +24,16 @@ _ROUTINE_PATH = re.compile(
     r"|sitemap[\w.-]*\.xml(?:\.gz)?|browserconfig\.xml|(?:site\.)?(?:web)?manifest(?:\.json)?|\.well-known/.*)",
     re.ASCII,
 )
+# Title, text and advice of the errors that requests to this application can cause.
+_HTTP_ERRORS = {
+    404: (english("not_found.title"), english("not_found.text"), english("not_found.advice")),
+    405: (english("method_not_allowed.title"), english("method_not_allowed.text"), english("bad_request.advice")),
+    413: (
+        english("request_entity_too_large.title"),
+        english("request_entity_too_large.text"),
+        english("request_entity_too_large.advice"),
+    ),
+}
 _log = logging.getLogger("wsgi_oauth")
 
 
@@ -79,13 +90,16 @@ def build_http_error_response(request: Request, error: HTTPException) -> Respons
     """Return the page of a Werkzeug error such as 404 or 405. Other responses pass unchanged."""
     if error.response is not None or error.code is None or error.code < 400:
         return Response.force_type(error.get_response(request.environ))
+    title, text, advice = _HTTP_ERRORS.get(error.code) or (
+        english("bad_request.title") if error.code < 500 else english("internal_error.title"),
+        english("http_error.text", status=f"{error.code} {error.name}"),
+        english("bad_request.advice") if error.code < 500 else english("advice.try_again"),
+    )
+    is_own_text = error.description and error.description != type(error).description  # and not Werkzeug's
     message = pages.Message(
-        error.name,
-        # Werkzeug's text about a 404 continues with advice of its own.
-        (error.description or "").removesuffix(
-            " If you entered the URL manually please check your spelling and try again."
-        ),
-        "Check the address and the request.",
+        title,
+        str(error.description) if is_own_text else text,
+        advice,
         cause=error.name.lower().replace(" ", "_"),
         status=error.code,
         side=errors.UserError.side if error.code < 500 else errors.Error.side,

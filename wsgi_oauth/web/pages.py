@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from werkzeug import Response
 
 from .. import errors
+from ..texts import english
 from .page_templates import PageTemplates, hash_style
 from .request import Request
 
@@ -45,31 +46,12 @@ def security_headers(
     return SECURITY_HEADERS | {"Content-Security-Policy": policy}
 
 
-_SIGN_OUT_THERE = "You may still be signed in at the provider. If others use this browser, sign out there, too."
-
-_ACTIONS = {
-    "try_again": "Try again",
-    "open_page": "Open the page",
-    "open_application": "Open the application",
-    "sign_in": "Sign in",
-    "sign_in_again": "Sign in again",
-    "switch_account": "Use another account",
-    "sign_out": "Sign out",
-    "cancel": "Cancel",
-}
-
-
 class Action(NamedTuple):
     """A button of a page: a link, or a form if it has a token. The first one of a page is the recommended one."""
 
-    kind: str  # a key of _ACTIONS
+    kind: str  # the text of this key in the catalogue, without "action."
     url: str  # "" is the page itself, requested again with GET
     form_token: str = ""
-
-    @property
-    def text(self) -> str:
-        """The text of the button."""
-        return _ACTIONS[self.kind]
 
 
 class Message(NamedTuple):
@@ -86,21 +68,29 @@ class Message(NamedTuple):
     provider_says: str = ""  # the provider's words, which are shown as text and never as markup or a link
 
 
-def render(name: str, request: Request, *, status: int = 200, **variables: Any) -> Response:
-    """Return the page of the template *name*.
+def render(
+    name: str, request: Request, *, status: int = 200, actions: Iterable[Action] = (), **variables: Any
+) -> Response:
+    """Return the page of the template *name*, in the language of the browser.
 
     :param name: the file name.
     :param variables: for the template, in addition to those of every page.
     """
-    page = request.templates.render(name, common_variables(request) | variables, request_id=request.id)
-    return Response(page, status, mimetype="text/html")
+    page = request.templates.render(name, common_variables(request, actions) | variables, request_id=request.id)
+    return Response(page, status, headers={"Content-Language": request.texts.language}, mimetype="text/html")
 
 
-def common_variables(request: Request) -> dict[str, Any]:
+def common_variables(request: Request, actions: Iterable[Action]) -> dict[str, Any]:
     """Return the variables of every page. The application's name is ``WSGI_OAUTH_NAME``, or the name of its host."""
     # Never the host of the request itself, because an attacker may have sent it.
     host = urlsplit(request.base or request.site.public_url or "").hostname or ""
-    return {"name": request.application_name or host, "actions": []}
+    texts = request.texts
+    return {
+        "name": request.application_name or host,
+        "actions": [{**action._asdict(), "text": texts.get(f"action.{action.kind}")} for action in actions],
+        "language": texts.language,
+        "t": texts.get,
+    }
 
 
 def show_message(
@@ -108,6 +98,13 @@ def show_message(
 ) -> Response:
     """Return a response that shows *message*, as a page or as JSON."""
     if not as_json:
+        translate = request.texts.translate
+        message = message._replace(
+            title=translate(message.title),
+            text=translate(message.text),
+            advice=translate(message.advice),
+            side=translate(message.side),
+        )
         return render(template, request, status=message.status, message=message, actions=actions)
     document = {name: value for name, value in message._asdict().items() if value != ""}
     if message.status >= 400:
@@ -123,12 +120,13 @@ def signed_out(request: Request, *, confirmed: bool, logout_url: str) -> Respons
     :param confirmed: whether the provider has confirmed the sign-out there.
     """
     if request.session.signed_in:
-        return sign_out_question("You are signed in", request, logout_url=logout_url, cancel_url=request.front_page)
-    there = "The sign-out at the provider is complete, too." if confirmed else _SIGN_OUT_THERE
+        return sign_out_question(
+            english("signed_in.title"), request, logout_url=logout_url, cancel_url=request.front_page
+        )
     message = Message(
-        "You are signed out",
-        "This application has forgotten you.",
-        there,
+        english("signed_out.title"),
+        english("signed_out.text"),
+        english("signed_out.both") if confirmed else english("signed_out.only_here"),
         "signed_out",
         login_url=request.front_page,
     )
@@ -138,8 +136,7 @@ def signed_out(request: Request, *, confirmed: bool, logout_url: str) -> Respons
 
 def sign_out_question(title: str, request: Request, *, logout_url: str, cancel_url: str) -> Response:
     """Ask a signed-in user whether to sign out, because a link must not do that (CSRF)."""
-    text = "This browser is signed in to this application."
-    message = Message(title, text, "", "signed_in", login_url=request.front_page)
+    message = Message(title, english("sign_out.text"), "", "signed_in", login_url=request.front_page)
     actions = [Action("sign_out", logout_url, request.form_token), Action("cancel", cancel_url)]
     return show_message(message, request, "sign_out.html", actions, as_json=request.wants_json)
 

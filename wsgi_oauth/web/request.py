@@ -19,6 +19,7 @@ from .. import errors
 from ..events import ACCESS, REQUEST_ID_KEY, Source
 from ..sessions.cookie import CookieNames
 from ..sessions.session import Session
+from ..texts import Texts, texts_for
 from ..urls import Origin
 from .page_templates import PageTemplates
 from .site import Site, local_path, path_and_query
@@ -146,6 +147,11 @@ class Request(werkzeug.Request):
     def return_url(self) -> str:
         """The page to which a sign-in returns: this one, or the page that sent the request; "" if it is unknown."""
         return local_path(self.page_url) or ""
+
+    @cached_property
+    def texts(self) -> Texts:
+        """The texts of pages in the language of the browser."""
+        return texts_for(self)
 
     @cached_property
     def id(self) -> str:

@@ -71,8 +71,11 @@ def render_samples(templates: PageTemplates) -> dict[str, Exception | str]:
     request.base = "https://app.example.com"
     rendered: dict[str, Exception | str] = {}
     for name, variables in SAMPLES.items():
+        without_actions = {key: value for key, value in variables.items() if key != "actions"}
         try:
-            rendered[name] = templates.render_own(name, pages.common_variables(request) | variables)
+            rendered[name] = templates.render_own(
+                name, pages.common_variables(request, variables.get("actions", ())) | without_actions
+            )
         except Exception as error:  # noqa: BLE001  # templates can raise anything
             rendered[name] = error
     return rendered

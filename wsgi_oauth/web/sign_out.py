@@ -14,6 +14,7 @@ from .. import errors
 from ..events import SIGN_OUT
 from ..sessions.cookie import build_set_cookie, read_cookie
 from ..sessions.session import TOKEN
+from ..texts import english
 from . import pages
 from .handler import RequestHandler
 from .request import Request
@@ -34,7 +35,7 @@ class Logout(RequestHandler):
         logout_url = self.url_for(".logout", external=True)
         if request.session.signed_in:
             return pages.sign_out_question(
-                "Do you want to sign out?", request, logout_url=logout_url, cancel_url=self._previous_page()
+                english("sign_out.title"), request, logout_url=logout_url, cancel_url=self._previous_page()
             )
         return pages.signed_out(request, confirmed=False, logout_url=logout_url)
 

@@ -10,16 +10,17 @@ from werkzeug import Response
 from werkzeug.exceptions import NotFound
 
 from .. import errors
-from ..config.checks import check_lifetime, describe_lifetime
+from ..config.checks import check_lifetime, split_lifetime
 from ..events import TOKEN_CREATION, TOKEN_REVOCATION
 from ..oauth.identity import IDENTITY
 from ..sessions.access_tokens import MAX_NAME, AccessTokens, TokenInfo
 from ..sessions.session import PROVIDER
+from ..texts import english
 from . import pages
 from .handler import RequestHandler
 from .request import Request
 
-_LIFETIMES = {"1d": "1 day", "7d": "7 days", "30d": "30 days", "90d": "90 days", "365d": "365 days"}
+_LIFETIMES = ("1d", "7d", "30d", "90d", "365d")
 
 
 class Tokens(RequestHandler):
@@ -36,7 +37,7 @@ class Tokens(RequestHandler):
 
     def post(self, request: Request) -> Response:
         if request.is_further_site:  # otherwise a script or the operator of one site could get access to the others
-            raise NotFound("Access tokens are created on the main site.")
+            raise NotFound(english("tokens.main_site"))
         owner = self.identity.id  # before the body is read, because an anonymous user is sent to the sign-in
         if not (request.is_same_origin or request.has_form_token):
             raise errors.CrossSite("access tokens: requested by another site")
@@ -44,7 +45,7 @@ class Tokens(RequestHandler):
         if "revoke" in form:
             request.event_name = TOKEN_REVOCATION
             if not self.access_tokens.revoke(owner, form["revoke"]):
-                raise NotFound("This token does not exist, or was revoked already.")
+                raise NotFound(english("tokens.unknown"))
             self.oauth.emit(request.session, TOKEN_REVOCATION, token=form["revoke"])
             return self._respond() if request.wants_json else self.redirect(self.url_for(".tokens"), 303)
         try:
@@ -85,6 +86,7 @@ class Tokens(RequestHandler):
         site = self.request.front_page if self.request.gate_prefix else urljoin(self.request.front_page, "/")
         parts = urlsplit(site)
         longest = self.access_tokens.max_lifetime
+        lifetimes = [each for each in _LIFETIMES if check_lifetime(each) <= longest] or [str(int(longest))]
         return {
             "site": site,
             "token": token,
@@ -99,12 +101,15 @@ class Tokens(RequestHandler):
                 }
                 for info in tokens
             ],
-            "lifetimes": {value: text for value, text in _LIFETIMES.items() if check_lifetime(value) <= longest}
-            or {str(int(longest)): describe_lifetime(longest)},
+            "lifetimes": {value: self._describe_lifetime(check_lifetime(value)) for value in lifetimes},
             "max_name": MAX_NAME,
             "url": self.url_for(".tokens"),
             "form_token": self.request.form_token,
         }
+
+    def _describe_lifetime(self, seconds: float) -> str:
+        number, unit = split_lifetime(seconds)
+        return self.request.texts.get(f"duration.{unit}" if number == 1 else f"duration.{unit}s", number=number)
 
 
 def _format_time(seconds: float) -> str:
