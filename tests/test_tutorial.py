@@ -20,6 +20,7 @@ from werkzeug import Request, Response
 
 from tools import tutorial as generator
 from wsgi_oauth import Config, MemoryStore, create_app
+from wsgi_oauth.demo.lab.stories import STORIES
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve, serve_provider
 
@@ -288,6 +289,13 @@ def test_step_is_a_program_that_starts_its_server(path: Path, monkeypatch: pytes
     served = []
     monkeypatch.setattr(framework, "serve", served.append)
     assert runpy.run_path(str(path), run_name="__main__")["app"] is served[0]
+
+
+def test_tutorial_names_existing_attacks_of_the_lab() -> None:
+    last_column = re.findall(r"^\| \[\d+\].* \| ([^|]*) \|$", generator.DOCUMENT.read_text(), re.MULTILINE)
+    names = re.findall("`([a-z-]+)`", " ".join(last_column))
+    assert names
+    assert set(names) <= set(STORIES)
 
 
 def test_code_blocks_of_the_tutorial_are_up_to_date() -> None:

@@ -46,7 +46,7 @@ AUTHORIZATION_REQUEST: Explanations = {
     "client_id": "identifies this application at the provider (RFC 6749 2.2)",
     "redirect_uri": "where the provider sends the browser afterwards; the provider accepts only "
     "registered URIs (RFC 6749 3.1.2)",
-    "scope": "the permissions that the application asks for (RFC 6749 3.3)",
+    "scope": "the permissions that the application asks for (RFC 6749 3.3); openid asks for an ID token, too",
     "state": "a random number, also stored in the session. A response with another state does not "
     "belong to a sign-in of this browser and is refused: protection against CSRF, requests that another "
     "site makes a browser send (RFC 6749 10.12)",
@@ -160,7 +160,7 @@ _APPLICATION: Mapping[tuple[str, str], Explanation] = {
 _PROVIDER: Mapping[tuple[str, str], Explanation] = {
     ("discovery", "GET"): Explanation(
         f"metadata request ({_METADATA})",
-        "The application needs the URLs of the provider's endpoints. Each worker asks once.",
+        "The application needs the URLs of the provider's endpoints. It keeps the answer.",
     ),
     ("discovery", "response"): Explanation(f"metadata response ({_METADATA})", body=_METADATA_BODY),
     ("keys", "GET"): Explanation(

@@ -21,7 +21,8 @@ from .recorder import Recorder
 
 #: What to read and to try after the walk.
 READING = {
-    "wsgi-oauth demo": "sign in yourself, in a browser, and watch the messages at the provider's /trace",
+    "wsgi-oauth demo": "sign in with your own browser. On the provider's port, /trace shows the messages and their "
+    "source lines, and /lab carries out attacks, with the guards of this program and without them",
     "docs/tutorial.md": "ten small programs, from three handlers to a safe sign-in, each with the attack it stops",
     "wsgi_oauth/flow.py": "the code that has just run, on one page",
     "docs/glossary.md": "thirty terms, with one sentence each",
