@@ -23,5 +23,5 @@ def render(template: str, *, status: int = 200, **variables: Any) -> Response:
 
     :param template: the file name in ``demo/templates``.
     """
-    html = _templates.render_own(template, {"name": "wsgi_oauth demo", "actions": (), **variables})
+    html = _templates.render_own(template, {"name": "wsgi_oauth demo", "language": "en", "actions": (), **variables})
     return Response(html, status, _HEADERS, mimetype="text/html")

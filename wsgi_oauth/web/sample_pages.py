@@ -7,6 +7,7 @@ from typing import Any
 from werkzeug.test import create_environ
 
 from .. import errors
+from ..texts import english
 from . import pages
 from .page_templates import PageTemplates
 from .request import Request
@@ -15,10 +16,6 @@ _TRY_AGAIN = [pages.Action("try_again", "")]
 _SIGN_IN = [pages.Action("sign_in", "https://app.example.com/")]
 _SIGN_OUT = pages.Action("sign_out", "https://app.example.com/logout", "a-form-token")
 _IDS = {"id": "5f2ad1c0b7e94386", "login_url": "https://app.example.com/"}
-
-
-def _question(text: str) -> pages.Message:
-    return pages.Message("Do you want to sign out?", text, "", "signed_in")
 
 
 #: The variables of each page, by the name of its template, in addition to those of every page.
@@ -45,11 +42,13 @@ SAMPLES: dict[str, dict[str, Any]] = {
     },
     "providers.html": {"providers": [{"title": "GitHub", "url": "https://app.example.com/?provider=github"}]},
     "sign_out.html": {
-        "message": _question("This browser is signed in to this application."),
+        "message": pages.Message(english("sign_out.title"), english("sign_out.text"), "", "signed_in"),
         "actions": [_SIGN_OUT, pages.Action("cancel", "https://app.example.com/profile")],
     },
     "signed_out.html": {
-        "message": pages.Message("You are signed out", "This application has forgotten you.", "", "signed_out"),
+        "message": pages.Message(
+            english("signed_out.title"), english("signed_out.text"), english("signed_out.only_here"), "signed_out"
+        ),
         "actions": _SIGN_IN,
     },
     "tokens.html": {
@@ -71,11 +70,10 @@ def render_samples(templates: PageTemplates) -> dict[str, Exception | str]:
     request.base = "https://app.example.com"
     rendered: dict[str, Exception | str] = {}
     for name, variables in SAMPLES.items():
-        without_actions = {key: value for key, value in variables.items() if key != "actions"}
+        own = dict(variables)
+        common = pages.common_variables(request, own.pop("actions", ()))
         try:
-            rendered[name] = templates.render_own(
-                name, pages.common_variables(request, variables.get("actions", ())) | without_actions
-            )
+            rendered[name] = templates.render_own(name, common | own)
         except Exception as error:  # noqa: BLE001  # templates can raise anything
             rendered[name] = error
     return rendered
