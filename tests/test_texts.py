@@ -166,6 +166,14 @@ class TestPage:
         assert "texts in 'de': cannot be loaded, so pages are in English: no such file" in caplog.text
 
 
+def test_own_template_uses_the_texts_in_the_language_of_the_browser(
+    make_browser: Callable[..., Browser], tmp_path: Path
+):
+    (tmp_path / "error.html").write_text('{{ language }}: {{ t("action.open_page") }}')
+    page = open_page(make_browser(TEMPLATES=str(tmp_path)), "/nothing", "fr")
+    assert page.text == "fr: Ouvrir la page"
+
+
 def test_program_gets_english(browser: Browser):
     answer = browser.get("/nothing", headers={**JSON, "Accept-Language": "de"})
     assert answer.json["title"] == "This page does not exist"

@@ -50,7 +50,7 @@ class Texts:
         return self._texts[key].format(**values)
 
     def translate(self, text: str) -> str:
-        """Return *text* in this language; unchanged if it is no text of the catalogue but an application's own."""
+        """Return *text* in this language. A text that is not from the catalogue, but from an application, stays."""
         return self.get(text.key, **text.values) if isinstance(text, Text) else text
 
 
