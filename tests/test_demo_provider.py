@@ -24,6 +24,7 @@ from wsgi_oauth.demo.fault_injection import FaultInjector
 from wsgi_oauth.demo.faults import AUTHORIZE_FAULTS, FAULTS, PROFILE_FAULTS, REFRESH_FAULTS, REVOKE_FAULTS, TOKEN_FAULTS
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve, serve_provider
+from wsgi_oauth.demo.signing import decode
 from wsgi_oauth.polling import poll
 
 CALLBACK = "http://127.0.0.1:8000/callback"
@@ -309,6 +310,123 @@ class TestAuthorizationRequest:
     def test_a_redirect_uri_keeps_its_own_query(self, client: OAuthClient) -> None:
         parameters = client.decide(redirect_uri=CALLBACK + "?tenant=a").parameters
         assert parameters[0] == ("tenant", "a")
+
+
+class TestOpenIDConnect:
+    """OpenID Connect Core, Discovery, and RP-Initiated Logout."""
+
+    @pytest.fixture
+    def openid(self, client: OAuthClient) -> OAuthClient:
+        client.request |= {"scope": "openid profile", "nonce": "a-nonce"}
+        return client
+
+    def test_metadata_name_working_endpoints(self, client: OAuthClient, provider: LocalProvider) -> None:
+        metadata = ask("GET", f"{provider.url}/.well-known/openid-configuration").json
+        assert metadata["issuer"] == provider.url
+        endpoints = {name: url for name, url in metadata.items() if name.endswith(("_endpoint", "_uri"))}
+        assert len(endpoints) == 6
+        assert 404 not in {ask("GET", url).status for url in endpoints.values()}
+
+    def test_metadata_name_the_members_that_discovery_requires(self, provider: LocalProvider, server: Server) -> None:
+        """OpenID Connect Discovery 3"""
+        required = {
+            *("issuer", "authorization_endpoint", "token_endpoint", "jwks_uri", "response_types_supported"),
+            *("subject_types_supported", "id_token_signing_alg_values_supported"),
+        }
+        assert required <= set(provider.discovery_document())
+        assert "RS256" in provider.discovery_document()["id_token_signing_alg_values_supported"]
+
+    def test_an_independent_library_accepts_the_id_token(self, openid: OAuthClient, provider: LocalProvider) -> None:
+        jwt = pytest.importorskip("jwt")
+        token = openid.sign_in()
+        metadata = ask("GET", f"{provider.url}/.well-known/openid-configuration").json
+        [key] = jwt.PyJWKSet.from_dict(ask("GET", metadata["jwks_uri"]).json).keys
+        claims = jwt.decode(
+            token["id_token"],
+            key,
+            algorithms=metadata["id_token_signing_alg_values_supported"],
+            audience=provider.client_id,
+            issuer=metadata["issuer"],
+            options={"require": ["iss", "sub", "aud", "exp", "iat", "auth_time"]},
+        )
+        assert (claims["sub"], claims["nonce"]) == ("583231", "a-nonce")
+        digest = hashlib.sha256(token["access_token"].encode()).digest()
+        assert claims["at_hash"] == base64.urlsafe_b64encode(digest[:16]).decode().rstrip("=")
+
+    def test_an_independent_client_signs_in(self, provider: LocalProvider, server: Server, monkeypatch: Any) -> None:
+        """Authlib discovers the endpoints, and validates state, nonce, issuer and signature."""
+        flask = pytest.importorskip("flask")
+        authlib = pytest.importorskip("authlib.integrations.flask_client")
+        monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")
+        app = flask.Flask(__name__)
+        app.secret_key = "a-key"
+        registered = authlib.OAuth(app).register(
+            "local",
+            client_id=provider.client_id,
+            client_secret=provider.client_secret,
+            server_metadata_url=f"{provider.url}/.well-known/openid-configuration",
+            client_kwargs={"scope": "openid profile email", "code_challenge_method": "S256"},
+        )
+        app.add_url_rule("/", "start", lambda: registered.authorize_redirect(CALLBACK))
+        app.add_url_rule("/callback", "callback", lambda: dict(registered.authorize_access_token()["userinfo"]))
+        browser = app.test_client()
+        redirect = ask("POST", browser.get("/").location, {"decision": "allow"})
+        callback = urlsplit(redirect.headers["Location"])
+        assert browser.get(f"{callback.path}?{callback.query}").json["sub"] == "583231"
+
+    def test_userinfo_has_the_subject_of_the_id_token(self, openid: OAuthClient, provider: LocalProvider) -> None:
+        """OpenID Connect Core 5.3, with GET and POST."""
+        token = openid.sign_in()
+        answers = [
+            ask(method, provider.profile_url, headers=bearer(token["access_token"])) for method in ("GET", "POST")
+        ]
+        assert [answer.json["sub"] for answer in answers] == ["583231", "583231"]
+
+    def test_a_sign_in_without_the_scope_openid_has_neither_id_token_nor_subject(self, client: OAuthClient) -> None:
+        token = client.sign_in()
+        assert "id_token" not in token
+        assert "sub" not in client.profile(token["access_token"]).json
+
+    def test_a_refreshed_id_token_has_the_time_of_the_sign_in_and_no_nonce(self, openid: OAuthClient) -> None:
+        """OpenID Connect Core 12.2"""
+        token = openid.sign_in()
+        first, second = (
+            json.loads(decode(each["id_token"].split(".")[1]))
+            for each in (token, openid.refresh(token["refresh_token"]).json)
+        )
+        assert first["auth_time"] == second["auth_time"]
+        assert "nonce" not in second
+
+    def test_the_sign_out_leads_back_to_the_client(self, server: Server) -> None:
+        signed_out = CALLBACK.replace("/callback", "/signed-out")
+        query = urlencode({"post_logout_redirect_uri": signed_out, "state": "a-state"})
+        assert ask("GET", f"{server.url}/end-session?{query}").headers["Location"] == f"{signed_out}?state=a-state"
+
+    def test_the_sign_out_leads_to_no_other_site(self, server: Server) -> None:
+        query = urlencode({"post_logout_redirect_uri": "https://attacker.example/signed-out"})
+        answer = ask("GET", f"{server.url}/end-session?{query}")
+        assert (answer.status, answer.headers["Location"]) == (200, None)
+
+
+class TestUserDocument:
+    @pytest.mark.parametrize(
+        ("scope", "released"),
+        [
+            ("profile", {"id", "name", "login"}),
+            ("email", {"id", "email"}),
+            ("profile email", {"id", "name", "login", "email"}),
+            ("openid", {"id", "sub"}),
+        ],
+    )
+    def test_contains_the_data_of_the_granted_scopes(self, client: OAuthClient, scope: str, released: set[str]) -> None:
+        client.request["scope"] = scope
+        assert set(client.profile(client.sign_in()["access_token"]).json) == released
+
+    def test_contains_data_that_no_scope_of_the_provider_covers(
+        self, client: OAuthClient, provider: LocalProvider
+    ) -> None:
+        provider.user = {**provider.user, "groups": ["staff"]}
+        assert client.profile(client.sign_in()["access_token"]).json["groups"] == ["staff"]
 
 
 class TestTokenRequest:

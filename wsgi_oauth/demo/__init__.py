@@ -1,10 +1,12 @@
-"""A local OAuth 2.0 provider (authorization server) for learning, experiments and tests, and the demo around it.
+"""A local OpenID Connect provider (authorization server) for learning and tests, and the demo around it.
 
 The provider:
 
 =======================  ======================================================================
 :mod:`.local_provider`   the provider itself, a WSGI application on oauthlib's server side
+:mod:`.users`            its users, and the claims of each scope
 :mod:`.grants`           its grants, authorization codes and tokens
+:mod:`.signing`          its signatures
 :mod:`.provider_pages`   its HTML pages: consent page, home page, error pages
 :mod:`.fault_injection`  how faults are injected into its responses
 :mod:`.faults`           all faults that it can inject

@@ -51,6 +51,7 @@ class Grant:
     code_challenge: str
     user: str = ""
     nonce: str | None = None  # for the ID token of the sign-in (OpenID Connect Core 3.1.2.1)
+    signed_in_at: float = 0.0  # when the user signed in at the provider
     revoked: bool = False
 
 
@@ -130,6 +131,7 @@ class GrantValidator(RequestValidator):
             request.code_challenge or "",
             str(request.user or ""),
             request.nonce,
+            float(request.signed_in_at or 0),
         )
         self._codes[code["code"]] = Credential(grant, time.time() + CODE_LIFETIME)
 

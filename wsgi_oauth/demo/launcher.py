@@ -31,6 +31,7 @@ from .profiles import PROFILES
 from .recorder import Recorder
 from .server import serve_provider
 from .traced_app import RECORDER_KEY, RECORDER_URL
+from .users import USERS
 from .walk import WalkFailed, walk
 
 HOST = "127.0.0.1"
@@ -211,7 +212,10 @@ def _bind_application_port(port: int) -> Iterator[socket.socket]:
 @contextmanager
 def _serve_provider(options: Options) -> Iterator[Dispatcher]:
     port, recorder = options.provider_port, Recorder()
-    dispatcher = Dispatcher(PROFILES.get(options.profile, LocalProvider)(), recorder)
+    provider = PROFILES.get(options.profile, LocalProvider)()
+    if not options.profile:
+        provider.set_users(USERS)
+    dispatcher = Dispatcher(provider, recorder)
     dispatcher.pages["/lab"] = LabPages(Runs(recorder.add))
     try:
         server = serve_provider(dispatcher, host=HOST, port=port)

@@ -1,11 +1,12 @@
-"""An OAuth 2.0 provider (authorization server) as a WSGI application, for one client.
+"""An OpenID Connect provider (an OAuth 2.0 authorization server) as a WSGI application, for one client.
 
 The requests follow the order of a sign-in. The user sees the consent page
 (:meth:`LocalProvider.show_consent_page`) and decides (:meth:`~LocalProvider.decide`). The client
 exchanges the code for a token (:meth:`~LocalProvider.token`), fetches the profile with it
-(:meth:`~LocalProvider.profile`) and finally revokes it (:meth:`~LocalProvider.revoke`). oauthlib
-implements the protocol, :mod:`wsgi_oauth.demo.grants` stores grants and tokens, and
-:mod:`wsgi_oauth.demo.fault_injection` injects faults.
+(:meth:`~LocalProvider.profile`) and finally revokes it (:meth:`~LocalProvider.revoke`). If the client
+requests the scope ``openid``, it also receives an ID token (OpenID Connect Core). oauthlib implements
+OAuth, :mod:`wsgi_oauth.demo.grants` stores grants and tokens, :mod:`wsgi_oauth.demo.signing` signs ID
+tokens, and :mod:`wsgi_oauth.demo.fault_injection` injects faults.
 
     >>> from wsgi_oauth.demo.server import serve_provider
     >>> with serve_provider(LocalProvider()) as server:
@@ -23,11 +24,11 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from oauthlib.common import add_params_to_uri
@@ -41,27 +42,19 @@ from oauthlib.oauth2 import (
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Request, Response
 
-from . import provider_pages
+from . import provider_pages, signing
 from .fault_injection import ENDPOINTS, FaultContext, FaultInjector
 from .faults import FAULTS
 from .grants import Client, Grant, GrantValidator, check_code_challenge, check_code_verifier
+from .users import OCTOCAT, SCOPES, User, filter_claims
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
     Handler = Callable[[Request], Response]
 
-#: The profile of the default user.
-OCTOCAT: Mapping[str, object] = MappingProxyType(
-    {
-        "id": 583231,
-        "login": "octocat",
-        "name": "Mona Lisa Octocat",
-        "email": "octocat@example.com",
-    }
-)
-
 _LOGIN = re.compile(r"[A-Za-z0-9-]{1,39}", re.ASCII)
+_ID_TOKEN_LIFETIME = 3600  # seconds
 _MAX_EXCHANGES = 10_000  # limits the memory of a provider that runs for days
 
 
@@ -89,7 +82,7 @@ class LocalProvider:
     :param client_id: the id of its only client.
     :param client_secret: the client's secret; None for a public client, which has only PKCE.
     :param scope: all scopes, separated by spaces.
-    :param default_scope: the scopes that count if a request names none; None for all.
+    :param default_scope: the scopes that count if a request names none; None for all but ``openid``.
     :param redirect_uris: the registered redirect URIs. Without any, the provider accepts every
         loopback URL whose path ends in ``/callback`` or ``/callback/<label>``.
     :param user: the default user's profile, with at least ``name`` and ``login``.
@@ -104,6 +97,9 @@ class LocalProvider:
     token_path = "/token"
     profile_path = "/user"
     revocation_path = "/revoke"
+    issuer_path = ""
+    keys_path = "/keys"
+    end_session_path = "/end-session"
     #: The users that the consent page offers. Without any, it offers the default user only.
     logins: Sequence[str] = ()
 
@@ -112,7 +108,7 @@ class LocalProvider:
         *,
         client_id: str = "demo-client",
         client_secret: str | None = "demo-secret",  # noqa: S107 - not secret
-        scope: str = "profile email",
+        scope: str = "openid profile email",
         default_scope: str | None = None,
         redirect_uris: Iterable[str] = (),
         user: Mapping[str, object] = OCTOCAT,
@@ -124,6 +120,7 @@ class LocalProvider:
         self.client_id = client_id
         self.client_secret = client_secret
         self.user = user
+        self.users: Sequence[User] = ()
         #: The provider's URL, which is also its issuer identifier (RFC 9207). The server sets it.
         self.url = "http://127.0.0.1"
         #: The faults to inject.
@@ -133,12 +130,17 @@ class LocalProvider:
         self._request_counts: Counter[str] = Counter()
         self._lock = threading.Lock()
 
+        #: The scopes that clients may request.
+        self.scopes: Sequence[str] = scope.split()
         self._redirect_uris = tuple(redirect_uris)
         client = Client(client_id, client_secret, self._redirect_uris)
+        self._accepts_redirect_uri = client.accepts_redirect_uri
         self._validator = GrantValidator(
             client,
             scope.split(),
-            default_scopes=(scope if default_scope is None else default_scope).split(),
+            default_scopes=(
+                [each for each in scope.split() if each != "openid"] if default_scope is None else default_scope.split()
+            ),
             rotate=rotate_refresh_tokens,
             require_pkce=require_pkce,
         )
@@ -153,7 +155,7 @@ class LocalProvider:
             "/": ("home", {"GET": self.show_home_page}),
             self.authorization_path: ("authorize", {"GET": self.show_consent_page, "POST": self.decide}),
             self.token_path: ("token", {"POST": self.token}),
-            self.profile_path: ("profile", {"GET": self.profile}),
+            self.profile_path: ("profile", {"GET": self.profile, "POST": self.profile}),
             self.revocation_path: ("revoke", {"POST": self.revoke}),
             "/faults": (
                 "control",
@@ -161,6 +163,20 @@ class LocalProvider:
             ),
             "/exchanges": ("control", {"GET": self.show_request_counts}),
         }
+        if "openid" in self.scopes:
+            self.routes |= {
+                f"{self.issuer_path}/.well-known/openid-configuration": (
+                    "discovery",
+                    {"GET": lambda _: json_response(self.discovery_document())},
+                ),
+                self.issuer_path + self.keys_path: ("keys", {"GET": lambda _: json_response(signing.public_keys())}),
+                self.end_session_path: ("end", {"GET": self.end_session, "POST": self.end_session}),
+            }
+
+    @property
+    def issuer(self) -> str:
+        """The issuer identifier of OpenID Connect."""
+        return self.url + self.issuer_path
 
     @property
     def authorization_url(self) -> str:
@@ -180,7 +196,17 @@ class LocalProvider:
 
     @property
     def settings(self) -> dict[str, str]:
-        """The ``WSGI_OAUTH_*`` variables of an application that uses this provider, without the prefix."""
+        """The ``WSGI_OAUTH_*`` variables of an application that uses OpenID Connect, without the prefix."""
+        return {
+            "PROVIDER": self.issuer,
+            "CLIENT_ID": self.client_id,
+            "CLIENT_SECRET": self.client_secret or "",
+            "SCOPE": " ".join(self.scopes),
+        }
+
+    @property
+    def plain_settings(self) -> dict[str, str]:
+        """The ``WSGI_OAUTH_*`` variables of an application that uses OAuth 2.0 alone, without the prefix."""
         return {
             "CLIENT_ID": self.client_id,
             "CLIENT_SECRET": self.client_secret or "",
@@ -189,16 +215,24 @@ class LocalProvider:
             "PROFILE_URL": self.profile_url,
             "REVOCATION_URL": self.revocation_url,
             "ISSUER": self.url,
-            "SCOPE": "profile",
         }
 
+    def set_users(self, users: Sequence[User]) -> None:
+        """Offer *users*, of whom the first one is the default user, and the scope ``groups`` for their groups."""
+        self.user = users[0].claims
+        self.users = users
+        self.scopes = self._validator.scopes = [*self.scopes, "groups"]
+
     def user_document(self, login: str) -> dict[str, object]:
-        """Return the profile of the user *login*; of the default user when *login* is empty.
+        """Return all data about the user *login*; about the default user when *login* is empty.
 
         Every login exists: the profile is generated from it.
         """
         if not login or login == self.user.get("login"):
             return dict(self.user)
+        for user in self.users:
+            if user.login == login:
+                return dict(user.claims)
         number = int.from_bytes(sha256(login.encode()).digest()[:6], "big")
         return {"id": number, "login": login, "name": login.title(), "email": f"{login}@example.com"}
 
@@ -266,7 +300,7 @@ class LocalProvider:
             if decision == "deny":
                 raise AccessDeniedError(request=details["request"])
             headers, _, _ = self._oauth.create_authorization_response(
-                self._request_url(request), scopes=scopes, credentials={"user": login}
+                self._request_url(request), scopes=scopes, credentials={"user": login, "signed_in_at": time.time()}
             )
             return self.redirect_to_client(headers["Location"])
 
@@ -307,8 +341,35 @@ class LocalProvider:
     def token(self, request: Request) -> Response:
         """POST /token: issue an access token for a code or a refresh token."""
         endpoints = ("refresh", "token") if _is_refresh(request) else ("token",)
-        create = self._oauth.create_token_response
-        return self.inject_fault(request, lambda: self._respond_to_client(create, request), *endpoints)
+        return self.inject_fault(request, lambda: self._issue_token(request), *endpoints)
+
+    def _issue_token(self, request: Request) -> Response:
+        response = self._respond_to_client(self._oauth.create_token_response, request)
+        document = response.get_json(silent=True) or {}
+        access_token = document.get("access_token", "")
+        grant = self.find_grant(f"Bearer {access_token}")
+        if grant is None or "openid" not in grant.scopes:
+            return response
+        now = int(time.time())
+        claims = {
+            "iss": self.issuer,
+            "aud": self.client_id,
+            "iat": now,
+            "exp": now + _ID_TOKEN_LIFETIME,
+            "auth_time": int(grant.signed_in_at),
+            "at_hash": signing.hash_access_token(access_token),
+            **self.id_token_claims(grant),
+        }
+        if nonce := self.find_nonce(request):
+            claims["nonce"] = nonce
+        return json_response({**document, "id_token": signing.sign_jwt(claims)})
+
+    def id_token_claims(self, grant: Grant) -> dict[str, Any]:
+        """Return the claims about the user in an ID token: only the subject.
+
+        All other claims are in the UserInfo response, because the client has an access token (OpenID Connect Core 5.4).
+        """
+        return {"sub": self.release(grant).get("sub")}
 
     def revoke(self, request: Request) -> Response:
         """POST /revoke: revoke a token (RFC 7009)."""
@@ -329,18 +390,28 @@ class LocalProvider:
         return Response(text, status, headers)
 
     def profile(self, request: Request) -> Response:
-        """GET /user: return the user's profile for a valid access token in the Authorization header (RFC 6750)."""
+        """GET /user: return the user document for a valid access token in the Authorization header (RFC 6750).
+
+        With the scope ``openid`` it is the UserInfo response (OpenID Connect Core 5.3).
+        """
 
         def normal_response() -> Response:
             grant = self.find_grant(request.headers.get("Authorization", ""))
             if grant is not None:
-                return json_response(self.user_document(grant.user))
+                return json_response(self.release(grant))
             response = json_response({"message": "Bad credentials"}, 401)
             has_token = "Authorization" in request.headers
             response.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if has_token else "Bearer"
             return response
 
         return self.inject_fault(request, normal_response, "profile")
+
+    def release(self, grant: Grant) -> dict[str, object]:
+        """Return the data about the user that the granted scopes release."""
+        claims = self.user_document(grant.user)
+        if "openid" in grant.scopes and "id" in claims:
+            claims = {"sub": str(claims["id"]), **claims}
+        return filter_claims(claims, grant.scopes, self.scopes)
 
     def find_grant(self, authorization: str) -> Grant | None:
         """Return the grant of the access token in an Authorization header; None without a valid one (RFC 6750 2.1)."""
@@ -356,6 +427,45 @@ class LocalProvider:
         """Return the nonce for the ID token of a token request. A refresh has none (OpenID Connect Core 12.2)."""
         with self._lock:
             return self._validator.find_nonce(request.form.get("code", ""))
+
+    # -- OpenID Connect ----------------------------------------------------------------------
+
+    def discovery_document(self) -> dict[str, Any]:
+        """Return the provider's metadata (OpenID Connect Discovery 3, RFC 8414, RFC 9207)."""
+        methods = ["none"] if self.client_secret is None else ["client_secret_basic", "client_secret_post"]
+        claims = [claim for scope in self.scopes if scope in SCOPES for claim in SCOPES[scope].claims]
+        return {
+            "issuer": self.issuer,
+            "authorization_endpoint": self.authorization_url,
+            "token_endpoint": self.token_url,
+            "userinfo_endpoint": self.profile_url,
+            "revocation_endpoint": self.revocation_url,
+            "end_session_endpoint": self.url + self.end_session_path,
+            "jwks_uri": self.issuer + self.keys_path,
+            "scopes_supported": list(self.scopes),
+            "claims_supported": ["sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", *claims],
+            "response_types_supported": ["code"],
+            "response_modes_supported": ["query"],
+            "grant_types_supported": ["authorization_code", "refresh_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+            "token_endpoint_auth_methods_supported": methods,
+            "revocation_endpoint_auth_methods_supported": methods,
+            "code_challenge_methods_supported": ["S256"],
+            "authorization_response_iss_parameter_supported": True,
+        }
+
+    def end_session(self, request: Request) -> Response:
+        """Sign the user out at the provider, and redirect to the client (RP-Initiated Logout 2).
+
+        The client registers the page after the sign-out together with its redirect URI: ``/signed-out`` instead of
+        ``/callback``.
+        """
+        target = request.values.get("post_logout_redirect_uri", "")
+        if self._accepts_redirect_uri(target.removesuffix("/signed-out") + "/callback"):
+            state = {"state": request.values["state"]} if "state" in request.values else {}
+            return Response(status=302, headers={"Location": add_params_to_uri(target, state.items())})
+        return Response("You are signed out.\n")
 
     # -- pages and control endpoints, which real providers do not have -----------------------
 

@@ -6,19 +6,18 @@ default user is a member; the consent page offers further users.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from oauthlib.common import add_params_to_uri
 from werkzeug import Request, Response
 
-from . import provider_pages, signing
-from .grants import Grant, is_loopback_callback
-from .local_provider import OCTOCAT, LocalProvider, json_response
+from . import provider_pages
+from .grants import Grant
+from .local_provider import LocalProvider, json_response
+from .users import OCTOCAT
 
-_LIFETIME = 3600  # seconds, of ID tokens
 _MEMBER = str(OCTOCAT["login"])
 
 
@@ -27,18 +26,13 @@ class Product(LocalProvider):
 
     name = ""  # of the preset
     rule = ""  # admits the members of the group
-    scopes: tuple[str, ...] = ()
+    scopes: Sequence[str] = ()
     logins: tuple[str, ...] = (_MEMBER, "guest")
     #: The code and the description with which the product reports an error of OAuth.
     errors: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
     def __init__(self, *, scope: str = "", **options: Any) -> None:
         super().__init__(scope=scope or " ".join(self.scopes), **options)
-
-    @property
-    def issuer(self) -> str:
-        """The value of ``WSGI_OAUTH_ISSUER``."""
-        return self.url
 
     @property
     def settings(self) -> dict[str, str]:
@@ -83,41 +77,15 @@ class Product(LocalProvider):
 class OpenIDProduct(Product):
     """A product with OpenID Connect: a discovery document, ID tokens, and an end-session endpoint."""
 
-    issuer_path = ""
-    end_session_path = ""
-    keys_path = "/keys"
     sends_refresh_tokens = False  # even if the scope offline_access was not requested
-    scopes: tuple[str, ...] = ("openid", "profile", "email", "offline_access")
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.routes[f"{self.issuer_path}/.well-known/openid-configuration"] = (
-            "discovery",
-            {"GET": lambda _: json_response(self.discovery_document())},
-        )
-        self.routes[f"{self.issuer_path}{self.keys_path}"] = (
-            "keys",
-            {"GET": lambda _: json_response(signing.public_keys())},
-        )
-        self.routes[self.end_session_path] = ("end", {"GET": self.end_session})
-
-    @property
-    def issuer(self) -> str:
-        return self.url + self.issuer_path
+    scopes: Sequence[str] = ("openid", "profile", "email", "offline_access")
 
     def discovery_document(self) -> dict[str, Any]:
-        """Return the document of OpenID Connect Discovery 3."""
-        return {
-            "issuer": self.issuer,
-            "authorization_endpoint": self.authorization_url,
-            "token_endpoint": self.token_url,
-            "userinfo_endpoint": self.profile_url,
-            "end_session_endpoint": self.url + self.end_session_path,
-            "jwks_uri": f"{self.issuer}{self.keys_path}",
-            "id_token_signing_alg_values_supported": ["RS256"],
-            "scopes_supported": list(self.scopes),
-            "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
-        }
+        """Return the metadata without the members that only some products have."""
+        document = super().discovery_document()
+        for name in ("revocation_endpoint", "authorization_response_iss_parameter_supported"):
+            del document[name]
+        return document
 
     def id_token_claims(self, grant: Grant) -> dict[str, Any]:
         """Return the claims about the user of *grant*."""
@@ -126,32 +94,12 @@ class OpenIDProduct(Product):
     def token(self, request: Request) -> Response:
         response = super().token(request)
         document = response.get_json(silent=True)
-        if not isinstance(document, dict):
+        if self.sends_refresh_tokens or not isinstance(document, dict):
             return response
         grant = self.find_grant(f"Bearer {document.get('access_token')}")
-        if grant is None:
-            return response
-        if not (self.sends_refresh_tokens or "offline_access" in grant.scopes):
-            document.pop("refresh_token", None)
-        if "openid" in grant.scopes:
-            document["id_token"] = self._build_id_token(grant, self.find_nonce(request))
-        return json_response(document)
-
-    def _build_id_token(self, grant: Grant, nonce: str | None) -> str:
-        now = int(time.time())
-        claims = {"iss": self.issuer, "aud": self.client_id, "iat": now, "exp": now + _LIFETIME, "auth_time": now}
-        claims |= {"nonce": nonce} if nonce else {}
-        return signing.sign_jwt({**claims, **self.id_token_claims(grant)})
-
-    def end_session(self, request: Request) -> Response:
-        """End the session, and redirect to the application if it is on this machine (RP-Initiated Logout 2)."""
-        target = request.args.get("post_logout_redirect_uri", "")
-        if request.args.get("client_id") == self.client_id and is_loopback_callback(
-            target.removesuffix("/signed-out") + "/callback"
-        ):
-            state = {"state": request.args["state"]} if "state" in request.args else {}
-            return Response(status=302, headers={"Location": add_params_to_uri(target, state.items())})
-        return Response("You are signed out.\n")
+        if grant and "offline_access" not in grant.scopes:
+            del document["refresh_token"]
+        return json_response(document, response.status_code)
 
 
 class Keycloak(OpenIDProduct):

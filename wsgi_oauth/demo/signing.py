@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,6 +48,20 @@ def sign_jwt(claims: Mapping[str, Any] | bytes, **header: Any) -> str:
     return f"{content}.{encode(signature.to_bytes(_SIZE, 'big'))}"
 
 
+def hash_access_token(token: str) -> str:
+    """Return the claim ``at_hash``, which ties an ID token to an access token (OpenID Connect Core 3.1.3.6)."""
+    return encode(hashlib.sha256(token.encode()).digest()[:16])
+
+
+def is_own_token(token: str) -> bool:
+    """Return whether *token* is a signed JSON Web Token from :func:`sign_jwt`, expired or not."""
+    head, _, payload = token.rpartition(".")[0].partition(".")
+    try:
+        return bool(payload) and sign_jwt(decode(payload), **json.loads(decode(head))) == token
+    except (ValueError, TypeError):  # TypeError: the header is not an object
+        return False
+
+
 def public_keys() -> dict[str, Any]:
     """Return the JWK set with the public key (RFC 7517 5)."""
     modulus, exponent = _MODULUS.to_bytes(_SIZE, "big"), _PUBLIC_EXPONENT.to_bytes(3, "big")
@@ -57,3 +71,11 @@ def public_keys() -> dict[str, Any]:
 def encode(data: bytes) -> str:
     """Return *data* in base64url without padding (RFC 7515 2)."""
     return urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def decode(text: str) -> bytes:
+    """Return the data of *text* in base64url without padding.
+
+    :raises ValueError: when *text* is malformed.
+    """
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))

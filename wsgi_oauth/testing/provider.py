@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 from ..config import PREFIX
 from ..config.settings import known_variables
-from ..demo.local_provider import OCTOCAT, LocalProvider
+from ..demo.local_provider import LocalProvider
 from ..demo.server import serve_provider
+from ..demo.users import OCTOCAT
 
 
 @contextmanager
@@ -30,13 +31,7 @@ def local_provider(public_url: str = "", *, groups: Collection[str] = ()) -> Ite
     with serve_provider(provider):
         unset = dict.fromkeys(known_variables(), "")
         settings = {
-            "CLIENT_ID": provider.client_id,
-            "CLIENT_SECRET": provider.client_secret or "",
-            "AUTHORIZATION_URL": provider.authorization_url,
-            "TOKEN_URL": provider.token_url,
-            "PROFILE_URL": provider.profile_url,
-            "REVOCATION_URL": provider.revocation_url,
-            "ISSUER": provider.url,
+            **provider.plain_settings,
             "GROUPS_CLAIM": "groups",
             "PUBLIC_URL": public_url,
             "SESSION_STORE": "memory:",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..demo.local_provider import OCTOCAT
+from ..demo.users import OCTOCAT
 from ..gate.middleware import LoginRequired
 from ..oauth.identity import Identity
 from ..oauth.reauthentication import AUTHENTICATION, authentication_record

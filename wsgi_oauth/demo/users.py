@@ -1,0 +1,118 @@
+"""The users of the local provider, and which of their data each scope releases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+#: The profile of the default user.
+OCTOCAT: Mapping[str, object] = MappingProxyType(
+    {
+        "id": 583231,
+        "login": "octocat",
+        "name": "Mona Lisa Octocat",
+        "email": "octocat@example.com",
+    }
+)
+
+
+@dataclass(frozen=True)
+class User:
+    """A user of the provider.
+
+    :param claims: all data that the provider has, with at least ``login`` and ``name``.
+    :param note: how the user differs from the others, for the sign-in page.
+    """
+
+    claims: Mapping[str, object]
+    note: str = ""
+
+    @property
+    def login(self) -> str:
+        """The user name, which is unique at this provider."""
+        return str(self.claims["login"])
+
+    @property
+    def name(self) -> str:
+        """The full name."""
+        return str(self.claims["name"])
+
+
+def _user(note: str, number: int, login: str, name: str, **more: object) -> User:
+    return User({"id": number, **more, "name": name, "preferred_username": login, "login": login}, note)
+
+
+#: The users of ``wsgi-oauth demo``. The first one is the default user.
+USERS = (
+    _user(
+        "has a verified email address",
+        583231,
+        "octocat",
+        "Mona Lisa Octocat",
+        email="octocat@example.com",
+        email_verified=True,
+        groups=["staff"],
+    ),
+    _user(
+        "is in the group admins",
+        1906,
+        "grace",
+        "Grace Hopper",
+        email="grace@example.com",
+        email_verified=True,
+        groups=["staff", "admins"],
+    ),
+    _user(
+        "has an email address that nobody has verified",
+        1815,
+        "ada",
+        "Ada Lovelace",
+        email="ada@example.com",
+        email_verified=False,
+        groups=[],
+    ),
+    _user("has no email address and no groups", 480938, "hubot", "Hubot"),
+    _user(
+        "has a long name in several scripts",
+        2718,
+        "zoe",
+        "Zoë Çağla Nguyễn-Østergård von Löwenstein-Wertheim 山田花子 Ελένη Παπαδοπούλου عائشة 🐙",
+        email="zoe@example.com",
+        email_verified=True,
+        groups=["staff"],
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A scope: its description for the consent page, and the claims that it releases.
+
+    Users can decline an optional scope on the consent page.
+    """
+
+    description: str
+    claims: tuple[str, ...] = ()
+    is_optional: bool = False
+
+
+#: The claims of each scope, as in OpenID Connect Core 5.4. ``login`` and ``groups`` are additions, which many providers
+#: have in some form. The subject is released with every scope.
+SCOPES: Mapping[str, Scope] = {
+    "openid": Scope("your account number"),
+    "profile": Scope("your profile: name and user name", ("name", "preferred_username", "login")),
+    "email": Scope("your email address", ("email", "email_verified"), is_optional=True),
+    "groups": Scope("your groups", ("groups",), is_optional=True),
+    "offline_access": Scope("access while you are away"),
+}
+
+
+def filter_claims(claims: Mapping[str, object], granted: Iterable[str], offered: Iterable[str]) -> dict[str, object]:
+    """Return the claims without those of scopes that the provider offers and the user did not grant.
+
+    :param granted: the scopes that the user granted.
+    :param offered: the scopes that the provider knows. Claims of other scopes are always released.
+    """
+    withheld = {claim for scope in {*offered} - {*granted} if scope in SCOPES for claim in SCOPES[scope].claims}
+    return {name: value for name, value in claims.items() if name not in withheld}
