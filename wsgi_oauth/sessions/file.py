@@ -27,7 +27,7 @@ from itertools import islice
 
 from .. import errors
 from ..polling import poll
-from .store import KEY, MAX_BYTES, Record, check_size
+from .store import KEY, MAX_BYTES, Record, StoreErrors, check_size
 
 LOCK_TIMEOUT = 5.0  # seconds to wait for another update, which takes far less than a millisecond
 STALE_AFTER = 3600.0  # seconds after which a temporary file has no living writer
@@ -285,23 +285,12 @@ def user_name(user_id: int) -> str:
         return str(user_id)
 
 
-class _StoreErrors:
-    """Raises StoreError for OSError. A ``contextmanager`` function would make a load a tenth slower."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, OSError):
-            raise errors.StoreError(f"the session store failed: {_reason(error)}") from error
-
-
-_store_errors = _StoreErrors()
-
-
 def _reason(error: Exception) -> str:
     """Return the text of *error* without the path of an OSError, because that contains a session's key."""
     return (isinstance(error, OSError) and error.strerror) or type(error).__name__
+
+
+_store_errors = StoreErrors((OSError,), _reason)
 
 
 def _open(path: str) -> int | None:

@@ -16,13 +16,13 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 from .. import errors
 from ..polling import poll
 from ..redis_url import RedisURL
-from .store import KEY, Record, check_size
+from .store import KEY, Record, StoreErrors, check_size
 
 _SESSION = "wsgi_oauth:session:"
 _LOCK = "wsgi_oauth:lock:"
@@ -84,22 +84,22 @@ class RedisStore:
                 "sessions on Redis need the redis package: pip install 'wsgi-oauth[redis]'"
             ) from None
         self._servers = redis_servers.open_servers(RedisURL.parse(url))
-        self._describe = redis_servers.describe
         self._failures = redis_servers.FAILURES
+        self._store_errors = StoreErrors(self._failures, redis_servers.describe)
 
     def load(self, key: str) -> bytes | None:
         if not KEY.fullmatch(key):
             return None
         name = _SESSION + key
-        with self._store_errors():
+        with self._store_errors:
             return self._servers.run(name, lambda server: server.get(name), durable=False)  # type: ignore[no-any-return]
 
     def load_all(self, keys: Sequence[str]) -> list[bytes | None]:
-        with self._store_errors():
+        with self._store_errors:
             return self._servers.get_all([_SESSION + key for key in keys])
 
     def time(self) -> float:
-        with self._store_errors():
+        with self._store_errors:
             seconds, microseconds = self._servers.run(_CLOCK, lambda server: server.time(), durable=False)
         return float(seconds + microseconds / 1e6)
 
@@ -109,7 +109,7 @@ class RedisStore:
         check_size(record)
         if (left := _milliseconds_left(record)) > 0:
             name = _SESSION + key
-            with self._store_errors():
+            with self._store_errors:
                 self._servers.run(name, lambda server: server.set(name, record.data, px=left), durable=True)
 
     def update(self, key: str, change: Callable[[bytes], Record | None], *, move_to: str | None = None) -> bool:
@@ -148,7 +148,7 @@ class RedisStore:
             self._run_when_unlocked(key, _DELETE, durable=True)
 
     def keys(self) -> Iterator[str]:
-        with self._store_errors():
+        with self._store_errors:
             for name in self._servers.client.scan_iter(match=f"{_SESSION}*", count=_SCAN_COUNT):
                 key = name.decode("latin-1").removeprefix(_SESSION)
                 if KEY.fullmatch(key):
@@ -193,20 +193,10 @@ class RedisStore:
         """Run *script* with the session *key* and its lock."""
         session = _SESSION + key
         lock = f"{_LOCK}{{{session}}}"
-        with self._store_errors():
+        with self._store_errors:
             return self._servers.run(
                 session, lambda server: server.eval(script, 2, session, lock, *arguments), durable=durable
             )
-
-    @contextmanager
-    def _store_errors(self) -> Iterator[None]:
-        """Raise StoreError for errors of the server and the network."""
-        try:
-            yield
-        except self._failures as error:
-            # Without the copy of the command that follows, because it contains a session's key.
-            reason = self._describe(error).partition(", with args")[0] or type(error).__name__
-            raise errors.StoreError(f"the session store failed: {reason}") from error
 
 
 def _milliseconds_left(record: Record) -> int:

@@ -296,8 +296,11 @@ def _is_old() -> bool:
 
 
 def describe(error: Exception) -> str:
-    """Return the text of *error*, and the remedy if the URL has the wrong form for these servers."""
-    text = str(error)
+    """Return the text of *error*, and the remedy if the URL has the wrong form for these servers.
+
+    A copy of the command is left out, because it contains a session's key.
+    """
+    text = str(error).partition(", with args")[0] or type(error).__name__
     if isinstance(error, MovedError) or text.startswith("MOVED "):
         return "the server belongs to a cluster; write redis+cluster://host:port"
     if isinstance(error, redis.ResponseError) and is_read_only(error):

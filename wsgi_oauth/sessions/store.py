@@ -44,6 +44,26 @@ def check_size(record: Record) -> None:
         raise errors.SessionTooLarge(f"the session has {len(record.data)} bytes; at most {MAX_BYTES} can be stored")
 
 
+class StoreErrors:
+    """A context manager that raises StoreError for the *failures* of a store.
+
+    A ``contextmanager`` function would make a load a tenth slower.
+
+    :param describe: returns the text of a failure, without session keys.
+    """
+
+    def __init__(self, failures: tuple[type[Exception], ...], describe: Callable[[Exception], str]) -> None:
+        self._failures = failures
+        self._describe = describe
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, self._failures):
+            raise errors.StoreError(f"the session store failed: {self._describe(error)}") from error
+
+
 class SessionStore(Protocol):
     """The methods of a session store. :class:`~wsgi_oauth.MemoryStore` is the simplest example.
 
