@@ -89,7 +89,7 @@ def recorder() -> Recorder:
 def client(recorder: Recorder) -> Client:
     """Return a client of the demo's server, which has the lab in front of the provider."""
     dispatcher = Dispatcher(LocalProvider(), recorder)
-    dispatcher.pages["/lab"] = LabPages(Runs(recorder.add))
+    dispatcher.pages["/lab"] = LabPages(Runs(recorder))
     return Client(dispatcher)
 
 
@@ -186,7 +186,7 @@ class TestRuns:
             return [outcome]
 
         monkeypatch.setattr(runs_module, "carry_out_in_process", carry_out)
-        runs = Runs(lambda message: None)
+        runs = Runs(Recorder())
         threads = [
             threading.Thread(target=runs.start, args=[STORIES["mix-up"]], kwargs={"guarded": True}) for _ in range(3)
         ]
@@ -198,7 +198,7 @@ class TestRuns:
 
     def test_old_results_are_forgotten(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(runs_module, "carry_out_in_process", lambda *_, **__: [{**OUTCOME}])
-        runs = Runs(lambda message: None)
+        runs = Runs(Recorder())
         ids = [runs.start(STORIES["mix-up"], guarded=True).id for _ in range(101)]
         assert runs.find(ids[0]) is None
         assert runs.find(ids[1])

@@ -129,6 +129,7 @@ def _print_welcome(demo: Demo, options: Options) -> None:
         f"\n"
         f"Open {demo.url}/ in a browser. It redirects you to the provider; press Allow there, and\n"
         f"you come back to your profile. {demo.url}/logout has a button to sign out.\n"
+        f"{demo.provider.url}/lab carries out attacks, with and without their guards.\n"
         f"Without a browser, run wsgi-oauth demo --walk. Ctrl-C stops both servers.",
         flush=True,
     )
@@ -216,7 +217,7 @@ def _serve_provider(options: Options) -> Iterator[Dispatcher]:
     if not options.profile:
         provider.set_users(USERS)
     dispatcher = Dispatcher(provider, recorder)
-    dispatcher.pages["/lab"] = LabPages(Runs(recorder.add))
+    dispatcher.pages["/lab"] = LabPages(Runs(recorder))
     try:
         server = serve_provider(dispatcher, host=HOST, port=port)
     except OSError as error:

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 # The parties of messages, besides the application and the provider.
-VICTIM, ATTACKER, ATTACKERS_SITE, ATTACKERS_PROVIDER = "victim", "attacker", "attacker's site", "attacker's provider"
-LOGINS = {VICTIM: "victor", ATTACKER: "mallory"}  # at the provider
+VICTIM, ATTACKER, ATTACKERS_SITE, ATTACKERS_PROVIDER = "Victor", "Mallory", "Mallory's site", "Mallory's provider"
 _MAX_REDIRECTS = 10
 
 
@@ -40,7 +39,7 @@ class Actor(Browser):
     def __init__(self, party: str, recorder: TakesMessages | None = None) -> None:
         super().__init__()
         self.party = party
-        self.login = LOGINS[party]
+        self.login = party.lower()  # at the provider
         self.application = ""  # its URL
         self._recorder = recorder
         self.address = ""  # the URL of the page that the browser shows

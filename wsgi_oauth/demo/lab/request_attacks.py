@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 from ... import LoginRequired
 from ...transport.pool import Transport
 from ...web.sign_out import Logout
-from .parties import LOGINS, VICTIM, Stage, build_application, parameters
+from .parties import Stage, build_application, parameters
 from .story import Outcome, Story
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def forge_the_host(stage: Stage) -> Outcome:
     [callback] = [request.partition("\n")[0] for request in stage.attackers_server.seen if "/callback?" in request]
     stage.attacker.visit(f"/callback?{urlsplit(callback).query}", forged)
     answer = stage.attacker.profile(forged)
-    is_victim = parameters(callback).get("code") and answer.document.get("login") == LOGINS[VICTIM]
+    is_victim = parameters(callback).get("code") and answer.document.get("login") == stage.victim.login
     return Outcome(bool(is_victim), "Mallory is signed in as Victor.", answer)
 
 
@@ -157,8 +157,8 @@ def keep_all_headers(environ: WSGIEnvironment) -> None:
 
 def forge_the_identity(stage: Stage) -> Outcome:
     stage.attacker.follow(stage.attacker.callback_url())
-    answer = stage.attacker.visit("/", {"X-Auth-Request-User": LOGINS[VICTIM]})
-    is_victim = f"Hello, {LOGINS[VICTIM]}" in answer.body
+    answer = stage.attacker.visit("/", {"X-Auth-Request-User": stage.victim.login})
+    is_victim = f"Hello, {stage.victim.login}" in answer.body
     return Outcome(is_victim, "The wiki greets Mallory as Victor.", answer)
 
 

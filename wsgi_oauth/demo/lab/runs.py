@@ -10,11 +10,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..messages import Message
+from ..recorder import Recorder
 from .run import DEADLINE
 from .story import Story
 
@@ -64,11 +65,11 @@ def carry_out_in_process(stories: Iterable[Story], *, guarded: bool) -> list[dic
 class Runs:
     """All runs of this demo. One attack is carried out at a time.
 
-    :param record: takes each message of a run.
+    :param recorder: takes the messages of all runs.
     """
 
-    def __init__(self, record: Callable[[Message], object]) -> None:
-        self._record = record
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
         self._runs: dict[str, Run] = {}
         self._lock = threading.Lock()
 
@@ -84,8 +85,9 @@ class Runs:
                 dataclasses.replace(Message.from_json(text), run=run_id, title=title) for text in result.pop("messages")
             ]
             for message in messages:
-                self._record(message)
-            run = Run(run_id, **result, messages=messages)
+                self._recorder.add(message)
+            recorded = [message for message in self._recorder.messages if message.run == run_id]
+            run = Run(run_id, **result, messages=recorded)
             self._runs[run.id] = run
             if len(self._runs) > _MAX_RUNS:
                 del self._runs[next(iter(self._runs))]

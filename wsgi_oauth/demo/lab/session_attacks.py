@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
 from ...sessions.session import Session
-from .parties import LOGINS, VICTIM, Stage
+from .parties import Stage
 from .story import Outcome, Story
 
 
@@ -18,7 +18,7 @@ def plant_a_session_id(stage: Stage) -> Outcome:
     stage.victim.set_cookie(*stage.attacker.session_cookie)
     stage.victim.sign_in()
     answer = stage.attacker.profile()
-    is_victim = answer.document.get("login") == LOGINS[VICTIM]
+    is_victim = answer.document.get("login") == stage.victim.login
     return Outcome(is_victim, "Mallory is signed in as Victor, with the session id that she had planted.", answer)
 
 
@@ -93,7 +93,7 @@ def turn_file_names_into_cookies(stage: Stage) -> Outcome:
         session_id = urlsafe_b64encode(bytes.fromhex(file.stem)).rstrip(b"=").decode()
         stage.attacker.set_cookie(name, session_id)
         answer = stage.attacker.profile()
-        if answer.document.get("login") == LOGINS[VICTIM]:
+        if answer.document.get("login") == stage.victim.login:
             return Outcome(True, "Mallory is signed in as Victor, with a cookie made from a file name.", answer)
     return Outcome(False, "", answer)
 

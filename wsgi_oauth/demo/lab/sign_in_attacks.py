@@ -15,7 +15,7 @@ from ...sessions.session import Session
 from ...sign_in import Attempt, AuthorizationResponse
 from ...web.sign_in_handler import SignInHandler
 from ..local_provider import LocalProvider
-from .parties import ATTACKER, ATTACKERS_PROVIDER, LOGINS, VICTIM, Stage, change_parameters, exchanged_codes, parameters
+from .parties import ATTACKERS_PROVIDER, Stage, change_parameters, exchanged_codes, parameters
 from .story import Outcome, Story
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def finish_the_attackers_sign_in(stage: Stage) -> Outcome:
     stage.attackers_server.redirect_visitors_to(stage.attacker.callback_url())
     answer = stage.victim.follow(stage.attackers_server.url)
     profile = stage.victim.profile().document
-    return Outcome(profile.get("login") == LOGINS[ATTACKER], "Victor is signed in as Mallory.", answer)
+    return Outcome(profile.get("login") == stage.attacker.login, "Victor is signed in as Mallory.", answer)
 
 
 LOGIN_CSRF = Story(
@@ -72,7 +72,7 @@ def inject_a_stolen_code(stage: Stage) -> Outcome:
     stolen = parameters(stage.victim.callback_url())["code"]
     answer = stage.attacker.follow(change_parameters(stage.attacker.callback_url(), code=stolen))
     profile = stage.attacker.profile().document
-    return Outcome(profile.get("login") == LOGINS[VICTIM], "Mallory is signed in as Victor.", answer)
+    return Outcome(profile.get("login") == stage.victim.login, "Mallory is signed in as Victor.", answer)
 
 
 CODE_INJECTION = Story(

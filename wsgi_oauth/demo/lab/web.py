@@ -14,7 +14,7 @@ from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
 from ..pages import render
-from .parties import ATTACKER, ATTACKERS_PROVIDER, ATTACKERS_SITE, VICTIM
+from .parties import ATTACKER
 from .runs import Run, RunFailed, Runs
 from .stories import STORIES
 from .story import Story, guard_sources
@@ -31,12 +31,6 @@ _ROUTES = Map(
     ],
     strict_slashes=False,
 )
-_PARTIES = {
-    VICTIM: "Victor's browser",
-    ATTACKER: "Mallory's browser",
-    ATTACKERS_SITE: "Mallory's site",
-    ATTACKERS_PROVIDER: "Mallory's provider",
-}
 _RFC = re.compile(r"RFC (\d+)(?: ([\d.]+))?")
 
 
@@ -110,11 +104,11 @@ def _exchanges(run: Run) -> list[dict[str, object]]:
     statuses = {message.exchange: message.status for message in run.messages if not message.is_request}
     return [
         {
-            "sender": _PARTIES.get(message.sender, message.sender),
-            "receiver": _PARTIES.get(message.receiver, message.receiver),
+            "sender": message.sender,
+            "receiver": message.receiver,
             "line": f"{message.method} {urlsplit(message.url).path}",
             "status": statuses.get(message.exchange),
-            "is_attackers": "attacker" in message.sender + message.receiver,
+            "is_attackers": ATTACKER in message.sender + message.receiver,
         }
         for message in run.messages
         if message.is_request
