@@ -49,6 +49,15 @@ class TestKeyboard:
         press_button(page, "Allow", "Enter")
         page.wait_for_url(f"{demo.url}/profile")
 
+    def test_carries_out_an_attack_without_its_guard_and_with_it(self, page: Any, demo: Demo) -> None:
+        page.goto(f"{demo.provider_url}/lab")
+        press_button(page, "Login CSRF", "Enter")
+        page.wait_for_url("**/lab/login-csrf")
+        press_button(page, "without the guard", "Space")
+        page.get_by_role("heading", name="The attack succeeded").wait_for()
+        press_button(page, "with the guard", "Enter")
+        page.get_by_role("heading", name="The attack failed").wait_for()
+
 
 class TestImpatience:
     def test_a_double_click_on_allow_signs_in_once(self, page: Any, demo: Demo) -> None:

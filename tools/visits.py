@@ -156,6 +156,13 @@ def sign_in(page: Any, url: str) -> None:
     page.wait_for_url(f"{url}/**")
 
 
+def attack(page: Any, demo: Demo) -> None:
+    """Carry out an attack of the lab without its guard."""
+    page.goto(f"{demo.provider_url}/lab/login-csrf")
+    page.get_by_role("button", name="without the guard").click()
+    page.wait_for_url("**/lab/login-csrf/*")
+
+
 def _open(path: str, **settings: str) -> Callable[[Any, Servers], object]:
     return lambda page, servers: page.goto(servers.application(**settings) + path)
 
@@ -222,6 +229,10 @@ FAILURES = [Visit(f"error-{name}", "error.html", partial(_fail, error=name)) for
 DEMO = [
     Visit("demo-consent", "consent.html", lambda page, servers: page.goto(servers.demo.url)),
     Visit("demo-provider", "home.html", lambda page, servers: page.goto(servers.demo.provider_url)),
+    Visit("demo-lab", "lab.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/lab")),
+    Visit("demo-lab-attack", "attack.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/lab/mix-up")),
+    Visit("demo-lab-result", "attack.html", lambda page, servers: attack(page, servers.demo)),
+    Visit("demo-lab-unknown", "lab_error.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/lab/x")),
     Visit("demo-error", "error.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/authorize")),
 ]
 VISITS = [*APPLICATION, *FAILURES, *DEMO]

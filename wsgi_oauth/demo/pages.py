@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
 from werkzeug.wrappers import Response
 
 from ..web.page_templates import PageTemplates
@@ -14,7 +13,6 @@ from ..web.pages import security_headers
 _FOLDER = Path(__file__).parent / "templates"
 
 _templates = PageTemplates(str(_FOLDER))
-_templates.style += Markup((_FOLDER / "demo.css").read_text())  # noqa: S704  # of this package
 _HEADERS = security_headers(_templates)
 
 
