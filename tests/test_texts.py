@@ -145,6 +145,24 @@ class TestPage:
         assert page.html.h1.text == CATALOGUE[language]["sign_out.title"]
         assert page.html.button.text == CATALOGUE[language]["action.sign_out"]
 
+    def test_of_access_tokens_is_translated(self, make_browser: Callable[..., Browser]):
+        browser = make_browser(TOKENS="yes")
+        browser.sign_in()
+        form = open_page(browser, "/tokens", "fr").form
+        assert [text for _, _, text in form["lifetime"].options][:2] == ["1 jour", "7 jours"]
+        form["name"] = "sauvegarde"
+        created = form.submit(headers={**HTML, "Accept-Language": "fr", "Sec-Fetch-Site": "same-origin"}).html.main
+        assert "Copiez-le maintenant." in created.text
+        assert re.search(r"Créé\s: \d{4}-\d\d-\d\d \d\d:\d\d UTC · Jamais utilisé", created.text)
+        assert created.find("button", attrs={"name": "revoke"})["aria-label"] == "Révoquer sauvegarde"
+
+    def test_shows_the_description_of_an_http_error(self, make_browser: Callable[..., Browser]):
+        browser = make_browser(TOKENS="yes")
+        browser.sign_in()
+        headers = {**HTML, "Accept-Language": "es", "Sec-Fetch-Site": "same-origin"}
+        page = browser.post("/tokens", headers, params={"revoke": "unknown"})
+        assert CATALOGUE["es"]["tokens.unknown"] in page.html.main.text
+
     def test_shows_a_value_in_a_translation_as_plain_text(self, browser: Browser):
         page = open_page(browser, "/raising/refused", "de")
         assert "Sie haben sich als <b>Zoë</b> {0} angemeldet" in page.html.main.text

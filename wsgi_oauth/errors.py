@@ -457,7 +457,7 @@ class ProviderError(Error):
     cause = "provider_error"
     title = english("provider_error.title")
     text = english("provider_error.text")
-    advice = english("advice.contact_support")
+    advice = english("advice.try_again")
 
 
 class ProviderFailed(ProviderError):
@@ -476,6 +476,7 @@ class ClientAssertionMissing(ProviderError):
     title = english("client_assertion_missing.title")
     text = english("client_assertion_missing.text")
     advice = english("advice.contact_support")
+    action = ""
 
 
 class LoginRefused(ProviderError):
@@ -485,7 +486,7 @@ class LoginRefused(ProviderError):
     cause = "login_refused"
     title = english("login_refused.title")
     text = english("login_refused.text")
-    advice = english("advice.sign_in_again_or_contact_support")
+    advice = english("advice.try_again")
 
 
 class ProviderUnavailable(LoginRefused):
@@ -516,7 +517,7 @@ class IssuerMismatch(ProviderError):
     cause = "issuer_mismatch"
     title = english("issuer_mismatch.title")
     text = english("issuer_mismatch.text")
-    advice = english("advice.sign_in_again_or_contact_support")
+    advice = english("advice.try_again")
 
 
 class IdTokenRefused(ProviderError):
@@ -525,7 +526,7 @@ class IdTokenRefused(ProviderError):
     cause = "id_token_refused"
     title = english("id_token_refused.title")
     text = english("id_token_refused.text")
-    advice = english("advice.sign_in_again_or_contact_support")
+    advice = english("advice.try_again")
 
 
 class SignatureRefused(IdTokenRefused):
@@ -539,7 +540,7 @@ class AuthenticationNotConfirmed(IdTokenRefused):
     cause = "authentication_not_confirmed"
     title = english("authentication_not_confirmed.title")
     text = english("authentication_not_confirmed.text")
-    advice = english("advice.sign_in_again_or_contact_support")
+    advice = english("advice.try_again")
 
 
 class ClientRefused(ProviderError):
@@ -550,6 +551,7 @@ class ClientRefused(ProviderError):
     title = english("client_refused.title")
     text = english("client_refused.text")
     advice = english("advice.contact_support")
+    action = ""
 
 
 class RequestRefused(ProviderError):
@@ -560,6 +562,7 @@ class RequestRefused(ProviderError):
     title = english("request_refused.title")
     text = english("request_refused.text")
     advice = english("advice.contact_support")
+    action = ""
 
 
 class RedirectUriRefused(RequestRefused):
@@ -594,7 +597,6 @@ class TlsFailed(ProviderUnreachable):
 
     cause = "tls_failed"
     text = english("tls_failed.text")
-    advice = english("advice.contact_support")
 
 
 class ProxyRefused(ProviderUnreachable):
@@ -603,7 +605,6 @@ class ProxyRefused(ProviderUnreachable):
     side = english("side.application")
     cause = "proxy_refused"
     text = english("proxy_refused.text")
-    advice = english("advice.contact_support")
 
 
 class ProviderTimeout(ProviderError):

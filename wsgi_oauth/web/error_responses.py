@@ -95,10 +95,11 @@ def build_http_error_response(request: Request, error: HTTPException) -> Respons
         english("http_error.text", status=f"{error.code} {error.name}"),
         english("bad_request.advice") if error.code < 500 else english("advice.try_again"),
     )
-    is_own_text = error.description and error.description != type(error).description  # and not Werkzeug's
+    if error.description and error.description != type(error).description:  # not Werkzeug's
+        text = error.description
     message = pages.Message(
         title,
-        str(error.description) if is_own_text else text,
+        text,
         advice,
         cause=error.name.lower().replace(" ", "_"),
         status=error.code,
