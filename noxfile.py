@@ -21,6 +21,7 @@ SLOW = [
     "tests/test_gunicorn.py",
     "tests/test_hostile_provider.py",
     "tests/test_independent_providers.py",
+    "tests/test_pages_in_browser.py",
     "tests/test_properties.py",
     "tests/test_recipes.py",
     "tests/test_redis_store.py",

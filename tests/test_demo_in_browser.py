@@ -11,9 +11,10 @@ import pytest
 
 pytest.importorskip("playwright", reason="the extra `browser` is not installed")
 
-from keyboard import press_button
+from keyboard import press_button, tab_to
 
 from tools.visits import Demo, run_demo, sign_in
+from wsgi_oauth.demo.lab.stories import STORIES
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +112,21 @@ def test_reloading_the_page_after_declining_offers_a_new_sign_in(page: Any, demo
     page.get_by_text("Sign in", exact=True).click()
     page.get_by_role("button", name="Allow").click()
     page.wait_for_url(f"{demo.url}/profile")
+
+
+class TestLab:
+    @pytest.mark.parametrize("name", STORIES)
+    def test_attack_succeeds_without_its_guard_and_fails_with_it(self, page: Any, demo: Demo, name: str) -> None:
+        page.goto(f"{demo.provider_url}/lab")
+        page.get_by_role("link", name=STORIES[name].title).click()
+        page.get_by_role("button", name="Attack with the guard").click()
+        page.get_by_role("heading", name="The attack failed", exact=True).wait_for()
+        page.get_by_role("button", name="Attack without the guard").click()
+        page.get_by_role("heading", name="The attack succeeded", exact=True).wait_for()
+
+    def test_runs_with_the_keyboard_alone(self, page: Any, demo: Demo) -> None:
+        page.goto(f"{demo.provider_url}/lab")
+        press_button(page, "Login CSRF", "Enter")
+        press_button(page, "Attack without the guard", "Space")
+        page.get_by_role("heading", name="The attack succeeded").wait_for()
+        tab_to(page, "Attack lab")

@@ -5,7 +5,7 @@
     python -m tools.screenshots            # all pages, into the folder screenshots
     python -m tools.screenshots tokens     # the pages with this word in their names
 
-It needs Chromium (Debian: apt-get install chromium) and the extra ``browser``. The environment variable
+It needs Chromium (Debian: apt-get install chromium fonts-inter) and the extra ``browser``. The environment variable
 ``TEST_CHROMIUM`` names another executable.
 """
 
@@ -17,6 +17,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from playwright.sync_api import sync_playwright
 
@@ -25,6 +26,16 @@ from .visits import VISITS, all_servers
 FOLDER = Path(__file__).parents[1] / "screenshots"
 WINDOWS = ((375, 812), (1280, 800))  # width and height in pixels
 SCHEMES = ("light", "dark")
+# Without a desktop, Chromium shows `system-ui` as fontconfig's `sans-serif`.
+FONTS = """\
+<fontconfig>
+  <include>/etc/fonts/fonts.conf</include>
+  <match target="pattern">
+    <test name="family"><string>sans-serif</string></test>
+    <edit name="family" mode="prepend" binding="strong"><string>Inter</string><string>Liberation Sans</string></edit>
+  </match>
+</fontconfig>
+"""
 
 
 def main() -> None:
@@ -36,8 +47,11 @@ def main() -> None:
     logging.disable()  # because the pages of errors are intended
     started, count = time.monotonic(), 0
     command = shutil.which(os.environ.get("TEST_CHROMIUM", "chromium"))
-    with sync_playwright() as playwright, all_servers() as servers:
-        chromium = playwright.chromium.launch(executable_path=command, args=["--no-sandbox"])
+    with sync_playwright() as playwright, all_servers() as servers, NamedTemporaryFile("w", suffix=".conf") as fonts:
+        fonts.write(FONTS)
+        fonts.flush()
+        environ = {**os.environ, "FONTCONFIG_FILE": fonts.name}
+        chromium = playwright.chromium.launch(executable_path=command, args=["--no-sandbox"], env=environ)
         for visit in (visit for visit in VISITS if options.word in visit.name):
             with chromium.new_context() as context:
                 page = context.new_page()

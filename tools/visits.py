@@ -22,6 +22,8 @@ from wsgi_oauth import Config, MemoryStore, RequestHandler, create_app, errors
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve, serve_provider
 
+NAME = "Green Garden Wiki"  # of the application
+
 # -- errors ------------------------------------------------------------------------------------------------------------
 
 _USER = ("https://id.example.com#4711", "grace.hopper@very-long-subdomain.department.example.com")
@@ -118,7 +120,7 @@ class Servers:
         """Serve an application with *settings*; return its URL. Equal settings share an application."""
         key = tuple(sorted(settings.items()))
         if key not in self._urls:
-            settings = {**self.provider.settings, "SESSION_STORE": "memory:", **settings}
+            settings = {**self.provider.settings, "NAME": NAME, "SESSION_STORE": "memory:", **settings}
             config = Config.from_environ({f"WSGI_OAUTH_{name}": value for name, value in settings.items()})
             app = create_app(config, store=MemoryStore(), handlers=[Failure])
             self._urls[key] = self.stack.enter_context(serve(app)).url
@@ -211,6 +213,14 @@ def _fail(page: Any, servers: Servers, *, error: str) -> None:
         )
 
 
+def _attack(page: Any, servers: Servers, *, button: str) -> None:
+    page.goto(f"{servers.demo.provider_url}/lab")
+    page.locator("main a").first.click()
+    if button:
+        page.get_by_role("button", name=button).click()
+        page.get_by_role("heading", name="The messages of this run").wait_for()
+
+
 APPLICATION = [
     Visit("providers", "providers.html", _choose_provider),
     Visit("profile", "profile.html", _open_signed_in("/profile")),
@@ -221,7 +231,7 @@ APPLICATION = [
     Visit("sign-out-anonymous", "signed_out.html", _open("/logout")),
     Visit("signed-out", "signed_out.html", _sign_out),
     Visit("signed-out-signed-in", "sign_out.html", _open_signed_in("/signed-out")),
-    Visit("not-allowed", "not_allowed.html", _open_signed_in("/profile", ALLOW="id:1")),
+    Visit("not-allowed", "not_allowed.html", lambda page, servers: sign_in(page, servers.application(ALLOW="id:1"))),
     Visit("not-found", "error.html", _open("/no-such-page")),
     Visit("callback-without-state", "error.html", _open("/callback?code=x")),
 ]
@@ -234,5 +244,10 @@ DEMO = [
     Visit("demo-lab-result", "attack.html", lambda page, servers: attack(page, servers.demo)),
     Visit("demo-lab-unknown", "lab_error.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/lab/x")),
     Visit("demo-error", "error.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/authorize")),
+    Visit("lab", "lab.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/lab")),
+    Visit("lab-story", "attack.html", partial(_attack, button="")),
+    Visit("lab-with-guard", "attack.html", partial(_attack, button="Attack with the guard")),
+    Visit("lab-without-guard", "attack.html", partial(_attack, button="Attack without the guard")),
+    Visit("lab-error", "lab_error.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/lab/unknown")),
 ]
 VISITS = [*APPLICATION, *FAILURES, *DEMO]

@@ -75,7 +75,7 @@ def build_error_response(request: Request, error: errors.Error, *, login_url: st
 
 
 def _find_actions(request: Request, error: errors.Error, *, login_url: str, logout_url: str) -> list[pages.Action]:
-    """Return the buttons that help after *error*: one, or none if the user cannot do anything.
+    """Return the button that helps after *error*, in a list.
 
     :param login_url: the URL that starts a sign-in and returns to the right page; "" if there is none.
     """
@@ -83,7 +83,14 @@ def _find_actions(request: Request, error: errors.Error, *, login_url: str, logo
         return [pages.Action("sign_out", logout_url, request.form_token)]
     if error.action == "open_page" or (error.action == "try_again" and not request.has_used_state):
         return [pages.Action(error.action, "" if request.method == "GET" else request.return_url)]
-    return [pages.Action(error.action, login_url)] if error.action and login_url else []
+    if error.action and login_url:
+        return [pages.Action(error.action, login_url)]
+    return [] if isinstance(error, errors.BadHost) else _front_page_action(request)
+
+
+def _front_page_action(request: Request) -> list[pages.Action]:
+    """Return the button to the application in a list, because no page is a dead end; empty for an unknown host."""
+    return [pages.Action("open_application", request.front_page)] if request.base else []
 
 
 def build_http_error_response(request: Request, error: HTTPException) -> Response:
@@ -112,7 +119,7 @@ def build_http_error_response(request: Request, error: HTTPException) -> Respons
         level = logging.INFO
     place, extra = (request.id, method_and_path(request)), {"request_id": request.id, "cause": message.cause}
     _log.log(level, "[%s] %a: %s", *place, message.cause, exc_info=original_exception, extra=extra)
-    actions = [pages.Action("open_application", request.front_page)] if request.gate_prefix and request.base else []
+    actions = _front_page_action(request)
     response = pages.show_message(message, request, "error.html", actions, as_json=request.wants_json)
     # Allow, WWW-Authenticate, Retry-After and Content-Range belong to their statuses.
     response.headers.extend(header for header in error.get_headers() if header[0].lower() != "content-type")
