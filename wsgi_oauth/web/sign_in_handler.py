@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -76,14 +76,15 @@ class SignInHandler(RequestHandler):
 
         :raises werkzeug.exceptions.HTTPException: with the page on which the user chooses a provider.
         """
-        arguments = self.request.args
-        site, next_url = self._return_page()
+        arguments = self.request.args.to_dict()
+        site, next_url = self._find_return_page(next(filter(None, map(arguments.get, _PAGES)), ""))
         if site != self.request.base:
             abort(self._start_on(site, next_url))
         if self.request.is_further_site:
             abort(self._begin_hand_over(next_url))
-        issuer = arguments.get("iss")  # of a sign-in that another site starts (OpenID Connect Core 4)
-        label = arguments.get("provider", "") if issuer is None else self.oauth.label_of_issuer(issuer)
+        label = arguments.get("provider", "")
+        if "iss" in arguments:  # of a sign-in that another site starts (OpenID Connect Core 4)
+            label = self.oauth.label_of_issuer(arguments["iss"])
         if not label and "reauthenticate" in arguments and self.request.session.signed_in:
             label = self.registration.label  # the provider of the last sign-in
         if not self.choose_provider(label):
@@ -99,7 +100,7 @@ class SignInHandler(RequestHandler):
             after_rejection="again" in arguments,
         ).for_authorization(
             self.provider,
-            self._login_parameters(),
+            self._login_parameters(arguments),
             choose_account="switch" in arguments,
             reauthentication=parse_requirements(arguments.get("reauthenticate", "")),
         )
@@ -125,12 +126,12 @@ class SignInHandler(RequestHandler):
         query |= {"site": urlsplit(self.request.base).hostname or "", "state": attempt.state}
         return self.redirect(f"{self.request.site.public_url}{HAND_OVER_ROUTE}?{urlencode(query)}")
 
-    def _return_page(self) -> tuple[str, str]:
-        """Return the page to which the sign-in leads: ``next`` or ``target_link_uri``, otherwise the default page.
+    def _find_return_page(self, given: str) -> tuple[str, str]:
+        """Return the page to which the sign-in leads.
 
+        :param given: ``next`` or ``target_link_uri``; "" means the default page.
         :return: the URL of this application on the site of the page, and the path of the page.
         """
-        given = next(filter(None, (self.request.args.get(name) for name in _PAGES)), "")
         page = self.request.site.find_page(given, self.request.base) if given else None
         if given and page is None:
             _log.warning(
@@ -145,12 +146,11 @@ class SignInHandler(RequestHandler):
         """The page after a sign-in that names no other: the front page of the protected application, or the profile."""
         return urlsplit(self.request.front_page).path if self.request.gate_prefix else self.url_for(".profile")
 
-    def _login_parameters(self) -> dict[str, str]:
+    def _login_parameters(self, arguments: Mapping[str, str]) -> dict[str, str]:
         """Return the parameters of the link to the sign-in that the authorization request may pass on.
 
         :raises errors.UserError: for a value that is too long or contains control characters.
         """
-        arguments = self.request.args
         names = {*self.registration.login_parameters, *(["login_hint"] if "iss" in arguments else [])}
         parameters = {name: arguments[name] for name in names if name in arguments}
         for name, value in parameters.items():
