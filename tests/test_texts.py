@@ -20,6 +20,7 @@ import wsgi_oauth
 from wsgi_oauth import RequestHandler, errors, texts
 
 PACKAGE = Path(wsgi_oauth.__file__).parent
+TEMPLATES = sorted(PACKAGE.glob("web/templates/*.html"))
 FILES = {path.stem: path for path in Path(texts.__file__).parent.glob("*.json")}
 CATALOGUE = {language: json.loads(path.read_text("utf-8")) for language, path in FILES.items()}
 TRANSLATIONS = sorted(CATALOGUE.keys() - {"en"})
@@ -35,7 +36,7 @@ ERRORS = [each for each in vars(errors).values() if isinstance(each, type) and i
 
 def find_used_keys() -> Iterator[str]:
     """Find the keys in the code and in the templates. Some are put together: of buttons and of durations."""
-    for path in [*PACKAGE.rglob("*.py"), *PACKAGE.glob("web/templates/*.html")]:
+    for path in [*PACKAGE.rglob("*.py"), *TEMPLATES]:
         source = path.read_text("utf-8")
         yield from re.findall(r'\b(?:english|t)\(\s*"([\w.]+)"', source)
         yield from {f"action.{word}" for word in re.findall(r'"(\w+)"', source)} & CATALOGUE["en"].keys()
@@ -61,6 +62,14 @@ class TestCatalogue:
 
     def test_has_every_key_that_is_used_and_no_other(self):
         assert set(find_used_keys()) == CATALOGUE["en"].keys()
+
+    @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+    def test_has_all_words_of_the_templates(self, template: Path):
+        """A command line and the name of its program are the same in all languages."""
+        source = re.sub(r"(?s)<pre.*?</pre>|\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}", "", template.read_text("utf-8"))
+        attributes = re.findall(r'(?:alt|aria-label|placeholder|title)="([^"]*)"', source)
+        words = re.findall(r"[^\W\d_]{2,}", re.sub(r"(?s)<.*?>", " ", source) + " ".join(attributes))
+        assert set(words) <= {"curl", "pip", "git"}
 
     @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.cause)
     def test_has_the_texts_of_every_error(self, error: type[errors.Error]):
@@ -153,7 +162,7 @@ class TestPage:
         form["name"] = "sauvegarde"
         created = form.submit(headers={**HTML, "Accept-Language": "fr", "Sec-Fetch-Site": "same-origin"}).html.main
         assert "Copiez-le maintenant." in created.text
-        assert re.search(r"Créé\s: \d{4}-\d\d-\d\d \d\d:\d\d UTC · Jamais utilisé", created.text)
+        assert re.search(r"Créé le \d{4}-\d\d-\d\d \d\d:\d\d UTC · Jamais utilisé", created.text)
         assert created.find("button", attrs={"name": "revoke"})["aria-label"] == "Révoquer sauvegarde"
 
     def test_shows_the_description_of_an_http_error(self, make_browser: Callable[..., Browser]):
