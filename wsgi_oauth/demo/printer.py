@@ -102,7 +102,9 @@ class Printer:
             self._wrap("in the body: an HTML page", " " * 4)
 
     def members(self, label: str, document: Mapping[str, Any], explanations: Explanations) -> None:
-        """Print the members of a JSON object below *label*."""
+        """Print the members of a JSON object below *label*, or below an empty line."""
+        if not label:
+            self._print()
         masked = document if self._reveal else mask_json(document)
         texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in masked.items()}
         self._fields(label, ((name, text, explanations.get(name, "")) for name, text in texts.items()))

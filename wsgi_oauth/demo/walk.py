@@ -134,7 +134,8 @@ class Walk:
             "Step 1: User Authorization",
             "An anonymous user opens the application. The application makes a random state and a random code verifier, "
             "and stores both in a new session: a file on the server, which it finds again by the session id in the "
-            "browser's cookie. It then redirects the browser to the provider with a few key OAuth parameters.",
+            "browser's cookie. It then redirects the browser to the provider with a few key OAuth parameters: this is "
+            "how it talks to the provider through the browser (the front channel).",
         )
         request = self._browser.get(f"{self._application}/")
         response = self._send(request)
@@ -176,7 +177,7 @@ class Walk:
             "The browser brings the authorization code to the application. First the application validates the "
             "response: the state must be one that it stored in this session, recent and unused, and iss must name the "
             "provider that it had asked (RFC 9700 4.7, RFC 9207). Then it exchanges the code for a token directly at "
-            "the provider. The browser waits meanwhile and does not see these messages.",
+            "the provider (the back channel). The browser waits meanwhile and does not see these messages.",
         )
         before = self._session_name()
         request = self._browser.get(callback_url)
