@@ -273,6 +273,10 @@ class TestExpiredCookies:
         response = guest.post("/auth/logout", {"Sec-Fetch-Site": "cross-site"})
         assert "sessionid" not in str(response.headers)
 
+    def test_are_kept_by_the_page_that_asks_whether_to_sign_out(self, enter: Callable[..., Guest]):
+        response = enter(expire_cookies=["sessionid"]).get("/auth/logout")
+        assert (response.status_int, "sessionid" in str(response.headers)) == (200, False)
+
     def test_have_valid_names(self, make_gate: MakeGate):
         with pytest.raises(ValueError, match="expire_cookies: not the name of a cookie"):
             make_gate(expire_cookies=["a=b"])

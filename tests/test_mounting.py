@@ -126,7 +126,7 @@ class TestAnyPrefix:
         [exchange] = [e for e in provider.exchanges if e.endpoint == "token"]
         assert parse_qs(exchange.body)["redirect_uri"] == [redirect_uri]
         assert (response.status_code, response.headers["Location"]) == (303, f"{mounted.prefix}/profile")
-        assert mounted.follow(response.headers["Location"]).get_json()["login"] == "octocat"
+        assert "octocat" in mounted.follow(response.headers["Location"]).get_data(as_text=True)
 
     def test_anonymous_user_returns_to_the_requested_page(self, mounted: Mounted):
         response = mounted.get("/repos/mine", query="page=2")
@@ -283,7 +283,7 @@ class TestProxyThatRemovesThePrefix:
         assert parameters(started.headers["Location"])["redirect_uri"] == f"{PUBLIC}/callback"
         done = follow(behind.come_back(started.headers["Location"]))
         assert (done.status_code, done.headers["Location"]) == (303, "/auth/profile")
-        assert follow(done.headers["Location"]).get_json()["login"] == "octocat"
+        assert "octocat" in follow(done.headers["Location"]).get_data(as_text=True)
         assert parse_qs(next(e for e in behind.provider.exchanges if e.endpoint == "token").body)["redirect_uri"] == [
             f"{PUBLIC}/callback"
         ]
@@ -341,7 +341,7 @@ def test_sign_in_below_a_prefix_obeys_pep_3333(provider: LocalProvider):
     browser = Browser(app, provider)
     callback = browser.consent(browser.get("/auth/").location)
     assert browser.get(callback).location == "/auth/profile"
-    assert browser.get("/auth/profile").json["login"] == "octocat"
+    assert browser.get("/auth/profile", headers=JSON).json["login"] == "octocat"
     assert browser.post("/auth/logout").status_int == 303
     assert browser.get("/auth/profile", headers=JSON).status_int == 401
 

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from bs4 import BeautifulSoup
 from conftest import HTML, JSON, Browser, environ_for, parameters, send
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import (
@@ -21,7 +22,7 @@ from werkzeug.exceptions import (
     Unauthorized,
 )
 
-from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app, errors
+from wsgi_oauth import Config, LoginRequired, MemoryStore, RequestHandler, SessionStore, create_app, errors
 from wsgi_oauth.demo.fault_injection import Fault, FaultContext
 from wsgi_oauth.demo.local_provider import LocalProvider
 
@@ -39,6 +40,8 @@ class Broken(RequestHandler):
 
     def get(self, request):
         raise RuntimeError(f"an internal text: {CANARY}")
+
+    post = get
 
 
 class Posted(RequestHandler):
@@ -307,7 +310,7 @@ class TestErrorPage:
         assert shown != expected["id"], "each request has its own id"
         assert page.suspicious == []
         starts = {f"http://localhost/{query}" for query in ("", "?next=%2Fprofile", "?switch=1&next=%2Fprofile")}
-        assert set(page.links) <= {"", *starts}
+        assert set(page.links) <= {"", "/profile", "/broken", "/logout", *starts}
         for internal in (
             "Traceback",
             ".py",
@@ -362,6 +365,77 @@ class TestSignInLink:
     def test_for_a_program_has_no_return_url(self, site: Site):
         answer = site.browser.post("/posted", headers={**JSON, "Referer": "http://localhost/form"})
         assert answer.json["login_url"] == "http://localhost/"
+
+
+def buttons(response: Any) -> list[tuple[str, str | None]]:
+    """Return the text and the URL of each button of a page."""
+    actions = BeautifulSoup(text_of(response), "html.parser").select(".actions > li > *")
+    return [(each.get_text(strip=True), each.get("href", each.get("action"))) for each in actions]
+
+
+START_AGAIN = "http://localhost/?next=%2Fprofile"
+SAME_PAGE = ""  # RFC 3986 4.4; without the code in its URL
+
+
+class TestButton:
+    """A page about an error offers what helps, and nothing that does not."""
+
+    @pytest.mark.parametrize(
+        ("cause", "expected"),
+        [
+            ("provider_timeout", [("Try again", START_AGAIN)]),
+            ("login_refused", [("Try again", START_AGAIN)]),
+            ("provider_busy", [("Try again", SAME_PAGE)]),  # the code is still good
+            ("provider_rate_limit", [("Try again", "/profile")]),
+            ("session_store_unavailable", [("Try again", SAME_PAGE)]),
+            ("internal_error", [("Try again", "/broken")]),
+            ("code_refused", [("Sign in", START_AGAIN)]),
+            ("no_login_in_progress", [("Sign in", "http://localhost/")]),
+            ("not_signed_in", [("Sign in", "http://localhost/")]),
+            ("login_declined", [("Use another account", "http://localhost/?switch=1&next=%2Fprofile")]),
+            ("not_a_navigation", [("Open the page", SAME_PAGE)]),
+            ("bad_host", []),
+            ("bad_request", []),
+            ("not_found", []),
+        ],
+    )
+    def test_depends_on_the_cause(self, site: Site, cause: str, expected: list[tuple[str, str]]):
+        assert buttons(CAUSES[cause][2](site, HTML)) == expected
+
+    def test_after_a_failed_form_leads_to_the_page_of_the_form(self, site: Site):
+        for referrer, url in [("http://localhost/form?step=2", "/form?step=2"), ("https://evil.example/", "/broken")]:
+            assert buttons(site.browser.post("/broken", headers={"Referer": referrer})) == [("Try again", url)]
+
+    def test_of_a_missing_page_behind_the_gate_leads_to_the_front_page(self, site: Site):
+        gate = LoginRequired(site.app, site.app)
+        assert buttons(send(gate, "/auth/nothing", headers=HTML)) == [("Open the application", "http://localhost/")]
+
+    def test_works(self, site: Site):
+        page = site.profile(HTML, "429")
+        assert "Mona Lisa" in page.click("Try again").text
+
+
+class TestName:
+    def test_is_that_of_the_setting(self, site: Site):
+        page = Page(
+            send(site.application(NAME="Ann & Bob's <Wiki>"), "/signed-out", headers=HTML).get_data(as_text=True)
+        )
+        assert page.texts["title"] == "You are signed out · Ann & Bob's <Wiki>"
+
+    def test_is_that_of_the_host_by_default(self, site: Site):
+        app = site.application(PUBLIC_URL="https://wiki.example.com:8443/auth")
+        page = text_of(send(app, "/signed-out", headers=HTML, HTTP_HOST="wiki.example.com"))
+        assert Page(page).texts["title"] == "You are signed out · wiki.example.com"
+
+    def test_of_a_foreign_host_is_not_shown(self, site: Site):
+        app = site.application(PUBLIC_URL="https://wiki.example.com/")
+        page = Page(text_of(send(app, "/", headers=HTML, HTTP_HOST="evil.example")))
+        assert page.texts["title"] == "This application has another address · wiki.example.com"
+
+    @pytest.mark.parametrize("name", ["x" * 101, "a\nb", "\x1b[1m"])
+    def test_is_short_and_printable(self, name: str):
+        with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_NAME: must have at most 100 characters"):
+            Config(client_id="id", client_secret="secret", name=name)
 
 
 class TestSecurityHeaders:

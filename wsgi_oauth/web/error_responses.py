@@ -11,7 +11,7 @@ from werkzeug import Response
 from werkzeug.exceptions import HTTPException
 
 from .. import errors
-from ..events import FAILED, REFUSED
+from ..events import FAILED, HAND_OVER, REFUSED, SIGN_IN
 from ..texts import english
 from . import pages
 from .redirect import Redirect
@@ -82,7 +82,7 @@ def _find_actions(request: Request, error: errors.Error, *, login_url: str, logo
     if isinstance(error, errors.CrossSite) and logout_url == request.base + request.path and request.form_token:
         return [pages.Action("sign_out", logout_url, request.form_token)]
     if error.action == "open_page" or (error.action == "try_again" and not request.has_used_state):
-        return [pages.Action(error.action, "" if request.method == "GET" else request.return_url)]
+        return [pages.Action(error.action, _find_same_page(request))]
     if error.action and login_url:
         return [pages.Action(error.action, login_url)]
     return [] if isinstance(error, errors.BadHost) else _front_page_action(request)
@@ -91,6 +91,16 @@ def _find_actions(request: Request, error: errors.Error, *, login_url: str, logo
 def _front_page_action(request: Request) -> list[pages.Action]:
     """Return the button to the application in a list, because no page is a dead end; empty for an unknown host."""
     return [pages.Action("open_application", request.front_page)] if request.base else []
+
+
+def _find_same_page(request: Request) -> str:
+    """Return the URL of the page that the user sees; "" (RFC 3986 4.4) if no page may contain it.
+
+    That is the case during a sign-in, because its URL has a code or a ticket.
+    """
+    if request.event_name in {SIGN_IN, HAND_OVER}:
+        return ""
+    return request.next_url or request.return_url or local_path(request.current_url) or ""
 
 
 def build_http_error_response(request: Request, error: HTTPException) -> Response:
