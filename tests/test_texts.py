@@ -139,7 +139,7 @@ class TestPage:
         assert (page.html.html["lang"], page.headers["Content-Language"]) == (language, language)
         expected = CATALOGUE[language]
         assert page.html.h1.text == expected["no_login_in_progress.title"]
-        assert page.html.find("a", class_="button").text == expected["action.sign_in"]
+        assert page.html.select_one(".actions a").text == expected["action.sign_in"]
         for key in ("no_login_in_progress.text", "no_login_in_progress.advice"):
             assert expected[key] in page.html.main.text
         assert expected["side.request"] in page.html.footer.text
