@@ -395,8 +395,8 @@ class TestButton:
             ("login_declined", [("Use another account", "http://localhost/?switch=1&next=%2Fprofile")]),
             ("not_a_navigation", [("Open the page", SAME_PAGE)]),
             ("bad_host", []),
-            ("bad_request", []),
-            ("not_found", []),
+            ("bad_request", [("Open the application", "http://localhost/")]),
+            ("not_found", [("Open the application", "http://localhost/")]),
         ],
     )
     def test_depends_on_the_cause(self, site: Site, cause: str, expected: list[tuple[str, str]]):
