@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 from ... import LoginRequired
 from ...transport.pool import Transport
 from ...web.sign_out import Logout
-from .parties import Stage, build_application, parameters
+from .parties import VICTIM, Stage, build_application, parameters
 from .story import Outcome, Story
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ FORGED_HOST = Story(
 
 def wiki(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Greet the user. Like many applications, it takes the name from a header that a proxy is expected to set."""
-    user = environ.get("HTTP_X_AUTH_REQUEST_USER") or environ["wsgi_oauth.identity"].username
+    user = environ.get("HTTP_X_AUTH_REQUEST_USER") or environ["wsgi_oauth.identity"].name
     return Response(f"<h1>Hello, {user}</h1>", mimetype="text/html")(environ, start_response)
 
 
@@ -157,8 +157,8 @@ def keep_all_headers(environ: WSGIEnvironment) -> None:
 
 def forge_the_identity(stage: Stage) -> Outcome:
     stage.attacker.follow(stage.attacker.callback_url())
-    answer = stage.attacker.visit("/", {"X-Auth-Request-User": stage.victim.login})
-    is_victim = f"Hello, {stage.victim.login}" in answer.body
+    answer = stage.attacker.visit("/", {"X-Auth-Request-User": VICTIM})
+    is_victim = f"Hello, {VICTIM}" in answer.body
     return Outcome(is_victim, "The wiki greets Mallory as Victor.", answer)
 
 
@@ -170,7 +170,7 @@ FORGED_IDENTITY = Story(
         She wants to write as Victor.
     """,
     course="""
-        She signs in as herself, and adds the header X-Auth-Request-User: victor to her request. Proxies use
+        She signs in as herself, and adds the header X-Auth-Request-User: Victor to her request. Proxies use
         this header to name the user, and the wiki believes it.
     """,
     defence="""
