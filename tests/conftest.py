@@ -216,7 +216,7 @@ def connected_chromium(chromium: str) -> Iterator[Any]:
 @pytest.fixture
 def page(connected_chromium: Any) -> Iterator[Any]:
     """Open a page of a new browser profile, without cookies (https://playwright.dev/python/docs/api/class-page)."""
-    with connected_chromium.new_context(ignore_https_errors=True) as context:
+    with connected_chromium.new_context(ignore_https_errors=True, locale="en-US") as context:
         context.set_default_timeout(30_000)
         yield context.new_page()
 

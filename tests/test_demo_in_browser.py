@@ -1,4 +1,4 @@
-"""The tasks of a user in Chromium, at the running demo: with the mouse, with the keyboard alone, and as users err."""
+"""The tasks of a user in Chromium, at the running demo: with the keyboard alone, and with the errors of users."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ pytest.importorskip("playwright", reason="the extra `browser` is not installed")
 
 from keyboard import press_button, tab_to
 
-from tools.visits import Demo, run_demo, sign_in
+from tools.visits import Demo, Servers, all_servers, sign_in
 from wsgi_oauth.demo.lab.stories import STORIES
 
 
 @pytest.fixture(scope="module")
-def demo() -> Iterator[Demo]:
-    with run_demo() as demo:
-        yield demo
+def servers() -> Iterator[Servers]:
+    with all_servers() as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def demo(servers: Servers) -> Demo:
+    return servers.demo
 
 
 def count_token_requests(demo: Demo) -> int:
@@ -58,6 +63,18 @@ class TestKeyboard:
         page.get_by_role("heading", name="The attack succeeded").wait_for()
         press_button(page, "with the guard", "Enter")
         page.get_by_role("heading", name="The attack failed").wait_for()
+
+    def test_creates_and_revokes_an_access_token(self, page: Any, servers: Servers) -> None:
+        """The demo offers no access tokens, so this is another application."""
+        url = servers.application(TOKENS="yes")
+        sign_in(page, url)
+        page.goto(f"{url}/tokens")
+        tab_to(page, "Name")
+        page.keyboard.type("Nightly backup")
+        press_button(page, "Create token", "Enter")
+        page.get_by_text("wo_").first.wait_for()
+        press_button(page, "Revoke Nightly backup", "Space")
+        page.get_by_text("Nightly backup").wait_for(state="detached")
 
 
 class TestImpatience:
