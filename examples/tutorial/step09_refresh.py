@@ -137,7 +137,7 @@ class PostAuthorization(RequestHandler):
                 code_verifier=attempt["code_verifier"],
             )
         except OAuth2Error as error:
-            abort(403, f"The provider has signed nobody in ({error.error}).")
+            abort(403, f"The sign-in at the provider has failed ({error.error}).")
 
         # At this point you can fetch protected resources, but let's save the token and show how this is done from a
         # persisted token in /profile.

@@ -1,4 +1,4 @@
-"""Step 10: nobody else sees the pages: no cache stores them, and no other site shows them in a frame."""
+"""Step 10: no cache stores the pages, and no other site shows them in a frame."""
 
 import json
 import os
@@ -144,7 +144,7 @@ class PostAuthorization(RequestHandler):
                 code_verifier=attempt["code_verifier"],
             )
         except OAuth2Error as error:
-            abort(403, f"The provider has signed nobody in ({error.error}).")
+            abort(403, f"The sign-in at the provider has failed ({error.error}).")
 
         # At this point you can fetch protected resources, but let's save the token and show how this is done from a
         # persisted token in /profile.

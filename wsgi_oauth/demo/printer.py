@@ -180,7 +180,7 @@ class Printer:
 
 
 def parse_object(text: str) -> dict[str, Any]:
-    """Return the JSON object in *text*; empty if there is none."""
+    """Return the JSON object in *text*, or an empty dictionary."""
     try:
         document = json.loads(text)
     except ValueError:

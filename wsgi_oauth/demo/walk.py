@@ -198,8 +198,8 @@ class Walk:
                 "would then be signed in as the attacker, without noticing, and save private data in the attacker's "
                 "account (login CSRF).",
                 "code verifier": "Was this code issued for this sign-in? The provider checks it (PKCE). Without it, an "
-                "attacker who has stolen the user's code could put it into a sign-in of the attacker's own browser, "
-                "whose state is correct. The application would exchange it with its secret, and sign the attacker in "
+                "attacker with a stolen code could put it into a sign-in of the attacker's own browser, where the state "
+                "is correct. The application would exchange it with its secret, and sign the attacker in "
                 "as the user (code injection).",
             }
         )
@@ -247,7 +247,7 @@ class Walk:
         old, new = (parse_object(each.body).get("refresh_token") for each in self._responses("token"))
         if old != new:
             self._printer.check_passed(
-                "the refresh token has changed, too: an old one that appears again must be stolen (RFC 9700 4.14.2)"
+                "the refresh token has changed, too, so a second use of the old one reveals a theft (RFC 9700 4.14.2)"
             )
 
     def _sign_out(self) -> None:
