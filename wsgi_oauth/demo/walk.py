@@ -198,9 +198,9 @@ class Walk:
                 "would then be signed in as the attacker, without noticing, and save private data in the attacker's "
                 "account (login CSRF).",
                 "code verifier": "Was this code issued for this sign-in? The provider checks it (PKCE). Without it, an "
-                "attacker with a stolen code could put it into a sign-in of the attacker's own browser, where the state "
-                "is correct. The application would exchange it with its secret, and sign the attacker in "
-                "as the user (code injection).",
+                "attacker with a stolen code could put it into a sign-in of the attacker's own browser, where the "
+                "state is correct. The application would exchange it with its secret, and sign the attacker in as the "
+                "user (code injection).",
             }
         )
         self._print_id_token()
