@@ -141,9 +141,11 @@ class RequestBenchmark:
             browser.sign_in()
         return browser
 
-    def page(self, app: WSGIApplication, path: str, calls: int, *, signed_in: bool = False) -> Case:
+    def page(
+        self, app: WSGIApplication, path: str, calls: int, *, signed_in: bool = False, accept: str = "application/json"
+    ) -> Case:
         browser = self.browser(app, signed_in=signed_in)
-        return request_case(app, browser.environ(path), calls)
+        return request_case(app, {**browser.environ(path), "HTTP_ACCEPT": accept}, calls)
 
     def measure_without_provider(self, rounds: int) -> dict[str, list[Cost]]:
         """Measure responses that need no request to the provider."""
@@ -155,6 +157,8 @@ class RequestBenchmark:
             "bare Werkzeug": request_case(hello, self.browser(hello, signed_in=False).environ("/"), 300),
             "/healthz": self.page(ours, "/healthz", 300),
             "/": self.page(ours, "/", 300),
+            "page about an error": self.page(ours, "/favicon.ico", 300, accept="text/html"),
+            "the same as JSON": self.page(ours, "/favicon.ico", 300),
             "/ again, in the same browser": second_start_case(lambda: self.browser(ours, signed_in=False), 50),
             "/ again, with twenty pending sign-ins": request_case(ours, started.environ("/"), 50),
             "/ of the tutorial": self.page(tutorial, "/", 50),
