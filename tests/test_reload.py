@@ -63,18 +63,24 @@ def requests_all_the_time(site: Site, server: Gunicorn) -> Iterator[list[int]]:
             each.result()
 
 
-def test_new_settings_and_a_new_secret_take_effect_and_no_request_is_lost(
+def test_new_settings_a_new_secret_and_new_templates_take_effect_and_no_request_is_lost(
     site: Site, barrier: Callable[[str], Barrier]
 ) -> None:
-    set_to(site, COOKIE_NAME="first")
+    template = site.folder / "templates" / "error.html"
+    template.parent.mkdir()
+    template.write_text("the first template")
+    set_to(site, COOKIE_NAME="first", TEMPLATES=str(template.parent))
     with site.serve("--workers", "2", app=None) as server, site.visitor(server) as visitor:
         assert cookie_of(site, server) == "first"
+        assert get_and_close(visitor, "/nothing").text == "the first template"
+        template.write_text("the second template")
         callback_url = visitor.callback_url()
         waiting = barrier("token")
         with requests_all_the_time(site, server) as statuses, ThreadPoolExecutor(1) as thread:
             answer = thread.submit(get_and_close, visitor.copy(), callback_url)
             waiting.wait_for(1)  # in an old worker, which finishes it
-            set_to(site, COOKIE_NAME="second", CLIENT_SECRET="the-new-secret", LOG_FORMAT="json")
+            changed = {"CLIENT_SECRET": "the-new-secret", "LOG_FORMAT": "json", "TEMPLATES": str(template.parent)}
+            set_to(site, COOKIE_NAME="second", **changed)
             server.process.send_signal(signal.SIGHUP)
             until("has the new settings", server)
             until("Booting worker", server, times=4)
@@ -83,6 +89,7 @@ def test_new_settings_and_a_new_secret_take_effect_and_no_request_is_lost(
             until("Worker exiting", server, times=2)
         assert set(statuses) == {200}
         assert cookie_of(site, server) == "second"
+        assert get_and_close(visitor, "/nothing").text == "the second template"
         until('"logger": "gunicorn.access"', server)  # the access log is JSON
         validator = site.provider._validator
         validator.client = replace(validator.client, secret="the-new-secret")
