@@ -128,7 +128,8 @@ class DemoProcess:
 
     @property
     def url(self) -> str:
-        return re.findall(r"http://127\.0\.0\.1:\d+/", self.welcome)[0]
+        """The URL of the application."""
+        return re.findall(r"The application +(http://127\.0\.0\.1:\d+/)", self.welcome)[0]
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the whole process group, as a terminal does."""

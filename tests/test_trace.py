@@ -9,12 +9,15 @@ import http.server
 import importlib
 import inspect
 import json
+import re
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
+from html.parser import HTMLParser
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -22,17 +25,20 @@ from urllib.parse import urljoin, urlsplit
 
 import pytest
 from conftest import environ_for
+from werkzeug.test import Client
 
 import wsgi_oauth
 from wsgi_oauth import Config, create_app
 from wsgi_oauth.demo.browser import Browser, HttpResponse, Page
 from wsgi_oauth.demo.dispatcher import Dispatcher
+from wsgi_oauth.demo.episodes import divide
 from wsgi_oauth.demo.launcher import Demo, Options, start_demo
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.messages import Message, SourceLine
 from wsgi_oauth.demo.recorder import Recorder
 from wsgi_oauth.demo.recording import ORIGIN_HEADER
 from wsgi_oauth.demo.server import serve, serve_provider
+from wsgi_oauth.demo.trace import Trace
 from wsgi_oauth.demo.traced_app import record_application
 
 ROOT = Path(wsgi_oauth.__file__).parents[1]
@@ -384,8 +390,8 @@ class TestSourceLines:
             "return self.redirect(authorization_url)",
             "token = github.fetch_token(self.token_url, **attempt.parameters)",
             "return self.redirect(attempt.next_url, 303)",
-            "return self.jsonify(self.fetch_user_document(github))",
-            "return self.jsonify(self.fetch_user_document(github))",
+            "document = self.fetch_user_document(github)",
+            "return self.show_page(document) if request.wants_page else self.jsonify(document)",
         ]
 
     def test_every_message_of_a_server_has_a_line_and_no_message_of_the_browser(self, told: list[Message]) -> None:
@@ -411,6 +417,183 @@ class TestSourceLines:
                 left = Counter(kind(each) for each in story.run())
             wrong += [(line, each) for each in kinds if left[each] >= everything[each]]
         assert wrong == []
+
+
+# -- the page -------------------------------------------------------------------------------------------------------
+
+
+class Diagram(HTMLParser):
+    """The trace page as a screen reader gets it: titles, messages, and all text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.titles: list[str] = []
+        self.messages: list[str] = []
+        self.text = ""
+        self._in: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        kind = dict(attrs).get("class") or ""
+        if tag == "h2":
+            self.titles.append("")
+        if kind == "arrow":
+            self.messages.append("")
+        if tag not in {"meta", "br", "input", "link"}:
+            self._in.append(kind if kind == "arrow" else tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._in:
+            self._in.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self._in and self._in[-1] in {"style", "script"}:
+            return
+        self.text += data
+        if "h2" in self._in:
+            self.titles[-1] += data
+        if "arrow" in self._in:
+            self.messages[-1] += data
+
+
+@pytest.fixture
+def read_page(demo: Demo) -> Callable[..., Diagram]:
+    def read_page(path: str = "/trace") -> Diagram:
+        browser = Browser()
+        return Diagram(browser.send(browser.get(demo.provider.url + path)).body)
+
+    return read_page
+
+
+class TestPage:
+    def test_it_lists_all_messages_with_sender_and_receiver(
+        self, demo: Demo, read_page: Callable[..., Diagram]
+    ) -> None:
+        Tab().open(f"{demo.url}/")
+        page = read_page()
+        assert page.titles == ["1. Sign-in"]
+        assert [" ".join(each.split()) for each in page.messages[:3]] == [
+            "browser to application: GET /",
+            "application to browser: 302 Found",
+            "browser to provider: GET /authorize?…",
+        ]
+        assert len(page.messages) == len(demo.recorder.messages) == 14
+
+    def test_two_tabs_a_refresh_and_a_sign_out_have_titles(self, demo: Demo, read_page: Callable[..., Diagram]) -> None:
+        tabs = [Tab(), Tab()]
+        threads = [threading.Thread(target=tab.open, args=(f"{demo.url}/",)) for tab in tabs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        demo.provider.faults.add("profile.401")
+        tabs[0].open(f"{demo.url}/profile")
+        tabs[0].open(f"{demo.url}/profile")
+        Story.sign_out(tabs[0], demo.url)
+        assert read_page().titles == [
+            "5. Sign-out",
+            "4. Application: /profile",
+            "3. Refresh",
+            "2. Sign-in",
+            "1. Sign-in",
+        ]
+        assert [len(each.messages) for each in divide(demo.recorder.messages)][:4] == [14, 14, 8, 4]
+
+    @pytest.mark.parametrize(
+        ("fault", "title"),
+        [
+            ("authorize.access_denied", "Sign-in, declined"),
+            ("authorize.wrong_iss", "Sign-in, refused"),
+            ("token.500", "Sign-in, refused"),
+            ("token.hang_up", "Sign-in, refused"),
+        ],
+    )
+    def test_a_fault_appears_in_the_title(
+        self, demo: Demo, read_page: Callable[..., Diagram], fault: str, title: str
+    ) -> None:
+        demo.provider.faults.add(fault)
+        Tab().open(f"{demo.url}/")
+        assert read_page().titles == [f"1. {title}"]
+        assert "A fault has replaced or changed this response." in read_page().text
+
+    def test_each_parameter_and_header_has_an_explanation(self, demo: Demo, read_page: Callable[..., Diagram]) -> None:
+        tab = Tab()
+        tab.open(f"{demo.url}/profile")
+        demo.provider.faults.add("profile.401")
+        tab.open(f"{demo.url}/profile")
+        Story.sign_out(tab, demo.url)
+        trace = Trace(demo.recorder, "", "")
+        fields = [
+            (view.kind.name, field.name)
+            for episode in divide(demo.recorder.messages)
+            for view in trace.view(episode)
+            for group in view.groups
+            for field in group.fields
+            if not field.explanation
+        ]
+        assert fields == []
+
+    def test_no_secret_is_shown_without_reveal(self, demo: Demo, read_page: Callable[..., Diagram]) -> None:
+        Tab().open(f"{demo.url}/")
+        secrets = set()
+        for message in demo.recorder.messages:
+            wire = [message.url, message.header("Location"), json.dumps(list(message.session_after.values()))]
+            wire += [message.header(name) for name in ("Cookie", "Set-Cookie", "Authorization")]
+            if "html" not in message.header("Content-Type"):
+                wire.append(message.body)
+            secrets |= set(re.findall(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{22,}", " ".join(wire)))
+        secrets = {each for each in secrets if not each.startswith("wsgi_oauth_")}  # names of cookies
+        assert len(secrets) >= 9  # state, challenge, verifier, code, Basic, two tokens, two session ids
+        text = read_page().text
+        assert [secret for secret in secrets if secret[:5] in text] == []
+
+    def test_secrets_are_shown_with_reveal(self, demo: Demo) -> None:
+        Tab().open(f"{demo.url}/")
+        [token] = [each for each in demo.recorder.messages if each.endpoint == "token" and not each.is_request]
+        trace = Client(Trace(demo.recorder, "", "", reveal=True))
+        assert json.loads(token.body)["access_token"] in trace.get("/trace").get_data(as_text=True)
+
+    def test_values_of_attackers_are_text_and_no_markup(self, demo: Demo, read_page: Callable[..., Diagram]) -> None:
+        browser = Browser()
+        markup = "<script>alert(1)</script>"
+        for url in (f"{demo.url}/callback?error={markup}&state={markup}", f"{demo.provider.url}/{markup}?{markup}=1"):
+            request = browser.get(url.replace("<", "%3C"))
+            request.headers["User-Agent"] = markup
+            browser.send(request)
+        html = browser.send(browser.get(f"{demo.provider.url}/trace")).body
+        assert markup not in html
+        assert "&lt;script&gt;alert(1)" in html
+
+    def test_other_host_names_are_refused(self, demo: Demo) -> None:
+        """Otherwise a site whose name leads to 127.0.0.1 could read the page (DNS rebinding)."""
+        browser = Browser()
+        for path in ("/trace", "/trace/events", "/trace/glossary"):
+            request = browser.get(demo.provider.url + path)
+            request.headers["Host"] = "attacker.example:8001"
+            assert browser.send(request).status == 421
+
+    def test_it_sends_an_event_for_new_messages(self, demo: Demo) -> None:
+        with urllib.request.urlopen(f"{demo.provider.url}/trace/events", timeout=60) as events:
+            assert events.readline() == b"data: 0\n"
+            Tab().open(f"{demo.url}/signed-out")
+            events.readline()
+            assert int(events.readline().removeprefix(b"data: ")) == demo.recorder.messages[0].number
+
+    def test_a_part_of_the_page_is_enough_for_an_update(self, demo: Demo, read_page: Callable[..., Diagram]) -> None:
+        Tab().open(f"{demo.url}/")
+        last = demo.recorder.messages[-1].number
+        Tab().open(f"{demo.url}/signed-out")
+        assert read_page(f"/trace?after={last}").titles == ["2. Application: /signed-out"]
+
+    def test_the_pages_of_the_application_link_to_it(self, demo: Demo) -> None:
+        for path in ("/signed-out", "/nowhere", "/callback"):
+            browser = Browser()
+            assert f'href="{demo.provider.url}/trace"' in browser.send(browser.get(demo.url + path)).body
+
+    def test_the_glossary_explains_the_terms(self, read_page: Callable[..., Diagram]) -> None:
+        page = read_page("/trace/glossary")
+        assert "Code verifier: the secret of PKCE" in page.text
+        assert "*" not in page.text
 
 
 def test_a_production_application_contains_no_trace(tmp_path: Path) -> None:

@@ -23,6 +23,11 @@ The command ``wsgi-oauth demo``:
 :mod:`.recorder`         collects the messages of all processes in order
 :mod:`.messages`         a message
 :mod:`.sources`          the source lines that produce a message
+:mod:`.trace`            the page that shows the messages
+:mod:`.kinds`            the kinds of messages in plain words
+:mod:`.episodes`         divides messages into sign-ins, refreshes and sign-outs
+:mod:`.attackers`        the attackers' view of a message
+:mod:`.glossary`         the glossary as a page
 :mod:`.walk`             signs in and prints every HTTP message (``--walk``)
 :mod:`.browser`          the browser that the walk uses
 :mod:`.printer`          prints the messages

@@ -223,3 +223,106 @@ def explain(message: Message) -> Explanation:
         is_refresh = message.is_request and "grant_type=refresh_token" in message.body
         place, table = "refresh" if is_refresh else message.endpoint, _PROVIDER
     return table.get((place, kind)) or table.get((place, "response"), Explanation(""))
+
+
+# -- further messages and headers, which the trace shows ---------------------------------------------------------------
+
+PUSHED_REQUEST: Explanations = {**AUTHORIZATION_REQUEST, "Authorization": TOKEN_REQUEST["Authorization"]}
+PUSHED_RESPONSE: Explanations = {
+    "request_uri": "stands for all parameters of the authorization request; valid once (RFC 9126 2.2)",
+    "expires_in": "how many seconds it stays valid (RFC 9126 2.2)",
+}
+DISCOVERY_RESPONSE: Explanations = {
+    "issuer": "the name of the provider. It must be the configured one (OpenID Connect Discovery 4.3)",
+    "authorization_endpoint": "where the application sends the browser (RFC 6749 3.1)",
+    "token_endpoint": "where it exchanges the code (RFC 6749 3.2)",
+    "userinfo_endpoint": "where it fetches the claims about the user (OpenID Connect Core 5.3)",
+    "revocation_endpoint": "where it revokes tokens (RFC 7009 2)",
+    "end_session_endpoint": "where a sign-out continues (OpenID Connect RP-Initiated Logout 2)",
+    "jwks_uri": "where the public keys are that verify ID tokens (OpenID Connect Discovery 3)",
+    "response_types_supported": "code: the authorization code flow (RFC 8414 2)",
+    "grant_types_supported": "what the token endpoint exchanges (RFC 8414 2)",
+    "code_challenge_methods_supported": "the methods of PKCE (RFC 8414 2)",
+    "scopes_supported": "the permissions that an application can ask for (RFC 8414 2)",
+    "id_token_signing_alg_values_supported": "the algorithms that sign ID tokens (OpenID Connect Discovery 3)",
+    "authorization_response_iss_parameter_supported": "the provider names itself in its responses (RFC 9207 3)",
+    "subject_types_supported": "whether all applications see the same identifier of a user (OpenID Connect Core 8)",
+    "claims_supported": "the claims that the provider may send (OpenID Connect Discovery 3)",
+}
+KEYS_RESPONSE: Explanations = {"keys": "public keys. The ID token's header names one of them by its kid (RFC 7517 5)"}
+USER_DOCUMENT: Explanations = {
+    "sub": "identifies the user at this provider, for ever (OpenID Connect Core 5.1)",
+    "id": "identifies the user at this provider, for ever",
+    "login": "the user name, which can change",
+    "preferred_username": "the user name, which can change (OpenID Connect Core 5.1)",
+    "name": "the name to display (OpenID Connect Core 5.1)",
+    "email": "the address. It identifies nobody unless it is verified (OpenID Connect Core 5.7)",
+    "email_verified": "whether the provider has checked that the address belongs to the user (OpenID Connect Core 5.1)",
+    "groups": "the groups of the user, for access rules",
+    "error": "the reason why the provider returns no data (RFC 6750 3.1)",
+    "message": "the reason, in the provider's own words",
+}
+END_SESSION_REQUEST: Explanations = {
+    "id_token_hint": "tells the provider whose session ends (OpenID Connect RP-Initiated Logout 2)",
+    "post_logout_redirect_uri": "where the browser goes afterwards (OpenID Connect RP-Initiated Logout 3)",
+    "client_id": "identifies this application at the provider (RFC 6749 2.2)",
+    "state": "comes back unchanged (OpenID Connect RP-Initiated Logout 2)",
+}
+SIGN_OUT_REQUEST: Explanations = {
+    "token": "proves that this application's own page sent the form: another site cannot sign the user out (CSRF)",
+}
+APPLICATION_PARAMETERS: Explanations = {
+    "next": "the page of this application to which the user returns after the sign-in. Only pages of this site are "
+    "accepted (open redirect, RFC 9700 4.11)",
+    "restarted": "marks a sign-in that started again because it took too long, so that it does so only once",
+}
+
+#: Explanations for messages that have none of their own.
+PARAMETERS: Explanations = {
+    **APPLICATION_PARAMETERS,
+    **USER_DOCUMENT,
+    **TOKEN_RESPONSE,
+    **AUTHORIZATION_REQUEST,
+    **AUTHORIZATION_RESPONSE,
+    **DECISION,
+    "user": "the account that the user chose",
+    "fault": "the fault that the user chose for this sign-in; only this provider has that",
+    "prompt": "asks the provider to show a page to the user, or none (OpenID Connect Core 3.1.2.1)",
+    "login_hint": "the account that the user probably wants (OpenID Connect Core 3.1.2.1)",
+    "max_age": "how old the user's last sign-in at the provider may be (OpenID Connect Core 3.1.2.1)",
+    "acr_values": "how strong the sign-in must be (OpenID Connect Core 3.1.2.1)",
+    "request_uri": PUSHED_RESPONSE["request_uri"],
+}
+
+#: All headers that occur, in addition to those of a message's own table.
+ALL_HEADERS: Explanations = {
+    **HEADERS,
+    "Accept": "the formats that the sender can read (RFC 9110 12.5.1)",
+    "Accept-Encoding": "the compressions that the sender can read (RFC 9110 12.5.3)",
+    "Accept-Language": "the languages of the user (RFC 9110 12.5.4)",
+    "Allow": "the methods that this page answers (RFC 9110 10.2.1)",
+    "Cache-Control": "no-store: no cache may keep this message (RFC 9111 5.2)",
+    "Connection": "whether the connection stays open for the next request (RFC 9110 7.6.1)",
+    "Content-Length": "the size of the body in bytes (RFC 9110 8.6)",
+    "Content-Type": "the format of the body (RFC 9110 8.3)",
+    "Content-Security-Policy": "what the browser may load for this page, and who may show it in a frame: nothing, and "
+    "nobody (CSP 3)",
+    "Host": "the server that the request is for (RFC 9110 7.2)",
+    "Location": "where the browser goes next (RFC 9110 10.2.2)",
+    "Origin": "the site whose page sent the form (RFC 6454 7)",
+    "Pragma": "the same as Cache-Control, for very old caches (RFC 9111 5.4)",
+    "Priority": "how urgent the request is (RFC 9218 5)",
+    "Referer": "the page that led here (RFC 9110 10.1.3)",
+    "Referrer-Policy": "no-referrer: the next site does not learn this URL, which can contain the state "
+    "(RFC 9700 4.2.4)",
+    "Sec-Fetch-Dest": "document: the user opens a page; it is no image or script (Fetch Metadata 2.1)",
+    "Sec-Fetch-Mode": "navigate: the browser changes the page (Fetch Metadata 2.2)",
+    "Sec-Fetch-Site": "whether the request comes from a page of the same site (Fetch Metadata 2.3)",
+    "Sec-Fetch-User": "the user has clicked (Fetch Metadata 2.4)",
+    "Upgrade-Insecure-Requests": "the browser prefers https (Upgrade Insecure Requests 3.2.1)",
+    "User-Agent": "the name of the program that sends the request (RFC 9110 10.1.5)",
+    "Vary": "the response depends on this header of the request (RFC 9110 12.5.5)",
+    "X-Content-Type-Options": "the browser must believe the Content-Type",
+    "X-Frame-Options": "no other page may show this one in a frame: protection against clickjacking (RFC 7034)",
+    "X-Request-ID": "the id of this request, which is also in the log",
+}

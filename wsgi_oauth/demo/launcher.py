@@ -30,6 +30,7 @@ from .local_provider import LocalProvider
 from .profiles import PROFILES
 from .recorder import Recorder
 from .server import serve_provider
+from .trace import Trace
 from .traced_app import RECORDER_KEY, RECORDER_URL
 from .users import USERS
 from .walk import WalkFailed, walk
@@ -112,10 +113,12 @@ def start_demo(options: Options) -> Iterator[Demo]:
         sessions = Path(folder, "sessions")
         sessions.mkdir(mode=0o700)
         config = _write_gunicorn_config(Path(folder), options, listener)
-        environ = _build_environ(dispatcher, sessions)
+        environ = _build_environ(dispatcher, sessions, _write_layout(Path(folder), dispatcher.url))
+        url = f"http://{HOST}:{port}"
+        dispatcher.pages["/trace"] = Trace(dispatcher.recorder, dispatcher.url, url, reveal=options.reveal)
         with Gunicorn(listener, config, environ, stop, echo=not options.walk) as gunicorn:
             gunicorn.wait_until_ready(port)
-            yield Demo(f"http://{HOST}:{port}", dispatcher.provider, dispatcher.recorder, sessions, gunicorn)
+            yield Demo(url, dispatcher.provider, dispatcher.recorder, sessions, gunicorn)
 
 
 def _print_welcome(demo: Demo, options: Options) -> None:
@@ -124,11 +127,12 @@ def _print_welcome(demo: Demo, options: Options) -> None:
     workers = f"{options.workers} {options.worker_class} worker{'' if options.workers == 1 else 's'}"
     users = "several users" if options.profile else "one user"
     print(
+        f"Watch a sign-in   {demo.provider.url}/trace\n"
         f"The application   {demo.url}/   (gunicorn, {workers})\n"
         f"The provider      {demo.provider.url}/   ({users}; its consent page also offers faults)\n"
         f"\n"
-        f"Open {demo.url}/ in a browser. It redirects you to the provider; press Allow there, and\n"
-        f"you come back to your profile. {demo.url}/logout has a button to sign out.\n"
+        f"Open {demo.provider.url}/trace in a browser and press Sign in, then Allow: the page shows every\n"
+        f"message between browser, application and provider. {demo.url}/logout has a button to sign out.\n"
         f"{demo.provider.url}/lab carries out attacks, with and without their guards.\n"
         f"Without a browser, run wsgi-oauth demo --walk. Ctrl-C stops both servers.",
         flush=True,
@@ -237,7 +241,7 @@ def _port_error(server: str, option: str, port: int, error: OSError) -> DemoErro
 # -- gunicorn --------------------------------------------------------------------------------
 
 
-def _build_environ(dispatcher: Dispatcher, sessions: Path) -> dict[str, str]:
+def _build_environ(dispatcher: Dispatcher, sessions: Path, templates: Path) -> dict[str, str]:
     """Return the application's environment: that of this process, with the demo's settings.
 
     The user's own ``WSGI_OAUTH_*`` variables, which may hold a real client secret, and
@@ -251,9 +255,24 @@ def _build_environ(dispatcher: Dispatcher, sessions: Path) -> dict[str, str]:
         "no_proxy": loopback,
         **{f"WSGI_OAUTH_{name}": value for name, value in dispatcher.provider.settings.items()},
         "WSGI_OAUTH_SESSION_STORE": f"file:{sessions}",
+        "WSGI_OAUTH_NAME": "Demo application",
+        "WSGI_OAUTH_TEMPLATES": str(templates),
         RECORDER_URL: dispatcher.url + RECORDER_PATH,
         RECORDER_KEY: dispatcher.recorder.key,
     }
+
+
+def _write_layout(folder: Path, provider_url: str) -> Path:
+    """Write a layout that adds a link to the trace to all pages of the application; return the folder."""
+    templates = folder / "templates"
+    templates.mkdir()
+    (templates / "layout.html").write_text(
+        '{% extends "wsgi_oauth/layout.html" %}\n'
+        '{% block brand %}{{ super() }}<small><a href="'
+        f'{provider_url}/trace">See its messages</a></small>{{% endblock %}}\n',
+        encoding="utf-8",
+    )
+    return templates
 
 
 def _write_gunicorn_config(folder: Path, options: Options, listener: socket.socket) -> Path:

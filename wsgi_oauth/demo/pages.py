@@ -14,12 +14,17 @@ _FOLDER = Path(__file__).parent / "templates"
 
 _templates = PageTemplates(str(_FOLDER))
 _HEADERS = security_headers(_templates)
+_POLICY = "Content-Security-Policy"
 
 
-def render(template: str, *, status: int = 200, **variables: Any) -> Response:
-    """Return a page of the demo. It needs no script.
+def render(template: str, *, status: int = 200, has_script: bool = False, **variables: Any) -> Response:
+    """Return a page of the demo.
 
     :param template: the file name in ``demo/templates``.
+    :param has_script: whether the page uses a script of this server.
     """
     html = _templates.render_own(template, {"name": "wsgi_oauth demo", "language": "en", "actions": (), **variables})
-    return Response(html, status, _HEADERS, mimetype="text/html")
+    headers = _HEADERS
+    if has_script:
+        headers = {**_HEADERS, _POLICY: f"{_HEADERS[_POLICY]}; script-src 'self'; connect-src 'self'"}
+    return Response(html, status, headers, mimetype="text/html")

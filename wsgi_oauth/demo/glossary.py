@@ -1,0 +1,43 @@
+"""The glossary of the documentation as a page of the demo."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from markupsafe import Markup, escape
+
+from .sources import PACKAGE
+
+_PLACES = (Path(PACKAGE).parent / "docs", Path(sys.prefix) / "share" / "doc" / "wsgi-oauth" / "docs")
+_ENTRY = re.compile(r'(?m)^(?:\*\*(?P<heading>.+)\*\*$|- <a id="(?P<id>[\w-]+)"></a>(?P<text>.+)$)')
+
+
+class Entry(NamedTuple):
+    """A heading, or a term with its explanation. A heading has no id."""
+
+    id: str
+    text: Markup
+
+
+def read_glossary() -> list[Entry]:
+    """Return the entries of docs/glossary.md; none if the documentation is not installed."""
+    for folder in _PLACES:
+        try:
+            return list(_parse((folder / "glossary.md").read_text(encoding="utf-8")))
+        except OSError:
+            continue
+    return []
+
+
+def _parse(document: str) -> Iterator[Entry]:
+    for match in _ENTRY.finditer(document):
+        text = str(escape(match["heading"] or match["text"]))
+        text = re.sub(r"\[([^]]+)\]\([^)]*\)", r"\1", text)  # links lead to files
+        for mark, tag in (("**", "strong"), ("*", "em"), ("`", "code")):
+            mark = re.escape(mark)  # noqa: PLW2901
+            text = re.sub(f"{mark}(.+?){mark}", rf"<{tag}>\1</{tag}>", text)
+        yield Entry(match["id"] or "", Markup(text))  # noqa: S704  # escaped above

@@ -1,0 +1,383 @@
+"""The trace page of ``wsgi-oauth demo``: a sequence diagram of the messages, drawn while they are exchanged.
+
+Each message opens to its parameters, headers and body with explanations, the source line that produced it, the session
+file before and after, and the attackers' view. Everything is escaped by Jinja2, because messages contain whatever
+somebody sends. Secrets are masked unless the demo was started with ``--reveal``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import http.client
+import json
+import linecache
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qsl, urljoin, urlsplit
+
+from markupsafe import Markup, escape
+from werkzeug.wrappers import Request, Response
+
+from . import explanations
+from .attackers import SECRETS, View, find_views
+from .episodes import Episode, divide
+from .glossary import read_glossary
+from .kinds import STEPS, Kind, find_kind, form_of, query_of
+from .masking import mask_header, mask_json, mask_parameter
+from .messages import Message, SourceLine
+from .pages import render
+from .recorder import Recorder
+from .sources import PACKAGE
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_HEARTBEAT = 15  # seconds between two events of a page that has nothing new; finds closed connections
+_CONTEXT = 4  # source lines before and after the one that produced a message
+
+# Headers whose meaning matters in a sign-in. All others are behind a second fold.
+_IMPORTANT = {"cookie", "set-cookie", "authorization", "location", "www-authenticate", "referrer-policy"}
+
+# Headers whose values contain no secret.
+_PUBLIC_HEADERS = {name.lower() for name in explanations.ALL_HEADERS} - {
+    *("cookie", "set-cookie", "authorization", "location", "referer", "x-request-id")
+}
+_URL_HEADERS = {"location", "referer"}
+
+_RFC = re.compile(r"RFC (\d+)(?: ([\d.]+\d|\d))?")
+
+
+class Field(NamedTuple):
+    """A parameter, header or JSON member."""
+
+    name: str
+    value: str
+    explanation: str
+
+
+class Group(NamedTuple):
+    """Fields of one part of a message."""
+
+    title: str
+    fields: list[Field]
+    is_folded: bool = False
+
+
+class DiffLine(NamedTuple):
+    """A line of a session file: "+" if it is new, "-" if it has gone, "" if it is unchanged."""
+
+    change: str
+    text: str
+
+
+class FileChange(NamedTuple):
+    """A session file before and after a request."""
+
+    name: str
+    event: str  # "created", "deleted", "changed" or "unchanged"
+    lines: list[DiffLine]
+
+
+@dataclass(frozen=True)
+class MessageView:
+    """A message as the page shows it."""
+
+    number: int  # in the episode, from 1
+    message: Message
+    kind: Kind
+    step: str  # the heading above the message; "" if the step is that of the message before
+    label: str
+    sender: int  # the position of the party in the diagram
+    receiver: int
+    follows: int  # the number of the message whose redirect this request follows; 0 if it follows none
+    groups: list[Group]
+    body: str
+    files: list[FileChange]
+    attackers: list[View]
+
+    @property
+    def id(self) -> str:
+        """The id of the message on the page."""
+        return f"m{self.message.number}"
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether the provider has injected a fault here."""
+        return any(call.file == "wsgi_oauth/demo/faults.py" for call in self.message.chain)
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """The secrets that attackers could see in this message, and why that does not help."""
+        return {secret: SECRETS[secret] for view in self.attackers for secret in view.secrets}
+
+    @property
+    def excerpt(self) -> list[tuple[int, str, bool]]:
+        """The source around the line that produced the message: number, text, and whether it is that line."""
+        source = self.message.source
+        if source is None:
+            return []
+        lines = linecache.getlines(str(Path(PACKAGE).parent / source.file))
+        numbers = range(max(1, source.line - _CONTEXT), min(len(lines), source.line + _CONTEXT) + 1)
+        return [(number, lines[number - 1].rstrip("\n"), number == source.line) for number in numbers]
+
+    @property
+    def calls(self) -> tuple[SourceLine, ...]:
+        """The calls that led to the message, if there are several."""
+        return self.message.chain if len(self.message.chain) > 1 else ()
+
+
+@dataclass(frozen=True)
+class EpisodeView:
+    """An episode as the page shows it."""
+
+    number: int
+    episode: Episode
+    messages: list[MessageView]
+
+
+class Trace:
+    """The WSGI application for ``/trace``.
+
+    :param recorder: has the messages.
+    :param application_url: returns the URL of the application.
+    :param reveal: whether secrets are shown in full.
+    """
+
+    def __init__(self, recorder: Recorder, provider_url: str, application_url: str, *, reveal: bool = False) -> None:
+        self._recorder = recorder
+        self._provider_url = provider_url
+        self._application_url = application_url
+        self._reveal = reveal
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request = Request(environ)
+        pages = {
+            "/trace": self._show,
+            "/trace/": self._show,
+            "/trace/glossary": self._show_glossary,
+            "/trace/events": self._stream,
+            "/trace/script.js": self._send_script,
+        }
+        page = pages.get(request.path)
+        if page is None:
+            response = Response("Not found.\n", 404)
+        elif request.method not in {"GET", "HEAD"}:
+            response = Response("Method not allowed.\n", 405, {"Allow": "GET, HEAD"})
+        else:
+            response = page(request)
+        return response(environ, start_response)
+
+    def _show(self, request: Request) -> Response:
+        """GET /trace: all episodes, the newest first.
+
+        ``run`` selects a run of the lab, and ``after`` the episodes with messages after a number.
+        """
+        run, after = request.args.get("run", ""), request.args.get("after", 0, type=int)
+        episodes = [
+            EpisodeView(number, episode, self.view(episode))
+            for number, episode in enumerate(divide(self._recorder.messages), 1)
+            if episode.messages[-1].number > after and run in {"", episode.messages[0].run}
+        ]
+        return render(
+            "trace.html",
+            has_script=True,
+            link_rfcs=link_rfcs,
+            run=run,
+            episodes=list(reversed(episodes)),
+            dropped=self._recorder.dropped,
+            reveal=self._reveal,
+            application_url=self._application_url,
+            provider_url=self._provider_url,
+            last=max((each.episode.messages[-1].number for each in episodes), default=after),
+        )
+
+    def _show_glossary(self, _request: Request) -> Response:
+        return render("glossary.html", entries=read_glossary())
+
+    def _send_script(self, _request: Request) -> Response:
+        script = (_TEMPLATES / "trace.js").read_text(encoding="utf-8")
+        return Response(script, headers={"Cache-Control": "no-store"}, content_type="text/javascript; charset=utf-8")
+
+    def _stream(self, _request: Request) -> Response:
+        """Return a stream with an event for each change (Server-sent events, HTML 9.2)."""
+
+        def stream() -> Iterator[bytes]:
+            event = b""
+            while not self._recorder.is_closed:
+                latest = self._recorder.wait_for(functools.partial(_build_event, previous=event), _HEARTBEAT)
+                yield latest or b": nothing new\n\n"
+                event = latest or event
+
+        return Response(stream(), headers={"Cache-Control": "no-store"}, content_type="text/event-stream")
+
+    def view(self, episode: Episode) -> list[MessageView]:
+        """Return the messages of *episode* as the page shows them."""
+        requests = {each.exchange: each for each in episode.requests}
+        redirects: dict[str, int] = {}
+        steps = list(STEPS if episode.is_sign_in else ())
+        is_new_step = True
+        views: list[MessageView] = []
+        for number, message in enumerate(episode.messages, 1):
+            request = requests.get(message.exchange, message)
+            kind = find_kind(message, request)
+            views.append(
+                MessageView(
+                    number=number,
+                    message=message,
+                    kind=kind,
+                    step=steps[0][0] if is_new_step and steps else "",
+                    label=build_label(message),
+                    sender=episode.parties.index(message.sender),
+                    receiver=episode.parties.index(message.receiver),
+                    follows=redirects.get(message.url, 0) if message.is_request else 0,
+                    groups=list(self._groups(message, kind)),
+                    body=self._body(message),
+                    files=[self._change(name, message) for name in message.session_after],
+                    attackers=find_views(message, request),
+                )
+            )
+            if location := message.header("Location"):
+                redirects[urljoin(message.url, location)] = number
+            is_new_step = bool(steps) and kind.name == steps[0][1]
+            steps = steps[is_new_step:]
+        return views
+
+    def _groups(self, message: Message, kind: Kind) -> Iterator[Group]:
+        def fields(parameters: Iterable[tuple[str, str]]) -> list[Field]:
+            return [Field(name, self._parameter(name, value), _explain(kind, name)) for name, value in parameters]
+
+        if message.is_request and (query := urlsplit(message.url).query):
+            yield Group("Parameters in the URL", fields(parse_qsl(query, keep_blank_values=True)))
+        important = [(name, value) for name, value in message.headers if name.lower() in _IMPORTANT]
+        others = [(name, value) for name, value in message.headers if name.lower() not in _IMPORTANT]
+        if important:
+            yield Group("Headers", [self._header_field(kind, name, value) for name, value in important])
+        if location := query_of(message.header("Location")):
+            yield Group("Parameters in the URL of Location", fields(location.items()))
+        if form := form_of(message):
+            yield Group("Form in the body", fields(form.items()))
+        if (document := _parse_object(message)) is not None:
+            masked = document if self._reveal else mask_json(document)
+            members = [
+                Field(str(name), value if isinstance(value, str) else json.dumps(value), _explain(kind, str(name)))
+                for name, value in masked.items()
+            ]
+            yield Group("JSON in the body", members)
+        if others:
+            yield Group(
+                f"{len(others)} further headers",
+                [self._header_field(kind, name, value) for name, value in others],
+                is_folded=True,
+            )
+
+    def _header_field(self, kind: Kind, name: str, value: str) -> Field:
+        explanation = kind.fields.get(name) or explanations.ALL_HEADERS.get(name.title(), "")
+        explanation = explanation or explanations.ALL_HEADERS.get(name, "")
+        if name.lower() == "set-cookie" and "Max-Age=0" in value:
+            explanation = "deletes the cookie of the finished sign-in"
+        elif name.lower() == "authorization" and value.lower().startswith("bearer"):
+            explanation = explanations.PROFILE_REQUEST["Authorization"]
+        return Field(name, self._header(name, value), explanation)
+
+    def _header(self, name: str, value: str) -> str:
+        if self._reveal:
+            return value
+        if name.lower() in _URL_HEADERS:
+            return self.mask_url(value)
+        return value if name.lower() in _PUBLIC_HEADERS else mask_header(name.title(), value)
+
+    def _parameter(self, name: str, value: str) -> str:
+        return value if self._reveal else mask_parameter(name, value)
+
+    def mask_url(self, url: str) -> str:
+        """Return *url* with its secrets masked."""
+        base, mark, query = url.partition("?")
+        parameters = parse_qsl(query, keep_blank_values=True)
+        if self._reveal or not parameters:
+            return base if mark and not self._reveal else url
+        return f"{base}?{'&'.join(f'{name}={self._parameter(name, value)}' for name, value in parameters)}"
+
+    def _body(self, message: Message) -> str:
+        """Return the body as text, if it is not shown as fields."""
+        if not message.body or form_of(message) or _parse_object(message) is not None:
+            return ""
+        if self._reveal or message.status == 0 or "html" not in message.header("Content-Type"):
+            return message.body if self._reveal else mask_text(message.body)
+        return f"(an HTML page of {len(message.body)} characters)"
+
+    def _change(self, name: str, message: Message) -> FileChange:
+        before, after = message.session_before.get(name), message.session_after[name]
+        event = "unchanged"
+        if before != after:
+            event = "created" if before is None else "deleted" if after is None else "changed"
+        return FileChange(f"{name[:8]}….json", event, list(self._compare(before, after)))
+
+    def _compare(self, before: Any, after: Any) -> Iterator[DiffLine]:
+        """Compare two JSON values line by line, and mask the lines afterwards."""
+        old, new = ([] if value is None else _pretty(value) for value in (before, after))
+        shown_old, shown_new = (
+            lines if self._reveal else ([] if value is None else _pretty(mask_json(value)))
+            for lines, value in ((old, before), (new, after))
+        )
+        matcher = difflib.SequenceMatcher(None, [each.rstrip(",") for each in old], [each.rstrip(",") for each in new])
+        for tag, old_start, old_end, new_start, new_end in matcher.get_opcodes():
+            if tag == "equal":
+                yield from (DiffLine("", line) for line in shown_new[new_start:new_end])
+            else:
+                yield from (DiffLine("-", line) for line in shown_old[old_start:old_end])
+                yield from (DiffLine("+", line) for line in shown_new[new_start:new_end])
+
+
+def _build_event(messages: Sequence[Message], *, previous: bytes) -> bytes:
+    """Return the event with the number of the last message; b"" if that is the *previous* event."""
+    event = b"data: %d\n\n" % (messages[-1].number if messages else 0)
+    return b"" if event == previous else event
+
+
+def _pretty(value: Any) -> list[str]:
+    return json.dumps(value, indent=2, ensure_ascii=False).splitlines()
+
+
+def _parse_object(message: Message) -> Mapping[str, Any] | None:
+    if "json" not in message.header("Content-Type"):
+        return None
+    try:
+        document = json.loads(message.body)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def mask_text(text: str) -> str:
+    """Mask everything in *text* that is long enough to be a secret."""
+    return re.sub(r"[A-Za-z0-9_\-.~+/=]{20,}", lambda match: mask_parameter("", match[0]), text)
+
+
+def _explain(kind: Kind, name: str) -> str:
+    return kind.fields.get(name) or explanations.PARAMETERS.get(name, "")
+
+
+def build_label(message: Message) -> str:
+    """Return the first line of the message, without the query."""
+    if message.status is None:
+        parts = urlsplit(message.url)
+        return f"{message.method} {parts.path}{'?…' if parts.query else ''}"
+    if message.status == 0:
+        return "connection ended"
+    return f"{message.status} {http.client.responses.get(message.status, '')}".strip()
+
+
+def link_rfcs(text: str) -> Markup:
+    """Return *text* as HTML, with a link for each section of an RFC."""
+
+    def link(match: re.Match[str]) -> str:
+        number, section = match.groups()
+        anchor = f"#section-{section}" if section else ""
+        return f'<a href="https://www.rfc-editor.org/rfc/rfc{number}{anchor}" rel="noreferrer">{match[0]}</a>'
+
+    return Markup(_RFC.sub(link, str(escape(text))))  # noqa: S704  # escaped
