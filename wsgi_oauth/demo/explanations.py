@@ -303,6 +303,7 @@ ALL_HEADERS: Explanations = {
     "Allow": "the methods that this page answers (RFC 9110 10.2.1)",
     "Cache-Control": "no-store: no cache may keep this message (RFC 9111 5.2)",
     "Connection": "whether the connection stays open for the next request (RFC 9110 7.6.1)",
+    "Content-Language": "the language of the page (RFC 9110 8.5)",
     "Content-Length": "the size of the body in bytes (RFC 9110 8.6)",
     "Content-Type": "the format of the body (RFC 9110 8.3)",
     "Content-Security-Policy": "what the browser may load for this page, and who may show it in a frame: nothing, and "
