@@ -472,12 +472,11 @@ class TestPage:
         Tab().open(f"{demo.url}/")
         page = read_page()
         assert page.titles == ["1. Sign-in"]
-        assert [" ".join(each.split()) for each in page.messages[:3]] == [
-            "browser to application: GET /",
-            "application to browser: 302 Found",
-            "browser to provider: GET /authorize?…",
-        ]
-        assert len(page.messages) == len(demo.recorder.messages) == 14
+        messages = [" ".join(each.split()) for each in page.messages]
+        assert messages[0] == "browser to application: GET /"
+        assert "application to browser: 302 Found" in messages
+        assert "browser to provider: GET /authorize?…" in messages
+        assert len(page.messages) == len(demo.recorder.messages) >= 14
 
     def test_two_tabs_a_refresh_and_a_sign_out_have_titles(self, demo: Demo, read_page: Callable[..., Diagram]) -> None:
         tabs = [Tab(), Tab()]
@@ -497,7 +496,9 @@ class TestPage:
             "2. Sign-in",
             "1. Sign-in",
         ]
-        assert [len(each.messages) for each in divide(demo.recorder.messages)][:4] == [14, 14, 8, 4]
+        metadata = {"discovery", "keys"}
+        episodes = divide([each for each in demo.recorder.messages if each.endpoint not in metadata])
+        assert [len(each.messages) for each in episodes] == [14, 14, 8, 4, 8]
 
     @pytest.mark.parametrize(
         ("fault", "title"),

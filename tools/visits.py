@@ -89,9 +89,9 @@ def run_demo(*options: str) -> Iterator[Demo]:
             welcome += line
             if "Ctrl-C" in line:
                 break
-        urls = re.findall(r"http://127\.0\.0\.1:\d+(?=/)", welcome)
+        urls = dict(re.findall(r"The (\w+) +(http://127\.0\.0\.1:\d+)/", welcome))
         try:
-            yield Demo(urls[0], urls[1])
+            yield Demo(urls["application"], urls["provider"])
         finally:
             process.terminate()
             process.communicate(timeout=60)

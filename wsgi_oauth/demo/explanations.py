@@ -246,6 +246,9 @@ DISCOVERY_RESPONSE: Explanations = {
     "scopes_supported": "the permissions that an application can ask for (RFC 8414 2)",
     "id_token_signing_alg_values_supported": "the algorithms that sign ID tokens (OpenID Connect Discovery 3)",
     "authorization_response_iss_parameter_supported": "the provider names itself in its responses (RFC 9207 3)",
+    "response_modes_supported": "how the response comes back: here in the query of the redirect (RFC 8414 2)",
+    "token_endpoint_auth_methods_supported": "how an application can prove who it is (RFC 8414 2)",
+    "revocation_endpoint_auth_methods_supported": "the same, at the revocation endpoint (RFC 8414 2)",
     "subject_types_supported": "whether all applications see the same identifier of a user (OpenID Connect Core 8)",
     "claims_supported": "the claims that the provider may send (OpenID Connect Discovery 3)",
 }

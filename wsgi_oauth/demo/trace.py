@@ -262,10 +262,10 @@ class Trace:
         if form := form_of(message):
             yield Group("Form in the body", fields(form.items()))
         if (document := _parse_object(message)) is not None:
-            masked = document if self._reveal else mask_json(document)
+            is_public = self._reveal or message.endpoint in {"discovery", "keys"}
             members = [
-                Field(str(name), value if isinstance(value, str) else json.dumps(value), _explain(kind, str(name)))
-                for name, value in masked.items()
+                Field(name, _show(value if is_public else mask_json(value, name)), _explain(kind, name))
+                for name, value in document.items()
             ]
             yield Group("JSON in the body", members)
         if others:
@@ -356,6 +356,10 @@ def _parse_object(message: Message) -> Mapping[str, Any] | None:
 def mask_text(text: str) -> str:
     """Mask everything in *text* that is long enough to be a secret."""
     return re.sub(r"[A-Za-z0-9_\-.~+/=]{20,}", lambda match: mask_parameter("", match[0]), text)
+
+
+def _show(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _explain(kind: Kind, name: str) -> str:
