@@ -147,6 +147,11 @@ class TestPages:
         assert page.status_code == 404
         assert "Attack lab" in page.text
 
+    def test_name_the_methods_of_a_page(self, client: Client) -> None:
+        answer = client.delete("/lab")
+        assert answer.status_code == 405
+        assert set(answer.allow) == {"GET", "HEAD"}
+
     def test_say_why_a_run_has_failed(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: Any, **__: Any) -> None:
             raise RunFailed("attack lab: the run has failed (no result after 30 seconds)")

@@ -87,7 +87,7 @@ class Actor(Browser):
         return self.visit(self.callback_url())
 
     def profile(self, headers: Mapping[str, str] | None = None) -> HttpResponse:
-        """Request the profile as JSON: it names the user as whom this browser is signed in."""
+        """Request the profile of the signed-in user as JSON."""
         return self.visit("/profile", {"Accept": "application/json", **(headers or {})})
 
     def send(self, request: HttpRequest) -> HttpResponse:

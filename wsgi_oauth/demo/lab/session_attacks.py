@@ -30,8 +30,8 @@ SESSION_FIXATION = Story(
         computer that both use. She wants to be signed in as Victor.
     """,
     course="""
-        She opens the application and gets a session id. She plants it in Victor's browser. Victor signs in. If
-        the session keeps its id, Mallory's browser now has the id of a signed-in session.
+        She writes a note in the application, and so gets a session id. She plants it in Victor's browser.
+        Victor signs in. If the session keeps its id, Mallory's browser now has the id of a signed-in session.
     """,
     defence="""
         A sign-in gives the session a new id, which only Victor's browser receives. The old id is worth nothing.
@@ -63,7 +63,7 @@ COOKIE_REPLAY = Story(
     title="Replay: a stolen cookie after the sign-out",
     goal="""
         Mallory has copied Victor's session cookie, for example from a backup of his computer. She wants to read
-        what Victor wrote. Victor feels safe, because he has signed out.
+        his notes. Victor feels safe, because he has signed out.
     """,
     course="""
         Victor signs in, writes in his notebook and signs out. Mallory then sends the copied cookie to the
@@ -110,7 +110,7 @@ SESSION_LISTING = Story(
         She turns each file name into a session id, sets it as her cookie, and opens the profile page.
     """,
     defence="""
-        The name of a file is the SHA-256 hash of the session id. Nobody can compute the id from it. Without
+        The name of a file is the SHA-256 hash of the session id. The id cannot be computed from it. Without
         this guard, the name is the id in another spelling, which looks the same to a human.
     """,
     standards=("RFC 6819 5.1.4.1.3",),
@@ -143,8 +143,8 @@ COOKIE_TOSSING = Story(
     """,
     course="""
         She signs in and puts her own session cookie, with a longer path, into Victor's browser. Victor's
-        browser now sends two cookies of the same name, Mallory's first. Cookies do not say who has set them. An
-        application that takes the first one shows Victor the session of Mallory.
+        browser now sends two cookies of the same name, Mallory's first. A cookie does not name the host that
+        has set it. An application that takes the first one shows Victor the session of Mallory.
     """,
     defence="""
         A request with two different session cookies counts as anonymous, because the application cannot know

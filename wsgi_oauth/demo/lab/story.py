@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
     """The outcome of an attack. It is true if the attack has succeeded."""
 
     has_succeeded: bool
-    gain: str  # a sentence about what the attacker has gained
+    gain: str  # a sentence about the attacker's gain
     refusal: HttpResponse | str  # the response that ended a failed attack, or a sentence about it
 
     def __bool__(self) -> bool:

@@ -30,6 +30,7 @@ _ROUTES = Map(
         Rule("/lab/<name>/<run_id>", endpoint="run", methods=["GET"]),
     ],
     strict_slashes=False,
+    merge_slashes=False,
 )
 _RFC = re.compile(r"RFC (\d+)(?: ([\d.]+))?")
 
@@ -51,6 +52,7 @@ class LabPages:
             response: Response = getattr(self, f"_{endpoint}")(request, **values)
         except HTTPException as error:
             response = render("lab_error.html", status=error.code or 500, title=error.name, text=error.description)
+            response.allow.update(getattr(error, "valid_methods", None) or ())
         return response(environ, start_response)
 
     def _list(self, request: Request) -> Response:
@@ -78,7 +80,7 @@ class LabPages:
     def _run(self, request: Request, name: str, run_id: str) -> Response:
         run = self._runs.find(run_id)
         if run is None or run.story != name:
-            raise NotFound("The result of this run is no longer known. Start the attack again.")
+            raise NotFound("The result of this run is unknown or has been deleted. Start the attack again.")
         return self._show(_find(name), run)
 
     def _show(self, story: Story, run: Run | None) -> Response:
