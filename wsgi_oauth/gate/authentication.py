@@ -11,7 +11,6 @@ from dataclasses import replace
 from hashlib import sha256
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
 
 from .. import errors
 from ..events import SESSION_END, TOKEN_FIRST_USE, Event, Source
@@ -24,7 +23,6 @@ from ..sessions.manager import store_key
 from ..sessions.revocation import is_revoked
 from ..sessions.session import PROVIDER, TOKEN, Session
 from ..web.application import OAuthApp
-from ..web.request import Request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -210,16 +208,6 @@ class Authenticator:
                 self._oauth.emit(session, SESSION_END, error=error)
         except errors.StoreError as store_error:
             _log.warning("a session with a rejected token was not ended: %s", store_error)
-
-    def choose_challenge(self, request: Request) -> str:
-        """Return the value of ``WWW-Authenticate`` in a 401.
-
-        Many programs send a user name and a password only after a challenge (RFC 7617 2). Browsers would open a
-        password dialog.
-        """
-        if self._access_tokens is None or request.is_browser:
-            return request.challenge
-        return f'Basic realm="{urlsplit(request.base).hostname}", charset="UTF-8"'
 
     def check_access(self, login: Login, rules: Rules | None = None) -> None:
         """Check that the current access rules admit the user, and that there is a value for ``REMOTE_USER``.

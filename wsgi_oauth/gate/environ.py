@@ -60,7 +60,9 @@ class RequestContext:
     def _request(self) -> Request:
         """The request as the sign-in sees it."""
         environ = {**self._sign_in.app.without_proxies(self._environ), GATE_PREFIX_KEY: self._sign_in.prefix}
-        return Request(environ, populate_request=False)
+        request = Request(environ, populate_request=False)
+        request.permits_tokens = self._sign_in.app.access_tokens is not None
+        return request
 
     @property
     def is_navigation(self) -> bool:
@@ -131,8 +133,6 @@ class RequestContext:
                 request.is_program = self.login.is_token
                 request.session = self.session  # the one that this request used, so that a later change is noticed
             located = self._located_request
-            if not (request.method == "GET" and request.is_navigation):  # which is redirected
-                request.challenge = self._authenticator.choose_challenge(request)
             is_page = request.method in {"GET", "HEAD"} and not request.is_htmx
             request.next_url = located.current_url if is_page else request.return_url
 

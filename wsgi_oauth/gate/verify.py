@@ -180,7 +180,7 @@ class Verifier:
         refused.id, refused.base = request.id, request.base
         refused.templates, refused.application_name = request.templates, request.application_name
         refused.current_url = self._return_url(request, original.url)
-        refused.challenge = self._authenticator.choose_challenge(refused)
+        refused.permits_tokens = self._app.access_tokens is not None
         refused.next_url = refused.return_url
         if login is not None:
             refused.session = self._authenticator.session(login)

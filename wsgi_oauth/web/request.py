@@ -41,8 +41,8 @@ class Request(werkzeug.Request):
     base: str = ""
     #: The page to which a sign-in returns, as a path of this site.
     next_url: str = ""
-    #: How a client can authenticate itself, in a 401 (RFC 9110 15.5.2). No browser reacts to this one.
-    challenge: str = "Bearer"
+    #: Whether programs can use access tokens of this application; set by the gate.
+    permits_tokens: bool = False
     #: Whether a program with an access token sent this request; set by the gate.
     is_program: bool = False
     #: The addresses of this application; set by the application.
@@ -205,6 +205,17 @@ class Request(werkzeug.Request):
             return True
         agent = self.headers.get("User-Agent", "")
         return "Mozilla/" in agent and "Thunderbird/" not in agent  # Thunderbird reads calendars and address books
+
+    @property
+    def challenge(self) -> str:
+        """The value of ``WWW-Authenticate`` in a 401 (RFC 9110 15.5.2).
+
+        Many programs send a user name and a password only after a challenge (RFC 7617 2). Browsers would open a
+        password dialog. No browser reacts to ``Bearer``.
+        """
+        if not self.permits_tokens or self.is_browser:
+            return "Bearer"
+        return f'Basic realm="{urlsplit(self.base).hostname}", charset="UTF-8"'
 
     @property
     def is_htmx(self) -> bool:
