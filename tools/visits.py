@@ -223,6 +223,19 @@ def _attack(page: Any, servers: Servers, *, button: str) -> None:
         page.get_by_role("heading", name="The messages of this run").wait_for()
 
 
+def _trace(page: Any, servers: Servers, *, opens: bool) -> None:
+    sign_in(page, servers.demo.url)
+    page.goto(f"{servers.demo.provider_url}/trace")
+    if opens:
+        page.get_by_role("button", name="Open all messages").click()
+
+
+def _trace_attack(page: Any, servers: Servers) -> None:
+    attack(page, servers.demo)
+    page.get_by_role("link", name="messages").click()
+    page.get_by_role("button", name="Open all messages").click()
+
+
 APPLICATION = [
     Visit("providers", "providers.html", _choose_provider),
     Visit("profile", "profile.html", _open_signed_in("/profile")),
@@ -246,6 +259,10 @@ DEMO = [
     Visit("demo-lab-result", "attack.html", lambda page, servers: attack(page, servers.demo)),
     Visit("demo-lab-unknown", "lab_error.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/lab/x")),
     Visit("demo-error", "error.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/authorize")),
+    Visit("trace", "trace.html", partial(_trace, opens=False)),
+    Visit("trace-open", "trace.html", partial(_trace, opens=True)),
+    Visit("trace-attack", "trace.html", _trace_attack),
+    Visit("glossary", "glossary.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/trace/glossary")),
     Visit("lab", "lab.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/lab")),
     Visit("lab-story", "attack.html", partial(_attack, button="")),
     Visit("lab-with-guard", "attack.html", partial(_attack, button="Attack with the guard")),
