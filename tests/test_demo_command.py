@@ -34,7 +34,7 @@ TO_PROVIDER = [("browser", "provider"), ("provider", "browser")]
 BACK_CHANNEL = [("application", "provider"), ("provider", "application")]
 
 
-METADATA = re.compile("^(Metadata|Request for the keys|Keys)")
+METADATA = re.compile("^(Discovery|Keys)")
 
 
 def during(request_and_response: list[tuple[str, str]], *others: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -1,31 +1,14 @@
-"""The explanations of the messages of a sign-in, for ``wsgi-oauth demo --walk`` and for the trace.
+"""The explanations of headers, parameters and JSON members, for ``wsgi-oauth demo --walk`` and for the trace.
 
-:func:`explain` returns the name of a message, its purpose, and an explanation for each of its headers, parameters and
-JSON members.
+There is one table for each kind of message in :mod:`wsgi_oauth.demo.kinds`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from urllib.parse import urlsplit
-
-from .messages import APPLICATION, Message
 
 Explanations = Mapping[str, str]
 """Explanations by the name of a header, a parameter or a JSON member."""
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """The explanation of a message."""
-
-    title: str
-    """The name of the message, with its section: ``token request (RFC 6749 4.1.3)``."""
-    purpose: str = ""
-    parts: Explanations = field(default_factory=dict)
-    body: str = ""
-    """A description of a long body of which no details matter."""
 
 
 HEADERS: Explanations = {
@@ -90,7 +73,7 @@ REFRESH_REQUEST: Explanations = {
 TOKEN_RESPONSE: Explanations = {
     "Cache-Control": "tokens must not be stored in any cache (RFC 6749 5.1)",
     "access_token": "gives access to the profile; its content means something only to the provider (RFC 6749 1.4)",
-    "token_type": "anyone who has a Bearer token can use it, so it must stay secret (RFC 6750 1.2)",
+    "token_type": "a Bearer token works in every hand, as cash does, so it must stay secret (RFC 6750 1.2)",
     "expires_in": "the lifetime of the access token in seconds (RFC 6749 5.1)",
     "refresh_token": "gets the next access token without asking the user again (RFC 6749 1.5)",
     "scope": "the permissions that were granted, which may be fewer than requested (RFC 6749 5.1)",
@@ -123,107 +106,6 @@ SIGNED_OUT: Explanations = {
     "Location": "a page that confirms the sign-out, and starts no new sign-in",
     "Set-Cookie": "deletes the session cookie. Copies of it are useless, too, because the session is deleted",
 }
-
-_METADATA = "OpenID Connect Discovery 4"
-_METADATA_BODY = "the metadata as JSON, with the URLs of all endpoints"
-_KEYS_BODY = "the public keys as JSON (RFC 7517)"
-
-# By the place (a path of the application, or an endpoint of the provider) and the method of a request, or the kind of a
-# response: `redirect`, `error` (if it has an explanation of its own) or `response`.
-_APPLICATION: Mapping[tuple[str, str], Explanation] = {
-    ("", "GET"): Explanation("start of a sign-in", "The browser opens the application's page that starts a sign-in."),
-    ("", "redirect"): Explanation(
-        "authorization request (RFC 6749 4.1.1)",
-        "The application sends the browser to the provider.",
-        AUTHORIZATION_REQUEST,
-    ),
-    ("callback", "GET"): Explanation(
-        "authorization response (RFC 6749 4.1.2)",
-        "The browser brings the provider's response to the application.",
-        AUTHORIZATION_RESPONSE,
-    ),
-    ("callback", "redirect"): Explanation(
-        "end of the sign-in", "The user is signed in, and the browser goes to the requested page.", SIGNED_IN
-    ),
-    ("callback", "response"): Explanation("error page", "The user learns why the sign-in has ended."),
-    ("profile", "GET"): Explanation("request for the profile page", "The browser opens the page with the profile."),
-    ("profile", "response"): Explanation("profile page", "The application shows the data from the provider."),
-    ("logout", "GET"): Explanation("request for the sign-out page"),
-    ("logout", "response"): Explanation("sign-out page", "Its button signs out. Opening the page changes nothing."),
-    ("logout", "POST"): Explanation(
-        "sign-out", "It is a POST, because a link or an image on another site can cause a GET."
-    ),
-    ("logout", "redirect"): Explanation("end of the session", "The application has deleted the session.", SIGNED_OUT),
-    ("signed-out", "GET"): Explanation("request for the signed-out page"),
-    ("signed-out", "response"): Explanation("signed-out page"),
-}
-_PROVIDER: Mapping[tuple[str, str], Explanation] = {
-    ("discovery", "GET"): Explanation(
-        f"metadata request ({_METADATA})",
-        "The application needs the URLs of the provider's endpoints. It keeps the answer.",
-    ),
-    ("discovery", "response"): Explanation(f"metadata response ({_METADATA})", body=_METADATA_BODY),
-    ("keys", "GET"): Explanation(
-        "request for the keys", "The application needs the provider's public keys for the signature of the ID token."
-    ),
-    ("keys", "response"): Explanation("keys", body=_KEYS_BODY),
-    ("authorize", "GET"): Explanation(
-        "authorization request (RFC 6749 4.1.1)", "The browser follows the redirect.", AUTHORIZATION_REQUEST
-    ),
-    ("authorize", "response"): Explanation(
-        "consent page", "The provider asks the user, who may have to sign in there first."
-    ),
-    ("authorize", "POST"): Explanation("decision of the user", "", {**AUTHORIZATION_REQUEST, **DECISION}),
-    ("authorize", "redirect"): Explanation(
-        "authorization response (RFC 6749 4.1.2)",
-        "The provider sends the browser back to the application.",
-        AUTHORIZATION_RESPONSE,
-    ),
-    ("token", "POST"): Explanation(
-        "token request (RFC 6749 4.1.3)",
-        "The application exchanges the code for a token, without the browser.",
-        TOKEN_REQUEST,
-    ),
-    ("refresh", "POST"): Explanation(
-        "refresh request (RFC 6749 6)",
-        "The application exchanges the refresh token for a new access token.",
-        REFRESH_REQUEST,
-    ),
-    ("token", "response"): Explanation("token response (RFC 6749 5.1)", "", TOKEN_RESPONSE),
-    ("token", "error"): Explanation("error response (RFC 6749 5.2)", "", TOKEN_RESPONSE),
-    ("profile", "GET"): Explanation(
-        "request for the user document (RFC 6750 2.1, OpenID Connect Core 5.3.1)",
-        "The application fetches the profile with the access token.",
-        PROFILE_REQUEST,
-    ),
-    ("profile", "response"): Explanation("user document (OpenID Connect Core 5.3.2)"),
-    ("profile", "error"): Explanation(
-        "rejection of the token (RFC 6750 3.1)", "The access token is expired, revoked or invalid."
-    ),
-    ("revoke", "POST"): Explanation(
-        "revocation request (RFC 7009 2.1)",
-        "The application tells the provider that it needs the token no longer.",
-        REVOCATION_REQUEST,
-    ),
-    ("revoke", "response"): Explanation("revocation response (RFC 7009 2.2)"),
-}
-
-
-def explain(message: Message) -> Explanation:
-    """Return the explanation of *message*. An unknown message has an empty title."""
-    if message.is_request:
-        server, kind = message.receiver, message.method
-    else:
-        server = message.sender
-        kind = "redirect" if message.header("Location") else "error" if (message.status or 0) >= 400 else "response"
-    if server == APPLICATION:
-        path = urlsplit(message.url).path
-        place, table = "callback" if "/callback/" in path else path.rpartition("/")[2], _APPLICATION
-    else:
-        is_refresh = message.is_request and "grant_type=refresh_token" in message.body
-        place, table = "refresh" if is_refresh else message.endpoint, _PROVIDER
-    return table.get((place, kind)) or table.get((place, "response"), Explanation(""))
-
 
 # -- further messages and headers, which the trace shows ---------------------------------------------------------------
 

@@ -26,6 +26,11 @@ class Kind(NamedTuple):
     fields: Explanations = explanations.PARAMETERS
     """The explanations of its parameters, JSON members and headers that have a special meaning in it."""
 
+    @property
+    def section(self) -> str:
+        """The section of the standard that defines this message; "" if there is none."""
+        return _SECTIONS.get(self.name, "")
+
 
 _NO_EXPLANATIONS: Explanations = {}
 
@@ -256,6 +261,28 @@ _KINDS = [
     Kind("Response of another party", "A response of another party."),
 ]
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _KINDS}
+
+_SECTIONS = {
+    "Authorization request, first half": "RFC 6749 4.1.1",
+    "Authorization request, second half": "RFC 6749 4.1.1",
+    "Authorization response, first half": "RFC 6749 4.1.2",
+    "Authorization response, second half": "RFC 6749 4.1.2",
+    "Authorization error": "RFC 6749 4.1.2.1",
+    "Token request": "RFC 6749 4.1.3",
+    "Token response": "RFC 6749 4.1.4",
+    "Refresh request": "RFC 6749 6",
+    "Refresh response": "RFC 6749 6",
+    "User document request": "OpenID Connect Core 5.3.1",
+    "User document": "OpenID Connect Core 5.3.2",
+    "Revocation request": "RFC 7009 2.1",
+    "Revocation response": "RFC 7009 2.2",
+    "Discovery request": "OpenID Connect Discovery 4.1",
+    "Discovery document": "OpenID Connect Discovery 4.2",
+    "Keys": "RFC 7517 5",
+    "Pushed authorization request": "RFC 9126 2.1",
+    "Pushed authorization response": "RFC 9126 2.2",
+    "Sign-out at the provider": "OpenID Connect RP-Initiated Logout 2",
+}
 
 #: The steps of a sign-in, with the kind of message that ends each.
 STEPS = (

@@ -13,14 +13,15 @@ from typing import Any, TextIO
 from urllib.parse import parse_qsl
 
 from .browser import FORM
-from .explanations import HEADERS, Explanations, explain
+from .explanations import HEADERS, Explanations
+from .kinds import find_kind
 from .masking import mask_header, mask_json, mask_parameter
 from .messages import Message
 
 # A header, parameter or JSON member in print: name, masked value, explanation.
 Field = tuple[str, str, str]
 
-_RFC_SECTION = re.compile(r"(RFC|OpenID Connect Core) (\d+) (\d)")
+_RFC_SECTION = re.compile(r"(RFC|OpenID Connect [A-Z][a-z]+) (\d+) (\d)")
 
 
 class Printer:
@@ -41,6 +42,7 @@ class Printer:
         self._width = max(60, min(100, columns))
         self._queries: dict[str, int] = {}  # the number of the message that contained each query first
         self._explained: set[str] = set()
+        self._requests: dict[str, Message] = {}  # by their exchange
         self.messages = 0
 
     def title(self, text: str) -> None:
@@ -66,12 +68,10 @@ class Printer:
 
     def message(self, message: Message) -> None:
         """Print a message: its name and purpose, and the headers and parameters that matter."""
-        explanation = explain(message)
+        kind = find_kind(message, self._requests.setdefault(message.exchange, message))
         self.messages += 1
         self._print(f"\n{self.messages:2}  {message.sender} → {message.receiver}", self.BOLD)
-        if explanation.title:
-            title = explanation.title[0].upper() + explanation.title[1:]
-            self._wrap(f"{title}. {explanation.purpose}" if explanation.purpose else title, " " * 4)
+        self._wrap(f"{kind.name} ({kind.section}). {kind.purpose}".replace(" ()", ""), " " * 4)
         if message.is_request:
             url, mark, query = message.url.partition("?")
             self._wrap(f"{message.method} {url}{mark}{query and '…'}", " " * 4)
@@ -79,9 +79,9 @@ class Printer:
             _, _, query = message.header("Location").partition("?")
             reason = http.client.responses.get(message.status or 0, "")
             self._wrap(f"{message.status} {reason}" if message.status else "no complete response", " " * 4)
-        self._fields("", self._headers(message.headers, explanation.parts))
-        self._query("in the query:" if message.is_request else "in the query of that URL:", query, explanation.parts)
-        self._body(message, explanation.body, explanation.parts)
+        self._fields("", self._headers(message.headers, kind.fields))
+        self._query("in the query:" if message.is_request else "in the query of that URL:", query, kind.fields)
+        self._body(message, kind.fields)
 
     def _query(self, label: str, query: str, explanations: Explanations) -> None:
         if query in self._queries:
@@ -90,10 +90,10 @@ class Printer:
             self._queries[query] = self.messages
             self._fields(label, self._parameters(query, explanations))
 
-    def _body(self, message: Message, description: str, explanations: Explanations) -> None:
+    def _body(self, message: Message, explanations: Explanations) -> None:
         content_type = message.header("Content-Type")
-        if description:
-            self._wrap(f"in the body: {description}", " " * 4)
+        if message.endpoint in {"discovery", "keys"}:
+            self._wrap(f"in the body: JSON, {len(message.body)} characters" if message.body else "", " " * 4)
         elif content_type.startswith(FORM):
             self._fields("in the body, as a form:", self._parameters(message.body, explanations))
         elif "json" in content_type:

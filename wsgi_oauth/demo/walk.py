@@ -76,22 +76,22 @@ class Walk:
         self._printer.title("What to read next")
         self._printer.definitions(READING)
         self._printer.paragraph(
-            f"The walk is complete, after {self._printer.messages} messages. The application knew who the user was. It "
+            f"The walk is complete, after {self._printer.messages} messages. The application knew who you were. It "
             "never saw a password, and the browser never saw a token. The profile:"
         )
         self._printer.json(profile)
 
     def _introduce(self, *, reveal: bool) -> None:
         self._printer.paragraph(
-            "A user lets an application read the user's profile at a provider, without giving the application a "
-            "password. The parties, and their names in the standards:"
+            "You let an application read your profile at a provider, without giving the application your password. "
+            "The parties, and their names in the standards:"
         )
         self._printer.definitions(
             {
-                "user": "the resource owner: owns the profile, and decides who may read it",
-                "browser": "the user agent. This program plays both the user and the browser",
+                "user": "the resource owner: you. The profile is yours, and you decide which application may read it",
+                "browser": "the user agent. This program plays you and your browser",
                 "application": f"the client, or relying party: wsgi_oauth under gunicorn, at {self._application}",
-                "provider": f"the authorization server, or OpenID provider, at {self._provider.url}: knows the user's "
+                "provider": f"the authorization server, or OpenID provider, at {self._provider.url}: knows your "
                 "password, and issues codes and tokens. It is also the resource server, which holds the profile",
             }
         )
@@ -132,10 +132,10 @@ class Walk:
         """Open the application and get redirected to the provider; return the authorization URL."""
         self._start_step(
             "Step 1: User Authorization",
-            "An anonymous user opens the application. The application makes a random state and a random code verifier, "
-            "and stores both in a new session: a file on the server, which it finds again by the session id in the "
-            "browser's cookie. It then redirects the browser to the provider with a few key OAuth parameters: this is "
-            "how it talks to the provider through the browser (the front channel).",
+            "You open the application, which does not know you yet. It makes a random state and a random code "
+            "verifier, and stores both in a new session: a file on the server, which it finds again by the session id "
+            "in your browser's cookie. It then redirects the browser to the provider with a few key OAuth parameters: "
+            "this is how it talks to the provider through the browser (the front channel).",
         )
         request = self._browser.get(f"{self._application}/")
         response = self._send(request)
@@ -147,14 +147,14 @@ class Walk:
         """Press Allow on the consent page and get redirected back; return the callback URL."""
         self._start_step(
             "Step 2: User authorization, this happens on the provider",
-            "The application takes no part in this step. Anything that the user types here, such as a password, "
-            "goes only to the provider.",
+            "The application takes no part in this step. Anything that you type here, such as a password, goes only "
+            "to the provider.",
         )
         response = self._send(self._browser.get(authorization_url))
         page = Page(response.body)
         if response.status != http.client.OK or page.action is None:
             raise self._failure(f"the provider shows no consent page: {response.summary()}")
-        self._printer.paragraph(f'The consent page says "{page.heading}". The user presses Allow.')
+        self._printer.paragraph(f'The consent page says "{page.heading}". You press Allow.')
 
         form = page.fields | {"decision": "allow"}
         request = self._browser.submit(urljoin(authorization_url, page.action), form)
@@ -162,7 +162,7 @@ class Walk:
         callback_url = self._check_redirect(request, response, f"{self._application}/callback")
         self._printer.question(
             "Why a code, and not the token at once?",
-            "This response travels through the browser, in a URL. URLs end up in the history and in logs, and "
+            "This response travels through your browser, in a URL. URLs end up in the history and in logs, and "
             "extensions read them. So it contains only a code, which is useless alone: the provider exchanges it once, "
             "within a minute, only together with the client secret, and only together with the code verifier. The "
             "token then goes directly from the provider to the application. (There was a variant with the token in "
@@ -194,13 +194,13 @@ class Walk:
         self._printer.definitions(
             {
                 "state": "Did this browser start this sign-in? The application checks it, before it sends the code "
-                "anywhere. Without it, an attacker could send the user a link with the attacker's own code. The user "
-                "would then be signed in as the attacker, without noticing, and save private data in the attacker's "
-                "account (login CSRF).",
+                "anywhere. Without it, an attacker could send you a link with the attacker's own code. You would then "
+                "be signed in as the attacker, without noticing, and save private data in the attacker's account "
+                "(login CSRF).",
                 "code verifier": "Was this code issued for this sign-in? The provider checks it (PKCE). Without it, an "
-                "attacker with a stolen code could put it into a sign-in of the attacker's own browser, where the "
-                "state is correct. The application would exchange it with its secret, and sign the attacker in as the "
-                "user (code injection).",
+                "attacker who stole your code could put it into a sign-in of the attacker's own browser, where the "
+                "state is correct. The application would exchange it with its secret, and sign the attacker in as you "
+                "(code injection).",
             }
         )
         self._print_id_token()
@@ -229,7 +229,7 @@ class Walk:
         """Open the profile page."""
         self._start_step(
             "Fetching a protected resource using an OAuth 2 token",
-            "The user is signed in. The application takes the access token from the session and fetches the profile "
+            "You are signed in. The application takes the access token from the session and fetches the profile "
             "with it. It can repeat this as long as the token is valid.",
         )
         self._open_profile(profile_url)
@@ -239,8 +239,8 @@ class Walk:
         self._start_step(
             "Refreshing the token",
             "Access tokens live for a short time, so a stolen one is soon useless. The provider now lets this one "
-            "expire early, and the user reloads the page. The provider rejects the token. The application exchanges "
-            "the refresh token for a new access token, and asks again. The user notices nothing.",
+            "expire early, and you reload the page. The provider rejects the token. The application exchanges "
+            "the refresh token for a new access token, and asks again. You notice nothing.",
         )
         self._provider.expire_access_tokens()
         self._open_profile(profile_url)
@@ -254,9 +254,9 @@ class Walk:
         """Press the button on the sign-out page."""
         self._start_step(
             "Signing out",
-            "The user presses a button to sign out. The application deletes the session, so every copy of the cookie "
-            "is worthless, and tells the provider to revoke the tokens. The user is still signed in at the provider, "
-            "because other applications use it, too.",
+            "You press a button to sign out. The application deletes the session, so every copy of the cookie is "
+            "worthless, and tells the provider to revoke the tokens. You are still signed in at the provider, because "
+            "other applications use it, too.",
         )
         name = self._session_name()
         request = self._browser.submit(f"{self._application}/logout", {})
