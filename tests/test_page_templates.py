@@ -175,27 +175,30 @@ class TestCheckCommand:
 FIRST_PAGES = """
 import sys, threading
 import wsgi_oauth
+from wsgi_oauth.texts import load
 from wsgi_oauth.web.request import Request
 from werkzeug.test import create_environ, run_wsgi_app
 
 app = wsgi_oauth.create_app(wsgi_oauth.Config(client_id="id", client_secret="secret", session_store="memory:"))
 assert "jinja2" not in sys.modules, "imported too early"
+assert load.cache_info().currsize == 1, "English only"
 sys.setswitchinterval(1e-6)
 start, pages = threading.Barrier(8), []
 
 def request_page():
     start.wait()
-    environ = {**create_environ("/signed-out", "http://localhost"), "HTTP_ACCEPT": "text/html"}
+    headers = {"Accept": "text/html", "Accept-Language": "de"}
+    environ = create_environ("/signed-out", "http://localhost", headers=headers)
     pages.append(b"".join(run_wsgi_app(app, environ)[0]))
 
 threads = [threading.Thread(target=request_page) for _ in range(8)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
-assert len(pages) == 8 and len(set(pages)) == 1 and b"You are signed out" in pages[0], pages
+assert len(pages) == 8 and len(set(pages)) == 1 and b"Sie sind abgemeldet" in pages[0], pages
 """
 
 
-def test_jinja2_is_imported_with_the_first_page_also_if_eight_threads_request_it() -> None:
+def test_jinja2_and_a_language_are_loaded_with_the_first_page_also_if_eight_threads_request_it() -> None:
     """S76"""
     done = subprocess.run([sys.executable, "-c", FIRST_PAGES], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
