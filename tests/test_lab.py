@@ -14,13 +14,12 @@ from werkzeug.test import Client, TestResponse
 import wsgi_oauth
 from wsgi_oauth.demo.dispatcher import Dispatcher
 from wsgi_oauth.demo.lab import runs as runs_module
-from wsgi_oauth.demo.lab.parties import ATTACKER, VICTIM
 from wsgi_oauth.demo.lab.runs import RunFailed, Runs, carry_out_in_process
 from wsgi_oauth.demo.lab.stories import STORIES
 from wsgi_oauth.demo.lab.story import Story, guard_sources
 from wsgi_oauth.demo.lab.web import LabPages
 from wsgi_oauth.demo.local_provider import LocalProvider
-from wsgi_oauth.demo.messages import Message
+from wsgi_oauth.demo.messages import ATTACKER, VICTIM, Message
 from wsgi_oauth.demo.recorder import Recorder
 
 PROJECT = Path(wsgi_oauth.__file__).parents[1]

@@ -257,8 +257,8 @@ _KINDS = [
         _NO_EXPLANATIONS,
     ),
     # -- other parties, in the lab
-    Kind("Request of another party", "A request of another party."),
-    Kind("Response of another party", "A response of another party."),
+    Kind("Request to another server", "A request to another server."),
+    Kind("Response of another server", "A response of another server."),
 ]
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _KINDS}
 
@@ -320,7 +320,7 @@ def _find_name(message: Message, request: Message) -> str:
         return _name_at_provider(message, request)
     if server == APPLICATION:
         return _name_at_application(message, request)
-    return "Request of another party" if message.is_request else "Response of another party"
+    return "Request to another server" if message.is_request else "Response of another server"
 
 
 def _name_of_back_channel(message: Message, request: Message) -> str:

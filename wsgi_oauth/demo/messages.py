@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 BROWSER, APPLICATION, PROVIDER = "browser", "application", "provider"
+# In the attack lab, the browsers of two persons, and the servers of the attacker.
+VICTIM, ATTACKER, ATTACKERS_SITE, ATTACKERS_PROVIDER = "Victor", "Mallory", "Mallory's site", "Mallory's provider"
 
 MAX_BODY = 20_000
 """Bytes of a body that are recorded."""
@@ -61,6 +63,11 @@ class Message:
     """The title of that run."""
     number: int = 0
     """The position among all messages, from 1. The recorder sets it."""
+
+    @property
+    def is_attackers(self) -> bool:
+        """Whether the attacker of the lab, or a server of the attacker, sent this message."""
+        return self.sender in {ATTACKER, ATTACKERS_SITE, ATTACKERS_PROVIDER}
 
     @property
     def is_request(self) -> bool:

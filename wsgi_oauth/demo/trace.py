@@ -106,6 +106,11 @@ class MessageView:
         return f"m{self.message.number}"
 
     @property
+    def purpose(self) -> str:
+        """The message in one line. A run of the lab has several users, so it names the sender instead of "you"."""
+        return f"{self.message.sender.capitalize()}: {self.kind.name}" if self.message.run else self.kind.purpose
+
+    @property
     def is_fault(self) -> bool:
         """Whether the provider has injected a fault here."""
         return any(call.file == "wsgi_oauth/demo/faults.py" for call in self.message.chain)

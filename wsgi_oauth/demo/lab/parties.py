@@ -15,7 +15,7 @@ from ... import Config, FileStore, RequestHandler, create_app
 from ..browser import Browser, HttpRequest, HttpResponse, Page
 from ..dispatcher import record_provider
 from ..local_provider import LocalProvider
-from ..messages import APPLICATION, PROVIDER
+from ..messages import APPLICATION, ATTACKER, ATTACKERS_SITE, PROVIDER, VICTIM
 from ..recorder import TakesMessages
 from ..recording import ORIGIN_HEADER, RecordedParty, build_origin
 from ..server import Server
@@ -24,8 +24,6 @@ from ..traced_app import record_application
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-# The parties of messages, besides the application and the provider.
-VICTIM, ATTACKER, ATTACKERS_SITE, ATTACKERS_PROVIDER = "Victor", "Mallory", "Mallory's site", "Mallory's provider"
 _MAX_REDIRECTS = 10
 
 

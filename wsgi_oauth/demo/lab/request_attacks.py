@@ -11,7 +11,8 @@ from werkzeug.wrappers import Response
 from ... import LoginRequired
 from ...transport.pool import Transport
 from ...web.sign_out import Logout
-from .parties import VICTIM, Stage, build_application, parameters
+from ..messages import VICTIM
+from .parties import Stage, build_application, parameters
 from .story import Outcome, Story
 
 if TYPE_CHECKING:

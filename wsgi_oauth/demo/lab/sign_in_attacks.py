@@ -15,7 +15,8 @@ from ...sessions.session import Session
 from ...sign_in import Attempt, AuthorizationResponse
 from ...web.sign_in_handler import SignInHandler
 from ..local_provider import LocalProvider
-from .parties import ATTACKERS_PROVIDER, Stage, change_parameters, exchanged_codes, parameters
+from ..messages import ATTACKERS_PROVIDER
+from .parties import Stage, change_parameters, exchanged_codes, parameters
 from .story import Outcome, Story
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
+from ..messages import ATTACKER
 from ..pages import render
-from .parties import ATTACKER
 from .runs import Run, RunFailed, Runs
 from .stories import STORIES
 from .story import Story, guard_sources
