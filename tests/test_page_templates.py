@@ -172,6 +172,12 @@ class TestCheckCommand:
         assert len(about) == 3
 
 
+def run(script: str) -> subprocess.CompletedProcess[str]:
+    """Run *script* in a new process."""
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
 FIRST_PAGES = """
 import sys, threading
 import wsgi_oauth
@@ -198,7 +204,38 @@ assert len(pages) == 8 and len(set(pages)) == 1 and b"Sie sind abgemeldet" in pa
 """
 
 
+WITHOUT_FILES = """
+import resource, sys
+import wsgi_oauth
+from werkzeug.test import create_environ, run_wsgi_app
+
+app = wsgi_oauth.create_app(wsgi_oauth.Config(client_id="id", client_secret="secret", session_store="memory:"))
+
+def request_page():
+    environ = {**create_environ("/nothing", "http://localhost"), "HTTP_ACCEPT": "text/html"}
+    body, status, headers = run_wsgi_app(app, environ)
+    return b"".join(body).decode(), status, headers["Content-Type"].partition(";")[0]
+
+limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+text, *response = request_page()
+resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+assert response == ["404 NOT FOUND", "text/plain"], response
+assert "This page does not exist" in text and "not_found" in text, text
+text, *response = request_page()
+assert response == ["404 NOT FOUND", "text/html"], response
+assert "<h1>This page does not exist</h1>" in text, text
+"""
+
+
+def test_error_is_explained_as_text_if_no_template_can_be_read() -> None:
+    """S58: when a process has too many open files."""
+    done = run(WITHOUT_FILES)
+    assert done.returncode == 0, done.stderr
+    assert "the page error.html cannot be rendered, so its text is sent: OSError: [Errno 24]" in done.stderr
+
+
 def test_jinja2_and_a_language_are_loaded_with_the_first_page_also_if_eight_threads_request_it() -> None:
     """S76"""
-    done = subprocess.run([sys.executable, "-c", FIRST_PAGES], capture_output=True, text=True, timeout=60, check=False)
+    done = run(FIRST_PAGES)
     assert (done.returncode, done.stderr) == (0, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -11,8 +12,10 @@ from werkzeug import Response
 
 from .. import errors
 from ..texts import english
-from .page_templates import PageTemplates, hash_style
+from .page_templates import PageTemplates, describe_failure, hash_style
 from .request import Request
+
+_log = logging.getLogger("wsgi_oauth")
 
 _POLICY = "default-src 'none'; style-src {style}; base-uri 'none'; frame-ancestors 'none'"
 _BUILT_IN_STYLE = PageTemplates().style
@@ -76,7 +79,17 @@ def render(
     :param name: the file name.
     :param variables: for the template, in addition to those of every page.
     """
-    page = request.templates.render(name, common_variables(request, actions) | variables, request_id=request.id)
+    try:
+        page = request.templates.render(name, common_variables(request, actions) | variables, request_id=request.id)
+    except Exception as error:  # noqa: BLE001  # for example an OSError, because the process has too many open files
+        _log.error(
+            "[%s] the page %s cannot be rendered, so its text is sent: %s",
+            *(request.id, name, describe_failure(error)),
+            extra={"request_id": request.id},
+        )
+        message = variables.get("message") or error_message(errors.Error(), id=request.id, login_url="")
+        text = f"{message.title}\n\n{message.text} {message.advice}\n\n{message.cause} {message.id}\n"
+        return Response(text, status if status >= 400 else errors.Error.status, mimetype="text/plain")
     return Response(page, status, headers={"Content-Language": request.texts.language}, mimetype="text/html")
 
 
