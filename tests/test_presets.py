@@ -120,14 +120,10 @@ class Imitation(LocalProvider):
 
     def __init__(self, preset: Provider) -> None:
         scope = preset.scope.replace("{client_id}", "demo-client") or "profile"
-        super().__init__(scope=scope, user=USER_DOCUMENTS[preset.name][0])
+        super().__init__(scope=scope, user=USER_DOCUMENTS[preset.name][0], require_pkce=preset.pkce)
         self.preset = preset
         self.answer_token: Callable[[Response], Response] = lambda answer: answer
         self.routes["/user"] = ("profile", {preset.profile_method: self.profile})
-        if not preset.pkce:
-            grant: Any = self._oauth.auth_grant
-            grant.request_validator.is_pkce_required = lambda *_: False
-            grant.request_validator.get_code_challenge = lambda *_: None
 
     def decide(self, request: Request) -> Response:
         sent = dict(request.args)

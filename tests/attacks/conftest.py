@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from conftest import Browser
 
-from wsgi_oauth.demo.grants import GrantValidator
 from wsgi_oauth.demo.lab.parties import AttackersServer, change_parameters, set_stage
 from wsgi_oauth.demo.lab.story import Outcome, Story
 from wsgi_oauth.demo.local_provider import LocalProvider
@@ -81,11 +80,9 @@ def play(tmp_path: Path) -> Callable[[Story], Outcome]:
 
 
 @pytest.fixture
-def careless_provider(provider: LocalProvider, monkeypatch: pytest.MonkeyPatch) -> LocalProvider:
+def careless_provider(provider: LocalProvider) -> LocalProvider:
     """Return a provider that supports PKCE but accepts a code request without a challenge (RFC 9700 4.8.2)."""
-    challenge = GrantValidator.get_code_challenge
-    monkeypatch.setattr(GrantValidator, "is_pkce_required", lambda *_: False)
-    monkeypatch.setattr(GrantValidator, "get_code_challenge", lambda *arguments: challenge(*arguments) or None)
+    provider._validator.require_pkce = False
     return provider
 
 
