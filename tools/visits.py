@@ -223,17 +223,15 @@ def _attack(page: Any, servers: Servers, *, button: str) -> None:
         page.get_by_role("heading", name="The messages of this run").wait_for()
 
 
-def _trace(page: Any, servers: Servers, *, opens: bool) -> None:
+def _trace(page: Any, servers: Servers) -> None:
     sign_in(page, servers.demo.url)
     page.goto(f"{servers.demo.provider_url}/trace")
-    if opens:
-        page.get_by_role("button", name="Open all messages").click()
+    page.get_by_text("gives your browser a new session").first.click()
 
 
 def _trace_attack(page: Any, servers: Servers) -> None:
     attack(page, servers.demo)
     page.get_by_role("link", name="messages").click()
-    page.get_by_role("button", name="Open all messages").click()
 
 
 APPLICATION = [
@@ -259,8 +257,7 @@ DEMO = [
     Visit("demo-lab-result", "attack.html", lambda page, servers: attack(page, servers.demo)),
     Visit("demo-lab-unknown", "lab_error.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/lab/x")),
     Visit("demo-error", "error.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/authorize")),
-    Visit("trace", "trace.html", partial(_trace, opens=False)),
-    Visit("trace-open", "trace.html", partial(_trace, opens=True)),
+    Visit("trace", "trace.html", _trace),
     Visit("trace-attack", "trace.html", _trace_attack),
     Visit("glossary", "glossary.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/trace/glossary")),
     Visit("lab", "lab.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/lab")),
