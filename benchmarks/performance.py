@@ -107,6 +107,10 @@ def _missed(results: dict[str, Any]) -> list[str]:
     return found
 
 
+def _floor_table(floor: dict[str, float]) -> list[str]:
+    return ["| | cost |", "|---|---|", *(f"| {name} | {_number(value)} |" for name, value in floor.items())]
+
+
 def _servers_table(servers: dict[str, float]) -> list[str]:
     lines = ["| server | CPU time of a request, µs (measured) | requests per second (computed) |", "|---|---|---|"]
     for name, value in sorted(servers.items(), key=lambda item: item[1]):
@@ -202,6 +206,7 @@ def documents() -> dict[Path, str]:
     values = figures(results)
     tables = {
         "comparison": comparison_table(results),
+        "floor": _floor_table(results["floor"]),
         "servers": _servers_table(results["servers"]),
         "growth": _growth_table(results["growth"]),
         "missed": _missed(results) or ["None."],

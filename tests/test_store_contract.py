@@ -198,8 +198,11 @@ class TestEveryStore:
         store.delete(key(2))
         assert sorted(store.keys()) == sorted([OTHER, key(0), *map(key, range(3, 300))])
 
-    def test_keys_misses_no_session_while_others_are_created_and_deleted(self, store: SessionStore):
-        stay = [key(f"stays {number}") for number in range(1000)]
+    def test_keys_misses_no_session_while_others_are_created_and_deleted(
+        self, store: SessionStore, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr("wsgi_oauth.sessions.redis._SCAN_COUNT", 50)  # so that it takes several commands
+        stay = [key(f"stays {number}") for number in range(300)]
         for number, each in enumerate(stay):
             store.create(each, record())
             store.create(key(f"goes {number}"), record())

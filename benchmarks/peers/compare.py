@@ -21,7 +21,7 @@ from typing import Any
 import redis
 from requests import Session
 
-from .. import growth, performance
+from .. import floor, growth, performance
 from ..application import Application
 from ..growth import redis_server
 from ..measure import (
@@ -260,6 +260,9 @@ def main() -> None:
             comparison.measure_start()
         document["rows"] = comparison.rows
         with one_processor():
+            with temporary_folder(options.folder) as own_folder:
+                costs = floor.measure(own_folder, 5 * options.rounds)
+            document["floor"] = {name: ratio(cost, costs[floor.BARE], "cpu") for name, cost in costs.items()}
             document["servers"] = {} if options.no_proxies else proxies.compare(folder, options.rounds)
     sizes = options.sessions
     document["growth"] = growth.measure(options.folder, sizes, 2 * options.rounds) if sizes else {}
