@@ -227,12 +227,14 @@ class TestMessages:
 class TestRecorder:
     MESSAGE = Message("browser", "application", "1", "GET", "http://127.0.0.1/")
 
-    def test_the_oldest_exchanges_are_dropped_and_counted(self) -> None:
-        recorder = Recorder(limit=4)
-        for exchange in "aabbcc":
-            recorder.add(Message("browser", "application", exchange, "GET", "http://127.0.0.1/"))
-        assert [each.exchange for each in recorder.messages] == ["b", "b", "c", "c"]
-        assert recorder.dropped == 2
+    def test_the_oldest_sign_in_is_dropped_and_counted(self) -> None:
+        recorder = Recorder(limit=5)
+        for number, state in enumerate("aabcbc"):
+            url = f"http://127.0.0.1/callback?state={state}"
+            recorder.add(Message("provider", "browser", f"{number}-", "GET", "", 302, (("Location", url),)))
+            recorder.add(Message("browser", "application", f"{number}", "GET", url))
+        assert [each.url[-1] for each in recorder.messages if each.is_request] == ["c", "c"]
+        assert recorder.dropped + len(recorder.messages) == 12
 
     def test_waiting_ends_with_the_expected_message(self) -> None:
         recorder = Recorder()
@@ -491,7 +493,7 @@ class TestPage:
         Story.sign_out(tabs[0], demo.url)
         assert read_page().titles == [
             "5. Sign-out",
-            "4. Application: /profile",
+            "4. Profile page",
             "3. Refresh",
             "2. Sign-in",
             "1. Sign-in",
@@ -584,7 +586,7 @@ class TestPage:
         Tab().open(f"{demo.url}/")
         last = demo.recorder.messages[-1].number
         Tab().open(f"{demo.url}/signed-out")
-        assert read_page(f"/trace?after={last}").titles == ["2. Application: /signed-out"]
+        assert read_page(f"/trace?after={last}").titles == ["2. Signed-out page"]
 
     def test_the_pages_of_the_application_link_to_it(self, demo: Demo) -> None:
         for path in ("/signed-out", "/nowhere", "/callback"):

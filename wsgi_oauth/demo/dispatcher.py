@@ -6,6 +6,7 @@ The demo's own pages are below ``/trace`` and ``/lab`` on the provider's port. T
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterable
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -64,7 +65,11 @@ class Dispatcher:
 
     def _receive(self, request: Request) -> Response:
         """Take a message of another process."""
-        if request.headers.get("Authorization") != f"Bearer {self.recorder.key}" or request.method != "POST":
+        authorization = request.headers.get("Authorization", "").encode()
+        if (
+            not secrets.compare_digest(authorization, f"Bearer {self.recorder.key}".encode())
+            or request.method != "POST"
+        ):
             return Response("Only the demo's own processes may send messages.\n", 403)
         try:
             self.recorder.add(Message.from_json(request.get_data()))

@@ -14,6 +14,7 @@ from urllib.parse import urljoin, urlsplit
 from .kinds import form_of, query_of
 from .messages import APPLICATION, PROVIDER, Message
 
+_PAGES = {"/profile": "Profile page", "/logout": "Sign-out page", "/signed-out": "Signed-out page"}
 _FOLLOW_SECONDS = 10  # in which a browser follows a redirect; a later request is the user's
 
 
@@ -56,7 +57,7 @@ class Episode:
             return "Recheck, with a refresh" if asks_provider and path != "/profile" else "Refresh"
         if asks_provider and path != "/profile":
             return "Recheck"
-        return f"{'Provider' if first.receiver == PROVIDER else 'Application'}: {path}"
+        return _PAGES.get(path, f"Page {path}") if first.receiver == APPLICATION else "Provider's page"
 
     @property
     def is_sign_in(self) -> bool:

@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
+from .episodes import divide
 from .messages import Message
 
-MAX_MESSAGES = 2000
-"""When the recorder has more, it drops the oldest ones."""
+MAX_MESSAGES = 1000
+"""When the recorder has more, it drops the oldest sign-in."""
 
 _TIMEOUT = 10  # seconds in which the recorder takes a message of another process
 _log = logging.getLogger(__name__)
@@ -60,11 +61,9 @@ class Recorder:
             self._last += 1
             self._messages.append(dataclasses.replace(message, number=self._last))
             if len(self._messages) > self._limit:
-                # Together with all others that belong to the same request of the browser.
-                exchanges = {self._messages[0].exchange, self._messages[0].parent} - {""}
-                kept = [each for each in self._messages if exchanges.isdisjoint({each.exchange, each.parent})]
-                self.dropped += len(self._messages) - len(kept)
-                self._messages = kept
+                oldest = {each.number for each in divide(self._messages)[0].messages}
+                self._messages = [each for each in self._messages if each.number not in oldest]
+                self.dropped += len(oldest)
             self._changed.notify_all()
 
     def clear(self) -> None:
