@@ -612,3 +612,67 @@ def test_cookie_of_the_provider_is_not_stored(make_browser: Callable[..., Browse
             browser.sign_in()
             assert browser.profile().status_int == SHOWN
         assert [request.headers.get("Cookie") for request in server.requests] == [None] * 3
+
+
+# The page for browsers
+
+
+NESTED = {
+    "sub": "7",
+    "name": "<b>Mona</b>",
+    "groups": ["staff", {"team": "docs"}],
+    "address": {"country": "FR"},
+    "admin": False,
+    "bio": None,
+    "count": 0,
+    "items": [],
+}
+
+
+@pytest.fixture
+def profile_page(make_browser: Callable[..., Browser]) -> webtest.TestResponse:
+    with answering(json.dumps(NESTED)) as server:
+        browser = make_browser(PROFILE_URL=f"{server.url}/user", SUBJECT_CLAIM="sub", TITLE="Example Inc.")
+        browser.sign_in()
+        return browser.get("/profile")
+
+
+def test_page_lists_the_whole_document_as_text(profile_page: webtest.TestResponse) -> None:
+    """S47"""
+    assert profile_page.html.h1.text == "<b>Mona</b>"
+    rows = [row.get_text(" ", strip=True) for row in profile_page.html.select(".rows > div")]
+    assert rows == [
+        *("sub 7", "name <b>Mona</b>", "groups staff team docs", "address country FR", "admin no", "bio –", "count 0"),
+        "items",
+    ]
+    assert "Example Inc." in profile_page.text
+    assert profile_page.html.find("img") is None
+
+
+def test_page_has_a_sign_out_button(browser: Browser) -> None:
+    browser.sign_in()
+    assert browser.get("/profile").form.submit(headers={"Origin": "null"}).location.endswith("/signed-out")
+    assert browser.profile().status_int == SIGN_IN_AGAIN
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Accept": "*/*"},
+        {"Accept": "application/json, text/html;q=0.9"},
+        {"Sec-Fetch-Mode": "cors"},
+        {"X-Requested-With": "XMLHttpRequest"},
+    ],
+    ids=str,
+)
+def test_program_gets_the_document_of_the_provider(headers: dict[str, str], browser: Browser) -> None:
+    browser.sign_in()
+    assert browser.get("/profile", headers=headers).json == OCTOCAT
+
+
+def test_page_of_a_deeply_nested_document_ends_in_json(make_browser: Callable[..., Browser]) -> None:
+    with answering('{"id": 1, "x": ' + "[" * 500 + "]" * 500 + "}") as server:
+        browser = make_browser(PROFILE_URL=f"{server.url}/user")
+        browser.sign_in()
+        page = browser.get("/profile")
+        assert (page.status_int, page.text.count("<ul>"), "[" * 495 + "]" * 495 in page.text) == (200, 5, True)

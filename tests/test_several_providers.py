@@ -107,6 +107,13 @@ def test_user_chooses_the_provider(two: TwoProviders) -> None:
     assert two.browser.cookie is None
 
 
+def test_choice_has_a_button_with_the_title_of_each_provider(two: TwoProviders) -> None:
+    two.environ |= {"WSGI_OAUTH_ONE_TITLE": "<Example> Inc.", "WSGI_OAUTH_NAME": "Example Wiki"}
+    page = two.another_browser().get("/")
+    assert page.html.h1.text == "Sign in to Example Wiki"
+    assert [link.text for link in page.html.select(".actions a")] == ["Sign in with <Example> Inc.", "Sign in with two"]
+
+
 def test_program_gets_the_choice_as_json(two: TwoProviders) -> None:
     offered = two.browser.get("/", headers=JSON).json["providers"]
     assert [parameters(each["login_url"])["provider"] for each in offered] == ["one", "two"]
