@@ -140,10 +140,3 @@ class TestLab:
         page.get_by_role("heading", name="The attack failed", exact=True).wait_for()
         page.get_by_role("button", name="Attack without the guard").click()
         page.get_by_role("heading", name="The attack succeeded", exact=True).wait_for()
-
-    def test_runs_with_the_keyboard_alone(self, page: Any, demo: Demo) -> None:
-        page.goto(f"{demo.provider_url}/lab")
-        press_button(page, "Login CSRF", "Enter")
-        press_button(page, "Attack without the guard", "Space")
-        page.get_by_role("heading", name="The attack succeeded").wait_for()
-        tab_to(page, "Attack lab")

@@ -158,13 +158,6 @@ def sign_in(page: Any, url: str) -> None:
     page.wait_for_url(f"{url}/**")
 
 
-def attack(page: Any, demo: Demo) -> None:
-    """Carry out an attack of the lab without its guard."""
-    page.goto(f"{demo.provider_url}/lab/login-csrf")
-    page.get_by_role("button", name="without the guard").click()
-    page.wait_for_url("**/lab/login-csrf/*")
-
-
 def _open(path: str, **settings: str) -> Callable[[Any, Servers], object]:
     return lambda page, servers: page.goto(servers.application(**settings) + path)
 
@@ -215,23 +208,30 @@ def _fail(page: Any, servers: Servers, *, error: str) -> None:
         )
 
 
-def _attack(page: Any, servers: Servers, *, button: str) -> None:
-    page.goto(f"{servers.demo.provider_url}/lab")
-    page.locator("main a").first.click()
-    if button:
-        page.get_by_role("button", name=button).click()
-        page.get_by_role("heading", name="The messages of this run").wait_for()
+def _open_demo(path: str) -> Callable[[Any, Servers], object]:
+    """Open a page below the provider's URL: of the provider, the trace or the lab."""
+    return lambda page, servers: page.goto(servers.demo.provider_url + path)
 
 
-def _trace(page: Any, servers: Servers) -> None:
-    sign_in(page, servers.demo.url)
-    page.goto(f"{servers.demo.provider_url}/trace")
-    page.get_by_text("gives your browser a new session").first.click()
+def _trace(page: Any, servers: Servers, *, message: str = "") -> None:
+    _open_demo("/trace")(page, servers)
+    if page.locator("#empty").is_visible():  # the messages of another visit are good, too
+        sign_in(page, servers.demo.url)
+        _open_demo("/trace")(page, servers)
+    if message:
+        page.locator("summary", has_text=message).first.click()
+
+
+def _attack(page: Any, servers: Servers, *, guard: str) -> None:
+    _open_demo("/lab/login-csrf")(page, servers)
+    page.get_by_role("button", name=f"Attack {guard} the guard").click()
+    page.wait_for_url("**/lab/login-csrf/*")
 
 
 def _trace_attack(page: Any, servers: Servers) -> None:
-    attack(page, servers.demo)
+    _attack(page, servers, guard="without")
     page.get_by_role("link", name="messages").click()
+    page.locator("summary").first.wait_for()
 
 
 APPLICATION = [
@@ -250,20 +250,18 @@ APPLICATION = [
 ]
 FAILURES = [Visit(f"error-{name}", "error.html", partial(_fail, error=name)) for name in ERRORS]
 DEMO = [
-    Visit("demo-consent", "consent.html", lambda page, servers: page.goto(servers.demo.url)),
-    Visit("demo-provider", "home.html", lambda page, servers: page.goto(servers.demo.provider_url)),
-    Visit("demo-lab", "lab.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/lab")),
-    Visit("demo-lab-attack", "attack.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/lab/mix-up")),
-    Visit("demo-lab-result", "attack.html", lambda page, servers: attack(page, servers.demo)),
-    Visit("demo-lab-unknown", "lab_error.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/lab/x")),
-    Visit("demo-error", "error.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/authorize")),
+    Visit("trace-empty", "trace.html", _open_demo("/trace")),
     Visit("trace", "trace.html", _trace),
+    Visit("trace-message", "trace.html", partial(_trace, message="gives your browser a new session")),
     Visit("trace-attack", "trace.html", _trace_attack),
-    Visit("glossary", "glossary.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/trace/glossary")),
-    Visit("lab", "lab.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/lab")),
-    Visit("lab-story", "attack.html", partial(_attack, button="")),
-    Visit("lab-with-guard", "attack.html", partial(_attack, button="Attack with the guard")),
-    Visit("lab-without-guard", "attack.html", partial(_attack, button="Attack without the guard")),
-    Visit("lab-error", "lab_error.html", lambda page, servers: page.goto(f"{servers.demo.provider_url}/lab/unknown")),
+    Visit("glossary", "glossary.html", _open_demo("/trace/glossary")),
+    Visit("lab", "lab.html", _open_demo("/lab")),
+    Visit("lab-attack", "attack.html", _open_demo("/lab/mix-up")),
+    Visit("lab-with-guard", "attack.html", partial(_attack, guard="with")),
+    Visit("lab-without-guard", "attack.html", partial(_attack, guard="without")),
+    Visit("lab-error", "lab_error.html", _open_demo("/lab/unknown")),
+    Visit("demo-consent", "consent.html", lambda page, servers: page.goto(servers.demo.url)),
+    Visit("demo-provider", "home.html", _open_demo("/")),
+    Visit("demo-error", "error.html", _open_demo("/authorize")),
 ]
 VISITS = [*APPLICATION, *FAILURES, *DEMO]
