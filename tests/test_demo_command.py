@@ -45,6 +45,8 @@ def during(request_and_response: list[tuple[str, str]], *others: list[tuple[str,
 
 WALK = [
     *TO_APPLICATION,
+    *TO_PROVIDER,  # the sign-in page
+    *TO_PROVIDER,  # the choice of the user
     *TO_PROVIDER,  # the consent page
     *TO_PROVIDER,  # the decision
     *during(TO_APPLICATION, BACK_CHANNEL),  # the callback

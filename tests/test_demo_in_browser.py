@@ -13,7 +13,7 @@ pytest.importorskip("playwright", reason="the extra `browser` is not installed")
 
 from keyboard import press_button, tab_to
 
-from tools.visits import Demo, Servers, all_servers, sign_in
+from tools.visits import Demo, Servers, all_servers, choose_user, sign_in
 from wsgi_oauth.demo.lab.stories import STORIES
 
 
@@ -38,6 +38,8 @@ class TestKeyboard:
 
     def test_signs_in_and_out(self, page: Any, demo: Demo) -> None:
         page.goto(demo.url)
+        press_button(page, "Ada Lovelace", "Enter")
+        page.get_by_role("button", name="Allow").wait_for()
         press_button(page, "Allow", "Enter")
         page.wait_for_url(f"{demo.url}/profile")
         page.goto(f"{demo.url}/logout")
@@ -48,10 +50,14 @@ class TestKeyboard:
 
     def test_declines_and_tries_another_account(self, page: Any, demo: Demo) -> None:
         page.goto(demo.url)
+        press_button(page, "Hubot", "Space")
+        page.get_by_role("button", name="Deny").wait_for()
         press_button(page, "Deny", "Space")
         page.wait_for_url(f"{demo.url}/callback**")
         press_button(page, "another account", "Enter")
         page.wait_for_url(f"{demo.provider_url}/**")
+        press_button(page, "Ada Lovelace", "Enter")
+        page.get_by_role("button", name="Allow").wait_for()
         press_button(page, "Allow", "Enter")
         page.wait_for_url(f"{demo.url}/profile")
 
@@ -80,7 +86,7 @@ class TestKeyboard:
 class TestImpatience:
     def test_a_double_click_on_allow_signs_in_once(self, page: Any, demo: Demo) -> None:
         before = count_token_requests(demo)
-        page.goto(demo.url)
+        choose_user(page, demo)
         page.get_by_role("button", name="Allow").dblclick()
         page.wait_for_url(f"{demo.url}/profile")
         assert count_token_requests(demo) == before + 1
@@ -88,11 +94,14 @@ class TestImpatience:
     def test_a_double_click_on_sign_in_leads_to_one_consent_page(self, page: Any, demo: Demo) -> None:
         page.goto(f"{demo.url}/signed-out")
         page.get_by_text("Sign in", exact=True).dblclick()
+        page.get_by_role("button", name="Mona Lisa Octocat").click()
         page.get_by_role("button", name="Allow").click()
         page.wait_for_url(f"{demo.url}/profile")
 
     def test_going_back_after_the_sign_in_and_allowing_again_ends_at_the_profile(self, page: Any, demo: Demo) -> None:
-        sign_in(page, demo.url)
+        choose_user(page, demo)
+        page.get_by_role("button", name="Allow").click()
+        page.wait_for_url(f"{demo.url}/profile")
         before = count_token_requests(demo)
         page.go_back()
         page.get_by_role("button", name="Allow").click()
@@ -103,7 +112,9 @@ class TestImpatience:
         """The page is a reload, because the callback's URL is not in the address bar after the sign-in."""
         callbacks = []
         page.on("request", lambda request: callbacks.append(request.url) if "/callback?" in request.url else None)
-        sign_in(page, demo.url)
+        choose_user(page, demo)
+        page.get_by_role("button", name="Allow").click()
+        page.wait_for_url(f"{demo.url}/profile")
         before = count_token_requests(demo)
         page.goto(callbacks[0])
         assert page.url == f"{demo.url}/profile"
@@ -117,12 +128,13 @@ class TestImpatience:
         for tab in tabs:
             tab.wait_for_url(f"{demo.provider_url}/**")
         for tab in reversed(tabs):
+            tab.get_by_role("button", name="Mona Lisa Octocat").click()
             tab.get_by_role("button", name="Allow").click()
             tab.wait_for_url(f"{demo.url}/profile")
 
 
 def test_reloading_the_page_after_declining_offers_a_new_sign_in(page: Any, demo: Demo) -> None:
-    page.goto(demo.url)
+    choose_user(page, demo)
     page.get_by_role("button", name="Deny").click()
     page.wait_for_url(f"{demo.url}/callback**")
     page.reload()

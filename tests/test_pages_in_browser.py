@@ -32,7 +32,7 @@ def servers() -> Iterator[Servers]:
 
 def templates(folder: str) -> set[str]:
     """Return the templates of pages in *folder* of the package."""
-    return {path.name for path in (PACKAGE / folder).glob("*.html")} - {"layout.html"}
+    return {path.name for path in (PACKAGE / folder).rglob("*.html")} - {"layout.html"}
 
 
 @pytest.mark.parametrize(

@@ -99,9 +99,9 @@ class TestEachProfile:
         _, description = product.errors.get("invalid_client", ("", "invalid_client"))
         assert description in caplog.text
 
-    def test_consent_page_offers_the_users(self, product: Any) -> None:
+    def test_sign_in_page_offers_the_users(self, product: Any) -> None:
         page = requests.get(open_browser(product).start(), timeout=10).text
-        assert re.findall("<option>(.*?)</option>", page) == list(product.logins)
+        assert re.findall('<button name="user" value="(.*?)"', page) == list(product.logins)
 
 
 class TestKeycloak:
@@ -189,14 +189,18 @@ class TestGitHub:
         ],
     )
     def test_missing_scope_of_a_list_is_named(
-        self, rule: str, granted: str, missing: str, serve_product: ServeProduct
+        self,
+        rule: str,
+        granted: str,
+        missing: str,
+        serve_product: ServeProduct,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         browser = open_browser(serve_product("github"), ALLOW=rule)
         start = browser.start()
         narrowed = f"{start.partition('?')[0]}?{urlencode({**parameters(start), 'scope': granted})}"
-        page = browser.get(browser.consent(narrowed))
-        assert page.status_int == 403
-        assert missing in page.text
+        assert browser.get(browser.consent(narrowed)).status_int == 403
+        assert missing in caplog.text
 
     def test_verified_address_is_read_from_the_list(self, serve_product: ServeProduct) -> None:
         browser = open_browser(serve_product("github"), ALLOW="email:octocat@example.com")

@@ -158,6 +158,28 @@ def sign_in(page: Any, url: str) -> None:
     page.wait_for_url(f"{url}/**")
 
 
+def choose_user(page: Any, demo: Demo, name: str = "Mona Lisa Octocat") -> None:
+    """Start a sign-in at the demo, and sign in at its provider, up to the consent page."""
+    page.goto(demo.url)
+    page.get_by_role("button", name=name).click()
+    page.get_by_role("button", name="Allow").wait_for()
+
+
+def _choose_fault(page: Any, servers: Servers, *, at_home: bool) -> None:
+    """Open the provider's home page or the consent page with a fault, which is cancelled afterwards."""
+    url = servers.demo.provider_url
+    choose_user(page, servers.demo)
+    page.request.post(f"{url}/next-fault", form={"fault": "token.invalid_grant"})
+    page.goto(url if at_home else servers.demo.url)
+    page.get_by_role("button", name="Cancel the fault").wait_for()
+    page.request.post(f"{url}/next-fault")
+
+
+def _sign_out_at_provider(page: Any, servers: Servers) -> None:
+    choose_user(page, servers.demo)
+    page.goto(f"{servers.demo.provider_url}/end-session")
+
+
 def _open(path: str, **settings: str) -> Callable[[Any, Servers], object]:
     return lambda page, servers: page.goto(servers.application(**settings) + path)
 
@@ -216,7 +238,9 @@ def _open_demo(path: str) -> Callable[[Any, Servers], object]:
 def _trace(page: Any, servers: Servers, *, message: str = "") -> None:
     _open_demo("/trace")(page, servers)
     if page.locator("#empty").is_visible():  # the messages of another visit are good, too
-        sign_in(page, servers.demo.url)
+        choose_user(page, servers.demo)
+        page.get_by_role("button", name="Allow").click()
+        page.wait_for_url(f"{servers.demo.url}/**")
         _open_demo("/trace")(page, servers)
     if message:
         page.locator("summary", has_text=message).first.click()
@@ -260,8 +284,12 @@ DEMO = [
     Visit("lab-with-guard", "attack.html", partial(_attack, guard="with")),
     Visit("lab-without-guard", "attack.html", partial(_attack, guard="without")),
     Visit("lab-error", "lab_error.html", _open_demo("/lab/unknown")),
-    Visit("demo-consent", "consent.html", lambda page, servers: page.goto(servers.demo.url)),
+    Visit("demo-sign-in", "sign_in.html", lambda page, servers: page.goto(servers.demo.url)),
+    Visit("demo-consent", "consent.html", lambda page, servers: choose_user(page, servers.demo)),
+    Visit("demo-consent-fault", "consent.html", partial(_choose_fault, at_home=False)),
     Visit("demo-provider", "home.html", _open_demo("/")),
+    Visit("demo-provider-fault", "home.html", partial(_choose_fault, at_home=True)),
+    Visit("demo-provider-sign-out", "sign_out.html", _sign_out_at_provider),
     Visit("demo-error", "error.html", _open_demo("/authorize")),
 ]
 VISITS = [*APPLICATION, *FAILURES, *DEMO]

@@ -72,7 +72,7 @@ class HttpResponse:
 
 
 class Page(HTMLParser):
-    """The parts of an HTML page that the walk needs: the heading, and the first form with its hidden fields."""
+    """The parts of an HTML page that the walk needs: the heading, the first form, hidden fields and ticks."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -83,13 +83,13 @@ class Page(HTMLParser):
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Notice the heading, the form and its hidden fields."""
+        """Notice the heading, the form and its fields."""
         attributes = dict(attrs)
         if tag == "h1":
             self._in_heading = True
         elif tag == "form" and self.action is None:
             self.action = attributes.get("action") or ""
-        elif tag == "input" and attributes.get("type") == "hidden":
+        elif tag == "input" and (attributes.get("type") == "hidden" or "checked" in attributes):
             self.fields[attributes.get("name") or ""] = attributes.get("value") or ""
 
     def handle_endtag(self, tag: str) -> None:

@@ -52,6 +52,7 @@ class Grant:
     user: str = ""
     nonce: str | None = None  # for the ID token of the sign-in (OpenID Connect Core 3.1.2.1)
     signed_in_at: float = 0.0  # when the user signed in at the provider
+    fault: str = ""  # the name of a fault for this sign-in
     revoked: bool = False
 
 
@@ -132,6 +133,7 @@ class GrantValidator(RequestValidator):
             str(request.user or ""),
             request.nonce,
             float(request.signed_in_at or 0),
+            request.fault or "",
         )
         self._codes[code["code"]] = Credential(grant, time.time() + CODE_LIFETIME)
 
@@ -221,6 +223,13 @@ class GrantValidator(RequestValidator):
             self._refresh_tokens.setdefault(token["refresh_token"], Credential(credential.grant))
 
     # The profile request and the revocation request.
+
+    def find_grant_of(self, credential: str) -> Grant | None:
+        """Return the grant of a code or token, valid or not; None for every other text."""
+        for table in (self._codes, self._refresh_tokens, self._access_tokens):
+            if credential in table:
+                return table[credential].grant
+        return None
 
     def find_grant(self, access_token: str) -> Grant | None:
         """Return the grant of a valid access token; None for every other text."""

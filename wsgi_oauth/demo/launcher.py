@@ -36,6 +36,7 @@ from .users import USERS
 from .walk import WalkFailed, walk
 
 HOST = "127.0.0.1"
+NAME = "Demo application"
 START_TIMEOUT = 60  # seconds until the first answer
 STOP_TIMEOUT = 10  # seconds until gunicorn is killed
 
@@ -118,6 +119,11 @@ def start_demo(options: Options) -> Iterator[Demo]:
         dispatcher.pages["/trace"] = Trace(dispatcher.recorder, dispatcher.url, url, reveal=options.reveal)
         with Gunicorn(listener, config, environ, stop, echo=not options.walk) as gunicorn:
             gunicorn.wait_until_ready(port)
+            dispatcher.provider.links = {
+                "Open the application": f"{url}/",
+                "Watch the sign-in: the trace": f"{dispatcher.url}/trace",
+                "Attack the application: the lab": f"{dispatcher.url}/lab",
+            }
             yield Demo(url, dispatcher.provider, dispatcher.recorder, sessions, gunicorn)
 
 
@@ -220,6 +226,7 @@ def _serve_provider(options: Options) -> Iterator[Dispatcher]:
     provider = PROFILES.get(options.profile, LocalProvider)()
     if not options.profile:
         provider.set_users(USERS)
+        provider.client_name = NAME
     dispatcher = Dispatcher(provider, recorder)
     dispatcher.pages["/lab"] = LabPages(Runs(recorder))
     try:
@@ -254,8 +261,8 @@ def _build_environ(dispatcher: Dispatcher, sessions: Path, templates: Path) -> d
         "NO_PROXY": loopback,
         "no_proxy": loopback,
         **{f"WSGI_OAUTH_{name}": value for name, value in dispatcher.provider.settings.items()},
+        "WSGI_OAUTH_NAME": NAME,
         "WSGI_OAUTH_SESSION_STORE": f"file:{sessions}",
-        "WSGI_OAUTH_NAME": "Demo application",
         "WSGI_OAUTH_TEMPLATES": str(templates),
         RECORDER_URL: dispatcher.url + RECORDER_PATH,
         RECORDER_KEY: dispatcher.recorder.key,

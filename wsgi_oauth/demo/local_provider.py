@@ -1,6 +1,6 @@
 """An OpenID Connect provider (an OAuth 2.0 authorization server) as a WSGI application, for one client.
 
-The requests follow the order of a sign-in. The user sees the consent page
+The requests follow the order of a sign-in. The user signs in, sees the consent page
 (:meth:`LocalProvider.show_consent_page`) and decides (:meth:`~LocalProvider.decide`). The client
 exchanges the code for a token (:meth:`~LocalProvider.token`), fetches the profile with it
 (:meth:`~LocalProvider.profile`) and finally revokes it (:meth:`~LocalProvider.revoke`). If the client
@@ -22,14 +22,17 @@ To imitate another provider, override the methods and paths, or add endpoints to
 from __future__ import annotations
 
 import json
+import math
 import re
+import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urlsplit
 
 from oauthlib.common import add_params_to_uri
 from oauthlib.oauth2 import (
@@ -39,14 +42,16 @@ from oauthlib.oauth2 import (
     OAuth2Error,
     WebApplicationServer,
 )
+from oauthlib.openid.connect.core.exceptions import ConsentRequired, LoginRequired
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Request, Response
 
 from . import provider_pages, signing
-from .fault_injection import ENDPOINTS, FaultContext, FaultInjector
+from .fault_injection import ENDPOINTS, Fault, FaultContext, FaultInjector
+from .fault_stories import STORIES
 from .faults import FAULTS
 from .grants import Client, Grant, GrantValidator, check_code_challenge, check_code_verifier
-from .users import OCTOCAT, SCOPES, User, filter_claims
+from .users import OCTOCAT, SCOPES, User, filter_claims, is_optional
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -55,6 +60,7 @@ if TYPE_CHECKING:
 
 _LOGIN = re.compile(r"[A-Za-z0-9-]{1,39}", re.ASCII)
 _ID_TOKEN_LIFETIME = 3600  # seconds
+_MAX_SESSIONS = 1000
 _MAX_EXCHANGES = 10_000  # limits the memory of a provider that runs for days
 
 
@@ -74,6 +80,15 @@ class Exchange:
     status: int
     response_headers: Headers
     response_body: str
+
+
+@dataclass
+class ProviderSession:
+    """A browser in which a user is signed in at the provider."""
+
+    login: str
+    signed_in_at: float = field(default_factory=time.time)
+    remembered: frozenset[str] = frozenset()  # the scopes that the client gets without asking the user again
 
 
 class LocalProvider:
@@ -100,8 +115,8 @@ class LocalProvider:
     issuer_path = ""
     keys_path = "/keys"
     end_session_path = "/end-session"
-    #: The users that the consent page offers. Without any, it offers the default user only.
-    logins: Sequence[str] = ()
+    #: The name of the provider, for people.
+    title = "Local ID"
 
     def __init__(
         self,
@@ -120,11 +135,19 @@ class LocalProvider:
         self.client_id = client_id
         self.client_secret = client_secret
         self.user = user
+        #: The users that the sign-in page offers. Without any, the default user is always signed in.
         self.users: Sequence[User] = ()
+        #: The name of the client, for people.
+        self.client_name = client_id
+        #: The pages to which the home page links: their URLs by the text of the link.
+        self.links: Mapping[str, str] = {}
+        #: The name of the fault for the next sign-in.
+        self.next_fault = ""
+        self._sessions: dict[str, ProviderSession] = {}
         #: The provider's URL, which is also its issuer identifier (RFC 9207). The server sets it.
         self.url = "http://127.0.0.1"
         #: The faults to inject.
-        self.faults = FaultInjector(FAULTS)
+        self.faults = FaultInjector({**FAULTS, **{story.name: story.fault for story in STORIES}})
         #: The last requests and responses, oldest first.
         self.exchanges: list[Exchange] = []
         self._request_counts: Counter[str] = Counter()
@@ -157,6 +180,8 @@ class LocalProvider:
             self.token_path: ("token", {"POST": self.token}),
             self.profile_path: ("profile", {"GET": self.profile, "POST": self.profile}),
             self.revocation_path: ("revoke", {"POST": self.revoke}),
+            "/sign-out": ("home", {"POST": self.sign_out}),
+            "/next-fault": ("home", {"POST": self.choose_fault}),
             "/faults": (
                 "control",
                 {"GET": self.show_faults, "POST": self.add_fault, "DELETE": self.clear_faults},
@@ -201,6 +226,7 @@ class LocalProvider:
             "PROVIDER": self.issuer,
             "CLIENT_ID": self.client_id,
             "CLIENT_SECRET": self.client_secret or "",
+            "TITLE": self.title,
             "SCOPE": " ".join(self.scopes),
         }
 
@@ -263,48 +289,117 @@ class LocalProvider:
     # -- the authorization endpoint: step 2 of the tutorial ----------------------------------
 
     def show_consent_page(self, request: Request) -> Response:
-        """GET /authorize: ask the user for consent."""
+        """GET /authorize: let the user sign in if necessary, and ask for consent.
+
+        A user who is signed in already is asked for consent only, and not even for that if the provider remembers it.
+        ``prompt`` and ``max_age`` change this (OpenID Connect Core 3.1.2.1).
+        """
 
         def proceed(scopes: list[str], details: dict[str, Any]) -> Response:
+            session, prompts = self.find_session(request), request.args.get("prompt", "").split()
+            is_signed_in = session is not None and _is_recent(session, request.args.get("max_age"))
+            if self.users and not (is_signed_in and {"login", "select_account"}.isdisjoint(prompts)):
+                if "none" in prompts:
+                    raise LoginRequired(request=details["request"])
+                return provider_pages.sign_in_page(
+                    provider=self.title, client=self.client_name, users=self.users, parameters=request.args
+                )
+            if session and session.remembered.issuperset(scopes) and "consent" not in prompts and not self.next_fault:
+                return self._issue_code(request, scopes, session)
+            if "none" in prompts:
+                raise ConsentRequired(request=details["request"])
+            login = session.login if session else ""
             return provider_pages.consent_page(
-                client_id=self.client_id,
-                user=self.user,
+                provider=self.title,
+                client=self.client_name,
+                user=self._find_user(login),
+                is_remembered=session is not None,
                 scopes=scopes,
+                claims=self.release(login, scopes),
                 redirect_uri=details["redirect_uri"],
                 parameters=request.args,
-                logins=self.logins,
-                faults=FAULTS.values(),
+                stories=STORIES,
+                story=next((each for each in STORIES if each.name == self.next_fault), None),
             )
 
         return self.validate_authorization_request(request, proceed)
 
     def decide(self, request: Request) -> Response:
-        """POST /authorize: the user has pressed Allow or Deny, and may have chosen a fault.
+        """POST /authorize: the user has chosen who they are, or has pressed Allow or Deny.
 
-        A real provider would check that its own page sent the form (RFC 6749 10.12), and would know
-        the user from a session. This one accepts any form. Programs that need many users send the
-        field ``user``: ``user=alice`` signs in a user with the login alice.
+        A real provider would check that its own page sent the form (RFC 6749 10.12), and would ask for a password.
+        This one accepts any form. Programs that need many users send the field ``user`` with the decision:
+        ``decision=allow&user=alice`` signs in a user with the login alice. They can choose a fault with ``fault``.
         """
-        decision, fault = request.form.get("decision"), request.form.get("fault")
-        login = request.form.get("user", "")
-        if decision not in ("allow", "deny"):
-            return provider_pages.error_page("No decision", "Press Allow or Deny.")
+        decision, login = request.form.get("decision"), request.form.get("user", "")
         if login and not _LOGIN.fullmatch(login):
-            return provider_pages.error_page("Invalid user", "A login has 1 to 39 letters, digits and hyphens.")
-        if fault and fault not in FAULTS:
-            return provider_pages.error_page("Unknown fault", f"The fault {fault} does not exist.")
-        if fault:
-            self.faults.add(fault)
+            return self.error_page("Invalid user", "A login has 1 to 39 letters, digits and hyphens.")
+        if "cancel_fault" in request.form:
+            self.next_fault = ""
+            return _redirect(self._request_url(request))
+        if login and decision is None:
+            return self._sign_in(request, login)
+        if decision not in ("allow", "deny"):
+            return self.error_page("No decision", "Press Allow or Deny.")
+        fault_name, self.next_fault = request.form.get("fault", self.next_fault), ""
+        if fault_name and fault_name not in self.faults.known:
+            return self.error_page("Unknown fault", f"The fault {fault_name} does not exist.")
+        return self._answer(request, decision == "allow", login, fault_name)
+
+    def _answer(self, request: Request, is_allowed: bool, login: str, fault_name: str) -> Response:
+        """Return the authorization response (RFC 6749 4.1.2), into which a fault may be injected."""
+        session, form = self.find_session(request), request.form
+        if session and login not in ("", session.login):
+            session = None  # because the consent page of another user was still open in this browser
 
         def proceed(scopes: list[str], details: dict[str, Any]) -> Response:
-            if decision == "deny":
+            if not is_allowed:
                 raise AccessDeniedError(request=details["request"])
-            headers, _, _ = self._oauth.create_authorization_response(
-                self._request_url(request), scopes=scopes, credentials={"user": login, "signed_in_at": time.time()}
-            )
-            return self.redirect_to_client(headers["Location"])
+            if "chosen" in form:  # from the consent page, on which the user can decline optional scopes
+                scopes = [each for each in scopes if f"scope-{each}" in form or not is_optional(each)]
+            if session and "remember" in form:
+                session.remembered = frozenset(scopes)
+            return self._issue_code(request, scopes, session or ProviderSession(login), fault_name)
 
-        return self.inject_fault(request, lambda: self.validate_authorization_request(request, proceed), "authorize")
+        def respond() -> Response:
+            return self.validate_authorization_request(request, proceed)
+
+        if fault_name.startswith("authorize."):
+            return self._inject(self.faults.known[fault_name], request, respond)
+        return self.inject_fault(request, respond, "authorize")
+
+    def _sign_in(self, request: Request, login: str) -> Response:
+        """Remember the user in a session, and redirect to the consent page."""
+        session_id = secrets.token_urlsafe(32)
+        self._sessions[session_id] = ProviderSession(login)
+        for oldest in list(self._sessions)[:-_MAX_SESSIONS]:
+            self._sessions.pop(oldest, None)
+        # Without prompt, because it has had its effect.
+        query = urlencode([pair for pair in request.args.items(multi=True) if pair[0] != "prompt"])
+        response = _redirect(f"{self.url}{request.path}?{query}")
+        response.set_cookie(self._cookie_name, session_id, httponly=True, samesite="Lax")
+        return response
+
+    def _issue_code(
+        self, request: Request, scopes: list[str], session: ProviderSession, fault_name: str = ""
+    ) -> Response:
+        credentials = {"user": session.login, "signed_in_at": session.signed_in_at, "fault": fault_name}
+        headers, _, _ = self._oauth.create_authorization_response(
+            self._request_url(request), scopes=scopes, credentials=credentials
+        )
+        return self.redirect_to_client(headers["Location"])
+
+    def find_session(self, request: Request) -> ProviderSession | None:
+        """Return the session of the browser; None if no user is signed in at the provider."""
+        return self._sessions.get(request.cookies.get(self._cookie_name, ""))
+
+    @property
+    def _cookie_name(self) -> str:
+        """The name of the session cookie, with the port, because cookies belong to all ports (RFC 6265 8.5)."""
+        return f"local_id_{urlsplit(self.url).port or ''}"
+
+    def _find_user(self, login: str) -> User:
+        return next((user for user in self.users if user.login == login), User(self.user_document(login)))
 
     def validate_authorization_request(
         self, request: Request, proceed: Callable[[list[str], dict[str, Any]], Response]
@@ -325,11 +420,15 @@ class LocalProvider:
                     "This provider accepts redirect URIs that end with /callback, on this machine only: localhost, "
                     "127.0.0.1 and [::1]."
                 )
-            return provider_pages.error_page(title, reason)
+            return self.error_page(title, reason)
         except OAuth2Error as error:
             return self.redirect_to_client(error.in_uri(error.redirect_uri or ""))
         except ValueError:  # from oauthlib, when the query is not form-encoded
-            return provider_pages.error_page("Invalid authorization request", "The query is malformed.")
+            return self.error_page("Invalid authorization request", "The query is malformed.")
+
+    def error_page(self, title: str, reason: str) -> Response:
+        """Return the page for a request that must not be answered with a redirect to the client."""
+        return provider_pages.error_page(provider=self.title, title=title, reason=reason)
 
     def redirect_to_client(self, location: str) -> Response:
         """Return the redirect to the client, with the issuer as ``iss`` against mix-up attacks (RFC 9207)."""
@@ -369,7 +468,7 @@ class LocalProvider:
 
         All other claims are in the UserInfo response, because the client has an access token (OpenID Connect Core 5.4).
         """
-        return {"sub": self.release(grant).get("sub")}
+        return {"sub": self.release(grant.user, grant.scopes).get("sub")}
 
     def revoke(self, request: Request) -> Response:
         """POST /revoke: revoke a token (RFC 7009)."""
@@ -398,7 +497,7 @@ class LocalProvider:
         def normal_response() -> Response:
             grant = self.find_grant(request.headers.get("Authorization", ""))
             if grant is not None:
-                return json_response(self.release(grant))
+                return json_response(self.release(grant.user, grant.scopes))
             response = json_response({"message": "Bad credentials"}, 401)
             has_token = "Authorization" in request.headers
             response.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if has_token else "Bearer"
@@ -406,12 +505,12 @@ class LocalProvider:
 
         return self.inject_fault(request, normal_response, "profile")
 
-    def release(self, grant: Grant) -> dict[str, object]:
-        """Return the data about the user that the granted scopes release."""
-        claims = self.user_document(grant.user)
-        if "openid" in grant.scopes and "id" in claims:
+    def release(self, login: str, scopes: Collection[str]) -> dict[str, object]:
+        """Return the data about a user that *scopes* release."""
+        claims = self.user_document(login)
+        if "openid" in scopes and "id" in claims:
             claims = {"sub": str(claims["id"]), **claims}
-        return filter_claims(claims, grant.scopes, self.scopes)
+        return filter_claims(claims, scopes, self.scopes)
 
     def find_grant(self, authorization: str) -> Grant | None:
         """Return the grant of the access token in an Authorization header; None without a valid one (RFC 6750 2.1)."""
@@ -458,14 +557,26 @@ class LocalProvider:
     def end_session(self, request: Request) -> Response:
         """Sign the user out at the provider, and redirect to the client (RP-Initiated Logout 2).
 
-        The client registers the page after the sign-out together with its redirect URI: ``/signed-out`` instead of
-        ``/callback``.
+        Without an ID token of this provider, the user is asked first. The client registers the page after the sign-out
+        together with its redirect URI: ``/signed-out`` instead of ``/callback``.
         """
+        is_confirmed = "sign_out" in request.form or signing.is_own_token(request.values.get("id_token_hint", ""))
+        if self.find_session(request) and not is_confirmed:
+            return provider_pages.sign_out_page(provider=self.title, client=self.client_name)
+        self._end_session(request)
         target = request.values.get("post_logout_redirect_uri", "")
         if self._accepts_redirect_uri(target.removesuffix("/signed-out") + "/callback"):
             state = {"state": request.values["state"]} if "state" in request.values else {}
             return Response(status=302, headers={"Location": add_params_to_uri(target, state.items())})
-        return Response("You are signed out.\n")
+        return self.show_home_page(request)
+
+    def _end_session(self, request: Request) -> None:
+        self._sessions.pop(request.cookies.get(self._cookie_name, ""), None)
+
+    def sign_out(self, request: Request) -> Response:
+        """POST /sign-out: sign the user out at the provider."""
+        self._end_session(request)
+        return _redirect(f"{self.url}/")
 
     # -- pages and control endpoints, which real providers do not have -----------------------
 
@@ -477,13 +588,28 @@ class LocalProvider:
             "profile": self.profile_url,
             "revocation": self.revocation_url,
         }
+        if "openid" in self.scopes:
+            endpoints["metadata"] = f"{self.issuer}/.well-known/openid-configuration"
+        session = self.find_session(request)
         return provider_pages.home_page(
+            provider=self.title,
             url=self.url,
-            client_id=self.client_id,
-            user=self.user,
+            client=self.client_name,
+            links=self.links,
+            users=self.users or [self._find_user("")],
+            user=self._find_user(session.login) if session else None,
             endpoints=endpoints,
-            faults=FAULTS.values(),
+            stories=STORIES,
+            next_fault=self.next_fault,
         )
+
+    def choose_fault(self, request: Request) -> Response:
+        """POST /next-fault: choose the fault for the next sign-in; without ``fault``, cancel it."""
+        name = request.form.get("fault", "")
+        if name and name not in self.faults.known:
+            return self.error_page("Unknown fault", f"The fault {name} does not exist.")
+        self.next_fault = name
+        return _redirect(f"{self.url}/")
 
     def show_faults(self, request: Request) -> Response:
         """GET /faults: list all faults, and the queue."""
@@ -510,10 +636,27 @@ class LocalProvider:
 
     def inject_fault(self, request: Request, normal_response: Callable[[], Response], *endpoints: str) -> Response:
         """Return the response of the next fault for one of *endpoints*, or else the normal response."""
-        fault = self.faults.take(*endpoints)
-        if fault is None:
-            return normal_response()
+        fault = self.faults.take(*endpoints) or self._take_fault_of_sign_in(request, endpoints)
+        return self._inject(fault, request, normal_response) if fault else normal_response()
+
+    def _inject(self, fault: Fault, request: Request, normal_response: Callable[[], Response]) -> Response:
         return fault.respond(FaultContext(request.environ, self.faults, normal_response))
+
+    def _take_fault_of_sign_in(self, request: Request, endpoints: Collection[str]) -> Fault | None:
+        """Return the fault that was chosen for the sign-in to which the code or token in the request belongs, once."""
+        credential = (
+            request.form.get("code")
+            or request.form.get("refresh_token")
+            or request.form.get("token")
+            or request.headers.get("Authorization", "").removeprefix("Bearer ")
+        )
+        with self._lock:
+            grant = self._validator.find_grant_of(credential)
+            fault = self.faults.known.get(grant.fault) if grant else None
+            if grant is None or fault is None or fault.endpoint not in endpoints:
+                return None
+            grant.fault = ""
+            return fault
 
     def _record_exchange(self, endpoint: str, request: Request, response: Response | None) -> None:
         exchange = Exchange(
@@ -535,6 +678,10 @@ class LocalProvider:
         return f"{self.url}{request.path}{'?' if query else ''}{query}"
 
 
+def _redirect(location: str) -> Response:
+    return Response(status=303, headers={"Location": location, **provider_pages.HEADERS})
+
+
 def _dispatch(handlers: Mapping[str, Handler], request: Request) -> Response:
     handler = handlers.get("GET" if request.method == "HEAD" else request.method)
     if handler:
@@ -542,6 +689,12 @@ def _dispatch(handlers: Mapping[str, Handler], request: Request) -> Response:
     if handlers:
         return Response("Method not allowed.\n", 405, {"Allow": ", ".join(handlers)})
     return Response("Not found.\n", 404)
+
+
+def _is_recent(session: ProviderSession, max_age: str | None) -> bool:
+    """Return whether the user has signed in within *max_age* seconds (OpenID Connect Core 3.1.2.1)."""
+    limit = float(max_age) if max_age and max_age.isascii() and max_age.isdigit() else math.inf
+    return time.time() - session.signed_in_at <= limit
 
 
 def _is_refresh(request: Request) -> bool:

@@ -16,7 +16,7 @@ from werkzeug import Request, Response
 from . import provider_pages
 from .grants import Grant
 from .local_provider import LocalProvider, json_response
-from .users import OCTOCAT
+from .users import OCTOCAT, User
 
 _MEMBER = str(OCTOCAT["login"])
 
@@ -25,6 +25,7 @@ class Product(LocalProvider):
     """A provider with the URLs, scopes and error descriptions of a product."""
 
     name = ""  # of the preset
+    title = "Local provider"
     rule = ""  # admits the members of the group
     scopes: Sequence[str] = ()
     logins: tuple[str, ...] = (_MEMBER, "guest")
@@ -33,6 +34,7 @@ class Product(LocalProvider):
 
     def __init__(self, *, scope: str = "", **options: Any) -> None:
         super().__init__(scope=scope or " ".join(self.scopes), **options)
+        self.users = [User(LocalProvider.user_document(self, login)) for login in self.logins]
 
     @property
     def settings(self) -> dict[str, str]:
@@ -230,7 +232,7 @@ class EntraID(OpenIDProduct):
 
     def decide(self, request: Request) -> Response:
         if request.form.get("user") == "partner" and request.path == self.authorization_path:
-            return provider_pages.error_page("Sign in", "AADSTS50020: The user account does not exist in the tenant.")
+            return self.error_page("Sign in", "AADSTS50020: The user account does not exist in the tenant.")
         return super().decide(request)
 
     def list_groups(self, request: Request) -> Response:

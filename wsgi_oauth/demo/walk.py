@@ -144,18 +144,25 @@ class Walk:
         return authorization_url
 
     def _authorization_on_the_provider(self, authorization_url: str) -> str:
-        """Press Allow on the consent page and get redirected back; return the callback URL."""
+        """Sign in at the provider, press Allow and get redirected back; return the callback URL."""
         self._start_step(
             "Step 2: User authorization, this happens on the provider",
             "The application takes no part in this step. Anything that you type here, such as a password, goes only "
             "to the provider.",
         )
         response = self._send(self._browser.get(authorization_url))
-        page = Page(response.body)
-        if response.status != http.client.OK or page.action is None:
-            raise self._failure(f"the provider shows no consent page: {response.summary()}")
+        if self._provider.users:
+            user = self._provider.users[0]
+            page = self._read_page(response)
+            self._printer.paragraph(
+                f'The page says "{page.heading}". You choose {user.name}. This provider asks for no password. It '
+                "remembers you with a cookie of its own, so it will not ask again at the next sign-in."
+            )
+            request = self._browser.submit(urljoin(authorization_url, page.action), page.fields | {"user": user.login})
+            consent_url = self._check_redirect(request, self._send(request), self._provider.authorization_url)
+            response = self._send(self._browser.get(consent_url))
+        page = self._read_page(response)
         self._printer.paragraph(f'The consent page says "{page.heading}". You press Allow.')
-
         form = page.fields | {"decision": "allow"}
         request = self._browser.submit(urljoin(authorization_url, page.action), form)
         response = self._send(request)
@@ -169,6 +176,13 @@ class Walk:
             "this URL. It is now forbidden: RFC 9700 2.1.2.)",
         )
         return callback_url
+
+    def _read_page(self, response: HttpResponse) -> Page:
+        """Return the page with a form in a response of the provider."""
+        page = Page(response.body)
+        if response.status != http.client.OK or page.action is None:
+            raise self._failure(f"the provider shows no page with a form: {response.summary()}")
+        return page
 
     def _retrieving_an_access_token(self, authorization_url: str, callback_url: str) -> str:
         """Bring the authorization response to the application; return the URL of the profile page."""
