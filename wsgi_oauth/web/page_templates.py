@@ -47,7 +47,7 @@ class PageTemplates:
                 return self.render_own(name, variables)
             except Exception as error:  # noqa: BLE001  # templates can raise anything
                 _log.error(
-                    "[%s] WSGI_OAUTH_TEMPLATES: %s; the page %s is the built-in one until this is corrected",
+                    "[%s] WSGI_OAUTH_TEMPLATES: %s; users see the built-in %s until this is corrected",
                     *(request_id, describe_failure(error), name),
                     extra={"request_id": request_id},
                 )
