@@ -65,7 +65,7 @@ class TestCatalogue:
 
     @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
     def test_has_all_words_of_the_templates(self, template: Path):
-        """A command line and the name of its program are the same in all languages. A block of one word in lower case is a class."""
+        """Command lines and names of programs are the same in all languages. A block of one word is a class."""
         code = r"(?s)<pre.*?</pre>|\{% block \w+ %\}[a-z]+\{% endblock %\}|\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}"
         source = re.sub(code, "", template.read_text("utf-8"))
         attributes = re.findall(r'(?:alt|aria-label|placeholder|title)="([^"]*)"', source)
