@@ -115,6 +115,7 @@ _KINDS = [
         "provider: that is another server with a session of its own.",
         explanations.END_SESSION_REQUEST,
     ),
+    Kind("Signed-out page", "The application confirms the sign-out, and starts no new sign-in.", "", _NO_EXPLANATIONS),
     # -- browser and provider
     Kind(
         "Authorization request, second half",
@@ -363,7 +364,7 @@ def _name_at_application(message: Message, request: Message) -> str:
         return _name_of_redirect(urljoin(request.url, location), path)
     if (message.status or 0) >= 400:
         return "Refused" if path.startswith("/callback") else "Error page"
-    return "Signed out" if path == "/signed-out" else "Page"
+    return "Signed-out page" if path == "/signed-out" else "Page"
 
 
 def _name_of_redirect(target: str, path: str) -> str:

@@ -263,6 +263,8 @@ def _build_environ(dispatcher: Dispatcher, sessions: Path, templates: Path) -> d
         **{f"WSGI_OAUTH_{name}": value for name, value in dispatcher.provider.settings.items()},
         "WSGI_OAUTH_NAME": NAME,
         "WSGI_OAUTH_SESSION_STORE": f"file:{sessions}",
+        "WSGI_OAUTH_RECHECK": "1m",  # so that a recheck can be watched, at /tokens
+        "WSGI_OAUTH_TOKENS": "yes",
         "WSGI_OAUTH_TEMPLATES": str(templates),
         RECORDER_URL: dispatcher.url + RECORDER_PATH,
         RECORDER_KEY: dispatcher.recorder.key,
