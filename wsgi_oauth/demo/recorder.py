@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from .episodes import divide
 from .messages import Message
 
-MAX_MESSAGES = 1000
+MAX_MESSAGES = 600
 """When the recorder has more, it drops the oldest sign-in."""
 
 _TIMEOUT = 10  # seconds in which the recorder takes a message of another process
