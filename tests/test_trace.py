@@ -659,6 +659,7 @@ def test_new_messages_are_drawn_while_a_message_stays_open(page: Any, demo: Demo
     page.keyboard.press("Enter")
     with page.context.expect_page() as second:
         page.get_by_role("link", name="Sign in").click()
+    second.value.get_by_role("button", name="Mona Lisa Octocat").click()
     second.value.get_by_role("button", name="Allow").click()
     second.value.wait_for_url(f"{demo.url}/profile")
     page.wait_for_function(

@@ -132,6 +132,21 @@ _KINDS = [
         "cannot be undone: the application knows nothing of you.",
         _NO_EXPLANATIONS,
     ),
+    Kind(
+        "Provider's sign-in page",
+        "The provider does not know this browser yet, and asks who you are.",
+        "A real provider asks for a password here, or for a passkey. Only the provider sees it. The application has no "
+        "part in this, so it can never lose your password.",
+        _NO_EXPLANATIONS,
+    ),
+    Kind("Sign-in at the provider", "You tell the provider who you are.", "", explanations.DECISION),
+    Kind(
+        "Signed in at the provider",
+        "The provider gives your browser a session of its own, and repeats the request.",
+        "This session belongs to the provider. The next application that sends you here finds you signed in already "
+        "(single sign-on).",
+        _NO_EXPLANATIONS,
+    ),
     Kind("Decision", "You decide.", "The decision goes to the provider only.", explanations.DECISION),
     Kind(
         "Authorization response, first half",
@@ -293,6 +308,7 @@ STEPS = (
     ("Now the application can use the token", ""),
 )
 
+_REQUESTS_AT_PROVIDER = {"authorize": "Authorization request, second half", "end": "Sign-out at the provider"}
 _BACK_CHANNEL = {
     "profile": ("User document request", "User document"),
     "revoke": ("Revocation request", "Revocation response"),
@@ -338,18 +354,26 @@ def _name_of_back_channel(message: Message, request: Message) -> str:
 
 def _name_at_provider(message: Message, request: Message) -> str:
     is_authorization = request.endpoint == "authorize"
+    decides = "decision" in form_of(request)
+    if message.is_request and is_authorization and request.method == "POST":
+        return "Decision" if decides else "Sign-in at the provider"
     if message.is_request:
-        if is_authorization:
-            return "Decision" if request.method == "POST" else "Authorization request, second half"
-        return "Sign-out at the provider" if request.endpoint == "end" else "Provider's page"
-    parameters = query_of(message.header("Location"))
-    if "code" in parameters and "error" not in parameters:
-        return "Authorization response, first half"
-    if "error" in parameters:
-        return "Authorization error"
+        return _REQUESTS_AT_PROVIDER.get(request.endpoint, "Provider's page")
+    if location := message.header("Location"):
+        return _name_of_providers_redirect(query_of(location), is_authorization=is_authorization)
     if (message.status or 0) >= 400:
         return "Provider's error page"
-    return "Consent page" if is_authorization else "Provider's page"
+    if not is_authorization:
+        return "Provider's page"
+    return "Consent page" if 'name="decision"' in message.body else "Provider's sign-in page"
+
+
+def _name_of_providers_redirect(parameters: Mapping[str, str], *, is_authorization: bool) -> str:
+    if "error" in parameters:
+        return "Authorization error"
+    if "code" in parameters:
+        return "Authorization response, first half"
+    return "Signed in at the provider" if is_authorization else "Provider's page"
 
 
 def _name_at_application(message: Message, request: Message) -> str:
