@@ -7,9 +7,10 @@ The provider:
 :mod:`.users`            its users, and the claims of each scope
 :mod:`.grants`           its grants, authorization codes and tokens
 :mod:`.signing`          its signatures
-:mod:`.provider_pages`   its HTML pages: consent page, home page, error pages
+:mod:`.provider_pages`   its HTML pages: sign-in page, consent page, home page
 :mod:`.fault_injection`  how faults are injected into its responses
 :mod:`.faults`           all faults that it can inject
+:mod:`.fault_stories`    ten of them with their stories, for its pages
 :mod:`.server`           a threaded HTTP server, for the demo and for tests
 =======================  ======================================================================
 

@@ -20,10 +20,10 @@ class FaultStory:
     """A fault in the words of a learner.
 
     :param fault: the fault.
-    :param title: what goes wrong.
-    :param event: what happens.
-    :param watch: where the user can see it.
-    :param reaction: what the application does about it.
+    :param title: a short name.
+    :param event: the behaviour of the provider.
+    :param watch: where the user sees the effect.
+    :param reaction: the reaction of the application.
     """
 
     fault: Fault
@@ -45,14 +45,6 @@ def _issue_for_another_client(context: FaultContext) -> Response:
         claims = json.loads(signing.decode(document["id_token"].split(".")[1]))
         document["id_token"] = signing.sign_jwt({**claims, "aud": "another-client"})
         response.set_data(json.dumps(document))
-    return response
-
-
-def _issue_for_a_moment(context: FaultContext) -> Response:
-    response = context.normal_response()
-    document = response.get_json(silent=True) or {}
-    if "expires_in" in document:
-        response.set_data(json.dumps({**document, "expires_in": 1}))
     return response
 
 
@@ -91,7 +83,7 @@ STORIES = (
     FaultStory(
         FAULTS["token.invalid_client_401"],
         "The client secret is wrong",
-        "The provider does not recognize the application: somebody has changed its secret on one side only.",
+        "The provider does not accept the application's secret. It was changed on one side only.",
         "You did nothing wrong, and the page does not blame you. The log of the application, in the terminal, names "
         "the setting.",
         "The application stops the sign-in. Only its operator can repair this.",
@@ -100,7 +92,7 @@ STORIES = (
         FAULTS["authorize.wrong_state"],
         "The answer belongs to another sign-in",
         "The provider sends you back with a state that the application did not make, as in a link from an attacker.",
-        "The callback fails, and there is no token request after it.",
+        "The callback fails without a token request.",
         "The application finds no sign-in of this browser with this state, and ignores the code (RFC 6749 10.12).",
     ),
     FaultStory(
@@ -108,7 +100,7 @@ STORIES = (
         "The answer names another provider",
         "The parameter iss of the answer names attacker.example. In a mix-up attack, a dishonest provider wants the "
         "code of an honest one.",
-        "The callback fails, and there is no token request after it: the code stays secret.",
+        "The callback fails without a token request: the code stays secret.",
         "The application compares iss with the provider that it had asked (RFC 9207), and stops.",
     ),
     FaultStory(
@@ -120,11 +112,10 @@ STORIES = (
         "in here with the ID tokens of its own users.",
     ),
     FaultStory(
-        Fault("token.expires_in_a_moment", "an access token with a lifetime of a second", _issue_for_a_moment),
+        FAULTS["profile.401"],
         "The access token expires at once",
-        "The access token has a lifetime of one second, not of one hour.",
-        "You notice nothing. In the trace, a second token request follows when the profile is shown, with the grant "
-        "type refresh_token.",
+        "The provider rejects the access token at its first use, as if its lifetime of one hour were over.",
+        "You notice nothing. In the trace, a second token request follows, with the grant type refresh_token.",
         "The application exchanges the refresh token for a new access token, once for all requests that need it.",
     ),
     FaultStory(
@@ -133,8 +124,8 @@ STORIES = (
         "The sign-in succeeds. When you sign out, the application asks the provider to revoke the tokens, and the "
         "provider answers with the status 503.",
         "Sign in, then sign out. You are signed out all the same.",
-        "The application deletes its session first, whatever the provider says (RFC 7009). The log mentions the tokens "
-        "that may still be valid.",
+        "The application deletes its session first, whatever the provider says (RFC 7009). Its log, in the terminal, "
+        "says that a token was not revoked.",
     ),
 )
 """The stories, in the order of the pages."""

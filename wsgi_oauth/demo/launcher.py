@@ -131,11 +131,10 @@ def _print_welcome(demo: Demo, options: Options) -> None:
     if any(name.startswith("WSGI_OAUTH_") for name in os.environ):
         print("(The demo uses its own settings and ignores the WSGI_OAUTH_* variables of your environment.)\n")
     workers = f"{options.workers} {options.worker_class} worker{'' if options.workers == 1 else 's'}"
-    users = "several users" if options.profile else "one user"
     print(
         f"Watch a sign-in   {demo.provider.url}/trace\n"
         f"The application   {demo.url}/   (gunicorn, {workers})\n"
-        f"The provider      {demo.provider.url}/   ({users}; its consent page also offers faults)\n"
+        f"The provider      {demo.provider.url}/   (with {len(demo.provider.users)} users, and faults to try)\n"
         f"\n"
         f"Open {demo.provider.url}/trace in a browser and press Sign in, then Allow: the page shows every\n"
         f"message between browser, application and provider. {demo.url}/logout has a button to sign out.\n"

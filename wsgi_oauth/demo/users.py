@@ -64,7 +64,7 @@ USERS = (
         groups=["staff", "admins"],
     ),
     _user(
-        "has an email address that nobody has verified",
+        "has an unverified email address",
         1815,
         "ada",
         "Ada Lovelace",
