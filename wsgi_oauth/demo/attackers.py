@@ -1,41 +1,41 @@
-"""The attackers' view: who would see a message, or a part of it, and why that does not help them."""
+"""The attackers' view: which attackers see a message or a part of it, and the reason why that does not help them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from .kinds import form_of, query_of
+from .kinds import form_of, parse_object, query_of
 from .messages import APPLICATION, PROVIDER, Message
 
-#: What an attacker could do with each secret, and why that fails.
+#: The use of each secret for an attacker, and the reason why it fails.
 SECRETS: Mapping[str, str] = {
     "code": "It is good once and for a few minutes, and only together with the client secret and the code verifier, "
     "which never leave the application (RFC 6749 4.1.2, RFC 7636). A stolen code that is put into another sign-in of "
     "this application fails, too: that sign-in has another verifier.",
     "state": "It is accepted once, and only from the browser with the cookie of this sign-in (RFC 9700 4.7).",
     "nonce": "The ID token for it goes to the application only, from server to server.",
-    "code_challenge": "It is a hash. Nobody can compute the code verifier from it (RFC 7636 7.1).",
-    "code_verifier": "It fits this one code only, and the code is used up by this very message.",
+    "code challenge": "It is a hash. Nobody can compute the code verifier from it (RFC 7636 7.1).",
+    "code verifier": "It fits this one code only, and the code is used up by this very message.",
     "client secret": "With it an attacker could pose as this application. So it travels only from server to server, "
     "over TLS. Even then it gives no access to a user without a code of that user (RFC 6749 10.1).",
-    "access token": "Whoever has it can use it until it expires. So it is sent only from server to server, in a header "
-    "or a body and never in a URL, lives an hour, and can be revoked (RFC 6750 5.3).",
+    "access token": "Everybody who has it can use it until it expires. So it is sent only from server to server, in a "
+    "header or a body and never in a URL, lives an hour, and can be revoked (RFC 6750 5.3).",
     "refresh token": "It is worth nothing without the client secret, and each use replaces it (RFC 9700 4.14).",
     "ID token": "It is signed for this application (aud) and this sign-in (nonce), so no other application and no "
     "other sign-in accepts it (OpenID Connect Core 3.1.3.7).",
-    "session id": "Whoever has it is signed in as the user. So scripts cannot read the cookie (HttpOnly), over https "
-    "it is never sent in the clear (Secure), the sign-in replaces it, and the sign-out ends it on the server.",
-    "personal data": "It is what you agreed to share, with this application only.",
+    "session id": "Everybody who has it is signed in as the user. So scripts cannot read the cookie (HttpOnly), over "
+    "https it is never sent in the clear (Secure), the sign-in replaces it, and the sign-out ends it on the server.",
+    "personal data": "You agreed to share it with this application only.",
 }
 
-# In which names each secret appears: parameters, JSON members.
+# The secrets by the names of parameters and JSON members.
 _NAMES = {
     "code": "code",
     "state": "state",
     "nonce": "nonce",
-    "code_challenge": "code_challenge",
-    "code_verifier": "code_verifier",
+    "code_challenge": "code challenge",
+    "code_verifier": "code verifier",
     "client_secret": "client secret",
     "client_assertion": "client secret",
     "access_token": "access token",
@@ -56,7 +56,7 @@ class View(NamedTuple):
 
 
 def find_views(message: Message, request: Message) -> list[View]:
-    """Return what attackers in each position would see of *message*.
+    """Return the view of an attacker in each position on *message*.
 
     :param request: the request to which it belongs.
     """
@@ -67,9 +67,9 @@ def find_views(message: Message, request: Message) -> list[View]:
     is_back_channel = {request.sender, request.receiver} == {APPLICATION, PROVIDER}
     views = [
         View(
-            "Somebody who reads the network",
-            "Over https: only which two machines talk, and how much. Without https, as here on your own machine, also: "
-            f"{_enumerate(everywhere)}.",
+            "An eavesdropper on the network",
+            "Over https: the names of the two machines and the size of the message. Without https, as here on your own "
+            f"machine, also: {_enumerate(everywhere)}.",
             everywhere,
             "Real providers accept https only, and so does this application outside your own machine (RFC 6749 1.6).",
         )
@@ -77,20 +77,20 @@ def find_views(message: Message, request: Message) -> list[View]:
     if is_back_channel:
         views.append(
             View(
-                "Somebody with access to the browser: its history, an extension, a malicious page",
+                "A reader of the browser's history, or an extension in it",
                 "Nothing. This message goes from server to server.",
             )
         )
     elif in_url:
-        views.append(View("Somebody who reads the browser's history", f"The URL, with {_enumerate(in_url)}.", in_url))
+        views.append(View("A reader of the browser's history", f"The URL, with {_enumerate(in_url)}.", in_url))
     else:
-        views.append(View("Somebody who reads the browser's history", "At most the address of the page, no secret."))
+        views.append(View("A reader of the browser's history", "At most the address of the page, no secret."))
     logged = in_url if message.is_request else ()
     if message.is_request:
         own = " The application's own log omits everything after the question mark." if logged else ""
         views.append(
             View(
-                "Somebody who reads the log files of servers and proxies",
+                "A reader of the log files of servers and proxies",
                 f"The first line of the request, with {_enumerate(logged)}.{own}",
                 logged,
             )
@@ -101,7 +101,7 @@ def find_views(message: Message, request: Message) -> list[View]:
 
 
 def _other_site(message: Message) -> View:
-    position = "Another site in the same browser"
+    position = "A malicious site in the same browser"
     if message.is_request and message.header("Cookie"):
         return View(
             position,
@@ -122,15 +122,19 @@ def _secrets(parameters: Iterable[str]) -> tuple[str, ...]:
 
 
 def _secrets_outside_url(message: Message, request: Message) -> Iterable[str]:
-    if message.header("Cookie") or message.header("Set-Cookie"):
+    cookies = [cookie.strip() for cookie in message.header("Cookie").split(";") if cookie.strip()]
+    if request.receiver == PROVIDER:  # it also gets the application's cookies, but only on this machine
+        cookies = [cookie for cookie in cookies if not cookie.startswith("wsgi_oauth")]
+    if cookies or message.header("Set-Cookie"):
         yield "session id"
     scheme = message.header("Authorization").partition(" ")[0].lower()
     if scheme:
         yield {"basic": "client secret", "bearer": "access token"}.get(scheme, "client secret")
     yield from _secrets(form_of(message))
-    if message.status == 200 and message.header("Content-Type").startswith("application/json"):
-        yield from (label for name, label in _NAMES.items() if f'"{name}"' in message.body)
-        if request.endpoint == "profile" or request.receiver == APPLICATION:
+    document = parse_object(message)
+    if document and request.endpoint not in {"discovery", "keys"}:
+        yield from _secrets(document)
+        if message.status == 200 and (request.endpoint == "profile" or request.receiver == APPLICATION):
             yield "personal data"
 
 

@@ -43,7 +43,7 @@ class Episode:
 
     @property
     def title(self) -> str:
-        """The title: what happens in this episode, and how it ends."""
+        """The title: the event and its outcome."""
         first = self.messages[0]
         path = urlsplit(first.url).path
         if first.title:
@@ -120,7 +120,7 @@ def divide(messages: Iterable[Message]) -> list[Episode]:
 
 
 def _follow(redirects: list[_Redirect], request: Message) -> Episode | None:
-    """Return the episode whose redirect *request* follows. The redirect is used up."""
+    """Return the episode with the redirect that *request* follows. The redirect is used up."""
     candidates = [
         each
         for each in redirects
@@ -135,7 +135,7 @@ def _follow(redirects: list[_Redirect], request: Message) -> Episode | None:
 
 
 def _find_form(episodes: list[Episode], request: Message) -> Episode | None:
-    """Return the last episode if it showed the page whose form *request* submits."""
+    """Return the last episode if its last page contains the form that *request* submits."""
     if request.method != "POST" or not episodes:
         return None
     last = episodes[-1].messages[-1]

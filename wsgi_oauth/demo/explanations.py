@@ -179,6 +179,11 @@ PARAMETERS: Explanations = {
     "request_uri": PUSHED_RESPONSE["request_uri"],
 }
 
+COOKIE_AT_PROVIDER = (
+    "the session id of this browser at the provider. Cookies of the application come along here, because browsers send "
+    "the cookies of a host to all of its ports (RFC 6265 8.5). A real provider has another host"
+)
+
 #: All headers that occur, in addition to those of a message's own table.
 ALL_HEADERS: Explanations = {
     **HEADERS,
@@ -191,8 +196,8 @@ ALL_HEADERS: Explanations = {
     "Content-Language": "the language of the page (RFC 9110 8.5)",
     "Content-Length": "the size of the body in bytes (RFC 9110 8.6)",
     "Content-Type": "the format of the body (RFC 9110 8.3)",
-    "Content-Security-Policy": "what the browser may load for this page, and who may show it in a frame: nothing, and "
-    "nobody (CSP 3)",
+    "Content-Security-Policy": "the page loads nothing from other sites, and no other site can show it in a "
+    "frame (CSP 3)",
     "Host": "the server that the request is for (RFC 9110 7.2)",
     "Location": "where the browser goes next (RFC 9110 10.2.2)",
     "Origin": "the site whose page sent the form (RFC 6454 7)",

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from . import explanations
@@ -28,7 +29,7 @@ class Kind(NamedTuple):
 
     @property
     def section(self) -> str:
-        """The section of the standard that defines this message; "" if there is none."""
+        """The section of the standard that defines this message; "" without one."""
         return _SECTIONS.get(self.name, "")
 
 
@@ -44,7 +45,7 @@ _KINDS = [
     ),
     Kind(
         "Authorization request, first half",
-        "The application sends your browser to the provider, with a note of what it wants.",
+        "The application sends your browser to the provider, with a note of its wishes.",
         "The application cannot ask the provider who you are: the provider must ask you first. Therefore it sends the "
         "browser there. The note contains who asks (client_id), for what (scope), and where to send you back "
         "(redirect_uri). Before that, the application made two random numbers and stored them in a session file: the "
@@ -83,7 +84,7 @@ _KINDS = [
     ),
     Kind(
         "Refused",
-        "The application refuses the answer and signs nobody in.",
+        "The application refuses the answer, and nobody is signed in.",
         "One of its checks failed, or the provider refused. Nothing is stored except that this state is used up. The "
         "source line below names the check.",
         _NO_EXPLANATIONS,
@@ -96,7 +97,7 @@ _KINDS = [
     ),
     Kind(
         "Error page",
-        "The application says what went wrong, and what to do.",
+        "The application names the problem and the remedy.",
         "The page has the reason and the remedy for you. The log has the cause for the operator.",
         _NO_EXPLANATIONS,
     ),
@@ -225,7 +226,7 @@ _KINDS = [
     ),
     Kind(
         "Revocation request",
-        "The application gives the token back: nobody shall be able to use it any more.",
+        "The application asks the provider to end the token.",
         "The sign-out succeeds even if the provider does not answer.",
         explanations.REVOCATION_REQUEST,
     ),
@@ -250,7 +251,7 @@ _KINDS = [
         "It verifies the signature of the ID token with one of them, and remembers them.",
         _NO_EXPLANATIONS,
     ),
-    Kind("Keys", "The provider's public keys.", "They are no secrets.", explanations.KEYS_RESPONSE),
+    Kind("Keys", "The provider's public keys.", "Everybody may know them.", explanations.KEYS_RESPONSE),
     Kind(
         "Pushed authorization request",
         "The application sends the note to the provider itself, so the browser carries only a reference.",
@@ -410,3 +411,14 @@ def form_of(message: Message) -> dict[str, str]:
     """Return the fields of the form that *message* submits."""
     is_form = message.header("Content-Type").startswith("application/x-www-form-urlencoded")
     return dict(parse_qsl(message.body, keep_blank_values=True)) if is_form else {}
+
+
+def parse_object(message: Message) -> Mapping[str, Any] | None:
+    """Return the JSON object in the body of *message*; None if the body is something else."""
+    if "json" not in message.header("Content-Type"):
+        return None
+    try:
+        document = json.loads(message.body)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None

@@ -1,4 +1,4 @@
-"""The HTTP messages that the trace, the lab and the walk show: who sent what to whom, and which source line did it."""
+"""The HTTP messages that the trace, the lab and the walk show, with sender, receiver and source line."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Message:
     """None for a request. 0 if the connection ended without a whole response."""
     headers: tuple[tuple[str, str], ...] = ()
     body: str = ""
-    """The first :data:`MAX_BODY` bytes; of a body that is no text, a description in parentheses."""
+    """The first :data:`MAX_BODY` bytes; of a compressed body, a description in parentheses."""
     time: float = 0.0
     """Seconds since the epoch."""
     parent: str = ""

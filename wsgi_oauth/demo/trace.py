@@ -13,7 +13,7 @@ import http.client
 import json
 import linecache
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,9 +26,9 @@ from . import explanations
 from .attackers import SECRETS, View, find_views
 from .episodes import Episode, divide
 from .glossary import read_glossary
-from .kinds import STEPS, Kind, find_kind, form_of, query_of
+from .kinds import STEPS, Kind, find_kind, form_of, parse_object, query_of
 from .masking import mask_header, mask_json, mask_parameter
-from .messages import Message, SourceLine
+from .messages import PROVIDER, Message, SourceLine
 from .pages import render
 from .recorder import Recorder
 from .sources import PACKAGE
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _HEARTBEAT = 15  # seconds between two events of a page that has nothing new; finds closed connections
-_CONTEXT = 4  # source lines before and after the one that produced a message
+_CONTEXT = 4  # source lines before and after the line that produced a message
 
-# Headers whose meaning matters in a sign-in. All others are behind a second fold.
+# Headers that matter in a sign-in. All others are behind a second fold.
 _IMPORTANT = {"cookie", "set-cookie", "authorization", "location", "www-authenticate", "referrer-policy"}
 
-# Headers whose values contain no secret.
+# Headers without secrets.
 _PUBLIC_HEADERS = {name.lower() for name in explanations.ALL_HEADERS} - {
     *("cookie", "set-cookie", "authorization", "location", "referer", "x-request-id")
 }
@@ -94,7 +94,7 @@ class MessageView:
     label: str
     sender: int  # the position of the party in the diagram
     receiver: int
-    follows: int  # the number of the message whose redirect this request follows; 0 if it follows none
+    follows: int  # the number of the message with the redirect that this request follows, or 0
     groups: list[Group]
     body: str
     files: list[FileChange]
@@ -261,12 +261,12 @@ class Trace:
         important = [(name, value) for name, value in message.headers if name.lower() in _IMPORTANT]
         others = [(name, value) for name, value in message.headers if name.lower() not in _IMPORTANT]
         if important:
-            yield Group("Headers", [self._header_field(kind, name, value) for name, value in important])
+            yield Group("Headers", [self._header_field(message, kind, name, value) for name, value in important])
         if location := query_of(message.header("Location")):
             yield Group("Parameters in the URL of Location", fields(location.items()))
         if form := form_of(message):
             yield Group("Form in the body", fields(form.items()))
-        if (document := _parse_object(message)) is not None:
+        if (document := parse_object(message)) is not None:
             is_public = self._reveal or message.endpoint in {"discovery", "keys"}
             members = [
                 Field(name, _show(value if is_public else mask_json(value, name)), _explain(kind, name))
@@ -276,15 +276,17 @@ class Trace:
         if others:
             yield Group(
                 f"{len(others)} further headers",
-                [self._header_field(kind, name, value) for name, value in others],
+                [self._header_field(message, kind, name, value) for name, value in others],
                 is_folded=True,
             )
 
-    def _header_field(self, kind: Kind, name: str, value: str) -> Field:
+    def _header_field(self, message: Message, kind: Kind, name: str, value: str) -> Field:
         explanation = kind.fields.get(name) or explanations.ALL_HEADERS.get(name.title(), "")
         explanation = explanation or explanations.ALL_HEADERS.get(name, "")
         if name.lower() == "set-cookie" and "Max-Age=0" in value:
             explanation = "deletes the cookie of the finished sign-in"
+        elif name.lower() == "cookie" and message.receiver == PROVIDER:
+            explanation = explanations.COOKIE_AT_PROVIDER
         elif name.lower() == "authorization" and value.lower().startswith("bearer"):
             explanation = explanations.PROFILE_REQUEST["Authorization"]
         return Field(name, self._header(name, value), explanation)
@@ -309,7 +311,7 @@ class Trace:
 
     def _body(self, message: Message) -> str:
         """Return the body as text, if it is not shown as fields."""
-        if not message.body or form_of(message) or _parse_object(message) is not None:
+        if not message.body or form_of(message) or parse_object(message) is not None:
             return ""
         if self._reveal or message.status == 0 or "html" not in message.header("Content-Type"):
             return message.body if self._reveal else mask_text(message.body)
@@ -346,16 +348,6 @@ def _build_event(messages: Sequence[Message], *, previous: bytes) -> bytes:
 
 def _pretty(value: Any) -> list[str]:
     return json.dumps(value, indent=2, ensure_ascii=False).splitlines()
-
-
-def _parse_object(message: Message) -> Mapping[str, Any] | None:
-    if "json" not in message.header("Content-Type"):
-        return None
-    try:
-        document = json.loads(message.body)
-    except (ValueError, RecursionError):
-        return None
-    return document if isinstance(document, dict) else None
 
 
 def mask_text(text: str) -> str:
