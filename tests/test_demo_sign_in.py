@@ -217,6 +217,8 @@ class TestSignOutOfTheClient:
         page = visitor.get(f"{visitor.provider.url}/end-session?{urlencode({'id_token_hint': hint})}")
         assert heading(page) == "Sign out here, too?"
         assert heading(visitor.start()) != "Sign in"
+        visitor.press(page, sign_out="no")
+        assert heading(visitor.start()) != "Sign in"
         visitor.press(page, sign_out="yes")
         assert heading(visitor.start()) == "Sign in"
 

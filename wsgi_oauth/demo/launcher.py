@@ -136,8 +136,9 @@ def _print_welcome(demo: Demo, options: Options) -> None:
         f"The application   {demo.url}/   (gunicorn, {workers})\n"
         f"The provider      {demo.provider.url}/   (with {len(demo.provider.users)} users, and faults to try)\n"
         f"\n"
-        f"Open {demo.provider.url}/trace in a browser and press Sign in, then Allow: the page shows every\n"
-        f"message between browser, application and provider. {demo.url}/logout has a button to sign out.\n"
+        f"Open {demo.provider.url}/trace in a browser, press Sign in, choose a user and press Allow:\n"
+        f"the page shows every message between browser, application and provider.\n"
+        f"{demo.url}/logout has a button to sign out.\n"
         f"{demo.provider.url}/lab carries out attacks, with and without their guards.\n"
         f"Without a browser, run wsgi-oauth demo --walk. Ctrl-C stops both servers.",
         flush=True,

@@ -560,10 +560,12 @@ class LocalProvider:
         Without an ID token of this provider, the user is asked first. The client registers the page after the sign-out
         together with its redirect URI: ``/signed-out`` instead of ``/callback``.
         """
-        is_confirmed = "sign_out" in request.form or signing.is_own_token(request.values.get("id_token_hint", ""))
-        if self.find_session(request) and not is_confirmed:
+        has_hint = signing.is_own_token(request.values.get("id_token_hint", ""))
+        decision = request.form.get("sign_out", "yes" if has_hint else "")
+        if self.find_session(request) and not decision:
             return provider_pages.sign_out_page(provider=self.title, client=self.client_name)
-        self._end_session(request)
+        if decision != "no":
+            self._end_session(request)
         target = request.values.get("post_logout_redirect_uri", "")
         if self._accepts_redirect_uri(target.removesuffix("/signed-out") + "/callback"):
             state = {"state": request.values["state"]} if "state" in request.values else {}
