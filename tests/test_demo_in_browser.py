@@ -152,3 +152,21 @@ class TestLab:
         page.get_by_role("heading", name="The attack failed", exact=True).wait_for()
         page.get_by_role("button", name="Attack without the guard").click()
         page.get_by_role("heading", name="The attack succeeded", exact=True).wait_for()
+
+
+class TestTrace:
+    def test_shows_a_sign_in_while_it_happens(self, page: Any, demo: Demo) -> None:
+        page.goto(f"{demo.provider_url}/trace")
+        known = page.locator("section").count()
+        with page.context.new_page() as other_tab:
+            sign_in(other_tab, demo.url)
+        sections = page.locator("section")
+        page.wait_for_function("known => document.querySelectorAll('section').length > known", arg=known)
+        sections.first.get_by_text("The application shows the page").wait_for()
+
+    def test_is_read_with_the_keyboard_alone(self, page: Any, demo: Demo) -> None:
+        sign_in(page, demo.url)
+        page.goto(f"{demo.provider_url}/trace")
+        press_button(page, "POST /token", "Enter")
+        page.get_by_role("heading", name="Token request").wait_for()
+        tab_to(page, "RFC 7636")
