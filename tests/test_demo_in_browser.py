@@ -13,7 +13,7 @@ pytest.importorskip("playwright", reason="the extra `browser` is not installed")
 
 from keyboard import press_button, tab_to
 
-from tools.visits import Demo, Servers, all_servers, choose_user, sign_in
+from tools.visits import Demo, Servers, all_servers, choose_user, sign_in, sign_in_at_demo
 from wsgi_oauth.demo.lab.stories import STORIES
 
 
@@ -99,9 +99,7 @@ class TestImpatience:
         page.wait_for_url(f"{demo.url}/profile")
 
     def test_going_back_after_the_sign_in_and_allowing_again_ends_at_the_profile(self, page: Any, demo: Demo) -> None:
-        choose_user(page, demo)
-        page.get_by_role("button", name="Allow").click()
-        page.wait_for_url(f"{demo.url}/profile")
+        sign_in_at_demo(page, demo)
         before = count_token_requests(demo)
         page.go_back()
         page.get_by_role("button", name="Allow").click()
@@ -112,9 +110,7 @@ class TestImpatience:
         """The page is a reload, because the callback's URL is not in the address bar after the sign-in."""
         callbacks = []
         page.on("request", lambda request: callbacks.append(request.url) if "/callback?" in request.url else None)
-        choose_user(page, demo)
-        page.get_by_role("button", name="Allow").click()
-        page.wait_for_url(f"{demo.url}/profile")
+        sign_in_at_demo(page, demo)
         before = count_token_requests(demo)
         page.goto(callbacks[0])
         assert page.url == f"{demo.url}/profile"
@@ -159,13 +155,13 @@ class TestTrace:
         page.goto(f"{demo.provider_url}/trace")
         known = page.locator("section").count()
         with page.context.new_page() as other_tab:
-            sign_in(other_tab, demo.url)
+            sign_in_at_demo(other_tab, demo)
         sections = page.locator("section")
         page.wait_for_function("known => document.querySelectorAll('section').length > known", arg=known)
         sections.first.get_by_text("The application shows the page").wait_for()
 
     def test_is_read_with_the_keyboard_alone(self, page: Any, demo: Demo) -> None:
-        sign_in(page, demo.url)
+        sign_in_at_demo(page, demo)
         page.goto(f"{demo.provider_url}/trace")
         press_button(page, "POST /token", "Enter")
         page.get_by_role("heading", name="Token request").wait_for()

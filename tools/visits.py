@@ -165,6 +165,13 @@ def choose_user(page: Any, demo: Demo, name: str = "Mona Lisa Octocat") -> None:
     page.get_by_role("button", name="Allow").wait_for()
 
 
+def sign_in_at_demo(page: Any, demo: Demo) -> None:
+    """Sign in to the demo's application; end at its profile."""
+    choose_user(page, demo)
+    page.get_by_role("button", name="Allow").click()
+    page.wait_for_url(f"{demo.url}/profile")
+
+
 def _choose_fault(page: Any, servers: Servers, *, at_home: bool) -> None:
     """Open the provider's home page or the consent page with a fault, which is cancelled afterwards."""
     url = servers.demo.provider_url
@@ -238,9 +245,7 @@ def _open_demo(path: str) -> Callable[[Any, Servers], object]:
 def _trace(page: Any, servers: Servers, *, message: str = "") -> None:
     _open_demo("/trace")(page, servers)
     if page.locator("#empty").is_visible():  # the messages of another visit are good, too
-        choose_user(page, servers.demo)
-        page.get_by_role("button", name="Allow").click()
-        page.wait_for_url(f"{servers.demo.url}/**")
+        sign_in_at_demo(page, servers.demo)
         _open_demo("/trace")(page, servers)
     if message:
         page.locator("summary", has_text=message).first.click()
@@ -276,7 +281,8 @@ FAILURES = [Visit(f"error-{name}", "error.html", partial(_fail, error=name)) for
 DEMO = [
     Visit("trace-empty", "trace.html", _open_demo("/trace")),
     Visit("trace", "trace.html", _trace),
-    Visit("trace-message", "trace.html", partial(_trace, message="gives your browser a new session")),
+    Visit("trace-token", "trace.html", partial(_trace, message="POST /token")),
+    Visit("trace-session", "trace.html", partial(_trace, message="gives your browser a new session")),
     Visit("trace-attack", "trace.html", _trace_attack),
     Visit("glossary", "glossary.html", _open_demo("/trace/glossary")),
     Visit("lab", "lab.html", _open_demo("/lab")),
