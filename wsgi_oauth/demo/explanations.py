@@ -48,7 +48,15 @@ AUTHORIZATION_RESPONSE: Explanations = {
     "error_description": "more about the error, for developers (RFC 6749 4.1.2.1)",
     "error_uri": "a page about the error (RFC 6749 4.1.2.1)",
 }
-DECISION: Explanations = {"decision": "the button that the user pressed"}
+DECISION: Explanations = {
+    "user": "the user of the provider",
+    "chosen": "the page offered scopes that the user can decline",
+    "scope-email": "the user did not decline the scope email",
+    "scope-groups": "the user did not decline the scope groups",
+    "remember": "the next sign-in needs no consent",
+    "fault": "goes wrong in this sign-in, because you chose it",
+    "decision": "the button that the user pressed",
+}
 SIGNED_IN: Explanations = {
     "Location": "a URL without the code, so that the code stays out of the history and Referer",
     "Set-Cookie": "a new session id. An attacker who had planted the old one in this browser "

@@ -12,7 +12,7 @@ PUBLIC = frozenset(
         *("response_type", "client_id", "redirect_uri", "scope", "code_challenge_method", "iss", "aud"),
         *("grant_type", "token_type", "error", "error_description", "error_uri", "token_type_hint", "message"),
         *("decision", "fault", "next", "provider", "oauth_provider", "claimed", "id", "login", "name", "email"),
-        *("sub", "preferred_username", "groups", "user"),
+        *("sub", "preferred_username", "groups", "user", "chosen", "scope-email", "scope-groups", "remember"),
         *("Cache-Control", "Retry-After", "WWW-Authenticate"),
     }
 )
