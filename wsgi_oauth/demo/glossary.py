@@ -21,6 +21,8 @@ class Entry(NamedTuple):
 
     id: str
     text: Markup
+    names: tuple[str, ...] = ()
+    """The term and its other names, in lower case."""
 
 
 def read_glossary() -> list[Entry]:
@@ -40,4 +42,6 @@ def _parse(document: str) -> Iterator[Entry]:
         for mark, tag in (("**", "strong"), ("*", "em"), ("`", "code")):
             mark = re.escape(mark)  # noqa: PLW2901
             text = re.sub(f"{mark}(.+?){mark}", rf"<{tag}>\1</{tag}>", text)
-        yield Entry(match["id"] or "", Markup(text))  # noqa: S704  # escaped above
+        term = re.match(r"\*\*(.+?)\*\*(?: \(([^)]+)\))?", match["text"] or "")
+        names = [each for part in (term.groups() if term else ()) if part for each in part.split(", ")]
+        yield Entry(match["id"] or "", Markup(text), tuple(each.lower() for each in names))  # noqa: S704  # escaped above

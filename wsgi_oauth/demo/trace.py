@@ -13,9 +13,11 @@ import http.client
 import json
 import linecache
 import re
+from base64 import urlsafe_b64decode
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
@@ -192,6 +194,7 @@ class Trace:
             "trace.html",
             has_script=True,
             link_rfcs=link_rfcs,
+            link_terms=link_terms,
             run=run,
             episodes=list(reversed(episodes)),
             dropped=self._recorder.dropped,
@@ -273,6 +276,15 @@ class Trace:
                 for name, value in document.items()
             ]
             yield Group("JSON in the body", members)
+            if claims := _read_claims(document.get("id_token")):
+                masked = claims if self._reveal else mask_json(claims)
+                yield Group(
+                    "Claims in the ID token",
+                    [
+                        Field(name, _show(value), _explain(kind, name, explanations.ID_TOKEN))
+                        for name, value in masked.items()
+                    ],
+                )
         if others:
             yield Group(
                 f"{len(others)} further headers",
@@ -359,8 +371,18 @@ def _show(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _explain(kind: Kind, name: str) -> str:
-    return kind.fields.get(name) or explanations.PARAMETERS.get(name, "")
+def _explain(kind: Kind, name: str, known: explanations.Explanations = MappingProxyType({})) -> str:
+    return known.get(name) or kind.fields.get(name) or explanations.PARAMETERS.get(name, "")
+
+
+def _read_claims(id_token: object) -> dict[str, Any]:
+    """Return the claims of an ID token (RFC 7519 3), without any check; empty if it is invalid."""
+    try:
+        payload = str(id_token).split(".")[1]
+        claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (IndexError, ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
 
 
 def build_label(message: Message) -> str:
@@ -382,3 +404,28 @@ def link_rfcs(text: str) -> Markup:
         return f'<a href="https://www.rfc-editor.org/rfc/rfc{number}{anchor}" rel="noreferrer">{match[0]}</a>'
 
     return Markup(_RFC.sub(link, str(escape(text))))  # noqa: S704  # escaped
+
+
+@functools.cache
+def _find_terms() -> dict[str, str]:
+    """Return the ids of the glossary's terms by their names in lower case."""
+    parties = {"client", "user-agent", "authorization-server", "resource-owner"}  # they are on the page already
+    names = {name: entry.id for entry in read_glossary() if entry.id not in parties for name in entry.names}
+    return dict(sorted(names.items(), key=lambda item: -len(item[0])))
+
+
+def link_terms(text: str) -> Markup:
+    """Return *text* as HTML, with links for RFCs, and to the glossary for the first occurrence of each term."""
+    terms, seen = _find_terms(), set[str]()
+    if not terms:
+        return link_rfcs(text)
+
+    def link(match: re.Match[str]) -> str:
+        term = terms[match[0].lower()]
+        if term in seen:
+            return match[0]
+        seen.add(term)
+        return f'<a class="term" href="/trace/glossary#{term}">{match[0]}</a>'
+
+    words = "|".join(re.escape(term) for term in terms)
+    return Markup(re.sub(rf"(?i)\b(?:{words})\b", link, str(link_rfcs(text))))  # noqa: S704  # escaped
