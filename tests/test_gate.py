@@ -411,7 +411,7 @@ class TestFailures:
         provider.user = {"login": "octocat"}
         refused = visitor.sign_in()
         assert (refused.status_int, inside.seen) == (502, [])
-        assert "Code:\xa0provider_error" in refused.text
+        assert "Code: provider_error" in refused.text
 
     def test_revoked_token_requires_a_new_sign_in(
         self, visitor: Guest, inside: Application, provider: LocalProvider, store: SessionStore

@@ -336,11 +336,10 @@ def test_sign_in_fails_if_a_needed_list_fails(
 def test_refusal_names_the_permission_without_which_a_list_cannot_be_read(
     allow: str, missing: str, status: int, make_browser: MakeBrowser, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The page names it in plain words, and the log with its scope."""
     browser = make_browser(lambda _: json_response({}, status), allow)
     answer = browser.get(browser.callback_url())
     assert answer.status_int == 403
-    assert f"did not permit the application to read your {missing.partition(' (')[0]}," in answer.text
+    assert f"did not permit the application to read your {missing}," in answer.text
     assert re.search(f"not_allowed .*did not permit this application to read the {re.escape(missing)}", caplog.text)
 
 
@@ -354,7 +353,7 @@ def test_refusal_names_the_permission_in_later_requests(make_browser: MakeBrowse
     browser.sign_in()
     later = make_browser(answer, "org:dogs")
     later.app.cookiejar = browser.app.cookiejar
-    assert "did not permit the application to read your groups" in later.get("/profile").text
+    assert "groups (scope profile)" in later.get("/profile").text
 
 
 def test_user_who_matches_another_rule_enters_although_a_list_may_not_be_read(make_browser: MakeBrowser) -> None:

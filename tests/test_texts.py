@@ -116,11 +116,14 @@ class Quota(errors.UserError):
     title = "The disk quota is exhausted"
 
 
+REFUSED = errors.NotAllowed("an id", "<b>Zoë</b> {0}", unread=("groups (scope read:org)", "email addresses"))
+
+
 class Raising(RequestHandler):
     route = "/raising/<name>"
 
     def get(self, request, name):
-        raise {"quota": Quota(), "refused": errors.NotAllowed("an id", "<b>Zoë</b> {0}")}[name]
+        raise {"quota": Quota(), "refused": REFUSED}[name]
 
 
 @pytest.fixture
@@ -176,6 +179,10 @@ class TestPage:
     def test_shows_a_value_in_a_translation_as_plain_text(self, browser: Browser):
         page = open_page(browser, "/raising/refused", "de")
         assert "Sie haben sich als <b>Zoë</b> {0} angemeldet" in page.html.main.text
+
+    def test_translates_the_texts_in_a_translation(self, browser: Browser):
+        page = open_page(browser, "/raising/refused", "de")
+        assert "Ihre Gruppen (Scope read:org) und E-Mail-Adressen zu lesen" in page.html.main.text
 
     def test_shows_the_text_of_an_application_unchanged(self, browser: Browser):
         page = open_page(browser, "/raising/quota", "de")

@@ -300,8 +300,17 @@ class NotAllowed(UserError):
             self.title = english("not_allowed.page_title")
             self.text = english("not_allowed.page_text", account=account)
         if unread:
-            of_groups = any(name.startswith("groups") for name in unread)
-            self.advice = english("not_allowed.unread_groups") if of_groups else english("not_allowed.unread_addresses")
+            lists = _describe_list(unread[0])
+            for name in unread[1:]:
+                lists = english("not_allowed.both", first=lists, second=_describe_list(name))
+            self.advice = english("not_allowed.unread", lists=lists)
+
+
+def _describe_list(name: str) -> str:
+    """Return the text about a list such as ``groups (scope read:org)``."""
+    kind, _, scope = name.removesuffix(")").partition(" (scope ")
+    text = english("not_allowed.groups") if kind == "groups" else english("not_allowed.addresses")
+    return english("not_allowed.scope", list=text, scope=scope) if scope else text
 
 
 class NoUserName(NotAllowed):

@@ -45,11 +45,13 @@ class Texts:
     def get(self, key: str, /, **values: Any) -> str:
         """Return a text as plain text, in which *values* replace the placeholders of the same names.
 
+        Values that are texts of the catalogue are translated, too.
+
         :raises KeyError: if the key is unknown or a value is missing.
         """
-        return self._texts[key].format(**values)
+        return self._texts[key].format(**{name: self.translate(value) for name, value in values.items()})
 
-    def translate(self, text: str) -> str:
+    def translate(self, text: Any) -> Any:
         """Return *text* in this language. A text that is not from the catalogue, but from an application, stays."""
         return self.get(text.key, **text.values) if isinstance(text, Text) else text
 
