@@ -433,13 +433,6 @@ def test_routine_request_for_a_missing_file_is_no_warning(
     assert record.levelname == level
 
 
-def test_page_with_the_sign_out_button_is_no_warning(make_app: Callable[..., Any], caplog: pytest.LogCaptureFixture):
-    caplog.set_level(logging.INFO, "wsgi_oauth")
-    assert send(make_app(), "/logout").status_code == 405
-    [record] = caplog.records
-    assert record.levelname == "INFO"
-
-
 @pytest.fixture(autouse=True)
 def _provider_threads_do_not_log() -> Iterator[None]:
     """Keep the log of the provider, which runs in this process, out of caplog."""
