@@ -115,7 +115,7 @@ def get_app() -> OAuthApp:
     :raises errors.StoreError: if the session folder cannot be created.
     """
     try:
-        find_ca_bundle()  # it is loaded later, but a missing file should stop the start
+        find_ca_bundle()  # loaded later; a missing file stops the start now
         return create_app(Config.from_environ(os.environ))
     except (errors.ConfigError, errors.StoreError) as error:
         raise errors.without_gunicorn_traceback(error) from None

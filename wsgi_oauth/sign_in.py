@@ -62,7 +62,7 @@ class Attempt(NamedTuple):
     finished: bool = False
     late: bool = False  # the callback came after the lifetime of a sign-in
     requirements: Mapping[str, str] = {}  # max_age and acr_values, if requested (OpenID Connect Core 3.1.2.1)
-    parameters: Mapping[str, Any] = {}  # of the next request: the authorization request, then the token request
+    parameters: Mapping[str, Any] = {}  # for the next request: the authorization request, then the token request
 
     @classmethod
     def new(cls, **values: Any) -> Attempt:
@@ -104,7 +104,8 @@ class Attempt(NamedTuple):
         if choose_account:
             parameters.update(provider.choose_account)
             prompts = [*dict(provider.choose_account).get("prompt", "").split(), *prompts]
-        if "max_age" in (reauthentication or {}):  # because not every provider supports max_age
+        if "max_age" in (reauthentication or {}):
+            # Not every provider supports max_age.
             prompts = ["login", *prompts]
         if choose_account or reauthentication:
             # `login consent` asks for both; only `none` cannot be combined (Core 3.1.2.1).
@@ -125,7 +126,7 @@ class Attempt(NamedTuple):
         return self._replace(parameters=parameters, requirements=requirements)
 
     def for_token_request(self, code: str, display_name: str = "") -> Attempt:
-        """Add what the token request needs: code and code verifier, and for the ID token nonce and requirements.
+        """Add the parameters of the token request, and the nonce and the requirements that the ID token must meet.
 
         :param display_name: the user's name, if the authorization response contains it.
         """
@@ -164,7 +165,7 @@ class AuthorizationResponse(NamedTuple):
     code: str = ""
     iss: str = ""
     error: str = ""
-    description: str = ""  # of the error, as the provider sent it
+    description: str = ""  # the provider's description of the error, unchanged
     user: str = ""  # Apple's JSON about the user, at the first sign-in only
 
     @classmethod
@@ -206,17 +207,18 @@ class AuthorizationResponse(NamedTuple):
 def consume_state(
     pending: Session, session: Session, response: AuthorizationResponse, *, lifetime: float, timeout: float
 ) -> Attempt:
-    """Consume the record of the state in *response* and return its attempt. A state is good for one exchange.
+    """Consume the record of the state in *response* and return its attempt. A state permits one code exchange.
 
     A duplicate of a callback waits until the first copy has finished. Its attempt is then ``finished``.
 
-    :param pending: the pending session in the cookie of this state.
+    :param pending: the pending session to which the cookie of this state belongs.
     :param session: the browser's session, which knows the finished attempts.
     :param lifetime: seconds from the start to the callback; after that the attempt is ``late``.
     :param timeout: seconds for which a duplicate waits.
     :raises errors.NoLoginInProgress: if the state is missing, unknown, used or of another browser.
     """
-    if not response.state:  # before any comparison, because a missing state must never equal a missing state
+    # Before any comparison: otherwise a missing state would equal another missing state.
+    if not response.state:
         raise errors.NoLoginInProgress("sign-in: the state is missing")
     record = _consume(pending, response.state) or find_record(finished_records(session), response.state)
     if record is None:
@@ -281,7 +283,7 @@ def check_response(response: AuthorizationResponse, attempt: Attempt, registrati
 
 @contextmanager
 def completing(pending: Session, session: Session, attempt: Attempt) -> Iterator[None]:
-    """Record the outcome of the code exchange inside, because duplicates of the callback wait for it."""
+    """Record whether the code exchange in the block succeeds, because duplicates of the callback wait for that."""
     with removing_failed(pending, attempt):
         yield
     finish(session, attempt)
@@ -289,7 +291,7 @@ def completing(pending: Session, session: Session, attempt: Attempt) -> Iterator
 
 @contextmanager
 def removing_failed(pending: Session, attempt: Attempt) -> Iterator[None]:
-    """Remove the record of *attempt* if the block inside fails, because duplicates of the request wait for it."""
+    """Remove the record of *attempt* if the block fails. Duplicates of the request then stop waiting."""
     try:
         yield
     except BaseException:
@@ -305,9 +307,9 @@ def finish(session: Session, attempt: Attempt) -> None:
 
 
 def keep_finished(data: dict[str, Any]) -> bool:
-    """Mark the used record in the pending session as finished. Return False if there is none, as after a failure.
+    """Mark the used record in the pending session as finished. Return False after a failure, which removed the record.
 
-    It is kept for a second copy of a form: browsers send that copy with the cookie of the pending session alone.
+    A second copy of a form needs the record: browsers send only the cookie of the pending session with it.
     """
     data[STATE] = {
         state: {"started": record["started"], "next": record["next"], "claimed": "finished"}
@@ -318,7 +320,7 @@ def keep_finished(data: dict[str, Any]) -> bool:
 
 
 def is_redirect_loop(session: Session) -> bool:
-    """Return whether the last sign-in, moments ago, began after a rejection. Another one would be a redirect loop."""
+    """Return whether the user has just signed in after a rejected token. Another sign-in would be a redirect loop."""
     return bool(session.get(REDIRECT_LOOP)) and time.time() - session.started < _REDIRECT_LOOP_WINDOW
 
 
@@ -381,16 +383,19 @@ def usable_records(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_late(record: dict[str, Any], lifetime: float) -> bool:
-    """Return whether the attempt of *record* started more than *lifetime* seconds ago. Its code is not exchanged."""
+    """Return whether the attempt of *record* started more than *lifetime* seconds ago."""
     return bool(record["started"] <= time.time() - lifetime)
 
 
 def wait_for_first_copy(pending: Session, state: str, timeout: float) -> None:
-    """Return when the first copy of this callback has signed the user in, which also ends the pending session."""
+    """Wait until the first copy of this callback has signed the user in.
+
+    :raises errors.NoLoginInProgress: if it has failed, or has not finished after *timeout* seconds.
+    """
     for _ in poll(timeout, pause=_POLL_INTERVAL, longest_pause=_POLL_INTERVAL):
         pending.reload()
         records = pending.get(STATE)
-        # The first copy has succeeded if the pending session has ended, or knows it (keep_finished).
+        # After its success, the pending session has ended, or contains a finished record (keep_finished).
         if records is None or records.get(state, {}).get("claimed") == "finished":
             return
         if state not in records:

@@ -41,7 +41,7 @@ def is_loopback(host: str) -> bool:
 
 
 def checked(url: str, http_hosts: Collection[str] = ()) -> SplitResult:
-    """Split *url*, an absolute URL that may be configured as an endpoint.
+    """Check that *url* is an absolute URL that may receive secrets, and return its parts.
 
     Plain http is accepted for loopback hosts (RFC 6749 3.1.2.1, RFC 8252 8.3) and for *http_hosts*.
 

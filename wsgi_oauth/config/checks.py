@@ -45,8 +45,8 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 def mask_password(url: str) -> str:
     """Return *url* without its user name and password, for messages and logs."""
     if url.startswith("file:"):
-        return url  # because the path of a folder can contain an @
-    # Everything up to the last @, because the password of a misspelt URL may itself contain @, / and line breaks.
+        return url  # the path of a folder can contain an @
+    # Mask everything up to the last @, because the password in a misspelt URL may contain @, / and line breaks.
     masked = re.sub(r":.*@", "://***@", url, flags=re.DOTALL)
     if not masked.startswith("http"):  # the URL of a store
         # Other programs accept a password in the query, and a password without a host.
@@ -93,7 +93,7 @@ check_name = _check_pattern(
 
 
 def check_folder(value: str) -> str:
-    """Return the absolute path of a folder that can be read; "" if none is named."""
+    """Require a folder that can be read, and return its absolute path; "" for an empty value."""
     if value:
         try:
             os.listdir(value)
@@ -193,7 +193,7 @@ def check_lifetime(value: int | str) -> int:
 
 
 def split_lifetime(seconds: float) -> tuple[int, str]:
-    """Return a duration as a number and the largest unit that gives a whole one: 12 and ``hour``, 90 and ``minute``."""
+    """Return a duration as a whole number of the largest possible unit: ``(12, "hour")``, ``(90, "minute")``."""
     units = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
     unit, length = next(each for each in units if round(seconds) % each[1] == 0)
     return round(seconds) // length, unit
@@ -223,7 +223,7 @@ def check_upstream_timeout(value: float | str) -> float:
 def check_number(of: str, minimum: int) -> Callable[[int | str], int]:
     """Return a function that checks a number.
 
-    :param of: the things that are counted, for the error message.
+    :param of: the noun after the number, for the error message.
     :param minimum: the smallest valid number.
     """
 
@@ -310,7 +310,7 @@ def check_rules(value: Iterable[str]) -> tuple[str, ...]:
         return tuple(value)
     try:
         rules = tuple(shlex.split(value))
-    except ValueError:  # the quotes or a backslash at the end
+    except ValueError:  # an unfinished quote, or a backslash at the end
         raise ValueError("has a quote or a backslash without its counterpart; " + _QUOTES_REMEDY) from None
     for word in _WORD.findall(value):
         unquoted = re.sub(_QUOTED, "", word, flags=re.DOTALL)

@@ -1,10 +1,10 @@
-"""The description of a provider as data: its endpoints, and where it differs from the specifications."""
+"""The description of a provider as data: its endpoints, and its deviations from the specifications."""
 
 import re
 from typing import Literal, NamedTuple
 
-# In the issuer of metadata for the users of several tenants. In an ID token the tenant's id takes its
-# place: https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-the-issuer
+# A placeholder in the issuer of metadata for several tenants. An ID token has the tenant's id in its place:
+# https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-the-issuer
 TENANT = "{tenantid}"
 TENANT_ID = r"[0-9A-Za-z-]{1,64}"  # the claim `tid` of the ID token
 
@@ -12,31 +12,30 @@ TENANT_ID = r"[0-9A-Za-z-]{1,64}"  # the claim `tid` of the ID token
 class UserDocument(NamedTuple):
     """The members of the user document, and the claims of the ID token, that describe the user.
 
-    Each field holds a path with dots (``data.0.id``). A member whose own name contains dots
-    (``https://slack.com/team_id``) is found, too. Of several paths, separated by spaces, the first one that exists is
-    used; of ``groups`` all are used together. ``first_name+last_name`` joins two texts with a space. An empty field
-    means that the provider does not give this information. The defaults are the standard claims of OpenID Connect Core
-    5.1.
+    Each field is a path with dots (``data.0.id``). The name of a member may itself contain dots
+    (``https://slack.com/team_id``). Of several paths, separated by spaces, the first existing one is used; for
+    ``groups``, all are used together. ``first_name+last_name`` joins two texts with a space. An empty field means that
+    the provider does not give this information. The defaults are the standard claims of OpenID Connect Core 5.1.
     """
 
     subject: str = "sub"  # never changes, and is never given to another user
     username: str = "preferred_username"
-    name: str = "name"  # if missing: given_name and family_name
+    name: str = "name"  # given_name and family_name replace a missing name
     email: str = "email"
-    email_verified: str = "email_verified"  # about the address at `email` in the same document
-    groups: str = ""  # each: a list of names or of objects, a single name, or an object with names as members
+    email_verified: str = "email_verified"  # whether the address at `email` in the same document is verified
+    groups: str = ""  # at each path: a list of names or of objects, a single name, or an object with names as members
 
 
 class EmailsDocument(NamedTuple):
     """A list of the user's email addresses. Fields other than ``url`` and ``scope`` are as in :class:`GroupsDocument`.
 
-    It is read where the user document contains no verified address.
+    It is read if the user document does not contain a verified address.
     """
 
     url: str
     scope: str = ""
     items: str = ""
-    email: str = "email"  # in each item, like the following
+    email: str = "email"  # this path and the next two are looked up in each item
     verified: str = "verified"
     primary: str = "primary"
     next_page: str = ""
@@ -52,8 +51,8 @@ class GroupsDocument(NamedTuple):
     url: str
     scope: str = ""  # required for the URL (RFC 6749 3.3); requested if an access rule needs the list
     items: str = ""  # the list; empty if the document itself is the list
-    name: str = "login"  # in each item; unique at the provider, and only the owner of the group can change it
-    parent: str = ""  # in each item: the name of the organization; groups are then called parent/name
+    name: str = "login"  # in each item: a unique name that only the owner of the group can change
+    parent: str = ""  # in each item: the name of the organization; the group is then called parent/name
     next_page: str = ""  # the next page's URL in the document; ``Link: rel="next"`` (RFC 8288) needs no entry
     next_page_parameter: str = ""  # if set, next_page is not a URL but the value of this query parameter
     for_overage: bool = False  # read only if the ID token says that the user has too many groups for it
@@ -76,7 +75,7 @@ class Provider(NamedTuple):
     without a slash at the end (the installation or tenant of a customer), and ``{client_id}`` for the client id.
     """
 
-    name: str  # a part of user ids, so it must not change
+    name: str  # part of user ids, so it must not change
     title: str  # the name on pages
     documentation_url: str = ""  # where the provider documents the sign-in
     registration_url: str = ""  # page where operators register a client (RFC 6749 2)
@@ -88,10 +87,10 @@ class Provider(NamedTuple):
     end_session_url: str = ""  # OpenID Connect RP-Initiated Logout 2
     end_session_parameters: tuple[tuple[str, str], ...] = END_SESSION_PARAMETERS  # templates
     jwks_url: str = ""  # the keys of its signatures (RFC 7517 5); used with the extra `openid`
-    signing_algorithms: tuple[str, ...] = ()  # of its ID tokens; by default those of the metadata, or with public keys
+    signing_algorithms: tuple[str, ...] = ()  # for ID tokens; by default from the metadata, or all with public keys
     issuer: str | None = None  # compared with `iss` (RFC 9207 2.4, OpenID Connect Core 3.1.3.7); may contain TENANT
-    issuer_example: str = ""  # if set, WSGI_OAUTH_ISSUER is required, and looks like this
-    always_sends_issuer: bool = False  # in authorization responses (RFC 9207 3)
+    issuer_example: str = ""  # an example of WSGI_OAUTH_ISSUER, which is then required
+    always_sends_issuer: bool = False  # whether each authorization response contains `iss` (RFC 9207 3)
     openid: bool = False  # the token response contains an ID token (OpenID Connect Core 3.1.3.3)
     discovery: bool = False  # endpoints without a URL here come from the metadata (OpenID Connect Discovery 4)
     scope: str = ""  # default scopes, separated by spaces (RFC 6749 3.3)
@@ -101,25 +100,25 @@ class Provider(NamedTuple):
     client_auth: str = ""  # RFC 6749 2.3.1; empty: a method from the issuer's metadata, otherwise basic
     # The audience of a client assertion (RFC 7523 3): the URL of the token endpoint, or the issuer.
     assertion_audience: Literal["token_url", "issuer"] = "token_url"
-    assertion_algorithms: tuple[str, ...] = ()  # that the provider supports for them; empty if unknown
+    assertion_algorithms: tuple[str, ...] = ()  # supported algorithms for client assertions; empty if unknown
     # The client secret is a token that the client's key signs, for this audience (Apple).
     secret_audience: str = ""
     pushed_authorization_url: str = ""  # RFC 9126 2
     requires_pushed_requests: bool = False  # RFC 9126 5
-    # How the browser brings the authorization response (OAuth 2.0 Multiple Response Type Encoding Practices 2.1)
+    # How the authorization response is sent (OAuth 2.0 Multiple Response Type Encoding Practices 2.1)
     response_mode: Literal["query", "form_post"] = "query"
-    sends_user_parameter: bool = False  # the form of a user's first sign-in contains the name: `user`, as JSON (Apple)
+    sends_user_parameter: bool = False  # the response to a user's first sign-in contains the name in `user` (Apple)
     pkce: bool = True  # RFC 7636; without it the nonce or the state alone protects the code (RFC 9700 2.1.1)
     # Seconds. A shorter WSGI_OAUTH_RECHECK counts as this, because the provider limits how often tokens are refreshed.
     recheck_interval: int = 0
     profile_method: Literal["GET", "POST"] = "GET"  # for the profile URL (both allowed by OpenID Connect Core 5.3.1)
     profile_headers: tuple[tuple[str, str], ...] = ()  # additional headers for the profile URL
-    profile_body: str = ""  # of a POST request, for APIs that expect a query there (GraphQL)
-    # Error codes with which the profile URL says that the token has ended, in addition to `invalid_token` (RFC 6750
-    # 3.1). With these, other codes do not end a session. Compared without regard to case: ("190",), ("token_expired",).
+    profile_body: str = ""  # body of the POST request, for APIs that expect a query there (GraphQL)
+    # Error codes of the profile URL for an ended token, in addition to `invalid_token` (RFC 6750 3.1). If given, other
+    # codes do not end a session. Compared without regard to case: ("190",), ("token_expired",).
     ended_token_codes: tuple[str, ...] = ()
     user: UserDocument = UserDocument()
-    trusts_emails: bool = False  # WSGI_OAUTH_TRUST_UNVERIFIED_EMAIL: addresses count as verified, whatever it says
+    trusts_emails: bool = False  # all addresses count as verified (WSGI_OAUTH_TRUST_UNVERIFIED_EMAIL)
     username_is_unique: bool = False  # belongs to one user, and only that user can change it: safe in access rules
     emails: EmailsDocument | None = None  # verified email addresses, if the user document does not contain them
     groups: tuple[GroupsDocument, ...] = ()  # organizations, teams and groups outside of the user document
@@ -148,7 +147,7 @@ class Provider(NamedTuple):
 
     @property
     def verifies_emails(self) -> bool:
-        """Whether it is known which of the addresses belong to their users."""
+        """Whether the provider's data shows which addresses are verified, or all are trusted."""
         return bool(self.user.email_verified or self.emails or self.trusts_emails)
 
     @property
@@ -158,7 +157,7 @@ class Provider(NamedTuple):
 
     @property
     def sends_nonce(self) -> bool:
-        """Whether the scope makes the sign-in an OpenID Connect request (Core 3.1.2.1). Then some require a nonce."""
+        """Whether the sign-in is an OpenID Connect request (Core 3.1.2.1), for which some providers require a nonce."""
         return "openid" in self.scope.split()
 
     @property

@@ -15,11 +15,11 @@ _log = logging.getLogger(__name__)
 def read_secret(path: str, *, longest: int = _LONGEST_SECRET) -> str:
     """Return the secret in the file *path*, without surrounding whitespace.
 
-    :param longest: in characters.
+    :param longest: the longest secret, in characters.
     :raises ValueError: with the problem, such as "is empty".
     """
     try:
-        with open(path, encoding="utf-8-sig") as file:  # because some editors begin a file with a byte order mark
+        with open(path, encoding="utf-8-sig") as file:  # some editors begin a file with a byte order mark
             secret = file.read(longest + 1).strip()
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
@@ -46,7 +46,7 @@ class SecretFile:
         self._path = path
         self._secret = secret
         self._setting = setting
-        self._version: object = None  # of the file that was read last
+        self._version: object = None  # the version of the file when it was last read
 
     def read(self) -> str:
         """Return the secret. While the file is missing, empty or unreadable, the previous one is returned.
@@ -62,8 +62,8 @@ class SecretFile:
         except OSError as error:
             version = error.errno
         if version != self._version:
-            # Before the file is read, because a later change then has another version. Other threads use the previous
-            # secret meanwhile.
+            # The version is set before the file is read, so that a later change is detected. Other threads use the
+            # previous secret meanwhile.
             self._version = version
             try:
                 secret = checks.check_client_secret(read_secret(self._path))

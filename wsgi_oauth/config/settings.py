@@ -1,8 +1,8 @@
 """The settings: one line each, with the default and the check of its value.
 
 A setting is added as a field of :class:`StoreConfig`, :class:`ProviderConfig` or :class:`SharedConfig`. Its environment
-variable is ``WSGI_OAUTH_<FIELD>``. Values that only the list of known providers can judge, such as provider names and
-access rules, are checked when the application is created.
+variable is ``WSGI_OAUTH_<FIELD>``. Values that depend on the known providers, such as provider names and access rules,
+are checked when the application is created.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _settings(config: Any) -> list[Field[Any]]:
 
 
 def variable_name(setting: str, label: str = "") -> str:
-    """Return the environment variable of *setting*, of the provider *label* if several are configured."""
+    """Return the environment variable of *setting*; with *label*, that of a provider."""
     return f"{PREFIX}{label}{'_' if label else ''}{setting}".upper()
 
 
@@ -135,10 +135,10 @@ class StoreConfig:
 class ProviderConfig:
     """The settings of one provider. They are checked by the :class:`Config` that contains them."""
 
-    label: str = ""  # from WSGI_OAUTH_PROVIDERS; empty when that is not set
+    label: str = ""  # from WSGI_OAUTH_PROVIDERS; empty if that variable is not set
     client_id: str = _setting("", checks.check_client_id)
     client_secret: str | None = _setting(None, checks.check_client_secret, in_repr=False)
-    client_secret_file: str | None = _setting(None, str)  # read if there is no client_secret, and when it has changed
+    client_secret_file: str | None = _setting(None, str)  # read if client_secret is missing, and when the file changes
     provider: str | Provider = _url_setting("github", checks.check_provider)  # noqa: RUF009  # a dataclass field
     authorization_url: str | None = _url_setting(None, checks.check_url)
     token_url: str | None = _url_setting(None, checks.check_url)
@@ -164,7 +164,7 @@ class ProviderConfig:
     email_claim: str | None = _setting(None, checks.check_claim_paths)
     groups_claim: str | None = _setting(None, checks.check_claim_paths)
     trust_unverified_email: bool = _setting(False, checks.check_yes_or_no)
-    title: str = _setting("", checks.check_name)  # on pages, in place of the provider's own
+    title: str = _setting("", checks.check_name)  # the provider's name on pages
 
     def variable(self, name: str) -> str:
         """Return the environment variable of the setting *name*."""
@@ -238,7 +238,7 @@ class ProviderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SharedConfig(StoreConfig):
-    """The settings of the application that all of its providers share."""
+    """The settings of an application that apply to all its providers."""
 
     public_url: str | None = _url_setting(None, checks.check_public_url)
     sites: tuple[str, ...] = _url_setting((), checks.check_sites)
@@ -253,8 +253,8 @@ class SharedConfig(StoreConfig):
     cookie_name: str = _setting("", checks.check_cookie_name)
     insecure_http_hosts: tuple[str, ...] = _setting((), checks.check_hosts)
     sign_in_lifetime: int = _setting(3600, checks.check_lifetime)
-    name: str = _setting("", checks.check_name)  # the application's, on pages
-    templates: str = _setting("", checks.check_folder)  # of pages that replace the built-in ones
+    name: str = _setting("", checks.check_name)  # the application's name on pages
+    templates: str = _setting("", checks.check_folder)  # a folder with templates that replace built-in ones
     metrics: bool = _setting(False, checks.check_yes_or_no)
     log_format: str = _setting("text", checks.check_log_format)  # for gunicorn_conf.py
     recheck: int = _setting(3600, checks.check_recheck)  # seconds; 0 means never
@@ -287,13 +287,13 @@ class Config(SharedConfig):
             _check_labels([provider.label for provider in self.providers])
         try:
             http_hosts = checks.check_hosts(self.insecure_http_hosts)
-        except ValueError:  # which is reported below
+        except ValueError:  # _check_settings reports it below
             http_hosts = ()
         problems = [problem for each in self.providers for problem in each.problems(http_hosts)]
         return problems + (_check_settings(self, http_hosts=http_hosts) or self._find_site_problems())
 
     def _find_site_problems(self) -> list[str]:
-        """Return a message if the main site is unknown, or if two sites have one host and thereby the same cookies."""
+        """Return a message if the main site is unknown, or if two sites have the same host, and so the same cookies."""
         if not self.sites:
             return []
         setting = variable_name("sites")
@@ -311,7 +311,7 @@ class Config(SharedConfig):
 
     @property
     def has_labels(self) -> bool:
-        """Whether providers have labels, which then are a part of their redirect URIs."""
+        """Whether providers have labels. These are parts of the redirect URIs."""
         return bool(self.providers[0].label)
 
 
@@ -352,9 +352,9 @@ def _find_unknown(variables: Collection[str], labels: list[str]) -> list[str]:
 
 
 def _find_quoted(variables: Mapping[str, str]) -> list[str]:
-    """Return a message for each value in quotes, which `docker run --env-file` keeps as a part of the value.
+    """Return a message for each value in quotes, because `docker run --env-file` does not remove them.
 
-    In access rules, quotes are a part of the syntax.
+    In access rules, quotes are part of the syntax.
     """
     return [
         f"{name}: the value is in quotes; remove them, because they are a part of the value here"

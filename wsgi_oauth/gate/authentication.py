@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 IDENTITY_KEY = "wsgi_oauth.identity"
 _MAX_CACHED = 512  # entries
-_MAX_CACHED_BYTES = 64 * 1024 * 1024  # of stored sessions; few have more than 10 KiB, but tokens can be large
+_MAX_CACHED_BYTES = 64 * 1024 * 1024  # size of the stored sessions; few have more than 10 KiB, but tokens can be large
 _MAX_CACHE_KEY = 4096  # characters, because clients may send long Cookie headers
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _log = logging.getLogger(__name__)
@@ -39,16 +39,16 @@ class Login(NamedTuple):
     """A signed-in session."""
 
     session_id: str
-    key: str  # under which the store keeps the session
-    raw: bytes  # the session as it is stored
+    key: str  # the store's key of the session
+    raw: bytes  # the stored session, encoded
     stored: StoredSession
     identity: Identity | None  # None until the provider has been asked
     environ: Mapping[str, Any]  # the keys for the protected application
     valid_until: float  # seconds since the epoch; then it expires, its last use must be stored, or it must be rechecked
-    must_identify: bool  # whether the provider has to be asked for the user: for the first time, or again
-    version: object = None  # of the stored session; None if the store has no versions
-    revocation_keys: tuple[str, ...] = ()  # under which the store keeps the records that can revoke this session
-    is_token: bool = False  # an access token of a program, and no session
+    must_identify: bool  # whether the provider must be asked for the user: for the first time, or at a recheck
+    version: object = None  # the version of the stored session; None if the store has no versions
+    revocation_keys: tuple[str, ...] = ()  # the store's keys of the records that can revoke this session
+    is_token: bool = False  # whether this is the access token of a program instead of a session
     is_stored: bool = True  # False for an access token of the provider
     other_cookies: str = ""  # the Cookie header without the cookies of this program
 
@@ -56,8 +56,8 @@ class Login(NamedTuple):
 class Authenticator:
     """Finds the signed-in session of a request.
 
-    It holds the gate's only cache: the login that belongs to a request's headers. Parsing and checking a session costs
-    twice as much as all other work of the gate. A cached login counts only while the store holds the same data, so a
+    It has the gate's only cache, which maps a request's headers to a login. Parsing and checking a session costs twice
+    as much as all other work of the gate. A cached login is used only while the store holds the same data, so a
     sign-out or a change in another process takes effect at once. Access rules are evaluated with every request.
 
     :param remote_user: returns the value of ``REMOTE_USER``; by default ``WSGI_OAUTH_REMOTE_USER`` decides.
@@ -73,12 +73,13 @@ class Authenticator:
         self._access_tokens = app.access_tokens
         store = app.sessions.store
         self._version: Callable[[str], object] | None = getattr(store, "version", None)
-        if not hasattr(store, "change_versions"):  # because the versions of such a store ignore revocations
+        if not hasattr(store, "change_versions"):
+            # The versions of such a store do not change with a revocation.
             self._version = None
-        # By the request's headers, and by the store's key, because many different requests may share one session.
+        # Keyed by the request's headers and by the store's key, because different requests may share one session.
         self._cache: dict[tuple[str | None, ...] | str, Login] = {}
-        self._cached_bytes = 0  # roughly, because threads do not wait for each other
-        self._in_background = set[str]()  # keys of the sessions that threads recheck
+        self._cached_bytes = 0  # approximate, because threads update it without a lock
+        self._in_background = set[str]()  # keys of the sessions that background threads recheck
         self._max_background = app.config.upstream_limit
 
     def authenticate(self, environ: WSGIEnvironment, source: Callable[[], Source] = Source) -> Login | None:
@@ -95,8 +96,8 @@ class Authenticator:
         token = self._find_token(environ) if "HTTP_AUTHORIZATION" in environ else None
         if token is not None and is_from_another_site(environ):
             token = None
-        # Everything that decides which session is used: the cookies, and how the browser reached this site. A token of
-        # the provider is represented by its hash, because it can be long.
+        # All headers that select the session: the cookies, and the URL of this site. A token of the provider is
+        # represented by its hash, because it can be long.
         cache_key = (
             token if token is None or token.startswith(TOKEN_PREFIX) else _hash_token(token),
             get("HTTP_COOKIE") if token is None else None,
@@ -123,11 +124,11 @@ class Authenticator:
         return login
 
     def replace_credentials(self, environ: WSGIEnvironment, login: Login | None) -> None:
-        """Replace the access token and the cookies of this program, which no other application may see, by the user.
+        """Remove the access token and the cookies of this program from *environ*, and add the keys that name the user.
 
-        Otherwise a fault of the application, such as a page that shows the request, would reveal them.
+        Otherwise a fault of the application, such as a page that shows the request, would reveal these secrets.
 
-        :param login: that of the request.
+        :param login: the login of the request.
         """
         if login is not None:
             environ.update(login.environ)
@@ -154,7 +155,7 @@ class Authenticator:
         return Session(self._sessions, login.stored, login.session_id)
 
     def identify(self, login: Login, session: Session) -> Login:
-        """Return *login* with its identity, which the provider is asked for once in each session and at each recheck.
+        """Return *login* with its identity. The provider is asked once in each session, and at each recheck.
 
         :raises errors.NotSignedIn: if the provider refuses a recheck, or if the session has ended meanwhile.
         :raises errors.ProviderError: if the provider does not identify the user.
@@ -234,7 +235,7 @@ class Authenticator:
     def _read_token(self, token: str, source: Callable[[], Source]) -> Login:
         assert self._access_tokens is not None
         key = store_key(token)
-        version = self._version(key) if self._version else None  # before the data, which may change in between
+        version = self._version(key) if self._version else None  # read before the data, which may change in between
         raw = self._sessions.store.load(key)
         stored = self._access_tokens.parse(token, raw) if raw is not None else None
         identity = Identity.from_dict(stored.data.get(IDENTITY)) if stored else None
@@ -284,7 +285,7 @@ class Authenticator:
         if session_id is None:
             return None
         key = store_key(session_id)
-        version = self._version(key) if self._version else None  # before the data, which may change in between
+        version = self._version(key) if self._version else None  # read before the data, which may change in between
         raw = self._sessions.store.load(key)
         login = self._cache.get(key)
         if login is None or login.raw != raw:
@@ -301,7 +302,7 @@ class Authenticator:
         )
 
     def _is_current(self, login: Login) -> bool:
-        """Return whether the store still holds the session as it was when *login* was cached, and it is not revoked."""
+        """Return whether the stored session is unchanged since *login* was cached, and is not revoked."""
         if not login.is_stored:
             return True
         if self._version is None:
@@ -361,9 +362,10 @@ class Authenticator:
 
 
 def is_from_another_site(environ: WSGIEnvironment) -> bool:
-    """Return whether a page of another site caused this request, and the browser added the password by itself (CSRF).
+    """Return whether a page of another site caused this request with Basic authentication (CSRF).
 
-    Browsers remember the user name and the password of Basic authentication, for example from a URL that contains them.
+    Browsers remember the user name and the password, for example from a URL that contains them, and add them to such
+    requests.
     """
     is_cross_site = environ.get("HTTP_SEC_FETCH_SITE") in {"cross-site", "same-site"}
     return is_cross_site and environ.get("HTTP_AUTHORIZATION", "")[:6].lower() == "basic "

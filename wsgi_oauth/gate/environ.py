@@ -1,4 +1,4 @@
-"""The protected application's view of a request: the signed-in user, and the URLs of the sign-in."""
+"""Functions for the protected application: the signed-in user of a request, and the URLs of the sign-in."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class RequestContext:
 
     @cached_property
     def _request(self) -> Request:
-        """The request as the sign-in sees it."""
+        """The request as the sign-in application would receive it."""
         environ = {**self._sign_in.app.without_proxies(self._environ), GATE_PREFIX_KEY: self._sign_in.prefix}
         request = Request(environ, populate_request=False)
         request.permits_tokens = self._sign_in.app.access_tokens is not None
@@ -71,7 +71,7 @@ class RequestContext:
 
     @property
     def is_page_navigation(self) -> bool:
-        """Return whether a user waits for a page that a sign-in can return to."""
+        """Return whether a user waits for a page to which a sign-in can return."""
         is_program = self.login is not None and self.login.is_token
         return not is_program and self._environ["REQUEST_METHOD"] in {"GET", "HEAD"} and self.is_navigation
 
@@ -131,7 +131,7 @@ class RequestContext:
                 return
             if self.login is not None:
                 request.is_program = self.login.is_token
-                request.session = self.session  # the one that this request used, so that a later change is noticed
+                request.session = self.session  # the data that this request has read, so that a later change is noticed
             located = self._located_request
             is_page = request.method in {"GET", "HEAD"} and not request.is_htmx
             request.next_url = located.current_url if is_page else request.return_url

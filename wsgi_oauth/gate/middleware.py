@@ -25,8 +25,8 @@ from .response import GuardedResponse, send_preflight_response
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# Keys that name the user. Only the gate may set them: otherwise a server in front or a client's header could. The
-# headers are those of oauth2-proxy, Authelia, Grafana, Traefik, cloud providers and others.
+# Keys that name the user. Only the gate may set them: otherwise a client could impersonate a user. The headers are
+# those of oauth2-proxy, Authelia, Grafana, Traefik, cloud providers and others.
 IDENTITY_KEYS = frozenset(
     {"REMOTE_USER", "AUTH_TYPE", "HTTP_AUTH_TYPE", "HTTP_AUTHENTICATED_USER", IDENTITY_KEY, CONTEXT_KEY}
     | {
@@ -88,13 +88,13 @@ class LoginRequired:
         difference, and any other character outside ASCII counts as a wildcard. An ambiguous path requires the rules of
         all paths.
     :param remote_user: returns the value of ``REMOTE_USER``, a name that belongs to one user only; by default
-        ``WSGI_OAUTH_REMOTE_USER`` decides. A user for whom it returns None, "" or a control character gets a 403.
+        ``WSGI_OAUTH_REMOTE_USER`` decides. If it returns None, "" or a control character, the user gets a 403.
     :param cors_preflight: pass the preflight requests of other origins to *wsgi_app*, without an identity. The body of
         the response is dropped, because an application that ignores the method would show its pages to everyone.
     :param sign_out: paths of the application's own sign-out. A successful POST from a page of this site, or a GET
         navigation, also ends the session of the sign-in.
     :param expire_cookies: names of the application's own cookies that a sign-out deletes.
-    :param replace_401: False to pass every response of status 401 on as it is.
+    :param replace_401: False to pass on every response of status 401 unchanged.
     :raises errors.ConfigError: if the public URL does not end with *prefix*, or if an access rule is invalid.
     :raises TypeError: if *oauth_app* is something else, or if a string is given in place of a collection.
     :raises ValueError: if *prefix* or another path is not a plain path.
@@ -196,7 +196,7 @@ class LoginRequired:
             self.authenticator.check_access(login, self.path_rules[path])
 
     def _identify_optional(self, environ: WSGIEnvironment, context: RequestContext) -> None:
-        """Identify the user of a public path, if there is one. Users whom the access rules exclude count as anonymous.
+        """Identify the user of a public path. Users without access count as anonymous.
 
         Failures of the store and the provider are only logged, because a public page needs neither.
         """

@@ -67,7 +67,7 @@ class MountedSignIn:
             "PATH_INFO": path[len(self.prefix) :],
             GATE_PREFIX_KEY: self.prefix,
         }
-        # Werkzeug's routing ignores further slashes around a path.
+        # Werkzeug's routing ignores additional slashes around a path.
         is_logout = mounted["PATH_INFO"].strip("/") == self.app.logout_path.strip("/")
         if not (self._expirations and is_logout and environ["REQUEST_METHOD"] == "POST"):
             return self.app(mounted, start_response)
@@ -109,15 +109,16 @@ class MountedSignIn:
         return self.app.base_url({**environ, "SCRIPT_NAME": script_name.rstrip("/") + self.prefix})
 
     def check_path(self, path: str) -> None:
-        """Check that *path* (``PATH_INFO``), which needs a sign-in, does not itself belong to the sign-in.
+        """Check that *path* (``PATH_INFO``) is not a URL of the sign-in with a prefix that the proxy should remove.
 
-        :raises errors.ConfigError: if it still contains a prefix that the proxy should have removed. Otherwise the
-            browser would be in a redirect loop.
+        Otherwise the browser would be in a redirect loop.
+
+        :raises errors.ConfigError: if it contains the prefix.
         """
         public_path = unquote(urlsplit(self.app.site.public_url or "").path, "latin-1")
         if public_path != self.prefix and f"{path}/".startswith(f"{public_path}/") and public_path:
             raise build_prefix_error(public_path.removesuffix(self.prefix))
 
     def gate_url(self, base_url: str) -> str:
-        """Return the URL at which the gate itself is mounted, from the URL of its sign-in."""
+        """Return the URL at which the gate is mounted. *base_url* is the URL of the sign-in."""
         return base_url.rsplit("/", self.prefix.count("/"))[0]

@@ -1,4 +1,4 @@
-"""Path rules of the gate: segments of a path, compared as the protected application sees them (PEP 3333).
+"""Path rules of the gate: which paths are public, restricted, or sign the user out.
 
 Rules that open a path match exactly. Rules that restrict a path also match its other spellings, because the protected
 application may treat them as the same path.
@@ -17,8 +17,8 @@ from urllib.parse import unquote
 _UNAMBIGUOUS = re.compile(r"(?:/(?![ .]*(?:/|\Z))[^/\\;%?#\x00-\x1f\x7f]+)*/?")
 # A path that has only one reading, apart from letter case. Nearly all paths are like this.
 _PLAIN = re.compile(r"(?:/[\w-]+(?:\.[\w-]+)*)*/?", re.ASCII)
-_PARAMETERS = re.compile(r"[;:?#]")  # their beginning; on Windows, `admin:x` is a part of the file `admin`
-_TO_NORMALIZE = re.compile(r"[ .:;%?#\\]|//|[^\x00-\x7f]")  # in other paths, normalization changes nothing
+_PARAMETERS = re.compile(r"[;:?#]")  # the beginning of parameters; on Windows, `admin:x` is a part of the file `admin`
+_TO_NORMALIZE = re.compile(r"[ .:;%?#\\]|//|[^\x00-\x7f]")  # normalization changes only paths that match
 _SHORT_NAME = re.compile(r"~[0-9]")  # ADMINI~1: FAT and NTFS open `administration` under this name, too
 
 
@@ -33,15 +33,14 @@ class PathRules:
         self._public = PublicPaths(public)
         self._restricted = RestrictedPaths(restricted)
         self._sign_out = SignOutPaths(sign_out)
-        # One look at the path is enough for most requests: the path is plain, and neither it nor a path above it has a
-        # rule. That saves a seventh of the time of a signed-in request through the gate.
+        # Matches a plain path without any rule for it or for a path above it, as in most requests. This saves a seventh
+        # of the time of a signed-in request through the gate.
         paths = {*self._public.paths, *self._sign_out.paths} - {"/"} | {*self._restricted.folded}
         rules = "|".join([r"/?\Z", *(re.escape(path) + r"(?:/|\Z)" for path in paths)])
         self._without_rule = re.compile(f"(?!{rules}){_PLAIN.pattern}", re.ASCII | re.IGNORECASE)
 
     def find(self, script_name: str, path_info: str, *, is_ambiguous: bool = False) -> tuple[bool, list[str], bool]:
-        """Return whether the requested path is public, the restricted paths of which the user has to satisfy the rules,
-        and whether it is a sign-out path.
+        """Return whether the requested path is public, the restricted paths that include it, and whether it signs out.
 
         :param is_ambiguous: whether the application may read another path, for example from a header.
         """
@@ -76,7 +75,7 @@ class PublicPaths:
         if not self.paths or (path not in self.paths and not path.startswith(self._prefixes)):
             return None
         text = _decode(script_name, path_info)
-        # Compatibility characters can be folded to dots and slashes by the application.
+        # The application may convert compatibility characters to dots and slashes.
         if text is None or not (text.isascii() or _UNAMBIGUOUS.fullmatch(unicodedata.normalize("NFKC", text))):
             return None
         including = [public for public in self.paths if path == public or path.startswith(f"{public}/")]
@@ -99,11 +98,11 @@ class RestrictedPaths:
             self.folded.setdefault("/".join(["", *segments]), []).append(path)
 
     def find(self, script_name: str, path_info: str) -> list[str]:
-        """Return the restricted paths with rules that the user has to satisfy.
+        """Return the restricted paths whose rules apply.
 
-        That is the longest one that includes the requested path, without regard to letter case, accents and characters
-        that file systems ignore. Each other character outside ASCII may stand for any letters. For an ambiguous path,
-        all are returned: the application may read it as any of them.
+        This is the longest one that includes the requested path, without regard to letter case, accents and characters
+        that file systems ignore. Any other character outside ASCII may stand for any letters. For an ambiguous path,
+        all are returned, because the application may read it as any of them.
         """
         if not script_name and _PLAIN.fullmatch(path_info):
             return self._find_plain(path_info.lower().rstrip("/"))
@@ -111,7 +110,8 @@ class RestrictedPaths:
         if text is None:
             return self.paths
         readings = [text]
-        if script_name:  # because some applications append PATH_INFO to it
+        if script_name:
+            # Some applications append PATH_INFO to SCRIPT_NAME.
             readings.append(script_name.encode("latin-1").decode() + text)
         found: dict[str, None] = {}
         for reading in map(_fold, readings):
@@ -126,7 +126,7 @@ class RestrictedPaths:
         return self.folded.get(path, [])
 
     def _find_longest(self, requested: list[str]) -> list[str]:
-        """Return the longest path that includes the requested segments, and the longer ones that may include them."""
+        """Return the longest path that certainly includes the requested segments, and longer ones that may do so."""
         certain = [path for path, segments in self._segments.items() if requested[: len(segments)] == segments]
         longest = max((len(self._segments[path]) for path in certain), default=0)
         return [
@@ -153,7 +153,7 @@ class SignOutPaths:
 
 
 def parse_paths(paths: Collection[str], setting: str) -> list[str]:
-    """Return configured paths as :func:`parse_path` does.
+    """Return each of the configured *paths*, parsed by :func:`parse_path`.
 
     :param setting: its name, for the error message.
     :raises TypeError: if *paths* is a single string, because its characters would be the paths.
@@ -165,7 +165,7 @@ def parse_paths(paths: Collection[str], setting: str) -> list[str]:
 
 
 def parse_path(path: str, setting: str) -> str:
-    """Return a configured path as it stands in ``PATH_INFO`` (PEP 3333: bytes as latin-1), without a trailing slash.
+    """Return a configured path in the form of ``PATH_INFO`` (PEP 3333: bytes as latin-1), without a trailing slash.
 
     :param setting: its name, for the error message.
     :raises ValueError: if it is ambiguous or does not begin with a slash.
@@ -187,8 +187,7 @@ def _depth(path: str) -> int:
 def _decode(script_name: str, path_info: str) -> str | None:
     """Return ``PATH_INFO`` as text; None if it is ambiguous, together with ``SCRIPT_NAME``.
 
-    It begins with a slash, unless the server has cut a segment: with ``SCRIPT_NAME=/app``, gunicorn turns ``/appadmin``
-    into ``admin``.
+    A path without a leading slash is ambiguous: with ``SCRIPT_NAME=/app``, gunicorn turns ``/appadmin`` into ``admin``.
     """
     try:
         text = path_info.encode("latin-1").decode()
@@ -207,7 +206,7 @@ def _fold(text: str) -> str:
 
 
 def _normalize(folded: str) -> str:
-    """Normalize a folded path as an application may do it: without parameters and dot segments.
+    """Return a folded path as an application may normalize it: without parameters and dot segments.
 
     Windows ignores spaces and dots at the end of a file name.
     """
@@ -217,7 +216,7 @@ def _normalize(folded: str) -> str:
 
 
 def _normalize_encoded(path: str) -> str:
-    """Fold and normalize *path* as an application may do it (PEP 3333: bytes as latin-1)."""
+    """Return *path* as an application may fold and normalize it (PEP 3333: bytes as latin-1)."""
     if _PLAIN.fullmatch(path):
         return path.lower().rstrip("/") or "/"
     return _normalize(_fold(unquote(path.encode("latin-1", "replace").decode(errors="replace"))))
@@ -230,7 +229,7 @@ def _split(path: str) -> list[str]:
 def _may_be(segment: str, name: str) -> bool:
     """Return whether the application may treat *segment* as *name*. Both are folded.
 
-    A character that is still outside ASCII, such as a dotless i, may stand for any letters. Punctuation does not count,
+    A character that is still outside ASCII, such as a dotless i, may stand for any letters. Punctuation is ignored,
     because the application may remove it together with such a character.
     """
     if segment == name:

@@ -1,4 +1,4 @@
-"""The protected application's response, on its way through the gate (PEP 3333)."""
+"""The protected application's response, which the gate passes on or replaces (PEP 3333)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NOT_IN_PREFLIGHTS = {"content-length", "content-encoding", "content-disposition
 
 
 class GuardedResponse:
-    """Passes a response on as it is, with a few exceptions.
+    """Passes a response on, with a few changes.
 
     A 401 without a ``WWW-Authenticate`` header to a browser's navigation, the challenge for a re-authentication (RFC
     9470), and a NotSignedIn that the application raises start a sign-in. A response to a signed-in user gets ``Vary:
@@ -41,7 +41,7 @@ class GuardedResponse:
     def send(
         self, app: WSGIApplication, environ: WSGIEnvironment, *, replaces_401: bool, signs_out: bool
     ) -> Iterable[bytes]:
-        """Call *app*, and return its body, unwrapped wherever that is possible.
+        """Call *app*, and return its body, without a wrapper if possible.
 
         :param replaces_401: whether a 401 may start a sign-in.
         :param signs_out: whether a success of the application (2xx or 3xx) also ends the session of the sign-in.
@@ -54,7 +54,7 @@ class GuardedResponse:
             if self._started:
                 raise
             return self._replace(error)
-        if not self._started:  # a generator: it starts the response with its first chunk
+        if not self._started:  # a generator, which starts the response with its first chunk
             return ClosingIterator(self._iterate(body), getattr(body, "close", None))
         if self._replacement is None:
             return body
@@ -103,9 +103,9 @@ class GuardedResponse:
         return error is not None
 
     def _find_challenge(self, headers: Iterable[tuple[str, str]]) -> errors.ReauthenticationRequired | None:
-        """Return the requirements of the application's 401, if it has the challenge of RFC 9470 for a signed-in user.
+        """Return the requirements in the RFC 9470 challenge of the application's 401, for a signed-in user.
 
-        That is how a framework's error handler passes on a ReauthenticationRequired.
+        A framework's error handler passes on a ReauthenticationRequired in this way.
         """
         if not self._context.login:
             return None
@@ -126,11 +126,11 @@ class GuardedResponse:
         return errors.SignInAgain("the application answered a signed-in user with status 401")
 
     def _sign_out(self, headers: list[tuple[str, str]], exc_info: Any) -> tuple[bool, list[tuple[str, str]]]:
-        """End the session of the sign-in, and return the application's *headers* with the changes that this requires.
+        """End the session of the sign-in. Return whether it has ended, and the application's *headers* with changes.
 
-        If the application redirects, the browser goes on to the sign-in's own target: to the sign-out of the provider,
-        or to a page that confirms the sign-out. Otherwise a protected page would start a new sign-in. If the session
-        cannot be ended, its error page replaces the response, because the user is still signed in.
+        If the application redirects, the target is replaced by the sign-out of the provider, or by the page that
+        confirms the sign-out: a protected page would start a new sign-in. If the session cannot be ended, an error page
+        replaces the response, because the user is still signed in.
         """
         self._signs_out = False
         status, own_headers, body = self._context.sign_out()
@@ -176,7 +176,7 @@ def send_preflight_response(
 ) -> Iterable[bytes]:
     """Call *app*, and send the status and the headers of its response without the body (CORS preflight).
 
-    Browsers use nothing else of it. An application that ignores the method would show its page to an anonymous user.
+    Browsers ignore the body. An application that ignores the method would show its page to an anonymous user.
     """
     started = False
 

@@ -47,15 +47,15 @@ _SAFE_IN_GROUP = _SAFE.replace(",", "")  # otherwise the name of a group could c
 
 
 class OriginalRequest(NamedTuple):
-    """The request that a proxy asks about, as far as a trusted proxy describes it."""
+    """The client's request to the proxy, for which the proxy asks ``/verify``."""
 
     method: str = "GET"
-    url: str = ""  # path and query, or the whole URL; as the client sent it
+    url: str = ""  # path and query, or the whole URL, in the client's spelling
     is_response_for_browser: bool = False  # whether the proxy passes the response on, as Caddy and Traefik do
 
     @classmethod
     def of(cls, environ: Mapping[str, Any], proxies: int) -> OriginalRequest:
-        """Read the headers of the proxy, if one is trusted; otherwise a client could have sent them.
+        """Return the original request from the headers of a trusted proxy. Without one, a client could send them.
 
         :param proxies: the number of trusted proxies.
         """
@@ -76,11 +76,10 @@ class OriginalRequest(NamedTuple):
 
 
 class Verifier:
-    """Answers 204 with the user in ``X-Auth-Request-*``, 401 or 403, by the session or the access token alone.
+    """Answers 204 with the user in ``X-Auth-Request-*``, 401 or 403, from the session or the access token.
 
-    A user whose identity is stored never waits for the provider: a recheck that is due runs in a thread. This is not a
-    :class:`RequestHandler`, because a proxy asks with each request: with Werkzeug's request and response, an answer
-    would cost four times as much.
+    A user whose identity is stored never waits for the provider: a due recheck runs in a thread. A proxy asks with each
+    request, so this is not a :class:`RequestHandler`, which would cost four times as much.
     """
 
     def __init__(self, app: OAuthApp) -> None:
@@ -136,8 +135,7 @@ class Verifier:
     def _parse_query(self, query: str) -> Rules | None:
         """Return the rules in the parameters ``allow``, or None without such a parameter. A user has to match one rule.
 
-        Other parameters are ignored, because Caddy passes the query of the original request on, unless its
-        configuration has another one.
+        Other parameters are ignored, because by default Caddy passes on the query of the original request.
 
         :raises errors.ConfigError: if a rule is invalid, or a parameter is probably meant as one, such as
             ``allowed_groups`` of oauth2-proxy.
@@ -149,7 +147,7 @@ class Verifier:
                     rules = check_rules(value)
                 except ValueError as problem:
                     raise errors.ConfigError(f"{_QUERY}: allow={value!a} {problem}") from None
-                texts += rules or [""]  # which is invalid
+                texts += rules or [""]  # an empty rule is invalid
             elif name.lower().startswith("allow") or did_you_mean(name.lower(), ["allow"]):
                 raise errors.ConfigError(
                     f"{_QUERY}: unknown parameter {name!a}; write rules such as allow=group:staff; {_CADDY}"
@@ -163,15 +161,15 @@ class Verifier:
             raise
 
     def _refuse(self, request: Request, error: errors.Error, login: Login | None) -> Response:
-        """Return the response about *error*: to the browser, if the proxy passes it on, otherwise to the proxy.
+        """Return the response about *error*: for the browser if the proxy passes it on, otherwise for the proxy.
 
-        :param login: that of the refused user, for the audit event; None for an anonymous one.
+        :param login: the login of the refused user, for the audit event; None for an anonymous user.
         :raises errors.BadHost: if the Host header is not this site's.
         """
         environ = request.environ
         request.base = self._app.site.base_url(environ)
         original = OriginalRequest.of(environ, self._app.config.trusted_proxies)
-        # The method and the path of the original request make the refusal the same as the gate's.
+        # With the method and the path of the original request, the response is the same as that of the gate.
         changes = {"REQUEST_METHOD": original.method}
         if original.url:
             path, _, query = without_origin(original.url, request.base).partition("?")
@@ -198,7 +196,7 @@ class Verifier:
         return response
 
     def _return_url(self, request: Request, original_url: str) -> str:
-        """Return the page to which a sign-in returns, judged like every return URL; "" if it is unknown."""
+        """Return the page to which a sign-in returns, with the usual checks of a return URL; "" if it is unknown."""
         path, _, query = original_url.partition("?")
         candidate = path_and_query("", path, query, path)
         site, accepted = self._app.site.find_page(candidate, request.base) or ("", "")
@@ -223,12 +221,12 @@ class Verify(RequestHandler):
 
 
 def build_identity_headers(login: Login) -> list[tuple[str, str]]:
-    """Return the headers that name the user, each only if the value is known, in visible ASCII.
+    """Return the headers that name the user, in visible ASCII. Unknown values are left out.
 
     Other characters, and ``%``, are percent-encoded UTF-8, and so is a comma in the name of a group.
     """
     identity = login.identity
-    assert identity is not None  # of an authorized user
+    assert identity is not None  # the user is authorized
     headers = [("X-Auth-Request-User", quote(login.environ["REMOTE_USER"].encode("latin-1"), _SAFE))]
     if identity.verified_emails:
         headers.append(("X-Auth-Request-Email", quote(identity.verified_emails[0], _SAFE)))

@@ -1,4 +1,4 @@
-"""Access rules: which of the users who can sign in may use the application (``WSGI_OAUTH_ALLOW``).
+"""Access rules: which signed-in users may use the application (``WSGI_OAUTH_ALLOW``).
 
 A rule is a kind and a value: ``user:octocat``, ``id:583231``, ``email:ann@example.com``, ``email:*@example.com``,
 ``org:octo-org``, ``group:staff`` or ``claim:department=sales``. A user needs to match one rule; without any rule all
@@ -59,7 +59,7 @@ class Rule(NamedTuple):
         return self.value in identity.groups
 
     def compares(self, claim: object) -> bool:
-        """Return whether a claim, or an item of it, is the value: a number, true and false by their JSON text."""
+        """Return whether a claim, or an item of it, equals the value. Numbers and booleans are compared as JSON."""
         if isinstance(claim, (bool, int, float)):
             return json.dumps(claim) == self.value
         return claim == self.value
@@ -142,13 +142,13 @@ class Rules:
     def _function_allows(self, identity: Identity) -> bool:
         try:
             return self._function is None or self._function(identity) is True
-        except Exception:  # noqa: BLE001  # because an application's function that fails must not give access
+        except Exception:  # noqa: BLE001  # a function that fails must not give access
             _log.exception("the function `allow` failed for %s; access is denied", identity.id)
             return False
 
 
 class _RuleParser:
-    """Parse the rules in *setting* for *providers*, which are given by label."""
+    """Parses the rules in *setting* for *providers*, a mapping of labels to providers."""
 
     def __init__(self, providers: Mapping[str, Provider], setting: str, *, has_labels: bool) -> None:
         self._providers = providers
@@ -158,7 +158,7 @@ class _RuleParser:
     def parse(self, text: str, *, previous: Sequence[str] = ()) -> Rule:
         """Parse ``kind:value`` or ``kind:label:value``.
 
-        :param previous: the rules before this one. The text may be the rest of a value that contains a space.
+        :param previous: the rules before this one, for the error message about a value with a space.
         :raises errors.ConfigError: for an invalid rule, or a kind of rule that its provider does not support.
         """
         kind, _, value = text.partition(":")
@@ -214,7 +214,7 @@ class _RuleParser:
         provider = self._providers[label]
         if not claim or not value:
             return "not the name and the value of a claim", f"write claim:{KINDS['claim']}"
-        # Otherwise a user could enter the address of another one at the provider.
+        # Otherwise a user could claim another user's address.
         if claim in {"email", *provider.user.email.split()} and not provider.trusts_emails:
             supported = "use email:, which admits verified addresses only"
             remedy = supported if provider.verifies_emails else self._find_alternatives("email", label)
@@ -223,7 +223,7 @@ class _RuleParser:
 
 
 def _quote(*words: str) -> str:
-    """Return the rule of which *words* are the parts, with quotes around its value."""
+    """Return the rule that *words* form together, with quotes around its value."""
     kind, _, value = " ".join(words).partition(":")
     value = re.sub(r'(["\\])', r"\\\1", value)
     return f'{kind}:"{value}"'

@@ -1,7 +1,7 @@
-"""Access tokens with which the provider lets programs in: JSON Web Tokens for this application (RFC 9068).
+"""Access tokens of the provider for programs: JSON Web Tokens with this application as their audience (RFC 9068).
 
-The user or the program is described by the claims of the token alone. The provider is asked for its keys, and for
-nothing else. It needs the extra ``openid``.
+The claims of the token describe the user or the program. Only the provider's keys are requested. The extra ``openid``
+is required.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def check_providers(registrations: Iterable[Registration]) -> None:
 def verify_bearer_token(token: str, audience: str, registrations: Iterable[Registration]) -> BearerToken:
     """Verify an access token (RFC 9068 4), and return the user or the program that it describes.
 
-    :param audience: this application, as the provider names it in access tokens.
+    :param audience: the name of this application in the provider's access tokens.
     :raises errors.InvalidBearerToken: when it is malformed, expired, not an access token, from another issuer, or for
         another audience.
     :raises errors.ProviderError: with status 503, when the provider's keys are not available.
@@ -91,17 +91,17 @@ def verify_bearer_token(token: str, audience: str, registrations: Iterable[Regis
     return BearerToken(
         identity,
         registration,
-        # Keys that the provider has withdrawn must not stay valid for the whole life of a token.
+        # Otherwise a withdrawn key would stay valid for the whole lifetime of a token.
         min(read_time(claims, "exp"), time.time() + CACHED_FOR),
         token_id[:128] if isinstance(token_id, str) else "",
     )
 
 
 def is_access_token(header: Mapping[str, Any], claims: Mapping[str, Any]) -> bool:
-    """Return whether the token is an access token by its type or by the mark of a provider.
+    """Return whether the token is an access token, by its type or by a claim of known providers.
 
     ID tokens, logout tokens and signed user documents have the same issuer and the same keys, and may have the same
-    audience. So an access token is recognized only by a mark that none of these can have:
+    audience. An access token must therefore have one of these marks, which the others cannot have:
 
     - the media type ``at+jwt`` (RFC 9068 2.1);
     - ``typ`` ``Bearer`` among the claims: Keycloak, whose other tokens have ``ID``, ``Logout`` or ``Refresh`` there;
@@ -133,7 +133,7 @@ def _decode(part: str) -> Mapping[str, Any]:
 
 
 def _find_registration(issuer: object, registrations: Iterable[Registration]) -> Registration:
-    """Return the registration with the provider that *issuer* names. No request is sent for another issuer."""
+    """Return the registration with the provider that *issuer* names. No request is sent to an unknown issuer."""
     candidates = [each for each in registrations if each.has_published_keys]
     for registration in candidates:
         provider = registration.configured_provider
@@ -144,7 +144,7 @@ def _find_registration(issuer: object, registrations: Iterable[Registration]) ->
 
 
 def _check_claims(claims: Mapping[str, Any], provider: Provider, audience: str) -> None:
-    """Check who issued the token, for whom, and when (RFC 9068 4).
+    """Check the issuer, the audience and the times of the token (RFC 9068 4).
 
     :raises errors.InvalidBearerToken: when a claim is missing or has another value.
     """

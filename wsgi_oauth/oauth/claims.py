@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 _MAX_TEXT = 512  # characters of a name or an address
 _MAX_SIZE = 16 * 1024  # characters of the claims that a session stores, as JSON
 _MAX_DEPTH = 20  # levels of nesting in these claims
-_MAX_MEMBERS = 100  # an object with more members counts as one claim, see limit_claims
+_MAX_MEMBERS = 100  # limit_claims treats an object with more members as one claim
 # Control characters, line separators and lone surrogates. Every other character can be a part of a name: Persian,
 # Indic scripts and emoji use invisible ones.
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -60,8 +60,7 @@ def find_value(document: Any, paths: str) -> Any:
 def find_path(document: Any, path: str) -> Any:
     """Return the value at *path*, or None.
 
-    :param path: names with dots between them. A name may itself contain dots; of several readings, the one with the
-        longest name is tried first.
+    :param path: names with dots between them. A name may itself contain dots: the longest matching name is tried first.
     """
     if isinstance(document, list):
         name, _, rest = path.partition(".")
@@ -78,7 +77,7 @@ def find_path(document: Any, path: str) -> Any:
 
 
 def merge_claims(document: Mapping[str, Any], id_token: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the claims of the user document and, where it has none, those of the ID token.
+    """Return the claims of the user document, and those claims of the ID token that the document lacks.
 
     A claim such as ``email_verified`` is left out if it is about an address other than the merged one. A claim that is
     nested too deeply is left out with a log line, because Python could not copy it.
@@ -113,7 +112,7 @@ def find_text(sources: Iterable[Mapping[str, Any]], paths: str) -> str | None:
 def find_in(sources: Iterable[Mapping[str, Any]], paths: str) -> Any:
     """Return the first value at *paths*; the value of each path comes from the first of the *sources* that has it.
 
-    :param paths: as for :func:`find_value`. ``first_name+last_name`` stands for both texts with a space between.
+    :param paths: as for :func:`find_value`. ``first_name+last_name`` joins both texts with a space.
     """
     sources = list(sources)
     found = (_find_joined(source, path) for path in paths.split() for source in sources)
@@ -129,7 +128,7 @@ def _find_joined(source: Mapping[str, Any], path: str) -> Any:
 
 
 def parse_subject(value: object) -> object:
-    """Return *value*, a number as text: some providers send an id as a number in one document, as text in another."""
+    """Return *value*, with a number as text: some providers send an id as a number here and as text there."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -147,9 +146,9 @@ def displayed(text: str) -> str:
 def parse_groups(value: object, path: str) -> list[str]:
     """Return the names of groups, and log the shape of unreadable ones.
 
-    :param value: a list of names or of objects, whose member ``name``, else ``displayName``, else ``id`` is used; one
-        such name or object; or an object that contains an object for each name, as ZITADEL sends it.
-    :param path: where *value* was found, for the log.
+    :param value: a list of names or of objects, a single name or object, or an object whose members are named after
+        the groups (ZITADEL). The name of a group object is its ``name``, ``displayName`` or ``id``.
+    :param path: the path of *value*, for the log.
     """
     if isinstance(value, Mapping) and value and all(isinstance(member, Mapping) for member in value.values()):
         value = list(value)
@@ -183,7 +182,7 @@ def describe(value: object) -> str:
 def limit_claims(
     claims: Mapping[str, Any], is_needed: Callable[[str], bool], is_compared: Callable[[str, Any], bool], user: str
 ) -> Mapping[str, Any]:
-    """Return the claims that a session can store. The largest are dropped one at a time, until the others fit.
+    """Return the claims that fit into a session. The largest are dropped, one at a time.
 
     The members of a small object count as single claims, because some providers wrap the whole user document.
 
@@ -219,7 +218,7 @@ def limit_claims(
 
 
 def _count_characters(path: tuple[str, ...], value: object) -> int:
-    """Return the size of a claim as JSON, with the names and the braces around it. It is never too small."""
+    """Return an upper limit of the size of a claim as JSON, with the names and the braces around it."""
     return len(json.dumps([*path, value])) + 4 * len(path)
 
 

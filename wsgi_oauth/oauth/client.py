@@ -72,9 +72,9 @@ class OAuth2Session:
         refresh: Callable[[OAuth2Session, Token], Token] | None = None,
     ) -> None:
         """
-        :param keys: verify signatures of ID tokens and user documents; without them, only TLS protects these.
+        :param keys: the keys that verify ID tokens and user documents; without them, only TLS protects these.
         :param build_assertion: returns an assertion of the client for an endpoint, for ``private_key_jwt``.
-        :param pushes_requests: whether authorization requests go to the provider before the browser does (RFC 9126).
+        :param pushes_requests: whether authorization requests are pushed to the provider first (RFC 9126).
         :param refresh: function that gets a new token when the provider no longer accepts the current one.
         :raises errors.TokenRejected: when *token* is not a token that this program stored.
         """
@@ -116,7 +116,7 @@ class OAuth2Session:
 
     @property
     def token(self) -> Token:
-        """The user's token, as :func:`parse_token_response` gives it; empty before the sign-in."""
+        """The user's token, in the format of :func:`parse_token_response`; empty before the sign-in."""
         return self._token
 
     @token.setter
@@ -141,7 +141,7 @@ class OAuth2Session:
         """Return the URL of the authorization request (RFC 6749 4.1.1), and *state*.
 
         :param parameters: further parameters, which take precedence over those of the provider's description.
-        :raises errors.ProviderError: when the provider does not take a pushed request.
+        :raises errors.ProviderError: when the provider does not accept a pushed request.
         """
         parameters = {**dict(self.provider.authorization_parameters), **parameters}
         if not self.provider.pkce:
@@ -157,7 +157,7 @@ class OAuth2Session:
         request = {name: value for name, value in request.items() if value}  # empty means absent (RFC 6749 3.1)
         if self._pushes_requests:
             request = {"client_id": self._client_id, "request_uri": self._push_request(request)}
-        # The URL's own query stays (RFC 6749 3.1), except that no parameter may appear twice.
+        # The URL's own query is kept (RFC 6749 3.1), without parameters that would appear twice.
         endpoint, _, own = url.partition("?")
         query = [pair for pair in own.split("&") if pair and unquote_plus(pair.partition("=")[0]) not in request]
         return f"{endpoint}?{'&'.join([*query, urlencode(request, quote_via=quote, safe='')])}", state
@@ -188,7 +188,7 @@ class OAuth2Session:
 
         :param nonce: the nonce of the authorization request, for OpenID Connect (Core 3.1.3.7).
         :param requirements: ``max_age`` and ``acr_values`` of the authorization request.
-        :param display_name: the user's name from the authorization response, which is kept with the token.
+        :param display_name: the user's name from the authorization response; stored with the token.
         :raises errors.CodeRefused: when the provider refuses the code.
         :raises errors.ClientRefused: when the provider refuses the client.
         :raises errors.IdTokenRefused: when the ID token is missing or is not for this sign-in.
@@ -254,7 +254,7 @@ class OAuth2Session:
         if self._can_refresh and not is_new(self.token):
             try:
                 self._renew_token()
-            except errors.ClientRefused as error:  # for instance because this client may not refresh tokens
+            except errors.ClientRefused as error:  # for example, this client may not refresh tokens
                 if has_expired(self.token):
                     raise
                 _log.warning("the token is used until it expires, because it cannot be refreshed: %s", error)
@@ -292,12 +292,15 @@ class OAuth2Session:
     def get_user_document(self) -> dict[str, Any]:
         """Fetch the document that describes the user (UserInfo, OpenID Connect Core 5.3, or the provider's own).
 
-        Without such an endpoint, the claims of the ID token are returned. Raises what :meth:`get_json` raises.
+        Without such an endpoint, the claims of the ID token are returned.
+
+        :raises errors.TokenRejected: when the provider rejects the token.
+        :raises errors.ProviderError: for every other response without a user document.
         """
         provider = self.provider
         if not provider.profile_url:
             if not provider.recheck_interval:  # otherwise rechecks alone refresh the token
-                self._authorization()  # because an expired token must be refreshed first
+                self._authorization()  # refreshes an expired token
             return read_id_token(self.token.get("id_token", ""))
         headers = {"Accept": "application/json", **dict(provider.profile_headers)}
 
@@ -316,7 +319,7 @@ class OAuth2Session:
         except errors.TokenRejected:
             if not self._can_refresh:
                 raise
-            self._renew_token()  # once
+            self._renew_token()
             document = fetch()
         if provider.asks_for_id_token and "id_token" in self.token:
             check_userinfo(document, self.token["id_token"])
@@ -441,7 +444,7 @@ class OAuth2Session:
         assert self._refresh is not None
         refresh, self._refresh = self._refresh, None  # once, because a provider may refuse every token it issues
         self.token = refresh(self, self.token)
-        if has_expired(self.token):  # another request's token, which has expired in the meantime
+        if has_expired(self.token):  # it came from another request, and has expired in the meantime
             self.token = refresh(self, self.token)
         self._has_refreshed = True
 

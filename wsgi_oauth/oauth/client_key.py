@@ -1,6 +1,6 @@
 """The private key of a client, which signs its assertions (RFC 7523) or, for Apple, its client secret.
 
-It needs the extra ``openid``.
+The extra ``openid`` is required.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..config import ProviderConfig
 from ..config.secret_file import read_secret
 from .keys import verifies_signatures
 
-LIFETIME = 60.0  # seconds; an assertion is made for each request (RFC 7523 3, item 4)
+LIFETIME = 60.0  # seconds; each request gets a new assertion (RFC 7523 3, item 4)
 _MAX_FILE = 64 * 1024  # characters
 _ALGORITHMS = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1": ("ES512",)}
 _RSA_ALGORITHMS = ("RS256", "PS256", "RS384", "PS384", "RS512", "PS512")  # the first one that the provider supports
@@ -71,7 +71,7 @@ class ClientKey:
             if text.startswith("{"):
                 document = json.loads(text)
                 kid = document.get("kid", "")
-                # Its own `alg` may be one that PyJWT does not know.
+                # PyJWT may not know the `alg` of the key.
                 key = self._jwt.PyJWK({name: value for name, value in document.items() if name != "alg"}).key
             else:
                 key = load_pem_private_key(text.encode(), password=None)
@@ -94,15 +94,15 @@ class ClientKey:
         return str(self._jwt.utils.base64url_encode(sha256(text.encode()).digest()).decode())
 
     def public_jwk(self) -> dict[str, str]:
-        """Return the public key, with which the client is registered at the provider (RFC 7517 4)."""
+        """Return the public key, which operators register at the provider (RFC 7517 4)."""
         return {**self._public_members(), "kid": self.key_id, "use": "sig"}
 
     def build_assertion(
         self, audience: str, supported: Collection[str] = (), *, issuer: str = "", lifetime: float = LIFETIME
     ) -> str:
-        """Return a signed JSON Web Token in which the client names itself (RFC 7523 3; OpenID Connect Core 9).
+        """Return a signed JSON Web Token that authenticates the client (RFC 7523 3; OpenID Connect Core 9).
 
-        :param audience: the provider, as it names itself.
+        :param audience: the provider's issuer or token endpoint.
         :param supported: the algorithms that the provider supports; empty if they are unknown.
         :param issuer: by default the client id.
         :param lifetime: in seconds.

@@ -1,4 +1,4 @@
-"""Find the configured provider: a preset, an OpenID Connect issuer, or three endpoint URLs."""
+"""The configured provider: a preset, an OpenID Connect issuer, or three endpoint URLs."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _with_claims(provider: Provider, config: ProviderConfig) -> Provider:
     user = provider.user._replace(**{name: paths for name, paths in settings.items() if paths is not None})
     if config.email_claim and not user.email_verified:
         user = user._replace(email_verified="email_verified")
-    # Nobody knows whether another claim is as unique as the provider's username.
+    # Another claim may be less unique than the provider's username.
     is_unique = provider.username_is_unique and user.username == provider.user.username
     return provider._replace(user=user, username_is_unique=is_unique)
 
@@ -135,7 +135,7 @@ def _from_issuer(issuer: str, config: ProviderConfig) -> Provider:
         discovery=True,
         offline_access_takes_consent=True,
         choose_account=LOG_IN_AGAIN,  # every issuer must support it (OpenID Connect Core 15.1)
-        user=UserDocument(groups="groups"),  # the usual name, because the metadata says nothing about groups
+        user=UserDocument(groups="groups"),  # the usual name; the metadata do not mention groups
     )
 
 

@@ -22,7 +22,7 @@ from ..transport.pool import Transport
 _log = logging.getLogger(__name__)
 
 CACHED_FOR = 3600.0  # seconds after which the metadata are fetched again
-RETRY_AFTER = 60.0  # seconds until the next attempt, while an older document is there
+RETRY_AFTER = 60.0  # seconds until the next attempt, while an older document is in use
 FAILURE_CACHED_FOR = 5.0  # seconds: otherwise each request would wait for an issuer that does not answer
 
 ENDPOINTS = {
@@ -72,7 +72,7 @@ class Discovery:
         self._url = config.discovery_url or f"{(configured.issuer or '').rstrip('/')}/.well-known/openid-configuration"
         if not self.is_needed:
             _log.info("the metadata of %s are not fetched, because all endpoints are known", configured.issuer)
-        # Without a lock, because a fork could copy it in its locked state. Two threads may both fetch the document.
+        # There is no lock, because a fork could copy it while it is held. Two threads may both fetch the document.
         self._provider: Provider | None = None
         self._failure: errors.ProviderError | None = None
         self._valid_until = 0.0
@@ -105,7 +105,7 @@ class Discovery:
         except errors.ProviderError as error:
             if self._provider is not None:
                 return self._provider
-            if not isinstance(error, errors.ProviderBusy):  # then the issuer was not even asked
+            if not isinstance(error, errors.ProviderBusy):  # with ProviderBusy, no request was sent
                 self._failure = copy(error)
                 self._valid_until = time.monotonic() + FAILURE_CACHED_FOR
             raise
@@ -144,7 +144,7 @@ class Discovery:
             response, dict, "metadata", remedy=f"set {setting} if they are at another URL than {response.url}"
         )
         issuer, configured = ascii(document.get("issuer"))[:200], self._configured.issuer
-        # Discovery 4.3: exactly, including a trailing slash
+        # Compared exactly, including a trailing slash (Discovery 4.3).
         if document.get("issuer") not in ((configured, issuer_of_tenants(configured)) if configured else ()):
             raise errors.ProviderError(
                 f"{response.url} describes the issuer {issuer}, and {configured!a} is configured",
@@ -160,8 +160,8 @@ class Discovery:
         """Return the configured provider with the missing endpoints and settings from the metadata."""
         configured, document = self._configured, metadata.document
         discovered, problems = self._read_endpoints(document)
-        # The scopes of the user's identity (Core 5.4). `offline_access` is left out, because at Keycloak it begins a
-        # second session, which no sign-out ends.
+        # The scopes of the user's identity (Core 5.4), without `offline_access`, which begins a second session at
+        # Keycloak that no sign-out ends.
         supported = document.get("scopes_supported")
         scopes = ["openid"] if metadata.is_openid else []
         if isinstance(supported, list):
@@ -187,7 +187,7 @@ class Discovery:
             scope=configured.scope or " ".join(scopes),
             always_sends_issuer=configured.always_sends_issuer or sends_issuer,
         )
-        # Without a UserInfo endpoint (Discovery 3) the ID token says who signed in.
+        # Without a UserInfo endpoint (Discovery 3) the ID token identifies the user.
         required = ["authorization_url", "token_url", *([] if provider.asks_for_id_token else ["profile_url"])]
         if self._needs_keys and metadata.url and provider.asks_for_id_token:
             required.append("jwks_url")
@@ -199,7 +199,7 @@ class Discovery:
         if missing:
             variables = [self._config.variable(name) for name in required if not getattr(provider, name)]
             remedy = f"set {', '.join(variables)}"
-            if "jwks_uri" in missing:  # for which there is no setting
+            if "jwks_uri" in missing:  # it has no setting
                 remedy = "the ID tokens of this issuer cannot be verified; correct its metadata"
             raise errors.ProviderError(f"{metadata.url} has no {', '.join(missing)}", remedy=remedy)
         prompts = document.get("prompt_values_supported")  # Initiating User Registration 1.0, 4
@@ -237,7 +237,7 @@ class Discovery:
                 continue
             try:
                 parts = urls.checked(url, http_hosts)
-                # Otherwise a remote issuer could have this application send requests to services of this machine.
+                # Otherwise a remote issuer could make this application send requests to services of this machine.
                 is_allowed = parts.hostname in http_hosts or not str(document["issuer"]).startswith("https:")
                 if parts.scheme == "http" and not is_allowed:
                     raise ValueError("must begin with https://, as the issuer does")
@@ -248,13 +248,13 @@ class Discovery:
 
 
 def _read_algorithms(document: Mapping[str, Any], member: str) -> tuple[str, ...]:
-    """Return the algorithms in *member* of the metadata (Discovery 3); none if the metadata do not say."""
+    """Return the algorithms in *member* of the metadata (Discovery 3); empty if it is missing."""
     announced = document.get(member)
     return tuple(each for each in announced if isinstance(each, str)) if isinstance(announced, list) else ()
 
 
 def issuer_of_tenants(configured: str) -> str:
-    """Return the issuer in the metadata for several tenants, with a placeholder; *configured* if it is for one tenant.
+    """Return the issuer that the metadata must name: *configured*, or a placeholder for the issuers of many tenants.
 
     https://learn.microsoft.com/entra/identity-platform/howto-convert-app-to-be-multi-tenant
     """

@@ -1,4 +1,4 @@
-"""Error objects: the error codes in a provider's response, in whatever form the provider writes them.
+"""Error objects: the error codes in a provider's response, in the forms of many providers.
 
 RFC 6749 5.2 has ``{"error": "invalid_grant"}``. Others are ``{"error": {"code": 190}}``, ``{"errcode": 40001}``,
 ``{"ok": false, "error": "token_expired"}`` and ``{"errors": [{"code": 89}]}``, often with status 200.
@@ -16,8 +16,7 @@ TEMPORARY |= {"request_timeout", "temporarily_unavailable"}
 
 _ERROR_MEMBERS = ("error", "errors", "errcode", "error_code", "errorCode", "error_id")
 _CODE_MEMBERS = (*_ERROR_MEMBERS, "error_name", "code", "type", "reason")
-# Words of at most 20 letters, or a number: nothing that could be an authorization code or a token, because error codes
-# are logged.
+# Words of at most 20 letters, or a number. Error codes are logged, so a longer text could be a logged token.
 _CODE = re.compile(r"\s*(-?[0-9]{1,10}|[A-Za-z]{1,20}(?:[_.-][A-Za-z]{1,20}){0,5})(?::\s.*|\s*)", re.ASCII | re.DOTALL)
 
 

@@ -111,7 +111,7 @@ def is_signed_document(response: requests.Response) -> bool:
 
 
 def read_signed_document(document: str, provider: Provider, client_id: str) -> dict[str, Any]:
-    """Return the claims of a signed user document, whose issuer and audience are checked if it names them (Core 5.3.2).
+    """Return the claims of a signed user document. Its issuer and audience are checked if present (Core 5.3.2).
 
     :raises errors.ProviderError: when it is not a JSON Web Token, or is encrypted, expired, or for another client.
     """
@@ -164,5 +164,5 @@ def read_time(claims: Mapping[str, Any], name: str) -> float:
         return nan
     try:
         return float(value)
-    except OverflowError:  # of an integer with hundreds of digits
+    except OverflowError:  # an integer with hundreds of digits
         return inf if value > 0 else nan

@@ -50,11 +50,11 @@ class Identity:
     username: str | None = None
     name: str | None = None
     email: str | None = None
-    email_verified: bool = False  # by the provider; otherwise the user can claim any address
-    also_verified: tuple[str, ...] = ()  # further verified addresses, where the provider lists them
+    email_verified: bool = False  # whether the provider has verified it; otherwise users can claim any address
+    also_verified: tuple[str, ...] = ()  # further verified addresses, if the provider lists them
     groups: tuple[str, ...] = ()  # groups, teams or organizations
-    unread: tuple[str, ...] = field(default=(), compare=False)  # lists that the provider does not let us read
-    claims: Mapping[str, Any] = field(default_factory=dict, hash=False)  # of the user document and the ID token
+    unread: tuple[str, ...] = field(default=(), compare=False)  # lists that this application may not read
+    claims: Mapping[str, Any] = field(default_factory=dict, hash=False)  # from the user document and the ID token
 
     def __post_init__(self) -> None:
         if not isinstance(self.claims, Claims):
@@ -71,12 +71,12 @@ class Identity:
 
     @property
     def former_id(self) -> str:
-        """The id in the form of versions before 1.0, ``github:583231``, which access rules may still contain."""
+        """The id in the format of versions before 1.0, ``github:583231``, which access rules may still contain."""
         return f"{self.provider}:{self.subject.replace('%', '%25').replace(':', '%3A')}"
 
     @property
     def display_name(self) -> str:
-        """How the user knows the account: the username, otherwise the address, the name or the id; safe to display."""
+        """The username, otherwise the address, the name or the id, with control characters escaped for display."""
         return displayed(self.username or self.email or self.name or self.id)
 
     @property
@@ -86,7 +86,7 @@ class Identity:
         return primary + self.also_verified
 
     def with_unread(self, name: str) -> Identity:
-        """Return the identity with one more list that the provider does not let this application read."""
+        """Return the identity with *name* added to the lists that this application may not read."""
         return replace(self, unread=tuple(dict.fromkeys([*self.unread, name])))
 
     def as_dict(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class Identity:
 
     @classmethod
     def from_dict(cls, stored: object) -> Identity | None:
-        """Return the identity that :meth:`as_dict` gave, or None for anything else, such as data of another version."""
+        """Return the identity from the result of :meth:`as_dict`; None for other data, such as another version's."""
         if not isinstance(stored, dict) or not isinstance(stored.get("claims", {}), dict):
             return None
         try:
@@ -108,7 +108,7 @@ class Identity:
 
 
 def revocation_names(session: Mapping[str, Any]) -> list[str]:
-    """Return the names under which *session* can be ended: the id of its user, once it is known, and the provider's.
+    """Return the revocation names of *session*: the user's id, if it is known, and names from the provider's ID token.
 
     :param session: the data of a session.
     """
@@ -126,7 +126,7 @@ def escape_id(part: str) -> str:
 def read_identity(
     document: Mapping[str, Any], provider: Provider, id_token: Mapping[str, Any] = MappingProxyType({})
 ) -> Identity:
-    """Read the identity from the user document and the ID token, by the provider's description of them.
+    """Read the identity from the user document and the ID token. The provider's description names their members.
 
     The user document takes precedence, and the ID token fills gaps (OpenID Connect Core 5.3.2).
 
@@ -175,14 +175,14 @@ def find_subject(sources: tuple[Mapping[str, Any], Mapping[str, Any]], provider:
 
 
 def is_verified(email: str | None, sources: Iterable[Mapping[str, Any]], paths: UserDocument) -> bool:
-    """Return whether the first of the *sources* that judges the address *email* calls it verified."""
-    judgements = (
+    """Return whether the first of the *sources* with a statement about the address *email* calls it verified."""
+    statements = (
         find_value(source, paths.email_verified)
         for source in sources
-        # Otherwise its `email_verified` is about another address: `email`, while the setting names `upn`.
+        # Otherwise its `email_verified` is about the address in `email`, and not in the configured claim.
         if find_value(source, paths.email) == email and find_value(source, "email") in (None, email)
     )
-    verified = next((each for each in judgements if each is not None), False)
+    verified = next((each for each in statements if each is not None), False)
     if paths.email_verified == "xms_edov" and verified in (1, "1"):
         verified = True  # Microsoft documents a boolean, and sends 1 in some tokens
     return email is not None and (verified is True or verified == "true")  # Amazon Cognito sends a string

@@ -22,7 +22,7 @@ from ..transport.pool import Transport
 
 CACHED_FOR = 3600.0  # seconds after which the keys are fetched again, because one may have been withdrawn
 RETRY_AFTER = 60.0  # seconds after a failure until the next attempt; the known keys stay in use
-# Seconds between two fetches for tokens that anyone can send: otherwise an attacker could have this application flood
+# Seconds between two fetches for tokens that anyone can send: otherwise an attacker could make this application flood
 # the provider with requests.
 FETCH_INTERVAL = 10.0
 
@@ -39,7 +39,7 @@ _KEYS = {
 ASYMMETRIC = frozenset(_KEYS)
 _SYMMETRIC = frozenset({"HS256", "HS384", "HS512"})
 _PUBLIC_MEMBERS = ("kty", "crv", "n", "e", "x", "y")
-_MAX_KEYS = 100  # of a JWK set; more than a provider needs for any rotation
+_MAX_KEYS = 100  # in a JWK set; more than a provider needs for any rotation
 
 Jwk = Mapping[str, Any]
 
@@ -56,7 +56,7 @@ class SigningKeys:
     """
 
     def __init__(self, transport: Transport) -> None:
-        import jwt  # noqa: PLC0415  # only where it is installed; here, because threads must not import it first
+        import jwt  # noqa: PLC0415  # an optional package; imported now, before the first request thread needs it
         from jwt.algorithms import OKPAlgorithm  # noqa: PLC0415
 
         self._pyjwt = jwt
@@ -65,7 +65,7 @@ class SigningKeys:
         self._transport = transport
         self._keys: tuple[Jwk, ...] = ()
         self._url = ""
-        self._requested = self._valid_until = 0.0  # by the monotonic clock
+        self._requested = self._valid_until = 0.0  # seconds of the monotonic clock
         self._lock = threading.Lock()
 
     def verify(
@@ -84,10 +84,11 @@ class SigningKeys:
         The keys are fetched again if none of them verifies the token, because the provider may have changed them.
 
         :param url: where the provider publishes its keys (``jwks_uri``, OpenID Connect Discovery 3).
-        :param algorithms: those that the provider uses; by default all with a public key.
+        :param algorithms: the algorithms that the provider uses; by default all with a public key.
         :param secret: the client secret, the key of HMAC (Core 10.1). Without it HMAC is refused.
         :param is_direct: whether the token came from the provider itself, and not from a client or a browser.
-        :param types: the acceptable values of ``typ``, in lower case; "" for none (RFC 8725 3.11). By default any.
+        :param types: the acceptable values of ``typ`` (RFC 8725 3.11), in lower case; "" permits a token without it. By
+            default any.
         :param has_tenants: whether a key with the member ``issuer`` signs for that issuer only, see :func:`_signs_for`.
         :raises errors.SignatureRefused: when no key verifies it, or its header is unacceptable.
         :raises errors.ProviderError: when the keys cannot be fetched.
@@ -137,7 +138,7 @@ class SigningKeys:
             f"the provider publishes no key for the token's signature (got alg {algorithm!a}, kid {kid!a:.80})"
         )
         for key in suitable:
-            # The public members only, because some providers add members that are invalid, or even private ones.
+            # Only the public members, because some providers add invalid or even private members.
             members = {name: key[name] for name in _PUBLIC_MEMBERS if name in key}
             try:
                 public = self._pyjwt.PyJWK(members, "EdDSA" if kind == "OKP" else algorithm).key
@@ -169,7 +170,7 @@ class SigningKeys:
         except errors.ProviderError:
             if not keys or url != self._url:
                 raise
-            return keys  # while the provider does not answer
+            return keys  # the known keys, while the provider does not answer
 
     def _fetch_keys(self, url: str, seen: tuple[Jwk, ...], interval: float) -> tuple[Jwk, ...]:
         """Fetch the keys, unless another thread has replaced those that were *seen*, or *interval* has not passed."""
@@ -181,7 +182,7 @@ class SigningKeys:
             return self._fetch_in_turn(url, seen, interval)
 
     def _fetch_in_turn(self, url: str, seen: tuple[Jwk, ...], interval: float) -> tuple[Jwk, ...]:
-        # With a timeout, because a fork may have copied the lock while it was held.
+        # A timeout is needed, because a fork may have copied the lock while it was held.
         is_locked = self._lock.acquire(timeout=self._transport.timeout + 1)
         try:
             is_early = self._is_early(interval)
@@ -189,8 +190,8 @@ class SigningKeys:
                 return self._keys
             if is_early:
                 raise errors.ProviderUnavailable(f"{url}, the keys of the provider, were requested a moment ago")
-            self._requested = time.monotonic()  # before the request, because a failure also counts
-            self._valid_until = self._requested + RETRY_AFTER  # if it fails
+            self._requested = time.monotonic()  # set before the request, because a failure also counts
+            self._valid_until = self._requested + RETRY_AFTER  # stays if the request fails
             self._keys, self._url = self._request_keys(url), url
             self._valid_until = self._requested + CACHED_FOR
             return self._keys
@@ -230,9 +231,9 @@ def _is_suitable(key: Jwk, algorithm: str) -> bool:
 
 
 def _signs_for(key: Jwk, payload: bytes) -> bool:
-    """Return whether *key* belongs to the issuer in *payload*, as far as the provider says.
+    """Return whether *key* belongs to the issuer in *payload*. A key without ``issuer`` belongs to all.
 
-    Entra ID publishes the keys of all tenants together. Those of personal accounts must not sign for an organization.
+    Entra ID publishes the keys of all tenants together. A key of personal accounts must not sign for an organization.
     https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-the-issuer
     """
     issuer = key.get("issuer")

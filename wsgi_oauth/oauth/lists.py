@@ -21,11 +21,11 @@ from .resource import read_resource
 
 _log = logging.getLogger(__name__)
 
-MAX_PAGES = 50  # of 100 items at most providers: more than a session can hold
+MAX_PAGES = 50  # with 100 items each at most providers: more than a session can hold
 
 
 def with_scopes_for(rules: Collection[Rule], provider: Provider) -> Provider:
-    """Return *provider* with the scopes of the lists without which *rules* cannot be evaluated."""
+    """Return *provider* with the scopes of the lists that *rules* need."""
     needed = [scope for each in provider.lists if is_needed(each, rules) for scope in each.scope.split()]
     return provider._replace(scope=" ".join(dict.fromkeys([*provider.scope.split(), *needed]))) if needed else provider
 
@@ -46,8 +46,8 @@ def with_lists(
     names the list in ``unread``.
 
     :param timeout: seconds for all pages of one list.
-    :param complete: whether the failure of a list is an error even if no rule needs the list. At a recheck it is,
-        because the identity replaces a complete one.
+    :param complete: whether the failure of a list is an error even if no rule needs the list. A recheck requires it,
+        because the result replaces a complete identity.
     :raises errors.ProviderError: if a list that a rule needs cannot be read for another reason.
     """
     for each in _find_readable(identity, client, rules):
@@ -79,7 +79,7 @@ def _find_readable(
 ) -> list[EmailsDocument | GroupsDocument]:
     """Return the lists that *rules* need, and those that the scope of the token permits to read."""
     granted = client.token.get("scope", "").split()
-    # A list that a rule needs is read whatever the scope says, because one scope can include another: `user` includes
+    # A list that a rule needs is read even without its scope, because one scope can include another: `user` includes
     # `user:email`.
     lists = [
         each for each in client.provider.lists if is_needed(each, rules) or set(each.scope.split()).issubset(granted)
@@ -109,7 +109,7 @@ def fetch_items(
 
     :param timeout: seconds for all pages.
     :param complete: whether a timeout is an error.
-    :raises errors.ProviderForbids: for status 403, and for 404, with which providers hide a list.
+    :raises errors.ProviderForbids: for status 403, and for 404, by which some providers hide a list.
     :raises errors.TokenRejected: when the provider rejects the token.
     :raises errors.ProviderError: for every other response that is not a JSON document with status 2xx.
     """
@@ -153,7 +153,7 @@ def _leave_out_rest(items: list[Any], reason: str) -> list[Any]:
 
 
 def _find_next_page(response: requests.Response, page: Any, document: EmailsDocument | GroupsDocument) -> str:
-    """Return the URL of the next page by the document or the ``Link`` header (RFC 8288 3), or an empty string."""
+    """Return the URL of the next page from the document or the ``Link`` header (RFC 8288 3), or an empty string."""
     following = find_value(page, document.next_page) if document.next_page else None
     if document.next_page_parameter and isinstance(following, (str, int)):
         parts = urlsplit(document.url)

@@ -21,15 +21,15 @@ from .registration import Registration
 EVENT = "http://schemas.openid.net/event/backchannel-logout"  # Back-Channel Logout 2.4
 TYPES = ("logout+jwt", "jwt", "")  # values of `typ`; the first is only recommended (2.4)
 MAX_AGE = 120.0  # the lifetime in seconds of a token without `exp`; 2.4 recommends this value for `exp`
-LONGEST = 86400.0  # seconds since its issue after which no token is valid; its use is remembered until then
+LONGEST = 86400.0  # seconds after its issue at which any token expires; its use is stored until then
 
 
 class Logout(NamedTuple):
     """The content of a valid logout token. Times are in seconds since the epoch, by the provider's clock."""
 
-    label: str  # of the provider
+    label: str  # the provider's label
     user: str  # the id of the user; empty if the token does not name the user
-    names: tuple[str, ...]  # of the sessions that end, see SessionManager.end_sessions_of
+    names: tuple[str, ...]  # revocation names of the sessions that end, see SessionManager.end_sessions_of
     issued: float
     token_id: str
     expires: float
@@ -37,10 +37,10 @@ class Logout(NamedTuple):
 
 
 def provider_session(registration: Registration, claims: Mapping[str, Any], asked: float) -> dict[str, Any]:
-    """Return the data with which a session is compared with revocations.
+    """Return the session data that revocations are compared with.
 
-    :param claims: of the ID token; empty without OpenID Connect.
-    :param asked: when the sign-in started, by the clock of the store.
+    :param claims: the claims of the ID token; empty without OpenID Connect.
+    :param asked: the start of the sign-in, by the clock of the store.
     """
     subject, session_id = read_subject(claims), read_session_id(claims)
     if registration.keys is None or subject is None:
@@ -61,7 +61,7 @@ def check_logout_token(
 ) -> Logout:
     """Validate a logout token (Back-Channel Logout 2.6), and return its content. The caller checks for a replay.
 
-    :param find_algorithms: returns the algorithms of a registration's ID tokens, by its key; none if they are unknown.
+    :param find_algorithms: returns the algorithms of the ID tokens, by the registration's key; empty if unknown.
     :raises errors.LogoutTokenRefused: when it is invalid.
     :raises errors.ProviderError: when it cannot be verified, because the provider cannot be asked for its keys.
     """
@@ -128,13 +128,13 @@ def find_invalid_claims(claims: Mapping[str, Any], registration: Registration) -
 
 
 def read_expiry(claims: Mapping[str, Any]) -> float:
-    """Return when a logout token expires: seconds since the epoch, or NaN if that is invalid."""
+    """Return when a logout token expires: seconds since the epoch, or NaN if its times are invalid."""
     issued = read_time(claims, "iat")
     return min(read_time(claims, "exp") if "exp" in claims else issued + MAX_AGE, issued + LONGEST)
 
 
 def find_registrations(issuer: object, audience: object, registrations: Iterable[Registration]) -> list[Registration]:
-    """Return the registrations of a client in *audience* with this issuer.
+    """Return the registrations with this issuer whose client id is in *audience*.
 
     :raises errors.LogoutTokenRefused: when there is none.
     """
@@ -154,13 +154,13 @@ def find_registrations(issuer: object, audience: object, registrations: Iterable
 
 
 class _Names:
-    """Derives names from claims of one registration and issuer. They reveal nothing about the claims.
+    """Derives revocation names from claims of one registration and issuer. A name is a hash and reveals no claim.
 
-    The registration is a part of them, because another application may use the same store.
+    The hash covers the registration, because another application may use the same store.
     """
 
     def __init__(self, registration_key: str, issuer: str) -> None:
-        self._place = [registration_key, issuer]
+        self._prefix = [registration_key, issuer]
 
     def __call__(self, kind: str, value: str) -> str:
-        return hashlib.sha256(json.dumps([kind, *self._place, value]).encode()).hexdigest()[:40]
+        return hashlib.sha256(json.dumps([kind, *self._prefix, value]).encode()).hexdigest()[:40]

@@ -1,4 +1,4 @@
-"""Re-authentication: how recently and how strongly the user has signed in (OpenID Connect Core 2, RFC 9470).
+"""Re-authentication: requirements on the time and the strength of a sign-in (OpenID Connect Core 2, RFC 9470).
 
 The requirements of an authorization request are its parameters ``max_age`` (seconds) and ``acr_values`` (authentication
 context class references, separated by spaces). The ID token answers them with ``auth_time`` and ``acr``.
@@ -16,11 +16,11 @@ from urllib.parse import parse_qsl
 from .. import errors
 from .id_token import MAX_CLOCK_SKEW, read_time
 
-# In the session: {"finished": when the sign-in finished, "at": when the user proved who they are, "acr": ...}, times in
-# seconds since the epoch. The last two are absent if the provider did not tell. A refreshed ID token changes nothing.
+# In the session: {"finished": when the sign-in finished, "at": when the provider authenticated the user, "acr": ...},
+# times in seconds since the epoch. The last two are absent if the ID token lacks them. A refresh does not change them.
 AUTHENTICATION = "oauth_authentication"
 LEEWAY = 60.0  # seconds beyond max_age, because the way back from the provider takes time
-_LOOP_TIME = 30.0  # seconds in which a browser follows the redirect to the page
+_LOOP_TIME = 30.0  # seconds after a sign-in in which another requirement of the same page is a redirect loop
 _MAX_AGE = re.compile(r"[0-9]{1,9}", re.ASCII)
 _ACR_VALUES = re.compile(r"[\x21-\x7e]+( [\x21-\x7e]+)*", re.ASCII)
 
@@ -38,11 +38,11 @@ def is_valid(name: str, value: str) -> bool:
 
 
 def combine_requirements(configured: Mapping[str, str], requested: Mapping[str, str]) -> dict[str, str]:
-    """Combine the requirements so that both hold, because a link to the sign-in must not weaken the configuration.
+    """Return requirements that fulfil both *configured* and *requested* ones. A link must not weaken the configuration.
 
-    Other parameters and invalid values in *requested* are ignored.
+    Other parameters and invalid values are ignored.
 
-    :raises errors.AuthenticationNotConfirmed: if they have no ``acr`` in common.
+    :raises errors.AuthenticationNotConfirmed: if no value of ``acr`` fulfils both.
     """
     found = {}
     max_ages = [each["max_age"] for each in (configured, requested) if is_valid("max_age", each.get("max_age", ""))]
@@ -87,7 +87,7 @@ def check_requirements(claims: Mapping[str, Any], requirements: Mapping[str, str
 def authentication_record(claims: Mapping[str, Any], requirements: Mapping[str, str]) -> dict[str, Any]:
     """Return the value of :data:`AUTHENTICATION` for a sign-in that has just finished.
 
-    :param claims: of its ID token, which meets *requirements*.
+    :param claims: the claims of its ID token, which meets *requirements*.
     """
     now = time.time()
     record: dict[str, Any] = {"finished": now}
@@ -101,7 +101,7 @@ def authentication_record(claims: Mapping[str, Any], requirements: Mapping[str, 
 
 
 def require_recent_login(session: Mapping[str, Any], error: errors.ReauthenticationRequired) -> None:
-    """Raise *error* unless the user of *session* has signed in as it requires."""
+    """Raise *error* unless the last sign-in of *session* meets the requirements of *error*."""
     record = session.get(AUTHENTICATION)
     if not _meets(record if isinstance(record, dict) else {}, error):
         raise error

@@ -1,7 +1,7 @@
-"""Rechecks: when the provider is asked again about a signed-in user, and by which request.
+"""Rechecks: when a request asks the provider again about a signed-in user.
 
-One request of a session asks, in all threads, workers and machines: it stores in the session that the next attempt is
-due a minute later. The other requests continue with the stored identity, and do not wait.
+Among all threads, workers and machines, one request of a session asks: it first stores in the session that the next
+attempt is due a minute later. The other requests continue with the stored identity, and do not wait.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def checked_identity(identity: Identity) -> dict[str, Any]:
 def next_recheck(session: Mapping[str, Any], started: float, interval: float) -> float:
     """Return when the provider has to be asked again: seconds since the epoch, or infinity.
 
-    The sign-in counts as a check of a session without an identity. An identity without the time of its check is from an
-    older version, and is checked at once. A token that has expired and cannot be refreshed opens nothing at the
-    provider, so such a session is not checked any more.
+    For a session without an identity, the interval begins with the sign-in. An identity without the time of its check
+    is from an older version, and is checked at once. A session whose token has expired and cannot be refreshed is never
+    checked, because the provider would reject the token.
 
     :param started: when the user signed in, in seconds since the epoch.
     :param interval: seconds between two checks; 0 means never.

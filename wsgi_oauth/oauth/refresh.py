@@ -1,4 +1,4 @@
-"""One refresh for all requests that find the same token expired, in all threads, workers and machines.
+"""One refresh of an expired token for all requests of a session, in all threads, workers and machines.
 
 A refresh token may be valid for a single use (RFC 6749 6), and many providers treat a second use as theft and revoke
 the whole grant (RFC 9700 4.14.2). So the request that refreshes holds a lease, which is stored in the session, and the
@@ -20,7 +20,7 @@ from ..polling import poll
 from ..sessions.session import TOKEN, Session
 from .token import Token
 
-# The lease in the session: {"by": owner, "at": seconds since the epoch}, or after a failure
+# The session's key of the lease: {"by": owner, "at": seconds since the epoch}. After a failure, the value is
 # {"failed": owner, "rejected": whether the provider refused the refresh token}.
 LEASE = "oauth_refresh"
 _MAX_CLOCK_SKEW = 300.0  # seconds that the clocks of two machines may differ
@@ -33,11 +33,11 @@ class _LeaseLost(Exception):
 
 
 def refresh_once(session: Session, stale: Token, refresh: Callable[[], Token], *, timeout: float) -> Token:
-    """Return the token that replaces *stale*: from *refresh*, or from another request that refreshes already.
+    """Return the token that replaces *stale*: from *refresh*, or from another request that is already refreshing it.
 
     :param refresh: function that sends the refresh request. Its result is saved before it is returned.
     :param timeout: seconds after which a lease expires, longer than a request to the provider can take. Each waiting
-        request measures them with its own clock, because the clocks of two machines may differ.
+        request measures this time with its own clock, because the clocks of two machines may differ.
     :raises errors.TokenRejected: when the provider refuses to refresh, or when the session has ended meanwhile.
     :raises errors.ProviderError: when the provider cannot be asked. The session and its refresh token stay.
     """
@@ -63,7 +63,7 @@ def refresh_once(session: Session, stale: Token, refresh: Callable[[], Token], *
 
 
 def acquire_lease(data: dict[str, Any], *, stale: Token, new_owner: str, expired_owner: str) -> bool:
-    """Store a lease in the session's *data*. Return False when the token was replaced or another request has one."""
+    """Store a lease in the session's *data*. Return False if the token was replaced, or another request has a lease."""
     if not data.get(TOKEN) or _is_replaced(stale, data) or data.get(LEASE, {}).get("by", "") not in {"", expired_owner}:
         return False
     data[LEASE] = {"by": new_owner, "at": time.time()}
@@ -73,10 +73,10 @@ def acquire_lease(data: dict[str, Any], *, stale: Token, new_owner: str, expired
 def check_result(lease: dict[str, Any], owner: str) -> None:
     """Check that the refresh by another request, for which this one has waited, did not fail.
 
-    Otherwise the waiting requests would repeat it, one after the other, at a provider that does not answer.
+    Otherwise the waiting requests would repeat the refresh one after the other while the provider does not answer.
 
     :param owner: the request that held the lease.
-    :raises errors.TokenRejected: when the provider refused the refresh token, whoever sent it.
+    :raises errors.TokenRejected: when the provider refused the refresh token, sent by any request.
     :raises errors.ProviderUnreachable: when the refresh of *owner* failed for another reason.
     """
     if lease.get("rejected"):
@@ -88,14 +88,14 @@ def check_result(lease: dict[str, Any], owner: str) -> None:
 def _is_replaced(stale: Token, data: dict[str, Any]) -> bool:
     if not data.get(TOKEN):
         raise errors.TokenRejected("the session ended while its token was being refreshed")
-    # Compare all of the token, because a provider may send the same access token with a new lifetime.
+    # Compare the whole token, because a provider may send the same access token with a new lifetime.
     return bool(data[TOKEN] != stale)
 
 
 def _refresh_as_owner(session: Session, stale: Token, refresh: Callable[[], Token], me: str) -> Token:
     try:
         fresh = refresh()
-    except BaseException as error:  # including SystemExit: gunicorn ends a worker that has run out of time with it
+    except BaseException as error:  # including SystemExit, which gunicorn raises in a worker after a timeout
         is_rejected = isinstance(error, errors.TokenRejected)
         has_lease = True
         with suppress(errors.StoreError):  # the lease expires by itself, and the provider's error is more useful
@@ -109,7 +109,7 @@ def _refresh_as_owner(session: Session, stale: Token, refresh: Callable[[], Toke
         _log.error("the refreshed token is lost: %s", error)
         # The user has to sign in again, because the old refresh token is used up.
         raise errors.TokenRejected("the refreshed token does not fit into the session") from error
-    if session.ended_elsewhere:  # by a sign-out, or by another sign-in
+    if session.ended_elsewhere:  # a sign-out or another sign-in has ended it
         raise errors.TokenRejected("the session ended while its token was being refreshed")
     return fresh
 

@@ -1,7 +1,7 @@
 """Refusals by the provider: the exception for each error code, and the setting that helps.
 
-The error codes are from RFC 6749 4.1.2.1 and 5.2, from OpenID Connect Core 3.1.2.6, and from providers that have their
-own. Many providers say only in words what is wrong, so the description is searched, too.
+The error codes are from RFC 6749 4.1.2.1 and 5.2, from OpenID Connect Core 3.1.2.6, and from single providers. Many
+providers name the problem only in the description, so that is searched, too.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ def build_refusal(
 
     :param description: the provider's words, from :func:`clean_description`.
     :param endpoint: name of the endpoint for the message.
-    :param redirect_uri: of the sign-in; empty for a refresh. Then the description is ignored: it does not concern the
-        settings.
+    :param redirect_uri: the redirect URI of the sign-in; empty for a refresh, whose description is ignored, because it
+        does not concern the settings.
     :param default: the exception for an unknown code.
     """
     name = code.partition(":")[0].strip().lower()

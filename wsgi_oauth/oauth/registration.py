@@ -1,4 +1,4 @@
-"""The registration of this application with one provider: its client id above all (RFC 6749 2)."""
+"""The registration of this application with one provider (RFC 6749 2)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .refresh import refresh_once
 from .session_events import build_event
 from .token import MAX_TOKEN, Token
 
-# Characters. Entra ID refuses URLs of more than 4 KB, and many servers and proxies of more than 8 KB.
+# Characters. Entra ID refuses URLs of more than 4 KB, and many servers and proxies refuse more than 8 KB.
 _MAX_END_SESSION_URL = 2000
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 class Registration:
     """One client at one provider. It is shared by all requests; each request gets its own :class:`OAuth2Session`.
 
-    :param provider: as configured; missing endpoints are discovered.
+    :param provider: the provider in the configuration; missing endpoints are discovered.
     :param rules: the access rules for this provider's users. The scopes that they need are requested at each sign-in.
     :param events: receives the audit events; by default they are only logged.
     """
@@ -98,8 +98,8 @@ class Registration:
     def build_assertion(self, endpoint: str) -> str:
         """Return the assertion with which the client authenticates (RFC 7521 4.2), from the key or from the file.
 
-        An endpoint at another host than the token endpoint gets one for the issuer. Otherwise a malicious issuer whose
-        metadata name the token endpoint of another one could use the assertion there (CVE-2025-27370).
+        For an endpoint at another host than the token endpoint, the audience is the issuer. Otherwise a malicious
+        issuer could name another provider's token endpoint, and use the assertion there (CVE-2025-27370).
 
         :param endpoint: the URL to which the assertion is sent.
         :raises errors.ClientAssertionMissing: when the file cannot be read.
@@ -136,13 +136,13 @@ class Registration:
 
     @property
     def has_published_keys(self) -> bool:
-        """Whether the provider's signatures can be verified: its issuer and its keys are configured or discovered."""
+        """Whether the provider's signatures can be verified: its issuer and the URL of its keys are available."""
         provider = self.configured_provider
         finds_keys = provider.jwks_url or (self.discovery is not None and self.discovery.is_needed)
         return bool(self.keys and provider.issuer and finds_keys)
 
     def is_issuer(self, iss: object) -> bool:
-        """Return whether *iss* is the provider's issuer. The metadata are not needed for that."""
+        """Return whether *iss* is the provider's issuer, without fetching the metadata."""
         provider = self.configured_provider
         issuer = issuer_of_tenants(provider.issuer or "")
         return bool(issuer) and provider._replace(issuer=issuer).is_issuer(iss)
@@ -160,7 +160,7 @@ class Registration:
         """Verify the signature of a logout token, like that of an ID token, and return its payload.
 
         :param types: the acceptable values of ``typ``.
-        :param algorithms: of this client's ID tokens; if empty, all that the provider announces.
+        :param algorithms: the algorithms of this client's ID tokens; if empty, all that the provider announces.
         :raises errors.SignatureRefused: when no key of the provider verifies it, or it has another type.
         :raises errors.ProviderError: when the keys are not available.
         """
@@ -241,7 +241,7 @@ class Registration:
         return with_lists(identity, client, self.rules, timeout=self._transport.timeout, complete=complete)
 
     def read_user_id(self, token: Token) -> str:
-        """Return the id of the user (:attr:`Identity.id`); "" if the ID token alone does not tell it."""
+        """Return the id of the user (:attr:`Identity.id`) from the ID token; "" if the token is not sufficient."""
         provider = self.provider
         if " " in provider.user.subject:  # several claims: which one counts depends on the user document
             return ""
@@ -251,7 +251,7 @@ class Registration:
             return ""
 
     def bounded_identity(self, identity: Identity) -> Identity:
-        """Return *identity* without the groups, addresses and claims that exceed a session; those in rules go last."""
+        """Return *identity* with as many groups, addresses and claims as fit into a session, those in rules first."""
         identity = limit_lists(identity, lambda name: any(rule.names(name) for rule in self.rules))
         claims = limit_claims(
             dict(identity.claims),
@@ -273,11 +273,11 @@ class Registration:
     def end_session_url(self, token: Token, *, signed_out_url: str, state: str) -> str:
         """Return the URL at which the browser signs out of the provider (OpenID Connect RP-Initiated Logout 2), or "".
 
-        It is empty unless configured, because the sign-out also ends the user's sessions at other applications. A
-        parameter that the configured URL already has is not added again.
+        It is empty unless configured, because that sign-out can also end the user's sessions at other applications. A
+        parameter in the configured URL is not added again.
 
         :param signed_out_url: the page to which the provider sends the browser back.
-        :param state: the provider returns it to that page.
+        :param state: a random value that the provider sends to that page.
         """
         configured = self._config.end_session
         endpoint = configured if configured and configured != "yes" else self.provider.end_session_url

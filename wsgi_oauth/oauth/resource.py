@@ -1,4 +1,4 @@
-"""Responses of protected resources: the document, or what is wrong with the token or the request (RFC 6750 3)."""
+"""Responses of protected resources: the document, or the error of the token or the request (RFC 6750 3)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..transport.json import parse_json, read_json
 from .claims import find_value
 from .error_object import MUST_WAIT, TEMPORARY, find_error_codes, is_error_object
 
-# Codes that say that the token has ended, in lower case: RFC 6750 3.1, and the words of APIs that have their own.
+# Codes that mean that the token is invalid, in lower case: RFC 6750 3.1, and codes of single APIs.
 # https://docs.slack.dev/reference/methods/users.identity
 # https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_using_userinfo_endpoint.htm
 _ENDED = {
@@ -33,7 +33,7 @@ _ENDED = {
     "token_expired",
     "token_revoked",
 }
-# Codes that say that the token is valid, but does not permit the request.
+# Codes that mean that the token is valid, but does not permit the request.
 _FORBIDDEN = {"insufficient_scope", "missing_scope", "no_permission"}
 _OTHER_REASONS = _FORBIDDEN | TEMPORARY | {"invalid_request"}
 _REPLACED = "\N{REPLACEMENT CHARACTER}"
@@ -62,10 +62,10 @@ def read_user_document(
 ) -> dict[str, Any]:
     """Return the user document.
 
-    Providers say in many ways that a token has ended: with status 400 or 403, or with status 200 and an error object.
-    A request for the user document has no parameters, so mostly nothing but the token can be wrong with it.
+    Providers report an ended token in many ways: with status 400 or 403, or with status 200 and an error object. A
+    request for the user document has no parameters, so in most cases only the token can be invalid.
 
-    :param is_new: whether the token was issued moments ago. Then a refusal without a reason is the provider's fault.
+    :param is_new: whether the token was issued moments ago. Then a refusal without a reason is the provider's error.
     :param secrets: texts to mask in the provider's error description, besides the secrets of the request.
     :raises errors.TokenRejected: when the token has ended.
     :raises errors.Error: as :func:`read_resource` does.
@@ -156,7 +156,7 @@ def _find_error_codes(response: requests.Response) -> set[str]:
 
 
 def rejects_token(response: requests.Response) -> bool:
-    """Return whether the provider rejects the access token: status 401, or ``invalid_token`` as the challenge."""
+    """Return whether the provider rejects the access token: status 401, or ``invalid_token`` in the challenge."""
     challenge = response.headers.get("WWW-Authenticate", "")
     return response.status_code == 401 or (response.status_code in {400, 403} and "invalid_token" in challenge)
 

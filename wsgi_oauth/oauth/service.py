@@ -1,4 +1,4 @@
-"""The OAuth client of this application: its providers, its users, and their access."""
+"""The OAuth client of this application: its providers, its users, and their access rights."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class OAuthService:
         self._check_remote_user(config.remote_user)
         self._check_response_modes(config.public_url)
         self._rules = Rules(config.allow, self._providers, allow, has_labels=config.has_labels)
-        self._added_rules: list[Rules] = []  # those of the path rules of a gate
+        self._added_rules: list[Rules] = []  # the path rules of a gate
         self.has_labels = config.has_labels
         self.sign_in_lifetime = config.sign_in_lifetime
         self.registrations = self._build_registrations()
@@ -75,7 +75,7 @@ class OAuthService:
             label: Registration(
                 each,
                 provider,
-                # One hanging provider of several must not use up all slots.
+                # Of several providers, one that does not answer must not use up all slots.
                 self.transport if len(self._providers) == 1 else self.transport.share(),
                 [rule for rules in (self._rules, *self._added_rules) for rule in rules.for_provider(label)],
                 self.events,
@@ -84,7 +84,7 @@ class OAuthService:
         }
 
     def _check_remote_user(self, kind: str) -> None:
-        """Check that a value of this kind belongs to one user only, whichever provider the user signs in with."""
+        """Check that a value of this kind belongs to one user only, among the users of all providers."""
         setting = f"{PREFIX}REMOTE_USER"
         if kind in {"username", "subject"} and len(self._providers) > 1:
             raise errors.ConfigError(
@@ -112,7 +112,7 @@ class OAuthService:
         return self._config.remote_user
 
     def remote_user(self, identity: Identity) -> str | None:
-        """Return the name of the user for other applications, by ``WSGI_OAUTH_REMOTE_USER``; None if there is none."""
+        """Return the name of the user for other applications (``WSGI_OAUTH_REMOTE_USER``); None if it is unknown."""
         kind = self._config.remote_user
         if kind == "email":
             address = identity.verified_emails[0] if identity.verified_emails else None
@@ -134,7 +134,7 @@ class OAuthService:
 
     @property
     def limits_rechecks(self) -> bool:
-        """Whether a provider limits how often it can be asked, so that rechecks alone ask it."""
+        """Whether a provider limits how often it can be asked, so that only rechecks ask it."""
         return any(provider.recheck_interval for provider in self._providers.values())
 
     @property
@@ -177,7 +177,7 @@ class OAuthService:
 
     def _find_registration(self, session: Mapping[str, Any]) -> Registration | None:
         registrations = list(self.registrations.values())
-        # A session without a provider was stored before several providers were possible.
+        # A session without a provider is from a version that had a single provider.
         return self.registration_with_key(
             session.get(PROVIDER, registrations[0].key if len(registrations) == 1 else "")
         )
@@ -201,14 +201,14 @@ class OAuthService:
         """Return the signed-in user. The provider is asked once for each session, and then at each recheck.
 
         :raises errors.NotSignedIn: if nobody is signed in.
-        :raises errors.TokenRejected: if the provider refuses, at the first time or at a recheck.
+        :raises errors.TokenRejected: if the provider rejects the token, or describes another user at a recheck.
         :raises errors.ProviderError: if the provider does not identify the user.
         """
         token, registration = session[TOKEN], self.registration_of(session)
         if IDENTITY in session:
             self.recheck(session)
         known = Identity.from_dict(session.get(IDENTITY))
-        if known is not None:  # without a client, because its endpoints may have to be discovered
+        if known is not None:  # returned before a client is built, which may need a discovery
             return known
         identity = registration.identify(registration.oauth2_session(token=token, session=session))
         self._store_identity(session, registration.bounded_identity(identity))
@@ -217,7 +217,7 @@ class OAuthService:
     def remember_user(self, session: Session, client: OAuth2Session, document: Mapping[str, Any]) -> None:
         """Store the user that *document*, the user document, describes. A failure is only logged.
 
-        :raises errors.NotSignedIn: if the session has ended meanwhile, or all sessions of this user since the sign-in.
+        :raises errors.NotSignedIn: if the session has ended or was revoked meanwhile.
         """
         if Identity.from_dict(session.get(IDENTITY)) is not None:
             return
@@ -230,7 +230,7 @@ class OAuthService:
     def _store_identity(self, session: Session, identity: Identity) -> None:
         """Store the user. A failure is only logged, because the next request asks the provider again.
 
-        :raises errors.NotSignedIn: if the session has ended meanwhile, or all sessions of this user since the sign-in.
+        :raises errors.NotSignedIn: if the session has ended or was revoked meanwhile.
         """
         data = checked_identity(identity)
 
@@ -283,7 +283,7 @@ class OAuthService:
             retry_after=max(RETRY_AFTER, self.transport.timeout + self.sign_in_timeout),  # longer than a recheck takes
         )
         try:
-            with registration.slot():  # first, because a busy worker makes no attempt, so none is stored
+            with registration.slot():  # first: without a free slot, no attempt is made or stored
                 if session.change(begin):
                     self._ask_again(session, registration)
         except errors.ProviderBusy:
@@ -338,7 +338,7 @@ class OAuthService:
         self.events.emit(build_event(session, name, outcome, error, **values), level=level, exc_info=exc_info)
 
     def add_rules(self, rules: Iterable[str], setting: str) -> Rules:
-        """Return access rules for a part of the application. From now on their scopes are requested at each sign-in.
+        """Return access rules for a part of the application, and request their scopes at each sign-in from now on.
 
         :param setting: its name, for the error message.
         :raises errors.ConfigError: for an invalid rule, or if there is none.
@@ -356,7 +356,7 @@ class OAuthService:
         return parsed
 
     def parse_rules(self, rules: Iterable[str], setting: str) -> Rules:
-        """Return access rules. No scopes are requested for them.
+        """Return access rules, without requesting scopes for them.
 
         :param setting: its name, for the error message.
         :raises errors.ConfigError: for an invalid rule.

@@ -19,11 +19,11 @@ def build_event(
     user: str = "",
     **values: str,
 ) -> Event:
-    """Return the audit event *name* about *session*, as it is stored.
+    """Return the audit event *name* about *session* and its stored user.
 
     :param error: the reason, if the outcome is not success.
     :param provider: the label of the provider, unless *error* has another one.
-    :param user: the id of the user; by default that of *error*, or else of the identity in the session.
+    :param user: the id of the user; by default from *error*, otherwise from the identity in the session.
     :param values: further fields of the event.
     """
     if not user:

@@ -27,8 +27,8 @@ from .refusal import build_refusal
 
 Token = dict[str, Any]
 
-# Seconds after its issue during which a token is new. A provider that refuses a new token without a reason has a
-# fault: the token cannot have ended yet.
+# Seconds after its issue during which a token is new. A new token cannot have ended, so a refusal without a reason is
+# an error of the provider.
 NEW_FOR = 60
 
 MAX_TOKEN = 64 * 1024  # characters; access tokens with hundreds of groups have more than 16 KiB
@@ -36,7 +36,7 @@ MAX_TOKEN = 64 * 1024  # characters; access tokens with hundreds of groups have 
 _TOKEN_SYNTAX = re.compile(rf"[\x21-\x7e]{{1,{MAX_TOKEN}}}", re.ASCII)
 _REFRESH_TOKEN_SYNTAX = re.compile(rf"[\x20-\x7e]{{1,{MAX_TOKEN}}}", re.ASCII)  # A.17
 _SCOPE_SYNTAX = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+", re.ASCII)  # RFC 6749 3.3, `scope-token`
-# Types of tokens that are worthless without a key (RFC 9449 5, RFC 6749 7.1), or no access tokens (RFC 8693 2.2.1).
+# Types of tokens that are bound to a key (RFC 9449 5, RFC 6749 7.1) or are not access tokens (RFC 8693 2.2.1).
 _OTHER_TYPES = {"dpop", "mac", "n_a"}
 _FORM = "application/x-www-form-urlencoded"
 _MAX_SCOPE = 8192  # characters; some providers have hundreds of scopes
@@ -51,7 +51,7 @@ _log = logging.getLogger(__name__)
 def is_token(token: object) -> bool:
     """Return whether a stored *token* has the types that :func:`parse_token_response` gives it.
 
-    Another version of this program, or a handler, may have stored something else.
+    Another version of this program, or a handler, may have stored other data.
     """
     if not isinstance(token, dict) or not _TOKEN_SYNTAX.fullmatch(str(token.get("access_token", ""))):
         return False
@@ -82,7 +82,7 @@ def parse_token_response(
     """Parse the response of the token endpoint (RFC 6749 5.1, 5.2).
 
     :param previous: the token that was refreshed.
-    :param redirect_uri: of the sign-in.
+    :param redirect_uri: the redirect URI of the sign-in.
     :param secrets: texts to mask in the provider's error description, besides the secrets of the request.
     :raises errors.Error: for an error code, see :func:`.refusal.build_refusal`.
     :raises errors.ProviderError: for every other response that contains no valid token.
@@ -152,8 +152,8 @@ def parse_pushed_response(response: requests.Response, provider: Provider, *, re
 def read_token_document(response: requests.Response) -> dict[str, Any]:
     """Return the JSON object in *response*, or the members of a form-encoded response.
 
-    Form encoding needs the exact content type: otherwise text such as an error page that repeats its URL would contain
-    a token. The content type of JSON is irrelevant, because such text is no JSON object.
+    A form-encoded response needs the exact content type: otherwise a page of text that repeats a URL could be read as a
+    token. The content type of JSON is ignored, because such text is not a JSON object.
 
     :raises errors.ProviderError: when it contains neither.
     """
@@ -163,7 +163,7 @@ def read_token_document(response: requests.Response) -> dict[str, Any]:
 
 
 def _read_form(response: requests.Response) -> dict[str, Any]:
-    """Return the members of a form-encoded response, of which no name may appear twice (RFC 6749 3.2)."""
+    """Return the members of a form-encoded response. A repeated name is an error (RFC 6749 3.2)."""
     try:
         return dict(read_json(response, dict, "token endpoint"))  # some providers declare JSON wrongly
     except errors.ProviderError:
@@ -181,16 +181,16 @@ def _read_form(response: requests.Response) -> dict[str, Any]:
 
 
 def has_error(document: dict[str, Any]) -> bool:
-    """Return whether the token endpoint reports an error (RFC 6749 5.2), which GitHub does with status 200."""
+    """Return whether the document reports an error (RFC 6749 5.2). GitHub sends errors with status 200."""
     return bool(document.get("error")) or ("access_token" not in document and is_error_object(document))
 
 
 def refuses_refresh(response: requests.Response) -> bool:
-    """Return whether the token endpoint has refused a refresh token for good, in whatever wording.
+    """Return whether the token endpoint has refused a refresh token permanently.
 
-    The error code should be ``invalid_grant``. Some providers send another one or none (problem+json, an empty 400), or
-    status 200 and an error object. None of them would accept the same refresh token later, and a new sign-in always
-    helps. Other statuses, and errors that are known to be temporary, mean: try again later.
+    The error code should be ``invalid_grant``. Some providers send another code or none (problem+json, an empty 400),
+    or status 200 and an error object. None of them would accept the same refresh token later, and a new sign-in always
+    helps. With other statuses, and with errors that are known to be temporary, a later attempt may succeed.
     """
     try:
         document = read_token_document(response)
@@ -210,9 +210,9 @@ def parse_token_string(document: dict[str, Any], name: str) -> str:
 
 
 def _parse_type(token_type: object) -> str:
-    """Return ``Bearer``, the only type that is supported. A missing or unknown type counts as that, with a warning.
+    """Return ``Bearer``, the only supported type. A missing or unknown type is treated as Bearer, with a warning.
 
-    :raises errors.ProviderError: for a type that is known to be another one.
+    :raises errors.ProviderError: for a known type other than Bearer.
     """
     name = token_type.strip().lower() if isinstance(token_type, str) else ""
     if name in _OTHER_TYPES:
@@ -223,10 +223,10 @@ def _parse_type(token_type: object) -> str:
 
 
 def parse_lifetime(expires_in: object) -> dict[str, float]:
-    """Return ``expires_in`` and ``expires_at``, or nothing when the lifetime is unknown (RFC 6749 5.1).
+    """Return ``expires_in`` and ``expires_at``, or an empty dictionary for an unknown lifetime (RFC 6749 5.1).
 
-    Then the token is used until the provider refuses it. Some providers send the number as a string. With 0 or less
-    they mean a token that does not expire. An unreadable value is ignored with a warning.
+    A token with an unknown lifetime is used until the provider refuses it. Some providers send the number as a string.
+    0 or less means that the token does not expire. An unreadable value is ignored with a warning.
     """
     if expires_in in (None, ""):
         return {}

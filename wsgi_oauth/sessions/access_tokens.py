@@ -1,11 +1,11 @@
 """Access tokens for programs: how they are stored, found and revoked.
 
-A token is ``wo_`` and 256 random bits; the prefix lets secret scanners recognize it. Two kinds of entries lie beside
-the sessions in the store:
+A token is ``wo_`` and 256 random bits; the prefix lets secret scanners recognize it. The store has two kinds of entries
+for tokens:
 
-- The *token*, under its hash: its owner's identity and its end. If sessions are encrypted, it is encrypted, too, with a
-  key that only the token leads to. A request with a token reads this entry alone.
-- The *list* of a user's tokens, under the hash of the user's id: names, times and keys, but no token. Users and
+- The *token entry*, under the hash of the token: its owner's identity and its expiry. If sessions are encrypted, it is
+  encrypted, too, with a key that is derived from the token. A request with a token reads only this entry.
+- The *list* of a user's tokens, under the hash of the user's id: names, times and keys, but not the tokens. Users and
   operators see and revoke tokens with it.
 """
 
@@ -27,9 +27,9 @@ from .manager import SessionManager, store_key
 from .store import Record
 
 TOKEN_PREFIX = "wo_"  # noqa: S105  # not secret
-MAX_TOKENS = 50  # of one user
+MAX_TOKENS = 50  # per user
 MAX_NAME = 100  # characters
-USE_INTERVAL = 300  # seconds; the last use is stored with this precision, because each time costs a write
+USE_INTERVAL = 300  # seconds; the precision of the stored last use, because each update costs a write
 
 _TOKEN_ENTRY = OTHER_ENTRY + b"token:1:"
 _LIST_ENTRY = OTHER_ENTRY + b"tokens:1:"
@@ -37,14 +37,14 @@ _log = logging.getLogger(__name__)
 
 
 class TokenInfo(NamedTuple):
-    """A token as its owner sees it. Times are in seconds since the epoch."""
+    """The description of a token for its owner. Times are in seconds since the epoch."""
 
-    id: str  # random; it is shown, and does not open anything
+    id: str  # random; shown to users, and not secret
     name: str
     created: float
     expires: float
     used: float  # 0: never
-    key: str  # in the store
+    key: str  # the store's key of the token entry
 
 
 class AccessTokens:
@@ -89,7 +89,7 @@ class AccessTokens:
     def parse(self, token: str, raw: bytes) -> StoredSession | None:
         """Return the entry *raw* of *token*; None if it is damaged or has expired.
 
-        Its data is that of :meth:`create`, and ``info``, which :func:`read_info` reads.
+        Its data is the *data* of :meth:`create` and ``info``, which :func:`read_info` reads.
         """
         plain = self._sessions.decrypt(token, raw[len(_TOKEN_ENTRY) :]) if raw.startswith(_TOKEN_ENTRY) else None
         stored = None if plain is None else decode(plain)
@@ -149,9 +149,9 @@ class AccessTokens:
         return is_first
 
     def survey(self) -> Iterator[tuple[str, TokenInfo]]:
-        """Yield each token that can be used, with the id of its owner. Operators use it.
+        """Yield each token that can be used, with the id of its owner, for operators.
 
-        A token that its list lacks, because the list was damaged, is found too, unless it is encrypted.
+        A token that a damaged list lacks is included, too, unless it is encrypted.
         """
         for key in self._store.keys():
             raw = self._store.load(key)

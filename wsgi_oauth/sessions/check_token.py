@@ -1,7 +1,7 @@
 """Check tokens: the application recognizes a request of ``wsgi-oauth check --public``.
 
 The command stores an entry under the hash of 256 random bits, and sends these bits in a header. Only an operator can
-write to the store, so the application describes requests to no other client.
+write to the store, so no other client gets a description of its request.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LIFETIME = 300  # seconds; the command deletes the entry earlier
 
 @contextmanager
 def stored_check_token(store: SessionStore) -> Iterator[str]:
-    """Return a new token, which *store* knows inside the block.
+    """Store a new token in *store* during the block, and return it.
 
     :raises errors.StoreError: when the store fails.
     """

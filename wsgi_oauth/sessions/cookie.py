@@ -1,4 +1,4 @@
-"""The cookies: their names, strict reading, and the Set-Cookie header (RFC 6265, RFC 6265bis)."""
+"""Cookies: their names, the Cookie header and the Set-Cookie header (RFC 6265, RFC 6265bis)."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def unambiguous_value(values: list[str]) -> str | None:
 def build_set_cookie(value: str, purpose: str = "", *, names: CookieNames, max_age: int | None = None) -> str:
     """Return the Set-Cookie header (RFC 6265bis 4.1) for *value*.
 
-    Browsers send only a cookie with ``SameSite=None`` along with a form from another site, and accept such a cookie
-    only with ``Secure``, on loopback hosts also over http.
+    With a form from another site, browsers send only cookies with ``SameSite=None``, which also need ``Secure``. On
+    loopback hosts, browsers accept ``Secure`` over http.
 
     :param max_age: seconds until the browser deletes the cookie; None to keep it until the browser is closed.
     """
@@ -108,6 +108,6 @@ def own_cookies_pattern(name: str) -> re.Pattern[str]:
 
     A comma separates cookies, too, because servers join several Cookie headers with it.
 
-    :param name: of the session cookie, without ``__Host-`` and the port.
+    :param name: the name of the session cookie, without ``__Host-`` and the port.
     """
     return re.compile(rf"(?:^|[;,])\s*(?:__Host-)?{re.escape(name)}(?:_[0-9]+)?(?:-[^=;,]*|\s*)=[^;,]*")

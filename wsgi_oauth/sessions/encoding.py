@@ -13,17 +13,17 @@ from zlib import crc32
 from .keys import TOKEN
 
 OTHER_ENTRY = b"wo-"
-"""The beginning of entries in a store that are no sessions, such as access tokens."""
+"""The prefix of other entries in a store than sessions, such as access tokens."""
 
-_MAX_BRACKETS = 100  # Data with fewer brackets cannot be nested too deeply.
-_MAX_TIME = 1e11  # Seconds since the epoch. A session with a later time is damaged.
+_MAX_BRACKETS = 100  # data with fewer brackets cannot be nested too deeply
+_MAX_TIME = 1e11  # seconds since the epoch; a session with a later time is damaged
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _log = logging.getLogger(__name__)
 
 
 class StoredSession(NamedTuple):
-    """A session as the store holds it. Times are in seconds since the epoch."""
+    """The content of a stored session. Times are in seconds since the epoch."""
 
     started: float
     seen: float
@@ -77,12 +77,12 @@ def check_nesting(data: Any, raw: bytes) -> None:
     Python's JSON parser accepts deeper nesting than its encoder, so such a session could be read but never saved.
     """
     if raw.count(b"[") + raw.count(b"{") > _MAX_BRACKETS:
-        # Five extra levels, because the data is copied and written from deeper in the call stack than here.
+        # Five extra levels, because copying and writing start deeper in the call stack than this check.
         json.dumps(copy_json([[[[[data]]]]]))
 
 
 def are_plausible(started: float, seen: float) -> bool:
-    """Return whether both times can be times of a session."""
+    """Return whether both times are possible for a session."""
     return 0 < started < _MAX_TIME and 0 < seen < _MAX_TIME
 
 

@@ -1,8 +1,8 @@
-"""Encrypted sessions: the store holds ciphertext, and only the browser's cookie leads to the key.
+"""Encrypted sessions: the store holds ciphertext, and the key is derived from the browser's cookie.
 
-An encrypted session is a label, a nonce, and the session under AES-256-GCM. Operators can read the label without
-a key, and the encryption authenticates it. The encryption key and the store's key are two different hashes of the
-session id, so neither leads to the other or to the id. A stolen copy of the store is therefore useless without a
+An encrypted session consists of a label, a nonce, and the session under AES-256-GCM. Operators can read the label
+without a key, and the encryption authenticates it. The encryption key and the store's key are two different hashes of
+the session id, so neither reveals the other or the id. A stolen copy of the store is therefore useless without a
 browser's cookie.
 """
 
@@ -68,7 +68,7 @@ class Encryption:
         self._invalid = InvalidTag
 
     def encrypt(self, session_id: str, key: str, label: Label, plain: bytes) -> bytes:
-        """Return *plain* encrypted. It can be decrypted only from under *key*, the store's key of the session."""
+        """Return *plain* encrypted and bound to *key*, the store's key of the session."""
         header = _LABEL.pack(_MAGIC, *label)
         nonce = os.urandom(_NONCE)
         cipher = self._aesgcm(derive_key(session_id))

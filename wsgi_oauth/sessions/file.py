@@ -1,11 +1,11 @@
 """The default store: one file per session.
 
-A session is the file ``<key>.json``. Its modification time is the time at which it expires, so neither a sweep nor
+A session is the file ``<key>.json``. Its modification time is the expiry of the session, so neither a sweep nor
 ``ls -l`` has to open it. Each write goes to a temporary file, which is then renamed. A reader therefore finds the old
-session or the new one, and a process that is killed leaves one of the two. Updates of a session exclude each other with
-``flock`` on its file. The kernel releases that lock when a process dies.
+session or the new one, also after a writer was killed. Updates of a session exclude each other with ``flock`` on its
+file. The kernel releases that lock when a process dies.
 
-Nothing is synced to the disk. A killed process loses nothing. A power failure can lose the last seconds.
+Writes are not synced to the disk. A killed process loses no data. A power failure can lose those of the last seconds.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from ..polling import poll
 from .store import KEY, MAX_BYTES, Record, StoreErrors, check_size
 
 LOCK_TIMEOUT = 5.0  # seconds to wait for another update, which takes far less than a millisecond
-STALE_AFTER = 3600.0  # seconds after which a temporary file has no living writer
-_SETTLED_AFTER = 2.0  # seconds; a file system's clock ticks about a hundred times per second
-_SLICE = 20  # entries of the folder that one create looks at, at most
-_STARTS = 1000  # A walk begins at one of this many entries, chosen at random.
+STALE_AFTER = 3600.0  # seconds after which the writer of a temporary file must have died
+_SETTLED_AFTER = 2.0  # seconds; longer than a tick of a file system's clock, about a hundredth of a second
+_SLICE = 20  # the most entries of the folder that one create checks
+_STARTS = 1000  # a walk starts at one of this many entries, chosen at random
 
 _SUFFIX = ".json"
-_TEMPORARY = ".tmp"  # No key ends like this, so a temporary file is never loaded.
-_GENERATIONS = ".generations"  # The folder in it is renamed when all versions change.
+_TEMPORARY = ".tmp"  # a key never ends like this, so a temporary file is never loaded
+_GENERATIONS = ".generations"  # contains a folder that is renamed when all versions change
 _FILE_NAME = re.compile(r"([0-9a-f]{64})\.json(\.[0-9a-f]{16}\.tmp)?", re.ASCII)
 
 # A symbolic link is not followed, and a FIFO does not block.
@@ -87,10 +87,10 @@ class FileStore:
     def version(self, key: str) -> tuple[str, int, int] | None:
         """Return a value that changes with each write of the session and each call of :meth:`change_versions`.
 
-        Return None if the session must be loaded. That is the case for a file that was just written, because two writes
-        within one tick of the file system's clock have the same change time. Nobody can set a change time.
+        Return None if the session must be loaded. A file that was just written must be, because two writes within one
+        tick of the file system's clock have the same change time. Programs cannot set a change time.
 
-        The path leads through a folder that :meth:`change_versions` renames, so one system call notices both. That
+        The path contains a folder that :meth:`change_versions` renames, so one system call detects both changes. This
         saves a quarter of the time of a signed-in request through the gate.
         """
         detour = self._detour
@@ -117,9 +117,9 @@ class FileStore:
                     os.rename(path, self._new_generation())
 
     def _find_detour(self, *, create: bool = False) -> str:
-        """Return a path of the session folder that leads through the renamed folder, if that exists.
+        """Return a path of the session folder that contains the folder for :meth:`change_versions`, if that exists.
 
-        :param create: create it if it is missing.
+        :param create: create that folder if it is missing.
         """
         try:
             generations = self._find_generations()
@@ -133,7 +133,7 @@ class FileStore:
     def _find_generations(self) -> list[str]:
         """Return the paths of the folders that :meth:`change_versions` renames.
 
-        Symbolic links do not count, because a planted one would lead out of the session folder.
+        Symbolic links are ignored, because an attacker's link could lead out of the session folder.
         """
         generations = f"{self.folder}/{_GENERATIONS}"
         if os.path.islink(generations) or not os.path.isdir(generations):
@@ -179,8 +179,8 @@ class FileStore:
     def keys(self) -> Iterator[str]:
         """Yield the key of each session. See :class:`~wsgi_oauth.SessionStore`.
 
-        On ext4 and XFS a file keeps its place in the listing when a new one is renamed over it. On btrfs and tmpfs it
-        gets a new place, so a session that is written during the walk can be missed or yielded twice.
+        On ext4 and XFS, a file that is replaced by a rename keeps its position in the listing. On btrfs and tmpfs it
+        gets a new position, so a session that is written during the walk can be missed or yielded twice.
         """
         with _store_errors, os.scandir(self.folder) as entries:
             for entry in entries:
@@ -201,15 +201,15 @@ class FileStore:
     def sweep_slice(self) -> None:
         """Remove a few expired sessions and stale temporary files. Log errors instead of raising them.
 
-        Each create does this. It goes on from entry to entry until one stays, and looks at 20 of them at most. The
-        more of the folder is expired, the more is removed per create. So with one worker the folder settles at about
-        twice the number of its live sessions, and with more workers at a few times that number.
+        Each create does this. It checks up to 20 entries, and stops at the first one that is not removed. The more
+        sessions have expired, the more are removed per create. So with one worker the folder has at most about twice as
+        many files as live sessions, and with more workers a few times as many.
         """
         try:
-            if self._sweeper.pid != os.getpid():  # After a fork. It does no harm if several threads do this at once.
+            if self._sweeper.pid != os.getpid():  # after a fork; several threads may do this at once
                 self._sweeper = _Sweeper(self.folder)
             self._sweeper.sweep_slice()
-        except Exception as error:  # noqa: BLE001  # because housekeeping must not fail a request
+        except Exception as error:  # noqa: BLE001  # housekeeping must not fail a request
             _log.warning("session folder: sweeping failed (%s); the next create tries again", _reason(error))
 
     def check(self) -> None:
@@ -237,7 +237,7 @@ class FileStore:
 
 
 def create_folder(folder: str) -> None:
-    """Create *folder* and its missing parents with mode 0700, whatever the umask is."""
+    """Create *folder* and its missing parents with mode 0700, with any umask."""
     if os.path.isdir(folder):
         return
     create_folder(os.path.dirname(folder))
@@ -298,7 +298,7 @@ def _open(path: str) -> int | None:
     try:
         return os.open(path, READ_FLAGS)
     except OSError as error:
-        # Without its folder, for example on an unmounted disk, a session is not unknown: the store has failed.
+        # If the folder is missing too, for example on an unmounted disk, the store has failed.
         if error.errno not in _ABSENT or not os.path.isdir(os.path.dirname(path)):
             raise
         return None
@@ -312,7 +312,7 @@ def _read(descriptor: int, status: os.stat_result) -> bytes | None:
 
 
 def _close(descriptor: int) -> None:
-    """Close a descriptor that was only read or locked. Ignore errors: otherwise a finished update would look failed."""
+    """Close a descriptor that was only read or locked. An error is ignored: otherwise a finished update would fail."""
     with suppress(OSError):  # The descriptor is closed in any case (close(2)).
         os.close(descriptor)
 
@@ -330,23 +330,23 @@ def write_atomically(path: str, record: Record) -> None:
         try:
             os.fchmod(descriptor, 0o600)  # because a umask can remove even the owner's bits
             data = record.data
-            while data:  # write(2) can take less than it was given, for example on an almost full disk.
+            while data:  # write(2) can write a part of the data, for example on an almost full disk
                 data = data[os.write(descriptor, data) :]
             os.utime(descriptor, (record.expires, record.expires))
         finally:
             os.close(descriptor)  # Some file systems report a full disk only here.
         os.rename(temporary, path)
-    except BaseException:  # also SystemExit, by which a gunicorn worker's timeout arrives
+    except BaseException:  # including SystemExit, which gunicorn raises in a worker after a timeout
         with suppress(OSError):
             os.unlink(temporary)
         raise
 
 
 def _unlink_or_undo(old: str, new: str) -> None:
-    """Remove *old*, which was moved to *new*. If that fails, remove *new*, because no browser will get its id."""
+    """Remove *old* after its copy to *new*. If that fails, remove *new*, because its id is not sent to any browser."""
     try:
         os.unlink(old)
-    except OSError:  # not SystemExit, because the old file may be removed by then, and *new* is the only copy
+    except OSError:  # not SystemExit: then the old file may be removed, and *new* may be the only copy
         with suppress(OSError):
             os.unlink(new)
         raise
@@ -379,9 +379,9 @@ def _locked(path: str, timeout: float) -> Iterator[tuple[int, os.stat_result] | 
 
 
 def _lock(descriptor: int, path: str, status: os.stat_result) -> bool:
-    """Lock an open session file. Return False when another process holds it, or *path* leads to another file by now.
+    """Lock an open session file. Return False when another process has locked it, or *path* is another file by now.
 
-    Because an update renames a new file over the locked one, only a lock on the current file counts.
+    An update replaces the locked file by a rename, so only a lock on the current file is valid.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -391,10 +391,10 @@ def _lock(descriptor: int, path: str, status: os.stat_result) -> bool:
 
 
 class _Sweeper:
-    """Walks through the folder again and again, a slice at a time, and removes what has expired.
+    """Walks through the folder repeatedly, a slice at a time, and removes expired sessions and stale temporary files.
 
-    It belongs to one process. After a fork the directory's position is shared with the parent, and the lock may be
-    held by a thread that the child does not have.
+    It belongs to one process. After a fork, the child shares the directory position with its parent, and the lock may
+    be held by a thread that the child lacks.
     """
 
     def __init__(self, folder: str) -> None:
@@ -423,9 +423,9 @@ class _Sweeper:
 
 
 def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
-    """Yield each entry of *folder* once, and begin at a random one of the first thousand.
+    """Yield each entry of *folder* once, starting at a random one of the first thousand.
 
-    Otherwise workers that live for a few creates only would all look at the same entries.
+    Otherwise short-lived workers would all check the same entries.
     """
     with os.scandir(folder) as entries:
         first = list(islice(entries, _STARTS))
@@ -438,7 +438,7 @@ def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
 def _remove_if_expired(entry: os.DirEntry[str], now: float) -> bool:
     """Remove an expired session or a stale temporary file. Return whether *entry* was removed.
 
-    A session that another process has locked stays for now, and so does a file of another user.
+    A session that another process has locked, or a file of another user, is skipped.
 
     :raises FileNotFoundError: when another worker has removed it since the folder was read.
     """
@@ -447,15 +447,15 @@ def _remove_if_expired(entry: os.DirEntry[str], now: float) -> bool:
         if status.st_mtime > now and entry.name.endswith(_SUFFIX):
             return False  # checked first, because almost all entries are live sessions
         if not (_FILE_NAME.fullmatch(entry.name) and stat.S_ISREG(status.st_mode)):
-            return False  # The folder may hold other files as well.
+            return False  # another kind of file
         if entry.name.endswith(_TEMPORARY):
-            # Not the modification time, because that may already be the session's expiry.
+            # The modification time may already be the session's expiry, so the change time is compared.
             if status.st_ctime < now - STALE_AFTER:
                 os.unlink(entry.path)
                 return True
             return False
         with _locked(entry.path, timeout=0) as found:
-            # Since the first look, another worker may have removed the session or stored it anew.
+            # Checked again under the lock, because another worker may have removed or stored the session meanwhile.
             if found is not None and found[1].st_mtime <= now:
                 os.unlink(entry.path)
                 return True

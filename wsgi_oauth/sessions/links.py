@@ -1,10 +1,10 @@
-"""Links: how the cookie of a further site leads to a session of the main site.
+"""Links: the session cookie of a further site refers to a session of the main site.
 
-Browsers send a cookie to one host only, and a stolen cookie of one site must not open another site. The session cookie
-of a further site (``WSGI_OAUTH_SITES``) therefore holds a *link id*, which is derived from the session id. The store
-holds the link under the hash of the link id: the session id, encrypted with a one-time pad. The pad is derived from the
-link id and the site, so neither the store nor another site's cookie leads to the session id. An entry that was changed
-or copied decrypts to a random id, which no session has.
+Browsers send a cookie to one host only, and a stolen cookie of one site must not be valid on another site. The session
+cookie of a further site (``WSGI_OAUTH_SITES``) therefore contains a *link id*, which is derived from the session id.
+Under the hash of the link id, the store has the *link*: the session id, encrypted with a one-time pad. The pad is
+derived from the link id and the site, so neither the store nor another site's cookie reveals the session id. A changed
+or copied link decrypts to a random id without a session.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
-_BYTES = 32  # of a session id
+_BYTES = 32  # the length of a decoded session id
 
 
 def derive_link_id(session_id: str, site: str) -> str:
@@ -27,7 +27,7 @@ def encrypt_id(session_id: str, secret: str, purpose: str) -> bytes:
     """Return *session_id*, encrypted with a one-time pad.
 
     :param secret: 256 random bits that are used for one session id only.
-    :param purpose: the use for which :func:`decrypt_id` returns the session id; part of the key.
+    :param purpose: part of the key; :func:`decrypt_id` needs the same value.
     """
     return apply_pad(urlsafe_b64decode(f"{session_id}="), secret, purpose)
 

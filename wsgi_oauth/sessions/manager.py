@@ -1,7 +1,8 @@
 """The lifecycle of sessions: open, save, renew, expire.
 
-The browser holds a random id in a cookie. The store holds the data under a hash of that id, so a copy of the store
-gives nobody a session. An unknown id is never adopted, because an attacker could have planted it (session fixation).
+The browser has a random id in a cookie. The store has the data under a hash of that id, so a copy of the store does not
+reveal session ids. An unknown id is never used for a new session, because an attacker could have planted it (session
+fixation).
 """
 
 from __future__ import annotations
@@ -28,23 +29,23 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 SIGN_IN_LIFETIME = 3600  # seconds; the default of WSGI_OAUTH_SIGN_IN_LIFETIME
-MAX_PENDING = 20  # sign-ins of one browser
-_LATE_RESPONSE = 86400  # seconds after the lifetime of a sign-in in which it can start again towards the same page
-_LATE_RESPONSES = 1000  # sign-ins per hour and process with records that live a day longer
+MAX_PENDING = 20  # pending sign-ins per browser
+_LATE_RESPONSE = 86400  # seconds after the lifetime of a sign-in in which a late response starts it again
+_LATE_RESPONSES = 1000  # sign-ins per hour and process whose records are kept for a late response
 
 SIGNED_IN, ANONYMOUS, EXPIRED, UNREADABLE = "signed in", "anonymous", "expired", "unreadable"
 REVOKED = "revoked"
 IGNORED = "ignored"  # encrypted although the setting says no, or the other way around
 
 _BROWSER_SESSION = "browser_session"  # in the record of a sign-in: key and encrypted id of the browser's session
-LINK_ENTRY = OTHER_ENTRY + b"link:1:"  # of a further site's cookie to a session
+LINK_ENTRY = OTHER_ENTRY + b"link:1:"  # see the module links
 _REVOCATION_MARGIN = 3600  # seconds that a revocation record outlives the sessions, because clocks differ
 
 _log = logging.getLogger(__name__)
 
 
 class SurveyEntry(NamedTuple):
-    """One stored session, as an operator sees it. Times are in seconds since the epoch.
+    """The description of a stored session for operators. Times are in seconds since the epoch.
 
     Expired, unreadable and ignored sessions have no times. Encrypted sessions have no data.
     """
@@ -64,9 +65,10 @@ def store_key(session_id: str) -> str:
 
 
 def browser_session_purpose(key: str) -> str:
-    """Return the purpose of the encryption of the session id with this store's *key* in a pending sign-in.
+    """Return the purpose for the encryption of the browser's session id in a pending sign-in.
 
-    It differs for each session: otherwise one pad would encrypt two ids, and one of them would reveal the other.
+    It contains the store's *key* of that session: otherwise one pad would encrypt two ids, and one of them would reveal
+    the other.
     """
     return f"browser session {key}"
 
@@ -80,10 +82,10 @@ class SessionManager:
     """Opens and saves sessions in *store*, and enforces both lifetimes (ASVS 7.3.1, 7.3.2).
 
     :param idle: seconds without a request after which a session expires.
-    :param lifetime: seconds after the sign-in at which it expires in any case.
-    :param encrypted: whether sessions are encrypted with a key from the browser's cookie.
+    :param lifetime: seconds after the sign-in at which a session expires in any case.
+    :param encrypted: whether sessions are encrypted with a key that is derived from the browser's cookie.
     :param sign_in_lifetime: seconds that a sign-in may take.
-    :param revocation_names: returns the names under which the sessions with this data can be ended together.
+    :param revocation_names: returns the revocation names of a session's data; all sessions with a name end together.
     :raises errors.ConfigError: when encryption needs a package that is missing.
     """
 
@@ -113,7 +115,7 @@ class SessionManager:
     # Reading
 
     def find_session_id(self, environ: WSGIEnvironment, names: CookieNames) -> str | None:
-        """Return the session id in the cookie, or the one to which the link in a further site's cookie leads."""
+        """Return the session id in the cookie, or from the link of a further site's cookie."""
         value = session_id_from_cookie(environ, names=names)
         return self._follow_link(value, names.site) if value and names.site else value
 
@@ -126,13 +128,13 @@ class SessionManager:
     def open(self, environ: WSGIEnvironment, purpose: str = "", *, names: CookieNames) -> Session:
         """Return the session of the request's cookie, or a new one, which is stored only when it gets data.
 
-        :param purpose: of the cookie of a pending sign-in. It opens nothing else, and no other cookie opens it.
+        :param purpose: the purpose of the cookie of a pending sign-in. It opens only that pending session.
         """
         session_id = session_id_from_cookie(environ, purpose, names=names)
         linked_id = self._follow_link(session_id, names.site) if session_id and names.site and not purpose else None
         session_id = linked_id or session_id
         stored = self.read(session_id) if session_id else None
-        # On a further site, only a link opens a signed-in session: the cookie of the main site is worth nothing there.
+        # On a further site, only a link opens a signed-in session. The main site's cookie does not.
         lacks_link = bool(names.site) and not linked_id and stored is not None and stored.signed_in
         if stored is None or _is_pending(stored) != bool(purpose) or lacks_link:
             stored = session_id = None
@@ -141,10 +143,10 @@ class SessionManager:
         return session
 
     def store_browser_session(self, pending: Session, session_id: str) -> None:
-        """Store the session of the browser in *pending*, unless *pending* is finished.
+        """Store the id of the browser's session in *pending*, unless *pending* is finished.
 
-        The callback, a form of another site, comes without the session cookie. Only the cookie of *pending* decrypts
-        the stored session id.
+        The callback needs it, because a form of another site comes without the session cookie. The id is encrypted with
+        the cookie of *pending*.
         """
         if pending.id is None or all("claimed" in record for record in pending.get(STATE, {}).values()):
             return
@@ -154,7 +156,7 @@ class SessionManager:
         def write(stored: StoredSession) -> StoredSession:
             for record in stored.data.get(STATE, {}).values():
                 record[_BROWSER_SESSION] = [key, encrypted.hex()]
-            return stored  # with the same time of the last use, because the sign-in stays unused
+            return stored  # with an unchanged last use, because the sign-in is still unused
 
         self.update(pending, write)
 
@@ -164,7 +166,7 @@ class SessionManager:
             yield self.open(environ, purpose, names=names)
 
     def open_browser_session(self, pending: Session) -> Session:
-        """Return the session of the browser that *pending* belongs to, as :meth:`store_browser_session` stored it."""
+        """Return the browser's session, whose id :meth:`store_browser_session` has stored in *pending*."""
         for record in pending.get(STATE, {}).values():
             key, encrypted = record.get(_BROWSER_SESSION, ("", ""))
             session_id = decrypt_id(bytes.fromhex(encrypted), pending.id or "", browser_session_purpose(key))
@@ -183,7 +185,7 @@ class SessionManager:
     def decrypt(self, session_id: str, raw: bytes) -> bytes | None:
         """Return the plaintext of *raw*, or None with a log line when it must not be used.
 
-        With encryption on, plaintext sessions are rejected, because otherwise anyone who can write to the store could
+        With encryption on, plaintext sessions are rejected: otherwise an attacker who can write to the store could
         plant one.
         """
         if raw.startswith(OTHER_ENTRY):
@@ -202,7 +204,7 @@ class SessionManager:
         return plain
 
     def survey(self) -> Iterator[SurveyEntry]:
-        """Yield an entry for each stored session. Operators use it, because they have no session ids."""
+        """Yield an entry for each stored session, for operators, who have no session ids."""
         for key in self.store.keys():
             raw = self.store.load(key)
             if raw is None or not raw.startswith(OTHER_ENTRY):
@@ -226,7 +228,7 @@ class SessionManager:
     # Lifetimes
 
     def expiry(self, stored: StoredSession | Label) -> float:
-        """Return when the session expires: seconds since the epoch. Anonymous sessions live for a short time only."""
+        """Return when the session expires: seconds since the epoch. Anonymous sessions have a short lifetime."""
         if stored.signed_in:
             return min(stored.seen + self._idle, stored.started + self._lifetime)
         if not _is_pending(stored):
@@ -245,7 +247,7 @@ class SessionManager:
     def needs_touch(self, stored: StoredSession) -> bool:
         """Return whether the time of the last request should be written.
 
-        A twelfth of the idle time is precise enough. Writing it on every request would cost a file each time.
+        It is written with the precision of a twelfth of the idle time, so that most requests write nothing.
         """
         return stored.signed_in and time.time() > self._next_touch(stored)
 
@@ -259,12 +261,12 @@ class SessionManager:
     # Revocation
 
     def end_sessions_of(self, *names: str, issued: float = -inf, lifetime: float | None = None) -> None:
-        """End all sessions that have one of these revocation names, such as the id of their user, and began before now.
+        """End all sessions with one of these revocation names, such as the id of their user.
 
-        They are over in every worker from the next request on. Sessions whose sign-in starts later are not affected.
+        Every worker rejects them from the next request on. Sessions whose sign-in starts later are not affected.
 
         :param issued: when the provider ended its own session: seconds since the epoch, by its clock.
-        :param lifetime: seconds, the longest of a session in the store; by default that of this manager's sessions.
+        :param lifetime: the longest lifetime of a session in the store, in seconds; by default this manager's.
         :raises errors.StoreError: when the store fails.
         """
         new = Revocation(self._store_time(), issued)
@@ -279,7 +281,7 @@ class SessionManager:
         for key in map(revocation_key, names):
             if not self.store.update(key, merge):
                 self.store.create(key, Record(new.encode(), expires))
-        # After the record: a request that notices the new version has to find it.
+        # After the record is stored: a request that notices the new version must find the record.
         change_versions: Callable[[], None] = getattr(self.store, "change_versions", lambda: None)
         change_versions()
 
@@ -296,12 +298,12 @@ class SessionManager:
         return [revocation_key(name) for name in self._revocation_names(stored.data)] if stored.signed_in else []
 
     def load_all(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Return the data under each of *keys*, if possible with one request to its server."""
+        """Return the data under each of *keys*, in one request to the store's server if possible."""
         load_all: Callable[[Sequence[str]], list[bytes | None]] | None = getattr(self.store, "load_all", None)
         return [self.store.load(key) for key in keys] if load_all is None else load_all(keys)
 
     def _store_time(self) -> float:
-        """Return the time by the one clock of the store, because sign-ins and revocations are compared with it."""
+        """Return the time by the clock of the store, which all machines share, to compare sign-ins and revocations."""
         clock: Callable[[], float] = getattr(self.store, "time", time.time)
         return clock()
 
@@ -317,7 +319,7 @@ class SessionManager:
         if session.renewing and session.signed_in:
             session.event = SIGN_IN
         if session.stored is None or session.id is None:
-            now = self._store_time()  # for pending sessions, too, because revocations are compared with their start
+            now = self._store_time()  # of pending sessions, too, because revocations are compared with their start
             data: dict[str, Any] = {}
             session.merge_into(data)
             if data:
@@ -372,7 +374,7 @@ class SessionManager:
         session_id = secrets.token_urlsafe(32)
         record = self.build_record(session_id, stored)
         if session.purpose and not self._long_pending.take():
-            # Otherwise a flood of unfinished sign-ins would fill the store for a day.
+            # Otherwise many unfinished sign-ins would fill the store for a day.
             record = record._replace(expires=stored.started + self._sign_in_lifetime)
         self.store.create(store_key(session_id), record)
         session.id, session.stored = session_id, stored
@@ -396,17 +398,17 @@ class SessionManager:
     # The cookie
 
     def cookie(self, session: Session, *, names: CookieNames) -> str | None:
-        """Return the Set-Cookie header for the response, or None when the browser keeps its cookie."""
+        """Return the Set-Cookie header for the response, or None if the browser's cookie does not change."""
         if session.ended:
             if session.ended_elsewhere or not session.cookie_id:
                 return None  # With ended_elsewhere, the browser may already hold the cookie of the moved session.
             return build_set_cookie("", session.purpose, names=names, max_age=0)
         if session.id is None or session.id == session.cookie_id:
             return None
-        # By default the cookie ends when the browser is closed. Others last as long as the session in the store.
+        # The cookie of an anonymous session ends when the browser is closed. Others last as long as the session.
         max_age = None
         if session.purpose:
-            # A cookie for all sites lives shorter, so that a late response starts again for some time only.
+            # With form_post, the browser sends the cookie also with forms of other sites, so its lifetime is shorter.
             late = self._sign_in_lifetime if session.is_form_post else _LATE_RESPONSE
             max_age = int(self._sign_in_lifetime + late)
         elif session.signed_in:
@@ -416,7 +418,7 @@ class SessionManager:
         return build_set_cookie(value, session.purpose, names=names, max_age=max_age)
 
     def evict_pending(self, environ: WSGIEnvironment, *, keep: int, names: CookieNames) -> list[str]:
-        """End all pending sign-ins of a browser but the newest ones. Many cookies are too long for servers.
+        """End all but the newest pending sign-ins of a browser, because servers limit the length of the Cookie header.
 
         :param keep: the number of pending sign-ins that remain.
         :return: the Set-Cookie headers that delete their cookies.
@@ -429,12 +431,12 @@ class SessionManager:
 
 
 def _is_pending(stored: StoredSession | Label) -> bool:
-    """Return whether *stored* is the pending session of a sign-in. A label does not show it, and counts as pending."""
+    """Return whether *stored* is the pending session of a sign-in. An anonymous session's label counts as pending."""
     return not stored.signed_in and (isinstance(stored, Label) or stored.data.keys() == {STATE})
 
 
 class _HourlyLimit:
-    """Permits something *limit* times in each hour. Threads may exceed it by a few."""
+    """Permits an action *limit* times in each hour. Concurrent threads may exceed the limit by a few."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -442,7 +444,7 @@ class _HourlyLimit:
         self._taken = 0
 
     def take(self) -> bool:
-        """Return whether it is permitted once more."""
+        """Count the action, and return whether it is permitted."""
         hour = int(time.time() // 3600)
         if hour != self._hour:
             self._hour, self._taken = hour, 0
@@ -451,5 +453,5 @@ class _HourlyLimit:
 
 
 def inherited_data(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the data that stays when another user signs in: the finished sign-ins and the provider."""
+    """Return the data that is kept when another user signs in: the finished sign-ins and the provider."""
     return {key: data[key] for key in (STATE, PROVIDER) if key in data}

@@ -5,8 +5,8 @@ second key with a lease. One Lua script reads the session and takes the lock. An
 releases it. Each script is atomic. When a process dies, its lock ends with the lease, after a few seconds. When a
 process was stopped for longer than the lease, its write is rejected.
 
-In a cluster, the text in braces decides which server has a key, so a lock is where its session is. A session that moves
-to a new key is first stored there and then deleted: nobody knows the new key yet.
+In a cluster, the text in braces decides which server has a key, so a lock and its session are on the same server. A
+session that moves to a new key is first stored there and then deleted, because no browser has the new id yet.
 
 The first request opens the first connection, so a fork inherits none.
 """
@@ -26,7 +26,7 @@ from .store import KEY, Record, StoreErrors, check_size
 
 _SESSION = "wsgi_oauth:session:"
 _LOCK = "wsgi_oauth:lock:"
-_CLOCK = "wsgi_oauth:clock"  # no key, but the server that would have it is the clock of a cluster
+_CLOCK = "wsgi_oauth:clock"  # this key does not exist; the server for it is the clock of a cluster
 LEASE = 3.0  # seconds after which a lock expires; an update takes about a millisecond
 LOCK_TIMEOUT = 5.0  # seconds to wait for a lock; longer than the lease of a process that died
 _SCAN_COUNT = 1000  # keys per SCAN command
@@ -65,7 +65,7 @@ class RedisStore:
 
     - ``redis://user:password@host:port/db``: one server,
     - ``redis+sentinel://user:password@host:port,host:port/service/db``: the master that Sentinels know as *service*,
-    - ``redis+cluster://user:password@host:port,host:port``: a cluster, of which some servers are named.
+    - ``redis+cluster://user:password@host:port,host:port``: some of the servers of a cluster.
 
     :class:`~wsgi_oauth.SessionStore` describes the methods. When a server does not answer, they raise
     :class:`errors.StoreError` after a few seconds.
@@ -128,7 +128,7 @@ class RedisStore:
                 if move_to and move_to != key:
                     moving = True
                     self.create(move_to, record)
-                    record = Record(b"", 0)  # which deletes the session under its old key
+                    record = Record(b"", 0)  # expired: deletes the session under its old key
                 left = max(_milliseconds_left(record), 0)
                 written = self._run(key, _WRITE_AND_UNLOCK, owner, record.data, left, durable=True) == 1
                 if not written:
@@ -137,7 +137,7 @@ class RedisStore:
                     )
         finally:
             if not written:
-                with suppress(errors.StoreError):  # because the lease also ends by itself
+                with suppress(errors.StoreError):  # the lease also expires by itself
                     self._run(key, _UNLOCK, owner)
                     if move_to and moving:
                         self.delete(move_to)
@@ -164,7 +164,7 @@ class RedisStore:
         self.delete(key)
 
     def warnings(self) -> Iterator[tuple[str, str]]:
-        """Yield a problem of the servers that loses sessions, and its remedy. Nothing if they do not tell."""
+        """Yield problems of the servers that can lose sessions, with remedies. Unavailable settings are skipped."""
         with suppress(*self._failures):
             for master in self._servers.masters():
                 memory = master.info("memory")

@@ -1,7 +1,7 @@
-"""The servers of a Redis deployment: which of them has a session, and what happens when it changes.
+"""The servers of a Redis deployment: a single server, a master with Sentinels, or a cluster.
 
-Each class answers the questions of :class:`~wsgi_oauth.sessions.redis.RedisStore`: on which server a command is
-executed, and which servers together have all sessions.
+Each class executes the commands of :class:`~wsgi_oauth.sessions.redis.RedisStore` on the right server, and knows which
+servers together have all sessions.
 
 Replication is asynchronous: a server confirms a write before its replicas have it, and a failover would lose the write.
 With Sentinels and in a cluster, a write is therefore followed by ``WAIT``: it counts only after a replica has
@@ -44,7 +44,7 @@ FAILURES = (redis.RedisError, RedisClusterException, OSError)
 
 _CONNECT_TIMEOUT = 2.0  # seconds
 _RESPONSE_TIMEOUT = 2.0  # seconds; also the longest wait for a free connection when all are in use
-_ACKNOWLEDGE_TIMEOUT = 1.0  # seconds, shorter than _RESPONSE_TIMEOUT; the time a replica has to acknowledge a write
+_ACKNOWLEDGE_TIMEOUT = 1.0  # seconds, shorter than _RESPONSE_TIMEOUT, for the acknowledgement of a write by a replica
 _REDIRECT_TIMEOUT = 5.0  # seconds until a slot that moves to another server must have arrived
 MAX_CONNECTIONS = 64  # per process and server
 
@@ -95,7 +95,7 @@ class SingleServer:
         except redis.ResponseError as error:
             if not is_read_only(error) or _is_old():
                 raise
-            # After a failover, the address leads to the new master, but open connections still to the old one.
+            # After a failover, the address belongs to the new master, but connections are still open to the old one.
             self.client.connection_pool.disconnect(inuse_connections=False)
             return operation(self.client)
 
@@ -147,10 +147,10 @@ class SentinelServers:
 
 
 class ClusterServers:
-    """A cluster, whose servers have a part of the sessions each.
+    """A cluster, in which each server has a part of the sessions.
 
-    The library's client finds the servers. It does not execute the commands: while servers hang, it would ask one after
-    the other where a slot is, in each thread, one thread at a time.
+    The library's client finds the servers, but does not execute the commands: while servers hang, all threads would
+    wait for it to ask one server after the other for a slot.
     """
 
     replicated = True
@@ -200,17 +200,17 @@ class ClusterServers:
                     if durable:
                         _is_acknowledged(connection)
                     return result
-            except AskError as error:  # or MovedError; not executed: the slot is moving, or has moved
+            except AskError as error:  # or MovedError: the slot is moving or has moved; the command was not executed
                 asking = not isinstance(error, MovedError)
                 node = client.get_node(error.host, error.port)
                 if node is None:
                     self._ask_servers()
                 elif not asking:
                     self._refresh()
-            except TryAgainError:  # not executed: the session has moved to the other server, but not its lock
+            except TryAgainError:  # the session has moved, but not its lock; the command was not executed
                 node, asking = None, False
             except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ClusterDownError, SlotNotCoveredError):
-                self._refresh()  # because another server may replace this one
+                self._refresh()  # another server may have replaced this one
                 raise
         raise errors.StoreError("the session store failed: the cluster has not finished moving this session")
 
@@ -218,7 +218,7 @@ class ClusterServers:
         return [self.run(name, methodcaller("get", name), durable=False) for name in names]
 
     def _refresh(self) -> None:
-        """Ask the servers in a thread where the slots are, unless another thread does."""
+        """Ask the servers for the location of the slots, in a thread, unless another thread is doing so."""
         if self._refreshing.acquire(blocking=False):
             threading.Thread(target=self._refresh_now, daemon=True).start()
 
@@ -232,7 +232,7 @@ class ClusterServers:
     def _ask_servers(self) -> None:
         try:
             self._client.nodes_manager.initialize()
-        except FAILURES:  # all servers may have new addresses, which the names in the URL lead to
+        except FAILURES:  # all servers may have new addresses; the host names in the URL resolve to them
             self._client = self._connect()
 
     def masters(self) -> Iterable[Any]:
@@ -257,7 +257,7 @@ class _Sentinels(Sentinel):
             elif not self.check_master_state(state, service_name):
                 problems.append(f"{name} is waiting for a new master of {service_name!r}")
             else:
-                # First the next time, because others may be unreachable.
+                # Ask this one first the next time, because others may be unreachable.
                 self.sentinels = [sentinel, *(each for each in self.sentinels if each is not sentinel)]
                 return state["ip"], state["port"]
         raise MasterNotFoundError("; ".join(problems))
@@ -268,7 +268,7 @@ class _SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
 
 
 def open_servers(url: RedisURL) -> Servers:
-    """Return the servers at *url*. Nothing is connected yet.
+    """Return the servers at *url*, without connecting to them.
 
     :raises errors.ConfigError: when the redis package is too old for these servers, or ``ssl_ca_certs`` is unusable.
     """
@@ -280,7 +280,7 @@ def open_servers(url: RedisURL) -> Servers:
     if url.ca_certs:
         try:
             ssl.create_default_context(cafile=url.ca_certs)
-        except OSError as error:  # or an SSLError
+        except OSError as error:  # including SSLError
             raise errors.ConfigError(f"ssl_ca_certs: {url.ca_certs}: {error}; name a file in PEM format") from None
     kinds: dict[str, Callable[[RedisURL], Servers]] = {
         "server": SingleServer,
@@ -291,7 +291,7 @@ def open_servers(url: RedisURL) -> Servers:
 
 
 def _is_old() -> bool:
-    """Return whether redis-py is older than 7. Its pools close all connections, and it does not compare host names."""
+    """Return whether redis-py is older than 7. Old pools close connections in use and do not compare host names."""
     return int(redis.__version__.partition(".")[0]) < 7
 
 
@@ -330,7 +330,7 @@ def _is_acknowledged(connection: Any) -> bool:
 
 
 def _connect_to_sentinel(connection: Any) -> None:
-    """Send the password to the Sentinel; without one, if the Sentinel does not require it."""
+    """Send the password to the Sentinel. If it is refused, connect without a password."""
     try:
         connection.on_connect()
     except redis.AuthenticationError:
@@ -351,12 +351,12 @@ def _connection_options(url: RedisURL) -> dict[str, Any]:
     options: dict[str, Any] = {
         "socket_connect_timeout": _CONNECT_TIMEOUT,
         "socket_timeout": _RESPONSE_TIMEOUT,
-        # No retry, because a command may have been executed although its response was lost.
+        # Commands are not repeated, because one may have been executed although its response was lost.
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
     }
     if url.user or url.password:
-        # A credential provider, because otherwise the password would be in reprs and error reports.
+        # A credential provider keeps the password out of reprs and error reports.
         options["credential_provider"] = redis.UsernamePasswordCredentialProvider(url.user, url.password)
     if url.tls:
         options |= {"ssl_check_hostname": True, "ssl_cert_reqs": "required"}

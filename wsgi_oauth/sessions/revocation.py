@@ -1,9 +1,8 @@
 """Revocation records, which end sessions without a search for them.
 
-Encrypted sessions cannot be searched, and a search takes long in a large store. So the store gets a record under a hash
-of the user's id, or of the user's session at the provider, with the time of the revocation. A session whose sign-in
-started earlier is over, in every worker from the next request on, and no refresh or recheck brings it back. A sign-in
-afterwards is not affected.
+Encrypted sessions cannot be searched, and a search takes long in a large store. So the store gets a record with the
+time of the revocation, under a hash of the *revocation name*: the user's id, or the user's session at the provider.
+From the next request on, every worker rejects sessions whose sign-in started earlier. Later sign-ins are not affected.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class Revocation(NamedTuple):
-    """The end of all sessions that began before. Times are in seconds since the epoch."""
+    """The time before which sessions are revoked. Times are in seconds since the epoch."""
 
     time: float  # by the clock of the store
     issued: float = -inf  # when the provider ended its own session, by its own clock
@@ -31,8 +30,8 @@ class Revocation(NamedTuple):
     def ends(self, stored: StoredSession) -> bool:
         """Return whether this revocation ends the session *stored*.
 
-        The sign-in may have started before, and finished afterwards. The times of the ID token and the logout token
-        are compared, too, because they are from one clock.
+        A sign-in that started before the revocation may have finished after it. The times of the ID token and the
+        logout token are compared, too, because both are from the provider's clock.
         """
         record = stored.data.get(PROVIDER_SESSION)
         times = record if isinstance(record, dict) else {}

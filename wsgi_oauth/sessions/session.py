@@ -22,16 +22,16 @@ class Session(dict[str, Any]):
     """JSON values under string keys, for one browser.
 
     When the handler has answered, the keys that it set or removed are merged into the newest stored version. Concurrent
-    requests therefore lose nothing, unless two of them set the same key. Where reading and writing have to be
-    one step, use :meth:`change`.
+    requests therefore lose nothing, unless two of them set the same key. :meth:`change` reads and writes in one atomic
+    step.
     """
 
     event: str = ""  # the name of the audit event that this request causes when the session is saved
-    ended: bool = False  # by this request
-    ended_elsewhere: bool = False  # another request ended the session, or gave it a new id
+    ended: bool = False  # whether this request ended the session
+    ended_elsewhere: bool = False  # whether another request ended the session, or gave it a new id
     renewing: bool = False  # whether saving gives the session a new id
     source = Source()  # the request that opened the session, for audit events
-    purpose: str = ""  # the end of its cookie's name: that of a pending sign-in; empty for the browser's session
+    purpose: str = ""  # the suffix of its cookie's name, for a pending sign-in; empty for the browser's session
 
     def __init__(
         self, manager: SessionBackend, stored: StoredSession | None = None, session_id: str | None = None
@@ -66,7 +66,7 @@ class Session(dict[str, Any]):
         """Call *function* with the newest stored data under the session's lock, and store the result at once.
 
         No other request can change the data in between, so a check and the change that depends on it are one step.
-        If another request has ended the session, *function* gets an empty dictionary, and its changes are discarded.
+        If another request has ended the session, *function* gets an empty dictionary whose changes are discarded.
 
         :return: the return value of *function*.
         """
@@ -86,7 +86,7 @@ class Session(dict[str, Any]):
         return outcome[0]
 
     def change_on_save(self, function: Callable[[dict[str, Any]], object]) -> None:
-        """Call *function* with the newest stored data when this request is saved, in one write with its changes."""
+        """Call *function* with the newest stored data when this session is saved, in one write with its changes."""
         self.changes_on_save.append(function)
 
     def renew(self) -> None:
@@ -109,7 +109,7 @@ class Session(dict[str, Any]):
         return stored.data if stored else {}
 
     def accept_stored(self, key: str, value: Any) -> None:
-        """Set *key* to the *value* that another request has stored. It does not count as a change of this request."""
+        """Set *key* to a *value* that is already stored, without recording a change by this request."""
         assert self.stored is not None
         self.stored = self.stored._replace(data={**self.stored.data, key: value})
         self[key] = copy_json(value)
@@ -123,10 +123,10 @@ class Session(dict[str, Any]):
         """Replace this copy by the data of *stored*."""
         self.stored = stored
         self.clear()
-        self.update(copy_json(stored.data))  # a copy, because changes are found by comparison with the original
+        self.update(copy_json(stored.data))  # a copy: changes are found by comparison with the original
 
     def changes(self) -> dict[str, Any]:
-        """Return the keys that this request set, with their values, and those that it removed."""
+        """Return the keys that this request set, with their values, and the removed keys with ``_REMOVED``."""
         before = self.stored.data if self.stored else {}
         changes: dict[str, Any] = dict.fromkeys(before.keys() - self.keys(), _REMOVED)
         changes.update((key, value) for key, value in self.items() if key not in before or before[key] != value)
@@ -140,7 +140,7 @@ class Session(dict[str, Any]):
 
 
 class SessionBackend(Protocol):
-    """The methods of ``SessionManager`` that a session calls, because an import of its module would be circular."""
+    """The methods of ``SessionManager`` that a session calls. An import of its module would be circular."""
 
     def read(self, session_id: str) -> StoredSession | None:
         """Return the stored session, or None when it is unknown, expired or damaged."""

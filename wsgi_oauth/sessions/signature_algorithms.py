@@ -1,7 +1,7 @@
-"""The algorithms with which providers sign the ID tokens of this client, as the sign-ins have shown.
+"""The signature algorithms of the ID tokens that this client has received.
 
-A logout token must be signed with the same algorithm (OpenID Connect Back-Channel Logout 1.0, 2.6). An issuer announces
-several, and does not announce which of them is registered for this client.
+A logout token must be signed with the same algorithm (OpenID Connect Back-Channel Logout 1.0, 2.6). Issuers announce
+several algorithms, but not the one that is registered for this client.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ _log = logging.getLogger(__name__)
 class SignatureAlgorithms:
     """The algorithms that this process has seen, and those in *store*, by the key of the registration.
 
-    :param lifetime: seconds; of a session.
+    :param lifetime: the lifetime of a session, in seconds.
     """
 
     def __init__(self, store: SessionStore, lifetime: float) -> None:
         self._store = store
         self._lifetime = lifetime
         self._seen: dict[str, str] = {}
-        self._stored: dict[str, tuple[str, float]] = {}  # by this process: the algorithm, and when
+        self._stored: dict[str, tuple[str, float]] = {}  # the algorithm that this process stored, and the time
 
     def record(self, registration_key: str, algorithm: str, *, is_ambiguous: bool) -> None:
         """Remember the algorithm of an ID token. A failure is only logged, because the next sign-in tries again.
 
-        :param is_ambiguous: whether the issuer announces several with public keys. Then other processes need it, too.
+        :param is_ambiguous: whether the issuer announces several algorithms with public keys. Only then is the
+            algorithm stored for other processes.
         """
         self._seen[registration_key] = algorithm
         now = time.time()
@@ -51,7 +52,7 @@ class SignatureAlgorithms:
         self._stored[registration_key] = (algorithm, now)
 
     def find(self, registration_key: str) -> set[str]:
-        """Return the algorithms of the latest ID tokens: of this process, and of any. Empty if they are unknown.
+        """Return the algorithms of the latest ID tokens that this process and any process received; may be empty.
 
         :raises errors.StoreError: when the store fails.
         """

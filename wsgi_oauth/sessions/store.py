@@ -1,19 +1,19 @@
-"""The contract of a session store. A store knows keys, bytes and times, but nothing of HTTP or OAuth.
+"""The contract of a session store. A store handles keys, bytes and times, and is independent of HTTP and OAuth.
 
 ``tests/test_store_contract.py`` checks this contract for every store:
 
 *Keys* are 64 lower-case hexadecimal digits: the hash of a session id. The id itself never reaches a store, so
-neither a listing nor a stolen copy opens a session.
+neither a listing nor a stolen copy reveals a session id.
 
 *Unknown, expired, deleted and damaged* sessions are the same to a reader: ``None``. A store never returns a part of a
 session.
 
-*Failures* are different: a store that cannot tell whether a session exists raises :class:`errors.StoreError`, because
-an operator's full disk must not look like a signed-out user. The stored session stays as it was.
+*Failures* are different: a store that cannot tell whether a session exists raises :class:`errors.StoreError`: otherwise
+a full disk would sign users out. The stored session stays unchanged.
 
 *Concurrency*: readers never wait. ``update`` and ``delete`` of the same key exclude each other, between threads and
 between processes. An update therefore always starts from the newest data, and after a delete it finds nothing. When a
-process dies, its lock ends within seconds, and each session is in its old or in its new version.
+process dies, its lock is released within seconds, and the store has each session in its old or in its new version.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Tickets: the hand-over of a session from the main site to a further site.
 
-A ticket is 256 random bits, which the browser carries from the main site to the other one in a URL. The store holds it
-under its hash, with the session id encrypted by the ticket itself. It is good once, for 30 seconds, for one site, and
-for one browser: the one that holds the cookie of the sign-in's state on that site.
+A ticket consists of 256 random bits, which the browser carries from the main site to the other one in a URL. Under the
+hash of the ticket, the store has the session id, encrypted with the ticket. A ticket is valid once, for 30 seconds, on
+one site, and in one browser, which has the cookie of the sign-in's state on that site.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Tickets:
         """Return a new ticket for *session*.
 
         :param site: the URL of the application on the site that may redeem it.
-        :param state: of the sign-in on that site. The cookie of this state binds the ticket to a browser.
+        :param state: the state of the sign-in on that site. The cookie of this state binds the ticket to a browser.
         :raises errors.StoreError: if it cannot be stored.
         """
         assert session.id is not None
@@ -46,7 +46,7 @@ class Tickets:
         return ticket
 
     def redeem(self, ticket: str, site: str, state: str) -> Session | None:
-        """Consume *ticket*, and return its session, for which the browser gets the cookie of *site*.
+        """Consume *ticket*, and return its session, with a new link for the session cookie of *site*.
 
         :return: None if the ticket is unknown, used or expired, if it was issued for another site or another state, or
             if the session has ended.
@@ -59,10 +59,10 @@ class Tickets:
             return None
         link_id = derive_link_id(session_id, site)
         link = LINK_ENTRY + encrypt_id(session_id, link_id, link_purpose(site))
-        # Until the session expires at the latest, because its last use does not renew the link.
+        # The link has the longest lifetime that the session can have, because a request does not extend the link.
         self._store.create(store_key(link_id), Record(link, self._sessions.latest_expiry(stored)))
         session = Session(self._sessions, stored, session_id)
-        session.cookie_id = None  # the browser has no cookie of this session on this site yet
+        session.cookie_id = None  # the browser does not have a cookie of this session on this site yet
         return session
 
     def discard(self, ticket: str) -> None:
@@ -91,7 +91,7 @@ class Tickets:
         self._store.update(key, mark_used)
         if not found:
             return None
-        with suppress(errors.StoreError):  # it expires soon
+        with suppress(errors.StoreError):  # the used entry expires soon
             self._store.delete(key)
         return found[0]
 

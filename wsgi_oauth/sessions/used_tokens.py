@@ -1,4 +1,4 @@
-"""Records of tokens that may be used once, so that a replay is noticed in every worker and on every machine."""
+"""Records of used one-time tokens: every worker on every machine detects a replay."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def is_used(store: SessionStore, token_id: str) -> bool:
 def record_use(store: SessionStore, token_id: str, expires: float) -> None:
     """Store that a token has been used.
 
-    :param token_id: its issuer and its ``jti``, of which the store gets a hash.
+    :param token_id: a text that identifies the token; the store gets a hash of it.
     :param expires: when the token expires, in seconds since the epoch.
     :raises errors.StoreError: when the store fails.
     """

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("wsgi_oauth")
 
-# Characters. gunicorn accepts 4094 by default, and nginx 4096 together with the other headers of a response.
+# Characters. By default gunicorn accepts request lines of 4094 characters, and nginx response headers of 4096 in total.
 _MAX_LOGIN_URL = 2000
 
 # Headers that let caches store a response (RFC 9111 5.2, 5.3, RFC 9213; Cloudflare, Akamai, nginx).
@@ -51,8 +51,8 @@ _CACHE_HEADERS = {
     "x-accel-expires",
 }
 
-# The headers of trusted proxies, and the keys of environ that they replace. X-Forwarded-Prefix does not count, because
-# few proxies remove it from a client's request. The prefix is part of the public URL.
+# The headers of trusted proxies, and the keys of environ that they replace. X-Forwarded-Prefix is ignored, because few
+# proxies remove it from a client's request. The prefix is part of the public URL.
 _PROXY_HEADERS = {
     "HTTP_X_FORWARDED_FOR": "REMOTE_ADDR",
     "HTTP_X_FORWARDED_PROTO": "wsgi.url_scheme",
@@ -82,7 +82,7 @@ class OAuthApp:
         self._login_path = routes.build_path("preauthorization", {})
         self.logout_path = routes.build_path("logout", {})
         self._verify_path = routes.build_path("verify", {})
-        #: Answers ``GET /verify``, without a handler, because that would double the cost.
+        #: Answers ``GET /verify``. A handler would double the cost.
         self.verifier: WSGIApplication | None = None
         self.metrics: Metrics | None = None
         sign_out_continues = any(each.end_session for each in config.providers)
@@ -129,9 +129,9 @@ class OAuthApp:
         return base_url + self.logout_path
 
     def without_proxies(self, environ: WSGIEnvironment) -> WSGIEnvironment:
-        """Return *environ* with the client's own address, scheme and host, which the trusted proxies report.
+        """Return *environ* with the client's address, scheme and host from the headers of trusted proxies.
 
-        If they send ``X-Request-ID``, that is the id of the request.
+        The request id is taken from ``X-Request-ID`` of these proxies, if they send it.
         """
         if proxies := self.config.trusted_proxies:
             environ = {REQUEST_ID_KEY: valid_request_id(environ.get("HTTP_X_REQUEST_ID", "")), **environ}
@@ -157,7 +157,7 @@ class OAuthApp:
         except errors.Error as error:
             response = self._error_response(request, error)
             if request.pending and request.has_used_state and not isinstance(error, errors.StoreError):
-                # Its record stays for duplicates of this callback.
+                # The stored record remains for duplicates of this callback.
                 cookies = [build_set_cookie("", request.pending.purpose, names=request.cookie_names, max_age=0)]
         # gunicorn raises SystemExit in a worker that exceeds its timeout. Catch it, because otherwise gunicorn would
         # log the whole URI with the code. The worker ends after this response.
@@ -255,9 +255,9 @@ class OAuthApp:
         return response
 
     def _redirect_to_https(self, request: Request) -> None:
-        """Redirect a navigation that came over http to an https site, whose cookies the browser would reject.
+        """Redirect a navigation over http to the https URL, because browsers reject Secure cookies over http.
 
-        Only a trusted proxy can tell that.
+        Only a trusted proxy can tell that the browser used http.
         """
         environ = request.environ
         reports_scheme = self.config.trusted_proxies and "HTTP_X_FORWARDED_PROTO" in environ
@@ -278,7 +278,7 @@ class OAuthApp:
         return self.sessions.open(request.environ, purpose, names=request.cookie_names)
 
     def _open_checked_session(self, request: Request) -> Session:
-        """Open the session, recheck its user if that is due, and check that the current access rules admit the user."""
+        """Open the session, recheck its user if a recheck is due, and check the current access rules."""
         session = self._open_session(request)
         if session.signed_in and not self.oauth.is_restricted:
             self.oauth.recheck(session)
@@ -302,7 +302,8 @@ class OAuthApp:
                 self.oauth.emit(session, session.event, detail=f"on {request.base}" if request.is_further_site else "")
             cookies.append(self.sessions.cookie(session, names=names))
         if (pending := request.pending) is not None:
-            if request.has_used_state:  # only now, because duplicates of the callback wait until the user is signed in
+            if request.has_used_state:
+                # After the user's session, because duplicates of the callback wait until the user is signed in.
                 self._end_pending(request, pending)
             else:
                 self.sessions.save(pending)
@@ -318,7 +319,7 @@ class OAuthApp:
         return [cookie for cookie in cookies if cookie]
 
     def _store_browser_session(self, request: Request, pending: Iterable[Session]) -> None:
-        """Store the session of the browser in its sign-ins that wait for a form. A failure is only logged."""
+        """Store the browser's session in its pending sign-ins that expect a form. A failure is only logged."""
         session_id = session_id_from_cookie(request.environ, names=request.cookie_names)
         session_id = request.session.id if request.has_opened_session else session_id
         try:
@@ -331,7 +332,7 @@ class OAuthApp:
     def _end_pending(self, request: Request, pending: Session) -> None:
         """End the pending session of a finished sign-in. A failure is only logged, because the user is signed in.
 
-        With ``form_post`` it stays for a while, because a second copy of the form comes with no other cookie.
+        With ``form_post`` it is kept until it expires, because a second copy of the form has no other cookie.
         """
         try:
             if not (pending.is_form_post and pending.change(sign_in.keep_finished)):

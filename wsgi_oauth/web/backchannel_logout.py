@@ -19,7 +19,7 @@ from .request import Request
 
 
 class BackchannelLogout(RequestHandler):
-    """Ends the sessions that a logout token names, also those that no worker has in its memory.
+    """Ends the sessions that a logout token names, in all workers.
 
     Only the provider can sign such a token, so neither cookies nor the origin of the request matter, and it may use an
     internal address of this application.
@@ -42,14 +42,14 @@ class BackchannelLogout(RequestHandler):
             self._emit(Event(SESSION_END, REFUSED if is_refused else FAILED, error.cause, detail=str(error)), level)
             description = error.detail if is_refused else "the log of the application contains the reason"
             document = {"error": "invalid_request" if is_refused else error.cause, "error_description": description}
-            # 400 also for failures (2.8)
+            # Section 2.8 requires status 400 for failures, too.
             return Response(json.dumps(document) + "\n", 400, mimetype="application/json")
         return Response(status=200)
 
     def _end_sessions(self, request: Request) -> None:
-        """End the sessions, and store that the token was used.
+        """End the sessions, then store that the token was used.
 
-        The order matters: if the store fails in between, the provider can send the token again.
+        In this order the provider can send the token again if the store fails in between.
 
         :raises errors.LogoutTokenRefused: when the token is invalid, or was used before.
         :raises errors.ProviderError: when the provider cannot be asked for its keys.

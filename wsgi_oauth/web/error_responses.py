@@ -48,7 +48,7 @@ def build_error_response(request: Request, error: errors.Error, *, login_url: st
     requirements = {}
     if isinstance(error, errors.ReauthenticationRequired):
         requirements = {"reauthenticate": urlencode(error.requirements)}
-        next_url = next_url or local_path(request.current_url) or ""  # of a form without a referrer, the form's own URL
+        next_url = next_url or local_path(request.current_url) or ""  # the form's own URL if it has no referrer
     sign_in_url = ""
     if isinstance(error, errors.NotSignedIn) and login_url:
         more = ({"again": "1"} if error.after_rejection else {}) | requirements
@@ -59,7 +59,7 @@ def build_error_response(request: Request, error: errors.Error, *, login_url: st
     if login_url and isinstance(error, (errors.NotAllowed, errors.LoginDeclined)):
         login_url += f"?switch=1&next={quote_plus(next_url)}"
     elif login_url and (query := ({"next": next_url} if next_url and not as_json else {}) | requirements):
-        login_url += f"?{urlencode(query)}"  # without `next` for programs, because it is the URL of an API call
+        login_url += f"?{urlencode(query)}"  # without `next` for programs: it would be the URL of an API call
     login_url = login_url or _right_address(request, error)
     message = pages.error_message(error, id=request.id, login_url=login_url)
     actions = _find_actions(request, error, login_url=login_url, logout_url=logout_url)
@@ -75,7 +75,7 @@ def build_error_response(request: Request, error: errors.Error, *, login_url: st
 
 
 def _find_actions(request: Request, error: errors.Error, *, login_url: str, logout_url: str) -> list[pages.Action]:
-    """Return the button that helps after *error*, in a list.
+    """Return a list with the button that helps after *error*.
 
     :param login_url: the URL that starts a sign-in and returns to the right page; "" if there is none.
     """
@@ -89,14 +89,15 @@ def _find_actions(request: Request, error: errors.Error, *, login_url: str, logo
 
 
 def _front_page_action(request: Request) -> list[pages.Action]:
-    """Return the button to the application in a list, because no page is a dead end; empty for an unknown host."""
+    """Return a list with the button to the application; an empty list for an unknown host."""
     return [pages.Action("open_application", request.front_page)] if request.base else []
 
 
 def _find_same_page(request: Request) -> str:
-    """Return the URL of the page that the user sees; "" (RFC 3986 4.4) if no page may contain it.
+    """Return the URL of the page that the user sees.
 
-    That is the case during a sign-in, because its URL has a code or a ticket.
+    During a sign-in it contains a code or a ticket, which no page may show. The result is then "", which a browser
+    resolves to the current URL (RFC 3986 4.4).
     """
     if request.event_name in {SIGN_IN, HAND_OVER}:
         return ""
@@ -104,7 +105,7 @@ def _find_same_page(request: Request) -> str:
 
 
 def build_http_error_response(request: Request, error: HTTPException) -> Response:
-    """Return the page of a Werkzeug error such as 404 or 405. Other responses pass unchanged."""
+    """Return the page of a Werkzeug error such as 404 or 405. A response inside the exception is returned unchanged."""
     if error.response is not None or error.code is None or error.code < 400:
         return Response.force_type(error.get_response(request.environ))
     title, text, advice = _HTTP_ERRORS.get(error.code) or (
@@ -123,7 +124,7 @@ def build_http_error_response(request: Request, error: HTTPException) -> Respons
         side=errors.UserError.side if error.code < 500 else errors.Error.side,
         id=request.id,
     )
-    original_exception = getattr(error, "original_exception", None)  # of InternalServerError
+    original_exception = getattr(error, "original_exception", None)  # an attribute of InternalServerError
     level = logging.ERROR if error.code >= 500 else logging.WARNING
     if error.code == 404 and _ROUTINE_PATH.fullmatch(request.path):
         level = logging.INFO
@@ -147,25 +148,25 @@ def log_error(
 ) -> None:
     """Emit the audit event of a refusal or a failure.
 
-    A redirect to the sign-in is neither, and only logged, and so is the answer to a prefetch. An access token that is
-    refused is an event, because its program gets no redirect.
+    A redirect to the sign-in and the answer to a prefetch are only logged. A refused access token is an event, because
+    the program gets no redirect.
 
     :param emit: emits an audit event about the session of the request.
     """
     if isinstance(error, (errors.NotSignedIn, errors.NotNow)) and not isinstance(error, errors.TokenUnknown):
-        # After the end of a session, an event says so.
+        # The end of a session already has an audit event.
         if not request.has_ended_session and _log.isEnabledFor(logging.INFO):
             place, extra = (request.id, method_and_path(request)), {"request_id": request.id, "cause": error.cause}
             _log.info("[%s] %a: %s: %s", *place, error.cause, error, extra=extra)
         return
     outcome = REFUSED if isinstance(error, errors.UserError) else FAILED
-    # ERROR for the operator's problems. WARNING for those of users and providers, because a page's id must be found in
-    # the log even where nobody has configured logging.
+    # ERROR for the operator's problems. WARNING for those of users and providers, because Python shows warnings even
+    # without a logging configuration, and the id on an error page must be found in the log.
     level = logging.ERROR if error.side == errors.Error.side else logging.WARNING
     details = {"level": level, "exc_info": with_traceback, "request": method_and_path(request)}
     emit(request.event_name, outcome, error, **details)
 
 
 def method_and_path(request: Request) -> str:
-    """Return the method and the path, never the query, because it contains the code and the state."""
+    """Return the method and the path for the log, without the query, which can contain a code and a state."""
     return f"{request.method} {request.root_path}{request.path}"

@@ -1,6 +1,6 @@
 """The hand-over of a session to a further site (``WSGI_OAUTH_SITES``), because browsers share no cookies between hosts.
 
-1. ``/`` on the further site keeps the page to which the user returns, with a cookie for a new state, and redirects to:
+1. ``/`` on the further site stores the return URL, sets a cookie for a new state, and redirects to:
 2. ``/hand-over`` on the main site, which signs the user in if necessary, and redirects with a ticket to:
 3. ``/redeem`` on the further site, which sets the session cookie of that site and redirects to the page.
 """
@@ -20,7 +20,7 @@ from .handler import RequestHandler
 from .request import Request
 from .sign_in_handler import HAND_OVER_ROUTE, SignInHandler
 
-# Parameters of a link to the sign-in that ask for a new sign-in, also of a signed-in user.
+# Parameters of a link to the sign-in that require a new sign-in even from a signed-in user.
 _FORCING = {"again", "iss", "provider", "reauthenticate", "switch"}
 
 
@@ -52,8 +52,8 @@ class HandOver(RequestHandler):
 class Redemption(SignInHandler):
     """Redeems a ticket, on the further site: sets its session cookie and returns to the page where the user started.
 
-    Only the browser that started has the cookie of the state. A duplicate of the request (a reload, a double click) is
-    redirected to the same page.
+    Only the browser that started the sign-in has the cookie of the state. A duplicate of the request (a reload, a
+    double click) is redirected to the same page.
     """
 
     route = "/redeem"
@@ -74,7 +74,7 @@ class Redemption(SignInHandler):
                 timeout=self.oauth.sign_in_timeout,
             )
         except errors.NoLoginInProgress as error:
-            self.tickets.discard(ticket)  # because an attacker may have started, and lack only the ticket
+            self.tickets.discard(ticket)  # otherwise an attacker who has the state's cookie could use the ticket
             error.remedy = error.remedy or self.find_remedy(state)
             raise
         if attempt.finished:

@@ -54,7 +54,7 @@ class RequestHandler:
     get_is_unsafe: ClassVar[bool] = False
     #: Whether users whom the access rules (``WSGI_OAUTH_ALLOW``) exclude may use it, too.
     skips_access_check: ClassVar[bool] = False
-    #: Whether it asks the provider in any case, so that a recheck would ask twice.
+    #: Whether each request asks the provider about the user, so that a recheck would be a second request.
     skips_recheck: ClassVar[bool] = False
     #: Whether it answers under every host name, for probes of load balancers. It then has no session and no URLs.
     any_host: ClassVar[bool] = False
@@ -97,7 +97,7 @@ class RequestHandler:
         require_recent_login(self.request.session, errors.ReauthenticationRequired(max_age=max_age, acr=acr))
 
     def fetch_user_document(self, client: OAuth2Session) -> dict[str, Any]:
-        """Return the user document, and store its user in the session.
+        """Return the user document, and store the identity that it describes in the session.
 
         :raises errors.TokenRejected: if the provider no longer accepts the token.
         :raises errors.ProviderError: if there is no usable answer.
@@ -118,7 +118,7 @@ class RequestHandler:
         return methods | ({"HEAD"} if "GET" in methods else set())
 
     def answer(self, **arguments: Any) -> Response:
-        """Call the method that the request names, with the variables of the route."""
+        """Call the handler's method for the HTTP method of the request, with the variables of the route."""
         method = self.request.method.lower()
         if self.get_is_unsafe and method in {"get", "head", "post"}:
             if self.request.is_prefetch_or_subresource:

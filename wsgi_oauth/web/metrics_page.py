@@ -17,8 +17,8 @@ _PROXY_HEADERS = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-
 class MetricsPage(RequestHandler):
     """The metrics of all workers, for requests that come directly.
 
-    They are not secret, but not for the public either. Prometheus asks the application itself, and browsers ask a
-    proxy, so a request that a proxy has forwarded gets a 404.
+    The public should not see them. Prometheus connects to the application directly, and browsers connect to a proxy, so
+    a request that a proxy has forwarded gets a 404.
     """
 
     route = "/metrics"

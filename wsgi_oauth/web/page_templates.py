@@ -25,22 +25,22 @@ _log = logging.getLogger("wsgi_oauth")
 
 
 class PageTemplates:
-    """The templates of an application. All of its threads share this object.
+    """The templates of an application. All threads share this object.
 
     :param folder: the folder with the operator's templates; "" if there is none.
     """
 
     def __init__(self, folder: str = "") -> None:
         self.folder = folder
-        self.style = Markup(_read_style(folder))  # noqa: S704  # of this package or the operator
+        self.style = Markup(_read_style(folder))  # noqa: S704  # from this package or the operator
         self._lock = threading.Lock()
-        self._environments: dict[str, Environment] = {}  # by folder; of the built-in templates, ""
+        self._environments: dict[str, Environment] = {}  # by folder; "" for the built-in templates
 
     def render(self, name: str, variables: dict[str, Any], *, request_id: str) -> str:
         """Return a page: the operator's, or the built-in one if that fails.
 
         :param name: the file name of the template.
-        :param request_id: stands in the log line about the failure.
+        :param request_id: the id for the log line about a failure.
         """
         if self.folder:
             try:
@@ -54,7 +54,7 @@ class PageTemplates:
         return self._environment("").get_template(name).render(variables, style=self.style)
 
     def render_own(self, name: str, variables: dict[str, Any]) -> str:
-        """Return a page of the operator's templates. Built-in ones take the place of those that are missing.
+        """Return a page of the operator's templates. Built-in templates replace missing ones.
 
         :raises Exception: if a template fails.
         """
@@ -63,7 +63,7 @@ class PageTemplates:
     def _environment(self, folder: str) -> Environment:
         """Return the environment that searches *folder*, then the built-in templates. It compiles each template once.
 
-        ``{% extends "wsgi_oauth/layout.html" %}`` names a built-in template also where a file replaces it.
+        ``{% extends "wsgi_oauth/layout.html" %}`` names the built-in template even if *folder* has one of that name.
         """
         if folder not in self._environments:
             with self._lock:  # because several threads may render their first page at the same moment
@@ -88,7 +88,7 @@ def _create_environment(folder: str) -> Environment:
 
 
 def _read_style(folder: str) -> str:
-    """Return the operator's style sheet, in which an ``@import`` stands for the built-in one, or the built-in one."""
+    """Return the operator's style sheet with the built-in one in place of its ``@import``, or the built-in one."""
     built_in = (BUILT_IN / STYLE).read_text(encoding="utf-8")
     if folder:
         try:
@@ -106,7 +106,7 @@ def hash_style(style: str) -> str:
 
 
 def describe_failure(error: Exception) -> str:
-    """Return the failure of a template in one line, with the template's file and line if they are known."""
+    """Return a one-line description of a template's failure, with file and line number if they are known."""
     frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename.endswith(".html")]
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: " if frames else ""
     return f"{place}{type(error).__name__}: {' '.join(ascii(str(error))[1:-1].split())}"

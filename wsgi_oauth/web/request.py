@@ -28,7 +28,7 @@ GATE_PREFIX_KEY = "wsgi_oauth.gate_prefix"  # in environ; set by the gate
 MAX_BODY = 64 * 1024  # bytes; the sign-in itself reads no body
 _PREFETCH_HEADERS = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ", "HTTP_X_PURPOSE")
 _NAVIGATION_DESTINATIONS = {"document", "iframe", "frame", "empty"}  # Sec-Fetch-Dest
-_SAME_ORIGIN = {"same-origin", "none"}  # Sec-Fetch-Site of this site's pages, and of typed addresses
+_SAME_ORIGIN = {"same-origin", "none"}  # values of Sec-Fetch-Site; browsers send "none" for a typed address
 
 
 class Request(werkzeug.Request):
@@ -45,29 +45,29 @@ class Request(werkzeug.Request):
     permits_tokens: bool = False
     #: Whether a program with an access token sent this request; set by the gate.
     is_program: bool = False
-    #: The addresses of this application; set by the application.
+    #: The URLs of the application; set by OAuthApp.
     site: Site = Site(None)
-    #: The templates of its pages; set by the application.
+    #: The templates of the pages; set by OAuthApp.
     templates: PageTemplates
-    #: The value of ``WSGI_OAUTH_NAME``; set by the application.
+    #: The value of ``WSGI_OAUTH_NAME``; set by OAuthApp.
     application_name: str = ""
-    #: Opens the session; set by the application.
+    #: Opens the session; set by OAuthApp.
     open_session: Callable[[Request], Session]
-    #: Opens the pending session of the sign-in with this state; set by the application.
+    #: Opens the pending session of the sign-in with this state; set by OAuthApp.
     open_pending: Callable[[Request, str], Session]
     #: The pending session that this request has opened.
     pending: Session | None = None
-    #: Whether the provider answers, or has answered, with a form that the browser posts (``form_post``).
+    #: Whether the authorization response is a form that the browser posts (``form_post``).
     is_form_post: bool = False
     #: Whether this request cancels the pending sign-ins of the browser.
     cancels_pending: bool = False
-    #: The name of the audit event if this request fails; set by the application and by handlers.
+    #: The name of the audit event if this request fails; set by OAuthApp and by handlers.
     event_name: str = ACCESS
     #: Whether this request has ended its session, because the provider rejected the token.
     has_ended_session: bool = False
     #: Whether this request has used the pending session's state.
     has_used_state: bool = False
-    #: Raises StoreError if a session cannot be stored now; set by the application.
+    #: Raises StoreError if a session cannot be stored now; set by OAuthApp.
     check_store: Callable[[], None]
 
     @cached_property
@@ -95,7 +95,7 @@ class Request(werkzeug.Request):
         try:
             while len(body) <= MAX_BODY and (part := self.environ["wsgi.input"].read(MAX_BODY + 1 - len(body))):
                 body += part
-        except Exception:  # noqa: BLE001  # each server has its own for malformed chunks, with the chunk in its text
+        except Exception:  # noqa: BLE001  # servers raise different exceptions, which quote the malformed chunk
             raise ClientDisconnected from None
         if len(body) > MAX_BODY:
             raise RequestEntityTooLarge
@@ -117,10 +117,9 @@ class Request(werkzeug.Request):
         return self.open_session(self)
 
     def pending_session(self, state: str) -> Session:
-        """Return the session in which the sign-in with this *state* waits for the user's return.
+        """Return the pending session of the sign-in with this *state*. It is stored after the handler's answer.
 
-        It has a cookie of its own: otherwise tabs that start at the same moment would overwrite each other's cookie. It
-        is stored after the handler's answer.
+        It has a cookie of its own: otherwise tabs that start at the same moment would overwrite each other's cookie.
         """
         self.pending = self.open_pending(self, state)
         return self.pending
@@ -132,7 +131,7 @@ class Request(werkzeug.Request):
 
     @cached_property
     def current_url(self) -> str:
-        """The requested path and query as they stand in the browser's address bar, mount prefix included."""
+        """The requested path and query as the browser's address bar shows them, mount prefix included."""
         return path_and_query(self.base, self.environ.get("PATH_INFO", ""), self.environ.get("QUERY_STRING", ""))
 
     @property
@@ -155,7 +154,7 @@ class Request(werkzeug.Request):
 
     @cached_property
     def id(self) -> str:
-        """The id that stands in the log and on the error page."""
+        """The id of this request, for the log and the error page."""
         return self.environ.get(REQUEST_ID_KEY) or secrets.token_hex(8)
 
     @property
@@ -175,7 +174,7 @@ class Request(werkzeug.Request):
 
     @property
     def is_secure_site(self) -> bool:
-        """Return whether browsers use https for this site. A proxy in front may use plain http for this server."""
+        """Return whether browsers use https for this site, even if a proxy uses plain http for this server."""
         return self.base.startswith("https:")
 
     @property
@@ -186,7 +185,7 @@ class Request(werkzeug.Request):
 
     @property
     def is_navigation(self) -> bool:
-        """Return whether a user waits for a page, and not a script or an image element for data (Fetch Metadata)."""
+        """Return whether a user waits for a page. Scripts and images load data instead (Fetch Metadata)."""
         environ = self.environ
         if self.is_program or environ.get("HTTP_SEC_FETCH_MODE", "navigate") != "navigate":
             return False
@@ -195,7 +194,7 @@ class Request(werkzeug.Request):
 
     @property
     def wants_page(self) -> bool:
-        """Return whether a user waits for a page in HTML."""
+        """Return whether a user waits for an HTML page."""
         return self.is_navigation and not self.wants_json
 
     @property
@@ -271,8 +270,8 @@ class Request(werkzeug.Request):
     def has_form_token(self) -> bool:
         """Return whether a form of this site has sent this request.
 
-        That is needed for browsers without ``Sec-Fetch-Site``. They send ``Origin: null`` from a page whose
-        ``Referrer-Policy`` is ``no-referrer`` (Fetch, "append a request `Origin` header").
+        Browsers without ``Sec-Fetch-Site`` need it, because they send ``Origin: null`` from a page with
+        ``Referrer-Policy: no-referrer`` (Fetch, "append a request `Origin` header").
         """
         expected, given = self.form_token, self.form.get("token", "")
         return bool(expected) and hmac.compare_digest(expected.encode(), given.encode(errors="replace"))

@@ -45,7 +45,7 @@ class Routes:
             for route, methods in self._methods.items()
             if "OPTIONS" not in methods
         ]
-        # No redirects for slashes, because they would lead to an address that the client chose.
+        # Without redirects for slashes, because their target would contain a host name that the client chose.
         routes = Map(rules, merge_slashes=False, strict_slashes=False, redirect_defaults=False)
         self._adapter = routes.bind("", "/")
         routes.update()  # now, because several request threads must not compile the rules at the same time
@@ -74,7 +74,7 @@ class Routes:
 
 
 class _Options(RequestHandler):
-    """Names the methods of a route (RFC 9110 9.3.7)."""
+    """Answers OPTIONS with the methods of a route (RFC 9110 9.3.7)."""
 
     skips_access_check = True
 
@@ -85,6 +85,6 @@ class _Options(RequestHandler):
 
 
 class _ProbeOptions(_Options):
-    """The same for a probe, because load balancers send OPTIONS, too, and the server's address as the host."""
+    """The same for a probe under any host name, because load balancers send the server's address as the host."""
 
     any_host = True

@@ -1,4 +1,4 @@
-"""The part of the sign-in that the tutorial lacks: several providers, duplicate callbacks and access rules."""
+"""The base class of the sign-in's handlers: several providers, duplicate callbacks and access rules."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from .site import MAX_RETURN_URL
 
 _log = logging.getLogger("wsgi_oauth")
 HAND_OVER_ROUTE = "/hand-over"
-_PAGES = ("next", "target_link_uri")  # the parameters that name the page to which the sign-in leads
-# A hint can be a token of the site that starts the sign-in.
+_PAGES = ("next", "target_link_uri")  # the parameters with the return URL
+# Long enough for a login_hint that is a token of the site that starts the sign-in.
 _LOGIN_PARAMETER = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,2048}")
 
 
@@ -47,7 +47,7 @@ class SignInHandler(RequestHandler):
         self._callback_label = provider
         try:
             return super().answer(**arguments)
-        except HTTPException as response:  # of abort, which may be called while another error is handled
+        except HTTPException as response:  # raised by abort
             if response.response is None:
                 raise
             return Response.force_type(response.get_response(self.request.environ))
@@ -72,7 +72,7 @@ class SignInHandler(RequestHandler):
         return self.registration.oauth2_session(token=token, redirect_uri=redirect_uri or self._attempt.redirect_uri)
 
     def new_attempt(self) -> sign_in.Attempt:
-        """Return a new sign-in attempt with the provider that the request names. Ask the user if it names none of many.
+        """Return a new sign-in attempt with the provider that the request names or the user chooses.
 
         :raises werkzeug.exceptions.HTTPException: with the page on which the user chooses a provider.
         """
@@ -83,7 +83,7 @@ class SignInHandler(RequestHandler):
         if self.request.is_further_site:
             abort(self._begin_hand_over(next_url))
         label = arguments.get("provider", "")
-        if "iss" in arguments:  # of a sign-in that another site starts (OpenID Connect Core 4)
+        if "iss" in arguments:  # another site starts the sign-in (OpenID Connect Core 4)
             label = self.oauth.label_of_issuer(arguments["iss"])
         if not label and "reauthenticate" in arguments and self.request.session.signed_in:
             label = self.registration.label  # the provider of the last sign-in
@@ -107,14 +107,14 @@ class SignInHandler(RequestHandler):
         return self._attempt
 
     def _start_on(self, site: str, next_url: str) -> Response:
-        """Return the redirect that starts the sign-in on another site, to which the page *next_url* belongs."""
+        """Return the redirect that starts the sign-in on *site*, the site of the page *next_url*."""
         query = {name: value for name, value in self.request.args.items() if name not in _PAGES}
         return self.redirect(f"{site}{self.route}?{urlencode({**query, 'next': next_url})}")
 
     def _begin_hand_over(self, next_url: str) -> Response:
         """Return the redirect to the main site, which signs the user in and hands the session over with a ticket.
 
-        The ticket will be bound to the state. Only this browser has the cookie of that state (login CSRF).
+        The ticket is valid only with the state, whose cookie only this browser has (login CSRF).
         """
         attempt = self._attempt = sign_in.Attempt.new(
             redirect_uri=self.url_for(".redemption", external=True),
@@ -143,11 +143,11 @@ class SignInHandler(RequestHandler):
 
     @property
     def _default_page(self) -> str:
-        """The page after a sign-in that names no other: the front page of the protected application, or the profile."""
+        """The default return URL: the front page of the protected application, or the profile."""
         return urlsplit(self.request.front_page).path if self.request.gate_prefix else self.url_for(".profile")
 
     def _login_parameters(self, arguments: Mapping[str, str]) -> dict[str, str]:
-        """Return the parameters of the link to the sign-in that the authorization request may pass on.
+        """Return the parameters in the link to the sign-in that may be passed on to the provider.
 
         :raises errors.UserError: for a value that is too long or contains control characters.
         """
@@ -160,10 +160,10 @@ class SignInHandler(RequestHandler):
 
     @contextmanager
     def consumed_attempt(self) -> Iterator[sign_in.Attempt]:
-        """Check the authorization response, and yield the attempt that it belongs to.
+        """Check the authorization response, and yield its attempt.
 
-        A duplicate of a finished callback is redirected to the same page. When the block inside succeeds, the session
-        belongs to this provider and gets a new id; otherwise the attempt has failed.
+        A duplicate of a finished callback is redirected to the same page. When the block succeeds, the session belongs
+        to this provider and gets a new id; otherwise the attempt has failed.
 
         :raises errors.Error: see :func:`.sign_in.consume_state` and :func:`.sign_in.check_response`.
         """
@@ -171,7 +171,7 @@ class SignInHandler(RequestHandler):
             raise NotFound
         response = self._read_response()
         pending = self.request.pending_session(response.state)
-        session = self.request.session  # opened second, because a pending session may contain its id
+        session = self.request.session  # opened second, because the pending session may contain its id
         # Take the slot first: otherwise the state would be used up, and the code could not be exchanged.
         with self.registration.slot():
             try:
@@ -215,7 +215,7 @@ class SignInHandler(RequestHandler):
         request = self.request
         if request.method != "POST":
             response = sign_in.AuthorizationResponse.parse(request.query_string)
-            # Even if a form was requested, errors may come in the URL.
+            # Providers may send errors in the URL even if a form was requested.
             cookie = request.cookie_names.name(sign_in.cookie_purpose(response.state))
             cookies = dict(read_cookies(request.environ))
             request.is_form_post = cookie not in cookies and f"{cookie}{FORM_POST}" in cookies
@@ -226,9 +226,9 @@ class SignInHandler(RequestHandler):
         return sign_in.AuthorizationResponse.parse(request.get_data(cache=False))
 
     def check_response_mode(self) -> None:
-        """Check that a code did not come in the URL, from which it could leak, if a form was requested.
+        """Check that the code came in a form if a form was requested. A code in the URL could leak.
 
-        :raises errors.BadAuthorizationResponse: if it did.
+        :raises errors.BadAuthorizationResponse: if it came in the URL.
         """
         if self.request.is_form_post and self.request.method != "POST":
             raise errors.BadAuthorizationResponse(
@@ -237,7 +237,7 @@ class SignInHandler(RequestHandler):
             )
 
     def find_remedy(self, state: str) -> str:
-        """Return what may be wrong if the state of a callback is unknown, judging by the cookies of the browser."""
+        """Return the remedy for an unknown state. The cookies of the browser suggest the cause."""
         request = self.request
         names = [name for name, _ in read_cookies(request.environ)]
         if request.is_form_post and request.cookie_names.name(sign_in.cookie_purpose(state)) in names:
@@ -265,9 +265,9 @@ class SignInHandler(RequestHandler):
         )
 
     def restart(self, attempt: sign_in.Attempt) -> Response:
-        """Return the redirect that starts the sign-in of *attempt* again, towards the same page.
+        """Return the redirect that starts the sign-in of *attempt* again, with the same return URL.
 
-        :raises errors.NoLoginInProgress: if *attempt* was itself a restart, because the next would begin a loop.
+        :raises errors.NoLoginInProgress: if *attempt* was itself a restart: another one could begin a redirect loop.
         """
         if attempt.restarted:
             raise errors.NoLoginInProgress("sign-in: the sign-in took too long, for the second time")
@@ -283,11 +283,11 @@ class SignInHandler(RequestHandler):
     def check_access(self, client: OAuth2Session) -> None:
         """Check, before the token is stored, that the access rules admit the user of *client*.
 
-        With access rules, the user is stored. Without them, only if the sign-in leads to a page of another application:
-        ``/verify`` protects that page and does not ask the provider, while the gate and ``/profile`` do.
+        The identity of the user is stored, because ``/verify`` does not ask the provider. Without access rules, this is
+        left to the gate and to ``/profile`` if the sign-in leads there.
 
         :raises errors.NotAllowed: if they do not.
-        :raises errors.ProviderError: if the provider does not identify the user whom the rules concern.
+        :raises errors.ProviderError: if there are access rules, and the provider does not identify the user.
         """
         session = self.request.session
         session.pop(IDENTITY, None)  # the previous user's
@@ -315,11 +315,11 @@ class SignInHandler(RequestHandler):
             ) from error
         self.oauth.check_access(identity, self.registration)
         stored = checked_identity(self.registration.bounded_identity(identity))
-        # On save, because the new session id drops the data of the previous user.
+        # This is stored on save, because the change of the session id drops all earlier data.
         session.change_on_save(lambda data: data.update(stored))
 
     def choose_provider(self, label: str) -> bool:
-        """Set the registration by its label. Return False if the label is unknown or ambiguous."""
+        """Set ``registration`` by its label. Return False if the label is unknown or ambiguous."""
         registration = self.oauth.registration(label)
         if registration is None:
             return False

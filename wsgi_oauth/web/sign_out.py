@@ -51,10 +51,10 @@ class Logout(RequestHandler):
         if not (request.is_same_origin or request.has_form_token):
             raise errors.CrossSite("sign-out: requested by another site")
         if request.is_further_site and not request.session.signed_in:
-            # The link to a session that has a new id is outdated; the page of the main site tells whether that exists.
+            # The session may still exist under a new id. The page of the main site knows.
             return self.redirect(f"{request.site.public_url}{SignedOut.route}", 303)
         last = request.session.load_latest()  # another request may have refreshed the token meanwhile
-        request.session.end()  # first, because the user is signed out here whatever the provider answers
+        request.session.end()  # before the requests to the provider, which may fail
         if TOKEN in last:
             self.oauth.emit(request.session, SIGN_OUT)
         request.cancels_pending = True  # otherwise another tab could sign the user in again

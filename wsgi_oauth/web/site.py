@@ -1,4 +1,4 @@
-"""The URLs of this application: its public address, and the return URLs that stay on this site."""
+"""The URLs of this application: its public URL, and return URLs on this site."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _QUERY_SAFE = f"{_PATH_SAFE}?%"
 
 
 class Site:
-    """The addresses of this application as browsers see them.
+    """The URLs of this application as browsers see them.
 
-    That is the configured public URL of the main site, where users sign in, and the URLs of the further sites. Without
-    a public URL the address is taken from the request, for loopback hosts only.
+    The main site has the configured public URL. Users sign in there. Each further site has a URL of its own. Without a
+    public URL, the URL is taken from the request, for loopback hosts only.
 
     :param proxies: the number of proxies that are trusted for ``X-Forwarded-*``.
     :param sites: the further sites. The application is mounted there at the path of the public URL, unless the URL of
@@ -47,7 +47,7 @@ class Site:
         self.further_urls = {Origin.of(url).host: url if urlsplit(url).path else url + path for url in sites}
         self._proxies = proxies
         self._cookie_name = cookie_name
-        self._has_warned = False  # about headers of a proxy without a public URL
+        self._has_warned = False  # whether the log has the warning about a proxy without a public URL
         self._urls_by_host = {**self.further_urls, **({Origin.of(public_url).host: public_url} if public_url else {})}
 
     def base_url(self, environ: Mapping[str, Any]) -> str:
@@ -105,7 +105,7 @@ class Site:
         """Return the site to which *url* belongs, as the URL of the application there, and the path of the page.
 
         :param url: a path of the site of *base_url*, or the absolute URL of a page of any site.
-        :return: None if it is a page of no site; see :func:`local_path`.
+        :return: None if it is not a page of any of the sites; see :func:`local_path`.
         """
         for site in (base_url, *self._urls_by_host.values()):
             path = local_path(without_origin(url, site))
@@ -149,7 +149,7 @@ def local_path(candidate: str | None) -> str | None:
 
 
 def without_origin(url: str, base_url: str) -> str:
-    """Return *url* without its origin if that is this site's. The rest is a path only if :func:`local_path` accepts it.
+    """Return *url* without the origin of this site. The caller checks the rest with :func:`local_path`.
 
     :param base_url: the URL of the mount point.
     """
@@ -158,7 +158,7 @@ def without_origin(url: str, base_url: str) -> str:
 
 
 def raw_path_info(environ: Mapping[str, Any], script_name: str, path_info: str) -> str | None:
-    """Return *path_info* as the browser spelled it, such as ``/a%2Fb``; None if that is unknown.
+    """Return the original spelling of *path_info*, such as ``/a%2Fb``; None if it is unknown.
 
     gunicorn passes the request target on as ``RAW_URI``, uWSGI and waitress as ``REQUEST_URI``.
     """
@@ -171,12 +171,12 @@ def raw_path_info(environ: Mapping[str, Any], script_name: str, path_info: str) 
 
 
 def path_and_query(base_url: str, path: str, query: str, raw_path: str | None = None) -> str:
-    """Return the requested path and query as they stand in the browser's address bar.
+    """Return the requested path and query as the browser's address bar shows them.
 
     :param base_url: the URL of the mount point.
     :param path: ``PATH_INFO``.
     :param query: ``QUERY_STRING``.
-    :param raw_path: *path* as the browser spelled it, if that is known.
+    :param raw_path: the original spelling of *path*, if it is known.
     """
     # PEP 3333 passes bytes as latin-1. Other characters come from broken servers only.
     encoded_path = quote((raw_path or path).encode("latin-1", "replace"), safe=_PATH_SAFE + ("%" if raw_path else ""))

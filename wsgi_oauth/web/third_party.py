@@ -16,8 +16,8 @@ MAX_QUERY = 8000  # characters; servers accept about 8 kB in a request line
 class ThirdPartyInitiatedLogin(RequestHandler):
     """Redirects ``POST /`` to ``GET /`` with the same parameters.
 
-    Browsers send no session cookie with a POST from another site, so a sign-in that started here would replace the
-    session of a signed-in user. They send it with the GET.
+    Browsers send the session cookie with the GET, but not with a POST from another site. Without the cookie, the
+    sign-in would replace the session of a signed-in user.
     """
 
     route = "/"

@@ -1,4 +1,4 @@
-"""Access tokens for programs: the page on which users create and revoke them, and the same as JSON."""
+"""Access tokens for programs: the page on which users create and revoke them, and its JSON form."""
 
 from __future__ import annotations
 
