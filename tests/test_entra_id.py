@@ -229,7 +229,7 @@ class TestGroupOverage:
         entra.claims["hasgroups"] = True
         response = sign_in(make_browser(ALLOW="group:group-1"))
         assert response.status_int == 403
-        assert "read your groups" in response.text
+        assert "User.Read" in response.text
         assert "User.Read" in caplog.text
 
     def test_overage_without_a_rule_about_groups_leaves_a_log_line(

@@ -199,11 +199,12 @@ def test_sign_in_link_ends_at_the_page_of_the_attacker(application: Any, provide
     return None
 
 
-def test_no_combination_is_a_page_of_this_site():
-    """S33"""
-    site = Site("http://localhost")
-    found = [site.find_page(each, "http://localhost") for each in COMBINATIONS]
-    assert [page for page in found if page and not is_harmless(page[1], "http://localhost/callback")] == []
+class TestCombination:
+    def test_is_no_page_of_this_site(self):
+        """S33"""
+        site = Site("http://localhost")
+        found = [site.find_page(each, "http://localhost") for each in COMBINATIONS]
+        assert [page for page in found if page and not is_harmless(page[1], "http://localhost/callback")] == []
 
 
 @pytest.mark.parametrize(
