@@ -260,7 +260,7 @@ def _attack(page: Any, servers: Servers, *, guard: str) -> None:
 def _trace_attack(page: Any, servers: Servers) -> None:
     _attack(page, servers, guard="without")
     page.get_by_role("link", name="messages").click()
-    page.locator("summary").first.wait_for()
+    page.locator("ol.diagram summary").first.wait_for()
 
 
 APPLICATION = [
