@@ -11,7 +11,7 @@ from .messages import APPLICATION, PROVIDER, Message
 #: The use of each secret for an attacker, and the reason why it fails.
 SECRETS: Mapping[str, str] = {
     "code": "It is good once and for a few minutes, and only together with the client secret and the code verifier, "
-    "which never leave the application (RFC 6749 4.1.2, RFC 7636). A stolen code that is put into another sign-in of "
+    "which no browser ever sees (RFC 6749 4.1.2, RFC 7636). A stolen code that is put into another sign-in of "
     "this application fails, too: that sign-in has another verifier.",
     "state": "It is accepted once, and only from the browser with the cookie of this sign-in (RFC 9700 4.7).",
     "nonce": "The ID token for it goes to the application only, from server to server.",

@@ -153,9 +153,9 @@ _KINDS = [
         "Authorization response, first half",
         "The provider sends your browser back to the application, with a code.",
         "Why a code and not the token itself? This message goes through the browser, in a URL, and URLs are kept in "
-        "the history and in log files. A token in it could be used by everybody who finds it. The code is a claim "
-        "ticket: it is good once, for a few minutes, and only for the application that proves two things: that it is "
-        "this application (client secret), and that it is the one that began this sign-in (code verifier).",
+        "the history and in log files. A token in it could be used by everybody who finds it. A code alone is "
+        "worthless: it is good once, for a few minutes, and only for the application that proves two things: that it "
+        "is this application (client secret), and that it began this very sign-in (code verifier).",
         explanations.AUTHORIZATION_RESPONSE,
     ),
     Kind(
