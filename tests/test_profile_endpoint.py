@@ -165,7 +165,9 @@ def test_deep_document_is_shown_or_a_provider_error(depth: int, make_browser: Ca
     with answering('{"id": 1, "deep": ' + "[" * depth + "]" * depth + "}") as server:
         browser = make_browser(PROFILE_URL=f"{server.url}/user")
         browser.sign_in()
-        assert browser.profile().status_int in ({SHOWN} if depth <= 10 else {SHOWN, PROVIDERS_FAULT})
+        for accept in ("application/json", "text/html"):
+            page = browser.get("/profile", headers={"Accept": accept}, expect_errors=True)
+            assert page.status_int in ({SHOWN} if depth <= 10 else {SHOWN, PROVIDERS_FAULT})
 
 
 @pytest.mark.parametrize("status", [203, 204, 205, 300, 304, 305])
@@ -653,6 +655,25 @@ def test_page_has_a_sign_out_button(browser: Browser) -> None:
     browser.sign_in()
     assert browser.get("/profile").form.submit(headers={"Origin": "null"}).location.endswith("/signed-out")
     assert browser.profile().status_int == SIGN_IN_AGAIN
+
+
+def test_page_replaces_lone_surrogates(make_browser: Callable[..., Browser]) -> None:
+    """S20: JSON can contain them (RFC 8259 8.2), and UTF-8 cannot."""
+    with answering(r'{"id": 1, "bio": "A\ud800", "\udfff": "x"}') as server:
+        browser = make_browser(PROFILE_URL=f"{server.url}/user")
+        browser.sign_in()
+        page = browser.get("/profile")
+        rows = [row.get_text(" ", strip=True) for row in page.html.select(".rows > div")]
+        assert rows == ["id 1", "bio A?", "? x"]
+
+
+def test_page_shows_a_huge_document_as_json(make_browser: Callable[..., Browser]) -> None:
+    """S25: an element for each of 100,000 values would keep the worker busy for seconds."""
+    text = json.dumps({"id": 1, "x": [[0] * 5] * 20_000})
+    with answering(text) as server:
+        browser = make_browser(PROFILE_URL=f"{server.url}/user")
+        browser.sign_in()
+        assert browser.get("/profile").html.pre.text == text
 
 
 @pytest.mark.parametrize(

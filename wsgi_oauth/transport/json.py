@@ -10,6 +10,8 @@ import requests
 from .. import errors
 
 _NAMES = {dict: "object", str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
+# Levels of nesting. A page writes documents from a template, with more calls on the stack than here.
+_MARGIN = 100
 
 
 def read_json(response: requests.Response, of: type, endpoint: str, *, remedy: str = "") -> Any:
@@ -41,7 +43,10 @@ def parse_json(text: bytes, *, replaces_invalid: bool = False) -> Any:
     """
     try:
         document = json.loads(text.decode("utf-8-sig", "replace" if replaces_invalid else "strict"))
-        json.dumps(document, allow_nan=False)  # because Python reads NaN, 1e999 and deep nesting, but cannot write them
+        padded = document
+        for _ in range(_MARGIN):
+            padded = [padded]
+        json.dumps(padded, allow_nan=False)  # because Python reads NaN, 1e999 and deep nesting, but cannot write them
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return document

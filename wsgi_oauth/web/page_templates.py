@@ -51,14 +51,19 @@ class PageTemplates:
                     *(request_id, describe_failure(error), name),
                     extra={"request_id": request_id},
                 )
-        return self._environment("").get_template(name).render(variables, style=self.style)
+        return self._render("", name, variables)
 
     def render_own(self, name: str, variables: dict[str, Any]) -> str:
         """Return a page of the operator's templates. Built-in templates replace missing ones.
 
         :raises Exception: if a template fails.
         """
-        return self._environment(self.folder).get_template(name).render(variables, style=self.style)
+        return self._render(self.folder, name, variables)
+
+    def _render(self, folder: str, name: str, variables: dict[str, Any]) -> str:
+        page = self._environment(folder).get_template(name).render(variables, style=self.style)
+        # JSON of a provider can contain lone surrogates, which cannot be sent in UTF-8 (RFC 8259 8.2).
+        return page.encode(errors="replace").decode()
 
     def _environment(self, folder: str) -> Environment:
         """Return the environment that searches *folder*, then the built-in templates. It compiles each template once.

@@ -89,7 +89,9 @@ def render(
         )
         message = variables.get("message") or error_message(errors.Error(), id=request.id, login_url="")
         text = f"{message.title}\n\n{message.text} {message.advice}\n\n{message.cause} {message.id}\n"
-        return Response(text, status if status >= 400 else errors.Error.status, mimetype="text/plain")
+        return Response(
+            text.encode(errors="replace"), status if status >= 400 else errors.Error.status, mimetype="text/plain"
+        )
     return Response(page, status, headers={"Content-Language": request.texts.language}, mimetype="text/html")
 
 
