@@ -1,6 +1,6 @@
 """OAuth 2 login as a plain WSGI application: the requests-oauthlib tutorial's imaginary web application, made real.
 
-Start reading at ``flow.py``: the whole flow on one page, in the tutorial's words. ``sign_in.py`` creates and checks
+Start reading with ``flow.py``: the whole flow on one page, in the tutorial's words. ``sign_in.py`` creates and checks
 the state, ``oauth/client.py`` sends the requests to the provider, ``sessions/`` stores the sessions, and ``app.py``
 puts the parts together.
 """

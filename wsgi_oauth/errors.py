@@ -86,7 +86,7 @@ class Error(Exception):
         :param detail: the problem.
         :param remedy: what the operator can do, with the name of the setting that helps.
         """
-        # Leave `args` alone: copying and pickling call the subclass with its original arguments.
+        # `args` is not changed, because copying and pickling call the subclass with the original arguments.
         self.detail = detail
         self.remedy = remedy
 
@@ -112,7 +112,7 @@ class ConfigError(Error):
 class StoreError(Error):
     """The session store failed: a full or read-only disk, missing permissions, too many open files, no connection.
 
-    That is different from an unknown session: the user may still be signed in.
+    In contrast to an unknown session, the user may still be signed in.
     """
 
     status = 503
@@ -124,7 +124,7 @@ class StoreError(Error):
 
 
 class SessionTooLarge(StoreError, ValueError):
-    """The session would exceed its maximum size. The stored session stays as it was."""
+    """The session would exceed its maximum size. The stored session stays unchanged."""
 
     status = 500
     cause = "session_too_large"
@@ -166,7 +166,7 @@ class NotSignedIn(UserError, KeyError):
     text = english("not_signed_in.text")
     advice = english("advice.sign_in")
     action = "sign_in"
-    after_rejection: ClassVar[bool] = False  # a rejected session caused it; repeated, that is a redirect loop
+    after_rejection: ClassVar[bool] = False  # whether a rejected session caused it; a repetition is a redirect loop
 
 
 class TokenRejected(NotSignedIn):
@@ -193,10 +193,10 @@ class ReauthenticationRequired(NotSignedIn):
     The user is sent to the provider, and returns to the page by a GET. ``require_recent_login`` raises it only if the
     last sign-in is not sufficient.
 
-    :param max_age: seconds since the user proved to the provider who they are; 0 demands it now. It is the default if
-        *acr* is not given.
-    :param acr: one or several acceptable authentication context class references, the preferred one first; their names
-        and meanings are the provider's (OpenID Connect Core 2, ``acr``).
+    :param max_age: the most seconds since the provider authenticated the user. 0, the default without *acr*, requires
+        a new authentication.
+    :param acr: one or several acceptable authentication context class references, the preferred one first. The provider
+        defines their names and meanings (OpenID Connect Core 2, ``acr``).
     :raises ValueError: if *max_age* is negative, or if an *acr* is not a word of printable ASCII.
     """
 
@@ -230,7 +230,7 @@ class ReauthenticationRequired(NotSignedIn):
 
 
 class NoLoginInProgress(UserError):
-    """The state is missing, unknown, used, expired, or of another browser (RFC 6749 10.12, RFC 9700 4.7)."""
+    """The state is missing, unknown, used, expired, or from another browser (RFC 6749 10.12, RFC 9700 4.7)."""
 
     cause = "no_login_in_progress"
     title = english("no_login_in_progress.title")
@@ -255,7 +255,7 @@ class LoginDeclined(UserError):
 
 
 class SignInExpired(UserError):
-    """The provider's login page waited too long, and so did the one of the new sign-in that followed."""
+    """The provider's login page has expired, also in a second attempt."""
 
     cause = "sign_in_expired"
     title = english("sign_in_expired.title")
@@ -279,7 +279,7 @@ class NotAllowed(UserError):
     title = english("not_allowed.title")
     advice = english("not_allowed.advice")
     action = "switch_account"
-    challenge = ""  # for a program with an access token of the provider (RFC 6750 3.1)
+    challenge = ""  # WWW-Authenticate for a program with an access token of the provider (RFC 6750 3.1)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -314,7 +314,7 @@ def _describe_list(name: str) -> str:
 
 
 class NoUserName(NotAllowed):
-    """The provider gives no name by which the application behind the gate can know the user.
+    """The provider does not give a name for the application behind the gate.
 
     :param user_id: the user's id, for the log.
     :param account: the name of the account, for the user.
@@ -358,7 +358,7 @@ class BadAuthorizationResponse(UserError):
 class BadHost(UserError):
     """The Host header is malformed, or not the configured one.
 
-    :param site_url: the right address, if it is known.
+    :param site_url: the right URL, if it is known.
     """
 
     cause = "bad_host"
@@ -433,7 +433,7 @@ class TokenUnknown(NotSignedIn):
 
 
 class InvalidBearerToken(UserError):
-    """A program sent an access token of the provider that is invalid, or no access token for this application."""
+    """A program sent an access token of the provider that is invalid or not for this application."""
 
     status = 401
     cause = "invalid_token"
@@ -510,7 +510,7 @@ class ProviderUnavailable(LoginRefused):
 
 
 class InteractionRequired(LoginRefused):
-    """``login_required`` and similar codes (OpenID Connect Core 3.1.2.6), which answer ``prompt=none``."""
+    """``login_required`` and similar codes, the answers to ``prompt=none`` (OpenID Connect Core 3.1.2.6)."""
 
     side = english("side.application")
     cause = "interaction_required"
@@ -638,7 +638,7 @@ class ProviderBusy(ProviderError):
 
 
 class IdentityPending(ProviderError):
-    """``/verify`` knows no user for the session yet. The provider is asked in the background."""
+    """The user of a session at ``/verify`` is not known yet. The provider is asked in the background."""
 
     status = 503
     cause = "identity_pending"
@@ -671,7 +671,7 @@ class ProviderRateLimit(ProviderError):
 def without_gunicorn_traceback(error: Error) -> Error:
     """Return *error* as an exception whose text gunicorn prints without a traceback, if gunicorn is running.
 
-    That is AppImportError in a worker and RuntimeError with ``--preload``.
+    gunicorn does so for AppImportError in a worker, and for RuntimeError with ``--preload``.
     """
     gunicorn = sys.modules.get("gunicorn.errors")
     if gunicorn is None:

@@ -16,8 +16,8 @@ from hashlib import sha256
 from typing import NamedTuple
 
 SUCCESS = "success"
-REFUSED = "refused"  # by a decision about the user or the request
-FAILED = "failed"  # by a fault of the provider, the store or the configuration
+REFUSED = "refused"  # because of the user or the request
+FAILED = "failed"  # because of the provider, the store or the configuration
 
 SIGN_IN = "sign_in"
 IDENTIFICATION = "identification"
@@ -46,7 +46,7 @@ class Source(NamedTuple):
     """The request that causes an event."""
 
     request_id: str = ""
-    client: str = ""  # the client's address, as the trusted proxies report it
+    client: str = ""  # the client's address, from the headers of trusted proxies
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Event:
 
 
 class Events:
-    """Writes events to the log and passes them to functions. A failure affects no request.
+    """Writes events to the log and passes them to functions. A failure does not affect the request.
 
     :param listeners: functions that are called with each :class:`Event`. They delay the request.
     """
@@ -104,12 +104,12 @@ class Events:
         :param level: by default INFO for success, and WARNING otherwise.
         """
         level = level or (logging.INFO if event.outcome == SUCCESS else logging.WARNING)
-        with suppress(Exception):  # of a log handler
+        with suppress(Exception):  # a log handler may fail
             _log.log(level, "%s", event, exc_info=exc_info, extra={"event": event})
         for listener in self._listeners:
             try:
                 listener(event)
-            except (Exception, SystemExit):  # noqa: BLE001  # because an event must not fail its request
+            except (Exception, SystemExit):  # noqa: BLE001  # an event must not fail its request
                 with suppress(Exception):
                     _log.exception(
                         "[%s] on_event failed for %s",
@@ -120,7 +120,7 @@ class Events:
 
 
 def build_fingerprint(key: str) -> str:
-    """Return the fingerprint of a session, from its key in the store. No session can be opened with it."""
+    """Return the fingerprint of a session, a hash of its key in the store. It is not secret."""
     return sha256(f"wsgi_oauth: fingerprint {key}".encode()).hexdigest()[:16] if key else ""
 
 
@@ -130,7 +130,7 @@ def valid_request_id(header: str) -> str:
 
 
 def escape_text(text: str) -> str:
-    """Return *text* in printable ASCII, with escapes for other characters. They could forge lines of the log."""
+    """Return *text* in printable ASCII, with escapes for other characters, which could forge lines of the log."""
     return _NOT_PRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 

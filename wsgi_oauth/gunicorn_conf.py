@@ -56,9 +56,9 @@ graceful_timeout = 30
 # connection first: otherwise it may send a request on a connection that gunicorn is just closing.
 keepalive = 75
 
-# Load the application once, before the fork. This is safe because it opens no file, socket or lock
-# until a request. A worker that is replaced later starts with the same settings, whatever has happened
-# to the files of the settings meanwhile.
+# Load the application once, before the fork. This is safe, because it opens files and sockets only
+# during a request. A worker that is replaced later starts with the same settings, even if their files
+# have changed.
 preload_app = True
 
 
@@ -69,14 +69,14 @@ def on_reload(server: Any) -> None:
     """
     app, name = server.app, getattr(server.app, "app_uri", "")
     if not server.cfg.preload_app:
-        return  # because each worker loads the application itself
+        return  # each worker loads the application itself
     if not name.endswith(")"):
         text = "HUP: %s keeps its settings, because it is a variable; serve a function instead, such as myapp:create()"
         server.log.warning(text, name)
         return
     try:
         app.callable = app.load()
-    except (Exception, SystemExit) as error:  # whatever the function of an application raises
+    except (Exception, SystemExit) as error:  # the function of an application can raise anything
         text = "HUP: %s keeps its previous settings, because the new ones are invalid:\n%s"
         reason = str(error).removeprefix("wsgi_oauth cannot start:\n")
         server.log.error(text, name, reason, exc_info=not isinstance(error, errors.Error))  # noqa: TRY400
@@ -135,7 +135,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
         path = quote(path.encode("latin-1"))
         atoms = super().atoms(resp, req, environ, request_time)
-        # Responses of the sign-in contain the id. Otherwise it is that of a trusted proxy, as in the application.
+        # A response of the sign-in contains the id. For other responses, it is the id from a trusted proxy.
         request_id = valid_request_id(atoms.get("{x-request-id}o", ""))
         if not request_id and os.environ.get("WSGI_OAUTH_TRUSTED_PROXIES", "").strip() not in {"", "0"}:
             request_id = valid_request_id(environ.get("HTTP_X_REQUEST_ID", ""))
@@ -146,7 +146,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types
         super().exception(msg, *map(harmless, args), **kwargs)
 
     def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
-        """Log only the kind of the error, because gunicorn would quote the malformed line with its code or cookie."""
+        """Log only the type of the error, because gunicorn would quote the malformed line with its code or cookie."""
         kind = getattr(sys.exc_info()[0], "__name__", "malformed")
         msg = re.sub(r"(Invalid request from ip=\S*:).*", rf"\1 {kind}", str(msg), flags=re.DOTALL)
         super().warning(msg, *map(harmless, args), **kwargs)

@@ -74,7 +74,7 @@ def to_line(members: Mapping[str, Any]) -> str:
 class JsonStream:
     """A stream such as ``sys.stderr`` that writes each message to *original* as a line with a JSON object.
 
-    It is for messages that bypass the log: the reason why the start stops, or an application's ``print``.
+    It is for messages that bypass the log, such as an error at the start, or an application's ``print``.
     """
 
     def __init__(self, original: TextIO) -> None:
@@ -96,7 +96,7 @@ class JsonStream:
 
 
 def restore_stderr() -> None:
-    """Undo the change of ``sys.stderr`` by :func:`write_json`, before new handlers for it are made."""
+    """Undo the change of ``sys.stderr`` by :func:`write_json`, before new handlers for it are created."""
     if isinstance(sys.stderr, JsonStream):
         sys.stderr = sys.stderr.original
 

@@ -1,6 +1,6 @@
 """Metrics for Prometheus (``WSGI_OAUTH_METRICS=yes``), with prometheus_client from the extra ``metrics``.
 
-No label contains a user, a path or a token: the values are words of this program, and the labels of providers.
+Labels never contain a user, a path or a token: their values are constants of this program, and the labels of providers.
 ``docs/operating.md`` lists the metrics. Without the setting, prometheus_client is not imported.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from . import errors
 from .events import Event
 
-FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # of prometheus_client, which reads it when it is imported
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is imported
 _PREFIX = "wsgi_oauth_"
 _FOLDER_PREFIX = "wsgi-oauth-metrics-"
 _STORE_BUCKETS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)  # seconds
@@ -30,7 +30,7 @@ F = TypeVar("F", bound=Callable[..., None])
 
 
 def never_fail(method: F) -> F:
-    """Let *method* fail without an effect on the request: its first exception is logged, and the others are ignored."""
+    """Return *method* with its exceptions caught: the first one is logged, and the others are ignored."""
 
     @wraps(method)
     def wrapper(self: Metrics, *arguments: Any) -> None:
@@ -107,7 +107,7 @@ class Metrics:
         """Count a decision about a request.
 
         :param place: ``gate`` or ``verify``.
-        :param decision: ``admitted`` or ``public``; of an *error*, ``refused`` or ``failed``.
+        :param decision: ``admitted`` or ``public``; with an *error*, ``refused`` or ``failed``.
         """
         self._decisions.labels(place, decision, _known(error.cause) if error else "").inc()
 
@@ -149,12 +149,12 @@ class Metrics:
 
 
 def decision_of(error: errors.Error) -> str:
-    """Return the name of the decision that *error* expresses: ``refused``, or ``failed`` for a fault on this side."""
+    """Return the name of the decision for *error*: ``refused`` for the user's errors, otherwise ``failed``."""
     return "refused" if isinstance(error, errors.UserError) else "failed"
 
 
 def _known(cause: str) -> str:
-    """Return *cause*, or ``other`` for the code of an application's own error, because labels have few values."""
+    """Return *cause*, or ``other`` for a code of the application's own errors, to limit the number of labels."""
     return cause if not cause or cause in _CAUSES or cause == "operator" else "other"
 
 
@@ -167,8 +167,8 @@ def get_metrics() -> Metrics:
     :raises errors.ConfigError: see :class:`Metrics`.
     """
     if not _metrics:
-        # Without a lock, because a fork could copy it in its locked state. If two threads create metrics, all use the
-        # first ones.
+        # There is no lock, because a fork could copy it while it is held. If two threads create metrics, the first ones
+        # are used.
         _metrics.append(Metrics())
     return _metrics[0]
 
@@ -176,7 +176,7 @@ def get_metrics() -> Metrics:
 def create_folder() -> None:
     """Set ``PROMETHEUS_MULTIPROC_DIR`` to a new folder, which is deleted when this process ends.
 
-    A folder that the operator has set is kept. That of a gunicorn that this one replaces (signal USR2) is not.
+    A folder that the operator has set is kept. The folder of a gunicorn that this process replaces (USR2) is not.
     """
     former = os.environ.get(FOLDER_VARIABLE)
     if former and not os.path.basename(former).startswith(_FOLDER_PREFIX):
@@ -191,7 +191,7 @@ def create_folder() -> None:
 
 
 def hand_over_folder(user: int, group: int) -> None:
-    """Let the workers write into the folder of :func:`create_folder`, if they run as another user than this process."""
+    """Give the folder of :func:`create_folder` to the user of the workers, if this process runs as root."""
     folder = os.environ.get(FOLDER_VARIABLE, "")
     if os.path.basename(folder).startswith(_FOLDER_PREFIX) and os.geteuid() == 0:
         os.chown(folder, user, group)

@@ -16,8 +16,8 @@ def poll(timeout: float, *, pause: float = 0.0005, longest_pause: float = 0.02) 
                 return
         raise TimeoutError
 
-    There is at least one attempt, and a last one when the time is over. Sleeping works under every kind of worker.
-    Blocking would not: under gevent the lock's holder may run in the same thread.
+    There is at least one attempt, and a last one when the time is over. Sleeping works in every kind of worker.
+    Blocking does not: with gevent, the holder of the lock may run in the same thread.
 
     :param timeout: seconds of wall-clock time after which the loop ends.
     :param pause: seconds between the first two attempts. It doubles after each one, up to *longest_pause*.

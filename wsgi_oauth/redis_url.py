@@ -26,10 +26,10 @@ class RedisURL(NamedTuple):
 
     kind: str
     tls: bool
-    hosts: tuple[tuple[str, int], ...]  # of the server, the Sentinels, or some servers of the cluster
+    hosts: tuple[tuple[str, int], ...]  # addresses of the server, the Sentinels, or some servers of the cluster
     user: str
     password: str
-    service: str  # the name under which the Sentinels know the master
+    service: str  # the Sentinels' name for the master
     database: int
     ca_certs: str  # a file with certificate authorities, in addition to those of the system
 
@@ -71,7 +71,7 @@ class RedisURL(NamedTuple):
 
 
 def _read_query(query: str, tls: bool, invalid: ValueError) -> str:
-    """Return the value of ``ssl_ca_certs``. Hosted providers and other programs also write ``ssl_cert_reqs``.
+    """Return the value of ``ssl_ca_certs``. ``ssl_cert_reqs``, which other programs use, may only be ``required``.
 
     :raises ValueError: when another parameter is present, or when certificates would not be verified.
     """

@@ -44,8 +44,8 @@ from ..web.site import Site
 from .finding import Finding
 from .public_check import PublicCheck
 
-DEFAULT_PORT = "8000"  # gunicorn's
-CLOCK_SKEW = 60  # seconds that the clocks of this machine and of the provider may differ
+DEFAULT_PORT = "8000"  # gunicorn's default
+CLOCK_SKEW = 60  # seconds by which the clocks of this machine and of the provider may differ
 INVALID = "made-up-by-wsgi-oauth-check-nobody-holds-it"  # sent as a code, a code verifier or a token
 
 _BROKEN = {404, 405, *range(500, 600)}  # status codes of a missing or failing endpoint
@@ -89,7 +89,7 @@ def findings(environ: Mapping[str, str], *, public: bool = False) -> Iterator[Fi
         try:
             config = Config.from_environ(environ)
         except errors.ConfigError as error:
-            # Creating the application would report these only after all values are valid.
+            # Unknown providers are reported here, because create_app is not called after an error.
             unknown = _find_unknown_providers(environ)
             raise errors.ConfigError("\n".join(dict.fromkeys([*unknown, *str(error).splitlines()]))) from None
         find_ca_bundle()
@@ -123,7 +123,7 @@ def findings(environ: Mapping[str, str], *, public: bool = False) -> Iterator[Fi
     yield from _check_templates(app.templates)
     yield from _describe_sites(app.site)
     for provider, registration in zip(config.providers, oauth.registrations.values(), strict=True):
-        port = environ.get("PORT") or DEFAULT_PORT  # as in gunicorn_conf.py
+        port = environ.get("PORT") or DEFAULT_PORT  # the port in gunicorn_conf.py
         check = ProviderCheck(provider, registration, config.public_url, port)
         for finding in check.findings():
             yield replace(finding, label=provider.label, remedy=provider.with_own_variables(finding.remedy))
@@ -132,7 +132,7 @@ def findings(environ: Mapping[str, str], *, public: bool = False) -> Iterator[Fi
 
 
 def _check_templates(templates: PageTemplates) -> Iterator[Finding]:
-    """Render each page once with the operator's templates, if there are any."""
+    """Render each page once with the operator's templates."""
     if not templates.folder:
         return
     known = {path.name for path in BUILT_IN.iterdir()}
@@ -193,7 +193,7 @@ def _check_store(config: Config) -> Finding:
         if not config.session_store.startswith("redis"):
             remedy = "set WSGI_OAUTH_SESSION_STORE to a folder that only this user can write to"
         elif isinstance(error, errors.ConfigError):
-            remedy = ""  # because the error says how to install the missing package
+            remedy = ""  # the error names the missing package
         else:
             remedy = "check that the server is running, that this machine can connect to it, and the password"
         return Finding("FAIL", f"{name}: {error}", remedy)
@@ -218,8 +218,8 @@ class ProviderCheck:
         self._signed_out_url = f"{url}/signed-out"
         self._backchannel_logout_uri = f"{url}/backchannel-logout"
         self._redirect_uri = f"{url}/callback{'/' if config.label else ''}{config.label}"
-        self._response: Response | None = None  # the last one from the endpoint that is being tested
-        self._date = ""  # in the last response
+        self._response: Response | None = None  # the last response of the tested endpoint
+        self._date = ""  # the Date header of the last response
 
     def findings(self) -> Iterator[Finding]:
         """Run all checks. They end early if the issuer's metadata cannot be read."""
@@ -275,7 +275,7 @@ class ProviderCheck:
         yield from self.endpoint_findings()
 
     def _check_response_mode(self, provider: Provider, metadata: Mapping[str, Any]) -> Iterator[Finding]:
-        """Say what forms of the provider need."""
+        """Report the requirements of the response mode form_post."""
         if provider.response_mode != "form_post":
             return
         modes = metadata.get("response_modes_supported")  # Discovery 3
@@ -311,7 +311,7 @@ class ProviderCheck:
             yield Finding("warn", text, f"run chmod 600 {path}")
 
     def _check_signatures(self, provider: Provider) -> Iterator[Finding]:
-        """Say which rule protects ID tokens: their signatures, or TLS (OpenID Connect Core 3.1.3.7, item 6)."""
+        """Report whether ID tokens are protected by signatures or by TLS (OpenID Connect Core 3.1.3.7, item 6)."""
         keys = self._registration.keys
         if not provider.asks_for_id_token:
             return
@@ -354,7 +354,7 @@ class ProviderCheck:
             yield self._check_tenants()
 
     def _check_tenants(self) -> Finding:
-        """Require a rule that names the tenants, because anybody can create a tenant."""
+        """Require a rule that names the tenants, because anyone can create a tenant."""
         rules, name = self._registration.rules, f"{PREFIX}ALLOW"
         if not any(rule.claim == "tid" for rule in rules):
             text = "access: users of every tenant can sign in, and anybody can create a tenant"
@@ -372,7 +372,7 @@ class ProviderCheck:
         """Warn about endpoints in the settings or the preset that differ from the metadata."""
         for name, member in discovery.ENDPOINTS.items():
             setting = "end_session" if name == "end_session_url" else name
-            configured = getattr(self._config, setting, None)  # there is no setting for jwks_url
+            configured = getattr(self._config, setting, None)  # jwks_url has no setting
             if configured == "yes":
                 configured = None
             used, announced = configured or getattr(preset, name), metadata.get(member)
@@ -382,7 +382,7 @@ class ProviderCheck:
                 yield Finding("warn", f"the {member} in the metadata is {announced!a}, but {used!a} is used", remedy)
 
     def _compare_features(self, provider: Provider, metadata: Mapping[str, Any]) -> Iterator[Finding]:
-        """Warn about features that sign-ins need and that are missing in the lists of the metadata."""
+        """Warn about features that sign-ins need, but the metadata do not list."""
         methods = {name: method for method, name in discovery.CLIENT_AUTH.items()}
         method, pkce = methods[provider.client_auth.removesuffix("-raw")], "S256" if provider.pkce else ""
         scope, client_auth = self._config.variable("scope"), self._config.variable("client_auth")
@@ -409,7 +409,7 @@ class ProviderCheck:
                 yield Finding("warn", f"its {feature}_supported lacks {' '.join(missing)}", remedy)
 
     def _check_refresh(self, provider: Provider, metadata: Mapping[str, Any]) -> Finding:
-        """Guess whether sign-ins give refresh tokens."""
+        """Report whether sign-ins probably give refresh tokens."""
         remedy = "without a refresh token, users sign in again when the access token expires"
         grants, scopes = metadata.get("grant_types_supported"), metadata.get("scopes_supported")
         if isinstance(grants, list) and "refresh_token" not in grants:
@@ -509,7 +509,7 @@ class ProviderCheck:
         return Finding("FAIL" if is_fatal else "warn", text, remedy)
 
     def _probe_token(self, url: str) -> Finding:
-        """Exchange an invalid code: a provider that accepts the client refuses only the code."""
+        """Exchange an invalid code: if the client is accepted, the error is about the code."""
         try:
             self._client().fetch_token(url, code=INVALID, code_verifier=INVALID)
         except errors.CodeRefused:
@@ -558,7 +558,7 @@ class ProviderCheck:
         return Finding("ok", "revokes tokens")
 
     def _probe_end_session(self, url: str) -> Finding:
-        """Send the request of a browser without a session at the provider."""
+        """Request the end-session endpoint as a browser without a session at the provider."""
         status = self._request("GET", url).status_code
         if status in _BROKEN:
             return Finding("warn", f"answers with status {status}", "check the URL, because browsers are sent there")

@@ -12,7 +12,7 @@ class Finding:
     level: str  # ok, warn or FAIL
     text: str
     remedy: str = ""
-    label: str = ""  # of the provider, if several are configured
+    label: str = ""  # the provider's label, if several are configured
 
     def __str__(self) -> str:
         subject = f"{self.label}: " if self.label else ""

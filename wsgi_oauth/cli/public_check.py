@@ -1,9 +1,9 @@
 """``wsgi-oauth check --public``: request the application at its public URL, as browsers do.
 
-Between a browser and the application there are proxies, and some of their mistakes can be seen only from outside: a
-wrong Host header, prefix or scheme, and a wrong number of trusted proxies. The command stores a token in the session
-store and sends it to ``/readyz``. The application knows the token from its store, and describes the request as it has
-arrived. Forged headers show whether it believes clients.
+Some mistakes of the proxies between browsers and the application can be seen only from outside: a wrong Host header,
+prefix or scheme, and a wrong number of trusted proxies. The command stores a token in the session store and sends it to
+``/readyz``. The application finds the token in its store, and describes the request that it received. A request with
+forged headers shows whether the application believes clients.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .finding import Finding
 TIMEOUT = 15.0  # seconds for one request
 FORGED_HOST = "forged-by-wsgi-oauth-check.invalid"  # RFC 6761 6.4
 FORGED_CLIENT = "192.0.2.1"  # reserved for documentation (RFC 5737 3)
-_FORGED_VALUES = 6  # in each header, so that a number of trusted proxies that is too high reaches one of them
+_FORGED_VALUES = 6  # per header: with too many trusted proxies, the application would use one of them
 
 _NO_UPSTREAM = {502, 503, 504}
 
@@ -40,8 +40,8 @@ _NO_UPSTREAM = {502, 503, 504}
 class PublicCheck:
     """The check of an application from outside.
 
-    :param config: the settings of this shell, which should be those of the application.
-    :param store: the session store that these settings name.
+    :param config: the settings of this shell, which should be the same as the application's.
+    :param store: the session store in these settings.
     """
 
     def __init__(self, config: Config, app: OAuthApp, store: SessionStore) -> None:
@@ -62,7 +62,7 @@ class PublicCheck:
                     yield from self._check_site(url, token)
             except errors.StoreError as error:
                 yield Finding("FAIL", f"public URL {url}: {error}")
-            except errors.ProviderError as error:  # of the transport; here, the "provider" is the application
+            except errors.ProviderError as error:  # from the transport; the "provider" is the application here
                 remedy = error.remedy
                 if isinstance(error, errors.TlsFailed):
                     remedy = f"install a valid certificate for this host, with its chain; or {remedy}"
@@ -102,7 +102,7 @@ class PublicCheck:
         return self._adapter.exchange(request, time.monotonic() + TIMEOUT)
 
     def _find_problem(self, url: str, response: requests.Response) -> Finding | None:
-        """Return why *response* is not the answer of a working application, or None."""
+        """Return the problem if *response* is not the answer of a working application, otherwise None."""
         document, status = _read_json(response), response.status_code
         if status == 200 and document.get("status") == "ready":
             return None
@@ -112,7 +112,7 @@ class PublicCheck:
         if {"error", "id"} <= document.keys():
             text = f"the application answers with status {status}, {document['error']!a}"
             remedy = f"look for {document['id']!a} in the application's log, which explains it"
-            if document["error"] == "not_signed_in":  # of /verify, because /readyz needs no user
+            if document["error"] == "not_signed_in":  # an answer of /verify, because /readyz does not need a user
                 text = "the proxy requires a signed-in user for the sign-in itself"
                 remedy = (
                     "correct the path of WSGI_OAUTH_PUBLIC_URL (in the recipes: /auth), or let the proxy pass on "
@@ -170,7 +170,7 @@ class PublicCheck:
     def _check_proxies(self, url: str, proxies: int, seen: Mapping[str, Any], token: str) -> Iterator[Finding]:
         """Compare the number of trusted proxies with the headers, and send forged ones.
 
-        :param seen: an ordinary request, as the application has seen it.
+        :param seen: the application's description of an ordinary request.
         """
         reported = seen["forwarded"]["For"]
         forged = {
@@ -274,7 +274,7 @@ class PublicCheck:
         return Finding("ok", f"sign-in: {url}/ starts at {provider}, with its redirect URI and cookie")
 
     def _check_plain_http(self, url: str) -> Iterator[Finding]:
-        """Check that plain http leads to https."""
+        """Check that plain http is redirected to https."""
         parts = urlsplit(url)
         if parts.scheme != "https" or parts.port not in {None, 443}:
             return

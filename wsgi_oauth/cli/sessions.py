@@ -1,7 +1,7 @@
 """``wsgi-oauth sessions``: count, list, sweep and end the sessions in the store.
 
-Operators see who is signed in and since when. Tokens are never printed. Session ids cannot be, because the store holds
-only their hashes.
+Operators see the signed-in users and the times of their sign-ins. Tokens are never printed. Session ids cannot be
+printed, because the store has only their hashes.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     add("sweep", _sweep, "delete expired sessions")
     add("list", _list, "print a line for each signed-in session: sign-in, last request, expiry (UTC), user")
     end = add("end", _end, "end all sessions of a user, or all sessions")
-    whose = end.add_mutually_exclusive_group(required=True)
-    whose.add_argument("--user", metavar="ID", help="an id as `list` prints it (583231@github), or a username")
-    whose.add_argument("--all", action="store_true", help="every session, in any state")
+    selection = end.add_mutually_exclusive_group(required=True)
+    selection.add_argument("--user", metavar="ID", help="an id as `list` prints it (583231@github), or a username")
+    selection.add_argument("--all", action="store_true", help="every session, in any state")
 
 
 def describe_group(
@@ -77,18 +77,18 @@ def describe_group(
 def _run(command: Command, options: argparse.Namespace, name: str) -> int:
     """Call *command* with the sessions in the configured store, and return the exit status.
 
-    :param name: of the group of commands, for error messages.
+    :param name: the name of the group of commands, for error messages.
     """
     place = ""
     try:
         config = StoreConfig.from_environ(os.environ)
-        place = f"session store {config.store_name}: "  # not for a ConfigError, which names its own setting
+        place = f"session store {config.store_name}: "  # a ConfigError of from_environ names its own setting
         kind, _, path = config.session_store.partition(":")
         if kind == "memory":
             raise errors.ConfigError(
                 "its sessions exist only in the memory of the application's workers; restart the workers to delete them"
             )
-        if kind == "file" and not os.path.isdir(path):  # FileStore would create it, and then find it empty.
+        if kind == "file" and not os.path.isdir(path):  # otherwise FileStore would create an empty folder
             raise errors.StoreError(
                 "the folder does not exist; run this command as the application's user, with its environment"
             )
@@ -126,7 +126,7 @@ def _sweep(sessions: SessionManager, options: argparse.Namespace) -> None:
 
 def _list(sessions: SessionManager, options: argparse.Namespace) -> None:
     entries = sessions.survey()
-    print(options.store, file=sys.stderr)  # because other programs may read the list
+    print(options.store, file=sys.stderr)  # other programs may read the list on stdout
     if sys.stdout.isatty():
         print(f"{'SIGNED IN':<20}  {'LAST SEEN':<20}  {'EXPIRES':<20}  USER")
     else:
@@ -150,12 +150,12 @@ def _end(sessions: SessionManager, options: argparse.Namespace) -> None:
         _end_all(sessions, options)
         return
     user = _find_user(sessions, options)
-    # At once, also encrypted ones, which the search below cannot find. The application's sessions may live longer than
-    # the settings of this shell say.
+    # This ends all sessions of the user at once, also encrypted ones, which the search below cannot find. The longest
+    # possible lifetime is used, because the application may have other settings than this shell.
     sessions.end_sessions_of(user, lifetime=MAX_LIFETIME)
     ended = unknown = encrypted = 0
     try:
-        # Twice, because the first pass can miss a session that is being written.
+        # Two passes are needed, because the first one can miss a session that is being written.
         for _ in range(2):
             unknown = encrypted = 0
             for entry in _with_progress(sessions.survey()):
@@ -166,7 +166,7 @@ def _end(sessions: SessionManager, options: argparse.Namespace) -> None:
                 elif entry.state == SIGNED_IN and identity is None:
                     encrypted += entry.encrypted
                     unknown += not entry.encrypted
-    finally:  # The sessions that were ended before an error or Ctrl-C stay ended.
+    finally:  # after an error or Ctrl-C, report the sessions that have ended
         print(options.store)
         print(f"sessions of {displayed(user)}: {ended} ended")
         print_event(SESSION_END, user=user, detail=f"all sessions of this user, {ended} of them found")
@@ -192,7 +192,8 @@ def _end(sessions: SessionManager, options: argparse.Namespace) -> None:
 def _end_all(sessions: SessionManager, options: argparse.Namespace) -> None:
     ended = 0
     try:
-        for _ in range(2):  # because the first pass can miss a session that is being written
+        # Two passes are needed, because the first one can miss a session that is being written.
+        for _ in range(2):
             for entry in _with_progress(sessions.survey()):
                 sessions.store.delete(entry.key)
                 ended += 1
@@ -215,7 +216,7 @@ def print_event(name: str, *, detail: str, user: str = "", token: str = "") -> N
 
 
 def _operator() -> str:
-    """Return the name of the operator's account, also behind sudo."""
+    """Return the name of the operator's account; with sudo, also that of the original account."""
     try:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container without this user
@@ -241,9 +242,9 @@ def _find_user(sessions: SessionManager, options: argparse.Namespace) -> str:
     if len(ids) > 1:
         choices = " or ".join(f"--user {displayed(user)}" for user in sorted(ids))
         usage_error(f"--user: several users are called {options.user!a}; write {choices}")
-    if not ids and "@" in options.user:  # an id without a session that can be searched
+    if not ids and "@" in options.user:  # an id without a readable session
         return str(options.user)
-    if not ids and ":" in options.user:  # such an id as versions before 1.0 wrote it
+    if not ids and ":" in options.user:  # an id in the format of versions before 1.0
         provider, _, subject = options.user.rpartition(":")
         return Identity(provider, unquote(subject)).id
     if not ids:
@@ -257,7 +258,7 @@ def _identity(entry: SurveyEntry) -> Identity | None:
 
 
 def _with_progress(items: Iterable[T]) -> Iterator[T]:
-    """Yield *items*, and print how many there were so far when stderr is a terminal."""
+    """Yield *items*, and print their number so far if stderr is a terminal."""
     on_terminal = sys.stderr.isatty()
     for number, item in enumerate(items, 1):
         yield item

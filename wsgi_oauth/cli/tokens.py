@@ -17,14 +17,14 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     add = describe_group(parser, "tokens")
     add("list", _list, "print a line for each token: creation, last use, expiry (UTC), id, owner, name")
     revoke = add("revoke", _revoke, "revoke one token, all tokens of a user, or all tokens")
-    which = revoke.add_mutually_exclusive_group(required=True)
-    which.add_argument("--id", help="the id of a token, as `list` prints it")
-    which.add_argument("--user", metavar="ID", help="the id of a user, as `list` prints it (583231@github)")
-    which.add_argument("--all", action="store_true", help="every token")
+    selection = revoke.add_mutually_exclusive_group(required=True)
+    selection.add_argument("--id", help="the id of a token, as `list` prints it")
+    selection.add_argument("--user", metavar="ID", help="the id of a user, as `list` prints it (583231@github)")
+    selection.add_argument("--all", action="store_true", help="every token")
 
 
 def _list(sessions: SessionManager, options: argparse.Namespace) -> None:
-    print(options.store, file=sys.stderr)  # because other programs may read the list
+    print(options.store, file=sys.stderr)  # other programs may read the list on stdout
     for owner, info in AccessTokens(sessions, max_lifetime=0).survey():
         used = format_time(info.used) if info.used else f"{'never':<20}"
         print(

@@ -1,4 +1,4 @@
-"""Check how the sign-in is integrated into an application."""
+"""Check the integration of the sign-in with an application."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _QUERY = "kit=a%20b&kit=caf%C3%A9"  # faulty redirects lose such a query or enco
 
 
 class EmbeddingFault(AssertionError):
-    """The problems that :func:`check_embedding` found, one sentence each in :attr:`findings`."""
+    """The problems that :func:`check_embedding` found, as sentences in :attr:`findings`."""
 
     def __init__(self, findings: Collection[str]) -> None:
         super().__init__("\n".join(["login integration problems:", *(f"- {finding}" for finding in findings)]))
@@ -44,15 +44,16 @@ def check_embedding(
     *app* is called in this process, under :mod:`wsgiref.validate`. For most requests a probe replaces the application
     behind the gate, to check that uploads, streams and ``close()`` pass through the gate and all middleware. The
     options of the gate are checked, too: path rules, access tokens, CORS preflight, the application's own sign-out.
-    *app* may refuse requests with unknown query parameters, headers or methods (4xx); those are then not checked.
+    *app* may refuse requests with unknown query parameters, headers or methods (4xx). The checks of these requests are
+    then skipped.
 
     :param app: the whole application, as a server would call it, configured for :func:`local_provider`.
     :param prefix: the path of the sign-in, starting at the host.
-    :param page: a path behind the gate that answers a GET request of a signed-in user, with its query if it needs one;
-        None when *app* has no gate and only mounts the sign-in.
+    :param page: a path behind the gate, with a query if necessary, that answers a GET request of a signed-in user; None
+        if *app* mounts only the sign-in, without a gate.
     :param public: paths that anonymous users can open.
     :param shows: a text, such as the user's name, that *page* shows to Mona Lisa Octocat.
-    :param url: scheme and host of *app*: those of ``WSGI_OAUTH_PUBLIC_URL``, if that is set.
+    :param url: scheme and host of *app*; the same as in ``WSGI_OAUTH_PUBLIC_URL``, if that is set.
     :raises EmbeddingFault: with all problems found; it is an AssertionError.
         Exceptions of *app* itself are passed on unchanged.
     """
@@ -79,7 +80,7 @@ class _Check:
         self._has_gate = page is not None
         self._prefix = iri_to_uri(prefix)
         self._page = f"{self._prefix}/profile" if page is None else iri_to_uri(page)
-        self._return_url = self._page  # where the sign-in returns to
+        self._return_url = self._page
         self._public = public
         self._shows = shows
         self._login_url = f"{url}{self._prefix}/"
@@ -100,7 +101,7 @@ class _Check:
             self._sign_out(gate_checks.expire_cookies if gate_checks else ())
 
     def _check_redirect_to_sign_in(self) -> str:
-        """Open the page as an anonymous user; return the URL to which that redirects."""
+        """Open the page as an anonymous user, and return the target of the redirect."""
         answer = self._client.get(self._page)
         if self._has_gate and (answer.status < 300 or self._observer.environ is not None):
             raise _CannotContinue(
@@ -123,7 +124,7 @@ class _Check:
         page_with_query = f"{self._page}{separator}{_QUERY}"
         answer_to_query = self._client.get(page_with_query)
         if self._observer.gate is None and not answer_to_query.location.startswith(self._login_url):
-            return answer.location  # a layer around the gate refuses unknown query parameters, or removes them
+            return answer.location  # middleware around the gate refuses or removes unknown query parameters
         self._check_login_url(answer_to_query, page_with_query)
         self._return_url = page_with_query
         return answer_to_query.location
@@ -210,7 +211,7 @@ class _Check:
     def _consent(self, authorization_url: str) -> str:
         """Press Allow on the provider's consent page; return the callback URL."""
         with requests.Session() as session:
-            session.trust_env = False  # no proxy, because the provider runs on this machine
+            session.trust_env = False  # without a proxy, because the provider runs on this machine
             answer = session.post(authorization_url, {"decision": "allow"}, allow_redirects=False, timeout=60)
         if not answer.is_redirect:
             reason = parse_heading(answer.text) or answer.status_code
@@ -219,7 +220,7 @@ class _Check:
 
     def _check_cookie(self, answer: Answer) -> None:
         name = self._cookie_name
-        # The name of a sign-in's own cookie begins with that of the session cookie.
+        # The name of a pending sign-in's cookie begins with the name of the session cookie.
         cookie = next((cookie for key, cookie in answer.cookies.items() if key.startswith(name)), None)
         if cookie is None:
             raise _CannotContinue(
@@ -239,7 +240,8 @@ class _Check:
         answer = self._client.get(self._page)
         is_login = answer.location.startswith(self._login_url)
         gate, environ = self._observer.gate, self._observer.environ
-        if environ is not None and gate is not None:  # the gate has passed the request on, so only these are problems:
+        if environ is not None and gate is not None:
+            # The gate has passed the request on.
             if is_login:
                 self._report(
                     f"{self._page}: the application sends a signed-in user to the sign-in again, for example with a "

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 _UPLOAD = bytes(range(256)) * 64
 _INTRUDER = "intruder@example.com"
-# An identity as an attacker could forge it, with request headers or through a server in front. The list is independent
-# of the gate's, otherwise an omission there would be one here as well.
+# A forged identity, in request headers or from a server in front. This list is independent of the gate's list:
+# otherwise an omission there would also be missing here.
 _FORGED_HEADERS = (
     *("Remote-User", "Remote-Email", "Remote-Groups", "Remote-Name", "Auth-Type", "X-Remote-User", "X-Remote-Groups"),
     *("X-Auth-Request-User", "X-Auth-Request-Email", "X-Auth-Request-Groups", "X-Auth-Request-Preferred-Username"),
@@ -45,11 +45,11 @@ _CROSS_SITE = {**NAVIGATION, "Origin": "https://other.example", "Sec-Fetch-Site"
 class GateChecks:
     """The checks of a gate that has just served *page* to the signed-in user of *client*.
 
-    Each method is one check. For nearly all requests a probe replaces the application. A layer around the gate may
-    refuse a request with a status of 4xx before it reaches the gate; then there is nothing to check.
+    Each method is one check. For nearly all requests a probe replaces the application. A check is skipped if middleware
+    around the gate refuses its request with a status of 4xx.
 
     :param gate: the gate that has served the page.
-    :param environ: that of the application for this request.
+    :param environ: the application's environ for this request.
     :param report: called with the sentence for each problem.
     """
 
@@ -71,12 +71,12 @@ class GateChecks:
         self._environ = environ
         self._login: Login = environ[CONTEXT_KEY].login
         self._script_name: str = environ.get("SCRIPT_NAME", "")
-        self._prefix = self._url(gate.prefix).rstrip("/")  # of the sign-in
+        self._prefix = self._url(gate.prefix).rstrip("/")  # the URL path of the sign-in
         self._page = page
         self._report = report
 
     def run(self, sign_in: Callable[[], None]) -> None:
-        """Check everything; *sign_in* signs the user in again."""
+        """Run all checks; *sign_in* signs the user in again."""
         self._check_identity(self._environ, "OAuth2", "in the application behind the gate")
         self._check_forged_identity()
         self._check_streaming()
@@ -152,7 +152,7 @@ class GateChecks:
             )
 
     def _check_cookies(self) -> None:
-        """Check that the application gets its own cookies, and not that of the sign-in."""
+        """Check that the application gets its own cookies, but not the session cookie of the sign-in."""
         client = self._client.without_cookies()
         client.cookies = {**self._client.cookies, **dict.fromkeys(ProbeApplication.COOKIES, "1")}
         with self._observer.replace_application() as probe:
@@ -187,7 +187,7 @@ class GateChecks:
             )
 
     def _check_preflight(self) -> None:
-        """Check that a CORS preflight passes without an identity if ``cors_preflight`` is set, otherwise not at all."""
+        """Check that a CORS preflight reaches the application only with ``cors_preflight``, and without an identity."""
         with self._observer.replace_application() as probe:
             answer = self._anonymous.send("OPTIONS", self._page, _PREFLIGHT, environ=FORGED_ENVIRON)
         if probe.called:
@@ -205,7 +205,7 @@ class GateChecks:
             )
 
     def _check_path_rules(self) -> None:
-        """Check ``allow=`` for the signed-in user, and other spellings of the paths that this user must not open."""
+        """Check ``allow=`` for the signed-in user, also with other spellings of forbidden paths."""
         for path, rules in self._gate.path_rules.items():
             url = self._url(path)
             with self._observer.replace_application() as probe:
@@ -228,7 +228,7 @@ class GateChecks:
                     )
 
     def _check_access_tokens(self) -> None:
-        """Create an access token, use it as programs do, and revoke it."""
+        """Create an access token, send requests with it, and revoke it."""
         url = f"{self._prefix}/tokens"
         answer = self._post_json(url, {"name": "check_embedding", "lifetime": "60"})
         token = answer.document.get("token")
@@ -275,7 +275,7 @@ class GateChecks:
                 )
 
     def _check_sign_out_path(self, url: str, sign_in: Callable[[], None]) -> None:
-        """Check that a POST to the application's own sign-out ends the session, but not that of another site."""
+        """Check that a POST to the application's sign-out ends the session, unless it comes from another site."""
         cookies = dict(self._client.cookies)
         with self._observer.replace_application("302 Found", [("Location", "/")]):
             self._client.send("POST", url, _CROSS_SITE)
@@ -330,7 +330,7 @@ class GateChecks:
                 )
 
     def _url(self, path: str) -> str:
-        """Return the URL path of a path that begins at the gate."""
+        """Return the URL path for *path*, which is relative to the gate."""
         return quote(self._script_name.encode("latin-1")) + iri_to_uri(path)
 
 
@@ -342,7 +342,7 @@ def report_forged_values(observer: GateObserver, where: str, report: Callable[[s
 
 
 def was_refused(observer: GateObserver, answer: Answer) -> bool:
-    """Return whether a layer around the gate has refused a request, which is its own business (4xx, but not a 401)."""
+    """Return whether middleware around the gate has refused a request (4xx, but not 401)."""
     return observer.gate is None and 400 <= answer.status < 500 and answer.status != 401
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ProbeApplication:
-    """An application for the place behind the gate. It records how it is called, read and closed.
+    """An application to put behind the gate. It records its calls, and whether its response was read and closed.
 
     Its response has eight parts, which are produced one by one, and sets two cookies.
     """
@@ -28,7 +28,7 @@ class ProbeApplication:
         self._headers = headers
         self.called = self.closed = False
         self.request_body = b""
-        self.produced = 0  # how many parts of the response have been read
+        self.produced = 0  # number of the response's parts that have been read
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         self.called = True
@@ -47,21 +47,21 @@ class ProbeApplication:
         return self.CHUNKS[self.produced - 1]
 
     def close(self) -> None:
-        """Record that the server side has closed the response."""
+        """Record that the server has closed the response."""
         self.closed = True
 
 
 class GateObserver:
-    """Records what the last request reaches, and can replace the application behind the gate."""
+    """Records the gate and the environ of the last request, and can replace the application behind the gate."""
 
     def __init__(self) -> None:
         self.oauth_app: OAuthApp | None = None  # the sign-in
         self.gate: LoginRequired | None = None
-        self.environ: WSGIEnvironment | None = None  # of the application behind the gate
+        self.environ: WSGIEnvironment | None = None  # the environ of the application behind the gate
         self._replacement: WSGIApplication | None = None
 
     def watch(self, app: WSGIApplication) -> WSGIApplication:
-        """Return *app*, with a new record for each request."""
+        """Return *app* in a middleware that resets the record before each request."""
 
         def watched(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             self.gate = self.environ = None

@@ -21,7 +21,7 @@ def local_provider(public_url: str = "", *, groups: Collection[str] = ()) -> Ite
     environment of the test cannot change the result. Sessions are kept in memory. The provider's user is Mona Lisa
     Octocat, with the username ``octocat``.
 
-    :param public_url: the value of ``WSGI_OAUTH_PUBLIC_URL``, to test an application under its real name.
+    :param public_url: the value of ``WSGI_OAUTH_PUBLIC_URL``, to test an application under its real host name.
     :param groups: the groups of the user, for access rules such as ``group:admins``.
     """
     provider = LocalProvider(

@@ -1,4 +1,4 @@
-"""A test client that calls a WSGI application in this process and validates both sides of PEP 3333."""
+"""A test client that calls a WSGI application in this process and validates its calls with PEP 3333."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ API_CLIENT = {"Accept": "application/json", "User-Agent": "wsgi_oauth.testing"}
 
 
 class InvalidResponse(Exception):
-    """The application called no ``start_response``, or it violates PEP 3333."""
+    """The application did not call ``start_response``, or violates PEP 3333."""
 
 
 class Answer(NamedTuple):
@@ -55,7 +55,7 @@ class Answer(NamedTuple):
 
     @property
     def document(self) -> dict[str, Any]:
-        """The JSON object of the body; an empty one when the body is not a JSON object."""
+        """The JSON object in the body; an empty object if the body contains something else."""
         try:
             document = json.loads(self.body)
         except ValueError:
@@ -76,7 +76,7 @@ class OpenResponse(NamedTuple):
 
 
 class WsgiClient:
-    """A test client with cookies, like a browser. It follows no redirect by itself."""
+    """A test client with cookies, like a browser. It does not follow redirects."""
 
     def __init__(self, app: WSGIApplication, url: str) -> None:
         self.app = app
@@ -84,7 +84,7 @@ class WsgiClient:
         self.cookies: dict[str, str] = {}
 
     def without_cookies(self) -> WsgiClient:
-        """Return another client, which has no cookies."""
+        """Return another client without cookies."""
         return WsgiClient(self.app, self.url)
 
     def get(
@@ -124,7 +124,7 @@ class WsgiClient:
         body: bytes = b"",
         environ: Mapping[str, Any] | None = None,
     ) -> Iterator[OpenResponse]:
-        """Send a request; the response is closed at the end of the block, even if its body was not read to the end.
+        """Send a request. The response is closed at the end of the block, even if its body was not read to the end.
 
         :param environ: additional entries for the WSGI environ, as a server or outer middleware could set them.
         :raises InvalidResponse: when the response violates PEP 3333.
@@ -164,6 +164,6 @@ def parse_cookies(headers: Headers) -> dict[str, Morsel[str]]:
 
 
 def parse_heading(page: str) -> str:
-    """Return the heading of an HTML page on one line; an empty text without a heading."""
+    """Return the heading of an HTML page in one line; "" without a heading."""
     match = re.search(r"<h1>(.*?)</h1>", page, re.DOTALL)
     return " ".join(match[1].split()) if match else ""

@@ -31,7 +31,7 @@ from .. import errors
 from .deadline import MAX_BYTES, POOL_CLASSES
 from .error_description import clean_description, quote_description
 
-_POOL_SIZE = 32  # idle connections to each host; more threads than that are unusual in a worker
+_POOL_SIZE = 32  # idle connections to each host; a worker rarely has more threads
 _CHUNK = 64 * 1024
 _POOL_KEY = {"cert_reqs": "CERT_REQUIRED"}  # certificates are always verified, by the TLS context
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}  # RFC 9110 9.2.1
@@ -80,7 +80,7 @@ class BoundedAdapter(HTTPAdapter):
             raise build_provider_error(error, host, is_late=time.monotonic() >= deadline) from None
 
     def _send(self, request: requests.PreparedRequest, deadline: float) -> requests.Response:
-        """Send *request* through urllib3, because requests' own method costs half as much as the exchange itself."""
+        """Send *request* through urllib3. The method of requests would add half the cost of an exchange."""
         url = request.url or ""
         parts, proxy = urlsplit(url), select_proxy(url, self._find_proxies(url))
         manager: Any = self.poolmanager
@@ -94,7 +94,7 @@ class BoundedAdapter(HTTPAdapter):
             request.headers,
             retries=False,
             redirect=False,
-            preload_content=False,  # because it would read a body of any size
+            preload_content=False,  # read_body limits the size
             decode_content=False,
             chunked=request.body is not None and "Content-Length" not in request.headers,
             timeout=urllib3.Timeout(total=max(deadline - time.monotonic(), 0.001)),
@@ -102,9 +102,9 @@ class BoundedAdapter(HTTPAdapter):
         return self.build_response(request, raw)
 
     def _find_proxies(self, url: str) -> dict[str, str]:
-        """Return the proxies for *url* by HTTPS_PROXY and NO_PROXY, as they were when this adapter was created."""
+        """Return the proxies for *url*, from the values of HTTPS_PROXY and NO_PROXY at the creation of this adapter."""
         parts = urlsplit(url)
-        # Plain http stays on this machine or in the private network, otherwise a proxy would see the token.
+        # Plain http is never sent through a proxy: otherwise the proxy would see the token.
         if parts.scheme == "http" or not self._proxies or proxy_bypass_environment(parts.netloc, self._proxies):
             return {}
         host = parts.hostname or ""
@@ -135,7 +135,7 @@ class BoundedAdapter(HTTPAdapter):
 
 
 def find_ca_bundle() -> str:
-    """Return the path of the CA bundle: that of REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, SSL_CERT_FILE or requests.
+    """Return the path in REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE or SSL_CERT_FILE, otherwise the CA bundle of requests.
 
     :raises errors.ConfigError: when the path does not exist.
     """
@@ -166,14 +166,14 @@ def read_body(response: requests.Response) -> bytes:
     for part in response.raw.stream(_CHUNK, decode_content=True):
         size += len(part)
         if size > MAX_BYTES:
-            response.close()  # together with the connection, because the rest of the body is still in it
+            response.close()  # also closes the connection, on which the rest of the body is still to come
             raise errors.ProviderError(f"the provider's response is larger than {MAX_BYTES} bytes")
         parts.append(part)
     return b"".join(parts)
 
 
 def build_provider_error(error: Exception, host: str, *, is_late: bool) -> errors.ProviderError:
-    """Describe *error* for the log without its own text, which could contain a URL or a secret.
+    """Return an exception that describes *error* without its text, which could contain a URL or a secret.
 
     :param host: the host of the provider.
     :param is_late: whether the deadline has passed.
@@ -188,7 +188,7 @@ def build_provider_error(error: Exception, host: str, *, is_late: bool) -> error
             f"{host} did not answer in time",
             remedy="check the firewall and HTTPS_PROXY, or increase WSGI_OAUTH_UPSTREAM_TIMEOUT",
         )
-    # http.client has only this text for the answer of a proxy to CONNECT (RFC 9110 9.3.6).
+    # http.client reports a refused CONNECT (RFC 9110 9.3.6) only by this text.
     if refused := re.fullmatch(r"Tunnel connection failed: (\d{3}) ?(.*)", str(cause), re.DOTALL):
         status, reason = refused.groups()
         remedy = "permit this host there, or name it in NO_PROXY"

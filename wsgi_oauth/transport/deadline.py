@@ -19,13 +19,13 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
-MAX_BYTES = 1024 * 1024  # of a response body, after decompression
+MAX_BYTES = 1024 * 1024  # the longest response body, after decompression
 # Seconds. Load balancers and NAT devices drop an idle connection after about a minute, often without closing it.
 MAX_IDLE = 60.0
 
 
 class DeadlineReader(io.RawIOBase):
-    """The receiving side of a socket, which fails when the deadline has passed or the response is too long."""
+    """Reads from a socket, and fails when the deadline has passed or the response is too long."""
 
     def __init__(self, sock: socket.socket, raw: io.RawIOBase, deadline: float) -> None:
         """
@@ -33,8 +33,8 @@ class DeadlineReader(io.RawIOBase):
         :param deadline: seconds of ``time.monotonic``.
         """
         self._sock, self._raw, self._deadline = sock, raw, deadline
-        # Bytes from the network are limited too, because endless headers and compressed data that decompresses to
-        # nothing never reach the limit on the body.
+        # Bytes from the network are limited, too, because endless headers, and compressed data without content, never
+        # reach the limit on the body.
         self._allowance = 2 * MAX_BYTES
 
     def readable(self) -> bool:
@@ -81,7 +81,7 @@ class DeadlineConnection(HTTPConnection):
         return super().getresponse()
 
     def connect(self) -> None:
-        self._set_deadline()  # because a proxy sends a response, too, before the tunnel is open
+        self._set_deadline()  # for the response of a proxy to CONNECT
         super().connect()
 
     def _set_deadline(self) -> None:
@@ -101,8 +101,8 @@ class DeadlineConnection(HTTPConnection):
             raise NameResolutionError(self.host, self, socket.gaierror(*error.args[:2])) from error
         failure: OSError = OSError(errno.EADDRNOTAVAIL, "the host name has no address")
         for number, (family, *_, address) in enumerate(addresses):
-            # The remaining time is divided among the remaining addresses: otherwise one that does not answer (broken
-            # IPv6 beside working IPv4) would use all of it.
+            # The remaining time is divided among the remaining addresses: otherwise an address that does not answer
+            # (broken IPv6 beside working IPv4) would use all of it.
             share = max(deadline - time.monotonic(), 0.001) / (len(addresses) - number)
             try:
                 sock = self._open_socket(family, address, share)
@@ -115,7 +115,7 @@ class DeadlineConnection(HTTPConnection):
         raise NewConnectionError(self, "no connection") from failure
 
     def _first_hop(self) -> tuple[str, int]:
-        """Return the host and the port to connect to."""
+        """Return host and port of the provider or of the SOCKS proxy."""
         return self._dns_host, self.port or 0
 
     def _open_socket(self, family: int, address: tuple[Any, ...], timeout: float) -> socket.socket:

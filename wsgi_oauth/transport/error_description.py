@@ -1,8 +1,8 @@
-"""The provider's own description of an error, made safe for the log.
+"""The provider's description of an error, without secrets, for the log and for error pages.
 
 Providers describe errors in many forms: ``error_description`` (RFC 6749 5.2), an ``error`` object (Facebook, Google),
 ``title`` and ``detail`` (RFC 9457), ``message``, lists of errors, plain text, or a page. A description is untrusted and
-can repeat what the request contained, so secrets in it are masked, and it is shortened.
+can repeat parts of the request, so secrets in it are masked, and it is shortened.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ MAX_DESCRIPTION = 300  # characters
 _MAX_BODY = 20_000  # bytes that are searched for a description
 MASK = "***"
 
-# Members that contain an error code or a description, the most specific first, and those that contain these members:
-# RFC 6749, Facebook and Google, RFC 9457, Okta, VK, WeChat, Salesforce, Apigee.
+# Members with an error code or a description, the most specific first, and members with an object of these: RFC 6749,
+# Facebook and Google, RFC 9457, Okta, VK, WeChat, Salesforce, Apigee.
 _CODES = ("error", "code", "error_code", "errorCode", "type", "errcode")
 _DESCRIPTIONS = (
     "error_description",
@@ -45,10 +45,10 @@ _DESCRIPTIONS = (
 _CONTAINERS = ("error", "errors", "fault")
 # Parameters of a request that are not secret.
 _PUBLIC = {"client_id", "grant_type", "redirect_uri", "response_type", "scope", "token_type_hint"}
-_SHORTEST_SECRET = 4  # characters; masking anything shorter would make the description unreadable
-_PREFIX = 12  # characters of a secret from which on a text counts as its shortened copy
+_SHORTEST_SECRET = 4  # characters; masking shorter texts would make the description unreadable
+_PREFIX = 12  # characters; a text that begins with so many characters of a secret counts as a shortened copy
 _JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*)*", re.ASCII)
-# In text of unknown form: the values of parameters, and everything that looks like a random string.
+# In text of an unknown format: the values of parameters, and strings that seem to be random.
 _LOOKS_SECRET = re.compile(
     r"""(?x) (?<==) ["']? [^\s"'&<>,;]+ | (?<=":) \s* "? [^"]+ | (?=[\w.~+/=-]*[0-9]) [\w.~+/=-]{20,}""", re.ASCII
 )
@@ -64,9 +64,9 @@ def describe_error(response: requests.Response, secrets: Collection[str] = ()) -
 
 
 def find_error(response: requests.Response, secrets: Collection[str] = ()) -> tuple[str, str]:
-    """Return the error code and the description in *response*, as :func:`clean_description` does. Both may be empty.
+    """Return the error code and the description in *response*, cleaned by :func:`clean_description`. Both may be empty.
 
-    They are looked for in the body, then in the ``WWW-Authenticate`` header (RFC 6750 3).
+    They are read from the body, otherwise from the ``WWW-Authenticate`` header (RFC 6750 3).
 
     :param secrets: texts to mask, besides the secrets of the request.
     """
@@ -84,7 +84,7 @@ def find_error(response: requests.Response, secrets: Collection[str] = ()) -> tu
 
 
 def quote_description(description: str) -> str:
-    """Return a cleaned *description* as `` ("...")`` in printable ASCII, for a message; empty stays empty."""
+    """Return a cleaned *description* as `` ("...")`` in printable ASCII, for a message; "" for an empty one."""
     return f' ("{_shorten(description.encode("ascii", "backslashreplace").decode())}")' if description else ""
 
 
@@ -118,7 +118,7 @@ def _first_text(document: dict[str, Any], names: Collection[str]) -> str:
 
 
 def _extract_text(body: str, *, is_error: bool) -> str:
-    """Return the title of a page, or the beginning of a text. Values that look like secrets are masked."""
+    """Return the title of a page, or a text without markup. Possible secrets are masked."""
     title = re.search(r"<(title|h1)\b[^>]*>(.*?)</\1", body, re.DOTALL | re.IGNORECASE)
     if title is None and not is_error:  # this could be a token in an unknown format
         return ""
@@ -143,7 +143,7 @@ def _secrets_of(request: requests.PreparedRequest) -> Iterator[str]:
 
 
 def _mask(text: str, secrets: Collection[str]) -> str:
-    """Replace *secrets* in *text*, whole or shortened, plain or in an encoding that providers use."""
+    """Replace *secrets* in *text*, also shortened, percent-encoded or HTML-escaped ones."""
     forms = {
         form
         for secret in secrets

@@ -19,7 +19,7 @@ def read_json(response: requests.Response, of: type, endpoint: str, *, remedy: s
 
     :param of: the expected type: dict, list, or object for any type.
     :param endpoint: name of the endpoint for the error message.
-    :param remedy: what the operator can do if it is not such a document.
+    :param remedy: the operator's remedy for any other response.
     :raises errors.ProviderError: when the body is not JSON, or JSON of another type.
     """
     try:
@@ -36,7 +36,7 @@ def read_json(response: requests.Response, of: type, endpoint: str, *, remedy: s
 
 
 def parse_json(text: bytes, *, replaces_invalid: bool = False) -> Any:
-    """Parse *text* strictly: UTF-8, no NaN or infinite numbers (RFC 8259), and no deeper than Python can write it.
+    """Parse *text* strictly: UTF-8, without NaN, infinite numbers (RFC 8259), or too much nesting to be written again.
 
     :param replaces_invalid: replace invalid UTF-8 by U+FFFD. That changes no quotes, braces or other ASCII characters.
     :raises ValueError: when it is not valid JSON.
@@ -46,7 +46,7 @@ def parse_json(text: bytes, *, replaces_invalid: bool = False) -> Any:
         padded = document
         for _ in range(_MARGIN):
             padded = [padded]
-        json.dumps(padded, allow_nan=False)  # because Python reads NaN, 1e999 and deep nesting, but cannot write them
+        json.dumps(padded, allow_nan=False)  # fails for NaN, 1e999 and deep nesting, which Python can read
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return document

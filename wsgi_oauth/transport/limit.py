@@ -1,4 +1,4 @@
-"""A limit on how many requests of a process may wait for a provider at the same time."""
+"""A limit on the number of requests of a process that wait for a provider at the same time."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..config.settings import UPSTREAM_LIMIT
 from ..metrics import Metrics
 from .server_threads import count_threads
 
-#: The default for a server whose number of threads is unknown. No server of docs/servers.md starts fewer than four.
+#: The default for an unknown number of threads. Every server of docs/servers.md starts four or more.
 SAFE_SLOTS = 3
 
 
 def default_slots() -> int:
-    """Return three quarters of the server's threads, and at most ``UPSTREAM_LIMIT``: the others serve other requests.
+    """Return three quarters of the server's threads, and at most ``UPSTREAM_LIMIT``. The rest serves other requests.
 
     The result is not cached, because the server can be recognized only in a thread that serves a request.
     """
@@ -26,11 +26,10 @@ def default_slots() -> int:
 
 
 class RequestLimit:
-    """A semaphore that never blocks: a request that finds no free slot fails at once with ProviderBusy.
+    """A semaphore that never blocks: without a free slot, a request fails at once with ProviderBusy.
 
-    Without it, a provider that does not answer would soon occupy all threads of a worker, and the worker would no
-    longer answer requests that do not need the provider. Each process needs its own, because a fork could copy the lock
-    in its locked state.
+    Otherwise a provider that does not answer would soon occupy all threads of a worker, also for requests that do not
+    need the provider. Each process needs its own limit, because a fork could copy the lock while it is held.
     """
 
     def __init__(
@@ -38,7 +37,7 @@ class RequestLimit:
     ) -> None:
         """
         :param slots: number of requests that may wait at the same time, or a function that returns it.
-        :param total: the limit of all providers together, from which each slot takes one as well.
+        :param total: the limit of all providers together; each slot also occupies a slot there.
         :param metrics: counts the slots in use.
         """
         self._metrics = metrics
@@ -54,7 +53,7 @@ class RequestLimit:
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Hold a slot until the end of the block. Inside it, the same thread (or greenlet) needs no second slot.
+        """Hold a slot until the end of the block. The same thread (or greenlet) can use it several times inside.
 
         :raises errors.ProviderBusy: when all slots are taken.
         """

@@ -20,7 +20,7 @@ from ..version import USER_AGENT
 from .adapter import BoundedAdapter
 from .limit import RequestLimit, default_slots
 
-_MAX_REDIRECTS = 30  # as in requests
+_MAX_REDIRECTS = 30  # the default of requests
 
 
 class _ProcessState(NamedTuple):
@@ -29,9 +29,9 @@ class _ProcessState(NamedTuple):
 
 
 def check_urllib3() -> None:
-    """Check that the package ``urllib3`` is the real one, because the deadlines of requests depend on its classes.
+    """Check that urllib3-future has not replaced urllib3, because the deadlines depend on urllib3's classes.
 
-    :raises errors.ConfigError: if urllib3-future, which niquests and others install, has replaced it.
+    :raises errors.ConfigError: if it has, as an installation of niquests does.
     """
     if not issubclass(urllib3.connection.HTTPConnection, http.client.HTTPConnection):
         raise errors.ConfigError(
@@ -44,7 +44,7 @@ def check_urllib3() -> None:
 class Transport:
     """The connection pool and the request limit of an application, separate in each process.
 
-    It knows no token and no cookie. What threads share is the pool, the TLS context and the proxy settings.
+    It stores neither tokens nor cookies. Threads share the pool, the TLS context and the proxy settings.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Transport:
         :param limit: number of requests that may wait for the provider at the same time. The default is lower in a
             server with few threads.
         :param http_hosts: the hosts for which plain http is accepted, besides this machine.
-        :param total: the transport whose connections this one uses, and whose limit counts these requests too.
+        :param total: the transport of all providers. Its connections are used, and its limit includes these requests.
         :param metrics: observes the requests and the slots.
         :raises errors.ConfigError: if another package has replaced urllib3.
         """
@@ -71,7 +71,7 @@ class Transport:
         self.limit = limit
         self.http_hosts = http_hosts
         self._total = total
-        self._states: dict[int, _ProcessState] = {}  # by process id, because a child must not use its parent's sockets
+        self._states: dict[int, _ProcessState] = {}  # by process id: a child must not use its parent's sockets
 
     def share(self) -> Transport:
         """Return the transport for one of several providers.
@@ -82,7 +82,7 @@ class Transport:
         return Transport(self.timeout, self.limit, http_hosts=self.http_hosts, total=self, metrics=self._metrics)
 
     def slot(self) -> AbstractContextManager[None]:
-        """Hold one of the slots for requests that wait for the provider; requests inside the block need no other.
+        """Hold one of the slots for requests that wait for the provider, for all requests in the block.
 
         :raises errors.ProviderBusy: when all slots are taken.
         """
@@ -107,12 +107,12 @@ class Transport:
     ) -> requests.Response:
         """Send *request* and return the whole response.
 
-        A redirect that is followed never carries the Authorization header to another origin.
+        The Authorization header is never sent to another origin by a redirect.
 
         :param same_origin: return a redirect to another origin instead of following it.
         :param endpoint: the name of the provider's endpoint, for the metrics.
-        :param timeout: seconds for the whole exchange, redirects included; by default the configured ones. Of a pair
-            (as in requests), the sum counts.
+        :param timeout: seconds for the whole exchange, redirects included; by default the configured ones. A pair, as
+            in requests, means its sum.
         :raises errors.ProviderBusy: when all slots are taken.
         :raises errors.ProviderTimeout: when the time is over.
         :raises errors.ProviderUnreachable: for every other failure of the connection.
@@ -163,7 +163,7 @@ class Transport:
             else:
                 adapter, total = self._total._state()
                 state = _ProcessState(adapter, RequestLimit(lambda: max(1, total.slots * 2 // 3), total))
-            # Without a lock, because a fork could copy it in its locked state. If two threads create a state, the first
+            # There is no lock, because a fork could copy it while it is held. If two threads create a state, the first
             # one is kept.
             self._states.setdefault(pid, state)
         return self._states[pid]
@@ -177,7 +177,7 @@ def build_redirected_request(response: requests.Response, http_hosts: Collection
     """
     request, status = response.request.copy(), response.status_code
     try:
-        location = response.headers["Location"].encode("latin-1").decode()  # because most servers send UTF-8
+        location = response.headers["Location"].encode("latin-1").decode()  # most servers send UTF-8
         request.prepare_url(urljoin(response.url, location), None)
         if not urls.is_secure(request.url or "", http_hosts):
             raise ValueError

@@ -1,7 +1,7 @@
 """The number of requests that the WSGI server of this process serves at the same time.
 
-WSGI does not tell it to an application (PEP 3333). The functions of the server, which are below the application on the
-stack, show it.
+WSGI does not give this number to an application (PEP 3333). It is read from variables of the server's functions, which
+are below the application on the stack.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-UNLIMITED = sys.maxsize  # for servers with a greenlet for each connection
+UNLIMITED = sys.maxsize  # the result for servers with a greenlet for each connection
 
 
 def count_threads() -> int | None:
@@ -21,7 +21,7 @@ def count_threads() -> int | None:
     Some servers are visible only in a thread that serves a request. In other threads, and in servers that serve one
     request at a time, :data:`UNLIMITED` is returned.
     """
-    # These modules exist only inside the servers of these names.
+    # Only these servers provide modules of these names.
     for name, attribute in (("uwsgi", "cores"), ("mod_wsgi", "threads_per_process")):
         if isinstance(threads := getattr(sys.modules.get(name), attribute, None), int):
             return threads
@@ -63,7 +63,7 @@ def _threads_of_gunicorn(worker: Any) -> int:
     return 1 if "gunicorn.workers.sync" in modules else int(worker.cfg.worker_connections)
 
 
-_EXECUTOR = ("concurrent.futures.thread", "_worker")  # of hypercorn and a2wsgi, for example
+_EXECUTOR = ("concurrent.futures.thread", "_worker")  # used by hypercorn and a2wsgi, for example
 # The module and the function of a server, one of its variables, and the number of threads from this variable.
 _SERVERS: dict[tuple[object, str], tuple[str, Callable[[Any], int]]] = {
     ("gunicorn.workers.base", "init_process"): ("self", _threads_of_gunicorn),

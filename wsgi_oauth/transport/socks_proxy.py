@@ -1,4 +1,4 @@
-"""Connections through a SOCKS proxy (RFC 1928), for which the package PySocks negotiates."""
+"""Connections through a SOCKS proxy (RFC 1928), negotiated by the package PySocks."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class _SocksConnection(DeadlineConnection):
             failure: OSError = error
         while isinstance(failure, socks.ProxyError) and failure.socket_err:
             failure = failure.socket_err
-        if isinstance(failure, socks.ProxyError):  # an answer of the proxy, in PySocks' words
+        if isinstance(failure, socks.ProxyError):  # a refusal by the proxy
             failure = ConnectionRefusedError(errno.ECONNREFUSED, f"SOCKS proxy: {failure.msg}")
         raise failure
 
