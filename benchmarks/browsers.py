@@ -53,7 +53,7 @@ class Browser:
         return self._signed_in_since is not None
 
     def act(self) -> None:
-        """Sign in, or do one of the things that signed-in users do."""
+        """Sign in, or do a random action of signed-in users."""
         if not self.signed_in:
             return self.sign_in()
         choice = self._random.random()

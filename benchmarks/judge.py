@@ -36,7 +36,7 @@ BUSY_MACHINE = "a busy machine"  # the provider without a fault, or the applicat
 
 
 class Kill(NamedTuple):
-    """The end of a worker: stopped at *began*, then killed, with all its connections closed at *ended*."""
+    """A kill of a worker: it was stopped at *began*, then killed, and all its connections were closed at *ended*."""
 
     began: float
     ended: float
@@ -105,7 +105,7 @@ class Judge:
         return self._cause_of_error(incident)
 
     def evidence(self, incident: Incident) -> str:
-        """Return a description of *incident* and of the events before it, in seconds before its end."""
+        """Return a description of *incident* and of the events before it. Times are in seconds before its end."""
         end, user = incident.exchange.ended, incident.exchange.user
         happened = [(kill.began, "a worker was killed") for kill in self._kills]
         for event in self._events.get(user, ()):

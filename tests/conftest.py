@@ -326,7 +326,7 @@ def cluster_url(one_cluster: RedisCluster) -> str:
     return one_cluster.url
 
 
-# The stores that differ in their implementation. TEST_STORES=file selects one of them, for a quick run.
+# The implementations of a session store. TEST_STORES=file selects one of them, for a quick run.
 STORES = os.environ.get("TEST_STORES", "memory file redis").split()
 
 
@@ -370,7 +370,7 @@ def environ_for(provider: LocalProvider, **settings: str) -> dict[str, str]:
 
 
 class Diary(RequestHandler):
-    """Keeps something private in the session."""
+    """Stores a private text in the session."""
 
     route = "/diary"
 
@@ -500,7 +500,7 @@ def send(
     headers: Mapping[str, str] | None = None,
     **environ: Any,
 ) -> Response:
-    """Call *app* as a lenient server would: it quotes, checks and corrects nothing.
+    """Call *app* like a lenient server, which does not quote, check or correct anything.
 
     *path* and *query* are native strings of PEP 3333 (bytes as latin-1); *environ* wins over everything.
     """
@@ -707,7 +707,7 @@ class Visitor:
 
 @dataclass
 class Site:
-    """A provider, a folder of sessions, and the means to serve and visit the application."""
+    """A provider, a folder of sessions, and methods that serve and visit the application."""
 
     provider: LocalProvider
     folder: Path
@@ -737,7 +737,7 @@ class Site:
         return Visitor(server.url, self.provider, self.certificates and self.certificates.ca)
 
     def stored(self) -> list[dict[str, object]]:
-        """Return the data of all session files; each must be complete, and the folder holds nothing else."""
+        """Return the data of all session files; all files in the folder must be complete sessions."""
         files = list(self.sessions.iterdir())
         assert all(re.fullmatch(r"[0-9a-f]{64}\.json", file.name) for file in files), files
         return [json.loads(file.read_text())["data"] for file in files]

@@ -24,7 +24,7 @@ Step = Callable[[str, Callable[..., Any], tuple[Any, ...]], Any]
 
 
 def key(name: object) -> str:
-    """Return a key as the application makes them: 64 hexadecimal digits."""
+    """Return a key in the application's format: 64 hexadecimal digits."""
     return sha256(str(name).encode()).hexdigest()
 
 

@@ -106,7 +106,7 @@ def test_username_does_not_match_a_rule_about_ids() -> None:
 
 
 def test_id_can_be_written_as_in_the_log() -> None:
-    """There a colon and a percent sign are encoded; a user whose id looks like an encoded one is another user."""
+    """The log encodes a colon and a percent sign. An id that looks like an encoded one belongs to another user."""
     user, other = replace(OCTOCAT, subject="urn:ann"), replace(OCTOCAT, subject="urn%3Aann")
     for identity, others in ((user, other), (other, user)):
         printed = f"id:{identity.id.rpartition(':')[2]}"

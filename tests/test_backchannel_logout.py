@@ -293,7 +293,7 @@ class TestGate:
         assert [guest.get("/page").status_int for guest in guests] == [302, 302]
         assert [guest.get("/auth/verify").status_int for guest in guests] == [401, 401]
         assert guests[0].get("/auth/tokens", headers=JSON).status_int == 401
-        # Tokens for programs stay.
+        # Access tokens for programs are still valid.
         assert send(gates[1], "/page", headers={"Authorization": f"Bearer {token}"}).status_code == 200
         guests[0].sign_in()
         assert [guest.get("/page").status_int for guest in guests] == [200, 200]

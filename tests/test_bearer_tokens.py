@@ -295,7 +295,7 @@ class TestAccessToken:
 
     @pytest.mark.parametrize("prefix", ["", "bearer "])
     def test_is_not_replaced_by_its_hash(self, gate: LoginRequired, claims: dict[str, Any], prefix: str):
-        """The gate caches tokens under their hashes, which are no secrets."""
+        """The gate caches tokens under their hashes, which are not secret."""
         token = access_token(claims)
         assert admits(gate, token)
         assert not admits(gate, prefix + sha256(token.encode()).hexdigest())

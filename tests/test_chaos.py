@@ -138,7 +138,7 @@ def test_session_may_not_end_when_the_provider_answers_400_without_a_reason():
 @pytest.mark.parametrize("sender", [ISSUED, REPLAYED])
 @pytest.mark.parametrize("processed_after_kill", [False, True])
 def test_worker_killed_during_a_refresh_costs_the_session(sender: str, processed_after_kill: bool):
-    """However late the provider processes the request of the killed worker, before or after that of another worker."""
+    """The provider may process the request of the killed worker before or after the request of another worker."""
     signed_out = incident(SIGNED_OUT, signed_in_at=50.0, last_good=98.0)
     kill = Kill(89.9, 90.0, frozenset({PORT}))
     first, second = (92.0, 95.0) if processed_after_kill else (89.5, 95.0)

@@ -119,7 +119,7 @@ def one(found: list[Finding], beginning: str) -> Finding:
 
 
 def problems(found: list[Finding]) -> list[Finding]:
-    """Return the findings that are not good. Only a sign-in can tell whether there are refresh tokens."""
+    """Return the findings of the levels warn and FAIL, without the one about refresh tokens."""
     return [
         finding
         for finding in found

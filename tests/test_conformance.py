@@ -50,7 +50,7 @@ BASIC = (
     "oidcc-client-test-client-secret-basic",
 )
 LOGOUT = "oidcc-client-test-rp-backchannel-rpinitlogout"
-#: The modules of each plan, as the suite names them.
+#: The suite's names for the modules of each plan.
 PLANS = {
     "oidcc-client-basic-certification-test-plan": BASIC,
     "oidcc-client-formpost-basic-certification-test-plan": BASIC,

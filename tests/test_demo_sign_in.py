@@ -260,7 +260,7 @@ class TestFaults:
         assert "access_token" in visitor.fetch_token(visitor.press(visitor.start(), decision="allow"))
 
 
-#: For each story, how the sign-in ends at the application: the status and the error code, or none.
+#: For each story, the outcome of the sign-in at the application: the status and the error code, or none.
 ENDS = {
     "token.slow": (504, "provider_timeout"),
     "token.503": (502, "provider_error"),

@@ -123,7 +123,7 @@ class Connector(HTTPAdapter):
 
 
 class Guest:
-    """A browser that reaches all sites through *proxy*, and follows redirects like a browser."""
+    """A browser that connects to all sites through *proxy*, and follows redirects."""
 
     def __init__(self, proxy: Proxy) -> None:
         self.proxy = proxy
@@ -514,7 +514,7 @@ class TestAttacker:
 
     @pytest.mark.parametrize("is_direct", [False, True], ids=["through the proxy", "directly"])
     def test_gains_nothing_by_a_stolen_ticket(self, proxy: Proxy, guest: Guest, is_direct: bool):
-        """S66: only the browser that has asked for the ticket has the cookie of its state."""
+        """S66: only the browser that has requested the ticket has the cookie of its state."""
         stolen = guest.visit(f"{WIKI}/page", until="/redeem?").headers["Location"]
         with Guest(proxy) as attacker:
             if is_direct:
@@ -544,7 +544,7 @@ class TestAttacker:
 
 
 def test_nobody_gains_anything_by_headers_of_a_proxy_at_gunicorn_itself(deployment: Deployment):
-    """Whoever reaches gunicorn is a trusted proxy, but cannot name a user, and leads nobody to another site."""
+    """A client that can connect to gunicorn is a trusted proxy, but cannot name a user or redirect to another site."""
     forged = {"X-Forwarded-Method": "GET", "X-Forwarded-Uri": "https://evil.example/", "X-Auth-Request-User": "ann"}
     with requests.Session() as web:
         url = f"{deployment.server.url}/verify"

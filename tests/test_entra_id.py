@@ -164,7 +164,7 @@ class TestOneTenant:
 
 
 class TestGroupOverage:
-    """Of a user with more than 200 groups, the ID token only says that there are some."""
+    """For a user with more than 200 groups, the ID token contains a reference instead of the groups."""
 
     @pytest.fixture
     def graph(self, entra: Tenants, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Request]]:

@@ -714,7 +714,7 @@ def test_a_disk_full_of_expired_sessions_makes_room_for_new_ones(
     assert_unavailable(browser.get("/"))
     pass_time(61)
     if not disk.mounted:
-        disk.empty()  # because simulated errors do not depend on the space that is left
+        disk.empty()  # simulated errors do not depend on the free space
     browser.sign_in()
     assert browser.get("/readyz").status_int == 200
 

@@ -309,7 +309,7 @@ def test_a_request_with_a_failing_call_loses_no_session_and_promises_nothing(
     name: str,
     lasting: bool,
 ) -> None:
-    """S58. One case cannot be helped: the provider rotated the refresh token, and then the store fails for good. The
+    """S58. One loss is unavoidable: the provider rotates the refresh token, and then the store fails permanently. The
     user has to sign in again (S32).
     """
     visit = VISITS[name]

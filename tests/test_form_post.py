@@ -315,7 +315,7 @@ class TestModes:
     def test_form_is_rejected_if_the_url_was_requested(
         self, provider: FormPostIssuer, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Here even with the cookie of the sign-in, which browsers do not send along."""
+        """The form is rejected even with the cookie of the sign-in, which browsers do not send with it."""
         own = ("PROVIDER", "CLIENT_ID", "CLIENT_SECRET")
         variables = environ_for(provider)
         environ = {name: value for name, value in variables.items() if not name.endswith((*own, "RESPONSE_MODE"))}

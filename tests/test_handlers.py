@@ -140,11 +140,11 @@ class TestProbes:
         assert statuses == [204, 204, 400, 400]
 
 
-# Own handlers, as the README shows them.
+# Handlers of an application, as in the README
 
 
 class Repos(RequestHandler):
-    """Calls the provider's API with the user's token, as the README shows."""
+    """Calls the provider's API with the user's token, as in the README."""
 
     route = "/repos"
 

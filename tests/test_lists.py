@@ -144,7 +144,7 @@ def test_unverified_address_of_a_list_counts_if_the_provider_is_trusted(make_bro
 def test_groups_stay_if_a_list_fails_at_a_recheck(
     make_browser: MakeBrowser, store: SessionStore, later: Callable[[float], None]
 ) -> None:
-    """A failure is no statement about the user, also if no access rule needs the list."""
+    """A failure does not change the identity, even if no access rule needs the list."""
     works = [True]
     browser = make_browser(lambda request: api(request) if works else Response("busy", 503), allow="id:583231")
     browser.sign_in()
@@ -237,7 +237,7 @@ def test_list_without_an_end_is_left_after_a_number_of_pages(
 
 
 class SlowClient:
-    """A client whose provider answers *pages* requests and then no more."""
+    """A client of a provider that stops answering after *pages* requests."""
 
     provider = GITHUB
     secrets = ()

@@ -920,7 +920,7 @@ class TestIdToken:
         assert browser.profile().json["sub"] == "mona"
 
     def test_that_was_not_validated_describes_no_user(self, visit: Callable[..., Browser], issuer: Issuer) -> None:
-        """Without a configured issuer, nothing says who issued it."""
+        """Without a configured issuer, the issuer of an ID token cannot be checked."""
         issuer.claims["groups"] = ["staff"]
         urls = {
             "AUTHORIZATION_URL": issuer.authorization_url,

@@ -98,7 +98,7 @@ def test_no_query_of_the_callback_signs_an_anonymous_user_in(world: World, query
 
 @given(changes=st.dictionaries(st.sampled_from(["code", "iss", "error", "scope", "state"]), text, min_size=1))
 def test_no_callback_with_the_right_state_and_other_values_signs_in(world: World, changes: dict[str, str]):
-    """S9, S14. With the right state, and something else in the place of the rest."""
+    """S9, S14. The state is right, and all other values are generated."""
     started = send(world.app, "/", headers=HTML)
     state = dict(pair.split("=") for pair in urlsplit(started.headers["Location"]).query.split("&"))["state"]
     query = urlencode({"state": state, "iss": world.provider.url, "code": "made-up", **changes})
@@ -234,7 +234,7 @@ def session_file(world: World) -> tuple[Path, str]:
 
 
 def with_checksum(members: Any) -> bytes:
-    """Return a session with a valid checksum, whatever its members are."""
+    """Return a session of any members with a valid checksum."""
     rest = json.dumps(members).encode()[1:]
     return b'{"crc32":"%08x",' % crc32(rest) + rest
 

@@ -107,7 +107,7 @@ def check(
 
 
 def problem(found: list[Finding]) -> Finding:
-    """Return the only finding that is not good."""
+    """Return the only finding of the level warn or FAIL."""
     problems = [each for each in found if each.level != "ok"]
     assert len(problems) == 1, problems
     return problems[0]

@@ -101,7 +101,7 @@ def make_browser(issuer: Issuer, store: SessionStore) -> MakeBrowser:
 
 @pytest.fixture
 def browser(make_browser: MakeBrowser) -> Browser:
-    """Return a browser for own handlers, which has signed in."""
+    """Return a signed-in browser at an application with handlers of its own."""
     browser = make_browser()
     browser.sign_in()
     return browser

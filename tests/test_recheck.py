@@ -65,7 +65,7 @@ class Groups(RequestHandler):
 
 
 class Secret(RequestHandler):
-    """A handler that needs a signed-in user, and nothing about the user."""
+    """A handler that needs a signed-in user, but no data about the user."""
 
     route = "/secret"
 

@@ -67,7 +67,7 @@ def test_expired_token_is_refreshed_and_stored(
     after = token_of(store)
     assert before["access_token"] != after["access_token"]
     assert before["refresh_token"] != after["refresh_token"]
-    assert after["expires_at"] == pytest.approx(time.time() + HOUR, abs=60)  # S21: not what the provider says
+    assert after["expires_at"] == pytest.approx(time.time() + HOUR, abs=60)  # S21: from the local clock
     assert browser.cookie == cookie
     assert provider.count("refresh") == 1
 

@@ -403,7 +403,7 @@ def test_busy_transport_is_not_remembered_as_a_failure_of_the_issuer(single: Tra
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_child_process_has_all_its_slots(single: Transport) -> None:
-    """S61: whatever its parent was doing at the fork."""
+    """S61: even if its parent was using slots at the fork."""
     with single.slot():
         child = os.fork()
         if child == 0:

@@ -1,4 +1,4 @@
-"""Ending the sessions of a user, whose sessions the store cannot name, at once and in every worker."""
+"""Ending all sessions of a user at once and in every worker, although the store cannot be searched for them."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class TestGate:
 
     @pytest.fixture
     def guests(self, make_gate: MakeGate, provider: LocalProvider, later: Callable[[float], None]) -> list[Guest]:
-        """Return one browser at two gates, whose caches hold its login."""
+        """Return one browser at two gates, with its login in both caches."""
         guests = [Guest(make_gate(SESSION_SEAL="yes"), provider) for _ in range(2)]
         guests[0].sign_in()
         guests[1].app.cookiejar = guests[0].app.cookiejar
@@ -204,7 +204,7 @@ class TestClocks:
     def test_the_clock_of_the_common_store_decides(
         self, store: SessionStore, make_browser: MakeBrowser, later: Callable[[float], None]
     ):
-        """A session of a machine whose clock is fast ends, and a sign-in on one whose clock is slow succeeds."""
+        """With a fast clock, an old session still ends. With a slow clock, a new sign-in still succeeds."""
         later(30)
         browser = signed_in(make_browser)
         user = user_of(browser)

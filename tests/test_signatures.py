@@ -339,7 +339,7 @@ class TestKeys:
     def test_that_were_withdrawn_during_an_outage_are_refused_a_minute_after_it(
         self, browser: Browser, issuer: Issuer, keys_age: Callable[[float], None]
     ) -> None:
-        """Otherwise someone who can disturb one request would keep a stolen key alive for another hour."""
+        """Otherwise an attacker who can disturb one request could use a stolen key for another hour."""
         assert signs_in(browser)
         keys_age(HOUR)
         issuer.publish_keys = lambda: Response(status=503)

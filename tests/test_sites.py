@@ -391,7 +391,7 @@ class TestVerify:
     def test_takes_the_host_from_trusted_proxies_only(
         self, provider: LocalProvider, store: SessionStore, proxied: User, host: str, status: int
     ):
-        """S35, S66: a cookie of the wiki opens the wiki only, whatever host is forged."""
+        """S35, S66: a cookie of the wiki opens only the wiki, even with a forged host."""
         proxied.visit(f"{WIKI}/page")
         headers = {"Cookie": proxied.at(WIKI).cookie_header, "X-Forwarded-Host": urlsplit(host).netloc, **HTML}
         trusting = create_app(config(provider, TRUSTED_PROXIES="1"), store=store)

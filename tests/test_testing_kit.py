@@ -200,7 +200,7 @@ def mounted(oauth_app: Any, script_name: str) -> WSGI:
 
 
 def with_own_handler(oauth_app: Any) -> WSGI:
-    """A page that requires a sign-in by itself, without a gate."""
+    """An application without a gate, with a handler that requires a sign-in."""
 
     class Page(RequestHandler):
         route = "/page"
@@ -1074,7 +1074,7 @@ def test_the_cookie_is_valid_for_applications_with_the_same_store() -> None:
 
 
 def test_signed_in_accepts_only_the_application_itself() -> None:
-    """A URL, a configuration or other middleware is not enough: signed_in is no back door."""
+    """A URL, a configuration or other middleware is refused."""
     for other in (hello, GITHUB, "http://localhost", without_close(protected(create_app(GITHUB)))):
         with pytest.raises(TypeError, match="app must be the LoginRequired gate"):
             signed_in(other)  # type: ignore[arg-type]

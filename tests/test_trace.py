@@ -305,7 +305,7 @@ class Story:
 
 
 def kind(message: Message) -> tuple[Any, ...]:
-    """Return what tells this message from others of the story, without random values and ports."""
+    """Return the properties of a message that distinguish it in the story, without random values and ports."""
     is_refresh = "grant_type=refresh_token" in message.body
     return (*summary(message), is_refresh, message.status == 0 and message.body[:15])
 

@@ -181,7 +181,7 @@ def copied_cookie_is_valid_after_the_sign_out(site: Site) -> bool:
 
 @stopped_by_step(8)
 def redirect_of_the_token_endpoint_sends_the_code_to_the_attacker(site: Site) -> bool:
-    """requests repeats the POST after a redirect with 307, to whatever server it names."""
+    """requests repeats the POST after a redirect with 307, even to another server."""
     with attackers_server() as (url, received):
         site.provider.faults.redirect_to = url
         site.victim.get(site.victim.callback_url(fault="token.redirect_307"))

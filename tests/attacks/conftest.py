@@ -36,7 +36,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def removed_guard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Any] | None:
     """Replace the guard of this run."""
     for name, replacement in (request.param or {}).items():
-        # Logout has no GET method, and its absence is the guard.
+        # The guard is the missing GET method of Logout.
         monkeypatch.setattr(name, replacement, raising=not name.endswith(".Logout.get"))
     return request.param
 

@@ -115,5 +115,5 @@ def test_network_attacker_reads_the_cookie_from_a_plain_http_request(https_brows
 
 @guarded_by({"wsgi_oauth.sessions.manager.SessionManager.cookie": cookie_without("SameSite=Lax")})
 def test_form_on_another_site_is_sent_with_the_session_cookie(https_browser: Browser) -> bool:
-    """S38. Own handlers may not check the Origin header."""
+    """S38. Handlers of an application may not check the Origin header."""
     return "SameSite=Lax" not in session_cookie(https_browser)

@@ -52,7 +52,7 @@ def look_at_each_claim_alone(email: str | None, sources: Any, paths: UserDocumen
 
 @guarded_by({"wsgi_oauth.oauth.identity.is_verified": look_at_each_claim_alone})
 def test_own_verified_address_vouches_for_another_one(issuer: Issuer, sign_in: SignIn) -> Any:
-    """S30: `email_verified` of the ID token is about the address in the ID token."""
+    """S30: `email_verified` of the ID token describes the address in the ID token only."""
     issuer.claims |= {"email": "mallory@evil.example", "email_verified": True}
     issuer.user = {"sub": "mona", "email": "boss@example.com"}
     return sign_in(ALLOW="email:boss@example.com")
@@ -81,7 +81,7 @@ def read_as_a_number(value: str | int | None) -> str | None:
     }
 )
 def test_subject_that_is_the_same_number_in_another_spelling(issuer: Issuer, sign_in: SignIn) -> Any:
-    """S30: only a number equals a string, and only its own decimal digits."""
+    """S30: the number 35 equals only the string "35"."""
     issuer.claims["sub"] = "0035"
     issuer.user = {"sub": 35}
     return sign_in()

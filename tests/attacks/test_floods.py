@@ -48,7 +48,7 @@ def test_repeated_starts_fill_the_cookies_and_the_store(victim: Browser, store: 
 def test_abandoned_sign_ins_fill_the_disk(
     provider: LocalProvider, tmp_path: Any, later: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> bool:
-    """S59. Few of them are kept longer than a sign-in may take, and creating sessions deletes expired ones."""
+    """S59. Only a few are kept longer than a sign-in may take, and each creation of a session deletes expired ones."""
     monkeypatch.setattr(manager, "_LATE_RESPONSES", 5)
     store = FileStore(tmp_path / "sessions")
     app = create_app(Config.from_environ(environ_for(provider)), store=store)

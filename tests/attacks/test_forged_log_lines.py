@@ -1,7 +1,7 @@
 """Forged log lines: the attacker chooses text that looks like an event of another user, or like fields of an event.
 
-An operator, or the program that reads the log, then believes that somebody else has signed in, or does not find what
-the attacker did.
+An operator, or the program that reads the log, then believes that another user has signed in, or does not find the
+attacker's actions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Forged headers: the client sends headers that only the proxy should send, or has a tricky name.
+"""Forged headers: the client sends headers that only the proxy should send, or has a name with special characters.
 
 The proxy passes the client's headers on to ``/verify``. The applications behind it believe the answer.
 """

@@ -48,7 +48,7 @@ def attacker(application: Any, provider: FormPostIssuer) -> FormBrowser:
 
 
 def find_among_all_sign_ins(pending: Session, state: str) -> dict[str, Any] | None:
-    """Find the record as a program would that remembers states without the browser."""
+    """Find the record like a program that stores states for all browsers together."""
     found = [data.get("oauth_state", {}) for data in stored_sessions(pending._manager.store)]
     return next((records[state] for records in found if state in records), None)
 
@@ -68,7 +68,7 @@ def test_page_of_the_attacker_posts_a_form_with_its_own_code(
 def test_authorization_request_is_changed_so_that_the_code_comes_in_the_url(
     victim: FormBrowser, provider: FormPostIssuer
 ) -> bool:
-    """S70. The application would get used to codes in URLs, which histories and logs keep."""
+    """S70. Histories and logs keep the code in the URL."""
     url = re.sub("&?response_mode=form_post", "", victim.start())
     victim.get(victim.consent(url))
     return bool(exchanged_codes(provider))

@@ -1,7 +1,7 @@
-"""Mix-up (RFC 9700 4.4, RFC 9207): the response comes from another provider than the one that was asked.
+"""Mix-up (RFC 9700 4.4, RFC 9207): the response comes from another provider than the request was sent to.
 
-The attacker operates or controls a provider and sends the browser back with a response of it. A client that does not
-check the issuer sends the code, with its own secret, to the wrong token endpoint.
+The attacker operates or controls a provider, which sends the browser back with a response. A client that does not check
+the issuer sends the code, with its own secret, to the wrong token endpoint.
 """
 
 from __future__ import annotations

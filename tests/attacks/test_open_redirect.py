@@ -1,7 +1,7 @@
 """Open redirects (RFC 9700 4.11): a link to the honest site, a real sign-in, and then the page of the attacker.
 
-The URL and the page of the provider were the right ones, so the victim trusts the third page, which asks for the
-password once more. What counts is where browsers go, so the test resolves URLs as they do (``tests/whatwg.py``).
+The URL and the page of the provider are genuine, so the victim trusts the third page, which asks for the password once
+more. The test resolves URLs like a browser (``tests/whatwg.py``).
 """
 
 from __future__ import annotations

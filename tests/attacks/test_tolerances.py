@@ -1,7 +1,7 @@
-"""Tolerated responses of a provider: nothing about the user's identity becomes negotiable (docs/tolerances.md).
+"""Tolerated responses of a provider do not weaken the checks of the user's identity (docs/tolerances.md).
 
-The attacker controls text that a provider copies: the own display name, the names of the own groups, an account at a
-provider of carelessly written software. The victim is another user of that provider, or the operator with access rules.
+The attacker controls text that a provider copies, such as a display name or the name of a group, or has an account at a
+provider with careless software. The victim is another user of that provider, or the operator with access rules.
 """
 
 from __future__ import annotations
@@ -46,6 +46,6 @@ def test_two_broken_group_names_become_the_same(issuer: Issuer, enters: Callable
 
 @guarded_by({"wsgi_oauth.oauth.resource._without_replaced_text": keep_all})
 def test_broken_text_matches_a_rule_about_a_claim(issuer: Issuer, enters: Callable[..., bool]) -> bool:
-    """S30. The replacement character is no text of the user."""
+    """S30. The replacement character is not part of the user's text."""
     issuer.routes["/user"] = ("profile", {"GET": lambda _: Response(b'{"sub": "mona", "team": "\xf6"}')})
     return enters('claim:team="\N{REPLACEMENT CHARACTER}"')

@@ -1,4 +1,4 @@
-"""The attackers' view: which attackers see a message or a part of it, and the reason why that does not help them."""
+"""The attackers' view of a message: the parts that each attacker can read, and the reason why these are useless."""
 
 from __future__ import annotations
 

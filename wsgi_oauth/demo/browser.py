@@ -1,4 +1,4 @@
-"""A small browser for the walk: it keeps cookies, reads HTML forms and follows no redirect by itself."""
+"""A small browser for the walk: it keeps cookies and reads HTML forms. The walk follows redirects itself."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Page(HTMLParser):
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Notice the heading, the form and its fields."""
+        """Record the heading, the form and its fields."""
         attributes = dict(attrs)
         if tag == "h1":
             self._in_heading = True
@@ -93,7 +93,7 @@ class Page(HTMLParser):
             self.fields[attributes.get("name") or ""] = attributes.get("value") or ""
 
     def handle_endtag(self, tag: str) -> None:
-        """Notice the end of the heading."""
+        """Record the end of the heading."""
         if tag == "h1":
             self._in_heading = False
 

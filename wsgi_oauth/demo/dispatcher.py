@@ -58,13 +58,13 @@ class Dispatcher:
         if page is None:
             return self._recorded(environ, start_response)
         if not _LOOPBACK.fullmatch(environ.get("HTTP_HOST", "")):
-            # These pages show secrets. Another site's script could read them if its host name led here (DNS rebinding).
+            # These pages show secrets. A script of another site could read them after DNS rebinding.
             refusal = Response("Open this page at 127.0.0.1 or localhost.\n", 421)
             return refusal(environ, start_response)
         return page(environ, start_response)
 
     def _receive(self, request: Request) -> Response:
-        """Take a message of another process."""
+        """Record a message of another process."""
         authorization = request.headers.get("Authorization", "").encode()
         if (
             not secrets.compare_digest(authorization, f"Bearer {self.recorder.key}".encode())
@@ -83,8 +83,8 @@ def record_provider(
 ) -> RecordedParty:
     """Return *provider* with recording of its messages.
 
-    :param party: its name in the trace.
-    :param run, title: of the messages; see :class:`Message`.
+    :param party: the provider's name in the trace.
+    :param run, title: fields of the messages; see :class:`Message`.
     """
 
     def is_handler(frame: FrameType) -> bool:

@@ -15,7 +15,7 @@ from .kinds import form_of, query_of
 from .messages import APPLICATION, PROVIDER, Message
 
 _PAGES = {"/profile": "Profile page", "/logout": "Sign-out page", "/signed-out": "Signed-out page"}
-_FOLLOW_SECONDS = 10  # in which a browser follows a redirect; a later request is the user's
+_FOLLOW_SECONDS = 10  # a request after more seconds is not caused by the redirect, but by the user
 
 
 @dataclass
@@ -120,7 +120,7 @@ def divide(messages: Iterable[Message]) -> list[Episode]:
 
 
 def _follow(redirects: list[_Redirect], request: Message) -> Episode | None:
-    """Return the episode with the redirect that *request* follows. The redirect is used up."""
+    """Return the episode with the redirect that *request* follows, and remove that redirect from *redirects*."""
     candidates = [
         each
         for each in redirects

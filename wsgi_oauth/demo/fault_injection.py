@@ -37,7 +37,7 @@ class HangUp(ConnectionError):
 
 @dataclass
 class FaultContext:
-    """A request into which a fault is injected, and the means to respond to it."""
+    """A request into which a fault is injected, with methods that respond to it."""
 
     environ: WSGIEnvironment
     faults: FaultInjector

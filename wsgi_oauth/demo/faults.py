@@ -78,7 +78,7 @@ def _nested(document: str) -> str:
 
 
 def _modify(change: Callable[[Response], object]) -> Respond:
-    """Modify the normal response. An error response stays as it is."""
+    """Modify the normal response. An error response is not changed."""
 
     def respond(context: FaultContext) -> Response:
         response = context.normal_response()

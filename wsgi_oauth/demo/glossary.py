@@ -26,7 +26,7 @@ class Entry(NamedTuple):
 
 
 def read_glossary() -> list[Entry]:
-    """Return the entries of docs/glossary.md; none if the documentation is not installed."""
+    """Return the entries of docs/glossary.md; empty if the documentation is not installed."""
     for folder in _PLACES:
         try:
             return list(_parse((folder / "glossary.md").read_text(encoding="utf-8")))

@@ -1,7 +1,7 @@
 """The provider's grants, authorization codes and tokens, kept in memory.
 
-oauthlib implements the protocol and asks a request validator for everything that must be stored or
-decided: :class:`GrantValidator`. All codes and tokens of one sign-in belong to one :class:`Grant`,
+oauthlib implements the protocol, and leaves storage and decisions to a request validator:
+:class:`GrantValidator`. All codes and tokens of one sign-in belong to one :class:`Grant`,
 so that they can be revoked together. The classes are not thread-safe; the provider holds a lock.
 """
 
@@ -50,7 +50,7 @@ class Grant:
     scopes: list[str]
     code_challenge: str
     user: str = ""
-    nonce: str | None = None  # for the ID token of the sign-in (OpenID Connect Core 3.1.2.1)
+    nonce: str | None = None  # the nonce for the ID token of the sign-in (OpenID Connect Core 3.1.2.1)
     signed_in_at: float = 0.0  # when the user signed in at the provider
     fault: str = ""  # the name of a fault for this sign-in
     revoked: bool = False
@@ -62,7 +62,7 @@ class Credential:
 
     grant: Grant
     expires_at: float = math.inf
-    used: bool = False  # an access token: revoked
+    used: bool = False  # for an access token: whether it was revoked
 
     @property
     def is_valid(self) -> bool:
@@ -177,7 +177,7 @@ class GrantValidator(RequestValidator):
     def get_code_challenge(  # type: ignore[override]  # oauthlib accepts None, its stub not
         self, code: str, request: Request
     ) -> str | None:
-        """Return the challenge of the authorization request; None without one, and then any verifier is accepted."""
+        """Return the code challenge of the authorization request. Without one (None), any code verifier is accepted."""
         return self._codes[code].grant.code_challenge or None
 
     def get_code_challenge_method(self, code: str, request: Request) -> str:
@@ -253,7 +253,7 @@ class GrantValidator(RequestValidator):
 def _valid_grant(credential: Credential | None, client_id: str) -> Grant | None:
     """Return the grant of a code or refresh token, or None when the credential is invalid for this client.
 
-    A second use revokes the whole grant, because either use can be that of an attacker
+    A second use revokes the whole grant, because one of the two can be an attacker's
     (RFC 6749 4.1.2 for codes, RFC 9700 4.14.2 for refresh tokens).
     """
     if credential is None or credential.grant.client_id != client_id:

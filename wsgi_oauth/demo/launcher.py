@@ -1,8 +1,8 @@
-"""Start the local provider and the application side by side on loopback: the work behind ``wsgi-oauth demo``.
+"""Start the local provider and the application on loopback, for ``wsgi-oauth demo``.
 
-The application is the real one, under a real gunicorn in a process of its own. It reads the
-provider's endpoints from its environment, as it would for any other provider. The provider runs in
-a thread of this process, together with the recorder of all messages and the page that shows them.
+The application runs under gunicorn in a process of its own, as in production. It reads the
+provider's endpoints from its environment, as for any other provider. The provider runs in a
+thread of this process, together with the recorder of all messages and the page that shows them.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Options:
     worker_class: str = "gthread"
     walk: bool = False
     reveal: bool = False  # show secrets instead of masking them
-    profile: str = ""  # of the provider; one of PROFILES
+    profile: str = ""  # the provider's profile, one of PROFILES
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class StopRequests:
             self._callback()
 
     def pass_on_to(self, callback: Callable[[], None]) -> None:
-        """Call *callback* for each request from now on, and at once if there was one already."""
+        """Call *callback* for each request from now on, and at once if there were earlier ones."""
         self._callback = callback
         if self.count:
             callback()
@@ -214,7 +214,7 @@ def _bind_application_port(port: int) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((HOST, port))
-            listener.listen(128)  # here, because two sockets can bind the same port but only one can listen
+            listener.listen(128)  # fails for a port in use; a bind alone can succeed
         except OSError as error:
             raise _port_error("application", "--port", port, error) from error
         yield listener
@@ -249,7 +249,7 @@ def _port_error(server: str, option: str, port: int, error: OSError) -> DemoErro
 
 
 def _build_environ(dispatcher: Dispatcher, sessions: Path, templates: Path) -> dict[str, str]:
-    """Return the application's environment: that of this process, with the demo's settings.
+    """Return the environment of this process with the demo's settings, for the application.
 
     The user's own ``WSGI_OAUTH_*`` variables, which may hold a real client secret, and
     ``GUNICORN_*`` variables are left out. No proxy is used between the two servers, because both
@@ -433,7 +433,7 @@ class Gunicorn:
             os.killpg(self._process.pid, signal.SIGKILL)  # the group contains the workers
 
     def _read_output(self) -> None:
-        assert self._process.stdout is not None  # for the type checker
+        assert self._process.stdout is not None  # it is a pipe
         with self._process.stdout as lines:
             for line in lines:
                 self._lines.append(line)

@@ -19,7 +19,7 @@ PUBLIC = frozenset(
 
 
 def mask(value: str) -> str:
-    """Return the first four characters and the length: enough to recognize a secret, too little to use it.
+    """Return the first four characters and the length, so that a secret can be recognized but not used.
 
     >>> mask("gho_16C7e42F292c6912E7710c838347Ae178B4a")
     'gho_… (40 characters)'
@@ -51,7 +51,7 @@ def mask_header(name: str, value: str) -> str:
 
 
 def mask_json(value: Any, name: str = "") -> Any:
-    """Return a copy of a JSON value in which all strings without a public name are masked.
+    """Return a copy of a JSON value, with all strings masked whose name is not public.
 
     Keys longer than 24 characters are masked too, because the session uses states as keys.
     """

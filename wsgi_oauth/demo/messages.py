@@ -84,9 +84,9 @@ class Message:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Message:
-        """Return the message of :meth:`to_json`.
+        """Return the message in *text*, a result of :meth:`to_json`.
 
-        :raises ValueError, TypeError, KeyError: if *text* is not such a message.
+        :raises ValueError, TypeError, KeyError: if *text* is anything else.
         """
         document = json.loads(text)
         source = document.pop("source")

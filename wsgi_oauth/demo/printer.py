@@ -25,7 +25,7 @@ _RFC_SECTION = re.compile(r"(RFC|OpenID Connect [A-Z][a-z]+) (\d+) (\d)")
 
 
 class Printer:
-    """Prints at most 100 columns, with colours on a terminal, and in ASCII where the encoding requires it.
+    """Prints at most 100 columns, with colours on a terminal, and in ASCII if the encoding requires it.
 
     Each explanation is printed once.
 
@@ -42,7 +42,7 @@ class Printer:
         self._width = max(60, min(100, columns))
         self._queries: dict[str, int] = {}  # the number of the message that contained each query first
         self._explained: set[str] = set()
-        self._requests: dict[str, Message] = {}  # by their exchange
+        self._requests: dict[str, Message] = {}  # by the id of the exchange
         self.messages = 0
 
     def title(self, text: str) -> None:
@@ -67,7 +67,7 @@ class Printer:
             self._wrap(f"{term:<{width}}  {description}", " " * 4, " " * (6 + width))
 
     def message(self, message: Message) -> None:
-        """Print a message: its name and purpose, and the headers and parameters that matter."""
+        """Print a message: its name and purpose, and the explained headers and parameters."""
         kind = find_kind(message, self._requests.setdefault(message.exchange, message))
         self.messages += 1
         self._print(f"\n{self.messages:2}  {message.sender} → {message.receiver}", self.BOLD)

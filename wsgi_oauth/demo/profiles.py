@@ -1,7 +1,7 @@
-"""Local providers that behave like Keycloak, Entra ID, AD FS, Okta and GitHub Enterprise, as their documentation says.
+"""Local providers that imitate Keycloak, Entra ID, AD FS, Okta and GitHub Enterprise, based on their documentation.
 
-The ``settings`` of each are those of its example in ``docs/providers.md``: only the members of one group may enter. The
-default user is a member; the consent page offers further users.
+The ``settings`` of each are the same as in its example in ``docs/providers.md``: only the members of one group have
+access. The default user is a member; the consent page offers further users.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _MEMBER = str(OCTOCAT["login"])
 class Product(LocalProvider):
     """A provider with the URLs, scopes and error descriptions of a product."""
 
-    name = ""  # of the preset
+    name = ""  # the name of the preset
     title = "Local provider"
-    rule = ""  # admits the members of the group
+    rule = ""  # the access rule that admits the members of the group
     scopes: Sequence[str] = ()
     logins: tuple[str, ...] = (_MEMBER, "guest")
     #: The code and the description with which the product reports an error of OAuth.
@@ -79,7 +79,7 @@ class Product(LocalProvider):
 class OpenIDProduct(Product):
     """A product with OpenID Connect: a discovery document, ID tokens, and an end-session endpoint."""
 
-    sends_refresh_tokens = False  # even if the scope offline_access was not requested
+    sends_refresh_tokens = False  # whether it sends them even without the scope offline_access
     scopes: Sequence[str] = ("openid", "profile", "email", "offline_access")
 
     def discovery_document(self) -> dict[str, Any]:
@@ -178,7 +178,7 @@ class EntraID(OpenIDProduct):
     end_session_path = f"/{tenant}/oauth2/v2.0/logout"
     graph_path = "/v1.0/me/transitiveMemberOf"
     scopes = ("openid", "profile", "email", "offline_access", "User.Read")
-    # Not offered: many-groups, because the token would be sent to the real Microsoft Graph.
+    # many-groups is not offered, because the application would send the token to the real Microsoft Graph.
     logins = (*Product.logins, "partner")
     errors: ClassVar[Mapping[str, tuple[str, str]]] = {
         "access_denied": ("access_denied", "AADSTS65004: User declined to consent to access the app."),
@@ -280,7 +280,7 @@ class ADFS(OpenIDProduct):
 class Okta(OpenIDProduct):
     """An organization with a groups claim filter. Users who are not assigned to the application are refused.
 
-    Because an access token is issued, too, names and groups are at UserInfo only:
+    Names and groups are only in the UserInfo response, because an access token is issued, too:
     https://developer.okta.com/docs/api/openapi/okta-oauth/guides/overview/
     """
 

@@ -1,8 +1,8 @@
 """Collect the messages of all processes of the demo in one place, in causal order.
 
 The recorder is in the launcher's process. Each server sends it a message before that message can have an effect: a
-request before it is answered, and a response before it is sent. The server goes on only when the recorder has the
-message. So the order of arrival is the order of cause and effect, whatever the clocks of the processes say.
+request before it is answered, and a response before it is sent. The server continues only after the recorder has
+confirmed the message. So the order of arrival is the order of cause and effect, independently of the clocks.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from .messages import Message
 MAX_MESSAGES = 600
 """When the recorder has more, it drops the oldest sign-in."""
 
-_TIMEOUT = 10  # seconds in which the recorder takes a message of another process
+_TIMEOUT = 10  # seconds for sending a message to the recorder
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
 class TakesMessages(Protocol):
-    """A recorder, or the way to one in another process."""
+    """A recorder of this process, or a client for the recorder of another process."""
 
     key: str
     """A secret of the demo's processes."""
@@ -41,7 +41,7 @@ class Recorder:
 
     def __init__(self, limit: int = MAX_MESSAGES) -> None:
         self.key = secrets.token_urlsafe(32)
-        #: How many messages were dropped because there were too many.
+        #: The number of messages that were dropped because there were too many.
         self.dropped = 0
         self._limit = limit
         self._messages: list[Message] = []
@@ -67,7 +67,7 @@ class Recorder:
             self._changed.notify_all()
 
     def clear(self) -> None:
-        """Forget all messages."""
+        """Delete all messages."""
         with self._changed:
             self._messages.clear()
             self.dropped = 0
@@ -76,14 +76,14 @@ class Recorder:
     def wait_for(self, find: Callable[[Sequence[Message]], _T], timeout: float) -> _T:
         """Wait until *find* returns a true value for the messages so far, and return it.
 
-        After *timeout* seconds, or when the recorder is closed, return whatever it returns then.
+        After *timeout* seconds, or when the recorder is closed, return the result of a last call.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed or find(tuple(self._messages)), timeout)
             return find(tuple(self._messages))
 
     def close(self) -> None:
-        """End all waiting."""
+        """End all calls of :meth:`wait_for`."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()

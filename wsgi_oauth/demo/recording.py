@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 class Origin(NamedTuple):
-    """Where a request comes from, if another server sends it."""
+    """The origin of a request: the browser, or another server with the source of the request."""
 
     sender: str = BROWSER
     parent: str = ""
@@ -93,9 +93,9 @@ _watch_lock = threading.Lock()
 
 
 def watch_responses() -> None:
-    """Note the source of each Werkzeug response, from now on and in this process. Idempotent.
+    """Record the source of each Werkzeug response, from now on and in this process. Idempotent.
 
-    Outside a recorded request this does nothing.
+    Responses outside a recorded request are ignored.
     """
     with _watch_lock:
         if hasattr(Response.__init__, "original"):
@@ -120,7 +120,7 @@ class RecordedParty:
     :param is_handler: recognizes the functions of the party that answer requests, for the source lines.
     :param endpoint: returns the name of the endpoint at a path.
     :param read_session_files: returns the session files of a list of cookie headers.
-    :param run, title: of the messages; see :class:`Message`.
+    :param run, title: fields of the messages; see :class:`Message`.
     """
 
     def __init__(
@@ -205,7 +205,7 @@ class RecordedParty:
         try:
             with contextlib.closing(_Chunks(self._application(environ, start))) as chunks:
                 body.writelines(chunks)
-        except BaseException:  # for instance the ConnectionError with which a fault ends the connection
+        except BaseException:  # for example the ConnectionError by which a fault ends the connection
             if not (connection is not None and raw.has_sent):
                 add_response(0, [], "", find_source(self._is_handler))
             raise

@@ -163,7 +163,7 @@ class _Handler(WSGIRequestHandler):
             for name, value in headers:
                 self.send_header(name, value)
             if "Content-Length" not in headers and int(code) not in _NO_BODY:
-                self.close_connection = True  # because only the end of the connection ends the body
+                self.close_connection = True  # the end of the connection marks the end of the body
             if self.close_connection and "Connection" not in headers:
                 self.send_header("Connection", "close")
             self.end_headers()
@@ -209,7 +209,7 @@ class _Listener(ThreadedWSGIServer):
         self._open: set[socket.socket] = set()
         self._changed = threading.Condition()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        # Bind here, because Werkzeug would end the process if the port were in use.
+        # The port is bound here, because Werkzeug would end the process if the port were in use.
         with socket.create_server((host, port), family=family, backlog=128) as bound:
             super().__init__(host, port, application, _Handler, ssl_context=ssl_context, fd=bound.fileno())
         if ssl_context:
@@ -234,7 +234,7 @@ class _Listener(ThreadedWSGIServer):
         with self._changed:
             for connection in self._open:
                 try:
-                    # Not SSLSocket.shutdown(), because it would discard the TLS state that the thread uses.
+                    # SSLSocket.shutdown() would discard the TLS state that the thread uses.
                     socket.socket.shutdown(connection, socket.SHUT_RDWR)
                 except OSError:  # already closed
                     continue

@@ -1,6 +1,6 @@
-"""Signatures of the local providers' ID tokens: RS256 (RFC 7518 3.3) in plain Python, because the demo needs no extra.
+"""Signatures of the local providers' ID tokens: RS256 (RFC 7518 3.3) in plain Python, without an optional package.
 
-The private key is published here, so these signatures prove nothing outside of a demo or a test.
+The private key is public, because it is in this file. It is for demos and tests only.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SHA256 = bytes.fromhex("3031300d060960864801650304020105000420")  # DigestInfo 
 def sign_jwt(claims: Mapping[str, Any] | bytes, **header: Any) -> str:
     """Return *claims* as a signed JSON Web Token (RFC 7519 3).
 
-    :param claims: their JSON form is signed; bytes are signed as they are.
+    :param claims: the claims, or their JSON form as bytes.
     :param header: further members of the header, or other values of ``alg``, ``kid`` and ``typ``.
     """
     payload = claims if isinstance(claims, bytes) else json.dumps(claims).encode()

@@ -18,7 +18,7 @@ from .messages import SourceLine
 
 PACKAGE = str(Path(__file__).parents[1])
 
-# The modules that record. Their own lines produce no message.
+# The modules that record messages. Their lines are not part of a source.
 _RECORDING = {f"{PACKAGE}/demo/{name}.py" for name in ("sources", "recording", "traced_app", "dispatcher", "server")}
 
 
@@ -42,7 +42,7 @@ class Place(NamedTuple):
 
 
 class Source(NamedTuple):
-    """The calls of this package that lead to a message, the outermost first, and the most telling one of them."""
+    """The calls of this package that lead to a message, the outermost first, and the main one."""
 
     chain: tuple[Place, ...] = ()
     main: Place | None = None

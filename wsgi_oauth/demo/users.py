@@ -1,4 +1,4 @@
-"""The users of the local provider, and which of their data each scope releases."""
+"""The users of the local provider, and the claims that each scope releases."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class User:
     """A user of the provider.
 
     :param claims: all data that the provider has, with at least ``login`` and ``name``.
-    :param note: how the user differs from the others, for the sign-in page.
+    :param note: a description of the user's special data, for the sign-in page.
     """
 
     claims: Mapping[str, object]

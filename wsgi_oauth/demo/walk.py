@@ -1,7 +1,7 @@
 """``wsgi-oauth demo --walk``: sign in, and print every HTTP message of the sign-in with an explanation.
 
-The walk is a user with a small browser. The recorder has all messages in order, also those between application and
-provider, which no browser sees.
+The walk acts as a user with a small browser. The recorder has all messages in order, also those between application and
+provider, which the browser cannot see.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def walk(application: str, provider: LocalProvider, recorder: Recorder, out: Tex
 
 
 class Walk:
-    """A sign-in, with a method for each step of the requests-oauthlib tutorial, and one for all that follows."""
+    """A sign-in, with a method for each step of the requests-oauthlib tutorial and for each step after it."""
 
     def __init__(self, application: str, provider: LocalProvider, recorder: Recorder, printer: Printer) -> None:
         self._application = application
@@ -63,7 +63,7 @@ class Walk:
         self._step = ""
 
     def run(self, *, reveal: bool) -> None:
-        """Do all steps in order. The profile is printed last."""
+        """Run all steps in order, and print the profile at the end."""
         self._introduce(reveal=reveal)
         self._register()
         authorization_url = self._user_authorization()
@@ -293,7 +293,7 @@ class Walk:
         self._printer.paragraph(explanation)
 
     def _send(self, request: HttpRequest) -> HttpResponse:
-        """Send *request*, and print all messages that it causes, the response included."""
+        """Send *request*, and print all messages that it causes, including the response."""
         try:
             return self._browser.send(request)
         except NoAnswer as error:
