@@ -15,16 +15,16 @@ SECRETS: Mapping[str, str] = {
     "this application fails, too: that sign-in has another verifier.",
     "state": "It is accepted once, and only from the browser with the cookie of this sign-in (RFC 9700 4.7).",
     "nonce": "The ID token for it goes to the application only, from server to server.",
-    "code challenge": "It is a hash. Nobody can compute the code verifier from it (RFC 7636 7.1).",
+    "code challenge": "It is a hash, from which the code verifier cannot be computed (RFC 7636 7.1).",
     "code verifier": "It fits this one code only, and the code is used up by this very message.",
     "client secret": "With it an attacker could pose as this application. So it travels only from server to server, "
     "over TLS. Even then it gives no access to a user without a code of that user (RFC 6749 10.1).",
-    "access token": "Everybody who has it can use it until it expires. So it is sent only from server to server, in a "
+    "access token": "A thief could use it until it expires. So it is sent only from server to server, in a "
     "header or a body and never in a URL, lives an hour, and can be revoked (RFC 6750 5.3).",
     "refresh token": "It is worth nothing without the client secret, and each use replaces it (RFC 9700 4.14).",
     "ID token": "It is signed for this application (aud) and this sign-in (nonce), so no other application and no "
     "other sign-in accepts it (OpenID Connect Core 3.1.3.7).",
-    "session id": "Everybody who has it is signed in as the user. So scripts cannot read the cookie (HttpOnly), over "
+    "session id": "A thief would be signed in as the user. So scripts cannot read the cookie (HttpOnly), over "
     "https it is never sent in the clear (Secure), the sign-in replaces it, and the sign-out ends it on the server.",
     "personal data": "You agreed to share it with this application only.",
 }

@@ -84,7 +84,7 @@ _KINDS = [
     ),
     Kind(
         "Refused",
-        "The application refuses the answer, and nobody is signed in.",
+        "The application refuses the answer, and the sign-in fails.",
         "One of its checks failed, or the provider refused. Nothing is stored except that this state is used up. The "
         "source line below names the check.",
         _NO_EXPLANATIONS,
@@ -251,7 +251,7 @@ _KINDS = [
         "It verifies the signature of the ID token with one of them, and remembers them.",
         _NO_EXPLANATIONS,
     ),
-    Kind("Keys", "The provider's public keys.", "Everybody may know them.", explanations.KEYS_RESPONSE),
+    Kind("Keys", "The provider's public keys.", "They are public.", explanations.KEYS_RESPONSE),
     Kind(
         "Pushed authorization request",
         "The application sends the note to the provider itself, so the browser carries only a reference.",
@@ -270,7 +270,7 @@ _KINDS = [
     Kind(
         "No response",
         "The connection ends without a whole response.",
-        "The application gives up after a fixed time, however slowly the bytes arrive, and signs nobody in.",
+        "The application gives up after a fixed time, however slowly the bytes arrive, and the sign-in fails.",
         _NO_EXPLANATIONS,
     ),
     # -- other parties, in the lab

@@ -74,7 +74,7 @@ def find_source(is_handler: IsHandler) -> Source:
 
 
 def _find_handler(stack: list[tuple[FrameType, int]], is_handler: IsHandler) -> int | None:
-    """Return the position of the innermost frame whose code is written inside a handler; None without a handler."""
+    """Return the position of the innermost frame with code from inside a handler; None without a handler."""
     nested = {code for frame, _ in stack if is_handler(frame) for code in _nested_code(frame.f_code)}
     return max((position for position, (frame, _) in enumerate(stack) if frame.f_code in nested), default=None)
 
