@@ -617,8 +617,8 @@ class TestPage:
         with urllib.request.urlopen(f"{demo.provider.url}/trace/events", timeout=60) as events:
             assert events.readline() == b"data: 0\n"
             Tab().open(f"{demo.url}/signed-out")
-            events.readline()
-            assert int(events.readline().removeprefix(b"data: ")) == demo.recorder.messages[0].number
+            last = demo.recorder.messages[-1].number
+            assert b"data: %d\n" % last in iter(events.readline, b"")  # several messages may share an event
 
     def test_a_part_of_the_page_is_enough_for_an_update(self, demo: Demo, read_page: Callable[..., Diagram]) -> None:
         Tab().open(f"{demo.url}/")
