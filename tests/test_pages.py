@@ -378,7 +378,7 @@ SAME_PAGE = ""  # RFC 3986 4.4; without the code in its URL
 
 
 class TestButton:
-    """A page about an error offers what helps, and nothing that does not."""
+    """A page about an error offers only the button that helps."""
 
     @pytest.mark.parametrize(
         ("cause", "expected"),
