@@ -394,8 +394,18 @@ class TestOpenIDConnect:
         query = urlencode({"post_logout_redirect_uri": signed_out, "state": "a-state"})
         assert ask("GET", f"{server.url}/end-session?{query}").headers["Location"] == f"{signed_out}?state=a-state"
 
-    def test_the_sign_out_leads_to_no_other_site(self, server: Server) -> None:
-        query = urlencode({"post_logout_redirect_uri": "https://attacker.example/signed-out"})
+    @pytest.mark.parametrize(
+        "target",
+        [
+            "https://attacker.example/signed-out",
+            "http://attacker.example\\@127.0.0.1/signed-out",
+            "http://attacker.example@127.0.0.1/signed-out",
+            "http://127.0.0.1/\\attacker.example/signed-out",
+            "http://127.0.0.1:9/other-application",
+        ],
+    )
+    def test_the_sign_out_leads_to_no_other_site(self, target: str, server: Server) -> None:
+        query = urlencode({"post_logout_redirect_uri": target})
         answer = ask("GET", f"{server.url}/end-session?{query}")
         assert (answer.status, answer.headers["Location"]) == (200, None)
 

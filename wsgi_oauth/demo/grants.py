@@ -284,7 +284,9 @@ def is_loopback_callback(uri: str) -> bool:
     except ValueError:
         return False
     is_callback = re.search(r"/callback(/[a-z0-9_]+)?\Z", parts.path) is not None
-    return loopback and parts.scheme in ("http", "https") and is_callback and "#" not in uri
+    # Browsers and servers do not agree on a backslash, nor on everything that can stand before "@".
+    is_plain = not re.search(r"[#@\\\x00-\x20]", uri)
+    return loopback and parts.scheme in ("http", "https") and is_callback and is_plain
 
 
 def check_code_challenge(request: Request) -> dict[str, object]:

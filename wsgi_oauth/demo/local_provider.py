@@ -567,7 +567,8 @@ class LocalProvider:
         if decision != "no":
             self._end_session(request)
         target = request.values.get("post_logout_redirect_uri", "")
-        if self._accepts_redirect_uri(target.removesuffix("/signed-out") + "/callback"):
+        application, _, page = target.rpartition("/")
+        if page == "signed-out" and self._accepts_redirect_uri(f"{application}/callback"):
             state = {"state": request.values["state"]} if "state" in request.values else {}
             return Response(status=302, headers={"Location": add_params_to_uri(target, state.items())})
         return self.show_home_page(request)
