@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import gc
 import http.server
 import importlib
@@ -235,6 +236,13 @@ class TestRecorder:
             recorder.add(Message("browser", "application", f"{number}", "GET", url))
         assert [each.url[-1] for each in recorder.messages if each.is_request] == ["c", "c"]
         assert recorder.dropped + len(recorder.messages) == 12
+
+    def test_many_short_messages_are_dropped_together(self) -> None:
+        """Otherwise each request would wait until all messages have been divided into sign-ins."""
+        recorder = Recorder(limit=50)
+        for number in range(51):
+            recorder.add(Message("browser", "application", str(number), "GET", f"http://127.0.0.1/{number}"))
+        assert (len(recorder.messages), recorder.dropped) == (45, 6)
 
     def test_waiting_ends_with_the_expected_message(self) -> None:
         recorder = Recorder()
@@ -588,6 +596,30 @@ class TestPage:
         text = read_page().text
         assert [secret for secret in secrets if secret[:5] in text] == []
 
+    def test_no_secret_in_an_unusual_place_is_shown_without_reveal(
+        self, demo: Demo, read_page: Callable[..., Diagram]
+    ) -> None:
+        secret, browser = "zUVkT2b9mQxR4sWc7eYdGh1J", Browser()
+        for path, headers, document in [
+            (f"/?next=/page?token={secret}", {}, {}),
+            (f"/nope?redirect_uri=http://127.0.0.1/%23access_token={secret}", {}, {}),
+            (f"/nope?error=access_denied&error_description=the+code+{secret}+is+invalid", {}, {}),
+            (f"/nope?{secret}2", {}, {}),
+            ("/nope", {"Authorization": secret}, {}),
+            ("/nope", {"Cookie": secret}, {}),
+            ("/nope", {"Referer": f"{demo.url}/page?iss=1#{secret}"}, {}),
+            ("/nope", {}, {f"{secret}2": 1, "message": f"code={secret}", "next": f"/?code={secret}"}),
+        ]:
+            request = browser.get(demo.url + path)
+            request.headers.update(headers)
+            if document:
+                request = dataclasses.replace(request, method="POST", body=json.dumps(document))
+                request.headers["Content-Type"] = "application/json"
+            browser.send(request)
+        text = read_page().text
+        assert "zUVk… (24 characters)" in text
+        assert secret[:5] not in text
+
     def test_secrets_are_shown_with_reveal(self, demo: Demo) -> None:
         Tab().open(f"{demo.url}/")
         [token] = [each for each in demo.recorder.messages if each.endpoint == "token" and not each.is_request]
@@ -604,6 +636,25 @@ class TestPage:
         html = browser.send(browser.get(f"{demo.provider.url}/trace")).body
         assert markup not in html
         assert "&lt;script&gt;alert(1)" in html
+
+    @pytest.mark.parametrize(
+        ("host", "body"),
+        [
+            ("[", ""),
+            ("", '{"a": ' + "[" * 900 + "]" * 900 + "}"),
+            ("", r'{"name": "\ud800"}'),
+        ],
+        ids=["malformed host", "deep JSON", "lone surrogate"],
+    )
+    def test_a_hostile_message_breaks_no_page(
+        self, host: str, body: str, demo: Demo, read_page: Callable[..., Diagram]
+    ) -> None:
+        """Each site can make the browser send such a body: ``text/plain;json`` needs no permission (Fetch 2.2.2)."""
+        browser = Browser()
+        request = dataclasses.replace(browser.get(f"{demo.url}/nope"), method="POST", body=body)
+        request.headers.update({"Content-Type": "text/plain;json", **({"Host": host} if host else {})})
+        browser.send(request)
+        assert len(read_page().messages) == 2
 
     def test_other_host_names_are_refused(self, demo: Demo) -> None:
         """Otherwise a site whose name leads to 127.0.0.1 could read the page (DNS rebinding)."""

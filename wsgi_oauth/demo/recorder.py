@@ -20,7 +20,7 @@ from .episodes import divide
 from .messages import Message
 
 MAX_MESSAGES = 600
-"""When the recorder has more, it drops the oldest sign-in."""
+"""When the recorder has more, it drops the oldest sign-ins."""
 
 _TIMEOUT = 10  # seconds for sending a message to the recorder
 _log = logging.getLogger(__name__)
@@ -61,10 +61,18 @@ class Recorder:
             self._last += 1
             self._messages.append(dataclasses.replace(message, number=self._last))
             if len(self._messages) > self._limit:
-                oldest = {each.number for each in divide(self._messages)[0].messages}
-                self._messages = [each for each in self._messages if each.number not in oldest]
-                self.dropped += len(oldest)
+                self._drop_oldest()
             self._changed.notify_all()
+
+    def _drop_oldest(self) -> None:
+        """Drop a tenth of the messages, in whole episodes, because it takes long to find the episodes."""
+        oldest: set[int] = set()
+        for episode in divide(self._messages):
+            oldest.update(each.number for each in episode.messages)
+            if len(oldest) > self._limit // 10:
+                break
+        self._messages = [each for each in self._messages if each.number not in oldest]
+        self.dropped += len(oldest)
 
     def clear(self) -> None:
         """Delete all messages."""

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from werkzeug.datastructures import EnvironHeaders
 from werkzeug.wrappers import Response
@@ -255,7 +256,12 @@ class _RawSocket:
 def _read_url(environ: WSGIEnvironment) -> str:
     target = environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ["PATH_INFO"]
     host = environ.get("HTTP_HOST", "")
-    return target if target.startswith("http") else f"{environ['wsgi.url_scheme']}://{host}{target}"
+    url = target if target.startswith("http") else f"{environ['wsgi.url_scheme']}://{host}{target}"
+    try:
+        urlsplit(url)
+    except ValueError:  # a malformed Host header would break the pages on which the message appears
+        return f"{environ['wsgi.url_scheme']}://malformed/{environ['PATH_INFO'].lstrip('/')}"
+    return url
 
 
 def _read_body(environ: WSGIEnvironment) -> str:

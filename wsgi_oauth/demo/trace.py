@@ -29,7 +29,7 @@ from .attackers import SECRETS, View, find_views
 from .episodes import Episode, divide
 from .glossary import read_glossary
 from .kinds import STEPS, Kind, find_kind, form_of, parse_object, query_of
-from .masking import mask_header, mask_json, mask_parameter
+from .masking import mask_header, mask_json, mask_name, mask_parameter, mask_text, mask_url
 from .messages import PROVIDER, Message, SourceLine
 from .pages import render
 from .recorder import Recorder
@@ -257,7 +257,7 @@ class Trace:
 
     def _groups(self, message: Message, kind: Kind) -> Iterator[Group]:
         def fields(parameters: Iterable[tuple[str, str]]) -> list[Field]:
-            return [Field(name, self._parameter(name, value), _explain(kind, name)) for name, value in parameters]
+            return [self._field(kind, name, value) for name, value in parameters]
 
         if message.is_request and (query := urlsplit(message.url).query):
             yield Group("Parameters in the URL", fields(parse_qsl(query, keep_blank_values=True)))
@@ -272,7 +272,11 @@ class Trace:
         if (document := parse_object(message)) is not None:
             is_public = self._reveal or message.endpoint in {"discovery", "keys"}
             members = [
-                Field(name, _show(value if is_public else mask_json(value, name)), _explain(kind, name))
+                Field(
+                    name if is_public else mask_name(name),
+                    _show(value if is_public else mask_json(value, name)),
+                    _explain(kind, name),
+                )
                 for name, value in document.items()
             ]
             yield Group("JSON in the body", members)
@@ -307,19 +311,15 @@ class Trace:
         if self._reveal:
             return value
         if name.lower() in _URL_HEADERS:
-            return self.mask_url(value)
+            return mask_url(value)
         return value if name.lower() in _PUBLIC_HEADERS else mask_header(name.title(), value)
 
-    def _parameter(self, name: str, value: str) -> str:
-        return value if self._reveal else mask_parameter(name, value)
-
-    def mask_url(self, url: str) -> str:
-        """Return *url* with its secrets masked."""
-        base, mark, query = url.partition("?")
-        parameters = parse_qsl(query, keep_blank_values=True)
-        if self._reveal or not parameters:
-            return base if mark and not self._reveal else url
-        return f"{base}?{'&'.join(f'{name}={self._parameter(name, value)}' for name, value in parameters)}"
+    def _field(self, kind: Kind, name: str, value: str) -> Field:
+        """Return the field for a parameter."""
+        explanation = _explain(kind, name)
+        if self._reveal:
+            return Field(name, value, explanation)
+        return Field(mask_name(name), mask_parameter(name, value), explanation)
 
     def _body(self, message: Message) -> str:
         """Return the body as text, if it is not shown as fields."""
@@ -359,12 +359,7 @@ def _build_event(messages: Sequence[Message], *, previous: bytes) -> bytes:
 
 
 def _pretty(value: Any) -> list[str]:
-    return json.dumps(value, indent=2, ensure_ascii=False).splitlines()
-
-
-def mask_text(text: str) -> str:
-    """Mask everything in *text* that is long enough to be a secret."""
-    return re.sub(r"[A-Za-z0-9_\-.~+/=]{20,}", lambda match: mask_parameter("", match[0]), text)
+    return json.dumps(value, indent=2, ensure_ascii=False).split("\n")
 
 
 def _show(value: Any) -> str:
