@@ -239,6 +239,19 @@ class TestForm:
         assert browser.send_form(fields, headers).status_int == 403
         assert browser.send_form(fields).status_int == 303
 
+    def test_that_fails_offers_a_new_sign_in(
+        self, browser: FormBrowser, store: SessionStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A link cannot send the form again."""
+
+        def fail(*_: object) -> None:
+            raise errors.StoreError("the disk is full")
+
+        form = browser.form("/profile")
+        monkeypatch.setattr(store, "load", fail)
+        page = browser.send_form(form)
+        assert (page.status_int, page.html.select_one(".actions a")["href"]) == (503, f"{PUBLIC_URL}/")
+
     def test_is_refused_where_no_provider_sends_forms(self, make: Callable[..., FormBrowser]) -> None:
         """S16"""
         response = make(RESPONSE_MODE="query").send_form({"state": "x", "code": "y"})

@@ -81,7 +81,9 @@ def _find_actions(request: Request, error: errors.Error, *, login_url: str, logo
     """
     if isinstance(error, errors.CrossSite) and logout_url == request.base + request.path and request.form_token:
         return [pages.Action("sign_out", logout_url, request.form_token)]
-    if error.action == "open_page" or (error.action == "try_again" and not request.has_used_state):
+    is_form_of_provider = request.event_name == SIGN_IN and request.method == "POST"  # which a link cannot repeat
+    can_repeat = not (request.has_used_state or is_form_of_provider)
+    if error.action == "open_page" or (error.action == "try_again" and can_repeat):
         return [pages.Action(error.action, _find_same_page(request))]
     if error.action and login_url:
         return [pages.Action(error.action, login_url)]
