@@ -151,14 +151,23 @@ class TestLab:
 
 
 class TestTrace:
-    def test_shows_a_sign_in_while_it_happens(self, page: Any, demo: Demo) -> None:
+    def test_shows_a_sign_in_while_it_happens_and_a_message_is_open(self, page: Any, demo: Demo) -> None:
         page.goto(f"{demo.provider_url}/trace")
-        known = page.locator("section").count()
-        with page.context.new_page() as other_tab:
-            sign_in_at_demo(other_tab, demo)
         sections = page.locator("section")
-        page.wait_for_function("known => document.querySelectorAll('section').length > known", arg=known)
+        with page.context.new_page() as other_tab:
+            other_tab.goto(f"{demo.url}/signed-out")
+        sections.first.get_by_role("heading", name="Signed-out page").wait_for()
+        sections.first.locator("summary").first.click()
+        with page.expect_popup() as popup:
+            page.get_by_role("link", name="Sign in").click()
+        second_tab = popup.value
+        second_tab.get_by_role("button", name="Mona Lisa Octocat").click()
+        second_tab.get_by_role("button", name="Allow").click()
         sections.first.get_by_text("The application shows the page").wait_for()
+        assert sections.nth(1).locator("ol.diagram > li > details[open]").count() == 1
+        second_tab.get_by_role("link", name="See its messages").click()
+        second_tab.get_by_role("heading", name="Watch a sign-in").wait_for()
+        assert second_tab.locator(".step").all_inner_texts() == page.locator(".step").all_inner_texts() != []
 
     def test_is_read_with_the_keyboard_alone(self, page: Any, demo: Demo) -> None:
         sign_in_at_demo(page, demo)

@@ -732,26 +732,3 @@ print(hasattr(Response.__init__, "original"), hasattr(BoundedAdapter._send, "ori
         check=False,
     )
     assert done.stdout.splitlines() == ["302 404 404", "[]", "False False OAuthApp"], done.stderr
-
-
-def test_new_messages_are_drawn_while_a_message_stays_open(page: Any, demo: Demo) -> None:
-    page.goto(f"{demo.provider.url}/trace")
-    messages = page.locator("ol.diagram > li")
-    page.get_by_text("No messages yet").wait_for()
-    Tab().open(f"{demo.url}/signed-out")
-    messages.nth(1).wait_for()
-    messages.first.locator("summary").first.focus()
-    page.keyboard.press("Enter")
-    with page.context.expect_page() as second:
-        page.get_by_role("link", name="Sign in").click()
-    second.value.get_by_role("button", name="Mona Lisa Octocat").click()
-    second.value.get_by_role("button", name="Allow").click()
-    second.value.wait_for_url(f"{demo.url}/profile")
-    page.wait_for_function(
-        "count => document.querySelectorAll('ol.diagram > li').length === count", arg=len(demo.recorder.messages)
-    )
-    assert page.locator("ol.diagram > li > details[open]").count() == 1
-    assert page.locator("h2").all_inner_texts() == ["2. Sign-in", "1. Signed-out page"]
-    second.value.get_by_role("link", name="See its messages").click()
-    second.value.wait_for_url(f"{demo.provider.url}/trace")
-    assert second.value.locator(".step").all_inner_texts() == page.locator(".step").all_inner_texts() != []
