@@ -45,7 +45,7 @@ def create_app(
 ) -> OAuthApp:
     """Return the WSGI application for *config*.
 
-    It reads no environment variables and shares nothing with other applications of the process.
+    It does not read environment variables, and is independent of other applications in the process.
 
     :param config: ``Config(client_id="...", ...)``, or ``Config.from_environ(os.environ)``.
     :param store: a session store; by default the one of ``config.session_store``.
@@ -115,7 +115,7 @@ def get_app() -> OAuthApp:
     :raises errors.StoreError: if the session folder cannot be created.
     """
     try:
-        find_ca_bundle()  # loaded later; a missing file stops the start now
+        find_ca_bundle()  # raises ConfigError for a missing file; the bundle is loaded with the first request
         return create_app(Config.from_environ(os.environ))
     except (errors.ConfigError, errors.StoreError) as error:
         raise errors.without_gunicorn_traceback(error) from None

@@ -65,7 +65,7 @@ preload_app = True
 def on_reload(server: Any) -> None:
     """Build the application with the current settings (HUP), before gunicorn starts new workers with it.
 
-    If that fails, the new workers get the previous application, and the log says why.
+    If that fails, the new workers get the previous application, and the log has the reason.
     """
     app, name = server.app, getattr(server.app, "app_uri", "")
     if not server.cfg.preload_app:
@@ -123,7 +123,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types
     """Keeps secrets of requests out of gunicorn's logs, and prevents clients from injecting log lines."""
 
     def setup(self, cfg: Any) -> None:
-        """Create the handlers, which write JSON if ``WSGI_OAUTH_LOG_FORMAT`` says so."""
+        """Create the handlers, for text or JSON as in ``WSGI_OAUTH_LOG_FORMAT``."""
         restore_stderr()
         super().setup(cfg)
         if os.environ.get("WSGI_OAUTH_LOG_FORMAT", "").strip() == "json":

@@ -190,7 +190,7 @@ class AuthorizationResponse(NamedTuple):
     def user_name(self) -> str:
         """The name in ``user``; "" if it is missing or unusable.
 
-        It comes from the browser and is not signed, so users can choose it. It is good for display only.
+        It comes from the browser and is not signed, so users can choose it. Use it for display only.
         https://developer.apple.com/documentation/signinwithapple/authenticating-users-with-sign-in-with-apple
         """
         try:
@@ -212,7 +212,7 @@ def consume_state(
     A duplicate of a callback waits until the first copy has finished. Its attempt is then ``finished``.
 
     :param pending: the pending session to which the cookie of this state belongs.
-    :param session: the browser's session, which knows the finished attempts.
+    :param session: the browser's session, which contains the records of finished attempts.
     :param lifetime: seconds from the start to the callback; after that the attempt is ``late``.
     :param timeout: seconds for which a duplicate waits.
     :raises errors.NoLoginInProgress: if the state is missing, unknown, used or of another browser.
@@ -251,7 +251,7 @@ def check_response(response: AuthorizationResponse, attempt: Attempt, registrati
     provider = registration.provider
     if attempt.provider != registration.label:
         raise errors.IssuerMismatch("authorization response: sent to the redirect URI of another provider")
-    # An error response may lack the issuer, because it signs nobody in and some servers send `iss` with codes only.
+    # An error response may lack the issuer, because it signs no user in, and some servers send `iss` with codes only.
     issuer_expected = provider.issuer is not None and (
         response.iss or (provider.always_sends_issuer and not response.error)
     )
@@ -348,7 +348,7 @@ def claim_record(data: dict[str, Any], state: str) -> dict[str, Any] | None:
 
 
 def find_record(records: dict[str, Any], state: str) -> dict[str, Any] | None:
-    """Return the record of *state*. All are compared in constant time, so that timing reveals nothing about it."""
+    """Return the record of *state*. States are compared in constant time, against timing attacks."""
     found = [known for known in records if hmac.compare_digest(known.encode(), state.encode())]
     return records[found[0]] if found else None
 
@@ -395,7 +395,7 @@ def wait_for_first_copy(pending: Session, state: str, timeout: float) -> None:
     for _ in poll(timeout, pause=_POLL_INTERVAL, longest_pause=_POLL_INTERVAL):
         pending.reload()
         records = pending.get(STATE)
-        # After its success, the pending session has ended, or contains a finished record (keep_finished).
+        # When the first copy has succeeded, the pending session has ended or has a finished record (keep_finished).
         if records is None or records.get(state, {}).get("claimed") == "finished":
             return
         if state not in records:

@@ -137,7 +137,7 @@ class PublicCheck:
             remedy = f"let the proxy pass requests for {path}/ without a sign-in of its own"
         return Finding("FAIL", f"public URL {url}: {text}", remedy)
 
-    # How the application sees requests
+    # The request that the application receives
 
     def _check_request(self, url: str, seen: Mapping[str, Any], token: str) -> Iterator[Finding]:
         """Compare the application's view of a request with this shell's settings."""

@@ -98,7 +98,7 @@ class Page(HTMLParser):
             self._in_heading = False
 
     def handle_data(self, data: str) -> None:
-        """Collect the heading's text."""
+        """Add *data* to the heading."""
         if self._in_heading:
             self.heading += data
 

@@ -32,7 +32,7 @@ ENDPOINTS = ("authorize", "token", "refresh", "profile", "revoke")
 
 
 class HangUp(ConnectionError):
-    """Tells the server to close the connection without sending anything more."""
+    """Tells the server to close the connection without sending more data."""
 
 
 @dataclass

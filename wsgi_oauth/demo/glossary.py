@@ -38,7 +38,7 @@ def read_glossary() -> list[Entry]:
 def _parse(document: str) -> Iterator[Entry]:
     for match in _ENTRY.finditer(document):
         text = str(escape(match["heading"] or match["text"]))
-        text = re.sub(r"\[([^]]+)\]\([^)]*\)", r"\1", text)  # links lead to files
+        text = re.sub(r"\[([^]]+)\]\([^)]*\)", r"\1", text)  # removes links, whose targets are files
         for mark, tag in (("**", "strong"), ("*", "em"), ("`", "code")):
             mark = re.escape(mark)  # noqa: PLW2901
             text = re.sub(f"{mark}(.+?){mark}", rf"<{tag}>\1</{tag}>", text)

@@ -263,7 +263,7 @@ class LocalProvider:
         return {"id": number, "login": login, "name": login.title(), "email": f"{login}@example.com"}
 
     def count(self, endpoint: str) -> int:
-        """Return how many requests an endpoint has received, including those without a response yet.
+        """Return the number of requests that an endpoint has received, including unanswered ones.
 
         ``refresh`` counts the token requests with a refresh token; ``token`` counts all.
         """
@@ -518,7 +518,7 @@ class LocalProvider:
             return self._validator.find_grant(authorization.removeprefix("Bearer "))
 
     def expire_access_tokens(self) -> None:
-        """Let all access tokens expire now, before the end that the clients know."""
+        """Let all access tokens expire now, earlier than the clients expect."""
         with self._lock:
             self._validator.expire_access_tokens()
 
@@ -634,7 +634,7 @@ class LocalProvider:
         return Response(status=204)
 
     def show_request_counts(self, request: Request) -> Response:
-        """GET /exchanges: return how many requests each endpoint has received."""
+        """GET /exchanges: return the number of requests that each endpoint has received."""
         return json_response({endpoint: self.count(endpoint) for endpoint in ENDPOINTS})
 
     def inject_fault(self, request: Request, normal_response: Callable[[], Response], *endpoints: str) -> Response:

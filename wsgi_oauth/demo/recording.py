@@ -3,7 +3,7 @@
 A server records each request that arrives and each response that it sends, so that every message between two parties
 is recorded once, by the server. A request from another server, such as a token request, has a header that only the demo
 adds (:func:`build_origin`). It contains the sender, the source lines and the request of the browser to which it
-belongs. The middleware removes it, so neither the application nor the trace sees it.
+belongs. The middleware removes it, so neither the application nor the trace contains it.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class _Answering:
         self.created: list[tuple[Response, Source]] = []
 
     def find_source(self, status: int) -> Source | None:
-        """Return the source of the last response object with this status, which is the one that is sent."""
+        """Return the source of the last response object with this status: that object is sent."""
         return next((source for response, source in reversed(self.created) if response.status_code == status), None)
 
 

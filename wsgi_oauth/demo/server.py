@@ -195,7 +195,7 @@ def _read_body(environ: WSGIEnvironment) -> bytes:
 
 
 class _Listener(ThreadedWSGIServer):
-    """The listening socket. It counts connections, and knows the open ones so that they can be closed."""
+    """The listening socket. It counts all connections, and keeps a list of the open ones to close them."""
 
     def __init__(
         self,

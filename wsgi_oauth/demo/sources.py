@@ -1,8 +1,7 @@
-"""Find the source lines that produce a message, while it is being produced.
+"""Find the source lines that produce a message.
 
-Each message is recorded by the thread that produces it. The line of each function that is running at that moment is
-therefore the line that led to the message. An error page is created after the exception has left these functions; then
-the traceback has the lines.
+A message is recorded by the thread that produces it, so the current lines of the functions on its stack are the source
+lines. An error page is produced after an exception has left these functions. Its source lines are in the traceback.
 """
 
 from __future__ import annotations

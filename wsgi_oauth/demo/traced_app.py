@@ -1,6 +1,6 @@
 """The application of the demo: ``wsgi_oauth:get_app()``, recorded from outside.
 
-The launcher starts gunicorn with :func:`get_app` of this module. Nothing in the application knows of the recording: it
+The launcher starts gunicorn with :func:`get_app` of this module. The application has no code for the recording: it
 gets a WSGI middleware around it, and its transport a wrapper. Both exist only in the demo's processes.
 """
 

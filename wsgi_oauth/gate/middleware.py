@@ -71,7 +71,7 @@ class LoginRequired:
 
     In the ``environ`` of *wsgi_app*, ``REMOTE_USER`` is the stable id of the user (``583231@github``) or another name,
     ``AUTH_TYPE`` is ``OAuth2`` and ``wsgi_oauth.identity`` the :class:`Identity`. All three are absent for anonymous
-    users of a public path, whatever the client or the server sends.
+    users of a public path, even if the client or the server sends them.
 
     A response to a signed-in user gets ``Vary: Cookie``, and ``Cache-Control: private, no-cache`` unless it has its
     own. An ordinary request reads the session once and writes nothing.

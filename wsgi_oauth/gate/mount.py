@@ -102,7 +102,7 @@ class MountedSignIn:
         return (*started[0], body)
 
     def base_url(self, environ: WSGIEnvironment, script_name: str) -> str:
-        """Return the URL of the sign-in as browsers see it, for a gate at *script_name*.
+        """Return the URL of the sign-in in browsers, for a gate that is mounted at *script_name*.
 
         :raises errors.BadHost: if the Host header is not this site's.
         """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-# Codes that say that a later attempt can succeed.
+# Codes of errors after which a later attempt can succeed.
 MUST_WAIT = {"rate_limit_exceeded", "rate_limited", "ratelimited", "slow_down", "too_many_requests"}
 TEMPORARY = MUST_WAIT | {"fatal_error", "internal_error", "server_error", "service_unavailable"}
 TEMPORARY |= {"request_timeout", "temporarily_unavailable"}
@@ -21,7 +21,7 @@ _CODE = re.compile(r"\s*(-?[0-9]{1,10}|[A-Za-z]{1,20}(?:[_.-][A-Za-z]{1,20}){0,5
 
 
 def is_error_object(document: object) -> bool:
-    """Return whether *document* says that the request has failed."""
+    """Return whether *document* reports an error."""
     if not isinstance(document, dict):
         return False
     has_code = document.get("code") and ("message" in document or "msg" in document)

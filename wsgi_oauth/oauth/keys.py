@@ -1,7 +1,7 @@
 """Signatures of JSON Web Tokens (RFC 7515, RFC 7517), verified with PyJWT from the extra ``openid``.
 
-PyJWT knows the algorithms. This module decides which key and which algorithm may verify a token, and fetches the keys
-through the transport of this application, with its deadlines and limits.
+PyJWT implements the algorithms. This module decides which key and which algorithm may verify a token, and fetches the
+keys through the transport of this application, with its deadlines and limits.
 """
 
 from __future__ import annotations

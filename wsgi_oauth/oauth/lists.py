@@ -77,7 +77,7 @@ def with_lists(
 def _find_readable(
     identity: Identity, client: OAuth2Session, rules: Collection[Rule]
 ) -> list[EmailsDocument | GroupsDocument]:
-    """Return the lists that *rules* need, and those that the scope of the token permits to read."""
+    """Return the lists that *rules* need, and the other lists that the scope of the token permits to read."""
     granted = client.token.get("scope", "").split()
     # A list that a rule needs is read even without its scope, because one scope can include another: `user` includes
     # `user:email`.

@@ -1,7 +1,7 @@
 """Logout tokens: the provider ends a session by a request to this application (OpenID Connect Back-Channel Logout 1.0).
 
-The session of a user contains names, which are derived from the subject and the session id (``sid``) in the ID token. A
-logout token leads to the same names, under which :meth:`SessionManager.end_sessions_of` stores a record.
+The session of a user contains revocation names, which are derived from the subject and the session id (``sid``) in the
+ID token. The same names are derived from a logout token, and :meth:`SessionManager.end_sessions_of` ends the sessions.
 """
 
 from __future__ import annotations

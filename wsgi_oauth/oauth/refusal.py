@@ -22,7 +22,7 @@ class _Refusal(NamedTuple):
     remedy: str = ""
 
 
-# Keycloak's login page after its own time limit: https://github.com/keycloak/keycloak/issues/24112
+# Keycloak's error after the time limit of its login page: https://github.com/keycloak/keycloak/issues/24112
 _EXPIRED = r"^authentication_expired$"
 _REFUSALS = (
     _Refusal(errors.SignInExpired, words=_EXPIRED),

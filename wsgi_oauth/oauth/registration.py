@@ -148,7 +148,7 @@ class Registration:
         return bool(issuer) and provider._replace(issuer=issuer).is_issuer(iss)
 
     def verify_signature(self, jwt: str) -> None:
-        """Verify the signature of a token that a client has sent. Its claims are checked elsewhere.
+        """Verify the signature of a token that a client has sent. The caller checks its claims.
 
         :raises errors.SignatureRefused: when no key of the provider verifies it.
         :raises errors.ProviderError: when the keys are not available.

@@ -178,7 +178,7 @@ def _refuse(response: requests.Response, secrets: Collection[str]) -> NoReturn:
         raise errors.TokenRejected(message)
     if _must_wait(response):
         error = errors.ProviderRateLimit(message)
-        # RFC 9110 10.2.3: seconds or a date. Nothing else is copied into the header of our own response.
+        # Only seconds or a date (RFC 9110 10.2.3) are copied into the header of our response.
         retry_after = response.headers.get("Retry-After", "")
         if re.fullmatch(r"[0-9]{1,9}|[A-Z][a-z]{2}, [A-Za-z0-9: ]{24}", retry_after, re.ASCII):
             error.retry_after = retry_after

@@ -200,7 +200,7 @@ class OAuthService:
     def identify(self, session: Session) -> Identity:
         """Return the signed-in user. The provider is asked once for each session, and then at each recheck.
 
-        :raises errors.NotSignedIn: if nobody is signed in.
+        :raises errors.NotSignedIn: if the user is anonymous.
         :raises errors.TokenRejected: if the provider rejects the token, or describes another user at a recheck.
         :raises errors.ProviderError: if the provider does not identify the user.
         """

@@ -59,7 +59,7 @@ class AccessTokens:
         self._store = sessions.store
 
     def create(self, owner: str, data: dict[str, Any], *, name: str, lifetime: float) -> tuple[str, TokenInfo]:
-        """Create a token of the user with the id *owner*, and return it. It is not stored, and cannot be shown again.
+        """Create a token of the user with the id *owner*, and return it. Only its hash is stored.
 
         :param data: the owner's identity and provider, for requests with this token.
         :param lifetime: seconds.

@@ -37,7 +37,7 @@ def stored_check_token(store: SessionStore) -> Iterator[str]:
 
 
 def is_check_token(store: SessionStore, token: str) -> bool:
-    """Return whether *store* knows *token*.
+    """Return whether *token* is in *store*.
 
     :raises errors.StoreError: when the store fails.
     """

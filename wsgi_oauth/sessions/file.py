@@ -5,7 +5,7 @@ A session is the file ``<key>.json``. Its modification time is the expiry of the
 session or the new one, also after a writer was killed. Updates of a session exclude each other with ``flock`` on its
 file. The kernel releases that lock when a process dies.
 
-Writes are not synced to the disk. A killed process loses no data. A power failure can lose those of the last seconds.
+Writes are not synced to the disk. A killed process loses no data; a power failure can lose some seconds of it.
 """
 
 from __future__ import annotations
@@ -237,13 +237,13 @@ class FileStore:
 
 
 def create_folder(folder: str) -> None:
-    """Create *folder* and its missing parents with mode 0700, with any umask."""
+    """Create *folder* and its missing parents with mode 0700, independently of the umask."""
     if os.path.isdir(folder):
         return
     create_folder(os.path.dirname(folder))
     with suppress(FileExistsError):  # Another worker was faster.
         os.mkdir(folder, 0o700)
-        os.chmod(folder, 0o700)  # because a umask can remove some of the owner's bits
+        os.chmod(folder, 0o700)  # a umask can remove some of the owner's bits
 
 
 def check_folder(folder: str) -> None:
@@ -328,7 +328,7 @@ def write_atomically(path: str, record: Record) -> None:
     descriptor = os.open(temporary, WRITE_FLAGS, 0o600)
     try:
         try:
-            os.fchmod(descriptor, 0o600)  # because a umask can remove even the owner's bits
+            os.fchmod(descriptor, 0o600)  # a umask can remove even the owner's bits
             data = record.data
             while data:  # write(2) can write a part of the data, for example on an almost full disk
                 data = data[os.write(descriptor, data) :]

@@ -35,7 +35,7 @@ _LATE_RESPONSES = 1000  # sign-ins per hour and process whose records are kept f
 
 SIGNED_IN, ANONYMOUS, EXPIRED, UNREADABLE = "signed in", "anonymous", "expired", "unreadable"
 REVOKED = "revoked"
-IGNORED = "ignored"  # encrypted although the setting says no, or the other way around
+IGNORED = "ignored"  # encrypted although encryption is off, or the other way around
 
 _BROWSER_SESSION = "browser_session"  # in the record of a sign-in: key and encrypted id of the browser's session
 LINK_ENTRY = OTHER_ENTRY + b"link:1:"  # see the module links

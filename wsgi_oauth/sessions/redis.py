@@ -64,7 +64,7 @@ class RedisStore:
     """Stores sessions at *url*. ``rediss`` in place of ``redis`` means TLS:
 
     - ``redis://user:password@host:port/db``: one server,
-    - ``redis+sentinel://user:password@host:port,host:port/service/db``: the master that Sentinels know as *service*,
+    - ``redis+sentinel://user:password@host:port,host:port/service/db``: the master that the Sentinels call *service*,
     - ``redis+cluster://user:password@host:port,host:port``: some of the servers of a cluster.
 
     :class:`~wsgi_oauth.SessionStore` describes the methods. When a server does not answer, they raise

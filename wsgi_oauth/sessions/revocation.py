@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 class Revocation(NamedTuple):
     """The time before which sessions are revoked. Times are in seconds since the epoch."""
 
-    time: float  # by the clock of the store
+    time: float  # when the revocation was stored, by the clock of the store
     issued: float = -inf  # when the provider ended its own session, by its own clock
 
     def ends(self, stored: StoredSession) -> bool:

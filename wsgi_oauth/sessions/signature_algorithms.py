@@ -1,7 +1,7 @@
 """The signature algorithms of the ID tokens that this client has received.
 
 A logout token must be signed with the same algorithm (OpenID Connect Back-Channel Logout 1.0, 2.6). Issuers announce
-several algorithms, but not the one that is registered for this client.
+several algorithms, but not which of them is registered for this client.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ neither a listing nor a stolen copy reveals a session id.
 *Unknown, expired, deleted and damaged* sessions are the same to a reader: ``None``. A store never returns a part of a
 session.
 
-*Failures* are different: a store that cannot tell whether a session exists raises :class:`errors.StoreError`: otherwise
-a full disk would sign users out. The stored session stays unchanged.
+*Failures* are different. A store that cannot be read or written raises :class:`errors.StoreError`: otherwise a full
+disk would sign users out. The stored session stays unchanged.
 
 *Concurrency*: readers never wait. ``update`` and ``delete`` of the same key exclude each other, between threads and
 between processes. An update therefore always starts from the newest data, and after a delete it finds nothing. When a
@@ -69,7 +69,7 @@ class SessionStore(Protocol):
 
     Each method raises :class:`errors.StoreError` when the store fails. A store may also have these methods:
 
-    - ``version(key)`` tells cheaply whether a session has changed. It returns a value that changes with each write of
+    - ``version(key)`` detects a changed session without loading it. It returns a value that changes with each write of
       the session and with each call of ``change_versions()``, or None if the session must be loaded.
     - ``load_all(keys)`` returns a list with the result of ``load`` for each key, in one request to the server.
     - ``time()`` returns the seconds since the epoch by the server's clock, where several machines share the store.

@@ -104,7 +104,7 @@ class BoundedAdapter(HTTPAdapter):
     def _find_proxies(self, url: str) -> dict[str, str]:
         """Return the proxies for *url*, from the values of HTTPS_PROXY and NO_PROXY at the creation of this adapter."""
         parts = urlsplit(url)
-        # Plain http is never sent through a proxy: otherwise the proxy would see the token.
+        # Plain http is never sent through a proxy: otherwise the proxy could read the token.
         if parts.scheme == "http" or not self._proxies or proxy_bypass_environment(parts.netloc, self._proxies):
             return {}
         host = parts.hostname or ""

@@ -61,7 +61,7 @@ _PROXY_HEADERS = {
 
 
 class OAuthApp:
-    """One application object serves all threads. It holds nothing of a request."""
+    """The WSGI application. All threads share it, so it holds no data of a request."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class OAuthApp:
             check_folder(store.folder)
 
     def base_url(self, environ: WSGIEnvironment) -> str:
-        """Return the URL of the mount point as browsers see it, without a trailing slash.
+        """Return the URL of the mount point in browsers, without a trailing slash.
 
         :raises errors.BadHost: if the Host header is not this site's.
         """
@@ -251,7 +251,7 @@ class OAuthApp:
         request.event_name = handler_class.event_name
         response = handler_class(request, self.oauth, self._routes.build_path).answer(**arguments)
         if request.has_opened_session and not handler_class.get_is_unsafe:
-            request.session.pop(sign_in.REDIRECT_LOOP, None)  # the token was good for a page
+            request.session.pop(sign_in.REDIRECT_LOOP, None)  # the request has succeeded
         return response
 
     def _redirect_to_https(self, request: Request) -> None:
@@ -408,7 +408,7 @@ class OAuthApp:
 
     def _add_headers(self, headers: list[tuple[str, str]], cookies: list[str]) -> list[tuple[str, str]]:
         """Return *headers* with the cookies of sessions, the security headers and ``Vary``."""
-        if cookies:  # caches must never store them, whatever the handler's headers say
+        if cookies:  # caches must never store them, so the handler's cache headers are removed
             headers = [header for header in headers if header[0].lower() not in _CACHE_HEADERS]
             headers += [("Set-Cookie", cookie) for cookie in cookies]
         names = {name.lower() for name, _ in headers}

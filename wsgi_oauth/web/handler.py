@@ -83,7 +83,7 @@ class RequestHandler:
     def identity(self) -> Identity:
         """The signed-in user. The provider is asked once for each session, and then at each recheck.
 
-        :raises errors.NotSignedIn: if nobody is signed in; the user is sent to the sign-in and returns to this page.
+        :raises errors.NotSignedIn: if the user is anonymous. The user is sent to the sign-in and returns to this page.
         :raises errors.ProviderError: if the provider's answer does not identify the user.
         """
         return self.oauth.identify(self.request.session)

@@ -49,7 +49,7 @@ class Readyz(RequestHandler):
 
 
 def describe_request(request: Request) -> dict[str, Any]:
-    """Return how the application sees *request*, and how many values each header of the proxies has."""
+    """Return scheme, host and client of *request*, and the number of values in each header of the proxies."""
     environ = request.environ
     counts = {
         name: len([value for value in request.headers.get(f"X-Forwarded-{name}", "").split(",") if value.strip()])

@@ -1,4 +1,4 @@
-"""The page on which signed-in users see what the provider says about them."""
+"""The page that shows signed-in users the provider's data about them."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ class Request(werkzeug.Request):
 
     @property
     def form_token(self) -> str:
-        """The token of this site's forms, which other sites do not know (CSRF). Empty without a stored session."""
+        """The secret token of this site's forms, against CSRF. Empty without a stored session."""
         session_id, site = self.session.id, self.cookie_names.site
         return sha256(f"wsgi_oauth: form {site}{session_id}".encode()).hexdigest() if session_id else ""
 

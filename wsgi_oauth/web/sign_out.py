@@ -51,7 +51,7 @@ class Logout(RequestHandler):
         if not (request.is_same_origin or request.has_form_token):
             raise errors.CrossSite("sign-out: requested by another site")
         if request.is_further_site and not request.session.signed_in:
-            # The session may still exist under a new id. The page of the main site knows.
+            # The session may still exist under a new id, which the page of the main site can tell.
             return self.redirect(f"{request.site.public_url}{SignedOut.route}", 303)
         last = request.session.load_latest()  # another request may have refreshed the token meanwhile
         request.session.end()  # before the requests to the provider, which may fail

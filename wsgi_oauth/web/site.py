@@ -27,7 +27,7 @@ _QUERY_SAFE = f"{_PATH_SAFE}?%"
 
 
 class Site:
-    """The URLs of this application as browsers see them.
+    """The URLs of this application in browsers.
 
     The main site has the configured public URL. Users sign in there. Each further site has a URL of its own. Without a
     public URL, the URL is taken from the request, for loopback hosts only.
