@@ -35,6 +35,13 @@ def test_prefetch_of_the_callback_consumes_the_code(victim: Browser, provider: L
     return provider.count("token") > 0
 
 
+@guarded_by({"wsgi_oauth.web.request.MAX_ACCEPT": 10**9})
+def test_thousands_of_languages_keep_the_worker_busy(victim: Browser) -> bool:
+    """S48. Lists in headers are capped like bodies: otherwise this one makes an error page 15 times as expensive."""
+    languages = "xx;q=0.1," * 800 + "de"
+    return 'lang="de"' in victim.get("/nothing", headers={**HTML, "Accept-Language": languages}).text
+
+
 @guarded_by({"wsgi_oauth.web.application.MAX_PENDING": 10**9})
 def test_repeated_starts_fill_the_cookies_and_the_store(victim: Browser, store: SessionStore) -> bool:
     """S5. Servers accept about 8 kB of cookies."""
