@@ -273,7 +273,11 @@ class TestWalk:
         assert re.findall(r"[A-Za-z0-9_-]{22,}", without_names) == []
 
     def test_new_and_deleted_cookies_have_explanations_of_their_own(self, finished_walk):
-        for explanation in ("a new session id", "deletes the cookie of the finished sign-in"):
+        for explanation in (
+            "a new session id",
+            "deletes the cookie of the finished sign-in",
+            "deletes the session cookie",
+        ):
             assert finished_walk.stdout.count(explanation) == 1
 
     def test_piped_output_has_100_columns_and_no_colours(self, finished_walk):

@@ -582,6 +582,20 @@ class TestPage:
         ]
         assert fields == []
 
+    def test_deleted_cookies_are_those_of_the_sign_in_and_of_the_session(self, demo: Demo) -> None:
+        tab = Tab()
+        tab.open(f"{demo.url}/")
+        Story.sign_out(tab, demo.url)
+        deleted = {
+            field.explanation.partition(".")[0]
+            for episode in divide(demo.recorder.messages)
+            for view in Trace(demo.recorder, "", "").view(episode)
+            for group in view.groups
+            for field in group.fields
+            if field.name == "Set-Cookie" and "Max-Age=0" in field.value
+        }
+        assert deleted == {"deletes the cookie of the finished sign-in", "deletes the session cookie"}
+
     def test_no_secret_is_shown_without_reveal(self, demo: Demo, read_page: Callable[..., Diagram]) -> None:
         Tab().open(f"{demo.url}/")
         secrets = set()

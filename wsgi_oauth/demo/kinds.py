@@ -118,7 +118,7 @@ _KINDS = [
         "The application has deleted your session and the cookie.",
         "The session file is gone, so an old copy of the cookie opens nothing. You may still be signed in at the "
         "provider: that is another server with a session of its own.",
-        explanations.END_SESSION_REQUEST,
+        {**explanations.END_SESSION_REQUEST, **explanations.SIGNED_OUT},
     ),
     Kind("Signed-out page", "The application confirms the sign-out, and starts no new sign-in.", "", _NO_EXPLANATIONS),
     # -- browser and provider
@@ -404,6 +404,15 @@ def _name_of_redirect(target: str, path: str) -> str:
     if path in {"/logout", "/signed-out"}:
         return "Signed out"
     return "Sign-in required" if urlsplit(target).path == "/" else "Redirect"
+
+
+def explain_header(kind: Kind, name: str, value: str) -> str:
+    """Return the explanation of a header in a message of *kind*; "" if there is none."""
+    # The names of the cookies of pending sign-ins end with a hyphen and a hash.
+    if name.lower() == "set-cookie" and "Max-Age=0" in value and "-" in value.partition("=")[0]:
+        return "deletes the cookie of the finished sign-in"
+    known = {**explanations.ALL_HEADERS, **kind.fields}
+    return known.get(name) or known.get(name.title(), "")
 
 
 def query_of(url: str) -> dict[str, str]:

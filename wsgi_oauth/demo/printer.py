@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 from .browser import FORM
 from .explanations import HEADERS, Explanations
-from .kinds import find_kind
+from .kinds import Kind, explain_header, find_kind
 from .masking import mask_header, mask_json, mask_parameter
 from .messages import Message
 
@@ -79,7 +79,7 @@ class Printer:
             _, _, query = message.header("Location").partition("?")
             reason = http.client.responses.get(message.status or 0, "")
             self._wrap(f"{message.status} {reason}" if message.status else "no complete response", " " * 4)
-        self._fields("", self._headers(message.headers, kind.fields))
+        self._fields("", self._headers(message.headers, kind))
         self._query("in the query:" if message.is_request else "in the query of that URL:", query, kind.fields)
         self._body(message, kind.fields)
 
@@ -125,16 +125,14 @@ class Printer:
         self._print()
         self._print(json.dumps(document, indent=2))
 
-    def _headers(self, headers: Iterable[tuple[str, str]], explanations: Explanations) -> Iterable[Field]:
+    def _headers(self, headers: Iterable[tuple[str, str]], kind: Kind) -> Iterable[Field]:
         """Yield the headers that have an explanation, ``Location`` last and without its query."""
         for name, value in sorted(headers, key=lambda header: header[0] == "Location"):
             if name == "Location":
-                yield name, value.partition("?")[0], explanations.get(name, "")
-            elif name in explanations or name in HEADERS:
-                is_deleted = name == "Set-Cookie" and "Max-Age=0" in value and "-" in value.partition("=")[0]
-                text = explanations.get(name) or HEADERS.get(name, "")
-                text = "deletes the cookie of the finished sign-in" if is_deleted else text
-                yield name, value if self._reveal else mask_header(name, value), text
+                yield name, value.partition("?")[0], kind.fields.get(name, "")
+            elif name in kind.fields or name in HEADERS:
+                masked = value if self._reveal else mask_header(name, value)
+                yield name, masked, explain_header(kind, name, value)
 
     def _parameters(self, encoded: str, explanations: Explanations) -> Iterable[Field]:
         """Yield the parameters of a query or a form."""

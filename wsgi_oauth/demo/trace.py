@@ -28,7 +28,7 @@ from . import explanations
 from .attackers import SECRETS, View, find_views
 from .episodes import Episode, divide
 from .glossary import read_glossary
-from .kinds import STEPS, Kind, find_kind, form_of, parse_object, query_of
+from .kinds import STEPS, Kind, explain_header, find_kind, form_of, parse_object, query_of
 from .masking import mask_header, mask_json, mask_name, mask_parameter, mask_text, mask_url
 from .messages import PROVIDER, Message, SourceLine
 from .pages import render
@@ -297,11 +297,8 @@ class Trace:
             )
 
     def _header_field(self, message: Message, kind: Kind, name: str, value: str) -> Field:
-        explanation = kind.fields.get(name) or explanations.ALL_HEADERS.get(name.title(), "")
-        explanation = explanation or explanations.ALL_HEADERS.get(name, "")
-        if name.lower() == "set-cookie" and "Max-Age=0" in value:
-            explanation = "deletes the cookie of the finished sign-in"
-        elif name.lower() == "cookie" and message.receiver == PROVIDER:
+        explanation = explain_header(kind, name, value)
+        if name.lower() == "cookie" and message.receiver == PROVIDER:
             explanation = explanations.COOKIE_AT_PROVIDER
         elif name.lower() == "authorization" and value.lower().startswith("bearer"):
             explanation = explanations.PROFILE_REQUEST["Authorization"]
