@@ -77,7 +77,7 @@ class Error(Exception):
     advice: str = english("advice.try_again")
     action: ClassVar[str] = "try_again"  # the button that helps the user; see web/pages.py
     retry_after: str | None = None  # seconds or an HTTP date, for the header of that name
-    provider_says: str = ""  # the provider's own description, for the page of an authorization response
+    provider_says: str = ""  # the error_description of an authorization response, which the page shows
     user: str = ""  # the id of the refused user, for the audit event
     provider: str = ""  # the label of the user's provider
 

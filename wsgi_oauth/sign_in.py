@@ -34,7 +34,7 @@ from .transport.error_description import clean_description, quote_description
 from .transport.json import parse_json
 
 MAX_FINISHED = 20  # records of finished attempts in one session
-MAX_RETURN_URLS = 32_000  # characters of all return URLs in one session: four of the longest
+MAX_RETURN_URLS = 32_000  # characters; limits the sum of all return URLs in one session (MAX_RETURN_URL each)
 REDIRECT_LOOP = "oauth_again"  # session key: the last sign-in began after a rejection
 _REDIRECT_LOOP_WINDOW = 600  # seconds
 _POLL_INTERVAL = 0.05  # seconds
@@ -105,7 +105,7 @@ class Attempt(NamedTuple):
             parameters.update(provider.choose_account)
             prompts = [*dict(provider.choose_account).get("prompt", "").split(), *prompts]
         if "max_age" in (reauthentication or {}):
-            # Not every provider supports max_age.
+            # Not every provider supports max_age, so prompt=login asks for the same.
             prompts = ["login", *prompts]
         if choose_account or reauthentication:
             # `login consent` asks for both; only `none` cannot be combined (Core 3.1.2.1).
@@ -277,7 +277,7 @@ def check_response(response: AuthorizationResponse, attempt: Attempt, registrati
                 default=errors.LoginRefused,
             )
             error.status = 400 if error.status == 502 else error.status  # the error came with the browser's request
-        error.provider_says = description  # can be shown now, because the state is this browser's
+        error.provider_says = description  # safe to show: this browser started the sign-in
         raise error
 
 

@@ -109,7 +109,7 @@ class Provider(NamedTuple):
     response_mode: Literal["query", "form_post"] = "query"
     sends_user_parameter: bool = False  # the response to a user's first sign-in contains the name in `user` (Apple)
     pkce: bool = True  # RFC 7636; without it the nonce or the state alone protects the code (RFC 9700 2.1.1)
-    # Seconds. A shorter WSGI_OAUTH_RECHECK counts as this, because the provider limits how often tokens are refreshed.
+    # Seconds; the minimum for WSGI_OAUTH_RECHECK, because the provider limits how often tokens are refreshed
     recheck_interval: int = 0
     profile_method: Literal["GET", "POST"] = "GET"  # for the profile URL (both allowed by OpenID Connect Core 5.3.1)
     profile_headers: tuple[tuple[str, str], ...] = ()  # additional headers for the profile URL
@@ -119,7 +119,7 @@ class Provider(NamedTuple):
     ended_token_codes: tuple[str, ...] = ()
     user: UserDocument = UserDocument()
     trusts_emails: bool = False  # all addresses count as verified (WSGI_OAUTH_TRUST_UNVERIFIED_EMAIL)
-    username_is_unique: bool = False  # belongs to one user, and only that user can change it: safe in access rules
+    username_is_unique: bool = False  # no two users share it, and only its user can change it: safe in access rules
     emails: EmailsDocument | None = None  # verified email addresses, if the user document does not contain them
     groups: tuple[GroupsDocument, ...] = ()  # organizations, teams and groups outside of the user document
     notes: tuple[str, ...] = ()  # advice for operators in docs/providers.md, as whole sentences in Markdown

@@ -174,11 +174,12 @@ class SigningKeys:
 
     def _fetch_keys(self, url: str, seen: tuple[Jwk, ...], interval: float) -> tuple[Jwk, ...]:
         """Fetch the keys, unless another thread has replaced those that were *seen*, or *interval* has not passed."""
-        # Tokens that anyone can send do not wait for another thread: otherwise they would take all slots from sign-ins.
+        # With an interval, the keys are for tokens that anyone can send. When keys are known, these checks do not wait
+        # for another thread, because a flood of such tokens would take all slots from sign-ins.
         is_fetching = self._lock.locked() and self._is_early(self._transport.timeout)
         if interval and self._keys and self._url == url and (is_fetching or self._is_early(interval)):
             return self._keys
-        with self._transport.slot():  # also while another thread fetches the keys
+        with self._transport.slot():  # limits the waiting threads, including those that wait for the lock
             return self._fetch_in_turn(url, seen, interval)
 
     def _fetch_in_turn(self, url: str, seen: tuple[Jwk, ...], interval: float) -> tuple[Jwk, ...]:

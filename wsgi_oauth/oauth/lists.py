@@ -21,7 +21,7 @@ from .resource import read_resource
 
 _log = logging.getLogger(__name__)
 
-MAX_PAGES = 50  # with 100 items each at most providers: more than a session can hold
+MAX_PAGES = 50  # most providers send 100 items on a page, so these are more items than a session can hold
 
 
 def with_scopes_for(rules: Collection[Rule], provider: Provider) -> Provider:

@@ -213,7 +213,7 @@ class Registration:
             return client.refresh_token(client.provider.token_url, token=expired)
 
         try:
-            with self.slot():  # also while another request refreshes the token, because waiting occupies a thread
+            with self.slot():  # limits the waiting threads, including those that wait for another request's refresh
                 token = refresh_once(session, expired, ask, timeout=self._transport.timeout + 2)
         except errors.Error as error:
             if has_asked:

@@ -283,7 +283,7 @@ class OAuthService:
             retry_after=max(RETRY_AFTER, self.transport.timeout + self.sign_in_timeout),  # longer than a recheck takes
         )
         try:
-            with registration.slot():  # first: without a free slot, no attempt is made or stored
+            with registration.slot():  # first, so that nothing is stored about an attempt for which no slot is free
                 if session.change(begin):
                     self._ask_again(session, registration)
         except errors.ProviderBusy:

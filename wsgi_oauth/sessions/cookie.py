@@ -15,7 +15,7 @@ SESSION_ID = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 """A session id: 256 random bits from ``secrets.token_urlsafe(32)``."""
 
 PENDING_PURPOSE_LENGTH = 10  # characters of the name of a sign-in's cookie, after the name of the session cookie
-FORM_POST = ".post"  # the end of that name, if the provider answers with a form
+FORM_POST = ".post"  # the suffix of that name if the provider's response is a form post
 _PENDING_PURPOSE = re.compile(rf"[A-Za-z0-9_-]{{{PENDING_PURPOSE_LENGTH}}}(?:{re.escape(FORM_POST)})?", re.ASCII)
 
 

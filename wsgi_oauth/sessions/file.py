@@ -33,7 +33,7 @@ LOCK_TIMEOUT = 5.0  # seconds to wait for another update, which takes far less t
 STALE_AFTER = 3600.0  # seconds after which the writer of a temporary file must have died
 _SETTLED_AFTER = 2.0  # seconds; longer than a tick of a file system's clock, about a hundredth of a second
 _SLICE = 20  # the most entries of the folder that one create checks
-_STARTS = 1000  # a walk starts at one of this many entries, chosen at random
+_STARTS = 1000  # _walk starts at a random one of the first so many entries
 
 _SUFFIX = ".json"
 _TEMPORARY = ".tmp"  # a key never ends like this, so a temporary file is never loaded
@@ -346,7 +346,7 @@ def _unlink_or_undo(old: str, new: str) -> None:
     """Remove *old* after its copy to *new*. If that fails, remove *new*, because its id is not sent to any browser."""
     try:
         os.unlink(old)
-    except OSError:  # not SystemExit: then the old file may be removed, and *new* may be the only copy
+    except OSError:  # After SystemExit, the old file may be gone, so the only copy may be *new*.
         with suppress(OSError):
             os.unlink(new)
         raise

@@ -133,7 +133,7 @@ class SentinelServers:
         with self.client.client() as connection:
             result = operation(connection)
             if not _is_acknowledged(connection):
-                # A former master has no replicas either, until a Sentinel makes it a replica.
+                # No replica is connected. This is normal for a single server, but also for a former master.
                 address = (connection.connection.host, connection.connection.port)
                 if self._pool.get_master_address() != address:
                     raise errors.StoreError("the session store failed: the server is no longer the master")

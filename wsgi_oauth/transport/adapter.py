@@ -166,7 +166,7 @@ def read_body(response: requests.Response) -> bytes:
     for part in response.raw.stream(_CHUNK, decode_content=True):
         size += len(part)
         if size > MAX_BYTES:
-            response.close()  # also closes the connection, on which the rest of the body is still to come
+            response.close()  # closes the connection, too, because the rest of the body is unread
             raise errors.ProviderError(f"the provider's response is larger than {MAX_BYTES} bytes")
         parts.append(part)
     return b"".join(parts)

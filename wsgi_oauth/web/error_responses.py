@@ -115,7 +115,7 @@ def build_http_error_response(request: Request, error: HTTPException) -> Respons
         english("http_error.text", status=f"{error.code} {error.name}"),
         english("bad_request.advice") if error.code < 500 else english("advice.try_again"),
     )
-    if error.description and error.description != type(error).description:  # not Werkzeug's
+    if error.description and error.description != type(error).description:  # not Werkzeug's own text
         text = error.description
     message = pages.Message(
         title,

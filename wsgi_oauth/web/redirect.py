@@ -27,6 +27,6 @@ class Redirect(Response):
     def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
         if not self.response:
             return self.headers
-        if self.headers["Content-Length"] == "0":  # a handler has added a body
+        if self.headers["Content-Length"] == "0":  # the handler added a body after __init__
             del self.headers["Content-Length"]
         return super().get_wsgi_headers(environ)

@@ -14,7 +14,7 @@ import werkzeug
 from werkzeug.datastructures import LanguageAccept, MIMEAccept, MultiDict
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.http import parse_accept_header
-from werkzeug.utils import cached_property  # before Python 3.12, that of functools locks all requests
+from werkzeug.utils import cached_property  # functools.cached_property has a global lock before Python 3.12
 
 from .. import errors
 from ..events import ACCESS, REQUEST_ID_KEY, Source

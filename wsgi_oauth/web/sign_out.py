@@ -51,7 +51,7 @@ class Logout(RequestHandler):
         if not (request.is_same_origin or request.has_form_token):
             raise errors.CrossSite("sign-out: requested by another site")
         if request.is_further_site and not request.session.signed_in:
-            # The session may still exist under a new id, which the page of the main site can tell.
+            # The session may still exist under a new id. The main site opens it and then shows the right page.
             return self.redirect(f"{request.site.public_url}{SignedOut.route}", 303)
         last = request.session.load_latest()  # another request may have refreshed the token meanwhile
         request.session.end()  # before the requests to the provider, which may fail
@@ -60,7 +60,7 @@ class Logout(RequestHandler):
         request.cancels_pending = True  # otherwise another tab could sign the user in again
         signed_out_url = self.url_for(".signedout", external=True)
         state = secrets.token_urlsafe(32)
-        if request.is_further_site:  # the provider knows the URL of the main site only, which redirects back here
+        if request.is_further_site:  # only the main site's URL is registered; the main site redirects back here
             state = f"{state}.{urlsplit(request.base).hostname}"
         registered_url = f"{request.site.public_url or request.base}{SignedOut.route}"
         end_session_url = self._sign_out_at_provider(last, registered_url, state)
