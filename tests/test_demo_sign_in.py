@@ -17,7 +17,7 @@ from wsgi_oauth import Config, MemoryStore, create_app
 from wsgi_oauth.demo.fault_stories import STORIES
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
-from wsgi_oauth.demo.signing import decode
+from wsgi_oauth.demo.signing import decode, encode
 from wsgi_oauth.demo.users import USERS
 
 pytestmark = pytest.mark.usefixtures("small_ca_bundle")
@@ -211,7 +211,7 @@ class TestSignOutOfTheClient:
         assert answer.headers["Location"] == "http://localhost/signed-out"
         assert heading(visitor.start()) == "Sign in"
 
-    @pytest.mark.parametrize("hint", ["", "x", "x.y.z", "e30.e30.e30"])
+    @pytest.mark.parametrize("hint", ["", "x", "x.y.z", "e30.e30.e30", f"{encode(b'[' * 9000)}.e30.e30"])
     def test_without_it_asks_first(self, visitor: Visitor, hint: str) -> None:
         visitor.sign_in()
         page = visitor.get(f"{visitor.provider.url}/end-session?{urlencode({'id_token_hint': hint})}")

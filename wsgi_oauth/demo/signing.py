@@ -58,7 +58,7 @@ def is_own_token(token: str) -> bool:
     head, _, payload = token.rpartition(".")[0].partition(".")
     try:
         return bool(payload) and sign_jwt(decode(payload), **json.loads(decode(head))) == token
-    except (ValueError, TypeError):  # TypeError: the header is not an object
+    except (ValueError, TypeError, RecursionError):  # TypeError: the header is not an object
         return False
 
 
