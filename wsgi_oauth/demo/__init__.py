@@ -29,8 +29,10 @@ The command ``wsgi-oauth demo``:
 :mod:`.episodes`         divides messages into sign-ins, refreshes and sign-outs
 :mod:`.attackers`        the attackers' view of a message
 :mod:`.glossary`         the glossary as a page
+:mod:`.references`       links to standards and to the glossary
+:mod:`.pages`            the layout of the demo's own pages
 :mod:`.walk`             signs in and prints every HTTP message (``--walk``)
-:mod:`.browser`          the browser that the walk uses
+:mod:`.browser`          the small browser of the walk and the lab
 :mod:`.printer`          prints the messages
 :mod:`.explanations`     the texts that explain headers and parameters
 :mod:`.masking`          masks secrets in the output
@@ -38,5 +40,6 @@ The command ``wsgi-oauth demo``:
 
 :mod:`.lab` is the attack lab.
 
-This package is not for production. Only :mod:`.traced_app` and the lab import the client.
+This package is not for production. Only :mod:`.traced_app` and the lab import the client; :mod:`.pages` and
+:mod:`.provider_pages` import its templates.
 """

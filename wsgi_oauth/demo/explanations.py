@@ -39,6 +39,10 @@ AUTHORIZATION_REQUEST: Explanations = {
     "verifier itself (RFC 7636 4.3)",
     "nonce": "a third random number, which the ID token must contain: an ID token from another sign-in "
     "is refused (OpenID Connect Core 3.1.2.1)",
+    "prompt": "asks the provider to show a page to the user, or none (OpenID Connect Core 3.1.2.1)",
+    "login_hint": "the account that the user probably wants (OpenID Connect Core 3.1.2.1)",
+    "max_age": "how long ago the user may have signed in at the provider, in seconds (OpenID Connect Core 3.1.2.1)",
+    "acr_values": "how strong the sign-in must be (OpenID Connect Core 3.1.2.1)",
 }
 AUTHORIZATION_RESPONSE: Explanations = {
     "code": "the authorization code: can be exchanged once, soon, for a token (RFC 6749 4.1.2)",
@@ -178,12 +182,6 @@ PARAMETERS: Explanations = {
     **AUTHORIZATION_REQUEST,
     **AUTHORIZATION_RESPONSE,
     **DECISION,
-    "user": "the account that the user chose",
-    "fault": "the fault that the user chose for this sign-in; only this provider has that",
-    "prompt": "asks the provider to show a page to the user, or none (OpenID Connect Core 3.1.2.1)",
-    "login_hint": "the account that the user probably wants (OpenID Connect Core 3.1.2.1)",
-    "max_age": "how old the user's last sign-in at the provider may be (OpenID Connect Core 3.1.2.1)",
-    "acr_values": "how strong the sign-in must be (OpenID Connect Core 3.1.2.1)",
     "request_uri": PUSHED_RESPONSE["request_uri"],
 }
 

@@ -42,7 +42,7 @@ def _issue_for_another_client(context: FaultContext) -> Response:
     response = context.normal_response()
     document = response.get_json(silent=True) or {}
     if "id_token" in document:
-        claims = json.loads(signing.decode(document["id_token"].split(".")[1]))
+        claims = signing.read_claims(document["id_token"])
         document["id_token"] = signing.sign_jwt({**claims, "aud": "another-client"})
         response.set_data(json.dumps(document))
     return response

@@ -10,6 +10,7 @@ from typing import Any
 BROWSER, APPLICATION, PROVIDER = "browser", "application", "provider"
 # In the attack lab, the browsers of two persons, and the servers of the attacker.
 VICTIM, ATTACKER, ATTACKERS_SITE, ATTACKERS_PROVIDER = "Victor", "Mallory", "Mallory's site", "Mallory's provider"
+ATTACKERS = frozenset({ATTACKER, ATTACKERS_SITE, ATTACKERS_PROVIDER})
 
 MAX_BODY = 20_000
 """Bytes of a body that are recorded."""
@@ -67,7 +68,7 @@ class Message:
     @property
     def is_attackers(self) -> bool:
         """Whether the attacker of the lab, or a server of the attacker, sent this message."""
-        return self.sender in {ATTACKER, ATTACKERS_SITE, ATTACKERS_PROVIDER}
+        return self.sender in ATTACKERS
 
     @property
     def is_request(self) -> bool:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 from .browser import FORM
 from .explanations import HEADERS, Explanations
-from .kinds import Kind, explain_header, find_kind
+from .kinds import Kind, explain_header, find_kind, parse_object
 from .masking import mask_header, mask_json, mask_parameter
 from .messages import Message
 
@@ -97,7 +97,7 @@ class Printer:
         elif content_type.startswith(FORM):
             self._fields("in the body, as a form:", self._parameters(message.body, explanations))
         elif "json" in content_type:
-            self.members("in the body, as JSON:", parse_object(message.body), explanations)
+            self.members("in the body, as JSON:", parse_object(message) or {}, explanations)
         elif "html" in content_type and not message.header("Location"):
             self._wrap("in the body: an HTML page", " " * 4)
 
@@ -175,12 +175,3 @@ class Printer:
             text = text.replace("…", "...").replace("→", "->").replace("✓", "ok:")
             text = text.encode(encoding, "replace").decode(encoding)
         return text
-
-
-def parse_object(text: str) -> dict[str, Any]:
-    """Return the JSON object in *text*, or an empty dictionary."""
-    try:
-        document = json.loads(text)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}

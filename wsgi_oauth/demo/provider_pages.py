@@ -32,12 +32,6 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
-_OTHER_PARAMETERS = {
-    "prompt": "whether the provider has to ask the user again (OpenID Connect Core 3.1.2.1)",
-    "max_age": "how long ago the user may have signed in at the provider, in seconds (OpenID Connect Core 3.1.2.1)",
-    "login_hint": "the user who probably wants to sign in (OpenID Connect Core 3.1.2.1)",
-}
-
 
 @dataclass(frozen=True)
 class Release:
@@ -166,8 +160,9 @@ def _as_text(value: object) -> str:
 
 def _explain(parameters: Mapping[str, str]) -> list[tuple[str, str, str]]:
     """Return name, value and explanation of each parameter of the authorization request."""
-    explanations = {**AUTHORIZATION_REQUEST, **_OTHER_PARAMETERS}
-    return [(name, value, explanations.get(name, "unknown to this provider")) for name, value in parameters.items()]
+    return [
+        (name, value, AUTHORIZATION_REQUEST.get(name, "unknown to this provider")) for name, value in parameters.items()
+    ]
 
 
 def _render(template: str, provider: str, title: str, *, status: int = 200, **variables: Any) -> Response:

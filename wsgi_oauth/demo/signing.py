@@ -62,6 +62,15 @@ def is_own_token(token: str) -> bool:
         return False
 
 
+def read_claims(token: object) -> dict[str, Any]:
+    """Return the claims of a JSON Web Token (RFC 7519 3) without any check; empty if it is malformed."""
+    try:
+        claims = json.loads(decode(str(token).split(".")[1]))
+    except (IndexError, ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
+
+
 def public_keys() -> dict[str, Any]:
     """Return the JWK set with the public key (RFC 7517 5)."""
     modulus, exponent = _MODULUS.to_bytes(_SIZE, "big"), _PUBLIC_EXPONENT.to_bytes(3, "big")

@@ -12,8 +12,6 @@ import functools
 import http.client
 import json
 import linecache
-import re
-from base64 import urlsafe_b64decode
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
-from markupsafe import Markup, escape
 from werkzeug.wrappers import Request, Response
 
 from . import explanations
@@ -33,6 +30,8 @@ from .masking import mask_header, mask_json, mask_name, mask_parameter, mask_tex
 from .messages import PROVIDER, Message, SourceLine
 from .pages import render
 from .recorder import Recorder
+from .references import link_rfcs, link_terms
+from .signing import read_claims
 from .sources import PACKAGE
 
 if TYPE_CHECKING:
@@ -50,8 +49,6 @@ _PUBLIC_HEADERS = {name.lower() for name in explanations.ALL_HEADERS} - {
     *("cookie", "set-cookie", "authorization", "location", "referer", "x-request-id")
 }
 _URL_HEADERS = {"location", "referer"}
-
-_RFC = re.compile(r"RFC (\d+)(?: ([\d.]+\d|\d))?")
 
 
 class Field(NamedTuple):
@@ -280,7 +277,7 @@ class Trace:
                 for name, value in document.items()
             ]
             yield Group("JSON in the body", members)
-            if claims := _read_claims(document.get("id_token")):
+            if claims := read_claims(document.get("id_token")):
                 masked = claims if self._reveal else mask_json(claims)
                 yield Group(
                     "Claims in the ID token",
@@ -367,16 +364,6 @@ def _explain(kind: Kind, name: str, known: explanations.Explanations = MappingPr
     return known.get(name) or kind.fields.get(name) or explanations.PARAMETERS.get(name, "")
 
 
-def _read_claims(id_token: object) -> dict[str, Any]:
-    """Return the claims of an ID token (RFC 7519 3), without any check; empty if it is invalid."""
-    try:
-        payload = str(id_token).split(".")[1]
-        claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (IndexError, ValueError, RecursionError):
-        return {}
-    return claims if isinstance(claims, dict) else {}
-
-
 def build_label(message: Message) -> str:
     """Return the first line of the message, without the query."""
     if message.status is None:
@@ -385,39 +372,3 @@ def build_label(message: Message) -> str:
     if message.status == 0:
         return "connection ended"
     return f"{message.status} {http.client.responses.get(message.status, '')}".strip()
-
-
-def link_rfcs(text: str) -> Markup:
-    """Return *text* as HTML, with a link for each section of an RFC."""
-
-    def link(match: re.Match[str]) -> str:
-        number, section = match.groups()
-        anchor = f"#section-{section}" if section else ""
-        return f'<a href="https://www.rfc-editor.org/rfc/rfc{number}{anchor}" rel="noreferrer">{match[0]}</a>'
-
-    return Markup(_RFC.sub(link, str(escape(text))))  # noqa: S704  # escaped
-
-
-@functools.cache
-def _find_terms() -> dict[str, str]:
-    """Return the ids of the glossary's terms by their names in lower case."""
-    parties = {"client", "user-agent", "authorization-server", "resource-owner"}  # they are on the page already
-    names = {name: entry.id for entry in read_glossary() if entry.id not in parties for name in entry.names}
-    return dict(sorted(names.items(), key=lambda item: -len(item[0])))
-
-
-def link_terms(text: str) -> Markup:
-    """Return *text* as HTML, with links for RFCs, and to the glossary for the first occurrence of each term."""
-    terms, seen = _find_terms(), set[str]()
-    if not terms:
-        return link_rfcs(text)
-
-    def link(match: re.Match[str]) -> str:
-        term = terms[match[0].lower()]
-        if term in seen:
-            return match[0]
-        seen.add(term)
-        return f'<a class="term" href="/trace/glossary#{term}">{match[0]}</a>'
-
-    words = "|".join(re.escape(term) for term in terms)
-    return Markup(re.sub(rf"(?i)\b(?:{words})\b", link, str(link_rfcs(text))))  # noqa: S704  # escaped

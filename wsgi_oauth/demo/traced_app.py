@@ -101,8 +101,5 @@ def read_session_files(folder: Path, cookies: list[str]) -> Files:
 def _read_json(file: Path) -> Any:
     try:
         return json.loads(file.read_bytes())
-    except (
-        OSError,
-        ValueError,
-    ):  # ValueError: the store replaces a file at once, but the file may contain another record
+    except (OSError, ValueError):  # ValueError, because some records of the store are not JSON
         return None

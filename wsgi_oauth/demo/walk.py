@@ -10,14 +10,16 @@ import base64
 import hashlib
 import http.client
 from typing import TextIO
-from urllib.parse import parse_qsl, urljoin, urlsplit
+from urllib.parse import parse_qsl, urljoin
 
 from .browser import Browser, HttpRequest, HttpResponse, NoAnswer, Page
 from .explanations import ID_TOKEN
+from .kinds import parse_object, query_of
 from .local_provider import LocalProvider
 from .messages import APPLICATION, Message
-from .printer import Printer, parse_object
+from .printer import Printer
 from .recorder import Recorder
+from .signing import read_claims
 
 #: What to read and to try after the walk.
 READING = {
@@ -71,7 +73,7 @@ class Walk:
         profile_url = self._retrieving_an_access_token(authorization_url, callback_url)
         self._fetching_a_protected_resource(profile_url)
         self._refresh(profile_url)
-        profile = parse_object(self._last("profile").body)
+        profile = parse_object(self._last("profile"))
         self._sign_out()
         self._printer.title("What to read next")
         self._printer.definitions(READING)
@@ -222,11 +224,9 @@ class Walk:
 
     def _print_id_token(self) -> None:
         """Print the content of the ID token, if the provider has issued one."""
-        id_token = parse_object(self._last("token").body).get("id_token")
-        if not isinstance(id_token, str):
+        claims = read_claims((parse_object(self._last("token")) or {}).get("id_token"))
+        if not claims:
             return
-        payload = id_token.split(".")[1]
-        claims = parse_object(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)).decode())
         self._printer.question(
             "Why an ID token, if there is an access token?",
             "The access token is a key for the provider's API. It opens the profile, but does not say who used it, or "
@@ -258,7 +258,7 @@ class Walk:
         )
         self._provider.expire_access_tokens()
         self._open_profile(profile_url)
-        old, new = (parse_object(each.body).get("refresh_token") for each in self._responses("token"))
+        old, new = ((parse_object(each) or {}).get("refresh_token") for each in self._responses("token"))
         if old != new:
             self._printer.check_passed(
                 "the refresh token has changed, too, so a second use of the old one reveals a theft (RFC 9700 4.14.2)"
@@ -324,7 +324,7 @@ class Walk:
 
     def _check_code_verifier(self, authorization_url: str) -> None:
         """Check that the code verifier in the token request matches the code challenge (RFC 7636 4.6)."""
-        challenge = dict(parse_qsl(urlsplit(authorization_url).query)).get("code_challenge", "")
+        challenge = query_of(authorization_url).get("code_challenge", "")
         requests = [each for each in self._messages if each.endpoint == "token" and each.is_request]
         if len(requests) != 1:
             raise self._failure(f"expected one token request (got {len(requests)})")

@@ -65,7 +65,7 @@ def without_guards(guards: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-class Source(NamedTuple):
+class SourceText(NamedTuple):
     """The source text of a function, with the comment above it."""
 
     file: str  # relative to the project
@@ -73,15 +73,15 @@ class Source(NamedTuple):
     text: str
 
 
-def find_source(value: Any) -> Source:
+def read_source(value: Any) -> SourceText:
     """Return the source text of *value*: a function, a method or a property."""
     function: Any = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
     lines, line = inspect.getsourcelines(function)
     comments = (inspect.getcomments(function) or "").splitlines(keepends=True)
     file = Path(inspect.getsourcefile(function) or "").relative_to(_PROJECT)
-    return Source(str(file), line - len(comments), textwrap.dedent("".join([*comments, *lines])).rstrip())
+    return SourceText(str(file), line - len(comments), textwrap.dedent("".join([*comments, *lines])).rstrip())
 
 
-def guard_sources(story: Story) -> list[tuple[Source, Source]]:
+def guard_sources(story: Story) -> list[tuple[SourceText, SourceText]]:
     """Return the source text of each guard of *story*, and that of its replacement."""
-    return [(find_source(resolve_name(name)), find_source(new)) for name, new in story.guards.items()]
+    return [(read_source(resolve_name(name)), read_source(new)) for name, new in story.guards.items()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import re
 import secrets
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -13,8 +12,9 @@ from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
-from ..messages import ATTACKER
+from ..messages import ATTACKERS
 from ..pages import render
+from ..references import link_rfcs
 from .runs import Run, RunFailed, Runs
 from .stories import STORIES
 from .story import Story, guard_sources
@@ -32,7 +32,6 @@ _ROUTES = Map(
     strict_slashes=False,
     merge_slashes=False,
 )
-_RFC = re.compile(r"RFC (\d+)(?: ([\d.]+))?")
 
 
 class LabPages:
@@ -90,7 +89,7 @@ class LabPages:
             run=run,
             token=self._token,
             exchanges=_exchanges(run) if run else (),
-            standards=[{"text": each, "url": _find_url(each)} for each in story.standards],
+            link_rfcs=link_rfcs,
             sources=guard_sources(story),
         )
 
@@ -110,14 +109,8 @@ def _exchanges(run: Run) -> list[dict[str, object]]:
             "receiver": message.receiver,
             "line": f"{message.method} {urlsplit(message.url).path}",
             "status": statuses.get(message.exchange),
-            "is_attackers": ATTACKER in message.sender + message.receiver,
+            "involves_attacker": not ATTACKERS.isdisjoint({message.sender, message.receiver}),
         }
         for message in run.messages
         if message.is_request
     ]
-
-
-def _find_url(standard: str) -> str:
-    """Return the URL of a section of an RFC; "" for other documents."""
-    match = _RFC.fullmatch(standard)
-    return f"https://www.rfc-editor.org/rfc/rfc{match[1]}#section-{match[2]}" if match else ""
