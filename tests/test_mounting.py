@@ -47,7 +47,7 @@ def nested_twice(app: Any) -> Any:
 
 
 def mounted_by_hand(prefix: str) -> Callable[[Any], Any]:
-    """Mount the application as a server does that moves the prefix and changes nothing else."""
+    """Mount the application like a server that moves the prefix to SCRIPT_NAME and changes nothing else."""
 
     def mount(app: Any) -> Any:
         def moved(environ: Any, start_response: Any) -> Any:

@@ -85,7 +85,7 @@ REFRESH_REQUEST: Explanations = {
 TOKEN_RESPONSE: Explanations = {
     "Cache-Control": "tokens must not be stored in any cache (RFC 6749 5.1)",
     "access_token": "gives access to the profile; its content means something only to the provider (RFC 6749 1.4)",
-    "token_type": "a Bearer token works in every hand, as cash does, so it must stay secret (RFC 6750 1.2)",
+    "token_type": "everyone who has a Bearer token can use it, so it must stay secret (RFC 6750 1.2)",
     "expires_in": "the lifetime of the access token in seconds (RFC 6749 5.1)",
     "refresh_token": "gets the next access token without asking the user again (RFC 6749 1.5)",
     "scope": "the permissions that were granted, which may be fewer than requested (RFC 6749 5.1)",
