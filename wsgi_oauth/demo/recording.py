@@ -85,7 +85,7 @@ class _Answering:
         self.created: list[tuple[Response, Source]] = []
 
     def find_source(self, status: int) -> Source | None:
-        """Return the source of the last response object with this status: that object is sent."""
+        """Return the source of the response: of the last response object with its status."""
         return next((source for response, source in reversed(self.created) if response.status_code == status), None)
 
 
@@ -175,7 +175,7 @@ class RecordedParty:
 
         def add_response(status: int, headers: list[tuple[str, str]], body: str, source: Source) -> None:
             all_cookies = [*cookies, *(value for name, value in headers if name.lower() == "set-cookie")]
-            # An earlier file of a cookie that the response sets does not exist.
+            # A cookie that the response sets has no file in files_before.
             files_after = self._read_session_files(all_cookies)
             response = Message(
                 **exchange,

@@ -196,7 +196,7 @@ def _encode_list(owner: str, tokens: dict[str, TokenInfo]) -> Record:
 
 
 def _decode_list(raw: bytes) -> tuple[str, dict[str, TokenInfo]]:
-    """Return the owner and the tokens of a list. A damaged list is empty: its tokens are added when they are used."""
+    """Return the owner and the tokens of a list; none if the list is damaged. Each token is added again at its use."""
     try:
         document = json.loads(raw.removeprefix(_LIST_ENTRY))
         return document["owner"], {token["id"]: TokenInfo(**token) for token in document["tokens"]}
