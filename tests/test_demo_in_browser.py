@@ -169,6 +169,24 @@ class TestTrace:
         second_tab.get_by_role("heading", name="Watch a sign-in").wait_for()
         assert second_tab.locator(".step").all_inner_texts() == page.locator(".step").all_inner_texts() != []
 
+    def test_in_many_hidden_tabs_leaves_connections_to_the_provider(self, page: Any, demo: Demo) -> None:
+        """A browser opens at most six connections to a server at the same time."""
+        change = """hidden => {
+            Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+            document.dispatchEvent(new Event("visibilitychange"));
+        }"""
+        tabs = [page.context.new_page() for _ in range(6)]
+        for tab in tabs:
+            tab.goto(f"{demo.provider_url}/trace")
+            tab.evaluate(change, True)
+        page.goto(demo.provider_url)
+        before = tabs[0].locator("ol.diagram > li").count()
+        page.goto(f"{demo.url}/signed-out")
+        tabs[0].evaluate(change, False)
+        tabs[0].locator("ol.diagram > li").nth(before).wait_for()
+        for tab in tabs:
+            tab.close()
+
     def test_is_read_with_the_keyboard_alone(self, page: Any, demo: Demo) -> None:
         sign_in_at_demo(page, demo)
         page.goto(f"{demo.provider_url}/trace")

@@ -52,7 +52,20 @@ async function follow() {
   }
   running = null;
 }
-new EventSource("/trace/events").onmessage = follow;
+
+// Only while the page is visible: a browser has at most six connections to a server, which is also the provider.
+let events = null;
+function connect() {
+  if (document.hidden) {
+    events?.close();
+    events = null;
+  } else if (!events) {
+    events = new EventSource("/trace/events");
+    events.onmessage = follow;
+  }
+}
+document.addEventListener("visibilitychange", connect);
+connect();
 
 addEventListener("beforeprint", () => {
   for (const each of document.querySelectorAll("details")) each.open = true;
