@@ -82,7 +82,7 @@ class OAuthApp:
         self._login_path = routes.build_path("preauthorization", {})
         self.logout_path = routes.build_path("logout", {})
         self._verify_path = routes.build_path("verify", {})
-        #: Answers ``GET /verify``. A handler would double the cost.
+        #: Answers ``GET /verify`` in place of a handler, which would take twice as long.
         self.verifier: WSGIApplication | None = None
         self.metrics: Metrics | None = None
         sign_out_continues = any(each.end_session for each in config.providers)

@@ -286,7 +286,7 @@ PROVIDERS = (
             "Register the application under *App registrations*. The UUID in the issuer is the *Directory (tenant) "
             "ID*.",
             "To get groups, add a *groups claim* under *Token configuration* (for ID tokens). Rules name groups by "
-            "their *Object Id*: `group:6b0e2a35-0d0b-4a0e-9c8e-3d1a6f2d7c11`. Of a user with more than 200 groups, "
+            "their *Object Id*: `group:6b0e2a35-0d0b-4a0e-9c8e-3d1a6f2d7c11`. If a user has more than 200 groups, "
             "they are read from Microsoft Graph, which needs the delegated permission `User.Read`.",
             "The *App roles* of a user count as groups, too: `group:App.Admin`. If the groups claim contains names "
             "instead of ids, a group can have the same name as a role. `claim:roles=App.Admin` matches the role only.",
