@@ -555,6 +555,7 @@ class TestPage:
             ("authorize.wrong_iss", "Sign-in, refused"),
             ("token.500", "Sign-in, refused"),
             ("token.hang_up", "Sign-in, refused"),
+            ("token.id_token_for_another_client", "Sign-in, refused"),
         ],
     )
     def test_a_fault_appears_in_the_title(

@@ -41,6 +41,8 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _HEARTBEAT = 15  # seconds between two events of a page that has nothing new; finds closed connections
 _CONTEXT = 4  # source lines before and after the line that produced a message
 
+_FAULTS = {"wsgi_oauth/demo/faults.py", "wsgi_oauth/demo/fault_stories.py"}
+
 # Headers that matter in a sign-in. All others are behind a second fold.
 _IMPORTANT = {"cookie", "set-cookie", "authorization", "location", "www-authenticate", "referrer-policy"}
 
@@ -112,7 +114,7 @@ class MessageView:
     @property
     def is_fault(self) -> bool:
         """Whether the provider has injected a fault here."""
-        return any(call.file == "wsgi_oauth/demo/faults.py" for call in self.message.chain)
+        return any(call.file in _FAULTS for call in self.message.chain)
 
     @property
     def secrets(self) -> dict[str, str]:
