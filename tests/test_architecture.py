@@ -121,7 +121,11 @@ def test_the_demo_provider_imports_nothing_of_the_client() -> None:
         each.imported for each in IMPORTS if each.importer == "demo.provider_pages" and not is_demo(each.imported)
     }
     assert templates == {"web.page_templates"}
-    assert {each for each in importers if not is_lab(each)} == {"demo.pages", "demo.provider_pages", "demo.traced_app"}
+    assert {each for each in importers if not is_lab(each)} == {
+        "demo.own_pages",
+        "demo.provider_pages",
+        "demo.traced_app",
+    }
 
 
 def test_the_application_imports_neither_the_demo_nor_the_testing_kit() -> None:

@@ -30,7 +30,7 @@ The command ``wsgi-oauth demo``:
 :mod:`.attackers`        the attackers' view of a message
 :mod:`.glossary`         the glossary as a page
 :mod:`.references`       links to standards and to the glossary
-:mod:`.pages`            the layout of the demo's own pages
+:mod:`.own_pages`        the layout of the demo's own pages
 :mod:`.walk`             signs in and prints every HTTP message (``--walk``)
 :mod:`.browser`          the small browser of the walk and the lab
 :mod:`.printer`          prints the messages
@@ -40,6 +40,6 @@ The command ``wsgi-oauth demo``:
 
 :mod:`.lab` is the attack lab.
 
-This package is not for production. Only :mod:`.traced_app` and the lab import the client; :mod:`.pages` and
+This package is not for production. Only :mod:`.traced_app` and the lab import the client; :mod:`.own_pages` and
 :mod:`.provider_pages` import its templates.
 """

@@ -28,7 +28,7 @@ from .glossary import read_glossary
 from .kinds import STEPS, Kind, explain_header, find_kind, form_of, parse_object, query_of
 from .masking import mask_header, mask_json, mask_name, mask_parameter, mask_text, mask_url
 from .messages import PROVIDER, Message, SourceLine
-from .pages import render
+from .own_pages import render
 from .recorder import Recorder
 from .references import link_rfcs, link_terms
 from .signing import read_claims

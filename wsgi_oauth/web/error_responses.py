@@ -117,7 +117,7 @@ def build_http_error_response(request: Request, error: HTTPException) -> Respons
     )
     if error.description and error.description != type(error).description:  # not Werkzeug's own text
         text = error.description
-    message = pages.Message(
+    message = pages.UserMessage(
         title,
         text,
         advice,

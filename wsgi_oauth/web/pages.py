@@ -57,7 +57,7 @@ class Action(NamedTuple):
     form_token: str = ""
 
 
-class Message(NamedTuple):
+class UserMessage(NamedTuple):
     """An event, the side that caused it, and advice for the user. All texts but ``provider_says`` are our own."""
 
     title: str
@@ -109,7 +109,7 @@ def common_variables(request: Request, actions: Iterable[Action]) -> dict[str, A
 
 
 def show_message(
-    message: Message, request: Request, template: str, actions: Sequence[Action], *, as_json: bool
+    message: UserMessage, request: Request, template: str, actions: Sequence[Action], *, as_json: bool
 ) -> Response:
     """Return a response that shows *message*, as a page or as JSON."""
     if not as_json:
@@ -138,7 +138,7 @@ def signed_out(request: Request, *, confirmed: bool, logout_url: str) -> Respons
         return sign_out_question(
             english("signed_in.title"), request, logout_url=logout_url, cancel_url=request.front_page
         )
-    message = Message(
+    message = UserMessage(
         english("signed_out.title"),
         english("signed_out.text"),
         english("signed_out.both") if confirmed else english("signed_out.only_here"),
@@ -151,7 +151,7 @@ def signed_out(request: Request, *, confirmed: bool, logout_url: str) -> Respons
 
 def sign_out_question(title: str, request: Request, *, logout_url: str, cancel_url: str) -> Response:
     """Ask a signed-in user whether to sign out, because a link must not do that (CSRF)."""
-    message = Message(title, english("sign_out.text"), "", "signed_in", login_url=request.front_page)
+    message = UserMessage(title, english("sign_out.text"), "", "signed_in", login_url=request.front_page)
     actions = [Action("sign_out", logout_url, request.form_token), Action("cancel", cancel_url)]
     return show_message(message, request, "sign_out.html", actions, as_json=request.wants_json)
 
@@ -166,9 +166,9 @@ def provider_choice(request: Request, sign_in_urls: Mapping[str, str]) -> Respon
     )
 
 
-def error_message(error: errors.Error, *, id: str, login_url: str) -> Message:  # noqa: A002  # as in the message
+def error_message(error: errors.Error, *, id: str, login_url: str) -> UserMessage:  # noqa: A002  # as in the message
     """Return the message about *error*."""
-    return Message(
+    return UserMessage(
         error.title,
         error.text,
         error.advice,

@@ -42,11 +42,11 @@ SAMPLES: dict[str, dict[str, Any]] = {
     },
     "providers.html": {"providers": [{"title": "GitHub", "url": "https://app.example.com/?provider=github"}]},
     "sign_out.html": {
-        "message": pages.Message(english("sign_out.title"), english("sign_out.text"), "", "signed_in"),
+        "message": pages.UserMessage(english("sign_out.title"), english("sign_out.text"), "", "signed_in"),
         "actions": [_SIGN_OUT, pages.Action("cancel", "https://app.example.com/profile")],
     },
     "signed_out.html": {
-        "message": pages.Message(
+        "message": pages.UserMessage(
             english("signed_out.title"), english("signed_out.text"), english("signed_out.only_here"), "signed_out"
         ),
         "actions": _SIGN_IN,

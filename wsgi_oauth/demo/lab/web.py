@@ -13,7 +13,7 @@ from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
 from ..messages import ATTACKERS
-from ..pages import render
+from ..own_pages import render
 from ..references import link_rfcs
 from .runs import Run, RunFailed, Runs
 from .stories import STORIES
