@@ -129,6 +129,15 @@ class TestImpatience:
             tab.wait_for_url(f"{demo.url}/profile")
 
 
+def test_the_profile_does_not_come_back_after_the_sign_out(page: Any, demo: Demo) -> None:
+    """Chromium would restore it from the back/forward cache (see wsgi_oauth/web/sign_out.py)."""
+    sign_in_at_demo(page, demo)
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url(f"{demo.url}/signed-out")
+    page.evaluate("history.back()")
+    page.wait_for_url(f"{demo.provider_url}/**")
+
+
 def test_reloading_the_page_after_declining_offers_a_new_sign_in(page: Any, demo: Demo) -> None:
     choose_user(page, demo)
     page.get_by_role("button", name="Deny").click()

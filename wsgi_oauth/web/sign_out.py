@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import logging
 import secrets
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -65,9 +66,14 @@ class Logout(RequestHandler):
         registered_url = f"{request.site.public_url or request.base}{SignedOut.route}"
         end_session_url = self._sign_out_at_provider(last, registered_url, state)
         response = self.redirect(end_session_url or signed_out_url, 303)
+        cookie = partial(build_set_cookie, purpose=_STATE_COOKIE, names=request.cookie_names)
         if end_session_url:
-            cookie = build_set_cookie(state, _STATE_COOKIE, names=request.cookie_names, max_age=_STATE_LIFETIME)
-            response.headers.add("Set-Cookie", cookie)
+            response.headers.add("Set-Cookie", cookie(state, max_age=_STATE_LIFETIME))
+        elif TOKEN in last and "Chrome/" in request.headers.get("User-Agent", ""):
+            # A second cookie changes, because Chromium otherwise shows the pages of the session again (back/forward
+            # cache): it overlooks one change if redirects that set a cookie led to the page, as after a sign-in.
+            response.headers.add("Set-Cookie", cookie(state, max_age=_STATE_LIFETIME))
+            response.headers.add("Set-Cookie", cookie("", max_age=0))
         return response
 
     def _sign_out_at_provider(self, data: dict[str, Any], signed_out_url: str, state: str) -> str:
