@@ -646,7 +646,7 @@ class LocalProvider:
         return fault.respond(FaultContext(request.environ, self.faults, normal_response))
 
     def _take_fault_of_sign_in(self, request: Request, endpoints: Collection[str]) -> Fault | None:
-        """Return the fault that was chosen for the sign-in to which the code or token in the request belongs, once."""
+        """Return the fault chosen for the sign-in of the request's code or token, at the first call only."""
         credential = (
             request.form.get("code")
             or request.form.get("refresh_token")
