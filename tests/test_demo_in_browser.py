@@ -196,6 +196,17 @@ class TestTrace:
         for tab in tabs:
             tab.close()
 
+    def test_prints_the_whole_content_of_each_message(self, page: Any, demo: Demo) -> None:
+        sign_in_at_demo(page, demo)
+        page.goto(f"{demo.provider_url}/trace")
+        page.evaluate(
+            "addEventListener('beforeprint', () => { window.printed ="
+            " [...document.querySelectorAll('.inside')].every(each => each.checkVisibility()) })"
+        )
+        page.pdf()
+        assert page.evaluate("window.printed")
+        page.wait_for_function("!document.querySelector('ol.diagram details[open]')")
+
     def test_is_read_with_the_keyboard_alone(self, page: Any, demo: Demo) -> None:
         sign_in_at_demo(page, demo)
         page.goto(f"{demo.provider_url}/trace")

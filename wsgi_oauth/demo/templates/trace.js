@@ -67,8 +67,14 @@ function connect() {
 document.addEventListener("visibilitychange", connect);
 connect();
 
+// Print everything, and close again what was closed.
+let closed = [];
 addEventListener("beforeprint", () => {
-  for (const each of document.querySelectorAll("details")) each.open = true;
+  closed = [...document.querySelectorAll("details:not([open])")];
+  for (const each of closed) each.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const each of closed) each.open = false;
 });
 document.getElementById("fold").addEventListener("click", (event) => {
   const all = [...document.querySelectorAll("ol.diagram > li > details")];
