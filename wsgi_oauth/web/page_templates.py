@@ -22,6 +22,10 @@ BUILT_IN = Path(__file__).parent / "templates"
 STYLE = "style.css"
 _IMPORT = f'@import "wsgi_oauth/{STYLE}";'
 _log = logging.getLogger("wsgi_oauth")
+# The environment of the built-in templates, by the folder "". All applications of the process share it, because
+# compiling the templates takes longer than a sign-in.
+_shared: dict[str, Environment] = {}
+_lock = threading.Lock()
 
 
 class PageTemplates:
@@ -33,8 +37,7 @@ class PageTemplates:
     def __init__(self, folder: str = "") -> None:
         self.folder = folder
         self.style = Markup(_read_style(folder))  # noqa: S704  # from this package or the operator
-        self._lock = threading.Lock()
-        self._environments: dict[str, Environment] = {}  # by folder; "" for the built-in templates
+        self._own: dict[str, Environment] = {}  # by folder
 
     def render(self, name: str, variables: dict[str, Any], *, request_id: str) -> str:
         """Return a page: the operator's, or the built-in one if that fails.
@@ -70,11 +73,12 @@ class PageTemplates:
 
         ``{% extends "wsgi_oauth/layout.html" %}`` names the built-in template even if *folder* has one of that name.
         """
-        if folder not in self._environments:
-            with self._lock:  # because several threads may render their first page at the same moment
-                if folder not in self._environments:
-                    self._environments[folder] = _create_environment(folder)
-        return self._environments[folder]
+        environments = self._own if folder else _shared
+        if folder not in environments:
+            with _lock:  # because several threads may render their first page at the same moment
+                if folder not in environments:
+                    environments[folder] = _create_environment(folder)
+        return environments[folder]
 
 
 def _create_environment(folder: str) -> Environment:
