@@ -11,14 +11,18 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import pytest
 
 import wsgi_oauth
+from wsgi_oauth.cli.main import main
 from wsgi_oauth.demo import launcher
 from wsgi_oauth.demo.launcher import DemoError, Options, start_demo
 from wsgi_oauth.demo.local_provider import LocalProvider
@@ -67,43 +71,6 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="module")
-def run(
-    environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command to its end, outside the checkout."""
-    folder = tmp_path_factory.mktemp("elsewhere")
-
-    def run(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*COMMAND, *arguments],
-            cwd=folder,
-            env=environ | extra,
-            capture_output=True,
-            text=True,
-            encoding=extra.get("PYTHONIOENCODING", "utf-8"),
-            timeout=TIMEOUT,
-            check=False,
-        )
-
-    return run
-
-
-@pytest.fixture
-def start(environ: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., DemoProcess]]:
-    """Start the command, and wait until it prints the URL."""
-    started = []
-
-    def start(*arguments: str, **extra: str) -> DemoProcess:
-        started.append(DemoProcess([*COMMAND, *arguments], environ | extra, tmp_path))
-        started[-1].read_welcome()
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.end()
-
-
 class DemoProcess:
     """A running demo in a process group of its own, as in a terminal."""
 
@@ -149,14 +116,61 @@ class DemoProcess:
 
 @pytest.fixture(scope="module")
 def finished_walk(
-    run: Callable[..., subprocess.CompletedProcess[str]],
+    environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> subprocess.CompletedProcess[str]:
-    """One walk, shared by the tests that only read its output."""
-    return run("--walk", *FREE_PORTS)
+    """One walk, shared by the tests that only read its output.
+
+    Its environment has real credentials, gunicorn's own variable, and a proxy for all requests, and the current folder
+    has a configuration of gunicorn. The walk would fail if the demo used any of them.
+    """
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (folder / "gunicorn.conf.py").write_text("raise SystemExit('read')")
+    settings = {
+        "WSGI_OAUTH_CLIENT_SECRET": "a-real-secret",
+        "WSGI_OAUTH_PUBLIC_URL": "https://login.example.com",
+        "WSGI_OAUTH_TYPO": "1",
+        "GUNICORN_CMD_ARGS": "--bind nowhere:0 --workers 1",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "http_proxy": "http://127.0.0.1:9",
+        "ALL_PROXY": "http://127.0.0.1:9",
+        "no_proxy": "example.com",
+    }
+    return run([*COMMAND, "--walk", *FREE_PORTS], folder, environ | settings)
+
+
+@pytest.fixture(scope="module")
+def revealing_walk(
+    environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> subprocess.CompletedProcess[str]:
+    """A walk with the other options, in another encoding."""
+    command = [*COMMAND, "--walk", "--reveal", *FREE_PORTS, "--workers", "2", "--worker-class", "sync"]
+    settings = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    return run(command, tmp_path_factory.mktemp("elsewhere"), environ | settings)
+
+
+def run(command: list[str], folder: Path, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=TIMEOUT,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[launcher.Demo]:
+    """A demo in this process."""
+    with start_demo(Options(port=0, provider_port=0, walk=True)) as running:
+        yield running
 
 
 class TestWalk:
-    def test_it_exits_with_0_and_prints_no_error(self, finished_walk):
+    def test_it_ignores_all_settings_of_its_environment(self, finished_walk):
         assert (finished_walk.returncode, finished_walk.stderr) == (0, "")
 
     def test_its_output_ends_with_the_profile_as_json(self, finished_walk):
@@ -231,8 +245,8 @@ class TestWalk:
         shown = re.search("```text\n[ \\d]+(  application → provider\n.*?)```", readme, re.DOTALL)[1]
         assert shown in re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8001", finished_walk.stdout)
 
-    def test_option_reveal_masks_nothing(self, run):
-        output = run("--walk", "--reveal", *FREE_PORTS).stdout
+    def test_option_reveal_masks_nothing(self, revealing_walk):
+        output = revealing_walk.stdout
         assert re.search(r"client_secret +demo-secret\n", output)
         assert re.search(r" code_verifier +[\w-]{43}\n", output)
         assert " characters)" not in output
@@ -287,52 +301,24 @@ class TestWalk:
     def test_it_removes_its_temporary_files(self, finished_walk, environ):
         assert list(Path(environ["TMPDIR"]).iterdir()) == []
 
-    @pytest.mark.parametrize("worker_class", ["sync", "gthread", "gevent"])
-    def test_it_works_with_every_worker_class(self, run, worker_class):
-        if worker_class == "gevent":
-            pytest.importorskip("gevent")
-        done = run("--walk", *FREE_PORTS, "--workers", "2", "--worker-class", worker_class)
-        assert (done.returncode, done.stderr) == (0, "")
+    def test_sync_workers_can_serve_it(self, revealing_walk):
+        assert (revealing_walk.returncode, revealing_walk.stderr) == (0, "")
 
-    def test_it_ignores_settings_of_the_environment(self, run, tmp_path):
-        """Real credentials, gunicorn's own variable, and a proxy for all requests."""
-        done = run(
-            *("--walk", *FREE_PORTS),
-            WSGI_OAUTH_CLIENT_SECRET="a-real-secret",
-            WSGI_OAUTH_PUBLIC_URL="https://login.example.com",
-            WSGI_OAUTH_TYPO="1",
-            GUNICORN_CMD_ARGS="--bind nowhere:0 --workers 1",
-            HTTP_PROXY="http://127.0.0.1:9",
-            http_proxy="http://127.0.0.1:9",
-            ALL_PROXY="http://127.0.0.1:9",
-            no_proxy="example.com",
-        )
-        assert (done.returncode, done.stderr) == (0, "")
+    def test_it_prints_ascii_where_the_encoding_requires_it(self, revealing_walk):
+        assert " 1  browser -> application" in revealing_walk.stdout
 
-    def test_a_gunicorn_configuration_in_the_current_folder_is_ignored(self, environ, tmp_path):
-        (tmp_path / "gunicorn.conf.py").write_text("raise SystemExit('read')")
-        arguments = [*COMMAND, "--walk", *FREE_PORTS]
-        done = subprocess.run(arguments, cwd=tmp_path, env=environ, capture_output=True, timeout=TIMEOUT, check=False)
-        assert (done.returncode, done.stderr) == (0, b"")
+    def test_a_terminal_gets_colours_also_with_gevent_workers(self, environ):
+        pytest.importorskip("gevent")
+        command = [*COMMAND, "--walk", *FREE_PORTS, "--workers", "2", "--worker-class", "gevent"]
+        assert "\x1b[1m" in read_from_terminal(command, environ)
 
-    def test_a_closed_pipe_causes_no_traceback(self, environ):
-        arguments = [*COMMAND, "--walk", *FREE_PORTS]
-        with subprocess.Popen(
-            arguments, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout
-            assert process.stderr
-            process.stdout.close()
-            assert process.stderr.read() == ""
-            assert process.wait(TIMEOUT) == 1
-
-    def test_it_prints_ascii_where_the_encoding_requires_it(self, run):
-        done = run("--walk", *FREE_PORTS, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
-        assert done.returncode == 0
-        assert " 1  browser -> application" in done.stdout
-
-    def test_terminal_output_has_colours(self, environ):
-        assert "\x1b[1m" in read_from_terminal([*COMMAND, "--walk", *FREE_PORTS], environ)
+    def test_a_closed_pipe_causes_no_traceback(self, running, monkeypatch):
+        reader, writer = os.pipe()
+        os.close(reader)
+        monkeypatch.setattr(launcher, "start_demo", lambda _options: nullcontext(running))
+        with open(writer, "w", encoding="utf-8") as pipe:
+            monkeypatch.setattr(sys, "stdout", pipe)
+            assert main(["demo", "--walk", *FREE_PORTS]) == 1
 
 
 def read_from_terminal(arguments: list[str], environ: dict[str, str]) -> str:
@@ -365,15 +351,15 @@ def test_no_color_turns_colours_off(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def output_and_secrets() -> tuple[str, set[str]]:
+def output_and_secrets(running: launcher.Demo) -> tuple[str, set[str]]:
     """The output of a walk, and all long random values in its messages and session files."""
     out = io.StringIO()
-    with start_demo(Options(port=0, provider_port=0, walk=True)) as running:
-        walk(running.url, running.provider, running.recorder, out)
-        wire = ""
-        for seen in running.recorder.messages:
-            public = "html" in seen.header("Content-Type") or seen.endpoint in {"discovery", "keys"}
-            wire += f"{seen.url} {seen.headers} {'' if public else seen.body} {seen.session_after} "
+    running.recorder.clear()
+    walk(running.url, running.provider, running.recorder, out)
+    wire = ""
+    for seen in running.recorder.messages:
+        public = "html" in seen.header("Content-Type") or seen.endpoint in {"discovery", "keys"}
+        wire += f"{seen.url} {seen.headers} {'' if public else seen.body} {seen.session_after} "
     words = re.findall(r"[A-Za-z0-9_-]{22,}", re.sub(r"wsgi_oauth_\d+-[\w-]{10}", "cookie", wire))
     return out.getvalue(), {word for word in words if re.search("[A-Z]", word) and re.search("[a-z]", word)}
 
@@ -394,12 +380,6 @@ class TestSecrets:
             "id_token": "eyJh… (20 characters)",
             "n": [1, "… (3 characters)"],
         }
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[launcher.Demo]:
-    with start_demo(Options(port=0, provider_port=0, walk=True)) as running:
-        yield running
 
 
 class TestFailedWalk:
@@ -444,74 +424,98 @@ class TestFailedWalk:
 
 class TestPorts:
     @pytest.mark.parametrize("option", ["--port", "--provider-port"])
-    def test_a_port_in_use_is_reported_in_one_line(self, run, option):
+    def test_a_port_in_use_is_reported_in_one_line(self, capsys, option):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = str(taken.getsockname()[1])
-            done = run("--walk", *FREE_PORTS, option, port)
-        assert done.returncode == 1
-        assert done.stdout == ""
-        [line] = done.stderr.splitlines()
+            assert main(["demo", "--walk", *FREE_PORTS, option, port]) == 1
+        out, err = capsys.readouterr()
+        assert out == ""
+        [line] = err.splitlines()
         assert port in line
         assert option in line
         assert "in use" in line
 
-    def test_the_two_servers_cannot_share_a_port(self, run):
+    def test_the_two_servers_cannot_share_a_port(self, capsys):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = str(free.getsockname()[1])
-        done = run("--walk", "--port", port, "--provider-port", port)
-        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert main(["demo", "--walk", "--port", port, "--provider-port", port]) == 1
+        assert len(capsys.readouterr().err.splitlines()) == 1
 
-    def test_a_second_demo_says_that_the_port_is_taken(self, start, run):
-        port = start(*FREE_PORTS).url.rstrip("/").rpartition(":")[2]
-        done = run("--port", port, "--provider-port", "0")
-        assert done.returncode == 1
-        assert f"port {port} " in done.stderr
+    def test_a_second_demo_says_that_the_port_is_taken(self, running, capsys):
+        port = running.url.rpartition(":")[2]
+        assert main(["demo", "--port", port, "--provider-port", "0"]) == 1
+        assert f"port {port} " in capsys.readouterr().err
 
     @pytest.mark.parametrize("wrong", ["65536", "-1", "http", "٣"])
-    def test_an_invalid_port_is_a_usage_error(self, run, wrong):
-        done = run(f"--port={wrong}")
-        assert done.returncode == 2
-        assert "must be a number from 0 to 65535" in done.stderr
+    def test_an_invalid_port_is_a_usage_error(self, capsys, wrong):
+        with pytest.raises(SystemExit) as stopped:
+            main(["demo", f"--port={wrong}"])
+        assert stopped.value.code == 2
+        assert "must be a number from 0 to 65535" in capsys.readouterr().err
 
 
-class TestServing:
-    def test_the_printed_url_leads_to_the_provider(self, start):
-        running = start(*FREE_PORTS)
+@dataclass
+class Served:
+    """A demo that has been stopped with Ctrl-C, and the facts that its tests need."""
+
+    welcome: str
+    page: str  # the page at the printed URL
+    files: list[Path]  # the temporary files while it ran
+    status: int
+    err: str
+
+
+@pytest.fixture(scope="module")
+def served(environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Served:
+    """Start the command, open its page, keep another connection open, and press Ctrl-C."""
+    demo = DemoProcess([*COMMAND, *FREE_PORTS], environ, tmp_path_factory.mktemp("elsewhere"))
+    try:
+        demo.read_welcome()
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(running.url, timeout=TIMEOUT) as page:
-            assert "demo-client" in page.read().decode()  # the provider's consent page
-
-    def test_it_says_when_it_ignores_settings_of_the_environment(self, start):
-        assert "ignores" not in start(*FREE_PORTS).welcome
-        welcome = start(*FREE_PORTS, WSGI_OAUTH_CLIENT_ID="mine").welcome
-        assert "ignores the WSGI_OAUTH_* variables of your environment" in welcome
-
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-    def test_a_signal_stops_both_servers_and_removes_the_files(self, start, environ, number):
-        running = start(*FREE_PORTS)
-        assert len(list(Path(environ["TMPDIR"]).iterdir())) == 1
-        running.signal(number)
-        status, _, err = running.finish()
-        assert (status, err) == (0, "")
-        assert list(Path(environ["TMPDIR"]).iterdir()) == []
-        for url in re.findall(r"127\.0\.0\.1:(\d+)", running.welcome):
-            with pytest.raises(ConnectionRefusedError):
-                socket.create_connection(("127.0.0.1", int(url)), TIMEOUT)
-
-    def test_ctrl_c_does_not_wait_for_open_connections(self, start):
-        running = start(*FREE_PORTS)
-        port = int(running.url.rstrip("/").rpartition(":")[2])
+        with opener.open(demo.url, timeout=TIMEOUT) as response:
+            page = response.read().decode()
+        files = list(Path(environ["TMPDIR"]).iterdir())
+        port = int(demo.url.rstrip("/").rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port)) as browser:
             browser.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             assert browser.recv(65536).startswith(b"HTTP/1.1 200")
-            running.signal(signal.SIGINT)
-            assert running.finish()[0] == 0
+            demo.signal(signal.SIGINT)
+            status, _, err = demo.finish()
+        return Served(demo.welcome, page, files, status, err)
+    finally:
+        demo.end()
 
-    def test_ctrl_c_during_the_start_is_no_error(self, monkeypatch, capsys):
+
+class TestServing:
+    def test_the_printed_url_leads_to_the_provider(self, served):
+        assert "demo-client" in served.page
+
+    def test_ctrl_c_does_not_wait_for_open_connections(self, served):
+        assert (served.status, served.err) == (0, "")
+
+    def test_ctrl_c_stops_both_servers_and_removes_the_files(self, served, environ):
+        assert len(served.files) == 1
+        assert list(Path(environ["TMPDIR"]).iterdir()) == []
+        ports = re.findall(r"127\.0\.0\.1:(\d+)", served.welcome)
+        assert len(set(ports)) == 2
+        for port in set(ports):
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", int(port)), TIMEOUT)
+
+    def test_it_says_when_it_ignores_settings_of_the_environment(self, served, running, monkeypatch, capsys):
+        assert "ignores" not in served.welcome
+        monkeypatch.setenv("WSGI_OAUTH_CLIENT_ID", "mine")
+        monkeypatch.setattr(launcher, "start_demo", lambda _options: nullcontext(running))
+        monkeypatch.setattr(launcher.Gunicorn, "wait", lambda _gunicorn: None)
+        assert launcher.run(Options()) == 0
+        assert "ignores the WSGI_OAUTH_* variables of your environment" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_a_signal_during_the_start_is_no_error(self, monkeypatch, capsys, number):
         write = launcher._write_gunicorn_config
 
         def interrupted(*arguments):
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
             return write(*arguments)
 
         monkeypatch.setattr(launcher, "_write_gunicorn_config", interrupted)
@@ -525,12 +529,13 @@ class TestServing:
             running.gunicorn.wait()
         assert signal.getsignal(signal.SIGINT) is before
 
-    def test_the_output_of_a_gunicorn_that_cannot_start_is_printed(self, run, environ):
-        done = run(*FREE_PORTS, "--worker-class", "nonsense")
-        assert done.returncode == 1
-        assert "gunicorn ended unexpectedly" in done.stderr
-        assert "nonsense" in done.stderr
-        assert list(Path(environ["TMPDIR"]).iterdir()) == []
+    def test_the_output_of_a_gunicorn_that_cannot_start_is_printed(self, monkeypatch, capsys, tmp_path):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        assert main(["demo", *FREE_PORTS, "--worker-class", "nonsense"]) == 1
+        err = capsys.readouterr().err
+        assert "gunicorn ended unexpectedly" in err
+        assert "nonsense" in err
+        assert list(tmp_path.iterdir()) == []
 
     def test_an_unexpected_end_of_gunicorn_is_reported(self):
         with start_demo(Options(port=0, provider_port=0)) as running:
