@@ -120,10 +120,17 @@ def one_authority(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(bundle)
 
 
-@pytest.fixture
-def small_ca_bundle(one_authority: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use a tiny CA bundle in tests that create many applications without TLS, because loading the system's is slow."""
-    monkeypatch.setenv("SSL_CERT_FILE", one_authority)
+@pytest.fixture(scope="session", autouse=True)
+def small_ca_bundle(one_authority: str) -> Iterator[None]:
+    """Use a tiny CA bundle in all tests, because each application loads one, and loading the system's is slow.
+
+    Variables of this machine are removed, because they would take precedence.
+    """
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("SSL_CERT_FILE", one_authority)
+        yield
 
 
 REDIS_SERVER = os.environ.get("TEST_REDIS_SERVER", "redis-server")  # or valkey-server

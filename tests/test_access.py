@@ -27,8 +27,6 @@ from wsgi_oauth.oauth.access import Rules
 from wsgi_oauth.oauth.claims import find_path
 from wsgi_oauth.oauth.presets import GITHUB, PRESETS
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 OCTOCAT = Identity(
     "github", "583231", username="octocat", email="octocat@github.com", email_verified=True, groups=("github", "cats")
 )

@@ -19,8 +19,6 @@ from wsgi_oauth.cli.main import main
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.sessions.access_tokens import MAX_TOKENS, USE_INTERVAL
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 MakeGate = Callable[..., LoginRequired]
 OWN = {"Sec-Fetch-Site": "same-origin"}
 

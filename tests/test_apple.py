@@ -21,8 +21,6 @@ from wsgi_oauth.cli.check import findings
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.oauth.presets import PRESETS
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 DAY = 24 * HOUR
 MONA = {"name": {"firstName": "Mona", "lastName": "Lisa"}, "email": "mona@icloud.com"}
 KEY = ec.generate_private_key(ec.SECP256R1())

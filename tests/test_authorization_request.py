@@ -13,8 +13,6 @@ from webtest import TestResponse
 from wsgi_oauth import Config, create_app, errors
 from wsgi_oauth.demo.local_provider import LocalProvider
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 MakeBrowser = Callable[..., Browser]
 RESERVED = {
     "client_id": "use WSGI_OAUTH_CLIENT_ID",

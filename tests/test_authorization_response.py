@@ -19,7 +19,6 @@ from wsgi_oauth.demo.local_provider import LocalProvider
 
 HOUR = 3600
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
 # The error codes of RFC 6749 4.1.2.1 and OpenID Connect, an unknown one, and the status of the page for each.
 ERROR_CODES = {

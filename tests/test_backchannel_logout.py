@@ -43,7 +43,6 @@ from wsgi_oauth.oauth.keys import FETCH_INTERVAL
 from wsgi_oauth.web.application import OAuthApp
 
 jwt = pytest.importorskip("jwt")
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
 HOUR = 3600

@@ -38,7 +38,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: E402
 
 API = "https://app.example.com/api"
 OTHER = "https://other.example.com/api"
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
 SECRET = "s" * 32
 RSA = rsa.generate_private_key(65537, 2048)

@@ -72,13 +72,13 @@ def find(settings: dict[str, str]) -> list[Finding]:
 
 
 @pytest.fixture
-def check(provider: LocalProvider, tmp_path: Path, small_ca_bundle: None) -> Check:
+def check(provider: LocalProvider, tmp_path: Path) -> Check:
     """Check a valid configuration with some settings changed: ``check(CLIENT_ID="other")``."""
     return lambda **changes: find({**settings_for(provider, tmp_path), **changes})
 
 
 @pytest.fixture
-def check_issuer(issuer: Issuer, tmp_path: Path, small_ca_bundle: None) -> Check:
+def check_issuer(issuer: Issuer, tmp_path: Path) -> Check:
     """Check a configuration with the URL of an OpenID Connect issuer."""
 
     def check_issuer(**changes: str) -> list[Finding]:
@@ -700,14 +700,14 @@ class TestSeveralProviders:
             assert all(re.match(f"ok    {label}: |warn  {label}: refresh tokens: unknown", line) for line in lines)
             assert f"exactly this URL: http://localhost:8000/auth/callback/{label}\n" in f"{block}\n"
 
-    def test_findings_name_the_provider_and_its_variables(self, settings, small_ca_bundle):
+    def test_findings_name_the_provider_and_its_variables(self, settings):
         found = find({**settings, "LOCAL_CLIENT_SECRET": "wrong", "WORK_SCOPE": "openid offline_access"})
         assert failure(found).label == "local"
         assert failure(found).text.startswith("token endpoint")
         [warning] = [finding for finding in problems(found) if finding.level == "warn"]
         assert warning.remedy.endswith("WSGI_OAUTH_WORK_SCOPE")
 
-    def test_unreachable_provider_does_not_stop_the_check_of_the_next_one(self, settings, small_ca_bundle):
+    def test_unreachable_provider_does_not_stop_the_check_of_the_next_one(self, settings):
         found = find({**settings, "PROVIDERS": "work local", "WORK_PROVIDER": closed_port()})
         assert failure(found).label == "work"
         assert one(found, "token endpoint").label == "local"

@@ -195,7 +195,7 @@ class TestDescription:
     """A provider that an application describes in Python."""
 
     def test_code_in_the_document_signs_a_user_in(
-        self, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch, small_ca_bundle: None
+        self, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         [code] = re.findall(r"<!-- own-provider -->\n```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
         user = {"id": 7, "login": "ann", "first": "Ann", "last": "Smith", "email": "ann@example.com"}

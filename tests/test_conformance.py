@@ -31,7 +31,6 @@ from wsgi_oauth.demo.signing import sign_jwt
 from wsgi_oauth.web.application import OAuthApp
 
 jwt = pytest.importorskip("jwt")
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
 BASIC = (
     "oidcc-client-test",

@@ -20,8 +20,6 @@ from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.demo.signing import decode, encode
 from wsgi_oauth.demo.users import USERS
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 CALLBACK = "http://localhost/callback"
 
 

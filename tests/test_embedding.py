@@ -50,13 +50,13 @@ def test_the_code_for_an_application_comes_from_its_example(module: str) -> None
 
 
 @pytest.mark.parametrize("test", blocks("test"), ids=["check_embedding", "check_embedding with get_app", "signed_in"])
-def test_the_tests_in_the_document_pass(test: str, tmp_path: Path, one_authority: str) -> None:
+def test_the_tests_in_the_document_pass(test: str, tmp_path: Path) -> None:
     [make_app] = blocks("yours")
     (tmp_path / "yours.py").write_text(YOURS + make_app)
     (tmp_path / "test_yours.py").write_text(test)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
-        env={**os.environ, **ENVIRONMENT, "SSL_CERT_FILE": one_authority},
+        env={**os.environ, **ENVIRONMENT},
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -74,7 +74,7 @@ def test_the_shown_options_exist(statement: str) -> None:
     assert isinstance(names["app"], LoginRequired)
 
 
-def test_the_shown_page_requires_a_recent_sign_in(small_ca_bundle: None) -> None:
+def test_the_shown_page_requires_a_recent_sign_in() -> None:
     names: dict[str, Any] = {}
     exec(blocks("step up")[0], names)  # a part of our own document
     config = Config(client_id="x", client_secret="x", session_store="memory:")
@@ -85,7 +85,7 @@ def test_the_shown_page_requires_a_recent_sign_in(small_ca_bundle: None) -> None
     assert "reauthenticate=max_age" in response.headers["Location"]
 
 
-def test_the_quoted_message_of_check_embedding_is_current(small_ca_bundle: None) -> None:
+def test_the_quoted_message_of_check_embedding_is_current() -> None:
     with local_provider() as environ:
         app = protected(create_app(Config.from_environ(environ)))
         app = with_response(app, set_cookie(lambda value: value.replace("Path=/", "Path=/auth")))

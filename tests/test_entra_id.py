@@ -22,8 +22,6 @@ from wsgi_oauth.oauth.configured import provider_from_config
 from wsgi_oauth.oauth.discovery import Discovery
 from wsgi_oauth.transport.pool import Transport
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 OURS, THEIRS = "11111111-2222-3333-4444-555555555555", "66666666-7777-8888-9999-000000000000"
 GROUP = "6b0e2a35-0d0b-4a0e-9c8e-3d1a6f2d7c11"
 USER_DOCUMENT = {"sub": "mona", "name": "Mona", "email": "mona@corp.example"}

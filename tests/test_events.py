@@ -23,8 +23,6 @@ from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.events import Event
 from wsgi_oauth.sessions.manager import store_key
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "operating.md").read_text()
 OWN = {"Sec-Fetch-Site": "same-origin"}
 

@@ -296,7 +296,6 @@ VISITS = {
 }
 
 
-@pytest.mark.usefixtures("small_ca_bundle")
 @once_and_lasting
 @pytest.mark.parametrize("name", VISITS)
 def test_a_request_with_a_failing_call_loses_no_session_and_promises_nothing(

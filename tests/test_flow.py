@@ -19,8 +19,6 @@ from whatwg import resolved
 from wsgi_oauth import Config, MemoryStore, RequestHandler, SessionStore, create_app
 from wsgi_oauth.demo.local_provider import LocalProvider
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 OCTOCAT = {"id": 583231, "login": "octocat", "name": "Mona Lisa Octocat", "email": "octocat@example.com"}
 PREFETCHES = [
     {"Sec-Purpose": "prefetch"},

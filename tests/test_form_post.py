@@ -17,8 +17,6 @@ from wsgi_oauth import Config, LoginRequired, MemoryStore, RequestHandler, Sessi
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 FORM = "application/x-www-form-urlencoded"
 
 

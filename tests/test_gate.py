@@ -40,8 +40,6 @@ from wsgi_oauth import (
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 AJAX = {"Accept": "text/html", "X-Requested-With": "XMLHttpRequest"}
 FETCH = {"Accept": "*/*", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}
 IMAGE = {"Accept": "text/html,image/*", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}

@@ -17,8 +17,6 @@ from wsgi_oauth import Config, FileStore, LoginRequired, SessionStore, create_ap
 from wsgi_oauth.config import ProviderConfig
 from wsgi_oauth.demo.local_provider import LocalProvider
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 MakeGate = Callable[..., LoginRequired]
 PREFLIGHT = {"Origin": "https://spa.example.com", "Access-Control-Request-Method": "PUT", "Sec-Fetch-Mode": "cors"}
 HTMX = {"Accept": "*/*", "Sec-Fetch-Mode": "cors", "HX-Request": "true"}

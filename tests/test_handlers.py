@@ -14,8 +14,6 @@ from werkzeug import Response
 from wsgi_oauth import Config, RequestHandler, SessionStore, create_app
 from wsgi_oauth.demo.local_provider import LocalProvider
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 OCTOCAT = {"id": 583231, "login": "octocat", "name": "Mona Lisa Octocat", "email": "octocat@example.com"}
 ROUTES = {
     "/": {"GET", "HEAD", "POST", "OPTIONS"},  # POST: another site starts a sign-in

@@ -24,8 +24,6 @@ from webtest import TestResponse
 from wsgi_oauth import Config, MemoryStore, create_app
 from wsgi_oauth.cli import check
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 LIFETIME = 120  # seconds until an access token of these servers expires
 # The client authentication methods. The servers use their names as client ids.
 METHODS = {"basic": "client_secret_basic", "post": "client_secret_post", "none": "none"}

@@ -17,8 +17,6 @@ from wsgi_oauth.demo.signing import sign_jwt
 from wsgi_oauth.gate import authentication
 from wsgi_oauth.oauth.token import MAX_TOKEN
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 
 def id_token_of(size: int) -> str:
     """Return an ID token of at least *size* characters."""

@@ -21,8 +21,6 @@ from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve
 from wsgi_oauth.oauth.registration import Registration
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 HOUR = 3600
 PUBLIC = "https://app.example.com"
 

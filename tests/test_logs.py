@@ -25,8 +25,6 @@ from wsgi_oauth.demo.fault_injection import Fault
 from wsgi_oauth.demo.faults import FAULTS
 from wsgi_oauth.demo.local_provider import LocalProvider
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 SLOW_FAULTS = {"slow", "dribble_headers", "dribble_body"}  # because they take as long as the deadline
 FAULTS = [
     name

@@ -22,8 +22,6 @@ from wsgi_oauth import Config, FileStore, LoginRequired, create_app, errors, met
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.events import Event
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 DOCS = Path(__file__).parent.parent / "docs"
 SAMPLE = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$")
 Values = Callable[..., float]

@@ -19,8 +19,6 @@ from wsgi_oauth.config import ProviderConfig
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 PUBLIC = "https://app.example.com/auth"
 
 

@@ -27,8 +27,6 @@ from wsgi_oauth.oauth.configured import provider_from_config
 from wsgi_oauth.oauth.discovery import Discovery
 from wsgi_oauth.transport.pool import Transport
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 
 @pytest.fixture
 def issuer() -> Iterator[Issuer]:

@@ -23,8 +23,6 @@ from wsgi_oauth.web.sample_pages import SAMPLES, render_samples
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "pages.md").read_text()
 EXAMPLES = dict(re.findall(r"<!-- (\S+) -->\n```\w+\n(.*?)```", DOCUMENT, re.DOTALL))
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 
 @pytest.fixture
 def app_with(tmp_path: Path) -> Callable[..., Any]:

@@ -26,8 +26,6 @@ from wsgi_oauth import Config, LoginRequired, MemoryStore, RequestHandler, Sessi
 from wsgi_oauth.demo.fault_injection import Fault, FaultContext
 from wsgi_oauth.demo.local_provider import LocalProvider
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 SIDES = {"this request", "this application", "the provider"}
 CANARY = "cAnArY"
 MARKUP = f"<script>{CANARY}</script>"

@@ -158,9 +158,7 @@ def config_for(name: str, provider: LocalProvider) -> Config:
 
 
 @pytest.fixture
-def imitate(
-    monkeypatch: pytest.MonkeyPatch, small_ca_bundle: None
-) -> Iterator[Callable[[str], tuple[Imitation, Browser]]]:
+def imitate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], tuple[Imitation, Browser]]]:
     """``provider, browser = imitate("notion")``: an imitation of Notion, and an application that uses it."""
     with ExitStack() as stack:
 

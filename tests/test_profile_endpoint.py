@@ -63,9 +63,6 @@ OUTCOMES = {
 REDIRECTS = [f"redirect_{status}" for status in (301, 302, 303, 307, 308)]
 
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> FileStore:
     """These tests read the stored session from the folder. They do not depend on the kind of store."""

@@ -22,8 +22,6 @@ from wsgi_oauth.demo.profiles import PROFILES
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.oauth.presets import PRESETS
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "providers.md").read_text()
 EXAMPLES = dict(re.findall(r"<!-- example ([\w-]+) -->\n```sh\n(.*?)```", DOCUMENT, re.DOTALL))
 OF_THIS_MACHINE = {"PROVIDER", "ISSUER", "CLIENT_ID", "CLIENT_SECRET", "PUBLIC_URL"}  # differ from the example

@@ -13,8 +13,6 @@ from werkzeug import Response
 
 from wsgi_oauth.demo.local_provider import LocalProvider
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 WORDS = "AADSTS7000215: Invalid client secret provided"
 
 

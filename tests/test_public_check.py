@@ -20,7 +20,6 @@ from wsgi_oauth.demo.server import Server, serve
 from wsgi_oauth.sessions.check_token import CHECK_HEADER, stored_check_token
 
 PREFIX = "/auth"
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
 
 
 class Proxy:

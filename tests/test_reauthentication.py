@@ -31,8 +31,6 @@ from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.testing import signed_in
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 MINUTE = 60
 FETCH = {**JSON, "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}
 

@@ -32,8 +32,6 @@ from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.sessions.manager import SessionManager
 from wsgi_oauth.sessions.session import Session
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 MINUTE = 60
 
 

@@ -42,8 +42,6 @@ from wsgi_oauth.sessions.manager import SessionManager
 from wsgi_oauth.sessions.session import Session
 from wsgi_oauth.sessions.store import MAX_BYTES
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 HOUR = 3600
 
 

@@ -34,8 +34,6 @@ from wsgi_oauth.transport import adapter
 from wsgi_oauth.transport.limit import RequestLimit
 from wsgi_oauth.transport.pool import Transport
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 WORKERS = {
     "gthread": ("--worker-class", "gthread", "--threads", "16"),
     "gthread, preload": ("--worker-class", "gthread", "--threads", "16", "--preload"),

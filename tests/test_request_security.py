@@ -15,8 +15,6 @@ from wsgi_oauth import Config, RequestHandler, SessionStore, create_app
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 PUBLIC = "https://app.example.com"
 
 FOREIGN_HOSTS = [

@@ -25,8 +25,6 @@ HOUR = 3600
 MakeBrowser = Callable[..., Browser]
 MakeGate = Callable[..., LoginRequired]
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 
 def end_sessions_of(user: str, store: SessionStore) -> None:
     """End the sessions of *user* as another process does."""

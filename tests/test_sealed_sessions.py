@@ -37,8 +37,6 @@ from wsgi_oauth.sessions.manager import SessionManager, store_key
 from wsgi_oauth.sessions.session import Session
 from wsgi_oauth.sessions.store import Record
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 HOUR = 3600
 ENTRY = "a secret about cheese"
 

@@ -18,8 +18,6 @@ from wsgi_oauth.config import ProviderConfig
 from wsgi_oauth.config.secret_file import SecretFile
 from wsgi_oauth.demo.local_provider import LocalProvider
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 NEW = "the-new-secret %+:/ €"
 
 

@@ -16,9 +16,6 @@ from wsgi_oauth import Config, LoginRequired, RequestHandler, SessionStore, crea
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
-
 CALLBACKS = ("http://localhost/callback/one", "http://localhost/callback/two")
 
 

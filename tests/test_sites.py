@@ -25,8 +25,6 @@ from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.sessions.tickets import Tickets
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 
 @pytest.fixture
 def provider() -> Iterator[LocalProvider]:

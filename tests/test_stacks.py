@@ -23,8 +23,6 @@ from wsgi_oauth import Config, LoginRequired, MemoryStore, create_app, current_i
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 App = Callable[[Any, Any], Any]
 PUBLIC = "https://app.example.com"
 

@@ -38,8 +38,6 @@ from wsgi_oauth.gate.response import GuardedResponse
 from wsgi_oauth.sessions.access_tokens import AccessTokens
 from wsgi_oauth.testing import Cookie, EmbeddingFault, check_embedding, local_provider, signed_in
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 WSGI = Callable[[Any, Any], Any]
 GITHUB = Config(client_id="id", client_secret="secret", session_store="memory:")
 ADA = Identity("github", "1815", username="ada", name="Ada Lovelace")

@@ -109,9 +109,6 @@ REFUSED = sorted(name for name, outcome in OUTCOMES.items() if outcome != SIGNED
 ACCEPTED = sorted(OUTCOMES.keys() - set(REFUSED))
 
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> FileStore:
     """These tests read the stored token from the folder. They do not depend on the kind of store."""

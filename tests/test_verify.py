@@ -22,8 +22,6 @@ from wsgi_oauth.sessions.manager import SessionManager
 from wsgi_oauth.sessions.session import Session
 from wsgi_oauth.testing import signed_in
 
-pytestmark = pytest.mark.usefixtures("small_ca_bundle")
-
 MakeApp = Callable[..., Any]
 
 SITE = "https://www.example.com"

@@ -41,11 +41,6 @@ def removed_guard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     return request.param
 
 
-@pytest.fixture(autouse=True)
-def _small_ca_bundle(small_ca_bundle: None) -> None:
-    """Load a tiny CA bundle in all attacks, because they create many applications without TLS."""
-
-
 @pytest.fixture
 def victim(make_browser: Callable[..., Browser]) -> Browser:
     """Return the victim's browser."""
