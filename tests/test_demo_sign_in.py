@@ -199,6 +199,16 @@ class TestConsentPage:
         assert visitor.fetch_token(answer)["scope"] == "openid profile"
 
 
+@pytest.mark.parametrize("path", ["authorize", "next-fault", "sign-out", "faults"])
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_form_of_another_site_is_refused(visitor: Visitor, path: str, site: str) -> None:
+    """RFC 6749 10.12"""
+    visitor.sign_in()
+    form = {"decision": "allow", "user": "grace", "fault": "token.500", "name": "token.500"}
+    answer = visitor.post(f"{visitor.provider.url}/{path}", data=form, headers={"Sec-Fetch-Site": site})
+    assert (answer.status_code, visitor.provider.next_fault, visitor.provider.faults.waiting) == (403, "", [])
+
+
 class TestSignOutOfTheClient:
     """OpenID Connect RP-Initiated Logout 1.0"""
 

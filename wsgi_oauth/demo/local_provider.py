@@ -280,7 +280,7 @@ class LocalProvider:
                 self._request_counts["refresh"] += 1
         response = None
         try:
-            response = _dispatch(handlers, request)
+            response = _refuse_other_sites(endpoint, request) or _dispatch(handlers, request)
         finally:
             if endpoint in ENDPOINTS:
                 self._record_exchange(endpoint, request, response)
@@ -327,9 +327,9 @@ class LocalProvider:
     def decide(self, request: Request) -> Response:
         """POST /authorize: the user has chosen who they are, or has pressed Allow or Deny.
 
-        A real provider would check that its own page sent the form (RFC 6749 10.12), and would ask for a password.
-        This one accepts any form. Programs that need many users send the field ``user`` with the decision:
-        ``decision=allow&user=alice`` signs in a user with the login alice. They can choose a fault with ``fault``.
+        A real provider would ask for a password, and would tie the form to the browser with a token. Programs that
+        need many users send the field ``user`` with the decision: ``decision=allow&user=alice`` signs in a user with
+        the login alice. They can choose a fault with ``fault``.
         """
         decision, login = request.form.get("decision"), request.form.get("user", "")
         if login and not _LOGIN.fullmatch(login):
@@ -683,6 +683,17 @@ class LocalProvider:
 
 def _redirect(location: str) -> Response:
     return Response(status=303, headers={"Location": location, **provider_pages.HEADERS})
+
+
+def _refuse_other_sites(endpoint: str, request: Request) -> Response | None:
+    """Return the response to a form of another site (CSRF, RFC 6749 10.12); None for all other requests.
+
+    Browsers name the site of the form (Fetch Metadata 2.3). Programs do not.
+    """
+    is_form = request.method not in {"GET", "HEAD"} and endpoint in {"authorize", "home", "control"}
+    if is_form and request.headers.get("Sec-Fetch-Site", "none") not in {"same-origin", "none"}:
+        return Response("Only this provider's own pages may send this form.\n", 403)
+    return None
 
 
 def _dispatch(handlers: Mapping[str, Handler], request: Request) -> Response:
