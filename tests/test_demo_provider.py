@@ -267,6 +267,15 @@ class TestAuthorizationRequest:
         page = ask("GET", client.url(redirect_uri="https://app.example.com/auth/callback")).body.decode()
         assert "<title>Invalid authorization request: Mismatching redirect URI" in page
         assert "on this machine only: localhost" in page
+        assert "cannot tell whether the redirect URI is safe" in page
+
+    @pytest.mark.parametrize("form", [{"decision": "maybe"}, {"fault": "unknown"}, {"user": "not a login"}])
+    def test_an_invalid_form_says_nothing_about_the_redirect_uri(
+        self, client: OAuthClient, form: dict[str, str]
+    ) -> None:
+        page = ask("POST", client.url(), {"decision": "allow", **form})
+        assert page.status == 400
+        assert b"redirect URI" not in page.body
 
     def test_repeated_parameters_and_malformed_queries_get_no_redirect(self, client: OAuthClient) -> None:
         for query in ("&state=again", "&a=%zz"):

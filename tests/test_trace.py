@@ -85,6 +85,17 @@ class Tab:
                 return response
 
 
+def open_tabs(demo: Demo, number: int) -> list[Tab]:
+    """Sign in with several browsers at the same time."""
+    tabs = [Tab() for _ in range(number)]
+    threads = [threading.Thread(target=tab.open, args=(f"{demo.url}/",)) for tab in tabs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return tabs
+
+
 def summary(message: Message) -> tuple[str, str, str, str, int | None]:
     return message.sender, message.receiver, message.method, urlsplit(message.url).path, message.status
 
@@ -136,12 +147,7 @@ class TestMessages:
         monkeypatch.setattr(http.server.BaseHTTPRequestHandler, "send_response", count_response)
         for fault in ("token.500", "profile.401"):
             demo.provider.faults.add(fault)
-        tabs = [Tab() for _ in range(4)]
-        threads = [threading.Thread(target=tab.open, args=(f"{demo.url}/",)) for tab in tabs]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        tabs = open_tabs(demo, 4)
         messages = demo.recorder.messages
         of_browsers = [each for each in messages if "browser" in {each.sender, each.receiver}]
         of_provider = [each for each in messages if "provider" in {each.sender, each.receiver}]
@@ -149,12 +155,7 @@ class TestMessages:
         assert Counter(map(identify, of_provider)) == Counter(seen for seen in at_provider if "/trace/" not in seen[1])
 
     def test_each_message_follows_its_cause(self, demo: Demo) -> None:
-        tabs = [Tab() for _ in range(4)]
-        threads = [threading.Thread(target=tab.open, args=(f"{demo.url}/",)) for tab in tabs]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        open_tabs(demo, 4)
         open_exchanges: set[str] = set()
         for message in demo.recorder.messages:
             assert not message.parent or message.parent in open_exchanges
@@ -527,12 +528,7 @@ class TestPage:
         assert len(page.messages) == len(demo.recorder.messages) >= 14
 
     def test_two_tabs_a_refresh_and_a_sign_out_have_titles(self, demo: Demo, read_page: Callable[..., Diagram]) -> None:
-        tabs = [Tab(), Tab()]
-        threads = [threading.Thread(target=tab.open, args=(f"{demo.url}/",)) for tab in tabs]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        tabs = open_tabs(demo, 2)
         demo.provider.faults.add("profile.401")
         tabs[0].open(f"{demo.url}/profile")
         tabs[0].open(f"{demo.url}/profile")

@@ -420,15 +420,20 @@ class LocalProvider:
                     "This provider accepts redirect URIs that end with /callback, on this machine only: localhost, "
                     "127.0.0.1 and [::1]."
                 )
-            return self.error_page(title, reason)
+            return self.error_page(title, reason, is_request_invalid=True)
         except OAuth2Error as error:
             return self.redirect_to_client(error.in_uri(error.redirect_uri or ""))
         except ValueError:  # from oauthlib, when the query is not form-encoded
-            return self.error_page("Invalid authorization request", "The query is malformed.")
+            return self.error_page("Invalid authorization request", "The query is malformed.", is_request_invalid=True)
 
-    def error_page(self, title: str, reason: str) -> Response:
-        """Return the page for a request that must not be answered with a redirect to the client."""
-        return provider_pages.error_page(provider=self.title, title=title, reason=reason)
+    def error_page(self, title: str, reason: str, *, is_request_invalid: bool = False) -> Response:
+        """Return the page for a request that must not be answered with a redirect to the client.
+
+        :param is_request_invalid: whether the reason is the authorization request, and not the form of a page.
+        """
+        return provider_pages.error_page(
+            provider=self.title, title=title, reason=reason, is_request_invalid=is_request_invalid
+        )
 
     def redirect_to_client(self, location: str) -> Response:
         """Return the redirect to the client, with the issuer as ``iss`` against mix-up attacks (RFC 9207)."""

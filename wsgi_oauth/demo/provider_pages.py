@@ -130,9 +130,12 @@ def sign_out_page(*, provider: str, client: str) -> Response:
     return _render("sign_out.html", provider, "Sign out here, too?", client=client)
 
 
-def error_page(*, provider: str, title: str, reason: str) -> Response:
-    """Return the page for a request that must not be answered with a redirect to the application."""
-    return _render("error.html", provider, title, status=400, reason=reason)
+def error_page(*, provider: str, title: str, reason: str, is_request_invalid: bool) -> Response:
+    """Return the page for a request that must not be answered with a redirect to the application.
+
+    :param is_request_invalid: whether the authorization request itself is invalid, so that no redirect URI is safe.
+    """
+    return _render("error.html", provider, title, status=400, reason=reason, is_request_invalid=is_request_invalid)
 
 
 def _releases(scopes: Iterable[str], claims: Mapping[str, object]) -> Iterator[Release]:
