@@ -219,6 +219,13 @@ class TestSignOutOfTheClient:
         assert answer.headers["Location"] == "http://localhost/signed-out"
         assert heading(visitor.start()) == "Sign in"
 
+    def test_with_the_id_token_of_another_user_asks_first(self, visitor: Visitor) -> None:
+        attackers = visitor.fetch_token(visitor.press(visitor.sign_in("grace"), decision="allow"))
+        visitor.cookies.clear()
+        visitor.sign_in("octocat")
+        query = {"id_token_hint": attackers["id_token"]}
+        assert heading(visitor.get(f"{visitor.provider.url}/end-session?{urlencode(query)}")) == "Sign out here, too?"
+
     @pytest.mark.parametrize("hint", ["", "x", "x.y.z", "e30.e30.e30", f"{encode(b'[' * 9000)}.e30.e30"])
     def test_without_it_asks_first(self, visitor: Visitor, hint: str) -> None:
         visitor.sign_in()

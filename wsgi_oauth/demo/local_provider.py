@@ -562,12 +562,18 @@ class LocalProvider:
     def end_session(self, request: Request) -> Response:
         """Sign the user out at the provider, and redirect to the client (RP-Initiated Logout 2).
 
-        Without an ID token of this provider, the user is asked first. The client registers the page after the sign-out
-        together with its redirect URI: ``/signed-out`` instead of ``/callback``.
+        Without an ID token of the signed-in user, the user is asked first: otherwise the page of an attacker could send
+        the attacker's own token. The client registers the page after the sign-out together with its redirect URI:
+        ``/signed-out`` instead of ``/callback``.
         """
-        has_hint = signing.is_own_token(request.values.get("id_token_hint", ""))
-        decision = request.form.get("sign_out", "yes" if has_hint else "")
-        if self.find_session(request) and not decision:
+        session, hint = self.find_session(request), request.values.get("id_token_hint", "")
+        is_users = (
+            session is not None
+            and signing.is_own_token(hint)
+            and signing.read_claims(hint).get("sub") == self.release(session.login, self.scopes)["sub"]
+        )
+        decision = request.form.get("sign_out", "yes" if is_users else "")
+        if session and not decision:
             return provider_pages.sign_out_page(provider=self.title, client=self.client_name)
         if decision != "no":
             self._end_session(request)
