@@ -60,7 +60,15 @@ App = Callable[[Any, Any], Any]
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """List the requirements that this run has tested, unless -q is given."""
+    """List the requirements that this run has tested, unless -q is given. Append the outcomes to $TEST_OUTCOMES."""
+    if path := os.environ.get("TEST_OUTCOMES"):
+        ids = {
+            outcome: [each.nodeid for each in terminalreporter.stats.get(outcome, [])]
+            for outcome in ("passed", "skipped")
+        }
+        ids["passed"] += {id_.partition("::")[0] for id_ in ids["passed"]}  # a whole file can be skipped
+        with open(path, "a", encoding="utf-8") as file:
+            file.writelines(f"{outcome} {id_}\n" for outcome in ids for id_ in ids[outcome])
     if config.get_verbosity() < 0 or config.option.collectonly:
         return
     passed, failed = (
