@@ -127,6 +127,14 @@ class TestSignIn:
         assert "You are signed in" not in visitor.post(f"{visitor.provider.url}/sign-out").text
         assert heading(visitor.start()) == "Sign in"
 
+    def test_is_forgotten_after_many_others(self, visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("wsgi_oauth.demo.local_provider._MAX_SESSIONS", 2)
+        visitor.sign_in()
+        for expected in ("would like", "Sign in"):
+            with Visitor(visitor.provider) as other:
+                other.sign_in()
+            assert expected in heading(visitor.start())
+
     def test_answers_to_the_open_page_of_the_user_before_for_that_user(self, visitor: Visitor) -> None:
         """Two tabs: the consent page of one user is still open when another user signs in."""
         page = visitor.sign_in("grace")

@@ -213,6 +213,15 @@ class TestMessages:
         ]
         assert demo.recorder.messages[0].source is None
 
+    @pytest.mark.parametrize("file", ["/etc/passwd", f"{ROOT}/setup.py", f"{ROOT}/wsgi_oauth/../tests/conftest.py"])
+    def test_only_modules_of_the_package_are_sources(self, demo: Demo, file: str) -> None:
+        request = Browser().get(f"{demo.provider.url}/")
+        place = [file, 1, "f"]
+        request.headers[ORIGIN_HEADER] = json.dumps([demo.recorder.key, "application", "", [place], place])
+        Browser().send(request)
+        message = demo.recorder.messages[0]
+        assert (message.sender, message.source, message.chain) == ("application", None, ())
+
     def test_only_the_processes_of_the_demo_can_add_messages(self, demo: Demo) -> None:
         browser = Browser()
         for authorization in ("", "Bearer ", "Bearer wrong"):
@@ -512,6 +521,17 @@ def test_a_recheck_is_recognized_by_the_request_for_the_user_document() -> None:
         Message("application", "browser", **page, status=200),
     ]
     assert [(each.title, len(each.messages)) for each in divide(messages)] == [("Recheck", 4)]
+
+
+@pytest.mark.parametrize(("seconds", "episodes"), [(1, 1), (11, 2)])
+def test_a_late_request_for_the_target_of_a_redirect_is_a_new_episode(seconds: float, episodes: int) -> None:
+    redirect = {"exchange": "1", "method": "GET", "url": "http://127.0.0.1:8000/page"}
+    messages = [
+        Message("browser", "application", **redirect),
+        Message("application", "browser", **redirect, status=302, headers=(("Location", "/profile"),)),
+        Message("browser", "application", "2", "GET", "http://127.0.0.1:8000/profile", time=seconds),
+    ]
+    assert len(divide(messages)) == episodes
 
 
 class TestPage:
