@@ -69,7 +69,7 @@ def find_views(message: Message, request: Message) -> list[View]:
         View(
             "An eavesdropper on the network",
             "Over https: the names of the two machines and the size of the message. Without https, as here on your own "
-            f"machine, also: {_enumerate(everywhere)}.",
+            f"machine, also the content, with {_enumerate(everywhere)}.",
             everywhere,
             "Real providers accept https only, and so does this application outside your own machine (RFC 6749 1.6).",
         )
@@ -114,7 +114,7 @@ def _other_site(message: Message) -> View:
             "Nothing, but it can make the browser send such a request, with a code or state of the attacker.",
             remedy="The state must belong to this browser, so an answer that the browser did not ask for is refused.",
         )
-    return View(position, "Nothing. Browsers show responses to the site only that they belong to (same-origin policy).")
+    return View(position, "Nothing. Browsers show a response only to the site that it belongs to (same-origin policy).")
 
 
 def _secrets(parameters: Iterable[str]) -> tuple[str, ...]:

@@ -33,11 +33,11 @@ AUTHORIZATION_REQUEST: Explanations = {
     "state": "a random number, also stored in the session. A response with another state does not "
     "belong to a sign-in of this browser and is refused: protection against CSRF, requests that another "
     "site makes a browser send (RFC 6749 10.12)",
-    "code_challenge": "the SHA-256 hash of another random number, the code verifier. Nobody can compute the "
-    "verifier from its hash. It stays in the session until step 3 (RFC 7636 4.2)",
+    "code_challenge": "the SHA-256 hash of another random number, the code verifier, which stays in the session until "
+    "step 3. Nobody can compute the verifier from its hash (RFC 7636 4.2)",
     "code_challenge_method": "the hash is SHA-256. The other method, plain, would send the "
     "verifier itself (RFC 7636 4.3)",
-    "nonce": "a third random number, which the ID token must contain: an ID token from another sign-in "
+    "nonce": "another hash of the code verifier, which the ID token must contain: an ID token from another sign-in "
     "is refused (OpenID Connect Core 3.1.2.1)",
     "prompt": "asks the provider to show a page to the user, or none (OpenID Connect Core 3.1.2.1)",
     "login_hint": "the account that the user probably wants (OpenID Connect Core 3.1.2.1)",
@@ -101,7 +101,7 @@ ID_TOKEN: Explanations = {
     "iat": "when it was issued, in seconds since 1970",
     "exp": "when it ends",
     "auth_time": "when the user signed in at the provider",
-    "nonce": "the random number of step 1: this statement belongs to this sign-in",
+    "nonce": "the value from step 1: this statement belongs to this sign-in",
     "at_hash": "a hash of the access token that came with it",
 }
 """The claims of an ID token (OpenID Connect Core 2)."""
@@ -197,7 +197,7 @@ ALL_HEADERS: Explanations = {
     "Accept-Encoding": "the compressions that the sender can read (RFC 9110 12.5.3)",
     "Accept-Language": "the languages of the user (RFC 9110 12.5.4)",
     "Allow": "the methods that this page answers (RFC 9110 10.2.1)",
-    "Cache-Control": "no-store: no cache may keep this message (RFC 9111 5.2)",
+    "Cache-Control": "whether caches may keep this message; no-store: none may (RFC 9111 5.2)",
     "Connection": "whether the connection stays open for the next request (RFC 9110 7.6.1)",
     "Content-Language": "the language of the page (RFC 9110 8.5)",
     "Content-Length": "the size of the body in bytes (RFC 9110 8.6)",
@@ -206,7 +206,7 @@ ALL_HEADERS: Explanations = {
     "frame (CSP 3)",
     "Host": "the server that the request is for (RFC 9110 7.2)",
     "Location": "where the browser goes next (RFC 9110 10.2.2)",
-    "Origin": "the site whose page sent the form (RFC 6454 7)",
+    "Origin": "the site whose page sent the form; null: the browser does not name it (RFC 6454 7)",
     "Pragma": "the same as Cache-Control, for very old caches (RFC 9111 5.4)",
     "Priority": "how urgent the request is (RFC 9218 5)",
     "Referer": "the page that led here (RFC 9110 10.1.3)",

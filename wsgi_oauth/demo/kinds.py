@@ -90,7 +90,7 @@ _KINDS = [
         "Refused",
         "The application refuses the answer, and the sign-in fails.",
         "One of its checks failed, or the provider refused. Nothing is stored except that this state is used up. The "
-        "source line below names the check.",
+        "last of all calls below is the check.",
         _NO_EXPLANATIONS,
     ),
     Kind(

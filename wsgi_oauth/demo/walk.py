@@ -173,7 +173,7 @@ class Walk:
             "Why a code, and not the token at once?",
             "This response travels through your browser, in a URL. URLs end up in the history and in logs, and "
             "extensions read them. So it contains only a code, which is useless alone: the provider exchanges it once, "
-            "within a minute, only together with the client secret, and only together with the code verifier. The "
+            "within a few minutes, only together with the client secret, and only together with the code verifier. The "
             "token then goes directly from the provider to the application. (There was a variant with the token in "
             "this URL. It is now forbidden: RFC 9700 2.1.2.)",
         )
