@@ -55,7 +55,7 @@ class GroupsDocument(NamedTuple):
     parent: str = ""  # in each item: the name of the organization; the group is then called parent/name
     next_page: str = ""  # the next page's URL in the document; ``Link: rel="next"`` (RFC 8288) needs no entry
     next_page_parameter: str = ""  # if set, next_page is not a URL but the value of this query parameter
-    for_overage: bool = False  # read only if the ID token says that the user has too many groups for it
+    for_overage: bool = False  # read only if the ID token says that it cannot contain all groups of the user
 
 
 #: The parameters of the end-session URL. ``signed_out_url`` is the page of this application to which the provider sends

@@ -1,8 +1,8 @@
 """The trace page of ``wsgi-oauth demo``: a sequence diagram of the messages, drawn while they are exchanged.
 
 Each message opens to its parameters, headers and body with explanations, the source line that produced it, the session
-file before and after, and the attackers' view. Everything is escaped by Jinja2, because messages contain whatever
-somebody sends. Secrets are masked unless the demo was started with ``--reveal``.
+file before and after, and the attackers' view. Jinja2 escapes everything, because every client can send messages.
+Secrets are masked unless the demo was started with ``--reveal``.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_HEARTBEAT = 15  # seconds between two events of a page that has nothing new; finds closed connections
+_HEARTBEAT = 15  # seconds between two events without news; they detect closed connections
 _CONTEXT = 4  # source lines before and after the line that produced a message
 
 _FAULTS = {"wsgi_oauth/demo/faults.py", "wsgi_oauth/demo/fault_stories.py"}
 
-# Headers that matter in a sign-in. All others are behind a second fold.
+# Headers that matter in a sign-in. The page folds up all others.
 _IMPORTANT = {"cookie", "set-cookie", "authorization", "location", "www-authenticate", "referrer-policy"}
 
 # Headers without secrets.
@@ -95,7 +95,7 @@ class MessageView:
     label: str
     sender: int  # the position of the party in the diagram
     receiver: int
-    follows: int  # the number of the message with the redirect that this request follows, or 0
+    follows: int  # the number of the message whose redirect this request follows, or 0
     groups: list[Group]
     body: str
     files: list[FileChange]
@@ -118,7 +118,7 @@ class MessageView:
 
     @property
     def secrets(self) -> dict[str, str]:
-        """The secrets that attackers could see in this message, and why that does not help."""
+        """The secrets in this message that attackers could see, and the reasons why these are of no use to them."""
         return {secret: SECRETS[secret] for view in self.attackers for secret in view.secrets}
 
     @property

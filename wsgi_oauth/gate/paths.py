@@ -216,7 +216,7 @@ def _normalize(folded: str) -> str:
 
 
 def _normalize_encoded(path: str) -> str:
-    """Return *path* as an application may fold and normalize it (PEP 3333: bytes as latin-1)."""
+    """Decode *path* (PEP 3333: bytes as latin-1); return it folded and normalized, as an application may treat it."""
     if _PLAIN.fullmatch(path):
         return path.lower().rstrip("/") or "/"
     return _normalize(_fold(unquote(path.encode("latin-1", "replace").decode(errors="replace"))))

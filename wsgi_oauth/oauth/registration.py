@@ -205,7 +205,7 @@ class Registration:
         return self._transport.slot()
 
     def _refresh(self, session: Session, client: OAuth2Session, expired: Token) -> Token:
-        has_asked = False  # otherwise another request has refreshed the token
+        has_asked = False  # stays False if another request has refreshed the token
 
         def ask() -> Token:
             nonlocal has_asked

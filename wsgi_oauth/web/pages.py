@@ -35,7 +35,7 @@ def security_headers(
 ) -> dict[str, str]:
     """Return the headers of every response of an application.
 
-    :param templates: whose style sheet the policy permits.
+    :param templates: the templates. The policy permits their style sheet.
     :param sign_out_continues: whether sign-outs continue at the provider. Then form-action must be absent, because
         browsers apply it to the redirect after a form, too: https://github.com/w3c/webappsec-csp/issues/8
     :param main_url: the URL of the main site, at which a sign-out on a further site continues; "" without such sites.
@@ -66,7 +66,7 @@ class UserMessage(NamedTuple):
     cause: str  # a stable code for programs
     status: int = 200
     side: str = ""
-    id: str = ""  # also in the log
+    id: str = ""  # of the request; the log has it, too
     login_url: str = ""
     provider_says: str = ""  # the provider's words, which are shown as text and never as markup or a link
 
@@ -77,7 +77,7 @@ def render(
     """Return the page of the template *name*, in the language of the browser.
 
     :param name: the file name.
-    :param variables: for the template, in addition to those of every page.
+    :param variables: variables of the template, in addition to those of every page.
     """
     try:
         page = request.templates.render(name, common_variables(request, actions) | variables, request_id=request.id)
@@ -124,7 +124,7 @@ def show_message(
     document = {name: value for name, value in message._asdict().items() if value != ""}
     if message.status >= 400:
         document["error"] = document.pop("cause")
-    # Escaped, because the provider's words may contain markup, and something may show them as HTML.
+    # Escaped, because the provider's words may contain markup, and a client may show the JSON as HTML.
     text = json.dumps(document).replace("<", "\\u003c")
     return Response(text + "\n", message.status, mimetype="application/json")
 

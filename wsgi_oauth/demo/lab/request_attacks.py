@@ -24,7 +24,7 @@ def build_application_with_secret_in_body(stage: Stage) -> WSGIApplication:
     return build_application(stage, CLIENT_AUTH="post")
 
 
-# The default of most HTTP libraries.
+# Most HTTP libraries do this by default.
 def follow_redirects(transport: Transport, request: requests.PreparedRequest, **_: Any) -> requests.Response:
     return transport._send(request, None, allow_redirects=True, same_origin=False)
 

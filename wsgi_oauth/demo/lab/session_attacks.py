@@ -80,7 +80,7 @@ COOKIE_REPLAY = Story(
 )
 
 
-# Looks like a hash, and is only another spelling of the id.
+# The result looks like a hash, but the id can be computed from it.
 def spell_in_hexadecimal(session_id: str) -> str:
     return urlsafe_b64decode(session_id + "=").hex()
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 
-# Authlib, CVE-2025-68158: states in a cache of the server that all browsers share.
+# The fault of Authlib in CVE-2025-68158: the server has one cache of states for all browsers.
 def find_in_all_sessions(_: Session, session: Any, response: AuthorizationResponse, **__: float) -> Attempt:
     store = session._manager.store
     for stored in filter(None, map(store.load, store.keys())):
@@ -129,7 +129,7 @@ def build_application_with_two_providers(stage: Stage) -> WSGIApplication:
 choose_by_label = SignInHandler.choose_provider
 
 
-# One redirect URI for all providers: only the pending sign-in says which one responds.
+# All providers have one redirect URI, so the provider of a response is taken from the pending sign-in.
 def choose_by_state(handler: SignInHandler, label: str) -> bool:
     state = handler.request.args.get("state", "")
     record = handler.request.pending_session(state).get("oauth_state", {}).get(state, {})

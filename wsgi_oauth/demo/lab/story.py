@@ -49,7 +49,7 @@ class Story:
     course: str  # the steps of the attack
     defence: str  # the reason why the guard prevents it
     standards: tuple[str, ...]  # sections of RFCs, such as "RFC 6749 10.12"
-    requirements: tuple[str, ...]  # of docs/requirements.md, such as "S1"
+    requirements: tuple[str, ...]  # their ids in docs/requirements.md, such as "S1"
     guards: Mapping[str, Any]  # the replacement of each guard, by the guard's dotted name
     attack: Callable[[Stage], Outcome]
     build: Callable[[Stage], WSGIApplication] = build_application
