@@ -39,6 +39,7 @@ from wsgi_oauth.demo.messages import Message, SourceLine
 from wsgi_oauth.demo.recorder import Recorder
 from wsgi_oauth.demo.recording import ORIGIN_HEADER
 from wsgi_oauth.demo.server import serve, serve_provider
+from wsgi_oauth.demo.signing import encode
 from wsgi_oauth.demo.trace import Trace
 from wsgi_oauth.demo.traced_app import record_application
 
@@ -673,9 +674,10 @@ class TestPage:
         [
             ("[", ""),
             ("", '{"a": ' + "[" * 900 + "]" * 900 + "}"),
+            ("", json.dumps({"id_token": "." + encode(b'{"a":' * 900 + b"1" + b"}" * 900) + "."})),
             ("", r'{"name": "\ud800"}'),
         ],
-        ids=["malformed host", "deep JSON", "lone surrogate"],
+        ids=["malformed host", "deep JSON", "deep token", "lone surrogate"],
     )
     def test_a_hostile_message_breaks_no_page(
         self, host: str, body: str, demo: Demo, read_page: Callable[..., Diagram]

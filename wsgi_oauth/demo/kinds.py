@@ -5,18 +5,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
-from itertools import accumulate
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from . import explanations
 from .explanations import Explanations
-from .messages import APPLICATION, PROVIDER, Message
-
-_MAX_DEPTH = 50  # of JSON; Python cannot mask and write much deeper JSON
+from .messages import APPLICATION, PROVIDER, Message, load_json
 
 
 class Kind(NamedTuple):
@@ -428,15 +423,10 @@ def form_of(message: Message) -> dict[str, str]:
 
 def parse_object(message: Message) -> Mapping[str, Any] | None:
     """Return the JSON object in the body of *message*; None if the body is something else, or nested too deeply."""
-    if "json" not in message.header("Content-Type") or _measure_depth(message.body) > _MAX_DEPTH:
+    if "json" not in message.header("Content-Type"):
         return None
     try:
-        document = json.loads(message.body)
-    except (ValueError, RecursionError):
+        document = load_json(message.body)
+    except ValueError:
         return None
     return document if isinstance(document, dict) else None
-
-
-def _measure_depth(text: str) -> int:
-    """Return the depth of the brackets and braces in *text*."""
-    return max(accumulate(1 if each in "[{" else -1 for each in re.findall(r"[][{}]", text)), default=0)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from typing import Any
 
 BROWSER, APPLICATION, PROVIDER = "browser", "application", "provider"
@@ -14,6 +16,8 @@ ATTACKERS = frozenset({ATTACKER, ATTACKERS_SITE, ATTACKERS_PROVIDER})
 
 MAX_BODY = 20_000
 """Bytes of a body that are recorded."""
+
+_MAX_DEPTH = 50
 
 Files = Mapping[str, Any]
 """Session files: the JSON value of each by its name; None for a file that does not exist."""
@@ -99,3 +103,15 @@ class Message:
                 "headers": tuple((name, value) for name, value in document["headers"]),
             }
         )
+
+
+def load_json(text: str | bytes) -> Any:
+    """Return the JSON value in *text*, which anybody may have written.
+
+    :raises ValueError: if it is malformed, or nested more deeply than Python can mask and write it.
+    """
+    text = text.decode() if isinstance(text, bytes) else text
+    depths = accumulate(1 if bracket in "[{" else -1 for bracket in re.findall(r"[][{}]", text))
+    if max(depths, default=0) > _MAX_DEPTH:
+        raise ValueError("JSON: nested too deeply")
+    return json.loads(text)

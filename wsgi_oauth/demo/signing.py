@@ -11,6 +11,8 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from typing import Any
 
+from .messages import load_json
+
 _SIZE = 256  # bytes of the modulus
 _MODULUS = int(
     "92b409d49d8a4198e2237e7d51d6706a982fe6b1f0253352615ab499aaf19a86451a22fd41d616c4500485be45df5b88ad975497f4e7e528"
@@ -57,16 +59,16 @@ def is_own_token(token: str) -> bool:
     """Return whether *token* is a signed JSON Web Token from :func:`sign_jwt`, expired or not."""
     head, _, payload = token.rpartition(".")[0].partition(".")
     try:
-        return bool(payload) and sign_jwt(decode(payload), **json.loads(decode(head))) == token
-    except (ValueError, TypeError, RecursionError):  # TypeError: the header is not an object
+        return bool(payload) and sign_jwt(decode(payload), **load_json(decode(head))) == token
+    except (ValueError, TypeError):  # TypeError: the header is not an object
         return False
 
 
 def read_claims(token: object) -> dict[str, Any]:
     """Return the claims of a JSON Web Token (RFC 7519 3) without any check; empty if it is malformed."""
     try:
-        claims = json.loads(decode(str(token).split(".")[1]))
-    except (IndexError, ValueError, RecursionError):
+        claims = load_json(decode(str(token).split(".")[1]))
+    except (IndexError, ValueError):
         return {}
     return claims if isinstance(claims, dict) else {}
 
