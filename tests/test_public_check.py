@@ -28,14 +28,14 @@ class Proxy:
     def __init__(self) -> None:
         self.application: Any = None
         self.prefix = PREFIX
-        self.host = ""  # sent in place of the client's
+        self.host = ""  # replaces the client's Host header
         self.headers: dict[str, str] = {}  # set in each request
         self.appends_client = False
-        self.answer: tuple[str, list[tuple[str, str]]] | None = None  # in place of the application's
-        self.body = b"<title>of the proxy</title>"  # of this answer
+        self.answer: tuple[str, list[tuple[str, str]]] | None = None  # status and headers, without the application
+        self.body = b"<title>of the proxy</title>"  # the body of this answer
         self.drops_cookies = False
         self.makes_cookies_lax = False
-        self.asks_verify = False  # about the path of the sign-in, too
+        self.asks_verify = False  # asks /verify also for requests to the sign-in itself
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
         if self.answer:
