@@ -8,6 +8,7 @@ The provider:
 :mod:`.grants`           its grants, authorization codes and tokens
 :mod:`.signing`          its signatures
 :mod:`.provider_pages`   its HTML pages: sign-in page, consent page, home page
+:mod:`.profiles`         variants that behave like well-known products
 :mod:`.fault_injection`  how faults are injected into its responses
 :mod:`.faults`           all faults that it can inject
 :mod:`.fault_stories`    ten of them with their stories, for its pages

@@ -150,7 +150,8 @@ class Trace:
     """The WSGI application for ``/trace``.
 
     :param recorder: has the messages.
-    :param application_url: returns the URL of the application.
+    :param provider_url: the URL of the provider.
+    :param application_url: the URL of the application.
     :param reveal: whether secrets are shown in full.
     """
 
