@@ -689,6 +689,13 @@ class TestPage:
         browser.send(request)
         assert len(read_page().messages) == 2
 
+    def test_a_malformed_redirect_breaks_no_page(self) -> None:
+        recorder = Recorder()
+        url = "http://127.0.0.1/"
+        recorder.add(Message("browser", "application", "1", "GET", url))
+        recorder.add(Message("application", "browser", "1", "GET", url, 302, (("Location", "http://["),)))
+        assert "http://[" in Client(Trace(recorder, "", "")).get("/trace").text
+
     def test_other_host_names_are_refused(self, demo: Demo) -> None:
         """Otherwise a site whose name leads to 127.0.0.1 could read the page (DNS rebinding)."""
         browser = Browser()

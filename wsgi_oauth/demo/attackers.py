@@ -62,7 +62,7 @@ def find_views(message: Message, request: Message) -> list[View]:
     """
     if APPLICATION not in {request.sender, request.receiver} and PROVIDER not in {request.sender, request.receiver}:
         return []
-    in_url = _secrets(query_of(message.url if message.is_request else message.header("Location")))
+    in_url = _secrets(query_of(message.url if message.is_request else message.target))
     everywhere = tuple(dict.fromkeys([*in_url, *_secrets_outside_url(message, request)]))
     is_back_channel = {request.sender, request.receiver} == {APPLICATION, PROVIDER}
     views = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from .kinds import form_of, query_of
 from .messages import APPLICATION, PROVIDER, Message
@@ -109,8 +109,7 @@ def divide(messages: Iterable[Message]) -> list[Episode]:
         by_exchange[message.exchange] = episode
         if message.run:
             by_run[message.run] = episode
-        if location := message.header("Location"):
-            target = urljoin(message.url, location)
+        if target := message.target:
             set_cookies = [value for name, value in message.headers if name.lower() == "set-cookie"]
             cookies = {cookie.partition("=")[2].partition(";")[0] for cookie in set_cookies} - {""}
             redirects.append(_Redirect(target, cookies, message.time, episode))

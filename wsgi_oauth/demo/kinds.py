@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urljoin, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from . import explanations
 from .explanations import Explanations
@@ -359,8 +359,8 @@ def _name_at_provider(message: Message, request: Message) -> str:
         return "Decision" if decides else "Sign-in at the provider"
     if message.is_request:
         return _REQUESTS_AT_PROVIDER.get(request.endpoint, "Provider's page")
-    if location := message.header("Location"):
-        return _name_of_providers_redirect(query_of(location), is_authorization=is_authorization)
+    if message.target:
+        return _name_of_providers_redirect(query_of(message.target), is_authorization=is_authorization)
     if (message.status or 0) >= 400:
         return "Provider's error page"
     if not is_authorization:
@@ -384,8 +384,8 @@ def _name_at_application(message: Message, request: Message) -> str:
         if (path, request.method) == ("/logout", "POST"):
             return "Sign-out"
         return "Start" if path == "/" else "Page request"
-    if location := message.header("Location"):
-        return _name_of_redirect(urljoin(request.url, location), path)
+    if message.target:
+        return _name_of_redirect(message.target, path)
     if (message.status or 0) >= 400:
         return "Refused" if path.startswith("/callback") else "Error page"
     return "Signed-out page" if path == "/signed-out" else "Page"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from typing import Any
+from urllib.parse import urljoin
 
 BROWSER, APPLICATION, PROVIDER = "browser", "application", "provider"
 # In the attack lab, the browsers of two persons, and the servers of the attacker.
@@ -82,6 +83,15 @@ class Message:
     def header(self, name: str) -> str:
         """Return the first value of a header; "" if it is missing."""
         return next((value for key, value in self.headers if key.lower() == name.lower()), "")
+
+    @property
+    def target(self) -> str:
+        """The absolute URL to which this response redirects; "" without a redirect, or if the URL is malformed."""
+        location = self.header("Location")
+        try:
+            return location and urljoin(self.url, location)
+        except ValueError:
+            return ""
 
     def to_json(self) -> str:
         """Return the message as JSON."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qsl, urljoin, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from werkzeug.wrappers import Request, Response
 
@@ -249,8 +249,8 @@ class Trace:
                     attackers=find_views(message, request),
                 )
             )
-            if location := message.header("Location"):
-                redirects[urljoin(message.url, location)] = number
+            if message.target:
+                redirects[message.target] = number
             is_new_step = bool(steps) and kind.name == steps[0][1]
             steps = steps[is_new_step:]
         return views
@@ -265,7 +265,7 @@ class Trace:
         others = [(name, value) for name, value in message.headers if name.lower() not in _IMPORTANT]
         if important:
             yield Group("Headers", [self._header_field(message, kind, name, value) for name, value in important])
-        if location := query_of(message.header("Location")):
+        if location := query_of(message.target):
             yield Group("Parameters in the URL of Location", fields(location.items()))
         if form := form_of(message):
             yield Group("Form in the body", fields(form.items()))
