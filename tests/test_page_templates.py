@@ -12,16 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bs4 import BeautifulSoup
 from conftest import HTML, environ_for, send
 
 from wsgi_oauth import Config, create_app, errors
 from wsgi_oauth.cli.check import findings
 from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.web import sample_pages
 from wsgi_oauth.web.page_templates import BUILT_IN, PageTemplates
+from wsgi_oauth.web.pages import Action, UserMessage
 from wsgi_oauth.web.sample_pages import SAMPLES, render_samples
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "pages.md").read_text()
 EXAMPLES = dict(re.findall(r"<!-- (\S+) -->\n```\w+\n(.*?)```", DOCUMENT, re.DOTALL))
+
+HOSTILE = """"'></dd></title></style><script>alert(1)</script><b onclick=alert(1)>{{ 7 * 7 }}{0.__class__}\ud800\0"""
 
 
 @pytest.fixture
@@ -145,6 +150,34 @@ class TestBuiltInTemplates:
     def test_have_no_scripts_and_no_style_attributes(self):
         for path in BUILT_IN.glob("*.html"):
             assert not re.search(r"<script|\bstyle=|\bon\w+=|\| *safe\b", path.read_text()), path
+
+    def test_contain_values_as_text_and_never_as_markup_or_as_a_template(self, monkeypatch: pytest.MonkeyPatch):
+        """S47"""
+        usual = render_samples(PageTemplates())
+        monkeypatch.setattr(sample_pages, "SAMPLES", replace_texts(SAMPLES))
+        hostile = render_samples(PageTemplates())
+        assert {name: find_elements(text) for name, text in hostile.items()} == {
+            name: find_elements(text) for name, text in usual.items()
+        }
+        assert [name for name, text in hostile.items() if "{{ 7 * 7 }}{0.__class__}" not in text] == []
+
+
+def replace_texts(value: Any) -> Any:
+    """Return *value* with a hostile text in place of each text."""
+    if isinstance(value, dict):
+        return {name: replace_texts(member) for name, member in value.items()}
+    if isinstance(value, Action):
+        return value._replace(url=HOSTILE, form_token=replace_texts(value.form_token))
+    if isinstance(value, UserMessage):
+        return UserMessage(*map(replace_texts, value))
+    if isinstance(value, list):
+        return list(map(replace_texts, value))
+    return HOSTILE if value and isinstance(value, str) else value
+
+
+def find_elements(page: Any) -> list[tuple[str, list[str]]]:
+    """Return the elements of a page with the names of their attributes."""
+    return [(each.name, sorted(each.attrs)) for each in BeautifulSoup(page, "html.parser").find_all()]
 
 
 class TestDocumentedExamples:
