@@ -46,7 +46,7 @@ _NAMES = {
 }
 
 
-class View(NamedTuple):
+class AttackersView(NamedTuple):
     """The view of one attacker on one message."""
 
     position: str
@@ -55,7 +55,7 @@ class View(NamedTuple):
     remedy: str = ""
 
 
-def find_views(message: Message, request: Message) -> list[View]:
+def find_views(message: Message, request: Message) -> list[AttackersView]:
     """Return the view of an attacker in each position on *message*.
 
     :param request: the request to which it belongs.
@@ -66,7 +66,7 @@ def find_views(message: Message, request: Message) -> list[View]:
     everywhere = tuple(dict.fromkeys([*in_url, *_secrets_outside_url(message, request)]))
     is_back_channel = {request.sender, request.receiver} == {APPLICATION, PROVIDER}
     views = [
-        View(
+        AttackersView(
             "An eavesdropper on the network",
             "Over https: the names of the two machines and the size of the message. Without https, as here on your own "
             f"machine, also the content, with {_enumerate(everywhere)}.",
@@ -76,20 +76,20 @@ def find_views(message: Message, request: Message) -> list[View]:
     ]
     if is_back_channel:
         views.append(
-            View(
+            AttackersView(
                 "A reader of the browser's history, or an extension in it",
                 "Nothing. This message goes from server to server.",
             )
         )
     elif in_url:
-        views.append(View("A reader of the browser's history", f"The URL, with {_enumerate(in_url)}.", in_url))
+        views.append(AttackersView("A reader of the browser's history", f"The URL, with {_enumerate(in_url)}.", in_url))
     else:
-        views.append(View("A reader of the browser's history", "At most the address of the page, no secret."))
+        views.append(AttackersView("A reader of the browser's history", "At most the address of the page, no secret."))
     logged = in_url if message.is_request else ()
     if message.is_request:
         own = " The application's own log omits everything after the question mark." if logged else ""
         views.append(
-            View(
+            AttackersView(
                 "A reader of the log files of servers and proxies",
                 f"The first line of the request, with {_enumerate(logged)}.{own}",
                 logged,
@@ -100,21 +100,23 @@ def find_views(message: Message, request: Message) -> list[View]:
     return views
 
 
-def _other_site(message: Message) -> View:
+def _other_site(message: Message) -> AttackersView:
     position = "A malicious site in the same browser"
     if message.is_request and message.header("Cookie"):
-        return View(
+        return AttackersView(
             position,
             "Nothing. It can make the browser send such a request, but sees no response, and the browser sends this "
             "application's cookie only with links, never with the forms or images of other sites (SameSite=Lax).",
         )
     if message.is_request:
-        return View(
+        return AttackersView(
             position,
             "Nothing, but it can make the browser send such a request, with a code or state of the attacker.",
             remedy="The state must belong to this browser, so an answer that the browser did not ask for is refused.",
         )
-    return View(position, "Nothing. Browsers show a response only to the site that it belongs to (same-origin policy).")
+    return AttackersView(
+        position, "Nothing. Browsers show a response only to the site that it belongs to (same-origin policy)."
+    )
 
 
 def _secrets(parameters: Iterable[str]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl, urlsplit
 from werkzeug.wrappers import Request, Response
 
 from . import explanations
-from .attackers import SECRETS, View, find_views
+from .attackers import SECRETS, AttackersView, find_views
 from .episodes import Episode, divide
 from .glossary import read_glossary
 from .kinds import STEPS, Kind, explain_header, find_kind, form_of, parse_object, query_of
@@ -99,7 +99,7 @@ class MessageView:
     groups: list[Group]
     body: str
     files: list[FileChange]
-    attackers: list[View]
+    attackers: list[AttackersView]
 
     @property
     def id(self) -> str:
