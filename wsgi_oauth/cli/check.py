@@ -139,7 +139,7 @@ def _check_templates(templates: PageTemplates) -> Iterator[Finding]:
     files = sorted(path.name for path in Path(templates.folder).iterdir())
     own = [name for name in files if name in known]
     yield Finding("ok", f"templates: {', '.join(own) or 'none'} of {templates.folder} in place of the built-in ones")
-    for name in set(files) - known:
+    for name in sorted(set(files) - known):
         if remedy := did_you_mean(name, known):
             yield Finding("warn", f"templates: {name} replaces no built-in template", remedy)
     for name, failure in render_samples(templates).items():

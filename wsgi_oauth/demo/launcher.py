@@ -69,7 +69,6 @@ class Demo:
     url: str
     provider: LocalProvider
     recorder: Recorder
-    sessions: Path
     gunicorn: Gunicorn
 
 
@@ -124,7 +123,7 @@ def start_demo(options: Options) -> Iterator[Demo]:
                 "Watch the sign-in: the trace": f"{dispatcher.url}/trace",
                 "Attack the application: the lab": f"{dispatcher.url}/lab",
             }
-            yield Demo(url, dispatcher.provider, dispatcher.recorder, sessions, gunicorn)
+            yield Demo(url, dispatcher.provider, dispatcher.recorder, gunicorn)
 
 
 def _print_welcome(demo: Demo, options: Options) -> None:
