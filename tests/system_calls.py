@@ -118,7 +118,7 @@ def call_in_a_process(function: str, *arguments: object, module: str) -> Any:
         [sys.executable, "-W", "error::ResourceWarning", "-c", script, *map(str, arguments)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])},
         capture_output=True,
-        timeout=60,
+        timeout=300,
         text=True,
         check=False,
     )

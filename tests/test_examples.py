@@ -14,6 +14,9 @@ from typing import NamedTuple
 import pytest
 from conftest import Gunicorn, Site, Visitor, environ_for, gunicorn
 
+from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.demo.server import serve_provider
+
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 
@@ -63,19 +66,33 @@ def run(folder: Path, *command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.fixture(params=ALL, ids=lambda example: example.module)
-def example(request: pytest.FixtureRequest, tmp_path: Path) -> Example:
-    if request.param.module == "django_app":
-        run(tmp_path, str(EXAMPLES / "django_app.py"), "migrate")
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The current folder of all examples; the one with Django stores its database there."""
+    folder = tmp_path_factory.mktemp("examples")
+    run(folder, str(EXAMPLES / "django_app.py"), "migrate")
+    return folder
+
+
+@pytest.fixture(scope="module", params=ALL, ids=lambda example: example.module)
+def example(request: pytest.FixtureRequest) -> Example:
     return request.param
 
 
-@pytest.fixture
-def server(example: Example, site: Site, tmp_path: Path) -> Iterator[Gunicorn]:
+@pytest.fixture(scope="module")
+def site(folder: Path) -> Iterator[Site]:
+    provider = LocalProvider()
+    with serve_provider(provider):
+        yield Site(provider, folder)
+
+
+@pytest.fixture(scope="module")
+def server(example: Example, site: Site) -> Iterator[Gunicorn]:
     """The example, started with the command in its docstring."""
     variables = environ_for(site.provider, SESSION_STORE=f"file:{site.sessions}") | ENVIRONMENT
-    with gunicorn(tmp_path, variables, "--threads", "16", "--workers", "2", app=f"{example.module}:app") as server:
+    with gunicorn(site.folder, variables, "--threads", "16", app=f"{example.module}:app") as server:
         yield server
+        assert "Traceback" not in server.stop()
 
 
 def sign_in(visitor: Visitor, page: str) -> str:
@@ -109,7 +126,6 @@ def test_a_user_signs_in_sees_the_name_and_signs_out(example: Example, server: G
         assert visitor.post("/auth/logout").status_code == 303
         assert visitor.cookie is None
         assert visitor.get(example.profile).status_code == 302
-    assert "Traceback" not in server.stop()
 
 
 def test_a_revoked_token_leads_to_a_new_sign_in(example: Example, server: Gunicorn, site: Site) -> None:
@@ -122,6 +138,6 @@ def test_a_revoked_token_leads_to_a_new_sign_in(example: Example, server: Gunico
         assert "Mona Lisa Octocat" in visitor.get(example.profile).text
 
 
-def test_check_embedding_finds_no_problem(example: Example, tmp_path: Path) -> None:
+def test_check_embedding_finds_no_problem(example: Example, folder: Path) -> None:
     page, public = (example.profile, ["/"]) if example is TWO else (example.home, [])
-    run(tmp_path, "-c", CHECK, example.module, page, *public)
+    run(folder, "-c", CHECK, example.module, page, *public)

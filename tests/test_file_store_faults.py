@@ -216,12 +216,17 @@ def test_an_operation_with_a_failing_call_has_happened_or_has_not(
     assert number >= (1 if name == "open" else 4)
 
 
-def killed_in_each_call(name: str, place: str) -> list[str]:
+def killed_in_each_call(place: str) -> dict[str, list[str]]:
+    """Return the violations of each operation that a process can be killed in."""
+    return {name: violations(name, Path(place, name)) for name in KILLED}
+
+
+def violations(name: str, folder: Path) -> list[str]:
     """Repeat an operation, killed before or after each of its system calls, and return the violations."""
     broken = []
     for after in (False, True):
         for number in count():
-            store = prepared(Path(place, f"{after}-{number}"))
+            store = prepared(folder / f"{after}-{number}")
             child = os.fork()
             if child == 0:
                 Fault(SystemCalls(), number, dying(after=after))
@@ -243,10 +248,21 @@ def killed_in_each_call(name: str, place: str) -> list[str]:
     return broken
 
 
-@pytest.mark.parametrize("name", [name for name in OPERATIONS if name != "open"])
-def test_a_process_that_is_killed_at_any_call_leaves_whole_sessions(tmp_path: Path, name: str) -> None:
+KILLED = [name for name in OPERATIONS if name != "open"]
+
+
+@pytest.fixture(scope="module")
+def after_kills(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """Return the violations by operation, from one process that forks all others."""
+    return call_in_a_process("killed_in_each_call", tmp_path_factory.mktemp("killed"), module=__name__)
+
+
+@pytest.mark.parametrize("name", KILLED)
+def test_a_process_that_is_killed_at_any_call_leaves_whole_sessions(
+    after_kills: dict[str, list[str]], name: str
+) -> None:
     """S60"""
-    assert call_in_a_process("killed_in_each_call", name, tmp_path, module=__name__) == []
+    assert after_kills[name] == []
 
 
 # Over HTTP: either the request succeeds, or the response is a 503 that promises nothing.

@@ -327,10 +327,9 @@ class TestEveryStore:
     def test_processes_that_update_one_session_lose_nothing(self, shared: tuple[str, str]):
         store = SHARED[shared[0]](shared[1])
         store.create(KEY, record(b"0"))
-        processes = [in_a_process("count_up_in_a_process", *shared) for _ in range(4)]
-        codes = [process.wait(TIMEOUT) for process in processes]
-        assert codes == [0, 0, 0, 0]
-        assert store.load(KEY) == b"1000"
+        processes = [in_a_process("count_up_in_a_process", *shared) for _ in range(2)]
+        assert [process.wait(TIMEOUT) for process in processes] == [0, 0]
+        assert store.load(KEY) == b"500"
 
     def test_a_delete_is_seen_by_the_updates_of_another_process(self, shared: tuple[str, str]):
         """S42"""
