@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
@@ -12,6 +13,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -66,17 +68,17 @@ def environ_of(store: FileStore, **settings: str) -> dict[str, str]:
 
 @pytest.fixture
 def run(store: FileStore) -> Run:
-    """Run the command: ``run("end", "--user", "1@github", SESSION_IDLE="1h")``."""
+    """Run the command in this process: ``run("end", "--user", "1@github", SESSION_IDLE="1h")``."""
 
     def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command(*arguments),
-            env=environ_of(store, **settings),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as monkeypatch, redirect_stdout(out), redirect_stderr(err):
+            monkeypatch.setattr(os, "environ", environ_of(store, **settings))
+            try:
+                status = main.main(["sessions", *arguments])
+            except SystemExit as stopped:
+                status = int(stopped.code or 0)
+        return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
     return run
 
@@ -129,8 +131,8 @@ def test_count_of_an_empty_store_is_zero(run: Run):
 def test_sessions_expire_by_the_current_settings(
     run: Run, sign_in: Callable[..., Path], later: Callable[[float], None]
 ):
-    later(-1800)
     path = sign_in()
+    later(1800)
     assert counted(run("count"))["expired"] == 0
     assert counted(run("count", SESSION_IDLE="29m"))["expired"] == 1
     assert counted(run("count", SESSION_LIFETIME="29m"))["expired"] == 1
@@ -380,8 +382,8 @@ def test_count_reads_the_labels_of_encrypted_sessions(
 def test_encrypted_sessions_expire_by_the_current_settings(
     run: Run, sign_in: Callable[..., Path], later: Callable[[float], None]
 ):
-    later(-1800)
     sign_in(sealed=True)
+    later(1800)
     assert counted(run("count", SESSION_SEAL="yes", SESSION_IDLE="31m"))["signed in"] == 1
     assert counted(run("count", SESSION_SEAL="yes", SESSION_IDLE="29m"))["expired"] == 1
 
