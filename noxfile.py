@@ -11,6 +11,7 @@ SLOW = [
     "tests/independent",
     "tests/test_browser.py",
     "tests/test_deployment.py",
+    "tests/test_concurrent_first_use.py",
     "tests/test_demo_command.py",
     "tests/test_demo_in_browser.py",
     "tests/test_embedding.py",
@@ -21,6 +22,7 @@ SLOW = [
     "tests/test_gunicorn.py",
     "tests/test_hostile_provider.py",
     "tests/test_independent_providers.py",
+    "tests/test_lab.py",
     "tests/test_pages_in_browser.py",
     "tests/test_properties.py",
     "tests/test_recipes.py",
@@ -28,9 +30,11 @@ SLOW = [
     "tests/test_refresh.py",
     "tests/test_reload.py",
     "tests/test_request_limit.py",
+    "tests/test_servers.py",
     "tests/test_sessions_command.py",
     "tests/test_testing_kit.py",
     "tests/test_token_endpoint.py",
+    "tests/test_trace.py",
     "tests/test_transport.py",
 ]
 
