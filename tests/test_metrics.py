@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -212,7 +213,8 @@ def test_nothing_is_imported_without_the_setting() -> None:
 
 
 def test_concurrent_first_use_creates_the_metrics_once() -> None:
-    """S76"""
+    """S76. The package is imported before, because concurrent first imports of a package are up to Python."""
+    importlib.import_module("prometheus_client")
     found: list[metrics.Metrics] = []
     together = threading.Barrier(8)
 
