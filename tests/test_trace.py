@@ -437,6 +437,14 @@ class TestSourceLines:
             "return self.show_page(document) if request.wants_page else self.jsonify(document)",
         ]
 
+    def test_the_line_of_a_refusal_is_the_check_that_the_page_has_called(self, told: list[Message]) -> None:
+        [refusal] = [each for each in told if each.status == 400]
+        assert refusal.source
+        assert refusal.handler
+        assert (refusal.source.file, refusal.source.function) == ("wsgi_oauth/sign_in.py", "check_response")
+        assert refusal.source.text.startswith("raise ")
+        assert refusal.handler.text == "with self.consumed_attempt() as attempt:"
+
     def test_every_message_of_a_server_has_a_line_and_no_message_of_the_browser(self, told: list[Message]) -> None:
         assert [summary(each) for each in told if (each.source is None) != (each.sender == "browser")] == []
 

@@ -85,7 +85,7 @@ _KINDS = [
         "Refused",
         "The application refuses the answer, and the sign-in fails.",
         "One of its checks failed, or the provider refused. Nothing is stored except that this state is used up. The "
-        "last of all calls below is the check.",
+        "source lines below are the check, and the step of the sign-in that called it.",
         _NO_EXPLANATIONS,
     ),
     Kind(

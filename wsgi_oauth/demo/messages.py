@@ -58,6 +58,8 @@ class Message:
     """The name of the endpoint of the provider, such as ``token``; empty for the other parties."""
     source: SourceLine | None = None
     """The line that produced this message; None for the messages of the browser."""
+    handler: SourceLine | None = None
+    """The line of the function that answers the request, if it has called ``source``: of an error page."""
     chain: tuple[SourceLine, ...] = ()
     """All calls of this project that led to the message, the outermost first."""
     session_before: Files = field(default_factory=dict)
@@ -104,11 +106,12 @@ class Message:
         :raises ValueError, TypeError, KeyError: if *text* is anything else.
         """
         document = json.loads(text)
-        source = document.pop("source")
+        source, handler = document.pop("source"), document.pop("handler")
         return cls(
             **document
             | {
                 "source": source and SourceLine(**source),
+                "handler": handler and SourceLine(**handler),
                 "chain": tuple(SourceLine(**each) for each in document["chain"]),
                 "headers": tuple((name, value) for name, value in document["headers"]),
             }

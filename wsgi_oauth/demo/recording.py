@@ -9,6 +9,7 @@ belongs. The middleware removes it, so neither the application nor the trace con
 from __future__ import annotations
 
 import contextlib
+import http.client
 import io
 import json
 import logging
@@ -187,7 +188,7 @@ class RecordedParty:
                 time=time.time(),
                 session_before={name: files_before.get(name) for name in files_after},
                 session_after=files_after,
-                **_describe(source),
+                **_describe(source, status),
             )
             self._recorder.add(response)
 
@@ -283,10 +284,10 @@ def _text(body: bytes, headers: dict[str, str]) -> str:
     return text if len(body) <= MAX_BODY else f"{text}\n(the first {MAX_BODY} of {len(body)} bytes)"
 
 
-def _describe(source: Source) -> dict[str, Any]:
-    """Return the arguments of :class:`Message` for *source*."""
+def _describe(source: Source, status: int = 0) -> dict[str, Any]:
+    """Return the arguments of :class:`Message` for *source*. The source of an error is the line that raised it."""
     chain: list[SourceLine] = []
-    main = None
+    main = raised = None
     for place in source.chain:
         try:
             chain.append(place.describe())
@@ -295,4 +296,6 @@ def _describe(source: Source) -> dict[str, Any]:
             continue
         if place == source.main:
             main = chain[-1]
-    return {"source": main, "chain": tuple(chain)}
+        if place == source.raised and status >= http.client.BAD_REQUEST:
+            raised = chain[-1]
+    return {"source": raised or main, "handler": main if raised and raised != main else None, "chain": tuple(chain)}

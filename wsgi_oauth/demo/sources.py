@@ -45,6 +45,8 @@ class Source(NamedTuple):
 
     chain: tuple[Place, ...] = ()
     main: Place | None = None
+    raised: Place | None = None
+    """The line that raised the exception for which the message is the response."""
 
 
 IsHandler = Callable[[FrameType], bool]
@@ -60,6 +62,7 @@ def find_source(is_handler: IsHandler) -> Source:
     stack = list(_running_frames())
     handler = _find_handler(stack, is_handler)
     traceback = sys.exc_info()[2]
+    has_raised = handler is None and traceback is not None
     if handler is None and traceback is not None:
         raised = list(_traceback_frames(traceback))
         outer = [frame for frame, _ in stack]
@@ -69,7 +72,7 @@ def find_source(is_handler: IsHandler) -> Source:
     chain = [Place(frame.f_code.co_filename, line, frame.f_code.co_name) for frame, line in stack]
     if not chain:
         return Source()
-    return Source(tuple(chain), chain[-1 if handler is None else handler])
+    return Source(tuple(chain), chain[-1 if handler is None else handler], chain[-1] if has_raised else None)
 
 
 def _find_handler(stack: list[tuple[FrameType, int]], is_handler: IsHandler) -> int | None:

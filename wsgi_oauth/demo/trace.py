@@ -84,6 +84,14 @@ class FileChange(NamedTuple):
     lines: list[DiffLine]
 
 
+class Excerpt(NamedTuple):
+    """The source around a line: of each line the number, the text, and whether it is that line."""
+
+    title: str
+    source: SourceLine
+    lines: list[tuple[int, str, bool]]
+
+
 @dataclass(frozen=True)
 class MessageView:
     """A message as the page shows it."""
@@ -122,14 +130,12 @@ class MessageView:
         return {secret: SECRETS[secret] for view in self.attackers for secret in view.secrets}
 
     @property
-    def excerpt(self) -> list[tuple[int, str, bool]]:
-        """The source around the line that produced the message: number, text, and whether it is that line."""
-        source = self.message.source
-        if source is None:
-            return []
-        lines = linecache.getlines(str(Path(PACKAGE).parent / source.file))
-        numbers = range(max(1, source.line - _CONTEXT), min(len(lines), source.line + _CONTEXT) + 1)
-        return [(number, lines[number - 1].rstrip("\n"), number == source.line) for number in numbers]
+    def excerpts(self) -> list[Excerpt]:
+        """The source around the line that produced the message, then that around the line of the handler."""
+        handler = self.message.handler
+        title = "Source line that raised the error" if handler else "Source line that produced it"
+        titles = ((title, self.message.source), ("The line of the handler that called it", handler))
+        return [Excerpt(title, source, _read_lines(source)) for title, source in titles if source]
 
     @property
     def calls(self) -> tuple[SourceLine, ...]:
@@ -353,6 +359,12 @@ def _build_event(messages: Sequence[Message], *, previous: bytes) -> bytes:
     """Return the event with the number of the last message; b"" if that is the *previous* event."""
     event = b"data: %d\n\n" % (messages[-1].number if messages else 0)
     return b"" if event == previous else event
+
+
+def _read_lines(source: SourceLine) -> list[tuple[int, str, bool]]:
+    lines = linecache.getlines(str(Path(PACKAGE).parent / source.file))
+    numbers = range(max(1, source.line - _CONTEXT), min(len(lines), source.line + _CONTEXT) + 1)
+    return [(number, lines[number - 1].rstrip("\n"), number == source.line) for number in numbers]
 
 
 def _pretty(value: Any) -> list[str]:
