@@ -519,6 +519,23 @@ class TestMetadata:
         assert (finding.level, finding.text.endswith(f"lacks {missing}")) == ("warn", True)
         assert remedy in finding.remedy
 
+    @pytest.mark.parametrize(
+        ("settings", "warns"),
+        [
+            ({"ALLOW": "group:staff"}, True),
+            ({"ALLOW": "group:staff", "SCOPE": "openid groups"}, False),
+            ({"ALLOW": "group:staff", "GROUPS_CLAIM": "realm_access.roles"}, False),
+            ({"ALLOW": "id:ann"}, False),
+        ],
+        ids=["no scope", "scope", "another claim", "no rule about groups"],
+    )
+    def test_rule_about_groups_without_the_scope_for_them_is_a_warning(self, settings, warns, check_issuer, issuer):
+        issuer.metadata["scopes_supported"] = ["openid", "profile", "email", "groups"]
+        found = [each for each in check_issuer(**settings) if "group: rules need groups" in each.text]
+        assert [each.remedy for each in found if each.level == "warn"] == [
+            "set WSGI_OAUTH_SCOPE='openid profile email groups'"
+        ] * warns
+
     @pytest.mark.parametrize("value", [None, "all", {}])
     def test_invalid_list_of_features_is_ignored(self, value, check_issuer, issuer):
         lists = ("scopes", "code_challenge_methods", "response_types", "token_endpoint_auth_methods", "grant_types")

@@ -407,6 +407,11 @@ class ProviderCheck:
             supported = metadata.get(f"{feature}_supported")
             if isinstance(supported, list) and (missing := [each for each in values.split() if each not in supported]):
                 yield Finding("warn", f"its {feature}_supported lacks {' '.join(missing)}", remedy)
+        supported, names_groups = metadata.get("scopes_supported"), "groups" in provider.user.groups.split()
+        is_offered = isinstance(supported, list) and "groups" in supported and "groups" not in provider.scope.split()
+        if is_offered and names_groups and any(rule.kind in {"group", "org"} for rule in self._registration.rules):
+            text = f"access: group: rules need groups, and the scope {provider.scope!a} does not request them"
+            yield Finding("warn", text, f"set {scope}={shlex.quote(f'{provider.scope} groups'.strip())}")
 
     def _check_refresh(self, provider: Provider, metadata: Mapping[str, Any]) -> Finding:
         """Report whether sign-ins probably give refresh tokens."""

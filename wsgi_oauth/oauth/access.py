@@ -130,7 +130,8 @@ class Rules:
         if identity.unread:
             yield f"the provider did not permit this application to read the {' and '.join(identity.unread)}"
         elif kinds & {"group", "org"} and not identity.groups:
-            yield "the provider gives no groups"
+            scope, claim = self._variable("scope", label), self._variable("groups_claim", label)
+            yield f"the provider gives no groups (if the user has some: add their scope to {scope}, or set {claim})"
         elif kinds & {"group", "org"}:
             named = ", ".join(ascii(group[:100]) for group in identity.groups[:5])
             more = ", ..." if len(identity.groups) > 5 else ""
