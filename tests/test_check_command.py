@@ -426,6 +426,19 @@ class TestMetadata:
         assert one(found, "scope: ").text == "scope: openid profile email"
         assert one(found, f"token endpoint {issuer.token_url}: ")
 
+    @pytest.mark.parametrize(
+        ("url", "source"),
+        [
+            ("http://127.0.0.1:1/token", "on this machine"),
+            ("https://idp.invalid/token", "over TLS"),
+            ("http://idp.invalid/token", "over plain http"),
+        ],
+    )
+    def test_source_of_unverified_id_tokens_is_named(self, url, source, check_issuer, monkeypatch):
+        monkeypatch.setattr("wsgi_oauth.oauth.registration.verifies_signatures", lambda: False)
+        found = check_issuer(TOKEN_URL=url, INSECURE_HTTP_HOSTS="idp.invalid")
+        assert one(found, "ID tokens: ").text.endswith(f"because they come from the token endpoint {source}")
+
     def test_authorization_request_is_complete(self, check_issuer, issuer):
         check_issuer()
         [sent] = [parameters(each.url) for each in issuer.exchanges if each.endpoint == "authorize"]

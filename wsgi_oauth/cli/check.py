@@ -37,6 +37,7 @@ from ..sessions.memory import MemoryStore
 from ..sessions.redis import RedisStore
 from ..transport.adapter import find_ca_bundle
 from ..transport.error_description import describe_error, find_error
+from ..urls import is_loopback
 from ..version import DOCUMENTS
 from ..web.page_templates import BUILT_IN, PageTemplates, describe_failure
 from ..web.sample_pages import render_samples
@@ -137,15 +138,17 @@ def _check_templates(templates: PageTemplates) -> Iterator[Finding]:
         return
     known = {path.name for path in BUILT_IN.iterdir()}
     files = sorted(path.name for path in Path(templates.folder).iterdir())
-    own = [name for name in files if name in known]
-    yield Finding("ok", f"templates: {', '.join(own) or 'none'} of {templates.folder} in place of the built-in ones")
+    failures = {name: page for name, page in render_samples(templates).items() if isinstance(page, Exception)}
+    own = [name for name in files if name in known and name not in failures]
+    if own or not failures:
+        text = f"templates: {', '.join(own) or 'none'} of {templates.folder} in place of the built-in ones"
+        yield Finding("ok", text)
     for name in sorted(set(files) - known):
         if remedy := did_you_mean(name, known):
             yield Finding("warn", f"templates: {name} replaces no built-in template", remedy)
-    for name, failure in render_samples(templates).items():
-        if isinstance(failure, Exception):
-            text = f"templates: {name} cannot be rendered, so users see the built-in page: {describe_failure(failure)}"
-            yield Finding("warn", text, f"correct the file; {DOCUMENTS}/pages.md lists the variables of each page")
+    for name, failure in failures.items():
+        text = f"templates: {name} cannot be rendered, so users see the built-in page: {describe_failure(failure)}"
+        yield Finding("warn", text, f"correct the file; {DOCUMENTS}/pages.md lists the variables of each page")
 
 
 def _describe_sites(site: Site) -> Iterator[Finding]:
@@ -315,7 +318,11 @@ class ProviderCheck:
         keys = self._registration.keys
         if not provider.asks_for_id_token:
             return
-        rule = "ID tokens: accepted without their signatures, because they come from the token endpoint over TLS"
+        url = urlsplit(provider.token_url)
+        source = "over TLS" if url.scheme == "https" else "over plain http"
+        if is_loopback(url.hostname or ""):
+            source = "on this machine"
+        rule = f"ID tokens: accepted without their signatures, because they come from the token endpoint {source}"
         if keys is None:
             yield Finding("ok", rule, "to verify signatures, too, install wsgi-oauth[openid]")
         elif not provider.jwks_url:
