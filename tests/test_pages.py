@@ -425,6 +425,20 @@ class TestName:
         page = text_of(send(app, "/signed-out", headers=HTML, HTTP_HOST="wiki.example.com"))
         assert Page(page).texts["title"] == "You are signed out · wiki.example.com"
 
+    @pytest.mark.parametrize(
+        ("host", "name", "monogram"),
+        [
+            ("wiki.example.com", "", ["W"]),
+            ("192.0.2.7", "", []),
+            ("[2001:db8::1]", "", []),
+            ("192.0.2.7", "our wiki", ["O"]),
+        ],
+    )
+    def test_has_a_monogram_unless_it_is_an_ip_address(self, site: Site, host: str, name: str, monogram: list[str]):
+        app = site.application(PUBLIC_URL=f"https://{host}", NAME=name)
+        page = text_of(send(app, "/signed-out", headers=HTML, HTTP_HOST=host))
+        assert re.findall('class="mark"[^>]*>(.*?)<', page) == monogram
+
     def test_of_a_foreign_host_is_not_shown(self, site: Site):
         app = site.application(PUBLIC_URL="https://wiki.example.com/")
         page = Page(text_of(send(app, "/", headers=HTML, HTTP_HOST="evil.example")))

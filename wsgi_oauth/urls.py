@@ -40,6 +40,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_address(host: str) -> bool:
+    """Return whether *host* is an IP address, without brackets."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def checked(url: str, http_hosts: Collection[str] = ()) -> SplitResult:
     """Check that *url* is an absolute URL that may receive secrets, and return its parts.
 

@@ -23,7 +23,8 @@ def render(template: str, *, status: int = 200, has_script: bool = False, **vari
     :param template: the file name in ``demo/templates``.
     :param has_script: whether the page uses a script of this server.
     """
-    html = _templates.render_own(template, {"name": "wsgi_oauth demo", "language": "en", "actions": (), **variables})
+    common = {"name": "wsgi_oauth demo", "monogram": "W", "language": "en", "actions": ()}
+    html = _templates.render_own(template, common | variables)
     headers = _HEADERS
     if has_script:
         headers = {**_HEADERS, _POLICY: f"{_HEADERS[_POLICY]}; script-src 'self'; connect-src 'self'"}

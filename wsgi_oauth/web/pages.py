@@ -12,6 +12,7 @@ from werkzeug import Response
 
 from .. import errors
 from ..texts import english
+from ..urls import is_address
 from .page_templates import PageTemplates, describe_failure, hash_style
 from .request import Request
 
@@ -102,6 +103,7 @@ def common_variables(request: Request, actions: Iterable[Action]) -> dict[str, A
     texts = request.texts
     return {
         "name": request.application_name or host,
+        "monogram": (request.application_name or ("" if is_address(host) else host))[:1].upper(),
         "actions": [{**action._asdict(), "text": texts.get(f"action.{action.kind}")} for action in actions],
         "language": texts.language,
         "t": texts.get,
