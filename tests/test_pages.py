@@ -426,6 +426,27 @@ class TestName:
         assert Page(page).texts["title"] == "You are signed out · wiki.example.com"
 
     @pytest.mark.parametrize(
+        ("language", "signed_in", "elsewhere"),
+        [
+            ("en", "is signed in to Wiki.", "still be signed in at Acme ID."),
+            ("de", "bei Wiki angemeldet.", "Bei Acme ID sind Sie vielleicht noch angemeldet."),
+            ("fr", "est connecté à Wiki.", "encore connecté à Acme ID."),
+            ("es", "sesión iniciada en Wiki.", "siga abierta en Acme ID."),
+        ],
+    )
+    def test_and_that_of_the_provider_are_on_the_pages_of_the_sign_out(
+        self, site: Site, language: str, signed_in: str, elsewhere: str
+    ):
+        browser = Browser(site.application(NAME="Wiki", TITLE="Acme ID"), site.provider)
+        headers = {**HTML, "Accept-Language": language}
+        browser.sign_in()
+        assert signed_in in browser.get("/logout", headers=headers).text
+        browser.post("/logout")
+        page = Page(browser.get("/signed-out", headers=headers).text)
+        assert elsewhere in page.texts["p"]
+        assert "Wiki." in page.texts["p"] or "Wiki angemeldet." in page.texts["p"]
+
+    @pytest.mark.parametrize(
         ("host", "name", "monogram"),
         [
             ("wiki.example.com", "", ["W"]),

@@ -359,7 +359,7 @@ class TestFurtherSite:
         assert query["post_logout_redirect_uri"] == f"{MAIN}/auth/signed-out"
         page = issuer_user.visit(f"{MAIN}/auth/signed-out?state={query['state']}")
         assert issuer_user.trail[-1].startswith(f"{WIKI}/auth/signed-out")
-        assert "The sign-out at the provider is complete" in page.text
+        assert "is complete, too" in page.text
 
     def test_does_not_confirm_a_sign_out_of_another_browser(self, issuer_user: User, user: User):
         issuer_user.visit(f"{WIKI}/page")

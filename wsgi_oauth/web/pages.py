@@ -131,19 +131,28 @@ def show_message(
     return Response(text + "\n", message.status, mimetype="application/json")
 
 
-def signed_out(request: Request, *, confirmed: bool, logout_url: str) -> Response:
+def signed_out(request: Request, providers: Sequence[str], *, confirmed: bool, logout_url: str) -> Response:
     """Return the page after a sign-out. It never redirects to the sign-in.
 
+    :param providers: the titles of the application's providers. A single one is named on the page; of several, the one
+        of the ended session is unknown.
     :param confirmed: whether the provider has confirmed the sign-out there.
     """
     if request.session.signed_in:
         return sign_out_question(
             english("signed_in.title"), request, logout_url=logout_url, cancel_url=request.front_page
         )
+    name = request.application_name
+    text = english("signed_out.text_named", application=name) if name else english("signed_out.text")
+    if len(providers) == 1:
+        both = english("signed_out.both_named", provider=providers[0])
+        only_here = english("signed_out.only_here_named", provider=providers[0])
+    else:
+        both, only_here = english("signed_out.both"), english("signed_out.only_here")
     message = UserMessage(
         english("signed_out.title"),
-        english("signed_out.text"),
-        english("signed_out.both") if confirmed else english("signed_out.only_here"),
+        text,
+        both if confirmed else only_here,
         "signed_out",
         login_url=request.front_page,
     )
@@ -153,7 +162,9 @@ def signed_out(request: Request, *, confirmed: bool, logout_url: str) -> Respons
 
 def sign_out_question(title: str, request: Request, *, logout_url: str, cancel_url: str) -> Response:
     """Ask a signed-in user whether to sign out, because a link must not do that (CSRF)."""
-    message = UserMessage(title, english("sign_out.text"), "", "signed_in", login_url=request.front_page)
+    name = request.application_name
+    text = english("sign_out.text_named", application=name) if name else english("sign_out.text")
+    message = UserMessage(title, text, "", "signed_in", login_url=request.front_page)
     actions = [Action("sign_out", logout_url, request.form_token), Action("cancel", cancel_url)]
     return show_message(message, request, "sign_out.html", actions, as_json=request.wants_json)
 

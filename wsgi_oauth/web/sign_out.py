@@ -38,7 +38,8 @@ class Logout(RequestHandler):
             return pages.sign_out_question(
                 english("sign_out.title"), request, logout_url=logout_url, cancel_url=self._previous_page()
             )
-        return pages.signed_out(request, confirmed=False, logout_url=logout_url)
+        titles = [each.title for each in self.oauth.registrations.values()]
+        return pages.signed_out(request, titles, confirmed=False, logout_url=logout_url)
 
     def _previous_page(self) -> str:
         """Return the page that links to the sign-out; if it is unknown, the front page or the profile."""
@@ -107,7 +108,8 @@ class SignedOut(RequestHandler):
         # Anyone can link to this page, so it confirms only a sign-out of this browser.
         confirmed = bool(state) and hmac.compare_digest(str(state).encode(), returned.encode(errors="replace"))
         logout_url = self.url_for(".logout", external=True)
-        response = pages.signed_out(request, confirmed=confirmed, logout_url=logout_url)
+        titles = [each.title for each in self.oauth.registrations.values()]
+        response = pages.signed_out(request, titles, confirmed=confirmed, logout_url=logout_url)
         if confirmed:
             cookie = build_set_cookie("", _STATE_COOKIE, names=request.cookie_names, max_age=0)
             response.headers.add("Set-Cookie", cookie)
