@@ -6,6 +6,7 @@ import dataclasses
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requirements
@@ -16,7 +17,7 @@ from wsgi_oauth.demo.dispatcher import Dispatcher
 from wsgi_oauth.demo.lab import runs as runs_module
 from wsgi_oauth.demo.lab.runs import RunFailed, Runs, carry_out_in_process
 from wsgi_oauth.demo.lab.stories import STORIES
-from wsgi_oauth.demo.lab.story import Story, guard_sources
+from wsgi_oauth.demo.lab.story import Story, guard_sources, read_check
 from wsgi_oauth.demo.lab.web import LabPages
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.messages import ATTACKER, VICTIM, Message
@@ -65,6 +66,17 @@ class TestAttack:
                 lines = (PROJECT / source.file).read_text().splitlines()[source.line - 1 :]
                 shown = source.text.splitlines()
                 assert [line.strip() for line in lines[: len(shown)]] == [line.strip() for line in shown]
+
+    def test_marks_lines_of_its_guard(self, story: Story) -> None:
+        sources = [*(guard for guard, _ in guard_sources(story)), *filter(None, [read_check(story)])]
+        assert all(any(is_marked for _, is_marked in source.mark(story.marks)) for source in sources)
+        assert all(any(mark in source.text for source in sources) for mark in story.marks)
+
+    @pytest.mark.parametrize("guarded", [True, False])
+    def test_its_guard_acts_at_a_message_of_the_run(self, story: Story, guarded: bool, outcomes: Any) -> None:
+        messages = [Message.from_json(text) for text in outcomes[story.name, guarded]["messages"]]
+        requests = [f"{each.sender}: {each.method} {urlsplit(each.url).path}" for each in messages if each.is_request]
+        assert story.acts_at in requests
 
     def test_has_a_story_of_at_most_120_words(self, story: Story) -> None:
         assert len(f"{story.goal} {story.course} {story.defence}".split()) <= 120
@@ -115,6 +127,15 @@ class TestPages:
         assert unguarded.status_code == 200
         assert "The attack succeeded" in unguarded.text
         assert "Victor is signed in as Mallory." in unguarded.text
+
+    def test_show_the_message_at_which_the_guard_acts(self, unguarded: TestResponse) -> None:
+        assert unguarded.text.count("Here the guard is missing.") == 1
+        assert "The browser of Victor brings the code to the application." in unguarded.text
+
+    def test_mark_the_lines_of_the_guard_that_decide(self, client: Client) -> None:
+        page = client.get("/lab/code-injection").text
+        assert "<mark>    return cls(secrets.token_urlsafe(32)" in page
+        assert "rfc6749/grant_types/authorization_code.py" in page
 
     def test_link_to_the_last_result_from_the_list(self, client: Client, unguarded: TestResponse) -> None:
         assert f'href="{unguarded.request.path}"' in client.get("/lab").text

@@ -33,6 +33,7 @@ from wsgi_oauth import Config, create_app
 from wsgi_oauth.demo.browser import Browser, HttpResponse, Page
 from wsgi_oauth.demo.dispatcher import Dispatcher
 from wsgi_oauth.demo.episodes import divide
+from wsgi_oauth.demo.kinds import KINDS
 from wsgi_oauth.demo.launcher import Demo, Options, start_demo
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.messages import Message, SourceLine
@@ -541,6 +542,10 @@ def test_a_late_request_for_the_target_of_a_redirect_is_a_new_episode(seconds: f
         Message("browser", "application", "2", "GET", "http://127.0.0.1:8000/profile", time=seconds),
     ]
     assert len(divide(messages)) == episodes
+
+
+def test_in_the_lab_no_sentence_speaks_to_the_reader() -> None:
+    assert [each.name for each in KINDS.values() if re.search(r"\byou", each.tell("Victor"), re.IGNORECASE)] == []
 
 
 class TestPage:

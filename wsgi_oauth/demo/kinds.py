@@ -31,6 +31,31 @@ class Kind(NamedTuple):
         """The section of the standard that defines this message; "" without one."""
         return _SECTIONS.get(self.name, "")
 
+    def tell(self, user: str) -> str:
+        """Return the purpose, about *user* instead of "you"."""
+        sentence = self.purpose
+        for second, third in _THIRD_PERSON:
+            sentence = sentence.replace(second, third.format(user))
+        return sentence
+
+
+_THIRD_PERSON = (
+    ("who you are", "who {} is"),
+    ("deleted your session", "deleted the session"),
+    ("You open", "{} opens"),
+    ("You press", "{} presses"),
+    ("You tell", "{} tells"),
+    ("You decide", "{} decides"),
+    ("whether you want", "whether {} wants"),
+    ("that you have", "that {} has"),
+    ("Your browser", "The browser of {}"),
+    ("your browser", "the browser of {}"),
+    ("session of yours", "session of {}"),
+    ("you wanted", "{} wanted"),
+    ("without you", "without {}"),
+    ("send you", "send {}"),
+    ("that you agreed", "that {} agreed"),
+)
 
 _NO_EXPLANATIONS: Explanations = {}
 
@@ -325,6 +350,16 @@ def find_kind(message: Message, request: Message) -> Kind:
     :param request: the request to which it belongs; the message itself if it is one.
     """
     return KINDS[_find_name(message, request)]
+
+
+def find_user(request: Message, requests: Mapping[str, Message]) -> str:
+    """Return the party whose request to a server has led to *request*.
+
+    :param requests: all requests by their exchanges.
+    """
+    while request.parent in requests:
+        request = requests[request.parent]
+    return request.sender
 
 
 def _find_name(message: Message, request: Message) -> str:

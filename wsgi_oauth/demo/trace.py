@@ -25,7 +25,7 @@ from . import explanations
 from .attackers import SECRETS, AttackersView, find_views
 from .episodes import Episode, divide
 from .glossary import read_glossary
-from .kinds import STEPS, Kind, explain_header, find_kind, form_of, parse_object, query_of
+from .kinds import STEPS, Kind, explain_header, find_kind, find_user, form_of, parse_object, query_of
 from .masking import mask_header, mask_json, mask_name, mask_parameter, mask_text, mask_url
 from .messages import PROVIDER, Message, SourceLine
 from .own_pages import render
@@ -104,6 +104,7 @@ class MessageView:
     sender: int  # the position of the party in the diagram
     receiver: int
     follows: int  # the number of the message whose redirect this request follows, or 0
+    purpose: str  # the message in one line
     groups: list[Group]
     body: str
     files: list[FileChange]
@@ -113,11 +114,6 @@ class MessageView:
     def id(self) -> str:
         """The id of the message on the page."""
         return f"m{self.message.number}"
-
-    @property
-    def purpose(self) -> str:
-        """The message in one line. A run of the lab has several users, so it names the sender instead of "you"."""
-        return f"{self.message.sender.capitalize()}: {self.kind.name}" if self.message.run else self.kind.purpose
 
     @property
     def is_fault(self) -> bool:
@@ -249,6 +245,8 @@ class Trace:
                     sender=episode.parties.index(message.sender),
                     receiver=episode.parties.index(message.receiver),
                     follows=redirects.get(message.url, 0) if message.is_request else 0,
+                    # A run of the lab has several users, so the sentence names them instead of "you".
+                    purpose=kind.tell(find_user(request, requests)) if message.run else kind.purpose,
                     groups=list(self._groups(message, kind)),
                     body=self._body(message),
                     files=[self._change(name, message) for name in message.session_after],

@@ -56,6 +56,9 @@ TOKEN_REDIRECT = Story(
     standards=("RFC 9110 15.4.8", "OWASP ASVS 15.3.2"),
     requirements=("S23",),
     guards={"wsgi_oauth.transport.pool.Transport.send": follow_redirects},
+    marks=("allow_redirects: bool = False",),
+    acts_at="application: POST /token",
+    act="the application does not follow the redirect of the token endpoint.",
     attack=redirect_the_token_request,
     build=build_application_with_secret_in_body,
 )
@@ -92,6 +95,9 @@ FORGED_SIGN_OUT = Story(
     standards=("RFC 9110 9.2.1", "RFC 6749 10.12"),
     requirements=("S41",),
     guards={"wsgi_oauth.web.sign_out.Logout.get": sign_out},
+    marks=("if request.session.signed_in:", "return pages.sign_out_question("),
+    acts_at="Victor: GET /logout",
+    act="the application shows a page with a button, and Victor stays signed in.",
     attack=link_to_the_sign_out,
 )
 
@@ -137,6 +143,9 @@ FORGED_HOST = Story(
     standards=("RFC 9110 7.2", "RFC 9700 4.1"),
     requirements=("S11", "S34"),
     guards={"wsgi_oauth.web.site.Site.base_url": base_from_the_host_header},
+    marks=("base_url = self._urls_by_host.get(host)", "if base_url is None:", "raise errors.BadHost("),
+    acts_at="Mallory: GET /",
+    act="the application refuses the request, because the header Host names another host.",
     attack=forge_the_host,
     build=build_application_with_public_url,
 )
@@ -181,6 +190,9 @@ FORGED_IDENTITY = Story(
     standards=("RFC 9700 4.13",),
     requirements=("S64",),
     guards={"wsgi_oauth.gate.middleware.remove_identity": keep_all_headers},
+    marks=("for name in IDENTITY_KEYS", "del environ[name]"),
+    acts_at="Mallory: GET /",
+    act="the gate removes Mallory's header, and the wiki gets the name from her session.",
     attack=forge_the_identity,
     build=build_wiki_behind_gate,
 )

@@ -39,6 +39,9 @@ SESSION_FIXATION = Story(
     standards=("RFC 6265 8.4", "OWASP ASVS 7.2.4"),
     requirements=("S36",),
     guards={"wsgi_oauth.sessions.session.Session.renew": keep_the_id},
+    marks=("self.renewing = True",),
+    acts_at="Victor: GET /callback",
+    act="the session gets a new id, which only Victor's browser receives.",
     attack=plant_a_session_id,
 )
 
@@ -76,6 +79,9 @@ COOKIE_REPLAY = Story(
     standards=("OWASP ASVS 7.4.1",),
     requirements=("S41",),
     guards={"wsgi_oauth.sessions.session.Session.end": clear_the_cookie_alone},
+    marks=("self._manager.delete(self.id)",),
+    acts_at="Victor: POST /logout",
+    act="the application deletes the session on the server.",
     attack=replay_the_cookie,
 )
 
@@ -116,6 +122,9 @@ SESSION_LISTING = Story(
     standards=("RFC 6819 5.1.4.1.3",),
     requirements=("S52",),
     guards={"wsgi_oauth.sessions.manager.store_key": spell_in_hexadecimal},
+    marks=("hashlib.sha256(",),
+    acts_at="Mallory: GET /profile",
+    act="the cookie made from the file name is no session id, so the application does not know it.",
     attack=turn_file_names_into_cookies,
 )
 
@@ -154,5 +163,8 @@ COOKIE_TOSSING = Story(
     standards=("RFC 6265 8.6",),
     requirements=("S39",),
     guards={"wsgi_oauth.sessions.cookie.unambiguous_value": take_the_first},
+    marks=("return values[0] if",),
+    acts_at="Victor: POST /notebook",
+    act="the request has two different session cookies, so the application uses neither.",
     attack=toss_a_cookie,
 )

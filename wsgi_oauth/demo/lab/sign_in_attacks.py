@@ -61,6 +61,9 @@ LOGIN_CSRF = Story(
     standards=("RFC 6749 10.12", "RFC 9700 4.7"),
     requirements=("S1",),
     guards={"wsgi_oauth.sign_in.consume_state": find_in_all_sessions},
+    marks=("record = _consume(", "if record is None:", "raise errors.UnknownState("),
+    acts_at="Victor: GET /callback",
+    act="the application finds no session of Victor's browser with this state, and refuses the answer.",
     attack=finish_the_attackers_sign_in,
 )
 
@@ -96,6 +99,10 @@ CODE_INJECTION = Story(
     standards=("RFC 7636 1", "RFC 9700 4.5"),
     requirements=("S8",),
     guards={"wsgi_oauth.sign_in.Attempt.new": begin_with_a_constant_verifier},
+    marks=("    return ",),
+    acts_at="application: POST /token",
+    act="the verifier of Mallory's sign-in does not have the hash of Victor's, so the provider refuses the code.",
+    check="oauthlib.oauth2.rfc6749.grant_types.authorization_code.code_challenge_method_s256",
     attack=inject_a_stolen_code,
 )
 
@@ -172,6 +179,13 @@ MIX_UP = Story(
         "wsgi_oauth.web.sign_in_handler.SignInHandler.choose_provider": choose_by_state,
         "wsgi_oauth.sign_in.check_response": accept_any_issuer,
     },
+    marks=(
+        "registration = self.oauth.registration(label)",
+        "if attempt.provider != registration.label:",
+        "if issuer_expected and not",
+    ),
+    acts_at="Victor: GET /callback/honest",
+    act="the application has started this sign-in with another provider, so it refuses the answer.",
     attack=forward_to_the_honest_provider,
     build=build_application_with_two_providers,
 )
@@ -210,5 +224,8 @@ OPEN_REDIRECT = Story(
     standards=("RFC 9700 4.11",),
     requirements=("S33",),
     guards={"wsgi_oauth.web.site.local_path": accept_all},
+    marks=('candidate.startswith("/")', "if _NOT_IN_A_PATH.search(path)"),
+    acts_at="Victor: GET /",
+    act="the application drops the address of Mallory's page from the link.",
     attack=lead_to_the_attackers_page,
 )

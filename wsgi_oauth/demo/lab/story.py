@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
@@ -17,8 +17,6 @@ from .parties import Stage, build_application
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
-
-_PROJECT = Path(__file__).parents[3]
 
 
 class Outcome(NamedTuple):
@@ -51,8 +49,12 @@ class Story:
     standards: tuple[str, ...]  # sections of RFCs, such as "RFC 6749 10.12"
     requirements: tuple[str, ...]  # their ids in docs/requirements.md, such as "S1"
     guards: Mapping[str, Any]  # the replacement of each guard, by the guard's dotted name
+    marks: tuple[str, ...]  # parts of the lines in the guards that decide
+    acts_at: str  # sender and request of the message at which the guard acts, such as "Victor: GET /callback"
+    act: str  # its reaction, a sentence after "Here the guard acts: "
     attack: Callable[[Stage], Outcome]
     build: Callable[[Stage], WSGIApplication] = build_application
+    check: str = ""  # the dotted name of the provider's function that compares, if the provider carries out the guard
 
 
 @contextmanager
@@ -68,9 +70,13 @@ def without_guards(guards: Mapping[str, Any]) -> Iterator[None]:
 class SourceText(NamedTuple):
     """The source text of a function, with the comment above it."""
 
-    file: str  # relative to the project
+    file: str  # relative to the folder of its package
     line: int
     text: str
+
+    def mark(self, marks: Iterable[str]) -> list[tuple[str, bool]]:
+        """Return the lines, and for each whether it contains one of *marks*."""
+        return [(line, any(each in line for each in marks)) for line in self.text.splitlines()]
 
 
 def read_source(value: Any) -> SourceText:
@@ -78,10 +84,18 @@ def read_source(value: Any) -> SourceText:
     function: Any = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
     lines, line = inspect.getsourcelines(function)
     comments = (inspect.getcomments(function) or "").splitlines(keepends=True)
-    file = Path(inspect.getsourcefile(function) or "").relative_to(_PROJECT)
-    return SourceText(str(file), line - len(comments), textwrap.dedent("".join([*comments, *lines])).rstrip())
+    file = f"{function.__module__.replace('.', '/')}.py"
+    return SourceText(file, line - len(comments), textwrap.dedent("".join([*comments, *lines])).rstrip())
 
 
 def guard_sources(story: Story) -> list[tuple[SourceText, SourceText]]:
     """Return the source text of each guard of *story*, and that of its replacement."""
     return [(read_source(resolve_name(name)), read_source(new)) for name, new in story.guards.items()]
+
+
+def read_check(story: Story) -> SourceText | None:
+    """Return the source text of the provider's check, without its docstring; None if the story has none."""
+    if not story.check:
+        return None
+    source = read_source(resolve_name(story.check))
+    return source._replace(text=re.sub(r'\n    """.*?"""', "", source.text, count=1, flags=re.DOTALL))

@@ -12,12 +12,13 @@ from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
+from ..kinds import find_kind, find_user
 from ..messages import ATTACKERS
 from ..own_pages import render
 from ..references import link_rfcs
 from .runs import Run, RunFailed, Runs
 from .stories import STORIES
-from .story import Story, guard_sources
+from .story import Story, guard_sources, read_check
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -88,9 +89,10 @@ class LabPages:
             story=story,
             run=run,
             token=self._token,
-            exchanges=_exchanges(run) if run else (),
+            exchanges=_exchanges(run, story) if run else (),
             link_rfcs=link_rfcs,
             sources=guard_sources(story),
+            check=read_check(story),
         )
 
 
@@ -100,17 +102,24 @@ def _find(name: str) -> Story:
     return STORIES[name]
 
 
-def _exchanges(run: Run) -> list[dict[str, object]]:
-    """Return the requests of *run* with the status of their responses."""
-    statuses = {message.exchange: message.status for message in run.messages if not message.is_request}
+def _exchanges(run: Run, story: Story) -> list[dict[str, object]]:
+    """Return the requests of *run* with their responses, in the words of the trace."""
+    requests = {message.exchange: message for message in run.messages if message.is_request}
+    responses = {message.exchange: message for message in run.messages if not message.is_request}
+    lines = [f"{each.sender}: {each.method} {urlsplit(each.url).path}" for each in requests.values()]
+    act = len(lines) - 1 - lines[::-1].index(story.acts_at)
     return [
         {
-            "sender": message.sender,
-            "receiver": message.receiver,
-            "line": f"{message.method} {urlsplit(message.url).path}",
-            "status": statuses.get(message.exchange),
-            "involves_attacker": not ATTACKERS.isdisjoint({message.sender, message.receiver}),
+            "sender": request.sender,
+            "receiver": request.receiver,
+            "line": lines[position].partition(": ")[2],
+            "status": responses[request.exchange].status,
+            "sentences": [
+                find_kind(each, request).tell(find_user(request, requests))
+                for each in (request, responses[request.exchange])
+            ],
+            "is_act": position == act,
+            "involves_attacker": not ATTACKERS.isdisjoint({request.sender, request.receiver}),
         }
-        for message in run.messages
-        if message.is_request
+        for position, request in enumerate(requests.values())
     ]
