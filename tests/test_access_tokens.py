@@ -241,6 +241,30 @@ class TestPage:
         page = guest.get("/auth/tokens")
         revoked = page.forms[0].submit("revoke", headers=OWN).follow()
         assert "nightly" not in revoked.text
+        assert "The token was revoked." in revoked.text
+
+    def test_says_that_a_token_was_revoked_once(self, guest: Guest):
+        create(guest)
+        page = guest.get("/auth/tokens")
+        location = page.forms[0].submit("revoke", headers=OWN).location
+        shown = [
+            "The token was revoked." in guest.get(path).text for path in (location, location, "/auth/tokens?revoked=1")
+        ]
+        assert shown == [True, False, False]
+
+    @pytest.mark.parametrize(
+        ("maximum", "default", "days"),
+        [("365d", "30d", 30), ("30d", "30d", 30), ("10d", "7d", 7), ("12h", "43200", 0.5)],
+    )
+    def test_and_programs_have_the_same_default_lifetime(
+        self, make_gate: MakeGate, provider: LocalProvider, maximum: str, default: str, days: float
+    ):
+        guest = Guest(make_gate(TOKENS="yes", TOKEN_LIFETIME=maximum), provider)
+        guest.sign_in()
+        assert guest.get("/auth/tokens").forms[0]["lifetime"].value == default
+        guest.app.post_json("/auth/tokens", {"name": "backup"}, headers={**JSON, **OWN}, status=201)
+        [token] = listed(guest)
+        assert round(token["expires"] - token["created"]) == days * 86400
 
     def test_shows_the_last_use(self, guest: Guest, later: Callable[[float], None]):
         token = create(guest)
@@ -272,7 +296,6 @@ class TestPage:
             {"name": "x", "lifetime": ""},
             {"name": "x", "lifetime": "366d"},
             {"name": "x", "lifetime": "-1"},
-            {"name": "x"},
             {},
         ],
     )
@@ -281,7 +304,10 @@ class TestPage:
         assert (response.status_int, response.json["error"]) == (400, "bad_token_request")
         assert listed(guest) == []
 
-    @pytest.mark.parametrize("body", [b"[" * 60_000, b'{"a":' * 10_000, b"[]", b"\xff"])
+    @pytest.mark.parametrize(
+        "body",
+        [b"[" * 60_000, b'{"a":' * 10_000, b"[]", b"\xff", b'{"name": "x", "lifetime": 60}', b'{"name": 1}'],
+    )
     def test_refuses_an_invalid_document(self, guest: Guest, body: bytes):
         response = guest.app.post(
             "/auth/tokens", body, {**OWN, **JSON}, content_type="application/json", expect_errors=True

@@ -21,6 +21,8 @@ from .handler import RequestHandler
 from .request import Request
 
 _LIFETIMES = ("1d", "7d", "30d", "90d", "365d")
+_DEFAULT_LIFETIME = "30d"  # or the next shorter one that the maximum permits
+_REVOKED = "oauth_token_revoked"  # session key: the next page says that a token was revoked
 
 
 class Tokens(RequestHandler):
@@ -47,9 +49,12 @@ class Tokens(RequestHandler):
             if not self.access_tokens.revoke(owner, form["revoke"]):
                 raise NotFound(english("tokens.unknown"))
             self.oauth.emit(request.session, TOKEN_REVOCATION, token=form["revoke"])
-            return self._respond() if request.wants_json else self.redirect(self.url_for(".tokens"), 303)
+            if request.wants_json:
+                return self._respond()
+            request.session[_REVOKED] = True
+            return self.redirect(self.url_for(".tokens"), 303)
         try:
-            lifetime = check_lifetime(form.get("lifetime", ""))
+            lifetime = check_lifetime(form.get("lifetime", self._lifetimes()[1]))
         except ValueError as reason:
             raise errors.BadToken(f"The lifetime {reason}.") from None
         data = {IDENTITY: self.identity.as_dict(), PROVIDER: self.registration.key}
@@ -58,7 +63,7 @@ class Tokens(RequestHandler):
         return self._respond(token)
 
     def _read_form(self) -> dict[str, str]:
-        """Return the fields of a form, or the strings of a JSON object."""
+        """Return the fields of a form, or the members of a JSON object; those that are no strings as ""."""
         if not self.request.is_json:
             return dict(self.request.form.items())
         try:
@@ -67,7 +72,14 @@ class Tokens(RequestHandler):
             document = None
         if not isinstance(document, dict):
             raise errors.BadToken("The body must be a JSON object.")
-        return {name: value for name, value in document.items() if isinstance(value, str)}
+        return {name: value if isinstance(value, str) else "" for name, value in document.items()}
+
+    def _lifetimes(self) -> tuple[list[str], str]:
+        """Return the lifetimes that the page offers, and the default."""
+        longest = self.access_tokens.max_lifetime
+        offered = [each for each in _LIFETIMES if check_lifetime(each) <= longest] or [str(int(longest))]
+        default = check_lifetime(_DEFAULT_LIFETIME)
+        return offered, [each for each in offered if check_lifetime(each) <= default][-1]
 
     def _respond(self, token: str = "") -> Response:
         """Return the list of tokens, and *token* if it was just created."""
@@ -85,8 +97,8 @@ class Tokens(RequestHandler):
         # Behind a proxy that asks /verify, the application is at the root of the host.
         site = self.request.front_page if self.request.gate_prefix else urljoin(self.request.front_page, "/")
         parts = urlsplit(site)
-        longest = self.access_tokens.max_lifetime
-        lifetimes = [each for each in _LIFETIMES if check_lifetime(each) <= longest] or [str(int(longest))]
+        lifetimes, default_lifetime = self._lifetimes()
+        is_get = self.request.method == "GET"  # HEAD changes nothing
         return {
             "site": site,
             "token": token,
@@ -101,6 +113,8 @@ class Tokens(RequestHandler):
                 }
                 for info in tokens
             ],
+            "revoked": is_get and self.request.session.pop(_REVOKED, False),
+            "default_lifetime": default_lifetime,
             "lifetimes": {value: self._describe_lifetime(check_lifetime(value)) for value in lifetimes},
             "max_name": MAX_NAME,
             "url": self.url_for(".tokens"),
