@@ -596,6 +596,21 @@ class TestPage:
         assert read_page().titles == [f"1. {title}"]
         assert "A fault has replaced or changed this response." in read_page().text
 
+    def test_the_title_of_a_chosen_fault_is_shown(self) -> None:
+        recorder = Recorder()
+        form = {"headers": (("Content-Type", "application/x-www-form-urlencoded"),), "body": "fault=token.503"}
+        recorder.add(Message("browser", "provider", "1", "POST", "http://127.0.0.1/authorize", **form))
+        assert "The provider is down for maintenance" in Client(Trace(recorder, "", "")).get("/trace").text
+
+    def test_runs_of_the_lab_and_the_providers_own_pages_are_left_out(
+        self, demo: Demo, read_page: Callable[..., Diagram]
+    ) -> None:
+        Tab().open(f"{demo.provider.url}/")
+        demo.recorder.add(Message("Victor", "application", "1", "GET", f"{demo.url}/", run="a", title="An attack"))
+        Tab().open(f"{demo.url}/signed-out")
+        assert read_page().titles == ["1. Signed-out page"]
+        assert read_page("/trace?run=a").titles == ["1. An attack"]
+
     def test_each_parameter_and_header_has_an_explanation(self, demo: Demo, read_page: Callable[..., Diagram]) -> None:
         tab = Tab()
         tab.open(f"{demo.url}/profile")

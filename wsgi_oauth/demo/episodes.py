@@ -60,6 +60,11 @@ class Episode:
         return _PAGES.get(path, f"Page {path}") if first.receiver == APPLICATION else "Provider's page"
 
     @property
+    def is_providers_page(self) -> bool:
+        """Whether the browser only uses pages that real providers do not have, such as the home page."""
+        return all(each.endpoint in {"home", "control"} for each in self.messages)
+
+    @property
     def is_sign_in(self) -> bool:
         """Whether this is a sign-in."""
         if self.messages[0].run:

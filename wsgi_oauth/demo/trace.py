@@ -24,6 +24,7 @@ from werkzeug.wrappers import Request, Response
 from . import explanations
 from .attackers import SECRETS, AttackersView, find_views
 from .episodes import Episode, divide
+from .fault_stories import STORIES
 from .glossary import read_glossary
 from .kinds import STEPS, Kind, explain_header, find_kind, find_user, form_of, parse_object, query_of
 from .masking import mask_header, mask_json, mask_name, mask_parameter, mask_text, mask_url
@@ -182,15 +183,20 @@ class Trace:
         return response(environ, start_response)
 
     def _show(self, request: Request) -> Response:
-        """GET /trace: all episodes, the newest first.
+        """GET /trace: all episodes outside the lab, the newest first, without the provider's own pages.
 
-        ``run`` selects a run of the lab, and ``after`` the episodes with messages after a number.
+        ``run`` selects a run of the lab instead, and ``after`` the episodes with messages after a number.
         """
         run, after = request.args.get("run", ""), request.args.get("after", 0, type=int)
+        shown = [
+            each
+            for each in divide(self._recorder.messages)
+            if each.messages[0].run == run and not each.is_providers_page
+        ]
         episodes = [
             EpisodeView(number, episode, self.view(episode))
-            for number, episode in enumerate(divide(self._recorder.messages), 1)
-            if episode.messages[-1].number > after and run in {"", episode.messages[0].run}
+            for number, episode in enumerate(shown, 1)
+            if episode.messages[-1].number > after
         ]
         return render(
             "trace.html",
@@ -203,6 +209,7 @@ class Trace:
             reveal=self._reveal,
             application_url=self._application_url,
             provider_url=self._provider_url,
+            fault_titles={each.name: each.title for each in STORIES},
             last=max((each.episode.messages[-1].number for each in episodes), default=after),
         )
 

@@ -36,6 +36,7 @@ async function update() {
   }
   episodes.dataset.last = fresh.getElementById("episodes").dataset.last;
   document.getElementById("empty").hidden = true;
+  document.getElementById("fold").hidden = false;
   status.textContent = `${document.querySelectorAll("ol.diagram > li").length} messages so far.`;
 }
 
@@ -82,4 +83,4 @@ document.getElementById("fold").addEventListener("click", (event) => {
   for (const each of all) each.open = opens;
   event.currentTarget.setAttribute("aria-pressed", String(opens));
 });
-document.getElementById("fold").hidden = false;
+document.getElementById("fold").hidden = !document.querySelector("ol.diagram > li");
