@@ -253,6 +253,13 @@ class TestFaults:
         assert len(STORIES) == 10
         assert "gzip_bomb" not in page
 
+    def test_consent_page_offers_those_for_the_id_token_only_with_openid(self, visitor: Visitor) -> None:
+        fault = 'value="token.id_token_for_another_client"'
+        assert fault in visitor.sign_in().text
+        page = visitor.start(scope="profile").text
+        assert fault not in page
+        assert 'value="token.503"' in page
+
     def test_chosen_one_is_shown_on_the_consent_page_and_can_be_cancelled_there(self, visitor: Visitor) -> None:
         [story] = [each for each in STORIES if each.name == "token.invalid_grant"]
         home = visitor.post(f"{visitor.provider.url}/next-fault", data={"fault": story.name})

@@ -24,6 +24,7 @@ class FaultStory:
     :param event: the behaviour of the provider.
     :param watch: where the user sees the effect.
     :param reaction: the reaction of the application.
+    :param scope: the scope without which the fault cannot happen.
     """
 
     fault: Fault
@@ -31,6 +32,7 @@ class FaultStory:
     event: str
     watch: str
     reaction: str
+    scope: str = ""
 
     @property
     def name(self) -> str:
@@ -110,6 +112,7 @@ STORIES = (
         "Everything succeeds until the token response. Its ID token is refused.",
         "The application checks aud (OpenID Connect Core 3.1.3.7). Otherwise a dishonest application could sign "
         "in here with the ID tokens of its own users.",
+        scope="openid",
     ),
     FaultStory(
         FAULTS["profile.401"],

@@ -318,7 +318,7 @@ class LocalProvider:
                 claims=self.release(login, scopes),
                 redirect_uri=details["redirect_uri"],
                 parameters=request.args,
-                stories=STORIES,
+                stories=[each for each in STORIES if each.scope in {"", *scopes}],
                 story=next((each for each in STORIES if each.name == self.next_fault), None),
             )
 
