@@ -291,6 +291,19 @@ def test_step_is_a_program_that_starts_its_server(path: Path, monkeypatch: pytes
     assert runpy.run_path(str(path), run_name="__main__")["app"] is served[0]
 
 
+def test_a_port_in_use_ends_the_step_with_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(STEPS[0].parent)
+    import framework
+
+    with (
+        serve(Response("another program")) as other,
+        pytest.raises(
+            SystemExit, match=f"^port {other.port} on 127.0.0.1 for the provider: address already in use; stop"
+        ),
+    ):
+        framework.check_port(other.port, "provider")
+
+
 def test_tutorial_names_existing_attacks_of_the_lab() -> None:
     last_column = re.findall(r"^\| \[\d+\].* \| ([^|]*) \|$", generator.DOCUMENT.read_text(), re.MULTILINE)
     names = re.findall("`([a-z-]+)`", " ".join(last_column))

@@ -9,6 +9,7 @@ import hmac
 import json
 import logging
 import os
+import socket
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
 from werkzeug import Request, Response
@@ -89,6 +90,18 @@ class CookieSessions:
 def serve(application):
     """Serve *application* at http://127.0.0.1:8000/, and a provider at http://127.0.0.1:8001/, until Ctrl-C."""
     os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"  # plain http, which is acceptable on one machine only
+    check_port(8000, "application")
+    check_port(8001, "provider")
     provider = LocalProvider(redirect_uris=["http://127.0.0.1:8000/callback"], require_pkce=False)
     with serve_provider(provider, port=8001):
         run_simple("127.0.0.1", 8000, application, threaded=True)
+
+
+def check_port(port, server):
+    """End the program with a message if another one uses the port."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        reason = os.strerror(error.errno).lower()
+        message = f"port {port} on 127.0.0.1 for the {server}: {reason}; stop the other step or demo that uses it"
+        raise SystemExit(message) from error
