@@ -306,8 +306,8 @@ def finish(session: Session, attempt: Attempt) -> None:
     session.change_on_save(lambda data: _finish(data, attempt))
 
 
-def keep_finished(data: dict[str, Any]) -> bool:
-    """Mark the used record in the pending session as finished. Return False after a failure, which removed the record.
+def keep_consumed(data: dict[str, Any]) -> bool:
+    """Mark the consumed record in the pending session as finished. Return False if a failure has removed the record.
 
     A second copy of a form needs the record: browsers send only the cookie of the pending session with it.
     """
@@ -325,23 +325,24 @@ def is_redirect_loop(session: Session) -> bool:
 
 
 def _consume(pending: Session, state: str) -> dict[str, Any] | None:
-    """Mark the record of *state* as claimed, in one atomic step, and return it as it was before."""
+    """Consume the record of *state*, in one atomic step, and return it as it was before."""
     record_at_arrival = find_record(usable_records(pending), state)
     if record_at_arrival is None:
         return None
-    record = pending.change(lambda data: claim_record(data, state))
+    record = pending.change(lambda data: consume_record(data, state))
     if record is None and pending.ended_elsewhere:  # the first copy of this callback has signed the user in meanwhile
         return {**record_at_arrival, "claimed": "finished"}
     return record
 
 
-def claim_record(data: dict[str, Any], state: str) -> dict[str, Any] | None:
-    """Mark the record of *state* as claimed, and return it as it was before; None if there is no such record."""
+def consume_record(data: dict[str, Any], state: str) -> dict[str, Any] | None:
+    """Mark the record of *state* as consumed, and return it as it was before; None if there is no such record."""
     data[STATE] = usable_records(data)
     record = find_record(data[STATE], state)
     if record is None:
         return None
     before = dict(record)
+    # The member `claimed` means that the state is consumed: `pending` during the code exchange, `finished` after it.
     record.setdefault("claimed", "pending")
     record.setdefault("claimed_at", time.time())
     return before
@@ -395,7 +396,7 @@ def wait_for_first_copy(pending: Session, state: str, timeout: float) -> None:
     for _ in poll(timeout, pause=_POLL_INTERVAL, longest_pause=_POLL_INTERVAL):
         pending.reload()
         records = pending.get(STATE)
-        # When the first copy has succeeded, the pending session has ended or has a finished record (keep_finished).
+        # When the first copy has succeeded, the pending session has ended or has a finished record (keep_consumed).
         if records is None or records.get(state, {}).get("claimed") == "finished":
             return
         if state not in records:

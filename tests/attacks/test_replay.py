@@ -42,7 +42,7 @@ def read_without_marking(data: dict[str, Any], state: str) -> dict[str, Any] | N
     return dict(record) if record else None
 
 
-@guarded_by({"wsgi_oauth.sign_in.claim_record": read_without_marking})
+@guarded_by({"wsgi_oauth.sign_in.consume_record": read_without_marking})
 def test_concurrent_copies_of_a_callback_are_both_exchanged(
     victim: Browser, provider: LocalProvider, store: WatchedStore, barrier: Callable[[str], Barrier]
 ) -> bool:

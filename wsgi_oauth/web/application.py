@@ -335,7 +335,7 @@ class OAuthApp:
         With ``form_post`` it is kept until it expires, because a second copy of the form has no other cookie.
         """
         try:
-            if not (pending.is_form_post and pending.change(sign_in.keep_finished)):
+            if not (pending.is_form_post and pending.change(sign_in.keep_consumed)):
                 pending.end()
         except errors.StoreError as error:
             _log.warning("[%s] the record of a finished sign-in was not deleted: %s", request.id, error)
