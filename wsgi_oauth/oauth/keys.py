@@ -104,12 +104,11 @@ class SigningKeys:
             )
         if algorithm in _SYMMETRIC:
             return self._verify_with(secret.encode(), token, algorithm)
-        interval = 0.0 if is_direct else FETCH_INTERVAL
-        keys = self._current_keys(url, interval)
+        keys = self._current_keys(url, is_direct=is_direct)
         try:
             return self._try_keys(keys, token, algorithm, header.get("kid"), has_tenants)
         except errors.SignatureRefused:
-            fresh = self._fetch_keys(url, keys, interval)
+            fresh = self._fetch_keys(url, keys, is_direct=is_direct)
             if fresh is keys:
                 raise
         return self._try_keys(fresh, token, algorithm, header.get("kid"), has_tenants)
@@ -119,7 +118,7 @@ class SigningKeys:
 
         :raises errors.ProviderError: when the keys cannot be fetched.
         """
-        return len(self._current_keys(url, 0.0))
+        return len(self._current_keys(url, is_direct=True))
 
     def _read_header(self, token: str) -> dict[str, Any]:
         try:
@@ -161,32 +160,35 @@ class SigningKeys:
             raise errors.SignatureRefused("the signature of the token is invalid") from None
         return payload
 
-    def _current_keys(self, url: str, interval: float) -> tuple[Jwk, ...]:
+    def _current_keys(self, url: str, *, is_direct: bool) -> tuple[Jwk, ...]:
         keys = self._keys
         if keys and url == self._url and time.monotonic() < self._valid_until:
             return keys
         try:
-            return self._fetch_keys(url, keys, interval)
+            return self._fetch_keys(url, keys, is_direct=is_direct)
         except errors.ProviderError:
             if not keys or url != self._url:
                 raise
             return keys  # the known keys, while the provider does not answer
 
-    def _fetch_keys(self, url: str, seen: tuple[Jwk, ...], interval: float) -> tuple[Jwk, ...]:
-        """Fetch the keys, unless another thread has replaced those that were *seen*, or *interval* has not passed."""
-        # With an interval, the keys are for tokens that anyone can send. When keys are known, these checks do not wait
-        # for another thread, because a flood of such tokens would take all slots from sign-ins.
+    def _fetch_keys(self, url: str, seen: tuple[Jwk, ...], *, is_direct: bool) -> tuple[Jwk, ...]:
+        """Fetch the keys, unless another thread has replaced those that were *seen*.
+
+        :param is_direct: as in :meth:`verify`. If not, ``FETCH_INTERVAL`` has to pass between two fetches.
+        """
+        # When keys are known, checks of tokens that anyone can send do not wait for another thread, because a flood of
+        # such tokens would take all slots from sign-ins.
         is_fetching = self._lock.locked() and self._is_early(self._transport.timeout)
-        if interval and self._keys and self._url == url and (is_fetching or self._is_early(interval)):
+        if not is_direct and self._keys and self._url == url and (is_fetching or self._is_early(FETCH_INTERVAL)):
             return self._keys
         with self._transport.slot():  # limits the waiting threads, including those that wait for the lock
-            return self._fetch_in_turn(url, seen, interval)
+            return self._fetch_in_turn(url, seen, is_direct=is_direct)
 
-    def _fetch_in_turn(self, url: str, seen: tuple[Jwk, ...], interval: float) -> tuple[Jwk, ...]:
+    def _fetch_in_turn(self, url: str, seen: tuple[Jwk, ...], *, is_direct: bool) -> tuple[Jwk, ...]:
         # A timeout is needed, because a fork may have copied the lock while it was held.
         is_locked = self._lock.acquire(timeout=self._transport.timeout + 1)
         try:
-            is_early = self._is_early(interval)
+            is_early = not is_direct and self._is_early(FETCH_INTERVAL)
             if self._keys and self._url == url and (self._keys is not seen or is_early):
                 return self._keys
             if is_early:
