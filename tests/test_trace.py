@@ -750,6 +750,15 @@ class TestPage:
             browser = Browser()
             assert f'href="{demo.provider.url}/trace"' in browser.send(browser.get(demo.url + path)).body
 
+    def test_the_attackers_view_of_all_messages_is_explained_once(
+        self, demo: Demo, read_page: Callable[..., Diagram]
+    ) -> None:
+        Tab().open(f"{demo.url}/")
+        text = read_page().text
+        assert text.count("(same-origin policy)") == text.count("Over https, only the names") == 1
+        assert text.count("with a code and a state of the attacker") == 1
+        assert "Without https, as here on your own machine: code and state." in text
+
     def test_it_decodes_the_id_token(self, demo: Demo, read_page: Callable[..., Diagram]) -> None:
         Tab().open(f"{demo.url}/")
         assert "Claims in the ID token" in read_page().text

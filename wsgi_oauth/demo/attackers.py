@@ -46,17 +46,31 @@ _NAMES = {
 }
 
 
+#: The view of each attacker on every message.
+POSITIONS: Mapping[str, str] = {
+    "An eavesdropper on the network": "Over https, only the names of the two machines and the size of a message. Real "
+    "providers accept https only, and so does this application outside your own machine (RFC 6749 1.6).",
+    "A reader of the browser's history": "The URLs that the browser has opened. Messages between application and "
+    "provider go from server to server.",
+    "A reader of the log files of servers and proxies": "The first line of each request, with the URL. The "
+    "application's own log omits everything after the question mark.",
+    "A malicious site in the same browser": "No response, because browsers show it only to the site that it belongs to "
+    "(same-origin policy). The site can make the browser send requests, but the browser sends this application's "
+    "cookie only with links, never with the forms or images of other sites (SameSite=Lax).",
+}
+_EAVESDROPPER, _HISTORY, _LOGS, _OTHER_SITE = POSITIONS
+
+
 class AttackersView(NamedTuple):
-    """The view of one attacker on one message."""
+    """The view of one attacker on one message, beyond :data:`POSITIONS`."""
 
     position: str
     sees: str
     secrets: tuple[str, ...] = ()  # keys of SECRETS
-    remedy: str = ""
 
 
 def find_views(message: Message, request: Message) -> list[AttackersView]:
-    """Return the view of an attacker in each position on *message*.
+    """Return the views of the attackers who can see or do something special to *message*.
 
     :param request: the request to which it belongs.
     """
@@ -64,59 +78,23 @@ def find_views(message: Message, request: Message) -> list[AttackersView]:
         return []
     in_url = _secrets(query_of(message.url if message.is_request else message.target))
     everywhere = tuple(dict.fromkeys([*in_url, *_secrets_outside_url(message, request)]))
-    is_back_channel = {request.sender, request.receiver} == {APPLICATION, PROVIDER}
-    views = [
-        AttackersView(
-            "An eavesdropper on the network",
-            "Over https: the names of the two machines and the size of the message. Without https, as here on your own "
-            f"machine, also the content, with {_enumerate(everywhere)}.",
-            everywhere,
-            "Real providers accept https only, and so does this application outside your own machine (RFC 6749 1.6).",
-        )
-    ]
-    if is_back_channel:
+    views = []
+    if everywhere:
+        sees = f"Without https, as here on your own machine: {_enumerate(everywhere)}."
+        views.append(AttackersView(_EAVESDROPPER, sees, everywhere))
+    if in_url and {request.sender, request.receiver} != {APPLICATION, PROVIDER}:
+        views.append(AttackersView(_HISTORY, f"The URL, with {_enumerate(in_url)}.", in_url))
+    if in_url and message.is_request:
+        views.append(AttackersView(_LOGS, f"The URL, with {_enumerate(in_url)}.", in_url))
+    if message.is_request and message.receiver == APPLICATION and "state" in in_url:
         views.append(
             AttackersView(
-                "A reader of the browser's history, or an extension in it",
-                "Nothing. This message goes from server to server.",
+                _OTHER_SITE,
+                "Nothing, but it can make the browser open such a URL, with a code and a state of the attacker. The "
+                "state must belong to this browser, so an answer that the browser did not ask for is refused.",
             )
         )
-    elif in_url:
-        views.append(AttackersView("A reader of the browser's history", f"The URL, with {_enumerate(in_url)}.", in_url))
-    else:
-        views.append(AttackersView("A reader of the browser's history", "At most the address of the page, no secret."))
-    logged = in_url if message.is_request else ()
-    if message.is_request:
-        own = " The application's own log omits everything after the question mark." if logged else ""
-        views.append(
-            AttackersView(
-                "A reader of the log files of servers and proxies",
-                f"The first line of the request, with {_enumerate(logged)}.{own}",
-                logged,
-            )
-        )
-    if not is_back_channel:
-        views.append(_other_site(message))
     return views
-
-
-def _other_site(message: Message) -> AttackersView:
-    position = "A malicious site in the same browser"
-    if message.is_request and message.header("Cookie"):
-        return AttackersView(
-            position,
-            "Nothing. It can make the browser send such a request, but sees no response, and the browser sends this "
-            "application's cookie only with links, never with the forms or images of other sites (SameSite=Lax).",
-        )
-    if message.is_request:
-        return AttackersView(
-            position,
-            "Nothing, but it can make the browser send such a request, with a code or state of the attacker.",
-            remedy="The state must belong to this browser, so an answer that the browser did not ask for is refused.",
-        )
-    return AttackersView(
-        position, "Nothing. Browsers show a response only to the site that it belongs to (same-origin policy)."
-    )
 
 
 def _secrets(parameters: Iterable[str]) -> tuple[str, ...]:
@@ -141,5 +119,5 @@ def _secrets_outside_url(message: Message, request: Message) -> Iterable[str]:
 
 
 def _enumerate(names: Iterable[str]) -> str:
-    *others, last = list(names) or ["no secret"]
+    *others, last = names
     return f"{', '.join(others)} and {last}" if others else last

@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl, urlsplit
 from werkzeug.wrappers import Request, Response
 
 from . import explanations
-from .attackers import SECRETS, AttackersView, find_views
+from .attackers import POSITIONS, SECRETS, AttackersView, find_views
 from .episodes import Episode, divide
 from .fault_stories import STORIES
 from .glossary import read_glossary
@@ -209,6 +209,7 @@ class Trace:
             reveal=self._reveal,
             application_url=self._application_url,
             provider_url=self._provider_url,
+            positions=POSITIONS,
             fault_titles={each.name: each.title for each in STORIES},
             last=max((each.episode.messages[-1].number for each in episodes), default=after),
         )
