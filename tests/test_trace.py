@@ -34,6 +34,7 @@ from wsgi_oauth.demo.browser import Browser, HttpResponse, Page
 from wsgi_oauth.demo.dispatcher import Dispatcher
 from wsgi_oauth.demo.episodes import divide
 from wsgi_oauth.demo.kinds import KINDS
+from wsgi_oauth.demo.lab.stories import STORIES
 from wsgi_oauth.demo.launcher import Demo, Options, start_demo
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.messages import Message, SourceLine
@@ -772,6 +773,13 @@ class TestPage:
         links = set(re.findall(r'href="/trace/glossary#([^"]+)"', trace.body))
         assert {"state", "pkce", "code-verifier"} <= links
         assert links <= set(re.findall(r'id="([^"]+)"', glossary.body))
+
+    def test_attacks_link_to_their_stories_in_the_lab(self, demo: Demo) -> None:
+        Tab().open(f"{demo.url}/")
+        browser = Browser()
+        trace = browser.send(browser.get(f"{demo.provider.url}/trace")).body
+        linked = set(re.findall(r'href="/lab/([^"]+)"', trace))
+        assert {"mix-up", "login-csrf"} <= linked <= STORIES.keys()
 
     def test_the_glossary_explains_the_terms(self, read_page: Callable[..., Diagram]) -> None:
         page = read_page("/trace/glossary")

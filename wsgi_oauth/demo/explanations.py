@@ -38,7 +38,8 @@ AUTHORIZATION_REQUEST: Explanations = {
     "code_challenge_method": "the hash is SHA-256. The other method, plain, would send the "
     "verifier itself (RFC 7636 4.3)",
     "nonce": "another hash of the code verifier, which the ID token must contain: an ID token from another sign-in "
-    "is refused (OpenID Connect Core 3.1.2.1)",
+    "is refused (OpenID Connect Core 3.1.2.1). With PKCE the provider checks the code; with the nonce the application "
+    "itself checks the ID token, even if the provider does not check PKCE (RFC 9700 4.5.3.2)",
     "prompt": "asks the provider to show a page to the user, or none (OpenID Connect Core 3.1.2.1)",
     "login_hint": "the account that the user probably wants (OpenID Connect Core 3.1.2.1)",
     "max_age": "how long ago the user may have signed in at the provider, in seconds (OpenID Connect Core 3.1.2.1)",
@@ -47,7 +48,8 @@ AUTHORIZATION_REQUEST: Explanations = {
 AUTHORIZATION_RESPONSE: Explanations = {
     "code": "the authorization code: can be exchanged once, soon, for a token (RFC 6749 4.1.2)",
     "state": "the value from step 1, unchanged (RFC 6749 4.1.2)",
-    "iss": "identifies the provider that answers, against mix-up attacks (RFC 9207 2)",
+    "iss": "identifies the provider that answers, against mix-up attacks: there a dishonest provider forwards the user "
+    "to an honest one, to get its code (RFC 9207 2)",
     "error": "the reason why the provider issues no code (RFC 6749 4.1.2.1)",
     "error_description": "more about the error, for developers (RFC 6749 4.1.2.1)",
     "error_uri": "a page about the error (RFC 6749 4.1.2.1)",
@@ -90,7 +92,8 @@ TOKEN_RESPONSE: Explanations = {
     "refresh_token": "gets the next access token without asking the user again (RFC 6749 1.5)",
     "scope": "the permissions that were granted, which may be fewer than requested (RFC 6749 5.1)",
     "id_token": "a statement for the application about who has signed in, signed by the provider "
-    "(OpenID Connect Core 2)",
+    "(OpenID Connect Core 2). Here it comes over TLS directly from the provider, which proves its origin, so an "
+    "application may skip the signature (OpenID Connect Core 3.1.3.7)",
     "error": "the reason why the provider issues no token (RFC 6749 5.2)",
     "error_description": "more about the error, for developers (RFC 6749 5.2)",
 }
@@ -102,7 +105,8 @@ ID_TOKEN: Explanations = {
     "exp": "when it ends",
     "auth_time": "when the user signed in at the provider",
     "nonce": "the value from step 1: this statement belongs to this sign-in",
-    "at_hash": "a hash of the access token that came with it",
+    "at_hash": "a hash of the access token that came with it. By this, an application can check that the two belong "
+    "together (OpenID Connect Core 3.1.3.6)",
 }
 """The claims of an ID token (OpenID Connect Core 2)."""
 PROFILE_REQUEST: Explanations = {

@@ -69,9 +69,9 @@ _KINDS = [
     ),
     Kind(
         "Authorization request, first half",
-        "The application sends your browser to the provider, with a note of its wishes.",
+        "The application sends your browser to the provider, with its request as parameters of the URL.",
         "The application cannot ask the provider who you are: the provider must ask you first. Therefore it sends the "
-        "browser there. The note contains who asks (client_id), for what (scope), and where to send you back "
+        "browser there. The parameters say who asks (client_id), for what (scope), and where to send you back "
         "(redirect_uri). Before that, the application made two random numbers and stored them in a session file: the "
         "state, with which it recognizes the answer, and the code verifier, whose hash goes along as code_challenge.",
         explanations.AUTHORIZATION_REQUEST,
@@ -95,7 +95,7 @@ _KINDS = [
         "The browser only carries the message. Anyone could make a browser open such a URL, so the application first "
         "checks the state: it must be one that this browser has started with, and unused. That stops an attacker who "
         "wants to sign you in to the attacker's account (login CSRF). Then it checks iss: the answer must come from "
-        "the provider that it had asked.",
+        "the provider that it had asked. Otherwise a dishonest provider could get the code of an honest one (mix-up).",
         explanations.AUTHORIZATION_RESPONSE,
     ),
     Kind(
@@ -144,7 +144,7 @@ _KINDS = [
     # -- browser and provider
     Kind(
         "Authorization request, second half",
-        "Your browser carries the note to the provider.",
+        "Your browser carries the request to the provider.",
         "Now the browser shows a page of the provider. If you have to type a password, only the provider sees it. The "
         "provider looks up client_id and refuses a redirect_uri that is not registered for it: otherwise an attacker "
         "could have the code sent to another server.",
@@ -258,8 +258,9 @@ _KINDS = [
     Kind(
         "Discovery request",
         "The application asks the provider for its addresses.",
-        "This happens once, before the first sign-in. With OpenID Connect, only the address of the provider has to be "
-        "configured.",
+        "This happens once, before the first sign-in. OpenID Connect is an addition to OAuth that tells the "
+        "application who the user is; OAuth alone gives it access to data. A part of it is Discovery: the provider "
+        "publishes its addresses at a fixed path, so only its own address has to be configured.",
         _NO_EXPLANATIONS,
     ),
     Kind(
@@ -278,7 +279,7 @@ _KINDS = [
     Kind("Keys", "The provider's public keys.", "They are public.", explanations.KEYS_RESPONSE),
     Kind(
         "Pushed authorization request",
-        "The application sends the note to the provider itself, so the browser carries only a reference.",
+        "The application sends the parameters to the provider itself, so the browser carries only a reference.",
         "",
         explanations.PUSHED_REQUEST,
     ),
