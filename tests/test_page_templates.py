@@ -202,6 +202,12 @@ class TestCheckCommand:
         assert "profile.html:2: UndefinedError: 'unknown' is undefined" in about[2]
         assert len(about) == 3
 
+    def test_reports_a_file_that_is_a_part_of_several_pages_once(self, provider: LocalProvider, tmp_path: Path):
+        (tmp_path / "error.html").write_text("{{ unknown }}")
+        found = [str(each) for each in findings(environ_for(provider, TEMPLATES=str(tmp_path)))]
+        [about] = [each for each in found if "templates: " in each]
+        assert about.startswith("warn  templates: error.html, not_allowed.html cannot be rendered")
+
 
 def run(script: str) -> subprocess.CompletedProcess[str]:
     """Run *script* in a new process."""

@@ -138,16 +138,20 @@ def _check_templates(templates: PageTemplates) -> Iterator[Finding]:
         return
     known = {path.name for path in BUILT_IN.iterdir()}
     files = sorted(path.name for path in Path(templates.folder).iterdir())
-    failures = {name: page for name, page in render_samples(templates).items() if isinstance(page, Exception)}
-    own = [name for name in files if name in known and name not in failures]
+    failures: dict[str, list[str]] = {}  # the pages by the failure, because one file can be a part of several pages
+    for name, page in render_samples(templates).items():
+        if isinstance(page, Exception):
+            failures.setdefault(describe_failure(page), []).append(name)
+    failing = {name for failure, pages in failures.items() for name in (failure.partition(":")[0], *pages)}
+    own = [name for name in files if name in known - failing]
     if own or not failures:
         text = f"templates: {', '.join(own) or 'none'} of {templates.folder} in place of the built-in ones"
         yield Finding("ok", text)
     for name in sorted(set(files) - known):
         if remedy := did_you_mean(name, known):
             yield Finding("warn", f"templates: {name} replaces no built-in template", remedy)
-    for name, failure in failures.items():
-        text = f"templates: {name} cannot be rendered, so users see the built-in page: {describe_failure(failure)}"
+    for failure, pages in failures.items():
+        text = f"templates: {', '.join(pages)} cannot be rendered, so users see the built-in page: {failure}"
         yield Finding("warn", text, f"correct the file; {DOCUMENTS}/pages.md lists the variables of each page")
 
 
