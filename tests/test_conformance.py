@@ -332,17 +332,17 @@ class TestRpInitiatedLogout:
     def test_oidcc_client_test_rp_init_logout(self, rp: RelyingParty, op: SuiteProvider) -> None:
         state = self.sign_out(rp, op)
         page = rp.get(f"/signed-out?{urlencode({'state': state})}")
-        assert (page.status_int, "at the provider is complete" in page.text) == (200, True)
+        assert (page.status_int, "is complete, too" in page.text) == (200, True)
 
     def test_oidcc_client_test_rp_init_logout_other_state(self, rp: RelyingParty, op: SuiteProvider) -> None:
         self.sign_out(rp, op)
         page = rp.get("/signed-out?state=other")
-        assert (page.status_int, "at the provider is complete" in page.text) == (200, False)
+        assert (page.status_int, "is complete, too" in page.text) == (200, False)
 
     def test_oidcc_client_test_rp_init_logout_no_state(self, rp: RelyingParty, op: SuiteProvider) -> None:
         self.sign_out(rp, op)
         page = rp.get("/signed-out")
-        assert (page.status_int, "at the provider is complete" in page.text) == (200, False)
+        assert (page.status_int, "is complete, too" in page.text) == (200, False)
 
 
 class TestBackchannelLogout:
