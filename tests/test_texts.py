@@ -169,6 +169,15 @@ class TestPage:
         assert re.search(r"Créé le \d{4}-\d\d-\d\d \d\d:\d\d UTC · Jamais utilisé", created.text)
         assert created.find("button", attrs={"name": "revoke"})["aria-label"] == "Révoquer sauvegarde"
 
+    @pytest.mark.parametrize("lifetime", ["366d", "soon"])
+    def test_about_a_refused_lifetime_is_translated(self, make_browser: Callable[..., Browser], lifetime: str):
+        browser = make_browser(TOKENS="yes", SESSION_LIFETIME="12h")
+        browser.sign_in()
+        headers = {**HTML, "Accept-Language": "de", "Sec-Fetch-Site": "same-origin"}
+        page = browser.post("/tokens", headers, params={"name": "x", "lifetime": lifetime})
+        expected = CATALOGUE["de"]["bad_token_request.lifetime"].format(maximum="365 Tage")
+        assert expected in page.html.main.text
+
     def test_shows_the_description_of_an_http_error(self, make_browser: Callable[..., Browser]):
         browser = make_browser(TOKENS="yes")
         browser.sign_in()

@@ -192,19 +192,6 @@ def check_lifetime(value: int | str) -> int:
     return value
 
 
-def split_lifetime(seconds: float) -> tuple[int, str]:
-    """Return a duration as a whole number of the largest possible unit: ``(12, "hour")``, ``(90, "minute")``."""
-    units = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
-    unit, length = next(each for each in units if round(seconds) % each[1] == 0)
-    return round(seconds) // length, unit
-
-
-def describe_lifetime(seconds: float) -> str:
-    """Return a duration in English: ``12 hours``, ``90 minutes``, ``1 day``."""
-    number, unit = split_lifetime(seconds)
-    return f"{number} {unit}{'' if number == 1 else 's'}"
-
-
 def check_recheck(value: int | str) -> int:
     """Return the seconds of a duration, or 0 for ``never``."""
     return 0 if value in {0, "never"} else check_lifetime(value)

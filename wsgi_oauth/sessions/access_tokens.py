@@ -20,8 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from .. import errors
-from ..config.checks import describe_lifetime
-from ..texts import english
+from ..texts import duration, english
 from .encoding import OTHER_ENTRY, StoredSession, decode, parse
 from .manager import SessionManager, store_key
 from .store import Record
@@ -70,7 +69,7 @@ class AccessTokens:
         if not 0 < len(name) <= MAX_NAME or not name.isprintable():
             raise errors.BadToken(english("bad_token_request.name", maximum=MAX_NAME))
         if not 0 < lifetime <= self.max_lifetime:
-            raise errors.BadToken(f"The lifetime must be at most {describe_lifetime(self.max_lifetime)}.")
+            raise errors.BadToken(english("bad_token_request.lifetime", maximum=duration(self.max_lifetime)))
         if len(self.list(owner)) >= MAX_TOKENS:
             raise errors.BadToken(english("bad_token_request.too_many", maximum=MAX_TOKENS))
         token, now = f"{TOKEN_PREFIX}{secrets.token_urlsafe(32)}", time.time()

@@ -64,6 +64,14 @@ def english(key: str, /, **values: Any) -> str:
     return Text(ENGLISH.get(key, **values), key, values)
 
 
+def duration(seconds: float) -> str:
+    """Return a duration in English as a whole number of the largest possible unit: ``12 hours``, ``1 day``."""
+    units = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
+    unit, length = next(each for each in units if round(seconds) % each[1] == 0)
+    number = round(seconds) // length
+    return english(f"duration.{unit}" if number == 1 else f"duration.{unit}s", number=number)
+
+
 def texts_for(request: Request) -> Texts:
     """Return the texts in the language that the browser prefers (RFC 9110 12.5.4), by lookup (RFC 4647 3.4).
 

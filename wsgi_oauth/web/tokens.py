@@ -10,12 +10,12 @@ from werkzeug import Response
 from werkzeug.exceptions import NotFound
 
 from .. import errors
-from ..config.checks import check_lifetime, split_lifetime
+from ..config.checks import check_lifetime
 from ..events import TOKEN_CREATION, TOKEN_REVOCATION
 from ..oauth.identity import IDENTITY
 from ..sessions.access_tokens import MAX_NAME, AccessTokens, TokenInfo
 from ..sessions.session import PROVIDER
-from ..texts import english
+from ..texts import duration, english
 from . import pages
 from .handler import RequestHandler
 from .request import Request
@@ -55,8 +55,8 @@ class Tokens(RequestHandler):
             return self.redirect(self.url_for(".tokens"), 303)
         try:
             lifetime = check_lifetime(form.get("lifetime", self._lifetimes()[1]))
-        except ValueError as reason:
-            raise errors.BadToken(f"The lifetime {reason}.") from None
+        except ValueError:
+            lifetime = 0  # refused below
         data = {IDENTITY: self.identity.as_dict(), PROVIDER: self.registration.key}
         token, info = self.access_tokens.create(owner, data, name=form.get("name", ""), lifetime=lifetime)
         self.oauth.emit(request.session, TOKEN_CREATION, token=info.id)
@@ -115,15 +115,11 @@ class Tokens(RequestHandler):
             ],
             "revoked": is_get and self.request.session.pop(_REVOKED, False),
             "default_lifetime": default_lifetime,
-            "lifetimes": {value: self._describe_lifetime(check_lifetime(value)) for value in lifetimes},
+            "lifetimes": {value: self.request.texts.translate(duration(check_lifetime(value))) for value in lifetimes},
             "max_name": MAX_NAME,
             "url": self.url_for(".tokens"),
             "form_token": self.request.form_token,
         }
-
-    def _describe_lifetime(self, seconds: float) -> str:
-        number, unit = split_lifetime(seconds)
-        return self.request.texts.get(f"duration.{unit}" if number == 1 else f"duration.{unit}s", number=number)
 
 
 def _format_time(seconds: float) -> str:
