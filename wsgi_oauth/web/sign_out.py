@@ -33,13 +33,12 @@ class Logout(RequestHandler):
     event_name = SIGN_OUT
 
     def get(self, request: Request) -> Response:
+        if not request.session.signed_in:
+            return _show_signed_out(self, confirmed=False)
         logout_url = self.url_for(".logout", external=True)
-        if request.session.signed_in:
-            return pages.sign_out_question(
-                english("sign_out.title"), request, logout_url=logout_url, cancel_url=self._previous_page()
-            )
-        titles = [each.title for each in self.oauth.registrations.values()]
-        return pages.signed_out(request, titles, confirmed=False, logout_url=logout_url)
+        return pages.sign_out_question(
+            english("sign_out.title"), request, logout_url=logout_url, cancel_url=self._previous_page()
+        )
 
     def _previous_page(self) -> str:
         """Return the page that links to the sign-out; if it is unknown, the front page or the profile."""
@@ -107,10 +106,15 @@ class SignedOut(RequestHandler):
             return self.redirect(f"{further_url}{self.route}?{urlencode({'state': returned})}", 303)
         # Anyone can link to this page, so it confirms only a sign-out of this browser.
         confirmed = bool(state) and hmac.compare_digest(str(state).encode(), returned.encode(errors="replace"))
-        logout_url = self.url_for(".logout", external=True)
-        titles = [each.title for each in self.oauth.registrations.values()]
-        response = pages.signed_out(request, titles, confirmed=confirmed, logout_url=logout_url)
+        response = _show_signed_out(self, confirmed=confirmed)
         if confirmed:
             cookie = build_set_cookie("", _STATE_COOKIE, names=request.cookie_names, max_age=0)
             response.headers.add("Set-Cookie", cookie)
         return response
+
+
+def _show_signed_out(handler: RequestHandler, *, confirmed: bool) -> Response:
+    """Return the signed-out page. It asks instead whether to sign out if the session is signed in."""
+    providers = [each.title for each in handler.oauth.registrations.values()]
+    logout_url = handler.url_for(".logout", external=True)
+    return pages.signed_out(handler.request, providers, confirmed=confirmed, logout_url=logout_url)
