@@ -91,6 +91,13 @@ class TestAttack:
         assert any(numbers <= each for each in tested), story.requirements
 
 
+@pytest.mark.parametrize("guarded", [True, False])
+def test_trace_of_the_stolen_listing_contains_the_session_files(guarded: bool, outcomes: Any) -> None:
+    messages = [Message.from_json(text) for text in outcomes["session-listing", guarded]["messages"]]
+    [callback] = [each for each in messages if not each.is_request and "/callback" in each.url]
+    assert any(callback.session_after.values())
+
+
 @pytest.fixture(scope="module")
 def recorder() -> Recorder:
     return Recorder()
