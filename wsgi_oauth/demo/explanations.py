@@ -157,7 +157,8 @@ USER_DOCUMENT: Explanations = {
     "login": "the user name, which can change",
     "preferred_username": "the user name, which can change (OpenID Connect Core 5.1)",
     "name": "the name to display (OpenID Connect Core 5.1)",
-    "email": "the address. It identifies nobody unless it is verified (OpenID Connect Core 5.7)",
+    "email": "the address. Even a verified one can change, or pass to another user, so it identifies nobody (OpenID "
+    "Connect Core 5.7)",
     "email_verified": "whether the provider has checked that the address belongs to the user (OpenID Connect Core 5.1)",
     "groups": "the groups of the user, for access rules",
     "error": "the reason why the provider returns no data (RFC 6750 3.1)",

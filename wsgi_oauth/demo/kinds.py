@@ -129,7 +129,7 @@ _KINDS = [
     Kind(
         "Sign-out",
         "You press Sign out.",
-        "It is a form and not a link: otherwise an image on any other site could sign you out. The application checks "
+        "It is a form and not a link: otherwise a link on any other site could sign you out. The application checks "
         "that its own page sent the form.",
         explanations.SIGN_OUT_REQUEST,
     ),

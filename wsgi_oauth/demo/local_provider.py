@@ -104,8 +104,9 @@ class LocalProvider:
     :param expires_in: the lifetime of access tokens, in seconds.
     :param refresh_tokens: whether it issues refresh tokens.
     :param rotate_refresh_tokens: whether a refresh replaces the refresh token with a new one.
-    :param require_pkce: whether every authorization request needs PKCE, as RFC 9700 2.1.1 demands. Without, the
-        provider supports PKCE, but also issues codes that fit any code verifier (RFC 9700 4.8.2).
+    :param require_pkce: whether every authorization request needs PKCE, which RFC 9700 2.1.1 recommends also for
+        confidential clients. Without, the provider supports PKCE, but also issues codes that fit any code verifier
+        (RFC 9700 4.8.2).
     """
 
     authorization_path = "/authorize"

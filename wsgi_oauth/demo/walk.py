@@ -174,8 +174,8 @@ class Walk:
             "This response travels through your browser, in a URL. URLs end up in the history and in logs, and "
             "extensions read them. So it contains only a code, which is useless alone: the provider exchanges it once, "
             "within a few minutes, only together with the client secret, and only together with the code verifier. The "
-            "token then goes directly from the provider to the application. (There was a variant with the token in "
-            "this URL. It is now forbidden: RFC 9700 2.1.2.)",
+            "token then goes directly from the provider to the application. (There is a variant with the token in "
+            "this URL, the implicit grant. RFC 9700 2.1.2 advises against it.)",
         )
         return callback_url
 
