@@ -91,6 +91,17 @@ class TestStyleSheet:
 class TestFailure:
     """The user gets the built-in page, and the log one line."""
 
+    def test_of_the_folder_is_logged_and_lasts_until_it_can_be_read(
+        self, app_with: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ):
+        """For example, a folder on a disk that is not mounted, or for which only another user has permission."""
+        app = app_with({"error.html": "ours"})
+        moved = tmp_path.rename(tmp_path.with_name("unmounted"))
+        assert "<h1>This page does not exist</h1>" in page(app)
+        assert "WSGI_OAUTH_TEMPLATES: FileNotFoundError: [Errno 2] No such file or directory" in caplog.text
+        moved.rename(tmp_path)
+        assert page(app) == "ours"
+
     @pytest.mark.parametrize(
         ("name", "template", "logged"),
         [

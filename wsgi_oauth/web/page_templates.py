@@ -6,9 +6,11 @@ Jinja2 is imported when the first page is rendered, because most processes of a 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import traceback
 from base64 import b64encode
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,10 +84,26 @@ class PageTemplates:
 
 
 def _create_environment(folder: str) -> Environment:
-    from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined  # noqa: PLC0415
+    from jinja2 import (  # noqa: PLC0415
+        ChoiceLoader,
+        Environment,
+        FileSystemLoader,
+        PrefixLoader,
+        StrictUndefined,
+        TemplateNotFound,
+    )
+
+    class OwnLoader(FileSystemLoader):
+        def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
+            """Return a template. Raise OSError if the folder cannot be read: its templates only seem to be missing."""
+            try:
+                return super().get_source(environment, template)
+            except TemplateNotFound:
+                os.listdir(f"{folder}/.")  # the dot also requires permission to open files in the folder
+                raise
 
     built_in = FileSystemLoader(BUILT_IN)
-    own = [FileSystemLoader(folder)] if folder else []
+    own = [OwnLoader(folder)] if folder else []
     return Environment(
         loader=ChoiceLoader([*own, built_in, PrefixLoader({"wsgi_oauth": built_in})]),
         autoescape=True,
