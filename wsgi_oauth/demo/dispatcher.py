@@ -78,13 +78,10 @@ class Dispatcher:
         return Response(status=204)
 
 
-def record_provider(
-    provider: LocalProvider, recorder: TakesMessages, *, party: str = PROVIDER, run: str = "", title: str = ""
-) -> RecordedParty:
+def record_provider(provider: LocalProvider, recorder: TakesMessages, *, party: str = PROVIDER) -> RecordedParty:
     """Return *provider* with recording of its messages.
 
     :param party: the provider's name in the trace.
-    :param run, title: fields of the messages; see :class:`Message`.
     """
 
     def is_handler(frame: FrameType) -> bool:
@@ -95,4 +92,4 @@ def record_provider(
     def endpoint(path: str) -> str:
         return provider.routes.get(path, ("", {}))[0]
 
-    return RecordedParty(provider, party, recorder, is_handler=is_handler, endpoint=endpoint, run=run, title=title)
+    return RecordedParty(provider, party, recorder, is_handler=is_handler, endpoint=endpoint)

@@ -122,7 +122,6 @@ class RecordedParty:
     :param is_handler: recognizes the functions of the party that answer requests, for the source lines.
     :param endpoint: returns the name of the endpoint at a path.
     :param read_session_files: returns the session files of a list of cookie headers.
-    :param run, title: fields of the messages; see :class:`Message`.
     """
 
     def __init__(
@@ -134,8 +133,6 @@ class RecordedParty:
         is_handler: IsHandler = lambda frame: False,
         endpoint: Callable[[str], str] = lambda path: "",
         read_session_files: Callable[[list[str]], Files] = lambda cookies: {},
-        run: str = "",
-        title: str = "",
     ) -> None:
         watch_responses()
         self._application = application
@@ -144,8 +141,6 @@ class RecordedParty:
         self._is_handler = is_handler
         self._endpoint = endpoint
         self._read_session_files = read_session_files
-        self._run = run
-        self._title = title
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         origin = read_origin(self._recorder.key, environ.pop(_ORIGIN_KEY, ""))
@@ -158,8 +153,6 @@ class RecordedParty:
             "url": _read_url(environ),
             "parent": origin.parent,
             "endpoint": self._endpoint(environ["PATH_INFO"]),
-            "run": self._run,
-            "title": self._title,
         }
         request = Message(
             **exchange,

@@ -41,30 +41,18 @@ def get_app() -> WSGIApplication:
     return record_application(wsgi_oauth.get_app(), recorder, sessions)
 
 
-def record_application(
-    application: WSGIApplication,
-    recorder: TakesMessages,
-    sessions: Path,
-    *,
-    party: str = APPLICATION,
-    run: str = "",
-    title: str = "",
-) -> WSGIApplication:
+def record_application(application: WSGIApplication, recorder: TakesMessages, sessions: Path) -> WSGIApplication:
     """Return *application*, with recording of its messages and of the requests that it sends to a provider.
 
     :param sessions: the folder of its file store.
-    :param party: its name in the trace.
-    :param run, title: of the messages; see :class:`Message`.
     """
-    record_requests(recorder.key, party)
+    record_requests(recorder.key)
     return RecordedParty(
         application,
-        party,
+        APPLICATION,
         recorder,
         is_handler=is_handler,
         read_session_files=lambda cookies: read_session_files(sessions, cookies),
-        run=run,
-        title=title,
     )
 
 
@@ -73,16 +61,15 @@ def is_handler(frame: FrameType) -> bool:
     return frame.f_code.co_name in METHODS and isinstance(frame.f_locals.get("self"), RequestHandler)
 
 
-def record_requests(key: str, party: str) -> None:
+def record_requests(key: str) -> None:
     """Add the header of the recording to all requests that this process sends to a provider.
 
     :param key: the secret of the demo's processes.
-    :param party: the sender.
     """
     send: Callable[..., Any] = getattr(BoundedAdapter._send, "original", BoundedAdapter._send)
 
     def send_with_origin(self: BoundedAdapter, request: requests.PreparedRequest, deadline: float) -> Any:
-        request.headers[ORIGIN_HEADER] = build_origin(key, party)
+        request.headers[ORIGIN_HEADER] = build_origin(key, APPLICATION)
         return send(self, request, deadline)
 
     send_with_origin.original = send  # type: ignore[attr-defined]

@@ -15,7 +15,7 @@ from ... import Config, FileStore, RequestHandler, create_app
 from ..browser import Browser, HttpRequest, HttpResponse, Page
 from ..dispatcher import record_provider
 from ..local_provider import LocalProvider
-from ..messages import APPLICATION, ATTACKER, ATTACKERS_SITE, PROVIDER, VICTIM
+from ..messages import ATTACKER, ATTACKERS_SITE, PROVIDER, VICTIM
 from ..recorder import TakesMessages
 from ..recording import ORIGIN_HEADER, RecordedParty, build_origin
 from ..server import Server
@@ -192,7 +192,7 @@ class Stage:
         self.application = self.victim.application = self.attacker.application = server.url
         application = build(self)
         if self._recorder:
-            application = record_application(application, self._recorder, self.sessions, party=APPLICATION)
+            application = record_application(application, self._recorder, self.sessions)
         applications.append(application)
         self._servers.enter_context(server.start())
 
