@@ -9,6 +9,7 @@ belongs. The middleware removes it, so neither the application nor the trace con
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.client
 import io
 import json
@@ -16,13 +17,15 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from werkzeug.datastructures import EnvironHeaders
 from werkzeug.wrappers import Response
+from werkzeug.wsgi import ClosingIterator
 
 from .messages import BROWSER, MAX_BODY, Files, Message, SourceLine
 from .recorder import TakesMessages
@@ -62,7 +65,7 @@ def build_origin(key: str, sender: str, is_handler: IsHandler = lambda frame: Fa
         source = find_source(is_handler)
         return json.dumps([key, sender, "", source.chain, source.main])
     source = find_source(answering.is_handler)
-    return json.dumps([key, answering.party, answering.exchange, source.chain, source.main])
+    return json.dumps([key, answering.request.receiver, answering.request.exchange, source.chain, source.main])
 
 
 def read_origin(key: str, header: str) -> Origin:
@@ -79,9 +82,8 @@ def read_origin(key: str, header: str) -> Origin:
 class _Answering:
     """A request that is being answered, with the source of each response object that was created meanwhile."""
 
-    def __init__(self, party: str, is_handler: IsHandler) -> None:
-        self.party = party
-        self.exchange = secrets.token_hex(8)
+    def __init__(self, request: Message, is_handler: IsHandler) -> None:
+        self.request = request
         self.is_handler = is_handler
         self.created: list[tuple[Response, Source]] = []
 
@@ -146,48 +148,25 @@ class RecordedParty:
         origin = read_origin(self._recorder.key, environ.pop(_ORIGIN_KEY, ""))
         if environ["PATH_INFO"] in _IGNORED:
             return self._application(environ, start_response)
-        answering = _Answering(self._party, self._is_handler)
-        exchange: dict[str, Any] = {
-            "exchange": answering.exchange,
-            "method": environ["REQUEST_METHOD"],
-            "url": _read_url(environ),
-            "parent": origin.parent,
-            "endpoint": self._endpoint(environ["PATH_INFO"]),
-        }
         request = Message(
-            **exchange,
             sender=origin.sender,
             receiver=self._party,
+            exchange=secrets.token_hex(8),
+            method=environ["REQUEST_METHOD"],
+            url=_read_url(environ),
             headers=tuple(EnvironHeaders(environ).items()),
             body=_read_body(environ),
             time=time.time(),
+            parent=origin.parent,
+            endpoint=self._endpoint(environ["PATH_INFO"]),
             **_describe(origin.source),
         )
         self._recorder.add(request)
-        cookies = [environ.get("HTTP_COOKIE", "")]
-        files_before = self._read_session_files(cookies)
-
-        def add_response(status: int, headers: list[tuple[str, str]], body: str, source: Source) -> None:
-            all_cookies = [*cookies, *(value for name, value in headers if name.lower() == "set-cookie")]
-            # A cookie that the response sets has no file in files_before.
-            files_after = self._read_session_files(all_cookies)
-            response = Message(
-                **exchange,
-                sender=self._party,
-                receiver=origin.sender,
-                status=status,
-                headers=tuple(headers),
-                body=body,
-                time=time.time(),
-                session_before={name: files_before.get(name) for name in files_after},
-                session_after=files_after,
-                **_describe(source, status),
-            )
-            self._recorder.add(response)
-
-        connection = environ.get("werkzeug.socket")
-        if connection is not None:
-            raw = environ["werkzeug.socket"] = _RawSocket(connection, add_response)
+        record_response = partial(self._record_response, request, self._read_session_files([request.header("Cookie")]))
+        connection = None
+        if "werkzeug.socket" in environ:
+            connection = environ["werkzeug.socket"] = _RawSocket(environ["werkzeug.socket"], record_response)
+        answering = _Answering(request, self._is_handler)
         started: list[Any] = []
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
@@ -198,40 +177,58 @@ class RecordedParty:
         body = io.BytesIO()
         token = _answering.set(answering)
         try:
-            with contextlib.closing(_Chunks(self._application(environ, start))) as chunks:
+            with contextlib.closing(ClosingIterator(self._application(environ, start))) as chunks:
                 body.writelines(chunks)
         except BaseException:  # for example the ConnectionError by which a fault ends the connection
-            if not (connection is not None and raw.has_sent):
-                add_response(0, [], "", find_source(self._is_handler))
+            if connection is None or not connection.has_sent:
+                record_response(source=find_source(self._is_handler))
             raise
         finally:
             _answering.reset(token)
         status, headers, exc_info, source = started
-        add_response(int(status[:3]), headers, _text(body.getvalue(), dict(headers)), source)
+        text = _text(body.getvalue(), dict(headers))
+        record_response(status=int(status[:3]), headers=headers, body=text, source=source)
         start_response(status, headers, exc_info)
         return [body.getvalue()]
 
+    def _record_response(
+        self,
+        request: Message,
+        files_before: Files,
+        *,
+        status: int = 0,
+        headers: Sequence[tuple[str, str]] = (),
+        body: str = "",
+        source: Source,
+    ) -> None:
+        """Record the response to *request*; without a status, the end of the connection.
 
-class _Chunks:
-    """An iterable of a WSGI application, which can be closed."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = chunks
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._chunks)
-
-    def close(self) -> None:
-        if hasattr(self._chunks, "close"):
-            self._chunks.close()
+        :param files_before: the session files of the request's cookies, before the request.
+        """
+        set_cookies = [value for name, value in headers if name.lower() == "set-cookie"]
+        # A cookie that the response sets has no file in files_before.
+        files_after = self._read_session_files([request.header("Cookie"), *set_cookies])
+        response = dataclasses.replace(
+            request,
+            sender=request.receiver,
+            receiver=request.sender,
+            status=status,
+            headers=tuple(headers),
+            body=body,
+            time=time.time(),
+            session_before={name: files_before.get(name) for name in files_after},
+            session_after=files_after,
+            **_describe(source, status),
+        )
+        self._recorder.add(response)
 
 
 class _RawSocket:
     """The connection of a request, to which a fault may write without the server."""
 
-    def __init__(self, connection: socket.socket, add_response: Callable[..., None]) -> None:
+    def __init__(self, connection: socket.socket, record_response: Callable[..., None]) -> None:
         self._connection = connection
-        self._add_response = add_response
+        self._record_response = record_response
         self.has_sent = False
 
     def sendall(self, data: bytes) -> None:
@@ -240,7 +237,7 @@ class _RawSocket:
             self.has_sent = True
             answering = _answering.get()
             source = find_source(answering.is_handler) if answering else Source()
-            self._add_response(0, [], data[:MAX_BODY].decode("latin-1"), source)
+            self._record_response(body=data[:MAX_BODY].decode("latin-1"), source=source)
         self._connection.sendall(data)
 
     def __getattr__(self, name: str) -> Any:
