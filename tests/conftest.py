@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import io
 import json
@@ -13,16 +14,17 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from http.cookiejar import CookieJar
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import parse_qs, urlsplit
 from wsgiref.validate import validator
 
@@ -236,12 +238,31 @@ def page(connected_chromium: Any) -> Iterator[Any]:
         yield context.new_page()
 
 
+_own_ports: set[int] = set()
+
+
 def free_port() -> int:
-    """Return a port below those that the kernel assigns to connections, because one of them could take it meanwhile."""
-    while True:
-        port = 20_000 + secrets.randbelow(12_000)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
+    """Return a port for a server that another process starts. No other test gets it until this process ends.
+
+    The port is below those that the kernel assigns to connections, and a record lock reserves it for this process.
+    """
+    while (port := 20_000 + secrets.randbelow(12_000)) in _own_ports or not _reserve_port(port):
+        pass
+    _own_ports.add(port)
+    return port
+
+
+def _reserve_port(port: int) -> bool:
+    with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        fcntl.lockf(_port_locks(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        return True
+    return False
+
+
+@cache
+def _port_locks() -> IO[bytes]:
+    """Open the file whose bytes are the locks of the ports. Closing it would release all locks of this process."""
+    return open(Path(tempfile.gettempdir(), f"wsgi-oauth-test-ports-{os.getuid()}"), "ab")
 
 
 @contextmanager
