@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from http.cookiejar import CookieJar
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from wsgiref.validate import validator
 
@@ -260,9 +260,9 @@ def _reserve_port(port: int) -> bool:
 
 
 @cache
-def _port_locks() -> IO[bytes]:
+def _port_locks() -> int:
     """Open the file whose bytes are the locks of the ports. Closing it would release all locks of this process."""
-    return open(Path(tempfile.gettempdir(), f"wsgi-oauth-test-ports-{os.getuid()}"), "ab")
+    return os.open(Path(tempfile.gettempdir(), f"wsgi-oauth-test-ports-{os.getuid()}"), os.O_CREAT | os.O_RDWR)
 
 
 @contextmanager
