@@ -1,6 +1,7 @@
 """Mask secrets in the output of the walk and on the trace page.
 
-Only values whose name is in :data:`PUBLIC` are shown in full. All others are treated as secrets.
+Only values with a name in :data:`PUBLIC`, and known headers without secrets, are shown in full. All others are treated
+as secrets.
 """
 
 from __future__ import annotations
@@ -9,18 +10,24 @@ import re
 from typing import Any
 from urllib.parse import parse_qsl
 
+from .explanations import ALL_HEADERS
+
 PUBLIC = frozenset(
     {
         *("response_type", "client_id", "redirect_uri", "scope", "code_challenge_method", "iss", "aud"),
         *("grant_type", "token_type", "error", "error_description", "error_uri", "token_type_hint", "message"),
         *("decision", "fault", "next", "provider", "oauth_provider", "claimed", "id", "login", "name", "email"),
         *("sub", "preferred_username", "groups", "user", "chosen", "scope-email", "scope-groups", "remember"),
-        *("Cache-Control", "Retry-After", "WWW-Authenticate"),
     }
 )
 
 _URLS = {"redirect_uri", "next", "iss", "error_uri"}
 _TEXTS = {"error_description", "message"}
+_URL_HEADERS = {"location", "referer"}
+_PUBLIC_HEADERS = {name.lower() for name in ALL_HEADERS} - {
+    *_URL_HEADERS,
+    *("cookie", "set-cookie", "authorization", "x-request-id"),
+}
 _LONGEST_NAME = 24  # characters; a longer name is a secret, such as the states that the session uses as keys
 
 
@@ -67,15 +74,18 @@ def mask_text(text: str) -> str:
 
 def mask_header(name: str, value: str) -> str:
     """Return a header's value with its secret masked: ``Basic ZGVt… (36 characters)``."""
-    if name == "Authorization":
+    name = name.lower()
+    if name == "authorization":
         scheme, space, credentials = value.partition(" ")
         return f"{scheme} {mask(credentials)}" if space else mask(value)
-    if name == "Cookie":
+    if name == "cookie":
         return "; ".join(map(_mask_cookie, value.split("; ")))
-    if name == "Set-Cookie":
+    if name == "set-cookie":
         cookie, semicolon, attributes = value.partition(";")
         return f"{_mask_cookie(cookie)}{semicolon}{attributes}"
-    return mask_parameter(name, value)
+    if name in _URL_HEADERS:
+        return mask_url(value)
+    return value if name in _PUBLIC_HEADERS else mask(value)
 
 
 def _mask_cookie(cookie: str) -> str:

@@ -27,7 +27,7 @@ from .episodes import Episode, divide
 from .fault_stories import STORIES
 from .glossary import read_glossary
 from .kinds import STEPS, Kind, explain_header, find_kind, find_user, form_of, parse_object, query_of
-from .masking import mask_header, mask_json, mask_name, mask_parameter, mask_text, mask_url
+from .masking import mask_header, mask_json, mask_name, mask_parameter, mask_text
 from .messages import PROVIDER, Message, SourceLine
 from .own_pages import render
 from .recorder import Recorder
@@ -46,12 +46,6 @@ _FAULTS = {"wsgi_oauth/demo/faults.py", "wsgi_oauth/demo/fault_stories.py"}
 
 # Headers that matter in a sign-in. The page folds up all others.
 _IMPORTANT = {"cookie", "set-cookie", "authorization", "location", "www-authenticate", "referrer-policy"}
-
-# Headers without secrets.
-_PUBLIC_HEADERS = {name.lower() for name in explanations.ALL_HEADERS} - {
-    *("cookie", "set-cookie", "authorization", "location", "referer", "x-request-id")
-}
-_URL_HEADERS = {"location", "referer"}
 
 
 class Field(NamedTuple):
@@ -314,14 +308,7 @@ class Trace:
             explanation = explanations.COOKIE_AT_PROVIDER
         elif name.lower() == "authorization" and value.lower().startswith("bearer"):
             explanation = explanations.PROFILE_REQUEST["Authorization"]
-        return Field(name, self._header(name, value), explanation)
-
-    def _header(self, name: str, value: str) -> str:
-        if self._reveal:
-            return value
-        if name.lower() in _URL_HEADERS:
-            return mask_url(value)
-        return value if name.lower() in _PUBLIC_HEADERS else mask_header(name.title(), value)
+        return Field(name, value if self._reveal else mask_header(name, value), explanation)
 
     def _field(self, kind: Kind, name: str, value: str) -> Field:
         """Return the field for a parameter."""
