@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from .kinds import form_of, parse_object, query_of
-from .messages import APPLICATION, PROVIDER, Message
+from .messages import APPLICATION, PROVIDER, Message, form_of, parse_object, query_of
 
 #: The use of each secret for an attacker, and the reason why it fails.
 SECRETS: Mapping[str, str] = {

@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from .kinds import form_of, query_of
-from .messages import APPLICATION, PROVIDER, Message
+from .messages import APPLICATION, PROVIDER, Message, form_of, query_of
 
 _PAGES = {"/profile": "Profile page", "/logout": "Sign-out page", "/signed-out": "Signed-out page"}
 _FOLLOW_SECONDS = 10  # a request after more seconds is not caused by the redirect, but by the user

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from . import explanations
 from .explanations import Explanations
-from .messages import APPLICATION, PROVIDER, Message, load_json
+from .messages import APPLICATION, PROVIDER, Message, form_of, query_of
 
 
 class Kind(NamedTuple):
@@ -444,25 +444,3 @@ def explain_header(kind: Kind, name: str, value: str) -> str:
         return "deletes the cookie of the finished sign-in"
     known = {**explanations.ALL_HEADERS, **kind.fields}
     return known.get(name) or known.get(name.title(), "")
-
-
-def query_of(url: str) -> dict[str, str]:
-    """Return the parameters in the query of *url*."""
-    return dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
-
-
-def form_of(message: Message) -> dict[str, str]:
-    """Return the fields of the form that *message* submits."""
-    is_form = message.header("Content-Type").startswith("application/x-www-form-urlencoded")
-    return dict(parse_qsl(message.body, keep_blank_values=True)) if is_form else {}
-
-
-def parse_object(message: Message) -> Mapping[str, Any] | None:
-    """Return the JSON object in the body of *message*; None if the body is something else, or nested too deeply."""
-    if "json" not in message.header("Content-Type"):
-        return None
-    try:
-        document = load_json(message.body)
-    except ValueError:
-        return None
-    return document if isinstance(document, dict) else None

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import parse_qsl, urljoin, urlsplit
 
 BROWSER, APPLICATION, PROVIDER = "browser", "application", "provider"
 # In the attack lab, the browsers of two persons, and the servers of the attacker.
@@ -128,3 +128,25 @@ def load_json(text: str | bytes) -> Any:
     if max(depths, default=0) > _MAX_DEPTH:
         raise ValueError("JSON: nested too deeply")
     return json.loads(text)
+
+
+def query_of(url: str) -> dict[str, str]:
+    """Return the parameters in the query of *url*."""
+    return dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+
+
+def form_of(message: Message) -> dict[str, str]:
+    """Return the fields of the form that *message* submits."""
+    is_form = message.header("Content-Type").startswith("application/x-www-form-urlencoded")
+    return dict(parse_qsl(message.body, keep_blank_values=True)) if is_form else {}
+
+
+def parse_object(message: Message) -> Mapping[str, Any] | None:
+    """Return the JSON object in the body of *message*; None if the body is something else, or nested too deeply."""
+    if "json" not in message.header("Content-Type"):
+        return None
+    try:
+        document = load_json(message.body)
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None

@@ -14,9 +14,9 @@ from urllib.parse import parse_qsl
 
 from .browser import FORM
 from .explanations import HEADERS, Explanations
-from .kinds import Kind, explain_header, find_kind, parse_object
+from .kinds import Kind, explain_header, find_kind
 from .masking import mask_header, mask_json, mask_parameter
-from .messages import Message
+from .messages import Message, parse_object
 
 # A header, parameter or JSON member in print: name, masked value, explanation.
 Field = tuple[str, str, str]

@@ -26,9 +26,9 @@ from .attackers import POSITIONS, SECRETS, AttackersView, find_views
 from .episodes import Episode, divide
 from .fault_stories import STORIES
 from .glossary import read_glossary
-from .kinds import STEPS, Kind, explain_header, find_kind, find_user, form_of, parse_object, query_of
+from .kinds import STEPS, Kind, explain_header, find_kind, find_user
 from .masking import mask_header, mask_json, mask_name, mask_parameter, mask_text
-from .messages import PROVIDER, Message, SourceLine
+from .messages import PROVIDER, Message, SourceLine, form_of, parse_object, query_of
 from .own_pages import render
 from .recorder import Recorder
 from .references import link_rfcs, link_terms

@@ -6,20 +6,18 @@ provider, which the browser cannot see.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import http.client
 from typing import TextIO
-from urllib.parse import parse_qsl, urljoin
+from urllib.parse import urljoin
 
 from .browser import Browser, HttpRequest, HttpResponse, NoAnswer, Page
 from .explanations import ID_TOKEN
-from .kinds import parse_object, query_of
 from .local_provider import LocalProvider
-from .messages import APPLICATION, Message
+from .messages import APPLICATION, Message, form_of, parse_object, query_of
 from .printer import Printer
 from .recorder import Recorder
-from .signing import read_claims
+from .signing import encode, read_claims
 
 #: What to read and to try after the walk.
 READING = {
@@ -328,9 +326,8 @@ class Walk:
         requests = [each for each in self._messages if each.endpoint == "token" and each.is_request]
         if len(requests) != 1:
             raise self._failure(f"expected one token request (got {len(requests)})")
-        verifier = dict(parse_qsl(requests[0].body)).get("code_verifier", "")
-        digest = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest())
-        if digest.rstrip(b"=").decode() != challenge:
+        verifier = form_of(requests[0]).get("code_verifier", "")
+        if encode(hashlib.sha256(verifier.encode()).digest()) != challenge:
             raise self._failure("code_verifier does not match code_challenge (RFC 7636 4.6)")
         self._printer.check_passed("the SHA-256 hash of code_verifier is the code_challenge of step 1")
 

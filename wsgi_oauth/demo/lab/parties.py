@@ -15,7 +15,7 @@ from ... import Config, FileStore, RequestHandler, create_app
 from ..browser import Browser, HttpRequest, HttpResponse, Page
 from ..dispatcher import record_provider
 from ..local_provider import LocalProvider
-from ..messages import ATTACKER, ATTACKERS_SITE, PROVIDER, VICTIM
+from ..messages import ATTACKER, ATTACKERS_SITE, PROVIDER, VICTIM, query_of
 from ..recorder import TakesMessages
 from ..recording import ORIGIN_HEADER, RecordedParty, build_origin
 from ..server import Server
@@ -226,13 +226,8 @@ def is_step(frame: FrameType) -> bool:
 
 def change_parameters(url: str, **changes: str | None) -> str:
     """Return *url* with changed query parameters; None removes one."""
-    query = {name: value for name, value in {**parameters(url), **changes}.items() if value is not None}
+    query = {name: value for name, value in {**query_of(url), **changes}.items() if value is not None}
     return f"{url.partition('?')[0]}?{urlencode(query)}"
-
-
-def parameters(url: str) -> dict[str, str]:
-    """Return the query parameters of *url*."""
-    return dict(parse_qsl(urlsplit(url).query))
 
 
 def exchanged_codes(provider: LocalProvider) -> list[str]:

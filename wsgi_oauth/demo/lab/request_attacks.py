@@ -11,8 +11,8 @@ from werkzeug.wrappers import Response
 from ... import LoginRequired
 from ...transport.pool import Transport
 from ...web.sign_out import Logout
-from ..messages import VICTIM
-from .parties import Stage, build_application, parameters
+from ..messages import VICTIM, query_of
+from .parties import Stage, build_application
 from .story import Outcome, Story
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def forge_the_host(stage: Stage) -> Outcome:
     [callback] = [request.partition("\n")[0] for request in stage.attackers_server.seen if "/callback?" in request]
     stage.attacker.visit(f"/callback?{urlsplit(callback).query}", forged)
     answer = stage.attacker.profile(forged)
-    is_victim = parameters(callback).get("code") and answer.document.get("login") == stage.victim.login
+    is_victim = query_of(callback).get("code") and answer.document.get("login") == stage.victim.login
     return Outcome(bool(is_victim), "Mallory is signed in as Victor.", answer)
 
 

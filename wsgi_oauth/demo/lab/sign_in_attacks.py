@@ -15,8 +15,8 @@ from ...sessions.session import Session
 from ...sign_in import Attempt, AuthorizationResponse
 from ...web.sign_in_handler import SignInHandler
 from ..local_provider import LocalProvider
-from ..messages import ATTACKERS_PROVIDER
-from .parties import Stage, change_parameters, exchanged_codes, parameters
+from ..messages import ATTACKERS_PROVIDER, query_of
+from .parties import Stage, change_parameters, exchanged_codes
 from .story import Outcome, Story
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def begin_with_a_constant_verifier(**given: Any) -> Attempt:
 
 
 def inject_a_stolen_code(stage: Stage) -> Outcome:
-    stolen = parameters(stage.victim.callback_url())["code"]
+    stolen = query_of(stage.victim.callback_url())["code"]
     answer = stage.attacker.follow(change_parameters(stage.attacker.callback_url(), code=stolen))
     profile = stage.attacker.profile().document
     return Outcome(profile.get("login") == stage.victim.login, "Mallory is signed in as Victor.", answer)
@@ -151,7 +151,7 @@ def accept_any_issuer(response: AuthorizationResponse, start: Attempt, of: Regis
 def forward_to_the_honest_provider(stage: Stage) -> Outcome:
     callback = stage.victim.consent(stage.victim.start("/?provider=mallorys"))
     answer = stage.victim.follow(callback)
-    code = parameters(callback)["code"]
+    code = query_of(callback)["code"]
     received = code in exchanged_codes(stage.attackers_provider)
     return Outcome(received, "Mallory's server has received Victor's code, and the code verifier with it.", answer)
 
