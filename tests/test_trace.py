@@ -216,6 +216,12 @@ class TestMessages:
         ]
         assert demo.recorder.messages[0].source is None
 
+    def test_a_deeply_nested_origin_header_is_ignored(self, demo: Demo) -> None:
+        request = Browser().get(f"{demo.provider.url}/")
+        request.headers[ORIGIN_HEADER] = "[" * 8000
+        assert Browser().send(request).status == 200
+        assert demo.recorder.messages[0].sender == "browser"
+
     @pytest.mark.parametrize("file", ["/etc/passwd", f"{ROOT}/setup.py", f"{ROOT}/wsgi_oauth/../tests/conftest.py"])
     def test_only_modules_of_the_package_are_sources(self, demo: Demo, file: str) -> None:
         request = Browser().get(f"{demo.provider.url}/")

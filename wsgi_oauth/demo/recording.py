@@ -27,7 +27,7 @@ from werkzeug.datastructures import EnvironHeaders
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
 
-from .messages import BROWSER, MAX_BODY, Files, Message, SourceLine
+from .messages import BROWSER, MAX_BODY, Files, Message, SourceLine, load_json
 from .recorder import TakesMessages
 from .sources import IsHandler, Place, Source, find_source
 
@@ -71,7 +71,7 @@ def build_origin(key: str, sender: str, is_handler: IsHandler = lambda frame: Fa
 def read_origin(key: str, header: str) -> Origin:
     """Return the origin in the header's value. Without a valid header, the sender is the browser."""
     try:
-        sent_key, sender, parent, chain, main = json.loads(header)
+        sent_key, sender, parent, chain, main = load_json(header)
         if not secrets.compare_digest(sent_key.encode(), key.encode()):
             return Origin()
         return Origin(sender, parent, Source(tuple(Place(*each) for each in chain), main and Place(*main)))
