@@ -375,7 +375,7 @@ class LocalProvider:
         self._sessions[session_id] = ProviderSession(login)
         for oldest in list(self._sessions)[:-_MAX_SESSIONS]:
             self._sessions.pop(oldest, None)
-        # Without prompt, because it has had its effect.
+        # Without the parameter prompt, because the user has just signed in.
         query = urlencode([pair for pair in request.args.items(multi=True) if pair[0] != "prompt"])
         response = _redirect(f"{self.url}{request.path}?{query}")
         response.set_cookie(self._cookie_name, session_id, httponly=True, samesite="Lax")
