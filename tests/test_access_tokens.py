@@ -247,6 +247,7 @@ class TestPage:
         create(guest)
         page = guest.get("/auth/tokens")
         location = page.forms[0].submit("revoke", headers=OWN).location
+        guest.app.head(location)  # changes nothing
         shown = [
             "The token was revoked." in guest.get(path).text for path in (location, location, "/auth/tokens?revoked=1")
         ]
@@ -285,6 +286,11 @@ class TestPage:
         response = guest.app.post("/auth/tokens", {"name": "x", "lifetime": "1d"}, headers, expect_errors=True)
         assert response.status_int == 403
         assert listed(guest) == []
+
+    def test_offers_another_site_no_sign_out(self, guest: Guest):
+        headers = {"Sec-Fetch-Site": "cross-site", **HTML}
+        response = guest.app.post("/auth/tokens", {"name": "x", "lifetime": "1d"}, headers, expect_errors=True)
+        assert (response.status_int, "<form" in response.text) == (403, False)
 
     @pytest.mark.parametrize(
         "form",

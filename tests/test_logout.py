@@ -412,6 +412,10 @@ class TestSignedOutPage:
         _, query = back
         assert "is complete, too" not in make_browser().get(f"/signed-out?{query}").text
 
+    @pytest.mark.parametrize("query", ["", "state=", "state=None"])
+    def test_confirms_nothing_to_a_browser_without_a_state(self, browser: Browser, query: str):
+        assert "is complete, too" not in browser.get(f"/signed-out?{query}").text
+
     def test_tells_a_signed_in_user_so_and_offers_the_sign_out(self, browser: Browser):
         """Anyone can link to this page."""
         browser.sign_in()

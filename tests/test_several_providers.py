@@ -276,6 +276,12 @@ def test_user_of_a_removed_provider_can_sign_out(two: TwoProviders) -> None:
     assert stored_sessions(two.store) == []
 
 
+def test_page_after_the_sign_out_names_no_provider_because_it_could_be_the_wrong_one(two: TwoProviders) -> None:
+    two.sign_in("two")
+    page = two.browser.get(two.browser.post("/logout").location, headers=HTML)
+    assert "You may still be signed in at the provider." in page.text
+
+
 def test_single_provider_needs_no_choice_and_no_label_in_the_redirect_uri(browser: Browser) -> None:
     assert parameters(browser.get("/?provider=github", headers=HTML).location)["redirect_uri"].endswith("/callback")
 
