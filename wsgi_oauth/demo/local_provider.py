@@ -156,15 +156,12 @@ class LocalProvider:
 
         #: The scopes that clients may request.
         self.scopes: Sequence[str] = scope.split()
-        self._redirect_uris = tuple(redirect_uris)
-        client = Client(client_id, client_secret, self._redirect_uris)
-        self._accepts_redirect_uri = client.accepts_redirect_uri
+        default_scopes = [each for each in self.scopes if each != "openid"]
+        self._client = Client(client_id, client_secret, tuple(redirect_uris))
         self._validator = GrantValidator(
-            client,
-            scope.split(),
-            default_scopes=(
-                [each for each in scope.split() if each != "openid"] if default_scope is None else default_scope.split()
-            ),
+            self._client,
+            self.scopes,
+            default_scopes=default_scopes if default_scope is None else default_scope.split(),
             rotate=rotate_refresh_tokens,
             require_pkce=require_pkce,
         )
@@ -175,7 +172,10 @@ class LocalProvider:
         code_grant.custom_validators.pre_token.append(check_code_verifier)
 
         #: For each path: the endpoint's name, and the handler of each method.
-        self.routes: dict[str, tuple[str, dict[str, Handler]]] = {
+        self.routes = self._build_routes()
+
+    def _build_routes(self) -> dict[str, tuple[str, dict[str, Handler]]]:
+        routes: dict[str, tuple[str, dict[str, Handler]]] = {
             "/": ("home", {"GET": self.show_home_page}),
             self.authorization_path: ("authorize", {"GET": self.show_consent_page, "POST": self.decide}),
             self.token_path: ("token", {"POST": self.token}),
@@ -190,7 +190,7 @@ class LocalProvider:
             "/exchanges": ("control", {"GET": self.show_request_counts}),
         }
         if "openid" in self.scopes:
-            self.routes |= {
+            routes |= {
                 f"{self.issuer_path}/.well-known/openid-configuration": (
                     "discovery",
                     {"GET": lambda _: json_response(self.discovery_document())},
@@ -198,6 +198,7 @@ class LocalProvider:
                 self.issuer_path + self.keys_path: ("keys", {"GET": lambda _: json_response(signing.public_keys())}),
                 self.end_session_path: ("end", {"GET": self.end_session, "POST": self.end_session}),
             }
+        return routes
 
     @property
     def issuer(self) -> str:
@@ -416,7 +417,7 @@ class LocalProvider:
         except FatalClientError as error:
             title = f"Invalid authorization request: {error.description.removesuffix('.')}"
             reason = error.description
-            if isinstance(error, MismatchingRedirectURIError) and not self._redirect_uris:
+            if isinstance(error, MismatchingRedirectURIError) and not self._client.redirect_uris:
                 reason = (
                     "This provider accepts redirect URIs that end with /callback, on this machine only: localhost, "
                     "127.0.0.1 and [::1]."
@@ -580,7 +581,7 @@ class LocalProvider:
             self._end_session(request)
         target = request.values.get("post_logout_redirect_uri", "")
         application, _, page = target.rpartition("/")
-        if page == "signed-out" and self._accepts_redirect_uri(f"{application}/callback"):
+        if page == "signed-out" and self._client.accepts_redirect_uri(f"{application}/callback"):
             state = {"state": request.values["state"]} if "state" in request.values else {}
             return Response(status=302, headers={"Location": add_params_to_uri(target, state.items())})
         return self.show_home_page(request)
