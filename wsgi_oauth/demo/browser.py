@@ -32,7 +32,7 @@ class HttpRequest:
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """A response message. A status of 0 means that the connection ended before a whole response."""
+    """A response message."""
 
     status: int
     headers: Headers
@@ -44,11 +44,6 @@ class HttpResponse:
         return self.headers.get("Location") if 300 <= self.status < 400 else None
 
     @property
-    def is_page(self) -> bool:
-        """Whether the body is an HTML page for the user."""
-        return self.location is None and "html" in self.headers.get("Content-Type", "")
-
-    @property
     def document(self) -> Any:
         """The JSON value of the body; None when the body is not JSON."""
         try:
@@ -57,8 +52,6 @@ class HttpResponse:
             return None
 
     def __str__(self) -> str:
-        if not self.status:
-            return "no complete response"
         return f"{self.status} {http.client.responses.get(self.status, '')}".strip()
 
     def summary(self) -> str:
