@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 from collections.abc import Mapping
@@ -81,6 +82,13 @@ class Message:
     def is_request(self) -> bool:
         """Whether this is a request and not a response."""
         return self.status is None
+
+    @property
+    def status_line(self) -> str:
+        """The status of this response with its reason phrase, such as ``200 OK``."""
+        if not self.status:
+            return "connection ended"
+        return f"{self.status} {http.client.responses.get(self.status, '')}".strip()
 
     def header(self, name: str) -> str:
         """Return the first value of a header; "" if it is missing."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
@@ -77,8 +76,7 @@ class Printer:
             self._wrap(f"{message.method} {url}{mark}{query and '…'}", " " * 4)
         else:
             _, _, query = message.header("Location").partition("?")
-            reason = http.client.responses.get(message.status or 0, "")
-            self._wrap(f"{message.status} {reason}" if message.status else "no complete response", " " * 4)
+            self._wrap(message.status_line, " " * 4)
         self._fields("", self._headers(message.headers, kind))
         self._query("in the query:" if message.is_request else "in the query of that URL:", query, kind.fields)
         self._body(message, kind.fields)

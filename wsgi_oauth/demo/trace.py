@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import http.client
 import json
 import linecache
 from collections.abc import Iterable, Iterator, Sequence
@@ -334,11 +333,8 @@ class Trace:
 
     def _compare(self, before: Any, after: Any) -> Iterator[DiffLine]:
         """Compare two JSON values line by line, and mask the lines afterwards."""
-        old, new = ([] if value is None else _pretty(value) for value in (before, after))
-        shown_old, shown_new = (
-            lines if self._reveal else ([] if value is None else _pretty(mask_json(value)))
-            for lines, value in ((old, before), (new, after))
-        )
+        old, new = _pretty(before), _pretty(after)
+        shown_old, shown_new = (old, new) if self._reveal else (_pretty(mask_json(before)), _pretty(mask_json(after)))
         matcher = difflib.SequenceMatcher(None, [each.rstrip(",") for each in old], [each.rstrip(",") for each in new])
         for tag, old_start, old_end, new_start, new_end in matcher.get_opcodes():
             if tag == "equal":
@@ -361,7 +357,8 @@ def _read_lines(source: SourceLine) -> list[tuple[int, str, bool]]:
 
 
 def _pretty(value: Any) -> list[str]:
-    return json.dumps(value, indent=2, ensure_ascii=False).split("\n")
+    """Return the lines of a session file; none if it does not exist."""
+    return [] if value is None else json.dumps(value, indent=2, ensure_ascii=False).split("\n")
 
 
 def _show(value: Any) -> str:
@@ -374,9 +371,7 @@ def _explain(kind: Kind, name: str, known: explanations.Explanations = MappingPr
 
 def build_label(message: Message) -> str:
     """Return the first line of the message, without the query."""
-    if message.status is None:
-        parts = urlsplit(message.url)
-        return f"{message.method} {parts.path}{'?…' if parts.query else ''}"
-    if message.status == 0:
-        return "connection ended"
-    return f"{message.status} {http.client.responses.get(message.status, '')}".strip()
+    if not message.is_request:
+        return message.status_line
+    parts = urlsplit(message.url)
+    return f"{message.method} {parts.path}{'?…' if parts.query else ''}"
