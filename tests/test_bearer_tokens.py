@@ -590,6 +590,16 @@ class TestKeys:
             assert response.status_code == 503
             assert int(response.headers["Retry-After"]) > 0
 
+    def test_that_are_not_available_are_not_fetched_for_each_token(
+        self, gate: LoginRequired, issuer: Issuer, claims: dict[str, Any]
+    ):
+        """Otherwise anyone could make this application flood a failing provider with requests."""
+        issuer.publish_keys = lambda: Response(status=500)
+        before = requests_to(issuer)
+        statuses = {send(gate, "/page", headers=bearer(access_token(claims))).status_code for _ in range(5)}
+        assert statuses == {503}
+        assert requests_to(issuer) - before == Counter(discovery=1, keys=1)
+
     def test_that_do_not_arrive_take_only_as_many_threads_as_may_wait_for_the_provider(
         self, make_issuer_gate: MakeGate, issuer: Issuer, claims: dict[str, Any]
     ):
