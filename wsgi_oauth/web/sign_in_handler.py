@@ -251,8 +251,8 @@ class SignInHandler(RequestHandler):
         ):
             return (
                 "the browser has the cookie of this sign-in, but the session store does not know it: another worker or "
-                "machine may use another store (compare WSGI_OAUTH_SESSION_STORE; memory: is for a single process), the "
-                "sign-in is too old, or it was finished, but the response was lost because a worker was killed"
+                "machine may use another store (compare WSGI_OAUTH_SESSION_STORE; memory: is for a single process), "
+                "the sign-in is too old, or it was finished, but the response was lost because a worker was killed"
             )
         if any(name.startswith(request.cookie_names.session) for name in names):
             return (
