@@ -87,7 +87,7 @@ def _find_actions(request: Request, error: errors.Error, *, login_url: str, logo
         return [pages.Action(error.action, _find_same_page(request))]
     if error.action and login_url:
         return [pages.Action(error.action, login_url)]
-    return [] if isinstance(error, errors.BadHost) else _front_page_action(request)
+    return _front_page_action(request)
 
 
 def _front_page_action(request: Request) -> list[pages.Action]:
