@@ -404,4 +404,7 @@ def wait_for_first_copy(pending: Session, state: str, timeout: float) -> None:
         # No exchange takes that long: the worker was killed, or could not store the outcome.
         if time.time() - records[state].get("claimed_at", 0) > timeout:
             break
-    raise errors.NoLoginInProgress("sign-in: the state is in use")
+    raise errors.NoLoginInProgress(
+        "sign-in: the state is in use, but the first copy of the callback has not finished: its worker was killed, or "
+        "could not store the outcome"
+    )
