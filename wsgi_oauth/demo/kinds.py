@@ -64,8 +64,8 @@ _KINDS = [
     Kind(
         "Start",
         "You open the application.",
-        "The application does not know this browser yet: there is no cookie of a session. It needs to learn who you "
-        "are, but it has no password for you and wants none.",
+        "This page starts a sign-in, also in a browser that is signed in already. The application needs to learn who "
+        "you are, but it has no password for you and wants none.",
     ),
     Kind(
         "Authorization request, first half",
