@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 
 from .glossary import read_glossary
 
-_RFC = re.compile(r"RFC (\d+)(?: ([\d.]+\d|\d))?")
+_RFC = re.compile(r"RFC (\d+)\b(?: ([\d.]+\d|\d))?")
 
 ATTACKS = ("login csrf", "code injection", "mix-up", "open redirect", "session fixation")
 """Names of attacks. With hyphens, they are the names of the stories in the lab."""
