@@ -93,7 +93,7 @@ def _create_environment(folder: str) -> Environment:
         TemplateNotFound,
     )
 
-    class OwnLoader(FileSystemLoader):
+    class OperatorLoader(FileSystemLoader):
         def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
             """Return a template. Raise OSError if the folder cannot be read: its templates only seem to be missing."""
             try:
@@ -103,7 +103,7 @@ def _create_environment(folder: str) -> Environment:
                 raise
 
     built_in = FileSystemLoader(BUILT_IN)
-    own = [OwnLoader(folder)] if folder else []
+    own = [OperatorLoader(folder)] if folder else []
     return Environment(
         loader=ChoiceLoader([*own, built_in, PrefixLoader({"wsgi_oauth": built_in})]),
         autoescape=True,
