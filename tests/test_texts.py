@@ -35,7 +35,10 @@ ERRORS = [each for each in vars(errors).values() if isinstance(each, type) and i
 
 
 def find_used_keys() -> Iterator[str]:
-    """Find the keys in the code and in the templates. Some are put together: of buttons and of durations."""
+    """Find the keys in the code and in the templates. Some are put together: of errors, buttons and durations."""
+    yield from {f"{error.cause}.{name}" for error in ERRORS for name in ("title", "text", "advice")} & CATALOGUE[
+        "en"
+    ].keys()
     for path in [*PACKAGE.rglob("*.py"), *TEMPLATES]:
         source = path.read_text("utf-8")
         yield from re.findall(r'\b(?:english|t)\(\s*"([\w.]+)"', source)
@@ -77,6 +80,10 @@ class TestCatalogue:
         shown = (error.title, error.text, error.advice, error.side)
         assert all(isinstance(text, texts.Text) for text in shown)
         assert not error.action or f"action.{error.action}" in CATALOGUE["en"]
+
+    def test_has_the_texts_of_an_error_under_its_cause(self):
+        shown = {f"bad_host.{name}": getattr(errors.BadHost, name) for name in ("title", "text", "advice")}
+        assert shown == {key: text for key, text in CATALOGUE["en"].items() if key.startswith("bad_host.")}
 
     @pytest.mark.parametrize("language", CATALOGUE)
     def test_is_sorted_by_key(self, language: str):

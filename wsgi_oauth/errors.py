@@ -3,54 +3,15 @@
 ::
 
     Error
-    ├── ConfigError                  operator: a setting is missing or invalid
-    ├── StoreError                   operator: the session store cannot be read or written
-    │   └── SessionTooLarge          developer: a handler stores more in the session than it can hold
-    ├── ReauthenticationLoop         developer: a page requires a sign-in that has just happened
-    ├── UserError                    user or client: the request cannot be served
-    │   ├── NotSignedIn              signing in helps
-    │   │   ├── TokenRejected        the provider no longer accepts the access token
-    │   │   ├── SignInAgain          the application behind the gate answered a signed-in user with 401
-    │   │   └── ReauthenticationRequired  a page requires a more recent or a stronger sign-in (RFC 9470)
-    │   ├── NoLoginInProgress        callback without a sign-in of this browser
-    │   │   └── UnknownState         the state is unknown to this browser or to the session store
-    │   ├── LoginDeclined            the user declined, or the provider does not admit the account
-    │   ├── SignInExpired            the provider's login page waited too long
-    │   ├── NotAllowed               the access rules exclude the user
-    │   ├── CodeRefused              the authorization code was used, has expired or is invalid
-    │   ├── BadAuthorizationResponse callback that violates RFC 6749 4.1.2
-    │   ├── BadHost                  malformed or foreign Host header
-    │   ├── InvalidBearerToken       a program's access token of the provider is invalid (RFC 6750 3.1)
-    │   ├── UnknownIssuer            another site starts a sign-in with a provider that is not configured
-    │   ├── CrossSite                unsafe request from another site
-    │   ├── LogoutTokenRefused       invalid or repeated logout token (OpenID Connect Back-Channel Logout 2.6)
-    │   └── NotNow                   prefetch or subresource of a page
-    └── ProviderError                provider: an unusable answer, or none
-        ├── ProviderFailed           a failure of the provider (status 5xx)
-        ├── LoginRefused             error code in the authorization response (RFC 6749 4.1.2.1)
-        │   ├── ProviderUnavailable  the provider is overloaded or under maintenance
-        │   └── InteractionRequired  the provider may not ask the user (OpenID Connect Core 3.1.2.6)
-        ├── IssuerMismatch           authorization response of another provider (RFC 9207)
-        ├── IdTokenRefused           invalid ID token (OpenID Connect Core 3.1.3.7)
-        │   └── AuthenticationNotConfirmed  it does not confirm the required max_age or acr_values
-        ├── ClientRefused            client id or client secret rejected
-        ├── RequestRefused           the provider does not accept the form of the request
-        │   ├── RedirectUriRefused   another redirect URI is registered
-        │   ├── PkceRefused          the provider does not accept PKCE, or requires it
-        │   └── ScopeRefused         a scope is unknown or not permitted
-        ├── ProviderUnreachable      no connection, or a broken one
-        │   ├── TlsFailed            no secure connection
-        │   └── ProxyRefused         the HTTP proxy between here and the provider refuses
-        ├── ProviderTimeout          no complete answer in time
-        ├── ProviderBusy             too many requests already wait for the provider
-        ├── IdentityPending      /verify: the user of a session is not known yet
-        ├── ProviderForbids          the token may not do this (RFC 6750 3.1)
-        └── ProviderRateLimit        too many requests (RFC 6585 4)
+    ├── ConfigError, StoreError, ReauthenticationLoop  the operator or the developer
+    ├── UserError                                      the user, or the program that sent the request
+    │   └── NotSignedIn                                the user, by signing in
+    └── ProviderError                                  the provider, or the operator
 
 Each class has an HTTP ``status``, a stable ``cause`` code for programs, and texts for users: what happened (``title``,
-``text``) and what to do (``advice``). They are in English here, and pages translate them (``texts/``). ``str(error)``
-is for the log: the detail, and the remedy for the operator. None of them contains a secret. ``docs/operating.md`` lists
-the codes.
+``text``) and what to do (``advice``). The catalogue (``texts/``) has these texts under the cause. ``str(error)`` is for
+the log: the detail, and the remedy for the operator. None of them contains a secret. ``docs/operating.md`` lists the
+codes.
 """
 
 from __future__ import annotations
@@ -58,6 +19,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import ClassVar
 from urllib.parse import urlencode
 
@@ -81,6 +43,14 @@ class Error(Exception):
     user: str = ""  # the id of the refused user, for the audit event
     provider: str = ""  # the label of the user's provider
 
+    def __init_subclass__(cls) -> None:
+        """Set the texts that the catalogue has under the cause of the class. The other texts are inherited."""
+        own = vars(cls)
+        for name in ("title", "text", "advice"):
+            if "cause" in own and name not in own:
+                with suppress(KeyError):  # no such text, or one that needs values (NotAllowed)
+                    setattr(cls, name, english(f"{cls.cause}.{name}"))
+
     def __init__(self, detail: str = "", *, remedy: str = "") -> None:
         """
         :param detail: the problem.
@@ -103,8 +73,6 @@ class ConfigError(Error):
     """The configuration is invalid. The detail names the setting, the problem and the remedy."""
 
     cause = "configuration"
-    title = english("configuration.title")
-    text = english("configuration.text")
     advice = english("advice.contact_support")
     action = ""
 
@@ -117,8 +85,6 @@ class StoreError(Error):
 
     status = 503
     cause = "session_store_unavailable"
-    title = english("session_store_unavailable.title")
-    text = english("session_store_unavailable.text")
     advice = english("advice.try_again_in_a_moment")
     retry_after: str | None = "5"
 
@@ -128,8 +94,6 @@ class SessionTooLarge(StoreError, ValueError):
 
     status = 500
     cause = "session_too_large"
-    title = english("session_too_large.title")
-    text = english("session_too_large.text")
     advice = english("advice.contact_support")
     action = ""
     retry_after = None
@@ -139,8 +103,6 @@ class ReauthenticationLoop(Error):
     """The application raised ReauthenticationRequired again, although the user has just signed in as required."""
 
     cause = "reauthentication_loop"
-    title = english("reauthentication_loop.title")
-    text = english("reauthentication_loop.text")
     advice = english("advice.contact_support")
     action = ""
 
@@ -151,9 +113,6 @@ class UserError(Error):
     status = 400
     side = english("side.request")
     cause = "bad_request"
-    title = english("bad_request.title")
-    text = english("bad_request.text")
-    advice = english("bad_request.advice")
     action = ""
 
 
@@ -162,8 +121,6 @@ class NotSignedIn(UserError, KeyError):
 
     status = 401
     cause = "not_signed_in"
-    title = english("not_signed_in.title")
-    text = english("not_signed_in.text")
     advice = english("advice.sign_in")
     action = "sign_in"
     after_rejection: ClassVar[bool] = False  # whether a rejected session caused it; a repetition is a redirect loop
@@ -173,8 +130,6 @@ class TokenRejected(NotSignedIn):
     """The access token has expired or was revoked (RFC 6750 3.1 ``invalid_token``)."""
 
     cause = "token_rejected"
-    title = english("token_rejected.title")
-    text = english("token_rejected.text")
     after_rejection = True
 
 
@@ -182,8 +137,6 @@ class SignInAgain(NotSignedIn):
     """The application behind the gate answered a signed-in user with a 401 that has no ``WWW-Authenticate`` header."""
 
     cause = "sign_in_again"
-    title = english("sign_in_again.title")
-    text = english("sign_in_again.text")
     after_rejection = True
 
 
@@ -201,8 +154,6 @@ class ReauthenticationRequired(NotSignedIn):
     """
 
     cause = "insufficient_user_authentication"
-    title = english("insufficient_user_authentication.title")
-    text = english("insufficient_user_authentication.text")
     advice = english("advice.sign_in_again")
     action = "sign_in_again"
 
@@ -233,9 +184,6 @@ class NoLoginInProgress(UserError):
     """The state is missing, unknown, used, expired, or from another browser (RFC 6749 10.12, RFC 9700 4.7)."""
 
     cause = "no_login_in_progress"
-    title = english("no_login_in_progress.title")
-    text = english("no_login_in_progress.text")
-    advice = english("no_login_in_progress.advice")
     action = "sign_in"
 
 
@@ -248,9 +196,6 @@ class LoginDeclined(UserError):
 
     status = 403
     cause = "login_declined"
-    title = english("login_declined.title")
-    text = english("login_declined.text")
-    advice = english("login_declined.advice")
     action = "switch_account"
 
 
@@ -258,8 +203,6 @@ class SignInExpired(UserError):
     """The provider's login page has expired, also in a second attempt."""
 
     cause = "sign_in_expired"
-    title = english("sign_in_expired.title")
-    text = english("sign_in_expired.text")
     advice = english("advice.sign_in_again")
     action = "sign_in"
 
@@ -276,8 +219,6 @@ class NotAllowed(UserError):
 
     status = 403
     cause = "not_allowed"
-    title = english("not_allowed.title")
-    advice = english("not_allowed.advice")
     action = "switch_account"
     challenge = ""  # WWW-Authenticate for a program with an access token of the provider (RFC 6750 3.1)
 
@@ -322,7 +263,6 @@ class NoUserName(NotAllowed):
     """
 
     cause = "no_user_name"
-    title = english("no_user_name.title")
 
     def __init__(self, user_id: str, account: str, kind: str) -> None:
         self.user = user_id
@@ -339,8 +279,6 @@ class CodeRefused(UserError):
     """The authorization code was used, has expired or belongs to another client: ``invalid_grant`` (RFC 6749 5.2)."""
 
     cause = "code_refused"
-    title = english("code_refused.title")
-    text = english("code_refused.text")
     advice = english("advice.sign_in_again")
     action = "sign_in"
 
@@ -349,8 +287,6 @@ class BadAuthorizationResponse(UserError):
     """A parameter is repeated, too long or unreadable, or the code is missing (RFC 6749 3.1, 4.1.2)."""
 
     cause = "bad_authorization_response"
-    title = english("bad_authorization_response.title")
-    text = english("bad_authorization_response.text")
     advice = english("advice.sign_in_again")
     action = "sign_in"
 
@@ -362,9 +298,6 @@ class BadHost(UserError):
     """
 
     cause = "bad_host"
-    title = english("bad_host.title")
-    text = english("bad_host.text")
-    advice = english("bad_host.advice")
     action = "open_application"
 
     def __init__(self, detail: str, *, site_url: str = "") -> None:
@@ -377,8 +310,6 @@ class CallbackWithoutProvider(UserError):
 
     status = 404
     cause = "callback_without_provider"
-    title = english("callback_without_provider.title")
-    text = english("callback_without_provider.text")
     advice = english("advice.contact_support")
 
 
@@ -386,9 +317,6 @@ class UnknownIssuer(UserError):
     """Another site starts a sign-in (OpenID Connect Core 4) with an issuer that is not configured here."""
 
     cause = "unknown_issuer"
-    title = english("unknown_issuer.title")
-    text = english("unknown_issuer.text")
-    advice = english("unknown_issuer.advice")
     action = "sign_in"
 
 
@@ -397,9 +325,6 @@ class CrossSite(UserError):
 
     status = 403
     cause = "cross_site_request"
-    title = english("cross_site_request.title")
-    text = english("cross_site_request.text")
-    advice = english("cross_site_request.advice")
     action = "open_page"
 
 
@@ -413,8 +338,6 @@ class BadToken(UserError):
     """An access token cannot be created as requested."""
 
     cause = "bad_token_request"
-    title = english("bad_token_request.title")
-    advice = english("bad_token_request.advice")
     action = "open_page"
 
     def __init__(self, text: str) -> None:
@@ -427,8 +350,6 @@ class TokenUnknown(NotSignedIn):
 
     cause = "token_unknown"
     title = english("invalid_token.title")
-    text = english("token_unknown.text")
-    advice = english("token_unknown.advice")
     action = ""
 
 
@@ -437,9 +358,6 @@ class InvalidBearerToken(UserError):
 
     status = 401
     cause = "invalid_token"
-    title = english("invalid_token.title")
-    text = english("invalid_token.text")
-    advice = english("invalid_token.advice")
 
     @property
     def headers(self) -> dict[str, str]:
@@ -452,9 +370,6 @@ class NotNow(UserError):
 
     status = 403
     cause = "not_a_navigation"
-    title = english("not_a_navigation.title")
-    text = english("not_a_navigation.text")
-    advice = english("not_a_navigation.advice")
     action = "open_page"
 
 
@@ -464,9 +379,6 @@ class ProviderError(Error):
     status = 502
     side = english("side.provider")
     cause = "provider_error"
-    title = english("provider_error.title")
-    text = english("provider_error.text")
-    advice = english("advice.try_again")
 
 
 class ProviderFailed(ProviderError):
@@ -482,8 +394,6 @@ class ClientAssertionMissing(ProviderError):
 
     side = english("side.application")
     cause = "client_assertion_missing"
-    title = english("client_assertion_missing.title")
-    text = english("client_assertion_missing.text")
     advice = english("advice.contact_support")
     action = ""
 
@@ -493,9 +403,6 @@ class LoginRefused(ProviderError):
 
     status = 400
     cause = "login_refused"
-    title = english("login_refused.title")
-    text = english("login_refused.text")
-    advice = english("advice.try_again")
 
 
 class ProviderUnavailable(LoginRefused):
@@ -503,8 +410,6 @@ class ProviderUnavailable(LoginRefused):
 
     status = 503
     cause = "provider_temporarily_unavailable"
-    title = english("provider_temporarily_unavailable.title")
-    text = english("provider_temporarily_unavailable.text")
     advice = english("advice.try_again_in_minutes")
     retry_after = "60"
 
@@ -514,9 +419,6 @@ class InteractionRequired(LoginRefused):
 
     side = english("side.application")
     cause = "interaction_required"
-    title = english("interaction_required.title")
-    text = english("interaction_required.text")
-    advice = english("interaction_required.advice")
 
 
 class IssuerMismatch(ProviderError):
@@ -524,18 +426,12 @@ class IssuerMismatch(ProviderError):
 
     status = 400
     cause = "issuer_mismatch"
-    title = english("issuer_mismatch.title")
-    text = english("issuer_mismatch.text")
-    advice = english("advice.try_again")
 
 
 class IdTokenRefused(ProviderError):
     """The ID token is malformed, has expired, or belongs to another sign-in (OpenID Connect Core 3.1.3.7)."""
 
     cause = "id_token_refused"
-    title = english("id_token_refused.title")
-    text = english("id_token_refused.text")
-    advice = english("advice.try_again")
 
 
 class SignatureRefused(IdTokenRefused):
@@ -547,9 +443,6 @@ class AuthenticationNotConfirmed(IdTokenRefused):
 
     status = 403
     cause = "authentication_not_confirmed"
-    title = english("authentication_not_confirmed.title")
-    text = english("authentication_not_confirmed.text")
-    advice = english("advice.try_again")
 
 
 class ClientRefused(ProviderError):
@@ -557,8 +450,6 @@ class ClientRefused(ProviderError):
 
     side = english("side.application")
     cause = "client_refused"
-    title = english("client_refused.title")
-    text = english("client_refused.text")
     advice = english("advice.contact_support")
     action = ""
 
@@ -568,8 +459,6 @@ class RequestRefused(ProviderError):
 
     side = english("side.application")
     cause = "request_refused"
-    title = english("request_refused.title")
-    text = english("request_refused.text")
     advice = english("advice.contact_support")
     action = ""
 
@@ -596,8 +485,6 @@ class ProviderUnreachable(ProviderError):
     """DNS, connection or TLS failed, or the answer was cut off."""
 
     cause = "provider_unreachable"
-    title = english("provider_unreachable.title")
-    text = english("provider_unreachable.text")
     advice = english("advice.try_again_in_minutes_or_contact_support")
 
 
@@ -605,7 +492,6 @@ class TlsFailed(ProviderUnreachable):
     """The TLS handshake failed, for example because the certificate is not trusted."""
 
     cause = "tls_failed"
-    text = english("tls_failed.text")
 
 
 class ProxyRefused(ProviderUnreachable):
@@ -613,7 +499,6 @@ class ProxyRefused(ProviderUnreachable):
 
     side = english("side.application")
     cause = "proxy_refused"
-    text = english("proxy_refused.text")
 
 
 class ProviderTimeout(ProviderError):
@@ -621,8 +506,6 @@ class ProviderTimeout(ProviderError):
 
     status = 504
     cause = "provider_timeout"
-    title = english("provider_timeout.title")
-    text = english("provider_timeout.text")
     advice = english("advice.try_again_in_minutes_or_contact_support")
 
 
@@ -631,8 +514,6 @@ class ProviderBusy(ProviderError):
 
     status = 503
     cause = "provider_busy"
-    title = english("provider_busy.title")
-    text = english("provider_busy.text")
     advice = english("advice.try_again_in_a_moment")
     retry_after = "5"
 
@@ -642,8 +523,6 @@ class IdentityPending(ProviderError):
 
     status = 503
     cause = "identity_pending"
-    title = english("identity_pending.title")
-    text = english("identity_pending.text")
     advice = english("advice.try_again_in_a_moment")
     retry_after = "2"
 
@@ -653,9 +532,6 @@ class ProviderForbids(ProviderError):
 
     status = 403
     cause = "provider_forbids"
-    title = english("provider_forbids.title")
-    text = english("provider_forbids.text")
-    advice = english("provider_forbids.advice")
 
 
 class ProviderRateLimit(ProviderError):
@@ -663,8 +539,6 @@ class ProviderRateLimit(ProviderError):
 
     status = 429
     cause = "provider_rate_limit"
-    title = english("provider_rate_limit.title")
-    text = english("provider_rate_limit.text")
     advice = english("advice.try_again_in_minutes")
 
 
