@@ -784,6 +784,22 @@ class TestIdToken:
         assert said(finish_sign_in(browser)) == (502, "id_token_refused")
         assert_not_signed_in(browser, store)
 
+    @pytest.mark.parametrize("typ", ["at+jwt", "logout+jwt", "application/at+jwt", "AT+JWT"])
+    def test_that_is_marked_as_another_kind_of_token_is_refused(
+        self, typ: str, browser: Browser, issuer: Issuer, store: MemoryStore, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """RFC 8725 3.11 and 3.12"""
+        issuer.sign = lambda claims: sign_jwt(claims, typ=typ)
+        assert said(finish_sign_in(browser)) == (502, "id_token_refused")
+        assert f"got typ '{typ}'" in caplog.text
+        assert_not_signed_in(browser, store)
+
+    @pytest.mark.parametrize("typ", ["JWT", "jwt", "application/jwt", "id_token+jwt", "", None, 5])
+    def test_may_have_any_other_type(self, typ: object, browser: Browser, issuer: Issuer) -> None:
+        """Connect2id, for example, marks ID tokens with `id_token+jwt`."""
+        issuer.sign = lambda claims: sign_jwt(claims, typ=typ)
+        browser.sign_in()
+
     def test_may_contain_times_as_strings(self, browser: Browser, issuer: Issuer) -> None:
         now = time.time()
         issuer.claims.update(exp=f"{now + 60:.3f}", iat=f"{now:.0f}", nbf=f"{now:.0f}")

@@ -21,6 +21,11 @@ MAX_CLOCK_SKEW = 300.0  # seconds that the provider's clock may differ from ours
 # RFC 7515 3.1: header, payload and signature. The signature is empty when the algorithm is "none".
 _JWT = re.compile(r"[A-Za-z0-9_-]+\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]*", re.ASCII)
 
+# The media types of other tokens (RFC 8725 3.11). ID tokens have no registered type of their own.
+_OTHER_TYPES = frozenset(
+    f"{kind}+jwt" for kind in ("at", "logout", "secevent", "dpop", "token-introspection", "oauth-authz-req")
+)
+
 _CHECK_CLIENT = "compare WSGI_OAUTH_CLIENT_ID with the registration"
 _CHECK_CLOCK = "compare the clock of this machine with the provider's"
 _REMEDIES = {
@@ -42,6 +47,13 @@ def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: 
     :raises errors.IdTokenRefused: when it is malformed, expired, or issued by or for another party.
     """
     claims = read_id_token(id_token)
+    header = _read_part(id_token.partition(".")[0])
+    media_type = str(header.get("typ")) if isinstance(header, dict) else ""
+    if media_type.lower().removeprefix("application/") in _OTHER_TYPES:  # RFC 7515 4.1.9
+        raise errors.IdTokenRefused(
+            f"the ID token is marked as another kind of token (RFC 8725 3.11; got typ {media_type!a})",
+            remedy="let the token endpoint of the provider send an ID token as id_token",
+        )
     audience = claims.get("aud")
     audiences = audience if isinstance(audience, list) else [audience]
     now = time.time()
@@ -89,10 +101,7 @@ def read_id_token(id_token: str) -> dict[str, Any]:
             remedy="enable OpenID Connect for this client at the provider, or remove openid from WSGI_OAUTH_SCOPE",
         )
     jwt = _JWT.fullmatch(id_token)
-    try:
-        claims = parse_json(urlsafe_b64decode(jwt[1] + "=" * (-len(jwt[1]) % 4))) if jwt else None
-    except ValueError:
-        claims = None
+    claims = _read_part(jwt[1]) if jwt else None
     if not isinstance(claims, dict):
         raise errors.IdTokenRefused("the ID token is not a signed JSON Web Token with claims in it (RFC 7519 3)")
     return claims
@@ -100,8 +109,15 @@ def read_id_token(id_token: str) -> dict[str, Any]:
 
 def read_algorithm(id_token: str) -> str:
     """Return the algorithm in the header of a verified ID token (RFC 7515 4.1.1)."""
-    header = id_token.partition(".")[0]
-    return str(parse_json(urlsafe_b64decode(header + "=" * (-len(header) % 4)))["alg"])
+    return str(_read_part(id_token.partition(".")[0])["alg"])
+
+
+def _read_part(part: str) -> Any:
+    """Return the document in a part of a JSON Web Token, or None if it is malformed."""
+    try:
+        return parse_json(urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except ValueError:
+        return None
 
 
 def is_signed_document(response: requests.Response) -> bool:
