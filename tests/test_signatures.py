@@ -370,6 +370,18 @@ class TestKeys:
         assert (response.status_int, issuer.count("keys")) == (502, 1)
         assert "the keys of the provider" in caplog.text or "larger than" in caplog.text
 
+    def test_can_be_many(self, browser: Browser, issuer: Issuer) -> None:
+        key = Key(RSA, "RS256")
+        use(issuer, key, *(key.jwk(kid=f"old-{number}") for number in range(300)))
+        assert signs_in(browser)
+
+    def test_are_counted_in_the_log_if_none_has_the_id_in_the_token(
+        self, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        issuer.sign = Key(RSA, "RS256").sign
+        assert not signs_in(browser)
+        assert "publishes no key for the token's signature (got alg 'RS256', kid 'new'; keys: 1)" in caplog.text
+
     def test_are_required_in_the_metadata(
         self, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -39,7 +39,8 @@ _KEYS = {
 ASYMMETRIC = frozenset(_KEYS)
 _SYMMETRIC = frozenset({"HS256", "HS384", "HS512"})
 _PUBLIC_MEMBERS = ("kty", "crv", "n", "e", "x", "y")
-_MAX_KEYS = 100  # in a JWK set; more than a provider needs for any rotation
+# Keys that are tried for one token: otherwise a forged token without `kid` could cost thousands of verifications.
+_MAX_TRIES = 100
 
 Jwk = Mapping[str, Any]
 
@@ -134,9 +135,10 @@ class SigningKeys:
         kind = _KEYS[algorithm][0]
         suitable = [key for key in keys if _is_suitable(key, algorithm) and (kid is None or key.get("kid", kid) == kid)]
         problem = errors.SignatureRefused(
-            f"the provider publishes no key for the token's signature (got alg {algorithm!a}, kid {kid!a:.80})"
+            f"the provider publishes no key for the token's signature (got alg {algorithm!a}, kid {kid!a:.80}; keys: "
+            f"{len(keys)})"
         )
-        for key in suitable:
+        for key in suitable[:_MAX_TRIES]:
             # Only the public members, because some providers add invalid or even private members.
             members = {name: key[name] for name in _PUBLIC_MEMBERS if name in key}
             try:
@@ -217,7 +219,7 @@ class SigningKeys:
         keys = document.get("keys")
         if not isinstance(keys, list):
             raise errors.ProviderError(f"the keys of the provider ({url}) have no list `keys` (RFC 7517 5)")
-        return tuple(key for key in keys[:_MAX_KEYS] if isinstance(key, dict))
+        return tuple(key for key in keys if isinstance(key, dict))
 
 
 def _is_suitable(key: Jwk, algorithm: str) -> bool:
