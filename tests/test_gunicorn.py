@@ -154,6 +154,15 @@ def test_gunicorn_without_arguments_serves_a_checkout(site: Site) -> None:
         assert server.process.returncode == 0
 
 
+def test_ignored_number_of_workers_is_logged(provider: LocalProvider, tmp_path: Path) -> None:
+    """Sessions in memory need a single worker."""
+    environ = {**environ_for(provider, SESSION_STORE="memory:"), "WEB_CONCURRENCY": "2"}
+    with gunicorn(tmp_path, environ, app=None, cwd=CHECKOUT) as server:
+        said = server.stop()
+    assert said.count("Booting worker") == 1
+    assert said.count("WEB_CONCURRENCY: ignored") == 1
+
+
 INVALID = {
     "nothing is set": ({}, ["WSGI_OAUTH_CLIENT_ID", "WSGI_OAUTH_CLIENT_SECRET"]),
     "no secret": ({"CLIENT_ID": "an-id"}, ["WSGI_OAUTH_CLIENT_SECRET"]),

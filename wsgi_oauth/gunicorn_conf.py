@@ -42,7 +42,8 @@ threads = THREADS
 # WEB_CONCURRENCY overrides it. Sessions in memory exist in one process only, so they need a single
 # worker.
 in_memory = os.environ.get("WSGI_OAUTH_SESSION_STORE", "").startswith("memory")
-workers = 1 if in_memory else int(os.environ.get("WEB_CONCURRENCY") or 2 * multiprocessing.cpu_count() + 1)
+concurrency = int(os.environ.get("WEB_CONCURRENCY") or 0)
+workers = 1 if in_memory else concurrency or 2 * multiprocessing.cpu_count() + 1
 
 # gunicorn kills a worker that gives no sign of life for this many seconds. For a sync worker this
 # also limits the duration of a request. A callback sends up to six requests to the provider, each
@@ -90,7 +91,13 @@ if os.environ.get("WSGI_OAUTH_METRICS", "").strip() == "yes":
 
 
 def on_starting(server: Any) -> None:
-    """Give the folder of the metrics to the user of the workers (`--user`)."""
+    """Give the folder of the metrics to the user of the workers (`--user`), and log an ignored WEB_CONCURRENCY."""
+    if in_memory and server.cfg.workers == 1 < concurrency:
+        text = (
+            "WEB_CONCURRENCY: ignored, because the sessions of WSGI_OAUTH_SESSION_STORE=memory: exist in one process "
+            "only (got %d); set file:/a/folder or redis://host for several workers"
+        )
+        server.log.warning(text, concurrency)
     hand_over_folder(server.cfg.uid, server.cfg.gid)
 
 
