@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from werkzeug import Response
 from wsgi_oauth import FileStore, LoginRequired, SessionStore, current_identity, errors, oauth2_session
 from wsgi_oauth.cli.main import main
 from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.sessions import access_tokens
 from wsgi_oauth.sessions.access_tokens import MAX_TOKENS, USE_INTERVAL
 
 MakeGate = Callable[..., LoginRequired]
@@ -345,6 +348,24 @@ class TestPage:
             create(guest)
         response = guest.app.post("/auth/tokens", {"name": "x", "lifetime": "1d"}, {**OWN, **JSON}, expect_errors=True)
         assert response.status_int == 400
+
+    def test_limits_the_number_of_tokens_that_are_created_at_the_same_time(
+        self, guest: Guest, store: FileStore, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(access_tokens, "MAX_TOKENS", 2)
+        create(guest)
+        both, store_token = threading.Barrier(2, timeout=30), store.create
+
+        def store_at_the_same_time(*arguments: Any) -> None:
+            both.wait()
+            store_token(*arguments)
+
+        monkeypatch.setattr(store, "create", store_at_the_same_time)
+        with ThreadPoolExecutor(2) as threads:
+            form = ("/auth/tokens", {"name": "x", "lifetime": "1d"}, {**OWN, **JSON})
+            created = [threads.submit(guest.app.post, *form, expect_errors=True) for _ in range(2)]
+        assert sorted(each.result().status_int for each in created) == [201, 400]
+        assert len(listed(guest)) == 2
 
 
 class TestChallenge:

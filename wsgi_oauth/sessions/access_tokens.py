@@ -70,17 +70,21 @@ class AccessTokens:
             raise errors.BadToken(english("bad_token_request.name", maximum=MAX_NAME))
         if not 0 < lifetime <= self.max_lifetime:
             raise errors.BadToken(english("bad_token_request.lifetime", maximum=duration(self.max_lifetime)))
-        if len(self.list(owner)) >= MAX_TOKENS:
-            raise errors.BadToken(english("bad_token_request.too_many", maximum=MAX_TOKENS))
         token, now = f"{TOKEN_PREFIX}{secrets.token_urlsafe(32)}", time.time()
         info = TokenInfo(secrets.token_hex(8), name, now, now + lifetime, 0, store_key(token))
         entry = {**data, "owner": owner, "info": info._asdict()}
         raw = self._sessions.build_record(token, StoredSession(now, now, entry)).data
+
+        def add(tokens: dict[str, TokenInfo]) -> None:
+            if len(tokens) >= MAX_TOKENS and len(self._usable(tokens)) >= MAX_TOKENS:
+                raise errors.BadToken(english("bad_token_request.too_many", maximum=MAX_TOKENS))
+            tokens[info.id] = info
+
         # The token first: a token without an entry in the list is added to the list when it is used.
         self._store.create(info.key, Record(_TOKEN_ENTRY + raw, info.expires))
         try:
-            self._change_list(owner, lambda tokens: tokens.update({info.id: info}))
-        except errors.StoreError:
+            self._change_list(owner, add)
+        except errors.Error:
             self._store.delete(info.key)
             raise
         return token, info
@@ -100,9 +104,7 @@ class AccessTokens:
         :raises errors.StoreError: if the store cannot be read.
         """
         raw = self._store.load(_list_key(owner))
-        tokens = _decode_list(raw)[1].values() if raw else []
-        usable = [info for info in tokens if time.time() < info.expires and self._store.load(info.key) is not None]
-        return sorted(usable, key=lambda info: info.created)
+        return sorted(self._usable(_decode_list(raw)[1]) if raw else [], key=lambda info: info.created)
 
     def revoke(self, owner: str, token_id: str) -> bool:
         """Revoke a token, and return whether it existed. It is refused from the next request on, in every worker.
@@ -161,6 +163,10 @@ class AccessTokens:
                 owner, info = stored.data["owner"], read_info(stored)
                 if time.time() < info.expires and all(info.id != listed.id for listed in self.list(owner)):
                     yield owner, info
+
+    def _usable(self, tokens: dict[str, TokenInfo]) -> tuple[TokenInfo, ...]:
+        now = time.time()
+        return tuple(each for each in tokens.values() if now < each.expires and self._store.load(each.key) is not None)
 
     def _change_list(self, owner: str, change: Callable[[dict[str, TokenInfo]], object]) -> None:
         """Apply *change* to the newest list of *owner*'s tokens. Nothing is stored if it returns False."""
