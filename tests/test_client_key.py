@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from conftest import Browser
+from conftest import JSON, Browser
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from openid import HOUR, Issuer
@@ -353,8 +353,9 @@ class TestPushedRequest:
         known = {f"{name}_url": getattr(issuer, f"{name}_url") for name in ("authorization", "token", "profile")}
         assert "request_uri=" in visit(client_key_file=str(key_file), pushed_requests=True, **known).start()
 
-    def test_without_an_endpoint_names_the_setting(
+    def test_without_an_endpoint_is_a_wrong_setting_of_the_operator(
         self, visit: Callable[..., Browser], key_file: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        assert visit(client_key_file=str(key_file), pushed_requests=True).get("/").status_int == 502
-        assert "unset WSGI_OAUTH_PUSHED_REQUESTS" in caplog.text
+        response = visit(client_key_file=str(key_file), pushed_requests=True).get("/", headers=JSON)
+        assert (response.status_int, response.json["error"]) == (500, "configuration")
+        assert "set WSGI_OAUTH_PUSHED_REQUESTS=no" in caplog.text

@@ -142,6 +142,7 @@ class OAuth2Session:
 
         :param parameters: further parameters, which take precedence over those of the provider's description.
         :raises errors.ProviderError: when the provider does not accept a pushed request.
+        :raises errors.ConfigError: when the provider has no endpoint for pushed requests.
         """
         parameters = {**dict(self.provider.authorization_parameters), **parameters}
         if not self.provider.pkce:
@@ -166,9 +167,9 @@ class OAuth2Session:
         """Send the parameters of an authorization request to the provider, and return their URI (RFC 9126 2)."""
         url = self.provider.pushed_authorization_url
         if not url:
-            raise errors.ProviderError(
-                "the provider has no endpoint for pushed authorization requests (RFC 9126 2)",
-                remedy="unset WSGI_OAUTH_PUSHED_REQUESTS; if the issuer's metadata name an endpoint, set "
+            raise errors.ConfigError(
+                "pushed authorization requests: the provider has no endpoint for them (RFC 9126 2)",
+                remedy="set WSGI_OAUTH_PUSHED_REQUESTS=no; if the issuer's metadata name an endpoint, set "
                 "WSGI_OAUTH_PROVIDER to the URL of the issuer",
             )
         response = self._post_as_client(url, dict(request))
