@@ -489,7 +489,9 @@ class TestCookies:
             ("a=1; {own}; b=2", "a=1; b=2"),
             ("a=1;{own}", "a=1"),
             ("{own}; {own}; a=1", "a=1"),
-            ("a=1; wsgi_oauth-x=2; __Host-wsgi_oauth=3; __Host-wsgi_oauth-y=4", "a=1"),
+            ("a=1; wsgi_oauth_8000=2; __Host-wsgi_oauth=3; __Host-wsgi_oauth-sign-out=4", "a=1"),
+            ("a=1; wsgi_oauth-AbCdEfGh_1={id}; __Host-wsgi_oauth_8000-AbCdEfGh-1.post={id}", "a=1"),
+            ("wsgi_oauth-AbCdEfGh_1={id},b=2", "b=2"),
             ("a=1,{own},b=2", "a=1,b=2"),  # two headers, joined by the server
             ("$Version=1; {own}; $Path=/; a=1", "$Version=1; $Path=/; a=1"),
             ('wsgi_oauth="3"; WSGI_OAUTH=4;;a=1', "WSGI_OAUTH=4;;a=1"),
@@ -499,8 +501,16 @@ class TestCookies:
     )
     def test_of_the_sign_in_are_removed(self, enter: Callable[..., Guest], inside: Application, sent: str, seen: str):
         guest = enter(public=["/"])
-        send(guest.gate, "/", headers={"Cookie": sent.format(own=f"wsgi_oauth={guest.cookie}")})
+        send(guest.gate, "/", headers={"Cookie": sent.format(own=f"wsgi_oauth={guest.cookie}", id=guest.cookie)})
         assert inside.environ["HTTP_COOKIE"] == seen
+
+    def test_of_the_application_stay_beside_a_session_cookie_with_a_similar_name(
+        self, enter: Callable[..., Guest], inside: Application
+    ):
+        guest = enter(COOKIE_NAME="app")
+        cookies = "app-theme=dark; app-theme-dark=1; app_1=2; app-sign-out-1=3"
+        send(guest.gate, "/", headers={"Cookie": f"{cookies}; {guest.cookie_header}"})
+        assert inside.environ["HTTP_COOKIE"] == cookies
 
     @pytest.mark.parametrize("repeated", [" ", "; ", "-", "1", ";wsgi_oauth-", "wsgi_oauth "])
     def test_of_the_sign_in_are_removed_in_linear_time(self, make_gate: MakeGate, repeated: str):

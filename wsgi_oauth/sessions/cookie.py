@@ -15,6 +15,7 @@ SESSION_ID = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 """A session id: 256 random bits from ``secrets.token_urlsafe(32)``."""
 
 PENDING_PURPOSE_LENGTH = 10  # characters of the name of a sign-in's cookie, after the name of the session cookie
+SIGN_OUT_PURPOSE = "sign-out"  # of the cookie with the state of the sign-out at the provider
 FORM_POST = ".post"  # the suffix of that name if the provider's response is a form post
 _PENDING_PURPOSE = re.compile(rf"[A-Za-z0-9_-]{{{PENDING_PURPOSE_LENGTH}}}(?:{re.escape(FORM_POST)})?", re.ASCII)
 
@@ -106,8 +107,12 @@ def build_set_cookie(value: str, purpose: str = "", *, names: CookieNames, max_a
 def own_cookies_pattern(name: str) -> re.Pattern[str]:
     """Return the pattern of the cookies of this program, on every port, in a Cookie header.
 
-    A comma separates cookies, too, because servers join several Cookie headers with it.
+    Cookies of the application, such as ``app-theme`` beside the session cookie ``app``, do not match. A comma separates
+    cookies, too, because servers join several Cookie headers with it.
 
     :param name: the name of the session cookie, without ``__Host-`` and the port.
     """
-    return re.compile(rf"(?:^|[;,])\s*(?:__Host-)?{re.escape(name)}(?:_[0-9]+)?(?:-[^=;,]*|\s*)=[^;,]*")
+    port = "(?:_[0-9]+)?" if name == COOKIE else ""  # a configured name never contains the port
+    pending = rf"-{_PENDING_PURPOSE.pattern}\s*=[\s\"]*{SESSION_ID.pattern}[\s\"]*(?=[;,]|$)"
+    others = rf"(?:-{SIGN_OUT_PURPOSE})?\s*=[^;,]*"
+    return re.compile(rf"(?:^|[;,])\s*(?:__Host-)?{re.escape(name)}{port}(?:{pending}|{others})")

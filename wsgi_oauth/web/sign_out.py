@@ -13,14 +13,13 @@ from werkzeug import Response
 
 from .. import errors
 from ..events import SIGN_OUT
-from ..sessions.cookie import build_set_cookie, read_cookie
+from ..sessions.cookie import SIGN_OUT_PURPOSE, build_set_cookie, read_cookie
 from ..sessions.session import TOKEN
 from ..texts import english
 from . import pages
 from .handler import RequestHandler
 from .request import Request
 
-_STATE_COOKIE = "sign-out"  # holds the state of the sign-out at the provider
 _STATE_LIFETIME = 3600  # seconds
 _log = logging.getLogger(__name__)
 
@@ -66,7 +65,7 @@ class Logout(RequestHandler):
         registered_url = f"{request.site.public_url or request.base}{SignedOut.route}"
         end_session_url = self._sign_out_at_provider(last, registered_url, state)
         response = self.redirect(end_session_url or signed_out_url, 303)
-        cookie = partial(build_set_cookie, purpose=_STATE_COOKIE, names=request.cookie_names)
+        cookie = partial(build_set_cookie, purpose=SIGN_OUT_PURPOSE, names=request.cookie_names)
         if end_session_url:
             response.headers.add("Set-Cookie", cookie(state, max_age=_STATE_LIFETIME))
         elif TOKEN in last and "Chrome/" in request.headers.get("User-Agent", ""):
@@ -99,7 +98,7 @@ class SignedOut(RequestHandler):
     skips_access_check = True
 
     def get(self, request: Request) -> Response:
-        state = read_cookie(request.environ, _STATE_COOKIE, names=request.cookie_names)
+        state = read_cookie(request.environ, SIGN_OUT_PURPOSE, names=request.cookie_names)
         returned = request.args.get("state", "")
         further_url = request.site.find_further_url(returned.partition(".")[2])
         if further_url and not request.is_further_site:  # the sign-out began there, and its cookie is there
@@ -108,7 +107,7 @@ class SignedOut(RequestHandler):
         confirmed = bool(state) and hmac.compare_digest(str(state).encode(), returned.encode(errors="replace"))
         response = _show_signed_out(self, confirmed=confirmed)
         if confirmed:
-            cookie = build_set_cookie("", _STATE_COOKIE, names=request.cookie_names, max_age=0)
+            cookie = build_set_cookie("", SIGN_OUT_PURPOSE, names=request.cookie_names, max_age=0)
             response.headers.add("Set-Cookie", cookie)
         return response
 
