@@ -2,7 +2,8 @@
 
 This is the "Web App Example of OAuth 2 web application flow" of the requests-oauthlib documentation, with its names
 and in its order. Its client id, client secret and URLs come from the configuration. The code behind the calls makes it
-safe: ``sign_in.py`` creates and checks the state, ``oauth/client.py`` sends the requests to the provider.
+safe: ``sign_in.py`` creates and checks the state, ``oauth/client.py`` sends the requests to the provider. An *attempt*
+is one sign-in under way: its state, its PKCE code verifier, and the page to which the user returns.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class PostAuthorization(SignInHandler):
     endpoint = "callback"
 
     def get(self, request: Request) -> Response:
-        # The state in request.url must be stored in a session of this browser. It can be used once.
+        # The state in request.url must be stored in a session of this browser. A state can be used once.
         with self.consumed_attempt() as attempt:
             github = self.oauth2_session()
             token = github.fetch_token(self.token_url, **attempt.parameters)

@@ -83,7 +83,7 @@ class PreAuthorization(RequestHandler):
         Redirect the user/resource owner to the OAuth provider using a URL with a few key OAuth parameters.
         """
         github = OAuth2Session(client_id)
-        # The provider receives a hash now and the verifier in step 3, and compares them (RFC 7636).
+        # The provider receives a hash now, later the verifier with the code, and compares them (RFC 7636).
         code_verifier = secrets.token_urlsafe(32)
         code_challenge = urlsafe_b64encode(sha256(code_verifier.encode()).digest()).rstrip(b"=").decode()
         authorization_url, state = github.authorization_url(
