@@ -46,7 +46,10 @@ def refresh_once(session: Session, stale: Token, refresh: Callable[[], Token], *
     for _ in poll(3 * timeout):
         newest = session.load_latest()
         session.ended_elsewhere = TOKEN not in newest
-        if _is_replaced(stale, newest):
+        if not newest.get(TOKEN):
+            raise errors.TokenRejected("the session ended while its token was being refreshed")
+        # Compare the whole token, because a provider may send the same access token with a new lifetime.
+        if newest[TOKEN] != stale:
             session.accept_stored(TOKEN, newest[TOKEN])
             return dict(newest[TOKEN])
         lease = newest.get(LEASE, {})
@@ -54,6 +57,7 @@ def refresh_once(session: Session, stale: Token, refresh: Callable[[], Token], *
         if lease.get("by", "") != owner:
             owner, waiting_since = lease.get("by", ""), time.monotonic()
         is_held = owner and time.monotonic() - waiting_since < timeout
+        # A lease that is much older is from a request that has crashed: do not wait for it.
         if is_held and time.time() - lease.get("at", 0) < timeout + _MAX_CLOCK_SKEW:
             continue
         if session.change(partial(acquire_lease, stale=stale, new_owner=me, expired_owner=owner)):
@@ -64,18 +68,18 @@ def refresh_once(session: Session, stale: Token, refresh: Callable[[], Token], *
 
 def acquire_lease(data: dict[str, Any], *, stale: Token, new_owner: str, expired_owner: str) -> bool:
     """Store a lease in the session's *data*. Return False if the token was replaced, or another request has a lease."""
-    if not data.get(TOKEN) or _is_replaced(stale, data) or data.get(LEASE, {}).get("by", "") not in {"", expired_owner}:
+    if data.get(TOKEN) != stale or data.get(LEASE, {}).get("by", "") not in {"", expired_owner}:
         return False
     data[LEASE] = {"by": new_owner, "at": time.time()}
     return True
 
 
 def check_result(lease: dict[str, Any], owner: str) -> None:
-    """Check that the refresh by another request, for which this one has waited, did not fail.
+    """Check that no other request has failed to refresh the token.
 
-    Otherwise the waiting requests would repeat the refresh one after the other while the provider does not answer.
+    Otherwise the waiting requests would repeat the refresh, one after the other, while the provider does not answer.
 
-    :param owner: the request that held the lease.
+    :param owner: the request that held the lease, and for which this one has waited; empty if there was none.
     :raises errors.TokenRejected: when the provider refused the refresh token, sent by any request.
     :raises errors.ProviderUnreachable: when the refresh of *owner* failed for another reason.
     """
@@ -83,13 +87,6 @@ def check_result(lease: dict[str, Any], owner: str) -> None:
         raise errors.TokenRejected("the provider has refused to refresh the token")
     if owner and lease.get("failed") == owner:
         raise errors.ProviderUnreachable("the refresh for which this request has waited failed")
-
-
-def _is_replaced(stale: Token, data: dict[str, Any]) -> bool:
-    if not data.get(TOKEN):
-        raise errors.TokenRejected("the session ended while its token was being refreshed")
-    # Compare the whole token, because a provider may send the same access token with a new lifetime.
-    return bool(data[TOKEN] != stale)
 
 
 def _refresh_as_owner(session: Session, stale: Token, refresh: Callable[[], Token], me: str) -> Token:
@@ -100,6 +97,7 @@ def _refresh_as_owner(session: Session, stale: Token, refresh: Callable[[], Toke
         has_lease = True
         with suppress(errors.StoreError):  # the lease expires by itself, and the provider's error is more useful
             has_lease = session.change(partial(_record_failure, owner=me, is_rejected=is_rejected))
+        # The provider may have rejected the token because the new owner of the lease had refreshed it.
         if is_rejected and not has_lease and not session.ended_elsewhere:
             raise _LeaseLost from None
         raise
