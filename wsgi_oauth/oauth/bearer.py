@@ -1,6 +1,6 @@
 """Access tokens of the provider for programs: JSON Web Tokens with this application as their audience (RFC 9068).
 
-The claims of the token describe the user or the program. Only the provider's keys are requested. The extra ``openid``
+The claims of the token describe the user or the program. The provider is asked only for its keys. The extra ``openid``
 is required.
 """
 
@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from .. import errors
 from ..config.provider import Provider
 from ..transport.json import parse_json
-from .discovery import issuer_of_tenants
 from .id_token import read_subject, read_time
 from .identity import Identity, read_identity
 from .keys import CACHED_FOR, verifies_signatures
@@ -91,14 +90,14 @@ def verify_bearer_token(token: str, audience: str, registrations: Iterable[Regis
     return BearerToken(
         identity,
         registration,
-        # Otherwise a withdrawn key would stay valid for the whole lifetime of a token.
+        # The token is verified again after this time, otherwise a key that the provider has withdrawn would stay valid.
         min(read_time(claims, "exp"), time.time() + CACHED_FOR),
         token_id[:128] if isinstance(token_id, str) else "",
     )
 
 
 def is_access_token(header: Mapping[str, Any], claims: Mapping[str, Any]) -> bool:
-    """Return whether the token is an access token, by its type or by a claim of known providers.
+    """Return whether the token is an access token, by its media type or by a claim that only access tokens have.
 
     ID tokens, logout tokens and signed user documents have the same issuer and the same keys, and may have the same
     audience. An access token must therefore have one of these marks, which the others cannot have:
@@ -136,8 +135,7 @@ def _find_registration(issuer: object, registrations: Iterable[Registration]) ->
     """Return the registration with the provider that *issuer* names. No request is sent to an unknown issuer."""
     candidates = [each for each in registrations if each.has_published_keys]
     for registration in candidates:
-        provider = registration.configured_provider
-        if provider._replace(issuer=issuer_of_tenants(provider.issuer or "")).is_issuer(issuer):
+        if registration.is_issuer(issuer):
             return registration
     expected = ", ".join(ascii(each.configured_provider.issuer) for each in candidates)
     raise errors.InvalidBearerToken(f"the access token is refused for its iss (got {issuer!a:.200}, not {expected})")
