@@ -81,9 +81,10 @@ class Discovery:
     def is_needed(self) -> bool:
         """Whether this application uses an endpoint that is neither configured nor part of a preset."""
         known = self._configured
-        signs_out = known.end_session_url or self._config.end_session != "yes"
-        pushes = known.pushed_authorization_url or not self._config.pushed_requests
-        return not (known.authorization_url and known.token_url and known.profile_url and signs_out and pushes)
+        needs_end_session = self._config.end_session == "yes" and not known.end_session_url
+        needs_pushed_requests = self._config.pushed_requests and not known.pushed_authorization_url
+        has_others = known.authorization_url and known.token_url and known.profile_url
+        return bool(needs_end_session or needs_pushed_requests or not has_others)
 
     def provider(self) -> Provider:
         """Return the provider with all its endpoints, from the cache or the issuer.
@@ -175,7 +176,7 @@ class Discovery:
             found = [each.url.replace("//graph.microsoft.com/", f"//{graph}/") for each in groups]
             groups = tuple(each._replace(url=url) for each, url in zip(groups, found, strict=True))
         provider = configured._replace(
-            issuer=document.get("issuer", configured.issuer),  # with a placeholder if it has tenants
+            issuer=document.get("issuer", configured.issuer),  # of many tenants: with a placeholder for the tenant
             groups=groups,
             **discovered,  # type: ignore[arg-type]
             signing_algorithms=configured.signing_algorithms
@@ -254,7 +255,7 @@ def _read_algorithms(document: Mapping[str, Any], member: str) -> tuple[str, ...
 
 
 def issuer_of_tenants(configured: str) -> str:
-    """Return the issuer that the metadata must name: *configured*, or a placeholder for the issuers of many tenants.
+    """Return the issuer that the metadata must name: *configured*, with a placeholder for a group of tenants.
 
     https://learn.microsoft.com/entra/identity-platform/howto-convert-app-to-be-multi-tenant
     """

@@ -34,6 +34,7 @@ def is_needed(document: EmailsDocument | GroupsDocument, rules: Collection[Rule]
     """Return whether one of *rules* may match an item of the list."""
     if isinstance(document, EmailsDocument):
         return any(rule.kind == "email" for rule in rules)
+    # The items of a list with a parent are teams of organizations: group:octo-org/team.
     return any(rule.kind in {"group", "org"} and (not document.parent or "/" in rule.value) for rule in rules)
 
 
@@ -46,9 +47,9 @@ def with_lists(
     names the list in ``unread``.
 
     :param timeout: seconds for all pages of one list.
-    :param complete: whether the failure of a list is an error even if no rule needs the list. A recheck requires it,
+    :param complete: whether the failure of a list is an error even if no rule needs the list. So it is at a recheck,
         because the result replaces a complete identity.
-    :raises errors.ProviderError: if a list that a rule needs cannot be read for another reason.
+    :raises errors.ProviderError: if the failure of a list is an error, unless the provider forbids to read it.
     """
     for each in _find_readable(identity, client, rules):
         needed = is_needed(each, rules)
@@ -60,12 +61,13 @@ def with_lists(
             if needed:
                 identity = identity.with_unread(f"{name} (scope {each.scope})" if each.scope else name)
         except (errors.ProviderError, errors.TokenRejected) as error:
-            if (needed or complete) and isinstance(error, errors.ProviderError):
+            if not (needed or complete):
+                _log.warning("the list of %s could not be read: %s", name, error)
+            elif isinstance(error, errors.ProviderError):
                 error.detail = f"the list of {name} could not be read: {error.detail}"
                 raise
-            if needed or complete:
+            else:
                 raise errors.ProviderError(f"the list of {name} could not be read: {error}") from error
-            _log.warning("the list of %s could not be read: %s", name, error)
         else:
             if isinstance(each, EmailsDocument):
                 identity = with_emails(identity, items, each, trusted=client.provider.trusts_emails)
@@ -94,6 +96,8 @@ def _find_readable(
 
 def _has_overage(identity: Identity) -> bool:
     """Return whether the ID token refers to another document for the user's groups (OpenID Connect Core 5.6.2).
+
+    Microsoft calls it a *groups overage*: the user has more groups than fit into the token.
 
     The document's address in the token is not used, because the access token must not be sent to it.
     """
