@@ -76,8 +76,8 @@ def read_as_a_number(value: str | int | None) -> str | None:
 
 @guarded_by(
     {
-        "wsgi_oauth.oauth.id_token.parse_subject": read_as_a_number,
-        "wsgi_oauth.oauth.identity.parse_subject": read_as_a_number,
+        "wsgi_oauth.oauth.id_token.convert_number": read_as_a_number,
+        "wsgi_oauth.oauth.identity.convert_number": read_as_a_number,
     }
 )
 def test_subject_that_is_the_same_number_in_another_spelling(issuer: Issuer, sign_in: SignIn) -> Any:

@@ -25,7 +25,7 @@ _REORDERS = re.compile(rf"[\u202a-\u202e\u2066-\u2069]|{_FORBIDDEN.pattern}")
 _ABOUT_THE_TOKEN = {"aud", "azp", "exp", "nbf", "iat", "jti", "nonce", "at_hash", "c_hash", "s_hash"}
 # These claims name the issuer of the ID token, so no user document may replace them.
 _ABOUT_THE_ISSUER = {"iss", "tid"}
-# A claim, and the claim that states whether it is verified.
+# A claim, and the claim that states whether it is verified (`xms_edov`: Microsoft).
 _VERIFIED_BY = (("email", "email_verified"), ("email", "xms_edov"), ("phone_number", "phone_number_verified"))
 
 
@@ -98,19 +98,19 @@ def merge_claims(document: Mapping[str, Any], id_token: Mapping[str, Any]) -> di
 
 
 def find_text(sources: Iterable[Mapping[str, Any]], paths: str) -> str | None:
-    """Return the first value at *paths* in the first of the *sources* that has one, if it is a short text.
+    """Return the value that :func:`find_in_sources` finds, if it is a short text or a number; None otherwise.
 
-    Every other value is left out with a log line. A number becomes its decimal digits.
+    A number becomes its decimal digits. Every other value is left out with a log line.
     """
-    value = find_in(sources, paths)
+    value = find_in_sources(sources, paths)
     text = parse_text(value)
     if text is None and value is not None:
         _log.warning("the claim %a is left out, because it is %s", paths, describe(value))
     return text
 
 
-def find_in(sources: Iterable[Mapping[str, Any]], paths: str) -> Any:
-    """Return the first value at *paths*; the value of each path comes from the first of the *sources* that has it.
+def find_in_sources(sources: Iterable[Mapping[str, Any]], paths: str) -> Any:
+    """Return the first value: the first path is looked up in each of the *sources*, then the next path, or None.
 
     :param paths: as for :func:`find_value`. ``first_name+last_name`` joins both texts with a space.
     """
@@ -127,14 +127,14 @@ def _find_joined(source: Mapping[str, Any], path: str) -> Any:
     return value
 
 
-def parse_subject(value: object) -> object:
-    """Return *value*, with a number as text: some providers send an id as a number here and as text there."""
+def convert_number(value: object) -> object:
+    """Return *value*, an integer as text, because some providers send an id in one document as a number only."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def parse_text(value: object) -> str | None:
     """Return *value* if it can be a name or an address, in any script; None otherwise. A number becomes a text."""
-    value = parse_subject(value)
+    value = convert_number(value)
     return value if isinstance(value, str) and 0 < len(value) <= _MAX_TEXT and not _FORBIDDEN.search(value) else None
 
 
@@ -187,7 +187,8 @@ def limit_claims(
     The members of a small object count as single claims, because some providers wrap the whole user document.
 
     :param is_needed: whether an access rule names the claim at this path. Such claims are dropped last.
-    :param is_compared: whether an access rule names this item of the list at this path. Such items are kept.
+    :param is_compared: whether an access rule names this item of a list at this path. Of a list that is too large, only
+        such items are kept.
     :param user: the user's id, for the log line about dropped claims.
     """
     if len(json.dumps(claims)) <= _MAX_SIZE:

@@ -14,7 +14,7 @@ import requests
 from .. import errors
 from ..config.provider import Provider
 from ..transport.json import parse_json
-from .claims import parse_subject
+from .claims import convert_number
 
 MAX_CLOCK_SKEW = 300.0  # seconds that the provider's clock may differ from ours
 
@@ -153,7 +153,7 @@ def read_signed_document(document: str, provider: Provider, client_id: str) -> d
 def check_userinfo(document: Mapping[str, Any], id_token: str) -> None:
     """Check that the user document and the ID token are about the same user (Core 5.3.2).
 
-    Otherwise an attacker who swaps the access token could sign in another user.
+    Otherwise an attacker who swaps the access token could sign in as another user.
 
     :raises errors.IdTokenRefused: when their subjects differ.
     """
@@ -164,7 +164,7 @@ def check_userinfo(document: Mapping[str, Any], id_token: str) -> None:
 
 def read_subject(claims: Mapping[str, Any]) -> str | None:
     """Return the claim ``sub`` (Core 2), or None when it is missing or invalid. A number equals its decimal string."""
-    subject = parse_subject(claims.get("sub"))
+    subject = convert_number(claims.get("sub"))
     return subject if isinstance(subject, str) and subject else None
 
 

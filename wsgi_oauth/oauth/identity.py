@@ -16,14 +16,14 @@ from ..config.provider import EmailsDocument, GroupsDocument, Provider, UserDocu
 from ..sessions.keys import PROVIDER_SESSION
 from .claims import (
     Claims,
+    convert_number,
     describe,
     displayed,
-    find_in,
+    find_in_sources,
     find_text,
     find_value,
     merge_claims,
     parse_groups,
-    parse_subject,
     parse_text,
 )
 
@@ -50,7 +50,7 @@ class Identity:
     username: str | None = None
     name: str | None = None
     email: str | None = None
-    email_verified: bool = False  # whether the provider has verified it; otherwise users can claim any address
+    email_verified: bool = False  # whether the provider has verified it; otherwise users could enter any address
     also_verified: tuple[str, ...] = ()  # further verified addresses, if the provider lists them
     groups: tuple[str, ...] = ()  # groups, teams or organizations
     unread: tuple[str, ...] = field(default=(), compare=False)  # lists that this application may not read
@@ -65,7 +65,7 @@ class Identity:
         """The stable and unique id that applications can store: ``583231@github``, the subject and the provider.
 
         It fits the user tables of existing applications, because it contains only ``A-Z a-z 0-9 . _ - + @``. Each other
-        character, and ``+`` and ``@`` in a part, is written as ``+`` and the two hexadecimal digits of its UTF-8 bytes.
+        character, and ``+`` and ``@`` in a part, is replaced by its UTF-8 bytes: ``+`` and two hexadecimal digits each.
         """
         return f"{escape_id(self.subject)}@{escape_id(self.provider)}"
 
@@ -108,10 +108,7 @@ class Identity:
 
 
 def revocation_names(session: Mapping[str, Any]) -> list[str]:
-    """Return the revocation names of *session*: the user's id, if it is known, and names from the provider's ID token.
-
-    :param session: the data of a session.
-    """
+    """Return the names by which a revocation finds *session*: the user's id, and names from the ID token if known."""
     identity = Identity.from_dict(session.get(IDENTITY))
     record = session.get(PROVIDER_SESSION)
     names = record.get("names") if isinstance(record, dict) else None
@@ -126,7 +123,7 @@ def escape_id(part: str) -> str:
 def read_identity(
     document: Mapping[str, Any], provider: Provider, id_token: Mapping[str, Any] = MappingProxyType({})
 ) -> Identity:
-    """Read the identity from the user document and the ID token. The provider's description names their members.
+    """Read the identity from the user document and the ID token, at the paths in the provider's description.
 
     The user document takes precedence, and the ID token fills gaps (OpenID Connect Core 5.3.2).
 
@@ -153,7 +150,7 @@ def find_subject(sources: tuple[Mapping[str, Any], Mapping[str, Any]], provider:
     """Return the id of the user. Where users of several tenants can sign in, it begins with the id of the tenant."""
     subjects: list[object] = []
     for path in provider.user.subject.split():
-        subjects = [parse_subject(value) for source in sources if (value := find_value(source, path)) is not None]
+        subjects = [convert_number(value) for source in sources if (value := find_value(source, path)) is not None]
         if subjects:
             break
     if any(subject != subjects[0] for subject in subjects):
@@ -175,11 +172,11 @@ def find_subject(sources: tuple[Mapping[str, Any], Mapping[str, Any]], provider:
 
 
 def is_verified(email: str | None, sources: Iterable[Mapping[str, Any]], paths: UserDocument) -> bool:
-    """Return whether the first of the *sources* with a statement about the address *email* calls it verified."""
+    """Return whether the address *email* is verified, by the first of the *sources* that says whether it is."""
     statements = (
         find_value(source, paths.email_verified)
         for source in sources
-        # Otherwise its `email_verified` is about the address in `email`, and not in the configured claim.
+        # If `email` differs from the configured claim, `email_verified` is not about the address in that claim.
         if find_value(source, paths.email) == email and find_value(source, "email") in (None, email)
     )
     verified = next((each for each in statements if each is not None), False)
@@ -190,7 +187,7 @@ def is_verified(email: str | None, sources: Iterable[Mapping[str, Any]], paths: 
 
 def _read_groups(sources: Iterable[Mapping[str, Any]], paths: str) -> tuple[str, ...]:
     """Return the groups at all *paths*. Those at one path come from the first of the *sources* that has it."""
-    names = (name for path in paths.split() for name in parse_groups(find_in(sources, path), path))
+    names = (name for path in paths.split() for name in parse_groups(find_in_sources(sources, path), path))
     return tuple(dict.fromkeys(names))
 
 
@@ -232,7 +229,7 @@ def with_groups(identity: Identity, items: list[Any], paths: GroupsDocument) -> 
 def limit_lists(identity: Identity, is_needed: Callable[[str], bool]) -> Identity:
     """Return *identity* with as many groups and addresses as a session can store.
 
-    :param is_needed: whether an access rule names a group or an address. These are kept first.
+    :param is_needed: whether an access rule names this group or address. Such names are dropped last.
     """
     groups, addresses = _limit(identity.groups, is_needed), _limit(identity.also_verified, is_needed)
     if (len(groups), len(addresses)) == (len(identity.groups), len(identity.also_verified)):

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 
 from .. import errors
 from ..transport.json import parse_json
-from .claims import parse_subject
+from .claims import convert_number
 from .id_token import MAX_CLOCK_SKEW, read_id_token, read_subject, read_time
 from .registration import Registration
 
 EVENT = "http://schemas.openid.net/event/backchannel-logout"  # Back-Channel Logout 2.4
 TYPES = ("logout+jwt", "jwt", "")  # values of `typ`; the first is only recommended (2.4)
-MAX_AGE = 120.0  # the lifetime in seconds of a token without `exp`; 2.4 recommends this value for `exp`
-LONGEST = 86400.0  # seconds after its issue at which any token expires; its use is stored until then
+DEFAULT_LIFETIME = 120.0  # seconds, of a token without `exp`; 2.4 recommends this value for `exp`
+MAX_LIFETIME = 86400.0  # seconds; until a token expires, its use is stored to detect a replay
 
 
 class Logout(NamedTuple):
@@ -36,23 +36,23 @@ class Logout(NamedTuple):
     is_one_session: bool  # otherwise all sessions of the user end
 
 
-def provider_session(registration: Registration, claims: Mapping[str, Any], asked: float) -> dict[str, Any]:
+def provider_session(registration: Registration, claims: Mapping[str, Any], started: float) -> dict[str, Any]:
     """Return the session data that revocations are compared with.
 
     :param claims: the claims of the ID token; empty without OpenID Connect.
-    :param asked: the start of the sign-in, by the clock of the store.
+    :param started: the start of the sign-in, by the clock of the store.
     """
     subject, session_id = read_subject(claims), read_session_id(claims)
     if registration.keys is None or subject is None:
-        return {"asked": asked}
+        return {"asked": started}
     name = _Names(registration.key, claims["iss"])
     own = name("session", session_id) if session_id else name("without session", subject)
-    return {"asked": asked, "issued": read_time(claims, "iat"), "names": [name("subject", subject), own]}
+    return {"asked": started, "issued": read_time(claims, "iat"), "names": [name("subject", subject), own]}
 
 
 def read_session_id(claims: Mapping[str, Any]) -> str | None:
     """Return the claim ``sid`` (Back-Channel Logout 2.1), or None when it is missing or invalid."""
-    session_id = parse_subject(claims.get("sid"))
+    session_id = convert_number(claims.get("sid"))
     return session_id if isinstance(session_id, str) and session_id else None
 
 
@@ -61,7 +61,7 @@ def check_logout_token(
 ) -> Logout:
     """Validate a logout token (Back-Channel Logout 2.6), and return its content. The caller checks for a replay.
 
-    :param find_algorithms: returns the algorithms of the ID tokens, by the registration's key; empty if unknown.
+    :param find_algorithms: returns the algorithms of the ID tokens for a registration's key; empty if unknown.
     :raises errors.LogoutTokenRefused: when it is invalid.
     :raises errors.ProviderError: when it cannot be verified, because the provider cannot be asked for its keys.
     """
@@ -92,9 +92,9 @@ def check_logout_token(
         name = _Names(each.key, claims["iss"])
         if session_id is None:
             names.append(name("subject", str(subject)))
-        else:
-            names.append(name("session", session_id))
-        if session_id is not None and subject is not None:  # the provider may have omitted `sid` from the ID token
+            continue
+        names.append(name("session", session_id))
+        if subject is not None:  # the provider may have omitted `sid` from the ID token
             names.append(name("without session", subject))
     return Logout(
         registration.label,
@@ -110,7 +110,7 @@ def check_logout_token(
 def find_invalid_claims(claims: Mapping[str, Any], registration: Registration) -> list[str]:
     """Return the names of the claims that are invalid or missing (Back-Channel Logout 2.4, 2.6)."""
     now = time.time()
-    subject, session_id, token_id = read_subject(claims), read_session_id(claims), parse_subject(claims.get("jti"))
+    subject, session_id, token_id = read_subject(claims), read_session_id(claims), convert_number(claims.get("jti"))
     events = claims.get("events")
     valid = {
         "iss": registration.provider.is_issuer(claims.get("iss")),
@@ -130,7 +130,7 @@ def find_invalid_claims(claims: Mapping[str, Any], registration: Registration) -
 def read_expiry(claims: Mapping[str, Any]) -> float:
     """Return when a logout token expires: seconds since the epoch, or NaN if its times are invalid."""
     issued = read_time(claims, "iat")
-    return min(read_time(claims, "exp") if "exp" in claims else issued + MAX_AGE, issued + LONGEST)
+    return min(read_time(claims, "exp") if "exp" in claims else issued + DEFAULT_LIFETIME, issued + MAX_LIFETIME)
 
 
 def find_registrations(issuer: object, audience: object, registrations: Iterable[Registration]) -> list[Registration]:
