@@ -2,8 +2,8 @@
 
 A rule is a kind and a value: ``user:octocat``, ``id:583231``, ``email:ann@example.com``, ``email:*@example.com``,
 ``org:octo-org``, ``group:staff`` or ``claim:department=sales``. A user needs to match one rule; without any rule all
-users have access. With several providers each rule names its provider: ``user:github:octocat``. A value that the
-provider does not give matches no rule.
+users have access. With several providers each rule names its provider by its label: ``user:github:octocat``. A rule
+never matches if the provider does not give the data that it needs.
 """
 
 from __future__ import annotations
@@ -49,16 +49,17 @@ class Rule(NamedTuple):
         if self.kind == "id":
             if self.value.endswith(f"@{escape_id(identity.provider)}"):
                 return self.value == identity.id
+            # The value is a subject, either escaped as in `former_id` or unchanged.
             former = identity.former_id.rpartition(":")[2]
             return self.value == former or ("%" not in self.value and self.value == identity.subject)
         if self.kind == "email":
             return any(_address_matches(address, self.value) for address in identity.verified_emails)
         if self.kind == "claim":
             found = find_path(identity.claims, self.claim)
-            return any(map(self.compares, found if isinstance(found, list) else [found]))
+            return any(map(self.equals, found if isinstance(found, list) else [found]))
         return self.value in identity.groups
 
-    def compares(self, claim: object) -> bool:
+    def equals(self, claim: object) -> bool:
         """Return whether a claim, or an item of it, equals the value. Numbers and booleans are compared as JSON."""
         if isinstance(claim, (bool, int, float)):
             return json.dumps(claim) == self.value
@@ -74,7 +75,7 @@ class Rule(NamedTuple):
 
 
 class Rules:
-    """The access rules of the configuration and of a Python function. If there are both, a user has to satisfy both."""
+    """The access rules of a setting, and the function ``allow``. If there are both, a user has to satisfy both."""
 
     def __init__(
         self,
@@ -87,9 +88,9 @@ class Rules:
     ) -> None:
         """
         :param providers: the providers by label.
-        :param has_labels: whether settings of a provider have its label in their names.
-        :param setting: the name of the setting that contains the rules, for messages. Rules of another setting concern
-            a part of the application.
+        :param has_labels: whether the names of a provider's settings contain its label.
+        :param setting: the name of the setting, for messages. By default the rules concern the whole application,
+            otherwise a part of it.
         :raises errors.ConfigError: for an invalid rule, or a kind of rule that its provider does not support.
         """
         texts = list(rules)
@@ -119,7 +120,7 @@ class Rules:
             )
 
     def _find_reasons(self, identity: Identity, label: str) -> Iterator[str]:
-        """Find information that rules need and the provider does not give."""
+        """Yield the reasons why no rule matches, as far as the operator can change them."""
         rules = self.for_provider(label)
         kinds = {rule.kind for rule in rules}
         if any(rule.kind == "email" and rule.names(identity.email or "") for rule in rules):
@@ -217,8 +218,9 @@ class _RuleParser:
             return "not the name and the value of a claim", f"write claim:{KINDS['claim']}"
         # Otherwise a user could claim another user's address.
         if claim in {"email", *provider.user.email.split()} and not provider.trusts_emails:
-            supported = "use email:, which admits verified addresses only"
-            remedy = supported if provider.verifies_emails else self._find_alternatives("email", label)
+            remedy = "use email:, which admits verified addresses only"
+            if not provider.verifies_emails:
+                remedy = self._find_alternatives("email", label)
             return "the claim does not say whether the address is verified", remedy
         return "", ""
 

@@ -21,7 +21,7 @@ RECHECK = "oauth_recheck"
 RETRY_AFTER = 60.0  # seconds after a recheck without an answer
 
 
-def checked_identity(identity: Identity) -> dict[str, Any]:
+def identity_record(identity: Identity) -> dict[str, Any]:
     """Return the session data for *identity*, which the provider has just described."""
     return {IDENTITY: identity.as_dict(), RECHECK: {"checked": time.time()}}
 
@@ -29,9 +29,9 @@ def checked_identity(identity: Identity) -> dict[str, Any]:
 def next_recheck(session: Mapping[str, Any], started: float, interval: float) -> float:
     """Return when the provider has to be asked again: seconds since the epoch, or infinity.
 
-    For a session without an identity, the interval begins with the sign-in. An identity without the time of its check
-    is from an older version, and is checked at once. A session whose token has expired and cannot be refreshed is never
-    checked, because the provider would reject the token.
+    For a session without an identity, the interval begins with the sign-in. An identity without the time of a check was
+    stored by an older version, and is checked at once. A session whose token has expired and cannot be refreshed is
+    never checked, because the provider would reject the token.
 
     :param started: when the user signed in, in seconds since the epoch.
     :param interval: seconds between two checks; 0 means never.

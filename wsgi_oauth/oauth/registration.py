@@ -73,7 +73,7 @@ class Registration:
         #: Identifies the registration in sessions. It contains the provider's name, because a label can be given to
         #: another provider, and the client id, because another application may use the same store.
         self.key = f"{former_key} {config.client_id}"
-        self._keys = {self.key, former_key}
+        self._session_keys = {self.key, former_key}
         self.client_id = config.client_id
         self.login_parameters = config.login_parameters
         is_named = provider.title != provider.name
@@ -81,7 +81,7 @@ class Registration:
 
     def has_key(self, key: str) -> bool:
         """Return whether a session with this ``key`` belongs to this registration. Old sessions have no client id."""
-        return key in self._keys
+        return key in self._session_keys
 
     def with_own_variables(self, text: str) -> str:
         """Return *text* with the names of this provider's environment variables, which contain its label."""
@@ -89,7 +89,7 @@ class Registration:
 
     @property
     def client_secret(self) -> str:
-        """The current client secret, or an empty string."""
+        """The current client secret, or an empty string. Apple's is an assertion that the client key signs."""
         if self.client_key is not None and self.configured_provider.secret_audience:
             issuer = self._config.client_key_issuer or ""
             return self.client_key.build_assertion(self.configured_provider.secret_audience, issuer=issuer)
@@ -106,9 +106,8 @@ class Registration:
         """
         provider = self.provider
         if self.client_key is not None:
-            is_for_issuer = provider.assertion_audience == "issuer" or Origin.of(endpoint) != Origin.of(
-                provider.token_url
-            )
+            is_at_token_host = Origin.of(endpoint) == Origin.of(provider.token_url)
+            is_for_issuer = provider.assertion_audience == "issuer" or not is_at_token_host
             audience = provider.issuer if is_for_issuer else provider.token_url
             return self.client_key.build_assertion(audience or provider.token_url, provider.assertion_algorithms)
         path = self._config.client_assertion_file or ""
@@ -136,7 +135,7 @@ class Registration:
 
     @property
     def has_published_keys(self) -> bool:
-        """Whether the provider's signatures can be verified: its issuer and the URL of its keys are available."""
+        """Whether the provider's signatures can be verified: its issuer is known, and where it publishes its keys."""
         provider = self.configured_provider
         finds_keys = provider.jwks_url or (self.discovery is not None and self.discovery.is_needed)
         return bool(self.keys and provider.issuer and finds_keys)
@@ -250,13 +249,13 @@ class Registration:
         except errors.ProviderError:
             return ""
 
-    def bounded_identity(self, identity: Identity) -> Identity:
-        """Return *identity* with as many groups, addresses and claims as fit into a session, those in rules first."""
+    def limit_identity(self, identity: Identity) -> Identity:
+        """Return *identity* with the groups, addresses and claims that fit into a session, those in rules first."""
         identity = limit_lists(identity, lambda name: any(rule.names(name) for rule in self.rules))
         claims = limit_claims(
             dict(identity.claims),
             lambda path: any(rule.names_claim(path) for rule in self.rules),
-            lambda path, item: any(rule.claim == path and rule.compares(item) for rule in self.rules),
+            lambda path, item: any(rule.claim == path and rule.equals(item) for rule in self.rules),
             identity.id,
         )
         return replace(identity, claims=claims)

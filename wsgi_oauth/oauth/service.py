@@ -22,7 +22,7 @@ from .bearer import BearerToken, check_providers, verify_bearer_token
 from .client import OAuth2Session
 from .configured import provider_from_config
 from .identity import IDENTITY, Identity
-from .recheck import RETRY_AFTER, begin_recheck, checked_identity, next_recheck
+from .recheck import RETRY_AFTER, begin_recheck, identity_record, next_recheck
 from .registration import Registration
 from .session_events import build_event
 
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class OAuthService:
-    """The OAuth operations that handlers and the gate use. All requests share it, so it holds no data of a single one.
+    """The OAuth operations that handlers and the gate use. All requests share it, so it holds no data of a request.
 
     :param allow: decides about a signed-in user in addition to ``config.allow``; only ``True`` admits.
     :param events: receives the audit events; by default they are only logged.
@@ -133,8 +133,8 @@ class OAuthService:
         return any(provider.response_mode == "form_post" for provider in self._providers.values())
 
     @property
-    def limits_rechecks(self) -> bool:
-        """Whether a provider limits how often it can be asked, so that only rechecks ask it."""
+    def has_request_limit(self) -> bool:
+        """Whether a provider limits how often it can be asked about a user. Then only rechecks ask it."""
         return any(provider.recheck_interval for provider in self._providers.values())
 
     @property
@@ -211,7 +211,7 @@ class OAuthService:
         if known is not None:  # returned before a client is built, which may need a discovery
             return known
         identity = registration.identify(registration.oauth2_session(token=token, session=session))
-        self._store_identity(session, registration.bounded_identity(identity))
+        self._store_identity(session, registration.limit_identity(identity))
         return identity
 
     def remember_user(self, session: Session, client: OAuth2Session, document: Mapping[str, Any]) -> None:
@@ -223,7 +223,7 @@ class OAuthService:
             return
         registration = self.registration_of(session)
         try:
-            self._store_identity(session, registration.bounded_identity(registration.identify(client, document)))
+            self._store_identity(session, registration.limit_identity(registration.identify(client, document)))
         except errors.ProviderError as error:
             _log.warning("the signed-in user was not stored: %s", error)
 
@@ -232,7 +232,7 @@ class OAuthService:
 
         :raises errors.NotSignedIn: if the session has ended or was revoked meanwhile.
         """
-        data = checked_identity(identity)
+        data = identity_record(identity)
 
         def replace(stored: dict[str, Any]) -> bool:
             is_new = TOKEN in stored and IDENTITY not in stored
@@ -283,7 +283,7 @@ class OAuthService:
             retry_after=max(RETRY_AFTER, self.transport.timeout + self.sign_in_timeout),  # longer than a recheck takes
         )
         try:
-            with registration.slot():  # first, so that nothing is stored about an attempt for which no slot is free
+            with registration.slot():  # first, otherwise an attempt without a free slot would be stored
                 if session.change(begin):
                     self._ask_again(session, registration)
         except errors.ProviderBusy:
@@ -314,7 +314,7 @@ class OAuthService:
             session.end()
             self.emit(session, RECHECK, REFUSED, error)
             raise errors.TokenRejected(f"recheck: {error}") from error
-        identity = registration.bounded_identity(identity)
+        identity = registration.limit_identity(identity)
         self._store_identity(session, identity)
         self.emit(session, RECHECK, user=identity.id, detail="unchanged" if identity == known else "updated")
 
@@ -340,8 +340,8 @@ class OAuthService:
     def add_rules(self, rules: Iterable[str], setting: str) -> Rules:
         """Return access rules for a part of the application, and request their scopes at each sign-in from now on.
 
-        :param setting: its name, for the error message.
-        :raises errors.ConfigError: for an invalid rule, or if there is none.
+        :param setting: the name of the setting that contains *rules*, for the error message.
+        :raises errors.ConfigError: for an invalid rule, or if *rules* is empty.
         :raises TypeError: if *rules* is a single string.
         """
         if isinstance(rules, str):
@@ -358,7 +358,7 @@ class OAuthService:
     def parse_rules(self, rules: Iterable[str], setting: str) -> Rules:
         """Return access rules, without requesting scopes for them.
 
-        :param setting: its name, for the error message.
+        :param setting: the name of the setting that contains *rules*, for the error message.
         :raises errors.ConfigError: for an invalid rule.
         """
         return Rules(rules, self._providers, has_labels=self.has_labels, setting=setting)

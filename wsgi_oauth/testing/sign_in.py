@@ -9,7 +9,7 @@ from ..demo.users import OCTOCAT
 from ..gate.middleware import LoginRequired
 from ..oauth.identity import Identity
 from ..oauth.reauthentication import AUTHENTICATION, authentication_record
-from ..oauth.recheck import checked_identity
+from ..oauth.recheck import identity_record
 from ..sessions.cookie import CookieNames
 from ..sessions.session import PROVIDER, TOKEN, Session
 from ..web.application import OAuthApp
@@ -56,7 +56,7 @@ def signed_in(
     session = Session(oauth_app.sessions)
     session[TOKEN] = dict(token or {"access_token": "test-token", "token_type": "Bearer"})
     session[PROVIDER] = next((each.key for each in others if each.configured_provider.name == user.provider), first.key)
-    session.update(checked_identity(user))
+    session.update(identity_record(user))
     session[AUTHENTICATION] = authentication_record(user.claims, {})
     oauth_app.sessions.save(session)
     assert session.id is not None

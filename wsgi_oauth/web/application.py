@@ -245,7 +245,7 @@ class OAuthApp:
                 )
             request.base = self.site.base_url(request.environ)
             self._redirect_to_https(request)
-        needs_no_check = handler_class.skips_recheck and not (self.oauth.is_restricted or self.oauth.limits_rechecks)
+        needs_no_check = handler_class.skips_recheck and not (self.oauth.is_restricted or self.oauth.has_request_limit)
         if not (needs_no_check or handler_class.skips_access_check):
             request.open_session = self._open_checked_session
         request.event_name = handler_class.event_name

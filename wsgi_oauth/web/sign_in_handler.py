@@ -21,7 +21,7 @@ from ..oauth.identity import IDENTITY
 from ..oauth.keys import ASYMMETRIC
 from ..oauth.logout_token import provider_session
 from ..oauth.reauthentication import AUTHENTICATION, authentication_record, parse_requirements
-from ..oauth.recheck import checked_identity
+from ..oauth.recheck import identity_record
 from ..sessions.cookie import FORM_POST, read_cookies
 from ..sessions.keys import PROVIDER, PROVIDER_SESSION
 from . import pages
@@ -314,7 +314,7 @@ class SignInHandler(RequestHandler):
                 f"the provider rejects the token that it has just issued: {error}", remedy=errors.CHECK_PROFILE_URL
             ) from error
         self.oauth.check_access(identity, self.registration)
-        stored = checked_identity(self.registration.bounded_identity(identity))
+        stored = identity_record(self.registration.limit_identity(identity))
         # This is stored on save, because the change of the session id drops all earlier data.
         session.change_on_save(lambda data: data.update(stored))
 
