@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 
 class OAuth2Session:
-    """A client for one user and one request, named after the class of requests-oauthlib, which it uses.
+    """A client for one user and one request. It uses the class of the same name in requests-oauthlib.
 
     ``get``, ``post``, ``request`` and ``get_json`` send requests with the user's access token. In contrast to
     requests, each request has a wall-clock deadline, a response of more than 1 MiB is refused, redirects are followed
@@ -95,10 +95,11 @@ class OAuth2Session:
 
     @property
     def requests_session(self) -> requests_oauthlib.OAuth2Session:
-        """The session of requests-oauthlib that prepares each request, for example with a compliance fix.
+        """The session of requests-oauthlib that prepares each request; created when it is first needed.
 
-        ``headers``, ``params``, ``auth`` and ``cookies`` that are set on it apply to all requests; its settings for
-        TLS, proxies and redirects have no effect. It is created when it is first needed.
+        ``headers``, ``params``, ``auth`` and ``cookies`` that are set on it apply to all requests, and so do its
+        compliance fixes for providers that deviate from the standard. Its settings for TLS, proxies and redirects have
+        no effect.
         """
         if self._requests_session is None:
             self._requests_session = requests_oauthlib.OAuth2Session(
@@ -138,7 +139,7 @@ class OAuth2Session:
         return read_id_token(self.token["id_token"]) if is_validated else {}
 
     def authorization_url(self, url: str, state: str, **parameters: str) -> tuple[str, str]:
-        """Return the URL of the authorization request (RFC 6749 4.1.1), and *state*.
+        """Return the URL of the authorization request (RFC 6749 4.1.1), and *state*, as requests-oauthlib does.
 
         :param parameters: further parameters, which take precedence over those of the provider's description.
         :raises errors.ProviderError: when the provider does not accept a pushed request.
@@ -193,7 +194,7 @@ class OAuth2Session:
         :raises errors.CodeRefused: when the provider refuses the code.
         :raises errors.ClientRefused: when the provider refuses the client.
         :raises errors.IdTokenRefused: when the ID token is missing or is not for this sign-in.
-        :raises errors.AuthenticationNotConfirmed: when it does not meet the *requirements*.
+        :raises errors.AuthenticationNotConfirmed: when the ID token does not meet the *requirements*.
         :raises errors.ProviderError: when the provider's response contains no valid token.
         """
         grant = {"grant_type": "authorization_code", "code": code}
@@ -254,7 +255,7 @@ class OAuth2Session:
         """
         if self._can_refresh and not is_new(self.token):
             try:
-                self._renew_token()
+                self._replace_token()
             except errors.ClientRefused as error:  # for example, this client may not refresh tokens
                 if has_expired(self.token):
                     raise
@@ -300,7 +301,7 @@ class OAuth2Session:
         """
         provider = self.provider
         if not provider.profile_url:
-            if not provider.recheck_interval:  # otherwise rechecks alone refresh the token
+            if not provider.recheck_interval:  # otherwise only rechecks refresh the token
                 self._authorization()  # refreshes an expired token
             return read_id_token(self.token.get("id_token", ""))
         headers = {"Accept": "application/json", **dict(provider.profile_headers)}
@@ -320,7 +321,7 @@ class OAuth2Session:
         except errors.TokenRejected:
             if not self._can_refresh:
                 raise
-            self._renew_token()
+            self._replace_token()
             document = fetch()
         if provider.asks_for_id_token and "id_token" in self.token:
             check_userinfo(document, self.token["id_token"])
@@ -380,7 +381,7 @@ class OAuth2Session:
         response = self._send(method, url, data, headers | self._authorization(), **options)
         is_repeatable = isinstance(data, _REPEATABLE) and not options.get("files")
         if rejects_token(response) and self._can_refresh and is_repeatable:
-            self._renew_token()
+            self._replace_token()
             response = self._send(method, url, data, headers | self._authorization(), **options)
         if rejects_token(response) and self._has_refreshed and has_expired(self.token):
             raise errors.ProviderError("the refreshed token expired before the provider received it")
@@ -429,19 +430,21 @@ class OAuth2Session:
         return "list" if any(path == each.url.partition("?")[0] for each in provider.lists) else "api"
 
     def _authorization(self) -> dict[str, str]:
+        """Return the header with the access token, and refresh an expired one first."""
         if not self.token:
             raise errors.NotSignedIn("no token for a request to the provider")
         if has_expired(self.token):
             if not self._can_refresh:
                 raise errors.TokenRejected("the access token has expired")
-            self._renew_token()
+            self._replace_token()
         return {"Authorization": f"Bearer {self.token['access_token']}"}
 
     @property
     def _can_refresh(self) -> bool:
         return self._refresh is not None and "refresh_token" in self.token
 
-    def _renew_token(self) -> None:
+    def _replace_token(self) -> None:
+        """Replace the token by the function *refresh*, which shares one refresh among the requests of a session."""
         assert self._refresh is not None
         refresh, self._refresh = self._refresh, None  # once, because a provider may refuse every token it issues
         self.token = refresh(self, self.token)

@@ -1,4 +1,4 @@
-"""The private key of a client, which signs its assertions (RFC 7523) or, for Apple, its client secret.
+"""The private key of a client. It signs assertions, which authenticate the client (RFC 7523), or Apple's client secret.
 
 The extra ``openid`` is required.
 """

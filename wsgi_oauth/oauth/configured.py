@@ -38,7 +38,7 @@ def provider_from_config(config: ProviderConfig) -> Provider:
     if "://" in config.provider:
         provider = _from_issuer(config.provider, config)
     elif not missing:
-        # A name that resembles no preset is harmless.
+        # The default, the label, and a name that resembles no preset are harmless.
         if suggestion and config.provider not in {ProviderConfig.provider, config.label}:
             remedy = "" if config.provider in PRESETS else f"{suggestion} "
             raise errors.ConfigError(
@@ -48,7 +48,7 @@ def provider_from_config(config: ProviderConfig) -> Provider:
         name = provider_name(config.issuer or urljoin(config.authorization_url or "", "/"))
         # Most user documents of providers without OpenID Connect have these members.
         user = UserDocument(subject="sub id", username="preferred_username login username")
-        # An ID token is validated if the scope asks for one. Without a known issuer it is not used.
+        # ID tokens are used only with a configured issuer, because they could not be validated without it.
         provider = Provider(name=name, title=name, issuer=config.issuer, openid=bool(config.issuer), user=user)
     elif len(missing) == 1:
         # Otherwise the third endpoint would be the preset's, which would receive the tokens of another provider.

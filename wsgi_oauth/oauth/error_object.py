@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-# Codes of errors after which a later attempt can succeed.
+# Codes with which a provider asks to wait, and all codes of errors after which a later attempt can succeed.
 MUST_WAIT = {"rate_limit_exceeded", "rate_limited", "ratelimited", "slow_down", "too_many_requests"}
 TEMPORARY = MUST_WAIT | {"fatal_error", "internal_error", "server_error", "service_unavailable"}
 TEMPORARY |= {"request_timeout", "temporarily_unavailable"}
 
 _ERROR_MEMBERS = ("error", "errors", "errcode", "error_code", "errorCode", "error_id")
 _CODE_MEMBERS = (*_ERROR_MEMBERS, "error_name", "code", "type", "reason")
-# Words of at most 20 letters, or a number. Error codes are logged, so a longer text could be a logged token.
+# Words of at most 20 letters, or a number. Error codes are logged, and a longer text could be a token.
 _CODE = re.compile(r"\s*(-?[0-9]{1,10}|[A-Za-z]{1,20}(?:[_.-][A-Za-z]{1,20}){0,5})(?::\s.*|\s*)", re.ASCII | re.DOTALL)
 
 

@@ -88,8 +88,8 @@ class SigningKeys:
         :param algorithms: the algorithms that the provider uses; by default all with a public key.
         :param secret: the client secret, the key of HMAC (Core 10.1). Without it HMAC is refused.
         :param is_direct: whether the token came from the provider itself, and not from a client or a browser.
-        :param types: the acceptable values of ``typ`` (RFC 8725 3.11), in lower case; "" permits a token without it. By
-            default any.
+        :param types: the acceptable values of ``typ`` (RFC 8725 3.11), in lower case; "" permits a token without it.
+            By default every value is acceptable.
         :param has_tenants: whether a key with the member ``issuer`` signs for that issuer only, see :func:`_signs_for`.
         :raises errors.SignatureRefused: when no key verifies it, or its header is unacceptable.
         :raises errors.ProviderError: when the keys cannot be fetched.
@@ -174,19 +174,19 @@ class SigningKeys:
             return keys  # the known keys, while the provider does not answer
 
     def _fetch_keys(self, url: str, seen: tuple[Jwk, ...], *, is_direct: bool) -> tuple[Jwk, ...]:
-        """Fetch the keys, unless another thread has replaced those that were *seen*.
+        """Fetch the keys, unless another thread has replaced the keys that this one has *seen*.
 
         :param is_direct: as in :meth:`verify`. If not, ``FETCH_INTERVAL`` has to pass between two fetches.
         """
-        # When keys are known, checks of tokens that anyone can send do not wait for another thread, because a flood of
-        # such tokens would take all slots from sign-ins.
+        # Anyone can send a token that is not direct. If keys are known, its check waits for no other thread, because a
+        # flood of such tokens would take all slots from sign-ins.
         is_fetching = self._lock.locked() and self._is_early(self._transport.timeout)
         if not is_direct and self._keys and self._url == url and (is_fetching or self._is_early(FETCH_INTERVAL)):
             return self._keys
         with self._transport.slot():  # limits the waiting threads, including those that wait for the lock
-            return self._fetch_in_turn(url, seen, is_direct=is_direct)
+            return self._fetch_with_lock(url, seen, is_direct=is_direct)
 
-    def _fetch_in_turn(self, url: str, seen: tuple[Jwk, ...], *, is_direct: bool) -> tuple[Jwk, ...]:
+    def _fetch_with_lock(self, url: str, seen: tuple[Jwk, ...], *, is_direct: bool) -> tuple[Jwk, ...]:
         # A timeout is needed, because a fork may have copied the lock while it was held.
         is_locked = self._lock.acquire(timeout=self._transport.timeout + 1)
         try:

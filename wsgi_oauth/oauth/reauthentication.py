@@ -20,7 +20,7 @@ from .id_token import MAX_CLOCK_SKEW, read_time
 # times in seconds since the epoch. The last two are absent if the ID token lacks them. A refresh does not change them.
 AUTHENTICATION = "oauth_authentication"
 LEEWAY = 60.0  # seconds beyond max_age, because the way back from the provider takes time
-_LOOP_TIME = 30.0  # seconds after a sign-in in which another requirement of the same page is a redirect loop
+_LOOP_TIME = 30.0  # seconds: a page that requires a sign-in again so soon after one causes a redirect loop
 _MAX_AGE = re.compile(r"[0-9]{1,9}", re.ASCII)
 _ACR_VALUES = re.compile(r"[\x21-\x7e]+( [\x21-\x7e]+)*", re.ASCII)
 
@@ -38,11 +38,11 @@ def is_valid(name: str, value: str) -> bool:
 
 
 def combine_requirements(configured: Mapping[str, str], requested: Mapping[str, str]) -> dict[str, str]:
-    """Return requirements that fulfil both *configured* and *requested* ones. A link must not weaken the configuration.
+    """Return the stricter of *configured* and *requested* requirements. A link must not weaken the configuration.
 
     Other parameters and invalid values are ignored.
 
-    :raises errors.AuthenticationNotConfirmed: if no value of ``acr`` fulfils both.
+    :raises errors.AuthenticationNotConfirmed: if the two lists in ``acr_values`` have no value in common.
     """
     found = {}
     max_ages = [each["max_age"] for each in (configured, requested) if is_valid("max_age", each.get("max_age", ""))]
@@ -108,7 +108,7 @@ def require_recent_login(session: Mapping[str, Any], error: errors.Reauthenticat
 
 
 def check_progress(session: Mapping[str, Any], error: errors.ReauthenticationRequired) -> None:
-    """Check that the page does not raise *error* again after each sign-in, which would be a redirect loop.
+    """Check that *error* does not cause a redirect loop, because the page raises it again after each sign-in.
 
     :raises errors.ReauthenticationLoop: if the user has just finished a sign-in that meets the requirements of *error*.
     """

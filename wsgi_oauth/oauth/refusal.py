@@ -18,7 +18,7 @@ from ..transport.error_description import quote_description
 class _Refusal(NamedTuple):
     error: type[errors.Error]
     codes: Collection[str] = ()
-    words: str = "(?!)"  # a regular expression for the description
+    words: str = "(?!)"  # a regular expression for the description; by default it matches none
     remedy: str = ""
 
 
@@ -104,8 +104,8 @@ def build_refusal(
 
     :param description: the provider's words, from :func:`clean_description`.
     :param endpoint: name of the endpoint for the message.
-    :param redirect_uri: the redirect URI of the sign-in; empty for a refresh, whose description is ignored, because it
-        does not concern the settings.
+    :param redirect_uri: the redirect URI of the sign-in; empty for a refresh. The description of a refused refresh is
+        ignored, because it does not concern the settings.
     :param default: the exception for an unknown code.
     """
     name = code.partition(":")[0].strip().lower()
@@ -113,7 +113,7 @@ def build_refusal(
     by_words = next(
         (each for each in _REFUSALS if redirect_uri and re.search(each.words, description, re.IGNORECASE)), by_code
     )
-    # The user has to act if the code was refused or the sign-in declined. The description then only adds a remedy.
+    # The description can only add a remedy if the code or the sign-in was refused, because then the user has to act.
     refusal = by_code if issubclass(by_code.error, errors.UserError) else by_words
     pkce_remedy = "set WSGI_OAUTH_PKCE=no" if provider.pkce else "remove WSGI_OAUTH_PKCE=no"
     client_auth = provider.client_auth or "basic"

@@ -19,7 +19,7 @@ from .error_object import MUST_WAIT, TEMPORARY, find_error_codes, is_error_objec
 # Codes that mean that the token is invalid, in lower case: RFC 6750 3.1, and codes of single APIs.
 # https://docs.slack.dev/reference/methods/users.identity
 # https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_using_userinfo_endpoint.htm
-_ENDED = {
+_INVALID_TOKEN = {
     "access_token_expired",
     "account_inactive",
     "bad_oauth_token",
@@ -62,12 +62,12 @@ def read_user_document(
 ) -> dict[str, Any]:
     """Return the user document.
 
-    Providers report an ended token in many ways: with status 400 or 403, or with status 200 and an error object. A
-    request for the user document has no parameters, so in most cases only the token can be invalid.
+    Providers report an expired or revoked token in many ways: with status 400 or 403, or with status 200 and an error
+    object. A request for the user document has no parameters, so in most cases only the token can be invalid.
 
     :param is_new: whether the token was issued moments ago. Then a refusal without a reason is the provider's error.
     :param secrets: texts to mask in the provider's error description, besides the secrets of the request.
-    :raises errors.TokenRejected: when the token has ended.
+    :raises errors.TokenRejected: when the token is invalid.
     :raises errors.Error: as :func:`read_resource` does.
     """
     status = response.status_code
@@ -83,9 +83,9 @@ def read_user_document(
     codes = _find_error_codes(response)
     description = describe_error(response, secrets) or " and no reason"
     message = f"the provider answered the request for the user document with status {status}{description}"
-    is_ended = codes & (_ENDED | {code.lower() for code in provider.ended_token_codes})
+    is_invalid = codes & (_INVALID_TOKEN | {code.lower() for code in provider.ended_token_codes})
     has_other_reason = codes & _OTHER_REASONS or (codes and provider.ended_token_codes)
-    if is_ended or (not has_other_reason and (status == 200 or not is_new)):
+    if is_invalid or (not has_other_reason and (status == 200 or not is_new)):
         raise errors.TokenRejected(message)
     if codes & MUST_WAIT:
         raise errors.ProviderRateLimit(message)
@@ -99,8 +99,8 @@ def read_user_document(
 def _parse_user_document(content: bytes, provider: Provider) -> Any:
     """Parse a user document; return None if it is not JSON. Invalid UTF-8 is accepted if the document names the user.
 
-    The invalid bytes of a displayed name are replaced. Every other text with invalid bytes is removed: after a
-    replacement, two different texts could be equal, and an access rule would match the wrong one.
+    The invalid bytes of a displayed name are replaced. Every other text with invalid bytes is removed, because two
+    different texts could be equal after a replacement, and an access rule could match the wrong one.
     """
     try:
         return parse_json(content)
@@ -127,6 +127,7 @@ def _names_user(document: Any, provider: Provider) -> bool:
 
 
 def _without_replaced_text(value: Any, path: str, displayed: set[str], removed: list[str]) -> Any:
+    """Return *value* without texts that contain a replacement, except at *displayed* paths; list the *removed* ones."""
     if isinstance(value, dict):
         members = {}
         for name, member in value.items():

@@ -89,7 +89,8 @@ def parse_token_response(
     """
     if 300 <= response.status_code < 400:
         raise errors.ProviderError(
-            "the token endpoint redirects; the redirect is not followed, because it would receive the client secret",
+            "the token endpoint redirects; the redirect is not followed, because its target would receive the client "
+            "secret",
             remedy="set WSGI_OAUTH_TOKEN_URL to the URL behind the redirect, if the provider's documentation names it",
         )
     status = response.status_code
@@ -152,8 +153,8 @@ def parse_pushed_response(response: requests.Response, provider: Provider, *, re
 def read_token_document(response: requests.Response) -> dict[str, Any]:
     """Return the JSON object in *response*, or the members of a form-encoded response.
 
-    A form-encoded response needs the exact content type: otherwise a page of text that repeats a URL could be read as a
-    token. The content type of JSON is ignored, because such text is not a JSON object.
+    A form-encoded response needs the exact content type, otherwise a page of text that repeats a URL could be read as a
+    token. A JSON object needs no content type, because no other text is one.
 
     :raises errors.ProviderError: when it contains neither.
     """
@@ -246,7 +247,7 @@ def parse_lifetime(expires_in: object) -> dict[str, float]:
 def _parse_scope(scope: object, provider: Provider, previous: Token | None) -> str:
     """Return the granted scopes, sorted. A response without scopes grants the requested ones (RFC 6749 5.1, 6).
 
-    Some providers send a list. Unreadable scopes are ignored with a warning, because a scope identifies no user.
+    Some providers send a list. Unreadable scopes are ignored with a warning, because no access check uses a scope.
     """
     requested = set((provider.scope if previous is None else str(previous.get("scope", ""))).split())
     text = " ".join(each for each in scope if isinstance(each, str)) if isinstance(scope, list) else scope
