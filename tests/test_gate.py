@@ -76,6 +76,12 @@ class TestAnonymousUser:
         assert (response.status_int, response.content_type) == (401, "application/json")
         assert (response.json["error"], response.json["login_url"]) == ("not_signed_in", "http://localhost/auth/")
 
+    @pytest.mark.parametrize("mode", [{}, {"Sec-Fetch-Mode": "navigate"}], ids=["http", "https"])
+    def test_signs_in_within_an_android_app(self, visitor: Guest, mode: dict[str, str]):
+        """Android's WebView names the app in a header that scripts use, too; it sends the other header over https."""
+        response = visitor.get("/page", {**HTML, **mode, "X-Requested-With": "com.example.app"})
+        assert parameters(response.location)["next"] == "/page"
+
     @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
     def test_gets_401_instead_of_a_redirect_for_other_methods(self, visitor: Guest, method: str):
         response = visitor.app.request("/page", method=method, headers=JSON, status="*")

@@ -201,7 +201,8 @@ class Request(werkzeug.Request):
         environ = self.environ
         if self.is_program or environ.get("HTTP_SEC_FETCH_MODE", "navigate") != "navigate":
             return False
-        is_script = "HTTP_X_REQUESTED_WITH" in environ or self.is_htmx
+        # Scripts name XMLHttpRequest. Android's WebView names its app, such as com.example.app, in each navigation.
+        is_script = "." not in environ.get("HTTP_X_REQUESTED_WITH", ".") or self.is_htmx
         return "text/html" in environ.get("HTTP_ACCEPT", "") and not is_script
 
     @property
