@@ -246,7 +246,10 @@ def nginx(
 ) -> Iterator[Proxy]:
     """Start nginx with a server block for each of the two sites, as docs/deployment.md says."""
     port = free_port()
+    application = "proxy_pass http://127.0.0.1:3000;"
     replacements = {
+        f"location / {{\n        {application}": "location / { "
+        + (f"root {root};" if root else f"client_max_body_size 2m; {application}"),
         "127.0.0.1:8000": urlsplit(deployment.server.url).netloc,
         "127.0.0.1:3000": f"127.0.0.1:{deployment.backend}",
         "/etc/ssl/app.example.com/fullchain.pem": certificate["chain"],
@@ -254,10 +257,8 @@ def nginx(
         "/var/log/nginx/app.example.com.log": str(folder / "access"),
         "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
         "listen 80": f"listen 127.0.0.1:{free_port()}",
+        "/var/www/html;": f"{folder};",
     }
-    if root:
-        replacements["location / {\n        proxy_pass http://127.0.0.1:3000;"] = f"location / {{ root {root};"
-        replacements = dict(reversed(replacements.items()))  # because the port occurs in it
     sites = shipped("nginx.conf", **replacements)
     if root:  # a site without a part that has rules of its own
         sites, removed = re.subn(r"location /reports/ {.*?}", "", sites, flags=re.DOTALL)
@@ -403,9 +404,18 @@ class TestUser:
         assert len(identity(guest.visit("/", user="many"))["groups"]) > 27_000
 
     def test_sends_a_form_to_the_application(self, ann: Guest):
-        response = ann.send("/form?x=1", "POST", data={"text": "a" * 100_000}).json()
+        response = ann.send("/form?x=1", "POST", data={"text": "a" * 1_500_000}).json()
         assert (response["method"], response["path"]) == ("POST", "/form?x=1")
-        assert response["body"] == "text=" + "a" * 100_000
+        assert response["body"] == "text=" + "a" * 1_500_000
+
+    def test_may_have_large_cookies_of_the_application(self, ann: Guest):
+        assert ann.send("/", cookies={"application": "x" * 12_000}).status_code == 200
+
+    def test_sends_a_host_with_its_port_to_the_application(self, ann: Guest):
+        """Otherwise an application that compares the Origin of a form with the Host would refuse its own forms."""
+        response = ann.send("/", headers={"Host": "app.example.com:8443"}).json()
+        headers = {name.lower(): value for name, value in response["headers"]}
+        assert (headers["host"], headers["x-forwarded-host"]) == ("app.example.com:8443",) * 2
 
     def test_opens_a_websocket(self, ann: Guest):
         response = ann.send("/", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
@@ -627,6 +637,15 @@ class TestFolderOfNginx:
         """nginx answers with 403, for which the recipe has a page of the sign-in only if /verify refuses the user."""
         assert guest.visit("/empty/").status_code == REFUSED
         assert guest.visit("/missing").status_code == 404
+
+    def test_is_open_over_http_for_the_challenge_for_a_certificate(self, guest: Guest, tmp_path: Path):
+        challenge = tmp_path / ".well-known" / "acme-challenge" / "token"
+        challenge.parent.mkdir(parents=True)
+        challenge.write_text("answer")
+        [port] = re.findall(r"listen 127\.0\.0\.1:(\d+);", (tmp_path / "sites.conf").read_text())
+        get = partial(guest.web.get, headers={"Host": "app.example.com"}, allow_redirects=False, timeout=60)
+        assert get(f"http://127.0.0.1:{port}/.well-known/acme-challenge/token").text == "answer"
+        assert get(f"http://127.0.0.1:{port}/page?q=1").headers["Location"] == f"{APP}/page?q=1"
 
 
 class TestDocument:

@@ -181,6 +181,9 @@ forwarded_allow_ips = ""
 # larger value is 0, which sets no limit at all.
 message.MAX_REQUEST_LINE = limit_request_line = 16 * 1024
 
+# The Cookie header also contains the cookies of the protected application. gunicorn's default is 8190 bytes.
+limit_request_field_size = 16 * 1024
+
 # Disable gunicorn's control socket, because nothing uses it.
 control_socket_disable = True
 
