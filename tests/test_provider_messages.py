@@ -75,6 +75,27 @@ class TestLog:
         assert WORDS in caplog.text
         assert "WSGI_OAUTH_SCOPE" in caplog.text
 
+    @pytest.mark.parametrize("state", ["", "&state=", "&state=unknown"])
+    def test_contains_the_words_of_a_response_without_a_valid_state(self, browser: Browser, state: str, caplog: Any):
+        """S72"""
+        browser.start()
+        page = browser.get(f"/callback?error=invalid_scope&error_description={quote(WORDS)}{state}")
+        assert f"invalid_scope: {WORDS}" in caplog.text
+        assert WORDS not in page.text
+
+    @pytest.mark.parametrize("query", ["authCode=c0de&app_id=1&state={}", "authCode=c0de&app_id=1&amp;state={}"])
+    def test_contains_the_names_of_the_parameters_of_an_incomplete_response(
+        self, browser: Browser, query: str, caplog: Any
+    ):
+        browser.get(f"/callback?{query.format(parameters(browser.callback_url())['state'])}")
+        assert "got the parameters: authCode app_id " in caplog.text
+        assert "c0de" not in caplog.text
+
+    def test_contains_no_code_that_has_no_name(self, browser: Browser, caplog: Any):
+        """S49"""
+        browser.get("/callback?c0de")
+        assert "got the parameters: none" in caplog.text
+
     def test_contains_at_most_300_printable_ascii_characters_of_them(
         self, browser: Browser, provider: LocalProvider, caplog: Any
     ):

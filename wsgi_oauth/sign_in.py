@@ -41,6 +41,9 @@ _POLL_INTERVAL = 0.05  # seconds
 
 _PARAMETERS = ("state", "code", "iss", "error")
 _MAX_PARAMETER = 8192  # characters; AD FS, Entra ID and authentik issue codes of several thousand
+# Without digits, so that no authorization code at the wrong place is logged.
+_PARAMETER_NAME = re.compile("[A-Za-z_.;-]{1,24}")
+_ERROR_CODE = re.compile("[A-Za-z_ ]{1,40}")
 NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")  # RFC 6749 A.5, A.7, A.11
 _log = logging.getLogger(__name__)
 
@@ -167,6 +170,7 @@ class AuthorizationResponse(NamedTuple):
     error: str = ""
     description: str = ""  # the provider's description of the error, unchanged
     user: str = ""  # Apple's JSON about the user, at the first sign-in only
+    names: str = ""  # the names of all parameters, for the log
 
     @classmethod
     def parse(cls, query: bytes) -> AuthorizationResponse:
@@ -184,7 +188,14 @@ class AuthorizationResponse(NamedTuple):
         words = [value for name in ("error_description", "error_message") for known, value in pairs if known == name]
         users = [value for name, value in pairs if name == "user"]
         user = users[0] if len(users) == 1 and len(users[0]) <= _MAX_PARAMETER else ""
-        return cls(**dict(known), description=next(filter(None, words), ""), user=user)
+        names = " ".join(dict.fromkeys(name for name, _ in pairs[:10] if _PARAMETER_NAME.fullmatch(name)))
+        return cls(**dict(known), description=next(filter(None, words), ""), user=user, names=names)
+
+    def describe(self) -> str:
+        """Return the error in the response, otherwise the names of its parameters, for the log."""
+        error = self.error if _ERROR_CODE.fullmatch(self.error) else ""
+        words = (error, clean_description(self.description, (self.state, self.code)))
+        return quote_description(": ".join(filter(None, words))) or f" (got the parameters: {self.names or 'none'})"
 
     @property
     def user_name(self) -> str:
@@ -219,10 +230,11 @@ def consume_state(
     """
     # Before any comparison: otherwise a missing state would equal another missing state.
     if not response.state:
-        raise errors.NoLoginInProgress("sign-in: the state is missing")
+        raise errors.NoLoginInProgress(f"sign-in: the state is missing{response.describe()}")
     record = _consume(pending, response.state) or find_record(finished_records(session), response.state)
     if record is None:
-        raise errors.UnknownState("sign-in: the state belongs to no sign-in of this browser")
+        words = response.describe() if response.error else ""
+        raise errors.UnknownState(f"sign-in: the state belongs to no sign-in of this browser{words}")
     if record.get("claimed") == "pending":
         wait_for_first_copy(pending, response.state, timeout)
     return Attempt(
@@ -265,7 +277,7 @@ def check_response(response: AuthorizationResponse, attempt: Attempt, registrati
         secrets = (response.state, response.code, attempt.code_verifier, attempt.nonce, registration.client_secret)
         description = clean_description(response.description, secrets)
         error: errors.Error = errors.BadAuthorizationResponse(
-            f"authorization response: the code is missing{quote_description(description)}"
+            f"authorization response: the code is missing{quote_description(description) or response.describe()}"
         )
         if response.error:
             error = build_refusal(
