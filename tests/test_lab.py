@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import select
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -191,12 +195,35 @@ class TestPages:
 
 OUTCOME = {"story": "mix-up", "guarded": True, "has_succeeded": False, "text": "", "log": [], "messages": []}
 
+# Runs an attack in a daemon thread, as the server of the demo does, until its input ends. The attack is the program in
+# its argument.
+DEMO = """
+import sys, threading
+from wsgi_oauth.demo.lab.runs import carry_out_in_process
+sys.executable = sys.argv[1]
+threading.Thread(target=carry_out_in_process, args=[[]], kwargs={"guarded": True}, daemon=True).start()
+sys.stdin.read()
+"""
+
 
 class TestRuns:
     def test_a_failed_process_gives_its_reason(self) -> None:
         unknown = dataclasses.replace(STORIES["mix-up"], name="unknown")
         with pytest.raises(RunFailed, match="invalid choice: 'unknown'"):
             carry_out_in_process([unknown], guarded=True)
+
+    def test_a_process_ends_with_the_demo(self, tmp_path: Path) -> None:
+        """Otherwise an attack in progress would outlive it, by up to 30 seconds."""
+        pipe, python = tmp_path / "pipe", tmp_path / "python"
+        os.mkfifo(pipe)
+        python.write_text(f"#!/bin/sh\nexec 3>{pipe}\necho started >&3\nexec sleep 30\n")
+        python.chmod(0o700)
+        demo = [sys.executable, "-c", DEMO, str(python)]
+        with subprocess.Popen(demo, stdin=subprocess.PIPE) as process, pipe.open() as lines:
+            assert lines.readline() == "started\n"
+            process.communicate(timeout=20)
+            assert select.select([lines], [], [], 10)[0]  # the end of the pipe, which only the run keeps open
+            assert lines.read() == ""
 
     def test_one_attack_is_carried_out_at_a_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         running, most = [], []

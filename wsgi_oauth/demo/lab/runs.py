@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import json
 import os
@@ -40,7 +41,7 @@ class Run:
 
 
 def carry_out_in_process(stories: Iterable[Story], *, guarded: bool) -> list[dict[str, Any]]:
-    """Carry out attacks in a new process; return the outcome of each as a JSON object.
+    """Carry out attacks in a new process, which ends with this one; return the outcome of each as a JSON object.
 
     :raises RunFailed: if the process has failed, or has not ended in time.
     """
@@ -48,18 +49,21 @@ def carry_out_in_process(stories: Iterable[Story], *, guarded: bool) -> list[dic
     command = [sys.executable, "-m", "wsgi_oauth.demo.lab.run", *(story.name for story in stories)]
     # The folder is removed here, because a process that is killed leaves its own files.
     with tempfile.TemporaryDirectory(prefix="wsgi-oauth-lab-") as folder:
-        done = subprocess.run(  # no part of the command comes from a request
+        process = subprocess.Popen(  # no part of the command comes from a request
             [*command, *([] if guarded else ["--without-guard"])],
             env={**inherited, "TMPDIR": folder, "NO_PROXY": "*", "no_proxy": "*"},
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )
-    if done.returncode:
-        reason = f"no result after {DEADLINE} seconds" if done.returncode < 0 else done.stderr
+        atexit.register(process.kill)
+        output, problem = process.communicate()
+        atexit.unregister(process.kill)
+    if process.returncode:
+        reason = f"no result after {DEADLINE} seconds" if process.returncode < 0 else problem
         raise RunFailed(f"attack lab: the run has failed ({reason.strip()})")
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in output.splitlines()]
 
 
 class Runs:
