@@ -194,9 +194,12 @@ class TestFailures:
             create_app(Config.from_environ(environ_for(provider, METRICS="yes")))
 
     def test_missing_folder_stops_the_start(self, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch):
+        """Without an import of the package, which would use this folder for the rest of the process."""
         monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/nonexistent")
+        monkeypatch.delitem(sys.modules, "prometheus_client", raising=False)
         with pytest.raises(errors.ConfigError, match="PROMETHEUS_MULTIPROC_DIR: not a folder"):
             create_app(Config.from_environ(environ_for(provider, METRICS="yes")))
+        assert "prometheus_client" not in sys.modules
 
 
 def test_nothing_is_imported_without_the_setting() -> None:

@@ -51,17 +51,18 @@ class Metrics:
     """
 
     def __init__(self) -> None:
+        # Before the import, because prometheus_client then reads the variable once for the whole process.
+        self.folder = os.environ.get(FOLDER_VARIABLE)
+        if self.folder is not None and not os.access(self.folder, os.W_OK | os.X_OK):
+            raise errors.ConfigError(
+                f"{FOLDER_VARIABLE}: not a folder that this user can write (got {self.folder!a}); create it, empty"
+            )
         try:
             import prometheus_client  # noqa: PLC0415  # optional dependency
         except ImportError:
             raise errors.ConfigError(
                 "WSGI_OAUTH_METRICS: yes needs the package prometheus_client; pip install 'wsgi-oauth[metrics]'"
             ) from None
-        self.folder = os.environ.get(FOLDER_VARIABLE)
-        if self.folder is not None and not os.access(self.folder, os.W_OK | os.X_OK):
-            raise errors.ConfigError(
-                f"{FOLDER_VARIABLE}: not a folder that this user can write (got {self.folder!a}); create it, empty"
-            )
         self.content_type: str = prometheus_client.CONTENT_TYPE_LATEST
         self.has_failed = False
         self._client = prometheus_client
