@@ -221,6 +221,25 @@ class TestCheckCommand:
         [about] = [each for each in found if "templates: " in each]
         assert about.startswith("warn  templates: error.html, not_allowed.html cannot be rendered")
 
+    @pytest.mark.parametrize(("name", "mode"), [("", 0o777), ("", 0o720), ("error.html", 0o602), ("error.html", 0o660)])
+    def test_warns_if_other_users_can_write_templates(
+        self, provider: LocalProvider, tmp_path: Path, name: str, mode: int
+    ):
+        """Templates can execute any code."""
+        (tmp_path / "error.html").touch(0o600)
+        (tmp_path / name).chmod(mode)
+        found = [str(each) for each in findings(environ_for(provider, TEMPLATES=str(tmp_path)))]
+        [about] = [each for each in found if "WSGI_OAUTH_TEMPLATES: " in each]
+        assert about.startswith("warn  WSGI_OAUTH_TEMPLATES: other users of this machine can write to ")
+        assert f" {tmp_path / name}\n" in about
+        assert f"run chmod -R go-w {tmp_path}" in about
+
+    def test_does_not_warn_if_other_users_can_only_read_templates(self, provider: LocalProvider, tmp_path: Path):
+        tmp_path.chmod(0o755)
+        (tmp_path / "error.html").touch(0o644)
+        found = [str(each) for each in findings(environ_for(provider, TEMPLATES=str(tmp_path)))]
+        assert not any("WSGI_OAUTH_TEMPLATES: " in each for each in found)
+
 
 def run(script: str) -> subprocess.CompletedProcess[str]:
     """Run *script* in a new process."""

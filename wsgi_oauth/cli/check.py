@@ -133,11 +133,16 @@ def findings(environ: Mapping[str, str], *, public: bool = False) -> Iterator[Fi
 
 
 def _check_templates(templates: PageTemplates) -> Iterator[Finding]:
-    """Render each page once with the operator's templates."""
+    """Check who can write the operator's templates, and render each page once with them."""
     if not templates.folder:
         return
     known = {path.name for path in BUILT_IN.iterdir()}
-    files = sorted(path.name for path in Path(templates.folder).iterdir())
+    paths = sorted(Path(templates.folder).iterdir())
+    files = [path.name for path in paths]
+    if writable := [path for path in (Path(templates.folder), *paths) if path.exists() and path.stat().st_mode & 0o022]:
+        text = f"WSGI_OAUTH_TEMPLATES: other users of this machine can write to {', '.join(map(str, writable))}"
+        remedy = f"run chmod -R go-w {templates.folder}, because templates can execute any code as the application"
+        yield Finding("warn", text, remedy)
     failures: dict[str, list[str]] = {}  # the pages by the failure, because one file can be a part of several pages
     for name, page in render_samples(templates).items():
         if isinstance(page, Exception):
