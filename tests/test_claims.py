@@ -9,7 +9,7 @@ import pytest
 
 from wsgi_oauth import Identity, errors
 from wsgi_oauth.config.provider import Provider, UserDocument
-from wsgi_oauth.oauth.claims import displayed, limit_claims
+from wsgi_oauth.oauth.claims import escape_for_display, limit_claims
 from wsgi_oauth.oauth.identity import read_identity
 
 ISSUER = Provider("idp", "IdP", issuer="https://id.example.com", openid=True, user=UserDocument(groups="groups"))
@@ -139,7 +139,7 @@ class TestNames:
 
     @pytest.mark.parametrize("name", EVERY_SCRIPT)
     def test_are_displayed_unchanged_in_every_script(self, name: str) -> None:
-        assert displayed(name) == name
+        assert escape_for_display(name) == name
 
 
 class TestGroups:

@@ -24,7 +24,7 @@ from ..config.checks import MAX_LIFETIME
 from ..config.settings import StoreConfig
 from ..events import SESSION_END, Event
 from ..logs import JsonFormatter
-from ..oauth.claims import displayed
+from ..oauth.claims import escape_for_display
 from ..oauth.identity import IDENTITY, Identity, revocation_names
 from ..sessions.access_tokens import AccessTokens
 from ..sessions.manager import (
@@ -137,7 +137,7 @@ def _list(sessions: SessionManager, options: argparse.Namespace) -> None:
         identity = _identity(entry)
         user = f"{identity.id} {identity.username or ''}".rstrip() if identity else "-"
         times = map(format_time, (entry.started, entry.seen, entry.expires))
-        print(*times, "(encrypted)" if entry.encrypted else displayed(user), sep="  ")
+        print(*times, "(encrypted)" if entry.encrypted else escape_for_display(user), sep="  ")
 
 
 def format_time(seconds: float) -> str:
@@ -168,7 +168,7 @@ def _end(sessions: SessionManager, options: argparse.Namespace) -> None:
                     unknown += not entry.encrypted
     finally:  # after an error or Ctrl-C, report the sessions that have ended
         print(options.store)
-        print(f"sessions of {displayed(user)}: {ended} ended")
+        print(f"sessions of {escape_for_display(user)}: {ended} ended")
         print_event(SESSION_END, user=user, detail=f"all sessions of this user, {ended} of them found")
     if encrypted:
         print(
@@ -185,7 +185,7 @@ def _end(sessions: SessionManager, options: argparse.Namespace) -> None:
     if tokens := AccessTokens(sessions, max_lifetime=0).list(user):
         print(
             f"access tokens of this user that are still valid: {len(tokens)}; `wsgi-oauth tokens revoke --user "
-            f"{displayed(user)}` revokes all"
+            f"{escape_for_display(user)}` revokes all"
         )
 
 
@@ -222,7 +222,7 @@ def _operator() -> str:
     except KeyError:  # a container without this user
         name = str(os.getuid())
     behind_sudo = os.environ.get("SUDO_USER")
-    return f"{name} ({displayed(behind_sudo)})" if behind_sudo else name
+    return f"{name} ({escape_for_display(behind_sudo)})" if behind_sudo else name
 
 
 def _find_user(sessions: SessionManager, options: argparse.Namespace) -> str:
@@ -240,7 +240,7 @@ def _find_user(sessions: SessionManager, options: argparse.Namespace) -> str:
             ids.add(identity.id)
     usage_error: Callable[[str], NoReturn] = options.usage_error
     if len(ids) > 1:
-        choices = " or ".join(f"--user {displayed(user)}" for user in sorted(ids))
+        choices = " or ".join(f"--user {escape_for_display(user)}" for user in sorted(ids))
         usage_error(f"--user: several users are called {options.user!a}; write {choices}")
     if not ids and "@" in options.user:  # an id without a readable session
         return str(options.user)

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from ..events import TOKEN_REVOCATION
-from ..oauth.claims import displayed
+from ..oauth.claims import escape_for_display
 from ..sessions.access_tokens import AccessTokens
 from ..sessions.manager import SessionManager
 from .sessions import describe_group, format_time, print_event
@@ -32,8 +32,8 @@ def _list(sessions: SessionManager, options: argparse.Namespace) -> None:
             used,
             format_time(info.expires),
             info.id,
-            displayed(owner),
-            displayed(info.name),
+            escape_for_display(owner),
+            escape_for_display(info.name),
             sep="  ",
         )
 
@@ -45,7 +45,7 @@ def _revoke(sessions: SessionManager, options: argparse.Namespace) -> None:
             if options.all or options.id == info.id or options.user == owner:
                 tokens.delete(owner, info)
                 revoked += 1
-                print_event(TOKEN_REVOCATION, user=owner, token=info.id, detail=displayed(info.name))
+                print_event(TOKEN_REVOCATION, user=owner, token=info.id, detail=escape_for_display(info.name))
     finally:
         print(options.store)
         print(f"access tokens: {revoked} revoked")

@@ -138,7 +138,7 @@ def parse_text(value: object) -> str | None:
     return value if isinstance(value, str) and 0 < len(value) <= _MAX_TEXT and not _FORBIDDEN.search(value) else None
 
 
-def displayed(text: str) -> str:
+def escape_for_display(text: str) -> str:
     """Return *text* for a page, a log or a terminal: control characters and changes of direction become escapes."""
     return _REORDERS.sub(lambda match: ascii(match[0])[1:-1], text)
 

@@ -18,7 +18,7 @@ from .claims import (
     Claims,
     convert_number,
     describe,
-    displayed,
+    escape_for_display,
     find_in_sources,
     find_text,
     find_value,
@@ -77,7 +77,7 @@ class Identity:
     @property
     def display_name(self) -> str:
         """The username, otherwise the address, the name or the id, with control characters escaped for display."""
-        return displayed(self.username or self.email or self.name or self.id)
+        return escape_for_display(self.username or self.email or self.name or self.id)
 
     @property
     def verified_emails(self) -> tuple[str, ...]:
