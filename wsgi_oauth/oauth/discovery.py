@@ -161,20 +161,11 @@ class Discovery:
         """Return the configured provider with the missing endpoints and settings from the metadata."""
         configured, document = self._configured, metadata.document
         discovered, problems = self._read_endpoints(document)
-        # The scopes of the user's identity (Core 5.4), without `offline_access`, which begins a second session at
-        # Keycloak that no sign-out ends.
-        supported = document.get("scopes_supported")
-        scopes = ["openid"] if metadata.is_openid else []
-        if isinstance(supported, list):
-            scopes += [each for each in ("openid", "profile", "email") if each in supported and each not in scopes]
-        elif metadata.is_openid:
-            scopes += ["profile", "email"]
         sends_issuer = document.get("authorization_response_iss_parameter_supported") is True  # RFC 9207 3
-        graph = document.get("msgraph_host")  # Microsoft Graph has another host in national clouds
-        groups = configured.groups
-        if isinstance(graph, str) and re.fullmatch(r"[a-z0-9.-]+", graph):
-            found = [each.url.replace("//graph.microsoft.com/", f"//{graph}/") for each in groups]
-            groups = tuple(each._replace(url=url) for each, url in zip(groups, found, strict=True))
+        groups, graph = configured.groups, document.get("msgraph_host")
+        if isinstance(graph, str) and re.fullmatch(r"[a-z0-9.-]+", graph):  # Microsoft Graph in a national cloud
+            url = f"//{graph}/"
+            groups = tuple(each._replace(url=each.url.replace("//graph.microsoft.com/", url)) for each in groups)
         provider = configured._replace(
             issuer=document.get("issuer", configured.issuer),  # of many tenants: with a placeholder for the tenant
             groups=groups,
@@ -185,24 +176,10 @@ class Discovery:
             requires_pushed_requests=configured.requires_pushed_requests
             or document.get("require_pushed_authorization_requests") is True,
             client_auth=configured.client_auth or self._choose_client_auth(document),
-            scope=configured.scope or " ".join(scopes),
+            scope=configured.scope or _choose_scope(metadata),
             always_sends_issuer=configured.always_sends_issuer or sends_issuer,
         )
-        # Without a UserInfo endpoint (Discovery 3) the ID token identifies the user.
-        required = ["authorization_url", "token_url", *([] if provider.asks_for_id_token else ["profile_url"])]
-        if self._needs_keys and metadata.url and provider.asks_for_id_token:
-            required.append("jwks_url")
-        for name, problem in problems.items():
-            if name in required:
-                raise errors.ProviderError(problem)
-            _log.warning("%s; it is ignored, because no sign-in needs it", problem)
-        missing = [ENDPOINTS[name] for name in required if not getattr(provider, name)]
-        if missing:
-            variables = [self._config.variable(name) for name in required if not getattr(provider, name)]
-            remedy = f"set {', '.join(variables)}"
-            if "jwks_uri" in missing:  # it has no setting
-                remedy = "the ID tokens of this issuer cannot be verified; correct its metadata"
-            raise errors.ProviderError(f"{metadata.url} has no {', '.join(missing)}", remedy=remedy)
+        self._check_endpoints(provider, problems, metadata.url)
         prompts = document.get("prompt_values_supported")  # Initiating User Registration 1.0, 4
         supports_consent = not isinstance(prompts, list) or "consent" in prompts
         if provider.offline_access_takes_consent and "offline_access" in provider.scope.split() and supports_consent:
@@ -210,6 +187,27 @@ class Discovery:
             parameters = {"prompt": "consent", **dict(provider.authorization_parameters)}
             return provider._replace(authorization_parameters=tuple(parameters.items()))
         return provider
+
+    def _check_endpoints(self, provider: Provider, problems: Mapping[str, str], metadata_url: str) -> None:
+        """Check that *provider* has the endpoints that a sign-in needs.
+
+        :raises errors.ProviderError: if one of them is missing or unusable.
+        """
+        # Without a UserInfo endpoint (Discovery 3) the ID token identifies the user.
+        required = ["authorization_url", "token_url", *([] if provider.asks_for_id_token else ["profile_url"])]
+        if self._needs_keys and metadata_url and provider.asks_for_id_token:
+            required.append("jwks_url")
+        for name, problem in problems.items():
+            if name in required:
+                raise errors.ProviderError(problem)
+            _log.warning("%s; it is ignored, because no sign-in needs it", problem)
+        missing = [name for name in required if not getattr(provider, name)]
+        if missing:
+            remedy = f"set {', '.join(map(self._config.variable, missing))}"
+            if "jwks_url" in missing:  # it has no setting
+                remedy = "the ID tokens of this issuer cannot be verified; correct its metadata"
+            members = ", ".join(ENDPOINTS[name] for name in missing)
+            raise errors.ProviderError(f"{metadata_url} has no {members}", remedy=remedy)
 
     def _choose_client_auth(self, document: Mapping[str, Any]) -> str:
         """Return the first method that both sides support; HTTP Basic is the default (Discovery 3)."""
@@ -246,6 +244,19 @@ class Discovery:
             except ValueError as reason:
                 problems[name] = f"the issuer's {member} {reason}"
         return endpoints, problems
+
+
+def _choose_scope(metadata: Metadata) -> str:
+    """Return the supported scopes of the user's identity (Core 5.4).
+
+    ``offline_access`` is left out, because it begins a second session at Keycloak that no sign-out ends.
+    """
+    supported = metadata.document.get("scopes_supported")
+    if not isinstance(supported, list):
+        supported = ["profile", "email"] if metadata.is_openid else []
+    if metadata.is_openid:
+        supported = ["openid", *supported]
+    return " ".join(each for each in ("openid", "profile", "email") if each in supported)
 
 
 def _read_algorithms(document: Mapping[str, Any], member: str) -> tuple[str, ...]:
