@@ -358,7 +358,7 @@ def test_document_that_names_the_user_is_no_error(
 def test_known_codes_of_a_provider_are_the_only_ones_that_end_a_session(
     code: int, outcome: int, provider: LocalProvider, store: FileStore, later: Callable[[float], None]
 ) -> None:
-    """As at Facebook: 190 is an ended token, 4 a rate limit, 10 a missing permission."""
+    """As at Facebook: 190 is an invalid token, 4 a rate limit, 10 a missing permission."""
     variables = environ_for(provider)
     description = Provider(
         name="graph",

@@ -54,7 +54,7 @@ def test_broken_text_in_front_of_a_quote_changes_no_other_member(issuer: Issuer,
 
 @pytest.mark.parametrize("status", [200, 400, 403])
 def test_error_object_signs_no_user_in(status: int, issuer: Issuer, enters: Callable[..., bool]) -> None:
-    """S18. An ended token leads to a refresh or a new sign-in, never to an identity."""
+    """S18. An invalid token leads to a refresh or a new sign-in, never to an identity."""
     body = json.dumps({"error": {"sub": "mona", "code": 5}, "user": {"sub": "mona"}})
     issuer.routes["/user"] = ("profile", {"GET": lambda _: Response(body, status)})
     assert not enters("id:mona")

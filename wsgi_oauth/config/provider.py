@@ -114,7 +114,7 @@ class Provider(NamedTuple):
     profile_method: Literal["GET", "POST"] = "GET"  # for the profile URL (both allowed by OpenID Connect Core 5.3.1)
     profile_headers: tuple[tuple[str, str], ...] = ()  # additional headers for the profile URL
     profile_body: str = ""  # body of the POST request, for APIs that expect a query there (GraphQL)
-    # Error codes of the profile URL for an ended token, in addition to `invalid_token` (RFC 6750 3.1). If given, other
+    # Error codes of the profile URL for an invalid token, besides `invalid_token` (RFC 6750 3.1). If given, other
     # codes do not end a session. Compared without regard to case: ("190",), ("token_expired",).
     ended_token_codes: tuple[str, ...] = ()
     user: UserDocument = UserDocument()

@@ -27,7 +27,7 @@ from .refusal import build_refusal
 
 Token = dict[str, Any]
 
-# Seconds after its issue during which a token is new. A new token cannot have ended, so a refusal without a reason is
+# Seconds after its issue during which a token is new. A new token cannot have expired, so a refusal without a reason is
 # an error of the provider.
 NEW_FOR = 60
 
@@ -41,7 +41,8 @@ _OTHER_TYPES = {"dpop", "mac", "n_a"}
 _FORM = "application/x-www-form-urlencoded"
 _MAX_SCOPE = 8192  # characters; some providers have hundreds of scopes
 _MAX_LIFETIME = 10 * 365 * 86400  # seconds
-_LEEWAY = 10  # seconds before its end at which a token counts as expired, because a request takes time
+# Seconds before its end, at most half its lifetime, at which a token counts as expired, because a request takes time.
+_LEEWAY = 10
 
 _REFUSALS = range(400, 404)  # statuses with which a provider refuses a refresh token
 _CHECK_URL = "compare WSGI_OAUTH_TOKEN_URL with the provider's documentation"
@@ -206,7 +207,7 @@ def parse_token_string(document: dict[str, Any], name: str) -> str:
     """Return a token of the response. Raise ProviderError unless it is at most 64 KiB of printable ASCII."""
     value, syntax = document.get(name), _REFRESH_TOKEN_SYNTAX if name == "refresh_token" else _TOKEN_SYNTAX
     if not isinstance(value, str) or not syntax.fullmatch(value):
-        raise errors.ProviderError(f"the token endpoint: {name} must be 1 to {MAX_TOKEN} characters of printable ASCII")
+        raise errors.ProviderError(f"token endpoint: {name} must be 1 to {MAX_TOKEN} characters of printable ASCII")
     return value
 
 
@@ -217,7 +218,7 @@ def _parse_type(token_type: object) -> str:
     """
     name = token_type.strip().lower() if isinstance(token_type, str) else ""
     if name in _OTHER_TYPES:
-        raise errors.ProviderError(f"the token endpoint: token_type must be bearer (RFC 6749 7.1; got {name!a})")
+        raise errors.ProviderError(f"token endpoint: token_type must be bearer (RFC 6749 7.1; got {name!a})")
     if name != "bearer":
         _log.warning("token endpoint: token_type should be bearer (got %.60a); the token is used as one", token_type)
     return "Bearer"
