@@ -31,7 +31,7 @@ KINDS = {
     "group": "staff",
     "claim": "department=sales",
 }
-_SECOND_RULE = re.compile(rf"[\s,](?:{'|'.join(KINDS)}):\S")
+_SECOND_RULE = re.compile(rf"[\s,](?:{'|'.join(KINDS)}):\S")  # in the value of a rule
 
 
 class Rule(NamedTuple):
@@ -166,8 +166,9 @@ class _RuleParser:
         kind, _, value = text.partition(":")
         # The longest label first, because one can begin with another: id.example.com and id.example.com:8443.
         labels = sorted((label for label in self._providers if value.startswith(f"{label}:")), key=len, reverse=True)
-        label = labels[0] if labels else next(iter(self._providers)) if len(self._providers) == 1 else ""
-        value = value.removeprefix(f"{label}:") if labels else value
+        label = next(iter(self._providers)) if len(self._providers) == 1 else ""
+        if labels:
+            label, value = labels[0], value.removeprefix(f"{labels[0]}:")
         if kind not in KINDS or not value or not label:
             problem, remedy = "not a rule", self._describe_rules()
             if previous and kind not in KINDS:
@@ -183,7 +184,7 @@ class _RuleParser:
             problem, remedy = self._check_claim(claim, value, label)
             if not problem:
                 return Rule(kind, value, label, claim)
-        elif problem := _find_invalid_address(value) if kind == "email" else "":
+        elif kind == "email" and (problem := _find_invalid_address(value)):
             remedy = "write an address or *@ and a domain, in ASCII"
         else:
             return Rule(kind, value, label)

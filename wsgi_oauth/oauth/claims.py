@@ -84,6 +84,7 @@ def merge_claims(document: Mapping[str, Any], id_token: Mapping[str, Any]) -> di
     """
     merged = dict(document)
     if id_token:
+        # A null in the document does not replace a claim of the ID token.
         own = {name: value for name, value in document.items() if value is not None or name not in id_token}
         merged = {**id_token, **own, **{name: id_token[name] for name in _ABOUT_THE_ISSUER if name in id_token}}
         for name, verified in _VERIFIED_BY:

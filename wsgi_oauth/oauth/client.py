@@ -366,7 +366,7 @@ class OAuth2Session:
 
         A token that has expired, or that the provider rejects with 401, is refreshed once if possible.
 
-        :param withhold_token: send the request without the token.
+        :param withhold_token: send the request without the token, as in requests-oauthlib.
         :param options: ``params``, ``json``, ``files``, ``auth`` and ``cookies`` as in requests, ``timeout`` (seconds
             for the whole request), ``allow_redirects``.
         :raises errors.NotSignedIn: when there is no token.

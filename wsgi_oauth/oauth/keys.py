@@ -231,6 +231,7 @@ def _is_suitable(key: Jwk, algorithm: str) -> bool:
         and (curve is None or key.get("crv") == curve)
         and key.get("use", "sig") == "sig"
         and (operations is None or (isinstance(operations, list) and "verify" in operations))
+        # A key for EdDSA may verify Ed25519, which is the new name of the same algorithm (RFC 9864 2.2).
         and key.get("alg", algorithm) in (algorithm, "EdDSA" if kind == "OKP" else algorithm)
     )
 

@@ -76,8 +76,8 @@ class Registration:
         self._session_keys = {self.key, former_key}
         self.client_id = config.client_id
         self.login_parameters = config.login_parameters
-        is_named = provider.title != provider.name
-        self.title = config.title or (config.label if config.label and not is_named else provider.title)
+        has_own_title = provider.title != provider.name  # an issuer without a preset has only the name of its host
+        self.title = config.title or (provider.title if has_own_title else config.label or provider.title)
 
     def has_key(self, key: str) -> bool:
         """Return whether a session with this ``key`` belongs to this registration. Old sessions have no client id."""

@@ -91,7 +91,7 @@ def read_user_document(
         raise errors.ProviderRateLimit(message)
     if status == 403 or (status == 200 and codes & _FORBIDDEN):
         error = errors.ProviderForbids(message, remedy=_CHECK_SCOPE)
-        error.status = 403 if codes else 502
+        error.status = 403 if codes else 502  # without a reason, the provider is at fault
         raise error
     raise errors.ProviderError(message)
 

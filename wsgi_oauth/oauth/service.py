@@ -144,7 +144,7 @@ class OAuthService:
         return (2 + lists) * self.transport.timeout + 2
 
     def registration(self, label: str) -> Registration | None:
-        """Return the registration with this label, or the only one if *label* is empty; None if that is ambiguous."""
+        """Return the registration with this label, or None. With a single provider, the label may be empty."""
         if not self.has_labels or (not label and len(self.registrations) == 1):
             return next(iter(self.registrations.values()))
         return self.registrations.get(label)
@@ -241,7 +241,7 @@ class OAuthService:
 
         try:
             is_identification = session.change(replace)
-            if session.id is not None and not session.load_latest():
+            if session.id is not None and not session.load_latest():  # as for a revoked session
                 session.ended_elsewhere = True
             elif is_identification:
                 self.emit(session, IDENTIFICATION)
