@@ -471,6 +471,11 @@ class Browser:
         assert response.status_int == 303, response
         return response
 
+    def share_cookies(self, other: Browser) -> Browser:
+        """Use the cookies of *other* from now on, in the same browser, but for another configuration."""
+        self.app.cookiejar = other.app.cookiejar
+        return self
+
     def profile(self) -> webtest.TestResponse:
         """Request /profile as a program that wants JSON."""
         return self.get("/profile", headers=JSON)

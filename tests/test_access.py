@@ -486,8 +486,7 @@ def test_changed_rules_apply_to_existing_sessions(application: Callable[..., Any
     """The user loses access with the next request, and can still sign out."""
     browser = Browser(application("user:octocat"), provider)
     browser.sign_in()
-    later = Browser(application("user:hubot"), provider)
-    later.app.cookiejar = browser.app.cookiejar
+    later = Browser(application("user:hubot"), provider).share_cookies(browser)
     answer = later.profile()
     assert (answer.status_int, answer.json["error"]) == (403, "not_allowed")
     assert later.get("/").status_int == 302
@@ -499,8 +498,7 @@ def test_new_rules_apply_to_existing_sessions_without_an_identity(
 ) -> None:
     browser = Browser(application(), provider)
     browser.sign_in()
-    later = Browser(application("user:hubot"), provider)
-    later.app.cookiejar = browser.app.cookiejar
+    later = Browser(application("user:hubot"), provider).share_cookies(browser)
     assert later.profile().status_int == 403
 
 
@@ -514,8 +512,7 @@ class Secret(RequestHandler):
 def test_rules_apply_to_handlers_of_the_application(application: Callable[..., Any], provider: LocalProvider) -> None:
     browser = Browser(application(handlers=[Secret]), provider)
     browser.sign_in()
-    later = Browser(application("user:hubot", handlers=[Secret]), provider)
-    later.app.cookiejar = browser.app.cookiejar
+    later = Browser(application("user:hubot", handlers=[Secret]), provider).share_cookies(browser)
     assert later.get("/secret", headers=JSON).json["error"] == "not_allowed"
 
 
@@ -531,8 +528,7 @@ def test_rules_apply_at_the_gate(application: Callable[..., Any], provider: Loca
     started = browser.get("/auth/?next=/inside").location
     browser.get(browser.consent(started))
     assert browser.get("/inside").text.startswith("583231@")
-    later = Browser(gated("user:hubot"), provider)
-    later.app.cookiejar = browser.app.cookiejar
+    later = Browser(gated("user:hubot"), provider).share_cookies(browser)
     refused = later.get("/inside")
     assert refused.status_int == 403
     assert "switch=1" in refused.html.find("a")["href"]
@@ -564,7 +560,7 @@ def test_public_page_of_the_gate_has_no_token_of_a_user_without_access(
     assert browser.get("/public").text == "octocat"
     if reason.endswith("known"):
         assert browser.get("/inside").text == "octocat"
-    later.app.cookiejar = browser.app.cookiejar
+    later.share_cookies(browser)
     if reason == "identity unavailable":
         provider.faults.add("profile.500")
     assert later.app.get("/public", headers=headers).text == "anonymous"
@@ -584,8 +580,7 @@ def test_handler_that_catches_the_refusal_gets_it_again(
 ) -> None:
     browser = Browser(application(), provider)
     browser.sign_in()
-    later = Browser(application("user:hubot", handlers=[Lenient]), provider)
-    later.app.cookiejar = browser.app.cookiejar
+    later = Browser(application("user:hubot", handlers=[Lenient]), provider).share_cookies(browser)
     assert later.get("/lenient", headers=JSON).json.get("error") == "not_allowed"
 
 
@@ -594,8 +589,7 @@ def test_token_that_is_rejected_during_the_access_check_ends_the_session(
 ) -> None:
     browser = Browser(application(), provider)
     browser.sign_in()
-    later = Browser(application("user:octocat"), provider)
-    later.app.cookiejar = browser.app.cookiejar
+    later = Browser(application("user:octocat"), provider).share_cookies(browser)
     provider.faults.add("profile.401", times=None)
     assert later.profile().status_int == 401
     assert stored_sessions(store) == []
@@ -640,8 +634,7 @@ def test_function_that_fails_at_the_gate_denies_access(
     browser.get(browser.consent(browser.get("/auth/?next=/inside").location))
     assert browser.get("/inside").status_int == 200
     oauth_app = application(allow=lambda identity: identity.unknown)
-    later = Browser(LoginRequired(app, oauth_app, public=("/public",)), provider)
-    later.app.cookiejar = browser.app.cookiejar
+    later = Browser(LoginRequired(app, oauth_app, public=("/public",)), provider).share_cookies(browser)
     assert later.get("/inside").status_int == 403
     assert later.get("/public").text == "anonymous"
 
@@ -649,8 +642,7 @@ def test_function_that_fails_at_the_gate_denies_access(
 def test_script_gets_the_refusal_as_json(application: Callable[..., Any], provider: LocalProvider) -> None:
     browser = Browser(application(), provider)
     browser.sign_in()
-    later = Browser(application("user:hubot"), provider)
-    later.app.cookiejar = browser.app.cookiejar
+    later = Browser(application("user:hubot"), provider).share_cookies(browser)
     answer = later.get("/profile", headers={"Accept": "*/*", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"})
     assert (answer.status_int, answer.json["error"]) == (403, "not_allowed")
 

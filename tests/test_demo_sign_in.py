@@ -323,6 +323,7 @@ class TestStories:
         browser = self.open_browser(provider, timeout="2" if name == "token.slow" else "30")
         answer = browser.get(browser.callback_url(fault=name), headers=JSON)
         assert (answer.status_int, "" if answer.status_int == 303 else answer.json["error"]) == ENDS[name]
+        browser = self.open_browser(provider)
         browser.sign_in()
         assert browser.profile().json["login"] == "octocat"
 

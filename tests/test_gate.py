@@ -403,9 +403,12 @@ class TestFailures:
         fault: str,
         status: int,
     ):
-        visitor = Guest(make_gate(UPSTREAM_TIMEOUT="1" if fault == "slow" else "10"), provider)
+        visitor = Guest(make_gate(), provider)
+        url = visitor.get("/auth/?next=/page").location
+        assert visitor.get(visitor.consent(url)).status_int == 303
         provider.faults.add(f"profile.{fault}")
-        refused = visitor.sign_in()
+        impatient = Guest(make_gate(UPSTREAM_TIMEOUT="1" if fault == "slow" else "10"), provider)
+        refused = impatient.share_cookies(visitor).get("/page")
         assert (refused.status_int, inside.seen) == (status, [])
         assert visitor.get("/page").text == "inside"  # because the session still exists
 

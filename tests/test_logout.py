@@ -28,7 +28,7 @@ PUBLIC = "https://app.example.com"
 @pytest.fixture
 def signed_in(make_browser: Callable[..., Browser], provider: LocalProvider) -> Browser:
     """Sign in with a provider that can revoke tokens; return the browser."""
-    browser = make_browser(REVOCATION_URL=provider.revocation_url, UPSTREAM_TIMEOUT="2")
+    browser = make_browser(REVOCATION_URL=provider.revocation_url)
     browser.sign_in()
     return browser
 

@@ -216,8 +216,7 @@ def test_slot_is_released_after_every_fault(
     slow = {"profile.slow", "profile.dribble_headers", "profile.dribble_body"}
     browser = make_browser()
     browser.sign_in()
-    limited = make_browser(UPSTREAM_LIMIT="1", UPSTREAM_TIMEOUT="0.3" if fault in slow else "10")
-    limited.app.cookiejar = browser.app.cookiejar
+    limited = make_browser(UPSTREAM_LIMIT="1", UPSTREAM_TIMEOUT="0.3" if fault in slow else "10").share_cookies(browser)
     provider.faults.add(fault)
     assert limited.profile().status_int != 503
     browser.sign_in()

@@ -105,7 +105,7 @@ class TestGate:
         """Return one browser at two gates, with its login in both caches."""
         guests = [Guest(make_gate(SESSION_SEAL="yes"), provider) for _ in range(2)]
         guests[0].sign_in()
-        guests[1].app.cookiejar = guests[0].app.cookiejar
+        guests[1].share_cookies(guests[0])
         later(3)  # so that the versions of the file store count
         for _ in range(3):
             assert [guest.get("/page").status_int for guest in guests] == [200, 200]

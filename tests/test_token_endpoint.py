@@ -158,11 +158,11 @@ def test_invalid_token_response_signs_no_user_in(
     fault: str, provider: LocalProvider, store: FileStore, make_browser: Callable[..., Browser]
 ) -> None:
     """S18 to S20, S24 to S26; RFC 6749 5.1, 5.2."""
-    browser = make_browser(UPSTREAM_TIMEOUT=timeout_for(fault))
+    browser = make_browser()
     provider.faults.add(f"token.{fault}")
     callback = browser.callback_url()
     began = time.monotonic()
-    answer = browser.get(callback)
+    answer = make_browser(UPSTREAM_TIMEOUT=timeout_for(fault)).share_cookies(browser).get(callback)
     assert time.monotonic() - began < 8
     assert answer.status_int == OUTCOMES[fault]
     assert stored_tokens(store) == []
