@@ -934,7 +934,7 @@ def test_tunnel_of_a_later_request_has_its_own_deadline(
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     with answering(ssl_context=tls.server(), headers={"Connection": "close"}) as server:
         client = make_client()
-        assert client.get(f"{server.url}/", timeout=1).ok
+        assert client.get(f"{server.url}/", timeout=20).ok
         real = time.monotonic
         monkeypatch.setattr(time, "monotonic", lambda: real() + 30)
         assert client.get(f"{server.url}/").ok
