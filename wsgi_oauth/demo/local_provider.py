@@ -118,6 +118,14 @@ class LocalProvider:
     end_session_path = "/end-session"
     #: The name of the provider, for people.
     title = "Local ID"
+    #: The provider's URL, which is also its issuer identifier (RFC 9207). The server sets it.
+    url = "http://127.0.0.1"
+    #: The users that the sign-in page offers. Without any, the default user is always signed in.
+    users: Sequence[User] = ()
+    #: The pages to which the home page links: their URLs by the text of the link.
+    links: Mapping[str, str] = {}
+    #: The name of the fault for the next sign-in.
+    next_fault = ""
 
     def __init__(
         self,
@@ -136,17 +144,9 @@ class LocalProvider:
         self.client_id = client_id
         self.client_secret = client_secret
         self.user = user
-        #: The users that the sign-in page offers. Without any, the default user is always signed in.
-        self.users: Sequence[User] = ()
         #: The name of the client, for people.
         self.client_name = client_id
-        #: The pages to which the home page links: their URLs by the text of the link.
-        self.links: Mapping[str, str] = {}
-        #: The name of the fault for the next sign-in.
-        self.next_fault = ""
         self._sessions: dict[str, ProviderSession] = {}
-        #: The provider's URL, which is also its issuer identifier (RFC 9207). The server sets it.
-        self.url = "http://127.0.0.1"
         #: The faults to inject.
         self.faults = FaultInjector({**FAULTS, **{story.name: story.fault for story in STORIES}})
         #: The last requests and responses, oldest first.
