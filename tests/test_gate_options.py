@@ -119,6 +119,21 @@ class TestPathRules:
         for value, status in (("/admin", 403), ("/adm%69n?x", 403), ("/static/a%20b?x=1", 200)):
             assert send(guest.gate, "/static/a b", headers={**headers, header: value}).status_code == status
 
+    def test_of_all_paths_apply_if_the_application_may_prepend_a_header_to_the_path(self, enter: Callable[..., Guest]):
+        """Pyramid's traversal prepends X-Vhm-Root: / becomes /admin."""
+        guest = enter(allow={"/admin": ("id:1",)})
+        headers = {**HTML, "Cookie": f"wsgi_oauth={guest.cookie}"}
+        for root, status in (("/admin", 403), ("admin/", 403), ("/", 200), ("", 200)):
+            assert send(guest.gate, "/page", headers={**headers, "X-Vhm-Root": root}).status_code == status
+
+    def test_of_all_paths_apply_if_the_application_may_remove_the_path_of_a_url(self, enter: Callable[..., Guest]):
+        """devpi removes the path of the URL in X-Outside-URL: /page/admin becomes /admin."""
+        guest = enter(allow={"/admin": ("id:1",)})
+        headers = {**HTML, "Cookie": f"wsgi_oauth={guest.cookie}"}
+        urls = {"http://x/page": 403, "//x/page;y?z": 403, "x:/pa\tge": 403, "http://[/page": 403}
+        for url, status in {**urls, "http://x": 200, "http://x/other": 200}.items():
+            assert send(guest.gate, "/page/admin", headers={**headers, "X-Outside-URL": url}).status_code == status
+
     def test_make_no_path_public_if_the_application_may_remove_a_prefix(self, make_gate: MakeGate):
         gate = make_gate(public=("/static",))
         assert send(gate, "/static/secret", headers={"X-Script-Name": "/static"}).status_code == 401

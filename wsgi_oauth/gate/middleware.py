@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import unquote, urlparse
 
 from .. import errors
 from ..metrics import decision_of
@@ -51,12 +51,14 @@ IDENTITY_KEYS = frozenset(
     | {f"HTTP_X_MS_CLIENT_PRINCIPAL{name}" for name in ("", "_ID", "_IDP", "_NAME")}
     | {f"HTTP_TAILSCALE_USER_{name}" for name in ("LOGIN", "NAME")}
 )
-# Headers from which applications behind a proxy take a prefix of the path, or the whole path.
+# Headers from which applications behind a proxy take a prefix that they remove from the path.
 _PREFIX_HEADERS = frozenset(
     {"HTTP_SCRIPT_NAME", "HTTP_X_SCRIPT_NAME", "HTTP_X_FORWARDED_PREFIX", "HTTP_X_FORWARDED_SCRIPT_NAME"}
     | {"HTTP_X_INGRESS_PATH", "HTTP_X_PREFIX", "HTTP_X_PROXY_PREFIX", "HTTP_X_BASE_PATH"}
 )
-_PATH_HEADERS = _PREFIX_HEADERS | {"HTTP_X_ORIGINAL_URL", "HTTP_X_REWRITE_URL"}
+# Headers with a URL whose path is such a prefix (devpi), a path that is prepended (Pyramid), or the whole path.
+_URL_HEADER, _ROOT_HEADER = "HTTP_X_OUTSIDE_URL", "HTTP_X_VHM_ROOT"
+_PATH_HEADERS = _PREFIX_HEADERS | {_URL_HEADER, _ROOT_HEADER, "HTTP_X_ORIGINAL_URL", "HTTP_X_REWRITE_URL"}
 _SUSPICIOUS_KEYS = IDENTITY_KEYS | _PATH_HEADERS
 _REQUESTED_METHOD = "HTTP_ACCESS_CONTROL_REQUEST_METHOD"
 _log = logging.getLogger(__name__)
@@ -238,14 +240,21 @@ def is_preflight(environ: WSGIEnvironment) -> bool:
 def may_change_path(environ: WSGIEnvironment) -> bool:
     """Return whether an application that obeys a header of the request could read another path.
 
-    Many applications behind a proxy do so: they remove a prefix from the path (klaus, and the middleware ReverseProxied
-    in numerous versions) or replace the path. Any client can send these headers.
+    Many applications behind a proxy do so: they remove a prefix from the path (klaus, devpi, and the middleware
+    ReverseProxied in numerous versions), prepend one (Pyramid) or replace the path. Any client can send these headers.
     """
     path = environ.get("PATH_INFO", "")
     for name in _PATH_HEADERS.intersection(environ):
         value = environ[name].strip()
-        if name in _PREFIX_HEADERS:
+        if name == _URL_HEADER:
+            try:
+                value = urlparse(value).path
+            except ValueError:
+                return True
+        if name in _PREFIX_HEADERS or name == _URL_HEADER:
             changes = bool(value) and path.startswith("/" + value.strip("/"))
+        elif name == _ROOT_HEADER:
+            changes = bool(value.strip("/"))
         else:
             named_path = unquote(value.partition("?")[0], "latin-1")
             changes = named_path not in {"", path, environ.get("SCRIPT_NAME", "") + path}
