@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ...config.provider import (
     END_SESSION_PARAMETERS,
     LOG_IN_AGAIN,
@@ -14,16 +16,16 @@ from ...config.provider import (
 # Issuers on these hosts are tenants of Microsoft Entra ID: https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud
 MICROSOFT_HOSTS = ("login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn")
 
+# An OpenID Connect provider of which each customer has an installation or tenant, at the URL in WSGI_OAUTH_ISSUER.
+_openid_issuer = partial(Provider, issuer="{issuer}", openid=True, discovery=True)
+
 PROVIDERS = (
-    Provider(
+    _openid_issuer(
         name="adfs",
         title="AD FS",
         documentation_url="https://learn.microsoft.com/windows-server/identity/ad-fs/overview/ad-fs-openid-connect-oauth-flows-scenarios",
         registration_url="https://learn.microsoft.com/windows-server/identity/ad-fs/development/custom-id-tokens-in-ad-fs",
-        issuer="{issuer}",
         issuer_example="https://adfs.example.com/adfs",
-        openid=True,
-        discovery=True,
         # With `allatclaims`, the ID token contains the claims of the Web API's issuance rules. UserInfo has only `sub`:
         # https://learn.microsoft.com/windows-server/identity/ad-fs/development/custom-id-tokens-in-ad-fs
         scope="openid profile email allatclaims",
@@ -42,17 +44,14 @@ PROVIDERS = (
             "`WSGI_OAUTH_TRUST_UNVERIFIED_EMAIL=yes` enables the access rule `email:`.",
         ),
     ),
-    Provider(
+    _openid_issuer(
         name="amazon-cognito",
         title="Amazon Cognito",
         documentation_url="https://docs.aws.amazon.com/cognito/latest/developerguide/cognito-userpools-server-contract-reference.html",
         registration_url="https://console.aws.amazon.com/cognito/v2/idp/user-pools",
-        issuer="{issuer}",
         issuer_example="https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_EXAMPLE",
         # https://docs.aws.amazon.com/cognito/latest/developerguide/logout-endpoint.html
         end_session_parameters=(("client_id", "{client_id}"), ("logout_uri", "{signed_out_url}")),
-        openid=True,
-        discovery=True,
         scope="openid profile email",
         choose_account=LOG_IN_AGAIN,
         # Users choose their usernames, and a deleted user's name can be taken by another one.
@@ -66,18 +65,15 @@ PROVIDERS = (
             "With `WSGI_OAUTH_END_SESSION=yes`, register `<public URL>/signed-out` as an allowed sign-out URL.",
         ),
     ),
-    Provider(
+    _openid_issuer(
         name="auth0",
         title="Auth0",
         documentation_url="https://auth0.com/docs/get-started/applications/configure-applications-with-oidc-discovery",
         registration_url="https://manage.auth0.com/",
-        issuer="{issuer}",
         issuer_example="https://example.eu.auth0.com/",
         # Tenants without RP-initiated logout have another endpoint, which reads `returnTo`:
         # https://auth0.com/docs/authenticate/login/logout/redirect-users-after-logout
         end_session_parameters=(*END_SESSION_PARAMETERS, ("returnTo", "{signed_out_url}")),
-        openid=True,
-        discovery=True,
         scope="openid profile email",
         choose_account=LOG_IN_AGAIN,
         # https://auth0.com/docs/manage-users/user-accounts/user-profiles/user-profile-structure
@@ -91,15 +87,12 @@ PROVIDERS = (
             "profile email offline_access`.",
         ),
     ),
-    Provider(
+    _openid_issuer(
         name="authelia",
         title="Authelia",
         documentation_url="https://www.authelia.com/integration/openid-connect/openid-connect-1.0-claims/",
         registration_url="https://www.authelia.com/configuration/identity-providers/openid-connect/clients/",
-        issuer="{issuer}",
         issuer_example="https://auth.example.com",
-        openid=True,
-        discovery=True,
         scope="openid profile email groups",  # the default scopes of a client in Authelia's configuration
         user=UserDocument(groups="groups"),
         username_is_unique=True,  # administrators assign usernames
@@ -109,15 +102,12 @@ PROVIDERS = (
             "Authelia reports every email address as verified, because only administrators set addresses.",
         ),
     ),
-    Provider(
+    _openid_issuer(
         name="authentik",
         title="authentik",
         documentation_url="https://docs.goauthentik.io/add-secure-apps/providers/oauth2/",
         registration_url="{issuer}",
-        issuer="{issuer}",
         issuer_example="https://authentik.example.com/application/o/myapp/",
-        openid=True,
-        discovery=True,
         scope="openid profile email",
         choose_account=LOG_IN_AGAIN,
         user=UserDocument(groups="groups"),
@@ -132,15 +122,12 @@ PROVIDERS = (
             "or `group:` with these versions.",
         ),
     ),
-    Provider(
+    _openid_issuer(
         name="azure-ad-b2c",
         title="Azure AD B2C",
         documentation_url="https://learn.microsoft.com/azure/active-directory-b2c/openid-connect",
         registration_url="https://portal.azure.com/",
-        issuer="{issuer}",
         issuer_example="https://contoso.b2clogin.com/11111111-2222-3333-4444-555555555555/v2.0/",
-        openid=True,
-        discovery=True,
         # The client id as a scope requests an access token for the application itself, otherwise there is none:
         # https://learn.microsoft.com/azure/active-directory-b2c/access-tokens#request-a-token
         scope="openid offline_access {client_id}",
@@ -157,15 +144,12 @@ PROVIDERS = (
             "Since May 2025 Microsoft sells Azure AD B2C to existing customers only.",
         ),
     ),
-    Provider(
+    _openid_issuer(
         name="dex",
         title="Dex",
         documentation_url="https://dexidp.io/docs/configuration/custom-scopes-claims-clients/",
         registration_url="https://dexidp.io/docs/getting-started/#configuration",
-        issuer="{issuer}",
         issuer_example="https://dex.example.com/dex",
-        openid=True,
-        discovery=True,
         scope="openid profile email groups",
         # Two connectors can have the same username for different users.
         user=UserDocument(groups="groups"),
@@ -206,15 +190,12 @@ PROVIDERS = (
             "could once read its mail.",
         ),
     ),
-    Provider(
+    _openid_issuer(
         name="jumpcloud",
         title="JumpCloud",
         documentation_url="https://jumpcloud.com/support/sso-with-oidc",
         registration_url="https://console.jumpcloud.com/#/sso",
-        issuer="{issuer}",
         issuer_example="https://oauth.id.jumpcloud.com/",
-        openid=True,
-        discovery=True,
         scope="openid profile email",
         choose_account=LOG_IN_AGAIN,
         # JumpCloud does not document that addresses are verified.
@@ -227,7 +208,7 @@ PROVIDERS = (
             "To get groups, select *include group attribute* and call it `groups` or `memberOf`.",
         ),
     ),
-    Provider(
+    _openid_issuer(
         name="keycloak",
         title="Keycloak",
         documentation_url="https://www.keycloak.org/securing-apps/oidc-layers",
@@ -238,10 +219,7 @@ PROVIDERS = (
         revocation_url="{issuer}/protocol/openid-connect/revoke",
         end_session_url="{issuer}/protocol/openid-connect/logout",
         jwks_url="{issuer}/protocol/openid-connect/certs",
-        issuer="{issuer}",
         issuer_example="https://keycloak.example.com/realms/myrealm",
-        openid=True,
-        discovery=True,
         scope="openid profile email",
         choose_account=LOG_IN_AGAIN,
         user=UserDocument(groups="groups"),
@@ -254,15 +232,12 @@ PROVIDERS = (
             "the userinfo.",
         ),
     ),
-    Provider(
+    _openid_issuer(
         name="microsoft",
         title="Microsoft Entra ID",
         documentation_url="https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc",
         registration_url="https://entra.microsoft.com/",
-        issuer="{issuer}",
         issuer_example="https://login.microsoftonline.com/11111111-2222-3333-4444-555555555555/v2.0",
-        openid=True,
-        discovery=True,
         scope="openid profile email offline_access",
         choose_account=SELECT_ACCOUNT,
         client_auth="post",
@@ -301,15 +276,12 @@ PROVIDERS = (
             "signs in, and can pass to another user.",
         ),
     ),
-    Provider(
+    _openid_issuer(
         name="okta",
         title="Okta",
         documentation_url="https://developer.okta.com/docs/reference/api/oidc/",
         registration_url="https://login.okta.com/",
-        issuer="{issuer}",
         issuer_example="https://example.okta.com/oauth2/default",
-        openid=True,
-        discovery=True,
         scope="openid profile email",
         choose_account=LOG_IN_AGAIN,
         user=UserDocument(groups="groups"),
@@ -321,15 +293,12 @@ PROVIDERS = (
             "To get groups, add a `groups` claim to the authorization server, and add the scope `groups`.",
         ),
     ),
-    Provider(
+    _openid_issuer(
         name="onelogin",
         title="OneLogin",
         documentation_url="https://developers.onelogin.com/openid-connect",
         registration_url="https://developers.onelogin.com/openid-connect/connect-to-onelogin",
-        issuer="{issuer}",
         issuer_example="https://example.onelogin.com/oidc/2",
-        openid=True,
-        discovery=True,
         scope="openid profile email groups",  # https://developers.onelogin.com/openid-connect/scopes
         choose_account=LOG_IN_AGAIN,
         user=UserDocument(email_verified="", groups="groups"),  # OneLogin does not document that addresses are verified
@@ -340,15 +309,12 @@ PROVIDERS = (
             "contains.",
         ),
     ),
-    Provider(
+    _openid_issuer(
         name="ory-hydra",
         title="Ory Hydra",
         documentation_url="https://www.ory.com/docs/hydra/self-hosted/quickstart",
         registration_url="https://www.ory.com/docs/hydra/guides/oauth2-clients",
-        issuer="{issuer}",
         issuer_example="https://hydra.example.com",
-        openid=True,
-        discovery=True,
         scope="openid profile email",
         choose_account=LOG_IN_AGAIN,
         user=UserDocument(groups="groups"),
@@ -359,16 +325,13 @@ PROVIDERS = (
             "The issuer is Hydra's setting `urls.self.issuer`, with a slash at the end if it has one there.",
         ),
     ),
-    Provider(
+    _openid_issuer(
         name="pingone",
         title="PingOne (Ping Identity)",
         documentation_url="https://docs.pingidentity.com/pingone/applications/p1_add_app_worker.html",
         # https://developer.pingidentity.com/pingone-api/auth/openid-connect-oauth-2.html
         registration_url="https://console.pingone.com/",
-        issuer="{issuer}",
         issuer_example="https://auth.pingone.eu/11111111-2222-3333-4444-555555555555/as",
-        openid=True,
-        discovery=True,
         scope="openid profile email",
         choose_account=LOG_IN_AGAIN,
         user=UserDocument(groups="groups memberOfGroupNames"),
@@ -379,15 +342,12 @@ PROVIDERS = (
             "mappings.",
         ),
     ),
-    Provider(
+    _openid_issuer(
         name="zitadel",
         title="ZITADEL",
         documentation_url="https://zitadel.com/docs/apis/openidoauth/endpoints",
         registration_url="{issuer}/ui/console",
-        issuer="{issuer}",
         issuer_example="https://example.zitadel.cloud",
-        openid=True,
-        discovery=True,
         scope="openid profile email",
         choose_account=SELECT_ACCOUNT,
         user=UserDocument(),
