@@ -189,11 +189,7 @@ class OAuthApp:
         # collector frees.
         def answer(request: Request) -> Response:
             prepare(request)
-            if isinstance(error, errors.TokenRejected):
-                return self._start_over(request, error)
-            if isinstance(error, errors.ReauthenticationRequired):
-                return self._reauthenticate(request, error)
-            return self._require_sign_in(request, error)
+            return self._answer_error(request, error)
 
         return self.respond(request, start_response, answer)
 
@@ -206,10 +202,8 @@ class OAuthApp:
         """
         try:
             response = answer(request)
-        except errors.TokenRejected as error:
-            response = self._start_over(request, error)
-        except errors.ReauthenticationRequired as error:
-            response = self._reauthenticate(request, error)
+        except (errors.TokenRejected, errors.ReauthenticationRequired) as error:
+            response = self._answer_error(request, error)
         except HTTPException as error:  # the session is saved, as after every answer
             response = build_http_error_response(request, error)
         try:
@@ -348,8 +342,26 @@ class OAuthApp:
             _log.warning("[%s] old sign-ins of a browser were not deleted: %s", request.id, error)
             return []
 
-    def _start_over(self, request: Request, error: errors.TokenRejected) -> Response:
-        """End the session, whose token was rejected, and start a new sign-in.
+    def _answer_error(self, request: Request, error: errors.Error) -> Response:
+        """Return the page about *error*, or the redirect to the sign-in. End a session whose token was rejected.
+
+        The sign-in is started at once if its URL would be too long for servers.
+
+        :raises errors.ProviderError: if another request has refreshed the token meanwhile, or in a redirect loop.
+        :raises errors.ReauthenticationLoop: if the last sign-in has just met the requirements of *error*.
+        """
+        if isinstance(error, errors.TokenRejected):
+            self._end_rejected(request, error)
+        elif isinstance(error, errors.ReauthenticationRequired):
+            check_progress(request.session, error)
+        response = self._error_response(request, error)
+        if isinstance(response, Redirect) and len(response.headers["Location"]) > _MAX_LOGIN_URL:
+            request.args = MultiDict(parse_qsl(urlsplit(response.headers["Location"]).query))
+            return self._routes.handler("preauthorization")(request, self.oauth, self._routes.build_path).answer()
+        return response
+
+    def _end_rejected(self, request: Request, error: errors.TokenRejected) -> None:
+        """End the session, whose token was rejected.
 
         :raises errors.ProviderError: if another request has refreshed the token meanwhile, or in a redirect loop.
         """
@@ -367,23 +379,6 @@ class OAuthApp:
             raise errors.ProviderError(
                 f"the provider rejects the token that it has just issued: {error}", remedy=errors.CHECK_PROFILE_URL
             ) from error
-        return self._require_sign_in(request, error)
-
-    def _reauthenticate(self, request: Request, error: errors.ReauthenticationRequired) -> Response:
-        """Start a sign-in that meets the requirements of *error*. The session stays.
-
-        :raises errors.ReauthenticationLoop: if the last sign-in has just met them.
-        """
-        check_progress(request.session, error)
-        return self._require_sign_in(request, error)
-
-    def _require_sign_in(self, request: Request, error: errors.Error) -> Response:
-        """Return the redirect to the sign-in, or start the sign-in at once if its URL would be too long for servers."""
-        response = self._error_response(request, error)
-        if isinstance(response, Redirect) and len(response.headers["Location"]) > _MAX_LOGIN_URL:
-            request.args = MultiDict(parse_qsl(urlsplit(response.headers["Location"]).query))
-            return self._routes.handler("preauthorization")(request, self.oauth, self._routes.build_path).answer()
-        return response
 
     def log_error(self, request: Request, error: errors.Error, *, with_traceback: bool = False) -> None:
         """Emit the audit event of a refusal or a failure, or write a line to the log."""

@@ -66,21 +66,10 @@ class Redemption(SignInHandler):
         state, ticket = request.args.get("state", ""), request.args.get("ticket", "")
         pending = request.pending_session(state)
         try:
-            attempt = sign_in.consume_state(
-                pending,
-                request.session,
-                sign_in.AuthorizationResponse(state),
-                lifetime=self.oauth.sign_in_lifetime,
-                timeout=self.oauth.sign_in_timeout,
-            )
-        except errors.NoLoginInProgress as error:
+            attempt = self.consume_state(pending, sign_in.AuthorizationResponse(state))
+        except errors.NoLoginInProgress:
             self.tickets.discard(ticket)  # otherwise an attacker who has the state's cookie could use the ticket
-            error.remedy = error.remedy or self.find_remedy(state)
             raise
-        if attempt.finished:
-            return self.redirect(attempt.next_url, 303)
-        request.has_used_state = True
-        request.next_url = attempt.next_url
         with sign_in.removing_failed(pending, attempt):
             session = self.tickets.redeem(ticket, request.base, state)
             if session is None and attempt.restarted:

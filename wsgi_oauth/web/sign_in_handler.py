@@ -23,7 +23,8 @@ from ..oauth.logout_token import provider_session
 from ..oauth.reauthentication import AUTHENTICATION, authentication_record, parse_requirements
 from ..oauth.recheck import identity_record
 from ..sessions.cookie import FORM_POST, read_cookies
-from ..sessions.keys import PROVIDER, PROVIDER_SESSION
+from ..sessions.keys import PROVIDER_SESSION
+from ..sessions.session import PROVIDER, Session
 from . import pages
 from .handler import RequestHandler
 from .site import MAX_RETURN_URL
@@ -174,21 +175,7 @@ class SignInHandler(RequestHandler):
         session = self.request.session  # opened second, because the pending session may contain its id
         # Take the slot first: otherwise the state would be used up, and the code could not be exchanged.
         with self.registration.slot():
-            try:
-                attempt = sign_in.consume_state(
-                    pending,
-                    session,
-                    response,
-                    lifetime=self.oauth.sign_in_lifetime,
-                    timeout=self.oauth.sign_in_timeout,
-                )
-            except errors.UnknownState as error:
-                error.remedy = self.find_remedy(response.state)
-                raise
-            if attempt.finished:
-                abort(self.redirect(attempt.next_url, 303))
-            self.request.has_used_state = True
-            self.request.next_url = attempt.next_url
+            attempt = self.consume_state(pending, response)
             with sign_in.completing(pending, session, attempt):
                 try:
                     sign_in.check_response(response, attempt, self.registration)
@@ -205,6 +192,23 @@ class SignInHandler(RequestHandler):
                 yield attempt.for_token_request(response.code, display_name)
         session[PROVIDER] = self.registration.key  # the token is sent to this provider only
         session.renew()  # a new session id, because an attacker may have planted the old one (session fixation)
+
+    def consume_state(self, pending: Session, response: sign_in.AuthorizationResponse) -> sign_in.Attempt:
+        """Consume the state in *response*, and return its attempt. A duplicate is redirected to the same page.
+
+        :raises errors.NoLoginInProgress: see :func:`.sign_in.consume_state`.
+        """
+        lifetime, timeout = self.oauth.sign_in_lifetime, self.oauth.sign_in_timeout
+        try:
+            attempt = sign_in.consume_state(pending, self.request.session, response, lifetime=lifetime, timeout=timeout)
+        except errors.UnknownState as error:
+            error.remedy = self.find_remedy(response.state)
+            raise
+        if attempt.finished:
+            abort(self.redirect(attempt.next_url, 303))
+        self.request.has_used_state = True
+        self.request.next_url = attempt.next_url
+        return attempt
 
     def _read_response(self) -> sign_in.AuthorizationResponse:
         """Return the authorization response: the query of a GET, or the form of a POST, whose query is ignored.
