@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import re
 import time
-from base64 import urlsafe_b64decode
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from .. import errors
 from ..config.provider import Provider
-from ..transport.json import parse_json
-from .id_token import read_subject, read_time
+from .id_token import decode_part, read_subject, read_time
 from .identity import Identity, read_identity
 from .keys import CACHED_FOR, verifies_signatures
 from .registration import Registration
@@ -61,11 +59,11 @@ def verify_bearer_token(token: str, audience: str, registrations: Iterable[Regis
     :raises errors.ProviderError: with status 503, when the provider's keys are not available.
     """
     match = _JWT.fullmatch(token) if len(token) <= MAX_LENGTH else None
-    if match is None:
+    header, claims = map(decode_part, match.groups()) if match else (None, None)
+    if header is None or claims is None:
         raise errors.InvalidBearerToken(
             f"the access token is not a signed JSON Web Token of at most {MAX_LENGTH} characters (RFC 7519 3)"
         )
-    header, claims = _decode(match[1]), _decode(match[2])
     registration = _find_registration(claims.get("iss"), registrations)
     try:
         provider = registration.provider
@@ -118,17 +116,6 @@ def is_access_token(header: Mapping[str, Any], claims: Mapping[str, Any]) -> boo
         or (claims.get("ver") == "2.0" and "azpacr" in claims)
         or ("cid" in claims and isinstance(claims.get("scp"), list))
     )
-
-
-def _decode(part: str) -> Mapping[str, Any]:
-    """Return the header or the claims of a token, which are not verified yet."""
-    try:
-        document = parse_json(urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        raise errors.InvalidBearerToken("the header or the claims of the access token are not a JSON object")
-    return document
 
 
 def _find_registration(issuer: object, registrations: Iterable[Registration]) -> Registration:

@@ -47,8 +47,7 @@ def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: 
     :raises errors.IdTokenRefused: when it is malformed, expired, or issued by or for another party.
     """
     claims = read_id_token(id_token)
-    header = _read_part(id_token.partition(".")[0])
-    media_type = str(header.get("typ")) if isinstance(header, dict) else ""
+    media_type = str((decode_part(id_token.partition(".")[0]) or {}).get("typ"))
     if media_type.lower().removeprefix("application/") in _OTHER_TYPES:  # RFC 7515 4.1.9
         raise errors.IdTokenRefused(
             f"the ID token is marked as another kind of token (RFC 8725 3.11; got typ {media_type!a})",
@@ -101,23 +100,24 @@ def read_id_token(id_token: str) -> dict[str, Any]:
             remedy="enable OpenID Connect for this client at the provider, or remove openid from WSGI_OAUTH_SCOPE",
         )
     jwt = _JWT.fullmatch(id_token)
-    claims = _read_part(jwt[1]) if jwt else None
-    if not isinstance(claims, dict):
+    claims = decode_part(jwt[1]) if jwt else None
+    if claims is None:
         raise errors.IdTokenRefused("the ID token is not a signed JSON Web Token with claims in it (RFC 7519 3)")
     return claims
 
 
-def read_algorithm(id_token: str) -> str:
-    """Return the algorithm in the header of a verified ID token (RFC 7515 4.1.1)."""
-    return str(_read_part(id_token.partition(".")[0])["alg"])
-
-
-def _read_part(part: str) -> Any:
-    """Return the document in a part of a JSON Web Token, or None if it is malformed."""
+def decode_part(part: str) -> dict[str, Any] | None:
+    """Return the header or the claims in a part of a JSON Web Token (RFC 7515 3.1), or None if it is malformed."""
     try:
-        return parse_json(urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        document = parse_json(urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     except ValueError:
         return None
+    return document if isinstance(document, dict) else None
+
+
+def read_algorithm(id_token: str) -> str:
+    """Return the algorithm in the header of a verified ID token (RFC 7515 4.1.1)."""
+    return str((decode_part(id_token.partition(".")[0]) or {})["alg"])
 
 
 def is_signed_document(response: requests.Response) -> bool:
@@ -162,9 +162,12 @@ def check_userinfo(document: Mapping[str, Any], id_token: str) -> None:
         raise errors.IdTokenRefused("the user document and the ID token have different subjects (Core 5.3.2)")
 
 
-def read_subject(claims: Mapping[str, Any]) -> str | None:
-    """Return the claim ``sub`` (Core 2), or None when it is missing or invalid. A number equals its decimal string."""
-    subject = convert_number(claims.get("sub"))
+def read_subject(claims: Mapping[str, Any], name: str = "sub") -> str | None:
+    """Return the claim ``sub`` (Core 2), or None when it is missing or invalid. A number equals its decimal string.
+
+    :param name: another claim of this form, such as ``sid``.
+    """
+    subject = convert_number(claims.get(name))
     return subject if isinstance(subject, str) and subject else None
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from .. import errors
 from ..config.provider import EmailsDocument, GroupsDocument, Provider, UserDocument
+from ..sessions.encoding import read_record
 from ..sessions.keys import PROVIDER_SESSION
 from .claims import (
     Claims,
@@ -110,8 +111,7 @@ class Identity:
 def revocation_names(session: Mapping[str, Any]) -> list[str]:
     """Return the names by which a revocation finds *session*: the user's id, and names from the ID token if known."""
     identity = Identity.from_dict(session.get(IDENTITY))
-    record = session.get(PROVIDER_SESSION)
-    names = record.get("names") if isinstance(record, dict) else None
+    names = read_record(session, PROVIDER_SESSION).get("names")
     return [*([identity.id] if identity else []), *(names if isinstance(names, list) else [])]
 
 

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from .. import errors
 from ..transport.json import parse_json
-from .claims import convert_number
 from .id_token import MAX_CLOCK_SKEW, read_id_token, read_subject, read_time
 from .registration import Registration
 
@@ -42,18 +41,12 @@ def provider_session(registration: Registration, claims: Mapping[str, Any], star
     :param claims: the claims of the ID token; empty without OpenID Connect.
     :param started: the start of the sign-in, by the clock of the store.
     """
-    subject, session_id = read_subject(claims), read_session_id(claims)
+    subject, session_id = read_subject(claims), read_subject(claims, "sid")
     if registration.keys is None or subject is None:
         return {"asked": started}
     name = _Names(registration.key, claims["iss"])
     own = name("session", session_id) if session_id else name("without session", subject)
     return {"asked": started, "issued": read_time(claims, "iat"), "names": [name("subject", subject), own]}
-
-
-def read_session_id(claims: Mapping[str, Any]) -> str | None:
-    """Return the claim ``sid`` (Back-Channel Logout 2.1), or None when it is missing or invalid."""
-    session_id = convert_number(claims.get("sid"))
-    return session_id if isinstance(session_id, str) and session_id else None
 
 
 def check_logout_token(
@@ -86,7 +79,7 @@ def check_logout_token(
         raise errors.LogoutTokenRefused(
             f"logout token: {', '.join(invalid)} invalid or missing (Back-Channel Logout 2.6{got and f'; got {got}'})"
         )
-    subject, session_id = read_subject(claims), read_session_id(claims)
+    subject, session_id = read_subject(claims), read_subject(claims, "sid")
     names: list[str] = []
     for each in found:
         name = _Names(each.key, claims["iss"])
@@ -110,7 +103,7 @@ def check_logout_token(
 def find_invalid_claims(claims: Mapping[str, Any], registration: Registration) -> list[str]:
     """Return the names of the claims that are invalid or missing (Back-Channel Logout 2.4, 2.6)."""
     now = time.time()
-    subject, session_id, token_id = read_subject(claims), read_session_id(claims), convert_number(claims.get("jti"))
+    subject, session_id, token_id = read_subject(claims), read_subject(claims, "sid"), read_subject(claims, "jti")
     events = claims.get("events")
     valid = {
         "iss": registration.provider.is_issuer(claims.get("iss")),
@@ -119,7 +112,7 @@ def find_invalid_claims(claims: Mapping[str, Any], registration: Registration) -
         "nbf": "nbf" not in claims or read_time(claims, "nbf") < now + MAX_CLOCK_SKEW,
         "events": isinstance(events, dict) and isinstance(events.get(EVENT), dict),
         "nonce": "nonce" not in claims,
-        "jti": isinstance(token_id, str) and token_id != "",
+        "jti": token_id is not None,
         "sub": subject is not None or "sub" not in claims,
         "sid": session_id is not None or "sid" not in claims,
         "sub or sid": subject is not None or session_id is not None,

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from .. import errors
+from ..sessions.encoding import read_record
 from .id_token import MAX_CLOCK_SKEW, read_time
 
 # In the session: {"finished": when the sign-in finished, "at": when the provider authenticated the user, "acr": ...},
@@ -102,8 +103,7 @@ def authentication_record(claims: Mapping[str, Any], requirements: Mapping[str, 
 
 def require_recent_login(session: Mapping[str, Any], error: errors.ReauthenticationRequired) -> None:
     """Raise *error* unless the last sign-in of *session* meets the requirements of *error*."""
-    record = session.get(AUTHENTICATION)
-    if not _meets(record if isinstance(record, dict) else {}, error):
+    if not _meets(read_record(session, AUTHENTICATION), error):
         raise error
 
 
@@ -112,8 +112,8 @@ def check_progress(session: Mapping[str, Any], error: errors.ReauthenticationReq
 
     :raises errors.ReauthenticationLoop: if the user has just finished a sign-in that meets the requirements of *error*.
     """
-    record = session.get(AUTHENTICATION)
-    if isinstance(record, dict) and time.time() - record.get("finished", 0) < _LOOP_TIME and _meets(record, error):
+    record = read_record(session, AUTHENTICATION)
+    if time.time() - record.get("finished", 0) < _LOOP_TIME and _meets(record, error):
         raise errors.ReauthenticationLoop(
             "ReauthenticationRequired: raised although the user has just signed in as required; raise it with "
             "require_recent_login, which looks at the last sign-in"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from math import inf
 from typing import Any
 
+from ..sessions.encoding import read_record
 from ..sessions.session import TOKEN
 from .identity import IDENTITY, Identity
 from .token import has_expired, is_token
@@ -38,8 +39,7 @@ def next_recheck(session: Mapping[str, Any], started: float, interval: float) ->
     """
     if not interval or TOKEN not in session:
         return inf
-    record = session.get(RECHECK)
-    times = record if isinstance(record, dict) else {}
+    times = read_record(session, RECHECK)
     checked = _read_time(times, "checked", default=0.0 if IDENTITY in session else started)
     due = max(checked + interval, _read_time(times, "retry", default=0.0))
     token = session[TOKEN]
@@ -56,8 +56,7 @@ def begin_recheck(session: dict[str, Any], *, started: float, interval: float, r
     now = time.time()
     if now < next_recheck(session, started, interval):
         return False
-    record = session.get(RECHECK)
-    session[RECHECK] = {**(record if isinstance(record, dict) else {}), "retry": now + retry_after}
+    session[RECHECK] = {**read_record(session, RECHECK), "retry": now + retry_after}
     return True
 
 

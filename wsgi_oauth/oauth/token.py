@@ -94,18 +94,10 @@ def parse_token_response(
             "secret",
             remedy="set WSGI_OAUTH_TOKEN_URL to the URL behind the redirect, if the provider's documentation names it",
         )
-    status = response.status_code
-    document = read_token_document(response) if 200 <= status < 300 else {}
-    if not 200 <= status < 300 or has_error(document):
-        code, description = find_error(response, secrets)
-        raise build_refusal(
-            code or f"status {status}",
-            description,
-            provider,
-            endpoint="the token endpoint",
-            redirect_uri=redirect_uri,
-            default=errors.ProviderFailed if status >= 500 or code in TEMPORARY else errors.ProviderError,
-        )
+    is_success = 200 <= response.status_code < 300
+    document = read_token_document(response) if is_success else {}
+    if not is_success or has_error(document):
+        raise _read_refusal(response, provider, "the token endpoint", redirect_uri, secrets)
     token = {
         "access_token": parse_token_string(document, "access_token"),
         "token_type": _parse_type(document.get("token_type")),
@@ -136,19 +128,21 @@ def parse_pushed_response(response: requests.Response, provider: Provider, *, re
     """
     endpoint = "the endpoint for pushed authorization requests"
     if not 200 <= response.status_code < 300:
-        code, description = find_error(response)
-        raise build_refusal(
-            code or f"status {response.status_code}",
-            description,
-            provider,
-            endpoint=endpoint,
-            redirect_uri=redirect_uri,
-            default=errors.ProviderFailed if response.status_code >= 500 else errors.ProviderError,
-        )
+        raise _read_refusal(response, provider, endpoint, redirect_uri)
     uri = read_json(response, dict, endpoint).get("request_uri")
     if not isinstance(uri, str) or not re.fullmatch(r"[!-~]{1,2000}", uri):
         raise errors.ProviderError(f"{endpoint}: request_uri must be printable ASCII (RFC 9126 2.2; got {uri!a:.80})")
     return uri
+
+
+def _read_refusal(
+    response: requests.Response, provider: Provider, endpoint: str, redirect_uri: str, secrets: Collection[str] = ()
+) -> errors.Error:
+    """Return the exception for an error of *endpoint*, which is temporary if its status or its code says so."""
+    status, (code, description) = response.status_code, find_error(response, secrets)
+    default = errors.ProviderFailed if status >= 500 or code in TEMPORARY else errors.ProviderError
+    code = code or f"status {status}"
+    return build_refusal(code, description, provider, endpoint=endpoint, redirect_uri=redirect_uri, default=default)
 
 
 def read_token_document(response: requests.Response) -> dict[str, Any]:

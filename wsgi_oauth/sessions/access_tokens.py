@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from .. import errors
 from ..texts import duration, english
-from .encoding import OTHER_ENTRY, StoredSession, decode, parse
+from .encoding import OTHER_ENTRY, StoredSession, parse
 from .manager import SessionManager, store_key
 from .store import Record
 
@@ -47,7 +47,7 @@ class TokenInfo(NamedTuple):
 
 
 class AccessTokens:
-    """The access tokens in the store of *sessions*.
+    """The access tokens in the store of *sessions*. Methods raise StoreError if the store fails.
 
     :param max_lifetime: seconds; the longest lifetime of a new token.
     """
@@ -63,7 +63,6 @@ class AccessTokens:
         :param data: the owner's identity and provider, for requests with this token.
         :param lifetime: seconds.
         :raises errors.BadToken: if the name is invalid, the lifetime too long, or the number of tokens too large.
-        :raises errors.StoreError: if it cannot be stored.
         """
         name = name.strip()
         if not 0 < len(name) <= MAX_NAME or not name.isprintable():
@@ -94,23 +93,16 @@ class AccessTokens:
 
         Its data is the *data* of :meth:`create` and ``info``, which :func:`read_info` reads.
         """
-        plain = self._sessions.decrypt(token, raw[len(_TOKEN_ENTRY) :]) if raw.startswith(_TOKEN_ENTRY) else None
-        stored = None if plain is None else decode(plain)
+        stored = self._sessions.decode(token, raw[len(_TOKEN_ENTRY) :]) if raw.startswith(_TOKEN_ENTRY) else None
         return stored if stored is not None and time.time() < read_info(stored).expires else None
 
     def list(self, owner: str) -> list[TokenInfo]:
-        """Return the tokens of the user with the id *owner* that can still be used, oldest first.
-
-        :raises errors.StoreError: if the store cannot be read.
-        """
+        """Return the tokens of the user with the id *owner* that can still be used, oldest first."""
         raw = self._store.load(_list_key(owner))
         return sorted(self._usable(_decode_list(raw)[1]) if raw else [], key=lambda info: info.created)
 
     def revoke(self, owner: str, token_id: str) -> bool:
-        """Revoke a token, and return whether it existed. It is refused from the next request on, in every worker.
-
-        :raises errors.StoreError: if the store fails.
-        """
+        """Revoke a token, and return whether it existed. It is refused from the next request on, in every worker."""
         raw = self._store.load(_list_key(owner))
         info = _decode_list(raw)[1].get(token_id) if raw else None
         if info is None:
@@ -119,10 +111,7 @@ class AccessTokens:
         return True
 
     def delete(self, owner: str, info: TokenInfo) -> None:
-        """Delete a token of :meth:`list` or :meth:`survey`.
-
-        :raises errors.StoreError: if the store fails.
-        """
+        """Delete a token of :meth:`list` or :meth:`survey`."""
         self._store.delete(info.key)  # first, because a token without an entry is refused
         self._change_list(owner, lambda tokens: tokens.pop(info.id, None))
 

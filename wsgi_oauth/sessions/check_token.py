@@ -1,7 +1,8 @@
 """Check tokens: the application recognizes a request of ``wsgi-oauth check --public``.
 
 The command stores an entry under the hash of 256 random bits, and sends these bits in a header. Only an operator can
-write to the store, so no other client gets a description of its request.
+write to the store, so no other client gets a description of its request. The functions raise StoreError when the store
+fails.
 """
 
 from __future__ import annotations
@@ -24,10 +25,7 @@ _LIFETIME = 300  # seconds; the command deletes the entry earlier
 
 @contextmanager
 def stored_check_token(store: SessionStore) -> Iterator[str]:
-    """Store a new token in *store* during the block, and return it.
-
-    :raises errors.StoreError: when the store fails.
-    """
+    """Store a new token in *store* during the block, and return it."""
     token = secrets.token_urlsafe(32)
     store.create(_key(token), Record(_ENTRY, time.time() + _LIFETIME))
     try:
@@ -37,10 +35,7 @@ def stored_check_token(store: SessionStore) -> Iterator[str]:
 
 
 def is_check_token(store: SessionStore, token: str) -> bool:
-    """Return whether *token* is in *store*.
-
-    :raises errors.StoreError: when the store fails.
-    """
+    """Return whether *token* is in *store*."""
     return SESSION_ID.fullmatch(token) is not None and store.load(_key(token)) == _ENTRY
 
 

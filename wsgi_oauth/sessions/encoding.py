@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -91,6 +92,12 @@ def copy_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: copy_json(inner) for name, inner in value.items()}
     return [copy_json(inner) for inner in value] if isinstance(value, list) else value
+
+
+def read_record(data: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return the object under *key* in the data of a session; an empty one if another version stored something else."""
+    record = data.get(key)
+    return record if isinstance(record, dict) else {}
 
 
 def _prefix(crc: int) -> bytes:

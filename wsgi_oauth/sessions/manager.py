@@ -178,9 +178,13 @@ class SessionManager:
     def read(self, session_id: str) -> StoredSession | None:
         """Return the stored session, or None when it is unknown, damaged, revoked, or expired by the settings."""
         raw = self.store.load(store_key(session_id))
-        plain = None if raw is None else self.decrypt(session_id, raw)
-        stored = None if plain is None else decode(plain)
+        stored = None if raw is None else self.decode(session_id, raw)
         return stored if stored and self.is_alive(stored) and not self.is_revoked(stored) else None
+
+    def decode(self, session_id: str, raw: bytes) -> StoredSession | None:
+        """Decrypt and decode *raw*. Return None with a log line when it is damaged or must not be used."""
+        plain = self.decrypt(session_id, raw)
+        return None if plain is None else decode(plain)
 
     def decrypt(self, session_id: str, raw: bytes) -> bytes | None:
         """Return the plaintext of *raw*, or None with a log line when it must not be used.
@@ -345,8 +349,7 @@ class SessionManager:
         old_id, newest = session.id, list[StoredSession]()
 
         def write(raw: bytes) -> Record | None:
-            plain = self.decrypt(old_id, raw)
-            stored = None if plain is None else decode(plain)
+            stored = self.decode(old_id, raw)
             if stored is None:
                 return None
             newest.append(change(stored))

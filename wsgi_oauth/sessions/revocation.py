@@ -14,7 +14,7 @@ from contextlib import suppress
 from math import inf
 from typing import NamedTuple
 
-from .encoding import OTHER_ENTRY, StoredSession, checksum
+from .encoding import OTHER_ENTRY, StoredSession, checksum, read_record
 from .keys import PROVIDER_SESSION
 
 _RECORD = OTHER_ENTRY + b"revoked:1:"
@@ -33,8 +33,7 @@ class Revocation(NamedTuple):
         A sign-in that started before the revocation may have finished after it. The times of the ID token and the
         logout token are compared, too, because both are from the provider's clock.
         """
-        record = stored.data.get(PROVIDER_SESSION)
-        times = record if isinstance(record, dict) else {}
+        times = read_record(stored.data, PROVIDER_SESSION)
         return bool(times.get("asked", stored.started) <= self.time or times.get("issued", inf) < self.issued)
 
     def encode(self) -> bytes:

@@ -26,7 +26,7 @@ _USED_ENTRY = OTHER_ENTRY + b"used"
 
 
 class Tickets:
-    """The tickets in the store of *sessions*."""
+    """The tickets in the store of *sessions*. Methods raise StoreError if the store fails."""
 
     def __init__(self, sessions: SessionManager) -> None:
         self._sessions = sessions
@@ -37,7 +37,6 @@ class Tickets:
 
         :param site: the URL of the application on the site that may redeem it.
         :param state: the state of the sign-in on that site. The cookie of this state binds the ticket to a browser.
-        :raises errors.StoreError: if it cannot be stored.
         """
         assert session.id is not None
         ticket = secrets.token_urlsafe(32)
@@ -50,7 +49,6 @@ class Tickets:
 
         :return: None if the ticket is unknown, used or expired, if it was issued for another site or another state, or
             if the session has ended.
-        :raises errors.StoreError: if the store fails.
         """
         entry = self.consume(ticket)
         session_id = decrypt_id(entry, ticket, ticket_purpose(site, state)) if entry else ""
@@ -66,17 +64,11 @@ class Tickets:
         return session
 
     def discard(self, ticket: str) -> None:
-        """Make *ticket* unusable.
-
-        :raises errors.StoreError: if the store fails.
-        """
+        """Make *ticket* unusable."""
         self.consume(ticket)
 
     def consume(self, ticket: str) -> bytes | None:
-        """Make *ticket* unusable, in one atomic step, and return its entry; None if it is unknown, used or expired.
-
-        :raises errors.StoreError: if the store fails.
-        """
+        """Make *ticket* unusable, in one atomic step, and return its entry; None if it is unknown, used or expired."""
         if not SESSION_ID.fullmatch(ticket):
             return None
         found: list[bytes] = []

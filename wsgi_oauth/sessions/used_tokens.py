@@ -1,4 +1,7 @@
-"""Records of used one-time tokens: every worker on every machine detects a replay."""
+"""Records of used one-time tokens: every worker on every machine detects a replay.
+
+The functions raise StoreError when the store fails.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,7 @@ _ENTRY = OTHER_ENTRY + b"used-token:1"
 
 
 def is_used(store: SessionStore, token_id: str) -> bool:
-    """Return whether a token has been used.
-
-    :raises errors.StoreError: when the store fails.
-    """
+    """Return whether a token has been used."""
     return store.load(_key(token_id)) is not None
 
 
@@ -23,7 +23,6 @@ def record_use(store: SessionStore, token_id: str, expires: float) -> None:
 
     :param token_id: a text that identifies the token; the store gets a hash of it.
     :param expires: when the token expires, in seconds since the epoch.
-    :raises errors.StoreError: when the store fails.
     """
     store.create(_key(token_id), Record(_ENTRY, expires))
 

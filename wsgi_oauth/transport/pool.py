@@ -118,29 +118,23 @@ class Transport:
         :raises errors.ProviderUnreachable: for every other failure of the connection.
         :raises errors.ProviderError: for a response of more than 1 MiB, or a redirect that cannot be followed.
         """
-        if self._metrics is None:
-            return self._send(request, timeout, allow_redirects=allow_redirects, same_origin=same_origin)
-        started, outcome = time.perf_counter(), errors.Error.cause
+        started, outcome = time.monotonic(), errors.Error.cause
+        deadline = started + _total_seconds(timeout, self.timeout)
         try:
-            response = self._send(request, timeout, allow_redirects=allow_redirects, same_origin=same_origin)
+            response = self._send(request, deadline, allow_redirects=allow_redirects, same_origin=same_origin)
             outcome = f"{response.status_code // 100}xx"
             return response
         except errors.Error as error:
             outcome = error.cause
             raise
         finally:
-            self._metrics.observe_upstream(endpoint, outcome, time.perf_counter() - started)
+            if self._metrics is not None:
+                self._metrics.observe_upstream(endpoint, outcome, time.monotonic() - started)
 
     def _send(
-        self,
-        request: requests.PreparedRequest,
-        timeout: float | tuple[float | None, ...] | None,
-        *,
-        allow_redirects: bool,
-        same_origin: bool,
+        self, request: requests.PreparedRequest, deadline: float, *, allow_redirects: bool, same_origin: bool
     ) -> requests.Response:
         request.headers.setdefault("User-Agent", USER_AGENT)
-        deadline = time.monotonic() + _total_seconds(timeout, self.timeout)
         adapter, limit = self._state()
         if not urls.is_secure(request.url or "", self.http_hosts):
             raise ValueError("secrets are sent over https only (RFC 6749 3.2, RFC 6750 5.3), or to this machine")

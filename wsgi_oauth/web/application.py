@@ -255,8 +255,8 @@ class OAuthApp:
         """
         environ = request.environ
         reports_scheme = self.config.trusted_proxies and "HTTP_X_FORWARDED_PROTO" in environ
-        is_http = reports_scheme and environ["wsgi.url_scheme"] == "http"
-        if is_http and request.is_secure_site and request.method == "GET" and request.is_navigation:
+        is_wrong = environ["wsgi.url_scheme"] == "http" and request.base.startswith("https:")
+        if reports_scheme and is_wrong and request.method == "GET" and request.is_navigation:
             origin = request.base[: len(request.base) - len(urlsplit(request.base).path)]
             abort(Redirect(origin + request.current_url))
 

@@ -185,11 +185,6 @@ class Request(werkzeug.Request):
         return self.site.is_further(self.base)
 
     @property
-    def is_secure_site(self) -> bool:
-        """Return whether browsers use https for this site, even if a proxy uses plain http for this server."""
-        return self.base.startswith("https:")
-
-    @property
     def wants_json(self) -> bool:
         """Return whether the client prefers JSON to HTML (RFC 9110 12.5.1)."""
         accepted = self.accept_mimetypes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -26,7 +27,7 @@ def build_application_with_secret_in_body(stage: Stage) -> WSGIApplication:
 
 # Most HTTP libraries do this by default.
 def follow_redirects(transport: Transport, request: requests.PreparedRequest, **_: Any) -> requests.Response:
-    return transport._send(request, None, allow_redirects=True, same_origin=False)
+    return transport._send(request, time.monotonic() + 10, allow_redirects=True, same_origin=False)
 
 
 def redirect_the_token_request(stage: Stage) -> Outcome:
