@@ -375,6 +375,11 @@ class TestKeys:
         use(issuer, key, *(key.jwk(kid=f"old-{number}") for number in range(300)))
         assert signs_in(browser)
 
+    def test_are_not_all_tried_for_a_token_without_a_key_id(self, browser: Browser, issuer: Issuer) -> None:
+        """Otherwise a forged token could cost thousands of verifications."""
+        use(issuer, Key(RSA, "RS256", None), *[Key(rsa_key(), "RS256", None).jwk()] * 100)
+        assert not signs_in(browser)
+
     def test_are_counted_in_the_log_if_none_has_the_id_in_the_token(
         self, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
     ) -> None:
