@@ -28,6 +28,18 @@ PAGE = """<!doctype html>
 <button onclick="fetch('/data').then(response => response.text()).then(text => data.textContent = text)">Load</button>
 <form method=post action="{logout_url}"><button>Sign out</button></form>
 """
+WORKER = """
+addEventListener("fetch", (event) => {
+  if (event.request.mode === "navigate" && !new URL(event.request.url).pathname.startsWith("/auth/")) {
+    event.respondWith(caches.match("/page"));
+  }
+});
+"""
+INSTALL_WORKER = """async () => {
+  await (await caches.open("pages")).add("/page");
+  await navigator.serviceWorker.register("/worker.js");
+  await navigator.serviceWorker.ready;
+}"""
 
 
 @pytest.fixture
@@ -45,6 +57,8 @@ def site(provider: LocalProvider, store: MemoryStore, headers: dict[str, str]) -
         name = current_identity(request.environ).name
         if request.path == "/data":
             return Response(f"data of {name}")
+        if request.path == "/worker.js":
+            return Response(WORKER, mimetype="text/javascript")
         text = PAGE.format(script=FETCH_SCRIPT, name=name, logout_url=logout_url(request.environ))
         return Response(text, mimetype="text/html", headers=headers)
 
@@ -94,6 +108,22 @@ def test_a_page_that_fetches_data_recovers_from_the_end_of_its_session(
     page.get_by_role("button", name="Allow").click()
     page.wait_for_url(f"{site}/page")
     load.click()
+    page.get_by_text("data of Mona Lisa Octocat").wait_for()
+
+
+def test_a_page_that_a_service_worker_keeps_recovers_and_returns_to_its_part(
+    page: Any, site: str, store: MemoryStore
+) -> None:
+    """Servers do not see the part of a URL after `#`, in which many applications with one page keep their view."""
+    sign_in(page, site)
+    page.evaluate(INSTALL_WORKER)
+    page.goto(f"{site}/page#view")
+    for key in list(store.keys()):
+        store.delete(key)
+    page.get_by_role("button", name="Load").click()
+    page.get_by_role("button", name="Allow").click()
+    page.wait_for_url(f"{site}/page#view")
+    page.get_by_role("button", name="Load").click()
     page.get_by_text("data of Mona Lisa Octocat").wait_for()
 
 
