@@ -382,6 +382,19 @@ class TestSource:
         assert response.headers["X-Request-ID"] == response.get_json()["id"] == audit.events[-1].request_id
         return audit.events[-1]
 
+    @pytest.mark.parametrize(
+        ("value", "client"),
+        [
+            ("203.0.113.9:51234", "203.0.113.9"),
+            ("[2001:db8::9]:443", "2001:db8::9"),
+            ("[2001:db8::9]", "2001:db8::9"),
+            ("2001:db8::9", "2001:db8::9"),
+        ],
+    )
+    def test_has_no_port(self, make_app: Callable[..., Any], audit: Audit, value: str, client: str):
+        """Azure Application Gateway adds the port of the connection, so the addresses of one client would differ."""
+        assert self.sent(make_app(TRUSTED_PROXIES="1"), audit, **{"X-Forwarded-For": value}).client == client
+
     def test_is_the_client_of_a_trusted_proxy(self, make_app: Callable[..., Any], audit: Audit):
         event = self.sent(make_app(TRUSTED_PROXIES="1"), audit)
         assert (event.client, event.request_id) == ("203.0.113.9", "edge-4711")

@@ -213,6 +213,14 @@ class TestReturnUrl:
         browser.start("/" + "x" * 8000)
         assert "next: dropped, because it is not a path of this site or has more than 8000 characters" in caplog.text
 
+    @pytest.mark.parametrize("name", ["rd", "url", "return_to"])
+    def test_next_by_another_name_leaves_a_log_line(
+        self, browser: Browser, caplog: pytest.LogCaptureFixture, name: str
+    ):
+        """Other programs have other names for it: oauth2-proxy and ingress controllers use the first one."""
+        assert browser.get(f"/?{name}=%2Fpage%3Fx%3D1").status_int == 302
+        assert f"{name}: ignored (got '/page'); write the page to which a sign-in returns as next=" in caplog.text
+
     def test_next_in_the_callback_is_ignored(self, browser: Browser):
         assert browser.get(browser.callback_url() + "&next=%2Felsewhere").location == "/profile"
 

@@ -452,6 +452,8 @@ def issuer_user() -> Iterator[User]:
         ({"SITES": "wiki.example.org"}, "must begin with https://"),
         ({"SITES": "http://wiki.example.org"}, "must begin with https://"),
         ({"SITES": "https://wiki.example.org?x=1"}, "must not have a query"),
+        ({"SITES": "https://*.example.org"}, ".*; write each host without wildcards"),
+        ({"SITES": "https://b\u00fccher.example"}, ".*; write letters of a host outside ASCII as xn--"),
         ({"SITES": f"{WIKI} {WIKI}/other"}, "names a host twice"),
         ({"SITES": f"{MAIN}:8443"}, "names a host twice"),
         ({"SITES": WIKI, "PUBLIC_URL": ""}, "requires the URL of the main site"),

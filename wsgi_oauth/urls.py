@@ -9,6 +9,7 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
 _NOT_PRINTABLE_ASCII = re.compile(r"[^\x21-\x7e]")
 
 
@@ -58,7 +59,9 @@ def checked(url: str, http_hosts: Collection[str] = ()) -> SplitResult:
     :raises ValueError: with the problem, to be shown to the operator after the name of the setting.
     """
     if _NOT_PRINTABLE_ASCII.search(url) or "\\" in url:
-        raise ValueError("has characters that no URL has")
+        raise ValueError(
+            "has characters that no URL has; write letters of a host outside ASCII as xn--..., and encode others"
+        )
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
@@ -66,6 +69,8 @@ def checked(url: str, http_hosts: Collection[str] = ()) -> SplitResult:
         raise ValueError("is not a URL") from None
     if parts.scheme not in DEFAULT_PORTS or not host:
         raise ValueError("must begin with https:// and a host")
+    if not (_HOST_NAME.fullmatch(host) or is_address(host)):
+        raise ValueError("has characters that no host name has; write each host without wildcards")
     if parts.scheme == "http" and not is_loopback(host) and host not in http_hosts:
         raise ValueError(
             "must begin with https://; plain http is for this machine alone (localhost, 127.0.0.1, [::1]), and for "

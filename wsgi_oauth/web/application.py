@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -58,6 +59,9 @@ _PROXY_HEADERS = {
     "HTTP_X_FORWARDED_PROTO": "wsgi.url_scheme",
     "HTTP_X_FORWARDED_HOST": "HTTP_HOST",
 }
+
+# Azure Application Gateway appends the client's port to its address.
+_ADDRESS_WITH_PORT = re.compile(r"(?:\[([^]]+)\]|([0-9.]+))(?::[0-9]+)?", re.ASCII)
 
 
 class OAuthApp:
@@ -138,6 +142,8 @@ class OAuthApp:
             for header, key in _PROXY_HEADERS.items():
                 if value := find_reported_value(environ.get(header, ""), proxies):
                     environ[key] = value
+            if with_port := _ADDRESS_WITH_PORT.fullmatch(environ.get("REMOTE_ADDR", "")):
+                environ["REMOTE_ADDR"] = with_port[1] or with_port[2]
         return environ
 
     def respond(
