@@ -856,6 +856,11 @@ class TestIdToken:
         issuer.claims[claim] = time.time() + seconds
         browser.sign_in()
 
+    def test_that_is_encrypted_is_refused_with_the_remedy(self, browser: Browser, issuer: Issuer, caplog: Any) -> None:
+        issuer.sign = lambda claims: "e30.b.c.d.e"  # RFC 7516 3.1
+        assert said(finish_sign_in(browser)) == (502, "id_token_refused")
+        assert "let the provider sign the ID token of this client without encrypting it" in caplog.text
+
     @pytest.mark.parametrize(("claim", "seconds"), [("exp", -400), ("iat", 400)])
     def test_outside_the_permitted_clock_skew_is_refused(
         self, claim: str, seconds: int, browser: Browser, issuer: Issuer

@@ -288,7 +288,74 @@ def test_unusual_token_is_usable_or_a_provider_error(body: str, make_browser: Ca
         assert bool(browser.provider.count("profile")) is (answer.status_int == SIGNED_IN)
 
 
+@pytest.mark.parametrize(
+    ("document", "found"),
+    [
+        ({"message": "success", "data": {"access_token": "given"}}, "the members 'data', 'message'"),
+        ({"id_token": "a.b.c", "token_type": "Bearer"}, "the members 'id_token', 'token_type'"),
+        ({"access_token": 12345}, "a JSON value of the type int"),
+    ],
+    ids=["nested", "only an ID token", "number"],
+)
+def test_response_without_an_access_token_is_described_in_the_log(
+    document: dict[str, Any], found: str, make_browser: Callable[..., Browser], caplog: pytest.LogCaptureFixture
+) -> None:
+    with answering(json.dumps(document)) as server:
+        browser = make_browser(TOKEN_URL=f"{server.url}/token")
+        assert browser.get(browser.callback_url()).status_int == PROVIDERS_FAULT
+    assert found in caplog.text
+
+
+@pytest.mark.parametrize(("status", "setting"), [(401, "CLIENT_AUTH"), (404, "TOKEN_URL"), (405, "TOKEN_URL")])
+def test_status_without_an_error_code_names_the_setting_that_helps(
+    status: int, setting: str, make_browser: Callable[..., Browser], caplog: pytest.LogCaptureFixture
+) -> None:
+    with answering("<title>Sorry</title>", status) as server:
+        browser = make_browser(TOKEN_URL=f"{server.url}/token")
+        browser.get(browser.callback_url())
+    assert f"WSGI_OAUTH_{setting}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "outcome"),
+    [
+        (429, "<h1>Too many requests</h1>", (429, "provider_rate_limit")),
+        (429, '{"error": "temporarily_unavailable"}', (503, "provider_temporarily_unavailable")),
+        (503, "<h1>Maintenance</h1>", (502, "provider_error")),
+    ],
+)
+def test_retry_after_is_passed_on(
+    status: int, body: str, outcome: tuple[int, str], make_browser: Callable[..., Browser]
+) -> None:
+    """S28."""
+    with answering(body, status, {"Retry-After": "77"}) as server:
+        browser = make_browser(TOKEN_URL=f"{server.url}/token")
+        answer = browser.get(browser.callback_url(), headers=JSON)
+    assert (answer.status_int, answer.json["error"]) == outcome
+    assert answer.headers["Retry-After"] == "77"
+
+
+def test_error_with_a_description_in_another_encoding_is_understood(make_browser: Callable[..., Browser]) -> None:
+    body = '{"error": "invalid_grant", "error_description": "Code ung\xfcltig"}'.encode("latin-1")
+    with answering(body, 400) as server:
+        browser = make_browser(TOKEN_URL=f"{server.url}/token")
+        assert browser.get(browser.callback_url()).status_int == CODE_REFUSED
+
+
 # Valid responses
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome"), [("name", SIGNED_IN), ("access_token", PROVIDERS_FAULT), ("refresh_token", PROVIDERS_FAULT)]
+)
+def test_other_encoding_of_a_text_matters_only_in_a_token(
+    name: str, outcome: int, make_browser: Callable[..., Browser]
+) -> None:
+    """ORCID has sent the name of the user in Latin-1."""
+    body = json.dumps({**json.loads(a_token()), name: "Jos\xe9"}, ensure_ascii=False).encode("latin-1")
+    with answering(body) as server:
+        browser = make_browser(TOKEN_URL=f"{server.url}/token")
+        assert browser.get(browser.callback_url()).status_int == outcome
 
 
 @pytest.mark.parametrize("fault", ACCEPTED)

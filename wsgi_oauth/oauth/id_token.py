@@ -106,6 +106,15 @@ def read_id_token(id_token: str) -> dict[str, Any]:
     return claims
 
 
+def refuse_encrypted(token: str, name: str, error: type[errors.ProviderError] = errors.IdTokenRefused) -> None:
+    """Raise *error* for an encrypted JSON Web Token, which has five parts (RFC 7516 3.1)."""
+    if token.count(".") == 4:
+        raise error(
+            f"the {name} is encrypted, which is not supported (RFC 7516)",
+            remedy=f"let the provider sign the {name} of this client without encrypting it",
+        )
+
+
 def decode_part(part: str) -> dict[str, Any] | None:
     """Return the header or the claims in a part of a JSON Web Token (RFC 7515 3.1), or None if it is malformed."""
     try:
@@ -131,11 +140,7 @@ def read_signed_document(document: str, provider: Provider, client_id: str) -> d
 
     :raises errors.ProviderError: when it is not a JSON Web Token, or is encrypted, expired, or for another client.
     """
-    if document.count(".") == 4:
-        raise errors.ProviderError(
-            "the user document is encrypted, which is not supported (Core 5.3.2)",
-            remedy="let the provider sign the user document of this client without encrypting it",
-        )
+    refuse_encrypted(document, "user document", errors.ProviderError)
     claims = read_id_token(document)
     audience = claims.get("aud", client_id)
     valid = {

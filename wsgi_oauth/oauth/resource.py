@@ -11,7 +11,7 @@ import requests
 
 from .. import errors
 from ..config.provider import Provider
-from ..transport.error_description import describe_error
+from ..transport.error_description import describe_error, read_retry_after
 from ..transport.json import parse_json, read_json
 from .claims import find_value
 from .error_object import MUST_WAIT, TEMPORARY, find_error_codes, is_error_object
@@ -179,10 +179,7 @@ def _refuse(response: requests.Response, secrets: Collection[str]) -> NoReturn:
         raise errors.TokenRejected(message)
     if _must_wait(response):
         error = errors.ProviderRateLimit(message)
-        # Only seconds or a date (RFC 9110 10.2.3) are copied into the header of our response.
-        retry_after = response.headers.get("Retry-After", "")
-        if re.fullmatch(r"[0-9]{1,9}|[A-Z][a-z]{2}, [A-Za-z0-9: ]{24}", retry_after, re.ASCII):
-            error.retry_after = retry_after
+        error.retry_after = read_retry_after(response)
         raise error
     if status == 403:
         raise errors.ProviderForbids(message, remedy=_CHECK_SCOPE)

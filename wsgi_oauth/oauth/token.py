@@ -19,10 +19,11 @@ import requests
 
 from .. import errors
 from ..config.provider import Provider
-from ..transport.error_description import find_error
+from ..transport.error_description import find_error, read_retry_after
 from ..transport.json import read_json
-from .error_object import TEMPORARY, find_error_codes, is_error_object
-from .id_token import read_id_token
+from .claims import describe
+from .error_object import MUST_WAIT, TEMPORARY, find_error_codes, is_error_object
+from .id_token import read_id_token, refuse_encrypted
 from .refusal import build_refusal
 
 Token = dict[str, Any]
@@ -46,6 +47,12 @@ _LEEWAY = 10
 
 _REFUSALS = range(400, 404)  # statuses with which a provider refuses a refresh token
 _CHECK_URL = "compare WSGI_OAUTH_TOKEN_URL with the provider's documentation"
+_CHECK_SCOPE = "compare WSGI_OAUTH_TOKEN_URL and WSGI_OAUTH_SCOPE with the provider's documentation"
+_REMEDIES = {  # for a status without a known error code
+    401: "compare WSGI_OAUTH_CLIENT_ID and WSGI_OAUTH_CLIENT_SECRET with the registration, and try another "
+    "WSGI_OAUTH_CLIENT_AUTH",
+    **dict.fromkeys((404, 405, 410), _CHECK_URL),
+}
 _log = logging.getLogger(__name__)
 
 
@@ -94,10 +101,12 @@ def parse_token_response(
             "secret",
             remedy="set WSGI_OAUTH_TOKEN_URL to the URL behind the redirect, if the provider's documentation names it",
         )
-    is_success = 200 <= response.status_code < 300
-    document = read_token_document(response) if is_success else {}
-    if not is_success or has_error(document):
-        raise _read_refusal(response, provider, "the token endpoint", redirect_uri, secrets)
+    status = response.status_code
+    document = read_token_document(response) if 200 <= status < 300 else {}
+    if not 200 <= status < 300 or has_error(document):
+        error = _read_refusal(response, provider, "the token endpoint", redirect_uri, secrets)
+        error.remedy = error.remedy or _REMEDIES.get(status, "")
+        raise error
     token = {
         "access_token": parse_token_string(document, "access_token"),
         "token_type": _parse_type(document.get("token_type")),
@@ -110,6 +119,7 @@ def parse_token_response(
     if document.get("id_token"):
         try:
             id_token = parse_token_string(document, "id_token")
+            refuse_encrypted(id_token, "ID token")
             if not provider.asks_for_id_token:
                 read_id_token(id_token)
             token["id_token"] = id_token
@@ -141,8 +151,11 @@ def _read_refusal(
     """Return the exception for an error of *endpoint*, which is temporary if its status or its code says so."""
     status, (code, description) = response.status_code, find_error(response, secrets)
     default = errors.ProviderFailed if status >= 500 or code in TEMPORARY else errors.ProviderError
+    default = errors.ProviderRateLimit if status == 429 or code in MUST_WAIT else default
     code = code or f"status {status}"
-    return build_refusal(code, description, provider, endpoint=endpoint, redirect_uri=redirect_uri, default=default)
+    error = build_refusal(code, description, provider, endpoint=endpoint, redirect_uri=redirect_uri, default=default)
+    error.retry_after = read_retry_after(response) or error.retry_after
+    return error
 
 
 def read_token_document(response: requests.Response) -> dict[str, Any]:
@@ -155,7 +168,8 @@ def read_token_document(response: requests.Response) -> dict[str, Any]:
     """
     if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() == _FORM:
         return _read_form(response)
-    return dict(read_json(response, dict, "token endpoint", remedy=_CHECK_URL))
+    # Some providers add names in another encoding. Tokens and error codes are ASCII, so no replaced text is used.
+    return dict(read_json(response, dict, "token endpoint", remedy=_CHECK_URL, replaces_invalid=True))
 
 
 def _read_form(response: requests.Response) -> dict[str, Any]:
@@ -200,8 +214,12 @@ def refuses_refresh(response: requests.Response) -> bool:
 def parse_token_string(document: dict[str, Any], name: str) -> str:
     """Return a token of the response. Raise ProviderError unless it is at most 64 KiB of printable ASCII."""
     value, syntax = document.get(name), _REFRESH_TOKEN_SYNTAX if name == "refresh_token" else _TOKEN_SYNTAX
+    if value is None:
+        raise errors.ProviderError(f"token endpoint: {name} is missing (got {describe(document)})", remedy=_CHECK_SCOPE)
     if not isinstance(value, str) or not syntax.fullmatch(value):
-        raise errors.ProviderError(f"token endpoint: {name} must be 1 to {MAX_TOKEN} characters of printable ASCII")
+        raise errors.ProviderError(
+            f"token endpoint: {name} must be 1 to {MAX_TOKEN} characters of printable ASCII (got {describe(value)})"
+        )
     return value
 
 

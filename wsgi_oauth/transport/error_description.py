@@ -72,7 +72,7 @@ def find_error(response: requests.Response, secrets: Collection[str] = ()) -> tu
     """
     secrets = {*secrets, *_secrets_of(response.request)}
     try:
-        document = parse_json(response.content)
+        document = parse_json(response.content, replaces_invalid=True)  # descriptions in Latin-1 have ASCII codes
     except ValueError:
         body = response.content[:_MAX_BODY].decode("utf-8", "replace")
         is_form = "form-urlencoded" in response.headers.get("Content-Type", "")
@@ -81,6 +81,12 @@ def find_error(response: requests.Response, secrets: Collection[str] = ()) -> tu
     challenge = dict(_CHALLENGE.findall(response.headers.get("WWW-Authenticate", "")))
     code, description = code or challenge.get("error", ""), description or challenge.get("error_description", "")
     return clean_description(code, secrets), clean_description(description, secrets)
+
+
+def read_retry_after(response: requests.Response) -> str | None:
+    """Return how long the provider asks to wait, if it is seconds or a date (RFC 9110 10.2.3), for our own response."""
+    value = response.headers.get("Retry-After", "")
+    return value if re.fullmatch(r"[0-9]{1,9}|[A-Z][a-z]{2}, [A-Za-z0-9: ]{24}", value, re.ASCII) else None
 
 
 def quote_description(description: str) -> str:

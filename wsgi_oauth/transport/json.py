@@ -14,19 +14,23 @@ _NAMES = {dict: "object", str: "string", bool: "boolean", int: "number", float: 
 _MARGIN = 100
 
 
-def read_json(response: requests.Response, of: type, endpoint: str, *, remedy: str = "") -> Any:
+def read_json(
+    response: requests.Response, of: type, endpoint: str, *, remedy: str = "", replaces_invalid: bool = False
+) -> Any:
     """Return the JSON document in *response*.
 
     :param of: the expected type: dict, list, or object for any type.
     :param endpoint: name of the endpoint for the error message.
     :param remedy: the operator's remedy for any other response.
+    :param replaces_invalid: as for :func:`parse_json`.
     :raises errors.ProviderError: when the body is not JSON, or JSON of another type.
     """
     try:
-        document = parse_json(response.content)
-    except ValueError:
+        document = parse_json(response.content, replaces_invalid=replaces_invalid)
+    except ValueError as error:
         content_type = response.headers.get("Content-Type", "no type")
-        message = f"{endpoint}: the response is not JSON (got {content_type[:60]!a})"
+        expected = "UTF-8" if isinstance(error, UnicodeDecodeError) else "JSON"
+        message = f"{endpoint}: the response is not {expected} (got {content_type[:60]!a})"
         raise errors.ProviderError(message, remedy=remedy) from None
     if not isinstance(document, of):
         expected, got = (_NAMES.get(kind, kind.__name__) for kind in (of, type(document)))
