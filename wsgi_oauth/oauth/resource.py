@@ -80,20 +80,27 @@ def read_user_document(
             return dict(read_json(response, dict, "user document", remedy=errors.CHECK_PROFILE_URL))
     elif status not in {400, 403} or rejects_token(response) or _must_wait(response):
         return dict(read_resource(response, dict, secrets))
-    codes = _find_error_codes(response)
+    raise _build_error(response, provider, is_new, secrets)
+
+
+def _build_error(
+    response: requests.Response, provider: Provider, is_new: bool, secrets: Collection[str]
+) -> errors.Error:
+    """Return the error for a refused request for the user document."""
+    status, codes = response.status_code, _find_error_codes(response)
     description = describe_error(response, secrets) or " and no reason"
     message = f"the provider answered the request for the user document with status {status}{description}"
     is_invalid = codes & (_INVALID_TOKEN | {code.lower() for code in provider.ended_token_codes})
     has_other_reason = codes & _OTHER_REASONS or (codes and provider.ended_token_codes)
     if is_invalid or (not has_other_reason and (status == 200 or not is_new)):
-        raise errors.TokenRejected(message)
+        return errors.TokenRejected(message)
     if codes & MUST_WAIT:
-        raise errors.ProviderRateLimit(message)
+        return errors.ProviderRateLimit(message)
     if status == 403 or (status == 200 and codes & _FORBIDDEN):
         error = errors.ProviderForbids(message, remedy=_CHECK_SCOPE)
         error.status = 403 if codes else 502  # without a reason, the provider is at fault
-        raise error
-    raise errors.ProviderError(message)
+        return error
+    return errors.ProviderError(message)
 
 
 def _parse_user_document(content: bytes, provider: Provider) -> Any:
