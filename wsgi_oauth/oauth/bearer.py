@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from .. import errors
 from ..config.provider import Provider
-from .id_token import decode_part, read_subject, read_time
+from .id_token import decode_part, read_audiences, read_subject, read_time
 from .identity import Identity, read_identity
 from .keys import CACHED_FOR, verifies_signatures
 from .registration import Registration
@@ -133,7 +133,6 @@ def _check_claims(claims: Mapping[str, Any], provider: Provider, audience: str) 
 
     :raises errors.InvalidBearerToken: when a claim is missing or has another value.
     """
-    audiences = claims.get("aud")
     now = time.time()
     expected = {
         "iss": (provider.is_issuer(claims.get("iss")), ascii(provider.issuer)),
@@ -141,7 +140,7 @@ def _check_claims(claims: Mapping[str, Any], provider: Provider, audience: str) 
             not provider.has_tenants or claims.get("tid") == provider.tenant_of(str(claims.get("iss"))),
             "the tenant in iss",
         ),
-        "aud": (audience in (audiences if isinstance(audiences, list) else [audiences]), ascii(audience)),
+        "aud": (audience in read_audiences(claims), ascii(audience)),
         "exp": (read_time(claims, "exp") > now, "a time after now"),
         "nbf": ("nbf" not in claims or read_time(claims, "nbf") < now + MAX_CLOCK_SKEW, "a time before now"),
         "iat": ("iat" not in claims or read_time(claims, "iat") < now + MAX_CLOCK_SKEW, "a time before now"),

@@ -53,13 +53,11 @@ def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: 
             f"the ID token is marked as another kind of token (RFC 8725 3.11; got typ {media_type!a})",
             remedy="let the token endpoint of the provider send an ID token as id_token",
         )
-    audience = claims.get("aud")
-    audiences = audience if isinstance(audience, list) else [audience]
     now = time.time()
     valid = {
         "iss": provider.is_issuer(claims.get("iss")),
         "tid": not provider.has_tenants or claims.get("tid") == provider.tenant_of(str(claims.get("iss"))),
-        "aud": client_id in audiences,
+        "aud": client_id in read_audiences(claims),
         "azp": claims.get("azp", client_id) == client_id,
         "exp": read_time(claims, "exp") > now - MAX_CLOCK_SKEW,
         "nbf": "nbf" not in claims or read_time(claims, "nbf") < now + MAX_CLOCK_SKEW,
@@ -142,10 +140,9 @@ def read_signed_document(document: str, provider: Provider, client_id: str) -> d
     """
     refuse_encrypted(document, "user document", errors.ProviderError)
     claims = read_id_token(document)
-    audience = claims.get("aud", client_id)
     valid = {
         "iss": "iss" not in claims or provider.issuer is None or provider.is_issuer(claims["iss"]),
-        "aud": client_id in (audience if isinstance(audience, list) else [audience]),
+        "aud": "aud" not in claims or client_id in read_audiences(claims),
         "exp": "exp" not in claims or read_time(claims, "exp") > time.time() - MAX_CLOCK_SKEW,
         "nbf": "nbf" not in claims or read_time(claims, "nbf") < time.time() + MAX_CLOCK_SKEW,
     }
@@ -165,6 +162,12 @@ def check_userinfo(document: Mapping[str, Any], id_token: str) -> None:
     subject = read_subject(read_id_token(id_token))
     if subject is None or read_subject(document) != subject:
         raise errors.IdTokenRefused("the user document and the ID token have different subjects (Core 5.3.2)")
+
+
+def read_audiences(claims: Mapping[str, Any]) -> list[Any]:
+    """Return the claim ``aud`` as a list (Core 2). A single audience is sent as a string."""
+    audience = claims.get("aud")
+    return audience if isinstance(audience, list) else [audience]
 
 
 def read_subject(claims: Mapping[str, Any], name: str = "sub") -> str | None:
