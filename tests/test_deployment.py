@@ -242,14 +242,21 @@ def started(command: list[str], folder: Path, port: int) -> Iterator[None]:
 
 @contextmanager
 def nginx(
-    deployment: Deployment, folder: Path, certificate: dict[str, str], root: Path | None = None
+    deployment: Deployment,
+    folder: Path,
+    certificate: dict[str, str],
+    root: Path | None = None,
+    settings: str = "client_max_body_size 2m;",
 ) -> Iterator[Proxy]:
-    """Start nginx with a server block for each of the two sites, as docs/deployment.md says."""
+    """Start nginx with a server block for each of the two sites, as docs/deployment.md says.
+
+    :param settings: directives in the location of the application.
+    """
     port = free_port()
     application = "proxy_pass http://127.0.0.1:3000;"
     replacements = {
         f"location / {{\n        {application}": "location / { "
-        + (f"root {root};" if root else f"client_max_body_size 2m; {application}"),
+        + (f"root {root};" if root else f"{settings} {application}"),
         "127.0.0.1:8000": urlsplit(deployment.server.url).netloc,
         "127.0.0.1:3000": f"127.0.0.1:{deployment.backend}",
         "/etc/ssl/app.example.com/fullchain.pem": certificate["chain"],
@@ -617,6 +624,14 @@ def test_a_proxy_refuses_every_request_while_gunicorn_does_not_run(
     stopped = replace(deployment.server, url=f"http://127.0.0.1:{free_port()}")
     with running(start, replace(deployment, server=stopped), tmp_path) as proxy, Guest(proxy) as guest:
         assert guest.send("/page").status_code in {502, 503}
+
+
+def test_a_location_of_nginx_can_show_its_application_the_tokens_of_users(deployment: Deployment, tmp_path: Path):
+    own = "set $passed_authorization $http_authorization;"
+    with running(partial(nginx, settings=own), deployment, tmp_path) as proxy, Guest(proxy) as ann:
+        assert ann.visit("/").status_code == 200
+        headers = ann.send("/api", headers={"Authorization": "Bearer own"}).json()["headers"]
+        assert ["Authorization", "Bearer own"] in headers
 
 
 class TestFolderOfNginx:
