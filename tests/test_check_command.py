@@ -462,7 +462,12 @@ class TestMetadata:
 
     @pytest.mark.parametrize(
         ("settings", "variable"),
-        [({"PROVIDER": "{url}/"}, "PROVIDER"), ({"PROVIDER": "zitadel", "ISSUER": "{url}/"}, "ISSUER")],
+        [
+            ({"PROVIDER": "{url}/"}, "PROVIDER"),
+            ({"PROVIDER": "zitadel", "ISSUER": "{url}/"}, "ISSUER"),
+            # All endpoints of this provider are known without the metadata.
+            ({"PROVIDER": "keycloak", "ISSUER": "{url}/"}, "ISSUER"),
+        ],
     )
     def test_other_issuer_in_the_metadata_is_a_failure(self, settings, variable, check_issuer, issuer):
         *_, last = check_issuer(**{name: value.format(url=issuer.url) for name, value in settings.items()})

@@ -29,6 +29,7 @@ from ..config.settings import PREFIX, THREADS, UPSTREAM_LIMIT, did_you_mean, var
 from ..oauth import discovery
 from ..oauth.client import OAuth2Session
 from ..oauth.configured import provider_from_config
+from ..oauth.discovery import OtherIssuer
 from ..oauth.presets import PRESETS
 from ..oauth.refusal import build_refusal
 from ..oauth.registration import Registration
@@ -49,6 +50,7 @@ DEFAULT_PORT = "8000"  # gunicorn's default
 CLOCK_SKEW = 60  # seconds by which the clocks of this machine and of the provider may differ
 INVALID = "made-up-by-wsgi-oauth-check-nobody-holds-it"  # sent as a code, a code verifier or a token
 
+_COMPARE_URL = "compare the URL with the provider's documentation"
 _BROKEN = {404, 405, *range(500, 600)}  # status codes of a missing or failing endpoint
 
 
@@ -250,12 +252,15 @@ class ProviderCheck:
             metadata = discovery.fetch_metadata().document if discovery else {}
             provider = self._registration.provider
         except errors.ProviderError as error:
-            if discovery and not discovery.is_needed:
-                remedy = "nothing: sign-ins do not need it, because all endpoints are known, but they were not compared"
+            variable = self._config.variable("issuer" if setting in PRESETS else "provider")
+            # ID tokens of another issuer are refused.
+            is_fatal = isinstance(error, OtherIssuer) and preset.asks_for_id_token
+            if discovery and not (discovery.is_needed or is_fatal):
+                remedy = "sign-ins do not need it, because all endpoints are known; "
+                remedy += f"if endpoints below fail, too, correct {variable}"
                 yield Finding("warn", f"issuer {preset.issuer}: {error.detail}", remedy)
                 yield from self._check_provider(self._registration.provider, {})
                 return
-            variable = self._config.variable("issuer" if setting in PRESETS else "provider")
             remedy = error.remedy
             if not isinstance(error, (errors.ProviderUnreachable, errors.ProviderTimeout)):
                 remedy = (
@@ -342,7 +347,7 @@ class ProviderCheck:
                 count = keys.count(provider.jwks_url)
                 yield Finding("ok", f"ID tokens: signatures are verified (keys: {count}, at {provider.jwks_url})")
             except errors.ProviderError as error:
-                yield Finding("FAIL", f"ID tokens: signatures cannot be verified: {error.detail}", error.remedy)
+                yield Finding("FAIL", f"ID tokens: signatures cannot be verified: {error.detail}", error.remedy or _COMPARE_URL)
 
     def _check_backchannel_logout(self, provider: Provider, metadata: Mapping[str, Any]) -> Iterator[Finding]:
         """Print the URL for the registration, if the issuer supports back-channel logout (Back-Channel Logout 2.1)."""
@@ -480,8 +485,7 @@ class ProviderCheck:
         try:
             finding = probe(url)
         except errors.Error as error:
-            remedy = error.remedy or "compare the URL with the provider's documentation"
-            finding = Finding(failure, error.detail, remedy)
+            finding = Finding(failure, error.detail, error.remedy or _COMPARE_URL)
         return replace(finding, text=f"{name} endpoint {url}: {finding.text}")
 
     def _client(self, token: Token | None = None) -> OAuth2Session:

@@ -42,6 +42,10 @@ CLIENT_AUTH = {  # Core 9
 }
 
 
+class OtherIssuer(errors.ProviderError):
+    """The metadata name another issuer than the configured one."""
+
+
 class Metadata(NamedTuple):
     """An issuer's metadata: its discovery document (Discovery 3) or its OAuth 2 metadata (RFC 8414 2)."""
 
@@ -147,7 +151,7 @@ class Discovery:
         issuer, configured = ascii(document.get("issuer"))[:200], self._configured.issuer
         # Compared exactly, including a trailing slash (Discovery 4.3).
         if document.get("issuer") not in ((configured, issuer_of_tenants(configured)) if configured else ()):
-            raise errors.ProviderError(
+            raise OtherIssuer(
                 f"{response.url} describes the issuer {issuer}, and {configured!a} is configured",
                 remedy=f"if these are the right metadata, configure their issuer, and set {setting} to their URL",
             )
