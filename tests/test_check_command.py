@@ -218,6 +218,17 @@ class TestSettings:
         ]
         assert "did you mean keycloak?" in texts[0]
 
+    def test_invalid_label_is_the_only_finding(self):
+        environ = {"WSGI_OAUTH_PROVIDERS": "github,google", "WSGI_OAUTH_CLIENT_ID": "x"}
+        [finding] = check_command.findings(environ)
+        assert finding.text.startswith("WSGI_OAUTH_PROVIDERS: invalid label 'github,google'")
+
+    def test_label_that_is_not_a_known_name_needs_a_provider(self):
+        texts = [finding.text for finding in check_command.findings({"WSGI_OAUTH_PROVIDERS": "github work"})]
+        assert texts[0].startswith(
+            "WSGI_OAUTH_WORK_PROVIDER: missing, because its label is not a known name (got 'work')"
+        )
+
     def test_invalid_ca_bundle_is_a_failure(self, check, monkeypatch):
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", __file__)
         [finding] = check()

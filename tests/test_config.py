@@ -212,6 +212,9 @@ class TestInvalidValues:
             *((name, "https://provider.example/#fragment", "fragment") for name in URLS),
             *((name, "https://provider.example:99999/", "URL") for name in URLS),
             *((name, "https://[::1/", "URL") for name in URLS),
+            *((name, "https://*.provider.example/", "characters that no host name has") for name in URLS),
+            ("PUBLIC_URL", "https://a.example,https://b.example", "characters that no host name has"),
+            ("ISSUER", "https://provider.example/.well-known/openid-configuration", "remove /.well-known"),
             *((name, "https://provider.example/a b", "characters") for name in URLS),
             *((name, "https://provider.example\\evil.example/", "characters") for name in URLS),
             *((name, "https://prövider.example/", "characters") for name in URLS),
@@ -381,7 +384,7 @@ class TestSecretFile:
         path = tmp_path / "the-file"
         path.write_text(content)
         line = problem(CLIENT_SECRET=None, CLIENT_SECRET_FILE=str(path))
-        assert line.startswith("WSGI_OAUTH_CLIENT_SECRET: ")
+        assert line.startswith("WSGI_OAUTH_CLIENT_SECRET_FILE: the file contains a line break")
         assert "canary" not in line
 
     def test_secret_and_file_are_mutually_exclusive(self, tmp_path: Path) -> None:

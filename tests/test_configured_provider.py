@@ -38,11 +38,16 @@ class TestPreset:
         assert github.client_auth == "post"
 
     def test_unknown_name_stops_the_start_with_a_suggestion(self) -> None:
+        for name, suggestion in {"keyclaok": "keycloak", "id.example.com": "https://id.example.com"}.items():
+            with pytest.raises(errors.ConfigError) as caught:
+                create_app(Config(client_id="i", client_secret="s", provider=name, session_store="memory:"))
+            message = f"WSGI_OAUTH_PROVIDER: unknown provider (got '{name}'); did you mean {suggestion}?"
+            assert str(caught.value) == message
+
+    def test_unknown_name_that_resembles_no_other_stops_the_start_with_all_names(self) -> None:
         with pytest.raises(errors.ConfigError) as caught:
-            create_app(Config(client_id="i", client_secret="s", provider="keyclaok", session_store="memory:"))
-        message = str(caught.value)
-        assert message.startswith("WSGI_OAUTH_PROVIDER: unknown provider (got 'keyclaok'); did you mean keycloak?")
-        assert all(name in message for name in [*PRESETS, "WSGI_OAUTH_TOKEN_URL"])
+            create_app(Config(client_id="i", client_secret="s", provider="our-login", session_store="memory:"))
+        assert all(name in str(caught.value) for name in [*PRESETS, "WSGI_OAUTH_TOKEN_URL"])
 
     @pytest.mark.parametrize("name", [*ENDPOINTS, "revocation_url", "issuer"])
     def test_setting_replaces_one_endpoint(self, name: str) -> None:

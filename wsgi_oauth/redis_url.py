@@ -40,7 +40,7 @@ class RedisURL(NamedTuple):
         :raises ValueError: with ``<problem>`` or ``<problem>; <remedy>``.
         """
         kind = re.split(r"[+:]", url)[1] if re.match(r"rediss?\+(sentinel|cluster):", url) else "server"
-        invalid = ValueError(f"must be {_FORMS[kind]}")
+        invalid = ValueError(f"must be {_FORMS[kind]}; percent-encode special characters of the password")
         match = _URL.fullmatch(url)
         if not match:
             raise invalid

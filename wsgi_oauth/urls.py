@@ -66,11 +66,11 @@ def checked(url: str, http_hosts: Collection[str] = ()) -> SplitResult:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
     except ValueError:
-        raise ValueError("is not a URL") from None
+        raise ValueError("is not a URL; correct its host or its port") from None
     if parts.scheme not in DEFAULT_PORTS or not host:
         raise ValueError("must begin with https:// and a host")
     if not (_HOST_NAME.fullmatch(host) or is_address(host)):
-        raise ValueError("has characters that no host name has; write each host without wildcards")
+        raise ValueError("has characters that no host name has; write one host, without wildcards and commas")
     if parts.scheme == "http" and not is_loopback(host) and host not in http_hosts:
         raise ValueError(
             "must begin with https://; plain http is for this machine alone (localhost, 127.0.0.1, [::1]), and for "

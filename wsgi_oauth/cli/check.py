@@ -92,9 +92,9 @@ def findings(environ: Mapping[str, str], *, public: bool = False) -> Iterator[Fi
         try:
             config = Config.from_environ(environ)
         except errors.ConfigError as error:
-            # Unknown providers are reported here, because create_app is not called after an error.
-            unknown = _find_unknown_providers(environ)
-            raise errors.ConfigError("\n".join(dict.fromkeys([*unknown, *str(error).splitlines()]))) from None
+            problems = str(error).splitlines()
+            unknown = _find_unknown_providers(environ, problems)
+            raise errors.ConfigError("\n".join(dict.fromkeys([*unknown, *problems]))) from None
         find_ca_bundle()
         # Creating the application checks the other settings. The session store is checked below.
         app = create_app(config, store=MemoryStore())
@@ -184,8 +184,10 @@ def _check_upstream_limit(limit: int) -> Finding:
     return Finding("warn", text, "set WSGI_OAUTH_UPSTREAM_LIMIT below gunicorn's --threads")
 
 
-def _find_unknown_providers(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield a message for each name of a provider that is unknown."""
+def _find_unknown_providers(environ: Mapping[str, str], problems: list[str]) -> Iterator[str]:
+    """Yield a message for each unknown provider, because create_app does so only without *problems*."""
+    if problems[0].startswith(f"{PREFIX}PROVIDERS:"):
+        return  # a label is invalid
     for label in environ.get(f"{PREFIX}PROVIDERS", "").lower().split() or [""]:
         name = environ.get(variable_name("provider", label), "").strip() or label
         urls = [environ.get(variable_name(f"{each}_url", label)) for each in ("authorization", "token", "profile")]
@@ -347,7 +349,9 @@ class ProviderCheck:
                 count = keys.count(provider.jwks_url)
                 yield Finding("ok", f"ID tokens: signatures are verified (keys: {count}, at {provider.jwks_url})")
             except errors.ProviderError as error:
-                yield Finding("FAIL", f"ID tokens: signatures cannot be verified: {error.detail}", error.remedy or _COMPARE_URL)
+                yield Finding(
+                    "FAIL", f"ID tokens: signatures cannot be verified: {error.detail}", error.remedy or _COMPARE_URL
+                )
 
     def _check_backchannel_logout(self, provider: Provider, metadata: Mapping[str, Any]) -> Iterator[Finding]:
         """Print the URL for the registration, if the issuer supports back-channel logout (Back-Channel Logout 2.1)."""

@@ -112,6 +112,8 @@ def check_issuer(value: str, http_hosts: Collection[str] = ()) -> str:
     """Require a URL without a query (OpenID Connect Discovery 3, RFC 8414 2)."""
     if "?" in value:
         raise ValueError("must not have a query")
+    if "/.well-known/" in value:
+        raise ValueError("must be the issuer, not the URL of its metadata; remove /.well-known and the rest")
     return check_url(value, http_hosts)
 
 
@@ -150,10 +152,11 @@ def _check_description(provider: Provider, http_hosts: Collection[str]) -> None:
 
 
 def check_end_session(value: str, http_hosts: Collection[str] = ()) -> str:
-    try:
-        return value if value == "yes" else check_url(value, http_hosts)
-    except ValueError as reason:
-        raise ValueError(f"must be yes or the URL of the provider's end-session endpoint: {reason}") from None
+    if value == "yes":
+        return value
+    if "://" not in value:
+        raise ValueError("must be yes or the URL of the provider's end-session endpoint; otherwise unset it")
+    return check_url(value, http_hosts)
 
 
 def check_public_url(value: str, http_hosts: Collection[str] = ()) -> str:

@@ -117,6 +117,7 @@ class StoreConfig:
         # Compose and systemd files set empty variables.
         variables = {name: text.strip() for name, text in environ.items() if name.startswith(PREFIX) and text.strip()}
         labels = variables.get(f"{PREFIX}PROVIDERS", "").lower().split()
+        _check_labels(labels)  # otherwise the messages below would contain an invalid label
         problems = _find_unknown(variables.keys(), labels) + _find_quoted(variables)
         client_ids = [text for name, text in variables.items() if name.endswith("CLIENT_ID")]
         values = {"session_store": _default_session_store(environ, client_ids), **_read(cls, variables)}
@@ -183,7 +184,8 @@ class ProviderConfig:
         problems = []
         if self.client_secret_file and self.client_secret is None:
             try:
-                object.__setattr__(self, "client_secret", read_secret(self.client_secret_file))
+                secret = checks.check_client_secret(read_secret(self.client_secret_file))
+                object.__setattr__(self, "client_secret", secret)
             except ValueError as problem:
                 name = self.variable("client_secret_file")
                 problems.append(f"{name}: the file {problem} (got {self.client_secret_file!a})")
@@ -191,9 +193,10 @@ class ProviderConfig:
         problems += _check_settings(self, self.label, http_hosts)
         client_id, secret, auth = map(self.variable, ("client_id", "client_secret", "client_auth"))
         if not self.client_id:
+            place = " (https://github.com/settings/developers)" if self.provider == "github" else ""
             problems.append(
                 f"{client_id}: missing; set it to the client id that the provider issued when you registered this "
-                "application (GitHub: https://github.com/settings/developers)"
+                f"application{place}"
             )
         if self.client_auth == "none" and self.client_secret:
             problems.append(f"{secret}: set although {auth}=none declares a public client; remove one of them")
@@ -326,7 +329,7 @@ def _read_providers(variables: Mapping[str, str], labels: list[str], problems: l
     for setting in _provider_settings() if labels else []:
         if (name := variable_name(setting)) in variables:
             own = ", ".join(variable_name(setting, label) for label in labels)
-            problems.append(f"{name}: must name its provider when {PREFIX}PROVIDERS is set; set {own}")
+            problems.append(f"{name}: must name its provider, because {PREFIX}PROVIDERS is set; instead set {own}")
     providers = []
     for label in labels or [""]:
         values = {"label": label, "provider": label or "github", **_read(ProviderConfig, variables, label)}

@@ -59,11 +59,15 @@ def provider_from_config(config: ProviderConfig) -> Provider:
     elif config.provider in PRESETS:
         provider = _from_preset(PRESETS[config.provider], config)
     else:
-        raise errors.ConfigError(
-            f"{config.variable('provider')}: unknown provider {got}; {suggestion}{' ' if suggestion else ''}use the "
-            f"https URL of an OpenID Connect issuer, or describe another provider with {', '.join(variables)}, or use "
-            f"a known name: {', '.join(PRESETS)}"
+        is_label = config.provider == config.label
+        problem = "missing, because its label is not a known name" if is_label else "unknown provider"
+        if "." in config.provider and not suggestion:
+            suggestion = f"did you mean https://{config.provider}?"
+        remedy = suggestion or (
+            f"use the https URL of an OpenID Connect issuer, or describe another provider with {', '.join(variables)}, "
+            f"or use a known name: {', '.join(PRESETS)}"
         )
+        raise errors.ConfigError(f"{config.variable('provider')}: {problem} {got}; {remedy}")
     return _with_settings(provider, config)
 
 
