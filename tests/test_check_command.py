@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -275,7 +276,20 @@ class TestSessionStore:
     def test_folder_that_others_can_write_to_is_a_failure(self, check, tmp_path):
         (tmp_path / "shared").mkdir()
         (tmp_path / "shared").chmod(0o777)
-        assert failure(check(SESSION_STORE=f"file:{tmp_path}/shared")).text.startswith("session store")
+        found = failure(check(SESSION_STORE=f"file:{tmp_path}/shared"))
+        assert found.text.startswith(
+            f"session store file:{tmp_path}/shared: other users can write to the session folder"
+        )
+        assert found.remedy.startswith("use another folder, or run `chmod 700")
+
+    def test_full_disk_is_a_failure(self, check, monkeypatch):
+        def fail(*_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr("os.rename", fail)
+        found = failure(check())
+        assert found.text.endswith("the session store failed: No space left on device")
+        assert "free disk space" in found.remedy
 
     def test_encryption_without_its_package_is_a_failure(self, run, tmp_path):
         (tmp_path / "cryptography.py").write_text("raise ImportError")
@@ -624,7 +638,7 @@ class TestRefreshTokens:
         finding = one(check_issuer(SCOPE=scope), "refresh tokens: ")
         assert text in finding.text
         assert finding.level == ("warn" if "lacks" in text or "unknown" in text else "ok")
-        assert ("sign in again" in finding.remedy) == ("requested" not in text)
+        assert ("is not rechecked: behind the gate" in finding.remedy) == ("requested" not in text)
 
     @pytest.mark.parametrize("is_supported", [True, False])
     def test_remedy_names_the_scope_if_the_issuer_supports_it(self, is_supported, check_issuer, issuer):

@@ -175,9 +175,9 @@ def _describe_sites(site: Site) -> Iterator[Finding]:
 
 
 def _check_upstream_limit(limit: int) -> Finding:
-    text = f"upstream limit: up to {limit} threads of a worker may wait for the provider"
+    text = f"upstream limit: up to {limit} threads of a worker wait for the provider at the same time"
     if limit == UPSTREAM_LIMIT:
-        return Finding("ok", f"{text}, and at most three quarters of its threads")
+        return Finding("ok", f"{text}, but never more than three quarters of them")
     if limit < THREADS:
         return Finding("ok", text)
     text += f"; wsgi_oauth.gunicorn_conf starts {THREADS}, so a provider that hangs can block all of them"
@@ -206,13 +206,13 @@ def _check_store(config: Config) -> Finding:
         store.check()
         warning = next(store.warnings(), None) if isinstance(store, RedisStore) else None
     except errors.Error as error:
-        if not config.session_store.startswith("redis"):
-            remedy = "set WSGI_OAUTH_SESSION_STORE to a folder that only this user can write to"
-        elif isinstance(error, errors.ConfigError):
-            remedy = ""  # the error names the missing package
-        else:
-            remedy = "check that the server is running, that this machine can connect to it, and the password"
-        return Finding("FAIL", f"{name}: {error}", remedy)
+        detail = error.detail.removeprefix(f"{PREFIX}SESSION_STORE={config.store_name}: ")
+        problem, _, remedy = detail.partition("; ")
+        if isinstance(error, errors.StoreError):
+            remedy = "correct the permissions, or free disk space, or set WSGI_OAUTH_SESSION_STORE to another folder"
+            if config.session_store.startswith("redis"):
+                remedy = "check that the server is running, that this machine can connect to it, and the password"
+        return Finding("FAIL", f"{name}: {problem}", remedy)
     if warning:
         return Finding("warn", f"{name}: {warning[0]}", warning[1])
     if isinstance(store, MemoryStore):
@@ -440,7 +440,10 @@ class ProviderCheck:
 
     def _check_refresh(self, provider: Provider, metadata: Mapping[str, Any]) -> Finding:
         """Report whether sign-ins probably give refresh tokens."""
-        remedy = "without a refresh token, users sign in again when the access token expires"
+        remedy = (
+            "without a refresh token, a session whose access token has expired is not rechecked: behind the gate and "
+            "/verify it continues, and at /profile users sign in again"
+        )
         grants, scopes = metadata.get("grant_types_supported"), metadata.get("scopes_supported")
         if isinstance(grants, list) and "refresh_token" not in grants:
             return Finding("warn", "refresh tokens: the issuer's grant_types_supported lacks refresh_token", remedy)

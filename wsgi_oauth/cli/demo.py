@@ -21,7 +21,7 @@ def add_command(parser: argparse.ArgumentParser) -> None:
     option("--port", type=_parse_port, default=8000, help="port of the application; 0 picks a free one")
     option("--provider-port", type=_parse_port, default=8001, help="port of the provider; 0 picks a free one")
     option("--walk", action="store_true", help="sign in, print every HTTP message of the sign-in, and exit")
-    option("--reveal", action="store_true", help="mask no secrets; all of them are good for this demo only")
+    option("--reveal", action="store_true", help="print secrets in full; they are valid for this demo only")
     option(
         "--workers",
         type=_parse_workers,

@@ -60,9 +60,10 @@ def describe_group(
     parser: argparse.ArgumentParser, group: str
 ) -> Callable[[str, Command, str], argparse.ArgumentParser]:
     """Describe the commands ``sessions`` or ``tokens``. Return a function that adds a command with its help text."""
+    objects = "access tokens of programs" if group == "tokens" else group
     parser.description = (
-        f"Manage the {group} in the store of WSGI_OAUTH_SESSION_STORE. Run it as the application's user, with the "
-        "application's environment. Exits 0 on success, 1 when the store fails, and 2 for a usage error."
+        f"Manage the {objects} in the store of WSGI_OAUTH_SESSION_STORE. Run it as the application's user, with the "
+        "application's environment. Exit with 0 on success, 1 if the store fails, and 2 for a usage error."
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -79,10 +80,9 @@ def _run(command: Command, options: argparse.Namespace, name: str) -> int:
 
     :param name: the name of the group of commands, for error messages.
     """
-    place = ""
     try:
         config = StoreConfig.from_environ(os.environ)
-        place = f"session store {config.store_name}: "  # a ConfigError of from_environ names its own setting
+        options.store = f"session store {config.store_name}"  # printed, so that operators notice a wrong environment
         kind, _, path = config.session_store.partition(":")
         if kind == "memory":
             raise errors.ConfigError(
@@ -99,10 +99,10 @@ def _run(command: Command, options: argparse.Namespace, name: str) -> int:
             encrypted=config.session_seal,
             revocation_names=revocation_names,
         )
-        options.store = f"session store {config.store_name}"  # printed, so that operators notice a wrong environment
         command(sessions, options)
     except errors.Error as error:
-        print(f"wsgi-oauth {name}: {place}{error}", file=sys.stderr)
+        store = "" if str(error).startswith(PREFIX) else f"{options.store.rstrip(':')}: "
+        print(f"wsgi-oauth {name}: {store}{error}", file=sys.stderr)
         return 1
     return 0
 

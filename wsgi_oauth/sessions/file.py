@@ -260,18 +260,18 @@ def check_folder(folder: str) -> None:
         if os.access(folder, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):  # the failure has passed
             raise
         raise errors.ConfigError(
-            f"the session folder {folder!r} cannot be used by {user}, who runs the application; put a folder of that "
-            "user into WSGI_OAUTH_SESSION_STORE"
+            f"the session folder {folder!r} cannot be used by {user}; run this program as the owner of the folder, or "
+            "put a folder of that user into WSGI_OAUTH_SESSION_STORE"
         ) from None
     if status.st_uid != os.geteuid():
         raise errors.ConfigError(
-            f"the session folder {folder!r} belongs to another user ({user_name(status.st_uid)}), and {user} runs the "
-            "application; put a folder of that user into WSGI_OAUTH_SESSION_STORE"
+            f"the session folder {folder!r} belongs to another user ({user_name(status.st_uid)}); run this program as that "
+            f"user, or put a folder of {user} into WSGI_OAUTH_SESSION_STORE"
         )
     if status.st_mode & 0o022:
         raise errors.ConfigError(
             f"other users can write to the session folder {folder!r} (mode {stat.S_IMODE(status.st_mode):o}); "
-            f"run `chmod 700 {folder}`, or use another folder"
+            f"use another folder, or run `chmod 700 {folder}` if no other program uses it"
         )
     if is_empty and status.st_mode & 0o077:  # The mode of a folder with contents is its owner's decision.
         os.chmod(folder, 0o700)
