@@ -151,7 +151,7 @@ def test_server_that_imitates_a_part_of_the_description_is_reported(
     proxy.body = body
     findings = check()
     assert [finding.level for finding in findings] == ["warn", "FAIL"]
-    assert "not how it sees requests" in findings[0].text
+    assert "the proxies cannot be checked" in findings[0].text
 
 
 def test_wrong_host_names_the_directive_that_passes_it_on(check: Callable[..., list[Finding]], proxy: Proxy):
@@ -167,6 +167,9 @@ def test_prefix_that_the_proxy_keeps_is_a_failure(check: Callable[..., list[Find
     finding = problem(check())
     assert finding.level == "FAIL"
     assert "status 500, 'configuration'" in finding.text
+    assert finding.remedy.startswith(
+        "let the proxy remove /auth (nginx: `location /auth/ { proxy_pass http://backend/; }`"
+    )
 
 
 def test_path_that_leads_nowhere_is_a_failure(check: Callable[..., list[Finding]], proxy: Proxy):
@@ -236,7 +239,7 @@ class TestTrustedProxies:
         proxy.appends_client = True
         finding = problem(check())
         assert (finding.level, "the log names a proxy" in finding.text) == ("warn", True)
-        assert "/verify does not learn the requested page" in finding.text
+        assert "/verify requires does not return to the requested page" in finding.text
         assert "TRUSTED_PROXIES=1" in finding.remedy
 
 

@@ -79,13 +79,14 @@ class PublicCheck:
             yield from self._check_request(url, seen, token)
         else:
             why = (
-                "memory: is known to the application's process alone"
+                "only the application's own process can read its sessions in memory (memory:)"
                 if isinstance(self._store, MemoryStore)
-                else f"it uses another session store than this shell ({self._config.store_name}), or an older version"
+                else "the application uses another session store than this shell "
+                f"({self._config.store_name}), or an older version"
             )
             yield Finding(
                 "warn",
-                f"public URL {url}: answers, but not how it sees requests: {why}; the proxies are unknown",
+                f"public URL {url}: answers, but the proxies cannot be checked: {why}",
                 "run this command as the application's user, with the application's environment",
             )
         if url == self._config.public_url:
@@ -112,6 +113,11 @@ class PublicCheck:
         if {"error", "id"} <= document.keys():
             text = f"the application answers with status {status}, {document['error']!a}"
             remedy = f"look for {document['id']!a} in the application's log, which explains it"
+            if path and document["error"] in {"configuration", "not_found"}:
+                remedy = (
+                    f"let the proxy remove {path} (nginx: `location {path}/ {{ proxy_pass http://backend/; }}`, with a "
+                    f"slash at the end), or correct the path of WSGI_OAUTH_PUBLIC_URL; otherwise {remedy}"
+                )
             if document["error"] == "not_signed_in":  # an answer of /verify, because /readyz does not need a user
                 text = "the proxy requires a signed-in user for the sign-in itself"
                 remedy = (
@@ -202,15 +208,15 @@ class PublicCheck:
                 "X-Forwarded-Proto $scheme, X-Forwarded-For $remote_addr)"
             )
             if reported < proxies:
-                remedy = f"set WSGI_OAUTH_TRUSTED_PROXIES={reported}, the number of proxies that report; or {remedy}"
+                remedy = f"set WSGI_OAUTH_TRUSTED_PROXIES={reported}, the number that set X-Forwarded-For; or {remedy}"
             yield Finding("FAIL", text, remedy)
         elif reported > proxies:
-            text = f"proxies: {reported} report the client, and {proxies} are trusted, so the log names a proxy"
+            text = f"proxies: {reported} set X-Forwarded-For, but {proxies} are trusted, so the log names a proxy"
             if not proxies:
-                text += ", and /verify does not learn the requested page"
+                text += ", and a sign-in that /verify requires does not return to the requested page"
             yield Finding("warn", text, f"set WSGI_OAUTH_TRUSTED_PROXIES={reported} if all of them are yours")
         elif reported < proxies:
-            text = f"proxies: {proxies} are trusted, and {reported} report the client in X-Forwarded-For"
+            text = f"proxies: {proxies} are trusted, but {reported} set X-Forwarded-For"
             yield Finding("warn", text, f"set WSGI_OAUTH_TRUSTED_PROXIES={reported}, or correct the proxies")
         else:
             text = f"public URL {url}: host, path and scheme arrive unchanged; trusted proxies: {proxies}"

@@ -265,8 +265,8 @@ def check_folder(folder: str) -> None:
         ) from None
     if status.st_uid != os.geteuid():
         raise errors.ConfigError(
-            f"the session folder {folder!r} belongs to another user ({user_name(status.st_uid)}); run this program as that "
-            f"user, or put a folder of {user} into WSGI_OAUTH_SESSION_STORE"
+            f"the session folder {folder!r} belongs to another user ({user_name(status.st_uid)}); run this program as "
+            f"that user, or put a folder of {user} into WSGI_OAUTH_SESSION_STORE"
         )
     if status.st_mode & 0o022:
         raise errors.ConfigError(
