@@ -365,7 +365,7 @@ class ProviderCheck:
             yield Finding("ok", text, "the provider then signs users out of this application")
 
     def _check_rules(self, provider: Provider) -> Iterator[Finding]:
-        """Warn about access rules that compare values which users may be able to choose."""
+        """Warn about access rules for values that users may be able to change."""
         if provider.trusts_emails:
             name = self._config.variable("trust_unverified_email")
             text = f"{name}: a user who can enter an address at {provider.title} has the access of its owner"

@@ -301,11 +301,13 @@ def check_rules(value: Iterable[str]) -> tuple[str, ...]:
     try:
         rules = tuple(shlex.split(value))
     except ValueError:  # an unfinished quote, or a backslash at the end
-        raise ValueError("has a quote or a backslash without its counterpart; " + _QUOTES_REMEDY) from None
+        raise ValueError(
+            "has a quotation mark without its counterpart or ends with a backslash; " + _QUOTES_REMEDY
+        ) from None
     for word in _WORD.findall(value):
         unquoted = re.sub(_QUOTED, "", word, flags=re.DOTALL)
         if re.search(r"\\[A-Za-z0-9]", unquoted):
             raise ValueError("has a backslash before a letter; " + _QUOTES_REMEDY)
         if "," in re.sub(r"\\.", "", unquoted) and not _WITH_DISTINGUISHED_NAME.fullmatch(word):
-            raise ValueError("rules are separated by spaces, not by commas; " + _QUOTES_REMEDY)
+            raise ValueError("rules are separated by spaces, not by commas; write a space, or " + _QUOTES_REMEDY)
     return rules
