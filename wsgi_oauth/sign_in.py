@@ -294,14 +294,6 @@ def check_response(response: AuthorizationResponse, attempt: Attempt, registrati
 
 
 @contextmanager
-def completing(pending: Session, session: Session, attempt: Attempt) -> Iterator[None]:
-    """Record whether the code exchange in the block succeeds, because duplicates of the callback wait for that."""
-    with removing_failed(pending, attempt):
-        yield
-    finish(session, attempt)
-
-
-@contextmanager
 def removing_failed(pending: Session, attempt: Attempt) -> Iterator[None]:
     """Remove the record of *attempt* if the block fails. Duplicates of the request then stop waiting."""
     try:
@@ -313,7 +305,7 @@ def removing_failed(pending: Session, attempt: Attempt) -> Iterator[None]:
 
 
 def finish(session: Session, attempt: Attempt) -> None:
-    """Record in the browser's session that *attempt* has succeeded."""
+    """Record in the browser's session that *attempt* has succeeded. Duplicates of the request then stop waiting."""
     # Together with the token: otherwise a duplicate would be redirected before the user is signed in.
     session.change_on_save(lambda data: _finish(data, attempt))
 
@@ -406,8 +398,7 @@ def wait_for_first_copy(pending: Session, state: str, timeout: float) -> None:
     :raises errors.NoLoginInProgress: if it has failed, or has not finished after *timeout* seconds.
     """
     for _ in poll(timeout, pause=_POLL_INTERVAL, longest_pause=_POLL_INTERVAL):
-        pending.reload()
-        records = pending.get(STATE)
+        records = pending.load_latest().get(STATE)
         # When the first copy has succeeded, the pending session has ended or has a finished record (keep_consumed).
         if records is None or records.get(state, {}).get("claimed") == "finished":
             return

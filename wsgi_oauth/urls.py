@@ -33,12 +33,7 @@ class Origin(NamedTuple):
 def is_loopback(host: str) -> bool:
     """Return whether *host* is this machine: a loopback address (RFC 8252 7.3) or ``localhost`` (RFC 6761 6.3)."""
     host = host.strip("[]").lower()
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host == "localhost" or (is_address(host) and ip_address(host).is_loopback)
 
 
 def is_address(host: str) -> bool:

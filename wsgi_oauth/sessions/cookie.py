@@ -6,6 +6,8 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+from werkzeug.http import dump_cookie
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
@@ -96,12 +98,9 @@ def build_set_cookie(value: str, purpose: str = "", *, names: CookieNames, max_a
     :param max_age: seconds until the browser deletes the cookie; None to keep it until the browser is closed.
     """
     is_cross_site = purpose.endswith(FORM_POST)
-    attributes = ["Path=/", "HttpOnly", f"SameSite={'None' if is_cross_site else 'Lax'}"]
-    if max_age is not None:
-        attributes.insert(0, f"Max-Age={max_age}")
-    if names.secure or is_cross_site:
-        attributes.append("Secure")
-    return "; ".join([f"{names.name(purpose)}={value}", *attributes])
+    secure, same_site = names.secure or is_cross_site, "None" if is_cross_site else "Lax"
+    name = names.name(purpose)
+    return dump_cookie(name, value, max_age, secure=secure, httponly=True, sync_expires=False, samesite=same_site)
 
 
 def own_cookies_pattern(name: str) -> re.Pattern[str]:

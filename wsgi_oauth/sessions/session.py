@@ -114,11 +114,6 @@ class Session(dict[str, Any]):
         self.stored = self.stored._replace(data={**self.stored.data, key: value})
         self[key] = copy_json(value)
 
-    def reload(self) -> None:
-        """Replace this copy by the newest stored data. An ended session becomes empty."""
-        if self.id is not None:
-            self.replace(self._manager.read(self.id) or StoredSession(0, 0, {}))
-
     def replace(self, stored: StoredSession) -> None:
         """Replace this copy by the data of *stored*."""
         self.stored = stored

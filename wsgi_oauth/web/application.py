@@ -31,7 +31,7 @@ from .page_templates import PageTemplates
 from .redirect import Redirect
 from .request import Request
 from .routing import Routes
-from .site import Site
+from .site import Site, split_values
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -418,12 +418,8 @@ class OAuthApp:
 
 
 def find_reported_value(header: str, proxies: int) -> str:
-    """Return the value that the outermost trusted proxy has added to *header*, or "".
-
-    Werkzeug's ProxyFix would obey quotes (RFC 9110 5.6.4). A client that sends a quote would then hide the values that
-    the proxies add.
-    """
-    values = [value for part in header.split(",") if (value := part.strip(' \t"'))]
+    """Return the value that the outermost trusted proxy has added to *header*, or ""."""
+    values = split_values(header)
     return values[-proxies] if len(values) >= proxies else ""
 
 

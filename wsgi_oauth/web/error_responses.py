@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import urlencode
 
 from werkzeug import Response
 from werkzeug.exceptions import HTTPException
@@ -51,13 +51,13 @@ def build_error_response(request: Request, error: errors.Error, *, login_url: st
         next_url = next_url or local_path(request.current_url) or ""  # the form's own URL if it has no referrer
     sign_in_url = ""
     if isinstance(error, errors.NotSignedIn) and login_url:
-        more = ({"again": "1"} if error.after_rejection else {}) | requirements
-        sign_in_url = f"{login_url}?next={quote_plus(next_url)}" + (f"&{urlencode(more)}" if more else "")
+        again = {"again": "1"} if error.after_rejection else {}
+        sign_in_url = f"{login_url}?{urlencode({'next': next_url, **again, **requirements})}"
         if request.is_navigation and request.method == "GET":
             return Redirect(sign_in_url)
     as_json = request.wants_json or (concerns_user and not request.is_navigation)
     if login_url and isinstance(error, (errors.NotAllowed, errors.LoginDeclined)):
-        login_url += f"?switch=1&next={quote_plus(next_url)}"
+        login_url += f"?{urlencode({'switch': '1', 'next': next_url})}"
     elif login_url and (query := ({"next": next_url} if next_url and not as_json else {}) | requirements):
         login_url += f"?{urlencode(query)}"  # without `next` for programs: it would be the URL of an API call
     login_url = login_url or _right_address(request, error)

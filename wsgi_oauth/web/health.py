@@ -11,6 +11,7 @@ from ..sessions.check_token import CHECK_HEADER, is_check_token
 from ..sessions.store import SessionStore
 from .handler import RequestHandler
 from .request import Request
+from .site import split_values
 
 
 class Healthz(RequestHandler):
@@ -52,8 +53,7 @@ def describe_request(request: Request) -> dict[str, Any]:
     """Return scheme, host and client of *request*, and the number of values in each header of the proxies."""
     environ = request.environ
     counts = {
-        name: len([value for value in request.headers.get(f"X-Forwarded-{name}", "").split(",") if value.strip()])
-        for name in ("For", "Proto", "Host")
+        name: len(split_values(request.headers.get(f"X-Forwarded-{name}", ""))) for name in ("For", "Proto", "Host")
     }
     return {
         "scheme": environ["wsgi.url_scheme"],

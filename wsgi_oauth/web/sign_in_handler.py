@@ -184,7 +184,7 @@ class SignInHandler(RequestHandler):
         # Take the slot first: otherwise the state would be used up, and the code could not be exchanged.
         with self.registration.slot():
             attempt = self.consume_state(pending, response)
-            with sign_in.completing(pending, session, attempt):
+            with sign_in.removing_failed(pending, attempt):
                 try:
                     sign_in.check_response(response, attempt, self.registration)
                 except errors.SignInExpired as error:
@@ -198,6 +198,7 @@ class SignInHandler(RequestHandler):
                 self._attempt = attempt
                 display_name = response.user_name if self.provider.sends_user_parameter else ""
                 yield attempt.for_token_request(response.code, display_name)
+        sign_in.finish(session, attempt)
         session[PROVIDER] = self.registration.key  # the token is sent to this provider only
         session.renew()  # a new session id, because an attacker may have planted the old one (session fixation)
 

@@ -115,7 +115,7 @@ class Site:
 
     def _find_host_remedy(self, environ: Mapping[str, Any]) -> str:
         """Return the remedy for a wrong host, as the end of a message; "" if the request does not show the cause."""
-        values = len([value for value in environ.get("HTTP_X_FORWARDED_HOST", "").split(",") if value.strip()])
+        values = len(split_values(environ.get("HTTP_X_FORWARDED_HOST", "")))
         if values and not self._proxies:
             return "; X-Forwarded-Host is ignored unless WSGI_OAUTH_TRUSTED_PROXIES is set"
         if 0 < values < self._proxies:
@@ -155,6 +155,14 @@ def without_origin(url: str, base_url: str) -> str:
     """
     origin = urlsplit(base_url)._replace(path="").geturl()
     return (url[len(origin) :] or "/") if url[: len(origin)].lower() == origin.lower() else url
+
+
+def split_values(header: str) -> list[str]:
+    """Return the values in a header of proxies such as ``X-Forwarded-For``.
+
+    Werkzeug's ProxyFix obeys quotes (RFC 9110 5.6.4). A client that sends a quote would hide the values of the proxies.
+    """
+    return [value for part in header.split(",") if (value := part.strip(' \t"'))]
 
 
 def raw_path_info(environ: Mapping[str, Any], script_name: str, path_info: str) -> str | None:
