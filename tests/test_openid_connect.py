@@ -287,6 +287,12 @@ class TestDiscovery:
         issuer.discover = lambda: answer
         assert said(start(browser)) == (502, "provider_error")
 
+    def test_rate_limit_is_passed_on(self, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture) -> None:
+        issuer.discover = lambda: Response(status=429, headers={"Retry-After": "77"})
+        answer = start(browser)
+        assert (answer.status_int, answer.headers["Retry-After"]) == (429, "77")
+        assert "WSGI_OAUTH_DISCOVERY_URL" not in caplog.text
+
     @pytest.mark.parametrize("status", [404, 500, 503, 203])
     def test_document_with_another_status_than_200_is_refused(
         self, status: int, browser: Browser, issuer: Issuer
@@ -819,11 +825,12 @@ class TestIdToken:
         [(35, "035"), (35, "35.0"), (35, "+35"), (35, 35.0), (1, True), ("1", True), (35, 36)],
     )
     def test_with_another_subject_than_the_document_is_refused(
-        self, claimed: object, documented: object, browser: Browser, issuer: Issuer
+        self, claimed: object, documented: object, browser: Browser, issuer: Issuer, caplog: Any
     ) -> None:
         issuer.claims["sub"], issuer.user["sub"] = claimed, documented
         browser.sign_in()
         assert said(browser.profile()) == (502, "id_token_refused")
+        assert f"got {documented!r} and '{claimed}'); set WSGI_OAUTH_PROFILE_URL" in caplog.text
 
     def test_of_another_sign_in_is_refused(self, browser: Browser, issuer: Issuer, store: MemoryStore) -> None:
         """Core 15.5.2: an injected code leads to the ID token of another sign-in."""
@@ -855,6 +862,16 @@ class TestIdToken:
     ) -> None:
         issuer.claims[claim] = time.time() + seconds
         browser.sign_in()
+
+    @pytest.mark.parametrize("claim", ["iss", "aud", "exp", "iat", "nonce", "sub"])
+    def test_without_a_required_claim_is_refused_with_the_remedy(
+        self, claim: str, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        issuer.claims[claim] = None
+        assert said(finish_sign_in(browser)) == (502, "id_token_refused")
+        assert (
+            f"got {claim}=None); configure or update the provider so that its ID tokens contain {claim}" in caplog.text
+        )
 
     def test_that_is_encrypted_is_refused_with_the_remedy(self, browser: Browser, issuer: Issuer, caplog: Any) -> None:
         issuer.sign = lambda claims: "e30.b.c.d.e"  # RFC 7516 3.1

@@ -176,6 +176,54 @@ def test_document_needs_a_2xx_status(status: int, make_browser: Callable[..., Br
         assert browser.profile().status_int == (SHOWN if status == 203 else PROVIDERS_FAULT)
 
 
+@pytest.mark.parametrize(
+    ("status", "headers", "words"),
+    [
+        (301, {"Location": "/user/?token=canary"}, "redirects to '/user/', which is not followed"),
+        (404, {}, "404"),
+        (405, {}, "405"),
+        (204, {}, "not JSON"),
+    ],
+)
+def test_answer_without_a_document_names_the_setting_in_the_log(
+    status: int,
+    headers: dict[str, str],
+    words: str,
+    make_browser: Callable[..., Browser],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with answering("", status, headers) as server:
+        browser = make_browser(PROFILE_URL=f"{server.url}/user")
+        browser.sign_in()
+        assert browser.profile().json["error"] == "provider_error"
+    [line] = [line for line in caplog.text.splitlines() if "user document" in line]
+    assert words in line
+    assert "WSGI_OAUTH_PROFILE_URL" in line
+    assert "canary" not in line
+
+
+@pytest.mark.parametrize(
+    ("document", "found"),
+    [
+        ({"user_id": 5, "name": "Mona"}, "an object with the members 'name', 'user_id'"),
+        ({"id": 5.5}, "a JSON value of the type float"),
+        ({"id": "\u0436"}, "a text of 1 characters"),
+    ],
+    ids=["other member", "fraction", "Cyrillic"],
+)
+def test_document_without_a_usable_id_is_described_in_the_log(
+    document: dict[str, object],
+    found: str,
+    make_browser: Callable[..., Browser],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with answering(json.dumps(document)) as server:
+        browser = make_browser(PROFILE_URL=f"{server.url}/user")
+        browser.sign_in()
+        browser.profile()
+    assert f"(got {found}); set WSGI_OAUTH_SUBJECT_CLAIM" in caplog.text
+
+
 # 403 and 429: rate limits
 
 

@@ -200,6 +200,14 @@ class TestIdToken:
         use(issuer, Key(RSA, "RS256"), key_ops=None)
         assert signs_in(browser)
 
+    def test_is_verified_if_members_of_its_key_are_null(self, browser: Browser, issuer: Issuer) -> None:
+        use(issuer, Key(RSA, "RS256"), use=None, alg=None, kid=None)
+        assert signs_in(browser)
+
+    def test_with_an_empty_key_id_is_verified_with_any_key(self, browser: Browser, issuer: Issuer) -> None:
+        issuer.sign = lambda claims: sign_jwt(claims, kid="")
+        assert signs_in(browser)
+
     @pytest.mark.parametrize("members", [{"use": "enc"}, {"alg": "RS512"}, {"key_ops": ["encrypt"]}], ids=str)
     def test_is_refused_if_its_key_is_for_another_purpose(
         self, members: dict[str, str], browser: Browser, issuer: Issuer
@@ -369,6 +377,23 @@ class TestKeys:
         response = browser.get(browser.callback_url(), headers={"Accept": "application/json"})
         assert (response.status_int, issuer.count("keys")) == (502, 1)
         assert "the keys of the provider" in caplog.text or "larger than" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("status", "cause", "words"),
+        [
+            (302, "provider_error", "correct jwks_uri"),
+            (429, "provider_rate_limit", "429"),
+            (503, "provider_error", "503"),
+        ],
+    )
+    def test_that_are_not_served_have_the_remedy_in_the_log(
+        self, browser: Browser, issuer: Issuer, caplog: Any, *, status: int, cause: str, words: str
+    ) -> None:
+        issuer.publish_keys = lambda: Response(status=status, headers={"Location": "/user", "Retry-After": "77"})
+        response = browser.get(browser.callback_url(), headers={"Accept": "application/json"})
+        assert response.json["error"] == cause
+        assert response.headers.get("Retry-After") == (None if status == 302 else "77")
+        assert words in caplog.text
 
     def test_can_be_many(self, browser: Browser, issuer: Issuer) -> None:
         key = Key(RSA, "RS256")

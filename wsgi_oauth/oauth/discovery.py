@@ -15,7 +15,7 @@ import requests
 from .. import errors, urls
 from ..config import ProviderConfig
 from ..config.provider import TENANT, Provider
-from ..transport.error_description import describe_error
+from ..transport.error_description import build_status_error, describe_error
 from ..transport.json import read_json
 from ..transport.pool import Transport
 
@@ -142,9 +142,7 @@ class Discovery:
             )
         if response.status_code != 200:
             message = f"{response.url} answered with status {response.status_code}{describe_error(response)}"
-            if response.status_code >= 500:
-                raise errors.ProviderFailed(message)
-            raise errors.ProviderError(message, remedy=f"set {setting} if the metadata are at another URL")
+            raise build_status_error(response, message, remedy=f"set {setting} if the metadata are at another URL")
         document: dict[str, Any] = read_json(
             response, dict, "metadata", remedy=f"set {setting} if they are at another URL than {response.url}"
         )

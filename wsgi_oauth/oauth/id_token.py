@@ -67,10 +67,15 @@ def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: 
     }
     invalid = [claim for claim, is_valid in valid.items() if not is_valid]
     if invalid:
-        got = ", ".join(f"{claim}={claims.get(claim)!a:.200}" for claim in invalid if claim not in {"nonce", "sub"})
+        missing = [claim for claim in invalid if claims.get(claim) is None]
+        shown = [claim for claim in invalid if claim in missing or claim not in {"nonce", "sub"}]
+        got = ", ".join(f"{claim}={claims.get(claim)!a:.200}" for claim in shown)
+        remedies = dict.fromkeys(_REMEDIES[claim] for claim in invalid if claim in _REMEDIES and claim not in missing)
+        if missing:
+            remedies[f"configure or update the provider so that its ID tokens contain {', '.join(missing)}"] = None
         raise errors.IdTokenRefused(
             f"the ID token is refused for its {', '.join(invalid)} (Core 3.1.3.7{got and f'; got {got}'})",
-            remedy="; ".join(dict.fromkeys(_REMEDIES[claim] for claim in invalid if claim in _REMEDIES)),
+            remedy="; ".join(remedies),
         )
     return claims
 
@@ -161,7 +166,11 @@ def check_userinfo(document: Mapping[str, Any], id_token: str) -> None:
     """
     subject = read_subject(read_id_token(id_token))
     if subject is None or read_subject(document) != subject:
-        raise errors.IdTokenRefused("the user document and the ID token have different subjects (Core 5.3.2)")
+        raise errors.IdTokenRefused(
+            "the user document and the ID token have different subjects "
+            f"(Core 5.3.2; got {document.get('sub')!a:.80} and {subject!a:.80})",
+            remedy="set WSGI_OAUTH_PROFILE_URL to the provider's UserInfo endpoint, whose response must contain sub",
+        )
 
 
 def read_audiences(claims: Mapping[str, Any]) -> list[Any]:

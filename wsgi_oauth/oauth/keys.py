@@ -16,7 +16,7 @@ import requests
 
 from .. import errors
 from ..config.provider import Provider
-from ..transport.error_description import describe_error
+from ..transport.error_description import build_status_error, describe_error
 from ..transport.json import parse_json, read_json
 from ..transport.pool import Transport
 
@@ -107,12 +107,12 @@ class SigningKeys:
             return self._verify_with(secret.encode(), token, algorithm)
         keys = self._current_keys(url, is_direct=is_direct)
         try:
-            return self._try_keys(keys, token, algorithm, header.get("kid"), has_tenants)
+            return self._try_keys(keys, token, algorithm, header.get("kid") or None, has_tenants)
         except errors.SignatureRefused:
             fresh = self._fetch_keys(url, keys, is_direct=is_direct)
             if fresh is keys:
                 raise
-        return self._try_keys(fresh, token, algorithm, header.get("kid"), has_tenants)
+        return self._try_keys(fresh, token, algorithm, header.get("kid") or None, has_tenants)
 
     def count(self, url: str) -> int:
         """Return the number of keys that the provider publishes.
@@ -213,13 +213,19 @@ class SigningKeys:
         response = self._transport.send(request, endpoint="keys")
         if response.status_code != 200:
             message = f"{url}, the keys of the provider, answered with status {response.status_code}"
-            kind = errors.ProviderFailed if response.status_code >= 500 else errors.ProviderError
-            raise kind(message + describe_error(response))
+            raise build_status_error(
+                response,
+                message + describe_error(response),
+                remedy="correct jwks_uri in the metadata of the issuer; a redirect is not followed",
+            )
         document = read_json(response, dict, f"the keys of the provider ({url})")
         keys = document.get("keys")
         if not isinstance(keys, list):
             raise errors.ProviderError(f"the keys of the provider ({url}) have no list `keys` (RFC 7517 5)")
-        return tuple(key for key in keys if isinstance(key, dict))
+        # Some providers write null for a member that a key lacks.
+        return tuple(
+            {name: value for name, value in key.items() if value is not None} for key in keys if isinstance(key, dict)
+        )
 
 
 def _is_suitable(key: Jwk, algorithm: str) -> bool:

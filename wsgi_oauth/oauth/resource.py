@@ -11,7 +11,7 @@ import requests
 
 from .. import errors
 from ..config.provider import Provider
-from ..transport.error_description import describe_error, read_retry_after
+from ..transport.error_description import build_status_error, describe_error, read_retry_after
 from ..transport.json import parse_json, read_json
 from .claims import find_value
 from .error_object import MUST_WAIT, TEMPORARY, find_error_codes, is_error_object
@@ -42,19 +42,23 @@ _log = logging.getLogger(__name__)
 _CHECK_SCOPE = "the scopes in WSGI_OAUTH_SCOPE may not be sufficient"
 
 
-def read_resource(response: requests.Response, of: type, secrets: Collection[str] = ()) -> Any:
+def read_resource(
+    response: requests.Response, of: type, secrets: Collection[str] = (), *, name: str = "resource", remedy: str = ""
+) -> Any:
     """Return the JSON document of a protected resource.
 
     :param of: the expected type: dict, list, or object for any type.
     :param secrets: texts to mask in the provider's error description, besides the secrets of the request.
+    :param name: the name of the resource for the error message.
+    :param remedy: the operator's remedy for an unusable response.
     :raises errors.TokenRejected: when the provider rejects the token.
     :raises errors.ProviderForbids: for status 403.
     :raises errors.ProviderRateLimit: when the provider asks to wait.
     :raises errors.ProviderError: for every other response that is not a JSON document with status 2xx.
     """
     if not 200 <= response.status_code < 300:
-        _refuse(response, secrets)
-    return read_json(response, of, "resource")
+        _refuse(response, secrets, name, remedy)
+    return read_json(response, of, name, remedy=remedy)
 
 
 def read_user_document(
@@ -79,7 +83,7 @@ def read_user_document(
                 return document
             return dict(read_json(response, dict, "user document", remedy=errors.CHECK_PROFILE_URL))
     elif status not in {400, 403} or rejects_token(response) or _must_wait(response):
-        return dict(read_resource(response, dict, secrets))
+        return dict(read_resource(response, dict, secrets, name="user document", remedy=errors.CHECK_PROFILE_URL))
     raise _build_error(response, provider, is_new, secrets)
 
 
@@ -178,10 +182,13 @@ def _must_wait(response: requests.Response) -> bool:
     return response.status_code == 429 or (response.status_code == 403 and has_reached_limit)
 
 
-def _refuse(response: requests.Response, secrets: Collection[str]) -> NoReturn:
+def _refuse(response: requests.Response, secrets: Collection[str], name: str, remedy: str) -> NoReturn:
     status = response.status_code
     description = describe_error(response, secrets)
-    message = f"the provider answered a request for a resource with status {status}{description}"
+    if response.is_redirect:
+        target = re.split("[?#]", response.headers["Location"])[0]
+        description = f" and redirects to {target[:200]!a}, which is not followed"
+    message = f"the provider answered a request for the {name} with status {status}{description}"
     if rejects_token(response):
         raise errors.TokenRejected(message)
     if _must_wait(response):
@@ -190,4 +197,4 @@ def _refuse(response: requests.Response, secrets: Collection[str]) -> NoReturn:
         raise error
     if status == 403:
         raise errors.ProviderForbids(message, remedy=_CHECK_SCOPE)
-    raise errors.ProviderError(message) if status < 500 else errors.ProviderFailed(message)
+    raise build_status_error(response, message, remedy=remedy)

@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote_plus, urlsplit
 
 import requests
 
+from .. import errors
 from .json import parse_json
 
 MAX_DESCRIPTION = 300  # characters
@@ -87,6 +88,18 @@ def read_retry_after(response: requests.Response) -> str | None:
     """Return how long the provider asks to wait, if it is seconds or a date (RFC 9110 10.2.3), for our own response."""
     value = response.headers.get("Retry-After", "")
     return value if re.fullmatch(r"[0-9]{1,9}|[A-Z][a-z]{2}, [A-Za-z0-9: ]{24}", value, re.ASCII) else None
+
+
+def build_status_error(response: requests.Response, message: str, *, remedy: str = "") -> errors.ProviderError:
+    """Return the exception for the status of *response*: a rate limit, a failure (5xx), or another unusable response.
+
+    :param remedy: the operator's remedy, unless waiting helps.
+    """
+    status, error = response.status_code, errors.ProviderError(message, remedy=remedy)
+    if status == 429 or status >= 500:
+        error = errors.ProviderRateLimit(message) if status == 429 else errors.ProviderFailed(message)
+        error.retry_after = read_retry_after(response)
+    return error
 
 
 def quote_description(description: str) -> str:
