@@ -55,7 +55,7 @@ def checked(url: str, http_hosts: Collection[str] = ()) -> SplitResult:
     """
     if _NOT_PRINTABLE_ASCII.search(url) or "\\" in url:
         raise ValueError(
-            "has characters that no URL has; write letters of a host outside ASCII as xn--..., and encode others"
+            "has characters that no URL has; write letters of a host outside ASCII as xn--..., remove or encode others"
         )
     try:
         parts = urlsplit(url)

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from ..version import __version__
+from ..version import DOCUMENTS, __version__
 from . import check, demo, sessions, tokens
 
 
@@ -38,6 +38,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wsgi-oauth",
         description="The OAuth 2 web application flow as a plain WSGI application.",
+        epilog=f"{DOCUMENTS}/operating.md explains the commands.",
     )
     parser.add_argument("--version", action="version", version=f"wsgi-oauth {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

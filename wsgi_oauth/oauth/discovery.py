@@ -151,7 +151,7 @@ class Discovery:
         if document.get("issuer") not in ((configured, issuer_of_tenants(configured)) if configured else ()):
             raise OtherIssuer(
                 f"{response.url} describes the issuer {issuer}, and {configured!a} is configured",
-                remedy=f"if these are the right metadata, configure their issuer, and set {setting} to their URL",
+                remedy=f"if its metadata are not below that URL, set {setting}, too",
             )
         return Metadata(response.url, document, is_openid)
 
