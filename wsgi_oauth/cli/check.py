@@ -534,7 +534,7 @@ class ProviderCheck:
         if status == 400 and isinstance(refusal, errors.RedirectUriRefused):
             text = f"refuses every sign-in with status {status}{describe_error(response)}"
             return Finding("FAIL", text, refusal.remedy)
-        # A guessed redirect URI may be the reason for status 400.
+        # Without a public URL, the redirect URI is a guess, which may be the reason for status 400.
         is_fatal = status in _BROKEN or (status == 400 and self._public_url)
         remedy = "check the URL, the client id, and the registered redirect URI; a browser may show the reason"
         text = f"answers with status {status}{describe_error(response)}"
