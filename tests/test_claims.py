@@ -149,6 +149,7 @@ class TestGroups:
             (["staff", "admins", "staff"], ("staff", "admins")),
             ("staff", ("staff",)),
             ("Domain Admins", ("Domain Admins",)),
+            ("cn=staff,dc=example", ("cn=staff,dc=example",)),
             ([{"name": "staff", "id": "5"}, {"displayName": "admins", "id": "6"}, {"id": 7}], ("staff", "admins", "7")),
             ({"name": "staff"}, ("staff",)),
             ({"staff": {"org1": "example.com"}, "admins": {}}, ("staff", "admins")),
@@ -165,6 +166,8 @@ class TestGroups:
     @pytest.mark.parametrize(
         ("said", "shape"),
         [
+            ("admins,staff", "a text with commas counts as one name"),
+            (["admins,staff"], "let the provider send a list"),
             ([True, "staff"], "1 of 2 are unreadable and left out; the first one is a JSON value of the type bool"),
             ([{"uid": "s3cret"}], "an object with the members 'uid'"),
             ([["s3cret"]], "a list of 1 items"),

@@ -215,6 +215,10 @@ class TestInvalidValues:
             *((name, "https://*.provider.example/", "characters that no host name has") for name in URLS),
             ("PUBLIC_URL", "https://a.example,https://b.example", "characters that no host name has"),
             ("ISSUER", "https://provider.example/.well-known/openid-configuration", "remove /.well-known"),
+            *(
+                ("SCOPE", value, "must be scopes separated by spaces")
+                for value in ("openid,profile", "profile,openid", "openid+email", "openid%20email", "openid; email")
+            ),
             *((name, "https://provider.example/a b", "characters") for name in URLS),
             *((name, "https://provider.example\\evil.example/", "characters") for name in URLS),
             *((name, "https://prövider.example/", "characters") for name in URLS),

@@ -177,6 +177,11 @@ class TestDiscovery:
         answer = start(browser)
         assert said(answer) == (502, "provider_error")
         assert f"the issuer's {member}" in caplog.text
+        shown = str(url).replace("https://user@", "https://***@")
+        assert (
+            f"(got {shown!a}); correct the metadata, or set WSGI_OAUTH_{member.split('_', maxsplit=1)[0].upper()}_URL"
+            in caplog.text
+        )
         assert "example.com" not in answer.text
 
     @pytest.mark.parametrize("member", ["userinfo_endpoint", "revocation_endpoint", "end_session_endpoint"])

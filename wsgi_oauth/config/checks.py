@@ -81,10 +81,14 @@ check_audience = _check_pattern(
 check_remote_user = _check_pattern("id|subject|username|email", "must be one of id, subject, username, email")
 check_response_mode = _check_pattern("query|form_post", "must be query or form_post")
 check_log_format = _check_pattern("text|json", "must be text or json")
-check_scope = _check_pattern(
-    r"[\x20\x21\x23-\x5b\x5d-\x7e]*",
-    "must be scopes separated by spaces, in ASCII without quotes or backslashes (RFC 6749 3.3)",
-)
+
+
+def check_scope(value: str) -> str:
+    # Some providers have scopes with commas, so a comma is wrong only beside openid.
+    is_separated = not re.search(r"\bopenid(,|;|\+|%20)|(,|;|\+|%20)openid\b", value)
+    if not is_separated or not re.fullmatch(r"[\x20\x21\x23-\x5b\x5d-\x7e]*", value):
+        raise ValueError("must be scopes separated by spaces, in ASCII without quotes or backslashes (RFC 6749 3.3)")
+    return value
 
 
 check_name = _check_pattern(

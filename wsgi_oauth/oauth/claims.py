@@ -166,6 +166,12 @@ def parse_groups(value: object, path: str) -> list[str]:
             len(items),
             describe(unreadable[0]),
         )
+    elif len(names) == 1 and "," in str(names[0]) and "=" not in str(names[0]):  # not a distinguished name (RFC 4514)
+        _log.warning(
+            "the groups at %a: a text with commas counts as one name, because names can contain commas; let the "
+            "provider send a list",
+            path,
+        )
     return [name for name in names if name is not None]
 
 

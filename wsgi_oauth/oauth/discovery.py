@@ -14,6 +14,7 @@ import requests
 
 from .. import errors, urls
 from ..config import ProviderConfig
+from ..config.checks import mask_password
 from ..config.provider import TENANT, Provider
 from ..transport.error_description import build_status_error, describe_error
 from ..transport.json import read_json
@@ -201,7 +202,10 @@ class Discovery:
             required.append("jwks_url")
         for name, problem in problems.items():
             if name in required:
-                raise errors.ProviderError(problem)
+                remedy = "correct the metadata"
+                if name != "jwks_url":  # it has no setting
+                    remedy += f", or set {self._config.variable(name)}"
+                raise errors.ProviderError(problem, remedy=remedy)
             _log.warning("%s; it is ignored, because no sign-in needs it", problem)
         missing = [name for name in required if not getattr(provider, name)]
         if missing:
@@ -244,7 +248,7 @@ class Discovery:
                     raise ValueError("must begin with https://, as the issuer does")
                 endpoints[name] = url
             except ValueError as reason:
-                problems[name] = f"the issuer's {member} {reason}"
+                problems[name] = f"the issuer's {member} {reason} (got {mask_password(url)[:200]!a})"
         return endpoints, problems
 
 
