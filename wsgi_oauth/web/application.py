@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from werkzeug import Response
@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException, abort
 
 from .. import errors, sign_in
 from ..config import Config
-from ..events import REQUEST_ID_KEY, SESSION_END, SIGN_IN, valid_request_id
+from ..events import FAILED, REFUSED, REQUEST_ID_KEY, SESSION_END, SIGN_IN, valid_request_id
 from ..metrics import Metrics
 from ..oauth.reauthentication import check_progress
 from ..oauth.service import OAuthService
@@ -26,7 +26,7 @@ from ..sessions.measured import original_store
 from ..sessions.memory import MemoryStore
 from ..sessions.session import TOKEN, Session
 from . import pages
-from .error_responses import build_error_response, build_http_error_response, log_error
+from .error_responses import build_error_response, build_http_error_response, method_and_path
 from .page_templates import PageTemplates
 from .redirect import Redirect
 from .request import Request
@@ -387,25 +387,34 @@ class OAuthApp:
             ) from error
 
     def log_error(self, request: Request, error: errors.Error, *, with_traceback: bool = False) -> None:
-        """Emit the audit event of a refusal or a failure, or write a line to the log."""
+        """Emit the audit event of a refusal or a failure.
 
-        def emit(*event: Any, **details: Any) -> None:
-            # The event of a failed sign-in names no user, because the signed-in user may be another one.
-            has_session = request.has_opened_session and request.event_name != SIGN_IN
-            session = request.session if has_session else Session(self.sessions)
-            session.source = request.source
-            self.oauth.emit(session, *event, **details)
-
-        log_error(request, error, emit, with_traceback=with_traceback)
+        A redirect to the sign-in and the answer to a prefetch are only logged. A refused access token is an event,
+        because the program gets no redirect.
+        """
+        if isinstance(error, (errors.NotSignedIn, errors.NotNow)) and not isinstance(error, errors.TokenUnknown):
+            # The end of a session already has an audit event.
+            if not request.has_ended_session and _log.isEnabledFor(logging.INFO):
+                place, extra = method_and_path(request), {"request_id": request.id, "cause": error.cause}
+                _log.info("[%s] %a: %s: %s", request.id, place, error.cause, error, extra=extra)
+            return
+        # The event of a failed sign-in names no user, because the signed-in user may be another one.
+        has_session = request.has_opened_session and request.event_name != SIGN_IN
+        session = request.session if has_session else Session(self.sessions)
+        session.source = request.source
+        outcome = REFUSED if isinstance(error, errors.UserError) else FAILED
+        # ERROR for the operator's problems. WARNING for those of users and providers, because Python shows warnings
+        # even without a logging configuration, and the id on an error page must be found in the log.
+        level = logging.ERROR if error.side == errors.Error.side else logging.WARNING
+        place = method_and_path(request)
+        self.oauth.emit(
+            session, request.event_name, outcome, error, level=level, exc_info=with_traceback, request=place
+        )
 
     def _error_response(self, request: Request, error: errors.Error, *, with_traceback: bool = False) -> Response:
         self.log_error(request, error, with_traceback=with_traceback)
-        return build_error_response(
-            request,
-            error,
-            login_url=self.login_url(request.base),
-            logout_url=self.logout_url(request.base),
-        )
+        login_url, logout_url = self.login_url(request.base), self.logout_url(request.base)
+        return build_error_response(request, error, login_url=login_url, logout_url=logout_url)
 
     def _add_headers(self, headers: list[tuple[str, str]], cookies: list[str]) -> list[tuple[str, str]]:
         """Return *headers* with the cookies of sessions, the security headers and ``Vary``."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
 from urllib.parse import urlencode
 
 from werkzeug import Response
 from werkzeug.exceptions import HTTPException
 
 from .. import errors
-from ..events import FAILED, HAND_OVER, REFUSED, SIGN_IN
+from ..events import HAND_OVER, SIGN_IN
 from ..texts import english
 from . import pages
 from .redirect import Redirect
@@ -143,30 +142,6 @@ def _right_address(request: Request, error: errors.Error) -> str:
     """Return the URL of this application for a request with a wrong host; "" if it is unknown."""
     known = error.site_url if isinstance(error, errors.BadHost) else ""
     return known and known.removesuffix(request.gate_prefix) + "/"
-
-
-def log_error(
-    request: Request, error: errors.Error, emit: Callable[..., object], *, with_traceback: bool = False
-) -> None:
-    """Emit the audit event of a refusal or a failure.
-
-    A redirect to the sign-in and the answer to a prefetch are only logged. A refused access token is an event, because
-    the program gets no redirect.
-
-    :param emit: emits an audit event about the session of the request.
-    """
-    if isinstance(error, (errors.NotSignedIn, errors.NotNow)) and not isinstance(error, errors.TokenUnknown):
-        # The end of a session already has an audit event.
-        if not request.has_ended_session and _log.isEnabledFor(logging.INFO):
-            place, extra = (request.id, method_and_path(request)), {"request_id": request.id, "cause": error.cause}
-            _log.info("[%s] %a: %s: %s", *place, error.cause, error, extra=extra)
-        return
-    outcome = REFUSED if isinstance(error, errors.UserError) else FAILED
-    # ERROR for the operator's problems. WARNING for those of users and providers, because Python shows warnings even
-    # without a logging configuration, and the id on an error page must be found in the log.
-    level = logging.ERROR if error.side == errors.Error.side else logging.WARNING
-    details = {"level": level, "exc_info": with_traceback, "request": method_and_path(request)}
-    emit(request.event_name, outcome, error, **details)
 
 
 def method_and_path(request: Request) -> str:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import traceback
 from base64 import b64encode
 from collections.abc import Callable
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +24,6 @@ BUILT_IN = Path(__file__).parent / "templates"
 STYLE = "style.css"
 _IMPORT = f'@import "wsgi_oauth/{STYLE}";'
 _log = logging.getLogger("wsgi_oauth")
-# The environment of the built-in templates, by the folder "". All applications of the process share it, because
-# compiling the templates takes longer than a sign-in.
-_shared: dict[str, Environment] = {}
-_lock = threading.Lock()
 
 
 class PageTemplates:
@@ -39,7 +35,7 @@ class PageTemplates:
     def __init__(self, folder: str = "") -> None:
         self.folder = folder
         self.style = Markup(_read_style(folder))  # noqa: S704  # from this package or the operator
-        self._own: dict[str, Environment] = {}  # by folder
+        self._environment = cache(partial(_create_environment, folder)) if folder else _built_in_environment
 
     def render(self, name: str, variables: dict[str, Any], *, request_id: str) -> str:
         """Return a page: the operator's, or the built-in one if that fails.
@@ -56,34 +52,31 @@ class PageTemplates:
                     *(request_id, describe_failure(error), name),
                     extra={"request_id": request_id},
                 )
-        return self._render("", name, variables)
+        return self._render(_built_in_environment(), name, variables)
 
     def render_own(self, name: str, variables: dict[str, Any]) -> str:
         """Return a page of the operator's templates. Built-in templates replace missing ones.
 
         :raises Exception: if a template fails.
         """
-        return self._render(self.folder, name, variables)
+        return self._render(self._environment(), name, variables)
 
-    def _render(self, folder: str, name: str, variables: dict[str, Any]) -> str:
-        page = self._environment(folder).get_template(name).render(variables, style=self.style)
+    def _render(self, environment: Environment, name: str, variables: dict[str, Any]) -> str:
+        page = environment.get_template(name).render(variables, style=self.style)
         # JSON of a provider can contain lone surrogates, which cannot be sent in UTF-8 (RFC 8259 8.2).
         return page.encode(errors="replace").decode()
 
-    def _environment(self, folder: str) -> Environment:
-        """Return the environment that searches *folder*, then the built-in templates. It compiles each template once.
 
-        ``{% extends "wsgi_oauth/layout.html" %}`` names the built-in template even if *folder* has one of that name.
-        """
-        environments = self._own if folder else _shared
-        if folder not in environments:
-            with _lock:  # because several threads may render their first page at the same moment
-                if folder not in environments:
-                    environments[folder] = _create_environment(folder)
-        return environments[folder]
+@cache  # because compiling the templates takes longer than a sign-in
+def _built_in_environment() -> Environment:
+    return _create_environment("")
 
 
 def _create_environment(folder: str) -> Environment:
+    """Return an environment that searches *folder*, then the built-in templates. It compiles each template once.
+
+    ``{% extends "wsgi_oauth/layout.html" %}`` names the built-in template even if *folder* has one of that name.
+    """
     from jinja2 import (  # noqa: PLC0415
         ChoiceLoader,
         Environment,

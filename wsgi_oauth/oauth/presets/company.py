@@ -17,7 +17,7 @@ from ...config.provider import (
 MICROSOFT_HOSTS = ("login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn")
 
 # An OpenID Connect provider of which each customer has an installation or tenant, at the URL in WSGI_OAUTH_ISSUER.
-_openid_issuer = partial(Provider, issuer="{issuer}", openid=True, discovery=True)
+_openid_issuer = partial(Provider, issuer="{issuer}", openid=True, discovery=True, choose_account=LOG_IN_AGAIN)
 
 PROVIDERS = (
     _openid_issuer(
@@ -29,7 +29,6 @@ PROVIDERS = (
         # With `allatclaims`, the ID token contains the claims of the Web API's issuance rules. UserInfo has only `sub`:
         # https://learn.microsoft.com/windows-server/identity/ad-fs/development/custom-id-tokens-in-ad-fs
         scope="openid profile email allatclaims",
-        choose_account=LOG_IN_AGAIN,
         client_auth="post",
         # A partner's claims provider can set any user principal name, and nothing says that an address was verified.
         user=UserDocument(
@@ -53,7 +52,6 @@ PROVIDERS = (
         # https://docs.aws.amazon.com/cognito/latest/developerguide/logout-endpoint.html
         end_session_parameters=(("client_id", "{client_id}"), ("logout_uri", "{signed_out_url}")),
         scope="openid profile email",
-        choose_account=LOG_IN_AGAIN,
         # Users choose their usernames, and a deleted user's name can be taken by another one.
         user=UserDocument(username="cognito:username username", groups="cognito:groups"),
         notes=(
@@ -75,7 +73,6 @@ PROVIDERS = (
         # https://auth0.com/docs/authenticate/login/logout/redirect-users-after-logout
         end_session_parameters=(*END_SESSION_PARAMETERS, ("returnTo", "{signed_out_url}")),
         scope="openid profile email",
-        choose_account=LOG_IN_AGAIN,
         # https://auth0.com/docs/manage-users/user-accounts/user-profiles/user-profile-structure
         user=UserDocument(username="nickname"),
         notes=(
@@ -93,6 +90,7 @@ PROVIDERS = (
         documentation_url="https://www.authelia.com/integration/openid-connect/openid-connect-1.0-claims/",
         registration_url="https://www.authelia.com/configuration/identity-providers/openid-connect/clients/",
         issuer_example="https://auth.example.com",
+        choose_account=(),
         scope="openid profile email groups",  # the default scopes of a client in Authelia's configuration
         user=UserDocument(groups="groups"),
         username_is_unique=True,  # administrators assign usernames
@@ -109,7 +107,6 @@ PROVIDERS = (
         registration_url="{issuer}",
         issuer_example="https://authentik.example.com/application/o/myapp/",
         scope="openid profile email",
-        choose_account=LOG_IN_AGAIN,
         user=UserDocument(groups="groups"),
         username_is_unique=True,
         notes=(
@@ -131,7 +128,6 @@ PROVIDERS = (
         # The client id as a scope requests an access token for the application itself, otherwise there is none:
         # https://learn.microsoft.com/azure/active-directory-b2c/access-tokens#request-a-token
         scope="openid offline_access {client_id}",
-        choose_account=LOG_IN_AGAIN,
         client_auth="post",
         # Social identity providers of the tenant can send any address.
         user=UserDocument(username="", email="email emails.0", email_verified=""),
@@ -150,6 +146,7 @@ PROVIDERS = (
         documentation_url="https://dexidp.io/docs/configuration/custom-scopes-claims-clients/",
         registration_url="https://dexidp.io/docs/getting-started/#configuration",
         issuer_example="https://dex.example.com/dex",
+        choose_account=(),
         scope="openid profile email groups",
         # Two connectors can have the same username for different users.
         user=UserDocument(groups="groups"),
@@ -197,7 +194,6 @@ PROVIDERS = (
         registration_url="https://console.jumpcloud.com/#/sso",
         issuer_example="https://oauth.id.jumpcloud.com/",
         scope="openid profile email",
-        choose_account=LOG_IN_AGAIN,
         # JumpCloud does not document that addresses are verified.
         user=UserDocument(email_verified="", groups="groups memberOf"),
         notes=(
@@ -221,7 +217,6 @@ PROVIDERS = (
         jwks_url="{issuer}/protocol/openid-connect/certs",
         issuer_example="https://keycloak.example.com/realms/myrealm",
         scope="openid profile email",
-        choose_account=LOG_IN_AGAIN,
         user=UserDocument(groups="groups"),
         username_is_unique=True,
         notes=(
@@ -283,7 +278,6 @@ PROVIDERS = (
         registration_url="https://login.okta.com/",
         issuer_example="https://example.okta.com/oauth2/default",
         scope="openid profile email",
-        choose_account=LOG_IN_AGAIN,
         user=UserDocument(groups="groups"),
         username_is_unique=True,
         notes=(
@@ -300,7 +294,6 @@ PROVIDERS = (
         registration_url="https://developers.onelogin.com/openid-connect/connect-to-onelogin",
         issuer_example="https://example.onelogin.com/oidc/2",
         scope="openid profile email groups",  # https://developers.onelogin.com/openid-connect/scopes
-        choose_account=LOG_IN_AGAIN,
         user=UserDocument(email_verified="", groups="groups"),  # OneLogin does not document that addresses are verified
         notes=(
             "Add the application *OpenId Connect (OIDC)*. Choose the token endpoint's authentication method *Basic*, "
@@ -316,7 +309,6 @@ PROVIDERS = (
         registration_url="https://www.ory.com/docs/hydra/guides/oauth2-clients",
         issuer_example="https://hydra.example.com",
         scope="openid profile email",
-        choose_account=LOG_IN_AGAIN,
         user=UserDocument(groups="groups"),
         notes=(
             "Create the client with `hydra create oauth2-client --grant-type authorization_code,refresh_token "
@@ -333,7 +325,6 @@ PROVIDERS = (
         registration_url="https://console.pingone.com/",
         issuer_example="https://auth.pingone.eu/11111111-2222-3333-4444-555555555555/as",
         scope="openid profile email",
-        choose_account=LOG_IN_AGAIN,
         user=UserDocument(groups="groups memberOfGroupNames"),
         notes=(
             "Add an application of the type *OIDC Web App*. Its page *Configuration* shows the issuer. PingFederate "
