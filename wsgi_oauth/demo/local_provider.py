@@ -303,22 +303,21 @@ class LocalProvider:
             if self.users and not (is_signed_in and {"login", "select_account"}.isdisjoint(prompts)):
                 if "none" in prompts:
                     raise LoginRequired(request=details["request"])
-                return provider_pages.sign_in_page(
-                    provider=self.title, client=self.client_name, users=self.users, parameters=request.args
-                )
+                hint = request.args.get("login_hint", "")
+                return self._page("sign_in.html", "Sign in", users=self.users, hint=hint, parameters=request.args)
             if session and session.remembered.issuperset(scopes) and "consent" not in prompts and not self.next_fault:
                 return self._issue_code(request, scopes, session)
             if "none" in prompts:
                 raise ConsentRequired(request=details["request"])
             login = session.login if session else ""
-            return provider_pages.consent_page(
-                provider=self.title,
-                client=self.client_name,
+            return self._page(
+                "consent.html",
+                f"{self.client_name} would like to sign you in",
                 user=self._find_user(login),
                 is_remembered=session is not None,
-                scopes=scopes,
-                claims=self.release(login, scopes),
+                releases=list(provider_pages.list_releases(scopes, self.release(login, scopes))),
                 redirect_uri=details["redirect_uri"],
+                other_account=f"?{urlencode([*_without_prompt(request), ('prompt', 'select_account')])}",
                 parameters=request.args,
                 stories=[each for each in STORIES if each.scope in {"", *scopes}],
                 story=next((each for each in STORIES if each.name == self.next_fault), None),
@@ -377,8 +376,7 @@ class LocalProvider:
         for oldest in list(self._sessions)[:-_MAX_SESSIONS]:
             self._sessions.pop(oldest, None)
         # Without the parameter prompt, because the user has just signed in.
-        query = urlencode([pair for pair in request.args.items(multi=True) if pair[0] != "prompt"])
-        response = _redirect(f"{self.url}{request.path}?{query}")
+        response = _redirect(f"{self.url}{request.path}?{urlencode(_without_prompt(request))}")
         response.set_cookie(self._cookie_name, session_id, httponly=True, samesite="Lax")
         return response
 
@@ -433,9 +431,10 @@ class LocalProvider:
 
         :param is_request_invalid: whether the reason is the authorization request, and not the form of a page.
         """
-        return provider_pages.error_page(
-            provider=self.title, title=title, reason=reason, is_request_invalid=is_request_invalid
-        )
+        return self._page("error.html", title, status=400, reason=reason, is_request_invalid=is_request_invalid)
+
+    def _page(self, template: str, title: str, **variables: Any) -> Response:
+        return provider_pages.render(template, name=self.title, title=title, client=self.client_name, **variables)
 
     def redirect_to_client(self, location: str) -> Response:
         """Return the redirect to the client, with the issuer as ``iss`` against mix-up attacks (RFC 9207)."""
@@ -576,7 +575,7 @@ class LocalProvider:
         )
         decision = request.form.get("sign_out", "yes" if is_users else "")
         if session and not decision:
-            return provider_pages.sign_out_page(provider=self.title, client=self.client_name)
+            return self._page("sign_out.html", "Sign out here, too?")
         if decision != "no":
             self._end_session(request)
         target = request.values.get("post_logout_redirect_uri", "")
@@ -607,10 +606,10 @@ class LocalProvider:
         if "openid" in self.scopes:
             endpoints["metadata"] = f"{self.issuer}/.well-known/openid-configuration"
         session = self.find_session(request)
-        return provider_pages.home_page(
-            provider=self.title,
+        return self._page(
+            "home.html",
+            "A provider for learning",
             url=self.url,
-            client=self.client_name,
             links=self.links,
             users=self.users or [self._find_user("")],
             user=self._find_user(session.login) if session else None,
@@ -696,6 +695,11 @@ class LocalProvider:
 
 def _redirect(location: str) -> Response:
     return Response(status=303, headers={"Location": location, **provider_pages.HEADERS})
+
+
+def _without_prompt(request: Request) -> list[tuple[str, str]]:
+    """Return the parameters of an authorization request without ``prompt``."""
+    return [pair for pair in request.args.items(multi=True) if pair[0] != "prompt"]
 
 
 def _refuse_other_sites(endpoint: str, request: Request) -> Response | None:

@@ -7,19 +7,16 @@ learners have to see at which party they are. They need no script, no image and 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
 from ..web.page_templates import PageTemplates, hash_style
 from .explanations import AUTHORIZATION_REQUEST
-from .fault_stories import FaultStory
-from .users import SCOPES, User, is_optional
+from .users import SCOPES, is_optional
 
 _templates = PageTemplates(str(Path(__file__).parent / "templates" / "provider"))
 
@@ -33,8 +30,7 @@ HEADERS = {
 }
 
 
-@dataclass(frozen=True)
-class Release:
+class Release(NamedTuple):
     """The data that a scope releases, for the consent page."""
 
     scope: str
@@ -43,103 +39,21 @@ class Release:
     is_optional: bool
 
 
-def sign_in_page(*, provider: str, client: str, users: Sequence[User], parameters: Mapping[str, str]) -> Response:
-    """Return the page on which the user chooses who they are. Its form is submitted to the URL of the page itself."""
-    return _render(
-        "sign_in.html",
-        provider,
-        "Sign in",
-        client=client,
-        users=users,
-        hint=parameters.get("login_hint", ""),
-        parameters=_explain(parameters),
-    )
-
-
-def consent_page(
-    *,
-    provider: str,
-    client: str,
-    user: User,
-    is_remembered: bool,
-    scopes: Iterable[str],
-    claims: Mapping[str, object],
-    redirect_uri: str,
-    parameters: MultiDict[str, str],
-    stories: Sequence[FaultStory],
-    story: FaultStory | None,
+def render(
+    template: str, *, status: int = 200, parameters: Mapping[str, str] = MappingProxyType({}), **variables: Any
 ) -> Response:
-    """Return the consent page. Its form is submitted to the URL of the page itself.
+    """Return a page. Its forms without an action are submitted to the URL of the page itself.
 
-    :param is_remembered: whether the user is signed in with a session, and can choose another account.
-    :param claims: all data that the client would receive.
-    :param story: the fault for this sign-in.
+    :param template: the file name in ``demo/templates/provider``.
+    :param parameters: the parameters of the authorization request, to be shown with explanations.
     """
-    other = MultiDict((name, value) for name, value in parameters.items(multi=True) if name != "prompt")
-    other["prompt"] = "select_account"
-    return _render(
-        "consent.html",
-        provider,
-        f"{client} would like to sign you in",
-        client=client,
-        user=user,
-        is_remembered=is_remembered,
-        releases=list(_releases(scopes, claims)),
-        redirect_uri=redirect_uri,
-        other_account=f"?{urlencode(list(other.items(multi=True)))}",
-        stories=stories,
-        story=story,
-        parameters=_explain(parameters),
-    )
+    common = {"language": "en", "parameters": parameters, "explanations": AUTHORIZATION_REQUEST}
+    html = _templates.render_own(template, common | variables)
+    return Response(html, status, HEADERS, content_type="text/html; charset=utf-8")
 
 
-def home_page(
-    *,
-    provider: str,
-    url: str,
-    client: str,
-    links: Mapping[str, str],
-    users: Sequence[User],
-    user: User | None,
-    endpoints: Mapping[str, str],
-    stories: Sequence[FaultStory],
-    next_fault: str,
-) -> Response:
-    """Return the home page: the purpose of the provider, its users and the faults.
-
-    :param user: the user who is signed in at the provider.
-    :param next_fault: the name of the fault for the next sign-in.
-    """
-    return _render(
-        "home.html",
-        provider,
-        "A provider for learning",
-        url=url,
-        client=client,
-        links=links,
-        users=users,
-        user=user,
-        endpoints=endpoints,
-        stories=stories,
-        next_fault=next_fault,
-    )
-
-
-def sign_out_page(*, provider: str, client: str) -> Response:
-    """Return the page that asks whether the user wants to sign out at the provider, too."""
-    return _render("sign_out.html", provider, "Sign out here, too?", client=client)
-
-
-def error_page(*, provider: str, title: str, reason: str, is_request_invalid: bool) -> Response:
-    """Return the page for a request that must not be answered with a redirect to the application.
-
-    :param is_request_invalid: whether the authorization request itself is invalid, so that no redirect URI is safe.
-    """
-    return _render("error.html", provider, title, status=400, reason=reason, is_request_invalid=is_request_invalid)
-
-
-def _releases(scopes: Iterable[str], claims: Mapping[str, object]) -> Iterator[Release]:
-    """Return the data by scope. Data that belong to no scope, such as the user's number, come first."""
+def list_releases(scopes: Iterable[str], claims: Mapping[str, object]) -> Iterator[Release]:
+    """Yield the data by scope. Data that belong to no scope, such as the user's number, come first."""
     scopes = list(scopes)
     by_scope = {scope: SCOPES[scope].claims if scope in SCOPES else () for scope in scopes}
     covered = {claim for names in by_scope.values() for claim in names}
@@ -159,16 +73,3 @@ def _as_text(value: object) -> str:
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return ", ".join(value) or "none"
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _explain(parameters: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Return name, value and explanation of each parameter of the authorization request."""
-    return [
-        (name, value, AUTHORIZATION_REQUEST.get(name, "unknown to this provider")) for name, value in parameters.items()
-    ]
-
-
-def _render(template: str, provider: str, title: str, *, status: int = 200, **variables: Any) -> Response:
-    names = {"name": provider, "title": title, "language": "en", "parameters": (), **variables}
-    html = _templates.render_own(template, names)
-    return Response(html, status, HEADERS, content_type="text/html; charset=utf-8")
