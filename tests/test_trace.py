@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import dataclasses
 import gc
 import http.server
 import importlib
@@ -25,12 +24,13 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import pytest
+import requests
 from conftest import environ_for
 from werkzeug.test import Client
 
 import wsgi_oauth
 from wsgi_oauth import Config, create_app
-from wsgi_oauth.demo.browser import Browser, HttpResponse, Page
+from wsgi_oauth.demo.browser import Browser, Page, location_of
 from wsgi_oauth.demo.dispatcher import Dispatcher
 from wsgi_oauth.demo.episodes import divide
 from wsgi_oauth.demo.kinds import KINDS
@@ -71,19 +71,18 @@ class Tab:
         self.browser = Browser()
         self.seen: list[tuple[str, str, int | None]] = []  # method, URL and status; a request has no status
 
-    def open(self, url: str) -> HttpResponse:
+    def open(self, url: str) -> requests.Response:
         """Open a page, follow redirects, and press Allow."""
-        request = self.browser.get(url)
+        form: dict[str, str] | None = None
         while True:
-            self.seen.append((request.method, request.url, None))
-            response = self.browser.send(request)
-            self.seen.append((request.method, request.url, response.status))
-            page = Page(response.body)
-            if response.location is not None:
-                request = self.browser.get(urljoin(request.url, response.location))
-            elif "/authorize?" in request.url and page.action is not None:
-                form = page.fields | {"decision": "allow"}
-                request = self.browser.submit(urljoin(request.url, page.action), form)
+            response = self.browser.get(url) if form is None else self.browser.submit(url, form)
+            method = "GET" if form is None else "POST"
+            self.seen += [(method, url, None), (method, url, response.status_code)]
+            page, form = Page(response.text), None
+            if location := location_of(response):
+                url = urljoin(url, location)
+            elif "/authorize?" in url and page.action is not None:
+                url, form = urljoin(url, page.action), page.fields | {"decision": "allow"}
             else:
                 return response
 
@@ -205,11 +204,9 @@ class TestMessages:
 
     def test_a_browser_cannot_pretend_to_be_the_application(self, demo: Demo) -> None:
         """Otherwise the trace would show lines of any file."""
-        browser = Browser()
-        request = browser.get(f"{demo.provider.url}/")
         place = ["/etc/passwd", 1, "f"]
-        request.headers[ORIGIN_HEADER] = json.dumps(["", "application", "", [place], place])
-        browser.send(request)
+        origin = json.dumps(["", "application", "", [place], place])
+        Browser().get(f"{demo.provider.url}/", {ORIGIN_HEADER: origin})
         assert [(each.sender, each.receiver) for each in demo.recorder.messages] == [
             ("browser", "provider"),
             ("provider", "browser"),
@@ -217,26 +214,21 @@ class TestMessages:
         assert demo.recorder.messages[0].source is None
 
     def test_a_deeply_nested_origin_header_is_ignored(self, demo: Demo) -> None:
-        request = Browser().get(f"{demo.provider.url}/")
-        request.headers[ORIGIN_HEADER] = "[" * 8000
-        assert Browser().send(request).status == 200
+        assert Browser().get(f"{demo.provider.url}/", {ORIGIN_HEADER: "[" * 8000}).status_code == 200
         assert demo.recorder.messages[0].sender == "browser"
 
     @pytest.mark.parametrize("file", ["/etc/passwd", f"{ROOT}/setup.py", f"{ROOT}/wsgi_oauth/../tests/conftest.py"])
     def test_only_modules_of_the_package_are_sources(self, demo: Demo, file: str) -> None:
-        request = Browser().get(f"{demo.provider.url}/")
         place = [file, 1, "f"]
-        request.headers[ORIGIN_HEADER] = json.dumps([demo.recorder.key, "application", "", [place], place])
-        Browser().send(request)
+        origin = json.dumps([demo.recorder.key, "application", "", [place], place])
+        Browser().get(f"{demo.provider.url}/", {ORIGIN_HEADER: origin})
         message = demo.recorder.messages[0]
         assert (message.sender, message.source, message.chain) == ("application", None, ())
 
     def test_only_the_processes_of_the_demo_can_add_messages(self, demo: Demo) -> None:
-        browser = Browser()
         for authorization in ("", "Bearer ", "Bearer wrong"):
-            request = browser.submit(f"{demo.provider.url}/trace/messages", {})
-            request.headers["Authorization"] = authorization
-            assert browser.send(request).status == 403
+            headers = {"Authorization": authorization}
+            assert Browser().send("POST", f"{demo.provider.url}/trace/messages", headers).status_code == 403
 
     def test_they_survive_json(self, demo: Demo) -> None:
         Tab().open(f"{demo.url}/")
@@ -326,9 +318,9 @@ class Story:
 
     @staticmethod
     def sign_out(tab: Tab, url: str) -> None:
-        page = Page(tab.open(f"{url}/logout").body)
+        page = Page(tab.open(f"{url}/logout").text)
         assert page.action is not None
-        tab.browser.send(tab.browser.submit(urljoin(f"{url}/logout", page.action), page.fields))
+        tab.browser.submit(urljoin(f"{url}/logout", page.action), page.fields)
 
 
 def kind(message: Message) -> tuple[Any, ...]:
@@ -516,8 +508,7 @@ class Diagram(HTMLParser):
 @pytest.fixture
 def read_page(demo: Demo) -> Callable[..., Diagram]:
     def read_page(path: str = "/trace") -> Diagram:
-        browser = Browser()
-        return Diagram(browser.send(browser.get(demo.provider.url + path)).body)
+        return Diagram(Browser().get(demo.provider.url + path).text)
 
     return read_page
 
@@ -677,12 +668,10 @@ class TestPage:
             ("/nope", {"Referer": f"{demo.url}/page?iss=1#{secret}"}, {}),
             ("/nope", {}, {f"{secret}2": 1, "message": f"code={secret}", "next": f"/?code={secret}"}),
         ]:
-            request = browser.get(demo.url + path)
-            request.headers.update(headers)
             if document:
-                request = dataclasses.replace(request, method="POST", body=json.dumps(document))
-                request.headers["Content-Type"] = "application/json"
-            browser.send(request)
+                browser.send("POST", demo.url + path, {"Content-Type": "application/json"}, json.dumps(document))
+            else:
+                browser.get(demo.url + path, headers)
         text = read_page().text
         assert "zUVk… (24 characters)" in text
         assert secret[:5] not in text
@@ -697,10 +686,8 @@ class TestPage:
         browser = Browser()
         markup = "<script>alert(1)</script>"
         for url in (f"{demo.url}/callback?error={markup}&state={markup}", f"{demo.provider.url}/{markup}?{markup}=1"):
-            request = browser.get(url.replace("<", "%3C"))
-            request.headers["User-Agent"] = markup
-            browser.send(request)
-        html = browser.send(browser.get(f"{demo.provider.url}/trace")).body
+            browser.get(url.replace("<", "%3C"), {"User-Agent": markup})
+        html = browser.get(f"{demo.provider.url}/trace").text
         assert markup not in html
         assert "&lt;script&gt;alert(1)" in html
 
@@ -718,10 +705,8 @@ class TestPage:
         self, host: str, body: str, demo: Demo, read_page: Callable[..., Diagram]
     ) -> None:
         """Each site can make the browser send such a body: ``text/plain;json`` needs no permission (Fetch 2.2.2)."""
-        browser = Browser()
-        request = dataclasses.replace(browser.get(f"{demo.url}/nope"), method="POST", body=body)
-        request.headers.update({"Content-Type": "text/plain;json", **({"Host": host} if host else {})})
-        browser.send(request)
+        headers = {"Content-Type": "text/plain;json", **({"Host": host} if host else {})}
+        Browser().send("POST", f"{demo.url}/nope", headers, body)
         assert len(read_page().messages) == 2
 
     def test_a_malformed_redirect_breaks_no_page(self) -> None:
@@ -733,11 +718,9 @@ class TestPage:
 
     def test_other_host_names_are_refused(self, demo: Demo) -> None:
         """Otherwise a site whose name leads to 127.0.0.1 could read the page (DNS rebinding)."""
-        browser = Browser()
         for path in ("/trace", "/trace/events", "/trace/glossary"):
-            request = browser.get(demo.provider.url + path)
-            request.headers["Host"] = "attacker.example:8001"
-            assert browser.send(request).status == 421
+            response = Browser().get(demo.provider.url + path, {"Host": "attacker.example:8001"})
+            assert response.status_code == 421
 
     def test_it_sends_an_event_for_new_messages(self, demo: Demo) -> None:
         with urllib.request.urlopen(f"{demo.provider.url}/trace/events", timeout=60) as events:
@@ -754,8 +737,7 @@ class TestPage:
 
     def test_the_pages_of_the_application_link_to_it(self, demo: Demo) -> None:
         for path in ("/signed-out", "/nowhere", "/callback"):
-            browser = Browser()
-            assert f'href="{demo.provider.url}/trace"' in browser.send(browser.get(demo.url + path)).body
+            assert f'href="{demo.provider.url}/trace"' in Browser().get(demo.url + path).text
 
     def test_the_attackers_view_of_all_messages_is_explained_once(
         self, demo: Demo, read_page: Callable[..., Diagram]
@@ -772,18 +754,14 @@ class TestPage:
 
     def test_terms_link_to_the_glossary(self, demo: Demo) -> None:
         Tab().open(f"{demo.url}/")
-        browser = Browser()
-        trace, glossary = (
-            browser.send(browser.get(demo.provider.url + path)) for path in ("/trace", "/trace/glossary")
-        )
-        links = set(re.findall(r'href="/trace/glossary#([^"]+)"', trace.body))
+        trace, glossary = (Browser().get(demo.provider.url + path).text for path in ("/trace", "/trace/glossary"))
+        links = set(re.findall(r'href="/trace/glossary#([^"]+)"', trace))
         assert {"state", "pkce", "code-verifier"} <= links
-        assert links <= set(re.findall(r'id="([^"]+)"', glossary.body))
+        assert links <= set(re.findall(r'id="([^"]+)"', glossary))
 
     def test_attacks_link_to_their_stories_in_the_lab(self, demo: Demo) -> None:
         Tab().open(f"{demo.url}/")
-        browser = Browser()
-        trace = browser.send(browser.get(f"{demo.provider.url}/trace")).body
+        trace = Browser().get(f"{demo.provider.url}/trace").text
         linked = set(re.findall(r'href="/lab/([^"]+)"', trace))
         assert {"mix-up", "login-csrf"} <= linked <= STORIES.keys()
 

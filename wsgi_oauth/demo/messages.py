@@ -86,9 +86,7 @@ class Message:
     @property
     def status_line(self) -> str:
         """The status of this response with its reason phrase, such as ``200 OK``."""
-        if not self.status:
-            return "connection ended"
-        return f"{self.status} {http.client.responses.get(self.status, '')}".strip()
+        return describe_status(self.status) if self.status else "connection ended"
 
     def header(self, name: str) -> str:
         """Return the first value of a header; "" if it is missing."""
@@ -124,6 +122,11 @@ class Message:
                 "headers": tuple((name, value) for name, value in document["headers"]),
             }
         )
+
+
+def describe_status(status: int) -> str:
+    """Return *status* with its reason phrase, such as ``200 OK``."""
+    return f"{status} {http.client.responses.get(status, '')}".strip()
 
 
 def load_json(text: str | bytes) -> Any:

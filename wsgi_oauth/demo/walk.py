@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+from collections.abc import Mapping
 from typing import TextIO
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
-from .browser import Browser, HttpRequest, HttpResponse, NoAnswer, Page
+import requests
+
+from .browser import Browser, NoAnswer, Page, location_of, summarize
 from .explanations import ID_TOKEN
 from .local_provider import LocalProvider
 from .messages import APPLICATION, Message, form_of, parse_object, query_of
@@ -137,9 +140,8 @@ class Walk:
             "in your browser's cookie. It then redirects the browser to the provider with a few key OAuth parameters: "
             "this is how it talks to the provider through the browser (the front channel).",
         )
-        request = self._browser.get(f"{self._application}/")
-        response = self._send(request)
-        authorization_url = self._check_redirect(request, response, self._provider.authorization_url)
+        response = self._open(f"{self._application}/")
+        authorization_url = self._check_redirect(response, self._provider.authorization_url)
         self._print_session("before the sign-in")
         return authorization_url
 
@@ -150,7 +152,7 @@ class Walk:
             "The application takes no part in this step. Anything that you type here, such as a password, goes only "
             "to the provider.",
         )
-        response = self._send(self._browser.get(authorization_url))
+        response = self._open(authorization_url)
         if self._provider.users:
             user = self._provider.users[0]
             page = self._read_page(response)
@@ -158,15 +160,12 @@ class Walk:
                 f'The page says "{page.heading}". You choose {user.name}. This provider asks for no password. It '
                 "remembers you with a cookie of its own, so it will not ask again at the next sign-in."
             )
-            request = self._browser.submit(urljoin(authorization_url, page.action), page.fields | {"user": user.login})
-            consent_url = self._check_redirect(request, self._send(request), self._provider.authorization_url)
-            response = self._send(self._browser.get(consent_url))
+            response = self._open(urljoin(response.url, page.action), page.fields | {"user": user.login})
+            response = self._open(self._check_redirect(response, self._provider.authorization_url))
         page = self._read_page(response)
         self._printer.paragraph(f'The consent page says "{page.heading}". You press Allow.')
-        form = page.fields | {"decision": "allow"}
-        request = self._browser.submit(urljoin(authorization_url, page.action), form)
-        response = self._send(request)
-        callback_url = self._check_redirect(request, response, f"{self._application}/callback")
+        response = self._open(urljoin(response.url, page.action), page.fields | {"decision": "allow"})
+        callback_url = self._check_redirect(response, f"{self._application}/callback")
         self._printer.question(
             "Why a code, and not the token at once?",
             "This response travels through your browser, in a URL. URLs end up in the history and in logs, and "
@@ -177,11 +176,11 @@ class Walk:
         )
         return callback_url
 
-    def _read_page(self, response: HttpResponse) -> Page:
+    def _read_page(self, response: requests.Response) -> Page:
         """Return the page with a form in a response of the provider."""
-        page = Page(response.body)
-        if response.status != http.client.OK or page.action is None:
-            raise self._failure(f"the provider shows no page with a form: {response.summary()}")
+        page = Page(response.text)
+        if response.status_code != http.client.OK or page.action is None:
+            raise self._failure(f"the provider shows no page with a form: {summarize(response)}")
         return page
 
     def _retrieving_an_access_token(self, authorization_url: str, callback_url: str) -> str:
@@ -194,9 +193,7 @@ class Walk:
             "the provider (the back channel). The browser waits meanwhile and does not see these messages.",
         )
         before = self._session_name()
-        request = self._browser.get(callback_url)
-        response = self._send(request)
-        profile_url = self._check_redirect(request, response, f"{self._application}/")
+        profile_url = self._check_redirect(self._open(callback_url), f"{self._application}/")
         self._check_code_verifier(authorization_url)
         self._print_session("after the sign-in")
         self._check_new_session(before)
@@ -271,29 +268,28 @@ class Walk:
             "other applications use it, too.",
         )
         name = self._session_name()
-        request = self._browser.submit(f"{self._application}/logout", {})
-        response = self._send(request)
-        page = self._send(self._browser.get(self._check_redirect(request, response, f"{self._application}/")))
-        if page.status != http.client.OK:
-            raise self._failure(f"the application shows no page after the sign-out: {page.summary()}")
+        response = self._open(f"{self._application}/logout", form={})
+        page = self._open(self._check_redirect(response, f"{self._application}/"))
+        if page.status_code != http.client.OK:
+            raise self._failure(f"the application shows no page after the sign-out: {summarize(page)}")
         if any(message.session_after.get(name) for message in self._messages[-2:]):
             raise self._failure("the session still exists")
         self._printer.check_passed("the session file is deleted")
 
     def _open_profile(self, profile_url: str) -> None:
-        response = self._send(self._browser.get(profile_url))
-        if response.status != http.client.OK:
-            raise self._failure(f"the application shows no profile: {response.summary()}")
+        response = self._open(profile_url)
+        if response.status_code != http.client.OK:
+            raise self._failure(f"the application shows no profile: {summarize(response)}")
 
     def _start_step(self, title: str, explanation: str) -> None:
         self._step = title
         self._printer.title(title)
         self._printer.paragraph(explanation)
 
-    def _send(self, request: HttpRequest) -> HttpResponse:
-        """Send *request*, and print all messages that it causes, including the response."""
+    def _open(self, url: str, form: Mapping[str, str] | None = None) -> requests.Response:
+        """Open *url*, or submit *form* to it, and print all messages that this causes, including the response."""
         try:
-            return self._browser.send(request)
+            return self._browser.get(url) if form is None else self._browser.submit(url, form)
         except NoAnswer as error:
             raise self._failure(str(error)) from error
         finally:
@@ -313,11 +309,11 @@ class Walk:
         except IndexError:
             raise self._failure(f"the application has not used the provider's {endpoint} endpoint") from None
 
-    def _check_redirect(self, request: HttpRequest, response: HttpResponse, expected: str) -> str:
+    def _check_redirect(self, response: requests.Response, expected: str) -> str:
         """Return the redirect's target, which must begin with *expected*."""
-        location = urljoin(request.url, response.location or "")
-        if response.location is None or not location.startswith(expected):
-            raise self._failure(f"expected a redirect to {expected} (got {response.summary()})")
+        location = urljoin(response.url, location_of(response))
+        if not response.is_redirect or not location.startswith(expected):
+            raise self._failure(f"expected a redirect to {expected} (got {summarize(response)})")
         return location
 
     def _check_code_verifier(self, authorization_url: str) -> None:
@@ -333,7 +329,7 @@ class Walk:
 
     def _session_name(self) -> str:
         """Return the name of the session file of the browser's cookie."""
-        cookie, *_ = self._browser.cookies(self._application) or [""]
+        cookie, *_ = self._browser.cookies[urlsplit(self._application).netloc].values() or [""]
         return f"{hashlib.sha256(cookie.encode()).hexdigest()}.json"
 
     def _print_session(self, when: str) -> None:

@@ -9,10 +9,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
+import requests
 from werkzeug.wrappers import Request, Response
 
 from ... import Config, FileStore, RequestHandler, create_app
-from ..browser import Browser, HttpRequest, HttpResponse, Page
+from ..browser import Browser, Page, location_of
 from ..dispatcher import record_provider
 from ..local_provider import LocalProvider
 from ..messages import ATTACKER, ATTACKERS_SITE, PROVIDER, VICTIM, query_of
@@ -41,83 +42,68 @@ class Actor(Browser):
         self.application = ""  # its URL
         self._recorder = recorder
         self.address = ""  # the URL of the page that the browser shows
-        self._foreign_cookies: list[str] = []
 
-    def visit(self, url: str, headers: Mapping[str, str] | None = None) -> HttpResponse:
+    def visit(self, url: str, headers: Mapping[str, str] | None = None) -> requests.Response:
         """Request *url*, or a path of the application; return the response. Redirects are not followed."""
-        request = self.get(urljoin(self.application, url))
-        request.headers.update(headers or {})
-        return self.send(request)
+        return self.get(urljoin(self.application, url), headers)
 
-    def post(self, path: str, **form: str) -> HttpResponse:
+    def post(self, path: str, **form: str) -> requests.Response:
         """Submit *form* to a path of the application."""
-        return self.send(self.submit(self.application + path, form))
+        return self.submit(self.application + path, form)
 
-    def follow(self, url: str) -> HttpResponse:
+    def follow(self, url: str) -> requests.Response:
         """Open *url* and follow its redirects, as a browser does; return the last response."""
         for _ in range(_MAX_REDIRECTS):
             self.address = urljoin(self.application, url)
-            response = self.visit(self.address)
-            if response.location is None:
+            response = self.get(self.address)
+            if not (location := location_of(response)):
                 break
-            url = urljoin(self.address, response.location)
+            url = urljoin(self.address, location)
         return response
 
     def start(self, path: str = "/") -> str:
         """Start a sign-in at the application; return the authorization URL."""
         url = self.application + path
         while urlsplit(url).netloc == urlsplit(self.application).netloc:
-            url = urljoin(url, self.visit(url).location or "about:blank")
+            url = urljoin(url, location_of(self.get(url)) or "about:blank")
         return url
 
     def consent(self, authorization_url: str) -> str:
         """Press Allow on the provider's consent page; return the callback URL, which is not yet requested."""
-        page = Page(self.follow(authorization_url).body)
+        page = Page(self.follow(authorization_url).text)
         form = page.fields | {"decision": "allow", "user": self.login}
-        return self.send(self.submit(urljoin(self.address, page.action), form)).location or ""
+        return location_of(self.submit(urljoin(self.address, page.action), form))
 
     def callback_url(self) -> str:
         """Start a sign-in and consent; return the callback URL, which is not yet requested."""
         return self.consent(self.start())
 
-    def sign_in(self) -> HttpResponse:
+    def sign_in(self) -> requests.Response:
         """Complete a sign-in; return the response of the callback."""
         return self.visit(self.callback_url())
 
-    def profile(self, headers: Mapping[str, str] | None = None) -> HttpResponse:
+    def profile(self, headers: Mapping[str, str] | None = None) -> requests.Response:
         """Request the profile of the signed-in user as JSON."""
         return self.visit("/profile", {"Accept": "application/json", **(headers or {})})
 
-    def send(self, request: HttpRequest) -> HttpResponse:
+    def send(self, method: str, url: str, headers: Mapping[str, str], body: str = "") -> requests.Response:
         if self._recorder:
-            request.headers[ORIGIN_HEADER] = build_origin(self._recorder.key, self.party, is_step)
-        return super().send(request)
-
-    def get(self, url: str) -> HttpRequest:
-        return self._with_foreign_cookies(super().get(url))
-
-    def submit(self, url: str, form: Mapping[str, str]) -> HttpRequest:
-        return self._with_foreign_cookies(super().submit(url, form))
+            headers = {**headers, ORIGIN_HEADER: build_origin(self._recorder.key, self.party, is_step)}
+        return super().send(method, url, headers, body)
 
     @property
     def session_cookie(self) -> tuple[str, str]:
         """Name and value of the application's session cookie. The names of its other cookies have a hyphen."""
-        jar = self._cookies[urlsplit(self.application).netloc]
+        jar = self.cookies[urlsplit(self.application).netloc]
         return next((name, value) for name, value in jar.items() if "-" not in name)
 
-    def set_cookie(self, name: str, value: str) -> None:
-        """Set a cookie for the application, in place of its own cookie with this name."""
-        self._cookies.setdefault(urlsplit(self.application).netloc, {})[name] = value
+    def set_cookie(self, name: str, value: str, path: str = "/") -> None:
+        """Set a cookie for the application, in place of a cookie with this name and path.
 
-    def receive_foreign_cookie(self, name: str, value: str) -> None:
-        """Accept a cookie for the application with a longer path: it is sent before its own (RFC 6265 5.4)."""
-        self._foreign_cookies.append(f"{name}={value}")
-
-    def _with_foreign_cookies(self, request: HttpRequest) -> HttpRequest:
-        own = request.headers.get("Cookie")
-        if self._foreign_cookies and request.url.startswith(self.application):
-            request.headers["Cookie"] = "; ".join([*self._foreign_cookies, *([own] if own else [])])
-        return request
+        The cookie with the longest path is sent first (RFC 6265 5.4).
+        """
+        parts = urlsplit(self.application)
+        self.cookies[parts.netloc].set(name, value, domain=parts.hostname, path=path)
 
 
 class AttackersServer:

@@ -12,6 +12,7 @@ from werkzeug.wrappers import Response
 from ... import LoginRequired
 from ...transport.pool import Transport
 from ...web.sign_out import Logout
+from ..browser import location_of
 from ..messages import VICTIM, query_of
 from .parties import Stage, build_application
 from .story import Outcome, Story
@@ -74,7 +75,7 @@ def link_to_the_sign_out(stage: Stage) -> Outcome:
     stage.victim.sign_in()
     stage.attackers_server.redirect_visitors_to(f"{stage.application}/logout")
     answer = stage.victim.follow(stage.attackers_server.url)
-    is_signed_out = stage.victim.profile().status == 401
+    is_signed_out = stage.victim.profile().status_code == 401
     return Outcome(is_signed_out, "Victor is signed out, although he has only opened Mallory's page.", answer)
 
 
@@ -114,14 +115,14 @@ def base_from_the_host_header(site: Any, environ: WSGIEnvironment) -> str:
 def forge_the_host(stage: Stage) -> Outcome:
     forged = {"Host": urlsplit(stage.attackers_server.url).netloc}
     started = stage.attacker.visit("/", forged)
-    if started.location is None:
+    if not (link := location_of(started)):
         return Outcome(False, "", started)
-    link = started.location  # she sends it to Victor
+    # She sends the link to Victor.
     stage.victim.follow(stage.victim.consent(link))
     [callback] = [request.partition("\n")[0] for request in stage.attackers_server.seen if "/callback?" in request]
     stage.attacker.visit(f"/callback?{urlsplit(callback).query}", forged)
     answer = stage.attacker.profile(forged)
-    is_victim = query_of(callback).get("code") and answer.document.get("login") == stage.victim.login
+    is_victim = query_of(callback).get("code") and answer.json().get("login") == stage.victim.login
     return Outcome(bool(is_victim), "Mallory is signed in as Victor.", answer)
 
 
@@ -169,7 +170,7 @@ def keep_all_headers(environ: WSGIEnvironment) -> None:
 def forge_the_identity(stage: Stage) -> Outcome:
     stage.attacker.follow(stage.attacker.callback_url())
     answer = stage.attacker.visit("/", {"X-Auth-Request-User": VICTIM})
-    is_victim = f"Hello, {VICTIM}" in answer.body
+    is_victim = f"Hello, {VICTIM}" in answer.text
     return Outcome(is_victim, "The wiki greets Mallory as Victor.", answer)
 
 

@@ -18,7 +18,7 @@ def plant_a_session_id(stage: Stage) -> Outcome:
     stage.victim.set_cookie(*stage.attacker.session_cookie)
     stage.victim.sign_in()
     answer = stage.attacker.profile()
-    is_victim = answer.document.get("login") == stage.victim.login
+    is_victim = answer.json().get("login") == stage.victim.login
     return Outcome(is_victim, "Mallory is signed in as Victor, with the session id that she had planted.", answer)
 
 
@@ -56,7 +56,7 @@ def replay_the_cookie(stage: Stage) -> Outcome:
     stage.victim.post("/notebook", note="Victor's diary")
     stage.attacker.set_cookie(*stage.victim.session_cookie)
     stage.victim.post("/logout")
-    note = stage.attacker.visit("/notebook").document["note"]
+    note = stage.attacker.visit("/notebook").json()["note"]
     gain = f"After Victor's sign-out, Mallory reads his notebook: {note!r}."
     return Outcome(bool(note), gain, "The application does not know this session any more. It shows an empty notebook.")
 
@@ -99,7 +99,7 @@ def turn_file_names_into_cookies(stage: Stage) -> Outcome:
         session_id = urlsafe_b64encode(bytes.fromhex(file.stem)).rstrip(b"=").decode()
         stage.attacker.set_cookie(name, session_id)
         answer = stage.attacker.profile()
-        if answer.document.get("login") == stage.victim.login:
+        if answer.json().get("login") == stage.victim.login:
             return Outcome(True, "Mallory is signed in as Victor, with a cookie made from a file name.", answer)
     return Outcome(False, "", answer)
 
@@ -136,11 +136,11 @@ def take_the_first(values: list[str]) -> str | None:
 def toss_a_cookie(stage: Stage) -> Outcome:
     stage.attacker.sign_in()
     stage.victim.sign_in()
-    stage.victim.receive_foreign_cookie(*stage.attacker.session_cookie)
+    stage.victim.set_cookie(*stage.attacker.session_cookie, path="/notebook")
     stage.victim.post("/notebook", note="Victor's diary")
-    note = stage.attacker.visit("/notebook").document["note"]
+    note = stage.attacker.visit("/notebook").json()["note"]
     gain = f"Victor has written into Mallory's notebook. She reads: {note!r}."
-    return Outcome(bool(note), gain, stage.victim.profile())
+    return Outcome(bool(note), gain, "Victor's request counts as anonymous, so Mallory's notebook is still empty.")
 
 
 COOKIE_TOSSING = Story(

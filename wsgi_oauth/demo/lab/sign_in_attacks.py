@@ -37,7 +37,7 @@ def find_in_all_sessions(_: Session, session: Any, response: AuthorizationRespon
 def finish_the_attackers_sign_in(stage: Stage) -> Outcome:
     stage.attackers_server.redirect_visitors_to(stage.attacker.callback_url())
     answer = stage.victim.follow(stage.attackers_server.url)
-    profile = stage.victim.profile().document
+    profile = stage.victim.profile().json()
     return Outcome(profile.get("login") == stage.attacker.login, "Victor is signed in as Mallory.", answer)
 
 
@@ -75,7 +75,7 @@ def begin_with_a_constant_verifier(**given: Any) -> Attempt:
 def inject_a_stolen_code(stage: Stage) -> Outcome:
     stolen = query_of(stage.victim.callback_url())["code"]
     answer = stage.attacker.follow(change_parameters(stage.attacker.callback_url(), code=stolen))
-    profile = stage.attacker.profile().document
+    profile = stage.attacker.profile().json()
     return Outcome(profile.get("login") == stage.victim.login, "Mallory is signed in as Victor.", answer)
 
 

@@ -12,10 +12,11 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
-from ..browser import HttpResponse
+from ..browser import summarize
 from .parties import Stage, build_application
 
 if TYPE_CHECKING:
+    import requests
     from _typeshed.wsgi import WSGIApplication
 
 
@@ -24,7 +25,7 @@ class Outcome(NamedTuple):
 
     has_succeeded: bool
     gain: str  # a sentence about the attacker's gain
-    refusal: HttpResponse | str  # the response that ended a failed attack, or a sentence about it
+    refusal: requests.Response | str  # the response that ended a failed attack, or a sentence about it
 
     def __bool__(self) -> bool:
         return self.has_succeeded
@@ -34,7 +35,7 @@ class Outcome(NamedTuple):
         """The gain of a successful attack, or the reason why it failed."""
         if self.has_succeeded:
             return self.gain
-        return self.refusal if isinstance(self.refusal, str) else f"The application answers: {self.refusal.summary()}"
+        return self.refusal if isinstance(self.refusal, str) else f"The application answers: {summarize(self.refusal)}"
 
 
 @dataclass(frozen=True)
