@@ -56,7 +56,7 @@ def test_abandoned_sign_ins_fill_the_disk(
     provider: LocalProvider, tmp_path: Any, later: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> bool:
     """S59. Only a few are kept longer than a sign-in may take, and each creation of a session deletes expired ones."""
-    monkeypatch.setattr(manager, "_LATE_RESPONSES", 5)
+    monkeypatch.setattr(manager, "_LATE_RESPONSES_PER_HOUR", 5)
     store = FileStore(tmp_path / "sessions")
     app = create_app(Config.from_environ(environ_for(provider)), store=store)
     for _ in range(10):

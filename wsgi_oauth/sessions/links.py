@@ -38,6 +38,7 @@ def decrypt_id(encrypted: bytes, secret: str, purpose: str) -> str:
 
 
 def apply_pad(data: bytes, secret: str, purpose: str) -> bytes:
+    """Encrypt or decrypt *data*: both are the same operation."""
     pad = hmac.digest(secret.encode(), f"wsgi_oauth: pad for {purpose}".encode(), "sha256")
     return bytes(a ^ b for a, b in zip(data[:_BYTES], pad, strict=False))
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 SIGN_IN_LIFETIME = 3600  # seconds; the default of WSGI_OAUTH_SIGN_IN_LIFETIME
 MAX_PENDING = 20  # pending sign-ins per browser
-_LATE_RESPONSE = 86400  # seconds after the lifetime of a sign-in in which a late response starts it again
-_LATE_RESPONSES = 1000  # sign-ins per hour and process whose records are kept for a late response
+_LATE_RESPONSE_TIME = 86400  # seconds after the lifetime of a sign-in in which a late response starts it again
+_LATE_RESPONSES_PER_HOUR = 1000  # sign-ins per process whose records are kept for a late response
 
 SIGNED_IN, ANONYMOUS, EXPIRED, UNREADABLE = "signed in", "anonymous", "expired", "unreadable"
 REVOKED = "revoked"
@@ -104,7 +104,7 @@ class SessionManager:
         self._lifetime = lifetime
         self._sign_in_lifetime = sign_in_lifetime
         self._revocation_names = revocation_names
-        self._long_pending = _HourlyLimit(_LATE_RESPONSES)
+        self._late_responses = _HourlyLimit(_LATE_RESPONSES_PER_HOUR)
         self._encryption = Encryption() if encrypted else None
 
     @property
@@ -237,8 +237,8 @@ class SessionManager:
             return min(stored.seen + self._idle, stored.started + self._lifetime)
         if not _is_pending(stored):
             return stored.seen + min(self._idle, self._sign_in_lifetime)
-        unused = stored.seen == stored.started
-        return stored.started + self._sign_in_lifetime + (_LATE_RESPONSE if unused else 0)
+        unused = stored.seen == stored.started  # because each change of the session by a callback sets `seen`
+        return stored.started + self._sign_in_lifetime + (_LATE_RESPONSE_TIME if unused else 0)
 
     def latest_expiry(self, stored: StoredSession) -> float:
         """Return when a signed-in session expires in any case: seconds since the epoch."""
@@ -278,7 +278,7 @@ class SessionManager:
         expires = time.time() + self._sign_in_lifetime + lifetime + _REVOCATION_MARGIN
 
         def merge(raw: bytes) -> Record:
-            known = Revocation.decode(raw)
+            known = Revocation.decode(raw)  # its time is infinite if the record is damaged
             latest = Revocation(*map(max, new, known)) if known.time < inf else new
             return Record(latest.encode(), expires)
 
@@ -376,7 +376,7 @@ class SessionManager:
     def _create(self, session: Session, stored: StoredSession) -> None:
         session_id = secrets.token_urlsafe(32)
         record = self.build_record(session_id, stored)
-        if session.purpose and not self._long_pending.take():
+        if session.purpose and not self._late_responses.take():
             # Otherwise many unfinished sign-ins would fill the store for a day.
             record = record._replace(expires=stored.started + self._sign_in_lifetime)
         self.store.create(store_key(session_id), record)
@@ -387,8 +387,8 @@ class SessionManager:
         now = self._store_time()
 
         def start_again(stored: StoredSession) -> StoredSession:
-            second_user = TOKEN in stored.data and TOKEN in session.changes()
-            data = inherited_data(stored.data) if second_user else stored.data
+            replaces_token = TOKEN in stored.data and TOKEN in session.changes()
+            data = inherited_data(stored.data) if replaces_token else stored.data
             session.merge_into(data)
             return StoredSession(now, now, data)
 
@@ -412,7 +412,7 @@ class SessionManager:
         max_age = None
         if session.purpose:
             # With form_post, the browser sends the cookie also with forms of other sites, so its lifetime is shorter.
-            late = self._sign_in_lifetime if session.is_form_post else _LATE_RESPONSE
+            late = self._sign_in_lifetime if session.is_form_post else _LATE_RESPONSE_TIME
             max_age = int(self._sign_in_lifetime + late)
         elif session.signed_in:
             max_age = int(session.started + self._lifetime - time.time())
@@ -456,5 +456,5 @@ class _HourlyLimit:
 
 
 def inherited_data(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the data that is kept when another user signs in: the finished sign-ins and the provider."""
+    """Return the data that is kept when a user signs in again: the finished sign-ins and the provider."""
     return {key: data[key] for key in (STATE, PROVIDER) if key in data}

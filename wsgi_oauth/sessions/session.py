@@ -92,7 +92,7 @@ class Session(dict[str, Any]):
     def renew(self) -> None:
         """Give the session a new id when it is saved, against session fixation (ASVS 7.2.4).
 
-        When another user signs in, the previous user's data is dropped.
+        If the session was signed in before, perhaps by another user, its earlier data is dropped.
         """
         self.renewing = True
 

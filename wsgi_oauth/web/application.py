@@ -54,7 +54,7 @@ _CACHE_HEADERS = {
 
 # The headers of trusted proxies, and the keys of environ that they replace. X-Forwarded-Prefix is ignored, because few
 # proxies remove it from a client's request. The prefix is part of the public URL.
-_PROXY_HEADERS = {
+_KEYS_BY_PROXY_HEADER = {
     "HTTP_X_FORWARDED_FOR": "REMOTE_ADDR",
     "HTTP_X_FORWARDED_PROTO": "wsgi.url_scheme",
     "HTTP_X_FORWARDED_HOST": "HTTP_HOST",
@@ -139,7 +139,7 @@ class OAuthApp:
         """
         if proxies := self.config.trusted_proxies:
             environ = {REQUEST_ID_KEY: valid_request_id(environ.get("HTTP_X_REQUEST_ID", "")), **environ}
-            for header, key in _PROXY_HEADERS.items():
+            for header, key in _KEYS_BY_PROXY_HEADER.items():
                 if value := find_reported_value(environ.get(header, ""), proxies):
                     environ[key] = value
             if with_port := _ADDRESS_WITH_PORT.fullmatch(environ.get("REMOTE_ADDR", "")):
@@ -245,8 +245,8 @@ class OAuthApp:
                 )
             request.base = self.site.base_url(request.environ)
             self._redirect_to_https(request)
-        needs_no_check = handler_class.skips_recheck and not (self.oauth.is_restricted or self.oauth.has_request_limit)
-        if not (needs_no_check or handler_class.skips_access_check):
+        asks_itself = handler_class.skips_recheck and not (self.oauth.is_restricted or self.oauth.has_request_limit)
+        if not (asks_itself or handler_class.skips_access_check):
             request.open_session = self._open_checked_session
         request.event_name = handler_class.event_name
         response = handler_class(request, self.oauth, self._routes.build_path).answer(**arguments)

@@ -59,7 +59,7 @@ def build_error_response(request: Request, error: errors.Error, *, login_url: st
         login_url += f"?{urlencode({'switch': '1', 'next': next_url})}"
     elif login_url and (query := ({"next": next_url} if next_url and not as_json else {}) | requirements):
         login_url += f"?{urlencode(query)}"  # without `next` for programs: it would be the URL of an API call
-    login_url = login_url or _right_address(request, error)
+    login_url = login_url or _find_site_url(request, error)
     message = pages.error_message(error, id=request.id, login_url=login_url)
     actions = _find_actions(request, error, login_url=login_url, logout_url=logout_url)
     template = "not_allowed.html" if isinstance(error, errors.NotAllowed) else "error.html"
@@ -138,10 +138,10 @@ def build_http_error_response(request: Request, error: HTTPException) -> Respons
     return response
 
 
-def _right_address(request: Request, error: errors.Error) -> str:
+def _find_site_url(request: Request, error: errors.Error) -> str:
     """Return the URL of this application for a request with a wrong host; "" if it is unknown."""
-    known = error.site_url if isinstance(error, errors.BadHost) else ""
-    return known and known.removesuffix(request.gate_prefix) + "/"
+    site_url = error.site_url if isinstance(error, errors.BadHost) else ""
+    return site_url and f"{site_url.removesuffix(request.gate_prefix)}/"
 
 
 def method_and_path(request: Request) -> str:

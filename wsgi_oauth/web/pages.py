@@ -132,7 +132,7 @@ def show_message(
 
 
 def signed_out(request: Request, providers: Sequence[str], *, confirmed: bool, logout_url: str) -> Response:
-    """Return the page after a sign-out. It never redirects to the sign-in.
+    """Return the page after a sign-out, or ask whether to sign out if the session is signed in.
 
     :param providers: the titles of the application's providers. A single one is named on the page; of several, the one
         of the ended session is unknown.

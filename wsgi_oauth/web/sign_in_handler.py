@@ -296,8 +296,8 @@ class SignInHandler(RequestHandler):
     def check_access(self, client: OAuth2Session) -> None:
         """Check, before the token is stored, that the access rules admit the user of *client*.
 
-        The identity of the user is stored, because ``/verify`` does not ask the provider. Without access rules, this is
-        left to the gate and to ``/profile`` if the sign-in leads there.
+        The session gets the records of the sign-in, and the identity of the user, because ``/verify`` does not ask the
+        provider. Without access rules, the identity is left to the gate and to ``/profile`` if the sign-in leads there.
 
         :raises errors.NotAllowed: if they do not.
         :raises errors.ProviderError: if there are access rules, and the provider does not identify the user.

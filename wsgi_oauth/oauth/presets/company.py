@@ -17,7 +17,9 @@ from ...config.provider import (
 MICROSOFT_HOSTS = ("login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn")
 
 # An OpenID Connect provider of which each customer has an installation or tenant, at the URL in WSGI_OAUTH_ISSUER.
-_openid_issuer = partial(Provider, issuer="{issuer}", openid=True, discovery=True, choose_account=LOG_IN_AGAIN)
+_openid_issuer = partial(
+    Provider, issuer="{issuer}", openid=True, discovery=True, scope="openid profile email", choose_account=LOG_IN_AGAIN
+)
 
 PROVIDERS = (
     _openid_issuer(
@@ -51,7 +53,6 @@ PROVIDERS = (
         issuer_example="https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_EXAMPLE",
         # https://docs.aws.amazon.com/cognito/latest/developerguide/logout-endpoint.html
         end_session_parameters=(("client_id", "{client_id}"), ("logout_uri", "{signed_out_url}")),
-        scope="openid profile email",
         # Users choose their usernames, and a deleted user's name can be taken by another one.
         user=UserDocument(username="cognito:username username", groups="cognito:groups"),
         notes=(
@@ -72,7 +73,6 @@ PROVIDERS = (
         # Tenants without RP-initiated logout have another endpoint, which reads `returnTo`:
         # https://auth0.com/docs/authenticate/login/logout/redirect-users-after-logout
         end_session_parameters=(*END_SESSION_PARAMETERS, ("returnTo", "{signed_out_url}")),
-        scope="openid profile email",
         # https://auth0.com/docs/manage-users/user-accounts/user-profiles/user-profile-structure
         user=UserDocument(username="nickname"),
         notes=(
@@ -106,7 +106,6 @@ PROVIDERS = (
         documentation_url="https://docs.goauthentik.io/add-secure-apps/providers/oauth2/",
         registration_url="{issuer}",
         issuer_example="https://authentik.example.com/application/o/myapp/",
-        scope="openid profile email",
         user=UserDocument(groups="groups"),
         username_is_unique=True,
         notes=(
@@ -193,7 +192,6 @@ PROVIDERS = (
         documentation_url="https://jumpcloud.com/support/sso-with-oidc",
         registration_url="https://console.jumpcloud.com/#/sso",
         issuer_example="https://oauth.id.jumpcloud.com/",
-        scope="openid profile email",
         # JumpCloud does not document that addresses are verified.
         user=UserDocument(email_verified="", groups="groups memberOf"),
         notes=(
@@ -216,7 +214,6 @@ PROVIDERS = (
         end_session_url="{issuer}/protocol/openid-connect/logout",
         jwks_url="{issuer}/protocol/openid-connect/certs",
         issuer_example="https://keycloak.example.com/realms/myrealm",
-        scope="openid profile email",
         user=UserDocument(groups="groups"),
         username_is_unique=True,
         notes=(
@@ -277,7 +274,6 @@ PROVIDERS = (
         documentation_url="https://developer.okta.com/docs/reference/api/oidc/",
         registration_url="https://login.okta.com/",
         issuer_example="https://example.okta.com/oauth2/default",
-        scope="openid profile email",
         user=UserDocument(groups="groups"),
         username_is_unique=True,
         notes=(
@@ -308,7 +304,6 @@ PROVIDERS = (
         documentation_url="https://www.ory.com/docs/hydra/self-hosted/quickstart",
         registration_url="https://www.ory.com/docs/hydra/guides/oauth2-clients",
         issuer_example="https://hydra.example.com",
-        scope="openid profile email",
         user=UserDocument(groups="groups"),
         notes=(
             "Create the client with `hydra create oauth2-client --grant-type authorization_code,refresh_token "
@@ -324,7 +319,6 @@ PROVIDERS = (
         # https://developer.pingidentity.com/pingone-api/auth/openid-connect-oauth-2.html
         registration_url="https://console.pingone.com/",
         issuer_example="https://auth.pingone.eu/11111111-2222-3333-4444-555555555555/as",
-        scope="openid profile email",
         user=UserDocument(groups="groups memberOfGroupNames"),
         notes=(
             "Add an application of the type *OIDC Web App*. Its page *Configuration* shows the issuer. PingFederate "
@@ -339,7 +333,6 @@ PROVIDERS = (
         documentation_url="https://zitadel.com/docs/apis/openidoauth/endpoints",
         registration_url="{issuer}/ui/console",
         issuer_example="https://example.zitadel.cloud",
-        scope="openid profile email",
         choose_account=SELECT_ACCOUNT,
         user=UserDocument(),
         username_is_unique=True,  # the login name, which contains the domain of the organization
