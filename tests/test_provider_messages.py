@@ -164,6 +164,10 @@ class TestLog:
             ("redirect_uri_mismatch", "", "redirect_uri_refused", "http://localhost/callback"),
             ("invalid_request", "code_verifier is not allowed", "pkce_refused", "WSGI_OAUTH_PKCE=no"),
             ("invalid_request", "PKCE is required", "pkce_refused", "WSGI_OAUTH_PKCE"),
+            (  # RFC 7636 4.4.1
+                *("invalid_request", "transform algorithm not supported"),
+                *("pkce_refused", "WSGI_OAUTH_PKCE=no"),
+            ),
             ("invalid_scope", "", "scope_refused", "WSGI_OAUTH_SCOPE"),
             ("invalid_request", "Client is public", "client_refused", "WSGI_OAUTH_CLIENT_AUTH=none"),
             ("invalid_request", "", "request_refused", "WSGI_OAUTH_AUTHORIZATION_PARAMETERS"),

@@ -38,6 +38,7 @@ from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve, serve_provider
 from wsgi_oauth.oauth.client import OAuth2Session
 from wsgi_oauth.oauth.configured import provider_from_config
+from wsgi_oauth.transport.adapter import build_provider_error
 from wsgi_oauth.transport.deadline import MAX_IDLE
 from wsgi_oauth.transport.pool import Transport, is_same_origin
 
@@ -1025,19 +1026,35 @@ def outdated_protocol(tls: TLS) -> ssl.SSLContext:
     return context
 
 
-@pytest.mark.parametrize("impostor", [wrong_authority, wrong_name, expired, outdated_protocol])
+@pytest.mark.parametrize(
+    ("impostor", "remedy"),
+    [
+        (wrong_authority, "set REQUESTS_CA_BUNDLE"),
+        (wrong_name, "use the host name of the certificate"),
+        (expired, "renew the certificate"),
+        (outdated_protocol, "let the server offer TLS 1.2"),
+    ],
+)
 def test_impostor_receives_no_request(
-    impostor: Callable[[TLS], ssl.SSLContext], tls: TLS, make_client: MakeClient
+    impostor: Callable[[TLS], ssl.SSLContext], remedy: str, tls: TLS, make_client: MakeClient
 ) -> None:
     """S26. The failed handshake is not repeated either."""
     tls.trust()
     with answering(ssl_context=impostor(tls)) as server:
-        with pytest.raises(errors.ProviderUnreachable):
+        with pytest.raises(errors.ProviderUnreachable, match=remedy):
             exchange(make_client(), f"{server.url}/token")
         with pytest.raises(errors.ProviderUnreachable):
             make_client().get(f"{server.url}/user")
         assert server.requests == []
         assert server.connections == 2
+
+
+def test_certificate_that_violates_rfc_5280_has_its_own_remedy() -> None:
+    """Only Python 3.13 and newer find the violation."""
+    refusal = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    refusal.verify_code, refusal.verify_message = 85, "Missing Authority Key Identifier"
+    error = build_provider_error(refusal, "id.example.com", is_late=False)
+    assert "Missing Authority Key Identifier; issue the certificate again" in str(error)
 
 
 def test_ca_bundle_is_loaded_once(tls: TLS, make_client: MakeClient) -> None:

@@ -50,7 +50,11 @@ _REFUSALS = (
         r"redirect[ _]?ur[il](?![a-z])",
         "register exactly this redirect URI at the provider, or correct WSGI_OAUTH_PUBLIC_URL: {redirect_uri}",
     ),
-    _Refusal(errors.PkceRefused, words=r"pkce|proof key|code[ _]?challenge|code[ _]?verifier", remedy="{pkce_remedy}"),
+    _Refusal(
+        errors.PkceRefused,
+        words=r"pkce|proof key|transform algorithm|code[ _]?challenge|code[ _]?verifier",
+        remedy="{pkce_remedy}",
+    ),
     _Refusal(
         errors.ScopeRefused,
         {"invalid_scope"},

@@ -34,6 +34,22 @@ from .error_description import clean_description, quote_description
 _POOL_SIZE = 32  # idle connections to each host; a worker rarely has more threads
 _CHUNK = 64 * 1024
 _POOL_KEY = {"cert_reqs": "CERT_REQUIRED"}  # certificates are always verified, by the TLS context
+# By the error codes of OpenSSL: https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
+_CERTIFICATE_REMEDIES = {
+    **dict.fromkeys((9, 10), "renew the certificate of the server, or correct the clock of this machine"),
+    **dict.fromkeys((62, 64), "use the host name of the certificate in the URLs of the provider"),
+    **dict.fromkeys(
+        range(80, 95), "issue the certificate again as RFC 5280 requires, which Python 3.13 and newer check"
+    ),
+}
+# The reasons of OpenSSL for refusing a server whose TLS is too old.
+_OUTDATED = {
+    "DH_KEY_TOO_SMALL",
+    "NO_PROTOCOLS_AVAILABLE",
+    "TLSV1_ALERT_PROTOCOL_VERSION",
+    "UNSAFE_LEGACY_RENEGOTIATION_DISABLED",
+    "UNSUPPORTED_PROTOCOL",
+}
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}  # RFC 9110 9.2.1
 
 
@@ -204,11 +220,13 @@ def build_provider_error(error: Exception, host: str, *, is_late: bool) -> error
     reason = getattr(cause, "verify_message", "") or getattr(cause, "strerror", None) or ""
     message = f"the connection to {target} failed: {type(cause).__name__}{reason and ': '}{reason}"
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return errors.TlsFailed(
-            message, remedy="set REQUESTS_CA_BUNDLE to the file of a private certificate authority, or check the host"
-        )
+        remedy = "set REQUESTS_CA_BUNDLE to the file of a private certificate authority, or check the host"
+        return errors.TlsFailed(message, remedy=_CERTIFICATE_REMEDIES.get(cause.verify_code, remedy))
     if isinstance(cause, ssl.SSLError):
-        return errors.TlsFailed(message, remedy="check whether the server uses https on this port")
+        remedy = "check whether the server uses https on this port"
+        if (cause.reason or "") in _OUTDATED:
+            remedy = "let the server offer TLS 1.2 or newer with secure keys, or use the URL of a server that does"
+        return errors.TlsFailed(message, remedy=remedy)
     remedy = "check the host, the port, the firewall and HTTPS_PROXY, and whether the server is running"
     if isinstance(cause, socket.gaierror):
         remedy = "check the host name, and whether this machine (or the proxy in HTTPS_PROXY) can resolve it"
