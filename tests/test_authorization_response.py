@@ -692,6 +692,13 @@ class TestUnknownState:
         said = self.logged(browser, browser.callback_url(), "", caplog)
         assert "the browser sent no cookie of this application: it blocks cookies" in said
 
+    @pytest.mark.parametrize("header", ["theme=dark,{}", "{}, theme=dark", "a=1; {},b=2; c=3"])
+    def test_with_cookies_that_a_proxy_has_split(self, browser: Browser, header: str, caplog: pytest.LogCaptureFixture):
+        """Browsers split cookies with HTTP/2. Servers join headers with commas, which are also a part of values (S39)."""
+        callback = browser.callback_url()
+        said = self.logged(browser, callback, header.format(browser.cookie_header), caplog)
+        assert "a proxy sends each cookie in a header of its own" in said
+
     def test_with_the_cookie_of_another_store(self, browser: Browser, store: SessionStore, caplog: Any):
         callback, cookie = browser.callback_url(), browser.cookie_header
         for key in list(store.keys()):
