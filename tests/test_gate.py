@@ -65,7 +65,10 @@ class TestAnonymousUser:
         assert inside.environ["QUERY_STRING"] == "q=%E2%82%AC&q=2&empty="
         assert len(inside.seen) == 1  # the application has seen only this request
 
-    @pytest.mark.parametrize("path", ["/%E9", "/page?q=%E9", "/page?q=a+b%2Fc&next=/x", "/a:b@c,d!e", "/page?"])
+    @pytest.mark.parametrize(
+        "path",
+        ["/web/https://example.com/?a=b", "/%E9", "/page?q=%E9", "/page?q=a+b%2Fc&next=/x", "/a:b@c,d!e", "/page?"],
+    )
     def test_returns_to_exactly_the_same_url(self, visitor: Guest, inside: Application, path: str):
         location = visitor.get(path).location
         assert parameters(location)["next"] == path.rstrip("?")

@@ -21,7 +21,8 @@ _MAX_PORT = 65535
 _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 _NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f-\xa0\\\ud800-\udfff]")  # lone surrogates cannot be encoded
 _NOT_IN_A_PATH = re.compile(r"[\x00-\x1f\x7f\\]")
-_EMPTY_OR_DOT_SEGMENT = re.compile(r"/\s*(?:/|\.\.?\s*(?:/|\Z))")  # only the last segment may be empty
+# Two slashes at the beginning, or a dot segment. Other empty segments are usual where a page is about a URL.
+_MAY_LEAVE_SITE = re.compile(r"\A/\s*/|/\s*\.\.?\s*(?:/|\Z)")
 _PATH_SAFE = "/!$&'()*+,;=:@~"  # RFC 3986 3.3, pchar
 _QUERY_SAFE = f"{_PATH_SAFE}?%"
 
@@ -142,7 +143,7 @@ def local_path(candidate: str | None) -> str | None:
     path = _without_query(candidate)
     for _ in range(3 if "%" in path else 0):  # because proxies may decode it again
         path = unquote(path)
-    if _NOT_IN_A_PATH.search(path) or _EMPTY_OR_DOT_SEGMENT.search(path):
+    if _NOT_IN_A_PATH.search(path) or _MAY_LEAVE_SITE.search(path):
         return None
     encoded = quote(candidate, safe="!#$%&'()*+,/:;=?@[]~")
     return encoded if len(encoded) <= MAX_RETURN_URL else None
