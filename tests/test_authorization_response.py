@@ -694,7 +694,7 @@ class TestUnknownState:
 
     @pytest.mark.parametrize("header", ["theme=dark,{}", "{}, theme=dark", "a=1; {},b=2; c=3"])
     def test_with_cookies_that_a_proxy_has_split(self, browser: Browser, header: str, caplog: pytest.LogCaptureFixture):
-        """Browsers split cookies with HTTP/2. Servers join headers with commas, which are also a part of values (S39)."""
+        """S39: the comma is no separator, because the value of another host's cookie may contain it."""
         callback = browser.callback_url()
         said = self.logged(browser, callback, header.format(browser.cookie_header), caplog)
         assert "a proxy sends each cookie in a header of its own" in said

@@ -256,7 +256,7 @@ class SignInHandler(RequestHandler):
         cookies = request.environ.get("HTTP_COOKIE", "").split(";")
         if any(request.cookie_names.session in cookie and "," in cookie for cookie in cookies):
             return (
-                "a proxy sends each cookie in a header of its own, as browsers do with HTTP/2, and the server has joined "
+                "a proxy sends each cookie in a header of its own, as browsers do with HTTP/2, and the server joins "
                 "them with commas; let the proxy join them with semicolons (RFC 9113 8.2.3), or turn its HTTP/2 off"
             )
         if request.is_form_post and request.cookie_names.name(sign_in.cookie_purpose(state)) in names:
