@@ -135,6 +135,7 @@ class TestHost:
     ):
         send(public, "/", headers=HTML, HTTP_HOST="127.0.0.1:8000", **proxy)
         assert "not the host of WSGI_OAUTH_PUBLIC_URL, 'app.example.com' (got '127.0.0.1')" in caplog.text
+        assert ("; correct the setting, or let the proxy pass the Host header on" in caplog.text) == (not proxy)
         assert ("WSGI_OAUTH_TRUSTED_PROXIES" in caplog.text) == bool(proxy)
 
     @pytest.mark.parametrize("configured", [True, False])

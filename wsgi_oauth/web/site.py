@@ -115,7 +115,7 @@ class Site:
         return None
 
     def _find_host_remedy(self, environ: Mapping[str, Any]) -> str:
-        """Return the remedy for a wrong host, as the end of a message; "" if the request does not show the cause."""
+        """Return the remedy for a wrong host, as the end of a message."""
         values = len(split_values(environ.get("HTTP_X_FORWARDED_HOST", "")))
         if values and not self._proxies:
             return "; X-Forwarded-Host is ignored unless WSGI_OAUTH_TRUSTED_PROXIES is set"
@@ -124,12 +124,12 @@ class Site:
                 f"; X-Forwarded-Host has {values} values, and WSGI_OAUTH_TRUSTED_PROXIES is {self._proxies}: each "
                 "proxy has to add its own value, so correct the number or the proxies"
             )
+        remedy = (
+            "; correct the setting, or let the proxy pass the Host header on (nginx: `proxy_set_header Host $host;`)"
+        )
         if _PROXY_HEADERS.intersection(environ):
-            return (
-                "; correct the setting, or let the proxy pass the Host header on (nginx: `proxy_set_header Host "
-                "$host;`), or send X-Forwarded-Host and set WSGI_OAUTH_TRUSTED_PROXIES"
-            )
-        return ""
+            remedy += ", or send X-Forwarded-Host and set WSGI_OAUTH_TRUSTED_PROXIES"
+        return remedy
 
 
 def local_path(candidate: str | None) -> str | None:
