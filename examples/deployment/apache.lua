@@ -17,13 +17,13 @@ function verify(r)
     for name, value in pairs(r:headers_in_table()) do
         name = name:lower()
         if name:find("^x%Wauth") then
-            r.headers_in[name] = nil  -- what a client says about its user, in any spelling
+            r.headers_in[name] = nil  -- an identity header of the client, in any spelling
         elseif not NOT_PASSED[name] then
             headers[name] = value
         end
     end
 
-    -- The sign-in itself is public. This is the result of ProxyPass, because the URL of a request has many spellings.
+    -- The sign-in itself is public. Compare the URL that ProxyPass has built, because the URL of a request has many spellings.
     local target = r.filename or ""
     if target:sub(1, #SIGN_IN + 6) == "proxy:" .. SIGN_IN then
         return apache2.OK

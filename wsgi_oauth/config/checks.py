@@ -49,7 +49,7 @@ def mask_password(url: str) -> str:
     # Mask everything up to the last @, because the password in a misspelt URL may contain @, / and line breaks.
     masked = re.sub(r":.*@", "://***@", url, flags=re.DOTALL)
     if not masked.startswith("http"):  # the URL of a store
-        # Other programs accept a password in the query, and a password without a host.
+        # A misspelt URL can have the password in its query, or without an @ behind it.
         masked = re.sub(r"(?<=\?)(?!(?:ssl_\w+=[^&=]*(?:&|\Z))+\Z).*|(?<=://):.*", "***", masked, flags=re.DOTALL)
     return masked
 
@@ -217,7 +217,7 @@ def check_upstream_timeout(value: float | str) -> float:
 def check_number(of: str, minimum: int) -> Callable[[int | str], int]:
     """Return a function that checks a number.
 
-    :param of: the noun after the number, for the error message.
+    :param of: the counted things, for the error message: "proxies".
     :param minimum: the smallest valid number.
     """
 

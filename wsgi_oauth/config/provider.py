@@ -101,7 +101,7 @@ class Provider(NamedTuple):
     # The audience of a client assertion (RFC 7523 3): the URL of the token endpoint, or the issuer.
     assertion_audience: Literal["token_url", "issuer"] = "token_url"
     assertion_algorithms: tuple[str, ...] = ()  # supported algorithms for client assertions; empty if unknown
-    # The client secret is a token that the client's key signs, for this audience (Apple).
+    # At Apple, the client secret is a JWT for this audience, which the client's key signs.
     secret_audience: str = ""
     pushed_authorization_url: str = ""  # RFC 9126 2
     requires_pushed_requests: bool = False  # RFC 9126 5
