@@ -282,6 +282,16 @@ class TestSessionStore:
         )
         assert found.remedy.startswith("use another folder, or run `chmod 700")
 
+    def test_root_does_not_create_the_folder_of_another_user(self, check, tmp_path, monkeypatch):
+        (tmp_path / "service").mkdir()
+        if os.getuid() == 0:
+            os.chown(tmp_path / "service", 65534, 65534)
+        monkeypatch.setattr("os.geteuid", lambda: 0)
+        found = failure(check(SESSION_STORE=f"file:{tmp_path}/service/sessions"))
+        assert "missing, and root would create it in a folder of the user " in found.text
+        assert found.remedy.startswith("run this command as the user ")
+        assert list((tmp_path / "service").iterdir()) == []
+
     def test_full_disk_is_a_failure(self, check, monkeypatch):
         def fail(*_: object) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

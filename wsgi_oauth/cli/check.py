@@ -34,6 +34,7 @@ from ..oauth.presets import PRESETS
 from ..oauth.refusal import build_refusal
 from ..oauth.registration import Registration
 from ..oauth.token import Token
+from ..sessions.file import user_name
 from ..sessions.memory import MemoryStore
 from ..sessions.redis import RedisStore
 from ..transport.adapter import find_ca_bundle
@@ -201,7 +202,10 @@ def _find_unknown_providers(environ: Mapping[str, str], problems: list[str]) -> 
 def _check_store(config: Config) -> Finding:
     """Store a session and delete it."""
     name = f"session store {config.store_name}"
+    kind, _, folder = config.session_store.partition(":")
     try:
+        if kind == "file":
+            _check_owner(folder)
         store = open_store(config)
         store.check()
         warning = next(store.warnings(), None) if isinstance(store, RedisStore) else None
@@ -210,7 +214,7 @@ def _check_store(config: Config) -> Finding:
         problem, _, remedy = detail.partition("; ")
         if isinstance(error, errors.StoreError):
             remedy = "correct the permissions, or free disk space, or set WSGI_OAUTH_SESSION_STORE to another folder"
-            if config.session_store.startswith("redis"):
+            if kind != "file":
                 remedy = "check that the server is running, that this machine can connect to it, and the password"
         return Finding("FAIL", f"{name}: {problem}", remedy)
     if warning:
@@ -219,6 +223,18 @@ def _check_store(config: Config) -> Finding:
         remedy = "start gunicorn with one worker, or set WSGI_OAUTH_SESSION_STORE=file:/some/folder"
         return Finding("warn", f"{name} works for one process only, and loses all sessions at its end", remedy)
     return Finding("ok", f"{name}: a session can be stored")
+
+
+def _check_owner(folder: str) -> None:
+    """Refuse to create *folder* as root in another user's folder, because that user could not use it."""
+    parent = os.path.dirname(folder)
+    if os.geteuid() != 0 or os.path.exists(folder) or not os.path.isdir(parent):
+        return
+    if owner := os.stat(parent).st_uid:
+        user = f"the user {user_name(owner)}"
+        raise errors.ConfigError(
+            f"missing, and root would create it in a folder of {user}, who could not use it; run this command as {user}"
+        )
 
 
 class ProviderCheck:
