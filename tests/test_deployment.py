@@ -71,6 +71,8 @@ class Backend(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer)))
+        if self.path == "/public-data":
+            self.send_header("Cache-Control", "max-age=60")
         self.end_headers()
         self.wfile.write(answer)
 
@@ -417,6 +419,12 @@ class TestUser:
 
     def test_may_have_large_cookies_of_the_application(self, ann: Guest):
         assert ann.send("/", cookies={"application": "x" * 12_000}).status_code == 200
+
+    def test_gets_nothing_that_a_shared_cache_may_store_unless_the_application_says_so(self, ann: Guest):
+        """Some content delivery networks store files by their extension, and give them to everybody."""
+        assert ann.send("/report.pdf").headers["Cache-Control"] == "private, no-cache"
+        assert ann.send("/public-data").headers["Cache-Control"] == "max-age=60"
+        assert ann.send("/auth/profile").headers["Cache-Control"] == "no-store"
 
     def test_sends_a_host_with_its_port_to_the_application(self, ann: Guest):
         """Otherwise an application that compares the Origin of a form with the Host would refuse its own forms."""
