@@ -70,7 +70,9 @@ def check_logout_token(
     found = find_registrations(claims.get("iss"), claims.get("aud"), registrations)
     registration = found[0]
     try:
-        claims = parse_json(registration.verify_logout_token(token, TYPES, find_algorithms(registration.key)))
+        algorithms = find_algorithms(registration.key) or registration.provider.signing_algorithms
+        secret = registration.client_secret  # for HMAC, as in ID tokens
+        claims = parse_json(registration.verify_signature(token, types=TYPES, algorithms=algorithms, secret=secret))
     except errors.SignatureRefused as error:
         raise errors.LogoutTokenRefused(f"logout token: {error.detail}") from None
     invalid = find_invalid_claims(claims, registration)

@@ -146,35 +146,22 @@ class Registration:
         issuer = issuer_of_tenants(provider.issuer or "")
         return bool(issuer) and provider._replace(issuer=issuer).is_issuer(iss)
 
-    def verify_signature(self, jwt: str) -> None:
-        """Verify the signature of a token that a client has sent. The caller checks its claims.
+    def verify_signature(
+        self, jwt: str, *, types: Collection[str] = (), algorithms: Collection[str] = (), secret: str = ""
+    ) -> bytes:
+        """Verify the signature of a token that a client or the provider has sent, and return its payload.
 
-        :raises errors.SignatureRefused: when no key of the provider verifies it.
-        :raises errors.ProviderError: when the keys are not available.
-        """
-        keys, url = self._published_keys()
-        keys.verify(jwt, url, has_tenants=self.provider.has_tenants)
+        The parameters are those of :meth:`.keys.SigningKeys.verify`. The caller checks the claims.
 
-    def verify_logout_token(self, jwt: str, types: Collection[str], algorithms: Collection[str]) -> bytes:
-        """Verify the signature of a logout token, like that of an ID token, and return its payload.
-
-        :param types: the acceptable values of ``typ``.
-        :param algorithms: the algorithms of this client's ID tokens; if empty, all that the provider announces.
         :raises errors.SignatureRefused: when no key of the provider verifies it, or it has another type.
         :raises errors.ProviderError: when the keys are not available.
         """
-        keys, url = self._published_keys()
-        provider = self.provider
-        algorithms = algorithms or provider.signing_algorithms
-        has_tenants = provider.has_tenants
-        return keys.verify(jwt, url, algorithms, secret=self.client_secret, types=types, has_tenants=has_tenants)
-
-    def _published_keys(self) -> tuple[SigningKeys, str]:
-        if self.keys is None or not self.provider.jwks_url:
+        url, has_tenants = self.provider.jwks_url, self.provider.has_tenants
+        if self.keys is None or not url:
             raise errors.ProviderError(
                 "the URL of the provider's keys is unknown", remedy="add jwks_uri to the metadata of the issuer"
             )
-        return self.keys, self.provider.jwks_url
+        return self.keys.verify(jwt, url, algorithms, secret=secret, types=types, has_tenants=has_tenants)
 
     def oauth2_session(
         self, *, token: Token | None = None, redirect_uri: str | None = None, session: Session | None = None

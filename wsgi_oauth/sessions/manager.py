@@ -105,12 +105,8 @@ class SessionManager:
         self._sign_in_lifetime = sign_in_lifetime
         self._revocation_names = revocation_names
         self._late_responses = _HourlyLimit(_LATE_RESPONSES_PER_HOUR)
+        self.encrypted = encrypted
         self._encryption = Encryption() if encrypted else None
-
-    @property
-    def encrypted(self) -> bool:
-        """Whether sessions are encrypted in the store."""
-        return self._encryption is not None
 
     # Reading
 

@@ -41,23 +41,17 @@ class Readyz(RequestHandler):
         document: dict[str, Any] = {"status": "ready"}
         token = request.headers.get(CHECK_HEADER, "")
         if token and is_check_token(self.store, token):
-            document["request"] = describe_request(request)
+            environ, headers = request.environ, request.headers
+            document["request"] = {
+                "scheme": environ["wsgi.url_scheme"],
+                "host": environ.get("HTTP_HOST", ""),
+                "client": environ.get("REMOTE_ADDR", ""),
+                "forwarded": {
+                    name: len(split_values(headers.get(f"X-Forwarded-{name}", ""))) for name in ("For", "Proto", "Host")
+                },
+            }
             document["settings"] = {
                 "public_url": self.config.public_url,
                 "trusted_proxies": self.config.trusted_proxies,
             }
         return self.jsonify(document)
-
-
-def describe_request(request: Request) -> dict[str, Any]:
-    """Return scheme, host and client of *request*, and the number of values in each header of the proxies."""
-    environ = request.environ
-    counts = {
-        name: len(split_values(request.headers.get(f"X-Forwarded-{name}", ""))) for name in ("For", "Proto", "Host")
-    }
-    return {
-        "scheme": environ["wsgi.url_scheme"],
-        "host": environ.get("HTTP_HOST", ""),
-        "client": environ.get("REMOTE_ADDR", ""),
-        "forwarded": counts,
-    }

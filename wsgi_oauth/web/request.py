@@ -237,8 +237,7 @@ class Request(werkzeug.Request):
     @property
     def gate_prefix(self) -> str:
         """The path below which a gate has mounted the sign-in; empty without a gate."""
-        prefix: str = self.environ.get(GATE_PREFIX_KEY, "")
-        return prefix
+        return str(self.environ.get(GATE_PREFIX_KEY, ""))
 
     @property
     def is_prefetch_or_subresource(self) -> bool:
