@@ -61,7 +61,9 @@ def test_tokens_are_logged_at_debug(victim: Browser, provider: LocalProvider, lo
     return any(token in logged_by_the_client(log) for token in issued_tokens(provider))
 
 
-@guarded_by({"wsgi_oauth.web.error_responses.method_and_path": lambda request: f"{request.method} {request.full_path}"})
+@guarded_by(
+    {"wsgi_oauth.web.request.Request.method_and_path": property(lambda self: f"{self.method} {self.full_path}")}
+)
 def test_code_and_state_of_a_refused_callback_are_logged(
     victim: Browser, attacker: Browser, log: pytest.LogCaptureFixture
 ) -> bool:
@@ -79,7 +81,7 @@ class Unescaped(str):
 
 
 @guarded_by(
-    {"wsgi_oauth.web.error_responses.method_and_path": lambda request: Unescaped(f"{request.method} {request.path}")}
+    {"wsgi_oauth.web.request.Request.method_and_path": property(lambda self: Unescaped(f"{self.method} {self.path}"))}
 )
 def test_line_break_in_the_path_forges_a_log_line(log: pytest.LogCaptureFixture, application: Any):
     """S51."""

@@ -26,7 +26,7 @@ from ..sessions.measured import original_store
 from ..sessions.memory import MemoryStore
 from ..sessions.session import TOKEN, Session
 from . import pages
-from .error_responses import build_error_response, build_http_error_response, method_and_path
+from .error_responses import build_error_response, build_http_error_response
 from .page_templates import PageTemplates
 from .redirect import Redirect
 from .request import Request
@@ -395,7 +395,7 @@ class OAuthApp:
         if isinstance(error, (errors.NotSignedIn, errors.NotNow)) and not isinstance(error, errors.TokenUnknown):
             # The end of a session already has an audit event.
             if not request.has_ended_session and _log.isEnabledFor(logging.INFO):
-                place, extra = method_and_path(request), {"request_id": request.id, "cause": error.cause}
+                place, extra = request.method_and_path, {"request_id": request.id, "cause": error.cause}
                 _log.info("[%s] %a: %s: %s", request.id, place, error.cause, error, extra=extra)
             return
         # The event of a failed sign-in names no user, because the signed-in user may be another one.
@@ -406,7 +406,7 @@ class OAuthApp:
         # ERROR for the operator's problems. WARNING for those of users and providers, because Python shows warnings
         # even without a logging configuration, and the id on an error page must be found in the log.
         level = logging.ERROR if error.side == errors.Error.side else logging.WARNING
-        place = method_and_path(request)
+        place = request.method_and_path
         self.oauth.emit(
             session, request.event_name, outcome, error, level=level, exc_info=with_traceback, request=place
         )

@@ -129,7 +129,7 @@ def build_http_error_response(request: Request, error: HTTPException) -> Respons
     level = logging.ERROR if error.code >= 500 else logging.WARNING
     if error.code == 404 and _ROUTINE_PATH.fullmatch(request.path):
         level = logging.INFO
-    place, extra = (request.id, method_and_path(request)), {"request_id": request.id, "cause": message.cause}
+    place, extra = (request.id, request.method_and_path), {"request_id": request.id, "cause": message.cause}
     _log.log(level, "[%s] %a: %s", *place, message.cause, exc_info=original_exception, extra=extra)
     actions = _front_page_action(request)
     response = pages.show_message(message, request, "error.html", actions, as_json=request.wants_json)
@@ -142,8 +142,3 @@ def _find_site_url(request: Request, error: errors.Error) -> str:
     """Return the URL of this application for a request with a wrong host; "" if it is unknown."""
     site_url = error.site_url if isinstance(error, errors.BadHost) else ""
     return site_url and f"{site_url.removesuffix(request.gate_prefix)}/"
-
-
-def method_and_path(request: Request) -> str:
-    """Return the method and the path for the log, without the query, which can contain a code and a state."""
-    return f"{request.method} {request.root_path}{request.path}"

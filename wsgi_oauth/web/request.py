@@ -170,6 +170,11 @@ class Request(werkzeug.Request):
         return self.environ.get(REQUEST_ID_KEY) or secrets.token_hex(8)
 
     @property
+    def method_and_path(self) -> str:
+        """The method and the path for the log, without the query, which can contain a code and a state."""
+        return f"{self.method} {self.root_path}{self.path}"
+
+    @property
     def source(self) -> Source:
         """The fields of audit events that describe this request."""
         return Source(self.id, self.remote_addr or "")
