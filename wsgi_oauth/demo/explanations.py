@@ -125,11 +125,6 @@ SIGNED_OUT: Explanations = {
 
 # -- further messages and headers, which the trace shows ---------------------------------------------------------------
 
-PUSHED_REQUEST: Explanations = {**AUTHORIZATION_REQUEST, "Authorization": TOKEN_REQUEST["Authorization"]}
-PUSHED_RESPONSE: Explanations = {
-    "request_uri": "stands for all parameters of the authorization request; valid once (RFC 9126 2.2)",
-    "expires_in": "how many seconds it stays valid (RFC 9126 2.2)",
-}
 DISCOVERY_RESPONSE: Explanations = {
     "issuer": "the name of the provider. It must be the configured one (OpenID Connect Discovery 4.3)",
     "authorization_endpoint": "where the application sends the browser (RFC 6749 3.1)",
@@ -187,7 +182,6 @@ PARAMETERS: Explanations = {
     **AUTHORIZATION_REQUEST,
     **AUTHORIZATION_RESPONSE,
     **DECISION,
-    "request_uri": PUSHED_RESPONSE["request_uri"],
 }
 
 COOKIE_AT_PROVIDER = (

@@ -79,13 +79,11 @@ class GrantValidator(RequestValidator):
         scopes: Collection[str],
         *,
         default_scopes: Collection[str],
-        rotate: bool = True,
         require_pkce: bool = True,
     ) -> None:
         self.client = client
         self.scopes = list(scopes)
         self.default_scopes = list(default_scopes)
-        self.rotate = rotate
         self.require_pkce = require_pkce
         self._codes: dict[str, Credential] = {}
         self._access_tokens: dict[str, Credential] = {}
@@ -97,30 +95,26 @@ class GrantValidator(RequestValidator):
         request.client = self.client
         return client_id == self.client.client_id
 
-    def validate_redirect_uri(self, client_id: str, redirect_uri: str, request: Request, *_: Any, **__: Any) -> bool:
+    def validate_redirect_uri(self, client_id: str, redirect_uri: str, *_: Any, **__: Any) -> bool:
         return self.client.accepts_redirect_uri(redirect_uri)
 
     def get_default_redirect_uri(  # type: ignore[override]  # oauthlib accepts None, its stub not
-        self, client_id: str, request: Request, *_: Any, **__: Any
+        self, *_: Any, **__: Any
     ) -> str | None:
         """Return the registered redirect URI if there is exactly one, otherwise None (RFC 6749 3.1.2.3)."""
         registered = self.client.redirect_uris
         return registered[0] if len(registered) == 1 else None
 
-    def validate_response_type(
-        self, client_id: str, response_type: str, client: Any, request: Request, *_: Any, **__: Any
-    ) -> bool:
+    def validate_response_type(self, client_id: str, response_type: str, *_: Any, **__: Any) -> bool:
         return response_type == "code"
 
-    def get_default_scopes(self, client_id: str, request: Request, *_: Any, **__: Any) -> list[str]:
+    def get_default_scopes(self, *_: Any, **__: Any) -> list[str]:
         return self.default_scopes
 
-    def validate_scopes(
-        self, client_id: str, scopes: list[str], client: Any, request: Request, *_: Any, **__: Any
-    ) -> bool:
+    def validate_scopes(self, client_id: str, scopes: list[str], *_: Any, **__: Any) -> bool:
         return set(scopes) <= set(self.scopes)
 
-    def is_pkce_required(self, client_id: str, request: Request) -> bool:
+    def is_pkce_required(self, *_: Any) -> bool:
         """Return whether an authorization request needs a code challenge, also from confidential clients."""
         return self.require_pkce
 
@@ -139,7 +133,7 @@ class GrantValidator(RequestValidator):
 
     # The token request.
 
-    def client_authentication_required(self, request: Request, *_: Any, **__: Any) -> bool:
+    def client_authentication_required(self, *_: Any, **__: Any) -> bool:
         return self.client.secret is not None
 
     def authenticate_client(self, request: Request, *_: Any, **__: Any) -> bool:
@@ -159,9 +153,7 @@ class GrantValidator(RequestValidator):
         request.client = self.client
         return self.client.secret is None and client_id == self.client.client_id
 
-    def validate_grant_type(
-        self, client_id: str, grant_type: str, client: Any, request: Request, *_: Any, **__: Any
-    ) -> bool:
+    def validate_grant_type(self, client_id: str, grant_type: str, *_: Any, **__: Any) -> bool:
         return grant_type in ("authorization_code", "refresh_token")
 
     def validate_code(self, client_id: str, code: str, client: Any, request: Request, *_: Any, **__: Any) -> bool:
@@ -180,18 +172,11 @@ class GrantValidator(RequestValidator):
         """Return the code challenge of the authorization request. Without one (None), any code verifier is accepted."""
         return self._codes[code].grant.code_challenge or None
 
-    def get_code_challenge_method(self, code: str, request: Request) -> str:
+    def get_code_challenge_method(self, *_: Any) -> str:
         return "S256"
 
     def confirm_redirect_uri(
-        self,
-        client_id: str,
-        code: str,
-        redirect_uri: str,
-        client: Any,
-        request: Request,
-        *_: Any,
-        **__: Any,
+        self, client_id: str, code: str, redirect_uri: str, client: Any, request: Request, *_: Any, **__: Any
     ) -> bool:
         """Check that the redirect URI is identical to that of the authorization request (RFC 6749 4.1.3)."""
         if redirect_uri != self._codes[code].grant.redirect_uri:
@@ -199,28 +184,25 @@ class GrantValidator(RequestValidator):
             raise errors.InvalidGrantError(request=request)
         return True
 
-    def invalidate_authorization_code(self, client_id: str, code: str, request: Request, *_: Any, **__: Any) -> None:
+    def invalidate_authorization_code(self, client_id: str, code: str, *_: Any, **__: Any) -> None:
         self._codes[code].used = True
 
-    def validate_refresh_token(self, refresh_token: str, client: Any, request: Request, *_: Any, **__: Any) -> bool:
+    def validate_refresh_token(self, refresh_token: str, client: Any, *_: Any, **__: Any) -> bool:
         return _valid_grant(self._refresh_tokens.get(refresh_token), client.client_id) is not None
 
-    def get_original_scopes(self, refresh_token: str, request: Request, *_: Any, **__: Any) -> list[str]:
+    def get_original_scopes(self, refresh_token: str, *_: Any, **__: Any) -> list[str]:
         return self._refresh_tokens[refresh_token].grant.scopes
-
-    def rotate_refresh_token(self, request: Request) -> bool:
-        return self.rotate
 
     def save_bearer_token(self, token: Any, request: Request, *_: Any, **__: Any) -> None:
         if request.grant_type == "refresh_token":
             credential = self._refresh_tokens[request.refresh_token or ""]
-            credential.used = self.rotate
+            credential.used = True
         else:
             credential = self._codes[request.code or ""]
         expires_at = time.time() + token["expires_in"]
         self._access_tokens[token["access_token"]] = Credential(credential.grant, expires_at)
         if "refresh_token" in token:
-            self._refresh_tokens.setdefault(token["refresh_token"], Credential(credential.grant))
+            self._refresh_tokens[token["refresh_token"]] = Credential(credential.grant)
 
     # The profile request and the revocation request.
 
@@ -241,7 +223,7 @@ class GrantValidator(RequestValidator):
         for credential in self._access_tokens.values():
             credential.expires_at = min(credential.expires_at, time.time())
 
-    def revoke_token(self, token: str, token_type_hint: str, request: Request, *_: Any, **__: Any) -> None:
+    def revoke_token(self, token: str, *_: Any, **__: Any) -> None:
         """Revoke a token; with a refresh token, the whole grant (RFC 7009 2.1)."""
         refresh, access = self._refresh_tokens.get(token), self._access_tokens.get(token)
         if refresh:

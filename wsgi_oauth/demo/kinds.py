@@ -25,11 +25,8 @@ class Kind(NamedTuple):
     reason: str = ""
     fields: Explanations = explanations.PARAMETERS
     """The explanations of its parameters, JSON members and headers that have a special meaning in it."""
-
-    @property
-    def section(self) -> str:
-        """The section of the standard that defines this message; "" without one."""
-        return _SECTIONS.get(self.name, "")
+    section: str = ""
+    """The section of the standard that defines it."""
 
     def tell(self, user: str) -> str:
         """Return the purpose, about *user* instead of "you"."""
@@ -75,6 +72,7 @@ _KINDS = [
         "(redirect_uri). Before that, the application made two random numbers and stored them in a session file: the "
         "state, with which it recognizes the answer, and the code verifier, whose hash goes along as code_challenge.",
         explanations.AUTHORIZATION_REQUEST,
+        section="RFC 6749 4.1.1",
     ),
     Kind(
         "Page request",
@@ -97,6 +95,7 @@ _KINDS = [
         "wants to sign you in to the attacker's account (login CSRF). Then it checks iss: the answer must come from "
         "the provider that it had asked. Otherwise a dishonest provider could get the code of an honest one (mix-up).",
         explanations.AUTHORIZATION_RESPONSE,
+        section="RFC 6749 4.1.2",
     ),
     Kind(
         "Signed in",
@@ -149,6 +148,7 @@ _KINDS = [
         "provider looks up client_id and refuses a redirect_uri that is not registered for it: otherwise an attacker "
         "could have the code sent to another server.",
         explanations.AUTHORIZATION_REQUEST,
+        section="RFC 6749 4.1.1",
     ),
     Kind(
         "Consent page",
@@ -181,18 +181,21 @@ _KINDS = [
         "worthless: it is good once, for a few minutes, and only for the application that proves two things: that it "
         "is this application (client secret), and that it began this very sign-in (code verifier).",
         explanations.AUTHORIZATION_RESPONSE,
+        section="RFC 6749 4.1.2",
     ),
     Kind(
         "Authorization error",
         "The provider sends your browser back without a code, and says why.",
         "The state comes back here, too, so that the application knows which sign-in has ended.",
         explanations.AUTHORIZATION_RESPONSE,
+        section="RFC 6749 4.1.2.1",
     ),
     Kind(
         "Sign-out at the provider",
         "Your browser tells the provider that you have signed out.",
         "",
         explanations.END_SESSION_REQUEST,
+        section="OpenID Connect RP-Initiated Logout 2",
     ),
     Kind("Provider's page", "A page of the provider.", "", _NO_EXPLANATIONS),
     Kind(
@@ -212,6 +215,7 @@ _KINDS = [
         "this browser did not ask for. PKCE lets the provider recognize a code that was stolen and is presented in "
         "another sign-in, even if the thief puts it into this very application (code injection).",
         explanations.TOKEN_REQUEST,
+        section="RFC 6749 4.1.3",
     ),
     Kind(
         "Token response",
@@ -219,6 +223,7 @@ _KINDS = [
         "This response goes from server to server, so no browser, history or log of yours contains the token. The "
         "application stores it in the session file before it answers the browser.",
         explanations.TOKEN_RESPONSE,
+        section="RFC 6749 4.1.4",
     ),
     Kind(
         "Refresh request",
@@ -226,6 +231,7 @@ _KINDS = [
         "Access tokens are short-lived, so that a stolen one is soon worthless. The refresh token lives longer, but "
         "only this application can use it, because it needs the client secret.",
         explanations.REFRESH_REQUEST,
+        section="RFC 6749 6",
     ),
     Kind(
         "Refresh response",
@@ -233,6 +239,7 @@ _KINDS = [
         "Often the refresh token is a new one, too (rotation). If somebody uses the old one later, the provider knows "
         "that one of the two is a thief.",
         explanations.TOKEN_RESPONSE,
+        section="RFC 6749 6",
     ),
     Kind(
         "User document request",
@@ -240,6 +247,7 @@ _KINDS = [
         "The token travels in a header and never in a URL. The provider looks it up and sees whose data it may give, "
         "and which.",
         explanations.PROFILE_REQUEST,
+        section="OpenID Connect Core 5.3.1",
     ),
     Kind(
         "User document",
@@ -247,14 +255,22 @@ _KINDS = [
         "The number that identifies you never changes, in contrast to your name and your address. The application "
         "therefore recognizes you by it.",
         explanations.USER_DOCUMENT,
+        section="OpenID Connect Core 5.3.2",
     ),
     Kind(
         "Revocation request",
         "The application asks the provider to end the token.",
         "The sign-out succeeds even if the provider does not answer.",
         explanations.REVOCATION_REQUEST,
+        section="RFC 7009 2.1",
     ),
-    Kind("Revocation response", "The provider confirms that the token is worthless.", "", _NO_EXPLANATIONS),
+    Kind(
+        "Revocation response",
+        "The provider confirms that the token is worthless.",
+        "",
+        _NO_EXPLANATIONS,
+        section="RFC 7009 2.2",
+    ),
     Kind(
         "Discovery request",
         "The application asks the provider for its addresses.",
@@ -262,6 +278,7 @@ _KINDS = [
         "application who the user is; OAuth alone gives it access to data. A part of it is Discovery: the provider "
         "publishes its addresses at a fixed path, so only its own address has to be configured.",
         _NO_EXPLANATIONS,
+        section="OpenID Connect Discovery 4.1",
     ),
     Kind(
         "Discovery document",
@@ -269,6 +286,7 @@ _KINDS = [
         "The document must name the issuer under which the application asked for it: otherwise another provider could "
         "pose as this one.",
         explanations.DISCOVERY_RESPONSE,
+        section="OpenID Connect Discovery 4.2",
     ),
     Kind(
         "Keys request",
@@ -276,14 +294,7 @@ _KINDS = [
         "It verifies the signature of the ID token with one of them, and remembers them.",
         _NO_EXPLANATIONS,
     ),
-    Kind("Keys", "The provider's public keys.", "They are public.", explanations.KEYS_RESPONSE),
-    Kind(
-        "Pushed authorization request",
-        "The application sends the parameters to the provider itself, so the browser carries only a reference.",
-        "",
-        explanations.PUSHED_REQUEST,
-    ),
-    Kind("Pushed authorization response", "The provider returns the reference.", "", explanations.PUSHED_RESPONSE),
+    Kind("Keys", "The provider's public keys.", "They are public.", explanations.KEYS_RESPONSE, section="RFC 7517 5"),
     Kind("Request", "The application sends a request to the provider."),
     Kind("Response", "The provider answers."),
     Kind(
@@ -304,28 +315,6 @@ _KINDS = [
 ]
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _KINDS}
 
-_SECTIONS = {
-    "Authorization request, first half": "RFC 6749 4.1.1",
-    "Authorization request, second half": "RFC 6749 4.1.1",
-    "Authorization response, first half": "RFC 6749 4.1.2",
-    "Authorization response, second half": "RFC 6749 4.1.2",
-    "Authorization error": "RFC 6749 4.1.2.1",
-    "Token request": "RFC 6749 4.1.3",
-    "Token response": "RFC 6749 4.1.4",
-    "Refresh request": "RFC 6749 6",
-    "Refresh response": "RFC 6749 6",
-    "User document request": "OpenID Connect Core 5.3.1",
-    "User document": "OpenID Connect Core 5.3.2",
-    "Revocation request": "RFC 7009 2.1",
-    "Revocation response": "RFC 7009 2.2",
-    "Discovery request": "OpenID Connect Discovery 4.1",
-    "Discovery document": "OpenID Connect Discovery 4.2",
-    "Keys": "RFC 7517 5",
-    "Pushed authorization request": "RFC 9126 2.1",
-    "Pushed authorization response": "RFC 9126 2.2",
-    "Sign-out at the provider": "OpenID Connect RP-Initiated Logout 2",
-}
-
 #: The steps of a sign-in, with the kind of message that ends each.
 STEPS = (
     ("Step 1: the application sends you to the provider", "Authorization request, first half"),
@@ -340,8 +329,6 @@ _BACK_CHANNEL = {
     "revoke": ("Revocation request", "Revocation response"),
     "discovery": ("Discovery request", "Discovery document"),
     "keys": ("Keys request", "Keys"),
-    "pushed": ("Pushed authorization request", "Pushed authorization response"),
-    "par": ("Pushed authorization request", "Pushed authorization response"),
 }
 
 
@@ -428,7 +415,7 @@ def _name_at_application(message: Message, request: Message) -> str:
 
 
 def _name_of_redirect(target: str, path: str) -> str:
-    if {"response_type", "request_uri"} & query_of(target).keys():
+    if "response_type" in query_of(target):
         return "Authorization request, first half"
     if path.startswith("/callback"):
         return "Signed in"

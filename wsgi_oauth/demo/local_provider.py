@@ -102,8 +102,7 @@ class LocalProvider:
         loopback URL whose path ends in ``/callback`` or ``/callback/<label>``.
     :param user: the default user's profile, with at least ``name`` and ``login``.
     :param expires_in: the lifetime of access tokens, in seconds.
-    :param refresh_tokens: whether it issues refresh tokens.
-    :param rotate_refresh_tokens: whether a refresh replaces the refresh token with a new one.
+    :param refresh_tokens: whether it issues refresh tokens. A refresh replaces the refresh token with a new one.
     :param require_pkce: whether every authorization request needs PKCE, which RFC 9700 2.1.1 recommends also for
         confidential clients. Without, the provider supports PKCE, but also issues codes that fit any code verifier
         (RFC 9700 4.8.2).
@@ -138,7 +137,6 @@ class LocalProvider:
         user: Mapping[str, object] = OCTOCAT,
         expires_in: int = 3600,
         refresh_tokens: bool = True,
-        rotate_refresh_tokens: bool = True,
         require_pkce: bool = True,
     ) -> None:
         self.client_id = client_id
@@ -162,7 +160,6 @@ class LocalProvider:
             self._client,
             self.scopes,
             default_scopes=default_scopes if default_scope is None else default_scope.split(),
-            rotate=rotate_refresh_tokens,
             require_pkce=require_pkce,
         )
         self._oauth = WebApplicationServer(self._validator, token_expires_in=expires_in)
