@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import socket
@@ -669,6 +670,47 @@ class TestFolderOfNginx:
         get = partial(guest.web.get, headers={"Host": "app.example.com"}, allow_redirects=False, timeout=60)
         assert get(f"http://127.0.0.1:{port}/.well-known/acme-challenge/token").text == "answer"
         assert get(f"http://127.0.0.1:{port}/page?q=1").headers["Location"] == f"{APP}/page?q=1"
+
+
+class TestSettingsFile:
+    """settings.env, which gunicorn.conf.py reads, and for `wsgi-oauth check` a shell."""
+
+    @pytest.fixture
+    def read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+        """Return the settings that gunicorn finds in a text."""
+        configuration = tmp_path / "gunicorn.conf.py"
+        configuration.write_text(shipped("gunicorn.conf.py", **{"/etc/wsgi-oauth": str(tmp_path)}))
+        monkeypatch.setattr("os.environ", dict(os.environ))
+
+        def read(text: str) -> list[str]:
+            tmp_path.joinpath("settings.env").write_text(text)
+            return list(runpy.run_path(str(configuration))["raw_env"])
+
+        return read
+
+    def test_settings_are_those_that_a_shell_reads(self, read: Callable[[str], list[str]], tmp_path: Path):
+        values = [
+            "group:c#devs",
+            """'group:"Domain Admins"'""",
+            r'"a \" b \\ c \d"',
+            r"a\ b",
+            "'$1 & `2`'",
+            "",
+            "x'y'\"z\"",
+        ]
+        lines = [f"export T{number}={value}  # it's a comment" for number, value in enumerate(values)]
+        found = read("\n".join(["# it's a comment", "", *lines]))
+        script = f"set -a; . {tmp_path}/settings.env; env -0"
+        printed = subprocess.run(["sh", "-c", script], env={}, capture_output=True, text=True, timeout=60, check=True)
+        assert len(found) == len(values)
+        assert set(found) <= set(printed.stdout.split("\0"))
+
+    @pytest.mark.parametrize("line", ["A=group:a group:b", 'A="b', "A b", "A=$HOME", 'A="$HOME"', "A=b&c=d", "A=`id`"])
+    def test_line_that_a_shell_reads_differently_stops_gunicorn_with_its_number(
+        self, read: Callable[[str], list[str]], line: str
+    ):
+        with pytest.raises(SystemExit, match=r"settings\.env, line 2: must be NAME=value; put special characters in"):
+            read(f"A=b\n{line}\n")
 
 
 class TestDocument:
