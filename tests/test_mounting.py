@@ -376,6 +376,12 @@ class TestMisconfiguredProxy:
         status, log = self.answer(app, "/", caplog, Host="127.0.0.1:8000", X_Forwarded_For="10.0.0.1")
         assert (status, "let the proxy pass the Host header on" in log) == (400, True)
 
+    def test_is_told_apart_from_a_health_check(self, provider: LocalProvider, caplog: Any):
+        """Load balancers check a machine by its address, and take it out of service after a status 400."""
+        app = self.make(provider, PUBLIC_URL="https://app.example.com")
+        status, log = self.answer(app, "/", caplog, Host="10.0.0.5:8000", User_Agent="GoogleHC/1.0")
+        assert (status, "let health checks request /healthz" in log) == (400, True)
+
     def test_that_adds_too_few_values_is_named(self, provider: LocalProvider, caplog: Any):
         app = self.make(provider, PUBLIC_URL="https://app.example.com", TRUSTED_PROXIES="2")
         status, log = self.answer(app, "/", caplog, Host="127.0.0.1:8000", X_Forwarded_Host="app.example.com")

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from .. import errors
 from ..sessions.cookie import CookieNames
-from ..urls import DEFAULT_PORTS, Origin, is_loopback
+from ..urls import DEFAULT_PORTS, Origin, is_address, is_loopback
 
 MAX_RETURN_URL = 8000  # characters; some applications keep their whole view in the query
 _PROXY_HEADERS = frozenset(
@@ -65,7 +65,7 @@ class Site:
             # Only the name is compared, because TLS and the public port often end at a proxy.
             base_url = self._urls_by_host.get(host)
             if base_url is None:
-                remedy = self._find_host_remedy(environ)
+                remedy = self._find_host_remedy(environ, host)
                 sites = " or of WSGI_OAUTH_SITES" if self.further_urls else ""
                 expected = f"{Origin.of(self.public_url).host!a}{sites}"
                 raise errors.BadHost(
@@ -114,7 +114,7 @@ class Site:
                 return site, path
         return None
 
-    def _find_host_remedy(self, environ: Mapping[str, Any]) -> str:
+    def _find_host_remedy(self, environ: Mapping[str, Any], host: str) -> str:
         """Return the remedy for a wrong host, as the end of a message."""
         values = len(split_values(environ.get("HTTP_X_FORWARDED_HOST", "")))
         if values and not self._proxies:
@@ -129,6 +129,8 @@ class Site:
         )
         if _PROXY_HEADERS.intersection(environ):
             remedy += ", or send X-Forwarded-Host and set WSGI_OAUTH_TRUSTED_PROXIES"
+        elif is_address(host):
+            remedy += ", or let health checks request /healthz (with a gate, below its prefix)"
         return remedy
 
 
