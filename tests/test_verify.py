@@ -6,6 +6,7 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from html import escape
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -127,6 +128,10 @@ class TestAnonymousUser:
         assert answer.status_code == 401
         assert answer.headers["WWW-Authenticate"] == "Bearer"
         assert return_url(answer) == "/d/a%2Fb?q=%C3%BC&x=1+2"
+
+    def test_gets_a_page_with_the_sign_in_from_a_proxy_that_shows_the_401(self, make_app: MakeApp):
+        answer = Proxy(make_app()).ask(X_Forwarded_Uri="/page?x=1")
+        assert escape(answer.headers["Location"]) in answer.get_data(as_text=True)
 
     @pytest.mark.parametrize("name", ["X-Original-URI", "X-Original-URL"])
     def test_returns_to_the_page_that_other_headers_name(self, make_app: MakeApp, name: str):

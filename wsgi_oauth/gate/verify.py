@@ -24,7 +24,6 @@ from ..web import pages
 from ..web.application import OAuthApp
 from ..web.error_responses import build_error_response
 from ..web.handler import RequestHandler
-from ..web.redirect import Redirect
 from ..web.request import Request
 from ..web.site import path_and_query, without_origin
 from .authentication import Authenticator, Login
@@ -183,17 +182,15 @@ class Verifier:
         if login is not None:
             refused.session = self._authenticator.session(login)
         self._app.log_error(refused, error)
-        response = build_error_response(
+        # nginx accepts 2xx, 401 and 403 only. Its configuration redirects the browser to the Location of a 401. Other
+        # proxies may show the page.
+        return build_error_response(
             refused,
             error,
             login_url=self._app.login_url(request.base),
             logout_url=self._app.logout_url(request.base),
+            redirects=original.is_response_for_browser,
         )
-        if isinstance(response, Redirect) and not original.is_response_for_browser:
-            # nginx accepts 2xx, 401 and 403 only. Its configuration redirects the browser to the Location of a 401.
-            response.status_code = errors.NotSignedIn.status
-            response.headers["WWW-Authenticate"] = refused.challenge
-        return response
 
     def _return_url(self, request: Request, original_url: str) -> str:
         """Return the page to which a sign-in returns, with the usual checks of a return URL; "" if it is unknown."""

@@ -36,11 +36,14 @@ _HTTP_ERRORS = {
 _log = logging.getLogger("wsgi_oauth")
 
 
-def build_error_response(request: Request, error: errors.Error, *, login_url: str, logout_url: str) -> Response:
+def build_error_response(
+    request: Request, error: errors.Error, *, login_url: str, logout_url: str, redirects: bool = True
+) -> Response:
     """Return the page about *error*, or the redirect to the sign-in if signing in helps.
 
     :param login_url: the URL that starts a sign-in; "" if the host of the request is not this site's.
     :param logout_url: the URL of the sign-out, whose 403 shows a sign-out button to the session's user.
+    :param redirects: False for a page with the URL of the sign-in in ``Location``, in place of the redirect.
     """
     concerns_user = isinstance(error, (errors.NotSignedIn, errors.NotAllowed, errors.InvalidBearerToken))
     next_url = request.next_url or (local_path(request.page_url) if concerns_user else "") or ""
@@ -48,12 +51,14 @@ def build_error_response(request: Request, error: errors.Error, *, login_url: st
     if isinstance(error, errors.ReauthenticationRequired):
         requirements = {"reauthenticate": urlencode(error.requirements)}
         next_url = next_url or local_path(request.current_url) or ""  # the form's own URL if it has no referrer
-    sign_in_url = ""
+    sign_in_url = location = ""
     if isinstance(error, errors.NotSignedIn) and login_url:
         again = {"again": "1"} if error.after_rejection else {}
         sign_in_url = f"{login_url}?{urlencode({'next': next_url, **again, **requirements})}"
         if request.is_navigation and request.method == "GET":
-            return Redirect(sign_in_url)
+            if redirects:
+                return Redirect(sign_in_url)
+            location = sign_in_url
     as_json = request.wants_json or (concerns_user and not request.is_navigation)
     if login_url and isinstance(error, (errors.NotAllowed, errors.LoginDeclined)):
         login_url += f"?{urlencode({'switch': '1', 'next': next_url})}"
@@ -67,6 +72,8 @@ def build_error_response(request: Request, error: errors.Error, *, login_url: st
     if sign_in_url and request.is_htmx:
         # htmx shows no 401; this header makes it load the sign-in as a page (https://htmx.org/headers/hx-redirect/).
         response.headers["HX-Redirect"] = sign_in_url
+    if location:
+        response.headers["Location"] = location
     response.headers.update(error.headers)
     if isinstance(error, errors.NotSignedIn):
         response.headers.setdefault("WWW-Authenticate", request.challenge)
