@@ -861,6 +861,13 @@ class TestIdToken:
         issuer.claims |= claims
         browser.sign_in()
 
+    @pytest.mark.parametrize(
+        ("claim", "status"), [("azp", 303), ("nbf", 303), ("acr", 303), ("exp", 502), ("nonce", 502)]
+    )
+    def test_null_counts_as_a_missing_claim(self, claim: str, status: int, browser: Browser, issuer: Issuer) -> None:
+        issuer.sign = lambda claims: sign_jwt({**claims, claim: None})
+        assert finish_sign_in(browser).status_int == status
+
     @pytest.mark.parametrize(("claim", "seconds"), [("exp", -200), ("iat", 200)])
     def test_within_the_permitted_clock_skew_is_accepted(
         self, claim: str, seconds: int, browser: Browser, issuer: Issuer
@@ -1105,6 +1112,12 @@ class TestRefreshedIdToken:
         browser.get(browser.consent(authorization_url))
         later(HOUR)
         issuer.claims["nonce"] = parameters(authorization_url)["nonce"]
+        assert browser.profile().status_int == 200
+
+    def test_can_contain_null_as_nonce(self, browser: Browser, issuer: Issuer, later: Callable[[float], None]) -> None:
+        browser.sign_in()
+        later(HOUR)
+        issuer.sign = lambda claims: sign_jwt({**claims, "nonce": None})
         assert browser.profile().status_int == 200
 
 

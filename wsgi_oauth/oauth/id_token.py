@@ -46,7 +46,8 @@ def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: 
     :param nonce: the nonce of the authorization request; None for an ID token of a refresh (Core 12.2).
     :raises errors.IdTokenRefused: when it is malformed, expired, or issued by or for another party.
     """
-    claims = read_id_token(id_token)
+    # Some providers write null for a claim that is missing.
+    claims = {name: value for name, value in read_id_token(id_token).items() if value is not None}
     media_type = str((decode_part(id_token.partition(".")[0]) or {}).get("typ"))
     if media_type.lower().removeprefix("application/") in _OTHER_TYPES:  # RFC 7515 4.1.9
         raise errors.IdTokenRefused(
