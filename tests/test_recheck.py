@@ -126,6 +126,13 @@ def disable_account(issuer: Issuer) -> None:
         issuer.faults.add(fault.name, times=None)
 
 
+def block_account(issuer: Issuer, body: str, status: int) -> None:
+    """Let the provider refuse the user document with this answer, although it still refreshes the user's token."""
+    fault = Fault("profile.blocked", "", lambda _: Response(body, status))
+    issuer.faults.register(fault)
+    issuer.faults.add(fault.name, times=None)
+
+
 def stop_answering(issuer: Issuer) -> None:
     for endpoint in ("token", "profile"):
         fault = Fault(f"{endpoint}.outage", "", lambda _: Response("maintenance", 503))
@@ -270,6 +277,25 @@ class TestRefusal:
         assert "Max-Age=0" in answer.headers["Set-Cookie"]
         assert stored_sessions(store) == []
 
+    @pytest.mark.parametrize(
+        ("status", "body"),
+        [
+            (403, '{"message": "403 Forbidden - Your account has been blocked."}'),  # GitLab
+            (403, '{"message": "Sorry. Your account was suspended."}'),  # GitHub
+            (404, '{"error": "user_not_found"}'),
+            (410, '{"error": {"code": 410, "message": "This user does not exist."}}'),
+            (400, '{"error": "invalid_request", "error_description": "Inactive user"}'),
+        ],
+    )
+    def test_of_an_account_ends_the_session_although_its_token_is_new(
+        self, make_guest: Callable[..., Guest], issuer: Issuer, later: Callable[[float], None], status: int, body: str
+    ):
+        guest = make_guest()
+        block_account(issuer, body, status)
+        later(HOUR)
+        assert is_sign_in(guest.get("/page"))
+        assert issuer.count("refresh") == 1
+
     def test_ends_the_session_if_there_is_no_refresh_token(
         self, make_guest: Callable[..., Guest], issuer: Issuer, later: Callable[[float], None]
     ):
@@ -380,6 +406,23 @@ class TestOutage:
         issuer.faults.clear()
         later(20)
         assert guest.groups() == ["board"]
+
+    @pytest.mark.parametrize(
+        ("status", "body"),
+        [
+            (403, "<h1>Your account has been blocked</h1>"),  # a page, perhaps of a proxy
+            (403, '{"message": "Forbidden"}'),
+            (404, '{"message": "Not Found"}'),
+            (500, '{"message": "User not found"}'),
+        ],
+    )
+    def test_is_any_answer_that_does_not_name_the_account(
+        self, make_guest: Callable[..., Guest], issuer: Issuer, later: Callable[[float], None], status: int, body: str
+    ):
+        guest = make_guest()
+        block_account(issuer, body, status)
+        later(HOUR)
+        assert guest.groups() == ["staff"]
 
     def test_is_logged_with_its_cause(
         self,

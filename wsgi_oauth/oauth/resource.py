@@ -11,7 +11,7 @@ import requests
 
 from .. import errors
 from ..config.provider import Provider
-from ..transport.error_description import build_status_error, describe_error, read_retry_after
+from ..transport.error_description import build_status_error, describe_error, find_error, read_retry_after
 from ..transport.json import parse_json, read_json
 from .claims import find_value
 from .error_object import MUST_WAIT, TEMPORARY, find_error_codes, is_error_object
@@ -36,6 +36,12 @@ _INVALID_TOKEN = {
 # Codes that mean that the token is valid, but does not permit the request.
 _FORBIDDEN = {"insufficient_scope", "missing_scope", "no_permission"}
 _OTHER_REASONS = _FORBIDDEN | TEMPORARY | {"invalid_request"}
+# GitLab: "Your account has been blocked"; GitHub: "Your account was suspended"; others: "user_not_found".
+_ENDED = "blocked|deactivated|deleted|disabled|inactive|locked|suspended|not[ _]found"
+_ENDED_ACCOUNT = re.compile(
+    rf"\b(account|user)[ _](is |was |has been |does )?({_ENDED}|not[ _]exist)|({_ENDED})[ _](account|user)\b",
+    re.IGNORECASE,
+)
 _REPLACED = "\N{REPLACEMENT CHARACTER}"
 _log = logging.getLogger(__name__)
 
@@ -82,9 +88,27 @@ def read_user_document(
             if isinstance(document, dict):
                 return document
             return dict(read_json(response, dict, "user document", remedy=errors.CHECK_PROFILE_URL))
+    elif _reports_ended_account(response):
+        raise errors.TokenRejected(
+            f"the provider reports that the account has ended{describe_error(response, secrets)}"
+        )
     elif status not in {400, 403} or rejects_token(response) or _must_wait(response):
         return dict(read_resource(response, dict, secrets, name="user document", remedy=errors.CHECK_PROFILE_URL))
     raise _build_error(response, provider, is_new, secrets)
+
+
+def _reports_ended_account(response: requests.Response) -> bool:
+    """Return whether a JSON response says that the user's account was blocked or deleted.
+
+    Some providers refresh the tokens of such an account, so also a new token can get this answer.
+    """
+    if response.status_code not in {400, 403, 404, 410} or _must_wait(response):
+        return False
+    try:
+        parse_json(response.content, replaces_invalid=True)
+    except ValueError:  # a page, perhaps of a proxy
+        return False
+    return any(map(_ENDED_ACCOUNT.search, find_error(response)))
 
 
 def _build_error(
