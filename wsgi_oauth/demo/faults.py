@@ -89,10 +89,6 @@ def _modify(change: Callable[[Response], object]) -> Respond:
     return respond
 
 
-def _set_status(status: int) -> Respond:
-    return _modify(lambda response: setattr(response, "status_code", status))
-
-
 def _set_headers(**headers: str) -> Respond:
     return _modify(lambda response: response.headers.update(headers))
 
@@ -109,7 +105,7 @@ def _remove_member(name: str) -> Respond:
     return _modify_token(lambda token: {key: value for key, value in token.items() if key != name})
 
 
-def _modify_scope(change: Callable[[list[str]], str]) -> Respond:
+def _modify_scope(change: Callable[[list[str]], object]) -> Respond:
     return _modify_token(lambda token: {**token, "scope": change(token["scope"].split())})
 
 
@@ -191,11 +187,11 @@ def _back_channel_faults(document: str) -> Table:
             _respond(document, Content_Encoding="gzip"),
         ),
         "invalid_utf8": ("a body that is not valid UTF-8", _respond(b'{"name": "\xff\xfe"}')),
-        "redirect_301": ("301 to another origin", _redirect(301)),
-        "redirect_302": ("302 to another origin", _redirect(302)),
-        "redirect_303": ("303 to another origin", _redirect(303)),
-        "redirect_307": ("307 to another origin: the client would repeat a POST there", _redirect(307)),
-        "redirect_308": ("308 to another origin: the client would repeat a POST there", _redirect(308)),
+        # With 307 and 308, a client that follows would repeat a POST there.
+        **{
+            f"redirect_{status}": (f"{status} to another origin", _redirect(status))
+            for status in (301, 302, 303, 307, 308)
+        },
         "slow": ("a response after 30 seconds", _slow),
         "dribble_headers": ("endless headers, byte by byte", _dribble(HEAD + b"X-Dribble: ")),
         "dribble_body": ("an endless body, byte by byte", _dribble(HEAD + b'Content-Length: 1000000\r\n\r\n{"x": "')),
@@ -269,7 +265,7 @@ TOKEN_FAULTS: Table = {
         _respond('{"title": "Bad Request", "status": 400}', "application/problem+json", 400),
     ),
     # The token response (RFC 6749 5.1)
-    "token_in_500": ("a token with status 500", _set_status(500)),
+    "token_in_500": ("a token with status 500", _modify(lambda response: setattr(response, "status_code", 500))),
     "token_as_html": (
         "a token with the content type text/html",
         _modify(lambda response: setattr(response, "content_type", HTML)),
@@ -302,7 +298,7 @@ TOKEN_FAULTS: Table = {
     "scope_smaller": ("a scope without its last part", _modify_scope(lambda scopes: " ".join(scopes[:-1]))),
     "scope_other": ("a scope that was not requested", _set_member("scope", "something:else")),
     "scope_missing": ("a missing scope: as requested", _remove_member("scope")),
-    "scope_list": ("the scope as a JSON list", _modify_token(lambda t: {**t, "scope": t["scope"].split()})),
+    "scope_list": ("the scope as a JSON list", _modify_scope(list)),
     "refresh_token_missing": ("a missing refresh_token", _remove_member("refresh_token")),
     "refresh_token_number": ("refresh_token 5", _set_member("refresh_token", 5)),
     **_back_channel_faults('{"access_token": "never-issued", "token_type": "Bearer", "expires_in": 3600}'),

@@ -162,10 +162,6 @@ class GrantValidator(RequestValidator):
             request.scopes = grant.scopes
         return grant is not None
 
-    def find_nonce(self, code: str) -> str | None:
-        """Return the nonce of the authorization request with this *code*; None for any other text."""
-        return self._codes[code].grant.nonce if code in self._codes else None
-
     def get_code_challenge(  # type: ignore[override]  # oauthlib accepts None, its stub not
         self, code: str, request: Request
     ) -> str | None:

@@ -51,7 +51,7 @@ from .fault_injection import ENDPOINTS, Fault, FaultContext, FaultInjector
 from .fault_stories import STORIES
 from .faults import FAULTS
 from .grants import Client, Grant, GrantValidator, check_code_challenge, check_code_verifier
-from .users import OCTOCAT, SCOPES, User, filter_claims, is_optional
+from .users import OCTOCAT, User, filter_claims, find_scope
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -354,7 +354,7 @@ class LocalProvider:
             if not is_allowed:
                 raise AccessDeniedError(request=details["request"])
             if "chosen" in form:  # from the consent page, on which the user can decline optional scopes
-                scopes = [each for each in scopes if f"scope-{each}" in form or not is_optional(each)]
+                scopes = [each for each in scopes if f"scope-{each}" in form or not find_scope(each).is_optional]
             if session and "remember" in form:
                 session.remembered = frozenset(scopes)
             return self._issue_code(request, scopes, session or ProviderSession(login), fault_name)
@@ -528,14 +528,15 @@ class LocalProvider:
     def find_nonce(self, request: Request) -> str | None:
         """Return the nonce for the ID token of a token request. A refresh has none (OpenID Connect Core 12.2)."""
         with self._lock:
-            return self._validator.find_nonce(request.form.get("code", ""))
+            grant = self._validator.find_grant_of(request.form.get("code", ""))
+        return grant.nonce if grant else None
 
     # -- OpenID Connect ----------------------------------------------------------------------
 
     def discovery_document(self) -> dict[str, Any]:
         """Return the provider's metadata (OpenID Connect Discovery 3, RFC 8414, RFC 9207)."""
         methods = ["none"] if self.client_secret is None else ["client_secret_basic", "client_secret_post"]
-        claims = [claim for scope in self.scopes if scope in SCOPES for claim in SCOPES[scope].claims]
+        claims = [claim for scope in self.scopes for claim in find_scope(scope).claims]
         return {
             "issuer": self.issuer,
             "authorization_endpoint": self.authorization_url,

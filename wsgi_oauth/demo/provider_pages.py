@@ -16,7 +16,7 @@ from werkzeug.wrappers import Response
 
 from ..web.page_templates import PageTemplates, hash_style
 from .explanations import AUTHORIZATION_REQUEST
-from .users import SCOPES, is_optional
+from .users import find_scope
 
 _templates = PageTemplates(str(Path(__file__).parent / "templates" / "provider"))
 
@@ -54,17 +54,14 @@ def render(
 
 def list_releases(scopes: Iterable[str], claims: Mapping[str, object]) -> Iterator[Release]:
     """Yield the data by scope. Data that belong to no scope, such as the user's number, come first."""
-    scopes = list(scopes)
-    by_scope = {scope: SCOPES[scope].claims if scope in SCOPES else () for scope in scopes}
-    covered = {claim for names in by_scope.values() for claim in names}
+    by_name = {name: find_scope(name) for name in scopes}
+    covered = {claim for scope in by_name.values() for claim in scope.claims}
     always = {name: _as_text(value) for name, value in claims.items() if name not in covered}
-    yield Release("", SCOPES["openid"].description, always, is_optional=False)
-    for scope in scopes:
-        if scope == "openid":
-            continue
-        released = {name: _as_text(claims[name]) for name in by_scope[scope] if name in claims}
-        description = SCOPES[scope].description if scope in SCOPES else f"the permission {scope}"
-        yield Release(scope, description, released, is_optional(scope))
+    yield Release("", find_scope("openid").description, always, is_optional=False)
+    for name, scope in by_name.items():
+        if name != "openid":
+            released = {claim: _as_text(claims[claim]) for claim in scope.claims if claim in claims}
+            yield Release(name, scope.description, released, scope.is_optional)
 
 
 def _as_text(value: object) -> str:

@@ -16,7 +16,6 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterable
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from werkzeug.datastructures import Headers
@@ -84,12 +83,7 @@ class Server:
     def __enter__(self) -> Server:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -197,13 +191,7 @@ def _read_body(environ: WSGIEnvironment) -> bytes:
 class _Listener(ThreadedWSGIServer):
     """The listening socket. It counts all connections, and keeps a list of the open ones to close them."""
 
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        application: WSGIApplication,
-        ssl_context: ssl.SSLContext | None,
-    ) -> None:
+    def __init__(self, host: str, port: int, application: WSGIApplication, ssl_context: ssl.SSLContext | None) -> None:
         self.closing = threading.Event()
         self.accepted = 0
         self._open: set[socket.socket] = set()

@@ -108,9 +108,9 @@ SCOPES: Mapping[str, Scope] = {
 }
 
 
-def is_optional(scope: str) -> bool:
-    """Return whether users can decline *scope* on the consent page."""
-    return scope in SCOPES and SCOPES[scope].is_optional
+def find_scope(name: str) -> Scope:
+    """Return the scope *name*. A scope that is not in :data:`SCOPES` releases no claims."""
+    return SCOPES.get(name, Scope(f"the permission {name}"))
 
 
 def filter_claims(claims: Mapping[str, object], granted: Iterable[str], offered: Iterable[str]) -> dict[str, object]:
@@ -119,5 +119,5 @@ def filter_claims(claims: Mapping[str, object], granted: Iterable[str], offered:
     :param granted: the scopes that the user granted.
     :param offered: the scopes that the provider knows. Claims of other scopes are always released.
     """
-    withheld = {claim for scope in {*offered} - {*granted} if scope in SCOPES for claim in SCOPES[scope].claims}
+    withheld = {claim for scope in {*offered} - {*granted} for claim in find_scope(scope).claims}
     return {name: value for name, value in claims.items() if name not in withheld}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -20,10 +21,6 @@ from .story import Outcome, Story
 if TYPE_CHECKING:
     import requests
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-
-def build_application_with_secret_in_body(stage: Stage) -> WSGIApplication:
-    return build_application(stage, CLIENT_AUTH="post")
 
 
 # Most HTTP libraries do this by default.
@@ -62,7 +59,7 @@ TOKEN_REDIRECT = Story(
     acts_at="application: POST /token",
     act="the application does not follow the redirect of the token endpoint.",
     attack=redirect_the_token_request,
-    build=build_application_with_secret_in_body,
+    build=partial(build_application, CLIENT_AUTH="post"),
 )
 
 

@@ -6,6 +6,7 @@ Each attack prints a line of JSON. The process ends when one of them has taken :
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import signal
@@ -22,25 +23,16 @@ from .story import Story, without_guards
 DEADLINE = 30  # seconds; one attack takes less than one
 
 
-class LogLines(logging.Handler):
-    """Keeps the lines of the application's log."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(f"{record.levelname}: {record.getMessage()}")
-
-
 def carry_out(story: Story, *, guarded: bool) -> dict[str, Any]:
     """Carry out the attack of *story*; return its outcome as a JSON object.
 
     :param guarded: False to replace the guards in this process during the attack.
     """
     recorder = Recorder()
-    log, logger = LogLines(), logging.getLogger("wsgi_oauth")
-    logger.addHandler(log)
+    log, logger = io.StringIO(), logging.getLogger("wsgi_oauth")
+    handler = logging.StreamHandler(log)
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
         with (
@@ -50,13 +42,13 @@ def carry_out(story: Story, *, guarded: bool) -> dict[str, Any]:
         ):
             outcome = story.attack(stage)
     finally:
-        logger.removeHandler(log)
+        logger.removeHandler(handler)
     return {
         "story": story.name,
         "guarded": guarded,
         "has_succeeded": outcome.has_succeeded,
         "text": outcome.text,
-        "log": log.lines,
+        "log": log.getvalue().splitlines(),
         "messages": [message.to_json() for message in recorder.messages],
     }
 

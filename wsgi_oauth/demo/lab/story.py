@@ -63,8 +63,7 @@ def without_guards(guards: Mapping[str, Any]) -> Iterator[None]:
     """Replace *guards* in this process."""
     with ExitStack() as stack:
         for name, replacement in guards.items():
-            owner, _, attribute = name.rpartition(".")
-            stack.enter_context(mock.patch.object(resolve_name(owner), attribute, replacement))
+            stack.enter_context(mock.patch(name, replacement))
         yield
 
 
