@@ -26,6 +26,7 @@ from wsgi_oauth.testing import signed_in
 MakeApp = Callable[..., Any]
 
 SITE = "https://www.example.com"
+OTHER_HOSTS = [f"{SITE}{part}" for part in (".evil.example/", "@evil.example/", ":80@evil.example/", "\\evil.example/")]
 ANN = Identity("github", "7", username="ann", email="ann@example.com", email_verified=True, groups=("staff", "board"))
 
 
@@ -138,6 +139,13 @@ class TestAnonymousUser:
         url = f"{SITE}/page?x=1" if name == "X-Original-URL" else "/page?x=1"
         assert return_url(Proxy(make_app()).ask(**{name: url})) == "/page?x=1"
 
+    @pytest.mark.parametrize(
+        "site", ["http://www.example.com", "https://WWW.example.com:8443", "http://www.example.com:80"]
+    )
+    def test_returns_to_the_page_whose_scheme_and_port_are_those_of_the_proxy(self, make_app: MakeApp, site: str):
+        """Behind another proxy, which terminates TLS."""
+        assert return_url(Proxy(make_app()).ask(X_Original_URL=f"{site}/page?x=1")) == "/page?x=1"
+
     def test_is_redirected_by_a_proxy_that_passes_the_response_on(self, make_app: MakeApp):
         answer = Proxy(make_app()).ask(X_Forwarded_Method="GET", X_Forwarded_Uri="/d/a%2Fb?q=%C3%BC&x=1+2")
         assert answer.status_code == 302
@@ -168,7 +176,9 @@ class TestAnonymousUser:
         answer = Proxy(make_app()).ask(X_Forwarded_Method="OPTIONS", X_Forwarded_Uri="/api", **headers)
         assert (answer.status_code, "Location" in answer.headers) == (401, False)
 
-    @pytest.mark.parametrize("url", ["https://evil.example/", "//evil.example", "/a/../b", "/\\evil.example", "page"])
+    @pytest.mark.parametrize(
+        "url", ["https://evil.example/", "//evil.example", "/a/../b", "/\\evil.example", "page", *OTHER_HOSTS]
+    )
     def test_returns_to_no_other_site(self, make_app: MakeApp, caplog: pytest.LogCaptureFixture, url: str):
         """S33: the sign-in then leads to the default page, and the log says so."""
         caplog.set_level("INFO")

@@ -7,10 +7,11 @@ client has access, and names the user.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from werkzeug import Response
 from werkzeug.exceptions import NotFound
@@ -25,7 +26,7 @@ from ..web.application import OAuthApp
 from ..web.error_responses import build_error_response
 from ..web.handler import RequestHandler
 from ..web.request import Request
-from ..web.site import path_and_query, without_origin
+from ..web.site import path_and_query
 from .authentication import Authenticator, Login
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ _log = logging.getLogger(__name__)
 # The headers in which proxies name the URL of the original request. nginx's documentation uses the second one, its
 # ingress controller the third one.
 _URL_HEADERS = ("HTTP_X_FORWARDED_URI", "HTTP_X_ORIGINAL_URI", "HTTP_X_ORIGINAL_URL")
+_HOST = re.compile(r"https?://([^/?#:@\\]+)(?::[0-9]+)?(?=[/?#]|\Z)", re.IGNORECASE)
 _VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 _SAFE = _VISIBLE.replace("%", "")  # otherwise the encoded form of one name could be the name of another user
 _SAFE_IN_GROUP = _SAFE.replace(",", "")  # otherwise the name of a group could contain another group
@@ -170,13 +172,14 @@ class Verifier:
         original = OriginalRequest.of(environ, self._app.config.trusted_proxies)
         # With the method and the path of the original request, the response is the same as that of the gate.
         changes = {"REQUEST_METHOD": original.method}
-        if original.url:
-            path, _, query = without_origin(original.url, request.base).partition("?")
+        original_url = without_own_host(original.url, request.base)
+        if original_url:
+            path, _, query = original_url.partition("?")
             changes |= {"SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": query}
         refused = Request({**environ, **changes}, populate_request=False)
         refused.id, refused.base = request.id, request.base
         refused.templates, refused.application_name = request.templates, request.application_name
-        refused.current_url = self._return_url(request, original.url)
+        refused.current_url = self._return_url(request, original_url)
         refused.permits_tokens = self._app.access_tokens is not None
         refused.next_url = refused.return_url
         if login is not None:
@@ -215,6 +218,20 @@ class Verify(RequestHandler):
 
     def get(self, request: Request) -> Response:
         raise NotFound  # only for another spelling of the path
+
+
+def without_own_host(url: str, base_url: str) -> str:
+    """Return *url* without the scheme, host and port, if the host is this site's.
+
+    Behind another proxy, which terminates TLS, the proxy names the scheme and the port of its own connection.
+
+    :param base_url: the URL of the mount point.
+    """
+    match = _HOST.match(url)
+    if match is None or match[1].lower() != urlsplit(base_url).hostname:
+        return url
+    path = url[match.end() :]
+    return path if path.startswith("/") else f"/{path}"
 
 
 def build_identity_headers(login: Login) -> list[tuple[str, str]]:
