@@ -449,12 +449,19 @@ class TestRemoteUser:
 
     @pytest.mark.parametrize("verified", [False, None])
     def test_is_no_unverified_address(
-        self, make_gate: MakeGate, provider: LocalProvider, inside: Application, verified: bool | None
+        self,
+        make_gate: MakeGate,
+        provider: LocalProvider,
+        inside: Application,
+        caplog: pytest.LogCaptureFixture,
+        *,
+        verified: bool | None,
     ):
         provider.user = {**provider.user, "email": "mona@example.com", "email_verified": verified}
         page = Guest(make_gate(REMOTE_USER="email"), provider).sign_in()
         assert (page.status_int, inside.seen) == (403, [])
         assert "verified email address" in page.text
+        assert "set WSGI_OAUTH_TRUST_UNVERIFIED_EMAIL=yes if users cannot choose their address" in caplog.text
 
     def test_is_no_username_that_can_pass_to_another_user(self, make_gate: MakeGate):
         with pytest.raises(errors.ConfigError, match=r"REMOTE_USER: a username at .* can pass to another user"):

@@ -1025,6 +1025,13 @@ class TestUserDocument:
         browser.sign_in()
         assert browser.profile().json["sub"] == "mona"
 
+    def test_is_accepted_in_both_forms(self, browser: Browser, issuer: Issuer) -> None:
+        """OpenID Connect Core 5.3.2: the form depends on the registration, and some issuers negotiate it."""
+        browser.sign_in()
+        browser.profile()
+        accepted = issuer.exchanges[-1].headers["Accept"]
+        assert accepted == "application/json, application/jwt;q=0.5"
+
     @pytest.mark.parametrize(
         "claims",
         [

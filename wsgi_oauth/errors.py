@@ -266,8 +266,13 @@ class NoUserName(NotAllowed):
 
     def __init__(self, user_id: str, account: str, kind: str) -> None:
         self.user = user_id
-        missing = "verified email address" if kind == "email" else "user name"
-        Error.__init__(self, f"{user_id} has no {missing} for REMOTE_USER; see WSGI_OAUTH_REMOTE_USER")
+        missing, remedy = "user name", ""
+        if kind == "email":
+            missing = "verified email address"
+            remedy = "add its scope to WSGI_OAUTH_SCOPE, set WSGI_OAUTH_TRUST_UNVERIFIED_EMAIL=yes if users cannot "
+            remedy += "choose their address, or "
+        remedy += "set another WSGI_OAUTH_REMOTE_USER"
+        Error.__init__(self, f"{user_id} has no {missing} for REMOTE_USER", remedy=remedy)
         self.text = (
             english("no_user_name.email_text", account=account)
             if kind == "email"

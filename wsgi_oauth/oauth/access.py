@@ -127,7 +127,8 @@ class Rules:
             setting = self._variable("trust_unverified_email", label)
             yield f"the provider does not say that the address is verified (if users cannot choose it: {setting}=yes)"
         elif "email" in kinds and not identity.email:
-            yield "the provider gives no address"
+            scope, claim = self._variable("scope", label), self._variable("email_claim", label)
+            yield f"the provider gives no address (if the user has one: add its scope to {scope}, or set {claim})"
         if identity.unread:
             yield f"the provider did not permit this application to read the {' and '.join(identity.unread)}"
         elif kinds & {"group", "org"} and not identity.groups:

@@ -304,7 +304,9 @@ class OAuth2Session:
             if not provider.recheck_interval:  # otherwise only rechecks refresh the token
                 self._authorization()  # refreshes an expired token
             return read_id_token(self.token.get("id_token", ""))
-        headers = {"Accept": "application/json", **dict(provider.profile_headers)}
+        # Some issuers refuse requests that do not accept the signed form of the document (Core 5.3.2).
+        signed = ", application/jwt;q=0.5" if provider.asks_for_id_token else ""
+        headers = {"Accept": f"application/json{signed}", **dict(provider.profile_headers)}
 
         def fetch() -> dict[str, Any]:
             response = self.request(
