@@ -153,7 +153,6 @@ class OAuthApp:
         environ = request.environ
         request.open_session = self._open_session
         request.open_pending = self._open_pending
-        request.check_store = self.sessions.store.check
         request.site = self.site
         request.templates, request.application_name = self.templates, self.config.name
         headers: list[tuple[str, str]] | None = None

@@ -37,7 +37,7 @@ class Readyz(RequestHandler):
     store: SessionStore  # set by create_app
 
     def get(self, request: Request) -> Response:
-        request.check_store()
+        self.store.check()  # raises StoreError
         document: dict[str, Any] = {"status": "ready"}
         token = request.headers.get(CHECK_HEADER, "")
         if token and is_check_token(self.store, token):

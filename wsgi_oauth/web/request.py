@@ -69,8 +69,6 @@ class Request(werkzeug.Request):
     has_ended_session: bool = False
     #: Whether this request has used the pending session's state.
     has_used_state: bool = False
-    #: Raises StoreError if a session cannot be stored now; set by OAuthApp.
-    check_store: Callable[[], None]
 
     @cached_property
     def args(self) -> MultiDict[str, str]:
