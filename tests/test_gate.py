@@ -672,6 +672,13 @@ class TestPublicPath:
         }
         assert statuses == {"/": 200, "": 200, "/page": 302, "//": 302, "/.": 302, "/x/..": 302}
 
+    def test_of_slash_and_asterisk_is_every_unambiguous_path(self, make_gate: Callable[..., LoginRequired]):
+        gate = make_gate(public=["/*"])
+        plain = [path for path in [*PUBLIC_PATHS, *OTHER_PATHS] if path[:1] in {"", "/"}]
+        assert [path for path in plain if send(gate, path, headers=HTML).status_code != 200] == []
+        reached = [path for path in AMBIGUOUS_PATHS if send(gate, path, headers=HTML).status_code != 302]
+        assert reached == []
+
     def test_is_relative_to_the_mount_point(self, make_gate: Callable[..., LoginRequired]):
         gate = make_gate(public=["/static"])
         for script, path, status in [

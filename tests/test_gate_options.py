@@ -155,6 +155,19 @@ class TestPathRules:
             "/admin/help": 200,
         }
 
+    def test_restrict_a_part_of_a_public_application(self, make_gate: MakeGate):
+        gate = make_gate(public=["/*"], allow={"/admin": ("id:1",)})
+        public = ["/", "/page", "/administer"]
+        assert [send(gate, path, headers=HTML).status_code for path in public] == [200, 200, 200]
+        spellings = ["/admin", "/Admin/x", "/%61dmin", "//admin", "/x;y/../admin", "/adm\xc4\xb1n", "/ADMINI~1"]
+        assert [path for path in spellings if send(gate, path, headers=HTML).status_code != 302] == []
+        assert send(gate, "/page", headers={**HTML, "X-Vhm-Root": "/admin"}).status_code == 302
+
+    def test_of_the_slash_leave_nothing_public_except_named_paths(self, make_gate: MakeGate):
+        gate = make_gate(public=["/*", "/static"], allow={"/": ("id:1",)})
+        statuses = {path: send(gate, path, headers=HTML).status_code for path in ("/", "/page", "/static/x")}
+        assert statuses == {"/": 302, "/page": 302, "/static/x": 200}
+
     def test_apply_in_addition_to_the_rules_of_the_application(self, make_gate: MakeGate, provider: LocalProvider):
         guest = Guest(make_gate(ALLOW="id:1", allow={"/page": ("id:583231",)}), provider)
         guest.get(guest.get("/page").location)

@@ -19,6 +19,7 @@ _UNAMBIGUOUS = re.compile(r"(?:/(?![ .]*(?:/|\Z))[^/\\;%?#\x00-\x1f\x7f]+)*/?")
 _PLAIN = re.compile(r"(?:/[\w-]+(?:\.[\w-]+)*)*/?", re.ASCII)
 _PARAMETERS = re.compile(r"[;:?#]")  # the beginning of parameters; on Windows, `admin:x` is a part of the file `admin`
 _TO_NORMALIZE = re.compile(r"[ .:;%?#\\]|//|[^\x00-\x7f]")  # normalization changes only paths that match
+_EVERYTHING = "/*"  # makes all unambiguous paths public
 _SHORT_NAME = re.compile(r"~[0-9]")  # ADMINI~1: FAT and NTFS open `administration` under this name, too
 
 
@@ -45,7 +46,7 @@ class PathRules:
         :param is_ambiguous: whether the application may read another path, for example from a header.
         """
         if not script_name and not is_ambiguous and self._without_rule.fullmatch(path_info):
-            return False, [], False
+            return self._public.includes_everything, [], False
         signs_out = self._sign_out.include(path_info)
         if is_ambiguous:
             return False, self._restricted.paths, signs_out
@@ -56,23 +57,26 @@ class PathRules:
 
 
 class PublicPaths:
-    """The paths that anonymous users may visit: ``/static`` includes everything below it, ``/`` is the front page only.
+    """The paths that anonymous users may visit: ``/static`` includes everything below it, ``/`` is the front page only,
+    and ``/*`` is the whole application.
 
     :raises TypeError: if *paths* is a single string.
     :raises ValueError: if a path is ambiguous or does not begin with a slash.
     """
 
     def __init__(self, paths: Collection[str]) -> None:
-        self.paths = frozenset(parse_paths(paths, "public"))
+        named = paths if isinstance(paths, str) else [path for path in paths if path != _EVERYTHING]
+        self.paths = frozenset(parse_paths(named, "public"))
+        self.includes_everything = _EVERYTHING in paths
         self._prefixes = tuple(f"{path}/" for path in self.paths - {"/"})
 
     def find(self, script_name: str, path_info: str) -> str | None:
-        """Return the longest public path that includes the requested path, or None.
+        """Return the longest public path that includes the requested path, or None; "" if only ``/*`` includes it.
 
         Ambiguous paths (``//``, ``..``, ``;``, percent-encoded) are never public.
         """
         path = path_info or "/"
-        if not self.paths or (path not in self.paths and not path.startswith(self._prefixes)):
+        if not self.includes_everything and path not in self.paths and not path.startswith(self._prefixes):
             return None
         text = _decode(script_name, path_info)
         # The application may convert compatibility characters to dots and slashes.
