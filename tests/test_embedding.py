@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def blocks(mark: str) -> list[str]:
 
 
 def test_every_python_block_is_marked_with_its_source() -> None:
-    marked = re.findall(r"<!-- (?:from \w+\.py|test|yours|option|step up) -->\n```python\n", DOCUMENT)
+    marked = re.findall(r"<!-- (?:from \w+\.py|test|yours|option|header|step up) -->\n```python\n", DOCUMENT)
     assert len(marked) == DOCUMENT.count("```python\n")
 
 
@@ -72,6 +73,25 @@ def test_the_shown_options_exist(statement: str) -> None:
     names = {"LoginRequired": LoginRequired, "application": None, "get_app": lambda: create_app(config)}
     exec(statement, names)  # a part of our own document
     assert isinstance(names["app"], LoginRequired)
+
+
+def test_the_shown_header_names_the_user_of_the_gate() -> None:
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [repr(environ.get("HTTP_X_PROXY_USER")).encode()]
+
+    oauth_app = create_app(Config(client_id="x", client_secret="x", session_store="memory:"))
+    names = {
+        "application": application,
+        "LoginRequired": partial(LoginRequired, public=("/",)),
+        "get_app": lambda: oauth_app,
+    }
+    exec(blocks("header")[0], names)  # a part of our own document
+    client = Client(names["app"])
+    forged = {"X-Proxy-User": "admin"}
+    assert client.get("/", headers=forged).text == "None"
+    client.set_cookie(*signed_in(oauth_app))
+    assert client.get("/", headers=forged).text == "'583231@github'"
 
 
 def test_the_shown_page_requires_a_recent_sign_in() -> None:
