@@ -289,7 +289,7 @@ DEMO = [
     Visit("lab-attack", "attack.html", _open_demo("/lab/mix-up")),
     Visit("lab-with-guard", "attack.html", partial(_attack, guard="with")),
     Visit("lab-without-guard", "attack.html", partial(_attack, guard="without")),
-    Visit("lab-error", "lab_error.html", _open_demo("/lab/unknown")),
+    Visit("lab-error", "problem.html", _open_demo("/lab/unknown")),
     Visit("demo-sign-in", "sign_in.html", lambda page, servers: page.goto(servers.demo.url)),
     Visit("demo-consent", "consent.html", lambda page, servers: choose_user(page, servers.demo)),
     Visit("demo-consent-fault", "consent.html", partial(_choose_fault, at_home=False)),

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
-from .sources import PACKAGE
+from .messages import ROOT
 
-_PLACES = (Path(PACKAGE).parent / "docs", Path(sys.prefix) / "share" / "doc" / "wsgi-oauth" / "docs")
+_PLACES = (ROOT / "docs", Path(sys.prefix) / "share" / "doc" / "wsgi-oauth" / "docs")
 _ENTRY = re.compile(r'(?m)^(?:\*\*(?P<heading>.+)\*\*$|- <a id="(?P<id>[\w-]+)"></a>(?P<text>.+)$)')
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import linecache
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 BROWSER, APPLICATION, PROVIDER = "browser", "application", "provider"
@@ -19,20 +21,26 @@ ATTACKERS = frozenset({ATTACKER, ATTACKERS_SITE, ATTACKERS_PROVIDER})
 MAX_BODY = 20_000
 """Bytes of a body that are recorded."""
 
+ROOT = Path(__file__).parents[2]
+"""The folder that contains the package."""
+
 _MAX_DEPTH = 50
 
 Files = Mapping[str, Any]
 """Session files: the JSON value of each by its name; None for a file that does not exist."""
 
 
-@dataclass(frozen=True)
-class SourceLine:
+class SourceLine(NamedTuple):
     """A line of this project's source code."""
 
-    file: str  # relative to the folder of the package, such as "wsgi_oauth/flow.py"
+    file: str  # relative to ROOT, such as "wsgi_oauth/flow.py"
     line: int  # from 1
     function: str
-    text: str  # without indentation
+
+    @property
+    def text(self) -> str:
+        """The line without indentation."""
+        return linecache.getline(str(ROOT / self.file), self.line).strip()
 
 
 @dataclass(frozen=True)
@@ -116,9 +124,9 @@ class Message:
         return cls(
             **document
             | {
-                "source": source and SourceLine(**source),
-                "handler": handler and SourceLine(**handler),
-                "chain": tuple(SourceLine(**each) for each in document["chain"]),
+                "source": source and SourceLine(*source),
+                "handler": handler and SourceLine(*handler),
+                "chain": tuple(SourceLine(*each) for each in document["chain"]),
                 "headers": tuple((name, value) for name, value in document["headers"]),
             }
         )

@@ -13,7 +13,7 @@ import dataclasses
 import http.client
 import io
 import json
-import logging
+import os
 import secrets
 import threading
 import time
@@ -27,9 +27,9 @@ from werkzeug.datastructures import EnvironHeaders
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
 
-from .messages import BROWSER, MAX_BODY, Files, Message, SourceLine, load_json
+from .messages import BROWSER, MAX_BODY, ROOT, Files, Message, SourceLine, load_json
 from .recorder import TakesMessages
-from .sources import IsHandler, Place, Source, find_source
+from .sources import IsHandler, Source, find_source, is_own_module
 
 if TYPE_CHECKING:
     import socket
@@ -42,8 +42,6 @@ ORIGIN_HEADER = "X-Demo-Origin"
 _ORIGIN_KEY = "HTTP_X_DEMO_ORIGIN"
 _MAX_REQUEST_BODY = 1 << 20  # bytes; a longer body is not recorded, but passed on unread
 _IGNORED = {"/favicon.ico", "/healthz"}  # requests of browsers and of the launcher, which belong to no sign-in
-
-_log = logging.getLogger(__name__)
 
 
 class Origin(NamedTuple):
@@ -74,7 +72,9 @@ def read_origin(key: str, header: str) -> Origin:
         sent_key, sender, parent, chain, main = load_json(header)
         if not secrets.compare_digest(sent_key.encode(), key.encode()):
             return Origin()
-        return Origin(sender, parent, Source(tuple(Place(*each) for each in chain), main and Place(*main)))
+        source = Source(tuple(SourceLine(*each) for each in chain), main and SourceLine(*main))
+        is_own = all(is_own_module(os.path.normpath(ROOT / line.file)) for line in [source.main, *source.chain] if line)
+        return Origin(sender, parent, source if is_own else Source())
     except (ValueError, TypeError, AttributeError):
         return Origin()
 
@@ -276,16 +276,6 @@ def _text(body: bytes, headers: dict[str, str]) -> str:
 
 def _describe(source: Source, status: int = 0) -> dict[str, Any]:
     """Return the arguments of :class:`Message` for *source*. The source of an error is the line that raised it."""
-    chain: list[SourceLine] = []
-    main = raised = None
-    for place in source.chain:
-        try:
-            chain.append(place.describe())
-        except ValueError:
-            _log.warning("the trace shows only modules of wsgi_oauth (got %a)", place.file)
-            continue
-        if place == source.main:
-            main = chain[-1]
-        if place == source.raised and status >= http.client.BAD_REQUEST:
-            raised = chain[-1]
-    return {"source": raised or main, "handler": main if raised and raised != main else None, "chain": tuple(chain)}
+    raised = source.raised if status >= http.client.BAD_REQUEST else None
+    handler = source.main if raised and raised != source.main else None
+    return {"source": raised or source.main, "handler": handler, "chain": source.chain}

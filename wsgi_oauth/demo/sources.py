@@ -6,46 +6,25 @@ lines. An error page is produced after an exception has left these functions. It
 
 from __future__ import annotations
 
-import linecache
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 from typing import NamedTuple
 
-from .messages import SourceLine
+from .messages import ROOT, SourceLine
 
-PACKAGE = str(Path(__file__).parents[1])
+PACKAGE = f"{ROOT}/wsgi_oauth"
 
 # The modules that record messages. Their lines are not part of a source.
 _RECORDING = {f"{PACKAGE}/demo/{name}.py" for name in ("sources", "recording", "traced_app", "dispatcher", "server")}
 
 
-class Place(NamedTuple):
-    """A line in a running function."""
-
-    file: str  # absolute
-    line: int
-    function: str
-
-    def describe(self) -> SourceLine:
-        """Return the line with its text.
-
-        :raises ValueError: if the file is not a module of this package.
-        """
-        path = Path(self.file)
-        if path.suffix != ".py" or not path.resolve().is_relative_to(PACKAGE):
-            raise ValueError("the file is not a module of this package")
-        text = linecache.getline(self.file, self.line).strip()
-        return SourceLine(str(path.relative_to(Path(PACKAGE).parent)), self.line, self.function, text)
-
-
 class Source(NamedTuple):
     """The calls of this package that lead to a message, the outermost first, and the main one."""
 
-    chain: tuple[Place, ...] = ()
-    main: Place | None = None
-    raised: Place | None = None
+    chain: tuple[SourceLine, ...] = ()
+    main: SourceLine | None = None
+    raised: SourceLine | None = None
     """The line that raised the exception for which the message is the response."""
 
 
@@ -69,7 +48,10 @@ def find_source(is_handler: IsHandler) -> Source:
         stack = stack[: outer.index(raised[0][0])] if raised and raised[0][0] in outer else []
         stack = [each for each in [*stack, *raised] if _is_telling(each[0])]
         handler = _find_handler(stack, is_handler)
-    chain = [Place(frame.f_code.co_filename, line, frame.f_code.co_name) for frame, line in stack]
+    chain = [
+        SourceLine(frame.f_code.co_filename.removeprefix(f"{ROOT}/"), line, frame.f_code.co_name)
+        for frame, line in stack
+    ]
     if not chain:
         return Source()
     return Source(tuple(chain), chain[-1 if handler is None else handler], chain[-1] if has_raised else None)
@@ -107,4 +89,9 @@ def _traceback_frames(traceback: TracebackType | None) -> Iterator[tuple[FrameTy
 
 def _is_telling(frame: FrameType) -> bool:
     file = frame.f_code.co_filename
-    return file.startswith(f"{PACKAGE}/") and file not in _RECORDING
+    return is_own_module(file) and file not in _RECORDING
+
+
+def is_own_module(file: str) -> bool:
+    """Return whether *file*, an absolute path without ``..``, is a module of this package."""
+    return file.startswith(f"{PACKAGE}/") and file.endswith(".py")

@@ -13,11 +13,11 @@ import json
 import linecache
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
+from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
 from . import explanations
@@ -27,17 +27,12 @@ from .fault_stories import STORIES
 from .glossary import read_glossary
 from .kinds import STEPS, Kind, explain_header, find_kind, find_user
 from .masking import mask_header, mask_json, mask_name, mask_parameter, mask_text
-from .messages import PROVIDER, Message, SourceLine, form_of, parse_object, query_of
-from .own_pages import render
+from .messages import PROVIDER, ROOT, Message, SourceLine, form_of, parse_object, query_of
+from .own_pages import FOLDER, Pages, render
 from .recorder import Recorder
 from .references import link_rfcs, link_terms
 from .signing import read_claims
-from .sources import PACKAGE
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-_TEMPLATES = Path(__file__).parent / "templates"
 _HEARTBEAT = 15  # seconds between two events without news; they detect closed connections
 _CONTEXT = 4  # source lines before and after the line that produced a message
 
@@ -142,8 +137,8 @@ class EpisodeView:
     messages: list[MessageView]
 
 
-class Trace:
-    """The WSGI application for ``/trace``.
+class Trace(Pages):
+    """The pages of the trace.
 
     :param recorder: has the messages.
     :param provider_url: the URL of the provider.
@@ -151,31 +146,24 @@ class Trace:
     :param reveal: whether secrets are shown in full.
     """
 
+    routes = Map(
+        [
+            Rule("/trace", endpoint="show", methods=["GET"]),
+            Rule("/trace/glossary", endpoint="show_glossary", methods=["GET"]),
+            Rule("/trace/events", endpoint="stream", methods=["GET"]),
+            Rule("/trace/script.js", endpoint="send_script", methods=["GET"]),
+        ],
+        strict_slashes=False,
+        merge_slashes=False,
+    )
+
     def __init__(self, recorder: Recorder, provider_url: str, application_url: str, *, reveal: bool = False) -> None:
         self._recorder = recorder
         self._provider_url = provider_url
         self._application_url = application_url
         self._reveal = reveal
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        request = Request(environ)
-        pages = {
-            "/trace": self._show,
-            "/trace/": self._show,
-            "/trace/glossary": self._show_glossary,
-            "/trace/events": self._stream,
-            "/trace/script.js": self._send_script,
-        }
-        page = pages.get(request.path)
-        if page is None:
-            response = Response("Not found.\n", 404)
-        elif request.method not in {"GET", "HEAD"}:
-            response = Response("Method not allowed.\n", 405, {"Allow": "GET, HEAD"})
-        else:
-            response = page(request)
-        return response(environ, start_response)
-
-    def _show(self, request: Request) -> Response:
+    def show(self, request: Request) -> Response:
         """GET /trace: all episodes outside the lab, the newest first, without the provider's own pages.
 
         ``run`` selects a run of the lab instead, and ``after`` the episodes with messages after a number.
@@ -207,24 +195,26 @@ class Trace:
             last=max((each.episode.messages[-1].number for each in episodes), default=after),
         )
 
-    def _show_glossary(self, _request: Request) -> Response:
+    def show_glossary(self, _request: Request) -> Response:
+        """GET /trace/glossary: show the glossary of the documentation."""
         return render("glossary.html", entries=read_glossary())
 
-    def _send_script(self, _request: Request) -> Response:
-        script = (_TEMPLATES / "trace.js").read_text(encoding="utf-8")
+    def send_script(self, _request: Request) -> Response:
+        """GET /trace/script.js: send the script of the trace."""
+        script = (FOLDER / "trace.js").read_text(encoding="utf-8")
         return Response(script, headers={"Cache-Control": "no-store"}, content_type="text/javascript; charset=utf-8")
 
-    def _stream(self, _request: Request) -> Response:
-        """Return a stream with an event for each change (Server-sent events, HTML 9.2)."""
+    def stream(self, _request: Request) -> Response:
+        """GET /trace/events: return a stream with an event for each change (Server-sent events, HTML 9.2)."""
 
-        def stream() -> Iterator[bytes]:
+        def generate() -> Iterator[bytes]:
             event = b""
             while not self._recorder.is_closed:
                 latest = self._recorder.wait_for(functools.partial(_build_event, previous=event), _HEARTBEAT)
                 yield latest or b": nothing new\n\n"
                 event = latest or event
 
-        return Response(stream(), headers={"Cache-Control": "no-store"}, content_type="text/event-stream")
+        return Response(generate(), headers={"Cache-Control": "no-store"}, content_type="text/event-stream")
 
     def view(self, episode: Episode) -> list[MessageView]:
         """Return the messages of *episode* as the page shows them."""
@@ -351,7 +341,7 @@ def _build_event(messages: Sequence[Message], *, previous: bytes) -> bytes:
 
 
 def _read_lines(source: SourceLine) -> list[tuple[int, str, bool]]:
-    lines = linecache.getlines(str(Path(PACKAGE).parent / source.file))
+    lines = linecache.getlines(str(ROOT / source.file))
     numbers = range(max(1, source.line - _CONTEXT), min(len(lines), source.line + _CONTEXT) + 1)
     return [(number, lines[number - 1].rstrip("\n"), number == source.line) for number in numbers]
 

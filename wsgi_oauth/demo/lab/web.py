@@ -4,80 +4,68 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.exceptions import NotFound
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
 from ..kinds import find_kind, find_user
 from ..messages import ATTACKERS
-from ..own_pages import render
+from ..own_pages import Pages, render
 from ..references import link_rfcs
 from .runs import Run, RunFailed, Runs
 from .stories import STORIES
 from .story import Story, guard_sources, read_check
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-_ROUTES = Map(
-    [
-        Rule("/lab", endpoint="list", methods=["GET"]),
-        Rule("/lab/<name>", endpoint="story", methods=["GET"]),
-        Rule("/lab/<name>", endpoint="start", methods=["POST"]),
-        Rule("/lab/<name>/<run_id>", endpoint="run", methods=["GET"]),
-    ],
-    strict_slashes=False,
-    merge_slashes=False,
-)
-
-
-class LabPages:
-    """The WSGI application of the lab. It must be reachable under loopback host names only (DNS rebinding).
+class LabPages(Pages):
+    """The pages of the lab.
 
     A run is started by a POST with a token that only these pages contain, so another site cannot start one.
     """
+
+    routes = Map(
+        [
+            Rule("/lab", endpoint="list_attacks", methods=["GET"]),
+            Rule("/lab/<name>", endpoint="show_attack", methods=["GET"]),
+            Rule("/lab/<name>", endpoint="start_run", methods=["POST"]),
+            Rule("/lab/<name>/<run_id>", endpoint="show_run", methods=["GET"]),
+        ],
+        strict_slashes=False,
+        merge_slashes=False,
+    )
 
     def __init__(self, runs: Runs) -> None:
         self._runs = runs
         self._token = secrets.token_urlsafe(32)
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        request = Request(environ)
-        try:
-            endpoint, values = _ROUTES.bind_to_environ(environ).match()
-            response: Response = getattr(self, f"_{endpoint}")(request, **values)
-        except HTTPException as error:
-            response = render("lab_error.html", status=error.code or 500, title=error.name, text=error.description)
-            response.allow.update(getattr(error, "valid_methods", None) or ())
-        return response(environ, start_response)
-
-    def _list(self, request: Request) -> Response:
+    def list_attacks(self, _request: Request) -> Response:
+        """GET /lab: list all attacks, with their last results."""
         last_runs = {
             story.name: [self._runs.find_last(story, guarded=guarded) for guarded in (True, False)]
             for story in STORIES.values()
         }
         return render("lab.html", stories=STORIES.values(), last_runs=last_runs)
 
-    def _story(self, request: Request, name: str) -> Response:
+    def show_attack(self, _request: Request, name: str) -> Response:
+        """GET /lab/{name}: show an attack before its first run."""
         return self._show(_find(name), None)
 
-    def _start(self, request: Request, name: str) -> Response:
-        """Carry out the attack, and redirect to its result."""
+    def start_run(self, request: Request, name: str) -> Response:
+        """POST /lab/{name}: carry out the attack, and redirect to its result."""
         story = _find(name)
         if not hmac.compare_digest(request.form.get("token", "").encode(), self._token.encode()):
             text = "The form is outdated, or another site has sent it. Open the page of the attack and try again."
-            return render("lab_error.html", status=403, title="The attack was not started", text=text)
+            return render("problem.html", status=403, title="The attack was not started", text=text)
         try:
             run = self._runs.start(story, guarded=request.form.get("guard") != "no")
         except RunFailed as error:
-            return render("lab_error.html", status=500, title="The run has failed", text=str(error))
+            return render("problem.html", status=500, title="The run has failed", text=str(error))
         return Response(status=303, headers={"Location": f"/lab/{name}/{run.id}"})
 
-    def _run(self, request: Request, name: str, run_id: str) -> Response:
+    def show_run(self, _request: Request, name: str, run_id: str) -> Response:
+        """GET /lab/{name}/{run_id}: show an attack with the result of a run."""
         run = self._runs.find(run_id)
         if run is None or run.story != name:
             raise NotFound("The result of this run is unknown or has been deleted. Start the attack again.")
