@@ -173,6 +173,12 @@ class TestToken:
         response = send(guest.gate, "/page", headers=headers)
         assert (response.status_code, response.get_json()["error"]) == (401, "token_unknown")
 
+    def test_that_is_unknown_causes_no_redirect_loop(self, guest: Guest):
+        """A browser repeats a password that it remembers with every request, also after a sign-in."""
+        headers = {**HTML, **basic("wo_" + "A" * 43), "Cookie": f"wsgi_oauth={guest.cookie}"}
+        response = send(guest.gate, "/page", headers=headers)
+        assert (response.status_code, response.mimetype) == (401, "text/html")
+
     @pytest.mark.parametrize("header", ["Basic !", "Basic", "Bearer", "Digest x", "Basic \xff", "Basic w7/Dvw=="])
     def test_of_another_kind_is_left_to_the_application(self, guest: Guest, inside: Application, header: str):
         send(guest.gate, "/page", headers={"Authorization": header, "Cookie": f"wsgi_oauth={guest.cookie}"})

@@ -55,7 +55,8 @@ def build_error_response(
     if isinstance(error, errors.NotSignedIn) and login_url:
         again = {"again": "1"} if error.after_rejection else {}
         sign_in_url = f"{login_url}?{urlencode({'next': next_url, **again, **requirements})}"
-        if request.is_navigation and request.method == "GET":
+        # With an unknown token, the request after the sign-in would be refused again.
+        if request.is_navigation and request.method == "GET" and not isinstance(error, errors.TokenUnknown):
             if redirects:
                 return Redirect(sign_in_url)
             location = sign_in_url
