@@ -23,7 +23,8 @@ from conftest import Browser, stored_sessions
 import wsgi_oauth
 from wsgi_oauth import FileStore, Identity, RequestHandler, errors
 from wsgi_oauth.cli import main, sessions
-from wsgi_oauth.sessions.manager import SessionManager
+from wsgi_oauth.sessions.encoding import StoredSession
+from wsgi_oauth.sessions.manager import SessionManager, store_key
 from wsgi_oauth.sessions.session import Session
 from wsgi_oauth.sessions.store import Record
 
@@ -122,6 +123,19 @@ def test_count_prints_the_number_of_sessions_by_state(
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"]")
     os.utime(damaged, (time.time() + 60, time.time() + 60))
     assert counted(run("count")) == {"signed in": 1, "anonymous": 2, "expired": 1, "unreadable": 1}
+
+
+def test_count_uses_the_configured_lifetime_of_sign_ins(run: Run, store: FileStore):
+    manager = SessionManager(store, idle=12 * 3600, lifetime=86400, sign_in_lifetime=12 * 3600)
+    two_hours_ago = time.time() - 7200
+    record = manager.build_record("id", StoredSession(two_hours_ago, two_hours_ago, {"cart": [1]}))
+    store.create(store_key("id"), record)
+    assert counted(run("count", SIGN_IN_LIFETIME="12h")) == {
+        "signed in": 0,
+        "anonymous": 1,
+        "expired": 0,
+        "unreadable": 0,
+    }
 
 
 def test_count_of_an_empty_store_is_zero(run: Run):

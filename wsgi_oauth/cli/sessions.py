@@ -97,6 +97,7 @@ def _run(command: Command, options: argparse.Namespace, name: str) -> int:
             idle=config.session_idle,
             lifetime=config.session_lifetime,
             encrypted=config.session_seal,
+            sign_in_lifetime=config.sign_in_lifetime,
             revocation_names=revocation_names,
         )
         command(sessions, options)

@@ -90,6 +90,7 @@ class StoreConfig:
     session_idle: int = _setting(12 * 3600, checks.check_lifetime)
     session_lifetime: int = _setting(7 * 86400, checks.check_lifetime)
     session_seal: bool = _setting(False, checks.check_yes_or_no)
+    sign_in_lifetime: int = _setting(3600, checks.check_lifetime)
 
     def __post_init__(self) -> None:
         if not self.session_store:
@@ -255,7 +256,6 @@ class SharedConfig(StoreConfig):
     bearer_audience: str = _setting("", checks.check_audience)
     cookie_name: str = _setting("", checks.check_cookie_name)
     insecure_http_hosts: tuple[str, ...] = _setting((), checks.check_hosts)
-    sign_in_lifetime: int = _setting(3600, checks.check_lifetime)
     name: str = _setting("", checks.check_name)  # the application's name on pages
     templates: str = _setting("", checks.check_folder)  # a folder with templates that replace built-in ones
     metrics: bool = _setting(False, checks.check_yes_or_no)
