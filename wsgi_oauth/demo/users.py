@@ -39,49 +39,24 @@ class User:
         return str(self.claims["name"])
 
 
-def _user(note: str, number: int, login: str, name: str, **more: object) -> User:
-    return User({"id": number, **more, "name": name, "preferred_username": login, "login": login}, note)
+def _user(note: str, number: int, login: str, name: str, *, email_verified: bool, groups: list[str]) -> User:
+    address = {"email": f"{login}@example.com", "email_verified": email_verified}
+    claims = {"id": number, **address, "groups": groups}
+    return User({**claims, "name": name, "preferred_username": login, "login": login}, note)
 
+
+_LONG_NAME = "Zoë Çağla Nguyễn-Østergård von Löwenstein-Wertheim Ελένη Παπαδοπούλου Ольга عائشة 🐙"
+_HUBOT = {"id": 480938, "name": "Hubot", "preferred_username": "hubot", "login": "hubot"}
 
 #: The users of ``wsgi-oauth demo``. The first one is the default user.
 USERS = (
     _user(
-        "has a verified email address",
-        583231,
-        "octocat",
-        "Mona Lisa Octocat",
-        email="octocat@example.com",
-        email_verified=True,
-        groups=["staff"],
+        "has a verified email address", 583231, "octocat", "Mona Lisa Octocat", email_verified=True, groups=["staff"]
     ),
-    _user(
-        "is in the group admins",
-        1906,
-        "grace",
-        "Grace Hopper",
-        email="grace@example.com",
-        email_verified=True,
-        groups=["staff", "admins"],
-    ),
-    _user(
-        "has an unverified email address",
-        1815,
-        "ada",
-        "Ada Lovelace",
-        email="ada@example.com",
-        email_verified=False,
-        groups=[],
-    ),
-    _user("has no email address and no groups", 480938, "hubot", "Hubot"),
-    _user(
-        "has a long name in several scripts",
-        2718,
-        "zoe",
-        "Zoë Çağla Nguyễn-Østergård von Löwenstein-Wertheim Ελένη Παπαδοπούλου Ольга عائشة 🐙",
-        email="zoe@example.com",
-        email_verified=True,
-        groups=["staff"],
-    ),
+    _user("is in the group admins", 1906, "grace", "Grace Hopper", email_verified=True, groups=["staff", "admins"]),
+    _user("has an unverified email address", 1815, "ada", "Ada Lovelace", email_verified=False, groups=[]),
+    User(_HUBOT, "has no email address and no groups"),
+    _user("has a long name in several scripts", 2718, "zoe", _LONG_NAME, email_verified=True, groups=["staff"]),
 )
 
 

@@ -1,17 +1,8 @@
 """The attack lab of ``wsgi-oauth demo``: attacks on sign-ins that succeed without their guard and fail with it.
 
-=======================  ======================================================================
-:mod:`.parties`          the parties of an attack: victim, attacker, servers
-:mod:`.story`            an attack with its story, its guard, and its outcome
-:mod:`.sign_in_attacks`  attacks on the sign-in
-:mod:`.session_attacks`  attacks on sessions and their cookies
-:mod:`.request_attacks`  attacks with forged requests and responses
-:mod:`.stories`          the table of all attacks
-:mod:`.run`              carries out attacks, in a process of its own
-:mod:`.runs`             starts these processes
-:mod:`.web`              the pages at ``/lab``
-=======================  ======================================================================
+An attack is a :class:`.story.Story`, carried out by the parties in :mod:`.parties`. :mod:`.stories` lists all attacks.
 
-A run happens in a process of its own. There, and only there, the guard is replaced by the code of a program without it:
-the application has no switch for its guards. ``tests/attacks`` carries out the same attacks.
+A run happens in a process of its own (:mod:`.runs`, :mod:`.run`). There, and only there, the guard is replaced by the
+code of a program without it: the application has no switch for its guards. ``tests/attacks`` carries out the same
+attacks.
 """
