@@ -474,6 +474,30 @@ class TestMetadata:
         found = check_issuer(TOKEN_URL=url, INSECURE_HTTP_HOSTS="idp.invalid")
         assert one(found, "ID tokens: ").text.endswith(f"because they come from the token endpoint {source}")
 
+    @pytest.mark.parametrize(
+        ("algorithm", "keys", "level", "text"),
+        [
+            ("HS256", "{}", "ok", "verified with the client secret (HS256)"),  # authentik without a signing key
+            ("RS256", '{"keys": []}', "FAIL", "keys: 0"),
+            ("RS256", "{}", "FAIL", "no list `keys`"),
+        ],
+    )
+    def test_missing_keys_are_a_failure_unless_the_client_secret_is_the_key(
+        self, check_issuer, issuer, *, algorithm, keys, level, text
+    ):
+        issuer.metadata["id_token_signing_alg_values_supported"] = [algorithm]
+        issuer.publish_keys = lambda: Response(keys)
+        finding = one(check_issuer(), "ID tokens: ")
+        assert (finding.level, text in finding.text) == (level, True)
+        assert ("let the provider sign" in finding.remedy) == (level == "FAIL")
+
+    @pytest.mark.parametrize("path", ["/token", "/.well-known/openid-configuration"])
+    def test_rate_limit_is_no_wrong_setting(self, path, check_issuer, issuer):
+        limited = Response("", 429)
+        issuer.routes[path] = ("limited", dict.fromkeys(("GET", "POST"), lambda request: limited))
+        found = [each for each in check_issuer() if "status 429" in each.text]
+        assert [each.remedy for each in found] == ["wait some minutes, and check again"]
+
     def test_authorization_request_is_complete(self, check_issuer, issuer):
         check_issuer()
         [sent] = [parameters(each.url) for each in issuer.exchanges if each.endpoint == "authorize"]

@@ -284,6 +284,13 @@ class TestConfusedAlgorithms:
         issuer.sign = lambda claims: jwt.encode(claims, SECRET, "HS256")
         assert signs_in(browser) == is_accepted
 
+    def test_client_secret_needs_no_published_keys(self, browser: Browser, issuer: Issuer) -> None:
+        issuer.metadata |= {"id_token_signing_alg_values_supported": ["HS256"], "jwks_uri": None}
+        issuer.sign = lambda claims: jwt.encode(claims, "x" * 40, "HS256")
+        assert not signs_in(browser)
+        issuer.sign = lambda claims: jwt.encode(claims, SECRET, "HS256")
+        assert signs_in(browser)
+
     def test_curve_must_fit_the_algorithm(self, browser: Browser, issuer: Issuer) -> None:
         key = Key(ec.generate_private_key(ec.SECP384R1()), "ES384")
         publish(issuer, key.jwk())

@@ -52,6 +52,7 @@ CLOCK_SKEW = 60  # seconds by which the clocks of this machine and of the provid
 INVALID = "made-up-by-wsgi-oauth-check-nobody-holds-it"  # sent as a code, a code verifier or a token
 
 _COMPARE_URL = "compare the URL with the provider's documentation"
+_WAIT = "wait some minutes, and check again"
 _BROKEN = {404, 405, *range(500, 600)}  # status codes of a missing or failing endpoint
 
 
@@ -280,7 +281,9 @@ class ProviderCheck:
                 yield from self._check_provider(self._registration.provider, {})
                 return
             remedy = error.remedy
-            if not isinstance(error, (errors.ProviderUnreachable, errors.ProviderTimeout)):
+            if isinstance(error, errors.ProviderRateLimit):
+                remedy = _WAIT
+            elif not isinstance(error, (errors.ProviderUnreachable, errors.ProviderTimeout)):
                 remedy = (
                     f"set {variable} to the exact issuer of the provider, including realm or tenant, and a slash at "
                     f"the end if it has one{remedy and '; '}{remedy}"
@@ -357,13 +360,18 @@ class ProviderCheck:
         rule = f"ID tokens: accepted without their signatures, because they come from the token endpoint {source}"
         if keys is None:
             yield Finding("ok", rule, "to verify signatures, too, install wsgi-oauth[openid]")
+        elif provider.signs_with_secret:
+            names = ", ".join(provider.signing_algorithms)
+            yield Finding("ok", f"ID tokens: signatures are verified with the client secret ({names})")
         elif not provider.jwks_url:
             remedy = "add jwks_uri to the metadata of the issuer"
             yield Finding("warn", f"{rule}; the URL of the provider's keys is unknown", remedy)
         else:
             try:
                 count = keys.count(provider.jwks_url)
-                yield Finding("ok", f"ID tokens: signatures are verified (keys: {count}, at {provider.jwks_url})")
+                text = f"ID tokens: signatures are verified (keys: {count}, at {provider.jwks_url})"
+                remedy = "" if count else "let the provider sign the ID tokens of this client with a key"
+                yield Finding("ok" if count else "FAIL", text, remedy)
             except errors.ProviderError as error:
                 yield Finding(
                     "FAIL", f"ID tokens: signatures cannot be verified: {error.detail}", error.remedy or _COMPARE_URL
@@ -507,6 +515,8 @@ class ProviderCheck:
         self._response = None
         try:
             finding = probe(url)
+        except errors.ProviderRateLimit as error:
+            finding = Finding("warn", error.detail, _WAIT)
         except errors.Error as error:
             finding = Finding(failure, error.detail, error.remedy or _COMPARE_URL)
         return replace(finding, text=f"{name} endpoint {url}: {finding.text}")

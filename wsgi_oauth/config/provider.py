@@ -161,6 +161,12 @@ class Provider(NamedTuple):
         return "openid" in self.scope.split()
 
     @property
+    def signs_with_secret(self) -> bool:
+        """Whether it signs ID tokens only with the client secret (HMAC, OpenID Connect Core 10.1), and has no keys."""
+        algorithms = set(self.signing_algorithms) - {"none"}
+        return bool(algorithms) and all(each.startswith("HS") for each in algorithms)
+
+    @property
     def asks_for_id_token(self) -> bool:
         """Whether the token response must contain an ID token that this application validates."""
         return self.openid and self.sends_nonce

@@ -335,7 +335,7 @@ class OAuth2Session:
         Without keys, TLS is sufficient: the token came directly from the provider (Core 3.1.3.7, item 6).
         """
         provider = self.provider
-        if self._keys is not None and provider.jwks_url and jwt:
+        if self._keys is not None and (provider.jwks_url or provider.signs_with_secret) and jwt:
             self._keys.verify(
                 jwt,
                 provider.jwks_url,

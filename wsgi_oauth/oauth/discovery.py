@@ -198,7 +198,8 @@ class Discovery:
         """
         # Without a UserInfo endpoint (Discovery 3) the ID token identifies the user.
         required = ["authorization_url", "token_url", *([] if provider.asks_for_id_token else ["profile_url"])]
-        if self._needs_keys and metadata_url and provider.asks_for_id_token:
+        needs_keys = self._needs_keys and provider.asks_for_id_token and not provider.signs_with_secret
+        if needs_keys and metadata_url:
             required.append("jwks_url")
         for name, problem in problems.items():
             if name in required:

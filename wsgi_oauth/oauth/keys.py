@@ -221,7 +221,10 @@ class SigningKeys:
         document = read_json(response, dict, f"the keys of the provider ({url})")
         keys = document.get("keys")
         if not isinstance(keys, list):
-            raise errors.ProviderError(f"the keys of the provider ({url}) have no list `keys` (RFC 7517 5)")
+            raise errors.ProviderError(
+                f"the keys of the provider ({url}) have no list `keys` (RFC 7517 5)",
+                remedy="let the provider sign the ID tokens of this client with a key",
+            )
         # Some providers write null for a member that a key lacks.
         return tuple(
             {name: value for name, value in key.items() if value is not None} for key in keys if isinstance(key, dict)
