@@ -88,6 +88,8 @@ class TestSpellings:
         assert restricted == RestrictedPaths(paths).find("", path_info)
         assert signs_out == SignOutPaths(sign_out).include(path_info)
         assert not is_public or PublicPaths(public).find("", path_info)
+        everything = PathRules(public=["/*"], restricted=paths, sign_out=sign_out)
+        assert everything.find("", path_info)[0] == (not restricted and PublicPaths(["/*"]).find("", path_info) == "")
 
     @pytest.mark.parametrize(
         "path",
