@@ -14,23 +14,25 @@ from typing import Any
 from .messages import load_json
 
 _SIZE = 256  # bytes of the modulus
-_MODULUS = int(
-    "92b409d49d8a4198e2237e7d51d6706a982fe6b1f0253352615ab499aaf19a86451a22fd41d616c4500485be45df5b88ad975497f4e7e528"
-    "3ae38c5dfb8462a7cbf9e4d5bb5f708ecbc6b77a0acb604095b6372771730ac68b17e09abe09f4ce9a5f8a5e81cece152b86b02fc6f73be5"
-    "171e8c33f7f05ce454518f24f0b4e8df3436c832928fce2c9c62c94c482587079d4cbae6d5111b1ff6ac7fe5053f2816346665a294a26d7b"
-    "06ff11ab8f0f0722e1d905df4b0d767b0fc3df0873d053be844f4da54f1900e8ef697373ba6ac7fad19b8ce924b9183c129cba7e778c6b6c"
-    "5f9265fca953157403b5511cb28702b141bef0ef1a0d8b48491bb4653bbe267b",
+_PRIME_1 = int(
+    "c4f7033682341a8e81a17c9db2da48f084c75d791100b594fd2dc5d9cc7b85b7afb2db0ee28704b45eca7148064c6a5d12541fdce2d9da14"
+    "d4fdc4f88199e177c5d375c0bbd90b64c0c3df7ebacc6198dfeb24b93f0c286f25b06b3da1cb84534a18896bbdd21781e9d7fc307e547b91"
+    "84c7bb929461a7f8927258631f1706fd",
+    16,
+)
+_PRIME_2 = int(
+    "beac7c1a74814170c909a240b7ba9896a4ce48e598a1c015233f88401b9a39d2ccb8ae2446e9f295a1ff8428a7470764d5e42b808f1f88d0"
+    "0b7a6a1ba3ee444e7041860847cf4478e6faf6a014aa5c4216e7f48443daaa314e86e9aadcc7dcd733a8bdb55f62434d0225f7e77f84203a"
+    "892fffcefa063d9dda32806486fae8d7",
     16,
 )
 _PUBLIC_EXPONENT = 65537
-_PRIVATE_EXPONENT = int(
-    "130088a61bbd2cefa96efbddd8ac0430a7c375f2c60e7e28d007bde28a54097615dcf8fb969102aeed47160470d6d46b8e41f948f0db2eac"
-    "0e2b56385586aeceaeeae5f0a74e0942d31df6105ea0918d9c0c17a074c9f81dd7d0c11cda1113bec51bd5f79581c78b7cc6a695f1aed423"
-    "c18c5e905c050175e92962a20ac9ac160c5e9a2f458ee9d623ed11d6c6e9b5a8e9e97a1a848c56ede8a693d90c24711b13e5705dc0393911"
-    "72e28de45f3b863c4d93e644966d20225bc04680c863acb75523ff0c1ffb6f50978e551b0ae48f01299cbd9ad576ea8c3f314168c7c5de45"
-    "c2adb727ac97cdb39505abb745d35c96edfa2cde1ce0ae672ce2cfb732e15fcd",
-    16,
-)
+_MODULUS = _PRIME_1 * _PRIME_2
+# The exponents and the coefficient for the Chinese remainder theorem (RFC 8017 3.2), which makes signing four times as
+# fast.
+_EXPONENT_1 = pow(_PUBLIC_EXPONENT, -1, _PRIME_1 - 1)
+_EXPONENT_2 = pow(_PUBLIC_EXPONENT, -1, _PRIME_2 - 1)
+_COEFFICIENT = pow(_PRIME_2, -1, _PRIME_1)
 _SHA256 = bytes.fromhex("3031300d060960864801650304020105000420")  # DigestInfo without the hash (RFC 8017 9.2)
 
 
@@ -43,10 +45,12 @@ def sign_jwt(claims: Mapping[str, Any] | bytes, **header: Any) -> str:
     payload = claims if isinstance(claims, bytes) else json.dumps(claims).encode()
     header = {"alg": "RS256", "kid": "demo", "typ": "JWT", **header}
     content = f"{encode(json.dumps(header).encode())}.{encode(payload)}"
-    # RSASSA-PKCS1-v1_5 (RFC 8017 8.2.1)
+    # RSASSA-PKCS1-v1_5 (RFC 8017 8.2.1 and 5.1.2)
     digest = _SHA256 + hashlib.sha256(content.encode()).digest()
     padded = b"\0\1" + b"\xff" * (_SIZE - len(digest) - 3) + b"\0" + digest
-    signature = pow(int.from_bytes(padded, "big"), _PRIVATE_EXPONENT, _MODULUS)
+    message = int.from_bytes(padded, "big")
+    part_1, part_2 = pow(message, _EXPONENT_1, _PRIME_1), pow(message, _EXPONENT_2, _PRIME_2)
+    signature = part_2 + _PRIME_2 * ((part_1 - part_2) * _COEFFICIENT % _PRIME_1)
     return f"{content}.{encode(signature.to_bytes(_SIZE, 'big'))}"
 
 
