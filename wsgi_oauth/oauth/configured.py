@@ -33,13 +33,12 @@ def provider_from_config(config: ProviderConfig) -> Provider:
                 f"(got the name {config.provider.name!a}); choose another name"
             )
         return _with_settings(_from_preset(config.provider, config), config)
-    suggestion = did_you_mean(config.provider.lower(), PRESETS)
     got = f"(got {config.provider!a})"
     if "://" in config.provider:
         provider = _from_issuer(config.provider, config)
     elif not missing:
         # The default, the label, and a name that resembles no preset are harmless.
-        if suggestion and config.provider not in {ProviderConfig.provider, config.label}:
+        if config.provider not in {ProviderConfig.provider, config.label} and (suggestion := _suggestion(config)):
             remedy = "" if config.provider in PRESETS else f"{suggestion} "
             raise errors.ConfigError(
                 f"{config.variable('provider')}: conflicts with {', '.join(variables)}, which describe a provider "
@@ -59,6 +58,7 @@ def provider_from_config(config: ProviderConfig) -> Provider:
     elif config.provider in PRESETS:
         provider = _from_preset(PRESETS[config.provider], config)
     else:
+        suggestion = _suggestion(config)
         is_label = config.provider == config.label
         problem = "missing, because its label is not a known name" if is_label else "unknown provider"
         if "." in config.provider and not suggestion:
@@ -69,6 +69,10 @@ def provider_from_config(config: ProviderConfig) -> Provider:
         )
         raise errors.ConfigError(f"{config.variable('provider')}: {problem} {got}; {remedy}")
     return _with_settings(provider, config)
+
+
+def _suggestion(config: ProviderConfig) -> str:
+    return did_you_mean(str(config.provider).lower(), PRESETS)
 
 
 def _with_settings(provider: Provider, config: ProviderConfig) -> Provider:
