@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import http.client
+import importlib.metadata
 import io
 import json
 import os
@@ -39,10 +40,14 @@ from werkzeug import Response
 from werkzeug.test import create_environ, run_wsgi_app
 
 from wsgi_oauth import Config, FileStore, LoginRequired, MemoryStore, RequestHandler, SessionStore, create_app
+from wsgi_oauth.demo.browser import Browser as DemoBrowser
 from wsgi_oauth.demo.fault_injection import Fault, FaultContext
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.sessions.redis import RedisStore
+
+# Each server of Werkzeug reads the package's version from its files again.
+importlib.metadata.version = cache(importlib.metadata.version)
 
 settings.register_profile(
     "the same in every run",
@@ -452,13 +457,9 @@ class Browser:
 
     def consent(self, authorization_url: str, *, decision: str = "allow", fault: str = "", user: str = "") -> str:
         """Submit the provider's consent page as *user*; return the callback URL of its redirect."""
-        answer = requests.post(
-            authorization_url,
-            data={"decision": decision, "fault": fault, "user": user},
-            allow_redirects=False,
-            timeout=10,
-        )
-        assert answer.status_code in {302, 303}, answer.text
+        web = DemoBrowser()  # takes a third of the CPU time of requests
+        answer = web.send(web.submit(authorization_url, {"decision": decision, "fault": fault, "user": user}))
+        assert answer.status in {302, 303}, answer.body
         return answer.headers["Location"]
 
     def callback_url(self, next_url: str | None = None, **consent: str) -> str:
