@@ -60,6 +60,10 @@ class TestDefaults:
             allow=(),
         )
 
+    def test_scopes_are_separated_by_one_space(self) -> None:
+        """Some providers refuse an empty scope between two spaces."""
+        assert load(SCOPE="openid  email ").providers[0].scope == "openid email"
+
     @pytest.mark.parametrize("variable", known_variables())
     def test_empty_variable_counts_as_absent(self, variable: str) -> None:
         name = variable.removeprefix("WSGI_OAUTH_")

@@ -88,7 +88,7 @@ def check_scope(value: str) -> str:
     is_separated = not re.search(r"\bopenid(,|;|\+|%20)|(,|;|\+|%20)openid\b", value)
     if not is_separated or not re.fullmatch(r"[\x20\x21\x23-\x5b\x5d-\x7e]*", value):
         raise ValueError("must be scopes separated by spaces, in ASCII without quotes or backslashes (RFC 6749 3.3)")
-    return value
+    return " ".join(value.split())  # some providers refuse an empty scope between two spaces
 
 
 check_name = _check_pattern(
