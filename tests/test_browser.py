@@ -35,6 +35,8 @@ addEventListener("fetch", (event) => {
   }
 });
 """
+PASSING_WORKER = """addEventListener("fetch", (event) => event.respondWith(fetch(event.request)))"""
+WORKERS = {"/worker.js": WORKER, "/passing_worker.js": PASSING_WORKER}
 INSTALL_WORKER = """async () => {
   await (await caches.open("pages")).add("/page");
   await navigator.serviceWorker.register("/worker.js");
@@ -57,8 +59,8 @@ def site(provider: LocalProvider, store: MemoryStore, headers: dict[str, str]) -
         name = current_identity(request.environ).name
         if request.path == "/data":
             return Response(f"data of {name}")
-        if request.path == "/worker.js":
-            return Response(WORKER, mimetype="text/javascript")
+        if request.path in WORKERS:
+            return Response(WORKERS[request.path], mimetype="text/javascript")
         text = PAGE.format(script=FETCH_SCRIPT, name=name, logout_url=logout_url(request.environ))
         return Response(text, mimetype="text/html", headers=headers)
 
@@ -125,6 +127,15 @@ def test_a_page_that_a_service_worker_keeps_recovers_and_returns_to_its_part(
     page.wait_for_url(f"{site}/page#view")
     page.get_by_role("button", name="Load").click()
     page.get_by_text("data of Mona Lisa Octocat").wait_for()
+
+
+def test_a_service_worker_may_pass_all_navigations_on(page: Any, site: str, store: MemoryStore) -> None:
+    sign_in(page, site)
+    page.evaluate(INSTALL_WORKER.replace("worker.js", "passing_worker.js"))
+    for key in list(store.keys()):
+        store.delete(key)
+    sign_in(page, site)
+    assert "secrets of Mona Lisa Octocat" in page.content()
 
 
 class TestSeveralSites:

@@ -436,6 +436,12 @@ class TestRequestsWithoutAUserAction:
             assert send(application, "/", headers={**headers, "Sec-Fetch-Site": site}).status_code == 403
         assert stored_sessions(store) == []
 
+    def test_navigation_that_a_service_worker_passes_on_is_one(self, browser: Browser):
+        """The browser then sends another destination than for the navigation itself."""
+        headers = {"Sec-Fetch-Dest": "empty", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "cross-site"}
+        assert browser.get("/", headers=headers).status_int == 302
+        assert browser.get(browser.callback_url(), headers=headers).location == "/profile"
+
     @pytest.mark.parametrize("site", ["cross-site", "same-site"])
     @pytest.mark.parametrize(
         "kind", [("empty", "no-cors"), ("empty", "cors"), ("iframe", "navigate"), ("frame", "navigate")], ids=" ".join

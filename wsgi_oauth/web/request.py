@@ -250,6 +250,8 @@ class Request(werkzeug.Request):
         """
         environ = self.environ
         destination = environ.get("HTTP_SEC_FETCH_DEST", "document")
+        if destination == "empty" and self.method == "GET" and self.is_navigation:
+            destination = "document"  # a service worker of this site, which passes a navigation on, has changed it
         if destination not in _NAVIGATION_DESTINATIONS:
             return True
         if destination != "document" and environ.get("HTTP_SEC_FETCH_SITE", "none") not in _SAME_ORIGIN:
