@@ -635,6 +635,15 @@ def test_a_proxy_refuses_every_request_while_gunicorn_does_not_run(
         assert guest.send("/page").status_code in {502, 503}
 
 
+def test_an_attacker_does_not_fill_the_disk_of_nginx_with_a_body_of_unknown_length(
+    deployment: Deployment, tmp_path: Path
+):
+    """S48: nginx stores the body of a refused client before it asks for the answer."""
+    with running(nginx, deployment, tmp_path) as proxy, Guest(proxy) as guest:
+        response = guest.send("/form", "POST", data=iter([b"a" * 1_500_000]))
+    assert (response.status_code, "Location" in response.headers) == (413, False)
+
+
 def test_a_location_of_nginx_can_show_its_application_the_tokens_of_users(deployment: Deployment, tmp_path: Path):
     own = "set $passed_authorization $http_authorization;"
     with running(partial(nginx, settings=own), deployment, tmp_path) as proxy, Guest(proxy) as ann:
