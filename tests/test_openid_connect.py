@@ -148,6 +148,16 @@ class TestDiscovery:
         assert said(start(browser)) == (502, "provider_error")
         assert "describes the issuer" in caplog.text
 
+    def test_issuer_that_does_not_know_its_scheme_is_refused_with_the_remedy(self) -> None:
+        """Its proxy terminates TLS, and does not say so."""
+        answer = requests.Response()
+        answer.status_code, answer.raw = 200, io.BytesIO(b'{"issuer": "http://id.example.com"}')
+        transport = Transport(10, 1)
+        transport.send = lambda *_, **__: answer  # type: ignore[method-assign]
+        config = ProviderConfig(client_id="x", client_secret="y", provider="https://id.example.com")
+        with pytest.raises(errors.ProviderError, match="let its proxy send X-Forwarded-Proto: https"):
+            Discovery(provider_from_config(config), config, transport).provider()
+
     def test_trailing_slash_is_part_of_the_issuer_but_not_of_the_url(
         self, visit: Callable[..., Browser], issuer: Issuer
     ) -> None:

@@ -29,7 +29,7 @@ from ..config.settings import PREFIX, THREADS, UPSTREAM_LIMIT, did_you_mean, var
 from ..oauth import discovery
 from ..oauth.client import OAuth2Session
 from ..oauth.configured import provider_from_config
-from ..oauth.discovery import OtherIssuer
+from ..oauth.discovery import OtherIssuer, UnknownScheme
 from ..oauth.presets import PRESETS
 from ..oauth.refusal import build_refusal
 from ..oauth.registration import Registration
@@ -283,7 +283,7 @@ class ProviderCheck:
             remedy = error.remedy
             if isinstance(error, errors.ProviderRateLimit):
                 remedy = _WAIT
-            elif not isinstance(error, (errors.ProviderUnreachable, errors.ProviderTimeout)):
+            elif not isinstance(error, (errors.ProviderUnreachable, errors.ProviderTimeout, UnknownScheme)):
                 remedy = (
                     f"set {variable} to the exact issuer of the provider, including realm or tenant, and a slash at "
                     f"the end if it has one{remedy and '; '}{remedy}"

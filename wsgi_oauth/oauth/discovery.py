@@ -47,6 +47,10 @@ class OtherIssuer(errors.ProviderError):
     """The metadata name another issuer than the configured one."""
 
 
+class UnknownScheme(OtherIssuer):
+    """The metadata name the configured issuer with http, because its proxy does not forward the scheme https."""
+
+
 class Metadata(NamedTuple):
     """An issuer's metadata: its discovery document (Discovery 3) or its OAuth 2 metadata (RFC 8414 2)."""
 
@@ -150,10 +154,11 @@ class Discovery:
         issuer, configured = ascii(document.get("issuer"))[:200], self._configured.issuer
         # Compared exactly, including a trailing slash (Discovery 4.3).
         if document.get("issuer") not in ((configured, issuer_of_tenants(configured)) if configured else ()):
-            raise OtherIssuer(
-                f"{response.url} describes the issuer {issuer}, and {configured!a} is configured",
-                remedy=f"if its metadata are not below that URL, set {setting}, too",
-            )
+            problem = f"{response.url} describes the issuer {issuer}, and {configured!a} is configured"
+            if configured and document.get("issuer") == configured.replace("https:", "http:", 1):
+                remedy = "correct the public URL of the provider, or let its proxy send X-Forwarded-Proto: https"
+                raise UnknownScheme(problem, remedy=remedy)
+            raise OtherIssuer(problem, remedy=f"if its metadata are not below that URL, set {setting}, too")
         return Metadata(response.url, document, is_openid)
 
     def _get(self, url: str) -> requests.Response:
