@@ -7,7 +7,6 @@ thread of this process, together with the recorder of all messages and the page 
 
 from __future__ import annotations
 
-import http.client
 import os
 import signal
 import socket
@@ -23,6 +22,7 @@ from shlex import quote
 from types import FrameType
 from typing import final
 
+from .browser import Browser, NoAnswer, summarize
 from .dispatcher import RECORDER_PATH, Dispatcher
 from .lab.runs import Runs
 from .lab.web import LabPages
@@ -37,7 +37,6 @@ from .walk import WalkFailed, walk
 
 HOST = "127.0.0.1"
 NAME = "Demo application"
-START_TIMEOUT = 60  # seconds until the first answer
 STOP_TIMEOUT = 10  # seconds until gunicorn is killed
 
 
@@ -109,15 +108,14 @@ def start_demo(options: Options) -> Iterator[Demo]:
         _serve_provider(options) as dispatcher,
         tempfile.TemporaryDirectory(prefix="wsgi-oauth-demo-") as folder,
     ):
-        port = listener.getsockname()[1]
         sessions = Path(folder, "sessions")
         sessions.mkdir(mode=0o700)
         config = _write_gunicorn_config(Path(folder), options, listener)
         environ = _build_environ(dispatcher, sessions, _write_layout(Path(folder), dispatcher.url))
-        url = f"http://{HOST}:{port}"
+        url = f"http://{HOST}:{listener.getsockname()[1]}"
         dispatcher.pages["/trace"] = Trace(dispatcher.recorder, dispatcher.url, url, reveal=options.reveal)
         with Gunicorn(listener, config, environ, stop, echo=not options.walk) as gunicorn:
-            gunicorn.wait_until_ready(port)
+            gunicorn.wait_until_ready(url)
             dispatcher.provider.links = {
                 "Open the application": f"{url}/",
                 "Watch the sign-in: the trace": f"{dispatcher.url}/trace",
@@ -364,7 +362,7 @@ class Gunicorn:
         """Whether a signal has asked the demo to stop."""
         return self._stop.count > 0
 
-    def wait_until_ready(self, port: int) -> None:
+    def wait_until_ready(self, url: str) -> None:
         """Return when a worker answers.
 
         One request is enough: the listening socket queues it until a worker accepts connections.
@@ -372,18 +370,14 @@ class Gunicorn:
         :raises DemoError: when gunicorn ends or the application is not healthy.
         :raises Stopped: when a signal asked the demo to stop.
         """
-        connection = http.client.HTTPConnection(HOST, port, timeout=START_TIMEOUT)
         try:
-            connection.request("GET", "/healthz")
-            status = connection.getresponse().status
-        except (OSError, http.client.HTTPException) as error:
+            response = Browser().get(f"{url}/healthz")
+        except NoAnswer as error:
             with suppress(subprocess.TimeoutExpired):
                 self._wait_for_end(STOP_TIMEOUT)
-            raise DemoError(f"gunicorn does not answer ({error}).\n{self.output}") from error
-        finally:
-            connection.close()
-        if status != http.client.OK:
-            raise DemoError(f"the application is not healthy: /healthz answered {status}.\n{self.output}")
+            raise DemoError(f"gunicorn: {error}.\n{self.output}") from error
+        if not response.ok:
+            raise DemoError(f"the application is not healthy: {summarize(response)}.\n{self.output}")
 
     def wait(self) -> None:
         """Wait until gunicorn ends.

@@ -89,10 +89,6 @@ class OpenIDProduct(Product):
             del document[name]
         return document
 
-    def id_token_claims(self, grant: Grant) -> dict[str, Any]:
-        """Return the claims about the user of *grant*."""
-        raise NotImplementedError
-
     def token(self, request: Request) -> Response:
         response = super().token(request)
         document = response.get_json(silent=True)

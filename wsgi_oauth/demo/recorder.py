@@ -33,7 +33,7 @@ class TakesMessages(Protocol):
     key: str
     """A secret of the demo's processes."""
 
-    def add(self, message: Message) -> None: ...
+    def add(self, message: Message) -> object: ...
 
 
 class Recorder:
@@ -55,14 +55,16 @@ class Recorder:
         with self._changed:
             return tuple(self._messages)
 
-    def add(self, message: Message) -> None:
-        """Record *message*. When this returns, the message has its place in the order."""
+    def add(self, message: Message) -> Message:
+        """Record *message*; return it with its place in the order."""
         with self._changed:
             self._last += 1
-            self._messages.append(dataclasses.replace(message, number=self._last))
+            message = dataclasses.replace(message, number=self._last)
+            self._messages.append(message)
             if len(self._messages) > self._limit:
                 self._drop_oldest()
             self._changed.notify_all()
+        return message
 
     def _drop_oldest(self) -> None:
         """Drop a tenth of the messages, in whole episodes, because it takes long to find the episodes."""

@@ -46,7 +46,7 @@ def find_source(is_handler: IsHandler) -> Source:
         raised = list(_traceback_frames(traceback))
         outer = [frame for frame, _ in stack]
         stack = stack[: outer.index(raised[0][0])] if raised and raised[0][0] in outer else []
-        stack = [each for each in [*stack, *raised] if _is_telling(each[0])]
+        stack = [each for each in [*stack, *raised] if _is_shown(each[0])]
         handler = _find_handler(stack, is_handler)
     chain = [
         SourceLine(frame.f_code.co_filename.removeprefix(f"{ROOT}/"), line, frame.f_code.co_name)
@@ -75,7 +75,7 @@ def _running_frames() -> Iterator[tuple[FrameType, int]]:
     frames = []
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if _is_telling(frame):
+        if _is_shown(frame):
             frames.append((frame, frame.f_lineno))
         frame = frame.f_back
     yield from reversed(frames)
@@ -87,7 +87,7 @@ def _traceback_frames(traceback: TracebackType | None) -> Iterator[tuple[FrameTy
         traceback = traceback.tb_next
 
 
-def _is_telling(frame: FrameType) -> bool:
+def _is_shown(frame: FrameType) -> bool:
     file = frame.f_code.co_filename
     return is_own_module(file) and file not in _RECORDING
 

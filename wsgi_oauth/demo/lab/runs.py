@@ -86,12 +86,10 @@ class Runs:
             [result] = carry_out_in_process([story], guarded=guarded)
             run_id, title = secrets.token_hex(4), f"{story.title} ({'with' if guarded else 'without'} the guard)"
             messages = [
-                dataclasses.replace(Message.from_json(text), run=run_id, title=title) for text in result.pop("messages")
+                self._recorder.add(dataclasses.replace(Message.from_json(text), run=run_id, title=title))
+                for text in result.pop("messages")
             ]
-            for message in messages:
-                self._recorder.add(message)
-            recorded = [message for message in self._recorder.messages if message.run == run_id]
-            run = Run(run_id, **result, messages=recorded)
+            run = Run(run_id, **result, messages=messages)
             self._runs[run.id] = run
             if len(self._runs) > _MAX_RUNS:
                 del self._runs[next(iter(self._runs))]
