@@ -60,7 +60,7 @@ class RequestContext:
     def _request(self) -> Request:
         """The request as the sign-in application would receive it."""
         environ = {**self._sign_in.app.without_proxies(self._environ), GATE_PREFIX_KEY: self._sign_in.prefix}
-        request = Request(environ, populate_request=False)
+        request = self._sign_in.app.new_request(environ)
         request.permits_tokens = self._sign_in.app.access_tokens is not None
         return request
 

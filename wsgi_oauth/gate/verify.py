@@ -23,7 +23,6 @@ from ..metrics import decision_of
 from ..oauth.access import Rules
 from ..web import pages
 from ..web.application import OAuthApp
-from ..web.error_responses import build_error_response
 from ..web.handler import RequestHandler
 from ..web.request import Request
 from ..web.site import path_and_query
@@ -99,7 +98,7 @@ class Verifier:
             refusal, refused_login = error, login
             if self._app.metrics is not None:
                 self._app.metrics.count_decision("verify", decision_of(error), error)
-            request = Request(environ, populate_request=False)
+            request = self._app.new_request(environ)
             return self._app.respond(
                 request, start_response, lambda request: self._refuse(request, refusal, refused_login)
             )
@@ -176,24 +175,16 @@ class Verifier:
         if original_url:
             path, _, query = original_url.partition("?")
             changes |= {"SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": query}
-        refused = Request({**environ, **changes}, populate_request=False)
+        refused = self._app.new_request({**environ, **changes})
         refused.id, refused.base = request.id, request.base
-        refused.templates, refused.application_name = request.templates, request.application_name
         refused.current_url = self._return_url(request, original_url)
         refused.permits_tokens = self._app.access_tokens is not None
         refused.next_url = refused.return_url
         if login is not None:
             refused.session = self._authenticator.session(login)
-        self._app.log_error(refused, error)
         # nginx accepts 2xx, 401 and 403 only. Its configuration redirects the browser to the Location of a 401. Other
         # proxies may show the page.
-        return build_error_response(
-            refused,
-            error,
-            login_url=self._app.login_url(request.base),
-            logout_url=self._app.logout_url(request.base),
-            redirects=original.is_response_for_browser,
-        )
+        return self._app.report_error(refused, error, redirects=original.is_response_for_browser)
 
     def _return_url(self, request: Request, original_url: str) -> str:
         """Return the page to which a sign-in returns, with the usual checks of a return URL; "" if it is unknown."""

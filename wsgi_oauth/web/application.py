@@ -106,8 +106,7 @@ class OAuthApp:
             and environ["REQUEST_METHOD"] in {"GET", "HEAD"}
         ):
             return self.verifier(environ, start_response)
-        # With populate_request, request and environ would refer to each other.
-        return self.respond(Request(environ, populate_request=False), start_response, self._dispatch)
+        return self.respond(self.new_request(environ), start_response, self._dispatch)
 
     def check_process(self) -> None:
         """Check that this process can use the session store. A server calls it after it has changed its user.
@@ -146,28 +145,36 @@ class OAuthApp:
                 environ["REMOTE_ADDR"] = with_port[1] or with_port[2]
         return environ
 
-    def respond(
-        self, request: Request, start_response: StartResponse, answer: Callable[[Request], Response]
-    ) -> Iterable[bytes]:
-        """Save the session and send the response of *answer*, or a page about the error that it raises."""
-        environ = request.environ
+    def new_request(self, environ: WSGIEnvironment) -> Request:
+        """Return the request in *environ*, with the sessions, the URLs and the templates of this application."""
+        request = Request(environ, populate_request=False)  # otherwise request and environ would refer to each other
         request.open_session = self._open_session
         request.open_pending = self._open_pending
         request.site = self.site
         request.templates, request.application_name = self.templates, self.config.name
+        return request
+
+    def respond(
+        self, request: Request, start_response: StartResponse, answer: Callable[[Request], Response]
+    ) -> Iterable[bytes]:
+        """Save the session and send the response of *answer*, or a page about the error that it raises.
+
+        :param request: a result of :meth:`new_request`.
+        """
+        environ = request.environ
         headers: list[tuple[str, str]] | None = None
         cookies: list[str] = []
         try:
             response, headers, cookies = self.answer_and_save(request, answer)
         except errors.Error as error:
-            response = self._error_response(request, error)
+            response = self.report_error(request, error)
             if request.pending and request.has_used_state and not isinstance(error, errors.StoreError):
                 # The stored record remains for duplicates of this callback.
                 cookies = [build_set_cookie("", request.pending.purpose, names=request.cookie_names, max_age=0)]
         # gunicorn raises SystemExit in a worker that exceeds its timeout. Catch it, because otherwise gunicorn would
         # log the whole URI with the code. The worker ends after this response.
         except (Exception, SystemExit):  # noqa: BLE001
-            response = self._error_response(request, errors.Error("unexpected exception"), with_traceback=True)
+            response = self.report_error(request, errors.Error("unexpected exception"), with_traceback=True)
         if headers is None:
             headers = response.get_wsgi_headers(environ).to_wsgi_list()
         headers = [*self._add_headers(headers, cookies), ("X-Request-ID", request.id)]
@@ -359,7 +366,7 @@ class OAuthApp:
             self._end_rejected(request, error)
         elif isinstance(error, errors.ReauthenticationRequired):
             check_progress(request.session, error)
-        response = self._error_response(request, error)
+        response = self.report_error(request, error)
         if isinstance(response, Redirect) and len(response.headers["Location"]) > _MAX_LOGIN_URL:
             request.args = MultiDict(parse_qsl(urlsplit(response.headers["Location"]).query))
             return self._routes.handler("preauthorization")(request, self.oauth, self._routes.build_path).answer()
@@ -385,7 +392,18 @@ class OAuthApp:
                 f"the provider rejects the token that it has just issued: {error}", remedy=errors.CHECK_PROFILE_URL
             ) from error
 
-    def log_error(self, request: Request, error: errors.Error, *, with_traceback: bool = False) -> None:
+    def report_error(
+        self, request: Request, error: errors.Error, *, redirects: bool = True, with_traceback: bool = False
+    ) -> Response:
+        """Log *error*, and return the page about it, or the redirect to the sign-in.
+
+        :param redirects: see :func:`.error_responses.build_error_response`.
+        """
+        self._log_error(request, error, with_traceback=with_traceback)
+        urls = {"login_url": self.login_url(request.base), "logout_url": self.logout_url(request.base)}
+        return build_error_response(request, error, **urls, redirects=redirects)
+
+    def _log_error(self, request: Request, error: errors.Error, *, with_traceback: bool) -> None:
         """Emit the audit event of a refusal or a failure.
 
         A redirect to the sign-in and the answer to a prefetch are only logged. A refused access token is an event,
@@ -409,11 +427,6 @@ class OAuthApp:
         self.oauth.emit(
             session, request.event_name, outcome, error, level=level, exc_info=with_traceback, request=place
         )
-
-    def _error_response(self, request: Request, error: errors.Error, *, with_traceback: bool = False) -> Response:
-        self.log_error(request, error, with_traceback=with_traceback)
-        login_url, logout_url = self.login_url(request.base), self.logout_url(request.base)
-        return build_error_response(request, error, login_url=login_url, logout_url=logout_url)
 
     def _add_headers(self, headers: list[tuple[str, str]], cookies: list[str]) -> list[tuple[str, str]]:
         """Return *headers* with the cookies of sessions, the security headers and ``Vary``."""

@@ -47,15 +47,15 @@ class Request(werkzeug.Request):
     permits_tokens: bool = False
     #: Whether a program with an access token sent this request; set by the gate.
     is_program: bool = False
-    #: The URLs of the application; set by OAuthApp.
+    #: The URLs of the application; set by OAuthApp, as are the next four.
     site: Site = Site(None)
-    #: The templates of the pages; set by OAuthApp.
+    #: The templates of the pages.
     templates: PageTemplates
-    #: The value of ``WSGI_OAUTH_NAME``; set by OAuthApp.
+    #: The value of ``WSGI_OAUTH_NAME``.
     application_name: str = ""
-    #: Opens the session; set by OAuthApp.
+    #: Opens the session.
     open_session: Callable[[Request], Session]
-    #: Opens the pending session of the sign-in with this state; set by OAuthApp.
+    #: Opens the pending session of the sign-in with this state.
     open_pending: Callable[[Request, str], Session]
     #: The pending session that this request has opened.
     pending: Session | None = None
