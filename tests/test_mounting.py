@@ -396,9 +396,18 @@ class TestMisconfiguredProxy:
     def test_that_forwards_http_to_an_https_site_is_redirected(self, provider: LocalProvider):
         app = self.make(provider, PUBLIC_URL="https://app.example.com/x", TRUSTED_PROXIES="1")
         forwarded = {"X-Forwarded-Proto": "http", "X-Forwarded-Host": "app.example.com", "X-Forwarded-For": "10.0.0.1"}
-        response = send(app, "/", query="next=/page", headers={**HTML, "Host": "10.0.0.9", **forwarded})
+        request = {"Accept": "text/html", "Host": "10.0.0.9", **forwarded}
+        response = send(app, "/", query="next=/page", headers=request)
         assert response.location == "https://app.example.com/x/?next=/page"
         assert "Set-Cookie" not in response.headers
+
+    def test_that_reports_http_for_https_causes_no_redirect_loop(self, provider: LocalProvider, caplog: Any):
+        """Browsers send Sec-Fetch-Mode over https only."""
+        app = self.make(provider, PUBLIC_URL="https://app.example.com/x", TRUSTED_PROXIES="1")
+        for _ in range(2):
+            headers = {**HTML, "Host": "app.example.com", "X-Forwarded-Proto": "http"}
+            assert send(app, "/", headers=headers).location.startswith(provider.authorization_url)
+        assert caplog.text.count("X-Forwarded-Proto: must be https") == 1
 
     def test_page_for_a_wrong_host_links_to_the_right_one(self, provider: LocalProvider):
         app = self.make(provider, PUBLIC_URL="https://app.example.com/auth")

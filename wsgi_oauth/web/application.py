@@ -25,6 +25,7 @@ from ..sessions.manager import MAX_PENDING, SessionManager
 from ..sessions.measured import original_store
 from ..sessions.memory import MemoryStore
 from ..sessions.session import TOKEN, Session
+from ..urls import is_loopback
 from . import pages
 from .error_responses import build_error_response, build_http_error_response
 from .page_templates import PageTemplates
@@ -97,6 +98,7 @@ class OAuthApp:
             main_url=(config.public_url or "") if config.sites else "",
         )
         self._headers = {name.lower(): (name, value) for name, value in security_headers.items()}
+        self._has_warned = False  # whether the log has the warning about a wrong X-Forwarded-Proto
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ = self.without_proxies(environ)
@@ -263,14 +265,23 @@ class OAuthApp:
     def _redirect_to_https(self, request: Request) -> None:
         """Redirect a navigation over http to the https URL, because browsers reject Secure cookies over http.
 
-        Only a trusted proxy can tell that the browser used http.
+        Only a trusted proxy can tell that the browser used http. The proxy is wrong if the browser sends Fetch
+        Metadata, as it does over https only (and to loopback hosts): then a redirect would be repeated forever.
         """
         environ = request.environ
         reports_scheme = self.config.trusted_proxies and "HTTP_X_FORWARDED_PROTO" in environ
-        is_wrong = environ["wsgi.url_scheme"] == "http" and request.base.startswith("https:")
-        if reports_scheme and is_wrong and request.method == "GET" and request.is_navigation:
-            origin = request.base[: len(request.base) - len(urlsplit(request.base).path)]
-            abort(Redirect(origin + request.current_url))
+        if not (reports_scheme and environ["wsgi.url_scheme"] == "http" and request.base.startswith("https:")):
+            return
+        parts = urlsplit(request.base)
+        if "HTTP_SEC_FETCH_MODE" in environ and not is_loopback(parts.hostname or ""):
+            if not self._has_warned:
+                self._has_warned = True
+                _log.warning(
+                    "X-Forwarded-Proto: must be https if the browser uses https (got 'http'); let the inner proxy "
+                    "pass on the header of the proxy that terminates TLS"
+                )
+        elif request.method == "GET" and request.is_navigation:
+            abort(Redirect(parts._replace(path="").geturl() + request.current_url))
 
     def _open_session(self, request: Request) -> Session:
         session = self.sessions.open(request.environ, names=request.cookie_names)
