@@ -110,7 +110,16 @@ class TestPathRules:
         assert send(guest.gate, "/page/admin", headers=headers).status_code == 200
         assert send(guest.gate, "/page/admin", headers={**headers, header: prefix}).status_code == 403
 
-    @pytest.mark.parametrize("header", ["X-Original-URL", "X-Rewrite-URL"])
+    def test_of_all_paths_apply_if_the_application_may_remove_a_part_of_the_path(self, enter: Callable[..., Guest]):
+        """Some remove the value of the header everywhere: /adm-in becomes /admin."""
+        guest = enter(allow={"/admin": ("id:1",)})
+        headers = {**HTML, "Cookie": f"wsgi_oauth={guest.cookie}"}
+        for value, status in (("-", 403), ("-in", 403), ("/adm-", 403), ("x", 200), ("/intern", 200)):
+            assert send(guest.gate, "/adm-in", headers={**headers, "Script-Name": value}).status_code == status
+
+    @pytest.mark.parametrize(
+        "header", ["X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Uri", "X-Matched-Path", "X-Invoke-Path"]
+    )
     def test_of_all_paths_apply_if_the_application_may_read_the_path_in_a_header(
         self, enter: Callable[..., Guest], header: str
     ):

@@ -58,7 +58,11 @@ _PREFIX_HEADERS = frozenset(
 )
 # Headers with a URL whose path is such a prefix (devpi), a path that is prepended (Pyramid), or the whole path.
 _URL_HEADER, _ROOT_HEADER = "HTTP_X_OUTSIDE_URL", "HTTP_X_VHM_ROOT"
-_PATH_HEADERS = _PREFIX_HEADERS | {_URL_HEADER, _ROOT_HEADER, "HTTP_X_ORIGINAL_URL", "HTTP_X_REWRITE_URL"}
+_PATH_HEADERS = (
+    _PREFIX_HEADERS
+    | {_URL_HEADER, _ROOT_HEADER, "HTTP_X_ORIGINAL_URL", "HTTP_X_REWRITE_URL"}
+    | {"HTTP_X_FORWARDED_URI", "HTTP_X_MATCHED_PATH", "HTTP_X_INVOKE_PATH"}
+)
 _SUSPICIOUS_KEYS = IDENTITY_KEYS | _PATH_HEADERS
 _REQUESTED_METHOD = "HTTP_ACCESS_CONTROL_REQUEST_METHOD"
 _log = logging.getLogger(__name__)
@@ -253,7 +257,7 @@ def may_change_path(environ: WSGIEnvironment) -> bool:
             except ValueError:
                 return True
         if name in _PREFIX_HEADERS or name == _URL_HEADER:
-            changes = bool(value) and path.startswith("/" + value.strip("/"))
+            changes = bool(value) and value.strip("/") in path  # some applications remove it everywhere
         elif name == _ROOT_HEADER:
             changes = bool(value.strip("/"))
         else:
