@@ -162,7 +162,7 @@ class ReauthenticationRequired(NotSignedIn):
         self.max_age = 0 if max_age is None and not self.acr else None if max_age is None else int(max_age)
         if self.max_age is not None and not 0 <= self.max_age < 10**9:
             raise ValueError(f"max_age: must be a number of seconds, 0 or more (got {max_age!r})")
-        for value in self.acr:
+        for value in self.acr:  # neither quotes nor backslashes, because the challenge quotes it (RFC 9110 5.6.4)
             if not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]{1,255}", value, re.ASCII):
                 raise ValueError(f"acr: must be a word of printable ASCII without quotes (got {value!r})")
         super().__init__(f"the page requires a sign-in with {urlencode(self.requirements)}")

@@ -252,11 +252,17 @@ def check_parameters(value: str | Iterable[tuple[str, str]]) -> tuple[tuple[str,
         raise ValueError("names a parameter twice; remove one of them")
     for name, parameter in pairs:
         _check_parameter_name(name)
-        if name == "max_age" and not re.fullmatch("[0-9]{1,9}", parameter):
+        if name == "max_age" and not is_requirement(name, parameter):
             raise ValueError("contains a max_age that is not a number of seconds")
-        if name == "acr_values" and not re.fullmatch(r"[\x21-\x7e]+( [\x21-\x7e]+)*", parameter):
+        if name == "acr_values" and not is_requirement(name, parameter):
             raise ValueError("contains acr_values that are not words of ASCII, separated by single spaces")
     return tuple(pairs)
+
+
+def is_requirement(name: str, value: str) -> bool:
+    """Return whether *value* is valid for *name*, ``max_age`` or ``acr_values`` (OpenID Connect Core 3.1.2.1)."""
+    pattern = r"[0-9]{1,9}" if name == "max_age" else r"[\x21-\x7e]+( [\x21-\x7e]+)*"
+    return bool(re.fullmatch(pattern, value))
 
 
 def check_login_parameters(value: Iterable[str]) -> tuple[str, ...]:

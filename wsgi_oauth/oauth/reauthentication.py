@@ -6,7 +6,6 @@ context class references, separated by spaces). The ID token answers them with `
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from math import inf, isnan
@@ -14,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from .. import errors
+from ..config.checks import is_requirement
 from ..sessions.encoding import read_record
 from .id_token import MAX_CLOCK_SKEW, read_time
 
@@ -22,20 +22,13 @@ from .id_token import MAX_CLOCK_SKEW, read_time
 AUTHENTICATION = "oauth_authentication"
 LEEWAY = 60.0  # seconds beyond max_age, because the way back from the provider takes time
 _LOOP_TIME = 30.0  # seconds: a page that requires a sign-in again so soon after one causes a redirect loop
-_MAX_AGE = re.compile(r"[0-9]{1,9}", re.ASCII)
-_ACR_VALUES = re.compile(r"[\x21-\x7e]+( [\x21-\x7e]+)*", re.ASCII)
 
 
 def parse_requirements(query: str) -> dict[str, str]:
     """Return the valid requirements in *query*, which has the form ``max_age=300&acr_values=gold``."""
     found = dict(parse_qsl(query[:2048]))
     valid = {name: found[name] for name in ("max_age", "acr_values") if name in found}
-    return {name: value for name, value in valid.items() if is_valid(name, value)}
-
-
-def is_valid(name: str, value: str) -> bool:
-    """Return whether *value* is a valid value of the requirement *name* (Core 3.1.2.1)."""
-    return bool((_MAX_AGE if name == "max_age" else _ACR_VALUES).fullmatch(value))
+    return {name: value for name, value in valid.items() if is_requirement(name, value)}
 
 
 def combine_requirements(configured: Mapping[str, str], requested: Mapping[str, str]) -> dict[str, str]:
@@ -46,14 +39,11 @@ def combine_requirements(configured: Mapping[str, str], requested: Mapping[str, 
     :raises errors.AuthenticationNotConfirmed: if the two lists in ``acr_values`` have no value in common.
     """
     found = {}
-    max_ages = [each["max_age"] for each in (configured, requested) if is_valid("max_age", each.get("max_age", ""))]
+    both = (configured, requested)
+    max_ages = [each["max_age"] for each in both if is_requirement("max_age", each.get("max_age", ""))]
     if max_ages:
         found["max_age"] = min(max_ages, key=int)
-    lists = [
-        each["acr_values"].split()
-        for each in (configured, requested)
-        if is_valid("acr_values", each.get("acr_values", ""))
-    ]
+    lists = [each["acr_values"].split() for each in both if is_requirement("acr_values", each.get("acr_values", ""))]
     if lists:
         common = [acr for acr in lists[-1] if acr in lists[0]]
         if not common:
