@@ -320,7 +320,7 @@ def test_a_token_revoked_by_the_server_leads_to_a_new_sign_in(
     """S28: the server rejects both the access token and the refresh."""
     browser.sign_in()
     if server.revokes:
-        browser.application.oauth.registration("").revoke(session_of(store)["oauth_token"])
+        browser.application.oauth.registration_with_label("").revoke(session_of(store)["oauth_token"])
     else:
         requests.post(f"{server.issuer}/users/{server.subject}/revoke-tokens", timeout=60).raise_for_status()
     later(61)  # because one server rejects the token with a 400, which counts only for tokens that are not new

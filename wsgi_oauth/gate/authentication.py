@@ -218,15 +218,10 @@ class Authenticator:
         """
         if login.identity is None:
             raise errors.NotAllowed("an unidentified user", "an unidentified user")
-        registration = (
-            self._oauth.registration_with_key(login.stored.data.get(PROVIDER, "")) if login.is_token else None
-        )
         try:
             if not login.environ:
                 raise errors.NoUserName(login.identity.id, login.identity.display_name, self._oauth.remote_user_kind)
-            self._oauth.check_access(
-                login.identity, registration or self._oauth.registration_of(login.stored.data), rules
-            )
+            self._oauth.check_access(login.identity, self._oauth.registration_of(login.stored.data), rules)
         except errors.NotAllowed as error:
             if not login.is_stored:
                 error.challenge = 'Bearer error="insufficient_scope"'

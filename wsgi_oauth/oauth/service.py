@@ -143,20 +143,20 @@ class OAuthService:
         lists = max(len(each.configured_provider.lists) for each in self.registrations.values())
         return (2 + lists) * self.transport.timeout + 2
 
-    def registration(self, label: str) -> Registration | None:
+    def registration_with_label(self, label: str) -> Registration | None:
         """Return the registration with this label, or None. With a single provider, the label may be empty."""
         if not self.has_labels or (not label and len(self.registrations) == 1):
             return next(iter(self.registrations.values()))
         return self.registrations.get(label)
 
-    def label_of_issuer(self, issuer: str) -> str:
-        """Return the label of the registration with *issuer*, which must equal the configured one exactly.
+    def registration_with_issuer(self, issuer: str) -> Registration:
+        """Return the registration with *issuer*, which must equal the configured one exactly.
 
         :raises errors.UnknownIssuer: if there is none.
         """
-        for label, registration in self.registrations.items():
-            if registration.configured_provider.issuer == issuer:
-                return label
+        for each in self.registrations.values():
+            if each.configured_provider.issuer == issuer:
+                return each
         raise errors.UnknownIssuer(f"iss: not the issuer of a configured provider (got {issuer[:200]!a})")
 
     def registration_with_key(self, key: str) -> Registration | None:
@@ -164,11 +164,11 @@ class OAuthService:
         return next((each for each in self.registrations.values() if each.has_key(key)), None)
 
     def registration_of(self, session: Mapping[str, Any]) -> Registration:
-        """Return the registration with the provider that issued the token of *session*; without a token, the first.
+        """Return the registration of the data in a session or an access token; for an anonymous user, the first one.
 
         :raises errors.TokenRejected: if that provider was removed from the configuration. No other may get its token.
         """
-        if TOKEN not in session:
+        if TOKEN not in session and PROVIDER not in session:
             return next(iter(self.registrations.values()))
         registration = self._find_registration(session)
         if registration is None:

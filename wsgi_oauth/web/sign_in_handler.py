@@ -87,7 +87,7 @@ class SignInHandler(RequestHandler):
             abort(self._begin_hand_over(next_url))
         label = arguments.get("provider", "")
         if "iss" in arguments:  # another site starts the sign-in (OpenID Connect Core 4)
-            label = self.oauth.label_of_issuer(arguments["iss"])
+            label = self.oauth.registration_with_issuer(arguments["iss"]).label
         if not label and "reauthenticate" in arguments and self.request.session.signed_in:
             label = self.registration.label  # the provider of the last sign-in
         if not self.choose_provider(label):
@@ -339,7 +339,7 @@ class SignInHandler(RequestHandler):
 
     def choose_provider(self, label: str) -> bool:
         """Set ``registration`` by its label. Return False if the label is unknown or ambiguous."""
-        registration = self.oauth.registration(label)
+        registration = self.oauth.registration_with_label(label)
         if registration is None:
             return False
         self.registration = registration

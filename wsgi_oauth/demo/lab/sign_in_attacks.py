@@ -180,7 +180,7 @@ MIX_UP = Story(
         "wsgi_oauth.sign_in.check_response": accept_any_issuer,
     },
     marks=(
-        "registration = self.oauth.registration(label)",
+        "registration = self.oauth.registration_with_label(label)",
         "if attempt.provider != registration.label:",
         "if issuer_expected and not",
     ),
