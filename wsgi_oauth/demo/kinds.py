@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -23,7 +24,7 @@ class Kind(NamedTuple):
     name: str
     purpose: str
     reason: str = ""
-    fields: Explanations = explanations.PARAMETERS
+    fields: Explanations = MappingProxyType({})
     """The explanations of its parameters, JSON members and headers that have a special meaning in it."""
     section: str = ""
     """The section of the standard that defines it."""
@@ -53,8 +54,6 @@ _THIRD_PERSON = (
     ("send you", "send {}"),
     ("that you agreed", "that {} agreed"),
 )
-
-_NO_EXPLANATIONS: Explanations = {}
 
 _KINDS = [
     # -- browser and application
@@ -110,7 +109,6 @@ _KINDS = [
         "The application refuses the answer, and the sign-in fails.",
         "One of its checks failed, or the provider refused. Nothing is stored except that this state is used up. The "
         "source lines below are the check, and the step of the sign-in that called it.",
-        _NO_EXPLANATIONS,
     ),
     Kind(
         "Page",
@@ -122,7 +120,6 @@ _KINDS = [
         "Error page",
         "The application names the problem and the remedy.",
         "The page has the reason and the remedy for you. The log has the cause for the operator.",
-        _NO_EXPLANATIONS,
     ),
     Kind("Redirect", "The application sends your browser to another page."),
     Kind(
@@ -139,7 +136,7 @@ _KINDS = [
         "provider: that is another server with a session of its own.",
         {**explanations.END_SESSION_REQUEST, **explanations.SIGNED_OUT},
     ),
-    Kind("Signed-out page", "The application confirms the sign-out, and starts no new sign-in.", "", _NO_EXPLANATIONS),
+    Kind("Signed-out page", "The application confirms the sign-out, and starts no new sign-in."),
     # -- browser and provider
     Kind(
         "Authorization request, second half",
@@ -155,22 +152,19 @@ _KINDS = [
         "The provider asks whether you want to sign in to this application, and which data it may see.",
         "The provider knows who you are and shows what the application asked for. Nothing has happened so far that "
         "cannot be undone: the application knows nothing of you.",
-        _NO_EXPLANATIONS,
     ),
     Kind(
         "Provider's sign-in page",
         "The provider does not know this browser yet, and asks who you are.",
         "A real provider asks for a password here, or for a passkey. Only the provider sees it. The application has no "
         "part in this, so it can never lose your password.",
-        _NO_EXPLANATIONS,
     ),
-    Kind("Sign-in at the provider", "You tell the provider who you are.", "", explanations.DECISION),
+    Kind("Sign-in at the provider", "You tell the provider who you are.", fields=explanations.DECISION),
     Kind(
         "Signed in at the provider",
         "The provider gives your browser a session of its own, and repeats the request.",
         "This session belongs to the provider. The next application that sends you here finds you signed in already "
         "(single sign-on).",
-        _NO_EXPLANATIONS,
     ),
     Kind("Decision", "You decide.", "The decision goes to the provider only.", explanations.DECISION),
     Kind(
@@ -193,17 +187,15 @@ _KINDS = [
     Kind(
         "Sign-out at the provider",
         "Your browser tells the provider that you have signed out.",
-        "",
-        explanations.END_SESSION_REQUEST,
+        fields=explanations.END_SESSION_REQUEST,
         section="OpenID Connect RP-Initiated Logout 2",
     ),
-    Kind("Provider's page", "A page of the provider.", "", _NO_EXPLANATIONS),
+    Kind("Provider's page", "A page of the provider."),
     Kind(
         "Provider's error page",
         "The provider refuses the request and does not send you back.",
         "When client_id or redirect_uri is wrong, the provider must not redirect: the address could be an attacker's "
         "(RFC 6749 4.1.2.1).",
-        _NO_EXPLANATIONS,
     ),
     # -- application and provider
     Kind(
@@ -267,8 +259,6 @@ _KINDS = [
     Kind(
         "Revocation response",
         "The provider confirms that the token is worthless.",
-        "",
-        _NO_EXPLANATIONS,
         section="RFC 7009 2.2",
     ),
     Kind(
@@ -277,7 +267,6 @@ _KINDS = [
         "This happens once, before the first sign-in. OpenID Connect is an addition to OAuth that tells the "
         "application who the user is; OAuth alone gives it access to data. A part of it is Discovery: the provider "
         "publishes its addresses at a fixed path, so only its own address has to be configured.",
-        _NO_EXPLANATIONS,
         section="OpenID Connect Discovery 4.1",
     ),
     Kind(
@@ -292,7 +281,6 @@ _KINDS = [
         "Keys request",
         "The application asks for the provider's public keys.",
         "It verifies the signature of the ID token with one of them, and remembers them.",
-        _NO_EXPLANATIONS,
     ),
     Kind("Keys", "The provider's public keys.", "They are public.", explanations.KEYS_RESPONSE, section="RFC 7517 5"),
     Kind("Request", "The application sends a request to the provider."),
@@ -307,7 +295,6 @@ _KINDS = [
         "No response",
         "The connection ends without a whole response.",
         "The application gives up after a fixed time, however slowly the bytes arrive, and the sign-in fails.",
-        _NO_EXPLANATIONS,
     ),
     # -- other parties, in the lab
     Kind("Request to another server", "A request to another server."),
