@@ -346,7 +346,8 @@ def consume_record(data: dict[str, Any], state: str) -> dict[str, Any] | None:
     if record is None:
         return None
     before = dict(record)
-    # The member `claimed` means that the state is consumed: `pending` during the code exchange, `finished` after it.
+    # The member `claimed` means that the state is consumed: `pending` during the code exchange, `finished` after it. It
+    # keeps its name, because stored sessions have it.
     record.setdefault("claimed", "pending")
     record.setdefault("claimed_at", time.time())
     return before

@@ -19,7 +19,7 @@ from openid import Issuer
 from wsgi_oauth import Config, SessionStore, create_app
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.demo.signing import sign_jwt
-from wsgi_oauth.oauth.logout_token import EVENT, provider_session
+from wsgi_oauth.oauth.logout_token import EVENT, build_provider_session
 from wsgi_oauth.oauth.registration import Registration
 
 from .lesson import guarded_by
@@ -78,10 +78,10 @@ def test_id_token_from_the_url_of_a_sign_out_signs_the_user_out(victim: Browser,
 
 
 def began_at_its_end(registration: Registration, claims: dict[str, Any], asked: float) -> dict[str, Any]:
-    return provider_session(registration, claims, time.time())
+    return build_provider_session(registration, claims, time.time())
 
 
-@guarded_by({"wsgi_oauth.web.sign_in_handler.provider_session": began_at_its_end})
+@guarded_by({"wsgi_oauth.web.sign_in_handler.build_provider_session": began_at_its_end})
 def test_sign_in_that_is_on_its_way_outlives_the_logout(victim: Browser, issuer: Issuer) -> bool:
     """S69, S42. Someone at a stolen computer keeps the code, waits until the user was signed out, and uses it then."""
     callback_url = victim.callback_url()

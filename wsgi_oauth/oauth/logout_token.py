@@ -35,7 +35,7 @@ class Logout(NamedTuple):
     is_one_session: bool  # otherwise all sessions of the user end
 
 
-def provider_session(registration: Registration, claims: Mapping[str, Any], started: float) -> dict[str, Any]:
+def build_provider_session(registration: Registration, claims: Mapping[str, Any], started: float) -> dict[str, Any]:
     """Return the session data that revocations are compared with.
 
     :param claims: the claims of the ID token; empty without OpenID Connect.

@@ -75,7 +75,7 @@ def check_requirements(claims: Mapping[str, Any], requirements: Mapping[str, str
         )
 
 
-def authentication_record(claims: Mapping[str, Any], requirements: Mapping[str, str]) -> dict[str, Any]:
+def build_authentication_record(claims: Mapping[str, Any], requirements: Mapping[str, str]) -> dict[str, Any]:
     """Return the value of :data:`AUTHENTICATION` for a sign-in that has just finished.
 
     :param claims: the claims of its ID token, which meets *requirements*.
@@ -97,7 +97,7 @@ def require_recent_login(session: Mapping[str, Any], error: errors.Reauthenticat
         raise error
 
 
-def check_progress(session: Mapping[str, Any], error: errors.ReauthenticationRequired) -> None:
+def check_redirect_loop(session: Mapping[str, Any], error: errors.ReauthenticationRequired) -> None:
     """Check that *error* does not cause a redirect loop, because the page raises it again after each sign-in.
 
     :raises errors.ReauthenticationLoop: if the user has just finished a sign-in that meets the requirements of *error*.

@@ -22,7 +22,7 @@ RECHECK = "oauth_recheck"
 RETRY_AFTER = 60.0  # seconds after a recheck without an answer
 
 
-def identity_record(identity: Identity) -> dict[str, Any]:
+def build_identity_record(identity: Identity) -> dict[str, Any]:
     """Return the session data for *identity*, which the provider has just described."""
     return {IDENTITY: identity.as_dict(), RECHECK: {"checked": time.time()}}
 

@@ -22,7 +22,7 @@ from .bearer import BearerToken, check_providers, verify_bearer_token
 from .client import OAuth2Session
 from .configured import provider_from_config
 from .identity import IDENTITY, Identity
-from .recheck import RETRY_AFTER, begin_recheck, identity_record, next_recheck
+from .recheck import RETRY_AFTER, begin_recheck, build_identity_record, next_recheck
 from .registration import Registration
 from .session_events import build_event
 
@@ -232,7 +232,7 @@ class OAuthService:
 
         :raises errors.NotSignedIn: if the session has ended or was revoked meanwhile.
         """
-        data = identity_record(identity)
+        data = build_identity_record(identity)
 
         def replace(stored: dict[str, Any]) -> bool:
             is_new = TOKEN in stored and IDENTITY not in stored

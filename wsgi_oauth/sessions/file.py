@@ -69,7 +69,7 @@ class FileStore:
                 f"the session folder {self.folder!r} cannot be created or read: {error.strerror}"
             ) from error
         self._sweeper = _Sweeper(self.folder)
-        self._detour = self.folder
+        self._generation_path = self.folder  # as returned by _find_generation_path
 
     def load(self, key: str) -> bytes | None:
         path = self._path(key)
@@ -93,21 +93,21 @@ class FileStore:
         The path contains a folder that :meth:`change_versions` renames, so one system call detects both changes. This
         saves a quarter of the time of a signed-in request through the gate.
         """
-        detour = self._detour
+        path = self._generation_path
         try:
-            status = os.lstat(f"{detour}/{key}{_SUFFIX}")
+            status = os.lstat(f"{path}/{key}{_SUFFIX}")
         except (OSError, ValueError):
-            detour = self._detour = self._find_detour()
+            path = self._generation_path = self._find_generation_path()
             try:
-                status = os.lstat(f"{detour}/{key}{_SUFFIX}")
+                status = os.lstat(f"{path}/{key}{_SUFFIX}")
             except (OSError, ValueError):
                 return None
         now = time.time()
         if status.st_mtime <= now or status.st_ctime > now - _SETTLED_AFTER:
             return None
-        if detour == self.folder:
-            detour = self._detour = self._find_detour(create=True)
-        return None if detour == self.folder else (detour, status.st_ino, status.st_ctime_ns)
+        if path == self.folder:
+            path = self._generation_path = self._find_generation_path(create=True)
+        return None if path == self.folder else (path, status.st_ino, status.st_ctime_ns)
 
     def change_versions(self) -> None:
         """Change the version of every session, in all processes."""
@@ -116,7 +116,7 @@ class FileStore:
                 with suppress(FileNotFoundError):  # Another process was faster.
                     os.rename(path, self._new_generation())
 
-    def _find_detour(self, *, create: bool = False) -> str:
+    def _find_generation_path(self, *, create: bool = False) -> str:
         """Return a path of the session folder that contains the folder for :meth:`change_versions`, if that exists.
 
         :param create: create that folder if it is missing.

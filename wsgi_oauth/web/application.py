@@ -16,7 +16,7 @@ from .. import errors, sign_in
 from ..config import Config
 from ..events import FAILED, REFUSED, REQUEST_ID_KEY, SESSION_END, SIGN_IN, valid_request_id
 from ..metrics import Metrics
-from ..oauth.reauthentication import check_progress
+from ..oauth.reauthentication import check_redirect_loop
 from ..oauth.service import OAuthService
 from ..sessions.access_tokens import AccessTokens
 from ..sessions.cookie import FORM_POST, build_set_cookie, session_id_from_cookie
@@ -376,7 +376,7 @@ class OAuthApp:
         if isinstance(error, errors.TokenRejected):
             self._end_rejected(request, error)
         elif isinstance(error, errors.ReauthenticationRequired):
-            check_progress(request.session, error)
+            check_redirect_loop(request.session, error)
         response = self.report_error(request, error)
         if isinstance(response, Redirect) and len(response.headers["Location"]) > _MAX_LOGIN_URL:
             request.args = MultiDict(parse_qsl(urlsplit(response.headers["Location"]).query))

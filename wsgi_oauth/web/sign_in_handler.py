@@ -19,9 +19,9 @@ from ..oauth.client import OAuth2Session
 from ..oauth.id_token import read_algorithm
 from ..oauth.identity import IDENTITY
 from ..oauth.keys import ASYMMETRIC
-from ..oauth.logout_token import provider_session
-from ..oauth.reauthentication import AUTHENTICATION, authentication_record, parse_requirements
-from ..oauth.recheck import identity_record
+from ..oauth.logout_token import build_provider_session
+from ..oauth.reauthentication import AUTHENTICATION, build_authentication_record, parse_requirements
+from ..oauth.recheck import build_identity_record
 from ..sessions.cookie import FORM_POST, read_cookies
 from ..sessions.keys import PROVIDER_SESSION
 from ..sessions.session import PROVIDER, Session
@@ -312,8 +312,8 @@ class SignInHandler(RequestHandler):
         session.pop(IDENTITY, None)  # the previous user's
         claims, pending = client.id_token_claims, self.request.pending
         assert pending is not None
-        session[AUTHENTICATION] = authentication_record(claims, self._attempt.requirements)
-        session[PROVIDER_SESSION] = provider_session(self.registration, claims, pending.started)
+        session[AUTHENTICATION] = build_authentication_record(claims, self._attempt.requirements)
+        session[PROVIDER_SESSION] = build_provider_session(self.registration, claims, pending.started)
         if claims and self.registration.keys and self.oauth.algorithms:
             algorithm, announced = read_algorithm(client.token["id_token"]), self.provider.signing_algorithms
             is_ambiguous = len(ASYMMETRIC.intersection(announced)) > 1
@@ -333,7 +333,7 @@ class SignInHandler(RequestHandler):
                 f"the provider rejects the token that it has just issued: {error}", remedy=errors.CHECK_PROFILE_URL
             ) from error
         self.oauth.check_access(identity, self.registration)
-        stored = identity_record(self.registration.limit_identity(identity))
+        stored = build_identity_record(self.registration.limit_identity(identity))
         # This is stored on save, because the change of the session id drops all earlier data.
         session.change_on_save(lambda data: data.update(stored))
 

@@ -13,7 +13,7 @@ from ..sessions.cookie import CookieNames
 from ..urls import DEFAULT_PORTS, Origin, is_address, is_loopback
 
 MAX_RETURN_URL = 8000  # characters; some applications keep their whole view in the query
-_PROXY_HEADERS = frozenset(
+_FORWARDED_KEYS = frozenset(
     {"HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED"}
 )
 _log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Site:
             return base_url
         if not is_loopback(host):
             raise errors.BadHost(f"Host header: not a loopback host (got {host!a}); set WSGI_OAUTH_PUBLIC_URL")
-        if not self._has_warned and _PROXY_HEADERS.intersection(environ):
+        if not self._has_warned and _FORWARDED_KEYS.intersection(environ):
             self._has_warned = True
             _log.warning(
                 "a proxy seems to be in front of this application (X-Forwarded-* or Forwarded is present), and "
@@ -127,7 +127,7 @@ class Site:
         remedy = (
             "; correct the setting, or let the proxy pass the Host header on (nginx: `proxy_set_header Host $host;`)"
         )
-        if _PROXY_HEADERS.intersection(environ):
+        if _FORWARDED_KEYS.intersection(environ):
             remedy += ", or send X-Forwarded-Host and set WSGI_OAUTH_TRUSTED_PROXIES"
         elif is_address(host):
             remedy += ", or let health checks request /healthz (with a gate, below its prefix)"
