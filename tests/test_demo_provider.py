@@ -802,6 +802,7 @@ ANSWERS: dict[str, dict[str, Callable[[Answer], bool]]] = {
         "scope_list": has("scope", ["profile", "email"]),
         "refresh_token_missing": lacks("refresh_token"),
         "refresh_token_number": has("refresh_token", 5),
+        "id_token_for_another_client": lacks("id_token"),  # the client does not request the scope openid
     },
     "refresh": {"invalid_grant": is_error("invalid_grant"), "503": is_page(503)},
     "profile": {

@@ -75,6 +75,7 @@ OUTCOMES = {
     "scope_list": SIGNED_IN,
     "refresh_token_missing": SIGNED_IN,
     "refresh_token_number": PROVIDERS_FAULT,
+    "id_token_for_another_client": SIGNED_IN,  # without OpenID Connect there is no ID token
     # Responses without a token
     "empty_200": PROVIDERS_FAULT,
     "html_200": PROVIDERS_FAULT,

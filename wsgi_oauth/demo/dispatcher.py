@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Request, Response
 
-from . import fault_stories, faults
+from . import faults
 from .local_provider import LocalProvider
 from .messages import PROVIDER, Message
 from .recorder import Recorder, TakesMessages
@@ -86,7 +86,7 @@ def record_provider(provider: LocalProvider, recorder: TakesMessages, *, party: 
 
     def is_handler(frame: FrameType) -> bool:
         handlers = (each for _, methods in provider.routes.values() for each in methods.values())
-        is_fault = frame.f_code.co_filename in (faults.__file__, fault_stories.__file__)
+        is_fault = frame.f_code.co_filename == faults.__file__
         return is_fault or any(getattr(each, "__code__", None) is frame.f_code for each in handlers)
 
     def endpoint(path: str) -> str:

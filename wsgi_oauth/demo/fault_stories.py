@@ -5,13 +5,9 @@ All other faults, in :mod:`wsgi_oauth.demo.faults`, are for tests and for progra
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
-from werkzeug.wrappers import Response
-
-from . import signing
-from .fault_injection import Fault, FaultContext
+from .fault_injection import Fault
 from .faults import FAULTS
 
 
@@ -38,16 +34,6 @@ class FaultStory:
     def name(self) -> str:
         """The name of the fault."""
         return self.fault.name
-
-
-def _issue_for_another_client(context: FaultContext) -> Response:
-    response = context.normal_response()
-    document = response.get_json(silent=True) or {}
-    if "id_token" in document:
-        claims = signing.read_claims(document["id_token"])
-        document["id_token"] = signing.sign_jwt({**claims, "aud": "another-client"})
-        response.set_data(json.dumps(document))
-    return response
 
 
 STORIES = (
@@ -106,7 +92,7 @@ STORIES = (
         "The application compares iss with the provider that it had asked (RFC 9207), and stops.",
     ),
     FaultStory(
-        Fault("token.id_token_for_another_client", "an ID token for another client", _issue_for_another_client),
+        FAULTS["token.id_token_for_another_client"],
         "The ID token is for another application",
         "The ID token is genuine and has the right signature, but its audience, aud, is another application.",
         "Everything succeeds until the token response. Its ID token is refused.",

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from werkzeug.wrappers import Response
 
+from . import signing
 from .fault_injection import Fault, FaultContext
 
 Respond = Callable[[FaultContext], Response]
@@ -107,6 +108,13 @@ def _remove_member(name: str) -> Respond:
 
 def _modify_scope(change: Callable[[list[str]], object]) -> Respond:
     return _modify_token(lambda token: {**token, "scope": change(token["scope"].split())})
+
+
+def _change_audience(token: Token) -> Token:
+    if "id_token" not in token:
+        return token
+    claims = signing.read_claims(token["id_token"])
+    return {**token, "id_token": signing.sign_jwt({**claims, "aud": "another-client"})}
 
 
 def _form_encode(response: Response) -> None:
@@ -271,6 +279,7 @@ TOKEN_FAULTS: Table = {
         _modify(lambda response: setattr(response, "content_type", HTML)),
     ),
     "form_encoded": ("a form-encoded token", _modify(_form_encode)),
+    "id_token_for_another_client": ("an ID token for another client", _modify_token(_change_audience)),
     "extra_members": ("an id_token that was not requested", _set_member("id_token", "a.b.c")),
     # ... and its members
     "access_token_missing": ("a missing access_token", _remove_member("access_token")),

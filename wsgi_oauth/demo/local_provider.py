@@ -146,7 +146,7 @@ class LocalProvider:
         self.client_name = client_id
         self._sessions: dict[str, ProviderSession] = {}
         #: The faults to inject.
-        self.faults = FaultInjector({**FAULTS, **{story.name: story.fault for story in STORIES}})
+        self.faults = FaultInjector(FAULTS)
         #: The last requests and responses, oldest first.
         self.exchanges: list[Exchange] = []
         self._request_counts: Counter[str] = Counter()
