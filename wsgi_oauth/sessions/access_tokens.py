@@ -32,6 +32,7 @@ USE_INTERVAL = 300  # seconds; the precision of the stored last use, because eac
 
 _TOKEN_ENTRY = OTHER_ENTRY + b"token:1:"
 _LIST_ENTRY = OTHER_ENTRY + b"tokens:1:"
+_LIST_LIFETIME = 86400  # seconds for which a list is kept at least
 _log = logging.getLogger(__name__)
 
 
@@ -184,9 +185,9 @@ def _encode_list(owner: str, tokens: dict[str, TokenInfo]) -> Record:
     now = time.time()
     usable = {token_id: info for token_id, info in tokens.items() if info.expires > now}
     document = {"owner": owner, "tokens": [info._asdict() for info in usable.values()]}
-    return Record(
-        _LIST_ENTRY + json.dumps(document).encode(), max((info.expires for info in usable.values()), default=now)
-    )
+    # An empty list is kept, because tokens that are created at the same time without a list replace each other's list.
+    expires = max([now + _LIST_LIFETIME, *(info.expires for info in usable.values())])
+    return Record(_LIST_ENTRY + json.dumps(document).encode(), expires)
 
 
 def _decode_list(raw: bytes) -> tuple[str, dict[str, TokenInfo]]:
