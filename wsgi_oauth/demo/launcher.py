@@ -292,6 +292,7 @@ def _write_gunicorn_config(folder: Path, options: Options, listener: socket.sock
         "bind": f"fd://{listener.fileno()}",
         "workers": options.workers,
         "worker_class": options.worker_class,
+        "threads": 16 if options.worker_class == "gthread" else 1,  # with more, a sync worker would become gthread
         "loglevel": "warning",
         "accesslog": None,
         "graceful_timeout": 1,  # otherwise a browser's open connection would delay Ctrl-C
@@ -300,8 +301,6 @@ def _write_gunicorn_config(folder: Path, options: Options, listener: socket.sock
             "loggers": {"wsgi_oauth": {"level": "INFO", "handlers": ["error_console"], "propagate": False}},
         },
     }
-    if options.worker_class == "gthread":
-        settings["threads"] = 16  # only here, because gunicorn turns a sync worker with threads into gthread
     config = folder / "gunicorn.conf.py"
     config.write_text("".join(f"{name} = {value!r}\n" for name, value in settings.items()))
     return config
