@@ -40,7 +40,7 @@ from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.messages import Message, SourceLine
 from wsgi_oauth.demo.recorder import Recorder
 from wsgi_oauth.demo.recording import ORIGIN_HEADER
-from wsgi_oauth.demo.server import serve, serve_provider
+from wsgi_oauth.demo.server import serve
 from wsgi_oauth.demo.signing import encode
 from wsgi_oauth.demo.trace import Trace
 from wsgi_oauth.demo.traced_app import record_application
@@ -408,7 +408,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("sessions")
     folder.chmod(0o700)
     dispatcher = Dispatcher(LocalProvider(), Recorder())
-    with serve_provider(dispatcher):
+    with serve(dispatcher) as provider:
+        dispatcher.provider.url = provider.url
         environ = environ_for(dispatcher.provider, SESSION_STORE=f"file:{folder}")
         application = create_app(Config.from_environ(environ))
         with serve(record_application(application, dispatcher.recorder, folder)) as server:

@@ -41,15 +41,6 @@ class Dispatcher:
         self.pages: dict[str, WSGIApplication] = {}
         self._recorded = record_provider(provider, recorder)
 
-    @property
-    def url(self) -> str:
-        """The URL of this server, which is also the provider's."""
-        return self.provider.url
-
-    @url.setter
-    def url(self, url: str) -> None:
-        self.provider.url = url
-
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         page = self.pages.get("/" + path.split("/")[1]) if path.startswith("/") else None

@@ -29,7 +29,7 @@ from .lab.web import LabPages
 from .local_provider import LocalProvider
 from .profiles import PROFILES
 from .recorder import Recorder
-from .server import serve_provider
+from .server import Server
 from .trace import Trace
 from .traced_app import RECORDER_KEY, RECORDER_URL
 from .users import USERS
@@ -108,20 +108,21 @@ def start_demo(options: Options) -> Iterator[Demo]:
         _serve_provider(options) as dispatcher,
         tempfile.TemporaryDirectory(prefix="wsgi-oauth-demo-") as folder,
     ):
+        provider, recorder = dispatcher.provider, dispatcher.recorder
         sessions = Path(folder, "sessions")
         sessions.mkdir(mode=0o700)
         config = _write_gunicorn_config(Path(folder), options, listener)
-        environ = _build_environ(dispatcher, sessions, _write_layout(Path(folder), dispatcher.url))
+        environ = _build_environ(dispatcher, sessions, _write_layout(Path(folder), provider.url))
         url = f"http://{HOST}:{listener.getsockname()[1]}"
-        dispatcher.pages["/trace"] = Trace(dispatcher.recorder, dispatcher.url, url, reveal=options.reveal)
+        dispatcher.pages["/trace"] = Trace(recorder, provider.url, url, reveal=options.reveal)
         with Gunicorn(listener, config, environ, stop, echo=not options.walk) as gunicorn:
             gunicorn.wait_until_ready(url)
-            dispatcher.provider.links = {
+            provider.links = {
                 "Open the application": f"{url}/",
-                "Watch the sign-in: the trace": f"{dispatcher.url}/trace",
-                "Attack the application: the lab": f"{dispatcher.url}/lab",
+                "Watch the sign-in: the trace": f"{provider.url}/trace",
+                "Attack the application: the lab": f"{provider.url}/lab",
             }
-            yield Demo(url, dispatcher.provider, dispatcher.recorder, gunicorn)
+            yield Demo(url, provider, recorder, gunicorn)
 
 
 def _print_welcome(demo: Demo, options: Options) -> None:
@@ -227,10 +228,11 @@ def _serve_provider(options: Options) -> Iterator[Dispatcher]:
     dispatcher = Dispatcher(provider, recorder)
     dispatcher.pages["/lab"] = LabPages(Runs(recorder))
     try:
-        server = serve_provider(dispatcher, host=HOST, port=port)
+        server = Server(dispatcher, host=HOST, port=port)
     except OSError as error:
         raise _port_error("provider", "--provider-port", port, error) from error
-    with server, closing(recorder):
+    provider.url = server.url
+    with server.start(), closing(recorder):
         yield dispatcher
 
 
@@ -263,7 +265,7 @@ def _build_environ(dispatcher: Dispatcher, sessions: Path, templates: Path) -> d
         "WSGI_OAUTH_RECHECK": "1m",  # so that a recheck can be watched, at /tokens
         "WSGI_OAUTH_TOKENS": "yes",
         "WSGI_OAUTH_TEMPLATES": str(templates),
-        RECORDER_URL: dispatcher.url + RECORDER_PATH,
+        RECORDER_URL: dispatcher.provider.url + RECORDER_PATH,
         RECORDER_KEY: dispatcher.recorder.key,
     }
 
