@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -147,10 +148,20 @@ class TestLog:
         self, browser: Browser, provider: LocalProvider, caplog: Any, *, status: int, content_type: str
     ):
         """S49: a response in a wrong form can contain a good token."""
-        for body in ('{"access_token": "canary-1", "x', "access_token=canary-1&token_type=bearer&"):
+        alone = "canary-0123456789-0123456789==&x=1"  # a bare token, which is a name in a form
+        for body in ('{"access_token": "canary-1", "x', "access_token=canary-1&token_type=bearer&", alone):
             answers(provider, "/token", lambda _, body=body: Response(body, status, content_type=content_type))
             assert browser.get(browser.callback_url()).status_int == 502
         assert "canary" not in caplog.text
+
+    @pytest.mark.parametrize("repeated", ["a", "<h1><", "<style>", "<"])
+    def test_costs_little_time_for_a_hostile_response(self, browser: Browser, provider: LocalProvider, repeated: str):
+        """S24: a slow regular expression would stop all threads of the worker."""
+        body = repeated * (20_000 // len(repeated))
+        answers(provider, "/token", lambda _: Response(body, 500, content_type="text/html"))
+        url, began = browser.callback_url(), time.process_time()
+        assert browser.get(url).status_int == 502
+        assert time.process_time() - began < 0.5
 
     @pytest.mark.parametrize(
         ("code", "words", "cause", "remedy"),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ..sessions.encoding import copy_json
+from ..transport.error_description import mask_random
 
 _log = logging.getLogger(__name__)
 
@@ -180,7 +181,8 @@ def describe(value: object) -> str:
     if isinstance(value, str):
         return f"a text of {len(value)} characters" + (" with control characters" if _FORBIDDEN.search(value) else "")
     if isinstance(value, Mapping):
-        return f"an object with the members {ascii(sorted(value))[1:-1][:200] or 'none'}"
+        names = mask_random(ascii(sorted(value))[1:-1][:1000])  # a bare token in a form is a name
+        return f"an object with the members {names[:200] or 'none'}"
     if isinstance(value, list):
         return f"a list of {len(value)} items"
     return f"a JSON value of the type {type(value).__name__}"

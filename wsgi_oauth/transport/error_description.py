@@ -49,10 +49,13 @@ _PUBLIC = {"client_id", "grant_type", "redirect_uri", "response_type", "scope", 
 _SHORTEST_SECRET = 4  # characters; masking shorter texts would make the description unreadable
 _PREFIX = 12  # characters; a text that begins with so many characters of a secret counts as a shortened copy
 _JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*)*", re.ASCII)
-# In text of an unknown format: the values of parameters, and strings that seem to be random.
-_LOOKS_SECRET = re.compile(
-    r"""(?x) (?<==) ["']? [^\s"'&<>,;]+ | (?<=":) \s* "? [^"]+ | (?=[\w.~+/=-]*[0-9]) [\w.~+/=-]{20,}""", re.ASCII
-)
+# In text of an unknown format: the values of parameters, and strings that seem to be random if they have a digit.
+_LOOKS_SECRET = re.compile(r"""(?x) (?<==) ["']? [^\s"'&<>,;]+ | (?<=":) \s* "? [^"]+ | ([\w.~+/=-]{20,})""", re.ASCII)
+_DIGIT = re.compile("[0-9]")
+# The title of a page, and text that a browser does not show. An element without an end contains the rest: otherwise a
+# page that only begins elements would take quadratic time.
+_TITLE = re.compile(r"<(title|h1)\b[^>]{0,500}>(.*?)(?:</\1|\Z)", re.DOTALL | re.IGNORECASE)
+_NOT_SHOWN = re.compile(r"<(style|script)\b.*?(?:</\1>|\Z)|<[a-zA-Z/!][^>]*(?:>|\Z)", re.DOTALL)
 _CHALLENGE = re.compile(r'\b(error|error_description)\s*=\s*"([^"]*)"', re.ASCII)  # RFC 6750 3
 
 
@@ -138,11 +141,15 @@ def _first_text(document: dict[str, Any], names: Collection[str]) -> str:
 
 def _extract_text(body: str, *, is_error: bool) -> str:
     """Return the title of a page, or a text without markup. Possible secrets are masked."""
-    title = re.search(r"<(title|h1)\b[^>]*>(.*?)</\1", body, re.DOTALL | re.IGNORECASE)
+    title = _TITLE.search(body)
     if title is None and not is_error:  # this could be a token in an unknown format
         return ""
-    text = title[2] if title else re.sub(r"(?s)<(style|script)\b.*?</\1>|<[^>]*>", " ", body)
-    return _LOOKS_SECRET.sub(MASK, html.unescape(text))
+    return mask_random(html.unescape(_NOT_SHOWN.sub(" ", title[2] if title else body)))
+
+
+def mask_random(text: str) -> str:
+    """Return *text* without values of parameters and without strings that seem to be random: they may be secrets."""
+    return _LOOKS_SECRET.sub(lambda match: match[0] if match[1] and not _DIGIT.search(match[1]) else MASK, text)
 
 
 def _secrets_of(request: requests.PreparedRequest) -> Iterator[str]:
