@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from werkzeug import Response
@@ -28,6 +28,7 @@ from ..sessions.session import TOKEN, Session
 from ..urls import is_loopback
 from . import pages
 from .error_responses import build_error_response, build_http_error_response
+from .handler import RequestHandler
 from .page_templates import PageTemplates
 from .redirect import Redirect
 from .request import Request
@@ -229,9 +230,30 @@ class OAuthApp:
         return response, headers, cookies
 
     def _dispatch(self, request: Request) -> Response:
+        """Return the answer of the request's handler, after the checks that each request has to pass."""
+        handler_class, arguments = self._find_handler(request)
+        if not handler_class.any_host:
+            self._check_processes(request)
+            request.base = self.site.base_url(request.environ)
+            self._redirect_to_https(request)
+        asks_itself = handler_class.skips_recheck and not (self.oauth.is_restricted or self.oauth.has_request_limit)
+        if not (asks_itself or handler_class.skips_access_check):
+            request.open_session = self._open_checked_session
+        request.event_name = handler_class.event_name
+        response = handler_class(request, self.oauth, self._routes.build_path).answer(**arguments)
+        if request.has_opened_session and not handler_class.get_is_unsafe:
+            request.session.pop(sign_in.REDIRECT_LOOP, None)  # the request has succeeded
+        return response
+
+    def _find_handler(self, request: Request) -> tuple[type[RequestHandler], dict[str, Any]]:
+        """Return the class of the handler, and the variables of its route.
+
+        :raises werkzeug.exceptions.HTTPException: if there is no handler, or the body is too large.
+        :raises errors.Error: if the operator can correct the wrong URL, or the host is wrong, too.
+        """
         try:
             request.check_content_length()
-            handler_class, arguments = self._routes.match(request)
+            return self._routes.match(request)
         except HTTPException:
             request.base = self.site.base_url(request.environ)  # a wrong host is reported before a wrong path
             prefix = unquote(urlsplit(request.base if self.site.public_url else "").path)
@@ -243,24 +265,17 @@ class OAuthApp:
                     f"redirect URI: lacks the label of a provider; register {' or '.join(uris)} with the providers"
                 ) from None
             raise
-        if not handler_class.any_host:
-            if request.environ.get("wsgi.multiprocess") and isinstance(
-                original_store(self.sessions.store), MemoryStore
-            ):
-                raise errors.ConfigError(
-                    "WSGI_OAUTH_SESSION_STORE: memory: is for a server with one process, and this server has several; "
-                    "use file: or redis:, or start one worker (gunicorn --workers 1 --threads 16)"
-                )
-            request.base = self.site.base_url(request.environ)
-            self._redirect_to_https(request)
-        asks_itself = handler_class.skips_recheck and not (self.oauth.is_restricted or self.oauth.has_request_limit)
-        if not (asks_itself or handler_class.skips_access_check):
-            request.open_session = self._open_checked_session
-        request.event_name = handler_class.event_name
-        response = handler_class(request, self.oauth, self._routes.build_path).answer(**arguments)
-        if request.has_opened_session and not handler_class.get_is_unsafe:
-            request.session.pop(sign_in.REDIRECT_LOOP, None)  # the request has succeeded
-        return response
+
+    def _check_processes(self, request: Request) -> None:
+        """Check that the server has one process if sessions are stored in its memory.
+
+        :raises errors.ConfigError: if it has several.
+        """
+        if request.environ.get("wsgi.multiprocess") and isinstance(original_store(self.sessions.store), MemoryStore):
+            raise errors.ConfigError(
+                "WSGI_OAUTH_SESSION_STORE: memory: is for a server with one process, and this server has several; use "
+                "file: or redis:, or start one worker (gunicorn --workers 1 --threads 16)"
+            )
 
     def _redirect_to_https(self, request: Request) -> None:
         """Redirect a navigation over http to the https URL, because browsers reject Secure cookies over http.
@@ -308,32 +323,35 @@ class OAuthApp:
 
         No cookie and no redirect may be sent for a session that was not stored.
         """
-        if not (request.has_opened_session or request.pending or request.cancels_pending):
-            return []
         cookies: list[str | None] = []
-        names = request.cookie_names
         if request.has_opened_session:
             session = request.session
             self.sessions.save(session)
             if session.event:
                 self.oauth.emit(session, session.event, detail=f"on {request.base}" if request.is_further_site else "")
-            cookies.append(self.sessions.cookie(session, names=names))
-        if (pending := request.pending) is not None:
-            if request.has_used_state:
-                # After the user's session, because duplicates of the callback wait until the user is signed in.
-                self._end_pending(request, pending)
-            else:
-                self.sessions.save(pending)
-            cookies.append(self.sessions.cookie(pending, names=names))
-            if pending.id != pending.cookie_id:
-                if pending.is_form_post:
-                    self._store_browser_session(request, [pending])
-                cookies += self._evict_pending(request, keep=MAX_PENDING - 1)
-            if request.has_used_state and self.oauth.uses_form_post:
-                self._store_browser_session(request, self.sessions.open_all_pending(request.environ, names=names))
+            cookies.append(self.sessions.cookie(session, names=request.cookie_names))
+        if request.pending is not None:
+            # After the user's session, because duplicates of the callback wait until the user is signed in.
+            cookies += self._save_pending(request, request.pending)
         if request.cancels_pending:
             cookies += self._evict_pending(request, keep=0)
         return [cookie for cookie in cookies if cookie]
+
+    def _save_pending(self, request: Request, pending: Session) -> list[str | None]:
+        """Store a pending session, or end it after its state was used. Return the Set-Cookie headers."""
+        names = request.cookie_names
+        if request.has_used_state:
+            self._end_pending(request, pending)
+        else:
+            self.sessions.save(pending)
+        cookies = [self.sessions.cookie(pending, names=names)]
+        if pending.id != pending.cookie_id:
+            if pending.is_form_post:
+                self._store_browser_session(request, [pending])
+            cookies += self._evict_pending(request, keep=MAX_PENDING - 1)
+        if request.has_used_state and self.oauth.uses_form_post:
+            self._store_browser_session(request, self.sessions.open_all_pending(request.environ, names=names))
+        return cookies
 
     def _store_browser_session(self, request: Request, pending: Iterable[Session]) -> None:
         """Store the browser's session in its pending sign-ins that expect a form. A failure is only logged."""

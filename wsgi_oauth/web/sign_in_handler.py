@@ -302,22 +302,13 @@ class SignInHandler(RequestHandler):
     def check_access(self, client: OAuth2Session) -> None:
         """Check, before the token is stored, that the access rules admit the user of *client*.
 
-        The session gets the records of the sign-in, and the identity of the user, because ``/verify`` does not ask the
-        provider. Without access rules, the identity is left to the gate and to ``/profile`` if the sign-in leads there.
+        The session gets the identity of the user, because ``/verify`` does not ask the provider. Without access rules,
+        the identity is left to the gate and to ``/profile`` if the sign-in leads there.
 
         :raises errors.NotAllowed: if they do not.
         :raises errors.ProviderError: if there are access rules, and the provider does not identify the user.
         """
-        session = self.request.session
-        session.pop(IDENTITY, None)  # the previous user's
-        claims, pending = client.id_token_claims, self.request.pending
-        assert pending is not None
-        session[AUTHENTICATION] = build_authentication_record(claims, self._attempt.requirements)
-        session[PROVIDER_SESSION] = build_provider_session(self.registration, claims, pending.started)
-        if claims and self.registration.keys and self.oauth.algorithms:
-            algorithm, announced = read_algorithm(client.token["id_token"]), self.provider.signing_algorithms
-            is_ambiguous = len(ASYMMETRIC.intersection(announced)) > 1
-            self.oauth.algorithms.record(self.registration.key, algorithm, is_ambiguous=is_ambiguous)
+        self._record_sign_in(client)
         leads_to_own_page = self.request.gate_prefix or self._attempt.next_url == self.url_for(".profile")
         if not self.oauth.is_restricted and leads_to_own_page:
             return
@@ -335,7 +326,19 @@ class SignInHandler(RequestHandler):
         self.oauth.check_access(identity, self.registration)
         stored = build_identity_record(self.registration.limit_identity(identity))
         # This is stored on save, because the change of the session id drops all earlier data.
-        session.change_on_save(lambda data: data.update(stored))
+        self.request.session.change_on_save(lambda data: data.update(stored))
+
+    def _record_sign_in(self, client: OAuth2Session) -> None:
+        """Remove the previous user from the session, and record how this one has signed in, for later requests."""
+        session, pending, claims = self.request.session, self.request.pending, client.id_token_claims
+        assert pending is not None
+        session.pop(IDENTITY, None)
+        session[AUTHENTICATION] = build_authentication_record(claims, self._attempt.requirements)
+        session[PROVIDER_SESSION] = build_provider_session(self.registration, claims, pending.started)
+        if claims and self.registration.keys and self.oauth.algorithms:
+            algorithm, announced = read_algorithm(client.token["id_token"]), self.provider.signing_algorithms
+            is_ambiguous = len(ASYMMETRIC.intersection(announced)) > 1
+            self.oauth.algorithms.record(self.registration.key, algorithm, is_ambiguous=is_ambiguous)
 
     def choose_provider(self, label: str) -> bool:
         """Set ``registration`` by its label. Return False if the label is unknown or ambiguous."""
