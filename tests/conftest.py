@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import http.client
+import importlib
 import importlib.metadata
 import io
 import json
@@ -63,6 +64,23 @@ HTML = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "
 JSON = {"Accept": "application/json"}
 
 App = Callable[[Any, Any], Any]
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Import a part of the test files first in each worker of pytest-xdist, if all tests run.
+
+    pytest rewrites the assertions of a file when it is imported, and stores the result for the other workers, also with
+    PYTHONDONTWRITEBYTECODE. Otherwise each of the workers would rewrite all files at the same time.
+    """
+    worker = getattr(session.config, "workerinput", {"workerid": ""})
+    if session.config.args != ["tests"] or not worker["workerid"]:
+        return
+    files = sorted(Path(__file__).parent.glob("test_*.py"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(sys, "dont_write_bytecode", False)
+        for file in files[int(worker["workerid"][2:]) :: worker["workercount"]]:
+            with suppress(Exception, pytest.skip.Exception):  # reported by the collection
+                importlib.import_module(file.stem)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
