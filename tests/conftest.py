@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import fcntl
 import http.client
 import importlib
@@ -40,6 +41,7 @@ from hypothesis import HealthCheck, settings
 from werkzeug import Response
 from werkzeug.test import create_environ, run_wsgi_app
 
+import wsgi_oauth
 from wsgi_oauth import Config, FileStore, LoginRequired, MemoryStore, RequestHandler, SessionStore, create_app
 from wsgi_oauth.demo.fault_injection import Fault, FaultContext
 from wsgi_oauth.demo.local_provider import LocalProvider
@@ -72,9 +74,11 @@ def pytest_collection(session: pytest.Session) -> None:
     pytest rewrites the assertions of a file when it is imported, and stores the result for the other workers, also with
     PYTHONDONTWRITEBYTECODE. Otherwise each of the workers would rewrite all files at the same time.
     """
-    worker = getattr(session.config, "workerinput", {"workerid": ""})
-    if session.config.args != ["tests"] or not worker["workerid"]:
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None or session.config.args != ["tests"]:
         return
+    if worker["workerid"] == "gw0":  # for the processes that tests start
+        compileall.compile_dir(Path(wsgi_oauth.__file__).parent, quiet=2)
     files = sorted(Path(__file__).parent.glob("test_*.py"))
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(sys, "dont_write_bytecode", False)

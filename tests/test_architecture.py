@@ -89,7 +89,7 @@ def find_imports(module: str) -> Iterator[Import]:
 
 
 @cache
-def find_all_imports() -> list[Import]:
+def all_imports() -> list[Import]:
     return [found for module in MODULES for found in find_imports(module)]
 
 
@@ -103,9 +103,9 @@ def is_lab(module: str) -> bool:
 
 
 def test_all_kinds_of_imports_are_found() -> None:
-    assert any(each.importer == "app" and each.imported == "flow" and not each.is_lazy for each in find_all_imports())
-    assert any(each.importer == "sessions.file" and each.imported == "errors" for each in find_all_imports())
-    assert any(each.importer == "cli.demo" and is_demo(each.imported) and each.is_lazy for each in find_all_imports())
+    assert any(each.importer == "app" and each.imported == "flow" and not each.is_lazy for each in all_imports())
+    assert any(each.importer == "sessions.file" and each.imported == "errors" for each in all_imports())
+    assert any(each.importer == "cli.demo" and is_demo(each.imported) and each.is_lazy for each in all_imports())
 
 
 def test_the_map_lists_every_module_once() -> None:
@@ -115,13 +115,13 @@ def test_the_map_lists_every_module_once() -> None:
 def test_modules_import_only_from_modules_above_them_in_the_map() -> None:
     """This also excludes import cycles. Imports inside functions and under TYPE_CHECKING count, too."""
     position = {module: number for number, module in enumerate(MAP)}
-    assert [str(each) for each in find_all_imports() if position[each.imported] >= position[each.importer]] == []
+    assert [str(each) for each in all_imports() if position[each.imported] >= position[each.importer]] == []
 
 
 def test_the_demo_provider_imports_nothing_of_the_client() -> None:
-    importers = {each.importer for each in find_all_imports() if is_demo(each.importer) and not is_demo(each.imported)}
+    importers = {each.importer for each in all_imports() if is_demo(each.importer) and not is_demo(each.imported)}
     templates = {
-        each.imported for each in find_all_imports() if each.importer == "demo.provider_pages" and not is_demo(each.imported)
+        each.imported for each in all_imports() if each.importer == "demo.provider_pages" and not is_demo(each.imported)
     }
     assert templates == {"web.page_templates"}
     assert {each for each in importers if not is_lab(each)} == {
@@ -132,11 +132,11 @@ def test_the_demo_provider_imports_nothing_of_the_client() -> None:
 
 
 def test_the_application_imports_neither_the_demo_nor_the_testing_kit() -> None:
-    importers = {each.importer for each in find_all_imports() if is_demo(each.imported) and not is_demo(each.importer)}
+    importers = {each.importer for each in all_imports() if is_demo(each.imported) and not is_demo(each.importer)}
     assert {importer.partition(".")[0] for importer in importers} == {"cli", "testing"}
-    by_cli = [each for each in find_all_imports() if each.importer.startswith("cli.") and is_demo(each.imported)]
+    by_cli = [each for each in all_imports() if each.importer.startswith("cli.") and is_demo(each.imported)]
     assert [str(each) for each in by_cli if not each.is_lazy] == []
-    testing = {each.importer for each in find_all_imports() if each.imported.partition(".")[0] == "testing"}
+    testing = {each.importer for each in all_imports() if each.imported.partition(".")[0] == "testing"}
     assert {importer.partition(".")[0] for importer in testing} == {"testing"}
 
 
