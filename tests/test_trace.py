@@ -358,18 +358,18 @@ class Remover(ast.NodeTransformer):
         self.has_replaced = False
 
     def visit(self, node: ast.AST) -> Any:
+        line = getattr(node, "lineno", None)
+        if line and not line <= self.source.line <= (getattr(node, "end_lineno", None) or 0):
+            return node
         self.generic_visit(node)
         wanted: Any = ast.Lambda if self.source.function == "<lambda>" else ast.stmt
-        line = getattr(node, "lineno", 0)
         if self.has_replaced or not isinstance(node, wanted) or isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            return node
-        if not line <= self.source.line <= (getattr(node, "end_lineno", None) or 0):
             return node
         self.has_replaced = True
         call = ast.parse("__import__('test_trace').removed()").body[0]
         if isinstance(node, ast.Lambda):
             node.body = ast.BoolOp(ast.Or(), [call.value, node.body])  # type: ignore[attr-defined]
-            return node
+            return ast.fix_missing_locations(node)
         return [ast.copy_location(call, node), node]
 
 
@@ -386,7 +386,7 @@ def remove_line(source: SourceLine, monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module(name)
     assert module.__file__
     tree = Remover(source).visit(ast.parse(Path(module.__file__).read_text()))
-    changed = compile(ast.fix_missing_locations(tree), module.__file__, "exec", dont_inherit=True)
+    changed = compile(tree, module.__file__, "exec", dont_inherit=True)
     for function in functions_of(module):
         for code in code_objects(function.__code__):
             if source.line not in {line for _, _, line in code.co_lines()} or code.co_name != source.function:
