@@ -37,7 +37,6 @@ import requests
 import requirements
 import trustme
 import webtest
-from hypothesis import HealthCheck, settings
 from werkzeug import Response
 from werkzeug.test import create_environ, run_wsgi_app
 
@@ -51,21 +50,31 @@ from wsgi_oauth.sessions.redis import RedisStore
 # Each server of Werkzeug reads the package's version from its files again.
 importlib.metadata.version = cache(importlib.metadata.version)
 
-settings.register_profile(
-    "the same in every run",
-    derandomize=True,
-    database=None,
-    deadline=None,  # because the duration of an example is irrelevant here
-    max_examples=150,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.register_profile("search", settings.get_profile("the same in every run"), derandomize=False, max_examples=5000)
-settings.load_profile("the same in every run")
-
 HTML = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 JSON = {"Accept": "application/json"}
 
 App = Callable[[Any, Any], Any]
+
+
+def pytest_configure() -> None:
+    """Set the profiles of hypothesis.
+
+    It is imported here, because otherwise the processes that tests start would import it with this file, too.
+    """
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile(
+        "the same in every run",
+        derandomize=True,
+        database=None,
+        deadline=None,  # because the duration of an example is irrelevant here
+        max_examples=150,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    settings.register_profile(
+        "search", settings.get_profile("the same in every run"), derandomize=False, max_examples=5000
+    )
+    settings.load_profile("the same in every run")
 
 
 def pytest_collection(session: pytest.Session) -> None:
