@@ -485,6 +485,7 @@ class TestMetadata:
     def test_missing_keys_are_a_failure_unless_the_client_secret_is_the_key(
         self, check_issuer, issuer, *, algorithm, keys, level, text
     ):
+        pytest.importorskip("jwt")
         issuer.metadata["id_token_signing_alg_values_supported"] = [algorithm]
         issuer.publish_keys = lambda: Response(keys)
         finding = one(check_issuer(), "ID tokens: ")
