@@ -193,6 +193,7 @@ class TestReturnUrl:
             "//evil.example",
             "/%252e%252e/x",  # because a proxy may decode a path once more
             "/%255cevil.example",
+            "/%20/evil.example",  # for a proxy that removes the space
             "/" + "x" * 8000,
         ],
         ids=lambda path: path[:20],

@@ -221,12 +221,17 @@ class TestCheckCommand:
         [about] = [each for each in found if "templates: " in each]
         assert about.startswith("warn  templates: error.html, not_allowed.html cannot be rendered")
 
-    @pytest.mark.parametrize(("name", "mode"), [("", 0o777), ("", 0o720), ("error.html", 0o602), ("error.html", 0o660)])
+    @pytest.mark.parametrize(
+        ("name", "mode"),
+        [("", 0o777), ("", 0o720), ("error.html", 0o602), ("error.html", 0o660), ("parts/head.html", 0o602)],
+    )
     def test_warns_if_other_users_can_write_templates(
         self, provider: LocalProvider, tmp_path: Path, name: str, mode: int
     ):
-        """Templates can execute any code."""
+        """Templates can execute any code, also those in a subfolder, which others include."""
         (tmp_path / "error.html").touch(0o600)
+        (tmp_path / "parts").mkdir(0o700)
+        (tmp_path / "parts" / "head.html").touch(0o600)
         (tmp_path / name).chmod(mode)
         found = [str(each) for each in findings(environ_for(provider, TEMPLATES=str(tmp_path)))]
         [about] = [each for each in found if "WSGI_OAUTH_TEMPLATES: " in each]

