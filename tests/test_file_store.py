@@ -745,6 +745,29 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def test_sessions_are_locked_on_nfs(store: FileStore, system: SystemCalls):
+    """An NFS client grants an exclusive lock only for a file that is open for writing (flock(2))."""
+
+    def step(name: str, call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        if name == "flock" and fcntl.fcntl(arguments[0], fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return call(*arguments)
+
+    system.step = step
+    store.create(KEY, record())
+    assert store.update(KEY, lambda _: record(b"new"))
+    assert store.load(KEY) == b"new"
+    store.delete(KEY)
+    assert store.load(KEY) is None
+
+
+def test_a_file_system_without_locks_is_named_as_the_cause(store: FileStore, system: SystemCalls):
+    store.create(KEY, record())
+    system.refuse("flock", errno.ENOLCK)
+    with pytest.raises(errors.StoreError, match="has no locks; use a local disk, or Redis"):
+        store.delete(KEY)
+
+
 @pytest.mark.usefixtures("no_hanging")
 def test_a_stopped_process_blocks_only_its_own_session_and_not_forever(
     store: FileStore, folder: Path, monkeypatch: pytest.MonkeyPatch

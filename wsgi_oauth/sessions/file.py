@@ -44,8 +44,11 @@ _FILE_NAME = re.compile(r"([0-9a-f]{64})\.json(\.[0-9a-f]{16}\.tmp)?", re.ASCII)
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
-# The errors of open(2) for a path without a session file: missing, a link, a socket, a device without a driver.
-_ABSENT = {errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG}
+# The errors of open(2) for a path without a session file: missing, a link, a socket, a device without a driver, a
+# folder.
+_ABSENT = {errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG, errno.EISDIR}
+# The errors of flock(2) on a file system without locks.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}
 
 _log = logging.getLogger(__name__)
 
@@ -287,16 +290,19 @@ def user_name(user_id: int) -> str:
 
 def _reason(error: Exception) -> str:
     """Return the text of *error* without the path of an OSError, because that contains a session's key."""
-    return (isinstance(error, OSError) and error.strerror) or type(error).__name__
+    text = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+    if isinstance(error, OSError) and error.errno in _NO_LOCKS:
+        return f"{text}: the file system of the session folder has no locks; use a local disk, or Redis"
+    return text
 
 
 _store_errors = StoreErrors((OSError,), _reason)
 
 
-def _open(path: str) -> int | None:
-    """Return a descriptor for reading, or None when no session file is there."""
+def _open(path: str, access: int = os.O_RDONLY) -> int | None:
+    """Return a descriptor, or None when no session file is there."""
     try:
-        return os.open(path, READ_FLAGS)
+        return os.open(path, READ_FLAGS | access)
     except OSError as error:
         # If the folder is missing too, for example on an unmounted disk, the store has failed.
         if error.errno not in _ABSENT or not os.path.isdir(os.path.dirname(path)):
@@ -361,7 +367,8 @@ def _locked(path: str, timeout: float) -> Iterator[tuple[int, os.stat_result] | 
     :raises TimeoutError: when another process holds the lock for longer than *timeout* seconds.
     """
     for _ in poll(timeout):
-        descriptor = _open(path)
+        # Also for writing, because otherwise a network file system such as NFS refuses the lock (flock(2)).
+        descriptor = _open(path, os.O_RDWR)
         if descriptor is None:
             yield None
             return
