@@ -140,6 +140,10 @@ class Provider(NamedTuple):
         match = re.fullmatch(f"{re.escape(before)}({TENANT_ID}){re.escape(after)}", iss, re.ASCII)
         return match[1] if placeholder and match else None
 
+    def is_tenant(self, tid: object, iss: object) -> bool:
+        """Return whether *tid* is the tenant in *iss*, an issuer of this provider. Without tenants, it is ignored."""
+        return not self.has_tenants or tid == self.tenant_of(str(iss))
+
     @property
     def lists(self) -> tuple[EmailsDocument | GroupsDocument, ...]:
         """All lists of addresses and groups."""

@@ -136,10 +136,7 @@ def _check_claims(claims: Mapping[str, Any], provider: Provider, audience: str) 
     now = time.time()
     expected = {
         "iss": (provider.is_issuer(claims.get("iss")), ascii(provider.issuer)),
-        "tid": (
-            not provider.has_tenants or claims.get("tid") == provider.tenant_of(str(claims.get("iss"))),
-            "the tenant in iss",
-        ),
+        "tid": (provider.is_tenant(claims.get("tid"), claims.get("iss")), "the tenant in iss"),
         "aud": (audience in read_audiences(claims), ascii(audience)),
         "exp": (read_time(claims, "exp") > now, "a time after now"),
         "nbf": ("nbf" not in claims or read_time(claims, "nbf") < now + MAX_CLOCK_SKEW, "a time before now"),

@@ -57,7 +57,7 @@ def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: 
     now = time.time()
     valid = {
         "iss": provider.is_issuer(claims.get("iss")),
-        "tid": not provider.has_tenants or claims.get("tid") == provider.tenant_of(str(claims.get("iss"))),
+        "tid": provider.is_tenant(claims.get("tid"), claims.get("iss")),
         "aud": client_id in read_audiences(claims),
         "azp": claims.get("azp", client_id) == client_id,
         "exp": read_time(claims, "exp") > now - MAX_CLOCK_SKEW,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from .. import errors
 from ..transport.json import parse_json
-from .id_token import MAX_CLOCK_SKEW, read_id_token, read_subject, read_time
+from .id_token import MAX_CLOCK_SKEW, read_audiences, read_id_token, read_subject, read_time
 from .registration import Registration
 
 EVENT = "http://schemas.openid.net/event/backchannel-logout"  # Back-Channel Logout 2.4
@@ -67,7 +67,7 @@ def check_logout_token(
         claims = read_id_token(token)
     except errors.IdTokenRefused:
         raise errors.LogoutTokenRefused("logout token: not a signed JSON Web Token with claims in it") from None
-    found = find_registrations(claims.get("iss"), claims.get("aud"), registrations)
+    found = find_registrations(claims, registrations)
     registration = found[0]
     try:
         algorithms = find_algorithms(registration.key) or registration.provider.signing_algorithms
@@ -128,21 +128,20 @@ def read_expiry(claims: Mapping[str, Any]) -> float:
     return min(read_time(claims, "exp") if "exp" in claims else issued + DEFAULT_LIFETIME, issued + MAX_LIFETIME)
 
 
-def find_registrations(issuer: object, audience: object, registrations: Iterable[Registration]) -> list[Registration]:
-    """Return the registrations with this issuer whose client id is in *audience*.
+def find_registrations(claims: Mapping[str, Any], registrations: Iterable[Registration]) -> list[Registration]:
+    """Return the registrations with the issuer in *claims*, whose client id is in their audience.
 
     :raises errors.LogoutTokenRefused: when there is none.
     """
-    found = [each for each in registrations if each.is_issuer(issuer)]
+    found = [each for each in registrations if each.is_issuer(claims.get("iss"))]
     if not found:
         raise errors.LogoutTokenRefused(
-            f"logout token: iss is not the issuer of a configured provider (got {issuer!a:.200})"
+            f"logout token: iss is not the issuer of a configured provider (got {claims.get('iss')!a:.200})"
         )
-    audiences = audience if isinstance(audience, list) else [audience]
-    found = [each for each in found if each.client_id in audiences]
+    found = [each for each in found if each.client_id in read_audiences(claims)]
     if not found:
         raise errors.LogoutTokenRefused(
-            f"logout token: aud is not the client id (got {audience!a:.200})",
+            f"logout token: aud is not the client id (got {claims.get('aud')!a:.200})",
             remedy="compare WSGI_OAUTH_CLIENT_ID with the client at which the URL is registered",
         )
     return found
