@@ -240,6 +240,16 @@ def test_token_of_an_unknown_provider_is_sent_to_none(two: TwoProviders) -> None
     assert (two.one.count("profile"), two.two.count("profile")) == (0, 0)
 
 
+def test_missing_name_of_a_user_is_explained_with_the_settings_of_that_provider(two: TwoProviders, caplog: Any) -> None:
+    two.environ["WSGI_OAUTH_REMOTE_USER"] = "email"
+    gate = LoginRequired(Response("inside"), create_app(Config.from_environ(two.environ), store=two.store))
+    browser = Browser(gate, two.one)
+    browser.app.cookiejar = two.browser.app.cookiejar
+    two.sign_in("two")
+    assert browser.get("/page").status_int == 403
+    assert "add its scope to WSGI_OAUTH_TWO_SCOPE" in caplog.text
+
+
 @pytest.fixture
 def swapped(two: TwoProviders) -> TwoProviders:
     """Sign in; then the operator exchanges the providers of the two labels."""

@@ -18,7 +18,7 @@ from ..oauth.access import Rules
 from ..oauth.identity import IDENTITY, Identity
 from ..sessions.access_tokens import TOKEN_PREFIX, USE_INTERVAL, read_info
 from ..sessions.cookie import COOKIE, CookieNames, own_cookies_pattern
-from ..sessions.encoding import StoredSession, decode
+from ..sessions.encoding import StoredSession
 from ..sessions.manager import store_key
 from ..sessions.revocation import is_revoked
 from ..sessions.session import PROVIDER, TOKEN, Session
@@ -218,11 +218,13 @@ class Authenticator:
         """
         if login.identity is None:
             raise errors.NotAllowed("an unidentified user", "an unidentified user")
+        registration = self._oauth.registration_of(login.stored.data)
         try:
             if not login.environ:
                 raise errors.NoUserName(login.identity.id, login.identity.display_name, self._oauth.remote_user_kind)
-            self._oauth.check_access(login.identity, self._oauth.registration_of(login.stored.data), rules)
+            self._oauth.check_access(login.identity, registration, rules)
         except errors.NotAllowed as error:
+            error.remedy = registration.with_own_variables(error.remedy)
             if not login.is_stored:
                 error.challenge = 'Bearer error="insufficient_scope"'
             raise
@@ -307,8 +309,7 @@ class Authenticator:
         return version is not None and version == login.version
 
     def _parse_login(self, session_id: str, key: str, raw: bytes) -> Login | None:
-        plain = self._sessions.decrypt(session_id, raw)
-        stored = None if plain is None else decode(plain)
+        stored = self._sessions.decode(session_id, raw)
         if stored is None or not stored.signed_in:
             return None
         try:
