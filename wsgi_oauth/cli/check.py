@@ -188,7 +188,7 @@ def _check_upstream_limit(limit: int) -> Finding:
 
 
 def _find_unknown_providers(environ: Mapping[str, str], problems: list[str]) -> Iterator[str]:
-    """Yield a message for each unknown provider, because create_app does so only without *problems*."""
+    """Yield a message for each unknown provider. create_app reports them, too, but only without other *problems*."""
     if problems[0].startswith(f"{PREFIX}PROVIDERS:"):
         return  # a label is invalid
     for label in environ.get(f"{PREFIX}PROVIDERS", "").lower().split() or [""]:
@@ -370,9 +370,12 @@ class ProviderCheck:
         else:
             try:
                 count = keys.count(provider.jwks_url)
-                text = f"ID tokens: signatures are verified (keys: {count}, at {provider.jwks_url})"
-                remedy = "" if count else "let the provider sign the ID tokens of this client with a key"
-                yield Finding("ok" if count else "FAIL", text, remedy)
+                if count:
+                    text = f"ID tokens: signatures are verified (keys: {count}, at {provider.jwks_url})"
+                    yield Finding("ok", text)
+                else:
+                    text = f"ID tokens: no key is published for their signatures (at {provider.jwks_url})"
+                    yield Finding("FAIL", text, "let the provider sign the ID tokens of this client with a key")
             except errors.ProviderError as error:
                 yield Finding(
                     "FAIL", f"ID tokens: signatures cannot be verified: {error.detail}", error.remedy or _COMPARE_URL
