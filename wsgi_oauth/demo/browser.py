@@ -89,7 +89,7 @@ class Browser:
 
 
 def location_of(response: requests.Response) -> str:
-    """Return the target of a redirect; "" if *response* is none."""
+    """Return the target of a redirect; "" if *response* is not one."""
     return response.headers.get("Location", "") if response.is_redirect else ""
 
 

@@ -112,7 +112,7 @@ def find_text(sources: Iterable[Mapping[str, Any]], paths: str) -> str | None:
 
 
 def find_in_sources(sources: Iterable[Mapping[str, Any]], paths: str) -> Any:
-    """Return the first value: the first path is looked up in each of the *sources*, then the next path, or None.
+    """Return the first value, or None. The first path is looked up in each of the *sources*, then the next path.
 
     :param paths: as for :func:`find_value`. ``first_name+last_name`` joins both texts with a space.
     """

@@ -173,7 +173,7 @@ def find_subject(sources: tuple[Mapping[str, Any], Mapping[str, Any]], provider:
 
 
 def is_verified(email: str | None, sources: Iterable[Mapping[str, Any]], paths: UserDocument) -> bool:
-    """Return whether the address *email* is verified, by the first of the *sources* that says whether it is."""
+    """Return whether the address *email* is verified. The first of the *sources* with a statement about it decides."""
     statements = (
         find_value(source, paths.email_verified)
         for source in sources

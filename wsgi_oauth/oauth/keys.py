@@ -178,8 +178,8 @@ class SigningKeys:
 
         :param is_direct: as in :meth:`verify`. If not, ``FETCH_INTERVAL`` has to pass between two fetches.
         """
-        # Anyone can send a token that is not direct. If keys are known, its check waits for no other thread, because a
-        # flood of such tokens would take all slots from sign-ins.
+        # With known keys, the check of a token that anyone can send waits for no other thread, because a flood of such
+        # tokens would take all slots from sign-ins.
         is_fetching = self._lock.locked() and self._is_early(self._transport.timeout)
         if not is_direct and self._keys and self._url == url and (is_fetching or self._is_early(FETCH_INTERVAL)):
             return self._keys

@@ -47,8 +47,8 @@ def with_lists(
     names the list in ``unread``.
 
     :param timeout: seconds for all pages of one list.
-    :param complete: whether the failure of a list is an error even if no rule needs the list. So it is at a recheck,
-        because the result replaces a complete identity.
+    :param complete: whether the failure of a list is an error even if no rule needs the list. A recheck sets it,
+        because its result replaces a complete identity.
     :raises errors.ProviderError: if the failure of a list is an error, unless the provider forbids to read it.
     """
     for each in _find_readable(identity, client, rules):

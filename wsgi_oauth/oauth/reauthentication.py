@@ -21,7 +21,7 @@ from .id_token import MAX_CLOCK_SKEW, read_time
 # times in seconds since the epoch. The last two are absent if the ID token lacks them. A refresh does not change them.
 AUTHENTICATION = "oauth_authentication"
 LEEWAY = 60.0  # seconds beyond max_age, because the way back from the provider takes time
-_LOOP_TIME = 30.0  # seconds: a page that requires a sign-in again so soon after one causes a redirect loop
+_LOOP_TIME = 30.0  # seconds; a page that requires another sign-in within this time causes a redirect loop
 
 
 def parse_requirements(query: str) -> dict[str, str]:
@@ -98,7 +98,7 @@ def require_recent_login(session: Mapping[str, Any], error: errors.Reauthenticat
 
 
 def check_redirect_loop(session: Mapping[str, Any], error: errors.ReauthenticationRequired) -> None:
-    """Check that *error* does not cause a redirect loop, because the page raises it again after each sign-in.
+    """Check that *error* causes no redirect loop, as it would if the page raised it after each sign-in.
 
     :raises errors.ReauthenticationLoop: if the user has just finished a sign-in that meets the requirements of *error*.
     """

@@ -135,7 +135,7 @@ class Registration:
 
     @property
     def has_published_keys(self) -> bool:
-        """Whether the provider's signatures can be verified: its issuer is known, and where it publishes its keys."""
+        """Whether the provider's signatures can be verified: its issuer and the URL of its keys can be found."""
         provider = self.configured_provider
         finds_keys = provider.jwks_url or (self.discovery is not None and self.discovery.is_needed)
         return bool(self.keys and provider.issuer and finds_keys)

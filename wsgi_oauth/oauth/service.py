@@ -164,7 +164,7 @@ class OAuthService:
         return next((each for each in self.registrations.values() if each.has_key(key)), None)
 
     def registration_of(self, session: Mapping[str, Any]) -> Registration:
-        """Return the registration of the data in a session or an access token; for an anonymous user, the first one.
+        """Return the registration that the data of a session or an access token names; the first one if anonymous.
 
         :raises errors.TokenRejected: if that provider was removed from the configuration. No other may get its token.
         """

@@ -162,7 +162,7 @@ def read_token_document(response: requests.Response) -> dict[str, Any]:
     """Return the JSON object in *response*, or the members of a form-encoded response.
 
     A form-encoded response needs the exact content type, otherwise a page of text that repeats a URL could be read as a
-    token. A JSON object needs no content type, because no other text is one.
+    token. The content type of a JSON object is ignored, because a page of text is not a JSON object.
 
     :raises errors.ProviderError: when it contains neither.
     """

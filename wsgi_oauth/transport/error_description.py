@@ -88,7 +88,7 @@ def find_error(response: requests.Response, secrets: Collection[str] = ()) -> tu
 
 
 def read_retry_after(response: requests.Response) -> str | None:
-    """Return how long the provider asks to wait, if it is seconds or a date (RFC 9110 10.2.3), for our own response."""
+    """Return ``Retry-After`` for our own response, or None unless it is seconds or a date (RFC 9110 10.2.3)."""
     value = response.headers.get("Retry-After", "")
     return value if re.fullmatch(r"[0-9]{1,9}|[A-Z][a-z]{2}, [A-Za-z0-9: ]{24}", value, re.ASCII) else None
 

@@ -99,7 +99,7 @@ class OAuthApp:
             main_url=(config.public_url or "") if config.sites else "",
         )
         self._headers = {name.lower(): (name, value) for name, value in security_headers.items()}
-        self._has_warned = False  # whether the log has the warning about a wrong X-Forwarded-Proto
+        self._has_logged_proto = False  # whether the log has the warning about a wrong X-Forwarded-Proto
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ = self.without_proxies(environ)
@@ -236,8 +236,9 @@ class OAuthApp:
             self._check_processes(request)
             request.base = self.site.base_url(request.environ)
             self._redirect_to_https(request)
-        asks_itself = handler_class.skips_recheck and not (self.oauth.is_restricted or self.oauth.has_request_limit)
-        if not (asks_itself or handler_class.skips_access_check):
+        # Such a handler asks the provider about the user with every request.
+        asks_provider = handler_class.skips_recheck and not (self.oauth.is_restricted or self.oauth.has_request_limit)
+        if not (asks_provider or handler_class.skips_access_check):
             request.open_session = self._open_checked_session
         request.event_name = handler_class.event_name
         response = handler_class(request, self.oauth, self._routes.build_path).answer(**arguments)
@@ -280,8 +281,8 @@ class OAuthApp:
     def _redirect_to_https(self, request: Request) -> None:
         """Redirect a navigation over http to the https URL, because browsers reject Secure cookies over http.
 
-        Only a trusted proxy can tell that the browser used http. The proxy is wrong if the browser sends Fetch
-        Metadata, as it does over https only (and to loopback hosts): then a redirect would be repeated forever.
+        Only a trusted proxy can tell that the browser used http. Browsers send Fetch Metadata over https only (and to
+        loopback hosts). With them, the proxy is wrong, and the redirect would be repeated forever.
         """
         environ = request.environ
         reports_scheme = self.config.trusted_proxies and "HTTP_X_FORWARDED_PROTO" in environ
@@ -289,8 +290,8 @@ class OAuthApp:
             return
         parts = urlsplit(request.base)
         if "HTTP_SEC_FETCH_MODE" in environ and not is_loopback(parts.hostname or ""):
-            if not self._has_warned:
-                self._has_warned = True
+            if not self._has_logged_proto:
+                self._has_logged_proto = True
                 _log.warning(
                     "X-Forwarded-Proto: must be https if the browser uses https (got 'http'); let the inner proxy "
                     "pass on the header of the proxy that terminates TLS"

@@ -251,7 +251,7 @@ class Request(werkzeug.Request):
         environ = self.environ
         destination = environ.get("HTTP_SEC_FETCH_DEST", "document")
         if destination == "empty" and self.method == "GET" and self.is_navigation:
-            destination = "document"  # a service worker of this site, which passes a navigation on, has changed it
+            destination = "document"  # a service worker of this site passes a navigation on
         if destination not in _NAVIGATION_DESTINATIONS:
             return True
         if destination != "document" and environ.get("HTTP_SEC_FETCH_SITE", "none") not in _SAME_ORIGIN:
