@@ -536,6 +536,7 @@ class TestCookies:
             ("a=1; wsgi_oauth_8000=2; __Host-wsgi_oauth=3; __Host-wsgi_oauth-sign-out=4", "a=1"),
             ("a=1; wsgi_oauth-AbCdEfGh_1={id}; __Host-wsgi_oauth_8000-AbCdEfGh-1.post={id}", "a=1"),
             ("wsgi_oauth-AbCdEfGh_1={id},b=2", "b=2"),
+            ('wsgi_oauth-AbCdEfGh_1 = "{id}" ;b=2', "b=2"),
             ("a=1,{own},b=2", "a=1,b=2"),  # two headers, joined by the server
             ("$Version=1; {own}; $Path=/; a=1", "$Version=1; $Path=/; a=1"),
             ('wsgi_oauth="3"; WSGI_OAUTH=4;;a=1', "WSGI_OAUTH=4;;a=1"),
