@@ -252,6 +252,23 @@ class TestPage:
         assert "nightly" not in revoked.text
         assert "The token was revoked." in revoked.text
 
+    @pytest.mark.parametrize(
+        "name", ["👩\u200d💻 laptop", "バックアップ\u3000用", "می\u200cخواهم", "Mon\xa0ordinateur", "\U0001fae8"]
+    )
+    def test_accepts_a_name_in_any_script(self, guest: Guest, name: str):
+        form = guest.get("/auth/tokens").forms[0]
+        form["name"] = name
+        assert name in form.submit(headers=OWN).text
+        assert [token["name"] for token in listed(guest)] == [name]
+
+    def test_names_the_account_that_another_tab_has_changed(self, guest: Guest, provider: LocalProvider):
+        form = guest.get("/auth/tokens").forms[0]
+        provider.user = {**provider.user, "id": 1, "login": "ada"}
+        guest.app.reset()
+        guest.sign_in()
+        form["name"] = "backup"
+        assert "You are signed in as ada." in form.submit(headers=OWN).text
+
     def test_says_that_a_token_was_revoked_once(self, guest: Guest):
         create(guest)
         page = guest.get("/auth/tokens")
@@ -308,6 +325,7 @@ class TestPage:
             {"name": " ", "lifetime": "1d"},
             {"name": "x" * 101, "lifetime": "1d"},
             {"name": "a\nb", "lifetime": "1d"},
+            {"name": "a\u202eb", "lifetime": "1d"},
             {"name": "x", "lifetime": ""},
             {"name": "x", "lifetime": "366d"},
             {"name": "x", "lifetime": "-1"},

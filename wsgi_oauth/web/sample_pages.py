@@ -52,6 +52,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "actions": _SIGN_IN,
     },
     "tokens.html": {
+        "account": "octocat",
         "site": "https://app.example.com/",
         "site_with_token": "https://token:wo_example@app.example.com/",
         "token": "wo_example",

@@ -100,6 +100,7 @@ class Tokens(RequestHandler):
         lifetimes, default_lifetime = self._lifetimes()
         is_get = self.request.method == "GET"  # HEAD changes nothing
         return {
+            "account": self.identity.display_name,  # because another tab may have changed it
             "site": site,
             "token": token,
             "site_with_token": parts._replace(netloc=f"token:{token}@{parts.netloc}").geturl(),
