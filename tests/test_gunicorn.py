@@ -33,7 +33,9 @@ from conftest import (
     until,
 )
 
+from wsgi_oauth import gunicorn_conf
 from wsgi_oauth.demo.local_provider import LocalProvider
+from wsgi_oauth.polling import poll
 
 CHECKOUT = Path(__file__).parent.parent
 
@@ -252,6 +254,37 @@ def test_access_log_has_no_query_and_no_referer(site: Site) -> None:
     assert "canary" not in said
     assert "?" not in "".join(line for line in said.splitlines() if '"GET ' in line)
     assert_keeps_secrets(said, secrets)
+
+
+def test_file_of_the_error_log_has_the_log_of_the_application_also_after_a_rotation(site: Site, tmp_path: Path) -> None:
+    log, old = tmp_path / "error.log", tmp_path / "error.log.1"
+    options = ("--config", f"{CHECKOUT / 'gunicorn.conf.py'}", "--workers", "1", "--error-logfile", str(log))
+    with site.serve(*options) as server, site.visitor(server) as visitor:
+        visitor.get("/callback?state=unknown")
+        assert "sign_in refused" in log.read_text()
+        log.rename(old)
+        server.process.send_signal(signal.SIGUSR1)
+        for _ in poll(60):  # the worker opens the new file when it has received the signal
+            visitor.get("/callback?state=unknown")
+            if log.exists() and "sign_in refused" in log.read_text():
+                break
+        else:
+            pytest.fail(f"the worker still writes to the old file:\n{old.read_text()}")
+        assert "sign_in refused" not in server.stop()
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("100000 100000", 1), ("50000 100000", 1), ("150000 100000", 2), ("max 100000", 4), ("9900000 100000", 4)],
+)
+def test_number_of_workers_depends_on_the_processors_of_the_container(
+    limit: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu_max = tmp_path / "cpu.max"
+    cpu_max.write_text(f"{limit}\n")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    assert gunicorn_conf.count_processors(str(cpu_max)) == expected
+    assert gunicorn_conf.count_processors(str(tmp_path / "missing")) == 4
 
 
 MOUNTED_SITE = """

@@ -10,7 +10,8 @@ The WSGI_OAUTH_* variables configure the application. Options on gunicorn's comm
 
 from __future__ import annotations
 
-import multiprocessing
+import logging
+import math
 import os
 import re
 import sys
@@ -38,12 +39,27 @@ bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
 worker_class = "gthread"
 threads = THREADS
 
+
+def count_processors(cpu_max: str = "/sys/fs/cgroup/cpu.max") -> int:
+    """Return how many processors this process may use. A container may use fewer than the machine has.
+
+    :param cpu_max: the file with the limit of the control group: microseconds of CPU time per period, or ``max``.
+    """
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open(cpu_max) as file:
+            used, period = map(int, file.read().split())
+    except (OSError, ValueError):  # another system, or no limit
+        return count
+    return min(count, math.ceil(used / period))
+
+
 # Two workers per processor and one more keep the processors busy. gunicorn's own variable
 # WEB_CONCURRENCY overrides it. Sessions in memory exist in one process only, so they need a single
 # worker.
 in_memory = os.environ.get("WSGI_OAUTH_SESSION_STORE", "").startswith("memory")
 concurrency = int(os.environ.get("WEB_CONCURRENCY") or 0)
-workers = 1 if in_memory else concurrency or 2 * multiprocessing.cpu_count() + 1
+workers = 1 if in_memory else concurrency or 2 * count_processors() + 1
 
 # gunicorn kills a worker that gives no sign of life for this many seconds. For a sync worker this
 # also limits the duration of a request. A callback sends up to six requests to the provider, each
@@ -130,9 +146,16 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types
     """Keeps secrets of requests out of gunicorn's logs, and prevents clients from injecting log lines."""
 
     def setup(self, cfg: Any) -> None:
-        """Create the handlers, for text or JSON as in ``WSGI_OAUTH_LOG_FORMAT``."""
+        """Create the handlers, for text or JSON as in ``WSGI_OAUTH_LOG_FORMAT``.
+
+        The application's log (sign-ins, refused requests, failures) has the handlers of gunicorn's error log: stderr,
+        the file of ``errorlog``, syslog.
+        """
         restore_stderr()
         super().setup(cfg)
+        application = logging.getLogger("wsgi_oauth")
+        if not application.handlers and not application.propagate:  # unless another logconfig_dict has handlers for it
+            application.handlers = [*self.error_log.handlers]
         if os.environ.get("WSGI_OAUTH_LOG_FORMAT", "").strip() == "json":
             write_json("", "gunicorn.error", "gunicorn.access", "wsgi_oauth")
 
@@ -187,10 +210,5 @@ limit_request_field_size = 16 * 1024
 # Disable gunicorn's control socket, because nothing uses it.
 control_socket_disable = True
 
-# Write the application's log (sign-ins, rejected requests, failures) to the same place as
-# gunicorn's error log.
-logconfig_dict = {
-    "loggers": {
-        "wsgi_oauth": {"level": "INFO", "handlers": ["error_console"], "propagate": False},
-    },
-}
+# The handlers of the application's log are those of gunicorn's error log (see Logger.setup).
+logconfig_dict = {"loggers": {"wsgi_oauth": {"level": "INFO", "propagate": False}}}
