@@ -10,9 +10,19 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import wsgi_oauth
+
+if TYPE_CHECKING:  # mypy checks this function; it is never called
+    import requests
+    from typing_extensions import assert_type
+
+    def check_types_of_responses(environ: dict[str, object]) -> None:
+        client = wsgi_oauth.oauth2_session(environ)
+        assert_type(client.get("https://api.example.com/"), requests.Response)
+        assert_type(client.post("https://api.example.com/", json={}), requests.Response)
+
 
 PACKAGE = Path(wsgi_oauth.__file__).parent
 DESIGN = (PACKAGE.parent / "docs" / "design.md").read_text()

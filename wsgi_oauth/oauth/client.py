@@ -389,13 +389,13 @@ class OAuth2Session:
             raise errors.ProviderError("the refreshed token expired before the provider received it")
         return response
 
-    get = partialmethod(request, "GET")
-    head = partialmethod(request, "HEAD")
-    options = partialmethod(request, "OPTIONS")
-    post = partialmethod(request, "POST")
-    put = partialmethod(request, "PUT")
-    patch = partialmethod(request, "PATCH")
-    delete = partialmethod(request, "DELETE")
+    get: partialmethod[requests.Response] = partialmethod(request, "GET")
+    head: partialmethod[requests.Response] = partialmethod(request, "HEAD")
+    options: partialmethod[requests.Response] = partialmethod(request, "OPTIONS")
+    post: partialmethod[requests.Response] = partialmethod(request, "POST")
+    put: partialmethod[requests.Response] = partialmethod(request, "PUT")
+    patch: partialmethod[requests.Response] = partialmethod(request, "PATCH")
+    delete: partialmethod[requests.Response] = partialmethod(request, "DELETE")
 
     def _send(
         self,
