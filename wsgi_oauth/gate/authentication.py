@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import errors
 from ..events import SESSION_END, TOKEN_FIRST_USE, Event, Source
 from ..oauth.access import Rules
+from ..oauth.claims import CONTROLS
 from ..oauth.identity import IDENTITY, Identity
 from ..sessions.access_tokens import TOKEN_PREFIX, USE_INTERVAL, read_info
 from ..sessions.cookie import COOKIE, CookieNames, own_cookies_pattern
@@ -31,12 +31,11 @@ IDENTITY_KEY = "wsgi_oauth.identity"
 _MAX_CACHED = 512  # entries
 _MAX_CACHED_BYTES = 64 * 1024 * 1024  # size of the stored sessions; few have more than 10 KiB, but tokens can be large
 _MAX_CACHE_KEY = 4096  # characters, because clients may send long Cookie headers
-_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _log = logging.getLogger(__name__)
 
 
 class Login(NamedTuple):
-    """A signed-in session."""
+    """A signed-in session, or the access token of a program."""
 
     session_id: str
     key: str  # the store's key of the session
@@ -113,9 +112,9 @@ class Authenticator:
             self._cache.pop(cache_key, None)
             self._app.base_url(environ)  # checks the host
             is_own = self._access_tokens is not None and token.startswith(TOKEN_PREFIX)
-            login: Login | None = (self._read_token if is_own else self._read_bearer_token)(token, source)
+            login: Login | None = (self._read_access_token if is_own else self._read_bearer_token)(token, source)
         elif self._cookie_name in environ.get("HTTP_COOKIE", ""):
-            login = self._read_login(environ, self._app.site.cookie_names(self._app.base_url(environ)))
+            login = self._read_session(environ, self._app.site.cookie_names(self._app.base_url(environ)))
         else:
             return None
         self._update_cache(cache_key, login)
@@ -229,7 +228,7 @@ class Authenticator:
                 error.challenge = 'Bearer error="insufficient_scope"'
             raise
 
-    def _read_token(self, token: str, source: Callable[[], Source]) -> Login:
+    def _read_access_token(self, token: str, source: Callable[[], Source]) -> Login:
         assert self._access_tokens is not None
         key = store_key(token)
         version = self._version(key) if self._version else None  # read before the data, which may change in between
@@ -277,7 +276,7 @@ class Authenticator:
             is_stored=False,
         )
 
-    def _read_login(self, environ: WSGIEnvironment, names: CookieNames) -> Login | None:
+    def _read_session(self, environ: WSGIEnvironment, names: CookieNames) -> Login | None:
         session_id = self._sessions.find_session_id(environ, names)
         if session_id is None:
             return None
@@ -287,7 +286,7 @@ class Authenticator:
         login = self._cache.get(key)
         if login is None or login.raw != raw:
             self._cache.pop(key, None)
-            login = None if raw is None else self._parse_login(session_id, key, raw)
+            login = None if raw is None else self._parse_session(session_id, key, raw)
         if login is None or not self._sessions.is_alive(login.stored) or self._sessions.is_revoked(login.stored):
             return None
         next_recheck = self._oauth.next_recheck(login.stored.data, login.stored.started)
@@ -308,7 +307,7 @@ class Authenticator:
         version = self._version(login.key)  # also changes with each revocation
         return version is not None and version == login.version
 
-    def _parse_login(self, session_id: str, key: str, raw: bytes) -> Login | None:
+    def _parse_session(self, session_id: str, key: str, raw: bytes) -> Login | None:
         stored = self._sessions.decode(session_id, raw)
         if stored is None or not stored.signed_in:
             return None
@@ -344,7 +343,7 @@ class Authenticator:
         except Exception:  # noqa: BLE001  # because an application's function that fails must not give access
             _log.exception("the function `remote_user` failed for %s; access is denied", identity.id)
             return {}
-        if not isinstance(name, str) or not name or _CONTROL_CHARACTER.search(name):
+        if not isinstance(name, str) or not name or CONTROLS.search(name):
             return {}
         # PEP 3333: bytes as latin-1.
         return {"REMOTE_USER": name.encode().decode("latin-1"), "AUTH_TYPE": "OAuth2", IDENTITY_KEY: identity}

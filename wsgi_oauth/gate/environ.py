@@ -126,15 +126,15 @@ class RequestContext:
     def send_error(self, error: errors.Error, start_response: StartResponse) -> Iterable[bytes]:
         """Respond as the sign-in does: with a redirect to the sign-in, or with a page about *error*."""
 
-        def prepare(request: Request) -> None:
+        def prepare() -> None:
             if isinstance(error, errors.BadHost):
                 return
+            request = self._located_request
             if self.login is not None:
                 request.is_program = self.login.is_token
                 request.session = self.session  # the data that this request has read, so that a later change is noticed
-            located = self._located_request
             is_page = request.method in {"GET", "HEAD"} and not request.is_htmx
-            request.next_url = located.current_url if is_page else request.return_url
+            request.next_url = request.current_url if is_page else request.return_url
 
         return self._sign_in.app.respond_with_error(self._request, start_response, error, prepare)
 

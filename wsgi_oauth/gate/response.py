@@ -71,9 +71,10 @@ class GuardedResponse:
         if status.startswith("401") and self._replaces_401 and self._replace_401(headers, exc_info):
             return _discard
         if self._signs_out and status[:1] in {"2", "3"}:
-            signed_out, headers = self._sign_out(headers, exc_info)
-            if not signed_out:
+            after_sign_out = self._sign_out(headers, exc_info)
+            if after_sign_out is None:
                 return _discard
+            headers = after_sign_out
         if self._context.login is not None:
             cache_control = _FOR_DATA
             for name, value in headers:
@@ -125,25 +126,25 @@ class GuardedResponse:
             return None
         return errors.SignInAgain("the application answered a signed-in user with status 401")
 
-    def _sign_out(self, headers: list[tuple[str, str]], exc_info: Any) -> tuple[bool, list[tuple[str, str]]]:
-        """End the session of the sign-in. Return whether it has ended, and the application's *headers* with changes.
+    def _sign_out(self, headers: list[tuple[str, str]], exc_info: Any) -> list[tuple[str, str]] | None:
+        """End the session of the sign-in, and return the application's *headers* with those of the sign-out.
 
         If the application redirects, the target is replaced by the sign-out of the provider, or by the page that
-        confirms the sign-out: a protected page would start a new sign-in. If the session cannot be ended, an error page
-        replaces the response, because the user is still signed in.
+        confirms the sign-out: a protected page would start a new sign-in. If the session cannot be ended, the result is
+        None, and an error page replaces the response, because the user is still signed in.
         """
         self._signs_out = False
         status, own_headers, body = self._context.sign_out()
         if status[:1] not in {"2", "3"}:
             self._replacement = body
             self._server_start_response(status, own_headers, *([exc_info] if exc_info else []))
-            return False, own_headers
+            return None
         if hasattr(body, "close"):
             body.close()
         target = [header for header in own_headers if header[0].lower() == "location"]
         if target and any(name.lower() == "location" for name, _ in headers):
             headers = [header for header in headers if header[0].lower() != "location"] + target
-        return True, headers + [header for header in own_headers if header[0].lower() in _SIGN_OUT_HEADERS]
+        return headers + [header for header in own_headers if header[0].lower() in _SIGN_OUT_HEADERS]
 
     def _replace(
         self, error: errors.NotSignedIn, cookies: Iterable[tuple[str, str]] = (), exc_info: Any = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -95,13 +95,10 @@ class Verifier:
             login = self._authenticate(environ)
             login = self._require_user(environ, login, rules)
         except errors.Error as error:
-            refusal, refused_login = error, login
             if self._app.metrics is not None:
                 self._app.metrics.count_decision("verify", decision_of(error), error)
             request = self._app.new_request(environ)
-            return self._app.respond(
-                request, start_response, lambda request: self._refuse(request, refusal, refused_login)
-            )
+            return self._app.respond(request, start_response, partial(self._refuse, error=error, login=login))
         if self._app.metrics is not None:
             self._app.metrics.count_decision("verify", "admitted")
         start_response("204 No Content", [*build_identity_headers(login), *pages.SECURITY_HEADERS.items(), _VARY])

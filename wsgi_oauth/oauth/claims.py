@@ -19,9 +19,9 @@ _MAX_DEPTH = 20  # levels of nesting in these claims
 _MAX_MEMBERS = 100  # limit_claims treats an object with more members as one claim
 # Control characters, line separators and lone surrogates. Every other character can be a part of a name: Persian,
 # Indic scripts and emoji use invisible ones.
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # Embeddings, overrides and isolates: a name with one of them reorders the text around it (UAX #9, 2.1 to 2.4).
-_REORDERS = re.compile(rf"[\u202a-\u202e\u2066-\u2069]|{_FORBIDDEN.pattern}")
+_REORDERS = re.compile(rf"[\u202a-\u202e\u2066-\u2069]|{CONTROLS.pattern}")
 # These claims describe the ID token, not the user (OpenID Connect Core 2, 3.3.2.11; RFC 7519 4.1).
 _ABOUT_THE_TOKEN = {"aud", "azp", "exp", "nbf", "iat", "jti", "nonce", "at_hash", "c_hash", "s_hash"}
 # These claims name the issuer of the ID token, so no user document may replace them.
@@ -137,7 +137,7 @@ def convert_number(value: object) -> object:
 def parse_text(value: object) -> str | None:
     """Return *value* if it can be a name or an address, in any script; None otherwise. A number becomes a text."""
     value = convert_number(value)
-    return value if isinstance(value, str) and 0 < len(value) <= _MAX_TEXT and not _FORBIDDEN.search(value) else None
+    return value if isinstance(value, str) and 0 < len(value) <= _MAX_TEXT and not CONTROLS.search(value) else None
 
 
 def escape_for_display(text: str) -> str:
@@ -179,7 +179,7 @@ def parse_groups(value: object, path: str) -> list[str]:
 def describe(value: object) -> str:
     """Return the shape of *value* without its content, for the log."""
     if isinstance(value, str):
-        return f"a text of {len(value)} characters" + (" with control characters" if _FORBIDDEN.search(value) else "")
+        return f"a text of {len(value)} characters" + (" with control characters" if CONTROLS.search(value) else "")
     if isinstance(value, Mapping):
         names = mask_random(ascii(sorted(value))[1:-1][:1000])  # a bare token in a form is a name
         return f"an object with the members {names[:200] or 'none'}"

@@ -193,17 +193,17 @@ class OAuthApp:
         request: Request,
         start_response: StartResponse,
         error: errors.Error,
-        prepare: Callable[[Request], object],
+        prepare: Callable[[], object],
     ) -> Iterable[bytes]:
         """Send the page about *error*, or the redirect to the sign-in.
 
-        :param prepare: sets the URLs and the session of the request.
+        :param prepare: sets the URLs and the session of *request*.
         """
 
         # The error is not raised again, because its traceback would then refer to itself, which only the garbage
         # collector frees.
         def answer(request: Request) -> Response:
-            prepare(request)
+            prepare()
             return self._answer_error(request, error)
 
         return self.respond(request, start_response, answer)
