@@ -401,6 +401,12 @@ class TestMisconfiguredProxy:
         assert response.location == "https://app.example.com/x/?next=/page"
         assert "Set-Cookie" not in response.headers
 
+    def test_that_forwards_http_to_an_https_site_on_this_machine_is_redirected(self, provider: LocalProvider):
+        """Browsers send Sec-Fetch-Mode there over http, too."""
+        app = self.make(provider, PUBLIC_URL="https://localhost/x", TRUSTED_PROXIES="1")
+        headers = {**HTML, "Host": "localhost", "X-Forwarded-Proto": "http"}
+        assert send(app, "/", headers=headers).location == "https://localhost/x/"
+
     def test_that_reports_http_for_https_causes_no_redirect_loop(self, provider: LocalProvider, caplog: Any):
         """Browsers send Sec-Fetch-Mode over https only."""
         app = self.make(provider, PUBLIC_URL="https://app.example.com/x", TRUSTED_PROXIES="1")

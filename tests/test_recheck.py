@@ -126,9 +126,9 @@ def disable_account(issuer: Issuer) -> None:
         issuer.faults.add(fault.name, times=None)
 
 
-def block_account(issuer: Issuer, body: str, status: int) -> None:
+def block_account(issuer: Issuer, body: str, status: int, headers: dict[str, str] | None = None) -> None:
     """Let the provider refuse the user document with this answer, although it still refreshes the user's token."""
-    fault = Fault("profile.blocked", "", lambda _: Response(body, status))
+    fault = Fault("profile.blocked", "", lambda _: Response(body, status, headers))
     issuer.faults.register(fault)
     issuer.faults.add(fault.name, times=None)
 
@@ -421,6 +421,14 @@ class TestOutage:
     ):
         guest = make_guest()
         block_account(issuer, body, status)
+        later(HOUR)
+        assert guest.groups() == ["staff"]
+
+    def test_is_a_rate_limit_even_if_its_words_name_the_account(
+        self, make_guest: Callable[..., Guest], issuer: Issuer, later: Callable[[float], None]
+    ):
+        guest = make_guest()
+        block_account(issuer, '{"message": "Your account was blocked for a minute"}', 403, {"Retry-After": "60"})
         later(HOUR)
         assert guest.groups() == ["staff"]
 

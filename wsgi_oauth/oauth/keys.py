@@ -105,14 +105,14 @@ class SigningKeys:
             )
         if algorithm in _SYMMETRIC:
             return self._verify_with(secret.encode(), token, algorithm)
-        keys = self._current_keys(url, is_direct=is_direct)
+        keys, kid = self._current_keys(url, is_direct=is_direct), header.get("kid") or None
         try:
-            return self._try_keys(keys, token, algorithm, header.get("kid") or None, has_tenants)
+            return self._try_keys(keys, token, algorithm, kid, has_tenants)
         except errors.SignatureRefused:
             fresh = self._fetch_keys(url, keys, is_direct=is_direct)
             if fresh is keys:
                 raise
-        return self._try_keys(fresh, token, algorithm, header.get("kid") or None, has_tenants)
+        return self._try_keys(fresh, token, algorithm, kid, has_tenants)
 
     def count(self, url: str) -> int:
         """Return the number of keys that the provider publishes.
