@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from base64 import b64encode
@@ -206,6 +207,19 @@ class TestAnonymousUser:
         answer = Proxy(app, Cookie=str(signed_in(app, ANN))).ask(X_Forwarded_Host="evil.example")
         assert answer.status_code == (400 if proxies == "1" else 204)
         assert "evil.example" not in str(answer.headers)
+
+    def test_is_refused_without_reference_cycles(self, make_app: MakeApp):
+        proxy = Proxy(make_app())
+        proxy.ask()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(10):
+                proxy.ask()
+            cycles = gc.collect()
+        finally:
+            gc.enable()
+        assert cycles < 100  # threads of the tests may have created some
 
 
 class TestUntrustedProxy:
