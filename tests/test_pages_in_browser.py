@@ -112,6 +112,17 @@ def test_pages_of_all_errors_are_accessible(page: Any, servers: Servers) -> None
     assert faults == []
 
 
+@pytest.mark.parametrize("visit", [APPLICATION[0], DEMO[0]], ids=lambda visit: visit.name)
+def test_page_is_printed_in_light_colours(visit: Visit, page: Any, servers: Servers) -> None:
+    """In the dark scheme, the text would be nearly white, and browsers print no background."""
+    visit.go(page, servers)
+    colours = set()
+    for scheme in ("dark", "light"):
+        page.emulate_media(media="print", color_scheme=scheme)
+        colours.add(page.evaluate("getComputedStyle(document.body).color"))
+    assert len(colours) == 1
+
+
 @pytest.mark.parametrize("language", ["de", "es", "fr"])
 def test_pages_in_other_languages_fit_a_phone(language: str, connected_chromium: Any, servers: Servers) -> None:
     """Long German words, for example, need a place to break."""
