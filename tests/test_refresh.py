@@ -660,6 +660,19 @@ def test_sign_in_as_another_user_during_a_refresh_stays(
     assert "Set-Cookie" not in answer.result().headers
 
 
+def test_lease_of_a_request_that_has_crashed_long_ago_is_not_waited_for(
+    store: SessionStore, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser.sign_in()
+    session_id = browser.cookie or ""
+    sessions = SessionManager(store, idle=12 * HOUR, lifetime=24 * HOUR)
+    session = Session(sessions, sessions.read(session_id), session_id)
+    session.change(lambda data: data.update(oauth_refresh={"by": "a dead process", "at": time.time() - HOUR}))
+    fresh = {**session["oauth_token"], "access_token": "fresh"}
+    monkeypatch.setattr(refresh, "poll", lambda _timeout: [0.0])  # a single attempt
+    assert refresh.refresh_once(session, session["oauth_token"], lambda: fresh, timeout=10) == fresh
+
+
 def test_lease_from_the_future_expires(store: SessionStore, browser: Browser, later: Callable[[float], None]) -> None:
     """S31: the clock was an hour ahead when a process got the lease and was killed."""
     browser.sign_in()
