@@ -19,6 +19,7 @@ _UNAMBIGUOUS = re.compile(r"(?:/(?![ .]*(?:/|\Z))[^/\\;%?#\x00-\x1f\x7f]+)*/?")
 _PLAIN = re.compile(r"(?:/[\w-]+(?:\.[\w-]+)*)*/?", re.ASCII)
 _PARAMETERS = re.compile(r"[;:?#]")  # the beginning of parameters; on Windows, `admin:x` is a part of the file `admin`
 _TO_NORMALIZE = re.compile(r"[ .:;%?#\\]|//|[^\x00-\x7f]")  # normalization changes only paths that match
+_OTHER_SPACE = re.compile(r"[^\S ]")
 _EVERYTHING = "/*"  # makes all unambiguous paths public
 _SHORT_NAME = re.compile(r"~[0-9]")  # ADMINI~1: FAT and NTFS open `administration` under this name, too
 
@@ -113,7 +114,9 @@ class RestrictedPaths:
         text = _decode(script_name, path_info)
         if text is None:
             return self.paths
-        readings = [text]
+        # Some applications remove characters outside ASCII, or some of them such as the no-break space.
+        ascii_only = "/".join(each.encode("ascii", "ignore").decode() or each for each in text.split("/"))
+        readings = [text] if text.isascii() else [text, ascii_only, _OTHER_SPACE.sub("", text)]
         if script_name:
             # Some applications append PATH_INFO to SCRIPT_NAME.
             readings.append(script_name.encode("latin-1").decode() + text)
