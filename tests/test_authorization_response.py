@@ -679,6 +679,15 @@ class TestReplay:
         assert_refused(browser.get(again), provider, asked=2)
 
 
+class TestBookmarkOfTheProvidersPage:
+    """Its state is used or unknown, so each sign-in from it fails (S1)."""
+
+    def test_is_named_on_the_page_as_a_possible_cause(self, browser: Browser):
+        page = browser.get("/callback?code=x&state=of-last-week", headers=HTML)
+        assert page.status_int == 400
+        assert "not a bookmark of the sign-in page" in page.text
+
+
 class TestUnknownState:
     """The log tells the operator what the cookies of the browser reveal."""
 
@@ -690,7 +699,7 @@ class TestUnknownState:
 
     def test_without_any_cookie(self, browser: Browser, caplog: pytest.LogCaptureFixture):
         said = self.logged(browser, browser.callback_url(), "", caplog)
-        assert "the browser sent no cookie of this application: it blocks cookies" in said
+        assert "the browser sent no cookie of this application: it blocks cookies, or the user has bookmarked" in said
 
     @pytest.mark.parametrize("header", ["theme=dark,{}", "{}, theme=dark", "a=1; {},b=2; c=3"])
     def test_with_cookies_that_a_proxy_has_split(self, browser: Browser, header: str, caplog: pytest.LogCaptureFixture):

@@ -276,11 +276,12 @@ class SignInHandler(RequestHandler):
         if any(name.startswith(request.cookie_names.session) for name in names):
             return (
                 "the browser has cookies of this application, but none of this sign-in: it was finished or cancelled "
-                "before, or started in another browser"
+                "before, or started in another browser, or the user has bookmarked the provider's page"
             )
         return (
-            "the browser sent no cookie of this application: it blocks cookies, or the sign-in started in another "
-            f"browser or at another address (the right one is {request.base}/)"
+            "the browser sent no cookie of this application: it blocks cookies, or the user has bookmarked the "
+            "provider's page, or the sign-in started in another browser or at another address (the right one is "
+            f"{request.base}/)"
         )
 
     def restart(self, attempt: sign_in.Attempt) -> Response:
