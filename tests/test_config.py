@@ -499,6 +499,13 @@ class TestSessionFolder:
         config = Config.from_environ({**environ, **environ_of(SESSION_STORE=None)})
         assert config.session_store.startswith(f"file:{path}")
 
+    def test_user_without_a_home_directory_needs_the_setting(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """OpenShift runs a container as a user id that is in no user database."""
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr(os, "getuid", lambda: 1000580000)
+        with pytest.raises(errors.ConfigError, match=r"SESSION_STORE: missing, .* no home directory .*; set file:/an"):
+            Config.from_environ(environ_of(SESSION_STORE=None))
+
     def test_default_in_the_directory_of_a_user_differs_for_each_client_id(self) -> None:
         """S74: a user may run several applications."""
         folders = {Config(client_id=name, client_secret="x").session_store for name in ("one", "two", "two")}

@@ -243,11 +243,23 @@ def test_errors_name_the_form_of_the_url(watched: Watched, one_cluster: RedisClu
         (f"redis+sentinel://127.0.0.1:{watcher}/other", "no master 'other'; write the name that the Sentinels use"),
         (f"redis+cluster://127.0.0.1:{server}", "does not belong to a cluster; write redis://"),
         (f"redis://127.0.0.1:{part}/0", r"belongs to a cluster; write redis\+cluster://"),
+        (f"redis://127.0.0.1:{part}/1", r"belongs to a cluster; write redis\+cluster://"),
+        (f"redis://127.0.0.1:{server}/999", "DB index is out of range; write a smaller number"),
         (f"redis://127.0.0.1:{watched.replica().port}/0", r"read only replica.*; write .*redis\+sentinel://"),
     ]:
         # Of 20 sessions, some belong to another server of the cluster.
         with pytest.raises(errors.StoreError, match=expected):
             create_sessions(RedisStore(url), 20)
+
+
+def test_check_recognizes_a_cluster_with_one_server(tmp_path: Path, provider: LocalProvider):
+    """It redirects no command, but refuses to read two sessions at once, as the gate does."""
+    with redis_server(tmp_path, "--cluster-enabled", "yes") as server, server.client as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        until(lambda: client.cluster("INFO")["cluster_state"] == "ok")
+        finding = store_finding(provider, server.url)
+        assert (finding.level, finding.remedy) == ("FAIL", "write redis+cluster://host:port")
+        assert store_finding(provider, server.url.replace("redis://", "redis+cluster://")).level == "warn"  # no replica
 
 
 @pytest.mark.parametrize("password_of_sentinel", ["requirepass hush", ""])

@@ -595,7 +595,8 @@ def test_check_reports_whether_a_session_can_be_stored(locked_redis: RedisServer
     finding = store_finding(provider, bad)
     assert finding.level == "FAIL"
     assert finding.text.startswith(masked)
-    assert "and the password" in finding.remedy
+    assert "correct user and password in the URL" in finding.remedy
+    assert "rediss" in store_finding(provider, good.replace("redis://", "rediss://")).remedy
     locked_redis.stop()
     finding = store_finding(provider, good)
     assert finding.level == "FAIL"

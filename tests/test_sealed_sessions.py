@@ -286,6 +286,15 @@ def test_a_missing_package_stops_the_start_only_with_encryption(
     create_app(Config.from_environ(environ_for(provider, SESSION_SEAL="no")))
 
 
+def test_the_reason_why_the_package_cannot_be_imported_is_shown(
+    provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
+):
+    """mod_wsgi runs an application in a subinterpreter by default, which the package cryptography refuses."""
+    monkeypatch.delattr("cryptography.exceptions.InvalidTag")
+    with pytest.raises(errors.ConfigError, match=r"needs cryptography \(cannot import name 'InvalidTag'"):
+        create_app(Config.from_environ(environ_for(provider, SESSION_SEAL="yes")))
+
+
 def test_gunicorn_does_not_start_with_encryption_and_without_the_package(site: Site, tmp_path: Path):
     (tmp_path / "cryptography.py").write_text("raise ImportError\n")
     check = [sys.executable, "-m", "gunicorn", "--check-config", "wsgi_oauth:get_app()"]

@@ -40,7 +40,10 @@ class RedisURL(NamedTuple):
         :raises ValueError: with ``<problem>`` or ``<problem>; <remedy>``.
         """
         kind = re.split(r"[+:]", url)[1] if re.match(r"rediss?\+(sentinel|cluster):", url) else "server"
-        invalid = ValueError(f"must be {_FORMS[kind]}; percent-encode special characters of the password")
+        remedy = "percent-encode special characters of the password"
+        if "?" in url:
+            remedy += " (? is %3F), and remove all parameters except ssl_ca_certs"
+        invalid = ValueError(f"must be {_FORMS[kind]}; {remedy}")
         match = _URL.fullmatch(url)
         if not match:
             raise invalid

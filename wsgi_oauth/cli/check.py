@@ -214,10 +214,13 @@ def _check_store(config: Config) -> Finding:
     except errors.Error as error:
         detail = error.detail.removeprefix(f"{PREFIX}SESSION_STORE={config.store_name}: ")
         problem, _, remedy = detail.partition("; ")
-        if isinstance(error, errors.StoreError):
+        if isinstance(error, errors.StoreError) and not remedy:
             remedy = "correct the permissions, or free disk space, or set WSGI_OAUTH_SESSION_STORE to another folder"
             if kind != "file":
-                remedy = "check that the server is running, that this machine can connect to it, and the password"
+                remedy = (
+                    "check that the server is running, that this machine can connect to it, the password, and that the "
+                    "URL begins with rediss if the server expects TLS, otherwise with redis"
+                )
         return Finding("FAIL", f"{name}: {problem}", remedy)
     if warning:
         return Finding("warn", f"{name}: {warning[0]}", warning[1])

@@ -183,7 +183,8 @@ def check_session_store(value: str) -> str:
     if kind in SCHEMES:
         RedisURL.parse(value)
     elif not (value == "memory:" or (kind == "file" and os.path.isabs(place) and "\0" not in place)):
-        raise ValueError("must be file:/an/absolute/path, redis://host:port/db, or memory: for a single process")
+        problem = "must be" if value else "missing, and this user has no home directory; set"
+        raise ValueError(f"{problem} file:/an/absolute/path, redis://host:port/db, or memory: for a single process")
     return value
 
 

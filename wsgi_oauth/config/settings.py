@@ -400,7 +400,8 @@ def known_variables() -> list[str]:
 def _default_session_store(environ: Mapping[str, str], client_ids: Iterable[str]) -> str:
     """Return ``file:`` and a folder in systemd's ``StateDirectory=``, otherwise in the user's XDG state directory.
 
-    A user may run several applications, so the name of the folder in their directory depends on the client ids.
+    A user may run several applications, so the name of the folder in their directory depends on the client ids. Without
+    a home directory, as in some containers, return an empty text.
     """
     service = environ.get("STATE_DIRECTORY", "").split(":")[0]
     if service:
@@ -408,6 +409,8 @@ def _default_session_store(environ: Mapping[str, str], client_ids: Iterable[str]
     state = environ.get("XDG_STATE_HOME", "")
     if not os.path.isabs(state):  # the specification says to ignore relative paths
         home = environ.get("HOME") or os.path.expanduser("~")
+        if home.startswith("~"):  # neither HOME nor an entry in the user database
+            return ""
         state = os.path.join(home, ".local", "state")
     application = sha256(" ".join(sorted(client_ids)).encode()).hexdigest()[:8]
     return f"file:{os.path.join(state, 'wsgi_oauth', f'sessions-{application}')}"

@@ -60,9 +60,9 @@ class Encryption:
         try:
             from cryptography.exceptions import InvalidTag  # noqa: PLC0415  # optional dependency
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
-        except ImportError:
+        except ImportError as error:  # missing, or not usable in a subinterpreter of mod_wsgi
             raise errors.ConfigError(
-                "WSGI_OAUTH_SESSION_SEAL=yes needs the cryptography package: pip install 'wsgi-oauth[sealed]'"
+                f"WSGI_OAUTH_SESSION_SEAL=yes needs cryptography ({error}): pip install 'wsgi-oauth[sealed]'"
             ) from None
         self._aesgcm = AESGCM
         self._invalid = InvalidTag

@@ -161,6 +161,7 @@ class RedisStore:
     def check(self) -> None:
         key = secrets.token_hex(32)
         self.create(key, Record(b"{}", time.time() + 60))
+        self.load_all([key, secrets.token_hex(32)])  # a cluster refuses this if the URL is not that of a cluster
         self.delete(key)
 
     def warnings(self) -> Iterator[tuple[str, str]]:

@@ -48,6 +48,16 @@ _ACKNOWLEDGE_TIMEOUT = 1.0  # seconds, shorter than _RESPONSE_TIMEOUT, for the a
 _REDIRECT_TIMEOUT = 5.0  # seconds until a slot that moves to another server must have arrived
 MAX_CONNECTIONS = 64  # per process and server
 
+# The errors of a cluster, also of one with a single server, where no command is redirected.
+_SIGNS_OF_A_CLUSTER = ("Keys in request don't hash to the same slot", "SELECT is not allowed in cluster mode")
+_REMEDIES = {
+    "DB index is out of range": "write a smaller number of the database, or none",
+    "called without any password configured": "remove user and password from the URL",
+    "Authentication required": "write redis://user:password@host:port, or redis://:password@host:port without a user",
+    "invalid username-password pair": "correct user and password in the URL, with special characters percent-encoded",
+    "this user has no permissions": "give it the access list in docs/operating.md",
+}
+
 
 class Servers(Protocol):
     """The servers of a deployment. Methods raise one of FAILURES."""
@@ -260,7 +270,7 @@ class _Sentinels(Sentinel):
                 # Ask this one first the next time, because others may be unreachable.
                 self.sentinels = [sentinel, *(each for each in self.sentinels if each is not sentinel)]
                 return state["ip"], state["port"]
-        raise MasterNotFoundError("; ".join(problems))
+        raise MasterNotFoundError(", ".join(problems))
 
 
 class _SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
@@ -301,8 +311,11 @@ def describe(error: Exception) -> str:
     A copy of the command is left out, because it contains a session's key.
     """
     text = str(error).partition(", with args")[0] or type(error).__name__
-    if isinstance(error, MovedError) or text.startswith("MOVED "):
+    if isinstance(error, MovedError) or text.startswith("MOVED ") or any(each in text for each in _SIGNS_OF_A_CLUSTER):
         return "the server belongs to a cluster; write redis+cluster://host:port"
+    for sign, remedy in _REMEDIES.items():
+        if sign in text:
+            return f"{text.rstrip('.')}; {remedy}"
     if isinstance(error, redis.ResponseError) and is_read_only(error):
         return f"{text}; write the address of the master, or redis+sentinel://host:port/service with its Sentinels"
     if "unknown command" in text and "SENTINEL" in text.upper():
