@@ -394,6 +394,8 @@ class TestPage:
             created = [threads.submit(guest.app.post, *form, expect_errors=True) for _ in range(2)]
         assert sorted(each.result().status_int for each in created) == [201, 400]
         assert len(listed(guest)) == access_tokens.MAX_TOKENS
+        # The session, the list, and the tokens: a refused token leaves nothing.
+        assert len(list(store.keys())) == 2 + access_tokens.MAX_TOKENS
 
 
 class TestChallenge:

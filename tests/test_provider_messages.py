@@ -92,6 +92,16 @@ class TestLog:
         assert "got the parameters: authCode app_id " in caplog.text
         assert "c0de" not in caplog.text
 
+    @pytest.mark.parametrize(
+        "query",
+        ["error=x&error_description=for+c0de&code=c0de", "error=c0de", "error=" + "q" * 41, "state=c0de&error=c0de"],
+    )
+    def test_contains_no_code_of_an_error_without_a_valid_state(self, browser: Browser, query: str, caplog: Any):
+        """S49, S72: a provider can repeat the code, or send it under a wrong name."""
+        assert browser.get(f"/callback?{query}").status_int == 400
+        assert "c0de" not in caplog.text
+        assert "q" * 41 not in caplog.text
+
     def test_contains_no_code_that_has_no_name(self, browser: Browser, caplog: Any):
         """S49"""
         browser.get("/callback?c0de")

@@ -296,6 +296,15 @@ class TestRefusal:
         assert is_sign_in(guest.get("/page"))
         assert issuer.count("refresh") == 1
 
+    def test_is_not_assumed_if_the_provider_asks_to_wait(
+        self, make_guest: Callable[..., Guest], issuer: Issuer, later: Callable[[float], None]
+    ):
+        """Some providers say that an account is blocked for a while after too many requests."""
+        guest = make_guest()
+        block_account(issuer, '{"message": "Your account was suspended for a minute."}', 403, {"Retry-After": "60"})
+        later(HOUR)
+        assert guest.get("/page").status_int == 200
+
     def test_ends_the_session_if_there_is_no_refresh_token(
         self, make_guest: Callable[..., Guest], issuer: Issuer, later: Callable[[float], None]
     ):

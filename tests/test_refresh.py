@@ -399,6 +399,16 @@ def test_token_of_another_request_that_has_expired_meanwhile_is_refreshed(
     assert provider.count("refresh") == 2
 
 
+@pytest.mark.parametrize("newest", [{}, {"oauth_token": {}}, {"oauth_token": {"access_token": "new"}}])
+def test_token_that_another_request_has_replaced_is_not_refreshed_again(newest: dict[str, Any]) -> None:
+    """S31: the rotated refresh token was used. A second use would look like a theft to the provider."""
+    stale = {"access_token": "old"}
+    data = dict(newest)
+    assert not refresh.acquire_lease(data, stale=stale, new_owner="me", expired_owner="")
+    assert data == newest
+    assert refresh.acquire_lease({"oauth_token": stale}, stale=stale, new_owner="me", expired_owner="")
+
+
 def test_refused_client_does_not_end_the_session(
     provider: LocalProvider, store: SessionStore, browser: Browser, later: Callable[[float], None]
 ) -> None:
