@@ -8,7 +8,18 @@ from pathlib import Path
 SETTINGS = Path("/etc/wsgi-oauth/settings.env")
 # Only lines that a shell reads in the same way, because `wsgi-oauth check` gets the settings from a shell.
 SETTING = re.compile(
-    r"""(?:export\s+)?(\w+=(?:[^\s"'\\$`&;|<>()]|\\.|"(?:[^"\\$`]|\\[^$`])*"|'[^']*')*)(?:\s+#.*)?|#.*|"""
+    r"""(?x)
+    (?: export \s+ )?
+    ( \w+ = (?:
+        [^\s"'\\$`&;|<>()]
+        | \\.
+        | " (?: [^"\\$`] | \\[^$`] )* "
+        | ' [^']* '
+    )* )
+    (?: \s+ \# .* )?
+    | \# .*
+    |  # an empty line
+    """
 )
 
 raw_env = []
