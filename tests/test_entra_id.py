@@ -16,7 +16,9 @@ from werkzeug import Request, Response
 from wsgi_oauth import Config, MemoryStore, create_app
 from wsgi_oauth.cli.check import findings
 from wsgi_oauth.config import ProviderConfig
+from wsgi_oauth.demo.local_provider import json_response
 from wsgi_oauth.demo.server import serve, serve_provider
+from wsgi_oauth.demo.signing import public_keys
 from wsgi_oauth.oauth import service
 from wsgi_oauth.oauth.configured import provider_from_config
 from wsgi_oauth.oauth.discovery import Discovery
@@ -269,6 +271,16 @@ class TestSeveralTenants:
             assert browser.profile().json["sub"] == "mona"
         assert {each["subject"] for each in identities(store)} == {f"{OURS}.mona", f"{THEIRS}.mona"}
         assert len({each["provider"] for each in identities(store)}) == 1
+
+    @pytest.mark.parametrize(("signer", "status"), [(OURS, 303), ("{tenantid}", 303), (THEIRS, 502)])
+    def test_id_token_is_signed_with_a_key_of_its_tenant(
+        self, signer: str, status: int, entra: Tenants, of_all_tenants: MakeBrowser
+    ) -> None:
+        """S30: in 2023, attackers signed tokens of organizations with a stolen key for personal accounts."""
+        pytest.importorskip("jwt")
+        key = {**public_keys()["keys"][0], "issuer": entra.issuer_of(signer)}
+        entra.publish_keys = lambda: json_response({"keys": [key]})
+        assert sign_in(of_all_tenants()).status_int == status
 
     def test_rule_names_the_tenants(self, entra: Tenants, of_all_tenants: MakeBrowser) -> None:
         for tenant, status in ((OURS, 303), (THEIRS, 403)):
