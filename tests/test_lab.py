@@ -197,12 +197,21 @@ OUTCOME = {"story": "mix-up", "guarded": True, "has_succeeded": False, "text": "
 
 # Runs an attack in a daemon thread, as the server of the demo does, until its input ends. The attack is the program in
 # its argument.
+# A program that starts a run with the Python that its argument names, as the demo does.
 DEMO = """
-import sys, threading
+import sys
 from wsgi_oauth.demo.lab.runs import carry_out_in_process
+from wsgi_oauth.demo.lab.stories import STORIES
 sys.executable = sys.argv[1]
-threading.Thread(target=carry_out_in_process, args=[[]], kwargs={"guarded": True}, daemon=True).start()
-sys.stdin.read()
+carry_out_in_process(STORIES.values(), guarded=True)
+"""
+# A run whose attack takes long. It writes to the pipe.
+RUN = """
+import sys, time
+from wsgi_oauth.demo.lab import run
+pipe = open({pipe!r}, "w")
+run.carry_out = lambda *_, **__: (print("started", file=pipe, flush=True), time.sleep(30))
+run.main()
 """
 
 
@@ -214,16 +223,20 @@ class TestRuns:
 
     def test_a_process_ends_with_the_demo(self, tmp_path: Path) -> None:
         """Otherwise an attack in progress would outlive it, by up to 30 seconds."""
-        pipe, python = tmp_path / "pipe", tmp_path / "python"
+        pipe, run, python = (tmp_path / name for name in ("pipe", "run.py", "python"))
         os.mkfifo(pipe)
-        python.write_text(f"#!/bin/sh\nexec 3>{pipe}\necho started >&3\nexec sleep 30\n")
+        run.write_text(RUN.format(pipe=str(pipe)))
+        python.write_text(f'#!/bin/sh\nshift 2\nexec {sys.executable} -c "$(cat {run})" "$@"\n')
         python.chmod(0o700)
-        demo = [sys.executable, "-c", DEMO, str(python)]
-        with subprocess.Popen(demo, stdin=subprocess.PIPE) as process, pipe.open() as lines:
-            assert lines.readline() == "started\n"
-            process.communicate(timeout=20)
-            assert select.select([lines], [], [], 10)[0]  # the end of the pipe, which only the run keeps open
-            assert lines.read() == ""
+        with (
+            open(pipe, "rb", buffering=0, opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as lines,
+            subprocess.Popen([sys.executable, "-c", DEMO, str(python)]) as demo,
+        ):
+            assert select.select([lines], [], [], 60)[0]
+            assert lines.read() == b"started\n"
+            demo.kill()
+            assert select.select([lines], [], [], 20)[0]  # the end of the pipe, which only the run keeps open
+            assert lines.read() == b""
 
     def test_one_attack_is_carried_out_at_a_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         running, most = [], []

@@ -9,8 +9,10 @@ import argparse
 import io
 import json
 import logging
+import os
 import signal
 import tempfile
+import threading
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -53,12 +55,21 @@ def carry_out(story: Story, *, guarded: bool) -> dict[str, Any]:
     }
 
 
+def end_with_input() -> None:
+    """End this process when the standard input ends."""
+    os.read(0, 1)
+    os._exit(1)
+
+
 def main() -> None:
     """Carry out the attacks that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="+", choices=STORIES)
     parser.add_argument("--without-guard", action="store_true")
+    parser.add_argument("--end-with-input", action="store_true", help="end when the standard input ends")
     options = parser.parse_args()
+    if options.end_with_input:
+        threading.Thread(target=end_with_input, daemon=True).start()
     for name in options.names:
         signal.alarm(DEADLINE)
         print(json.dumps(carry_out(STORIES[name], guarded=not options.without_guard)), flush=True)

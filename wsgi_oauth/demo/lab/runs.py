@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import json
 import os
@@ -46,20 +45,22 @@ def carry_out_in_process(stories: Iterable[Story], *, guarded: bool) -> list[dic
     :raises RunFailed: if the process has failed, or has not ended in time.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("WSGI_OAUTH_")}
-    command = [sys.executable, "-m", "wsgi_oauth.demo.lab.run", *(story.name for story in stories)]
+    names = [story.name for story in stories]
+    command = [sys.executable, "-m", "wsgi_oauth.demo.lab.run", "--end-with-input", *names]
+    ended, end = os.pipe()  # the system closes `end` when this process ends, for whatever reason
     # The folder is removed here, because a process that is killed leaves its own files.
     with tempfile.TemporaryDirectory(prefix="wsgi-oauth-lab-") as folder:
         process = subprocess.Popen(  # no part of the command comes from a request
             [*command, *([] if guarded else ["--without-guard"])],
             env={**inherited, "TMPDIR": folder, "NO_PROXY": "*", "no_proxy": "*"},
-            stdin=subprocess.DEVNULL,
+            stdin=ended,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        atexit.register(process.kill)
+        os.close(ended)
         output, problem = process.communicate()
-        atexit.unregister(process.kill)
+        os.close(end)
     if process.returncode:
         reason = f"no result after {DEADLINE} seconds" if process.returncode < 0 else problem
         raise RunFailed(f"attack lab: the run has failed ({reason.strip()})")
