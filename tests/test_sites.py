@@ -160,6 +160,14 @@ class TestHandOver:
         user = User(create_app(config(provider), store=store, handlers=[Basket]), provider)
         assert [user.get(f"{WIKI}/basket").json for _ in range(3)] == [1, 2, 3]
 
+    def test_starts_again_when_another_browser_has_sent_the_ticket(self, user: User):
+        """S66: a ticket that has leaked is worthless, also to an attacker who learns the cookie of the state later."""
+        user.visit(f"{WIKI}/page", until="ticket=")
+        link = user.trail[-1]
+        assert User(user.app, user.provider).get(link).status_int == 400
+        assert user.visit(link).text == f"583231 at {WIKI}/page"
+        assert sum("ticket=" in url for url in user.trail) == 2
+
     def test_leaves_no_trace_of_the_ticket(self, user: User):
         """S45, S46"""
         user.visit(f"{WIKI}/page", until="ticket=")
