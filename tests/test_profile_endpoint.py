@@ -202,6 +202,17 @@ def test_answer_without_a_document_names_the_setting_in_the_log(
     assert "canary" not in line
 
 
+def test_blocked_account_is_named_in_the_log_of_its_sign_in(
+    make_browser: Callable[..., Browser], caplog: pytest.LogCaptureFixture
+) -> None:
+    with answering('{"message": "Your account has been blocked."}', 403) as server:
+        browser = make_browser(PROFILE_URL=f"{server.url}/user", ALLOW="id:583231")
+        assert browser.get(browser.callback_url()).status_int == PROVIDERS_FAULT
+    assert "blocked or deleted" in caplog.text
+    assert "; restore the account at the provider" in caplog.text
+    assert "WSGI_OAUTH_PROFILE_URL" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("document", "found"),
     [

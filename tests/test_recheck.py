@@ -433,14 +433,6 @@ class TestOutage:
         later(HOUR)
         assert guest.groups() == ["staff"]
 
-    def test_is_a_rate_limit_even_if_its_words_name_the_account(
-        self, make_guest: Callable[..., Guest], issuer: Issuer, later: Callable[[float], None]
-    ):
-        guest = make_guest()
-        block_account(issuer, '{"message": "Your account was blocked for a minute"}', 403, {"Retry-After": "60"})
-        later(HOUR)
-        assert guest.groups() == ["staff"]
-
     def test_is_logged_with_its_cause(
         self,
         make_guest: Callable[..., Guest],

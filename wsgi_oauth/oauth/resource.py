@@ -90,7 +90,8 @@ def read_user_document(
             return dict(read_json(response, dict, "user document", remedy=errors.CHECK_PROFILE_URL))
     elif _reports_ended_account(response):
         raise errors.TokenRejected(
-            f"the provider reports that the account has ended{describe_error(response, secrets)}"
+            f"the provider reports that the account was blocked or deleted{describe_error(response, secrets)}",
+            remedy="restore the account at the provider if the user should have access",
         )
     elif status not in {400, 403} or rejects_token(response) or _must_wait(response):
         return dict(read_resource(response, dict, secrets, name="user document", remedy=errors.CHECK_PROFILE_URL))

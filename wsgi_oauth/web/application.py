@@ -419,7 +419,8 @@ class OAuthApp:
             request.has_ended_session = True
         if in_loop:
             raise errors.ProviderError(
-                f"the provider rejects the token that it has just issued: {error}", remedy=errors.CHECK_PROFILE_URL
+                f"the provider rejects the token that it has just issued: {error.detail}",
+                remedy=error.remedy or errors.CHECK_PROFILE_URL,
             ) from error
 
     def report_error(

@@ -322,7 +322,8 @@ class SignInHandler(RequestHandler):
             if isinstance(error, errors.ProviderError):
                 raise
             raise errors.ProviderError(
-                f"the provider rejects the token that it has just issued: {error}", remedy=errors.CHECK_PROFILE_URL
+                f"the provider rejects the token that it has just issued: {error.detail}",
+                remedy=error.remedy or errors.CHECK_PROFILE_URL,
             ) from error
         self.oauth.check_access(identity, self.registration)
         stored = build_identity_record(self.registration.limit_identity(identity))
