@@ -1096,6 +1096,16 @@ class TestWsgiBehaviour:
         assert second[0] == "500 Oops"
         assert second[2] is information
 
+    def test_response_may_be_started_with_named_arguments(self, serve: Callable[..., Server]):
+        """PEP 3333 requires positions, but servers accept these names, so some applications use them."""
+
+        def app(environ: Any, start_response: Any) -> Any:
+            start_response(status="200 OK", headers=[("X-Page", "1")], exc_info=None)
+            return []
+
+        [(status, headers)] = serve(app).started
+        assert (status, headers[0]) == ("200 OK", ("X-Page", "1"))
+
     @pytest.mark.parametrize("error", [OSError("x"), KeyError("x"), errors.ProviderTimeout("x"), SystemExit(1)])
     def test_exception_is_raised_to_the_server(self, serve: Callable[..., Server], error: BaseException):
         def app(environ: Any, start_response: Any) -> Any:

@@ -373,7 +373,7 @@ class TestPreflight:
         )
         assert inside.seen == []
 
-    @pytest.mark.parametrize("kind", ["list", "generator", "write"])
+    @pytest.mark.parametrize("kind", ["list", "generator", "write", "named arguments"])
     def test_shows_nothing_of_a_page(self, make_gate: MakeGate, kind: str):
         """An application that ignores the method would otherwise show its pages to everyone."""
         closed = []
@@ -390,7 +390,8 @@ class TestPreflight:
         def app(environ: Any, start_response: Any) -> Any:
             if kind == "generator":
                 return generate(start_response)
-            write = start_response("200 OK", [*headers, ("Content-Length", "6")])
+            start = {"status": "200 OK", "headers": [*headers, ("Content-Length", "6")]}
+            write = start_response(**start) if kind == "named arguments" else start_response(*start.values())
             if kind == "write":
                 write(b"secret")
                 return []

@@ -63,7 +63,7 @@ class GuardedResponse:
         return self._replacement
 
     def _start_response(
-        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
     ) -> Callable[[bytes], object]:
         self._started = True
         if exc_info:
@@ -181,7 +181,7 @@ def send_preflight_response(
     """
     started = False
 
-    def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], object]:
+    def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
         nonlocal started
         started = True
         kept = [header for header in headers if header[0].lower() not in _NOT_IN_PREFLIGHTS]
