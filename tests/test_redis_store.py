@@ -344,6 +344,19 @@ def test_the_number_of_connections_is_limited(one_redis: RedisServer, redis_url:
         assert client.info("stats")["total_connections_received"] - before <= 2
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/net/tcp"), reason="needs the timers of Linux")
+def test_an_idle_connection_is_kept_alive(own_redis: RedisServer):
+    """Load balancers forget idle connections after some minutes: Azure after 4, AWS after 6."""
+    store = RedisStore(own_redis.url)
+    store.check()
+    connections = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    [timer] = [
+        fields[5] for fields in connections if fields[2] == f"0100007F:{own_redis.port:04X}" and fields[3] == "01"
+    ]
+    kind, hundredths = timer.split(":")
+    assert (kind, int(hundredths, 16) <= 60 * 100) == ("02", True)  # the timer of keepalive packets
+
+
 def test_an_unused_store_has_no_connection(own_redis: RedisServer):
     """S61: a store that was created before the fork is all that --preload shares with the workers."""
     with own_redis.client as client:
@@ -461,6 +474,24 @@ def test_tls_requires_a_valid_certificate(tmp_path: Path, monkeypatch: pytest.Mo
     assert "CERTIFICATE_VERIFY_FAILED" in answer("other", "ca")
 
 
+def test_a_server_can_require_a_certificate_of_the_client(tmp_path: Path, provider: LocalProvider):
+    """Redis does by default with TLS (tls-auth-clients)."""
+    authority = trustme.CA()
+    paths = {name: str(tmp_path / f"{name}.pem") for name in ("ca", "server", "client", "key")}
+    authority.cert_pem.write_to_path(paths["ca"])
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(paths["server"])
+    client = authority.issue_cert("wsgi-oauth.example")
+    client.cert_chain_pems[0].write_to_path(paths["client"])
+    client.private_key_pem.write_to_path(paths["key"])
+    options = ("--tls-cert-file", paths["server"], "--tls-key-file", paths["server"], "--tls-ca-cert-file", paths["ca"])
+    with redis_server(tmp_path, *options, tls=True) as server:
+        url = f"{server.url}?ssl_ca_certs={paths['ca']}"
+        assert "?ssl_certfile=" in store_finding(provider, url).remedy
+        url += f"&ssl_certfile={paths['client']}&ssl_keyfile={paths['key']}"
+        assert store_finding(provider, url).level == "ok"
+        assert store_finding(provider, url.replace("key.pem", "client.pem")).level == "FAIL"  # not a key
+
+
 # Configuration
 
 
@@ -474,6 +505,7 @@ def test_tls_requires_a_valid_certificate(tmp_path: Path, monkeypatch: pytest.Mo
         "redis://user:pass%40word@[::1]:6379/",
         "rediss://default:password@redis.example:6380?ssl_cert_reqs=required",
         "rediss://redis.example/?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs=/etc/ssl/redis.pem",
+        "rediss://redis.example?ssl_certfile=/etc/ssl/client.pem",
         "redis+sentinel://one.example,[::1]:26380,10.0.0.1/my-service.1",
         "rediss+sentinel://user:password@one.example:26379/service/15",
         "redis+cluster://one.example",

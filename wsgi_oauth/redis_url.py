@@ -18,6 +18,10 @@ _FORMS = {
 }
 _DEFAULT_PORTS = {"server": 6379, "sentinel": 26379, "cluster": 6379}
 
+# Parameters with the path of a file in PEM format: certificate authorities in addition to those of the system, the
+# certificate of this client, and its key, if it is not in the same file.
+_TLS_FILES = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
+
 SCHEMES = tuple(f"{scheme}{kind}" for scheme in ("redis", "rediss") for kind in ("", "+sentinel", "+cluster"))
 
 
@@ -31,7 +35,7 @@ class RedisURL(NamedTuple):
     password: str
     service: str  # the Sentinels' name for the master
     database: int
-    ca_certs: str  # a file with certificate authorities, in addition to those of the system
+    tls_files: dict[str, str]
 
     @classmethod
     def parse(cls, url: str) -> RedisURL:
@@ -42,13 +46,13 @@ class RedisURL(NamedTuple):
         kind = re.split(r"[+:]", url)[1] if re.match(r"rediss?\+(sentinel|cluster):", url) else "server"
         remedy = "percent-encode special characters of the password"
         if "?" in url:
-            remedy += " (? is %3F), and remove all parameters except ssl_ca_certs"
+            remedy += " (? is %3F), and remove all parameters except ssl_ca_certs, ssl_certfile and ssl_keyfile"
         invalid = ValueError(f"must be {_FORMS[kind]}; {remedy}")
         match = _URL.fullmatch(url)
         if not match:
             raise invalid
         tls = match["scheme"] == "rediss"
-        ca_certs = _read_query(match["query"] or "", tls, invalid)
+        tls_files = _read_query(match["query"] or "", tls, invalid)
         hosts = [_HOST.fullmatch(each) for each in match["hosts"].split(",")]
         path = re.fullmatch(
             {
@@ -69,27 +73,29 @@ class RedisURL(NamedTuple):
         user, _, password = (match["credentials"] or "").partition(":")
         return cls(
             kind, tls, tuple(addresses), unquote(user), unquote(password), path["service"],
-            int(path["database"] or 0), ca_certs,
+            int(path["database"] or 0), tls_files,
         )  # fmt: skip
 
 
-def _read_query(query: str, tls: bool, invalid: ValueError) -> str:
-    """Return the value of ``ssl_ca_certs``. ``ssl_cert_reqs``, which other programs use, may only be ``required``.
+def _read_query(query: str, tls: bool, invalid: ValueError) -> dict[str, str]:
+    """Return the paths of files. ``ssl_cert_reqs``, which other programs use, may only be ``required``.
 
     :raises ValueError: when another parameter is present, or when certificates would not be verified.
     """
     parameters = dict(parse_qsl(query, keep_blank_values=True))
-    if not parameters.keys() <= {"ssl_cert_reqs", "ssl_ca_certs"} or (query and not parameters):
+    if not parameters.keys() <= {"ssl_cert_reqs", *_TLS_FILES} or (query and not parameters):
         raise invalid
     if parameters and not tls:
         raise ValueError(f"{', '.join(parameters)} has no effect without TLS; write rediss instead of redis")
-    required = parameters.get("ssl_cert_reqs", "required")
+    required = parameters.pop("ssl_cert_reqs", "required")
     if required.lower().removeprefix("cert_") != "required":
         raise ValueError(
             "ssl_cert_reqs must be required, because otherwise anyone on the network could read the sessions; "
             "remove ssl_cert_reqs, and for a private certificate authority add ?ssl_ca_certs=/path/of/its/certificate"
         )
-    ca_certs = parameters.get("ssl_ca_certs", "")
-    if "ssl_ca_certs" in parameters and not ca_certs.startswith("/"):
-        raise ValueError("ssl_ca_certs must be the absolute path of a file with certificates")
-    return ca_certs
+    for name, path in parameters.items():
+        if not path.startswith("/"):
+            raise ValueError(f"{name} must be the absolute path of a file in PEM format")
+    if "ssl_keyfile" in parameters and "ssl_certfile" not in parameters:
+        raise ValueError("ssl_keyfile needs ssl_certfile, the certificate for this key")
+    return parameters

@@ -12,6 +12,7 @@ The module is imported when a store is created, because the ``redis`` package is
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -44,6 +45,7 @@ FAILURES = (redis.RedisError, RedisClusterException, OSError)
 
 _CONNECT_TIMEOUT = 2.0  # seconds
 _RESPONSE_TIMEOUT = 2.0  # seconds; also the longest wait for a free connection when all are in use
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # seconds, seconds, number of attempts
 _ACKNOWLEDGE_TIMEOUT = 1.0  # seconds, shorter than _RESPONSE_TIMEOUT, for the acknowledgement of a write by a replica
 _REDIRECT_TIMEOUT = 5.0  # seconds until a slot that moves to another server must have arrived
 MAX_CONNECTIONS = 64  # per process and server
@@ -280,18 +282,26 @@ class _SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
 def open_servers(url: RedisURL) -> Servers:
     """Return the servers at *url*, without connecting to them.
 
-    :raises errors.ConfigError: when the redis package is too old for these servers, or ``ssl_ca_certs`` is unusable.
+    :raises errors.ConfigError: when the redis package is too old for these servers, or a file for TLS is unusable.
     """
     if url.kind != "server" and _is_old():
         raise errors.ConfigError(
             "Sentinels and clusters need version 7 of the redis package "
             f"(got {redis.__version__}); pip install --upgrade 'redis>=7'"
         )
-    if url.ca_certs:
+    if url.tls_files:
+        ca_certs, certificate, key = map(url.tls_files.get, ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"))
         try:
-            ssl.create_default_context(cafile=url.ca_certs)
+            context = ssl.create_default_context(cafile=ca_certs)
+            if certificate:
+                context.load_cert_chain(
+                    certificate, key, password=""
+                )  # otherwise an encrypted key asks for its password
         except OSError as error:  # including SSLError
-            raise errors.ConfigError(f"ssl_ca_certs: {url.ca_certs}: {error}; name a file in PEM format") from None
+            names = ", ".join(f"{name}: {path}" for name, path in url.tls_files.items())
+            raise errors.ConfigError(
+                f"{names}: {error}; name readable files in PEM format, and no encrypted key"
+            ) from None
     kinds: dict[str, Callable[[RedisURL], Servers]] = {
         "server": SingleServer,
         "sentinel": SentinelServers,
@@ -364,6 +374,11 @@ def _connection_options(url: RedisURL) -> dict[str, Any]:
     options: dict[str, Any] = {
         "socket_connect_timeout": _CONNECT_TIMEOUT,
         "socket_timeout": _RESPONSE_TIMEOUT,
+        # Otherwise a load balancer forgets an idle connection after some minutes, and the next request fails.
+        "socket_keepalive": True,
+        "socket_keepalive_options": {
+            getattr(socket, name): value for name, value in _KEEPALIVE.items() if hasattr(socket, name)
+        },
         # Commands are not repeated, because one may have been executed although its response was lost.
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
@@ -372,7 +387,5 @@ def _connection_options(url: RedisURL) -> dict[str, Any]:
         # A credential provider keeps the password out of reprs and error reports.
         options["credential_provider"] = redis.UsernamePasswordCredentialProvider(url.user, url.password)
     if url.tls:
-        options |= {"ssl_check_hostname": True, "ssl_cert_reqs": "required"}
-        if url.ca_certs:
-            options["ssl_ca_certs"] = url.ca_certs
+        options |= {"ssl_check_hostname": True, "ssl_cert_reqs": "required", **url.tls_files}
     return options
