@@ -415,6 +415,15 @@ class TestMisconfiguredProxy:
             assert send(app, "/", headers=headers).location.startswith(provider.authorization_url)
         assert caplog.text.count("X-Forwarded-Proto: must be https") == 1
 
+    @pytest.mark.parametrize(("proxies", "forwarded"), [("1", {}), ("0", {}), ("0", {"X-Forwarded-Proto": "http"})])
+    def test_that_does_not_report_the_scheme_causes_no_redirect_loop(
+        self, provider: LocalProvider, proxies: str, forwarded: dict[str, str]
+    ):
+        """S35: every client can send the header to an application that trusts no proxy."""
+        app = self.make(provider, PUBLIC_URL="https://app.example.com/x", TRUSTED_PROXIES=proxies)
+        headers = {"Accept": "text/html", "Host": "app.example.com", **forwarded}
+        assert send(app, "/", headers=headers).location.startswith(provider.authorization_url)
+
     def test_page_for_a_wrong_host_links_to_the_right_one(self, provider: LocalProvider):
         app = self.make(provider, PUBLIC_URL="https://app.example.com/auth")
         for wsgi_app, path, link in [
