@@ -14,7 +14,7 @@ MUST_WAIT = {"rate_limit_exceeded", "rate_limited", "ratelimited", "slow_down", 
 TEMPORARY = MUST_WAIT | {"fatal_error", "internal_error", "server_error", "service_unavailable"}
 TEMPORARY |= {"request_timeout", "temporarily_unavailable"}
 
-# Not those of `transport/error_description.py`, which only finds words to show: these decide whether a session ends.
+# These decide whether a session ends. Those of `transport/error_description.py` only find words for the log.
 _ERROR_MEMBERS = ("error", "errors", "errcode", "error_code", "errorCode", "error_id")
 _CODE_MEMBERS = (*_ERROR_MEMBERS, "error_name", "code", "type", "reason")
 # Words of at most 20 letters, or a number. Error codes are logged, and a longer text could be a token.

@@ -42,7 +42,7 @@ _OTHER_TYPES = {"dpop", "mac", "n_a"}
 _FORM = "application/x-www-form-urlencoded"
 _MAX_SCOPE = 8192  # characters; some providers have hundreds of scopes
 _MAX_LIFETIME = 10 * 365 * 86400  # seconds
-# Seconds before its end, at most half its lifetime, at which a token counts as expired, because a request takes time.
+# A token counts as expired this many seconds before its end, at most half its lifetime, because a request takes time.
 _LEEWAY = 10
 
 _REFUSALS = range(400, 404)  # statuses with which a provider refuses a refresh token

@@ -52,8 +52,8 @@ _JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*)*", re.ASCII)
 # In text of an unknown format: the values of parameters, and strings that seem to be random if they have a digit.
 _LOOKS_SECRET = re.compile(r"""(?x) (?<==) ["']? [^\s"'&<>,;]+ | (?<=":) \s* "? [^"]+ | ([\w.~+/=-]{20,})""", re.ASCII)
 _DIGIT = re.compile("[0-9]")
-# The title of a page, and text that a browser does not show. An element without an end contains the rest: otherwise a
-# page that only begins elements would take quadratic time.
+# The title of a page, and text that a browser does not show. An element without an end tag contains the rest of the
+# page, because the search for a missing end would take quadratic time.
 _TITLE = re.compile(r"<(title|h1)\b[^>]{0,500}>(.*?)(?:</\1|\Z)", re.DOTALL | re.IGNORECASE)
 _NOT_SHOWN = re.compile(r"<(style|script)\b.*?(?:</\1>|\Z)|<[a-zA-Z/!][^>]*(?:>|\Z)", re.DOTALL)
 _CHALLENGE = re.compile(r'\b(error|error_description)\s*=\s*"([^"]*)"', re.ASCII)  # RFC 6750 3

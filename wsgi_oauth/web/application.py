@@ -250,7 +250,8 @@ class OAuthApp:
         """Return the class of the handler, and the variables of its route.
 
         :raises werkzeug.exceptions.HTTPException: if there is no handler, or the body is too large.
-        :raises errors.Error: if the operator can correct the wrong URL, or the host is wrong, too.
+        :raises errors.Error: if the host is wrong, or if the operator can correct the path: it contains the prefix, or
+            lacks the label of a provider.
         """
         try:
             request.check_content_length()

@@ -32,7 +32,7 @@ from .site import MAX_RETURN_URL
 _log = logging.getLogger("wsgi_oauth")
 HAND_OVER_ROUTE = "/hand-over"
 _PAGES = ("next", "target_link_uri")  # the parameters with the return URL
-# The same in other programs: oauth2-proxy and ingress controllers, vouch-proxy, and applications.
+# Their names in other programs: oauth2-proxy and ingress controllers, vouch-proxy, and applications.
 _FOREIGN_PAGES = ("rd", "url", "redirect", "redirect_to", "redirect_url", "return_to", "return_url")
 # Long enough for a login_hint that is a token of the site that starts the sign-in.
 _LOGIN_PARAMETER = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,2048}")

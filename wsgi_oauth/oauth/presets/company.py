@@ -16,7 +16,7 @@ from ...config.provider import (
 # Issuers on these hosts are tenants of Microsoft Entra ID: https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud
 MICROSOFT_HOSTS = ("login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn")
 
-# An OpenID Connect provider of which each customer has an installation or tenant, at the URL in WSGI_OAUTH_ISSUER.
+# An OpenID Connect provider with an installation or tenant for each customer. WSGI_OAUTH_ISSUER is its URL.
 _openid_issuer = partial(
     Provider, issuer="{issuer}", openid=True, discovery=True, scope="openid profile email", choose_account=LOG_IN_AGAIN
 )
