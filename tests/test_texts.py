@@ -97,6 +97,7 @@ class TestLanguage:
             ("de", "de"),
             ("FR", "fr"),
             ("de-AT", "de"),
+            ("de_AT", "de"),
             ("es-419, en;q=0.5", "es"),
             ("en;q=0.8, fr;q=0.9", "fr"),
             ("de;q=0, fr;q=0.1", "fr"),

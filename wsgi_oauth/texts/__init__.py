@@ -75,10 +75,10 @@ def duration(seconds: float) -> str:
 def texts_for(request: Request) -> Texts:
     """Return the texts in the language that the browser prefers (RFC 9110 12.5.4), by lookup (RFC 4647 3.4).
 
-    ``de-AT`` selects German. English is the default.
+    ``de-AT`` selects German, and so does ``de_AT``, as some apps write it. English is the default.
     """
     for language_range, quality in request.accept_languages:
-        language = language_range.partition("-")[0].lower()
+        language = language_range.replace("_", "-").partition("-")[0].lower()
         if quality > 0 and language in LANGUAGES:
             try:
                 return load(language)
