@@ -41,7 +41,7 @@ SLOW = [
 
 @nox.session
 def quick(session: nox.Session) -> None:
-    """Run the fast tests: file sessions only, no gunicorn, under a minute."""
+    """Run the fast tests: file sessions only, no gunicorn, about a minute."""
     session.install("-e", ".[test]")
     ignored = [f"--ignore={path}" for path in SLOW]
     session.run("pytest", "-q", "-n", "4", *ignored, *session.posargs, env={"TEST_STORES": "file"})
