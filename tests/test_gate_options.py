@@ -557,7 +557,7 @@ class TestCookies:
         self, enter: Callable[..., Guest], inside: Application
     ):
         guest = enter(COOKIE_NAME="app")
-        cookies = "app-theme=dark; app-theme-dark=1; app_1=2; app-sign-out-1=3"
+        cookies = f"app-theme=dark; app-theme-dark=1; app_1=2; app-sign-out-1=3; app-preference={'x' * 60}"
         send(guest.gate, "/", headers={"Cookie": f"{cookies}; {guest.cookie_header}"})
         assert inside.environ["HTTP_COOKIE"] == cookies
 
