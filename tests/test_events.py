@@ -395,6 +395,10 @@ class TestSource:
         """Azure Application Gateway adds the port of the connection, so the addresses of one client would differ."""
         assert self.sent(make_app(TRUSTED_PROXIES="1"), audit, **{"X-Forwarded-For": value}).client == client
 
+    @pytest.mark.parametrize("value", ['", 203.0.113.9', '"203.0.113.9"'])
+    def test_is_not_hidden_by_a_quote(self, make_app: Callable[..., Any], audit: Audit, value: str):
+        assert self.sent(make_app(TRUSTED_PROXIES="1"), audit, **{"X-Forwarded-For": value}).client == "203.0.113.9"
+
     def test_is_the_client_of_a_trusted_proxy(self, make_app: Callable[..., Any], audit: Audit):
         event = self.sent(make_app(TRUSTED_PROXIES="1"), audit)
         assert (event.client, event.request_id) == ("203.0.113.9", "edge-4711")
