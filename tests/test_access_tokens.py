@@ -496,6 +496,19 @@ def test_operators_list_and_revoke_tokens(
     assert send(guest.gate, "/page", headers=bearer(second)).status_code == 401
 
 
+def test_operators_revoke_a_token_that_has_leaked(
+    guest: Guest, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WSGI_OAUTH_SESSION_STORE", f"file:{tmp_path / 'sessions'}")
+    leaked, other = create(guest, "same name"), create(guest, "same name")
+    for said in ("access tokens: 1 revoked\n", "No access token has this value."):
+        assert main(["tokens", "revoke", "--id", leaked]) == 0
+        printed = "".join(capsys.readouterr())
+        assert said in printed
+        assert leaked not in printed
+    assert [send(guest.gate, "/page", headers=bearer(token)).status_code for token in (leaked, other)] == [401, 200]
+
+
 def test_revoking_for_an_unknown_user_tells_operators_how_to_find_the_id(
     guest: Guest, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

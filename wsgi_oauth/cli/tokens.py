@@ -7,8 +7,8 @@ import sys
 
 from ..events import TOKEN_REVOCATION
 from ..oauth.claims import escape_for_display
-from ..sessions.access_tokens import AccessTokens
-from ..sessions.manager import SessionManager
+from ..sessions.access_tokens import TOKEN_PREFIX, AccessTokens
+from ..sessions.manager import SessionManager, store_key
 from .sessions import describe_group, format_time, print_event
 
 
@@ -18,7 +18,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     add("list", _list, "print a line for each token: creation, last use, expiry (UTC), id, owner, name")
     revoke = add("revoke", _revoke, "revoke one token, all tokens of a user, or all tokens")
     selection = revoke.add_mutually_exclusive_group(required=True)
-    selection.add_argument("--id", help="the id of a token, as `list` prints it")
+    selection.add_argument("--id", help="the id of a token, as `list` prints it, or a token that has leaked (wo_...)")
     selection.add_argument("--user", metavar="ID", help="the id of a user, as `list` prints it (583231@github)")
     selection.add_argument("--all", action="store_true", help="every token")
 
@@ -40,9 +40,11 @@ def _list(sessions: SessionManager, options: argparse.Namespace) -> None:
 
 def _revoke(sessions: SessionManager, options: argparse.Namespace) -> None:
     tokens, revoked = AccessTokens(sessions, max_lifetime=0), 0
+    is_token = (options.id or "").startswith(TOKEN_PREFIX) and options.id.isascii()
+    key = store_key(options.id) if is_token else None
     try:
         for owner, info in tokens.survey():
-            if options.all or options.id == info.id or options.user == owner:
+            if options.all or options.id == info.id or key == info.key or options.user == owner:
                 tokens.delete(owner, info)
                 revoked += 1
                 print_event(TOKEN_REVOCATION, user=owner, token=info.id, detail=escape_for_display(info.name))
@@ -51,4 +53,5 @@ def _revoke(sessions: SessionManager, options: argparse.Namespace) -> None:
         print(f"access tokens: {revoked} revoked")
     if not (revoked or options.all):
         problem = f"has the id {options.id!a}" if options.id else f"belongs to {options.user!a}"
+        problem = "has this value" if is_token else problem  # never printed
         print(f"No access token {problem}. `wsgi-oauth tokens list` prints all ids and owners.")
