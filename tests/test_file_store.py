@@ -761,11 +761,15 @@ def test_sessions_are_locked_on_nfs(store: FileStore, system: SystemCalls):
     assert store.load(KEY) is None
 
 
-def test_a_file_system_without_locks_is_named_as_the_cause(store: FileStore, system: SystemCalls):
+@pytest.mark.parametrize(
+    ("call", "code", "remedy"),
+    [("flock", errno.ENOLCK, "has no locks, so use a local disk"), ("rename", errno.ENOSPC, "inodes")],
+)
+def test_the_error_of_a_disk_names_its_remedy(store: FileStore, system: SystemCalls, call: str, code: int, remedy: str):
     store.create(KEY, record())
-    system.refuse("flock", errno.ENOLCK)
-    with pytest.raises(errors.StoreError, match="has no locks; use a local disk, or Redis"):
-        store.delete(KEY)
+    system.refuse(call, code)
+    with pytest.raises(errors.StoreError, match=f"{os.strerror(code)}; .*{remedy}"):
+        store.update(KEY, lambda _: record())
 
 
 @pytest.mark.usefixtures("no_hanging")

@@ -47,8 +47,11 @@ WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 # The errors of open(2) for a path without a session file: missing, a link, a socket, a device without a driver, a
 # folder.
 _ABSENT = {errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG, errno.EISDIR}
-# The errors of flock(2) on a file system without locks.
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}
+_NO_LOCKS = "the file system of the session folder has no locks, so use a local disk, or Redis"
+_REMEDIES = {
+    errno.ENOSPC: "free disk space, or inodes (df -i)",
+    **dict.fromkeys((errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP), _NO_LOCKS),  # errors of flock(2)
+}
 
 _log = logging.getLogger(__name__)
 
@@ -291,9 +294,8 @@ def user_name(user_id: int) -> str:
 def _reason(error: Exception) -> str:
     """Return the text of *error* without the path of an OSError, because that contains a session's key."""
     text = (isinstance(error, OSError) and error.strerror) or type(error).__name__
-    if isinstance(error, OSError) and error.errno in _NO_LOCKS:
-        return f"{text}: the file system of the session folder has no locks; use a local disk, or Redis"
-    return text
+    remedy = _REMEDIES.get(error.errno or 0) if isinstance(error, OSError) else None
+    return f"{text}; {remedy}" if remedy else text
 
 
 _store_errors = StoreErrors((OSError,), _reason)
