@@ -281,7 +281,7 @@ def test_a_missing_package_stops_the_start_only_with_encryption(
 ):
     monkeypatch.setitem(sys.modules, "cryptography", None)
     monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
-    with pytest.raises(errors.ConfigError, match=r"SESSION_SEAL=yes needs .* pip install 'wsgi-oauth\[sealed\]'"):
+    with pytest.raises(errors.ConfigError, match=r"SESSION_SEAL: yes needs .*; pip install 'wsgi-oauth\[sealed\]'"):
         create_app(Config.from_environ(environ_for(provider, SESSION_SEAL="yes")))
     create_app(Config.from_environ(environ_for(provider, SESSION_SEAL="no")))
 
@@ -291,7 +291,7 @@ def test_the_reason_why_the_package_cannot_be_imported_is_shown(
 ):
     """mod_wsgi runs an application in a subinterpreter by default, which the package cryptography refuses."""
     monkeypatch.delattr("cryptography.exceptions.InvalidTag")
-    with pytest.raises(errors.ConfigError, match=r"needs cryptography \(cannot import name 'InvalidTag'"):
+    with pytest.raises(errors.ConfigError, match=r"package cryptography \(got .cannot import name 'InvalidTag'"):
         create_app(Config.from_environ(environ_for(provider, SESSION_SEAL="yes")))
 
 

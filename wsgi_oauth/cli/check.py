@@ -218,8 +218,8 @@ def _check_store(config: Config) -> Finding:
             remedy = "correct the permissions, or free disk space, or set WSGI_OAUTH_SESSION_STORE to another folder"
             if kind != "file":
                 remedy = (
-                    "check that the server is running, that this machine can connect to it, the password, and TLS: "
-                    "rediss or redis, and ?ssl_certfile= if the server requires a certificate of its clients"
+                    "check the address, the password, the firewall, and whether the server is running; for TLS, write "
+                    "rediss://, and add ?ssl_certfile= if the server requires a certificate of its clients"
                 )
         return Finding("FAIL", f"{name}: {problem}", remedy)
     if warning:

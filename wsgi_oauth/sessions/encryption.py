@@ -62,7 +62,8 @@ class Encryption:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
         except ImportError as error:  # missing, or not usable in a subinterpreter of mod_wsgi
             raise errors.ConfigError(
-                f"WSGI_OAUTH_SESSION_SEAL=yes needs cryptography ({error}): pip install 'wsgi-oauth[sealed]'"
+                f"WSGI_OAUTH_SESSION_SEAL: yes needs the package cryptography (got {str(error)!a}); "
+                "pip install 'wsgi-oauth[sealed]'"
             ) from None
         self._aesgcm = AESGCM
         self._invalid = InvalidTag

@@ -294,9 +294,8 @@ def open_servers(url: RedisURL) -> Servers:
         try:
             context = ssl.create_default_context(cafile=ca_certs)
             if certificate:
-                context.load_cert_chain(
-                    certificate, key, password=""
-                )  # otherwise an encrypted key asks for its password
+                # With a password, because otherwise OpenSSL asks the terminal for that of an encrypted key.
+                context.load_cert_chain(certificate, key, password="")
         except OSError as error:  # including SSLError
             names = ", ".join(f"{name}: {path}" for name, path in url.tls_files.items())
             raise errors.ConfigError(
