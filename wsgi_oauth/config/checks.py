@@ -184,7 +184,8 @@ def check_session_store(value: str) -> str:
         RedisURL.parse(value)
     elif not (value == "memory:" or (kind == "file" and os.path.isabs(place) and "\0" not in place)):
         problem = "must be" if value else "missing, and this user has no home directory; set"
-        raise ValueError(f"{problem} file:/an/absolute/path, redis://host:port/db, or memory: for a single process")
+        redis = "redis://host:port/db for Redis or Valkey (rediss with TLS, redis+sentinel or redis+cluster)"
+        raise ValueError(f"{problem} file:/an/absolute/path, {redis}, or memory: for a single process")
     return value
 
 
