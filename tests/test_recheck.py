@@ -204,6 +204,18 @@ class TestCurrentIdentity:
         assert [guest.groups() for _ in range(3)] == [["board"]] * 3
         assert asked(issuer)[1] == before[1] + 1
 
+    def test_is_asked_for_after_a_sign_in_with_a_clock_that_was_ahead(
+        self, make_guest: Callable[..., Guest], issuer: Issuer, later: Callable[[float], None]
+    ):
+        """A machine without a battery for its clock may start with any time."""
+        later(30 * 24 * HOUR)
+        guest = make_guest()
+        issuer.user = {**issuer.user, "groups": ["former"]}
+        later(-30 * 24 * HOUR)
+        assert guest.groups() == ["former"]
+        issuer.user = {**issuer.user, "groups": ["staff"]}
+        assert guest.groups() == ["former"]  # now with the right time
+
     def test_is_never_asked_for_again_if_rechecks_are_off(
         self, make_guest: Callable[..., Guest], issuer: Issuer, later: Callable[[float], None]
     ):

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..sessions.encoding import read_record
 from ..sessions.session import TOKEN
+from .id_token import MAX_CLOCK_SKEW
 from .identity import IDENTITY, Identity
 from .token import has_expired, is_token
 
@@ -41,7 +42,10 @@ def next_recheck(session: Mapping[str, Any], started: float, interval: float) ->
         return inf
     times = read_record(session, RECHECK)
     checked = _read_time(times, "checked", default=0.0 if IDENTITY in session else started)
-    due = max(checked + interval, _read_time(times, "retry", default=0.0))
+    retry = _read_time(times, "retry", default=0.0)
+    # The clock was ahead when a later time was stored. Otherwise the session would not be checked for that long.
+    latest = time.time() + interval + MAX_CLOCK_SKEW
+    due = max(0.0 if checked > latest else checked + interval, 0.0 if retry > latest else retry)
     token = session[TOKEN]
     if due <= time.time() and is_token(token) and "refresh_token" not in token and has_expired(token):
         return inf
