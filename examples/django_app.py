@@ -20,6 +20,7 @@ os.environ["DJANGO_SETTINGS_MODULE"] = __name__
 SECRET_KEY = os.environ["DJANGO_SECRET_KEY"]
 ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
 ROOT_URLCONF = __name__
+WSGI_APPLICATION = "django_app.app"  # with the gate, also for runserver
 INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions"]
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "django_app.sqlite3"}}
 MIDDLEWARE = [

@@ -104,6 +104,13 @@ def sign_in(visitor: Visitor, page: str) -> str:
     return visitor.get(page).text
 
 
+def test_runserver_of_django_uses_the_gate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environ_for(LocalProvider()).items():
+        monkeypatch.setenv(name, value)
+    code = "from django.core.servers.basehttp import get_internal_wsgi_application as find"
+    run(folder, str(EXAMPLES / "django_app.py"), "shell", "-c", f"{code}; assert 'LoginRequired' in repr(find())")
+
+
 def test_every_example_is_tested() -> None:
     assert sorted([*(example.module for example in ALL), *RECIPES]) == sorted(
         path.stem for path in EXAMPLES.glob("*.py")
