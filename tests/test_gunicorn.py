@@ -273,6 +273,37 @@ def test_file_of_the_error_log_has_the_log_of_the_application_also_after_a_rotat
         assert "sign_in refused" not in server.stop()
 
 
+LOG_CONFIG = """
+[loggers]
+keys = root
+[handlers]
+keys = file
+[formatters]
+keys =
+[logger_root]
+level = INFO
+handlers = file
+[handler_file]
+class = FileHandler
+args = ("all.log",)
+"""
+
+
+def test_log_config_of_the_operator_is_used(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "log.ini").write_text(LOG_CONFIG)
+    options = (
+        "--config",
+        f"{CHECKOUT / 'gunicorn.conf.py'}",
+        "--workers",
+        "1",
+        "--log-config",
+        f"{tmp_path / 'log.ini'}",
+    )
+    with site.serve(*options, cwd=tmp_path) as server, site.visitor(server) as visitor:
+        visitor.get("/callback?state=unknown")
+        assert "sign_in refused" in (tmp_path / "all.log").read_text()
+
+
 @pytest.mark.parametrize(
     ("limit", "expected"),
     [("100000 100000", 1), ("50000 100000", 1), ("150000 100000", 2), ("max 100000", 4), ("9900000 100000", 4)],

@@ -152,6 +152,8 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types
         the file of ``errorlog``, syslog.
         """
         restore_stderr()
+        if cfg.logconfig or cfg.logconfig_json:
+            cfg.set("logconfig_dict", {})  # otherwise gunicorn would ignore these files
         super().setup(cfg)
         application = logging.getLogger("wsgi_oauth")
         if not application.handlers and not application.propagate:  # unless another logconfig_dict has handlers for it
