@@ -505,11 +505,13 @@ class TestRemoteUser:
 
     @pytest.mark.parametrize("name", [None, "", "a\nb", "a\x00", 5])
     def test_that_a_function_does_not_give_keeps_the_user_out(
-        self, make_gate: MakeGate, provider: LocalProvider, inside: Application, name: Any
+        self, make_gate: MakeGate, provider: LocalProvider, inside: Application, caplog: Any, name: Any
     ):
         page = Guest(make_gate(remote_user=lambda _: name), provider).sign_in()
         assert (page.status_int, inside.seen) == (403, [])
         assert "no_user_name" in page.text
+        assert "No user of this application belongs to this account." in page.text
+        assert "let the function remote_user of the gate return a name" in caplog.text
 
     def test_of_a_failing_function_keeps_the_user_out(
         self, make_gate: MakeGate, provider: LocalProvider, caplog: pytest.LogCaptureFixture

@@ -259,25 +259,25 @@ class NoUserName(NotAllowed):
 
     :param user_id: the user's id, for the log.
     :param account: the name of the account, for the user.
-    :param kind: the value of ``WSGI_OAUTH_REMOTE_USER``.
+    :param kind: the value of ``WSGI_OAUTH_REMOTE_USER``, or ``function`` if a function of the application decides.
     """
 
     cause = "no_user_name"
 
     def __init__(self, user_id: str, account: str, kind: str) -> None:
         self.user = user_id
-        missing, remedy = "user name", ""
+        missing, remedy = "user name", "set another WSGI_OAUTH_REMOTE_USER"
+        text = english("no_user_name.text", account=account)
         if kind == "email":
             missing = "verified email address"
             remedy = "add its scope to WSGI_OAUTH_SCOPE, set WSGI_OAUTH_TRUST_UNVERIFIED_EMAIL=yes if users cannot "
-            remedy += "choose their address, or "
-        remedy += "set another WSGI_OAUTH_REMOTE_USER"
+            remedy += "choose their address, or set another WSGI_OAUTH_REMOTE_USER"
+            text = english("no_user_name.email_text", account=account)
+        elif kind == "function":
+            remedy = "if this user may enter, let the function remote_user of the gate return a name"
+            text = english("no_user_name.unknown_text", account=account)
         Error.__init__(self, f"{user_id} has no {missing} for REMOTE_USER", remedy=remedy)
-        self.text = (
-            english("no_user_name.email_text", account=account)
-            if kind == "email"
-            else english("no_user_name.text", account=account)
-        )
+        self.text = text
 
 
 class CodeRefused(UserError):

@@ -65,6 +65,7 @@ class Authenticator:
     def __init__(self, app: OAuthApp, remote_user: Callable[[Identity], str | None] | None = None) -> None:
         self._app = app
         self._remote_user = remote_user or app.oauth.remote_user
+        self._name_source = "function" if remote_user else app.oauth.remote_user_kind
         self._oauth = app.oauth
         self._sessions = app.sessions
         self._cookie_name = app.config.cookie_name or COOKIE  # a part of the name of each cookie
@@ -220,7 +221,7 @@ class Authenticator:
         registration = self._oauth.registration_of(login.stored.data)
         try:
             if not login.environ:
-                raise errors.NoUserName(login.identity.id, login.identity.display_name, self._oauth.remote_user_kind)
+                raise errors.NoUserName(login.identity.id, login.identity.display_name, self._name_source)
             self._oauth.check_access(login.identity, registration, rules)
         except errors.NotAllowed as error:
             error.remedy = registration.with_own_variables(error.remedy)
