@@ -40,7 +40,7 @@ class Kill(NamedTuple):
 
     began: float
     ended: float
-    ports: frozenset[int] = frozenset()  # its end of each connection, also of those to the provider
+    ports: frozenset[int] = frozenset()  # the worker's port of each connection, also of those to the provider
 
 
 @dataclass(frozen=True)

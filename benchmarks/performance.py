@@ -236,7 +236,7 @@ def write_plot() -> None:
     growth = json.loads(RESULTS.read_text())["growth"]
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
     for axis, (store, rows) in zip(axes, growth.items(), strict=True):
-        for name in ("load", "save", "create", "delete"):  # in both parts, because the legend is in one
+        for name in ("load", "save", "create", "delete"):  # the same order on both axes, because one legend serves both
             axis.plot([int(size) for size in rows[name]], list(rows[name].values()), marker="o", label=name)
         axis.set(
             xscale="log", title=f"sessions in {store}" if store == "files" else "sessions on Redis", xlabel="sessions"

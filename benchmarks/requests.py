@@ -208,7 +208,7 @@ class RequestBenchmark:
         return interleave("provider at 20 ms round trip", cases, rounds)
 
     def count_connections(self, app: WSGIApplication) -> tuple[float, float]:
-        """Return how many connections a callback and a profile request open when neither is the first of its kind."""
+        """Return how many connections a second callback opens, and how many a second profile request."""
         signed_in = self.browser(app)
         signed_in.get("/profile")
         profile = self._count_new_connections(lambda: signed_in.get("/profile"))

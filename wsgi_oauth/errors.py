@@ -311,7 +311,7 @@ class BadHost(UserError):
 
 
 class CallbackWithoutProvider(UserError):
-    """The redirect URI that is registered with one of several providers lacks its label."""
+    """The registered redirect URI lacks the label of the provider, which ``WSGI_OAUTH_PROVIDERS`` requires."""
 
     status = 404
     cause = "callback_without_provider"

@@ -102,7 +102,7 @@ def _secrets(parameters: Iterable[str]) -> tuple[str, ...]:
 
 def _secrets_outside_url(message: Message, request: Message) -> Iterable[str]:
     cookies = [cookie.strip() for cookie in message.header("Cookie").split(";") if cookie.strip()]
-    if request.receiver == PROVIDER:  # it also gets the application's cookies, but only on this machine
+    if request.receiver == PROVIDER:  # it gets the application's cookies, too, only because both have one host here
         cookies = [cookie for cookie in cookies if not cookie.startswith("wsgi_oauth")]
     if cookies or message.header("Set-Cookie"):
         yield "session id"

@@ -195,7 +195,7 @@ def _back_channel_faults(document: str) -> Table:
             _respond(document, Content_Encoding="gzip"),
         ),
         "invalid_utf8": ("a body that is not valid UTF-8", _respond(b'{"name": "\xff\xfe"}')),
-        # With 307 and 308, a client that follows would repeat a POST there.
+        # A client that follows a 307 or 308 would repeat its POST at the other origin.
         **{
             f"redirect_{status}": (f"{status} to another origin", _redirect(status))
             for status in (301, 302, 303, 307, 308)

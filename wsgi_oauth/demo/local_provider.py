@@ -656,7 +656,10 @@ class LocalProvider:
         return fault.respond(FaultContext(request.environ, self.faults, normal_response))
 
     def _take_fault_of_sign_in(self, request: Request, endpoints: Collection[str]) -> Fault | None:
-        """Return the fault chosen for the sign-in of the request's code or token, at the first call only."""
+        """Return the fault that was chosen for this sign-in, once: later requests of the sign-in are not disturbed.
+
+        The request's code or token identifies the sign-in.
+        """
         credential = (
             request.form.get("code")
             or request.form.get("refresh_token")

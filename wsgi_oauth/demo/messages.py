@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 BROWSER, APPLICATION, PROVIDER = "browser", "application", "provider"
-# In the attack lab, the browsers of two persons, and the servers of the attacker.
+# The further parties of the attack lab: the browsers of victim and attacker, and the attacker's servers.
 VICTIM, ATTACKER, ATTACKERS_SITE, ATTACKERS_PROVIDER = "Victor", "Mallory", "Mallory's site", "Mallory's provider"
 ATTACKERS = frozenset({ATTACKER, ATTACKERS_SITE, ATTACKERS_PROVIDER})
 

@@ -80,7 +80,7 @@ def read_origin(key: str, header: str) -> Origin:
 
 
 class _Answering:
-    """A request that is being answered, with the source of each response object that was created meanwhile."""
+    """A request that is being answered, and the response objects created for it, each with its source lines."""
 
     def __init__(self, request: Message, is_handler: IsHandler) -> None:
         self.request = request
@@ -88,7 +88,7 @@ class _Answering:
         self.created: list[tuple[Response, Source]] = []
 
     def find_source(self, status: int) -> Source | None:
-        """Return the source of the response: of the last response object with its status."""
+        """Return the source lines of the response: the last created response object with *status*."""
         return next((source for response, source in reversed(self.created) if response.status_code == status), None)
 
 

@@ -180,7 +180,7 @@ class Verifier:
         if login is not None:
             refused.session = self._authenticator.session(login)
         # nginx accepts 2xx, 401 and 403 only. Its configuration redirects the browser to the Location of a 401. Other
-        # proxies may show the page.
+        # proxies may show the body of the 401, which is a page.
         return self._app.report_error(refused, error, redirects=original.is_response_for_browser)
 
     def _return_url(self, request: Request, original_url: str) -> str:

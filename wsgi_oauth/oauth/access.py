@@ -228,7 +228,7 @@ class _RuleParser:
 
 
 def _quote(*words: str) -> str:
-    """Return the rule that *words* form together, with quotes around its value."""
+    """Join *words* into one rule, and put its value into quotes."""
     kind, _, value = " ".join(words).partition(":")
     value = re.sub(r'(["\\])', r"\\\1", value)
     return f'{kind}:"{value}"'

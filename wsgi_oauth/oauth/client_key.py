@@ -20,7 +20,7 @@ from .keys import verifies_signatures
 LIFETIME = 60.0  # seconds; each request gets a new assertion (RFC 7523 3, item 4)
 _MAX_FILE = 64 * 1024  # characters
 _ALGORITHMS = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1": ("ES512",)}
-_RSA_ALGORITHMS = ("RS256", "PS256", "RS384", "PS384", "RS512", "PS512")  # the first one that the provider supports
+_RSA_ALGORITHMS = ("RS256", "PS256", "RS384", "PS384", "RS512", "PS512")  # in order of preference
 
 
 class ClientKey:

@@ -175,7 +175,8 @@ class Discovery:
             url = f"//{graph}/"
             groups = tuple(each._replace(url=each.url.replace("//graph.microsoft.com/", url)) for each in groups)
         provider = configured._replace(
-            issuer=document.get("issuer", configured.issuer),  # of many tenants: with a placeholder for the tenant
+            # If one provider serves many tenants, its issuer contains a placeholder for the tenant.
+            issuer=document.get("issuer", configured.issuer),
             groups=groups,
             **discovered,  # type: ignore[arg-type]
             signing_algorithms=configured.signing_algorithms

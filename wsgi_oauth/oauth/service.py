@@ -75,7 +75,7 @@ class OAuthService:
             label: Registration(
                 each,
                 provider,
-                # Of several providers, one that does not answer must not use up all slots.
+                # A provider that does not answer must not use up the slots of the other providers.
                 self.transport if len(self._providers) == 1 else self.transport.share(),
                 [rule for rules in (self._rules, *self._added_rules) for rule in rules.for_provider(label)],
                 self.events,
@@ -241,7 +241,7 @@ class OAuthService:
 
         try:
             is_identification = session.change(replace)
-            if session.id is not None and not session.load_latest():  # as for a revoked session
+            if session.id is not None and not session.load_latest():  # revoked: change() still writes it
                 session.ended_elsewhere = True
             elif is_identification:
                 self.emit(session, IDENTIFICATION)

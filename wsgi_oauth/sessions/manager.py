@@ -303,7 +303,7 @@ class SessionManager:
         return [self.store.load(key) for key in keys] if load_all is None else load_all(keys)
 
     def _store_time(self) -> float:
-        """Return the time by the clock of the store, which all machines share, to compare sign-ins and revocations."""
+        """Return the time of the store's clock. All machines share it, so sign-ins and revocations can be compared."""
         clock: Callable[[], float] = getattr(self.store, "time", time.time)
         return clock()
 
@@ -319,7 +319,7 @@ class SessionManager:
         if session.renewing and session.signed_in:
             session.event = SIGN_IN
         if session.stored is None or session.id is None:
-            now = self._store_time()  # of pending sessions, too, because revocations are compared with their start
+            now = self._store_time()  # also for pending sessions: their start is compared with revocations
             data: dict[str, Any] = {}
             session.merge_into(data)
             if data:

@@ -294,7 +294,7 @@ def open_servers(url: RedisURL) -> Servers:
         try:
             context = ssl.create_default_context(cafile=ca_certs)
             if certificate:
-                # With a password, because otherwise OpenSSL asks the terminal for that of an encrypted key.
+                # The empty password prevents OpenSSL from asking the terminal for the password of an encrypted key.
                 context.load_cert_chain(certificate, key, password="")
         except OSError as error:  # including SSLError
             names = ", ".join(f"{name}: {path}" for name, path in url.tls_files.items())
@@ -335,7 +335,10 @@ def describe(error: Exception) -> str:
 
 
 def is_read_only(error: redis.ResponseError) -> bool:
-    """Return whether a replica has rejected a write. Before Redis 7, the error of a script has another class."""
+    """Return whether a replica has rejected a write.
+
+    The text is checked, too, because redis-py raises another class for scripts on a server before Redis 7.
+    """
     return isinstance(error, redis.exceptions.ReadOnlyError) or "READONLY" in str(error)
 
 

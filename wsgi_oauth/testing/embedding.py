@@ -124,7 +124,8 @@ class _Check:
         page_with_query = f"{self._page}{separator}{_QUERY}"
         answer_to_query = self._client.get(page_with_query)
         if self._observer.gate is None and not answer_to_query.location.startswith(self._login_url):
-            return answer.location  # middleware around the gate refuses or removes unknown query parameters
+            # Go on without a query, because middleware around the gate refuses or removes unknown parameters.
+            return answer.location
         self._check_login_url(answer_to_query, page_with_query)
         self._return_url = page_with_query
         return answer_to_query.location

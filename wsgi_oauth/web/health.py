@@ -25,10 +25,10 @@ class Healthz(RequestHandler):
 
 
 class Readyz(RequestHandler):
-    """The process can store sessions; otherwise 503.
+    """Answer 200 if the process can store sessions, otherwise 503.
 
-    The provider is not asked, because its failure is no reason to restart this process. A request with a check token
-    also gets a description of itself, which no other client can obtain.
+    The provider is not asked, because its failure is no reason to restart this process. Only a request
+    with a check token gets a description of the request, as the application sees it, and of some settings.
     """
 
     route = "/readyz"

@@ -101,7 +101,7 @@ class SignedOut(RequestHandler):
         state = read_cookie(request.environ, SIGN_OUT_PURPOSE, names=request.cookie_names)
         returned = request.args.get("state", "")
         further_url = request.site.find_further_url(returned.partition(".")[2])
-        if further_url and not request.is_further_site:  # the sign-out began there, and its cookie is there
+        if further_url and not request.is_further_site:  # only that site gets the cookie of this sign-out
             return self.redirect(f"{further_url}{self.route}?{urlencode({'state': returned})}", 303)
         # Anyone can link to this page, so it confirms only a sign-out of this browser.
         confirmed = bool(state) and hmac.compare_digest(str(state).encode(), returned.encode(errors="replace"))

@@ -159,7 +159,7 @@ class Stage:
         self.start_provider(self.provider)
         self.attackers_server = AttackersServer()
         site = RecordedParty(self.attackers_server, ATTACKERS_SITE, recorder) if recorder else self.attackers_server
-        # By another name, because cookies and the application's checks depend on the host.
+        # The host name differs from the application's, because cookies and the application's checks depend on it.
         self.attackers_server.url = f"http://localhost:{self._servers.enter_context(Server(site).start()).port}"
         self.application = ""  # its URL
         self.victim = Actor(VICTIM, recorder)

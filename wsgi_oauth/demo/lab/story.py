@@ -52,7 +52,7 @@ class Story:
     guards: Mapping[str, Any]  # the replacement of each guard, by the guard's dotted name
     marks: tuple[str, ...]  # parts of the lines in the guards that decide
     acts_at: str  # sender and request of the message at which the guard acts, such as "Victor: GET /callback"
-    act: str  # its reaction, a sentence after "Here the guard acts: "
+    act: str  # the guard's reaction, a sentence after "Here the guard acts: "
     attack: Callable[[Stage], Outcome]
     build: Callable[[Stage], WSGIApplication] = build_application
     check: str = ""  # the dotted name of the provider's function that compares, if the provider carries out the guard

@@ -420,7 +420,7 @@ PROVIDERS = (
         authorization_url="https://api.login.yahoo.com/oauth2/request_auth",
         token_url="https://api.login.yahoo.com/oauth2/get_token",
         profile_url="https://api.login.yahoo.com/openid/v1/userinfo",
-        # In the metadata under a name of its own, `token_revocation_endpoint`.
+        # The metadata call it `token_revocation_endpoint`, which is not the name in RFC 8414.
         revocation_url="https://api.login.yahoo.com/oauth2/revoke",
         jwks_url="https://api.login.yahoo.com/openid/v1/certs",
         issuer="https://api.login.yahoo.com",
