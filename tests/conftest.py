@@ -353,7 +353,7 @@ class RedisCluster:
 
 @contextmanager
 def redis_cluster(folder: Path) -> Iterator[RedisCluster]:
-    """Start three masters and a replica of the first, which takes over half a second after its master has failed."""
+    """Start three masters, and a replica that replaces the first master half a second after its failure."""
     with ExitStack() as stack:
         servers, buses = [], []
         for number in range(4):

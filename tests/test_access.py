@@ -142,7 +142,7 @@ def test_log_names_the_information_that_a_rule_needs_and_the_provider_does_not_g
 
 
 def test_address_in_the_remedy_is_that_of_the_labelled_provider() -> None:
-    """The setting of one provider has its label in its name."""
+    """The name of a setting for one provider contains the label of that provider."""
     rules = parse("email:hub:*@github.com", hub=GITHUB, lab=PRESETS["gitlab"])
     with pytest.raises(errors.NotAllowed, match="WSGI_OAUTH_HUB_TRUST_UNVERIFIED_EMAIL"):
         rules.check(replace(OCTOCAT, email_verified=False), "hub")

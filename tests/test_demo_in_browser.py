@@ -107,7 +107,7 @@ class TestImpatience:
         assert count_token_requests(demo) == before
 
     def test_reloading_the_callback_ends_at_the_profile(self, page: Any, demo: Demo) -> None:
-        """The page is a reload, because the callback's URL is not in the address bar after the sign-in."""
+        """The test opens the callback's URL again, because the address bar shows another URL after the sign-in."""
         callbacks = []
         page.on("request", lambda request: callbacks.append(request.url) if "/callback?" in request.url else None)
         sign_in_at_demo(page, demo)

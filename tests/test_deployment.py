@@ -810,5 +810,5 @@ class TestUnit:
         assert self.analyze("verify", unit) == ""
 
     def test_gives_the_service_few_permissions(self, unit: Path):
-        """The exposure is at most 1.5, from 0 to 10."""
+        """systemd rates the risk of a service (its exposure) from 0 to 10. The rating is at most 1.5."""
         self.analyze("security", "--offline=true", "--threshold=15", unit)

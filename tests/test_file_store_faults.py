@@ -265,7 +265,7 @@ def test_a_process_that_is_killed_at_any_call_leaves_whole_sessions(
     assert after_kills[name] == []
 
 
-# Over HTTP: either the request succeeds, or the response is a 503 that promises nothing.
+# Requests over HTTP: each one succeeds, or is answered with 503 and without a new session cookie.
 
 
 @dataclass(frozen=True)

@@ -232,7 +232,7 @@ class TestDiscovery:
         transport = Transport(10, 1)
         transport.send = lambda *_, **__: answer  # type: ignore[method-assign]
         config = ProviderConfig(client_id="x", client_secret="y", provider=url)
-        with suppress(errors.ProviderError):  # for a required endpoint
+        with suppress(errors.ProviderError):  # raised for a required endpoint
             assert "127.0.0.1" not in str(Discovery(provider_from_config(config), config, transport).provider())
 
     @pytest.mark.parametrize(("hosts", "is_accepted"), [((), False), (("other",), False), (("keycloak",), True)])
@@ -687,7 +687,7 @@ class TestOffersOfTheIssuer:
             ("openid", "openid profile email"),  # not a list
             (["openid", "email", "address", "groups"], "openid email"),
             (["email"], "openid email"),  # without it there would be no sign-in
-            # At Keycloak it would begin a session of its own, which no sign-out ends.
+            # With offline_access, Keycloak would begin a second session, which no sign-out ends.
             (["offline_access", "openid"], "openid"),
         ],
         ids=repr,

@@ -579,7 +579,8 @@ class TestConcurrentRequests:
         later: Callable[[float], None],
         monkeypatch: pytest.MonkeyPatch,
     ):
-        guest = make_guest(SESSION_IDLE="7d")  # so that the first update of a request begins the recheck
+        # Otherwise the first update would write the time of the last request, and not begin the recheck.
+        guest = make_guest(SESSION_IDLE="7d")
         twin = Guest(guest.app.app, issuer)
         twin.app.set_cookie("wsgi_oauth", guest.cookie)
         later(HOUR)

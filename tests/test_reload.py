@@ -78,7 +78,7 @@ def test_new_settings_a_new_secret_and_new_templates_take_effect_and_no_request_
         waiting = barrier("token")
         with requests_all_the_time(site, server) as statuses, ThreadPoolExecutor(1) as thread:
             answer = thread.submit(get_and_close, visitor.copy(), callback_url)
-            waiting.wait_for(1)  # in an old worker, which finishes it
+            waiting.wait_for(1)  # an old worker has begun to answer the callback, and will finish
             changed = {"CLIENT_SECRET": "the-new-secret", "LOG_FORMAT": "json", "TEMPLATES": str(template.parent)}
             set_to(site, COOKIE_NAME="second", **changed)
             server.process.send_signal(signal.SIGHUP)

@@ -161,7 +161,7 @@ def test_busy_callback_can_be_reloaded(site: Site, barrier: Callable[[str], Barr
         with in_background([(hanging.copy(), "/profile")]) as [answer]:
             waiting.wait_for(1)
             assert_busy(visitor.get(callback_url))
-            assert site.provider.count("token") == 1  # that of the other visitor
+            assert site.provider.count("token") == 1  # the other visitor's request
             waiting.open()
             assert answer.result().status_code == 200
         assert visitor.get(callback_url).status_code == 303

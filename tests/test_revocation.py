@@ -32,7 +32,7 @@ def end_sessions_of(user: str, store: SessionStore) -> None:
 
 
 def user_of(browser: Browser) -> str:
-    """Return the id of the user, whom the application knows from now on."""
+    """Request the profile, which stores the user in the session, and return the id of the user."""
     return Identity(browser.provider.url.partition("//")[2], str(browser.profile().json["id"])).id
 
 

@@ -45,7 +45,7 @@ def resolved(location: str, base: str) -> Target:
 
 
 def _relative(text: str, at: re.Match[str]) -> Target:
-    """Relative state and relative slash state: a backslash counts as a slash."""
+    """Resolve a relative URL (relative state, relative slash state). A backslash counts as a slash."""
     origin, path = f"{at[1]}://{at[2]}", _path_of(text)
     if path.startswith("//"):
         return _with_authority(at[1], text)
@@ -56,7 +56,7 @@ def _relative(text: str, at: re.Match[str]) -> Target:
 
 
 def _with_authority(scheme: str, text: str) -> Target:
-    """Special authority ignore slashes state, authority state, host state, port state."""
+    """Parse a URL after its scheme (states: special authority ignore slashes, authority, host, port)."""
     authority, slash, path = _path_of(text).lstrip("/").partition("/")
     host, _, port = authority.rpartition("@")[2].partition(":")  # no test uses IPv6 addresses
     host = _host(host)
@@ -67,7 +67,7 @@ def _with_authority(scheme: str, text: str) -> Target:
 
 
 def _host(text: str) -> str:
-    """Host parser: decode percent-encoding, map to ASCII like UTS #46 (full-width dots), and numbers to IPv4."""
+    """Parse a host (host parser): decode percent-encoding, map to ASCII like UTS #46, and numbers to IPv4."""
     name = unicodedata.normalize("NFKC", unquote(text, errors="replace")).replace("\u3002", ".").lower()
     if not name or FORBIDDEN_IN_A_HOST.search(name):
         return ""
@@ -83,7 +83,7 @@ def _path_of(text: str) -> str:
 
 
 def _without_dots(path: str) -> str:
-    """Path state: remove dot segments, also percent-encoded ones, but keep empty segments."""
+    """Parse a path (path state): remove dot segments, also percent-encoded ones, but keep empty segments."""
     kept: list[str] = []
     segments = path.split("/")[1:]
     for index, segment in enumerate(segments):
