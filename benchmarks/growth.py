@@ -117,7 +117,7 @@ class RedisSessions:
 
 
 def measure_files(parent: str | None, sizes: tuple[int, ...], rounds: int) -> dict[str, dict[str, float]]:
-    """Return microseconds of each operation and size, and the bytes of a session on the disk."""
+    """Return the microseconds of each operation by number of sessions, and the bytes of a session on the disk."""
     with ExitStack() as stack:
         folders = {}
         for size in sizes:

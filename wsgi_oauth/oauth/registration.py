@@ -80,7 +80,10 @@ class Registration:
         self.title = config.title or (provider.title if has_own_title else config.label or provider.title)
 
     def has_key(self, key: str) -> bool:
-        """Return whether a session with this ``key`` belongs to this registration. Old sessions have no client id."""
+        """Return whether a session with *key* belongs to this registration.
+
+        The keys of sessions from older versions contain no client id.
+        """
         return key in self._session_keys
 
     def with_own_variables(self, text: str) -> str:

@@ -241,7 +241,8 @@ class OAuthService:
 
         try:
             is_identification = session.change(replace)
-            if session.id is not None and not session.load_latest():  # revoked: change() still writes it
+            # change() does not notice that a session was revoked.
+            if session.id is not None and not session.load_latest():
                 session.ended_elsewhere = True
             elif is_identification:
                 self.emit(session, IDENTIFICATION)

@@ -162,7 +162,10 @@ class SessionManager:
             yield self.open(environ, purpose, names=names)
 
     def open_browser_session(self, pending: Session) -> Session:
-        """Return the browser's session, whose id :meth:`store_browser_session` has stored in *pending*."""
+        """Return the browser's session by the id that *pending* contains, or a new session.
+
+        :meth:`store_browser_session` has stored the id.
+        """
         for record in pending.get(STATE, {}).values():
             key, encrypted = record.get(_BROWSER_SESSION, ("", ""))
             session_id = decrypt_id(bytes.fromhex(encrypted), pending.id or "", browser_session_purpose(key))

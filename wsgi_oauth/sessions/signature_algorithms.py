@@ -52,7 +52,7 @@ class SignatureAlgorithms:
         self._stored[registration_key] = (algorithm, now)
 
     def find(self, registration_key: str) -> set[str]:
-        """Return the algorithms of the latest ID tokens that this process and any process received; may be empty.
+        """Return the algorithm of the latest ID token of this process, and the latest one in the store, if known.
 
         :raises errors.StoreError: when the store fails.
         """

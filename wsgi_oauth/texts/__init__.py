@@ -52,7 +52,7 @@ class Texts:
         return self._texts[key].format(**{name: self.translate(value) for name, value in values.items()})
 
     def translate(self, text: Any) -> Any:
-        """Return *text* in this language. A text that is not from the catalogue, but from an application, stays."""
+        """Return *text* in this language. The texts of an application are not in the catalogue, and are unchanged."""
         return self.get(text.key, **text.values) if isinstance(text, Text) else text
 
 
