@@ -146,7 +146,7 @@ class Proof(NamedTuple):
     """A test, or a class of tests, that names the requirements it proves."""
 
     file: str  # relative to tests/
-    names: tuple[str, ...]  # of the class, if there is one, and of the function
+    names: tuple[str, ...]  # the names of the class, if there is one, and of the function
     requirements: frozenset[int]
 
     @property

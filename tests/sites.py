@@ -35,7 +35,7 @@ class User:
 
     app: Any
     provider: LocalProvider
-    name: str = ""  # at the provider
+    name: str = ""  # the user name at the provider
     browsers: dict[str, Browser] = field(default_factory=dict)
     trail: list[str] = field(default_factory=list)  # the URLs of the last visit
 

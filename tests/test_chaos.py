@@ -30,7 +30,7 @@ from benchmarks.judge import (
 )
 
 ALICE = "alice"
-PORT = 40001  # of a worker's connection to the provider
+PORT = 40001  # the port of a worker's connection to the provider
 
 
 def exchange(began: float, ended: float, result: str = "200", *, user: str = ALICE, idle_since: float = 0) -> Exchange:

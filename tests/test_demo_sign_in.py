@@ -58,7 +58,7 @@ class Visitor(requests.Session):
         return self.get(f"{self.provider.authorization_url}?{urlencode(query)}")
 
     def press(self, page: requests.Response, **form: str) -> requests.Response:
-        """Press a button of the form on *page*: with its hidden and ticked fields and *form*."""
+        """Submit the form on *page* with its hidden and ticked fields, and the fields in *form*; "" unticks a field."""
         fields = re.findall(r'<input type="(?:hidden|checkbox)" name="([^"]+)" value="([^"]*)"(.*?)>', page.text)
         unticked = {"remember"} | {name for name, value in form.items() if not value}
         sent = {name: html.unescape(value) for name, value, _ in fields if name not in unticked}

@@ -35,7 +35,7 @@ class Tenants(Issuer):
     def __init__(self) -> None:
         super().__init__(scope="openid profile email User.Read")
         self.user = USER_DOCUMENT
-        self.tenant = OURS  # of the next user
+        self.tenant = OURS  # the tenant of the next user who signs in
         self.in_discovery = OURS
         for tenant in (OURS, "organizations", "common"):
             self.routes[f"/{tenant}/v2.0/.well-known/openid-configuration"] = (

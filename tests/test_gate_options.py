@@ -146,7 +146,7 @@ class TestPathRules:
     def test_make_no_path_public_if_the_application_may_remove_a_prefix(self, make_gate: MakeGate):
         gate = make_gate(public=("/static",))
         assert send(gate, "/static/secret", headers={"X-Script-Name": "/static"}).status_code == 401
-        for prefix in ("", "/intern"):  # nothing that an application could remove
+        for prefix in ("", "/intern"):  # no prefix, and one that the path does not begin with
             assert send(gate, "/static/style.css", headers={"X-Script-Name": prefix}).status_code == 200
 
     def test_restrict_a_part_of_a_public_path(self, make_gate: MakeGate):

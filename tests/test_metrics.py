@@ -266,7 +266,7 @@ def test_workers_are_added_up_also_after_the_death_of_one(provider: LocalProvide
         os.kill(first, signal.SIGKILL)
         until("SIGKILL", server)
         [folder] = tmp_path.glob("wsgi-oauth-metrics-*")
-        (folder / "counter_1.db").touch()  # as a worker leaves it that is killed while it creates the file
+        (folder / "counter_1.db").touch()  # left by a worker that was killed while it created the file
         assert count("wsgi_oauth_events_total", event="sign_in") == 3
         server.process.send_signal(signal.SIGHUP)
         until("Hang up", server)

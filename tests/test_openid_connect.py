@@ -686,7 +686,7 @@ class TestOffersOfTheIssuer:
             (None, "openid profile email"),
             ("openid", "openid profile email"),  # not a list
             (["openid", "email", "address", "groups"], "openid email"),
-            (["email"], "openid email"),  # without it there would be no sign-in
+            (["email"], "openid email"),  # without `openid` there would be no sign-in
             # With offline_access, Keycloak would begin a second session, which no sign-out ends.
             (["offline_access", "openid"], "openid"),
         ],

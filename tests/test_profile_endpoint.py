@@ -30,7 +30,7 @@ OUTCOMES = {
     "400": PROVIDERS_FAULT,  # for a new token; see below
     "401": SIGN_IN_AGAIN,
     "empty_401": SIGN_IN_AGAIN,
-    "403": PROVIDERS_FAULT,  # as 400
+    "403": PROVIDERS_FAULT,  # for the same reason as 400
     "429": 429,
     "nan": PROVIDERS_FAULT,
     "empty_200": PROVIDERS_FAULT,

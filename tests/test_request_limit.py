@@ -57,14 +57,14 @@ def first(count: int, answers: list[Future[requests.Response]]) -> list[requests
 
 
 def assert_busy(answer: requests.Response) -> None:
-    """503 at once, with the time to come back, and without a change of the session."""
+    """Check that the answer is a 503 with the time to come back, and does not change the session."""
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5"), answer.text
     assert "provider_busy" in answer.text
     assert "Set-Cookie" not in answer.headers
 
 
 def assert_serves_other_requests(site: Site, server: Gunicorn) -> None:
-    """Everything that does not need the provider."""
+    """Check the requests that do not need the provider."""
     with site.visitor(server) as stranger:
         assert stranger.get("/healthz").json() == {"status": "ok"}
         assert stranger.get("/readyz").json() == {"status": "ready"}

@@ -261,7 +261,7 @@ class TestAccessRule:
         "query",
         [
             *("allow=", "allow=ann", "allow=user:", "allow=user:'", "allows=user:ann", "ALLOW=user:bob"),
-            *("allowed_groups=board", "allowed_emails=bob@example.com"),  # of oauth2-proxy
+            *("allowed_groups=board", "allowed_emails=bob@example.com"),  # parameters of oauth2-proxy
         ],
     )
     def test_that_is_invalid_gives_no_access(self, make_app: MakeApp, caplog: pytest.LogCaptureFixture, query: str):

@@ -66,6 +66,6 @@ def test_forged_x_forwarded_proto_prevents_sign_ins(provider: LocalProvider) -> 
     """
     app = application_at(provider)
     headers = {**HTML, "X-Forwarded-Proto": "https"}
-    started = send(app, "/", headers=headers, wsgi__url_scheme="https")  # as the server has interpreted the header
+    started = send(app, "/", headers=headers, wsgi__url_scheme="https")  # gunicorn takes the scheme from the header
     redirect_uri = parameters(started.headers["Location"])["redirect_uri"]
     return "Secure" in started.headers["Set-Cookie"] and redirect_uri.startswith("https:")
