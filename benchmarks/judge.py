@@ -56,7 +56,7 @@ class Exchange:
 
     @property
     def needs_provider(self) -> bool:
-        """Return whether the application may hold one of its slots for requests to the provider meanwhile."""
+        """Return whether answering this request may take a slot for requests to the provider."""
         return self.endpoint in {"callback", "profile", "sign-out"}
 
     @property

@@ -22,7 +22,7 @@ PEERS = ("the tutorial in Flask", "Flask-Dance", "Authlib", "django-allauth", "B
 APACHE, VERIFY = "Apache with mod_auth_openidc", "nginx with /verify"
 GATE, HELLO = "gunicorn with the gate", "gunicorn with a bare application"
 
-# The rows of the comparison, and the highest value that the project aims at. A function computes it from the row.
+# The rows of the comparison and their targets, the highest values. A function computes the target from the row.
 TARGETS: dict[str, Any] = {
     "a signed-in request": 0.5,
     "an anonymous request": 2.5,

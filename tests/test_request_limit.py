@@ -413,7 +413,7 @@ def test_child_process_has_all_its_slots(single: Transport) -> None:
 
 
 def serve_request(transport: Transport, *, multithread: bool = True) -> int:
-    """Return the number of slots in a WSGI application."""
+    """Call a WSGI application, and return the number of slots that it has."""
 
     def application(environ: dict[str, Any], start_response: object) -> int:
         return slots_of(transport)

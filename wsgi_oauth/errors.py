@@ -44,7 +44,7 @@ class Error(Exception):
     provider: str = ""  # the label of the user's provider
 
     def __init_subclass__(cls) -> None:
-        """Set the texts that the catalogue has under the cause of the class. The other texts are inherited."""
+        """Set the texts with the name of this class's cause in the catalogue. Other texts are inherited."""
         own = vars(cls)
         for name in ("title", "text", "advice"):
             if "cause" in own and name not in own:
@@ -123,7 +123,7 @@ class NotSignedIn(UserError, KeyError):
     cause = "not_signed_in"
     advice = english("advice.sign_in")
     action = "sign_in"
-    after_rejection: ClassVar[bool] = False  # whether a rejected session caused it; a repetition is a redirect loop
+    after_rejection: ClassVar[bool] = False  # whether a session was rejected; a second time is a redirect loop
 
 
 class TokenRejected(NotSignedIn):

@@ -252,7 +252,7 @@ class ClusterServers:
 
 
 class _Sentinels(Sentinel):
-    """Finds the master through the Sentinels, and reports why none is found."""
+    """Finds the master through the Sentinels, or reports the problem of each Sentinel."""
 
     def discover_master(self, service_name: str) -> tuple[str, int]:
         problems = []

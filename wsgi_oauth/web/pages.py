@@ -134,8 +134,8 @@ def show_message(
 def signed_out(request: Request, providers: Sequence[str], *, confirmed: bool, logout_url: str) -> Response:
     """Return the page after a sign-out, or ask whether to sign out if the session is signed in.
 
-    :param providers: the titles of the application's providers. A single one is named on the page; of several, the one
-        of the ended session is unknown.
+    :param providers: the titles of the application's providers. The page names the provider only if there is just one,
+        because the provider of the ended session is unknown.
     :param confirmed: whether the provider has confirmed the sign-out there.
     """
     if request.session.signed_in:
