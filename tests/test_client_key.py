@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from conftest import JSON, Browser
@@ -299,8 +299,8 @@ class TestPushedRequest:
 
     def test_leads_to_a_complete_sign_in(self, browser: Browser, issuer: KeyIssuer) -> None:
         browser.start()
-        query = "&".join(f"{name}={value}" for name, value in issuer.pushed[0].items() if name != "client_assertion")
-        callback = browser.consent(f"{issuer.authorization_url}?{query}")
+        pushed = {name: value for name, value in issuer.pushed[0].items() if name != "client_assertion"}
+        callback = browser.consent(f"{issuer.authorization_url}?{urlencode(pushed)}")
         assert browser.get(callback).status_int == 303
 
     @pytest.mark.parametrize("is_required", [True, False])
