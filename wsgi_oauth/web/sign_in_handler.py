@@ -33,7 +33,7 @@ _log = logging.getLogger("wsgi_oauth")
 HAND_OVER_ROUTE = "/hand-over"
 _PAGES = ("next", "target_link_uri")  # the parameters with the return URL
 # Their names in other programs: oauth2-proxy and ingress controllers, vouch-proxy, and applications.
-_FOREIGN_PAGES = ("rd", "url", "redirect", "redirect_to", "redirect_url", "return_to", "return_url")
+_FOREIGN_PAGES = frozenset({"rd", "url", "redirect", "redirect_to", "redirect_url", "return_to", "return_url"})
 # Long enough for a login_hint that is a token of the site that starts the sign-in.
 _LOGIN_PARAMETER = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,2048}")
 
@@ -142,11 +142,10 @@ class SignInHandler(RequestHandler):
                 "(got %d characters, %a); the sign-in leads to %s",
                 *(self.request.id, MAX_RETURN_URL, len(given), given.partition("?")[0][:100], self._default_page),
             )
-        foreign = "" if given else next(filter(self.request.args.get, _FOREIGN_PAGES), "")
-        if foreign:
+        for name in () if given else _FOREIGN_PAGES.intersection(self.request.args):
             _log.warning(
                 "[%s] %s: ignored (got %a); write the page to which a sign-in returns as next=",
-                *(self.request.id, foreign, self.request.args[foreign].partition("?")[0][:100]),
+                *(self.request.id, name, self.request.args[name].partition("?")[0][:100]),
             )
         return page or (self.request.base, self._default_page)
 
