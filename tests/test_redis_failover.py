@@ -254,7 +254,8 @@ def test_errors_name_the_form_of_the_url(watched: Watched, one_cluster: RedisClu
 
 def test_check_recognizes_a_cluster_with_one_server(tmp_path: Path, provider: LocalProvider):
     """It redirects no command, but refuses to read two sessions at once, as the gate does."""
-    with redis_server(tmp_path, "--cluster-enabled", "yes") as server, server.client as client:
+    options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    with redis_server(tmp_path, *options) as server, server.client as client:
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         until(lambda: client.cluster("INFO")["cluster_state"] == "ok")
         finding = store_finding(provider, server.url)

@@ -176,7 +176,10 @@ class TestMessages:
         for fault, beginning in (("token.hang_up", ""), ("token.reset", ""), ("token.cut_body", "HTTP/1.1 200 OK\r\n")):
             demo.provider.faults.add(fault)
             Tab().open(f"{demo.url}/")
-            [response] = [each for each in demo.recorder.messages if each.endpoint == "token" and not each.is_request]
+            # The provider records the end of the connection in a thread, perhaps after the browser has its answer.
+            [response] = demo.recorder.wait_for(
+                lambda messages: [each for each in messages if each.endpoint == "token" and not each.is_request], 60
+            )
             assert response.status == 0
             assert response.body.startswith(beginning)
             assert response.source
