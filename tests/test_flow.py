@@ -221,6 +221,9 @@ class TestReturnUrl:
         """Other programs have other names for it: oauth2-proxy and ingress controllers use the first one."""
         assert browser.get(f"/?{name}=%2Fpage%3Fx%3D1").status_int == 302
         assert f"{name}: ignored (got '/page'); write the page to which a sign-in returns as next=" in caplog.text
+        caplog.clear()
+        assert browser.get(f"/?{name}=%2Fpage&next=%2Fpage").status_int == 302
+        assert caplog.text == ""
 
     def test_next_in_the_callback_is_ignored(self, browser: Browser):
         assert browser.get(browser.callback_url() + "&next=%2Felsewhere").location == "/profile"
