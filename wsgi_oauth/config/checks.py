@@ -84,6 +84,7 @@ check_log_format = _check_pattern("text|json", "must be text or json")
 
 
 def check_scope(value: str) -> str:
+    """Require scopes separated by spaces (RFC 6749 3.3), and return them with single spaces."""
     # Some providers have scopes with commas, so a comma is wrong only beside openid.
     is_separated = not re.search(r"\bopenid(,|;|\+|%20)|(,|;|\+|%20)openid\b", value)
     if not is_separated or not re.fullmatch(r"[\x20\x21\x23-\x5b\x5d-\x7e]*", value):
