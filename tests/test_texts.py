@@ -42,7 +42,8 @@ def find_used_keys() -> Iterator[str]:
     for path in [*PACKAGE.rglob("*.py"), *TEMPLATES]:
         source = path.read_text("utf-8")
         yield from re.findall(r'\b(?:english|t)\(\s*"([\w.]+)"', source)
-        yield from {f"action.{word}" for word in re.findall(r'"(\w+)"', source)} & CATALOGUE["en"].keys()
+        kinds, words = ("action", "advice", "side"), re.findall(r'"(\w+)"', source)
+        yield from {f"{kind}.{word}" for kind in kinds for word in words} & CATALOGUE["en"].keys()
     yield from [f"duration.{unit}{plural}" for unit in ("day", "hour", "minute", "second") for plural in ("", "s")]
 
 

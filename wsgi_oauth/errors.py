@@ -43,11 +43,15 @@ class Error(Exception):
     user: str = ""  # the id of the refused user, for the audit event
     provider: str = ""  # the label of the user's provider
 
-    def __init_subclass__(cls) -> None:
-        """Set the texts with the name of this class's cause in the catalogue. Other texts are inherited."""
-        own = vars(cls)
+    def __init_subclass__(cls, **attributes: object) -> None:
+        """Set the *attributes* of a class, and its texts in the catalogue: those under its cause. Others are inherited.
+
+        :param attributes: ``advice`` and ``side`` are keys of the catalogue: ``contact_support``.
+        """
+        for name, value in attributes.items():
+            setattr(cls, name, english(f"{name}.{value}") if name in {"advice", "side"} else value)
         for name in ("title", "text", "advice"):
-            if "cause" in own and name not in own:
+            if "cause" in vars(cls) and name not in vars(cls):
                 with suppress(KeyError):  # no such text, or one that needs values (NotAllowed)
                     setattr(cls, name, english(f"{cls.cause}.{name}"))
 
@@ -69,78 +73,48 @@ class Error(Exception):
         return {"Retry-After": self.retry_after} if self.retry_after else {}
 
 
-class ConfigError(Error):
+class ConfigError(Error, cause="configuration", advice="contact_support", action=""):
     """The configuration is invalid. The detail names the setting, the problem and the remedy."""
 
-    cause = "configuration"
-    advice = english("advice.contact_support")
-    action = ""
 
-
-class StoreError(Error):
+class StoreError(Error, status=503, cause="session_store_unavailable", advice="try_again_in_a_moment", retry_after="5"):
     """The session store failed: a full or read-only disk, missing permissions, too many open files, no connection.
 
     In contrast to an unknown session, the user may still be signed in.
     """
 
-    status = 503
-    cause = "session_store_unavailable"
-    advice = english("advice.try_again_in_a_moment")
-    retry_after: str | None = "5"
 
-
-class SessionTooLarge(StoreError, ValueError):
+class SessionTooLarge(
+    StoreError, ValueError, status=500, cause="session_too_large", advice="contact_support", action="", retry_after=None
+):
     """The session would exceed its maximum size. The stored session stays unchanged."""
 
-    status = 500
-    cause = "session_too_large"
-    advice = english("advice.contact_support")
-    action = ""
-    retry_after = None
 
-
-class ReauthenticationLoop(Error):
+class ReauthenticationLoop(Error, cause="reauthentication_loop", advice="contact_support", action=""):
     """The application raised ReauthenticationRequired again, although the user has just signed in as required."""
 
-    cause = "reauthentication_loop"
-    advice = english("advice.contact_support")
-    action = ""
 
-
-class UserError(Error):
+class UserError(Error, status=400, side="request", cause="bad_request", action=""):
     """The request cannot be served."""
 
-    status = 400
-    side = english("side.request")
-    cause = "bad_request"
-    action = ""
 
-
-class NotSignedIn(UserError, KeyError):
+class NotSignedIn(UserError, KeyError, status=401, cause="not_signed_in", advice="sign_in", action="sign_in"):
     """The user must sign in first. A KeyError, too, because ``session["oauth_token"]`` raises it."""
 
-    status = 401
-    cause = "not_signed_in"
-    advice = english("advice.sign_in")
-    action = "sign_in"
     after_rejection: ClassVar[bool] = False  # whether a session was rejected; a second time is a redirect loop
 
 
-class TokenRejected(NotSignedIn):
+class TokenRejected(NotSignedIn, cause="token_rejected", after_rejection=True):
     """The access token has expired or was revoked (RFC 6750 3.1 ``invalid_token``)."""
 
-    cause = "token_rejected"
-    after_rejection = True
 
-
-class SignInAgain(NotSignedIn):
+class SignInAgain(NotSignedIn, cause="sign_in_again", after_rejection=True):
     """The application behind the gate answered a signed-in user with a 401 that has no ``WWW-Authenticate`` header."""
 
-    cause = "sign_in_again"
-    after_rejection = True
 
-
-class ReauthenticationRequired(NotSignedIn):
+class ReauthenticationRequired(
+    NotSignedIn, cause="insufficient_user_authentication", advice="sign_in_again", action="sign_in_again"
+):
     """The page requires a more recent or a stronger sign-in (RFC 9470). A handler or an application raises it.
 
     The user is sent to the provider, and returns to the page by a GET. ``require_recent_login`` raises it only if the
@@ -152,10 +126,6 @@ class ReauthenticationRequired(NotSignedIn):
         defines their names and meanings (OpenID Connect Core 2, ``acr``).
     :raises ValueError: if *max_age* is negative, or if an *acr* is not a word of printable ASCII.
     """
-
-    cause = "insufficient_user_authentication"
-    advice = english("advice.sign_in_again")
-    action = "sign_in_again"
 
     def __init__(self, *, max_age: float | None = None, acr: str | Iterable[str] = ()) -> None:
         self.acr = (acr,) if isinstance(acr, str) else tuple(acr)
@@ -180,34 +150,23 @@ class ReauthenticationRequired(NotSignedIn):
         return {"WWW-Authenticate": "Bearer " + ", ".join(f'{name}="{value}"' for name, value in parameters.items())}
 
 
-class NoLoginInProgress(UserError):
+class NoLoginInProgress(UserError, cause="no_login_in_progress", action="sign_in"):
     """The state is missing, unknown, used, expired, or from another browser (RFC 6749 10.12, RFC 9700 4.7)."""
-
-    cause = "no_login_in_progress"
-    action = "sign_in"
 
 
 class UnknownState(NoLoginInProgress):
     """The state of a callback is unknown to this browser or to the session store."""
 
 
-class LoginDeclined(UserError):
+class LoginDeclined(UserError, status=403, cause="login_declined", action="switch_account"):
     """``access_denied`` (RFC 6749 4.1.2.1): the user declined, or the provider does not admit the account."""
 
-    status = 403
-    cause = "login_declined"
-    action = "switch_account"
 
-
-class SignInExpired(UserError):
+class SignInExpired(UserError, cause="sign_in_expired", advice="sign_in_again", action="sign_in"):
     """The provider's login page has expired, also in a second attempt."""
 
-    cause = "sign_in_expired"
-    advice = english("advice.sign_in_again")
-    action = "sign_in"
 
-
-class NotAllowed(UserError):
+class NotAllowed(UserError, status=403, cause="not_allowed", action="switch_account"):
     """The access rules exclude the user.
 
     :param user_id: the user's id, for the log.
@@ -217,9 +176,6 @@ class NotAllowed(UserError):
     :param is_page: whether the rules protect a page and not the whole application, for the user.
     """
 
-    status = 403
-    cause = "not_allowed"
-    action = "switch_account"
     challenge = ""  # WWW-Authenticate for a program with an access token of the provider (RFC 6750 3.1)
 
     @property
@@ -254,15 +210,13 @@ def _describe_list(name: str) -> str:
     return english("not_allowed.scope", list=text, scope=scope) if scope else text
 
 
-class NoUserName(NotAllowed):
+class NoUserName(NotAllowed, cause="no_user_name"):
     """The provider does not give a name for the application behind the gate.
 
     :param user_id: the user's id, for the log.
     :param account: the name of the account, for the user.
     :param kind: the value of ``WSGI_OAUTH_REMOTE_USER``, or ``function`` if a function of the application decides.
     """
-
-    cause = "no_user_name"
 
     def __init__(self, user_id: str, account: str, kind: str) -> None:
         self.user = user_id
@@ -280,89 +234,57 @@ class NoUserName(NotAllowed):
         self.text = text
 
 
-class CodeRefused(UserError):
+class CodeRefused(UserError, cause="code_refused", advice="sign_in_again", action="sign_in"):
     """The authorization code was used, has expired or belongs to another client: ``invalid_grant`` (RFC 6749 5.2)."""
 
-    cause = "code_refused"
-    advice = english("advice.sign_in_again")
-    action = "sign_in"
 
-
-class BadAuthorizationResponse(UserError):
+class BadAuthorizationResponse(UserError, cause="bad_authorization_response", advice="sign_in_again", action="sign_in"):
     """A parameter is repeated, too long or unreadable, or the code is missing (RFC 6749 3.1, 4.1.2)."""
 
-    cause = "bad_authorization_response"
-    advice = english("advice.sign_in_again")
-    action = "sign_in"
 
-
-class BadHost(UserError):
+class BadHost(UserError, cause="bad_host", action="open_application"):
     """The Host header is malformed, or not the configured one.
 
     :param site_url: the right URL, if it is known.
     """
-
-    cause = "bad_host"
-    action = "open_application"
 
     def __init__(self, detail: str, *, site_url: str = "") -> None:
         super().__init__(detail)
         self.site_url = site_url
 
 
-class CallbackWithoutProvider(UserError):
+class CallbackWithoutProvider(UserError, status=404, cause="callback_without_provider", advice="contact_support"):
     """The registered redirect URI lacks the label of the provider, which ``WSGI_OAUTH_PROVIDERS`` requires."""
 
-    status = 404
-    cause = "callback_without_provider"
-    advice = english("advice.contact_support")
 
-
-class UnknownIssuer(UserError):
+class UnknownIssuer(UserError, cause="unknown_issuer", action="sign_in"):
     """Another site starts a sign-in (OpenID Connect Core 4) with an issuer that is not configured here."""
 
-    cause = "unknown_issuer"
-    action = "sign_in"
 
-
-class CrossSite(UserError):
+class CrossSite(UserError, status=403, cause="cross_site_request", action="open_page"):
     """A request that changes something came from another site."""
 
-    status = 403
-    cause = "cross_site_request"
-    action = "open_page"
 
-
-class LogoutTokenRefused(UserError):
+class LogoutTokenRefused(UserError, cause="logout_token_refused"):
     """A logout token is invalid, or was received before (OpenID Connect Back-Channel Logout 1.0, 2.6)."""
 
-    cause = "logout_token_refused"
 
-
-class BadToken(UserError):
+class BadToken(UserError, cause="bad_token_request", action="open_page"):
     """An access token cannot be created as requested."""
-
-    cause = "bad_token_request"
-    action = "open_page"
 
     def __init__(self, text: str) -> None:
         super().__init__(f"access token: {text}")
         self.text = text
 
 
-class TokenUnknown(NotSignedIn):
+class TokenUnknown(NotSignedIn, cause="token_unknown", action=""):
     """A program sent an access token that is unknown, has expired or was revoked."""
 
-    cause = "token_unknown"
     title = english("invalid_token.title")
-    action = ""
 
 
-class InvalidBearerToken(UserError):
+class InvalidBearerToken(UserError, status=401, cause="invalid_token"):
     """A program sent an access token of the provider that is invalid or not for this application."""
-
-    status = 401
-    cause = "invalid_token"
 
     @property
     def headers(self) -> dict[str, str]:
@@ -370,181 +292,113 @@ class InvalidBearerToken(UserError):
         return {"WWW-Authenticate": f'Bearer error="{self.cause}", error_description="{self.text}"'}
 
 
-class NotNow(UserError):
+class NotNow(UserError, status=403, cause="not_a_navigation", action="open_page"):
     """A prefetch, or a subresource of a page, requested a URL that only a navigation may open."""
 
-    status = 403
-    cause = "not_a_navigation"
-    action = "open_page"
 
-
-class ProviderError(Error):
+class ProviderError(Error, status=502, side="provider", cause="provider_error"):
     """The provider's answer violates RFC 6749 or RFC 6750, or is missing."""
 
-    status = 502
-    side = english("side.provider")
-    cause = "provider_error"
 
-
-class ProviderFailed(ProviderError):
+class ProviderFailed(ProviderError, advice="try_again_in_minutes_or_contact_support"):
     """A failure of the provider: status 5xx (RFC 9110 15.6)."""
 
     title = english("provider_failed.title")
     text = english("provider_failed.text")
-    advice = english("advice.try_again_in_minutes_or_contact_support")
 
 
-class ClientAssertionMissing(ProviderError):
+class ClientAssertionMissing(
+    ProviderError, side="application", cause="client_assertion_missing", advice="contact_support", action=""
+):
     """The file with the client's assertion cannot be read (RFC 7521 4.2)."""
 
-    side = english("side.application")
-    cause = "client_assertion_missing"
-    advice = english("advice.contact_support")
-    action = ""
 
-
-class LoginRefused(ProviderError):
+class LoginRefused(ProviderError, status=400, cause="login_refused"):
     """The authorization response contains an error code (RFC 6749 4.1.2.1)."""
 
-    status = 400
-    cause = "login_refused"
 
-
-class ProviderUnavailable(LoginRefused):
+class ProviderUnavailable(
+    LoginRefused, status=503, cause="provider_temporarily_unavailable", advice="try_again_in_minutes", retry_after="60"
+):
     """The provider is overloaded or under maintenance: ``temporarily_unavailable`` (RFC 6749 4.1.2.1)."""
 
-    status = 503
-    cause = "provider_temporarily_unavailable"
-    advice = english("advice.try_again_in_minutes")
-    retry_after = "60"
 
-
-class InteractionRequired(LoginRefused):
+class InteractionRequired(LoginRefused, side="application", cause="interaction_required"):
     """``login_required`` and similar codes, the answers to ``prompt=none`` (OpenID Connect Core 3.1.2.6)."""
 
-    side = english("side.application")
-    cause = "interaction_required"
 
-
-class IssuerMismatch(ProviderError):
+class IssuerMismatch(ProviderError, status=400, cause="issuer_mismatch"):
     """``iss`` is not the configured issuer, or is missing where it is required (RFC 9207 2.4)."""
 
-    status = 400
-    cause = "issuer_mismatch"
 
-
-class IdTokenRefused(ProviderError):
+class IdTokenRefused(ProviderError, cause="id_token_refused"):
     """The ID token is malformed, has expired, or belongs to another sign-in (OpenID Connect Core 3.1.3.7)."""
-
-    cause = "id_token_refused"
 
 
 class SignatureRefused(IdTokenRefused):
     """No key of the provider verifies the signature of a JSON Web Token (OpenID Connect Core 3.1.3.7, RFC 7515 5.2)."""
 
 
-class AuthenticationNotConfirmed(IdTokenRefused):
+class AuthenticationNotConfirmed(IdTokenRefused, status=403, cause="authentication_not_confirmed"):
     """The ID token does not confirm the required ``max_age`` or ``acr_values`` (OpenID Connect Core 3.1.3.7)."""
 
-    status = 403
-    cause = "authentication_not_confirmed"
 
-
-class ClientRefused(ProviderError):
+class ClientRefused(ProviderError, side="application", cause="client_refused", advice="contact_support", action=""):
     """The provider rejects the client: ``invalid_client`` and similar codes (RFC 6749 5.2)."""
 
-    side = english("side.application")
-    cause = "client_refused"
-    advice = english("advice.contact_support")
-    action = ""
 
-
-class RequestRefused(ProviderError):
+class RequestRefused(ProviderError, side="application", cause="request_refused", advice="contact_support", action=""):
     """The provider does not accept the form of the request: ``invalid_request`` (RFC 6749 4.1.2.1, 5.2)."""
 
-    side = english("side.application")
-    cause = "request_refused"
-    advice = english("advice.contact_support")
-    action = ""
 
-
-class RedirectUriRefused(RequestRefused):
+class RedirectUriRefused(RequestRefused, cause="redirect_uri_refused"):
     """The redirect URI is not the registered one (RFC 6749 3.1.2.4)."""
 
-    cause = "redirect_uri_refused"
 
-
-class PkceRefused(RequestRefused):
+class PkceRefused(RequestRefused, cause="pkce_refused"):
     """The provider does not accept PKCE, or requires it (RFC 7636)."""
 
-    cause = "pkce_refused"
 
-
-class ScopeRefused(RequestRefused):
+class ScopeRefused(RequestRefused, cause="scope_refused"):
     """A scope is unknown or not permitted: ``invalid_scope`` (RFC 6749 4.1.2.1)."""
 
-    cause = "scope_refused"
 
-
-class ProviderUnreachable(ProviderError):
+class ProviderUnreachable(
+    ProviderError, cause="provider_unreachable", advice="try_again_in_minutes_or_contact_support"
+):
     """DNS, connection or TLS failed, or the answer was cut off."""
 
-    cause = "provider_unreachable"
-    advice = english("advice.try_again_in_minutes_or_contact_support")
 
-
-class TlsFailed(ProviderUnreachable):
+class TlsFailed(ProviderUnreachable, cause="tls_failed"):
     """The TLS handshake failed, for example because the certificate is not trusted."""
 
-    cause = "tls_failed"
 
-
-class ProxyRefused(ProviderUnreachable):
+class ProxyRefused(ProviderUnreachable, side="application", cause="proxy_refused"):
     """The HTTP proxy on the way to the provider refuses the connection: 407 and similar (RFC 9110 15.5.8)."""
 
-    side = english("side.application")
-    cause = "proxy_refused"
 
-
-class ProviderTimeout(ProviderError):
+class ProviderTimeout(
+    ProviderError, status=504, cause="provider_timeout", advice="try_again_in_minutes_or_contact_support"
+):
     """The provider did not answer completely within ``WSGI_OAUTH_UPSTREAM_TIMEOUT``, in wall-clock time."""
 
-    status = 504
-    cause = "provider_timeout"
-    advice = english("advice.try_again_in_minutes_or_contact_support")
 
-
-class ProviderBusy(ProviderError):
+class ProviderBusy(ProviderError, status=503, cause="provider_busy", advice="try_again_in_a_moment", retry_after="5"):
     """``WSGI_OAUTH_UPSTREAM_LIMIT`` requests of this process already wait for the provider. Nothing was sent."""
 
-    status = 503
-    cause = "provider_busy"
-    advice = english("advice.try_again_in_a_moment")
-    retry_after = "5"
 
-
-class IdentityPending(ProviderError):
+class IdentityPending(
+    ProviderError, status=503, cause="identity_pending", advice="try_again_in_a_moment", retry_after="2"
+):
     """The user of a session at ``/verify`` is not known yet. The provider is asked in the background."""
 
-    status = 503
-    cause = "identity_pending"
-    advice = english("advice.try_again_in_a_moment")
-    retry_after = "2"
 
-
-class ProviderForbids(ProviderError):
+class ProviderForbids(ProviderError, status=403, cause="provider_forbids"):
     """HTTP 403: the token is valid, but does not permit the request (RFC 6750 3.1 ``insufficient_scope``)."""
 
-    status = 403
-    cause = "provider_forbids"
 
-
-class ProviderRateLimit(ProviderError):
+class ProviderRateLimit(ProviderError, status=429, cause="provider_rate_limit", advice="try_again_in_minutes"):
     """HTTP 429: too many requests (RFC 6585 4)."""
-
-    status = 429
-    cause = "provider_rate_limit"
-    advice = english("advice.try_again_in_minutes")
 
 
 def without_gunicorn_traceback(error: Error) -> Error:
