@@ -21,7 +21,7 @@ from wsgi_oauth.demo.fault_injection import Fault
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.events import Event
-from wsgi_oauth.sessions.manager import store_key
+from wsgi_oauth.sessions.store import store_key
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "operating.md").read_text()
 OWN = {"Sec-Fetch-Site": "same-origin"}

@@ -33,9 +33,9 @@ from wsgi_oauth import Config, FileStore, LoginRequired, MemoryStore, SessionSto
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.sessions.encoding import StoredSession, decode
 from wsgi_oauth.sessions.encryption import Encryption, Label, derive_key
-from wsgi_oauth.sessions.manager import SessionManager, store_key
+from wsgi_oauth.sessions.manager import SessionManager
 from wsgi_oauth.sessions.session import Session
-from wsgi_oauth.sessions.store import Record
+from wsgi_oauth.sessions.store import Record, store_key
 
 HOUR = 3600
 ENTRY = "a secret about cheese"

@@ -24,9 +24,9 @@ import wsgi_oauth
 from wsgi_oauth import FileStore, Identity, RequestHandler, errors
 from wsgi_oauth.cli import main, sessions
 from wsgi_oauth.sessions.encoding import StoredSession
-from wsgi_oauth.sessions.manager import SessionManager, store_key
+from wsgi_oauth.sessions.manager import SessionManager
 from wsgi_oauth.sessions.session import Session
-from wsgi_oauth.sessions.store import Record
+from wsgi_oauth.sessions.store import Record, store_key
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 MOMENT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"

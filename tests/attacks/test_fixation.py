@@ -18,8 +18,9 @@ from wsgi_oauth.demo.lab.session_attacks import COOKIE_REPLAY, SESSION_FIXATION,
 from wsgi_oauth.demo.lab.story import Outcome, Story
 from wsgi_oauth.sessions.cookie import CookieNames, session_id_from_cookie
 from wsgi_oauth.sessions.encoding import StoredSession
-from wsgi_oauth.sessions.manager import SessionManager, store_key
+from wsgi_oauth.sessions.manager import SessionManager
 from wsgi_oauth.sessions.session import Session
+from wsgi_oauth.sessions.store import store_key
 
 from .lesson import guarded_by
 

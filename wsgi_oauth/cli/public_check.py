@@ -20,9 +20,8 @@ from .. import errors
 from ..config import Config
 from ..sessions.check_token import CHECK_HEADER, stored_check_token
 from ..sessions.cookie import FORM_POST, CookieNames
-from ..sessions.manager import store_key
 from ..sessions.memory import MemoryStore
-from ..sessions.store import SessionStore
+from ..sessions.store import SessionStore, store_key
 from ..transport.adapter import BoundedAdapter
 from ..urls import Origin
 from ..version import USER_AGENT

@@ -8,7 +8,8 @@ import sys
 from ..events import TOKEN_REVOCATION
 from ..oauth.claims import escape_for_display
 from ..sessions.access_tokens import TOKEN_PREFIX, AccessTokens
-from ..sessions.manager import SessionManager, store_key
+from ..sessions.manager import SessionManager
+from ..sessions.store import store_key
 from .sessions import describe_group, format_time, print_event
 
 

@@ -80,7 +80,7 @@ def read_session_files(folder: Path, cookies: list[str]) -> Files:
     """Return the session files of the session ids in the given headers ``Cookie`` and ``Set-Cookie``."""
     ids = [match for cookie in cookies for match in _COOKIE.findall(cookie)]
     # Called by its module, because an attack of the lab replaces it there.
-    names = dict.fromkeys(f"{manager.store_key(each)}.json" for each in ids)
+    names = dict.fromkeys(f"{manager.store_key(each)}.json" for each in ids)  # type: ignore[attr-defined]
     return {name: _read_json(folder / name) for name in names}
 
 

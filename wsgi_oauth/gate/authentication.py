@@ -19,9 +19,9 @@ from ..oauth.identity import IDENTITY, Identity
 from ..sessions.access_tokens import TOKEN_PREFIX, USE_INTERVAL, read_info
 from ..sessions.cookie import COOKIE, CookieNames, own_cookies_pattern
 from ..sessions.encoding import StoredSession
-from ..sessions.manager import store_key
 from ..sessions.revocation import is_revoked
 from ..sessions.session import PROVIDER, TOKEN, Session
+from ..sessions.store import store_key
 from ..web.application import OAuthApp
 
 if TYPE_CHECKING:

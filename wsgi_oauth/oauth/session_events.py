@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .. import errors
 from ..events import SUCCESS, Event, build_fingerprint
-from ..sessions.manager import store_key
 from ..sessions.session import Session
+from ..sessions.store import store_key
 from .identity import IDENTITY, Identity
 
 

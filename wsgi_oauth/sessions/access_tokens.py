@@ -11,7 +11,6 @@ for tokens:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
@@ -23,8 +22,8 @@ from typing import Any, NamedTuple
 from .. import errors
 from ..texts import duration, english
 from .encoding import OTHER_ENTRY, StoredSession, parse
-from .manager import SessionManager, store_key
-from .store import Record
+from .manager import SessionManager
+from .store import Record, store_key
 
 TOKEN_PREFIX = "wo_"  # noqa: S105  # not secret
 MAX_TOKENS = 50  # per user
@@ -182,7 +181,7 @@ def read_info(stored: StoredSession) -> TokenInfo:
 
 
 def _list_key(owner: str) -> str:
-    return hashlib.sha256(f"the access tokens of {owner}".encode()).hexdigest()
+    return store_key(f"the access tokens of {owner}")
 
 
 def _encode_list(owner: str, tokens: dict[str, TokenInfo]) -> Record:

@@ -7,7 +7,6 @@ fails.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 
 from .cookie import SESSION_ID
 from .encoding import OTHER_ENTRY
-from .store import Record, SessionStore
+from .store import Record, SessionStore, store_key
 
 CHECK_HEADER = "Wsgi-Oauth-Check"
 
@@ -40,4 +39,4 @@ def is_check_token(store: SessionStore, token: str) -> bool:
 
 
 def _key(token: str) -> str:
-    return hashlib.sha256(f"wsgi-oauth check {token}".encode()).hexdigest()
+    return store_key(f"wsgi-oauth check {token}")

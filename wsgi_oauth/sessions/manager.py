@@ -7,7 +7,6 @@ fixation).
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import secrets
 import time
@@ -23,7 +22,7 @@ from .keys import PROVIDER, STATE, TOKEN
 from .links import decrypt_id, derive_link_id, encrypt_id
 from .revocation import Revocation, is_revoked, revocation_key
 from .session import Session
-from .store import Record, SessionStore
+from .store import Record, SessionStore, store_key
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -57,11 +56,6 @@ class SurveyEntry(NamedTuple):
     expires: float = 0
     encrypted: bool = False
     data: Mapping[str, Any] = {}
-
-
-def store_key(session_id: str) -> str:
-    """Return the store's key of a session: a hash, so that the store's keys are not session ids."""
-    return hashlib.sha256(session_id.encode()).hexdigest()
 
 
 def browser_session_purpose(key: str) -> str:

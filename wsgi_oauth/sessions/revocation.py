@@ -7,7 +7,6 @@ From the next request on, every worker rejects sessions whose sign-in started ea
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import NamedTuple
 
 from .encoding import OTHER_ENTRY, StoredSession, checksum, read_record
 from .keys import PROVIDER_SESSION
+from .store import store_key
 
 _RECORD = OTHER_ENTRY + b"revoked:1:"
 _log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Revocation(NamedTuple):
 
 def revocation_key(name: str) -> str:
     """Return the store's key of the revocation record for *name*, such as the id of a user."""
-    return hashlib.sha256(f"the revoked sessions of {name}".encode()).hexdigest()
+    return store_key(f"the revoked sessions of {name}")
 
 
 def is_revoked(stored: StoredSession, records: Iterable[bytes | None]) -> bool:

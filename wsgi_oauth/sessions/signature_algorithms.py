@@ -6,15 +6,15 @@ several algorithms, but not which of them is registered for this client.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 
 from .. import errors
 from .encoding import OTHER_ENTRY
-from .store import Record, SessionStore
+from .store import Record, SessionStore, store_key
 
 _ENTRY = OTHER_ENTRY + b"algorithm:1:"
+_PURPOSE = "the signature algorithm of "
 _INTERVAL = 86400.0  # seconds after which a process stores the same algorithm again
 _log = logging.getLogger(__name__)
 
@@ -42,10 +42,11 @@ class SignatureAlgorithms:
         known, stored = self._stored.get(registration_key, ("", 0.0))
         if not is_ambiguous or (known == algorithm and now < stored + _INTERVAL):
             return
+        key = store_key(f"{_PURPOSE}{registration_key}")
         record = Record(_ENTRY + algorithm.encode(), now + self._lifetime + 2 * _INTERVAL)
         try:
-            if not self._store.update(_key(registration_key), lambda _: record):
-                self._store.create(_key(registration_key), record)
+            if not self._store.update(key, lambda _: record):
+                self._store.create(key, record)
         except errors.StoreError as error:
             _log.warning("the algorithm of an ID token was not stored: %s", error)
             return
@@ -56,10 +57,6 @@ class SignatureAlgorithms:
 
         :raises errors.StoreError: when the store fails.
         """
-        raw = self._store.load(_key(registration_key)) or b""
+        raw = self._store.load(store_key(f"{_PURPOSE}{registration_key}")) or b""
         stored = raw.removeprefix(_ENTRY).decode("ascii", "replace") if raw.startswith(_ENTRY) else ""
         return {stored, self._seen.get(registration_key, "")} - {""}
-
-
-def _key(registration_key: str) -> str:
-    return hashlib.sha256(f"the signature algorithm of {registration_key}".encode()).hexdigest()

@@ -18,6 +18,7 @@ process dies, its lock is released within seconds, and the store has each sessio
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
@@ -36,6 +37,11 @@ KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 MAX_BYTES = 768 * 1024
 """The size of the largest session: three tokens of 64 KiB, escaped, with claims, groups and pending sign-ins."""
+
+
+def store_key(secret: str) -> str:
+    """Return the store's key of a session id or a token: a hash, so that the store's keys are not session ids."""
+    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def check_size(record: Record) -> None:

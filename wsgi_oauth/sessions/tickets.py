@@ -15,9 +15,9 @@ from .. import errors
 from .cookie import SESSION_ID
 from .encoding import OTHER_ENTRY
 from .links import decrypt_id, derive_link_id, encrypt_id
-from .manager import LINK_ENTRY, SessionManager, link_purpose, store_key
+from .manager import LINK_ENTRY, SessionManager, link_purpose
 from .session import Session
-from .store import Record
+from .store import Record, store_key
 
 TICKET_LIFETIME = 30  # seconds
 

@@ -12,10 +12,13 @@ from .. import errors
 from ..events import FAILED, REFUSED, SESSION_END, SUCCESS, Event
 from ..oauth.keys import verifies_signatures
 from ..oauth.logout_token import check_logout_token
+from ..sessions.encoding import OTHER_ENTRY
 from ..sessions.manager import SessionManager
-from ..sessions.used_tokens import is_used, record_use
+from ..sessions.store import Record, SessionStore, store_key
 from .handler import RequestHandler
 from .request import Request
+
+_USED_ENTRY = OTHER_ENTRY + b"used-token:1"  # under a hash of the token's id: every worker detects a replay
 
 
 class BackchannelLogout(RequestHandler):
@@ -47,14 +50,7 @@ class BackchannelLogout(RequestHandler):
         return Response(status=200)
 
     def _end_sessions(self, request: Request) -> None:
-        """End the sessions, then store that the token was used.
-
-        In this order the provider can send the token again if the store fails in between.
-
-        :raises errors.LogoutTokenRefused: when the token is invalid, or was used before.
-        :raises errors.ProviderError: when the provider cannot be asked for its keys.
-        :raises errors.StoreError: when the store fails.
-        """
+        """End the sessions, then store that the token was used, so that it can be sent again if the store fails."""
         if not verifies_signatures():
             raise errors.ConfigError(
                 "back-channel logout: signatures cannot be verified; run pip install 'wsgi-oauth[openid]'"
@@ -68,10 +64,15 @@ class BackchannelLogout(RequestHandler):
         if is_used(store, logout.token_id):
             raise errors.LogoutTokenRefused("logout token: received before (jti)")
         self.sessions.end_sessions_of(*logout.names, issued=logout.issued)
-        record_use(store, logout.token_id, logout.expires)
+        store.create(store_key(f"the used token {logout.token_id}"), Record(_USED_ENTRY, logout.expires))
         extent = "one session there" if logout.is_one_session else "all sessions of this user there"
         detail = f"the provider has ended {extent}"
         self._emit(Event(SESSION_END, SUCCESS, "provider", logout.user, logout.label, detail=detail))
 
     def _emit(self, event: Event, level: int | None = None) -> None:
         self.oauth.events.emit(replace(event, **self.request.source._asdict()), level=level)
+
+
+def is_used(store: SessionStore, token_id: str) -> bool:
+    """Return whether a logout token was received before."""
+    return store.load(store_key(f"the used token {token_id}")) is not None
