@@ -131,14 +131,14 @@ def test_the_right_number_of_trusted_proxies_has_no_problem(check: Callable[...,
     [
         {"request": {}},
         {"request": {}, "settings": {}},
-        {"request": [], "settings": {"trusted_proxies": 0, "public_url": None}},
+        {"request": [], "settings": {"trusted_proxies": 0, "public_url": None, "sites": [], "allow": []}},
         {
             "request": {"scheme": "https", "host": "[", "client": "", "forwarded": {"For": 0, "Proto": 0}},
-            "settings": {"trusted_proxies": 0, "public_url": None},
+            "settings": {"trusted_proxies": 0, "public_url": None, "sites": [], "allow": []},
         },
         {
             "request": {"scheme": "https", "host": "a", "client": "", "forwarded": {"For": "0", "Proto": {}}},
-            "settings": {"trusted_proxies": 0, "public_url": ""},
+            "settings": {"trusted_proxies": 0, "public_url": "", "sites": [], "allow": []},
         },
     ],
     ids=["no settings", "empty", "a list", "an invalid host", "texts as numbers"],
@@ -260,6 +260,16 @@ def test_cookie_that_does_not_come_with_forms_of_the_provider_is_a_failure(
 def test_other_settings_of_the_application_are_a_failure(check: Callable[..., list[Finding]]):
     finding = problem(check({"CLIENT_ID": "another"}))
     assert "sends the client_id 'another' in place of" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("SITES", "https://wiki.example.org"), ("ALLOW", "id:1"), ("TRUSTED_PROXIES", "1")]
+)
+def test_settings_that_the_application_has_not_yet_reloaded_are_a_failure(
+    check: Callable[..., list[Finding]], name: str, value: str
+):
+    failures = [finding.text for finding in check({name: value}) if finding.level == "FAIL"]
+    assert f"the application runs with WSGI_OAUTH_{name}=" in failures[0]
 
 
 def test_other_store_of_the_application_is_a_warning_that_names_this_one(

@@ -150,6 +150,8 @@ class PublicCheck:
         for name, here, there in (
             ("WSGI_OAUTH_PUBLIC_URL", self._config.public_url, seen["settings"]["public_url"]),
             ("WSGI_OAUTH_TRUSTED_PROXIES", self._config.trusted_proxies, proxies),
+            ("WSGI_OAUTH_SITES", list(self._config.sites), seen["settings"]["sites"]),
+            ("WSGI_OAUTH_ALLOW", list(self._config.allow), seen["settings"]["allow"]),
         ):
             if here != there:
                 text = f"public URL {url}: the application runs with {name}={there}, and this shell has {here}"
@@ -303,6 +305,7 @@ def _read_description(response: requests.Response) -> dict[str, Any] | None:
     try:
         request, settings = document["request"], document["settings"]
         texts = [request["scheme"], request["host"], request["client"], settings["public_url"] or ""]
+        texts += [*settings["sites"], *settings["allow"]]
         numbers = [settings["trusted_proxies"], request["forwarded"]["For"], request["forwarded"]["Proto"]]
         urlsplit(f"//{request['host']}")
     except (KeyError, TypeError, ValueError):

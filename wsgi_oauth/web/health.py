@@ -53,5 +53,7 @@ class Readyz(RequestHandler):
             document["settings"] = {
                 "public_url": self.config.public_url,
                 "trusted_proxies": self.config.trusted_proxies,
+                "sites": list(self.config.sites),
+                "allow": list(self.config.allow),
             }
         return self.jsonify(document)
