@@ -323,8 +323,8 @@ def apache2(deployment: Deployment, folder: Path, certificate: dict[str, str]) -
     )
     enabled = re.search(r"a2enmod (.*)", host)
     assert enabled
-    # Debian enables the first three, and the fourth one together with ssl.
-    modules = ["mpm_event", "authz_core", "setenvif", "socache_shmcb", *enabled[1].split()]
+    # Debian enables the first four, and the fifth one together with ssl.
+    modules = ["mpm_event", "authz_core", "setenvif", "alias", "socache_shmcb", *enabled[1].split()]
     loaded = "".join(f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n" for name in modules)
     folder.joinpath("apache.conf").write_text(
         f"ServerName localhost\nServerRoot {folder}\nListen 127.0.0.1:{port}\nPidFile pid\nErrorLog /dev/stderr\n"
