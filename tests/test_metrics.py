@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 from collections.abc import Callable
@@ -158,7 +159,9 @@ class TestValues:
 
 
 class TestReaders:
-    @pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Forwarded-Proto", "Forwarded", "Via", "X-Real-IP"])
+    @pytest.mark.parametrize(
+        "header", ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded", "Via", "X-Real-IP"]
+    )
     def test_are_refused_through_a_proxy(self, app: Any, header: str):
         assert send(app, "/metrics", headers={header: "203.0.113.9"}).status_code == 404
 
@@ -169,6 +172,21 @@ class TestReaders:
         response = send(app, "/metrics", headers=JSON, **{"wsgi.multiprocess": True})
         assert response.get_json()["error"] == "configuration"
         assert "PROMETHEUS_MULTIPROC_DIR: missing" in caplog.text
+
+    def test_get_the_files_of_the_main_process_although_its_umask_protects_them(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ):
+        """Workers run as another user than the main process, with gunicorn's ``--user``."""
+        given: list[tuple[str, int, int]] = []
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        monkeypatch.setattr(os, "chown", lambda path, user, group: given.append((Path(path).name, user, group)))
+        metrics.create_folder()
+        [folder] = tmp_path.iterdir()
+        (folder / "gauge_livesum_1.db").touch()
+        metrics.hand_over_folder(1001, 1002)
+        assert given == [("gauge_livesum_1.db", 1001, 1002), (folder.name, 1001, 1002)]
 
 
 class TestFailures:
@@ -267,6 +285,7 @@ def test_workers_are_added_up_also_after_the_death_of_one(provider: LocalProvide
         until("SIGKILL", server)
         [folder] = tmp_path.glob("wsgi-oauth-metrics-*")
         (folder / "counter_1.db").touch()  # left by a worker that was killed while it created the file
+        (folder / "gauge_livesum_1.db").symlink_to("x")  # a file in the list that is removed before it is read
         assert count("wsgi_oauth_events_total", event="sign_in") == 3
         server.process.send_signal(signal.SIGHUP)
         until("Hang up", server)

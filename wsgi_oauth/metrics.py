@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar
 
 from . import errors
@@ -142,11 +143,20 @@ class Metrics:
         """Yield the metrics of all processes, without those of other programs in the same folder."""
         from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415  # optional dependency
 
-        # A file is empty if its worker was killed right after creating it. prometheus_client cannot read such a file.
-        files = [each.path for each in os.scandir(self.folder) if each.name.endswith(".db") and each.stat().st_size]
-        for metric in MultiProcessCollector.merge(files):
+        for metric in MultiProcessCollector.merge(filter(_has_content, Path(self.folder or "").glob("*.db"))):
             if metric.name.startswith(_PREFIX):
                 yield metric
+
+
+def _has_content(path: Path) -> bool:
+    """Return whether the file exists and is not empty, because prometheus_client cannot read an empty file.
+
+    It is empty if its worker was killed right after creating it, and missing if its worker has just ended.
+    """
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def decision_of(error: errors.Error) -> str:
@@ -192,10 +202,15 @@ def create_folder() -> None:
 
 
 def hand_over_folder(user: int, group: int) -> None:
-    """Give the folder of :func:`create_folder` to the user of the workers, if this process runs as root."""
+    """Give the folder of :func:`create_folder` to the user of the workers, if this process runs as root.
+
+    The files of this process are included, because the workers add them up, and the umask may protect them.
+    """
     folder = os.environ.get(FOLDER_VARIABLE, "")
     if os.path.basename(folder).startswith(_FOLDER_PREFIX) and os.geteuid() == 0:
-        os.chown(folder, user, group)
+        # The folder last, because its owner could replace a file by a link to another one.
+        for path in (*Path(folder).iterdir(), Path(folder)):
+            os.chown(path, user, group)
 
 
 def forget_process(pid: int) -> None:
