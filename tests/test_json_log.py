@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from conftest import HTML, JSON, Site
 
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
+from wsgi_oauth.logs import JsonStream
 
 FORGED = '"}\r\n{"event": "sign_in"\x1b[31m\u2028'
 
@@ -146,6 +149,17 @@ def test_start_and_stop_of_gunicorn(written: Written) -> None:
 )
 def test_output_of_the_application(written: Written, members: dict[str, str]) -> None:
     written.find(**members)
+
+
+def test_output_of_several_threads_is_neither_mixed_nor_lost() -> None:
+    original = io.StringIO()
+    stream = JsonStream(original)
+    stream.write("begun by one thread, ")
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(stream.write, "of another thread\n").result()
+    stream.write("and finished by it\n")
+    messages = [json.loads(line)["message"] for line in original.getvalue().splitlines()]
+    assert messages == ["of another thread", "begun by one thread, and finished by it"]
 
 
 def test_warning_of_python(written: Written) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, TextIO
@@ -71,7 +72,7 @@ def to_line(members: Mapping[str, Any]) -> str:
     return json.dumps({name: value for name, value in members.items() if value != ""}, default=str)
 
 
-class JsonStream:
+class JsonStream(threading.local):  # each thread has an unfinished message of its own
     """A stream such as ``sys.stderr`` that writes each message to *original* as a line with a JSON object.
 
     It is for messages that bypass the log, such as an error at the start, or an application's ``print``.
