@@ -10,14 +10,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import requests
 from conftest import Certificates, environ_for, send
 
-from wsgi_oauth import Config, FileStore, create_app
+from wsgi_oauth import Config, FileStore, create_app, errors
 from wsgi_oauth.cli import check as check_command
 from wsgi_oauth.cli.finding import Finding
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve
 from wsgi_oauth.sessions.check_token import CHECK_HEADER, stored_check_token
+from wsgi_oauth.transport.adapter import BoundedAdapter
 
 PREFIX = "/auth"
 
@@ -255,6 +257,53 @@ def test_cookie_that_does_not_come_with_forms_of_the_provider_is_a_failure(
     assert all(finding.level == "ok" for finding in check(RESPONSE_MODE="form_post"))
     proxy.makes_cookies_lax = True
     assert problem(check(RESPONSE_MODE="form_post")).text == "sign-in: the proxy changes the attributes of cookies"
+
+
+class TestPlainHttp:
+    """The public URL has the default port, so that port 80 of its host is requested, too."""
+
+    @pytest.fixture
+    def port_80(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> requests.Response:
+        """The answer of port 80. Its status 0 means that the connection is refused. Port 443 is that of the server."""
+        answer = requests.Response()
+        original = BoundedAdapter.exchange
+
+        def exchange(adapter: BoundedAdapter, request: requests.PreparedRequest, deadline: float) -> requests.Response:
+            parts = urlsplit(request.url or "")
+            if parts.scheme == "http" and not parts.port:
+                assert (parts.hostname, parts.path) == ("::1", f"{PREFIX}/healthz")
+                if not answer.status_code:
+                    raise errors.ProviderUnreachable("refused")
+                return answer
+            if not parts.port:
+                request.headers["Host"] = parts.netloc
+                request.url = parts._replace(netloc=urlsplit(server.url).netloc).geturl()
+            return original(adapter, request, deadline)
+
+        monkeypatch.setattr(BoundedAdapter, "exchange", exchange)
+        answer.status_code = 0
+        return answer
+
+    @pytest.mark.parametrize(
+        ("status", "location", "result"),
+        [
+            (0, "", ("ok", "plain http: not answered at [::1]")),
+            (301, f"https://[::1]{PREFIX}/healthz", ("ok", "plain http: [::1] redirects to https")),
+            (301, "/", ("warn", "plain http: [::1] answers with status 301 in place of a redirect to https")),
+            (200, "", ("warn", "plain http: [::1] answers with status 200 in place of a redirect to https")),
+        ],
+    )
+    def test_should_be_redirected_to_https(
+        self,
+        check: Callable[..., list[Finding]],
+        port_80: requests.Response,
+        status: int,
+        location: str,
+        result: tuple[str, str],
+    ):
+        port_80.status_code, port_80.headers["Location"] = status, location
+        finding = check(PUBLIC_URL=f"https://[::1]{PREFIX}")[-1]
+        assert (finding.level, finding.text) == result
 
 
 def test_other_settings_of_the_application_are_a_failure(check: Callable[..., list[Finding]]):

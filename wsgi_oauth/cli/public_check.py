@@ -285,18 +285,18 @@ class PublicCheck:
         parts = urlsplit(url)
         if parts.scheme != "https" or parts.port not in {None, 443}:
             return
+        host = parts.netloc.removesuffix(":443")
         try:
-            response = self._get(f"http://{parts.hostname}{parts.path}/healthz", {})
+            response = self._get(f"http://{host}{parts.path}/healthz", {})
         except errors.ProviderError:
-            yield Finding("ok", f"plain http: not answered at {parts.hostname}")
+            yield Finding("ok", f"plain http: not answered at {host}")
             return
         if response.headers.get("Location", "").startswith("https:"):
-            yield Finding("ok", f"plain http: {parts.hostname} redirects to https")
+            yield Finding("ok", f"plain http: {host} redirects to https")
         else:
-            text = f"plain http: {parts.hostname} answers with status {response.status_code} in place of a redirect"
-            yield Finding(
-                "warn", text, "let the proxy redirect http to https (nginx: `return 301 https://$host$request_uri;`)"
-            )
+            text = f"plain http: {host} answers with status {response.status_code} in place of a redirect to https"
+            remedy = "let the proxy redirect http to https (nginx: `return 301 https://$host$request_uri;`)"
+            yield Finding("warn", text, remedy)
 
 
 def _read_description(response: requests.Response) -> dict[str, Any] | None:
