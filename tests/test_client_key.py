@@ -205,7 +205,7 @@ class TestKeyFile:
         visit(client_key_file=str(file)).sign_in()
         assert jwt.get_unverified_header(issuer.assertions[0][1])["kid"] == "mine"
 
-    @pytest.mark.parametrize("content", ["no key", "{}", "{", '{"kty": "oct", "k": "c2VjcmV0"}'])
+    @pytest.mark.parametrize("content", ["no key", "{}", "{", '{"kty": "oct", "k": "c2VjcmV0"}', '{"kty":' * 9000])
     def test_without_a_private_key_stops_the_start(
         self, content: str, visit: Callable[..., Browser], tmp_path: Path
     ) -> None:

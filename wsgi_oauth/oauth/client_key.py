@@ -77,7 +77,7 @@ class ClientKey:
                 key = load_pem_private_key(text.encode(), password=None)
         except TypeError:  # from load_pem_private_key
             problem = "the private key is encrypted; decrypt it with openssl pkey -in OLD -out NEW"
-        except (ValueError, self._jwt.PyJWTError):
+        except (ValueError, RecursionError, self._jwt.PyJWTError):
             pass
         if not isinstance(key, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
             raise self._error(problem, f"{len(text)} characters")
