@@ -809,6 +809,23 @@ class TestUnit:
     def test_is_valid(self, unit: Path):
         assert self.analyze("verify", unit) == ""
 
+    @pytest.mark.parametrize(
+        ("line", "reason"), [("", ""), ("A=b c", "line 13: must be NAME=value"), ("WSGI_OAUTH_X=1", "unknown variable")]
+    )
+    def test_reload_sends_hup_only_if_the_settings_are_valid(self, tmp_path: Path, line: str, reason: str):
+        """Otherwise an invalid line would stop gunicorn. systemd runs the second command only if the first succeeds."""
+        check, signal = re.findall(r"^ExecReload=\S+/(.*)$", shipped("wsgi-oauth.service"), re.MULTILINE)
+        assert signal == "kill -HUP $MAINPID"
+        places = {"/etc/wsgi-oauth": str(tmp_path), "https://id.example.com": "github"}
+        tmp_path.joinpath("settings.env").write_text(shipped("settings.env", **places) + line)
+        tmp_path.joinpath("gunicorn.conf.py").write_text(
+            shipped("gunicorn.conf.py", **{"/etc/wsgi-oauth": str(tmp_path)})
+        )
+        tmp_path.joinpath("client-secret").write_text("secret")
+        command = [sys.executable, "-m", *check.split()]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, reason in done.stderr) == (1 if reason else 0, True)
+
     def test_gives_the_service_few_permissions(self, unit: Path):
         """systemd rates the risk of a service (its exposure) from 0 to 10. The rating is at most 1.5."""
         self.analyze("security", "--offline=true", "--threshold=15", unit)
