@@ -54,13 +54,21 @@ def _windows(path: str) -> bool:
     return path.split("/")[1].partition(":")[0].rstrip(" .").upper() == "ADMIN"
 
 
+def _turbogears(path: str) -> bool:
+    return path.split("/")[1].partition(".")[0] == "admin"
+
+
+def _pyramid(path: str) -> bool:
+    return path.split("/")[1].removeprefix("@@") == "admin"
+
+
 # How applications compare names: each returns whether a path is `/admin` to it.
-READINGS = [_upper_case, _regular_expression, _collation, _windows]
+READINGS = [_upper_case, _regular_expression, _collation, _windows, _turbogears, _pyramid]
 
 _PARTS = st.sampled_from(
     [
         *"/adminADMIN.: ~1+\\\u0131\u0130\u017f\u212a\u00e1\u0301\u00ad\u3000\x85\u2025\uff0f\uff41\u2170",
-        *("admin", "::$DATA", "//", "..", "%61", ";x"),
+        *("admin", "::$DATA", "//", "..", "%61", ";x", "@@", ".x"),
     ]
 )
 _PATHS = st.lists(_PARTS, min_size=1, max_size=8).map(lambda parts: f"/{''.join(parts)}") | st.tuples(
@@ -119,6 +127,44 @@ class TestSpellings:
     )
     def test_an_ordinary_path_is_not(self, path: str):
         assert RestrictedPaths(["/admin"]).find("", path.encode().decode("latin-1")) == []
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            *(
+                "/admin-area",
+                "/admin.area",
+                "/admin!area/x",
+                "/Admin area",
+                "/@@admin_area",
+                "/admin_area.json",
+                "/admin~area",
+            ),
+            *(
+                "/++view++admin_area",
+                "/++api++/admin-area",
+                "/admin+area.a.b",
+                "/admin_area.json/x",
+                "/adm\u0131n area",
+            ),
+        ],
+    )
+    def test_a_name_with_other_punctuation_or_an_extension_is_restricted(self, path: str):
+        """CherryPy reads punctuation as `_`, TurboGears ignores extensions, and Pyramid and Zope ignore `@@`."""
+        paths = PathRules(public=["/*"], restricted=["/admin_area", "/admin"], sign_out=())
+        is_public, restricted, _ = paths.find("", path.encode().decode("latin-1"))
+        assert "/admin_area" in restricted
+        assert not is_public
+
+    def test_other_punctuation_chooses_no_weaker_rule(self):
+        """/admin/for_all is open to more users, and `/admin/for-all` may be another page of /admin."""
+        paths = RestrictedPaths(["/admin", "/admin/for_all"])
+        assert paths.find("", "/admin/for-all") == paths.find("", "/admin/for_all.x") == ["/admin", "/admin/for_all"]
+        assert paths.find("", "/admin/for_all/x") == ["/admin/for_all"]
+
+    @pytest.mark.parametrize("path", ["/admin_areas", "/admin/area", "/adminarea", "/x/@@admin_area", "/.admin_area"])
+    def test_a_name_with_other_letters_is_not(self, path: str):
+        assert RestrictedPaths(["/admin_area"]).find("", path) == []
 
     def test_a_character_that_may_stand_for_letters_chooses_no_weaker_rule(self):
         """/admin/reports is open to more users, and `/admin/rep\u0131rts` may be another page of /admin."""

@@ -18,9 +18,14 @@ _UNAMBIGUOUS = re.compile(r"(?:/(?![ .]*(?:/|\Z))[^/\\;%?#\x00-\x1f\x7f]+)*/?")
 # A path that has only one reading, apart from letter case. Nearly all paths are like this.
 _PLAIN = re.compile(r"(?:/[\w-]+(?:\.[\w-]+)*)*/?", re.ASCII)
 _PARAMETERS = re.compile(r"[;:?#]")  # the beginning of parameters; on Windows, `admin:x` is a part of the file `admin`
-_TO_NORMALIZE = re.compile(r"[ .:;%?#\\]|//|[^\x00-\x7f]")  # normalization changes only paths that match
+_TO_NORMALIZE = re.compile(r"[ .:;%?#\\]|//|/@@|/\+\+|[^\x00-\x7f]")  # normalization changes only paths that match
 _OTHER_SPACE = re.compile(r"[^\S ]")
 _EVERYTHING = "/*"  # makes all unambiguous paths public
+# Pyramid and Zope read `/@@admin` as the view `admin`, and Plone `/++api++/admin` as `/admin`.
+_NAMESPACE = re.compile(r"(?<=/)(?:@@|\+\+[^+/]*\+\+)")
+_EXTENSION = re.compile(r"(?<=[^/])\.[^/]*")  # TurboGears reads `/admin.json` as `/admin`
+# CherryPy and TurboGears read `/admin-area` and `/admin.area` as `/admin_area`.
+_PUNCTUATION = str.maketrans(dict.fromkeys(" !\"#$%&'()*+,-.:;<=>?@[\\]^`{|}~", "_"))
 _SHORT_NAME = re.compile(r"~[0-9]")  # ADMINI~1: FAT and NTFS open `administration` under this name, too
 
 
@@ -38,8 +43,7 @@ class PathRules:
         # Matches a plain path without any rule for it or for a path above it, as in most requests. This saves a seventh
         # of the time of a signed-in request through the gate.
         paths = {*self._public.paths, *self._sign_out.paths} - {"/"} | {*self._restricted.folded}
-        rules = "|".join([r"/?\Z", *(re.escape(path) + r"(?:/|\Z)" for path in paths)])
-        self._without_rule = re.compile(f"(?!{rules}){_PLAIN.pattern}", re.ASCII | re.IGNORECASE)
+        self._without_rule = re.compile(rf"(?!/?\Z|{_build_pattern(paths)}){_PLAIN.pattern}", re.ASCII | re.IGNORECASE)
 
     def find(self, script_name: str, path_info: str, *, is_ambiguous: bool = False) -> tuple[bool, list[str], bool]:
         """Return whether the requested path is public, the restricted paths that include it, and whether it signs out.
@@ -97,20 +101,20 @@ class RestrictedPaths:
     def __init__(self, paths: Collection[str]) -> None:
         self._segments = {path: _split(_fold(parse_path(path, "allow").encode("latin-1").decode())) for path in paths}
         self.paths = list(self._segments)
-        #: The paths by their folded form.
-        self.folded: dict[str, list[str]] = {}
-        for path, segments in self._segments.items():
-            self.folded.setdefault("/".join(["", *segments]), []).append(path)
+        #: The folded paths; "" for the whole application.
+        self.folded = {"/".join(["", *segments]) for segments in self._segments.values()}
+        self._may_include = re.compile(_build_pattern(self.folded - {""}), re.ASCII | re.IGNORECASE)
 
     def find(self, script_name: str, path_info: str) -> list[str]:
         """Return the restricted paths whose rules apply.
 
         This is the longest one that includes the requested path, without regard to letter case, accents and characters
-        that file systems ignore. Any other character outside ASCII may stand for any letters. For an ambiguous path,
-        all are returned, because the application may read it as any of them.
+        that file systems ignore, and each longer one that may include it: any other character outside ASCII may stand
+        for any letters, punctuation for other punctuation, and a name with an extension for the name without it. For
+        an ambiguous path, all are returned, because the application may read it as any of them.
         """
-        if not script_name and _PLAIN.fullmatch(path_info):
-            return self._find_plain(path_info.lower().rstrip("/"))
+        if not script_name and _PLAIN.fullmatch(path_info) and not self._may_include.match(path_info):
+            return ["/"] if "" in self.folded else []
         text = _decode(script_name, path_info)
         if text is None:
             return self.paths
@@ -124,13 +128,10 @@ class RestrictedPaths:
         for reading in map(_fold, readings):
             found.update(dict.fromkeys(self._find_longest(_split(reading))))
             if _TO_NORMALIZE.search(reading):
-                found.update(dict.fromkeys(self._find_longest(_split(_normalize(reading)))))
+                normalized = _normalize(reading)
+                for each in (normalized, _EXTENSION.sub("", normalized)):
+                    found.update(dict.fromkeys(self._find_longest(_split(each))))
         return list(found)
-
-    def _find_plain(self, path: str) -> list[str]:
-        while path and path not in self.folded:
-            path = path.rpartition("/")[0]
-        return self.folded.get(path, [])
 
     def _find_longest(self, requested: list[str]) -> list[str]:
         """Return the longest path that certainly includes the requested segments, and longer ones that may do so."""
@@ -186,6 +187,13 @@ def parse_path(path: str, setting: str) -> str:
     return parsed.rstrip("/") or "/"
 
 
+def _build_pattern(paths: Collection[str]) -> str:
+    """Return a pattern that matches every plain path that one of the folded *paths* may include."""
+    # A plain path contains no other punctuation.
+    spellings = (re.escape(path.translate(_PUNCTUATION)).replace("_", "[_.-]") for path in paths)
+    return "|".join(spelling + r"(?:[/.]|\Z)" for spelling in spellings) or "(?!)"
+
+
 def _depth(path: str) -> int:
     """Return the number of segments of a configured path."""
     return path.rstrip("/").count("/")
@@ -213,11 +221,11 @@ def _fold(text: str) -> str:
 
 
 def _normalize(folded: str) -> str:
-    """Return a folded path as an application may normalize it: without parameters and dot segments.
+    """Return a folded path as an application may normalize it: without parameters, namespaces and dot segments.
 
     Windows ignores spaces and dots at the end of a file name.
     """
-    segments = unquote(folded).replace("\\", "/").split("/")
+    segments = _NAMESPACE.sub("", unquote(folded).replace("\\", "/")).split("/")
     names = [_PARAMETERS.split(segment, maxsplit=1)[0].strip(" ") for segment in segments]
     return posixpath.normpath("/" + "/".join(name.rstrip(" .") or name for name in names).lstrip("/"))
 
@@ -225,8 +233,9 @@ def _normalize(folded: str) -> str:
 def _normalize_encoded(path: str) -> str:
     """Decode *path* (PEP 3333: bytes as latin-1); return it folded and normalized, as an application may treat it."""
     if _PLAIN.fullmatch(path):
-        return path.lower().rstrip("/") or "/"
-    return _normalize(_fold(unquote(path.encode("latin-1", "replace").decode(errors="replace"))))
+        return path.lower().translate(_PUNCTUATION).rstrip("/") or "/"
+    folded = _fold(unquote(path.encode("latin-1", "replace").decode(errors="replace")))
+    return _normalize(folded).translate(_PUNCTUATION)
 
 
 def _split(path: str) -> list[str]:
@@ -239,7 +248,7 @@ def _may_be(segment: str, name: str) -> bool:
     A character that is still outside ASCII, such as a dotless i, may stand for any letters. Punctuation is ignored,
     because the application may remove it together with such a character.
     """
-    if segment == name:
+    if segment.translate(_PUNCTUATION) == name.translate(_PUNCTUATION):
         return True
     if segment.isascii():
         return _SHORT_NAME.search(segment) is not None
