@@ -99,7 +99,10 @@ class TestPathRules:
         expected = {"/": 403, "": 403, "/x": 403, "/page": 200, "/page/2": 200}
         assert self.statuses(enter(allow=rules), *expected) == expected
 
-    @pytest.mark.parametrize("header", ["X-Script-Name", "X-Forwarded-Prefix", "X-Ingress-Path"])
+    @pytest.mark.parametrize(
+        "header",
+        ["X-Script-Name", "X-Forwarded-Prefix", "X-Ingress-Path", "X-Forwarded-Path", "X-Proxy-Path", "X-URL-Prefix"],
+    )
     @pytest.mark.parametrize("prefix", ["/page", "/page/", "page", "/", "/pa"])
     def test_of_all_paths_apply_if_the_application_may_remove_a_prefix(
         self, enter: Callable[..., Guest], header: str, prefix: str
@@ -118,7 +121,11 @@ class TestPathRules:
             assert send(guest.gate, "/adm-in", headers={**headers, "Script-Name": value}).status_code == status
 
     @pytest.mark.parametrize(
-        "header", ["X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Uri", "X-Matched-Path", "X-Invoke-Path"]
+        "header",
+        [
+            *("X-Original-URL", "X-Original-URI", "X-Rewrite-URL", "X-Forwarded-URL", "X-Forwarded-Uri"),
+            *("X-Matched-Path", "X-Invoke-Path"),
+        ],
     )
     def test_of_all_paths_apply_if_the_application_may_read_the_path_in_a_header(
         self, enter: Callable[..., Guest], header: str
@@ -142,6 +149,36 @@ class TestPathRules:
         urls = {"http://x/page": 403, "//x/page;y?z": 403, "x:/pa\tge": 403, "http://[/page": 403}
         for url, status in {**urls, "http://x": 200, "http://x/other": 200}.items():
             assert send(guest.gate, "/page/admin", headers={**headers, "X-Outside-URL": url}).status_code == status
+
+    def test_of_all_paths_apply_to_a_header_with_a_prefix_or_the_whole_path(self, make_gate: MakeGate):
+        """Some applications read a prefix from X-Forwarded-Path, others the whole path. Kong sends the latter."""
+        gate = make_gate(public=["/static"])
+        for value, status in (("/static", 302), ("/page", 302), ("/static/a", 302), ("/static/a?x", 200), ("", 200)):
+            assert send(gate, "/static/a", headers={**HTML, "X-Forwarded-Path": value}).status_code == status
+
+    @pytest.mark.parametrize(
+        "destination",
+        [
+            *("http://localhost/admin/x", "/admin/x", "//localhost/%41dmin/x", "http:/admin/x", "http://x/%2561dmin"),
+            *("http://localhost/page/../admin", "http://localhost//admin", "http://localhost/a;/admin", "admin"),
+        ],
+    )
+    def test_of_the_path_to_which_webdav_moves_a_page_apply(self, enter: Callable[..., Guest], destination: str):
+        """RFC 4918 10.3. Otherwise a user could write below a path to which others have access."""
+        guest = enter(allow={"/admin": ("id:1",)}, public=["/public"])
+        headers = {"Cookie": f"wsgi_oauth={guest.cookie}", "Destination": destination}
+        assert send(guest.gate, "/page", method="MOVE", headers=headers).status_code == 403
+        anonymous = {"Destination": destination}
+        assert send(guest.gate, "/public/x", method="COPY", headers=anonymous).status_code == 401
+
+    def test_of_the_same_path_apply_if_webdav_moves_a_page_there(self, enter: Callable[..., Guest]):
+        guest = enter(allow={"/admin": ("id:1",)}, public=["/public"])
+        headers = {"Cookie": f"wsgi_oauth={guest.cookie}", "Destination": "http://localhost/other%20page"}
+        assert send(guest.gate, "/page", method="MOVE", headers=headers).status_code == 200
+        headers["Destination"] = "http://localhost/mount/other"
+        assert send(guest.gate, "/page", method="MOVE", headers=headers, SCRIPT_NAME="/mount").status_code == 200
+        anonymous = {"Destination": "/public/y"}
+        assert send(guest.gate, "/public/x", method="COPY", headers=anonymous).status_code == 200
 
     def test_make_no_path_public_if_the_application_may_remove_a_prefix(self, make_gate: MakeGate):
         gate = make_gate(public=("/static",))
@@ -372,6 +409,17 @@ class TestPreflight:
             send(make_gate(cors_preflight=True), "/api", method=method, body=body, headers=headers).status_code == 401
         )
         assert inside.seen == []
+
+    @pytest.mark.parametrize(
+        "query",
+        ["__METHOD_OVERRIDE__=DELETE", "x=1&_method=put", "%5Fmethod=PUT", "X-HTTP-Method-Override=PUT"],
+    )
+    def test_is_no_request_with_another_method_in_its_query(self, make_gate: MakeGate, inside: Application, query: str):
+        """Applications with a middleware for that would perform the request without a user."""
+        gate = make_gate(cors_preflight=True)
+        assert send(gate, "/api", method="OPTIONS", query=query, headers=PREFLIGHT).status_code == 401
+        assert inside.seen == []
+        assert send(gate, "/api", method="OPTIONS", query="method=photos.list", headers=PREFLIGHT).status_code == 200
 
     @pytest.mark.parametrize("kind", ["list", "generator", "write", "named arguments"])
     def test_shows_nothing_of_a_page(self, make_gate: MakeGate, kind: str):

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
@@ -55,16 +56,20 @@ IDENTITY_KEYS = frozenset(
 _PREFIX_HEADERS = frozenset(
     {"HTTP_SCRIPT_NAME", "HTTP_X_SCRIPT_NAME", "HTTP_X_FORWARDED_PREFIX", "HTTP_X_FORWARDED_SCRIPT_NAME"}
     | {"HTTP_X_INGRESS_PATH", "HTTP_X_PREFIX", "HTTP_X_PROXY_PREFIX", "HTTP_X_BASE_PATH"}
+    | {"HTTP_X_FORWARDED_PATH", "HTTP_X_PROXY_PATH", "HTTP_X_URL_PREFIX"}
 )
 # Headers with a URL whose path is such a prefix (devpi), a path that is prepended (Pyramid), or the whole path.
 _URL_HEADER, _ROOT_HEADER = "HTTP_X_OUTSIDE_URL", "HTTP_X_VHM_ROOT"
-_PATH_HEADERS = (
-    _PREFIX_HEADERS
-    | {_URL_HEADER, _ROOT_HEADER, "HTTP_X_ORIGINAL_URL", "HTTP_X_REWRITE_URL"}
-    | {"HTTP_X_FORWARDED_URI", "HTTP_X_MATCHED_PATH", "HTTP_X_INVOKE_PATH"}
+_WHOLE_PATH_HEADERS = frozenset(
+    {"HTTP_X_ORIGINAL_URL", "HTTP_X_ORIGINAL_URI", "HTTP_X_REWRITE_URL", "HTTP_X_FORWARDED_URL", "HTTP_X_FORWARDED_URI"}
+    | {"HTTP_X_FORWARDED_PATH", "HTTP_X_MATCHED_PATH", "HTTP_X_INVOKE_PATH"}
 )
-_SUSPICIOUS_KEYS = IDENTITY_KEYS | _PATH_HEADERS
+_PATH_HEADERS = _PREFIX_HEADERS | _WHOLE_PATH_HEADERS | {_URL_HEADER, _ROOT_HEADER}
+_DESTINATION = "HTTP_DESTINATION"
+_ORIGIN = re.compile(r"\A[^/]*//[^/]*")
+_SUSPICIOUS_KEYS = IDENTITY_KEYS | _PATH_HEADERS | {_DESTINATION}
 _REQUESTED_METHOD = "HTTP_ACCESS_CONTROL_REQUEST_METHOD"
+_METHOD_PARAMETER = re.compile(r"_method|method[_-]?override", re.IGNORECASE)
 _log = logging.getLogger(__name__)
 
 
@@ -92,8 +97,9 @@ class LoginRequired:
     :param allow: access rules for parts of the application, in addition to ``WSGI_OAUTH_ALLOW``:
         ``{"/admin": ("group:admins",)}``. A user has to match one of the rules of the longest path that includes the
         requested one; ``/`` includes all. The rules hold for other spellings, too: letter case and accents make no
-        difference, and any other character outside ASCII counts as a wildcard. An ambiguous path requires the rules of
-        all paths.
+        difference, any other character outside ASCII counts as a wildcard, punctuation as any other punctuation, and
+        a name with an extension also as the name without it. An ambiguous path requires the rules of all paths, and so
+        does a WebDAV request that moves or copies a page to a path with other rules.
     :param remote_user: returns the value of ``REMOTE_USER``, a name that belongs to one user only; by default
         ``WSGI_OAUTH_REMOTE_USER`` decides. If it returns None, "" or a control character, the user gets a 403.
     :param cors_preflight: pass the preflight requests of other origins to *wsgi_app*, without an identity. The body of
@@ -146,7 +152,7 @@ class LoginRequired:
         is_ambiguous = False
         if not _SUSPICIOUS_KEYS.isdisjoint(environ):
             remove_identity(passed)
-            is_ambiguous = may_change_path(environ)
+            is_ambiguous = may_change_path(environ) or self._has_other_destination(environ)
         path = environ.get("PATH_INFO", "")
         if self._sign_in.handles(path):
             return self._sign_in(passed, start_response)
@@ -174,6 +180,15 @@ class LoginRequired:
             passed,
             replaces_401=self.replace_401,
             signs_out=signs_out and context.may_sign_out,
+        )
+
+    def _has_other_destination(self, environ: WSGIEnvironment) -> bool:
+        """Return whether a WebDAV request would copy or move the page to a path with other rules (RFC 4918 10.3)."""
+        script_name = environ.get("SCRIPT_NAME", "")
+        destination = _ORIGIN.sub("", unquote(environ.get(_DESTINATION, ""), "latin-1")).removeprefix(script_name)
+        return bool(destination) and (
+            self._paths.find(script_name, destination)[:2]
+            != self._paths.find(script_name, environ.get("PATH_INFO", ""))[:2]
         )
 
     def check_process(self) -> None:
@@ -230,14 +245,15 @@ def remove_identity(environ: WSGIEnvironment) -> None:
 def is_preflight(environ: WSGIEnvironment) -> bool:
     """Return whether a browser asks if another origin may send a request (CORS preflight, Fetch standard 4.8).
 
-    A preflight has no body. Headers that could change the method, such as X-HTTP-Method-Override, are not accepted,
-    because the application would otherwise perform an anonymous request of that method.
+    A preflight has no body. Headers and parameters that could change the method, such as X-HTTP-Method-Override and
+    `_method`, are not accepted, because the application would otherwise perform an anonymous request of that method.
     """
     return (
         environ["REQUEST_METHOD"] == "OPTIONS"
         and "HTTP_ORIGIN" in environ
         and environ.get("CONTENT_LENGTH") in {None, "", "0"}
         and "HTTP_TRANSFER_ENCODING" not in environ
+        and _METHOD_PARAMETER.search(unquote(environ.get("QUERY_STRING", ""), "latin-1")) is None
         and [name for name in environ if "METHOD" in name and name.startswith("HTTP_")] == [_REQUESTED_METHOD]
     )
 
@@ -247,6 +263,7 @@ def may_change_path(environ: WSGIEnvironment) -> bool:
 
     Many applications behind a proxy do so: they remove a prefix from the path (klaus, devpi, and the middleware
     ReverseProxied in numerous versions), prepend one (Pyramid) or replace the path. Any client can send these headers.
+    Some applications read a prefix from X-Forwarded-Path, and others the whole path.
     """
     path = environ.get("PATH_INFO", "")
     for name in _PATH_HEADERS.intersection(environ):
@@ -256,13 +273,14 @@ def may_change_path(environ: WSGIEnvironment) -> bool:
                 value = urlparse(value).path
             except ValueError:
                 return True
+        changes = False
         if name in _PREFIX_HEADERS or name == _URL_HEADER:
             changes = bool(value) and value.strip("/") in path  # some applications remove it everywhere
         elif name == _ROOT_HEADER:
             changes = bool(value.strip("/"))
-        else:
+        if name in _WHOLE_PATH_HEADERS:
             named_path = unquote(value.partition("?")[0], "latin-1")
-            changes = named_path not in {"", path, environ.get("SCRIPT_NAME", "") + path}
+            changes = changes or named_path not in {"", path, environ.get("SCRIPT_NAME", "") + path}
         if changes:
             return True
     return False
