@@ -118,7 +118,7 @@ class SingleServer:
         return [self.client]
 
 
-class SentinelServers:
+class SentinelServers(SingleServer):
     """A master that Sentinels watch, and replace by a replica when it fails."""
 
     replicated = True
@@ -150,12 +150,6 @@ class SentinelServers:
                 if self._pool.get_master_address() != address:
                     raise errors.StoreError("the session store failed: the server is no longer the master")
             return result
-
-    def get_all(self, names: Sequence[str]) -> list[bytes | None]:
-        return self.client.mget(names)  # type: ignore[no-any-return]
-
-    def masters(self) -> Iterable[Any]:
-        return [self.client]
 
 
 class ClusterServers:
@@ -196,8 +190,7 @@ class ClusterServers:
             connection_pool_class=redis.BlockingConnectionPool,
             require_full_coverage=False,  # the sessions of the other servers stay usable
             **_pool_options(),
-            **{name: value for name, value in _connection_options(url).items() if name != "retry"},
-            retry=Retry(NoBackoff(), 0),
+            **_connection_options(url),
         )
 
     def run(self, key: str, operation: Operation[T], *, durable: bool) -> T:
@@ -301,12 +294,9 @@ def open_servers(url: RedisURL) -> Servers:
             raise errors.ConfigError(
                 f"{names}: {error}; name readable files in PEM format, and no encrypted key"
             ) from None
-    kinds: dict[str, Callable[[RedisURL], Servers]] = {
-        "server": SingleServer,
-        "sentinel": SentinelServers,
-        "cluster": ClusterServers,
-    }
-    return kinds[url.kind](url)
+    if url.kind == "cluster":
+        return ClusterServers(url)
+    return SentinelServers(url) if url.kind == "sentinel" else SingleServer(url)
 
 
 def _is_old() -> bool:
@@ -335,10 +325,8 @@ def describe(error: Exception) -> str:
 
 
 def is_read_only(error: redis.ResponseError) -> bool:
-    """Return whether a replica has rejected a write.
-
-    The text is checked, too, because redis-py raises another class for scripts on a server before Redis 7.
-    """
+    """Return whether a replica has rejected a write."""
+    # The text is checked, too, because redis-py raises another class for scripts on a server before Redis 7.
     return isinstance(error, redis.exceptions.ReadOnlyError) or "READONLY" in str(error)
 
 
