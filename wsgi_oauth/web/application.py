@@ -91,12 +91,10 @@ class OAuthApp:
         #: Answers ``GET /verify`` in place of a handler, which would take twice as long.
         self.verifier: WSGIApplication | None = None
         self.metrics: Metrics | None = None
-        sign_out_continues = any(each.end_session for each in config.providers)
         self.templates = PageTemplates(config.templates)
+        continues, main_url = any(each.end_session for each in config.providers), config.public_url or ""
         security_headers = pages.security_headers(
-            self.templates,
-            sign_out_continues=sign_out_continues,
-            main_url=(config.public_url or "") if config.sites else "",
+            self.templates, sign_out_continues=continues, main_url=main_url if config.sites else ""
         )
         self._headers = {name.lower(): (name, value) for name, value in security_headers.items()}
         self._has_logged_proto = False  # whether the log has the warning about a wrong X-Forwarded-Proto
@@ -131,7 +129,6 @@ class OAuthApp:
         return base_url and base_url + self._login_path
 
     def logout_url(self, base_url: str) -> str:
-        """Return the URL of the sign-out."""
         return base_url + self.logout_path
 
     def without_proxies(self, environ: WSGIEnvironment) -> WSGIEnvironment:
@@ -247,12 +244,7 @@ class OAuthApp:
         return response
 
     def _find_handler(self, request: Request) -> tuple[type[RequestHandler], dict[str, Any]]:
-        """Return the class of the handler, and the variables of its route.
-
-        :raises werkzeug.exceptions.HTTPException: if there is no handler, or the body is too large.
-        :raises errors.Error: if the host is wrong, or if the operator can correct the path: it contains the prefix, or
-            lacks the label of a provider.
-        """
+        """Return the class of the handler, and the variables of its route. Check the size of the body and the host."""
         try:
             request.check_content_length()
             return self._routes.match(request)
@@ -269,10 +261,7 @@ class OAuthApp:
             raise
 
     def _check_processes(self, request: Request) -> None:
-        """Check that the server has one process if sessions are stored in its memory.
-
-        :raises errors.ConfigError: if it has several.
-        """
+        """Check that the server has one process if sessions are stored in its memory."""
         if request.environ.get("wsgi.multiprocess") and isinstance(original_store(self.sessions.store), MemoryStore):
             raise errors.ConfigError(
                 "WSGI_OAUTH_SESSION_STORE: memory: is for a server with one process, and this server has several; use "
@@ -321,10 +310,7 @@ class OAuthApp:
         return session
 
     def _save_sessions(self, request: Request) -> list[str]:
-        """Store the sessions before their response is sent, and return the Set-Cookie headers.
-
-        No cookie and no redirect may be sent for a session that was not stored.
-        """
+        """Store the sessions, without which no cookie and no redirect may be sent. Return the Set-Cookie headers."""
         cookies: list[str | None] = []
         if request.has_opened_session:
             session = request.session
@@ -367,11 +353,9 @@ class OAuthApp:
             _log.warning("[%s] a sign-in will not end the session that it replaces: %s", request.id, error)
 
     def _end_pending(self, request: Request, pending: Session) -> None:
-        """End the pending session of a finished sign-in. A failure is only logged, because the user is signed in.
-
-        With ``form_post`` it is kept until it expires, because a second copy of the form has no other cookie.
-        """
+        """End the pending session of a finished sign-in. A failure is only logged, because the user is signed in."""
         try:
+            # With form_post it is kept until it expires, because a second copy of the form has no other cookie.
             if not (pending.is_form_post and pending.change(sign_in.keep_consumed)):
                 pending.end()
         except errors.StoreError as error:
@@ -386,28 +370,20 @@ class OAuthApp:
             return []
 
     def _answer_error(self, request: Request, error: errors.Error) -> Response:
-        """Return the page about *error*, or the redirect to the sign-in. End a session whose token was rejected.
-
-        The sign-in is started at once if its URL would be too long for servers.
-
-        :raises errors.ProviderError: if another request has refreshed the token meanwhile, or in a redirect loop.
-        :raises errors.ReauthenticationLoop: if the last sign-in has just met the requirements of *error*.
-        """
+        """Return the page about *error*, or the redirect to the sign-in. End a session whose token was rejected."""
         if isinstance(error, errors.TokenRejected):
             self._end_rejected(request, error)
         elif isinstance(error, errors.ReauthenticationRequired):
             check_redirect_loop(request.session, error)
         response = self.report_error(request, error)
+        # Start the sign-in at once if its URL would be too long for servers.
         if isinstance(response, Redirect) and len(response.headers["Location"]) > _MAX_LOGIN_URL:
             request.args = MultiDict(parse_qsl(urlsplit(response.headers["Location"]).query))
             return self._routes.handler("preauthorization")(request, self.oauth, self._routes.build_path).answer()
         return response
 
     def _end_rejected(self, request: Request, error: errors.TokenRejected) -> None:
-        """End the session, whose token was rejected.
-
-        :raises errors.ProviderError: if another request has refreshed the token meanwhile, or in a redirect loop.
-        """
+        """End the session, whose token was rejected, unless another request has refreshed the token meanwhile."""
         request.open_session = self._open_session  # without access check, because it may have raised the error
         session = request.session
         latest_token = session.load_latest().get(TOKEN)
@@ -436,11 +412,8 @@ class OAuthApp:
         return build_error_response(request, error, **urls, redirects=redirects)
 
     def _log_error(self, request: Request, error: errors.Error, *, with_traceback: bool) -> None:
-        """Emit the audit event of a refusal or a failure.
-
-        A redirect to the sign-in and the answer to a prefetch are only logged. A refused access token is an event,
-        because the program gets no redirect.
-        """
+        """Emit the audit event of a refusal or a failure. A redirect to the sign-in is only logged."""
+        # A refused access token is an event, because the program gets no redirect.
         if isinstance(error, (errors.NotSignedIn, errors.NotNow)) and not isinstance(error, errors.TokenUnknown):
             # The end of a session already has an audit event.
             if not request.has_ended_session and _log.isEnabledFor(logging.INFO):

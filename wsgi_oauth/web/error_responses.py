@@ -82,10 +82,7 @@ def build_error_response(
 
 
 def _find_actions(request: Request, error: errors.Error, *, login_url: str, logout_url: str) -> list[pages.Action]:
-    """Return a list with the button that helps after *error*.
-
-    :param login_url: the URL that starts a sign-in and returns to the right page; "" if there is none.
-    """
+    """Return a list with the button that helps after *error*. *login_url* starts a sign-in, or is ""."""
     if isinstance(error, errors.CrossSite) and logout_url == request.base + request.path and request.form_token:
         return [pages.Action("sign_out", logout_url, request.form_token)]
     is_form_of_provider = request.event_name == SIGN_IN and request.method == "POST"  # which a link cannot repeat
@@ -103,11 +100,8 @@ def _front_page_action(request: Request) -> list[pages.Action]:
 
 
 def _find_same_page(request: Request) -> str:
-    """Return the URL of the page that the user sees.
-
-    During a sign-in it contains a code or a ticket, which no page may show. The result is then "", which a browser
-    resolves to the current URL (RFC 3986 4.4).
-    """
+    """Return the URL of the page that the user sees."""
+    # During a sign-in it contains a code or a ticket, which no page may show. Browsers resolve "" to it (RFC 3986 4.4).
     if request.event_name in {SIGN_IN, HAND_OVER}:
         return ""
     return request.next_url or request.return_url or local_path(request.current_url) or ""
@@ -124,15 +118,8 @@ def build_http_error_response(request: Request, error: HTTPException) -> Respons
     )
     if error.description and error.description != type(error).description:  # not Werkzeug's own text
         text = error.description
-    message = pages.UserMessage(
-        title,
-        text,
-        advice,
-        cause=error.name.lower().replace(" ", "_"),
-        status=error.code,
-        side=errors.UserError.side if error.code < 500 else errors.Error.side,
-        id=request.id,
-    )
+    cause, side = error.name.lower().replace(" ", "_"), errors.UserError.side if error.code < 500 else errors.Error.side
+    message = pages.UserMessage(title, text, advice, cause, error.code, side, request.id)
     original_exception = getattr(error, "original_exception", None)  # an attribute of InternalServerError
     level = logging.ERROR if error.code >= 500 else logging.WARNING
     if error.code == 404 and _ROUTINE_PATH.fullmatch(request.path):

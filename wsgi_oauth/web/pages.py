@@ -116,12 +116,8 @@ def show_message(
     """Return a response that shows *message*, as a page or as JSON."""
     if not as_json:
         translate = request.texts.translate
-        message = message._replace(
-            title=translate(message.title),
-            text=translate(message.text),
-            advice=translate(message.advice),
-            side=translate(message.side),
-        )
+        texts = {name: translate(getattr(message, name)) for name in ("title", "text", "advice", "side")}
+        message = message._replace(**texts)
         return render(template, request, status=message.status, message=message, actions=actions)
     document = {name: value for name, value in message._asdict().items() if value != ""}
     if message.status >= 400:
@@ -149,13 +145,8 @@ def signed_out(request: Request, providers: Sequence[str], *, confirmed: bool, l
         only_here = english("signed_out.only_here_named", provider=providers[0])
     else:
         both, only_here = english("signed_out.both"), english("signed_out.only_here")
-    message = UserMessage(
-        english("signed_out.title"),
-        text,
-        both if confirmed else only_here,
-        "signed_out",
-        login_url=request.front_page,
-    )
+    advice = both if confirmed else only_here
+    message = UserMessage(english("signed_out.title"), text, advice, "signed_out", login_url=request.front_page)
     action = Action("open_application" if request.gate_prefix else "sign_in", request.front_page)
     return show_message(message, request, "signed_out.html", [action], as_json=request.wants_json)
 
@@ -181,14 +172,5 @@ def provider_choice(request: Request, sign_in_urls: Mapping[str, str]) -> Respon
 
 def error_message(error: errors.Error, *, id: str, login_url: str) -> UserMessage:  # noqa: A002  # as in the message
     """Return the message about *error*."""
-    return UserMessage(
-        error.title,
-        error.text,
-        error.advice,
-        error.cause,
-        status=error.status,
-        side=error.side,
-        id=id,
-        login_url=login_url,
-        provider_says=error.provider_says,
-    )
+    own = {name: getattr(error, name) for name in UserMessage._fields if name not in {"id", "login_url"}}
+    return UserMessage(**own, id=id, login_url=login_url)

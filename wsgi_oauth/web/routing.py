@@ -41,9 +41,8 @@ class Routes:
                 self._any_host.add(route)
             rules.append((route, name, frozenset(methods)))
         # OPTIONS has one answer for each route, unless a handler has its own.
-        rules += [
-            (route, "", frozenset({"OPTIONS"})) for route, methods in self._methods.items() if "OPTIONS" not in methods
-        ]
+        without = [route for route, methods in self._methods.items() if "OPTIONS" not in methods]
+        rules += [(route, "", frozenset({"OPTIONS"})) for route in without]
         self._adapter = _compile(tuple(rules))
 
     def match(self, request: Request) -> tuple[type[RequestHandler], dict[str, Any]]:

@@ -155,10 +155,7 @@ class SignInHandler(RequestHandler):
         return urlsplit(self.request.front_page).path if self.request.gate_prefix else self.url_for(".profile")
 
     def _login_parameters(self, arguments: Mapping[str, str]) -> dict[str, str]:
-        """Return the parameters in the link to the sign-in that may be passed on to the provider.
-
-        :raises errors.UserError: for a value that is too long or contains control characters.
-        """
+        """Return the parameters in the link to the sign-in that may be passed on to the provider."""
         names = {*self.registration.login_parameters, *(["login_hint"] if "iss" in arguments else [])}
         parameters = {name: arguments[name] for name in names if name in arguments}
         for name, value in parameters.items():
@@ -219,11 +216,7 @@ class SignInHandler(RequestHandler):
         return attempt
 
     def _read_response(self) -> sign_in.AuthorizationResponse:
-        """Return the authorization response: the query of a GET, or the form of a POST, whose query is ignored.
-
-        :raises werkzeug.exceptions.UnsupportedMediaType: if the body is not a form.
-        :raises errors.BadAuthorizationResponse: if a parameter is repeated, too long or not printable.
-        """
+        """Return the authorization response: the query of a GET, or the form of a POST, whose query is ignored."""
         request = self.request
         if request.method != "POST":
             response = sign_in.AuthorizationResponse.parse(request.query_string)
@@ -263,10 +256,8 @@ class SignInHandler(RequestHandler):
                 "the provider sent the response with a form, which was not requested; set "
                 "WSGI_OAUTH_RESPONSE_MODE=form_post if it always does that"
             )
-        if (
-            request.cookie_names.name(sign_in.cookie_purpose(state) + (FORM_POST if request.is_form_post else ""))
-            in names
-        ):
+        purpose = sign_in.cookie_purpose(state) + (FORM_POST if request.is_form_post else "")
+        if request.cookie_names.name(purpose) in names:
             return (
                 "the browser has the cookie of this sign-in, but the session store does not know it: another worker or "
                 "machine may use another store (compare WSGI_OAUTH_SESSION_STORE; memory: is for a single process), "
@@ -290,12 +281,8 @@ class SignInHandler(RequestHandler):
         """
         if attempt.restarted:
             raise errors.NoLoginInProgress("sign-in: the sign-in took too long, for the second time")
-        query = {
-            "next": attempt.next_url,
-            "provider": attempt.provider if self.oauth.has_labels else "",
-            "restarted": "1",
-        }
-        query["again"] = "1" if attempt.after_rejection else ""
+        label, again = attempt.provider if self.oauth.has_labels else "", "1" if attempt.after_rejection else ""
+        query = {"next": attempt.next_url, "provider": label, "restarted": "1", "again": again}
         parameters = urlencode({name: value for name, value in query.items() if value})
         return self.redirect(f"{self.url_for('.preauthorization', external=True)}?{parameters}", 303)
 

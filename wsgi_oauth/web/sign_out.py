@@ -34,10 +34,8 @@ class Logout(RequestHandler):
     def get(self, request: Request) -> Response:
         if not request.session.signed_in:
             return _show_signed_out(self, confirmed=False)
-        logout_url = self.url_for(".logout", external=True)
-        return pages.sign_out_question(
-            english("sign_out.title"), request, logout_url=logout_url, cancel_url=self._previous_page()
-        )
+        urls = {"logout_url": self.url_for(".logout", external=True), "cancel_url": self._previous_page()}
+        return pages.sign_out_question(english("sign_out.title"), request, **urls)
 
     def _previous_page(self) -> str:
         """Return the page that links to the sign-out; if it is unknown, the front page or the profile."""
