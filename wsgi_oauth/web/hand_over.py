@@ -73,10 +73,8 @@ class Redemption(SignInHandler):
         with sign_in.removing_failed(pending, attempt):
             session = self.tickets.redeem(ticket, request.base, state)
             if session is None and attempt.restarted:
-                raise errors.NoLoginInProgress(
-                    "hand-over: the ticket is not valid, for the second time",
-                    remedy="let all sites use the same WSGI_OAUTH_SESSION_STORE",
-                )
+                remedy = "let all sites use the same WSGI_OAUTH_SESSION_STORE"
+                raise errors.NoLoginInProgress("hand-over: the ticket is not valid, for the second time", remedy=remedy)
             if session is None:
                 abort(self.restart(attempt))
         session.event, session.source = HAND_OVER, request.source

@@ -13,8 +13,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
 
 from werkzeug import Response
 from werkzeug.utils import cached_property
@@ -32,12 +32,8 @@ from .redirect import Redirect
 from .request import Request
 
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
-
-
-class BuildPath(Protocol):
-    """Returns the path of a handler, below the mount point, for its endpoint and the variables of its route."""
-
-    def __call__(self, endpoint: str, values: dict[str, Any], /) -> str: ...
+# Returns the path of a handler, below the mount point, for its endpoint and the variables of its route.
+BuildPath = Callable[[str, dict[str, Any]], str]
 
 
 class RequestHandler:

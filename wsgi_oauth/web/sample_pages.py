@@ -12,8 +12,6 @@ from . import pages
 from .page_templates import PageTemplates
 from .request import Request
 
-_TRY_AGAIN = [pages.Action("try_again", "")]
-_SIGN_IN = [pages.Action("sign_in", "https://app.example.com/")]
 _SIGN_OUT = pages.Action("sign_out", "https://app.example.com/logout", "a-form-token")
 _IDS = {"id": "5f2ad1c0b7e94386", "login_url": "https://app.example.com/"}
 
@@ -22,7 +20,7 @@ _IDS = {"id": "5f2ad1c0b7e94386", "login_url": "https://app.example.com/"}
 SAMPLES: dict[str, dict[str, Any]] = {
     "error.html": {
         "message": pages.error_message(errors.ProviderTimeout(), **_IDS)._replace(provider_says="Try again later."),
-        "actions": _TRY_AGAIN,
+        "actions": [pages.Action("try_again", "")],
     },
     "not_allowed.html": {
         "message": pages.error_message(errors.NotAllowed("1@github", "ann"), **_IDS),
@@ -49,7 +47,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "message": pages.UserMessage(
             english("signed_out.title"), english("signed_out.text"), english("signed_out.only_here"), "signed_out"
         ),
-        "actions": _SIGN_IN,
+        "actions": [pages.Action("sign_in", "https://app.example.com/")],
     },
     "tokens.html": {
         "account": "octocat",
