@@ -90,20 +90,18 @@ def findings(environ: Mapping[str, str], *, public: bool = False) -> Iterator[Fi
 
     :param public: also check the running application at its public URL.
     """
+    config = None
     try:
-        try:
-            config = Config.from_environ(environ)
-        except errors.ConfigError as error:
-            problems = str(error).splitlines()
-            unknown = _find_unknown_providers(environ, problems)
-            raise errors.ConfigError("\n".join(dict.fromkeys([*unknown, *problems]))) from None
+        config = Config.from_environ(environ)
         find_ca_bundle()
         # Creating the application checks the other settings. The session store is checked below.
         app = create_app(config, store=MemoryStore())
         oauth = app.oauth
         oauth.transport.load()
     except errors.ConfigError as error:
-        yield from (Finding("FAIL", line) for line in str(error).splitlines())
+        problems = str(error).splitlines()
+        unknown = _find_unknown_providers(environ, problems) if config is None else ()
+        yield from (Finding("FAIL", line) for line in dict.fromkeys([*unknown, *problems]))
         return
     stored = _check_store(config)
     yield stored
@@ -155,8 +153,8 @@ def _check_templates(templates: PageTemplates) -> Iterator[Finding]:
     failing = {name for failure, pages in failures.items() for name in (failure.partition(":")[0], *pages)}
     own = [name for name in files if name in known - failing]
     if own or not failures:
-        text = f"templates: {', '.join(own) or 'none'} of {templates.folder} in place of the built-in ones"
-        yield Finding("ok", text)
+        names = ", ".join(own) or "none"
+        yield Finding("ok", f"templates: {names} of {templates.folder} in place of the built-in ones")
     for name in sorted(set(files) - known):
         if remedy := did_you_mean(name, known):
             yield Finding("warn", f"templates: {name} replaces no built-in template", remedy)
@@ -304,10 +302,8 @@ class ProviderCheck:
         yield from self._check_rules(provider)
         if self._config.pkce is False:
             text = f"{self._config.variable('pkce')}=no: a stolen authorization code can be injected into a sign-in"
-            remedy = "unset it, unless the provider refuses the code verifier"
-            yield Finding(
-                "warn", text + (", unless the nonce reveals it" if provider.asks_for_id_token else ""), remedy
-            )
+            text += ", unless the nonce reveals it" if provider.asks_for_id_token else ""
+            yield Finding("warn", text, "unset it, unless the provider refuses the code verifier")
         yield from self._check_response_mode(provider, metadata)
         yield from self._check_client_key()
         yield from self._check_signatures(provider)
@@ -317,14 +313,12 @@ class ProviderCheck:
         yield from self.endpoint_findings()
 
     def _check_response_mode(self, provider: Provider, metadata: Mapping[str, Any]) -> Iterator[Finding]:
-        """Report the requirements of the response mode form_post."""
         if provider.response_mode != "form_post":
             return
         modes = metadata.get("response_modes_supported")  # Discovery 3
         if isinstance(modes, list) and "form_post" not in modes:
-            text = (
-                f"response mode: form_post is configured, and the issuer supports {', '.join(map(str, modes))!a:.200}"
-            )
+            supported = ", ".join(map(str, modes))
+            text = f"response mode: form_post is configured, and the issuer supports {supported!a:.200}"
             yield Finding("warn", text, f"unset {self._config.variable('response_mode')}")
         elif not (self._public_url or "").startswith("https:"):
             text = "response mode form_post: over http, some browsers (Safari) reject the cookie of a sign-in"
@@ -338,7 +332,6 @@ class ProviderCheck:
         key = self._registration.client_key
         if key is None:
             return
-        path = self._config.client_key_file or ""
         if not self._registration.configured_provider.secret_audience:
             text = f"client key: {json.dumps(key.public_jwk())}"
             yield Finding("ok", text, "register this public key (JWK) at the provider")
@@ -346,6 +339,7 @@ class ProviderCheck:
             text = f"{self._config.variable('client_key_id')}: missing (used: {key.key_id!a})"
             title = self._registration.configured_provider.title
             yield Finding("warn", text, f"set it to the id of the key at {title}")
+        path = self._config.client_key_file or ""
         mode = stat.S_IMODE(os.stat(path).st_mode)
         if mode & 0o077:
             variable = self._config.variable("client_key_file")
@@ -368,21 +362,18 @@ class ProviderCheck:
             names = ", ".join(provider.signing_algorithms)
             yield Finding("ok", f"ID tokens: signatures are verified with the client secret ({names})")
         elif not provider.jwks_url:
-            remedy = "add jwks_uri to the metadata of the issuer"
-            yield Finding("warn", f"{rule}; the URL of the provider's keys is unknown", remedy)
+            text = f"{rule}; the URL of the provider's keys is unknown"
+            yield Finding("warn", text, "add jwks_uri to the metadata of the issuer")
         else:
             try:
-                count = keys.count(provider.jwks_url)
-                if count:
-                    text = f"ID tokens: signatures are verified (keys: {count}, at {provider.jwks_url})"
-                    yield Finding("ok", text)
+                if count := keys.count(provider.jwks_url):
+                    yield Finding("ok", f"ID tokens: signatures are verified (keys: {count}, at {provider.jwks_url})")
                 else:
                     text = f"ID tokens: no key is published for their signatures (at {provider.jwks_url})"
                     yield Finding("FAIL", text, "let the provider sign the ID tokens of this client with a key")
             except errors.ProviderError as error:
-                yield Finding(
-                    "FAIL", f"ID tokens: signatures cannot be verified: {error.detail}", error.remedy or _COMPARE_URL
-                )
+                text = f"ID tokens: signatures cannot be verified: {error.detail}"
+                yield Finding("FAIL", text, error.remedy or _COMPARE_URL)
 
     def _check_backchannel_logout(self, provider: Provider, metadata: Mapping[str, Any]) -> Iterator[Finding]:
         """Print the URL for the registration, if the issuer supports back-channel logout (Back-Channel Logout 2.1)."""
@@ -429,8 +420,7 @@ class ProviderCheck:
         for name, member in discovery.ENDPOINTS.items():
             setting = "end_session" if name == "end_session_url" else name
             configured = getattr(self._config, setting, None)  # jwks_url has no setting
-            if configured == "yes":
-                configured = None
+            configured = None if configured == "yes" else configured
             used, announced = configured or getattr(preset, name), metadata.get(member)
             if used and announced and used != announced:
                 variable = self._config.variable(setting)
@@ -445,19 +435,17 @@ class ProviderCheck:
         auth_remedy = f"unset {client_auth}, or set it to a supported method"
         if method == "private_key_jwt":
             auth_remedy = "permit private_key_jwt for this client at the provider, or use a client secret"
+        flow_remedy = "enable the authorization code flow at the provider"
+        pkce_remedy = "enable PKCE, which protects stolen authorization codes (RFC 7636); if sign-ins fail, set "
+        pkce_remedy += f"{self._config.variable('pkce')}=no"
         # An issuer does not list the scopes of other APIs, such as Microsoft Graph.
         api_scopes = {name for each in provider.lists for name in each.scope.split()}
         scopes = " ".join(each for each in provider.scope.split() if each not in api_scopes)
         for feature, values, remedy in (
-            ("response_types", "code", "enable the authorization code flow at the provider"),
+            ("response_types", "code", flow_remedy),
             ("scopes", scopes, f"if sign-ins fail with invalid_scope, remove scopes from {scope}"),
-            ("grant_types", "authorization_code", "enable the authorization code flow at the provider"),
-            (
-                "code_challenge_methods",
-                pkce,
-                "enable PKCE, which protects stolen authorization codes (RFC 7636); if sign-ins fail, set "
-                f"{self._config.variable('pkce')}=no",
-            ),
+            ("grant_types", "authorization_code", flow_remedy),
+            ("code_challenge_methods", pkce, pkce_remedy),
             ("token_endpoint_auth_methods", method, auth_remedy),
         ):
             supported = metadata.get(f"{feature}_supported")
@@ -471,10 +459,8 @@ class ProviderCheck:
 
     def _check_refresh(self, provider: Provider, metadata: Mapping[str, Any]) -> Finding:
         """Report whether sign-ins probably give refresh tokens."""
-        remedy = (
-            "without a refresh token, a session whose access token has expired is not rechecked: behind the gate and "
-            "/verify it continues, and at /profile users sign in again"
-        )
+        remedy = "without a refresh token, a session whose access token has expired is not rechecked: behind the gate "
+        remedy += "and /verify it continues, and at /profile users sign in again"
         grants, scopes = metadata.get("grant_types_supported"), metadata.get("scopes_supported")
         if isinstance(grants, list) and "refresh_token" not in grants:
             return Finding("warn", "refresh tokens: the issuer's grant_types_supported lacks refresh_token", remedy)
@@ -482,10 +468,8 @@ class ProviderCheck:
         if "offline_access" in provider.scope.split() or "offline" in dict(provider.authorization_parameters).values():
             return Finding("ok", "refresh tokens: requested with each sign-in")
         if isinstance(scopes, list) and "offline_access" in scopes:
-            remedy += (
-                f"; many providers give one if {self._config.variable('scope')} contains offline_access (at Keycloak "
-                "it is not needed)"
-            )
+            remedy += f"; many providers give one if {self._config.variable('scope')} contains offline_access "
+            remedy += "(at Keycloak it is not needed)"
         if isinstance(grants, list):
             return Finding("ok", "refresh tokens: supported by the issuer, but perhaps not for every client", remedy)
         return Finding("warn", "refresh tokens: unknown until a user signs in", remedy)
@@ -507,15 +491,14 @@ class ProviderCheck:
             text = "revocation: no endpoint, so tokens stay valid after sign-out until they expire"
             remedy = f"set {variable('revocation_url')} if the provider has a revocation endpoint (RFC 7009)"
             yield Finding("ok", text, remedy)
-        if end_session_url := self._registration.end_session_url(
-            {}, signed_out_url=self._signed_out_url, state="check"
-        ):
-            yield self._probe("end-session", end_session_url, self._probe_end_session, failure="warn")
+        url = self._registration.end_session_url({}, signed_out_url=self._signed_out_url, state="check")
+        if url:
+            yield self._probe("end-session", url, self._probe_end_session, failure="warn")
         elif self._config.end_session:
             name = variable("end_session")
             text = f"{name}: has no effect, because the provider announces no end-session endpoint"
             yield Finding("warn", text, f"set {name} to the URL of the endpoint, or unset it")
-        yield from self._check_clock()
+        yield self._check_clock()
 
     def _probe(self, name: str, url: str, probe: Callable[[str], Finding], *, failure: str = "FAIL") -> Finding:
         """Return the finding of *probe*. If it raises an error, return a finding of the level *failure* instead."""
@@ -543,9 +526,9 @@ class ProviderCheck:
 
     def _probe_authorization(self, url: str) -> Finding:
         """Send an authorization request as a browser does."""
-        attempt = sign_in.Attempt.new(
-            redirect_uri=self._redirect_uri, next_url="/", provider=self._registration.label
-        ).for_authorization(self._registration.provider, choose_account=False)
+        provider, label = self._registration.provider, self._registration.label
+        attempt = sign_in.Attempt.new(redirect_uri=self._redirect_uri, next_url="/", provider=label)
+        attempt = attempt.for_authorization(provider)
         request_url, _ = self._client().authorization_url(url, **attempt.parameters)
         response = self._request("GET", request_url)
         location, _, query = response.headers.get("Location", "").partition("?")
@@ -557,13 +540,7 @@ class ProviderCheck:
         status = response.status_code
         if status < 400:
             return Finding("ok", "answers")
-        refusal = build_refusal(
-            *find_error(response),
-            self._registration.provider,
-            endpoint="the authorization endpoint",
-            redirect_uri=self._redirect_uri,
-            default=errors.LoginRefused,
-        )
+        refusal = build_refusal(*find_error(response), provider, endpoint="", redirect_uri=self._redirect_uri)
         if status == 400 and isinstance(refusal, errors.RedirectUriRefused):
             text = f"refuses every sign-in with status {status}{describe_error(response)}"
             return Finding("FAIL", text, refusal.remedy)
@@ -632,16 +609,14 @@ class ProviderCheck:
             return Finding("warn", "answers with status 400", remedy)
         return Finding("ok", "answers")
 
-    def _check_clock(self) -> Iterator[Finding]:
+    def _check_clock(self) -> Finding:
         """Compare the clocks, because this machine computes when a token expires."""
         try:
             skew = round(time.time() - parsedate_to_datetime(self._date).timestamp())
         except ValueError:
             text = "clock: unknown whether it agrees with the provider's, because no response has a valid Date"
-            yield Finding("warn", text, "synchronize this machine's clock with NTP")
-            return
+            return Finding("warn", text, "synchronize this machine's clock with NTP")
         if abs(skew) <= CLOCK_SKEW:
-            yield Finding("ok", "clock: agrees with the provider's clock")
-        else:
-            text = f"clock: {abs(skew)} s {'ahead of' if skew > 0 else 'behind'} the provider's clock"
-            yield Finding("warn", text, "set this machine's clock, or synchronize it with NTP")
+            return Finding("ok", "clock: agrees with the provider's clock")
+        text = f"clock: {abs(skew)} s {'ahead of' if skew > 0 else 'behind'} the provider's clock"
+        return Finding("warn", text, "set this machine's clock, or synchronize it with NTP")

@@ -18,8 +18,9 @@ import requests
 
 from .. import errors
 from ..config import Config
+from ..config.settings import variable_name
 from ..sessions.check_token import CHECK_HEADER, stored_check_token
-from ..sessions.cookie import FORM_POST, CookieNames
+from ..sessions.cookie import FORM_POST
 from ..sessions.memory import MemoryStore
 from ..sessions.store import SessionStore, store_key
 from ..transport.adapter import BoundedAdapter
@@ -77,26 +78,19 @@ class PublicCheck:
         if seen is not None:
             yield from self._check_request(url, seen, token)
         else:
-            why = (
-                "only the application's own process can read its sessions in memory (memory:)"
-                if isinstance(self._store, MemoryStore)
-                else "the application uses another session store than this shell "
-                f"({self._config.store_name}), or an older version"
-            )
-            yield Finding(
-                "warn",
-                f"public URL {url}: answers, but the proxies cannot be checked: {why}",
-                "run this command as the application's user, with the application's environment",
-            )
+            why = f"the application uses another session store than this shell ({self._config.store_name}), "
+            why += "or an older version"
+            if isinstance(self._store, MemoryStore):
+                why = "only the application's own process can read its sessions in memory (memory:)"
+            text = f"public URL {url}: answers, but the proxies cannot be checked: {why}"
+            remedy = "run this command as the application's user, with the application's environment"
+            yield Finding("warn", text, remedy)
         if url == self._config.public_url:
             yield from self._check_start(url)
         yield from self._check_plain_http(url)
 
     def _get(self, url: str, headers: Mapping[str, str]) -> requests.Response:
-        """Request *url* and follow no redirect.
-
-        :raises errors.ProviderError: when the request fails.
-        """
+        """Request *url*, and follow no redirect. Raise ProviderError when the request fails."""
         headers = {"User-Agent": USER_AGENT, "Accept": "application/json", **headers}
         request = requests.Request("GET", url, headers=headers).prepare()
         return self._adapter.exchange(request, time.monotonic() + TIMEOUT)
@@ -147,67 +141,45 @@ class PublicCheck:
     def _check_request(self, url: str, seen: Mapping[str, Any], token: str) -> Iterator[Finding]:
         """Compare the application's view of a request with this shell's settings."""
         proxies = seen["settings"]["trusted_proxies"]
-        for name, here, there in (
-            ("WSGI_OAUTH_PUBLIC_URL", self._config.public_url, seen["settings"]["public_url"]),
-            ("WSGI_OAUTH_TRUSTED_PROXIES", self._config.trusted_proxies, proxies),
-            ("WSGI_OAUTH_SITES", list(self._config.sites), seen["settings"]["sites"]),
-            ("WSGI_OAUTH_ALLOW", list(self._config.allow), seen["settings"]["allow"]),
-        ):
+        for setting in ("public_url", "trusted_proxies", "sites", "allow"):
+            here, there, name = getattr(self._config, setting), seen["settings"][setting], variable_name(setting)
+            here = list(here) if isinstance(here, tuple) else here
             if here != there:
                 text = f"public URL {url}: the application runs with {name}={there}, and this shell has {here}"
                 yield Finding("FAIL", text, "restart the application, or run this command with its environment")
         request, counts = seen["request"], seen["request"]["forwarded"]
-        host = urlsplit(f"//{request['host']}").hostname
-        if host != Origin.of(url).host:
-            yield Finding(
-                "FAIL",
-                f"Host: the application sees {host!a} in place of {Origin.of(url).host!a}, and refuses all requests",
-                "let the proxy pass the Host header on (nginx: `proxy_set_header Host $host;`), or send "
-                "X-Forwarded-Host and set WSGI_OAUTH_TRUSTED_PROXIES",
-            )
-        if 0 < proxies <= counts["Proto"] and request["scheme"] != urlsplit(url).scheme:
-            yield Finding(
-                "FAIL",
-                f"scheme: the proxy reports {request['scheme']}, and browsers use {urlsplit(url).scheme}",
-                "let the outermost proxy set X-Forwarded-Proto, and the others pass it on; each of the "
-                f"WSGI_OAUTH_TRUSTED_PROXIES={proxies} adds one value",
-            )
+        host, expected = urlsplit(f"//{request['host']}").hostname, Origin.of(url)
+        if host != expected.host:
+            text = f"Host: the application sees {host!a} in place of {expected.host!a}, and refuses all requests"
+            remedy = "let the proxy pass the Host header on (nginx: `proxy_set_header Host $host;`), or send "
+            yield Finding("FAIL", text, f"{remedy}X-Forwarded-Host and set WSGI_OAUTH_TRUSTED_PROXIES")
+        if 0 < proxies <= counts["Proto"] and request["scheme"] != expected.scheme:
+            text = f"scheme: the proxy reports {request['scheme']}, and browsers use {expected.scheme}"
+            remedy = "let the outermost proxy set X-Forwarded-Proto, and the others pass it on; each of the "
+            yield Finding("FAIL", text, f"{remedy}WSGI_OAUTH_TRUSTED_PROXIES={proxies} adds one value")
         yield from self._check_proxies(url, proxies, request, token)
 
     def _check_proxies(self, url: str, proxies: int, seen: Mapping[str, Any], token: str) -> Iterator[Finding]:
-        """Compare the number of trusted proxies with the headers, and send forged ones.
-
-        :param seen: the application's description of an ordinary request.
-        """
+        """Compare the number of trusted proxies with *seen*, an ordinary request, and send forged headers."""
         reported = seen["forwarded"]["For"]
+        # The keys of the application's description, and the values of the headers.
         forged = {
-            "X-Forwarded-Host": FORGED_HOST,
-            "X-Forwarded-Proto": "http" if seen["scheme"] == "https" else "https",
-            "X-Forwarded-For": FORGED_CLIENT,
+            "X-Forwarded-Host": ("host", FORGED_HOST),
+            "X-Forwarded-Proto": ("scheme", "http" if seen["scheme"] == "https" else "https"),
+            "X-Forwarded-For": ("client", FORGED_CLIENT),
         }
-        headers = {name: ", ".join([value] * _FORGED_VALUES) for name, value in forged.items()}
+        headers = {name: ", ".join([value] * _FORGED_VALUES) for name, (_, value) in forged.items()}
         response = self._get(f"{url}/readyz", {CHECK_HEADER: token, **headers})
         description = _read_description(response)
         if description is None:
             text = f"proxies: a request with X-Forwarded-* headers is answered with status {response.status_code}"
             yield Finding("warn", text, "it is unknown whether the application believes them")
             return
-        request = description["request"]
-        believed = [
-            name
-            for name, key in (
-                ("X-Forwarded-Host", "host"),
-                ("X-Forwarded-Proto", "scheme"),
-                ("X-Forwarded-For", "client"),
-            )
-            if request[key] == forged[name]
-        ]
+        believed = [name for name, (key, value) in forged.items() if description["request"][key] == value]
         if believed:
             text = f"proxies: the application believes {', '.join(believed)} of any client (trusted proxies: {proxies})"
-            remedy = (
-                "let the outermost proxy replace these headers (nginx: `proxy_set_header X-Forwarded-Host $host;`, "
-                "X-Forwarded-Proto $scheme, X-Forwarded-For $remote_addr)"
-            )
+            remedy = "let the outermost proxy replace these headers (nginx: `proxy_set_header X-Forwarded-Host $host;`"
+            remedy += ", X-Forwarded-Proto $scheme, X-Forwarded-For $remote_addr)"
             if reported < proxies:
                 remedy = f"set WSGI_OAUTH_TRUSTED_PROXIES={reported}, the number that set X-Forwarded-For; or {remedy}"
             yield Finding("FAIL", text, remedy)
@@ -237,30 +209,22 @@ class PublicCheck:
         except ValueError:
             location = urlsplit("")
         parameters = {name: values[0] for name, values in parse_qs(location.query).items()}
-        expected = {
-            "client_id": provider.client_id,
-            "redirect_uri": f"{url}/callback" + (f"/{provider.label}" if provider.label else ""),
-        }
+        redirect_uri = f"{url}/callback" + (f"/{provider.label}" if provider.label else "")
         if location.netloc == urlsplit(url).netloc and location.path.rstrip("/") == urlsplit(url).path:
-            yield Finding(
-                "FAIL",
-                f"sign-in: {url}/ redirects to itself, because the application sees plain http",
-                "let the proxy set X-Forwarded-Proto to the scheme that browsers use, and correct "
-                "WSGI_OAUTH_TRUSTED_PROXIES",
-            )
+            text = f"sign-in: {url}/ redirects to itself, because the application sees plain http"
+            remedy = "let the proxy set X-Forwarded-Proto to the scheme that browsers use, and correct "
+            yield Finding("FAIL", text, f"{remedy}WSGI_OAUTH_TRUSTED_PROXIES")
             return
         if "redirect_uri" not in parameters:
-            answer = _read_json(self._get(f"{url}/{query}", {}))
-            text = (
-                f"sign-in: {url}/ answers with status {response.status_code}, and not with a redirect to the provider"
-            )
+            answer, status = _read_json(self._get(f"{url}/{query}", {})), response.status_code
+            text = f"sign-in: {url}/ answers with status {status}, and not with a redirect to the provider"
             remedy = "look into the application's log"
             if {"error", "id"} <= answer.keys():
                 text += f": {answer['error']!a}"
                 remedy = f"look for {answer['id']!a} in the application's log, which explains it"
             yield Finding("FAIL", text, remedy)
             return
-        for name, value in expected.items():
+        for name, value in (("client_id", provider.client_id), ("redirect_uri", redirect_uri)):
             if parameters.get(name) != value:
                 text = f"sign-in: the application sends the {name} {parameters.get(name)!a} in place of {value!a}"
                 yield Finding("FAIL", text, "restart the application, or run this command with its environment")
@@ -269,7 +233,7 @@ class PublicCheck:
 
     def _check_cookie(self, url: str, response: requests.Response, provider: str) -> Finding:
         """Check the cookie of a started sign-in, and delete the sign-in if it is in this shell's store."""
-        names: CookieNames = self._app.site.cookie_names(url)
+        names = self._app.site.cookie_names(url)
         name, _, rest = response.headers.get("Set-Cookie", "").partition("=")
         if not name.startswith(f"{names.session}-"):
             text = f"sign-in: the cookie {names.session} does not arrive" + (f" (got {name[:100]!a})" if name else "")

@@ -41,6 +41,7 @@ from ..sessions.manager import (
 T = TypeVar("T")
 Command = Callable[[SessionManager, argparse.Namespace], None]
 
+_PASSES = 2  # because the first one can miss a session that is being written
 _PROGRESS_STEP = 10_000  # sessions between two lines of progress
 
 
@@ -156,8 +157,7 @@ def _end(sessions: SessionManager, options: argparse.Namespace) -> None:
     sessions.end_sessions_of(user, lifetime=MAX_LIFETIME)
     ended = unknown = encrypted = 0
     try:
-        # Two passes are needed, because the first one can miss a session that is being written.
-        for _ in range(2):
+        for _ in range(_PASSES):
             unknown = encrypted = 0
             for entry in _with_progress(sessions.survey()):
                 identity = _identity(entry)
@@ -193,8 +193,7 @@ def _end(sessions: SessionManager, options: argparse.Namespace) -> None:
 def _end_all(sessions: SessionManager, options: argparse.Namespace) -> None:
     ended = 0
     try:
-        # Two passes are needed, because the first one can miss a session that is being written.
-        for _ in range(2):
+        for _ in range(_PASSES):
             for entry in _with_progress(sessions.survey()):
                 sessions.store.delete(entry.key)
                 ended += 1
@@ -227,10 +226,7 @@ def _operator() -> str:
 
 
 def _find_user(sessions: SessionManager, options: argparse.Namespace) -> str:
-    """Return the id of the user that ``--user`` names: by its current or former id, or by a username.
-
-    Exit with a usage error if no user or several users have this username.
-    """
+    """Return the id of the user that ``--user`` names: by its current or former id, or by an unambiguous username."""
     ids, encrypted = set(), False
     for entry in _with_progress(sessions.survey()):
         encrypted = encrypted or entry.encrypted

@@ -28,15 +28,8 @@ def _list(sessions: SessionManager, options: argparse.Namespace) -> None:
     print(options.store, file=sys.stderr)  # other programs may read the list on stdout
     for owner, info in AccessTokens(sessions, max_lifetime=0).survey():
         used = format_time(info.used) if info.used else f"{'never':<20}"
-        print(
-            format_time(info.created),
-            used,
-            format_time(info.expires),
-            info.id,
-            escape_for_display(owner),
-            escape_for_display(info.name),
-            sep="  ",
-        )
+        names = map(escape_for_display, (owner, info.name))
+        print(format_time(info.created), used, format_time(info.expires), info.id, *names, sep="  ")
 
 
 def _revoke(sessions: SessionManager, options: argparse.Namespace) -> None:
