@@ -24,6 +24,11 @@ from wsgi_oauth.sessions.store import Record
 HOUR = 3600
 MakeBrowser = Callable[..., Browser]
 MakeGate = Callable[..., LoginRequired]
+WRONG_TIME = pytest.mark.parametrize(
+    "record",
+    [b"wo-revoked:1:17x", Revocation(time.time() + HOUR).encode()],
+    ids=["damaged", "stored while the clock was ahead"],
+)
 
 
 def end_sessions_of(user: str, store: SessionStore) -> None:
@@ -173,7 +178,7 @@ class TestRecords:
         [key] = store.keys()
         assert b"583231" not in key.encode() + (store.load(key) or b"")
 
-    def test_end_every_session_if_truncated_or_changed(self, caplog: pytest.LogCaptureFixture):
+    def test_end_every_session_if_truncated_or_changed(self):
         """S56. Otherwise the sessions that the record has ended would be usable again."""
         revocation = Revocation(1764491234.125, issued=1764491233.0)
         raw = revocation.encode()
@@ -182,14 +187,27 @@ class TestRecords:
         number = int.from_bytes(raw, "big")
         damaged += [(number ^ 1 << bit).to_bytes(len(raw), "big") for bit in range(8 * len(raw))]
         assert {Revocation.decode(each).time for each in damaged} == {inf}
-        assert "run `wsgi-oauth sessions end --user`" in caplog.text
 
-    def test_end_every_session_if_damaged(self, store: SessionStore, make_browser: MakeBrowser):
+    @WRONG_TIME
+    def test_end_every_session_but_no_later_one_if_their_time_is_wrong(
+        self, store: SessionStore, make_browser: MakeBrowser, record: bytes, caplog: pytest.LogCaptureFixture
+    ):
+        """Otherwise each sign-in of the user would be ended at once: a redirect loop."""
+        laptop, phone = (signed_in(make_browser) for _ in range(2))
+        user = user_of(laptop)
+        assert user_of(phone) == user
+        store.create(revocation_key(user), Record(record, time.time() + HOUR))
+        assert laptop.profile().status_int == 401
+        assert "revocation record: damaged, or stored while the clock was ahead" in caplog.text
+        laptop.sign_in()
+        assert [browser.profile().status_int for browser in (laptop, phone)] == [200, 401]
+
+    @WRONG_TIME
+    def test_with_a_wrong_time_are_replaced(self, store: SessionStore, make_browser: MakeBrowser, record: bytes):
         browser = signed_in(make_browser)
         user = user_of(browser)
-        store.create(revocation_key(user), Record(b"wo-revoked:1:17x", time.time() + HOUR))
-        assert browser.profile().status_int == 401
-        end_sessions_of(user, store)  # replaces the record
+        store.create(revocation_key(user), Record(record, time.time() + HOUR))
+        end_sessions_of(user, store)
         browser.sign_in()
         assert browser.profile().status_int == 200
 

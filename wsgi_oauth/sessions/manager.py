@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..config.checks import MAX_LIFETIME
 from ..events import SIGN_IN
 from .cookie import CookieNames, build_set_cookie, pending_cookies, session_id_from_cookie
 from .encoding import OTHER_ENTRY, StoredSession, are_plausible, decode, encode, parse
@@ -266,16 +267,17 @@ class SessionManager:
         :param lifetime: the longest lifetime of a session in the store, in seconds; by default this manager's.
         :raises errors.StoreError: when the store fails.
         """
+        self._store_revocations(map(revocation_key, names), issued, self._lifetime if lifetime is None else lifetime)
+
+    def _store_revocations(self, keys: Iterable[str], issued: float, lifetime: float) -> None:
         new = Revocation(self._store_time(), issued)
-        lifetime = self._lifetime if lifetime is None else lifetime
         expires = time.time() + self._sign_in_lifetime + lifetime + _REVOCATION_MARGIN
 
         def merge(raw: bytes) -> Record:
-            known = Revocation.decode(raw)  # its time is infinite if the record is damaged
-            latest = Revocation(*map(max, new, known)) if known.time < inf else new
-            return Record(latest.encode(), expires)
+            known = Revocation.decode(raw).corrected(new.time)
+            return Record(Revocation(*map(max, new, known)).encode(), expires)
 
-        for key in map(revocation_key, names):
+        for key in keys:
             if not self.store.update(key, merge):
                 self.store.create(key, Record(new.encode(), expires))
         # After the record is stored: a request that notices the new version must find the record.
@@ -285,10 +287,21 @@ class SessionManager:
     def is_revoked(self, stored: StoredSession) -> bool:
         """Return whether the session has been ended by :meth:`end_sessions_of`.
 
-        :raises errors.StoreError: when the store cannot be read.
+        A record with a wrong time is corrected: otherwise each sign-in of its user would be ended at once, and the
+        browser would be in a redirect loop.
+
+        :raises errors.StoreError: when the store fails.
         """
         keys = self.revocation_keys(stored)
-        return bool(keys) and is_revoked(stored, self.load_all(keys))
+        records = self.load_all(keys) if keys else []
+        if not is_revoked(stored, records):
+            return False
+        known = {key: Revocation.decode(raw) for key, raw in zip(keys, records, strict=True) if raw is not None}
+        now = self._store_time()
+        if wrong := [key for key, each in known.items() if each != each.corrected(now)]:
+            _log.warning("revocation record: damaged, or stored while the clock was ahead; its user has to sign in")
+            self._store_revocations(wrong, -inf, MAX_LIFETIME)
+        return True
 
     def revocation_keys(self, stored: StoredSession) -> list[str]:
         """Return the store's keys of the records that can revoke this session."""

@@ -7,7 +7,6 @@ From the next request on, every worker rejects sessions whose sign-in started ea
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from math import inf
@@ -18,7 +17,7 @@ from .keys import PROVIDER_SESSION
 from .store import store_key
 
 _RECORD = OTHER_ENTRY + b"revoked:1:"
-_log = logging.getLogger(__name__)
+_MAX_CLOCK_SKEW = 60.0  # seconds that the time of a record may be ahead, for example after a failover of Redis
 
 
 class Revocation(NamedTuple):
@@ -36,6 +35,13 @@ class Revocation(NamedTuple):
         times = read_record(stored.data, PROVIDER_SESSION)
         return bool(times.get("asked", stored.started) <= self.time or times.get("issued", inf) < self.issued)
 
+    def corrected(self, now: float) -> Revocation:
+        """Return this revocation with the time *now* if its own time is in the future.
+
+        The record is damaged then, or was stored while the clock was ahead.
+        """
+        return self._replace(time=now) if self.time > now + _MAX_CLOCK_SKEW else self
+
     def encode(self) -> bytes:
         """Return the record of this revocation for the store, with a checksum against damage."""
         times = ":".join(repr(float(each)) for each in self if each > -inf).encode()
@@ -43,14 +49,11 @@ class Revocation(NamedTuple):
 
     @classmethod
     def decode(cls, raw: bytes) -> Revocation:
-        """Return the revocation in a record. A damaged record revokes all sessions, because its time is unknown."""
+        """Return the revocation in a record. A damaged record revokes all sessions: its time is infinite."""
         with suppress(ValueError, TypeError):
             revocation = cls(*map(float, raw.removeprefix(_RECORD).split(b":")[1:]))
             if raw == revocation.encode():
                 return revocation
-        _log.warning(
-            "revocation record: damaged, so its user cannot sign in; run `wsgi-oauth sessions end --user` for that user"
-        )
         return cls(inf)
 
 
