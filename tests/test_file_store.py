@@ -522,8 +522,6 @@ def test_a_session_without_a_reliable_version_has_none(store: FileStore, pass_ti
     assert store.version(KEY) is None
     pass_time(3)
     assert store.version(KEY)
-    pass_time(60)
-    assert store.version(KEY) is None
     assert store.version(OTHER) is None
 
 

@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import partial
 from html import escape
 from typing import Any
 from unittest import mock
@@ -578,9 +577,7 @@ def around_call(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
 
     def put(function: Any) -> None:
         call = GuardedResponse.send
-        monkeypatch.setattr(
-            GuardedResponse, "send", lambda *arguments, **options: function(partial(call, **options), *arguments)
-        )
+        monkeypatch.setattr(GuardedResponse, "send", lambda *arguments: function(call, *arguments))
 
     return put
 
@@ -644,8 +641,11 @@ def test_a_gate_that_removes_all_cookies_is_reported(oauth_app: Any, around_call
 
 def faulty_paths(gate: LoginRequired, find: Callable[[str, str], list[str]]) -> LoginRequired:
     """Let the gate find its restricted paths with another function of SCRIPT_NAME and PATH_INFO."""
-    gate._paths.find = lambda script_name, path, *, is_ambiguous: (  # type: ignore[method-assign]
-        (False, [*gate.path_rules] if is_ambiguous else find(script_name, path), False)
+    original_find = gate._paths.find
+    gate._paths.find = lambda script_name, path, is_ambiguous=False: (  # type: ignore[method-assign]
+        original_find(script_name, path)._replace(
+            restricted=tuple(gate.path_rules if is_ambiguous else find(script_name, path)), is_public=False
+        )
     )
     return gate
 
@@ -760,7 +760,11 @@ def test_a_gate_with_a_wrong_idea_of_401s_is_reported(
 def test_a_gate_that_replaces_401s_against_its_option_is_reported(
     oauth_app: Any, around_call: Callable[[Any], None]
 ) -> None:
-    around_call(lambda call, *arguments: call(*arguments, replaces_401=True))
+    def call_with_replacement(call: Any, response: GuardedResponse, *arguments: Any) -> Any:
+        response._replaces_401 = True
+        return call(response, *arguments)
+
+    around_call(call_with_replacement)
     [finding] = findings(LoginRequired(hello, oauth_app, replace_401=False))
     assert finding.startswith(
         "/: a 401 of the application for a page must pass on as it is, because of replace_401=False"

@@ -82,7 +82,9 @@ class TestSpellings:
     @given(_PATHS)
     def test_no_application_reads_a_restricted_page_from_an_unrestricted_path(self, path: str):
         path_info = path.encode().decode("latin-1")
-        assume(not PathRules(public=(), restricted=["/admin"], sign_out=()).find("", path_info)[1])
+        assume(
+            not PathRules(sign_in="/auth", public=(), restricted=["/admin"], sign_out=()).find("", path_info).restricted
+        )
         assert [reading.__name__ for reading in READINGS if reading(path)] == []
         assert b"secret" not in send(pages, path_info).data
 
@@ -90,14 +92,13 @@ class TestSpellings:
     @pytest.mark.parametrize("paths", [("/admin",), ("/", "/adm\u00efn/static"), ("/admin/static", "/admin")])
     def test_no_rule_is_overlooked_in_a_plain_path(self, paths: tuple[str, ...], path: str):
         public, sign_out, path_info = ["/", "/static"], ["/leave", "/Adi\u00e9u"], path.encode().decode("latin-1")
-        is_public, restricted, signs_out = PathRules(public=public, restricted=paths, sign_out=sign_out).find(
-            "", path_info
-        )
-        assert restricted == RestrictedPaths(paths).find("", path_info)
-        assert signs_out == SignOutPaths(sign_out).include(path_info)
-        assert not is_public or PublicPaths(public).find("", path_info)
-        everything = PathRules(public=["/*"], restricted=paths, sign_out=sign_out)
-        assert everything.find("", path_info)[0] == (not restricted and PublicPaths(["/*"]).find("", path_info) == "")
+        rule = PathRules(sign_in="/auth", public=public, restricted=paths, sign_out=sign_out).find("", path_info)
+        assert [*rule.restricted] == RestrictedPaths(paths).find("", path_info)
+        assert rule.signs_out == SignOutPaths(sign_out).include(path_info)
+        assert not rule.is_public or PublicPaths(public).find("", path_info)
+        everything = PathRules(sign_in="/auth", public=["/*"], restricted=paths, sign_out=sign_out)
+        is_unrestricted = not rule.restricted and PublicPaths(["/*"]).find("", path_info) == ""
+        assert everything.find("", path_info).is_public == is_unrestricted
 
     @pytest.mark.parametrize(
         "path",
@@ -151,10 +152,10 @@ class TestSpellings:
     )
     def test_a_name_with_other_punctuation_or_an_extension_is_restricted(self, path: str):
         """CherryPy reads punctuation as `_`, TurboGears ignores extensions, and Pyramid and Zope ignore `@@`."""
-        paths = PathRules(public=["/*"], restricted=["/admin_area", "/admin"], sign_out=())
-        is_public, restricted, _ = paths.find("", path.encode().decode("latin-1"))
-        assert "/admin_area" in restricted
-        assert not is_public
+        paths = PathRules(sign_in="/auth", public=["/*"], restricted=["/admin_area", "/admin"], sign_out=())
+        rule = paths.find("", path.encode().decode("latin-1"))
+        assert "/admin_area" in rule.restricted
+        assert not rule.is_public
 
     def test_other_punctuation_chooses_no_weaker_rule(self):
         """/admin/for_all is open to more users, and `/admin/for-all` may be another page of /admin."""

@@ -31,6 +31,7 @@ IDENTITY_KEY = "wsgi_oauth.identity"
 _MAX_CACHED = 512  # entries
 _MAX_CACHED_BYTES = 64 * 1024 * 1024  # size of the stored sessions; few have more than 10 KiB, but tokens can be large
 _MAX_CACHE_KEY = 4096  # characters, because clients may send long Cookie headers
+_MAX_CACHED_HEADER = 1024  # characters; a longer Authorization header is represented by its hash
 _log = logging.getLogger(__name__)
 
 
@@ -71,11 +72,11 @@ class Authenticator:
         self._cookie_name = app.config.cookie_name or COOKIE  # a part of the name of each cookie
         self._own_cookies = own_cookies_pattern(self._cookie_name)
         self._access_tokens = app.access_tokens
-        store = app.sessions.store
-        self._version: Callable[[str], object] | None = getattr(store, "version", None)
-        if not hasattr(store, "change_versions"):
-            # The versions of such a store do not change with a revocation.
-            self._version = None
+        store: Any = app.sessions.store
+        # Without change_versions, the versions of a store would not change with a revocation.
+        has_versions = all(hasattr(store, name) for name in ("version", "is_current", "change_versions"))
+        self._version: Callable[[str], object] | None = store.version if has_versions else None
+        self._has_version: Callable[[object], bool] | None = store.is_current if has_versions else None
         # Keyed by the request's headers and by the store's key, because different requests may share one session.
         self._cache: dict[tuple[str | None, ...] | str, Login] = {}
         self._cached_bytes = 0  # approximate, because threads update it without a lock
@@ -93,14 +94,14 @@ class Authenticator:
         :raises errors.ProviderError: with status 503, if such a token cannot be verified now.
         """
         get = environ.get
-        token = self._find_token(environ) if "HTTP_AUTHORIZATION" in environ else None
-        if token is not None and is_from_another_site(environ):
-            token = None
-        # All headers that select the session: the cookies, and the URL of this site. A token of the provider is
-        # represented by its hash, because it can be long.
+        authorization = get("HTTP_AUTHORIZATION")
+        if authorization is not None and len(authorization) > _MAX_CACHED_HEADER:
+            authorization = _hash_token(authorization)
+        # All headers that select the login: the token, the cookies, and the URL of this site.
         cache_key = (
-            token if token is None or token.startswith(TOKEN_PREFIX) else _hash_token(token),
-            get("HTTP_COOKIE") if token is None else None,
+            authorization,
+            get("HTTP_SEC_FETCH_SITE") if authorization is not None else None,
+            get("HTTP_COOKIE"),
             get("HTTP_HOST") or get("SERVER_NAME"),
             get("wsgi.url_scheme"),
             get("HTTP_X_FORWARDED_HOST"),
@@ -109,6 +110,7 @@ class Authenticator:
         cached = self._cache.get(cache_key)
         if cached is not None and time.time() < cached.valid_until and self._is_current(cached):
             return cached
+        token = None if authorization is None or is_from_another_site(environ) else self._find_token(environ)
         if token is not None:
             self._cache.pop(cache_key, None)
             self._app.base_url(environ)  # checks the host
@@ -123,21 +125,25 @@ class Authenticator:
             self._touch(login)
         return login
 
-    def replace_credentials(self, environ: WSGIEnvironment, login: Login | None) -> None:
-        """Remove the access token and the cookies of this program from *environ*, and add the keys that name the user.
+    def application_environ(self, environ: WSGIEnvironment, login: Login | None) -> WSGIEnvironment:
+        """Return a copy of *environ* with the keys that name the user, and without the credentials of this program.
 
-        Otherwise a fault of the application, such as a page that shows the request, would reveal these secrets.
+        Otherwise a fault of the application, such as a page that shows the request, would reveal the access token or
+        the cookies.
 
         :param login: the login of the request.
         """
-        if login is not None:
-            environ.update(login.environ)
         if login is not None and not login.is_token:
-            environ["HTTP_COOKIE"] = login.other_cookies
-        elif "HTTP_COOKIE" in environ:
-            environ["HTTP_COOKIE"] = self._without_own_cookies(environ["HTTP_COOKIE"])
-        if "HTTP_AUTHORIZATION" in environ and ((login and login.is_token) or self._find_token(environ) is not None):
-            del environ["HTTP_AUTHORIZATION"]
+            passed = {**environ, **login.environ, "HTTP_COOKIE": login.other_cookies}
+        else:
+            passed = {**environ, **(login.environ if login is not None else {})}
+            if "HTTP_COOKIE" in environ:
+                passed["HTTP_COOKIE"] = self._without_own_cookies(environ["HTTP_COOKIE"])
+        if "HTTP_AUTHORIZATION" in environ and (
+            (login is not None and login.is_token) or self._find_token(environ) is not None
+        ):
+            del passed["HTTP_AUTHORIZATION"]
+        return passed
 
     def _find_token(self, environ: WSGIEnvironment) -> str | None:
         """Return the token in the Authorization header, or None if it contains none or tokens are not enabled."""
@@ -302,11 +308,10 @@ class Authenticator:
         """Return whether the stored session is unchanged since *login* was cached, and is not revoked."""
         if not login.is_stored:
             return True
-        if self._version is None:
-            raw, *records = self._sessions.load_all([login.key, *login.revocation_keys])
-            return raw == login.raw and not is_revoked(login.stored, records)
-        version = self._version(login.key)  # also changes with each revocation
-        return version is not None and version == login.version
+        if self._has_version is not None:  # a version also changes with each revocation
+            return login.version is not None and self._has_version(login.version)
+        raw, *records = self._sessions.load_all([login.key, *login.revocation_keys])
+        return raw == login.raw and not is_revoked(login.stored, records)
 
     def _parse_session(self, session_id: str, key: str, raw: bytes) -> Login | None:
         stored = self._sessions.decode(session_id, raw)

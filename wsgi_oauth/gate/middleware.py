@@ -136,33 +136,33 @@ class LoginRequired:
         self.prefix = prefix
         self._wsgi_app = wsgi_app
         allow = allow or {}
-        self._paths = PathRules(public=public, restricted=allow, sign_out=sign_out)
+        self._sign_in = MountedSignIn(oauth_app, prefix, expire_cookies)
+        self._paths = PathRules(sign_in=self._sign_in.prefix, public=public, restricted=allow, sign_out=sign_out)
         self.path_rules = {path: oauth_app.oauth.add_rules(rules, f"allow[{path!r}]") for path, rules in allow.items()}
         self.cors_preflight = cors_preflight
         self.sign_out = tuple(sign_out)
         self.expire_cookies = tuple(expire_cookies)
         self.replace_401 = replace_401
-        self._sign_in = MountedSignIn(oauth_app, prefix, expire_cookies)
         self.authenticator = Authenticator(oauth_app, remote_user)
         self._is_restricted = oauth_app.oauth.is_restricted
         self._metrics = oauth_app.metrics
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        passed = {**environ}
         is_ambiguous = False
         if not _SUSPICIOUS_KEYS.isdisjoint(environ):
-            remove_identity(passed)
             is_ambiguous = may_change_path(environ) or self._has_other_destination(environ)
-        path = environ.get("PATH_INFO", "")
-        if self._sign_in.handles(path):
-            return self._sign_in(passed, start_response)
-        context = passed[CONTEXT_KEY] = RequestContext(self._sign_in, self.authenticator, environ)
-        if self.cors_preflight and is_preflight(environ):
-            self.authenticator.replace_credentials(passed, None)
-            return send_preflight_response(self._wsgi_app, passed, start_response)
-        is_public, restricted, signs_out = self._paths.find(
-            environ.get("SCRIPT_NAME", ""), path, is_ambiguous=is_ambiguous
+            environ = {**environ}
+            remove_identity(environ)
+        is_sign_in, is_public, restricted, signs_out = self._paths.find(
+            environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", ""), is_ambiguous
         )
+        if is_sign_in:
+            return self._sign_in(environ, start_response)
+        context = RequestContext(self._sign_in, self.authenticator, environ)
+        if self.cors_preflight and is_preflight(environ):
+            passed = self.authenticator.application_environ(environ, None)
+            passed[CONTEXT_KEY] = context
+            return send_preflight_response(self._wsgi_app, passed, start_response)
         try:
             if is_public:
                 self._identify_optional(environ, context)
@@ -174,21 +174,21 @@ class LoginRequired:
             return context.send_error(error, start_response)
         if self._metrics is not None:
             self._metrics.count_decision("gate", "public" if is_public else "admitted")
-        self.authenticator.replace_credentials(passed, context.login)
-        return GuardedResponse(context, start_response).send(
-            self._wsgi_app,
-            passed,
+        passed = self.authenticator.application_environ(environ, context.login)
+        passed[CONTEXT_KEY] = context
+        return GuardedResponse(
+            context,
+            start_response,
             replaces_401=self.replace_401,
             signs_out=signs_out and context.may_sign_out,
-        )
+        ).send(self._wsgi_app, passed)
 
     def _has_other_destination(self, environ: WSGIEnvironment) -> bool:
         """Return whether a WebDAV request would copy or move the page to a path with other rules (RFC 4918 10.3)."""
         script_name = environ.get("SCRIPT_NAME", "")
         destination = _ORIGIN.sub("", unquote(environ.get(_DESTINATION, ""), "latin-1")).removeprefix(script_name)
         return bool(destination) and (
-            self._paths.find(script_name, destination)[:2]
-            != self._paths.find(script_name, environ.get("PATH_INFO", ""))[:2]
+            self._paths.find(script_name, destination) != self._paths.find(script_name, environ.get("PATH_INFO", ""))
         )
 
     def check_process(self) -> None:

@@ -43,7 +43,6 @@ class MountedSignIn:
         self.prefix = parse_path(prefix, "prefix")
         if self.prefix == "/":
             raise ValueError("prefix: must be a path below which only the sign-in lives (got '/'); use /auth")
-        self._below_prefix = f"{self.prefix}/"
         urls = [("WSGI_OAUTH_PUBLIC_URL", app.site.public_url)]
         urls += [("WSGI_OAUTH_SITES", url) for url in app.site.further_urls.values()]
         for variable, url in urls:
@@ -54,10 +53,6 @@ class MountedSignIn:
                         f"{prefix}, or pass another prefix to LoginRequired"
                     )
                 )
-
-    def handles(self, path: str) -> bool:
-        """Return whether *path* (``PATH_INFO``) belongs to the sign-in."""
-        return path == self.prefix or path.startswith(self._below_prefix)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")

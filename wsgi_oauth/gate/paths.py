@@ -10,6 +10,7 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Collection
+from typing import NamedTuple
 from urllib.parse import unquote
 
 # A path that every server and framework reads in the same way: no empty segments, no dot segments, no percent-encoding
@@ -29,36 +30,54 @@ _PUNCTUATION = str.maketrans(dict.fromkeys(" !\"#$%&'()*+,-.:;<=>?@[\\]^`{|}~", 
 _SHORT_NAME = re.compile(r"~[0-9]")  # ADMINI~1: FAT and NTFS open `administration` under this name, too
 
 
+class PathRule(NamedTuple):
+    """How the gate treats a path."""
+
+    is_sign_in: bool = False  # the sign-in itself answers
+    is_public: bool = False
+    restricted: tuple[str, ...] = ()  # the restricted paths that include it
+    signs_out: bool = False
+
+
 class PathRules:
     """The path rules of a gate, see :class:`PublicPaths`, :class:`RestrictedPaths` and :class:`SignOutPaths`.
 
-    :raises TypeError: if one of them is a single string.
+    :param sign_in: the path of the sign-in, as returned by :func:`parse_path`.
+    :raises TypeError: if one of the others is a single string.
     :raises ValueError: if a path is ambiguous or does not begin with a slash.
     """
 
-    def __init__(self, *, public: Collection[str], restricted: Collection[str], sign_out: Collection[str]) -> None:
+    def __init__(
+        self, *, sign_in: str, public: Collection[str], restricted: Collection[str], sign_out: Collection[str]
+    ) -> None:
+        self._sign_in = sign_in
+        self._below_sign_in = f"{sign_in}/"
         self._public = PublicPaths(public)
         self._restricted = RestrictedPaths(restricted)
         self._sign_out = SignOutPaths(sign_out)
         # Matches a plain path without any rule for it or for a path above it, as in most requests. This saves a seventh
         # of the time of a signed-in request through the gate.
-        paths = {*self._public.paths, *self._sign_out.paths} - {"/"} | {*self._restricted.folded}
-        self._without_rule = re.compile(rf"(?!/?\Z|{_build_pattern(paths)}){_PLAIN.pattern}", re.ASCII | re.IGNORECASE)
+        paths = {sign_in, *self._public.paths, *self._sign_out.paths} - {"/"} | {*self._restricted.folded}
+        pattern = rf"(?!/?\Z|{_build_pattern(paths)}){_PLAIN.pattern}"
+        self._has_no_rule = re.compile(pattern, re.ASCII | re.IGNORECASE).fullmatch
+        self._no_rule = PathRule(is_public=self._public.includes_everything)
 
-    def find(self, script_name: str, path_info: str, *, is_ambiguous: bool = False) -> tuple[bool, list[str], bool]:
-        """Return whether the requested path is public, the restricted paths that include it, and whether it signs out.
+    def find(self, script_name: str, path_info: str, is_ambiguous: bool = False) -> PathRule:
+        """Return the rule for the requested path.
 
         :param is_ambiguous: whether the application may read another path, for example from a header.
         """
-        if not script_name and not is_ambiguous and self._without_rule.fullmatch(path_info):
-            return self._public.includes_everything, [], False
+        if not script_name and not is_ambiguous and self._has_no_rule(path_info):
+            return self._no_rule
+        if path_info == self._sign_in or path_info.startswith(self._below_sign_in):
+            return PathRule(is_sign_in=True)
         signs_out = self._sign_out.include(path_info)
         if is_ambiguous:
-            return False, self._restricted.paths, signs_out
+            return PathRule(restricted=tuple(self._restricted.paths), signs_out=signs_out)
         restricted = self._restricted.find(script_name, path_info)
         public = self._public.find(script_name, path_info)
         is_public = public is not None and all(_depth(public) > _depth(each) for each in restricted)
-        return is_public, restricted, signs_out
+        return PathRule(is_public=is_public, restricted=tuple(restricted), signs_out=signs_out)
 
 
 class PublicPaths:

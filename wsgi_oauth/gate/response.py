@@ -29,25 +29,24 @@ class GuardedResponse:
     9470), and a NotSignedIn that the application raises start a sign-in. A response to a signed-in user gets ``Vary:
     Cookie``, and ``Cache-Control`` unless it has its own: ``private, no-store`` for pages, because a browser would
     otherwise show them again after the sign-out (back/forward cache), and ``private, no-cache`` for the rest.
+
+    :param replaces_401: whether a 401 may start a sign-in.
+    :param signs_out: whether a success of the application (2xx or 3xx) also ends the session of the sign-in.
     """
 
     _started = False
     _replacement: Iterable[bytes] | None = None  # the gate's own body
 
-    def __init__(self, context: RequestContext, start_response: StartResponse) -> None:
+    def __init__(
+        self, context: RequestContext, start_response: StartResponse, replaces_401: bool, signs_out: bool
+    ) -> None:
         self._context = context
         self._server_start_response = start_response
-
-    def send(
-        self, app: WSGIApplication, environ: WSGIEnvironment, *, replaces_401: bool, signs_out: bool
-    ) -> Iterable[bytes]:
-        """Call *app*, and return its body, without a wrapper if possible.
-
-        :param replaces_401: whether a 401 may start a sign-in.
-        :param signs_out: whether a success of the application (2xx or 3xx) also ends the session of the sign-in.
-        """
         self._replaces_401 = replaces_401
         self._signs_out = signs_out
+
+    def send(self, app: WSGIApplication, environ: WSGIEnvironment) -> Iterable[bytes]:
+        """Call *app*, and return its body, without a wrapper if possible."""
         try:
             body = app(environ, self._start_response)
         except errors.NotSignedIn as error:
@@ -68,7 +67,7 @@ class GuardedResponse:
         self._started = True
         if exc_info:
             self._replacement = None  # the application replaces its first response
-        if status.startswith("401") and self._replaces_401 and self._replace_401(headers, exc_info):
+        if self._replaces_401 and status[:3] == "401" and self._replace_401(headers, exc_info):
             return _discard
         if self._signs_out and status[:1] in {"2", "3"}:
             after_sign_out = self._sign_out(headers, exc_info)

@@ -90,30 +90,37 @@ class FileStore:
             finally:
                 _close(descriptor)
 
-    def version(self, key: str) -> tuple[str, int, int] | None:
+    def version(self, key: str) -> tuple[bytes, int, int] | None:
         """Return a value that changes with each write of the session and each call of :meth:`change_versions`.
 
         Return None if the session must be loaded. A file that was just written must be, because two writes within one
         tick of the file system's clock have the same change time. Programs cannot set a change time.
+        """
+        generation = self._generation_path
+        if generation == self.folder:
+            generation = self._generation_path = self._find_generation_path()
+        path = os.fsencode(f"{generation}/{key}{_SUFFIX}")  # bytes are faster
+        try:
+            status = os.lstat(path)
+        except (OSError, ValueError):
+            self._generation_path = self.folder  # the next call finds it again
+            return None
+        if generation == self.folder or status.st_ctime > time.time() - _SETTLED_AFTER:
+            return None
+        return path, status.st_ino, status.st_ctime_ns
+
+    def is_current(self, version: tuple[bytes, int, int]) -> bool:
+        """Return whether the session still has this *version*.
 
         The path contains a folder that :meth:`change_versions` renames, so one system call detects both changes. This
         saves a quarter of the time of a signed-in request through the gate.
         """
-        path = self._generation_path
+        path, inode, changed = version
         try:
-            status = os.lstat(f"{path}/{key}{_SUFFIX}")
-        except (OSError, ValueError):
-            path = self._generation_path = self._find_generation_path()
-            try:
-                status = os.lstat(f"{path}/{key}{_SUFFIX}")
-            except (OSError, ValueError):
-                return None
-        now = time.time()
-        if status.st_mtime <= now or status.st_ctime > now - _SETTLED_AFTER:
-            return None
-        if path == self.folder:
-            path = self._generation_path = self._find_generation_path(create=True)
-        return None if path == self.folder else (path, status.st_ino, status.st_ctime_ns)
+            status = os.lstat(path)
+        except OSError:
+            return False
+        return status.st_ino == inode and status.st_ctime_ns == changed
 
     def change_versions(self) -> None:
         """Change the version of every session, in all processes."""
@@ -122,14 +129,14 @@ class FileStore:
                 with suppress(FileNotFoundError):  # Another process was faster.
                     os.rename(path, self._new_generation())
 
-    def _find_generation_path(self, *, create: bool = False) -> str:
-        """Return a path of the session folder that contains the folder for :meth:`change_versions`, if that exists.
+    def _find_generation_path(self) -> str:
+        """Return a path of the session folder that contains the folder for :meth:`change_versions`.
 
-        :param create: create that folder if it is missing.
+        If this folder is missing, it is created; if that fails, the result is :attr:`folder`.
         """
         try:
             generations = self._find_generations()
-            if create and not generations and not os.path.islink(f"{self.folder}/{_GENERATIONS}"):
+            if not generations and not os.path.islink(f"{self.folder}/{_GENERATIONS}"):
                 create_folder(self._new_generation())
                 generations = self._find_generations()
             return f"{generations[0]}/../.."

@@ -11,7 +11,7 @@ from .. import errors
 from ..metrics import Metrics
 from .store import SessionStore
 
-_OPERATIONS = ("load", "load_all", "create", "update", "delete", "sweep", "check", "version", "time")
+_OPERATIONS = ("load", "load_all", "create", "update", "delete", "sweep", "check", "version", "is_current", "time")
 
 
 class MeasuredStore:

@@ -75,9 +75,10 @@ class SessionStore(Protocol):
 
     Each method raises :class:`errors.StoreError` when the store fails. A store may also have these methods:
 
-    - ``version(key)`` and ``change_versions()`` detect a changed session without loading it. ``version`` returns a
-      value that changes with each write of the session and with each call of ``change_versions``, or None if the
-      session must be loaded.
+    - ``version(key)``, ``is_current(version)`` and ``change_versions()`` detect a changed session without loading it.
+      ``version`` returns a value that changes with each write of the session and with each call of
+      ``change_versions``, or None if the session must be loaded. ``is_current`` returns whether the session still has
+      this version.
     - ``load_all(keys)`` returns a list with the result of ``load`` for each key, in one request to the server.
     - ``time()`` returns the seconds since the epoch by the server's clock, where several machines share the store.
     """
