@@ -16,17 +16,18 @@ from .events import Event
 class JsonFormatter(logging.Formatter):
     """Formats a log record as one line with a JSON object in ASCII. A traceback is a string in it.
 
-    Audit events and gunicorn's access log have members of their own. ``docs/operating.md`` describes all members.
+    Audit events and gunicorn's access log have members of their own. Empty members are left out. ``docs/operating.md``
+    describes all members.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line of *record*."""
         members = {
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
             "process": record.process,
-            "message": _without_id(record),
+            # Without the id of the request, which is a member of its own.
+            "message": record.getMessage().removeprefix(f"[{getattr(record, 'request_id', '')}] "),
             "request_id": getattr(record, "request_id", ""),
             "cause": getattr(record, "cause", ""),
         }
@@ -39,12 +40,7 @@ class JsonFormatter(logging.Formatter):
             members["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             members["stack"] = self.formatStack(record.stack_info)
-        return to_line(members)
-
-
-def _without_id(record: logging.LogRecord) -> str:
-    """Return the message without the id of the request, which is a member of its own."""
-    return record.getMessage().removeprefix(f"[{getattr(record, 'request_id', '')}] ")
+        return json.dumps({name: value for name, value in members.items() if value != ""}, default=str)
 
 
 def _event_members(event: Event) -> dict[str, Any]:
@@ -65,11 +61,6 @@ def _access_members(atoms: Mapping[str, Any]) -> dict[str, Any]:
         "peer": atoms["h"],
         "request_id": "" if atoms["request_id"] == "-" else atoms["request_id"],
     }
-
-
-def to_line(members: Mapping[str, Any]) -> str:
-    """Return a JSON object in one line, without empty members."""
-    return json.dumps({name: value for name, value in members.items() if value != ""}, default=str)
 
 
 class JsonStream(threading.local):  # each thread has an unfinished message of its own

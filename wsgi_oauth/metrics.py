@@ -20,7 +20,7 @@ from . import errors
 from .events import Event
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is imported
-_PREFIX = "wsgi_oauth_"
+_NAMESPACE = "wsgi_oauth"
 _FOLDER_PREFIX = "wsgi-oauth-metrics-"
 _STORE_BUCKETS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)  # seconds
 _UPSTREAM_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -67,37 +67,18 @@ class Metrics:
         self.content_type: str = prometheus_client.CONTENT_TYPE_LATEST
         self.has_failed = False
         self._client = prometheus_client
-        self._registry = registry = prometheus_client.CollectorRegistry()
-        counter, histogram = prometheus_client.Counter, prometheus_client.Histogram
-        self._events = counter(
-            f"{_PREFIX}events", "Audit events.", ["event", "outcome", "cause", "provider"], registry=registry
-        )
-        self._decisions = counter(
-            f"{_PREFIX}decisions",
-            "Decisions of the gate and of /verify.",
-            ["place", "decision", "cause"],
-            registry=registry,
-        )
-        self._upstream = histogram(
-            f"{_PREFIX}upstream_seconds",
-            "Duration of requests to providers.",
-            ["endpoint", "outcome"],
-            buckets=_UPSTREAM_BUCKETS,
-            registry=registry,
-        )
-        self._slots = prometheus_client.Gauge(
-            f"{_PREFIX}upstream_slots_in_use",
-            "Requests that wait for a provider (WSGI_OAUTH_UPSTREAM_LIMIT).",
-            multiprocess_mode="livesum",
-            registry=registry,
-        )
-        self._store = histogram(
-            f"{_PREFIX}store_seconds",
-            "Duration of operations of the session store.",
-            ["operation", "outcome"],
-            buckets=_STORE_BUCKETS,
-            registry=registry,
-        )
+        self._registry = prometheus_client.CollectorRegistry()
+        own: dict[str, Any] = {"namespace": _NAMESPACE, "registry": self._registry}
+        counter, histogram, gauge = prometheus_client.Counter, prometheus_client.Histogram, prometheus_client.Gauge
+        self._events = counter("events", "Audit events.", ["event", "outcome", "cause", "provider"], **own)
+        text = "Decisions of the gate and of /verify."
+        self._decisions = counter("decisions", text, ["place", "decision", "cause"], **own)
+        text = "Duration of requests to providers."
+        self._upstream = histogram("upstream_seconds", text, ["endpoint", "outcome"], buckets=_UPSTREAM_BUCKETS, **own)
+        text = "Requests that wait for a provider (WSGI_OAUTH_UPSTREAM_LIMIT)."
+        self._slots = gauge("upstream_slots_in_use", text, multiprocess_mode="livesum", **own)
+        text = "Duration of operations of the session store."
+        self._store = histogram("store_seconds", text, ["operation", "outcome"], buckets=_STORE_BUCKETS, **own)
 
     @never_fail
     def count_event(self, event: Event) -> None:
@@ -144,7 +125,7 @@ class Metrics:
         from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415  # optional dependency
 
         for metric in MultiProcessCollector.merge(filter(_has_content, Path(self.folder or "").glob("*.db"))):
-            if metric.name.startswith(_PREFIX):
+            if metric.name.startswith(f"{_NAMESPACE}_"):
                 yield metric
 
 

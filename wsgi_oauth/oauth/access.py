@@ -173,9 +173,8 @@ class _RuleParser:
         if kind not in KINDS or not value or not label:
             problem, remedy = "not a rule", self._describe_rules()
             if previous and kind not in KINDS:
-                remedy = (
-                    f"if it belongs to the value before it, use quotes: {_quote(previous[-1], text)}; if not, {remedy}"
-                )
+                quoted = _quote(previous[-1], text)
+                remedy = f"if it belongs to the value before it, use quotes: {quoted}; if not, {remedy}"
         elif _SECOND_RULE.search(value):
             problem, remedy = "two rules in one", "separate rules by spaces; quotes enclose the value of one rule"
         elif problem := _find_missing(kind, self._providers[label]):

@@ -155,24 +155,15 @@ def parse_groups(value: object, path: str) -> list[str]:
     if isinstance(value, Mapping) and value and all(isinstance(member, Mapping) for member in value.values()):
         value = list(value)
     items = [item for item in (value if isinstance(value, list) else [value]) if item not in (None, "")]
-    names = [
-        parse_text(find_value(item, "name displayName id") if isinstance(item, Mapping) else item) for item in items
-    ]
+    found = (find_value(item, "name displayName id") if isinstance(item, Mapping) else item for item in items)
+    names = [parse_text(each) for each in found]
     unreadable = [item for item, name in zip(items, names, strict=True) if name is None]
     if unreadable:
-        _log.warning(
-            "the groups at %a: %d of %d are unreadable and left out; the first one is %s",
-            path,
-            len(unreadable),
-            len(items),
-            describe(unreadable[0]),
-        )
+        text = "the groups at %a: %d of %d are unreadable and left out; the first one is %s"
+        _log.warning(text, path, len(unreadable), len(items), describe(unreadable[0]))
     elif len(names) == 1 and "," in str(names[0]) and "=" not in str(names[0]):  # not a distinguished name (RFC 4514)
-        _log.warning(
-            "the groups at %a: a text with commas counts as one name, because names can contain commas; let the "
-            "provider send a list",
-            path,
-        )
+        text = "the groups at %a: a text with commas counts as one name, because names can contain commas; let the "
+        _log.warning(text + "provider send a list", path)
     return [name for name in names if name is not None]
 
 

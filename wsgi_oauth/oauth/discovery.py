@@ -140,17 +140,14 @@ class Discovery:
         setting = self._config.variable("discovery_url")
         if response.is_redirect:
             target = urls.Origin.of(urljoin(response.url, response.headers["Location"]))
-            raise errors.ProviderError(
-                f"{response.url} redirects to another origin, which is not followed "
-                f"(got {target.scheme}://{target.host[:200]})",
-                remedy=f"set {setting} to the URL of the metadata if that is right",
-            )
+            text = f"{response.url} redirects to another origin, which is not followed "
+            text += f"(got {target.scheme}://{target.host[:200]})"
+            raise errors.ProviderError(text, remedy=f"set {setting} to the URL of the metadata if that is right")
         if response.status_code != 200:
             message = f"{response.url} answered with status {response.status_code}{describe_error(response)}"
             raise build_status_error(response, message, remedy=f"set {setting} if the metadata are at another URL")
-        document: dict[str, Any] = read_json(
-            response, dict, "metadata", remedy=f"set {setting} if they are at another URL than {response.url}"
-        )
+        remedy = f"set {setting} if they are at another URL than {response.url}"
+        document: dict[str, Any] = read_json(response, dict, "metadata", remedy=remedy)
         issuer, configured = ascii(document.get("issuer"))[:200], self._configured.issuer
         # Compared exactly, including a trailing slash (Discovery 4.3).
         if document.get("issuer") not in ((configured, issuer_of_tenants(configured)) if configured else ()):
@@ -198,10 +195,7 @@ class Discovery:
         return provider
 
     def _check_endpoints(self, provider: Provider, problems: Mapping[str, str], metadata_url: str) -> None:
-        """Check that *provider* has the endpoints that a sign-in needs.
-
-        :raises errors.ProviderError: if one of them is missing or unusable.
-        """
+        """Check that *provider* has the endpoints that a sign-in needs, and that they are usable."""
         # Without a UserInfo endpoint (Discovery 3) the ID token identifies the user.
         required = ["authorization_url", "token_url", *([] if provider.asks_for_id_token else ["profile_url"])]
         needs_keys = self._needs_keys and provider.asks_for_id_token and not provider.signs_with_secret
@@ -233,11 +227,10 @@ class Discovery:
             return "basic"
         if "client_secret_post" in offered:
             return "post"
-        raise errors.ProviderError(
-            f"{self._url} offers only {ascii(offered)[:200]} to authenticate clients",
-            remedy=f"register a client that may use client_secret_basic or client_secret_post, and set "
-            f"{self._config.variable('client_auth')}",
-        )
+        remedy = "register a client that may use client_secret_basic or client_secret_post, and set "
+        remedy += self._config.variable("client_auth")
+        text = f"{self._url} offers only {ascii(offered)[:200]} to authenticate clients"
+        raise errors.ProviderError(text, remedy=remedy)
 
     def _read_endpoints(self, document: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
         """Return the URLs of the endpoints that are not configured, and the problems of unusable ones."""
@@ -260,15 +253,13 @@ class Discovery:
 
 
 def _choose_scope(metadata: Metadata) -> str:
-    """Return the supported scopes of the user's identity (Core 5.4).
-
-    ``offline_access`` is left out, because it begins a second session at Keycloak that no sign-out ends.
-    """
+    """Return the supported scopes of the user's identity (Core 5.4)."""
     supported = metadata.document.get("scopes_supported")
     if not isinstance(supported, list):
         supported = ["profile", "email"] if metadata.is_openid else []
     if metadata.is_openid:
         supported = ["openid", *supported]
+    # Without offline_access, because it begins a second session at Keycloak that no sign-out ends.
     return " ".join(each for each in ("openid", "profile", "email") if each in supported)
 
 
@@ -279,8 +270,6 @@ def _read_algorithms(document: Mapping[str, Any], member: str) -> tuple[str, ...
 
 
 def issuer_of_tenants(configured: str) -> str:
-    """Return the issuer that the metadata must name: *configured*, with a placeholder for a group of tenants.
-
-    https://learn.microsoft.com/entra/identity-platform/howto-convert-app-to-be-multi-tenant
-    """
+    """Return the issuer that the metadata must name: *configured*, with a placeholder for a group of tenants."""
+    # https://learn.microsoft.com/entra/identity-platform/howto-convert-app-to-be-multi-tenant
     return re.sub(r"(?<=/)(common|organizations)(?=/|$)", TENANT, configured, count=1)

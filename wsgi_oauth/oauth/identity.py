@@ -220,10 +220,8 @@ def with_groups(identity: Identity, items: list[Any], paths: GroupsDocument) -> 
             unreadable.append(item)
     if unreadable:
         where = f"{paths.parent} and {paths.name}" if paths.parent else paths.name
-        count = f"{len(unreadable)} of {len(items)} groups"
-        _log.warning(
-            "%s have no name at %s, and are left out; the first one is %s", count, where, describe(unreadable[0])
-        )
+        text = "%d of %d groups have no name at %s, and are left out; the first one is %s"
+        _log.warning(text, len(unreadable), len(items), where, describe(unreadable[0]))
     return replace(identity, groups=tuple(dict.fromkeys([*identity.groups, *names])))
 
 
@@ -235,14 +233,8 @@ def limit_lists(identity: Identity, is_needed: Callable[[str], bool]) -> Identit
     groups, addresses = _limit(identity.groups, is_needed), _limit(identity.also_verified, is_needed)
     if (len(groups), len(addresses)) == (len(identity.groups), len(identity.also_verified)):
         return identity
-    _log.warning(
-        "%s has %d groups and %d further addresses; %d and %d of them are kept",
-        identity.id,
-        len(identity.groups),
-        len(identity.also_verified),
-        len(groups),
-        len(addresses),
-    )
+    sizes = map(len, (identity.groups, identity.also_verified, groups, addresses))
+    _log.warning("%s has %d groups and %d further addresses; %d and %d of them are kept", identity.id, *sizes)
     return replace(identity, groups=groups, also_verified=addresses)
 
 

@@ -115,10 +115,7 @@ class SigningKeys:
         return self._try_keys(fresh, token, algorithm, kid, has_tenants)
 
     def count(self, url: str) -> int:
-        """Return the number of keys that the provider publishes.
-
-        :raises errors.ProviderError: when the keys cannot be fetched.
-        """
+        """Return the number of keys that the provider publishes. Raise ProviderError if they cannot be fetched."""
         return len(self._current_keys(url, is_direct=True))
 
     def _read_header(self, token: str) -> dict[str, Any]:
@@ -212,19 +209,14 @@ class SigningKeys:
         request = requests.Request("GET", url, {"Accept": "application/jwk-set+json, application/json"}).prepare()
         response = self._transport.send(request, endpoint="keys")
         if response.status_code != 200:
-            message = f"{url}, the keys of the provider, answered with status {response.status_code}"
-            raise build_status_error(
-                response,
-                message + describe_error(response),
-                remedy="correct jwks_uri in the metadata of the issuer; a redirect is not followed",
-            )
-        document = read_json(response, dict, f"the keys of the provider ({url})")
-        keys = document.get("keys")
+            text = f"{url}, the keys of the provider, answered with status {response.status_code}"
+            remedy = "correct jwks_uri in the metadata of the issuer; a redirect is not followed"
+            raise build_status_error(response, text + describe_error(response), remedy=remedy)
+        name = f"the keys of the provider ({url})"
+        keys = read_json(response, dict, name).get("keys")
         if not isinstance(keys, list):
-            raise errors.ProviderError(
-                f"the keys of the provider ({url}) have no list `keys` (RFC 7517 5)",
-                remedy="let the provider sign the ID tokens of this client with a key",
-            )
+            remedy = "let the provider sign the ID tokens of this client with a key"
+            raise errors.ProviderError(f"{name} have no list `keys` (RFC 7517 5)", remedy=remedy)
         # Some providers write null for a member that a key lacks.
         return tuple(
             {name: value for name, value in key.items() if value is not None} for key in keys if isinstance(key, dict)
@@ -246,11 +238,9 @@ def _is_suitable(key: Jwk, algorithm: str) -> bool:
 
 
 def _signs_for(key: Jwk, payload: bytes) -> bool:
-    """Return whether *key* belongs to the issuer in *payload*. A key without ``issuer`` belongs to all.
-
-    Entra ID publishes the keys of all tenants together. A key of personal accounts must not sign for an organization.
-    https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-the-issuer
-    """
+    """Return whether *key* belongs to the issuer in *payload*. A key without ``issuer`` belongs to all."""
+    # Entra ID publishes the keys of all tenants together. A key of personal accounts must not sign for an organization.
+    # https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-the-issuer
     issuer = key.get("issuer")
     claims = parse_json(payload)
     iss = claims.get("iss") if isinstance(claims, dict) else None

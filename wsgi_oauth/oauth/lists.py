@@ -97,9 +97,8 @@ def _find_readable(
 def _has_overage(identity: Identity) -> bool:
     """Return whether the ID token refers to another document for the user's groups (OpenID Connect Core 5.6.2).
 
-    Microsoft calls it a *groups overage*: the user has more groups than fit into the token.
-
-    The document's address in the token is not used, because the access token must not be sent to it.
+    Microsoft calls it a *groups overage*: the user has more groups than fit into the token. The document's address in
+    the token is not used, because the access token must not be sent to it.
     """
     claim_names = identity.claims.get("_claim_names")
     is_elsewhere = isinstance(claim_names, Mapping) and "groups" in claim_names
@@ -122,9 +121,8 @@ def fetch_items(
     url, pages = document.url, 0
     while url:
         try:
-            response = client.get(
-                url, headers={"Accept": "application/json"}, timeout=max(0.001, deadline - time.monotonic())
-            )
+            left = max(0.001, deadline - time.monotonic())
+            response = client.get(url, headers={"Accept": "application/json"}, timeout=left)
         except errors.ProviderTimeout:
             if complete or not pages:
                 raise
@@ -150,9 +148,8 @@ def fetch_items(
 
 
 def _leave_out_rest(items: list[Any], reason: str) -> list[Any]:
-    _log.warning(
-        "a list of addresses or groups is incomplete: %s, with %d items; the rest is left out", reason, len(items)
-    )
+    text = "a list of addresses or groups is incomplete: %s, with %d items; the rest is left out"
+    _log.warning(text, reason, len(items))
     return items
 
 

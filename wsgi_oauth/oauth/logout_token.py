@@ -10,6 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from .. import errors
@@ -44,7 +45,7 @@ def build_provider_session(registration: Registration, claims: Mapping[str, Any]
     subject, session_id = read_subject(claims), read_subject(claims, "sid")
     if registration.keys is None or subject is None:
         return {"asked": started}
-    name = _Names(registration.key, claims["iss"])
+    name = partial(derive_name, registration.key, claims["iss"])
     own = name("session", session_id) if session_id else name("without session", subject)
     return {"asked": started, "issued": read_time(claims, "iat"), "names": [name("subject", subject), own]}
 
@@ -84,7 +85,7 @@ def check_logout_token(
     subject, session_id = read_subject(claims), read_subject(claims, "sid")
     names: list[str] = []
     for each in found:
-        name = _Names(each.key, claims["iss"])
+        name = partial(derive_name, each.key, claims["iss"])
         if session_id is None:
             names.append(name("subject", str(subject)))
             continue
@@ -96,7 +97,7 @@ def check_logout_token(
         registration.read_user_id({"id_token": token}),
         tuple(names),
         read_time(claims, "iat"),
-        _Names(registration.key, claims["iss"])("token", str(claims.get("jti"))),
+        derive_name(registration.key, claims["iss"], "token", str(claims.get("jti"))),
         read_expiry(claims) + MAX_CLOCK_SKEW,
         session_id is not None,
     )
@@ -147,14 +148,7 @@ def find_registrations(claims: Mapping[str, Any], registrations: Iterable[Regist
     return found
 
 
-class _Names:
-    """Derives revocation names from claims of one registration and issuer. A name is a hash and reveals no claim.
-
-    The hash covers the registration, because another application may use the same store.
-    """
-
-    def __init__(self, registration_key: str, issuer: str) -> None:
-        self._prefix = [registration_key, issuer]
-
-    def __call__(self, kind: str, value: str) -> str:
-        return hashlib.sha256(json.dumps([kind, *self._prefix, value]).encode()).hexdigest()[:40]
+def derive_name(registration_key: str, issuer: str, kind: str, value: str) -> str:
+    """Return the revocation name for a claim of this kind: a hash, which reveals no claim."""
+    # It covers the registration, because another application may use the same store.
+    return hashlib.sha256(json.dumps([kind, registration_key, issuer, value]).encode()).hexdigest()[:40]

@@ -114,9 +114,8 @@ def build_refusal(
     """
     name = code.partition(":")[0].strip().lower()
     by_code = next((each for each in _REFUSALS if name in each.codes), _Refusal(default))
-    by_words = next(
-        (each for each in _REFUSALS if redirect_uri and re.search(each.words, description, re.IGNORECASE)), by_code
-    )
+    searched = _REFUSALS if redirect_uri else ()
+    by_words = next((each for each in searched if re.search(each.words, description, re.IGNORECASE)), by_code)
     # The description can only add a remedy if the code or the sign-in was refused, because then the user has to act.
     refusal = by_code if issubclass(by_code.error, errors.UserError) else by_words
     pkce_remedy = "set WSGI_OAUTH_PKCE=no" if provider.pkce else "remove WSGI_OAUTH_PKCE=no"
@@ -130,10 +129,7 @@ def build_refusal(
         credentials = "WSGI_OAUTH_CLIENT_SECRET with the registration, and try another WSGI_OAUTH_CLIENT_AUTH "
         credentials += f"(used: {client_auth})"
     remedy = (refusal.remedy or by_words.remedy).format(
-        redirect_uri=redirect_uri,
-        scope=provider.scope,
-        credentials=credentials,
-        pkce_remedy=pkce_remedy,
+        redirect_uri=redirect_uri, scope=provider.scope, credentials=credentials, pkce_remedy=pkce_remedy
     )
     shown = code if re.fullmatch("[ -~]{1,64}", code) else "an unreadable error"
     return refusal.error(f"{endpoint} answered with {shown}{quote_description(description)}", remedy=remedy)

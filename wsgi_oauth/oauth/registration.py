@@ -73,18 +73,11 @@ class Registration:
         #: Identifies the registration in sessions. It contains the provider's name, because a label can be given to
         #: another provider, and the client id, because another application may use the same store.
         self.key = f"{former_key} {config.client_id}"
-        self._session_keys = {self.key, former_key}
+        self.session_keys = {self.key, former_key}  # sessions from older versions have a key without the client id
         self.client_id = config.client_id
         self.login_parameters = config.login_parameters
         has_own_title = provider.title != provider.name  # an issuer without a preset has only the name of its host
         self.title = config.title or (provider.title if has_own_title else config.label or provider.title)
-
-    def has_key(self, key: str) -> bool:
-        """Return whether a session with *key* belongs to this registration.
-
-        The keys of sessions from older versions contain no client id.
-        """
-        return key in self._session_keys
 
     def with_own_variables(self, text: str) -> str:
         """Return *text* with the names of this provider's environment variables, which contain its label."""
@@ -118,9 +111,8 @@ class Registration:
             return read_secret(path, longest=MAX_TOKEN)
         except ValueError as problem:
             name = self._config.variable("client_assertion_file")
-            raise errors.ClientAssertionMissing(
-                f"{name}: the file {problem} (got {path!a})", remedy="let the platform write a client assertion there"
-            ) from None
+            remedy = "let the platform write a client assertion there"
+            raise errors.ClientAssertionMissing(f"{name}: the file {problem} (got {path!a})", remedy=remedy) from None
 
     @property
     def pushes_requests(self) -> bool:
@@ -175,7 +167,7 @@ class Registration:
         """
         return OAuth2Session(
             self.provider,
-            self._config.client_id,
+            self.client_id,
             self.client_secret,
             self._transport,
             keys=self.keys,
@@ -272,12 +264,8 @@ class Registration:
         endpoint = configured if configured and configured != "yes" else self.provider.end_session_url
         if not configured or not endpoint:
             return ""
-        values = {
-            "client_id": self._config.client_id,
-            "id_token": token.get("id_token", ""),
-            "signed_out_url": signed_out_url,
-            "state": state,
-        }
+        values = {"client_id": self.client_id, "signed_out_url": signed_out_url, "state": state}
+        values["id_token"] = token.get("id_token", "")
         url = self._with_end_session_parameters(endpoint, values)
         if len(url) > _MAX_END_SESSION_URL and values["id_token"]:
             _log.info("sign-out: the provider gets no id_token_hint, because the ID token is too long for a URL")

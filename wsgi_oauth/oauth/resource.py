@@ -99,10 +99,8 @@ def read_user_document(
 
 
 def _reports_ended_account(response: requests.Response) -> bool:
-    """Return whether a JSON response says that the user's account was blocked or deleted.
-
-    Some providers refresh the tokens of such an account, so also a new token can get this answer.
-    """
+    """Return whether a JSON response says that the user's account was blocked or deleted."""
+    # Some providers refresh the tokens of such an account, so also a new token can get this answer.
     if response.status_code not in {400, 403, 404, 410} or _must_wait(response):
         return False
     try:
@@ -199,10 +197,8 @@ def rejects_token(response: requests.Response) -> bool:
 
 
 def _must_wait(response: requests.Response) -> bool:
-    """Return whether the provider asks to wait (RFC 6585 4), as GitHub does with status 403.
-
-    https://docs.github.com/rest/using-the-rest-api/troubleshooting-the-rest-api#rate-limit-errors
-    """
+    """Return whether the provider asks to wait (RFC 6585 4), as GitHub does with status 403."""
+    # https://docs.github.com/rest/using-the-rest-api/troubleshooting-the-rest-api#rate-limit-errors
     has_reached_limit = "Retry-After" in response.headers or response.headers.get("X-RateLimit-Remaining") == "0"
     return response.status_code == 429 or (response.status_code == 403 and has_reached_limit)
 

@@ -63,6 +63,7 @@ class OAuthService:
         self._rules = Rules(config.allow, self._providers, allow, has_labels=config.has_labels)
         self._added_rules: list[Rules] = []  # the path rules of a gate
         self.has_labels = config.has_labels
+        self.remote_user_kind = config.remote_user
         self.sign_in_lifetime = config.sign_in_lifetime
         self.registrations = self._build_registrations()
         self.accepts_bearer_tokens = bool(config.bearer_audience)
@@ -106,20 +107,14 @@ class OAuthService:
                 f"form_post), for which browsers need a cookie with the attribute Secure (got {public_url!a})"
             )
 
-    @property
-    def remote_user_kind(self) -> str:
-        """The value of ``WSGI_OAUTH_REMOTE_USER``."""
-        return self._config.remote_user
-
     def remote_user(self, identity: Identity) -> str | None:
         """Return the name of the user for other applications (``WSGI_OAUTH_REMOTE_USER``); None if it is unknown."""
-        kind = self._config.remote_user
-        if kind == "email":
+        if self.remote_user_kind == "email":
             address = identity.verified_emails[0] if identity.verified_emails else None
             # Lower case, because mail servers and providers ignore the case. ASCII only, because lower() turns some
             # other letters into ASCII: into the address of another user.
             return address.lower() if address and address.isascii() else address
-        name: str | None = getattr(identity, kind)
+        name: str | None = getattr(identity, self.remote_user_kind)
         return name
 
     @property
@@ -161,7 +156,7 @@ class OAuthService:
 
     def registration_with_key(self, key: str) -> Registration | None:
         """Return the registration whose ``key`` a session or an access token contains, or None."""
-        return next((each for each in self.registrations.values() if each.has_key(key)), None)
+        return next((each for each in self.registrations.values() if key in each.session_keys), None)
 
     def registration_of(self, session: Mapping[str, Any]) -> Registration:
         """Return the registration that the data of a session or an access token names; the first one if anonymous.
@@ -176,11 +171,9 @@ class OAuthService:
         return registration
 
     def _find_registration(self, session: Mapping[str, Any]) -> Registration | None:
-        registrations = list(self.registrations.values())
+        keys = [each.key for each in self.registrations.values()]
         # A session without a provider is from a version that had a single provider.
-        return self.registration_with_key(
-            session.get(PROVIDER, registrations[0].key if len(registrations) == 1 else "")
-        )
+        return self.registration_with_key(session.get(PROVIDER, keys[0] if len(keys) == 1 else ""))
 
     def verify_bearer_token(self, token: str) -> BearerToken:
         """Verify an access token of a provider for ``WSGI_OAUTH_BEARER_AUDIENCE``, see :mod:`.bearer`.
@@ -295,12 +288,7 @@ class OAuthService:
             raise errors.NotSignedIn("the session ended while the provider was asked for the user")
 
     def _ask_again(self, session: Session, registration: Registration) -> None:
-        """Replace the stored identity by the provider's current description of the user.
-
-        :raises errors.TokenRejected: if the provider refuses, or describes another user. The session has ended then.
-        :raises errors.ProviderError: if the provider gives no usable answer.
-        :raises errors.StoreError: if the session cannot be ended.
-        """
+        """Replace the stored identity by the provider's current description of the user, or end the session."""
         known = Identity.from_dict(session.get(IDENTITY))
         try:
             client = registration.oauth2_session(token=session[TOKEN], session=session)
@@ -349,9 +337,8 @@ class OAuthService:
             raise TypeError(f"{setting}: must be a collection of rules (got the string {rules!r}); write ({rules!r},)")
         parsed = self.parse_rules(rules, setting)
         if not parsed:
-            raise errors.ConfigError(
-                f"{setting}: no rule; name the users who may visit this path, such as group:admins"
-            )
+            problem = "no rule; name the users who may visit this path, such as group:admins"
+            raise errors.ConfigError(f"{setting}: {problem}")
         self._added_rules.append(parsed)
         self.registrations = self._build_registrations()
         return parsed

@@ -179,9 +179,8 @@ def _read_form(response: requests.Response) -> dict[str, Any]:
     except errors.ProviderError:
         pass
     try:
-        pairs = parse_qsl(
-            response.content.decode("utf-8-sig").strip(), strict_parsing=True, errors="strict", max_num_fields=50
-        )
+        text = response.content.decode("utf-8-sig").strip()
+        pairs = parse_qsl(text, strict_parsing=True, errors="strict", max_num_fields=50)
     except ValueError:
         message = "token endpoint: the response is not form-encoded as it declares"
         raise errors.ProviderError(message, remedy=_CHECK_URL) from None
@@ -224,10 +223,7 @@ def parse_token_string(document: dict[str, Any], name: str) -> str:
 
 
 def _parse_type(token_type: object) -> str:
-    """Return ``Bearer``, the only supported type. A missing or unknown type is treated as Bearer, with a warning.
-
-    :raises errors.ProviderError: for a known type other than Bearer.
-    """
+    """Return ``Bearer``, the only supported type. A missing or unknown type is treated as Bearer, with a warning."""
     name = token_type.strip().lower() if isinstance(token_type, str) else ""
     if name in _OTHER_TYPES:
         raise errors.ProviderError(f"token endpoint: token_type must be bearer (RFC 6749 7.1; got {name!a})")
@@ -273,9 +269,6 @@ def _parse_scope(scope: object, provider: Provider, previous: Token | None) -> s
     if not is_readable:
         _log.warning("token endpoint: scope must be scopes separated by spaces (got %.200a)", scope)
     if requested and granted != requested:
-        _log.info(
-            "the provider granted the scopes %a where %a were requested",
-            " ".join(sorted(granted)),
-            " ".join(sorted(requested)),
-        )
+        shown = (" ".join(sorted(scopes)) for scopes in (granted, requested))
+        _log.info("the provider granted the scopes %a where %a were requested", *shown)
     return " ".join(sorted(granted))

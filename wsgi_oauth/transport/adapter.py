@@ -84,13 +84,7 @@ class BoundedAdapter(HTTPAdapter):
             response._content = read_body(response)
             response._content_consumed = True  # type: ignore[attr-defined]
             return response
-        except (
-            requests.RequestException,
-            urllib3.exceptions.HTTPError,
-            http.client.HTTPException,
-            OSError,
-            ValueError,
-        ) as error:
+        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
             # "from None", because the text of the original exception contains the URL.
             host = urlsplit(request.url or "").hostname or ""
             raise build_provider_error(error, host, is_late=time.monotonic() >= deadline) from None
@@ -200,23 +194,17 @@ def build_provider_error(error: Exception, host: str, *, is_late: bool) -> error
     # To urllib3 a refused connection is a kind of timeout.
     timed_out = isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError))
     if is_late or isinstance(cause, TimeoutError) or (timed_out and not isinstance(error, NewConnectionError)):
-        return errors.ProviderTimeout(
-            f"{host} did not answer in time",
-            remedy="check the firewall and HTTPS_PROXY, or increase WSGI_OAUTH_UPSTREAM_TIMEOUT",
-        )
+        remedy = "check the firewall and HTTPS_PROXY, or increase WSGI_OAUTH_UPSTREAM_TIMEOUT"
+        return errors.ProviderTimeout(f"{host} did not answer in time", remedy=remedy)
     # http.client reports a refused CONNECT (RFC 9110 9.3.6) only by this text.
     if refused := re.fullmatch(r"Tunnel connection failed: (\d{3}) ?(.*)", str(cause), re.DOTALL):
         status, reason = refused.groups()
         remedy = "permit this host there, or name it in NO_PROXY"
         if status == "407":
             remedy = "put user and password into HTTPS_PROXY, percent-encoded: http://user:password@proxy.example.com"
-        description = quote_description(clean_description(reason, ()))
-        return errors.ProxyRefused(
-            f"the HTTP proxy refuses the connection to {host} with status {status}{description}", remedy=remedy
-        )
-    target = host
-    if isinstance(error, urllib3.exceptions.ProxyError):
-        target = "the HTTP proxy in HTTPS_PROXY"
+        text = f"the HTTP proxy refuses the connection to {host} with status {status}"
+        return errors.ProxyRefused(text + quote_description(clean_description(reason, ())), remedy=remedy)
+    target = "the HTTP proxy in HTTPS_PROXY" if isinstance(error, urllib3.exceptions.ProxyError) else host
     reason = getattr(cause, "verify_message", "") or getattr(cause, "strerror", None) or ""
     message = f"the connection to {target} failed: {type(cause).__name__}{reason and ': '}{reason}"
     if isinstance(cause, ssl.SSLCertVerificationError):

@@ -28,19 +28,6 @@ class _ProcessState(NamedTuple):
     limit: RequestLimit
 
 
-def check_urllib3() -> None:
-    """Check that urllib3-future has not replaced urllib3, because the deadlines depend on urllib3's classes.
-
-    :raises errors.ConfigError: if it has, as an installation of niquests does.
-    """
-    if not issubclass(urllib3.connection.HTTPConnection, http.client.HTTPConnection):
-        raise errors.ConfigError(
-            f"urllib3: replaced by the package urllib3-future (got version {urllib3.__version__}), with which requests "
-            "to the provider have no deadline; run `pip uninstall urllib3-future`, and then "
-            "`pip install --force-reinstall urllib3`"
-        )
-
-
 class Transport:
     """The connection pool and the request limit of an application, separate in each process.
 
@@ -65,7 +52,13 @@ class Transport:
         :param metrics: observes the requests and the slots.
         :raises errors.ConfigError: if another package has replaced urllib3.
         """
-        check_urllib3()
+        # An installation of niquests replaces urllib3. The deadlines depend on its classes.
+        if not issubclass(urllib3.connection.HTTPConnection, http.client.HTTPConnection):
+            raise errors.ConfigError(
+                f"urllib3: replaced by the package urllib3-future (got version {urllib3.__version__}), with which "
+                "requests to the provider have no deadline; run `pip uninstall urllib3-future`, and then "
+                "`pip install --force-reinstall urllib3`"
+            )
         self._metrics = metrics
         self.timeout = timeout
         self.limit = limit
