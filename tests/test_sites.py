@@ -119,12 +119,30 @@ class TestHandOver:
         later(2 * 3600)
         assert user.visit(user.trail[-1]).text == f"583231 at {WIKI}/page"
 
-    def test_does_not_start_again_for_ever(self, user: User, later: Callable[[float], None]):
+    def test_that_fails_keeps_no_reload_waiting(
+        self, provider: LocalProvider, store: SessionStore, monkeypatch: pytest.MonkeyPatch, caplog: Any
+    ):
+        def fail(*_: str) -> None:
+            raise errors.StoreError("disk full")
+
+        app = create_app(config(provider, UPSTREAM_TIMEOUT="0.1"), store=store)  # also limits the wait of a duplicate
+        user = User(LoginRequired(wiki, app), provider)
+        user.visit(f"{WIKI}/page", until="ticket=")
+        with monkeypatch.context() as failing:
+            failing.setattr(Tickets, "redeem", fail)
+            assert user.get(user.trail[-1]).status_int == 503
+        assert user.get(user.trail[-1]).status_int == 400
+        assert "the state belongs to no sign-in of this browser" in caplog.text
+
+    def test_does_not_start_again_for_ever(
+        self, user: User, later: Callable[[float], None], caplog: pytest.LogCaptureFixture
+    ):
         user.visit(f"{WIKI}/page", until="ticket=")
         later(31)
         user.visit(user.get(user.trail[-1]).location, until="ticket=")
         later(31)
         assert user.visit(user.trail[-1]).status_int == 400
+        assert "let all sites use the same WSGI_OAUTH_SESSION_STORE" in caplog.text
 
     def test_is_not_started_by_a_script(self, user: User):
         answer = user.get(f"{WIKI}/page", headers={"Sec-Fetch-Mode": "cors", "Accept": "application/json"})
@@ -333,6 +351,13 @@ class TestFurtherSite:
     def test_answers_malformed_redemptions_with_400(self, user: User, query: str):
         """S2, S15"""
         assert user.get(f"{WIKI}/auth/redeem?{query}").status_int == 400
+
+    def test_ends_no_session_whose_id_is_sent_as_a_ticket(self, user: User):
+        user.visit(f"{MAIN}/page")
+        user.visit(f"{WIKI}/page", until="ticket=")
+        link, ticket = user.trail[-1], parameters(user.trail[-1])["ticket"]
+        user.get(link.replace(ticket, user.at(MAIN).cookie))
+        assert user.get(f"{MAIN}/page").status_int == 200
 
     def test_that_is_not_listed_is_told_the_main_address(self, user: User, caplog: Any):
         """S34"""

@@ -146,11 +146,17 @@ class TestAnonymousUser:
     def test_returns_to_the_page_whose_scheme_and_port_are_those_of_the_proxy(self, make_app: MakeApp, site: str):
         """Behind another proxy, which terminates TLS."""
         assert return_url(Proxy(make_app()).ask(X_Original_URL=f"{site}/page?x=1")) == "/page?x=1"
+        assert return_url(Proxy(make_app()).ask(X_Original_URL=f"{site}?x=1")) == "/?x=1"
 
     def test_is_redirected_by_a_proxy_that_passes_the_response_on(self, make_app: MakeApp):
         answer = Proxy(make_app()).ask(X_Forwarded_Method="GET", X_Forwarded_Uri="/d/a%2Fb?q=%C3%BC&x=1+2")
         assert answer.status_code == 302
         assert return_url(answer) == "/d/a%2Fb?q=%C3%BC&x=1+2"
+
+    def test_gets_a_401_if_the_proxy_names_only_the_method(self, make_app: MakeApp):
+        """nginx answers every other status than 401 and 403 with 500."""
+        answer = Proxy(make_app()).ask(X_Forwarded_Method="GET", X_Original_URI="/page")
+        assert (answer.status_code, return_url(answer)) == (401, "/page")
 
     @pytest.mark.parametrize(
         "headers",
@@ -260,8 +266,8 @@ class TestAccessRule:
     @pytest.mark.parametrize(
         "query",
         [
-            *("allow=", "allow=ann", "allow=user:", "allow=user:'", "allows=user:ann", "ALLOW=user:bob"),
-            *("allowed_groups=board", "allowed_emails=bob@example.com"),  # parameters of oauth2-proxy
+            *("allow=", "allow=ann", "allow=user:", "allow=user:'", "allows=user:ann", "all0w=user:ann"),
+            *("ALLOW=user:bob", "allowed_groups=board", "allowed_emails=bob@example.com"),  # parameters of oauth2-proxy
         ],
     )
     def test_that_is_invalid_gives_no_access(self, make_app: MakeApp, caplog: pytest.LogCaptureFixture, query: str):
