@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -144,6 +144,12 @@ class Guest:
 
     def raw(self, path: str) -> int:
         """Return the status of a request for *path*, which is sent unchanged."""
+        with self.connect(path) as response:
+            return response.status
+
+    @contextmanager
+    def connect(self, path: str, headers: Iterable[tuple[str, str]] = ()) -> Iterator[http.client.HTTPResponse]:
+        """Send a request for *path* with these *headers*, all unchanged, and yield the response."""
         context = ssl.create_default_context(cafile=self.proxy.ca)
         connection = http.client.HTTPSConnection("app.example.com", context=context, timeout=60)
         plain = socket.create_connection(("127.0.0.1", self.proxy.port))
@@ -151,9 +157,12 @@ class Guest:
         cookies = "; ".join(
             f"{each.name}={each.value}" for each in self.web.cookies if each.domain == "app.example.com"
         )
-        connection.request("GET", path, headers={**HTML, "Cookie": cookies})
+        connection.putrequest("GET", path)
+        for name, value in [*HTML.items(), ("Cookie", cookies), *headers]:
+            connection.putheader(name, value)
+        connection.endheaders()
         with closing(connection):
-            return connection.getresponse().status
+            yield connection.getresponse()
 
     def visit(self, url: str, user: str = "ann", until: str = "?never?") -> requests.Response:
         """Navigate to *url*, consent at the provider as *user*, and follow all redirects."""
@@ -510,6 +519,17 @@ class TestAttacker:
         """RFC 9110 7.6.1: proxies remove the headers that Connection names, so the user would act without a name."""
         named = identity(bob.send("/", headers={"Connection": connection}))
         assert named.keys() >= {"user", "groups"}
+
+    @pytest.mark.parametrize(
+        "protocols", [("h2c",), ("websocket, h2c",), ("h2c", "websocket"), ("websocket", "h2c")], ids="+".join
+    )
+    def test_cannot_send_http_2_to_the_application(self, bob: Guest, protocols: tuple[str, ...]):
+        """Otherwise later requests on this connection would bypass /verify, and could name any user (RFC 7540 3.2)."""
+        headers = [("Upgrade", protocol) for protocol in protocols]
+        headers += [("Connection", "Upgrade, HTTP2-Settings"), ("HTTP2-Settings", "AAMAAABkAAQAAP__")]
+        with bob.connect("/", headers) as response:
+            seen = [value.lower() for name, value in json.load(response)["headers"] if name.lower() == "upgrade"]
+        assert seen in ([], ["websocket"])
 
     @pytest.mark.parametrize(
         "forged",

@@ -9,9 +9,12 @@ local NOT_PASSED = {connection = true, ["content-length"] = true, expect = true,
 http.TIMEOUT = 10  -- seconds
 
 function verify(r)
-    -- Otherwise a client could let Apache remove headers about its user and about its connection (RFC 9110 7.6.1).
-    local connection = r.headers_in["Connection"] or ""
-    r.headers_in["Connection"] = connection:lower():find("upgrade") and "upgrade" or nil
+    -- WebSockets, and no other protocol: with h2c, a client could send requests through Apache that it does not see. With another
+    -- Connection, a client could let Apache remove headers about its user and about its connection (RFC 9110 7.6.1).
+    local upgrade = r.headers_in["Upgrade"] or ""
+    local is_websocket = upgrade:lower() == "websocket"
+    r.headers_in["Upgrade"] = is_websocket and "websocket" or nil
+    r.headers_in["Connection"] = is_websocket and "upgrade" or nil
 
     local headers = {}
     for name, value in pairs(r:headers_in_table()) do
