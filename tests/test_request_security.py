@@ -196,6 +196,16 @@ class TestForwardedHeaders:
         assert cookie.startswith("wsgi_oauth_8000-")
         assert "Secure" not in cookie
 
+    @pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded"])
+    def test_without_a_public_url_are_reported_once(
+        self, application: Any, header: str, caplog: pytest.LogCaptureFixture
+    ):
+        for _ in range(2):
+            send(application, "/", headers={**HTML, header: FORGED[header]}, HTTP_HOST="localhost:8000")
+        warnings = [record.message for record in caplog.records if "a proxy seems to be in front" in record.message]
+        assert len(warnings) == 1
+        assert "set it to the URL that browsers use" in warnings[0]
+
     @pytest.mark.parametrize("header", FORGED)
     def test_never_turn_an_internal_host_into_the_public_one(self, behind: Callable[..., Any], header: str):
         forged = {**HTML, header: FORGED[header]}
