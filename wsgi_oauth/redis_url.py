@@ -39,10 +39,7 @@ class RedisURL(NamedTuple):
 
     @classmethod
     def parse(cls, url: str) -> RedisURL:
-        """Read *url*.
-
-        :raises ValueError: with ``<problem>`` or ``<problem>; <remedy>``.
-        """
+        """Read *url*. Raise ValueError with ``<problem>`` or ``<problem>; <remedy>``."""
         kind = re.split(r"[+:]", url)[1] if re.match(r"rediss?\+(sentinel|cluster):", url) else "server"
         remedy = "percent-encode special characters of the password"
         if "?" in url:
@@ -78,10 +75,7 @@ class RedisURL(NamedTuple):
 
 
 def _read_query(query: str, tls: bool, invalid: ValueError) -> dict[str, str]:
-    """Return the paths of files. ``ssl_cert_reqs``, which other programs use, may only be ``required``.
-
-    :raises ValueError: when another parameter is present, or when certificates would not be verified.
-    """
+    """Return the paths of files. ``ssl_cert_reqs``, which other programs use, may only be ``required``."""
     parameters = dict(parse_qsl(query, keep_blank_values=True))
     if not parameters.keys() <= {"ssl_cert_reqs", *_TLS_FILES} or (query and not parameters):
         raise invalid

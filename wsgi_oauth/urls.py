@@ -22,10 +22,7 @@ class Origin(NamedTuple):
 
     @classmethod
     def of(cls, url: str) -> Origin:
-        """Return the origin of *url*.
-
-        :raises ValueError: if the port is invalid.
-        """
+        """Return the origin of *url*. Raise ValueError if its port is invalid."""
         parts = urlsplit(url)
         return cls(parts.scheme, (parts.hostname or "").rstrip("."), parts.port or DEFAULT_PORTS.get(parts.scheme))
 

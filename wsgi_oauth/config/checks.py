@@ -123,13 +123,11 @@ def check_issuer(value: str, http_hosts: Collection[str] = ()) -> str:
 
 
 def check_provider(value: str | Provider, http_hosts: Collection[str] = ()) -> str | Provider:
-    """Check a description of a provider or the URL of an issuer.
-
-    The name of a known provider is checked when the application is created.
-    """
+    """Check a description of a provider or the URL of an issuer."""
     if isinstance(value, Provider):
         _check_description(value, http_hosts)
         return value
+    # A name of a known provider is checked when the application is created.
     return check_issuer(value, http_hosts) if "://" in value else value
 
 

@@ -56,10 +56,7 @@ def variable_name(setting: str, label: str = "") -> str:
 
 
 def _check_settings(config: Any, label: str = "", http_hosts: Collection[str] = ()) -> list[str]:
-    """Replace the value of each setting by the result of its check. Return a message for each invalid value.
-
-    :param http_hosts: the hosts for which plain http is accepted, besides this machine.
-    """
+    """Replace the value of each setting by the result of its check. Return a message for each invalid value."""
     problems = []
     for setting in _settings(config):
         value = getattr(config, setting.name)
@@ -355,10 +352,8 @@ def _find_unknown(variables: Collection[str], labels: list[str]) -> list[str]:
 
 
 def _find_quoted(variables: Mapping[str, str]) -> list[str]:
-    """Return a message for each value in quotes, because `docker run --env-file` does not remove them.
-
-    In access rules, quotes are part of the syntax.
-    """
+    """Return a message for each value in quotes, because `docker run --env-file` does not remove them."""
+    # In access rules, quotes are part of the syntax.
     return [
         f"{name}: the value is in quotes; remove them, because they are a part of the value here"
         for name, text in variables.items()

@@ -108,10 +108,7 @@ class Rules:
         return [rule for rule in self._rules if rule.label == label]
 
     def check(self, identity: Identity, label: str) -> None:
-        """Check that a user of the provider with this *label* has access.
-
-        :raises errors.NotAllowed: otherwise.
-        """
+        """Raise NotAllowed unless a user of the provider with this *label* has access."""
         allowed = not self._rules or any(rule.label == label and rule.matches(identity) for rule in self._rules)
         if not (allowed and self._function_allows(identity)):
             reasons = "" if allowed else "; ".join(self._find_reasons(identity, label))

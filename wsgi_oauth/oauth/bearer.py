@@ -37,10 +37,7 @@ class BearerToken(NamedTuple):
 
 
 def check_providers(registrations: Iterable[Registration]) -> None:
-    """Check that access tokens can be verified.
-
-    :raises errors.ConfigError: without the extra ``openid``, or if no provider has an issuer and keys.
-    """
+    """Raise ConfigError without the extra ``openid``, or if no provider has an issuer and keys."""
     if not verifies_signatures():
         raise errors.ConfigError(f"{SETTING}: needs PyJWT; run pip install 'wsgi-oauth[openid]'")
     if not any(each.has_published_keys for each in registrations):

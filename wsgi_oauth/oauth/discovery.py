@@ -96,10 +96,7 @@ class Discovery:
         return bool(needs_end_session or needs_pushed_requests or not has_others)
 
     def provider(self) -> Provider:
-        """Return the provider with all its endpoints, from the cache or the issuer.
-
-        :raises errors.ProviderError: when the metadata are needed, and cannot be fetched or are invalid.
-        """
+        """Return the provider with its endpoints, from the cache or the issuer. Raise ProviderError if both fail."""
         if not self.is_needed:
             return self._complete(Metadata())
         known, failure = self._provider, self._failure

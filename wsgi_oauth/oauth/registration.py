@@ -122,10 +122,7 @@ class Registration:
 
     @property
     def provider(self) -> Provider:
-        """The provider with its endpoints.
-
-        :raises errors.ProviderError: if they cannot be discovered now.
-        """
+        """The provider with its endpoints. Raises ProviderError if they cannot be discovered now."""
         return self.discovery.provider() if self.discovery else self.configured_provider
 
     @property
@@ -243,11 +240,7 @@ class Registration:
         return replace(identity, claims=claims)
 
     def revoke(self, token: Token) -> None:
-        """Revoke *token* (RFC 7009), if the provider has an endpoint for that.
-
-        :raises errors.ProviderError: if the provider does not confirm it.
-        :raises errors.TokenRejected: if the stored token is malformed.
-        """
+        """Revoke *token* (RFC 7009), if the provider has an endpoint for that. Raise ProviderError if that fails."""
         if self.provider.revocation_url:
             self.oauth2_session(token=token).revoke_token(self.provider.revocation_url)
 

@@ -145,10 +145,7 @@ class OAuthService:
         return self.registrations.get(label)
 
     def registration_with_issuer(self, issuer: str) -> Registration:
-        """Return the registration with *issuer*, which must equal the configured one exactly.
-
-        :raises errors.UnknownIssuer: if there is none.
-        """
+        """Return the registration with exactly this *issuer*. Raise UnknownIssuer if there is none."""
         for each in self.registrations.values():
             if each.configured_provider.issuer == issuer:
                 return each
@@ -176,18 +173,11 @@ class OAuthService:
         return self.registration_with_key(session.get(PROVIDER, keys[0] if len(keys) == 1 else ""))
 
     def verify_bearer_token(self, token: str) -> BearerToken:
-        """Verify an access token of a provider for ``WSGI_OAUTH_BEARER_AUDIENCE``, see :mod:`.bearer`.
-
-        :raises errors.InvalidBearerToken: when it is invalid.
-        :raises errors.ProviderError: with status 503, when the provider's keys are not available.
-        """
+        """Verify an access token for ``WSGI_OAUTH_BEARER_AUDIENCE``; see :func:`.bearer.verify_bearer_token`."""
         return verify_bearer_token(token, self._config.bearer_audience, self.registrations.values())
 
     def oauth2_session(self, session: Session) -> OAuth2Session:
-        """Return a client with the token of *session*, which is refreshed when it has expired.
-
-        :raises errors.NotSignedIn: if there is no token.
-        """
+        """Return a client with the token of *session*, refreshed when it has expired. Raise NotSignedIn without one."""
         return self.registration_of(session).oauth2_session(token=session[TOKEN], session=session)
 
     def identify(self, session: Session) -> Identity:
@@ -221,10 +211,7 @@ class OAuthService:
             _log.warning("the signed-in user was not stored: %s", error)
 
     def _store_identity(self, session: Session, identity: Identity) -> None:
-        """Store the user. A failure is only logged, because the next request asks the provider again.
-
-        :raises errors.NotSignedIn: if the session has ended or was revoked meanwhile.
-        """
+        """Store the user. A failure is only logged, because the next request asks the provider again."""
         data = build_identity_record(identity)
 
         def replace(stored: dict[str, Any]) -> bool:
@@ -246,10 +233,7 @@ class OAuthService:
             raise errors.NotSignedIn("the session ended while the provider was asked for the user")
 
     def next_recheck(self, session: Mapping[str, Any], started: float) -> float:
-        """Return when the provider has to be asked again about a user who signed in at *started*; infinity for never.
-
-        Both times are in seconds since the epoch.
-        """
+        """Return when the provider has to be asked again about a user; see :func:`.recheck.next_recheck`."""
         return next_recheck(session, started, self._recheck_interval(session))
 
     def _recheck_interval(self, session: Mapping[str, Any]) -> float:

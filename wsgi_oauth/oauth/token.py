@@ -57,10 +57,8 @@ _log = logging.getLogger(__name__)
 
 
 def is_token(token: object) -> bool:
-    """Return whether a stored *token* has the types that :func:`parse_token_response` gives it.
-
-    Another version of this program, or a handler, may have stored other data.
-    """
+    """Return whether a stored *token* has the types that :func:`parse_token_response` gives it."""
+    # Another version of this program, or a handler, may have stored other data.
     if not isinstance(token, dict) or not _TOKEN_SYNTAX.fullmatch(str(token.get("access_token", ""))):
         return False
     times = (token.get(name, 0) for name in ("issued_at", "expires_at", "expires_in"))

@@ -93,10 +93,7 @@ class AccessTokens:
         return token, info
 
     def parse(self, token: str, raw: bytes) -> StoredSession | None:
-        """Return the entry *raw* of *token*; None if it is damaged or has expired.
-
-        Its data is the *data* of :meth:`create` and ``info``, which :func:`read_info` reads.
-        """
+        """Return the entry *raw* of *token*, with the data of :meth:`create` and ``info``; None if it is unusable."""
         stored = self._sessions.decode(token, raw[len(_TOKEN_ENTRY) :]) if raw.startswith(_TOKEN_ENTRY) else None
         return stored if stored is not None and time.time() < read_info(stored).expires else None
 
@@ -120,10 +117,7 @@ class AccessTokens:
         self._change_list(owner, lambda tokens: tokens.pop(info.id, None))
 
     def record_use(self, stored: StoredSession) -> bool:
-        """Store that a token was used now, and return whether it was the first time.
-
-        A failure is only logged, because the next use tries again.
-        """
+        """Store that a token was used now, and return whether it was the first time. A failure is only logged."""
         info, now, is_first = read_info(stored), time.time(), False
 
         def change(tokens: dict[str, TokenInfo]) -> object:
@@ -143,15 +137,13 @@ class AccessTokens:
         return is_first
 
     def survey(self) -> Iterator[tuple[str, TokenInfo]]:
-        """Yield each token that can be used, with the id of its owner, for operators.
-
-        A token that a damaged list lacks is included, too, unless it is encrypted.
-        """
+        """Yield each token that can be used, with the id of its owner, for operators."""
         for key in self._store.keys():
             raw = self._store.load(key)
             if raw is not None and raw.startswith(_LIST_ENTRY):
                 owner = _decode_list(raw)[0]
                 yield from ((owner, info) for info in self.list(owner))
+            # A token that a damaged list lacks is included, too, unless it is encrypted.
             elif raw is not None and raw.startswith(_TOKEN_ENTRY) and (stored := parse(raw[len(_TOKEN_ENTRY) :])):
                 owner, info = stored.data["owner"], read_info(stored)
                 if time.time() < info.expires and all(info.id != listed.id for listed in self.list(owner)):

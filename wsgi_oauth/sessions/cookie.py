@@ -82,10 +82,8 @@ def pending_cookies(environ: WSGIEnvironment, names: CookieNames) -> list[tuple[
 
 
 def unambiguous_value(values: list[str]) -> str | None:
-    """Return the cookie's value, or None when the browser sent two different ones.
-
-    One of the two may come from another host of the domain (RFC 6265 8.6), and the server cannot tell which one.
-    """
+    """Return the cookie's value, or None when the browser sent two different ones."""
+    # One of them may come from another host of the domain (RFC 6265 8.6), and the server cannot tell which one.
     return values[0] if len(set(values)) == 1 else None
 
 

@@ -37,10 +37,7 @@ class StoredSession(NamedTuple):
 
 
 def encode(stored: StoredSession) -> bytes:
-    """Return *stored* as JSON with a leading checksum.
-
-    :raises TypeError, ValueError: when the data is not JSON.
-    """
+    """Return *stored* as JSON with a leading checksum. Raise TypeError or ValueError for other data than JSON."""
     rest = _ENCODER.encode(stored._asdict()).encode()[1:]
     return _prefix(checksum(rest)) + rest
 
@@ -73,10 +70,8 @@ def checksum(rest: bytes) -> int:
 
 
 def check_nesting(data: Any, raw: bytes) -> None:
-    """Raise RecursionError when *data*, which was read from *raw*, is nested too deeply to be copied and written.
-
-    Python's JSON parser accepts deeper nesting than its encoder, so such a session could be read but never saved.
-    """
+    """Raise RecursionError when *data*, which was read from *raw*, is nested too deeply to be copied and written."""
+    # Python's JSON parser accepts deeper nesting than its encoder, so such a session could be read but never saved.
     if raw.count(b"[") + raw.count(b"{") > _MAX_BRACKETS:
         # Five extra levels, because copying and writing start deeper in the call stack than this check.
         json.dumps(copy_json([[[[[data]]]]]))

@@ -273,10 +273,7 @@ class _SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
 
 
 def open_servers(url: RedisURL) -> Servers:
-    """Return the servers at *url*, without connecting to them.
-
-    :raises errors.ConfigError: when the redis package is too old for these servers, or a file for TLS is unusable.
-    """
+    """Return the servers at *url*, unconnected. Raise ConfigError for an old redis package or an unusable TLS file."""
     if url.kind != "server" and _is_old():
         raise errors.ConfigError(
             "Sentinels and clusters need version 7 of the redis package "
@@ -305,10 +302,8 @@ def _is_old() -> bool:
 
 
 def describe(error: Exception) -> str:
-    """Return the text of *error*, and the remedy if the URL has the wrong form for these servers.
-
-    A copy of the command is left out, because it contains a session's key.
-    """
+    """Return the text of *error*, and the remedy if the URL has the wrong form for these servers."""
+    # A copy of the command is left out, because it contains a session's key.
     text = str(error).partition(", with args")[0] or type(error).__name__
     if isinstance(error, MovedError) or text.startswith("MOVED ") or any(each in text for each in _SIGNS_OF_A_CLUSTER):
         return "the server belongs to a cluster; write redis+cluster://host:port"
@@ -331,10 +326,7 @@ def is_read_only(error: redis.ResponseError) -> bool:
 
 
 def _is_acknowledged(connection: Any) -> bool:
-    """Wait until a replica has the writes of *connection*. Return False when no replica is connected.
-
-    :raises errors.StoreError: when replicas are connected, but none has acknowledged the writes in time.
-    """
+    """Wait until a replica has the writes of *connection*. Return False when no replica is connected."""
     if not connection.role()[2]:
         return False
     if not connection.wait(1, round(_ACKNOWLEDGE_TIMEOUT * 1000)):

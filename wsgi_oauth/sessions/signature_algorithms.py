@@ -53,10 +53,7 @@ class SignatureAlgorithms:
         self._stored[registration_key] = (algorithm, now)
 
     def find(self, registration_key: str) -> set[str]:
-        """Return the algorithm of the latest ID token of this process, and the latest one in the store, if known.
-
-        :raises errors.StoreError: when the store fails.
-        """
+        """Return the algorithm of the latest ID token of this process, and the latest one in the store, if known."""
         raw = self._store.load(store_key(f"{_PURPOSE}{registration_key}")) or b""
         stored = raw.removeprefix(_ENTRY).decode("ascii", "replace") if raw.startswith(_ENTRY) else ""
         return {stored, self._seen.get(registration_key, "")} - {""}

@@ -67,18 +67,12 @@ class Transport:
         self._states: dict[int, _ProcessState] = {}  # by process id: a child must not use its parent's sockets
 
     def share(self) -> Transport:
-        """Return the transport for one of several providers.
-
-        It uses the same connections, and at most two thirds of the slots: otherwise one provider that does not answer
-        would block the sign-in with all others.
-        """
+        """Return the transport for one of several providers, with the same connections and two thirds of the slots."""
+        # Otherwise one provider that does not answer would block the sign-in with all others.
         return Transport(self.timeout, self.limit, http_hosts=self.http_hosts, total=self, metrics=self._metrics)
 
     def slot(self) -> AbstractContextManager[None]:
-        """Hold one of the slots for requests that wait for the provider, for all requests in the block.
-
-        :raises errors.ProviderBusy: when all slots are taken.
-        """
+        """Hold a slot for requests that wait for the provider. Raise ProviderBusy when all slots are taken."""
         return self._state().limit.slot()
 
     def load(self) -> None:

@@ -110,10 +110,7 @@ class OAuthApp:
         return self.respond(self.new_request(environ), start_response, self._dispatch)
 
     def check_process(self) -> None:
-        """Check that this process can use the session store. A server calls it after it has changed its user.
-
-        :raises errors.ConfigError: if the session folder belongs to another user.
-        """
+        """Raise ConfigError if this process, after a change of its user, cannot use the session store."""
         if isinstance(store := original_store(self.sessions.store), FileStore):
             check_folder(store.folder)
 
@@ -132,10 +129,7 @@ class OAuthApp:
         return base_url + self.logout_path
 
     def without_proxies(self, environ: WSGIEnvironment) -> WSGIEnvironment:
-        """Return *environ* with the client's address, scheme and host from the headers of trusted proxies.
-
-        The request id is taken from ``X-Request-ID`` of these proxies, if they send it.
-        """
+        """Return *environ* with the client, scheme, host and request id from the headers of trusted proxies."""
         if proxies := self.config.trusted_proxies:
             environ = {REQUEST_ID_KEY: valid_request_id(environ.get("HTTP_X_REQUEST_ID", "")), **environ}
             for header, key in _KEYS_BY_PROXY_HEADER.items():

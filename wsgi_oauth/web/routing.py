@@ -46,10 +46,7 @@ class Routes:
         self._adapter = _compile(tuple(rules))
 
     def match(self, request: Request) -> tuple[type[RequestHandler], dict[str, Any]]:
-        """Return the handler class of *request* and the variables of its route.
-
-        :raises werkzeug.exceptions.HTTPException: 404 or 405.
-        """
+        """Return the handler class of *request* and the variables of its route, or raise a 404 or 405."""
         rule, arguments = self._adapter.match(request.path, request.method, return_rule=True)
         if not rule.endpoint:
             allowed = ", ".join(sorted(self._methods[rule.rule] | {"OPTIONS"}))
@@ -61,20 +58,14 @@ class Routes:
         return self._handlers[name]
 
     def build_path(self, endpoint: str, values: dict[str, Any]) -> str:
-        """Return the path of the handler named *endpoint*, below the mount point.
-
-        :raises werkzeug.routing.BuildError: if there is no such handler.
-        """
+        """Return the path of a handler, below the mount point. Raise BuildError if there is no such handler."""
         return self._adapter.build(endpoint, values)
 
 
 @lru_cache(maxsize=16)
 def _compile(rules: tuple[tuple[str, str, frozenset[str]], ...]) -> MapAdapter:
-    """Compile *rules*: routes, endpoints and methods.
-
-    Applications with the same rules share the result, which never changes. This is for tests, which create many
-    applications: Werkzeug generates code for each rule, which is nine tenths of the duration of ``create_app``.
-    """
+    """Compile *rules*: routes, endpoints and methods. Applications with the same rules share the result."""
+    # For tests, which create many applications: this is nine tenths of the duration of create_app.
     # Without redirects for slashes, because their target would contain a host name that the client chose.
     routes = Map(
         [Rule(route, endpoint=endpoint, methods=methods) for route, endpoint, methods in rules],

@@ -115,10 +115,8 @@ class SignInHandler(RequestHandler):
         return self.redirect(f"{site}{self.route}?{urlencode({**query, 'next': next_url})}")
 
     def _begin_hand_over(self, next_url: str) -> Response:
-        """Return the redirect to the main site, which signs the user in and hands the session over with a ticket.
-
-        The ticket is valid only with the state, whose cookie only this browser has (login CSRF).
-        """
+        """Return the redirect to the main site, which signs the user in and hands the session over with a ticket."""
+        # The ticket is valid only with the state, whose cookie only this browser has (login CSRF).
         attempt = self._attempt = sign_in.Attempt.new(
             redirect_uri=self.url_for(".redemption", external=True),
             next_url=next_url,
@@ -231,10 +229,7 @@ class SignInHandler(RequestHandler):
         return sign_in.AuthorizationResponse.parse(request.get_data(cache=False))
 
     def check_response_mode(self) -> None:
-        """Check that the code came in a form if a form was requested. A code in the URL could leak.
-
-        :raises errors.BadAuthorizationResponse: if it came in the URL.
-        """
+        """Raise BadAuthorizationResponse for a code in the URL, which could leak, if a form was requested."""
         if self.request.is_form_post and self.request.method != "POST":
             raise errors.BadAuthorizationResponse(
                 "authorization response: the code came in the URL, although form_post was requested",
@@ -275,10 +270,8 @@ class SignInHandler(RequestHandler):
         )
 
     def restart(self, attempt: sign_in.Attempt) -> Response:
-        """Return the redirect that starts the sign-in of *attempt* again, with the same return URL.
-
-        :raises errors.NoLoginInProgress: if *attempt* was itself a restart: another one could begin a redirect loop.
-        """
+        """Return the redirect that starts the sign-in of *attempt* again, towards the same page."""
+        # Another restart could begin a redirect loop.
         if attempt.restarted:
             raise errors.NoLoginInProgress("sign-in: the sign-in took too long, for the second time")
         label, again = attempt.provider if self.oauth.has_labels else "", "1" if attempt.after_rejection else ""

@@ -161,18 +161,14 @@ def without_origin(url: str, base_url: str) -> str:
 
 
 def split_values(header: str) -> list[str]:
-    """Return the values in a header of proxies such as ``X-Forwarded-For``.
-
-    Werkzeug's ProxyFix obeys quotes (RFC 9110 5.6.4). A client that sends a quote would hide the values of the proxies.
-    """
+    """Return the values in a header of proxies such as ``X-Forwarded-For``."""
+    # Werkzeug's ProxyFix obeys quotes (RFC 9110 5.6.4). A client's quote would hide the values of the proxies.
     return [value for part in header.split(",") if (value := part.strip(' \t"'))]
 
 
 def raw_path_info(environ: Mapping[str, Any], script_name: str, path_info: str) -> str | None:
-    """Return the original spelling of *path_info*, such as ``/a%2Fb``; None if it is unknown.
-
-    gunicorn passes the request target on as ``RAW_URI``, uWSGI and waitress as ``REQUEST_URI``.
-    """
+    """Return the original spelling of *path_info*, such as ``/a%2Fb``; None if it is unknown."""
+    # gunicorn passes the request target on as RAW_URI, uWSGI and waitress as REQUEST_URI.
     prefix = quote(script_name.encode("latin-1", "replace"), safe=_PATH_SAFE)
     for name in ("RAW_URI", "REQUEST_URI"):
         raw = _without_query(environ.get(name, "")).removeprefix(prefix)
