@@ -664,6 +664,26 @@ def test_an_attacker_does_not_fill_the_disk_of_nginx_with_a_body_of_unknown_leng
     assert (response.status_code, "Location" in response.headers) == (413, False)
 
 
+def test_nginx_names_the_first_answer_when_it_asks_again(deployment: Deployment, tmp_path: Path):
+    """The session store has failed for a moment: without the first answer, a 204 would follow it."""
+
+    class SignIn(Backend):
+        def do_GET(self) -> None:
+            first_answer = self.headers["X-Refused-Status"]
+            self.send_response(503 if first_answer is None else 418)
+            self.send_header("X-First-Answer", str(first_answer))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), SignIn) as sign_in:
+        threading.Thread(target=sign_in.serve_forever, args=[0.05], daemon=True).start()
+        server = replace(deployment.server, url=f"http://127.0.0.1:{sign_in.server_address[1]}")
+        with running(nginx, replace(deployment, server=server), tmp_path) as proxy, Guest(proxy) as guest:
+            response = guest.send("/form", "POST", data="a=b", headers={"X-Refused-Status": "7"})
+        sign_in.shutdown()
+    assert (response.status_code, response.headers["X-First-Answer"]) == (418, "503")
+
+
 def test_a_location_of_nginx_can_show_its_application_the_tokens_of_users(deployment: Deployment, tmp_path: Path):
     own = "set $passed_authorization $http_authorization;"
     with running(partial(nginx, settings=own), deployment, tmp_path) as proxy, Guest(proxy) as ann:

@@ -112,6 +112,13 @@ class TestSignedInUser:
         answer = Proxy(app, Cookie=str(signed_in(app, ANN))).ask(method="HEAD")
         assert identity_headers(answer)["X-Auth-Request-User"] == "7@github"
 
+    def test_gets_no_success_from_a_proxy_that_has_refused_the_request(self, make_app: MakeApp):
+        """nginx asks again for the response to the client. A script would believe that its form has been stored."""
+        app = make_app()
+        response = Proxy(app, Cookie=str(signed_in(app, ANN))).ask(X_Refused_Status="503")
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
+        assert identity_headers(response) == {}
+
     def test_stays_signed_in_by_requests_to_the_proxy(self, make_app: MakeApp, later: Callable[[float], None]):
         """The idle clock runs as at the gate (S40)."""
         app = make_app(SESSION_IDLE="1h", RECHECK="never")

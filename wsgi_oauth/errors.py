@@ -390,7 +390,7 @@ class ProviderBusy(ProviderError, status=503, cause="provider_busy", advice="try
 class IdentityPending(
     ProviderError, status=503, cause="identity_pending", advice="try_again_in_a_moment", retry_after="2"
 ):
-    """The user of a session at ``/verify`` is not known yet. The provider is asked in the background."""
+    """The user of a session at ``/verify`` is not known yet, or only since the proxy has refused this request."""
 
 
 class ProviderForbids(ProviderError, status=403, cause="provider_forbids"):

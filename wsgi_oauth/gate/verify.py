@@ -94,6 +94,9 @@ class Verifier:
             rules = self._read_rules(query) if query else None
             login = self._authenticate(environ)
             login = self._require_user(environ, login, rules)
+            if environ.get("HTTP_X_REFUSED_STATUS"):
+                # Otherwise the client would get a 204, as if the application had processed its request.
+                raise errors.IdentityPending("the proxy has refused this request, which would have access now")
         except errors.Error as error:
             if self._app.metrics is not None:
                 self._app.metrics.count_decision("verify", decision_of(error), error)
