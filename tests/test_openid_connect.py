@@ -1063,6 +1063,16 @@ class TestUserDocument:
         assert said(browser.profile()) == (502, "id_token_refused")
         assert not any("oauth_identity" in session for session in stored_sessions(store))
 
+    @pytest.mark.parametrize("body", ["", "{}", "a.b"])
+    def test_that_is_announced_as_signed_and_is_not_is_named_in_the_log(
+        self, body: str, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        browser.sign_in()
+        response = Response(body, content_type="application/jwt")
+        issuer.routes["/user"] = ("profile", {"GET": lambda request: response})
+        assert said(browser.profile()) == (502, "id_token_refused")
+        assert "the user document is not a signed JSON Web Token" in caplog.text
+
     def test_that_is_encrypted_is_refused_with_the_remedy(
         self, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
     ) -> None:

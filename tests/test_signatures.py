@@ -111,6 +111,10 @@ class TestIdToken:
         use(issuer, key)
         assert signs_in(browser)
 
+    def test_may_have_a_key_that_names_the_curve_as_its_algorithm(self, browser: Browser, issuer: Issuer) -> None:
+        use(issuer, Key(ed25519.Ed25519PrivateKey.generate(), "EdDSA"), alg="Ed25519")
+        assert signs_in(browser)
+
     def test_may_name_the_curve_as_its_algorithm(self, browser: Browser, issuer: Issuer) -> None:
         """RFC 9864 2.2"""
         key = Key(ed25519.Ed25519PrivateKey.generate(), "EdDSA")
@@ -438,6 +442,20 @@ class TestUserDocument:
         issuer.sign = Key(RSA, "RS256").sign
         issuer.signs_user_document()
         assert browser.profile().json["error"] == "id_token_refused"
+
+    @pytest.mark.parametrize(("announced", "status"), [(["ES256"], 200), (["none", "RS256"], 502), (None, 502)])
+    def test_may_have_an_algorithm_of_its_own_if_the_metadata_announce_it(
+        self, announced: Any, status: int, browser: Browser, issuer: Issuer
+    ) -> None:
+        """OpenID Connect Discovery 3, userinfo_signing_alg_values_supported"""
+        issuer.metadata |= {
+            "id_token_signing_alg_values_supported": ["RS256"],
+            "userinfo_signing_alg_values_supported": announced,
+        }
+        browser.sign_in()
+        use(issuer, Key(ec.generate_private_key(ec.SECP256R1()), "ES256"))
+        issuer.signs_user_document()
+        assert browser.profile().status_int == status
 
 
 class TestRefreshedIdToken:

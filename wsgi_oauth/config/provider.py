@@ -88,6 +88,7 @@ class Provider(NamedTuple):
     end_session_parameters: tuple[tuple[str, str], ...] = END_SESSION_PARAMETERS  # templates
     jwks_url: str = ""  # the keys of its signatures (RFC 7517 5); used with the extra `openid`
     signing_algorithms: tuple[str, ...] = ()  # for ID tokens; by default from the metadata, or all with public keys
+    document_algorithms: tuple[str, ...] = ()  # for signed user documents; by default those of ID tokens
     issuer: str | None = None  # compared with `iss` (RFC 9207 2.4, OpenID Connect Core 3.1.3.7); may contain TENANT
     issuer_example: str = ""  # an example of WSGI_OAUTH_ISSUER, which is then required
     always_sends_issuer: bool = False  # whether each authorization response contains `iss` (RFC 9207 3)

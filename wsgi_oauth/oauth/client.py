@@ -314,7 +314,7 @@ class OAuth2Session:
             )
             if is_signed_document(response):
                 claims = read_signed_document(response.text, provider, self._client_id)
-                self._verify_signature(response.text)
+                self._verify_signature(response.text, provider.document_algorithms)
                 return claims
             return read_user_document(response, provider, is_new=is_new(self.token), secrets=self.secrets)
 
@@ -329,17 +329,19 @@ class OAuth2Session:
             check_userinfo(document, self.token["id_token"])
         return document
 
-    def _verify_signature(self, jwt: str) -> None:
+    def _verify_signature(self, jwt: str, algorithms: Collection[str] = ()) -> None:
         """Verify the signature of an ID token or user document from the provider, if its keys are known.
 
         Without keys, TLS is sufficient: the token came directly from the provider (Core 3.1.3.7, item 6).
+
+        :param algorithms: the algorithms that the provider uses; by default those of ID tokens.
         """
         provider = self.provider
         if self._keys is not None and (provider.jwks_url or provider.signs_with_secret) and jwt:
             self._keys.verify(
                 jwt,
                 provider.jwks_url,
-                provider.signing_algorithms,
+                algorithms or provider.signing_algorithms,
                 secret=self._client_secret,
                 is_direct=True,
                 has_tenants=provider.has_tenants,

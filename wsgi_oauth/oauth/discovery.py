@@ -175,6 +175,8 @@ class Discovery:
             **discovered,  # type: ignore[arg-type]
             signing_algorithms=configured.signing_algorithms
             or _read_algorithms(document, "id_token_signing_alg_values_supported"),
+            document_algorithms=configured.document_algorithms
+            or _read_algorithms(document, "userinfo_signing_alg_values_supported"),
             assertion_algorithms=_read_algorithms(document, "token_endpoint_auth_signing_alg_values_supported"),
             requires_pushed_requests=configured.requires_pushed_requests
             or document.get("require_pushed_authorization_requests") is True,

@@ -100,10 +100,14 @@ def read_id_token(id_token: str) -> dict[str, Any]:
             "the token endpoint gave no ID token, and the scope openid asks for one",
             remedy="enable OpenID Connect for this client at the provider, or remove openid from WSGI_OAUTH_SCOPE",
         )
-    jwt = _JWT.fullmatch(id_token)
+    return _read_claims(id_token, "ID token")
+
+
+def _read_claims(token: str, name: str) -> dict[str, Any]:
+    jwt = _JWT.fullmatch(token)
     claims = decode_part(jwt[1]) if jwt else None
     if claims is None:
-        raise errors.IdTokenRefused("the ID token is not a signed JSON Web Token with claims in it (RFC 7519 3)")
+        raise errors.IdTokenRefused(f"the {name} is not a signed JSON Web Token with claims in it (RFC 7519 3)")
     return claims
 
 
@@ -142,7 +146,7 @@ def read_signed_document(document: str, provider: Provider, client_id: str) -> d
     :raises errors.ProviderError: when it is not a JSON Web Token, or is encrypted, expired, or for another client.
     """
     refuse_encrypted(document, "user document", errors.ProviderError)
-    claims = read_id_token(document)
+    claims = _read_claims(document, "user document")
     valid = {
         "iss": "iss" not in claims or provider.issuer is None or provider.is_issuer(claims["iss"]),
         "aud": "aud" not in claims or client_id in read_audiences(claims),

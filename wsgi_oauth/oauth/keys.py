@@ -232,8 +232,8 @@ def _is_suitable(key: Jwk, algorithm: str) -> bool:
         and (curve is None or key.get("crv") == curve)
         and key.get("use", "sig") == "sig"
         and (operations is None or (isinstance(operations, list) and "verify" in operations))
-        # A key for EdDSA may verify Ed25519, which is the new name of the same algorithm (RFC 9864 2.2).
-        and key.get("alg", algorithm) in (algorithm, "EdDSA" if kind == "OKP" else algorithm)
+        # With a known curve, EdDSA and Ed25519 are the same algorithm (RFC 9864 2.2).
+        and key.get("alg", algorithm) in (("EdDSA", "Ed25519") if kind == "OKP" else (algorithm,))
     )
 
 
