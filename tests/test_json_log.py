@@ -120,6 +120,7 @@ def test_page_event_and_access_log_have_the_same_id(written: Written) -> None:
 
 def test_access_log_has_the_id_of_a_trusted_proxy(written: Written) -> None:
     assert written.find(logger="gunicorn.access", request_id="edge-1")["request"] == "GET /public/x"
+    assert "request_id" not in written.find(logger="gunicorn.access", request="GET /public/print")
 
 
 def test_path_cannot_forge_an_object(written: Written) -> None:

@@ -84,7 +84,7 @@ class Event:
         """The event as a line of the log, in printable ASCII."""
         names = ("user", "provider", "client", "session", "token", "cause", "request")
         fields = [f"{name}={quote_field(value)}" for name in names if (value := getattr(self, name))]
-        request_id = f"[{quote_field(self.request_id)}] " if self.request_id else ""
+        request_id = f"[{self.request_id}] " if self.request_id else ""
         detail = f": {escape_text(self.detail)}" if self.detail else ""
         return request_id + " ".join([self.name, self.outcome, *fields]) + detail
 
