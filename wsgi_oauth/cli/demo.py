@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+from functools import partial
 
 _PROFILES = ("keycloak", "entra-id", "adfs", "okta", "github")  # wsgi_oauth.demo.profiles.PROFILES
 
@@ -18,13 +20,14 @@ def add_command(parser: argparse.ArgumentParser) -> None:
         "or let --walk sign in by itself. Ctrl-C stops both."
     )
     option = parser.add_argument
-    option("--port", type=_parse_port, default=8000, help="port of the application; 0 picks a free one")
-    option("--provider-port", type=_parse_port, default=8001, help="port of the provider; 0 picks a free one")
+    port = partial(_parse_number, first=0, last=65535)
+    option("--port", type=port, default=8000, help="port of the application; 0 picks a free one")
+    option("--provider-port", type=port, default=8001, help="port of the provider; 0 picks a free one")
     option("--walk", action="store_true", help="sign in, print every HTTP message of the sign-in, and exit")
     option("--reveal", action="store_true", help="print secrets in full; they are valid for this demo only")
     option(
         "--workers",
-        type=_parse_workers,
+        type=partial(_parse_number, first=1, last=999),
         default=argparse.SUPPRESS,
         metavar="N",
         help="number of gunicorn workers (default: 2; with --walk 1, because each reads the provider's metadata)",
@@ -59,13 +62,7 @@ def _run(options: argparse.Namespace) -> int:
     )
 
 
-def _parse_port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) < 65536):
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535 (got {text!r})")
-    return int(text)
-
-
-def _parse_workers(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 1000):
-        raise argparse.ArgumentTypeError(f"must be a number from 1 to 999 (got {text!r})")
+def _parse_number(text: str, *, first: int, last: int) -> int:
+    if not (re.fullmatch("[0-9]{1,9}", text) and first <= int(text) <= last):
+        raise argparse.ArgumentTypeError(f"must be a number from {first} to {last} (got {text!r})")
     return int(text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -53,7 +52,9 @@ class Registration:
         events: Events | None = None,
     ) -> None:
         self._config = config
+        self.with_own_variables = config.with_own_variables
         self._transport = transport
+        self.slot = transport.slot  # a provider has slots of its own
         self.rules = rules
         self._events = events or Events()
         self.configured_provider = with_scopes_for(rules, provider)
@@ -78,10 +79,6 @@ class Registration:
         self.login_parameters = config.login_parameters
         has_own_title = provider.title != provider.name  # an issuer without a preset has only the name of its host
         self.title = config.title or (provider.title if has_own_title else config.label or provider.title)
-
-    def with_own_variables(self, text: str) -> str:
-        """Return *text* with the names of this provider's environment variables, which contain its label."""
-        return self._config.with_own_variables(text)
 
     @property
     def client_secret(self) -> str:
@@ -174,13 +171,6 @@ class Registration:
             redirect_uri=redirect_uri,
             refresh=partial(self._refresh, session) if session is not None and session.id else None,
         )
-
-    def slot(self) -> AbstractContextManager[None]:
-        """Hold one of the slots for requests that wait for this provider.
-
-        :raises errors.ProviderBusy: if all are in use.
-        """
-        return self._transport.slot()
 
     def _refresh(self, session: Session, client: OAuth2Session, expired: Token) -> Token:
         has_asked = False  # stays False if another request has refreshed the token

@@ -54,10 +54,8 @@ class OAuthService:
         #: The signature algorithms of ID tokens, in the session store; set by ``create_app``.
         self.algorithms: SignatureAlgorithms | None = None
         self._config = config
-        self._providers = {}
-        for each in config.providers:
-            provider = provider_from_config(each)
-            self._providers[each.label or provider.name] = provider
+        found = [(each.label, provider_from_config(each)) for each in config.providers]
+        self._providers = {label or provider.name: provider for label, provider in found}
         self._check_remote_user(config.remote_user)
         self._check_response_modes(config.public_url)
         self._rules = Rules(config.allow, self._providers, allow, has_labels=config.has_labels)

@@ -17,6 +17,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from operator import methodcaller
 from typing import Any
 
 from .. import errors
@@ -80,9 +81,8 @@ class RedisStore:
 
             from . import redis_servers  # noqa: PLC0415  # imports it, too
         except ImportError:
-            raise errors.ConfigError(
-                "sessions on Redis need the redis package: pip install 'wsgi-oauth[redis]'"
-            ) from None
+            text = "sessions on Redis need the redis package: pip install 'wsgi-oauth[redis]'"
+            raise errors.ConfigError(text) from None
         self._servers = redis_servers.open_servers(RedisURL.parse(url))
         self._failures = redis_servers.FAILURES
         self._store_errors = StoreErrors(self._failures, redis_servers.describe)
@@ -132,9 +132,8 @@ class RedisStore:
                 left = max(_milliseconds_left(record), 0)
                 written = self._run(key, _WRITE_AND_UNLOCK, owner, record.data, left, durable=True) == 1
                 if not written:
-                    raise errors.StoreError(
-                        "the session was not stored: this process was stopped for longer than the lease of its lock"
-                    )
+                    reason = "this process was stopped for longer than the lease of its lock"
+                    raise errors.StoreError(f"the session was not stored: {reason}")
         finally:
             if not written:
                 with suppress(errors.StoreError):  # the lease also expires by itself
@@ -194,10 +193,9 @@ class RedisStore:
         """Run *script* with the session *key* and its lock."""
         session = _SESSION + key
         lock = f"{_LOCK}{{{session}}}"
+        operation = methodcaller("eval", script, 2, session, lock, *arguments)
         with self._store_errors:
-            return self._servers.run(
-                session, lambda server: server.eval(script, 2, session, lock, *arguments), durable=durable
-            )
+            return self._servers.run(session, operation, durable=durable)
 
 
 def _milliseconds_left(record: Record) -> int:

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
 from operator import methodcaller
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -61,14 +61,20 @@ _REMEDIES = {
 }
 
 
-class Servers(Protocol):
-    """The servers of a deployment. Methods raise one of FAILURES."""
+class SingleServer:
+    """One server, or one address behind which a hosted provider replaces the server.
 
-    replicated: bool
+    The methods of all classes raise one of FAILURES. ``client`` is for commands that concern all sessions.
+    """
 
-    @property
-    def client(self) -> Any:
-        """Return the client for commands that concern all sessions."""
+    replicated = False
+
+    def __init__(self, url: RedisURL) -> None:
+        [(host, port)] = url.hosts
+        kind = redis.SSLConnection if url.tls else redis.Connection
+        options = _pool_options() | _connection_options(url)
+        pool = redis.BlockingConnectionPool(connection_class=kind, host=host, port=port, db=url.database, **options)
+        self.client: Any = redis.Redis(connection_pool=pool)
 
     def run(self, key: str, operation: Operation[T], *, durable: bool) -> T:
         """Call *operation* with a client of the server that has *key*, and return its result.
@@ -78,30 +84,6 @@ class Servers(Protocol):
         :param durable: whether a replica must acknowledge the result, if there is one.
         :raises errors.StoreError: when no replica has acknowledged it.
         """
-
-    def get_all(self, names: Sequence[str]) -> list[bytes | None]:
-        """Return the values of the keys *names*, None for each that is missing."""
-
-    def masters(self) -> Iterable[Any]:
-        """Return a client for each server that accepts writes."""
-
-
-class SingleServer:
-    """One server, or one address behind which a hosted provider replaces the server."""
-
-    replicated = False
-
-    def __init__(self, url: RedisURL) -> None:
-        [(host, port)] = url.hosts
-        kind = redis.SSLConnection if url.tls else redis.Connection
-        options = _pool_options() | _connection_options(url)
-        self.client: Any = redis.Redis(
-            connection_pool=redis.BlockingConnectionPool(
-                connection_class=kind, host=host, port=port, db=url.database, **options
-            )
-        )
-
-    def run(self, key: str, operation: Operation[T], *, durable: bool) -> T:
         try:
             return operation(self.client)
         except redis.ResponseError as error:
@@ -112,9 +94,11 @@ class SingleServer:
             return operation(self.client)
 
     def get_all(self, names: Sequence[str]) -> list[bytes | None]:
+        """Return the values of the keys *names*, None for each that is missing."""
         return self.client.mget(names)  # type: ignore[no-any-return]
 
     def masters(self) -> Iterable[Any]:
+        """Return a client for each server that accepts writes."""
         return [self.client]
 
 
@@ -125,10 +109,8 @@ class SentinelServers(SingleServer):
 
     def __init__(self, url: RedisURL) -> None:
         options = _connection_options(url)
-        sentinels = _Sentinels(
-            url.hosts,
-            sentinel_kwargs={**options, "ssl": url.tls, "redis_connect_func": _connect_to_sentinel},
-        )
+        sentinel_options = {**options, "ssl": url.tls, "redis_connect_func": _connect_to_sentinel}
+        sentinels = _Sentinels(url.hosts, sentinel_kwargs=sentinel_options)
         self._pool: Any = _SentinelPool(
             url.service,
             sentinels,
@@ -272,13 +254,11 @@ class _SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
     """A pool of connections to the master, limited in size."""
 
 
-def open_servers(url: RedisURL) -> Servers:
+def open_servers(url: RedisURL) -> SingleServer | ClusterServers:
     """Return the servers at *url*, unconnected. Raise ConfigError for an old redis package or an unusable TLS file."""
     if url.kind != "server" and _is_old():
-        raise errors.ConfigError(
-            "Sentinels and clusters need version 7 of the redis package "
-            f"(got {redis.__version__}); pip install --upgrade 'redis>=7'"
-        )
+        text = f"Sentinels and clusters need version 7 of the redis package (got {redis.__version__})"
+        raise errors.ConfigError(f"{text}; pip install --upgrade 'redis>=7'")
     if url.tls_files:
         ca_certs, certificate, key = map(url.tls_files.get, ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"))
         try:
@@ -288,9 +268,8 @@ def open_servers(url: RedisURL) -> Servers:
                 context.load_cert_chain(certificate, key, password="")
         except OSError as error:  # including SSLError
             names = ", ".join(f"{name}: {path}" for name, path in url.tls_files.items())
-            raise errors.ConfigError(
-                f"{names}: {error}; name readable files in PEM format, and no encrypted key"
-            ) from None
+            remedy = "name readable files in PEM format, and no encrypted key"
+            raise errors.ConfigError(f"{names}: {error}; {remedy}") from None
     if url.kind == "cluster":
         return ClusterServers(url)
     return SentinelServers(url) if url.kind == "sentinel" else SingleServer(url)
@@ -353,14 +332,13 @@ def _pool_options() -> dict[str, Any]:
 
 
 def _connection_options(url: RedisURL) -> dict[str, Any]:
+    keepalive = {getattr(socket, name): value for name, value in _KEEPALIVE.items() if hasattr(socket, name)}
     options: dict[str, Any] = {
         "socket_connect_timeout": _CONNECT_TIMEOUT,
         "socket_timeout": _RESPONSE_TIMEOUT,
         # Otherwise a load balancer forgets an idle connection after some minutes, and the next request fails.
         "socket_keepalive": True,
-        "socket_keepalive_options": {
-            getattr(socket, name): value for name, value in _KEEPALIVE.items() if hasattr(socket, name)
-        },
+        "socket_keepalive_options": keepalive,
         # Commands are not repeated, because one may have been executed although its response was lost.
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
