@@ -5,6 +5,11 @@ the state, ``oauth/client.py`` sends the requests to the provider, ``sessions/``
 puts the parts together.
 """
 
+# Imported first, because CPython 3.11 and newer allocate and free a block of the stack again and again while they
+# import large packages deep inside other imports. That would take 20 ms.
+import requests  # noqa: F401
+import requests_oauthlib  # noqa: F401
+
 from . import errors
 from .app import create_app, get_app
 from .config import Config

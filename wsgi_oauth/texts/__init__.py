@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-import pkgutil
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ def load(language: str) -> Texts:
     :raises OSError: if the file cannot be read.
     :raises ValueError: if it is malformed.
     """
-    data = pkgutil.get_data(__name__, f"{language}.json") or b""
-    return Texts(language, {**(ENGLISH._texts if language != "en" else {}), **json.loads(data)})
+    texts = json.loads(Path(__file__).with_name(f"{language}.json").read_bytes())
+    return Texts(language, {**(ENGLISH._texts if language != "en" else {}), **texts})
 
 
 # Loaded with the module, because the exceptions have English texts.
