@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, NamedTuple
-from unittest import mock
 
 from ..browser import summarize
 from .parties import Stage, build_application
@@ -61,6 +60,8 @@ class Story:
 @contextmanager
 def without_guards(guards: Mapping[str, Any]) -> Iterator[None]:
     """Replace *guards* in this process."""
+    from unittest import mock  # noqa: PLC0415  # imports asyncio, which the demo itself does not need
+
     with ExitStack() as stack:
         for name, replacement in guards.items():
             stack.enter_context(mock.patch(name, replacement))
