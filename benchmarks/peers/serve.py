@@ -14,5 +14,5 @@ def create(module: str, folder: str) -> Any:
     """Return the application of *module*. ``ours`` is wsgi_oauth without the extra ``openid``, which allauth needs."""
     if module == "ours":
         sys.modules["jwt"] = None  # type: ignore[assignment]
-    module = module.removesuffix("_with_openid")
-    return importlib.import_module(f"{__package__}.{module}").create(Settings.from_environ(), Path(folder))
+    peer = importlib.import_module(f"{__package__}.{module.removesuffix('_with_openid')}")
+    return getattr(peer, "create_gate", peer.create)(Settings.from_environ(), Path(folder))
