@@ -19,6 +19,8 @@ PERFORMANCE, SCALING, PLOT = (ROOT / "docs" / name for name in ("performance.md"
 
 OURS = "wsgi_oauth"
 PEERS = ("the tutorial in Flask", "Flask-Dance", "Authlib", "django-allauth", "Bottle with Beaker")
+BY_HAND = "by hand"
+COLUMNS = (*PEERS, BY_HAND)
 APACHE, VERIFY = "Apache with mod_auth_openidc", "nginx with /verify"
 GATE, HELLO = "gunicorn with the gate", "gunicorn with a bare application"
 
@@ -77,16 +79,18 @@ def _judged(value: float | None, target: float | None) -> tuple[str, str]:
 
 
 def comparison_table(results: dict[str, Any]) -> list[str]:
-    lines = [f"| | {' | '.join(PEERS)} | {OURS} | target |", "|---" * (len(PEERS) + 3) + "|"]
+    lines = [f"| | {' | '.join(COLUMNS)} | {OURS} | target |", "|---" * (len(COLUMNS) + 3) + "|"]
     for name, target in TARGETS.items():
         row = results["rows"].get(name, {})
         if row:
-            cells = [_number(row.get(peer)) for peer in PEERS] + list(_judged(row.get(OURS), _target(target, row)))
+            cells = [_number(row.get(column)) for column in COLUMNS] + list(
+                _judged(row.get(OURS), _target(target, row))
+            )
             lines.append(f"| {name} | {' | '.join(cells)} |")
         for variant in [each for each in row if each in VARIANTS]:
             title, limit = VARIANTS[variant]
             ours = _judged(row[variant], _target(limit, row))
-            lines.append(f"| {title or f'{name}, {variant}'} |{' |' * len(PEERS)} {' | '.join(ours)} |")
+            lines.append(f"| {title or f'{name}, {variant}'} |{' |' * len(COLUMNS)} {' | '.join(ours)} |")
     return lines
 
 

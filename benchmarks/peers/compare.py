@@ -48,6 +48,7 @@ PEERS = {
     "Authlib": "authlib_flask",
     "django-allauth": "allauth_django",
     "Bottle with Beaker": "bottle_beaker",
+    performance.BY_HAND: "by_hand",
 }
 OURS = "wsgi_oauth"
 PACKAGES = (
