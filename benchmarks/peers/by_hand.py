@@ -2,7 +2,7 @@
 for each session, without a cache.
 
 It shows the potential of simple code. It has no protection against prefetching, parallel tabs, hostile files and
-providers, and no expiry, refresh or single sign-out.
+providers, and no expiry, refresh or sign-out. A session id can even name another file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,62 +27,62 @@ if TYPE_CHECKING:
 start = "/"
 
 
-def create(settings: Settings, folder: Path) -> Any:
-    sessions = folder / "by-hand"
-    sessions.mkdir(exist_ok=True)
-    pool = HTTPAdapter()
+class Program:
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.pool = HTTPAdapter()
+        self.verify = os.environ.get("REQUESTS_CA_BUNDLE")
+        self.handlers: dict[str, Callable[[Request, dict[str, Any]], Response]] = {
+            "/": self.demo,
+            "/callback": self.callback,
+            "/profile": self.profile,
+            "/page": self.page,
+        }
 
-    def client(**options: Any) -> OAuth2Session:
-        session = OAuth2Session(settings.client_id, redirect_uri=f"{SITE}/callback", **options)
+    def client(self, **options: Any) -> OAuth2Session:
+        session = OAuth2Session(self.settings.client_id, redirect_uri=f"{SITE}/callback", **options)
         session.trust_env = False  # reading the environment costs as much as the rest of a request
-        session.verify = os.environ.get("REQUESTS_CA_BUNDLE", True)
-        session.mount("https://", pool)
+        session.verify = self.verify or True
+        session.mount("https://", self.pool)
         return session
 
-    def save(session_id: str, data: dict[str, Any]) -> None:
-        temporary = f"{sessions}/{session_id}.tmp"
-        Path(temporary).write_text(json.dumps(data))
-        os.replace(temporary, f"{sessions}/{session_id}")
-
-    def demo(session: dict[str, Any]) -> Response:
+    def demo(self, _request: Request, session: dict[str, Any]) -> Response:
         session["code_verifier"], challenge = create_code_verifier()
-        authorization_url, session["oauth_state"] = client().authorization_url(
-            settings.authorization_url, code_challenge=challenge, code_challenge_method="S256"
+        authorization_url, session["oauth_state"] = self.client().authorization_url(
+            self.settings.authorization_url, code_challenge=challenge, code_challenge_method="S256"
         )
         return redirect(authorization_url)
 
-    def callback(session: dict[str, Any], request: Request) -> Response:
-        session["oauth_token"] = client(state=session["oauth_state"]).fetch_token(
-            settings.token_url,
-            client_secret=settings.client_secret,
+    def callback(self, request: Request, session: dict[str, Any]) -> Response:
+        session["oauth_token"] = self.client(state=session["oauth_state"]).fetch_token(
+            self.settings.token_url,
+            client_secret=self.settings.client_secret,
             authorization_response=request.url,
             code_verifier=session["code_verifier"],
         )
         return redirect("/profile")
 
-    def profile(session: dict[str, Any]) -> Response:
-        return Response(
-            client(token=session["oauth_token"]).get(settings.profile_url).text, mimetype="application/json"
-        )
+    def profile(self, _request: Request, session: dict[str, Any]) -> Response:
+        document = self.client(token=session["oauth_token"]).get(self.settings.profile_url)
+        return Response(document.text, mimetype="application/json")
 
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def page(self, _request: Request, session: dict[str, Any]) -> Response:
+        return Response("Hello") if "oauth_token" in session else redirect("/")
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = Request(environ)
-        session_id = request.cookies.get("session", "")
-        path = sessions / session_id
-        session = json.loads(path.read_bytes()) if session_id.isalnum() and path.exists() else {}
+        session_id = request.cookies.get("session") or secrets.token_hex(32)
+        path = f"{self.folder}/{session_id}"
+        session = json.loads(Path(path).read_bytes()) if os.path.exists(path) else {}
         before = dict(session)
-        if request.path == "/callback":
-            response = callback(session, request)
-        elif request.path == "/profile":
-            response = profile(session)
-        elif request.path == "/page":
-            response = Response("Hello") if "oauth_token" in session else redirect("/")
-        else:
-            response = demo(session)
+        response = self.handlers[request.path](request, session)
         if session != before:
-            session_id = session_id or secrets.token_hex(32)
-            save(session_id, session)
+            Path(f"{path}.tmp").write_text(json.dumps(session))
+            os.replace(f"{path}.tmp", path)
             response.set_cookie("session", session_id, secure=True, httponly=True, samesite="Lax")
         return response(environ, start_response)
 
-    return app
+
+def create(settings: Settings, folder: Path) -> Any:
+    return Program(settings, folder)
