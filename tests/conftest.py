@@ -126,6 +126,17 @@ def provider() -> Iterator[LocalProvider]:
         yield provider
 
 
+@pytest.fixture
+def issuer() -> Iterator[Any]:
+    """Start an OpenID Connect provider on its own socket."""
+    from openid import Issuer
+
+    issuer = Issuer()
+    with serve_provider(issuer) as server:
+        issuer.server = server
+        yield issuer
+
+
 @contextmanager
 def raw_server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
     """Start a server that reads a request and then calls *answer* with the connection."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,6 @@ HOUR = 3600
 MakeApp = Callable[..., OAuthApp]
 
 numbers = itertools.count()
-
-
-@pytest.fixture
-def issuer() -> Iterator[Issuer]:
-    issuer = Issuer()
-    with serve_provider(issuer):
-        yield issuer
 
 
 @pytest.fixture

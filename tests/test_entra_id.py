@@ -66,11 +66,6 @@ def entra() -> Iterator[Tenants]:
         yield entra
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
-
-
 MakeBrowser = Callable[..., Browser]
 
 

@@ -104,11 +104,6 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         process.communicate()
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
-
-
 class FormBrowser(Browser):
     """A browser that submits the consent form of any server."""
 

@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
@@ -26,18 +26,6 @@ from wsgi_oauth.demo.signing import sign_jwt
 from wsgi_oauth.oauth.configured import provider_from_config
 from wsgi_oauth.oauth.discovery import Discovery
 from wsgi_oauth.transport.pool import Transport
-
-
-@pytest.fixture
-def issuer() -> Iterator[Issuer]:
-    issuer = Issuer()
-    with serve_provider(issuer):
-        yield issuer
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
 
 
 @pytest.fixture

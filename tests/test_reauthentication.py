@@ -19,7 +19,6 @@ from wsgi_oauth import (
     Config,
     Identity,
     LoginRequired,
-    MemoryStore,
     RequestHandler,
     SessionStore,
     create_app,
@@ -58,11 +57,6 @@ def issuer() -> Iterator[AuthenticatingIssuer]:
     issuer = AuthenticatingIssuer()
     with serve_provider(issuer):
         yield issuer
-
-
-@pytest.fixture
-def store() -> SessionStore:
-    return MemoryStore()
 
 
 class Admin(RequestHandler):

@@ -19,7 +19,6 @@ from wsgi_oauth import (
     Config,
     FileStore,
     LoginRequired,
-    MemoryStore,
     RequestHandler,
     SessionStore,
     create_app,
@@ -41,11 +40,6 @@ def issuer() -> Iterator[Issuer]:
     issuer.user = {**issuer.user, "groups": ["staff"]}
     with serve_provider(issuer):
         yield issuer
-
-
-@pytest.fixture
-def store() -> SessionStore:
-    return MemoryStore()
 
 
 def show_groups(environ: Any, start_response: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -12,16 +12,7 @@ from openid import Issuer, admits
 from werkzeug import Response
 
 from wsgi_oauth.demo.local_provider import LocalProvider
-from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.demo.signing import sign_jwt
-
-
-@pytest.fixture
-def issuer() -> Iterator[Issuer]:
-    issuer = Issuer()
-    with serve_provider(issuer) as server:
-        issuer.server = server
-        yield issuer
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ of the own account, and may swap the access token or sign in from another tenant
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -15,7 +15,6 @@ from openid import Issuer, config_for
 
 from wsgi_oauth import MemoryStore, create_app
 from wsgi_oauth.config.provider import Provider, UserDocument
-from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.oauth.claims import find_value
 
 from .lesson import guarded_by
@@ -25,11 +24,9 @@ SignIn = Callable[..., Any]
 
 
 @pytest.fixture
-def issuer() -> Iterator[Issuer]:
-    issuer = Issuer()
+def issuer(issuer: Issuer) -> Issuer:
     issuer.metadata["authorization_response_iss_parameter_supported"] = None
-    with serve_provider(issuer):
-        yield issuer
+    return issuer
 
 
 @pytest.fixture

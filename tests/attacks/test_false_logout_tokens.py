@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import time
 from base64 import urlsafe_b64decode
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -17,7 +16,6 @@ from conftest import Browser, send
 from openid import Issuer
 
 from wsgi_oauth import Config, SessionStore, create_app
-from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.demo.signing import sign_jwt
 from wsgi_oauth.oauth.logout_token import EVENT, build_provider_session
 from wsgi_oauth.oauth.registration import Registration
@@ -28,12 +26,10 @@ FORM = "application/x-www-form-urlencoded"
 
 
 @pytest.fixture
-def issuer() -> Iterator[Issuer]:
+def issuer(issuer: Issuer) -> Issuer:
     pytest.importorskip("jwt")
-    issuer = Issuer()
     issuer.claims["sid"] = "s1"
-    with serve_provider(issuer):
-        yield issuer
+    return issuer
 
 
 @pytest.fixture

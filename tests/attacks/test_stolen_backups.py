@@ -16,17 +16,12 @@ import pytest
 import requests
 from conftest import Browser
 
-from wsgi_oauth import MemoryStore, SessionStore
+from wsgi_oauth import SessionStore
 from wsgi_oauth.sessions.encryption import Encryption
 from wsgi_oauth.sessions.manager import SessionManager
 from wsgi_oauth.sessions.store import Record
 
 from .lesson import guarded_by
-
-
-@pytest.fixture
-def store() -> SessionStore:
-    return MemoryStore()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ provider with careless software. The victim is another user of that provider, or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,17 +14,7 @@ import pytest
 from openid import Issuer, admits
 from werkzeug import Response
 
-from wsgi_oauth.demo.server import serve_provider
-
 from .lesson import guarded_by
-
-
-@pytest.fixture
-def issuer() -> Iterator[Issuer]:
-    issuer = Issuer()
-    with serve_provider(issuer) as server:
-        issuer.server = server
-        yield issuer
 
 
 @pytest.fixture
