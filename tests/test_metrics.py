@@ -13,16 +13,19 @@ import tempfile
 import textwrap
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from conftest import HTML, JSON, Application, Browser, Guest, environ_for, gunicorn, send, until
+from conftest import HTML, JSON, Application, Browser, Guest, environ_for, gunicorn, send
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from wsgi_oauth import Config, FileStore, LoginRequired, create_app, errors, metrics
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.events import Event
+from wsgi_oauth.polling import poll
 
 DOCS = Path(__file__).parent.parent / "docs"
 SAMPLE = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$")
@@ -281,14 +284,26 @@ def test_workers_are_added_up_also_after_the_death_of_one(provider: LocalProvide
         assert len(refuse(2)) == 2  # the other worker answers
         os.kill(first, signal.SIGCONT)
         assert count("wsgi_oauth_events_total", event="sign_in", cause="no_login_in_progress") == 3
-        os.kill(first, signal.SIGKILL)
-        until("SIGKILL", server)
         [folder] = tmp_path.glob("wsgi-oauth-metrics-*")
+
+        def wait_until_forgotten(*workers: int | str) -> None:
+            """Wait until gunicorn has noticed the end of these workers, whose slots in use then no longer count."""
+            for _ in poll(30):
+                if not any((folder / f"gauge_livesum_{worker}.db").exists() for worker in workers):
+                    return
+            raise TimeoutError
+
+        os.kill(first, signal.SIGKILL)
+        wait_until_forgotten(first)
         (folder / "counter_1.db").touch()  # left by a worker that was killed while it created the file
         (folder / "gauge_livesum_1.db").symlink_to("x")  # a file in the list that is removed before it is read
+        with closing(MmapedDict(str(folder / "counter_2.db"))) as of_another_program:
+            of_another_program.write_value(mmap_key("orders", "orders_total", [], [], ""), 1, 0)
         assert count("wsgi_oauth_events_total", event="sign_in") == 3
+        assert count("orders_total") == 0
+        workers = re.findall(r"Booting worker with pid: (\d+)", server.log.read_text())
         server.process.send_signal(signal.SIGHUP)
-        until("Hang up", server)
+        wait_until_forgotten(*workers)
         refuse(1)
         assert count("wsgi_oauth_events_total", event="sign_in") == 4
         assert len(list(tmp_path.glob("wsgi-oauth-metrics-*"))) == 1

@@ -146,11 +146,11 @@ class Verifier:
                 try:
                     rules = check_rules(value)
                 except ValueError as problem:
-                    raise errors.ConfigError(f"{_QUERY}: allow={value!a} {problem}") from None
+                    raise errors.ConfigError(f"{_QUERY}: allow={value[:200]!a} {problem}") from None
                 texts += rules or [""]  # an empty rule is invalid
             elif name.lower().startswith("allow") or did_you_mean(name.lower(), ["allow"]):
                 raise errors.ConfigError(
-                    f"{_QUERY}: unknown parameter {name!a}; write rules such as allow=group:staff; {_CADDY}"
+                    f"{_QUERY}: unknown parameter {name[:200]!a}; write rules such as allow=group:staff; {_CADDY}"
                 )
         if not texts:
             return None

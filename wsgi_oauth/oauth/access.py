@@ -185,7 +185,7 @@ class _RuleParser:
             remedy = "write an address or *@ and a domain, in ASCII"
         else:
             return Rule(kind, value, label)
-        raise errors.ConfigError(f"{self._setting}: {problem} (got {text!a}); {remedy}")
+        raise errors.ConfigError(f"{self._setting}: {problem} (got {text!a:.300}); {remedy}")
 
     def variable(self, setting: str, label: str) -> str:
         """Return the environment variable of a provider's setting."""
