@@ -332,16 +332,23 @@ def hold_in_threads(transport: Transport, count: int, then: Callable[[], int] = 
         return sum(future.result() for future in held) + more
 
 
-def test_refused_request_keeps_no_slot_of_its_provider() -> None:
-    total = RequestLimit(1)
-    part = RequestLimit(2, total)
-    with total.slot():
-        for _ in range(5):
-            with pytest.raises(errors.ProviderBusy), part.slot():
-                pass
-    for _ in range(5):
-        with part.slot():
+@pytest.mark.parametrize(("slots", "slots_of_part"), [(1, 2), (2, 1)])
+def test_refused_request_keeps_no_slot(slots: int, slots_of_part: int) -> None:
+    total = RequestLimit(slots)
+    part = RequestLimit(slots_of_part, total)
+    other_request = copy_context()
+
+    def use(limit: RequestLimit) -> None:
+        with limit.slot():
             pass
+
+    with part.slot():
+        for _ in range(5):
+            with pytest.raises(errors.ProviderBusy):
+                other_request.run(use, part)
+        if slots > 1:
+            other_request.run(use, RequestLimit(1, total))
+    use(part)
 
 
 def test_providers_share_the_connections(api: Server) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 
 from .. import errors
@@ -60,28 +60,26 @@ class RequestLimit:
         if _held.get() is self:
             yield
             return
-        with ExitStack() as release:
-            for limit in (self, self._total):
-                if limit is not None:
-                    limit._take()
-                    release.callback(limit._release)
+        with self._total.slot() if self._total else nullcontext():
+            self._take()
             outer = _held.set(self)
-            release.callback(_held.reset, outer)
-            yield
+            try:
+                yield
+            finally:
+                _held.reset(outer)
+                self._release()
 
     def _take(self) -> None:
-        slots = self.slots
         with self._lock:
-            is_free = self._taken < slots
+            is_free = self._taken == 0 or self._taken < self.slots  # at least one
             self._taken += is_free
-        if is_free:
-            if self._metrics is not None:
-                self._metrics.add_slots(1)
-            return
-        raise errors.ProviderBusy(
-            f"WSGI_OAUTH_UPSTREAM_LIMIT: all slots of this worker ({slots}) are taken by requests that wait for the "
-            "provider; raise it together with the number of threads"
-        )
+        if not is_free:
+            raise errors.ProviderBusy(
+                f"WSGI_OAUTH_UPSTREAM_LIMIT: all slots of this worker ({self.slots}) are taken by requests that wait "
+                "for the provider; raise it together with the number of threads"
+            )
+        if self._metrics is not None:
+            self._metrics.add_slots(1)
 
     def _release(self) -> None:
         with self._lock:
