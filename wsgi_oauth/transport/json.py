@@ -47,8 +47,8 @@ def parse_json(text: bytes, *, replaces_invalid: bool = False) -> Any:
     """
     try:
         document = json.loads(text.decode("utf-8-sig", "replace" if replaces_invalid else "strict"))
-        padded = document
-        for _ in range(_MARGIN):
+        padded = document  # each level has a bracket
+        for _ in range(_MARGIN if text.count(b"[") + text.count(b"{") > _MARGIN else 0):
             padded = [padded]
         json.dumps(padded, allow_nan=False)  # fails for NaN, 1e999 and deep nesting, which Python can read
     except RecursionError:
