@@ -9,7 +9,7 @@ import socket
 import ssl
 import time
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import (  # type: ignore[attr-defined]  # typeshed lacks proxy_bypass_environment
     getproxies,
     proxy_bypass_environment,
@@ -33,6 +33,7 @@ from .error_description import clean_description, quote_description
 
 _POOL_SIZE = 32  # idle connections to each host; a worker rarely has more threads
 _CHUNK = 64 * 1024
+_NO_RETRIES = urllib3.Retry(False, redirect=False)
 _POOL_KEY = {"cert_reqs": "CERT_REQUIRED"}  # certificates are always verified, by the TLS context
 # By the error codes of OpenSSL: https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
 _CERTIFICATE_REMEDIES = {
@@ -91,10 +92,9 @@ class BoundedAdapter(HTTPAdapter):
 
     def _send(self, request: requests.PreparedRequest, deadline: float) -> requests.Response:
         """Send *request* through urllib3. The method of requests would add half the cost of an exchange."""
-        url = request.url or ""
-        parts, proxy = urlsplit(url), select_proxy(url, self._find_proxies(url))
+        parts = urlsplit(request.url or "")
         manager: Any = self.poolmanager
-        if proxy:
+        if proxy := self._find_proxy(parts):
             manager = self.proxy_manager_for(prepend_scheme_if_needed(proxy, "http"))  # type: ignore[no-untyped-call]
         pool = manager.connection_from_host(parts.hostname, parts.port, parts.scheme, _POOL_KEY)
         raw = pool.urlopen(
@@ -102,7 +102,7 @@ class BoundedAdapter(HTTPAdapter):
             request.path_url,
             request.body,
             request.headers,
-            retries=False,
+            retries=_NO_RETRIES,
             redirect=False,
             preload_content=False,  # read_body limits the size
             decode_content=False,
@@ -111,18 +111,17 @@ class BoundedAdapter(HTTPAdapter):
         )
         return self.build_response(request, raw)
 
-    def _find_proxies(self, url: str) -> dict[str, str]:
-        """Return the proxies for *url*, from the values of HTTPS_PROXY and NO_PROXY at the creation of this adapter."""
-        parts = urlsplit(url)
+    def _find_proxy(self, parts: SplitResult) -> str | None:
+        """Return the proxy for a URL, from the values of HTTPS_PROXY and NO_PROXY at the creation of this adapter."""
         # Plain http is never sent through a proxy: otherwise the proxy could read the token.
         if parts.scheme == "http" or not self._proxies or proxy_bypass_environment(parts.netloc, self._proxies):
-            return {}
+            return None
         host = parts.hostname or ""
         networks = [name.strip() for name in self._proxies.get("no", "").split(",")]
         bypassed = is_ipv4_address(host) and any(
             address_in_network(host, name) for name in networks if is_valid_cidr(name)
         )
-        return {} if bypassed else self._proxies
+        return None if bypassed else select_proxy(parts.geturl(), self._proxies)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, ssl_context=self._tls, **kwargs)
