@@ -50,15 +50,18 @@ class Site:
         self._cookie_name = cookie_name
         self._has_warned = False  # whether the log has the warning about a proxy without a public URL
         self._urls_by_host = {**self.further_urls, **({Origin.of(public_url).host: public_url} if public_url else {})}
+        self._cookie_names = {
+            url: CookieNames.of_site(url, cookie_name, site=url if self.is_further(url) else "")
+            for url in self._urls_by_host.values()
+        }
 
     def base_url(self, environ: Mapping[str, Any]) -> str:
         """Return the URL of the mount point, without a trailing slash.
 
         :raises errors.BadHost: if the Host header is malformed or not the host of this site (RFC 9110 7.2).
         """
-        scheme = environ.get("wsgi.url_scheme", "http")
-        if "HTTP_X_FORWARDED_PROTO" in environ and not self._proxies:
-            scheme = "http"  # because some servers take the scheme from this header, and every client can send it
+        if (exact := self._urls_by_host.get(environ.get("HTTP_HOST", ""))) is not None:
+            return exact
         server = f"{environ.get('SERVER_NAME', '')}:{environ.get('SERVER_PORT', '')}"
         host, port = _parse_host(environ.get("HTTP_HOST") or server)
         if self.public_url is not None:
@@ -83,6 +86,9 @@ class Site:
                 "proxy lead to %s",
                 host,
             )
+        scheme = environ.get("wsgi.url_scheme", "http")
+        if "HTTP_X_FORWARDED_PROTO" in environ and not self._proxies:
+            scheme = "http"  # because some servers take the scheme from this header, and every client can send it
         script = str(environ.get("SCRIPT_NAME", "")).strip("/")
         prefix = "/" + quote(script.encode("latin-1")) if script else ""  # PEP 3333: bytes as latin-1
         shown_host = f"[{host}]" if ":" in host else host
@@ -99,8 +105,7 @@ class Site:
 
     def cookie_names(self, base_url: str) -> CookieNames:
         """Return the names of the cookies on the site of *base_url*."""
-        names = CookieNames.of_site(base_url, self._cookie_name)
-        return names._replace(site=base_url) if self.is_further(base_url) else names
+        return self._cookie_names.get(base_url) or CookieNames.of_site(base_url, self._cookie_name)
 
     def find_page(self, url: str, base_url: str) -> tuple[str, str] | None:
         """Return the site to which *url* belongs, as the URL of the application there, and the path of the page.
