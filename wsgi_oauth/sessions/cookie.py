@@ -6,8 +6,6 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from werkzeug.http import dump_cookie
-
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
@@ -34,18 +32,19 @@ class CookieNames(NamedTuple):
     site: str = ""  # the URL of a further site, whose session cookie holds a link; empty for the main site
 
     @classmethod
-    def of_site(cls, base_url: str, configured: str = "") -> CookieNames:
+    def of_site(cls, base_url: str, configured: str = "", *, site: str = "") -> CookieNames:
         """Return the names for the site at *base_url*.
 
         A port other than 80 and 443 is a part of the name, because browsers send the cookies of all ports of a host
         (RFC 6265 8.5).
 
         :param configured: the value of ``WSGI_OAUTH_COOKIE_NAME``.
+        :param site: *base_url* for a further site.
         """
         parts = urlsplit(base_url)
         secure = parts.scheme == "https"
         name = configured or (COOKIE if parts.port in {None, 80, 443} else f"{COOKIE}_{parts.port}")
-        return cls(f"{'__Host-' if secure else ''}{name}", secure)
+        return cls(f"{'__Host-' if secure else ''}{name}", secure, site)
 
     def name(self, purpose: str = "") -> str:
         """Return the name of the session cookie, or of the cookie for another *purpose*."""
@@ -96,9 +95,10 @@ def build_set_cookie(value: str, purpose: str = "", *, names: CookieNames, max_a
     :param max_age: seconds until the browser deletes the cookie; None to keep it until the browser is closed.
     """
     is_cross_site = purpose.endswith(FORM_POST)
-    secure, same_site = names.secure or is_cross_site, "None" if is_cross_site else "Lax"
-    name = names.name(purpose)
-    return dump_cookie(name, value, max_age, secure=secure, httponly=True, sync_expires=False, samesite=same_site)
+    age = "" if max_age is None else f"Max-Age={max_age}; "
+    secure = "Secure; " if names.secure or is_cross_site else ""
+    same_site = "None" if is_cross_site else "Lax"
+    return f"{names.name(purpose)}={value}; {age}{secure}HttpOnly; Path=/; SameSite={same_site}"
 
 
 def own_cookies_pattern(name: str) -> re.Pattern[str]:
