@@ -162,7 +162,8 @@ class OAuth2Session:
         # The URL's own query is kept (RFC 6749 3.1), without parameters that would appear twice.
         endpoint, _, own = url.partition("?")
         query = [pair for pair in own.split("&") if pair and unquote_plus(pair.partition("=")[0]) not in request]
-        return f"{endpoint}?{'&'.join([*query, urlencode(request, quote_via=quote, safe='')])}", state
+        query += [f"{name}={quote(value, safe='')}" for name, value in request.items()]
+        return f"{endpoint}?{'&'.join(query)}", state
 
     def _push_request(self, request: Mapping[str, str]) -> str:
         """Send the parameters of an authorization request to the provider, and return their URI (RFC 9126 2)."""
@@ -410,11 +411,11 @@ class OAuth2Session:
         allow_redirects: bool = False,
         **content: Any,
     ) -> requests.Response:
-        request = requests.Request(method, url, data=data, headers=headers, **content)
         if self._requests_session is None:
-            request.headers = {**_DEFAULT_HEADERS, **headers}
-            prepared = request.prepare()
+            prepared = requests.PreparedRequest()
+            prepared.prepare(method, url, {**_DEFAULT_HEADERS, **headers}, data=data, **content)
         else:
+            request = requests.Request(method, url, data=data, headers=headers, **content)
             prepared = self._requests_session.prepare_request(request)
         endpoint = self._endpoint_name(url)
         return self._transport.send(prepared, timeout=timeout, allow_redirects=allow_redirects, endpoint=endpoint)
@@ -477,7 +478,7 @@ class OAuth2Session:
         request = {"data": form}
         for hook in self._hooks("access_token_request"):
             url, headers, request = hook(url, headers, request)
-        response = self._send("POST", url, request["data"], headers)
+        response = self._send("POST", url, urlencode(request["data"], doseq=True), headers)
         for hook in self._hooks("access_token_response"):
             response = hook(response)
         return response
