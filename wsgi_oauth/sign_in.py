@@ -119,7 +119,8 @@ class Attempt(NamedTuple):
                 f"max_age and acr_values: {provider.title} cannot confirm them, because it issues no ID token; use an "
                 "OpenID Connect provider with the scope openid"
             )
-        parameters = {name: value for name, value in parameters.items() if name not in {"max_age", "acr_values"}}
+        for name in ("max_age", "acr_values"):  # invalid values are dropped
+            parameters.pop(name, None)
         parameters |= requirements
         parameters |= {"state": self.state, "code_challenge": self.code_challenge, "code_challenge_method": "S256"}
         if provider.sends_nonce:

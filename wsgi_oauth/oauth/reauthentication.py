@@ -26,7 +26,7 @@ _LOOP_TIME = 30.0  # seconds; a page that requires another sign-in within this t
 
 def parse_requirements(query: str) -> dict[str, str]:
     """Return the valid requirements in *query*, which has the form ``max_age=300&acr_values=gold``."""
-    found = dict(parse_qsl(query[:2048]))
+    found = dict(parse_qsl(query[:2048])) if query else {}
     valid = {name: found[name] for name in ("max_age", "acr_values") if name in found}
     return {name: value for name, value in valid.items() if is_requirement(name, value)}
 
@@ -40,10 +40,11 @@ def combine_requirements(configured: Mapping[str, str], requested: Mapping[str, 
     """
     found = {}
     both = (configured, requested)
-    max_ages = [each["max_age"] for each in both if is_requirement("max_age", each.get("max_age", ""))]
+    max_ages = [each["max_age"] for each in both if "max_age" in each and is_requirement("max_age", each["max_age"])]
     if max_ages:
         found["max_age"] = min(max_ages, key=int)
-    lists = [each["acr_values"].split() for each in both if is_requirement("acr_values", each.get("acr_values", ""))]
+    acr_values = [each["acr_values"] for each in both if "acr_values" in each]
+    lists = [each.split() for each in acr_values if is_requirement("acr_values", each)]
     if lists:
         common = [acr for acr in lists[-1] if acr in lists[0]]
         if not common:

@@ -431,9 +431,11 @@ class _Sweeper:
                     entry = next(self._entries, None)
                 if entry is None:
                     break
-                with suppress(FileNotFoundError):  # Another worker was faster.
+                try:
                     if not _remove_if_expired(entry, now):
                         break
+                except FileNotFoundError:
+                    continue  # Another worker was faster.
         finally:
             self._lock.release()
 

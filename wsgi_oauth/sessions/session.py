@@ -123,9 +123,8 @@ class Session(dict[str, Any]):
     def changes(self) -> dict[str, Any]:
         """Return the keys that this request set, with their values, and the removed keys with ``_REMOVED``."""
         before = self.stored.data if self.stored else {}
-        changes: dict[str, Any] = dict.fromkeys(before.keys() - self.keys(), _REMOVED)
-        changes.update((key, value) for key, value in self.items() if key not in before or before[key] != value)
-        return changes
+        changed = {key: value for key, value in self.items() if key not in before or before[key] != value}
+        return {**changed, **dict.fromkeys(before.keys() - self.keys(), _REMOVED)}
 
     def merge_into(self, data: dict[str, Any]) -> None:
         """Apply this request's changes to *data*, the newest stored version."""

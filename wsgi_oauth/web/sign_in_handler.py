@@ -80,7 +80,7 @@ class SignInHandler(RequestHandler):
         :raises werkzeug.exceptions.HTTPException: with the page on which the user chooses a provider.
         """
         arguments = self.request.args.to_dict()
-        site, next_url = self._find_return_page(next(filter(None, map(arguments.get, _PAGES)), ""))
+        site, next_url = self._find_return_page(arguments)
         if site != self.request.base:
             abort(self._start_on(site, next_url))
         if self.request.is_further_site:
@@ -92,9 +92,9 @@ class SignInHandler(RequestHandler):
             label = self.registration.label  # the provider of the last sign-in
         if not self.choose_provider(label):
             abort(pages.provider_choice(self.request, self._sign_in_urls()))
-        label = self.registration.label
+        label, provider = self.registration.label, self.provider
         values = {"provider": label} if self.oauth.has_labels else {}
-        self.request.is_form_post = self.provider.response_mode == "form_post"
+        self.request.is_form_post = provider.response_mode == "form_post"
         self._attempt = sign_in.Attempt.new(
             redirect_uri=self.url_for(".callback", external=True, **values),
             next_url=next_url,
@@ -102,7 +102,7 @@ class SignInHandler(RequestHandler):
             restarted="restarted" in arguments,
             after_rejection="again" in arguments,
         ).for_authorization(
-            self.provider,
+            provider,
             self._login_parameters(arguments),
             choose_account="switch" in arguments,
             reauthentication=parse_requirements(arguments.get("reauthenticate", "")),
@@ -127,12 +127,12 @@ class SignInHandler(RequestHandler):
         query |= {"site": urlsplit(self.request.base).hostname or "", "state": attempt.state}
         return self.redirect(f"{self.request.site.public_url}{HAND_OVER_ROUTE}?{urlencode(query)}")
 
-    def _find_return_page(self, given: str) -> tuple[str, str]:
-        """Return the page to which the sign-in leads.
+    def _find_return_page(self, arguments: Mapping[str, str]) -> tuple[str, str]:
+        """Return the page to which the sign-in leads: ``next``, ``target_link_uri`` or the default page.
 
-        :param given: ``next`` or ``target_link_uri``; "" means the default page.
         :return: the URL of this application on the site of the page, and the path of the page.
         """
+        given = next(filter(None, map(arguments.get, _PAGES)), "")
         page = self.request.site.find_page(given, self.request.base) if given else None
         if given and page is None:
             _log.warning(
@@ -140,10 +140,10 @@ class SignInHandler(RequestHandler):
                 "(got %d characters, %a); the sign-in leads to %s",
                 *(self.request.id, MAX_RETURN_URL, len(given), given.partition("?")[0][:100], self._default_page),
             )
-        for name in () if given else _FOREIGN_PAGES.intersection(self.request.args):
+        for name in () if given else _FOREIGN_PAGES.intersection(arguments):
             _log.warning(
                 "[%s] %s: ignored (got %a); write the page to which a sign-in returns as next=",
-                *(self.request.id, name, self.request.args[name].partition("?")[0][:100]),
+                *(self.request.id, name, arguments[name].partition("?")[0][:100]),
             )
         return page or (self.request.base, self._default_page)
 
