@@ -160,9 +160,9 @@ class TestHandOver:
         user = User(LoginRequired(wiki, app), provider)
         user.visit(f"{WIKI}/page", until="ticket=")
         ticket = parameters(user.trail[-1])["ticket"]
-        stored = [path.read_bytes() for path in (tmp_path / "sessions").iterdir()]
+        stored = [path.read_bytes() for path in (tmp_path / "sessions").glob("*.json")]
         assert user.visit(user.trail[-1]).text == f"583231 at {WIKI}/page"
-        stored += [path.read_bytes() for path in (tmp_path / "sessions").iterdir()]
+        stored += [path.read_bytes() for path in (tmp_path / "sessions").glob("*.json")]
         for secret in (ticket, user.at(MAIN).cookie, user.at(WIKI).cookie):
             assert not any(secret.encode() in data or urlsafe_b64decode(f"{secret}=") in data for data in stored)
 
