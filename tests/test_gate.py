@@ -545,6 +545,8 @@ class TestForgedIdentity:
         names = [
             *("X-Forwarded-User", "X_FORWARDED_USER", "x-forwarded-email", "X-Auth-Request-Preferred-Username"),
             *("Remote-Groups", "X-Remote-User-Id", "X-Authenticated-Userid", "Cf-Access-Authenticated-User-Email"),
+            *("Remote-User-Group", "Remote-User-First-Name", "X-Forwarded-Remote-User", "X-Consumer-Custom-Id"),
+            *("OIDC-Claim-Sub", "X-Amzn-Oidc-Data", "Kubeflow-Userid", "X-Pomerium-Claim-Email", "X-Proxy-User"),
             *("X-Goog-Authenticated-User-Email", "X-MS-CLIENT-PRINCIPAL", "Tailscale-User-Login", "X-Vouch-User"),
         ]
         headers = {**dict.fromkeys(names, "forged"), "Cookie": f"wsgi_oauth={signed_in.cookie}"}

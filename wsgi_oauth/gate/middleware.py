@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 # Keys that name the user. Only the gate may set them: otherwise a client could impersonate a user. The headers are
-# those of oauth2-proxy, Authelia, Grafana, Traefik, cloud providers and others.
+# those of oauth2-proxy, Authelia, Grafana, Traefik, Kong, mod_auth_openidc, cloud providers and others, and those that
+# NetBox (Remote-User-Group) and Redash (X-Forwarded-Remote-User) read by default.
 IDENTITY_KEYS = frozenset(
     {"REMOTE_USER", "AUTH_TYPE", "HTTP_AUTH_TYPE", "HTTP_AUTHENTICATED_USER", IDENTITY_KEY, CONTEXT_KEY}
     | {
@@ -40,14 +41,20 @@ IDENTITY_KEYS = frozenset(
             "X_FORWARDED",
             "X_WEBAUTH",
             "X_AUTHENTIK",
+            "X_CONSUMER",
+            "X_PROXY",
+            "OIDC_CLAIM",
+            "X_POMERIUM_CLAIM",
         )
         for name in (
             *("USER", "USERNAME", "PREFERRED_USERNAME", "UID", "NAME", "EMAIL", "LOGIN"),
-            *("USER_ID", "USER_NAME", "USER_EMAIL", "USER_GROUPS", "USERID"),
+            *("USER_ID", "USER_NAME", "USER_EMAIL", "USER_GROUP", "USER_GROUPS", "USERID", "REMOTE_USER"),
+            *("USER_FIRST_NAME", "USER_LAST_NAME", "ID", "CUSTOM_ID", "SUB"),
             *("GROUP", "GROUPS", "ROLE", "ROLES", "ACCESS_TOKEN"),
         )
     }
-    | {"HTTP_CF_ACCESS_AUTHENTICATED_USER_EMAIL", "HTTP_X_AMZN_OIDC_IDENTITY", "HTTP_X_VOUCH_USER"}
+    | {"HTTP_CF_ACCESS_AUTHENTICATED_USER_EMAIL", "HTTP_X_VOUCH_USER", "HTTP_KUBEFLOW_USERID"}
+    | {f"HTTP_X_AMZN_OIDC_{name}" for name in ("IDENTITY", "DATA", "ACCESSTOKEN")}
     | {f"HTTP_X_GOOG_AUTHENTICATED_USER_{name}" for name in ("EMAIL", "ID")}
     | {f"HTTP_X_MS_CLIENT_PRINCIPAL{name}" for name in ("", "_ID", "_IDP", "_NAME")}
     | {f"HTTP_TAILSCALE_USER_{name}" for name in ("LOGIN", "NAME")}
