@@ -43,9 +43,10 @@ def provider() -> Iterator[LocalProvider]:
 
 
 @pytest.fixture
-def issuer(issuer: Issuer) -> Issuer:
-    issuer.client_secret = SECRET
-    return issuer
+def issuer() -> Iterator[Issuer]:
+    issuer = Issuer(client_secret=SECRET)
+    with serve_provider(issuer):
+        yield issuer
 
 
 def settings_for(provider: LocalProvider, folder: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from threading import Thread
 from typing import Any
 
@@ -20,6 +20,7 @@ from werkzeug import Response
 
 from wsgi_oauth import Config, create_app
 from wsgi_oauth.demo.local_provider import json_response
+from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.demo.signing import public_keys, sign_jwt
 from wsgi_oauth.sessions.memory import MemoryStore
 from wsgi_oauth.web.application import OAuthApp
@@ -30,9 +31,10 @@ SECRET = "s" * 32  # as long as the hash of HMAC (RFC 7518 3.2)
 
 
 @pytest.fixture
-def issuer(issuer: Issuer) -> Issuer:
-    issuer.client_secret = SECRET
-    return issuer
+def issuer() -> Iterator[Issuer]:
+    issuer = Issuer(client_secret=SECRET)
+    with serve_provider(issuer):
+        yield issuer
 
 
 @pytest.fixture
