@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ from wsgi_oauth.demo.local_provider import json_response
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.demo.signing import public_keys, sign_jwt
 from wsgi_oauth.sessions.memory import MemoryStore
+from wsgi_oauth.transport.pool import Transport
 from wsgi_oauth.web.application import OAuthApp
 
 jwt = pytest.importorskip("jwt")
@@ -337,6 +338,38 @@ class TestKeys:
         for thread in threads:
             thread.join()
         assert statuses == [303] * 6
+
+    def test_that_were_requested_before_the_token_arrived_are_requested_again(
+        self, app: OAuthApp, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another sign-in may have requested them just before the provider rotated them."""
+        first, second = Browser(app, issuer), Browser(app, issuer)
+        assert signs_in(first)
+        urls = first.callback_url(), second.callback_url()
+        slots, is_waiting, statuses = [], Event(), []
+        slot = Transport.slot
+
+        def count_slots(self: Transport) -> Any:
+            slots.append(1)
+            if len(slots) == 4:  # each callback takes one, and one for the keys
+                is_waiting.set()
+            return slot(self)
+
+        monkeypatch.setattr(Transport, "slot", count_slots)
+        thread = Thread(target=lambda: statuses.append(second.get(urls[1]).status_int))
+        keys = [Key(RSA, "RS256", "first"), Key(rsa_key(), "RS256", "second")]
+
+        def publish_keys() -> Response:
+            issuer.sign = keys[1].sign
+            publish(issuer, keys[1].jwk())
+            thread.start()
+            assert is_waiting.wait(10)
+            return json_response({"keys": [keys[0].jwk()]})
+
+        issuer.sign, issuer.publish_keys = keys[0].sign, publish_keys
+        statuses.append(first.get(urls[0]).status_int)
+        thread.join()
+        assert statuses == [303, 303]
 
     def test_are_fetched_again_after_an_hour(
         self, browser: Browser, issuer: Issuer, keys_age: Callable[[float], None]

@@ -66,7 +66,8 @@ class SigningKeys:
         self._transport = transport
         self._keys: tuple[Jwk, ...] = ()
         self._url = ""
-        self._requested = self._valid_until = 0.0  # seconds of the monotonic clock
+        # Seconds of the monotonic clock: of the last request, of the request for the keys in use, and their expiry.
+        self._requested = self._loaded = self._valid_until = 0.0
         self._lock = threading.Lock()
 
     def verify(
@@ -105,11 +106,13 @@ class SigningKeys:
             )
         if algorithm in _SYMMETRIC:
             return self._verify_with(secret.encode(), token, algorithm)
-        keys, kid = self._current_keys(url, is_direct=is_direct), header.get("kid") or None
+        kid, arrived = header.get("kid") or None, time.monotonic()
+        keys = self._current_keys(url, is_direct=is_direct)
         try:
             return self._try_keys(keys, token, algorithm, kid, has_tenants)
         except errors.SignatureRefused:
-            fresh = self._fetch_keys(url, keys, is_direct=is_direct)
+            # Keys that another thread has requested before the token arrived may lack the token's key.
+            fresh = self._fetch_keys(url, keys, arrived, is_direct=is_direct)
             if fresh is keys:
                 raise
         return self._try_keys(fresh, token, algorithm, kid, has_tenants)
@@ -170,9 +173,10 @@ class SigningKeys:
                 raise
             return keys  # the known keys, while the provider does not answer
 
-    def _fetch_keys(self, url: str, seen: tuple[Jwk, ...], *, is_direct: bool) -> tuple[Jwk, ...]:
+    def _fetch_keys(self, url: str, seen: tuple[Jwk, ...], since: float = 0.0, *, is_direct: bool) -> tuple[Jwk, ...]:
         """Fetch the keys, unless another thread has replaced the keys that this one has *seen*.
 
+        :param since: seconds of the monotonic clock; keys that were requested earlier are fetched again.
         :param is_direct: as in :meth:`verify`. If not, ``FETCH_INTERVAL`` has to pass between two fetches.
         """
         # With known keys, the check of a token that anyone can send waits for no other thread, because a flood of such
@@ -181,20 +185,22 @@ class SigningKeys:
         if not is_direct and self._keys and self._url == url and (is_fetching or self._is_early(FETCH_INTERVAL)):
             return self._keys
         with self._transport.slot():  # limits the waiting threads, including those that wait for the lock
-            return self._fetch_with_lock(url, seen, is_direct=is_direct)
+            return self._fetch_with_lock(url, seen, since, is_direct=is_direct)
 
-    def _fetch_with_lock(self, url: str, seen: tuple[Jwk, ...], *, is_direct: bool) -> tuple[Jwk, ...]:
+    def _fetch_with_lock(self, url: str, seen: tuple[Jwk, ...], since: float, *, is_direct: bool) -> tuple[Jwk, ...]:
         # A timeout is needed, because a fork may have copied the lock while it was held.
         is_locked = self._lock.acquire(timeout=self._transport.timeout + 1)
         try:
             is_early = not is_direct and self._is_early(FETCH_INTERVAL)
-            if self._keys and self._url == url and (self._keys is not seen or is_early):
+            is_replaced = self._keys is not seen and self._loaded >= since
+            if self._keys and self._url == url and (is_replaced or is_early):
                 return self._keys
             if is_early:
                 raise errors.ProviderUnavailable(f"{url}, the keys of the provider, were requested a moment ago")
             self._requested = time.monotonic()  # set before the request, because a failure also counts
             self._valid_until = self._requested + RETRY_AFTER  # stays if the request fails
             self._keys, self._url = self._request_keys(url), url
+            self._loaded = self._requested
             self._valid_until = self._requested + CACHED_FOR
             return self._keys
         finally:
