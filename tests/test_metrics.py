@@ -176,20 +176,40 @@ class TestReaders:
         assert response.get_json()["error"] == "configuration"
         assert "PROMETHEUS_MULTIPROC_DIR: missing" in caplog.text
 
-    def test_get_the_files_of_the_main_process_although_its_umask_protects_them(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ):
-        """Workers run as another user than the main process, with gunicorn's ``--user``."""
+
+class TestFolder:
+    """The folder in which the workers of gunicorn count. The main process may be root, and the workers another user."""
+
+    @pytest.fixture
+    def given(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, int, int]]:
+        """Return the names of the files that root has given to another user, with the ids of the user and the group."""
         given: list[tuple[str, int, int]] = []
-        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         monkeypatch.setattr(os, "chown", lambda path, user, group: given.append((Path(path).name, user, group)))
+        return given
+
+    @pytest.mark.parametrize("former", ["", "/run/wsgi-oauth-metrics-of-a-gunicorn-that-this-one-replaces"])
+    def test_is_a_new_one_and_belongs_to_the_workers_with_its_files(
+        self, given: list[tuple[str, int, int]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, former: str
+    ):
+        """The umask of the main process can protect the files in which it has counted itself."""
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", former)
         metrics.create_folder()
         [folder] = tmp_path.iterdir()
+        assert os.environ["PROMETHEUS_MULTIPROC_DIR"] == str(folder)
         (folder / "gauge_livesum_1.db").touch()
         metrics.hand_over_folder(1001, 1002)
         assert given == [("gauge_livesum_1.db", 1001, 1002), (folder.name, 1001, 1002)]
+
+    def test_of_the_operator_stays_as_it_is(
+        self, given: list[tuple[str, int, int]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ):
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+        metrics.create_folder()
+        metrics.hand_over_folder(1001, 1002)
+        assert os.environ["PROMETHEUS_MULTIPROC_DIR"] == str(tmp_path)
+        assert given == []
 
 
 class TestFailures:
