@@ -43,11 +43,11 @@ class Routes:
                 self._static |= {(route, method): handler for method in methods}
             if handler.any_host:
                 self._any_host.add(route)
-            rules.append((route, name, frozenset(methods)))
+            rules.append((route, name, methods))
         # OPTIONS has one answer for each route, unless a handler has its own.
-        without = [route for route, methods in self._methods.items() if "OPTIONS" not in methods]
-        rules += [(route, "", frozenset({"OPTIONS"})) for route in without]
-        self._adapter = _compile(tuple(rules))
+        self._adapter = _compile(
+            tuple((route, name, frozenset(own | ({"OPTIONS"} - self._methods[route]))) for route, name, own in rules)
+        )
         self._paths = {each.name(): self._adapter.build(each.name()) for each in self._static.values()}
 
     def match(self, request: Request) -> tuple[type[RequestHandler], dict[str, Any]]:
@@ -55,7 +55,7 @@ class Routes:
         if (request.path, request.method) in self._static:
             return self._static[request.path, request.method], {}
         rule, arguments = self._adapter.match(request.path, request.method, return_rule=True)
-        if not rule.endpoint:
+        if request.method == "OPTIONS" and "OPTIONS" not in self._methods[rule.rule]:
             allowed = ", ".join(sorted(self._methods[rule.rule] | {"OPTIONS"}))
             return _ProbeOptions if rule.rule in self._any_host else _Options, {"allowed": allowed}
         return self._handlers[rule.endpoint], dict(arguments)
