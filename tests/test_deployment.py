@@ -712,6 +712,11 @@ class TestFolderOfNginx:
         assert guest.send("/page.html").headers["Location"] == f"{APP}/auth/?next=%2Fpage.html"
         assert guest.visit("/page.html").text == "a page"
 
+    def test_adds_a_missing_slash_without_scheme_and_port(self, guest: Guest):
+        """Behind a load balancer, those of nginx are not those of the browser."""
+        guest.visit("/page.html")
+        assert guest.send("/empty").headers["Location"] == "/empty/"
+
     def test_refuses_to_list_a_folder(self, guest: Guest):
         """nginx answers with 403, for which the recipe has a page of the sign-in only if /verify refuses the user."""
         assert guest.visit("/empty/").status_code == REFUSED
