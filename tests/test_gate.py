@@ -548,6 +548,7 @@ class TestForgedIdentity:
             *("Remote-User-Group", "Remote-User-First-Name", "X-Forwarded-Remote-User", "X-Consumer-Custom-Id"),
             *("OIDC-Claim-Sub", "X-Amzn-Oidc-Data", "Kubeflow-Userid", "X-Pomerium-Claim-Email", "X-Proxy-User"),
             *("X-Goog-Authenticated-User-Email", "X-MS-CLIENT-PRINCIPAL", "Tailscale-User-Login", "X-Vouch-User"),
+            "X-Auth-Request-Any-Claim",  # oauth2-proxy can be configured to send any claim
         ]
         headers = {**dict.fromkeys(names, "forged"), "Cookie": f"wsgi_oauth={signed_in.cookie}"}
         assert send(signed_in.gate, "/page", headers=headers).status_code == 200

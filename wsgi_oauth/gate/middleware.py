@@ -59,6 +59,7 @@ IDENTITY_KEYS = frozenset(
     | {f"HTTP_X_MS_CLIENT_PRINCIPAL{name}" for name in ("", "_ID", "_IDP", "_NAME")}
     | {f"HTTP_TAILSCALE_USER_{name}" for name in ("LOGIN", "NAME")}
 )
+_IDENTITY_PREFIX = "HTTP_X_AUTH_REQUEST_"  # oauth2-proxy can be configured to send any claim
 # Headers from which applications behind a proxy take a prefix that they remove from the path.
 _PREFIX_HEADERS = frozenset(
     {"HTTP_SCRIPT_NAME", "HTTP_X_SCRIPT_NAME", "HTTP_X_FORWARDED_PREFIX", "HTTP_X_FORWARDED_SCRIPT_NAME"}
@@ -156,7 +157,7 @@ class LoginRequired:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         is_ambiguous = False
-        if not _SUSPICIOUS_KEYS.isdisjoint(environ):
+        if not _SUSPICIOUS_KEYS.isdisjoint(environ) or _IDENTITY_PREFIX in "".join(environ):
             is_ambiguous = may_change_path(environ) or self._has_other_destination(environ)
             environ = {**environ}
             remove_identity(environ)
@@ -246,6 +247,8 @@ class LoginRequired:
 def remove_identity(environ: WSGIEnvironment) -> None:
     """Remove the keys that name a user from *environ*. They come from the client, or from a server in front."""
     for name in IDENTITY_KEYS.intersection(environ):
+        del environ[name]
+    for name in [name for name in environ if name.startswith(_IDENTITY_PREFIX)]:
         del environ[name]
 
 
