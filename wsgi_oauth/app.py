@@ -69,14 +69,7 @@ def create_app(
     listeners = [*([metrics.count_event] if metrics else []), *([on_event] if on_event else [])]
     oauth = OAuthService(config, allow, Events(*listeners), metrics)
     store = open_store(config) if store is None else store
-    sessions = SessionManager(
-        cast("SessionStore", MeasuredStore(store, metrics)) if metrics else store,
-        idle=config.session_idle,
-        lifetime=config.session_lifetime,
-        encrypted=config.session_seal,
-        sign_in_lifetime=config.sign_in_lifetime,
-        revocation_names=revocation_names,
-    )
+    sessions = build_sessions(config, cast("SessionStore", MeasuredStore(store, metrics)) if metrics else store)
     oauth.algorithms = SignatureAlgorithms(sessions.store, config.session_lifetime)
     access_tokens = AccessTokens(sessions, config.token_lifetime) if config.tokens else None
     tickets = Tickets(sessions) if config.sites else None
@@ -134,3 +127,15 @@ def open_store(config: StoreConfig) -> SessionStore:
         return FileStore(place) if kind == "file" else RedisStore(config.session_store)
     except (errors.ConfigError, errors.StoreError) as error:
         raise type(error)(f"WSGI_OAUTH_SESSION_STORE={config.store_name}: {error.detail}") from error
+
+
+def build_sessions(config: StoreConfig, store: SessionStore) -> SessionManager:
+    """Return the manager of the sessions in *store*. Raise ConfigError if a package for encryption is missing."""
+    return SessionManager(
+        store,
+        idle=config.session_idle,
+        lifetime=config.session_lifetime,
+        encrypted=config.session_seal,
+        sign_in_lifetime=config.sign_in_lifetime,
+        revocation_names=revocation_names,
+    )

@@ -401,6 +401,12 @@ class ProviderRateLimit(ProviderError, status=429, cause="provider_rate_limit", 
     """HTTP 429: too many requests (RFC 6585 4)."""
 
 
+def of_new_token(error: Error) -> ProviderError:
+    """Return the provider's error for the rejection *error* of a token that it has just issued."""
+    text = f"the provider rejects the token that it has just issued: {error.detail}"
+    return ProviderError(text, remedy=error.remedy or CHECK_PROFILE_URL)
+
+
 def without_gunicorn_traceback(error: Error) -> Error:
     """Return *error* as an exception whose text gunicorn prints without a traceback, if gunicorn is running.
 

@@ -51,34 +51,20 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Event:
-    """An audit event. It contains no token, code, state, cookie or session id. Unknown values are empty.
+    """An audit event. It contains no token, code, state, cookie or session id. Unknown values are empty."""
 
-    :param name: one of ``NAMES``.
-    :param outcome: ``success``, ``refused`` or ``failed``.
-    :param cause: the error code of a refusal or failure, as in ``docs/operating.md``.
-    :param user: the id of the user (``Identity.id``).
-    :param provider: the label or the name of the provider.
-    :param client: the client's address.
-    :param request_id: the id that an error page of the same request shows.
-    :param session: the fingerprint of the session.
-    :param token: the public id of an access token for programs, as ``/tokens`` lists it.
-    :param request: method and path of the request, without its query.
-    :param detail: an explanation for people. Its wording can change.
-    :param time: seconds since the epoch.
-    """
-
-    name: str
-    outcome: str = SUCCESS
-    cause: str = ""
-    user: str = ""
-    provider: str = ""
-    client: str = ""
-    request_id: str = ""
-    session: str = ""
-    token: str = ""
-    request: str = ""
-    detail: str = ""
-    time: float = field(default_factory=time.time)
+    name: str  # one of NAMES
+    outcome: str = SUCCESS  # or REFUSED or FAILED
+    cause: str = ""  # the error code of a refusal or failure, as in docs/operating.md
+    user: str = ""  # the id of the user (Identity.id)
+    provider: str = ""  # the label or the name of the provider
+    client: str = ""  # the client's address
+    request_id: str = ""  # the id that an error page of the same request shows
+    session: str = ""  # the fingerprint of the session
+    token: str = ""  # the public id of an access token for programs, as /tokens lists it
+    request: str = ""  # method and path of the request, without its query
+    detail: str = ""  # an explanation for people; its wording can change
+    time: float = field(default_factory=time.time)  # seconds since the epoch
 
     def __str__(self) -> str:
         """The event as a line of the log, in printable ASCII."""

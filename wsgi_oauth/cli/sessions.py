@@ -18,14 +18,14 @@ from typing import NoReturn, TypeVar
 from urllib.parse import unquote
 
 from .. import errors
-from ..app import open_store
+from ..app import build_sessions, open_store
 from ..config import PREFIX
 from ..config.checks import MAX_LIFETIME
 from ..config.settings import StoreConfig
 from ..events import SESSION_END, Event
 from ..logs import JsonFormatter
 from ..oauth.claims import escape_for_display
-from ..oauth.identity import IDENTITY, Identity, revocation_names
+from ..oauth.identity import IDENTITY, Identity
 from ..sessions.access_tokens import AccessTokens
 from ..sessions.manager import (
     ANONYMOUS,
@@ -93,15 +93,7 @@ def _run(command: Command, options: argparse.Namespace, name: str) -> int:
             raise errors.StoreError(
                 "the folder does not exist; run this command as the application's user, with its environment"
             )
-        sessions = SessionManager(
-            open_store(config),
-            idle=config.session_idle,
-            lifetime=config.session_lifetime,
-            encrypted=config.session_seal,
-            sign_in_lifetime=config.sign_in_lifetime,
-            revocation_names=revocation_names,
-        )
-        command(sessions, options)
+        command(build_sessions(config, open_store(config)), options)
     except errors.Error as error:
         store = "" if str(error).startswith(PREFIX) else f"{options.store.rstrip(':')}: "
         print(f"wsgi-oauth {name}: {store}{error}", file=sys.stderr)

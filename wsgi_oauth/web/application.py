@@ -389,10 +389,7 @@ class OAuthApp:
             self.oauth.emit(session, SESSION_END, error=error)
             request.has_ended_session = True
         if in_loop:
-            raise errors.ProviderError(
-                f"the provider rejects the token that it has just issued: {error.detail}",
-                remedy=error.remedy or errors.CHECK_PROFILE_URL,
-            ) from error
+            raise errors.of_new_token(error) from error
 
     def report_error(
         self, request: Request, error: errors.Error, *, redirects: bool = True, with_traceback: bool = False

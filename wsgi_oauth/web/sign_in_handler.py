@@ -300,10 +300,7 @@ class SignInHandler(RequestHandler):
                 return
             if isinstance(error, errors.ProviderError):
                 raise
-            raise errors.ProviderError(
-                f"the provider rejects the token that it has just issued: {error.detail}",
-                remedy=error.remedy or errors.CHECK_PROFILE_URL,
-            ) from error
+            raise errors.of_new_token(error) from error
         self.oauth.check_access(identity, self.registration)
         stored = build_identity_record(self.registration.limit_identity(identity))
         # This is stored on save, because the change of the session id drops all earlier data.
