@@ -351,7 +351,7 @@ class TestKeys:
 
         def count_slots(self: Transport) -> Any:
             slots.append(1)
-            if len(slots) == 4:  # each callback takes one, and one for the keys
+            if len(slots) == 2:  # each callback takes one for the keys
                 is_waiting.set()
             return slot(self)
 
