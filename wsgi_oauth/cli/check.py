@@ -40,11 +40,10 @@ from ..sessions.redis import RedisStore
 from ..transport.adapter import find_ca_bundle
 from ..transport.error_description import describe_error, find_error
 from ..urls import is_loopback
-from ..version import DOCUMENTS
 from ..web.page_templates import BUILT_IN, PageTemplates, describe_failure
 from ..web.sample_pages import render_samples
 from ..web.site import Site
-from .finding import Finding
+from .finding import Finding, locate_document
 from .public_check import PublicCheck
 
 DEFAULT_PORT = "8000"  # gunicorn's default
@@ -160,7 +159,7 @@ def _check_templates(templates: PageTemplates) -> Iterator[Finding]:
             yield Finding("warn", f"templates: {name} replaces no built-in template", remedy)
     for failure, pages in failures.items():
         text = f"templates: {', '.join(pages)} cannot be rendered, so users see the built-in page: {failure}"
-        yield Finding("warn", text, f"correct the file; {DOCUMENTS}/pages.md lists the variables of each page")
+        yield Finding("warn", text, f"correct the file; {locate_document('pages.md')} lists the variables of each page")
 
 
 def _describe_sites(site: Site) -> Iterator[Finding]:
@@ -261,7 +260,11 @@ class ProviderCheck:
         preset, discovery = self._registration.configured_provider, self._registration.discovery
         setting = self._config.provider
         entry = "" if isinstance(setting, Provider) else "microsoft" if "://" in setting else setting
-        notes = f"read the notes on this provider: {DOCUMENTS}/providers.md#{entry}" if entry and preset.notes else ""
+        notes = (
+            f"read the notes on this provider: {locate_document('providers.md')}#{entry}"
+            if entry and preset.notes
+            else ""
+        )
         yield Finding("ok", f"provider {preset.title}: client id {self._config.client_id}", notes)
         if self._public_url:
             remedy = f"register it at {preset.registration_url}" if preset.registration_url else ""

@@ -8,8 +8,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from ..version import DOCUMENTS, __version__
+from ..version import __version__
 from . import check, demo, sessions, tokens
+from .finding import locate_document
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +39,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wsgi-oauth",
         description="The OAuth 2 web application flow as a plain WSGI application.",
-        epilog=f"{DOCUMENTS}/operating.md explains the commands.",
+        epilog=f"{locate_document('operating.md')} explains the commands.",
     )
     parser.add_argument("--version", action="version", version=f"wsgi-oauth {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
