@@ -520,11 +520,6 @@ class TestProviderErrors:
         assert page.status_int == 403
         assert "declined" in page.text
 
-    def test_say_when_to_try_again(self, browser: Browser):
-        response = browser.get(browser.callback_url(fault="authorize.temporarily_unavailable"), headers=JSON)
-        assert response.json["error"] == "provider_temporarily_unavailable"
-        assert int(response.headers["Retry-After"]) > 0
-
     def test_count_as_declined_only_if_the_user_declined(self, browser: Browser):
         causes = {
             code: browser.get(browser.callback_url(fault=f"authorize.{code}"), headers=JSON).json["error"]

@@ -387,12 +387,6 @@ class TestMisconfiguredProxy:
         status, log = self.answer(app, "/", caplog, Host="127.0.0.1:8000", X_Forwarded_Host="app.example.com")
         assert (status, "has 1 values, and WSGI_OAUTH_TRUSTED_PROXIES is 2" in log) == (400, True)
 
-    def test_without_a_public_url_is_named_once(self, provider: LocalProvider, caplog: Any):
-        app = self.make(provider)
-        for _ in range(2):
-            self.answer(app, "/", caplog, Host="localhost", X_Forwarded_Proto="https")
-        assert caplog.text.count("WSGI_OAUTH_PUBLIC_URL is not set") == 1
-
     def test_that_forwards_http_to_an_https_site_is_redirected(self, provider: LocalProvider):
         app = self.make(provider, PUBLIC_URL="https://app.example.com/x", TRUSTED_PROXIES="1")
         forwarded = {"X-Forwarded-Proto": "http", "X-Forwarded-Host": "app.example.com", "X-Forwarded-For": "10.0.0.1"}
