@@ -124,6 +124,13 @@ def test_forwarded_scheme_from_loopback_is_ignored(site: Site) -> None:
         assert answer.headers["Set-Cookie"].startswith("wsgi_oauth_")
 
 
+def test_settings_ignore_script_names_from_loopback(site: Site) -> None:
+    """S35: by default, gunicorn believes them. Not every proxy removes them from the requests of clients."""
+    options = ("--config", "python:wsgi_oauth.gunicorn_conf", "--workers", "1")
+    with site.serve(*options) as server, site.visitor(server) as visitor:
+        assert visitor.get("/prefix/", SCRIPT_NAME="/prefix").status_code == 404
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's /proc")
 def test_preloaded_application_opens_nothing_before_the_fork(site: Site) -> None:
     """S61: otherwise all workers would share it."""

@@ -76,7 +76,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Written]:
             with site.visitor(server) as visitor:
                 assert visitor.get(visitor.callback_url("/auth/")).status_code == 303
             page = requests.get(f"{server.url}/auth/callback?code=canary&state=canary", headers=JSON, timeout=30)
-            requests.get(f"{server.url}/public/error", timeout=30)
+            requests.get(f"{server.url}/public/error?code=canary", timeout=30)
             requests.get(f"{server.url}/public/print", timeout=30)
             requests.get(f"{server.url}/public/x", headers={"X-Request-ID": "edge-1", "User-Agent": '"}{'}, timeout=30)
             requests.get(server.url + quote(f"/public/{FORGED}"), headers=HTML, timeout=30)
