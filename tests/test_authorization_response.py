@@ -5,6 +5,7 @@ RFC 6749 4.1.2 and 10.12, RFC 9700 2.1 and 4, RFC 9207. tests/attacks shows the 
 
 from __future__ import annotations
 
+import hmac
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -349,6 +350,12 @@ class TestStateComparison:
         wrong = changed(callback, state=change(parameters(callback)["state"]))
         assert_refused(browser.get(wrong), provider)
         assert browser.get(callback).status_int == 303, "a wrong guess consumes nothing"
+
+    def test_time_says_nothing_about_the_state(self, browser: Browser, monkeypatch: pytest.MonkeyPatch):
+        callback, compare, compared = browser.callback_url(), hmac.compare_digest, []
+        monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append(b) or compare(a, b))
+        assert browser.get(callback).status_int == 303
+        assert parameters(callback)["state"].encode() in compared
 
 
 class TestGeneratedSecrets:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -162,9 +163,9 @@ def test_token_is_sent_only_to_its_provider(two: TwoProviders) -> None:
 
 
 def test_response_at_the_redirect_uri_of_the_other_provider_is_refused(two: TwoProviders) -> None:
-    """S10; RFC 9700 4.4.2: otherwise the code of one provider would be sent to the other."""
+    """S10; RFC 9700 4.4.2: otherwise the code of one provider would be sent to the other. Some send no iss."""
     callback = two.browser.consent(two.start("two")).replace("/callback/two", "/callback/one")
-    answer = two.browser.get(callback, headers=JSON)
+    answer = two.browser.get(re.sub("&iss=[^&]*", "", callback), headers=JSON)
     assert (answer.status_int, answer.json["error"]) == (400, "issuer_mismatch")
     assert (two.one.count("token"), two.two.count("token")) == (0, 0)
 
