@@ -73,7 +73,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Run the code in the documents, check their links, and compare the generated documents with their sources."""
-    session.install("-e", ".[test]")
+    session.install("-e", ".[docs]")
     files = ["tests/test_readme.py", "tests/test_embedding.py", "tests/test_requirements.py", "tests/test_examples.py"]
     session.run("pytest", "-q", "-n", "4", *files, *session.posargs)
 
