@@ -940,9 +940,11 @@ def test_memory_store_refuses_the_first_request_of_a_server_with_several_process
 ) -> None:
     """Otherwise a sign-in fails whenever the callback reaches another process."""
     application = create_app(Config.from_environ(environ_for(provider)), store=MemoryStore())
-    response = send(application, "/", wsgi__multiprocess=True)
-    assert response.status_code == 500
-    assert "use file: or redis:, or start one worker" in caplog.text
+    gate = LoginRequired(Response("page"), application)
+    for app, path in ((application, "/"), (application, "/verify"), (gate, "/page")):
+        assert send(app, path, wsgi__multiprocess=True).status_code == 500
+        assert "use file: or redis:, or start one worker" in caplog.text
+        caplog.clear()
 
 
 def test_session_of_another_client_id_is_not_accepted(provider: LocalProvider, tmp_path: Path) -> None:

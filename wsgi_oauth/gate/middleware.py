@@ -212,11 +212,12 @@ class LoginRequired:
         """Require an authenticated and authorized user.
 
         :param restricted_paths: the paths with access rules that the user has to satisfy.
-        :raises errors.Error: NotSignedIn, NotAllowed, BadHost, StoreError or ProviderError.
+        :raises errors.Error: NotSignedIn, NotAllowed, BadHost, StoreError, ProviderError or ConfigError.
         """
         login = context.login = self.authenticator.authenticate(environ, context.get_source)
         if login is None:
             self._sign_in.check_path(context.path)
+            self.oauth_app.check_processes(environ)
             raise errors.NotSignedIn("the gate requires a signed-in user")
         if login.must_identify:
             login = context.login = self.authenticator.identify(login, context.session)

@@ -110,7 +110,7 @@ class Verifier:
     def _require_user(self, environ: WSGIEnvironment, login: Login | None, rules: Rules | None) -> Login:
         """Require an authorized user, and return the login with the user's identity.
 
-        :raises errors.Error: NotSignedIn, NotAllowed, BadHost, StoreError or IdentityPending.
+        :raises errors.Error: NotSignedIn, NotAllowed, BadHost, StoreError, IdentityPending or ConfigError.
         """
         if login is not None and login.must_identify:
             source = Request(environ, populate_request=False).source
@@ -122,6 +122,7 @@ class Verifier:
                 if login is not None and login.identity is None:
                     raise errors.IdentityPending("the provider has not described the user of this session yet")
         if login is None:
+            self._app.check_processes(environ)
             raise errors.NotSignedIn("the proxy requires a signed-in user")
         if self._app.oauth.is_restricted or not login.environ:
             self._authenticator.check_access(login)

@@ -224,7 +224,7 @@ class OAuthApp:
         """Return the answer of the request's handler, after the checks that each request has to pass."""
         handler_class, arguments = self._find_handler(request)
         if not handler_class.any_host:
-            self._check_processes(request)
+            self.check_processes(request.environ)
             request.base = self.site.base_url(request.environ)
             self._redirect_to_https(request)
         # Such a handler asks the provider about the user with every request.
@@ -254,9 +254,12 @@ class OAuthApp:
                 ) from None
             raise
 
-    def _check_processes(self, request: Request) -> None:
-        """Check that the server has one process if sessions are stored in its memory."""
-        if request.environ.get("wsgi.multiprocess") and isinstance(original_store(self.sessions.store), MemoryStore):
+    def check_processes(self, environ: WSGIEnvironment) -> None:
+        """Check that the server has one process if sessions are stored in its memory.
+
+        :raises errors.ConfigError: if it has several.
+        """
+        if environ.get("wsgi.multiprocess") and isinstance(original_store(self.sessions.store), MemoryStore):
             raise errors.ConfigError(
                 "WSGI_OAUTH_SESSION_STORE: memory: is for a server with one process, and this server has several; use "
                 "file: or redis:, or start one worker (gunicorn --workers 1 --threads 16)"
