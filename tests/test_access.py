@@ -163,6 +163,7 @@ STAFF = replace(OCTOCAT, groups=("Domain Admins",))
         r"group:Domain\ Admins",
         'user:hubot group:"Domain Admins"\n  org:dogs',
         ("group:Domain Admins",),
+        ('group:"Domain Admins"',),
     ],
 )
 def test_value_with_a_space_is_quoted_as_in_a_shell(rules: str | Sequence[str]) -> None:

@@ -99,6 +99,9 @@ class TestPathRules:
         expected = {"/": 403, "": 403, "/x": 403, "/page": 200, "/page/2": 200}
         assert self.statuses(enter(allow=rules), *expected) == expected
 
+    def test_may_have_quotes_as_in_the_setting(self, enter: Callable[..., Guest]):
+        assert self.statuses(enter(allow={"/admin": ('id:"583231"',)}), "/admin") == {"/admin": 200}
+
     @pytest.mark.parametrize(
         "header",
         ["X-Script-Name", "X-Forwarded-Prefix", "X-Ingress-Path", "X-Forwarded-Path", "X-Proxy-Path", "X-URL-Prefix"],

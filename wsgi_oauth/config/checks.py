@@ -301,14 +301,18 @@ def check_words(value: Iterable[str]) -> tuple[str, ...]:
 # POSIX Shell Command Language 2.2: a word consists of plain characters, escaped characters and quoted parts.
 _QUOTED = r""""(?:[^"\\]|\\.)*"|'[^']*'"""
 _WORD = re.compile(rf"""(?:[^\s"'\\]|\\.|{_QUOTED})+""", re.DOTALL)
+_QUOTED_VALUE = re.compile(r"""([:=])(["'])([^"']*)\2\Z""")
 # RFC 4514: the names of a directory's groups contain commas, for example cn=staff,dc=example,dc=com.
 _WITH_DISTINGUISHED_NAME = re.compile(r"(?:group|claim):[^,=]+=[^,]+(?:,[^,=]+=[^,]+)*")
 
 
 def check_rules(value: Iterable[str]) -> tuple[str, ...]:
-    """Return access rules. A text is split like a shell line: ``user:octocat group:"Domain Admins"``."""
+    """Return access rules. A text is split like a shell line: ``user:octocat group:"Domain Admins"``.
+
+    In a collection, each rule is a text of its own, and quotes around its value are allowed, but not needed.
+    """
     if not isinstance(value, str):
-        return tuple(value)
+        return tuple(_QUOTED_VALUE.sub(r"\1\3", rule) for rule in value)
     try:
         rules = tuple(shlex.split(value))
     except ValueError:  # an unfinished quote, or a backslash at the end

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
@@ -128,7 +129,7 @@ class LoginRequired:
         *,
         prefix: str = "/auth",
         public: Collection[str] = (),
-        allow: Mapping[str, Collection[str]] | None = None,
+        allow: Mapping[str, Collection[str]] | None = MappingProxyType({}),
         remote_user: Callable[[Identity], str | None] | None = None,
         cors_preflight: bool = False,
         sign_out: Collection[str] = (),

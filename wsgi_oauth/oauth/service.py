@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from .. import errors
 from ..config import PREFIX, Config
+from ..config.checks import check_rules
 from ..events import FAILED, IDENTIFICATION, RECHECK, REFUSED, SIGN_IN, SUCCESS, Events
 from ..metrics import Metrics
 from ..sessions.session import PROVIDER, TOKEN, Session
@@ -317,7 +318,7 @@ class OAuthService:
         """
         if isinstance(rules, str):
             raise TypeError(f"{setting}: must be a collection of rules (got the string {rules!r}); write ({rules!r},)")
-        parsed = self.parse_rules(rules, setting)
+        parsed = self.parse_rules(check_rules(rules), setting)
         if not parsed:
             problem = "no rule; name the users who may visit this path, such as group:admins"
             raise errors.ConfigError(f"{setting}: {problem}")
