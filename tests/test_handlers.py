@@ -158,7 +158,7 @@ class Greeting(RequestHandler):
     route = "/greeting"
 
     def get(self, request):
-        return self.jsonify({"id": self.identity.id, "username": self.identity.username})
+        return self.jsonify(id=self.identity.id, username=self.identity.username)
 
     def post(self, request):
         return self.jsonify({"forgotten": bool(request.session.pop("oauth_token"))})

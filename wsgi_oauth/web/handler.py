@@ -135,9 +135,9 @@ class RequestHandler:
         """Redirect the browser to *location*. Characters that are not allowed in a URL are percent-encoded."""
         return Redirect(location, code)
 
-    def jsonify(self, document: Any) -> Response:
-        """Answer with *document* as JSON."""
-        return Response(json.dumps(document, allow_nan=False) + "\n", mimetype="application/json")
+    def jsonify(self, document: Any = None, **members: Any) -> Response:
+        """Answer with *document* as JSON, or with an object of these *members*, as in Flask."""
+        return Response(json.dumps(members or document, allow_nan=False) + "\n", mimetype="application/json")
 
     def url_for(self, endpoint: str, *, external: bool = False, **values: Any) -> str:
         """Return the path of a handler, mount prefix included: ``self.url_for(".profile")``.
