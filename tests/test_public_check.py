@@ -36,6 +36,7 @@ class Proxy:
         self.answer: tuple[str, list[tuple[str, str]]] | None = None  # status and headers, without the application
         self.body = b"<title>of the proxy</title>"  # the body of this answer
         self.drops_cookies = False
+        self.drops = ""  # a variable of the WSGI environ that does not arrive
         self.makes_cookies_lax = False
         self.asks_verify = False  # asks /verify also for requests to the sign-in itself
 
@@ -57,6 +58,7 @@ class Proxy:
             environ["HTTP_X_FORWARDED_FOR"] = f"{given}, {environ['REMOTE_ADDR']}".strip(", ")
         environ.update({f"HTTP_{name.upper().replace('-', '_')}": value for name, value in self.headers.items()})
         environ["wsgi.url_scheme"] = "http"
+        environ.pop(self.drops, None)
 
         def respond(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             if self.drops_cookies:
@@ -135,11 +137,25 @@ def test_the_right_number_of_trusted_proxies_has_no_problem(check: Callable[...,
         {"request": {}, "settings": {}},
         {"request": [], "settings": {"trusted_proxies": 0, "public_url": None, "sites": [], "allow": []}},
         {
-            "request": {"scheme": "https", "host": "[", "client": "", "forwarded": {"For": 0, "Proto": 0}},
+            "request": {
+                "scheme": "https",
+                "host": "[",
+                "client": "",
+                "forwarded": {"For": 0, "Proto": 0},
+                "has_query": True,
+                "has_cookie": True,
+            },
             "settings": {"trusted_proxies": 0, "public_url": None, "sites": [], "allow": []},
         },
         {
-            "request": {"scheme": "https", "host": "a", "client": "", "forwarded": {"For": "0", "Proto": {}}},
+            "request": {
+                "scheme": "https",
+                "host": "a",
+                "client": "",
+                "forwarded": {"For": "0", "Proto": {}},
+                "has_query": True,
+                "has_cookie": True,
+            },
             "settings": {"trusted_proxies": 0, "public_url": "", "sites": [], "allow": []},
         },
     ],
@@ -248,6 +264,17 @@ class TestTrustedProxies:
 def test_cookie_that_the_proxy_drops_is_a_failure(check: Callable[..., list[Finding]], proxy: Proxy):
     proxy.drops_cookies = True
     assert re.match(r"sign-in: the cookie __Host-wsgi_oauth_\d+ does not arrive", problem(check()).text)
+
+
+@pytest.mark.parametrize(
+    ("dropped", "text"), [("QUERY_STRING", "the query does not arrive"), ("HTTP_COOKIE", "cookies do not arrive")]
+)
+def test_part_of_requests_that_a_cache_drops_is_a_failure(
+    check: Callable[..., list[Finding]], proxy: Proxy, dropped: str, text: str
+):
+    proxy.drops = dropped
+    finding = problem(check())
+    assert (finding.level, text in finding.text) == ("FAIL", True)
 
 
 def test_cookie_that_does_not_come_with_forms_of_the_provider_is_a_failure(

@@ -69,7 +69,7 @@ class PublicCheck:
                 yield Finding("FAIL", f"public URL {url}: {error.detail}", remedy)
 
     def _check_site(self, url: str, token: str) -> Iterator[Finding]:
-        response = self._get(f"{url}/readyz", {CHECK_HEADER: token})
+        response = self._get(f"{url}/readyz?check=1", {CHECK_HEADER: token, "Cookie": "check=1"})
         problem = self._find_problem(url, response)
         if problem:
             yield problem
@@ -157,6 +157,13 @@ class PublicCheck:
             text = f"scheme: the proxy reports {request['scheme']}, and browsers use {expected.scheme}"
             remedy = "let the outermost proxy set X-Forwarded-Proto, and the others pass it on; each of the "
             yield Finding("FAIL", text, f"{remedy}WSGI_OAUTH_TRUSTED_PROXIES={proxies} adds one value")
+        for part, arrives in (("the query does", request["has_query"]), ("cookies do", request["has_cookie"])):
+            if not arrives:
+                yield Finding(
+                    "FAIL",
+                    f"public URL {url}: {part} not arrive at the application, and sign-ins need both",
+                    "let proxies, caches and content delivery networks pass the query and the Cookie header on",
+                )
         yield from self._check_proxies(url, proxies, request, token)
 
     def _check_proxies(self, url: str, proxies: int, seen: Mapping[str, Any], token: str) -> Iterator[Finding]:
@@ -271,6 +278,7 @@ def _read_description(response: requests.Response) -> dict[str, Any] | None:
         texts = [request["scheme"], request["host"], request["client"], settings["public_url"] or ""]
         texts += [*settings["sites"], *settings["allow"]]
         numbers = [settings["trusted_proxies"], request["forwarded"]["For"], request["forwarded"]["Proto"]]
+        numbers += [request["has_query"], request["has_cookie"]]
         urlsplit(f"//{request['host']}")
     except (KeyError, TypeError, ValueError):
         return None

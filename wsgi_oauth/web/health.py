@@ -46,6 +46,8 @@ class Readyz(RequestHandler):
                 "scheme": environ["wsgi.url_scheme"],
                 "host": environ.get("HTTP_HOST", ""),
                 "client": environ.get("REMOTE_ADDR", ""),
+                "has_query": bool(environ.get("QUERY_STRING")),
+                "has_cookie": "HTTP_COOKIE" in environ,
                 "forwarded": {
                     name: len(split_values(headers.get(f"X-Forwarded-{name}", ""))) for name in ("For", "Proto", "Host")
                 },
