@@ -509,14 +509,19 @@ def test_operators_revoke_a_token_that_has_leaked(
     assert [send(guest.gate, "/page", headers=bearer(token)).status_code for token in (leaked, other)] == [401, 200]
 
 
-def test_revoking_for_an_unknown_user_tells_operators_how_to_find_the_id(
+def test_revoking_nothing_tells_operators_how_to_find_ids(
     guest: Guest, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(guest)
     monkeypatch.setenv("WSGI_OAUTH_SESSION_STORE", f"file:{tmp_path / 'sessions'}")
-    assert main(["tokens", "revoke", "--user", "octocat"]) == 0
-    hint = "No access token belongs to 'octocat'. `wsgi-oauth tokens list` prints all ids and owners.\n"
-    assert capsys.readouterr().out.endswith(f"access tokens: 0 revoked\n{hint}")
+    for option, value, problem in (
+        ("--user", "octocat", "belongs to 'octocat'"),
+        ("--id", "0123456789abcdef", "has the id '0123456789abcdef'"),
+        ("--id", "", "has the id ''"),
+    ):
+        assert main(["tokens", "revoke", option, value]) == 0
+        hint = f"No access token {problem}. `wsgi-oauth tokens list` prints all ids and owners.\n"
+        assert capsys.readouterr().out.endswith(f"access tokens: 0 revoked\n{hint}")
 
 
 def test_ending_all_sessions_keeps_tokens(

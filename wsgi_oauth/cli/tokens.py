@@ -46,6 +46,6 @@ def _revoke(sessions: SessionManager, options: argparse.Namespace) -> None:
         print(options.store)
         print(f"access tokens: {revoked} revoked")
     if not (revoked or options.all):
-        problem = f"has the id {options.id!a}" if options.id else f"belongs to {options.user!a}"
+        problem = f"belongs to {options.user!a}" if options.id is None else f"has the id {options.id!a}"
         problem = "has this value" if is_token else problem  # never printed
         print(f"No access token {problem}. `wsgi-oauth tokens list` prints all ids and owners.")
