@@ -7,6 +7,7 @@ for administrators at `/admin`. The attacker is an ordinary user of it.
 from __future__ import annotations
 
 import re
+import time
 import unicodedata
 from collections.abc import Callable
 from typing import Any
@@ -177,6 +178,19 @@ class TestSpellings:
         for rest in ("\u2025/admin", "a\uff0f..\uff0f..\uff0fadmin", "\uff0e\uff0e/admin"):
             assert paths.find("", f"/static/{rest}".encode().decode("latin-1")) is None
         assert paths.find("", "/static/\u65e5\u672c\u2026.png".encode().decode("latin-1")) == "/static"
+
+    @pytest.mark.parametrize(
+        "letters", ["\ufdfa", "\u0315\u0300"], ids=["a ligature of 18 letters", "accents in the wrong order"]
+    )
+    def test_a_path_that_takes_long_to_normalize_costs_little(self, letters: str):
+        """Otherwise one request of an anonymous client could occupy the worker for seconds."""
+        paths = PathRules(
+            sign_in="/auth", public=["/*"], restricted=[f"/admin{n}" for n in range(20)], sign_out=["/bye"]
+        )
+        path_info = "/a" + (letters * (5000 // len(letters.encode()))).encode().decode("latin-1")
+        started = time.process_time()
+        assert not paths.find("", path_info).is_public
+        assert time.process_time() - started < 0.02
 
     def test_letters_of_several_bytes_do_not_make_a_public_path_longer(self, make_gate: MakeGate):
         """Otherwise the longer public path would decide, and the restricted one below it would be public."""

@@ -27,6 +27,8 @@ _NAMESPACE = re.compile(r"(?<=/)(?:@@|\+\+[^+/]*\+\+)")
 _EXTENSION = re.compile(r"(?<=[^/])\.[^/]*")  # TurboGears reads `/admin.json` as `/admin`
 # CherryPy and TurboGears read `/admin-area` and `/admin.area` as `/admin_area`.
 _PUNCTUATION = str.maketrans(dict.fromkeys(" !\"#$%&'()*+,-.:;<=>?@[\\]^`{|}~", "_"))
+_LETTER = re.compile(r"[a-z0-9]")  # in a folded name
+_MAX_NOT_ASCII = 2000  # bytes of a path
 _SHORT_NAME = re.compile(r"~[0-9]")  # ADMINI~1: FAT and NTFS open `administration` under this name, too
 
 
@@ -176,7 +178,7 @@ class SignOutPaths:
 
     def include(self, path_info: str) -> bool:
         """Return whether this is a sign-out path, or could be one for an application that normalizes paths."""
-        return bool(self.paths) and _normalize_encoded(path_info) in self.paths
+        return bool(self.paths) and not _is_too_long(path_info) and _normalize_encoded(path_info) in self.paths
 
 
 def parse_paths(paths: Collection[str], setting: str) -> list[str]:
@@ -221,14 +223,21 @@ def _depth(path: str) -> int:
 def _decode(script_name: str, path_info: str) -> str | None:
     """Return ``PATH_INFO`` as text; None if it is ambiguous, together with ``SCRIPT_NAME``.
 
+    A long path outside ASCII counts as ambiguous, because its normalization could take seconds.
     A path without a leading slash is ambiguous: with ``SCRIPT_NAME=/app``, gunicorn turns ``/appadmin`` into ``admin``.
     """
+    if _is_too_long(path_info):
+        return None
     try:
         text = path_info.encode("latin-1").decode()
         script_name.encode("latin-1").decode()
     except UnicodeError:
         return None
     return text if path_info[:1] in {"", "/"} and _UNAMBIGUOUS.fullmatch(script_name + path_info) else None
+
+
+def _is_too_long(path_info: str) -> bool:
+    return len(path_info) > _MAX_NOT_ASCII and not path_info.isascii()
 
 
 def _fold(text: str) -> str:
@@ -267,10 +276,10 @@ def _may_be(segment: str, name: str) -> bool:
     A character that is still outside ASCII, such as a dotless i, may stand for any letters. Punctuation is ignored,
     because the application may remove it together with such a character.
     """
-    if segment.translate(_PUNCTUATION) == name.translate(_PUNCTUATION):
+    if len(segment) == len(name) and segment.translate(_PUNCTUATION) == name.translate(_PUNCTUATION):
         return True
     if segment.isascii():
         return _SHORT_NAME.search(segment) is not None
     letters = iter(name)
-    plain = [each for each in segment if each.isascii() and each.isalnum()]
+    plain = _LETTER.findall(segment)
     return bool(plain) and all(each in letters for each in plain)
