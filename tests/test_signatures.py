@@ -86,6 +86,13 @@ def publish(issuer: Issuer, *keys: object) -> None:
     issuer.publish_keys = lambda: json_response({"keys": keys})
 
 
+def sign_with_hmac(claims: dict[str, Any], secret: bytes) -> str:
+    """Return a token that is signed with HS256. PyJWT would refuse most of these keys."""
+    hmac = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
+    content = sign_jwt(claims, alg="HS256", kid="new").rpartition(".")[0]
+    return f"{content}.{jwt.utils.base64url_encode(hmac.sign(content.encode(), secret)).decode()}"
+
+
 def signs_in(browser: Browser) -> bool:
     response = browser.get(browser.callback_url(), headers={"Accept": "application/json"})
     if response.status_int == 303:
@@ -241,11 +248,12 @@ class TestIdToken:
         assert not signs_in(browser)
         assert issuer.count("foreign") == 0
 
-    @pytest.mark.parametrize("header", [{"crit": ["exp"], "exp": 5}, {"crit": []}], ids=str)
+    @pytest.mark.parametrize("header", [{"crit": ["exp"], "exp": 5}, {"crit": []}, {"b64": True}], ids=str)
     def test_with_critical_extensions_is_refused(
-        self, header: dict[str, Any], browser: Browser, issuer: Issuer
+        self, header: dict[str, Any], browser: Browser, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """RFC 7515 4.1.11"""
+        """RFC 7515 4.1.11. PyJWT before version 2.12 ignores them."""
+        monkeypatch.setattr(jwt.PyJWS, "_validate_crit", lambda *arguments: None, raising=False)
         issuer.sign = lambda claims: sign_jwt(claims, **header)
         assert not signs_in(browser)
 
@@ -271,13 +279,7 @@ class TestConfusedAlgorithms:
         if form == "JWK":
             secret = json.dumps(Key(RSA, "RS256").jwk()).encode()
         publish(issuer, Key(RSA, "RS256").jwk(), {"kty": "oct", "kid": "new", "k": "c2VjcmV0"})
-        hmac = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
-
-        def sign(claims: dict[str, Any]) -> str:
-            content = sign_jwt(claims, alg="HS256", kid="new").rpartition(".")[0]
-            return f"{content}.{jwt.utils.base64url_encode(hmac.sign(content.encode(), secret)).decode()}"
-
-        issuer.sign = sign
+        issuer.sign = lambda claims: sign_with_hmac(claims, secret)
         assert not signs_in(browser)
 
     @pytest.mark.parametrize(("announced", "is_accepted"), [(["HS256"], True), (["RS256"], False), (None, False)])
@@ -288,6 +290,16 @@ class TestConfusedAlgorithms:
         issuer.metadata["id_token_signing_alg_values_supported"] = announced
         issuer.sign = lambda claims: jwt.encode(claims, SECRET, "HS256")
         assert signs_in(browser) == is_accepted
+
+    def test_missing_secret_of_a_public_client_is_no_key_of_hmac(self, caplog: pytest.LogCaptureFixture) -> None:
+        """PyJWT before version 2.11 accepts an empty key."""
+        issuer = Issuer(client_secret=None)
+        issuer.metadata["id_token_signing_alg_values_supported"] = ["HS256"]
+        issuer.sign = lambda claims: sign_with_hmac(claims, b"")
+        with serve_provider(issuer):
+            config = Config(provider=issuer.url, client_id=issuer.client_id, client_auth="none")
+            assert not signs_in(Browser(create_app(config, store=MemoryStore()), issuer))
+        assert "signed with 'HS256'" in caplog.text
 
     def test_client_secret_needs_no_published_keys(self, browser: Browser, issuer: Issuer) -> None:
         issuer.metadata |= {"id_token_signing_alg_values_supported": ["HS256"], "jwks_uri": None}
