@@ -146,6 +146,7 @@ class TestSpellings:
                 "/++view++admin_area",
                 "/++api++/admin-area",
                 "/admin+area.a.b",
+                "/admin.area.json",
                 "/admin_area.json/x",
                 "/adm\u0131n area",
             ),

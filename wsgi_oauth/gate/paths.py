@@ -24,7 +24,8 @@ _OTHER_SPACE = re.compile(r"[^\S ]")
 _EVERYTHING = "/*"  # makes all unambiguous paths public
 # Pyramid and Zope read `/@@admin` as the view `admin`, and Plone `/++api++/admin` as `/admin`.
 _NAMESPACE = re.compile(r"(?<=/)(?:@@|\+\+[^+/]*\+\+)")
-_EXTENSION = re.compile(r"(?<=[^/])\.[^/]*")  # TurboGears reads `/admin.json` as `/admin`
+# TurboGears reads `/admin.json` as `/admin`. A name can contain a dot, so there are two ways to remove extensions.
+_EXTENSIONS = (re.compile(r"(?<=[^/])\.[^/]*"), re.compile(r"(?<=[^/])\.[^/.]*(?=/|\Z)"))
 # CherryPy and TurboGears read `/admin-area` and `/admin.area` as `/admin_area`.
 _PUNCTUATION = str.maketrans(dict.fromkeys(" !\"#$%&'()*+,-.:;<=>?@[\\]^`{|}~", "_"))
 _LETTER = re.compile(r"[a-z0-9]")  # in a folded name
@@ -147,11 +148,12 @@ class RestrictedPaths:
             readings.append(script_name.encode("latin-1").decode() + text)
         found: dict[str, None] = {}
         for reading in map(_fold, readings):
-            found.update(dict.fromkeys(self._find_longest(_split(reading))))
+            names = [reading]
             if _TO_NORMALIZE.search(reading):
-                normalized = _normalize(reading)
-                for each in (normalized, _EXTENSION.sub("", normalized)):
-                    found.update(dict.fromkeys(self._find_longest(_split(each))))
+                names.append(_normalize(reading))
+                names += [extension.sub("", name) for extension in _EXTENSIONS for name in names]
+            for name in names:
+                found.update(dict.fromkeys(self._find_longest(_split(name))))
         return list(found)
 
     def _find_longest(self, requested: list[str]) -> list[str]:
