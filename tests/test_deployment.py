@@ -861,7 +861,7 @@ class TestUnit:
         assert self.analyze("verify", unit) == ""
 
     @pytest.mark.parametrize(
-        ("line", "reason"), [("", ""), ("A=b c", "line 13: must be NAME=value"), ("WSGI_OAUTH_X=1", "unknown variable")]
+        ("line", "reason"), [("", ""), ("A=b c", "line 14: must be NAME=value"), ("WSGI_OAUTH_X=1", "unknown variable")]
     )
     def test_reload_sends_hup_only_if_the_settings_are_valid(self, tmp_path: Path, line: str, reason: str):
         """Otherwise an invalid line would stop gunicorn. systemd runs the second command only if the first succeeds."""
