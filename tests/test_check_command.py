@@ -419,6 +419,11 @@ class TestEndpoints:
         finding = one(check(), "clock: ")
         assert (finding.level, text in finding.text) == ("warn", True)
 
+    @pytest.mark.parametrize(("ahead", "level"), [(3600, "warn"), (-200, "warn"), (-3600, "FAIL")])
+    def test_clock_with_which_every_id_token_is_refused_is_a_failure(self, ahead, level, check_issuer, monkeypatch):
+        monkeypatch.setattr(check_command, "time", SimpleNamespace(time=lambda: time.time() + ahead))
+        assert one(check_issuer(), "clock: ").level == level
+
 
 class TestConnection:
     def test_unknown_host(self, check):

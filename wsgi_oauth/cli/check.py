@@ -30,6 +30,7 @@ from ..oauth import discovery
 from ..oauth.client import OAuth2Session
 from ..oauth.configured import provider_from_config
 from ..oauth.discovery import OtherIssuer, UnknownScheme
+from ..oauth.id_token import MAX_CLOCK_SKEW
 from ..oauth.presets import PRESETS
 from ..oauth.refusal import build_refusal
 from ..oauth.registration import Registration
@@ -622,4 +623,7 @@ class ProviderCheck:
         if abs(skew) <= CLOCK_SKEW:
             return Finding("ok", "clock: agrees with the provider's clock")
         text = f"clock: {abs(skew)} s {'ahead of' if skew > 0 else 'behind'} the provider's clock"
-        return Finding("warn", text, "set this machine's clock, or synchronize it with NTP")
+        is_fatal = self._registration.provider.asks_for_id_token and skew < -MAX_CLOCK_SKEW
+        if is_fatal:
+            text += ", so ID tokens are refused: they seem to be issued in the future"
+        return Finding("FAIL" if is_fatal else "warn", text, "set this machine's clock, or synchronize it with NTP")
