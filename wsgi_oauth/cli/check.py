@@ -216,8 +216,8 @@ def _check_store(config: Config) -> Finding:
             remedy = "correct the permissions, or free disk space, or set WSGI_OAUTH_SESSION_STORE to another folder"
             if kind != "file":
                 remedy = (
-                    "check the address, the password, the firewall, and whether the server is running; for TLS, write "
-                    "rediss://, and add ?ssl_certfile= if the server requires a certificate of its clients"
+                    "check the address, the password, the firewall, and whether the server is running; write rediss:// "
+                    "for TLS, otherwise redis://; add ?ssl_certfile= if the server requires a certificate of clients"
                 )
         return Finding("FAIL", f"{name}: {problem}", remedy)
     if warning:
