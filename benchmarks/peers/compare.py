@@ -234,6 +234,7 @@ def measure_memory(folder: Path, module: str) -> float:
 
 def main() -> None:
     parser = arguments(__doc__, rounds=20, folder=True)
+    parser.prog = "python -m benchmarks.peers"
     parser.add_argument("--no-proxies", action="store_true", help="without nginx and Apache")
     parser.add_argument("--sessions", type=int, default=1_000_000, help="the largest store; 0: measure no growth")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md, docs/scaling.md and the plot")
