@@ -116,7 +116,7 @@ main()
 def test_new_application_answers_concurrent_requests_without_an_internal_error(
     provider: LocalProvider, tmp_path: Path, one_authority: str, store: str
 ):
-    """Eight threads use each of several new applications for the first time, in a process that has just started."""
+    """S76: eight threads use each of several new applications for the first time, in a new process."""
     environ = {
         **environ_for(provider, UPSTREAM_LIMIT="8"),
         "SESSIONS": str(tmp_path) if store == "file" else "",

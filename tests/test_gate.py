@@ -520,6 +520,8 @@ FORGED = {
 
 
 class TestForgedIdentity:
+    """S64: names of users that a client or a server in front sends."""
+
     @pytest.mark.parametrize("name", FORGED)
     def test_is_removed_on_a_public_path(self, visitor: Guest, inside: Application, name: str):
         send(visitor.gate, "/static/x", **{name.replace(".", "__"): FORGED[name]})

@@ -69,6 +69,8 @@ def make_app(store: SessionStore) -> MakeApp:
 
 
 class TestSignedInUser:
+    """S64"""
+
     def test_is_named_in_headers(self, make_app: MakeApp):
         app = make_app()
         answer = Proxy(app, Cookie=str(signed_in(app, ANN))).ask()
@@ -131,6 +133,8 @@ class TestSignedInUser:
 
 
 class TestAnonymousUser:
+    """S64"""
+
     def test_gets_the_location_of_the_sign_in_in_a_401(self, make_app: MakeApp):
         """nginx accepts 2xx, 401 and 403 only, and its configuration redirects to the Location of the 401."""
         answer = Proxy(make_app()).ask(X_Forwarded_Uri="/d/a%2Fb?q=%C3%BC&x=1+2")
@@ -236,6 +240,8 @@ class TestAnonymousUser:
 
 
 class TestUntrustedProxy:
+    """S64"""
+
     def test_does_not_name_the_page_after_the_sign_in(self, make_app: MakeApp, caplog: pytest.LogCaptureFixture):
         caplog.set_level("INFO")
         answer = Proxy(make_app(TRUSTED_PROXIES="0")).ask(X_Forwarded_Method="GET", X_Forwarded_Uri="/page")
@@ -244,6 +250,8 @@ class TestUntrustedProxy:
 
 
 class TestAccessRule:
+    """S64"""
+
     def test_of_the_configuration_is_checked(self, make_app: MakeApp):
         app = make_app(ALLOW="user:bob")
         answer = Proxy(app, Cookie=str(signed_in(app, ANN))).ask(X_Forwarded_Method="GET", X_Forwarded_Uri="/page")
