@@ -240,6 +240,14 @@ class TestIdToken:
         issuer.metadata["id_token_signing_alg_values_supported"] = ["ES256"]
         assert not signs_in(browser)
 
+    def test_with_an_unknown_algorithm_is_refused_and_the_log_names_the_accepted_ones(
+        self, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        issuer.metadata["id_token_signing_alg_values_supported"] = ["ES256K", "ES512"]
+        issuer.sign = lambda claims: sign_jwt(claims, alg="ES256K")
+        assert not signs_in(browser)
+        assert "signed with 'ES256K', and accepted are ES512; let the provider" in caplog.text
+
     @pytest.mark.parametrize("location", ["jku", "x5u"])
     def test_decides_nothing_about_its_key(self, location: str, browser: Browser, issuer: Issuer) -> None:
         key = Key(RSA, "RS256")

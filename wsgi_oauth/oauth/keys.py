@@ -102,7 +102,8 @@ class SigningKeys:
         allowed = set(algorithms) & (ASYMMETRIC | _SYMMETRIC) or ASYMMETRIC
         if not isinstance(algorithm, str) or algorithm not in allowed or (algorithm in _SYMMETRIC and not secret):
             raise errors.SignatureRefused(
-                f"the token is signed with {algorithm!a:.40}, and the provider announces {', '.join(sorted(allowed))}"
+                f"the token is signed with {algorithm!a:.40}, and accepted are {', '.join(sorted(allowed))}",
+                remedy="let the provider sign the tokens of this client with one of these algorithms",
             )
         if algorithm in _SYMMETRIC:
             return self._verify_with(secret.encode(), token, algorithm)
