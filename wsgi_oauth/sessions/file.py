@@ -273,13 +273,13 @@ def check_folder(folder: str) -> None:
         if os.access(folder, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):  # the failure has passed
             raise
         raise errors.ConfigError(
-            f"the session folder {folder!r} cannot be used by {user}; put a folder of that user into "
-            "WSGI_OAUTH_SESSION_STORE, or run this program as the owner of the folder"
+            f"the session folder {folder!r} cannot be used by {user}; run this program as the owner of the folder, or "
+            "put a folder of that user into WSGI_OAUTH_SESSION_STORE"
         ) from None
     if status.st_uid != os.geteuid():
         raise errors.ConfigError(
-            f"the session folder {folder!r} belongs to another user ({user_name(status.st_uid)}); put a folder of "
-            f"{user} into WSGI_OAUTH_SESSION_STORE, or run this program as the owner of the folder"
+            f"the session folder {folder!r} belongs to another user ({user_name(status.st_uid)}); run this program as "
+            f"the owner of the folder, or put a folder of {user} into WSGI_OAUTH_SESSION_STORE"
         )
     if status.st_mode & 0o022:
         raise errors.ConfigError(
