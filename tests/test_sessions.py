@@ -841,14 +841,6 @@ def test_the_cookie_of_a_https_site(make_visitor: Callable[..., Visitor]):
     assert start == {"name": "__Host-wsgi_oauth", "path": "/", "secure": True, "httponly": True, "samesite": "Lax"}
 
 
-def test_the_cookie_of_plain_http_on_localhost(visitor: Visitor):
-    """S38: browsers accept neither the prefix nor Secure there."""
-    visitor.does(sets(cart=[1]))
-    start = attributes(visitor.response)
-    del start["value"]
-    assert start == {"name": "wsgi_oauth", "path": "/", "httponly": True, "samesite": "Lax"}
-
-
 def test_the_cookie_of_a_https_site_behind_a_plain_http_proxy(make_visitor: Callable[..., Visitor]):
     """S38: the public URL decides."""
     visitor = make_visitor(base="http://app.example", PUBLIC_URL="https://app.example")
