@@ -94,13 +94,11 @@ def restore_stderr() -> None:
 
 
 def write_json(*loggers: str) -> None:
-    """Write the messages of these loggers, Python's warnings and the text for ``sys.stderr`` as JSON.
-
-    The handlers of the loggers keep the original ``sys.stderr``.
-    """
+    """Write the messages of these loggers, Python's warnings and the text for ``sys.stderr`` as JSON."""
     for name in loggers:
         for handler in logging.getLogger(name).handlers:
             handler.setFormatter(JsonFormatter())
     logging.captureWarnings(True)
     restore_stderr()
+    # The handlers of the loggers keep the original sys.stderr.
     sys.stderr = JsonStream(sys.stderr)

@@ -96,10 +96,7 @@ class Metrics:
 
     @never_fail
     def observe_upstream(self, endpoint: str, outcome: str, seconds: float) -> None:
-        """Observe a request to a provider.
-
-        :param outcome: the class of the status, such as ``2xx``, or an error code.
-        """
+        """Observe a request to a provider. *outcome* is the class of its status, such as ``2xx``, or an error code."""
         self._upstream.labels(endpoint, outcome).observe(seconds)
 
     @never_fail
@@ -109,10 +106,7 @@ class Metrics:
 
     @never_fail
     def observe_store(self, operation: str, outcome: str, seconds: float) -> None:
-        """Observe an operation of the session store.
-
-        :param outcome: ``ok`` or ``error``.
-        """
+        """Observe an operation of the session store. *outcome* is ``ok`` or ``error``."""
         self._store.labels(operation, outcome).observe(seconds)
 
     def render(self) -> bytes:

@@ -77,10 +77,7 @@ def describe_group(
 
 
 def _run(command: Command, options: argparse.Namespace, name: str) -> int:
-    """Call *command* with the sessions in the configured store, and return the exit status.
-
-    :param name: the name of the group of commands, for error messages.
-    """
+    """Call *command* with the sessions in the configured store, and return the exit status."""
     try:
         config = StoreConfig.from_environ(os.environ)
         options.store = f"session store {config.store_name}"  # printed, so that operators notice a wrong environment

@@ -216,11 +216,7 @@ def check_upstream_timeout(value: float | str) -> float:
 
 
 def check_number(of: str, minimum: int) -> Callable[[int | str], int]:
-    """Return a function that checks a number.
-
-    :param of: the counted things, for the error message: "proxies".
-    :param minimum: the smallest valid number.
-    """
+    """Return a check of a whole number of things, such as "proxies", which must be *minimum* or more."""
 
     def check(value: int | str) -> int:
         if not re.fullmatch("[0-9]{1,9}", str(value)) or int(value) < minimum:

@@ -13,11 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 def read_secret(path: str, *, longest: int = _LONGEST_SECRET) -> str:
-    """Return the secret in the file *path*, without surrounding whitespace.
-
-    :param longest: the longest secret, in characters.
-    :raises ValueError: with the problem, such as "is empty".
-    """
+    """Return the secret in the file *path*, without surrounding whitespace. Raise ValueError with the problem."""
     try:
         with open(path, encoding="utf-8-sig") as file:  # some editors begin a file with a byte order mark
             secret = file.read(longest + 1).strip()

@@ -175,10 +175,7 @@ class ProviderConfig:
         return re.sub(rf"\b{PREFIX}({names})\b", lambda match: self.variable(match[1]), text)
 
     def problems(self, http_hosts: Collection[str] = ()) -> list[str]:
-        """Return a message for each invalid setting and each invalid combination of settings.
-
-        :param http_hosts: the hosts for which plain http is accepted, besides this machine.
-        """
+        """Return a message for each invalid setting and each invalid combination of settings."""
         problems = []
         if self.client_secret_file and self.client_secret is None:
             try:

@@ -108,9 +108,8 @@ def _has_overage(identity: Identity) -> bool:
 def fetch_items(
     client: OAuth2Session, document: EmailsDocument | GroupsDocument, *, timeout: float, complete: bool = False
 ) -> list[Any]:
-    """Return the items of all pages. After :data:`MAX_PAGES` pages or *timeout*, the rest is left out with a log line.
+    """Return the items of all pages. After MAX_PAGES pages or *timeout* seconds, the rest is left out with a log line.
 
-    :param timeout: seconds for all pages.
     :param complete: whether a timeout is an error.
     :raises errors.ProviderForbids: for status 403, and for 404, by which some providers hide a list.
     :raises errors.TokenRejected: when the provider rejects the token.

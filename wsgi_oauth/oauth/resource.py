@@ -76,7 +76,7 @@ def read_user_document(
     object. A request for the user document has no parameters, so in most cases only the token can be invalid.
 
     :param is_new: whether the token was issued moments ago. Then a refusal without a reason is the provider's error.
-    :param secrets: texts to mask in the provider's error description, besides the secrets of the request.
+    :param secrets: as for :func:`read_resource`.
     :raises errors.TokenRejected: when the token is invalid.
     :raises errors.Error: as :func:`read_resource` does.
     """

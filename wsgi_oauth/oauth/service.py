@@ -327,11 +327,7 @@ class OAuthService:
         return parsed
 
     def parse_rules(self, rules: Iterable[str], setting: str) -> Rules:
-        """Return access rules, without requesting scopes for them.
-
-        :param setting: the name of the setting that contains *rules*, for the error message.
-        :raises errors.ConfigError: for an invalid rule.
-        """
+        """Return access rules, without requesting scopes for them. Raise ConfigError for an invalid rule."""
         return Rules(rules, self._providers, has_labels=self.has_labels, setting=setting)
 
     def check_access(self, identity: Identity, registration: Registration, rules: Rules | None = None) -> None:

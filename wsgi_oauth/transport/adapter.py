@@ -182,11 +182,7 @@ def read_body(response: requests.Response) -> bytes:
 
 
 def build_provider_error(error: Exception, host: str, *, is_late: bool) -> errors.ProviderError:
-    """Return an exception that describes *error* without its text, which could contain a URL or a secret.
-
-    :param host: the host of the provider.
-    :param is_late: whether the deadline has passed.
-    """
+    """Return an exception that describes *error* without its text, which could contain a URL or a secret."""
     cause = _find_cause(error)
     if isinstance(error, urllib3.exceptions.DecodeError):
         return errors.ProviderError("the provider's response does not have the encoding that it declares")

@@ -25,13 +25,9 @@ MAX_IDLE = 60.0
 
 
 class DeadlineReader(io.RawIOBase):
-    """Reads from a socket, and fails when the deadline has passed or the response is too long."""
+    """Reads from *raw*, the unbuffered stream of a socket. Fails after the deadline (``time.monotonic``) or 2 MiB."""
 
     def __init__(self, sock: socket.socket, raw: io.RawIOBase, deadline: float) -> None:
-        """
-        :param raw: the unbuffered stream of *sock*.
-        :param deadline: seconds of ``time.monotonic``.
-        """
         self._sock, self._raw, self._deadline = sock, raw, deadline
         # Bytes from the network are limited, too, because endless headers, and compressed data without content, never
         # reach the limit on the body.

@@ -60,10 +60,7 @@ _CHALLENGE = re.compile(r'\b(error|error_description)\s*=\s*"([^"]*)"', re.ASCII
 
 
 def describe_error(response: requests.Response, secrets: Collection[str] = ()) -> str:
-    """Return the provider's description of the error in *response* for a message: `` ("...")``, or an empty string.
-
-    :param secrets: texts to mask, besides the secrets of the request.
-    """
+    """Return the provider's description of the error in *response* for a message: `` ("...")``, or an empty string."""
     return quote_description(": ".join(filter(None, find_error(response, secrets))))
 
 

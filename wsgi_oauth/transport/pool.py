@@ -153,7 +153,6 @@ class Transport:
 def build_redirected_request(response: requests.Response, http_hosts: Collection[str] = ()) -> requests.PreparedRequest:
     """Build the request that follows a redirect (RFC 9110 15.4).
 
-    :param http_hosts: the hosts for which plain http is accepted, besides this machine.
     :raises errors.ProviderError: when the target is not a URL to which secrets may be sent.
     """
     request, status = response.request.copy(), response.status_code

@@ -157,10 +157,7 @@ def local_path(candidate: str | None) -> str | None:
 
 
 def without_origin(url: str, base_url: str) -> str:
-    """Return *url* without the origin of this site. The caller checks the rest with :func:`local_path`.
-
-    :param base_url: the URL of the mount point.
-    """
+    """Return *url* without the origin of this site. The caller checks the rest with :func:`local_path`."""
     origin = urlsplit(base_url)._replace(path="").geturl()
     return (url[len(origin) :] or "/") if url[: len(origin)].lower() == origin.lower() else url
 
