@@ -449,56 +449,12 @@ class TestIssuer:
 
 
 class TestRedirectUri:
-    """S11, RFC 6749 4.1.3: both requests contain the same redirect URI, byte for byte."""
-
-    def redirect_uris(self, browser: Browser, provider: LocalProvider, **headers: str) -> set[str]:
-        """Complete a sign-in; return the redirect URIs of its two requests."""
-        start = browser.get("/", headers=headers).location
-        browser.get(browser.consent(start), headers=headers)
-        return {parameters(start)["redirect_uri"], token_form(provider)["redirect_uri"]}
-
-    @pytest.mark.parametrize(
-        "headers",
-        [
-            {},
-            {"X-Forwarded-Host": "evil.example"},
-            {"X-Forwarded-Proto": "https", "X-Forwarded-Port": "8443"},
-            {"X-Forwarded-Prefix": "/evil"},
-            {"Forwarded": "host=evil.example;proto=https"},
-            {"X-Original-Host": "evil.example", "X-Host": "evil.example", "X-Rewrite-Url": "/evil"},
-            {"Host": "LOCALHOST"},
-            {"Host": "localhost:80"},
-            {"Host": "localhost."},
-        ],
-        ids=str,
-    )
-    def test_ignores_other_headers(self, browser: Browser, provider: LocalProvider, headers: dict[str, str]):
-        [uri] = self.redirect_uris(browser, provider, **headers)
-        assert uri in {"http://localhost/callback", "http://localhost./callback"}
+    """S11. `test_token_endpoint.py` compares it in both requests."""
 
     @pytest.mark.parametrize("path", ["/", "//", "///", ""])
     def test_ignores_repeated_slashes(self, application: Any, path: str):
         start = send(application, path, headers=HTML).headers["Location"]
         assert parameters(start)["redirect_uri"] == "http://localhost/callback"
-
-    @pytest.mark.parametrize(
-        "public_url", ["https://localhost", "https://localhost/", "https://localhost:8443", "http://127.0.0.1:8000"]
-    )
-    def test_comes_from_the_public_url(self, provider: LocalProvider, public_url: str, store: SessionStore):
-        app = create_app(Config.from_environ(environ_for(provider, PUBLIC_URL=public_url)), store=store)
-        browser = Browser(app, provider, base="{0.scheme}://{0.netloc}".format(urlsplit(public_url)))
-        assert self.redirect_uris(browser, provider) == {public_url.rstrip("/") + "/callback"}
-
-    def test_of_the_start_is_sent_even_if_the_callback_has_another_host(
-        self, application: Any, browser: Browser, provider: LocalProvider
-    ):
-        callback = browser.callback_url()
-        headers = {**HTML, "Cookie": browser.cookie_header}
-        response = send(
-            application, "/callback", query=urlsplit(callback).query, headers=headers, HTTP_HOST="127.0.0.1"
-        )
-        assert response.status_code == 303
-        assert token_form(provider)["redirect_uri"] == "http://localhost/callback"
 
 
 class TestProviderErrors:

@@ -518,10 +518,13 @@ def test_code_and_verifier_are_sent_in_the_body(provider: LocalProvider, browser
         (None, {"X-Forwarded-Proto": "https", "X-Forwarded-Port": "1"}, {}),
         (None, {"Forwarded": "host=evil.example;proto=https"}, {"X-Forwarded-Prefix": "/evil"}),
         (None, {"X-Script-Name": "/evil"}, {"X-Original-URL": "/evil"}),
+        (None, {"X-Original-Host": "evil.example", "X-Host": "evil.example"}, {"X-Rewrite-Url": "/evil"}),
+        (None, {"Host": "localhost."}, {"Host": "localhost:80"}),
         ("http://localhost", {"Host": "localhost:1"}, {"Host": "localhost:2"}),
         ("http://localhost/", {}, {"X-Forwarded-Prefix": "/evil"}),
         ("http://localhost/under/a/prefix//", {}, {}),
         ("http://localhost/sp%20ace", {}, {}),
+        ("https://localhost:8443", {}, {}),
     ],
 )
 def test_redirect_uri_is_identical_in_both_requests(
