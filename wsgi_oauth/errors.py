@@ -401,7 +401,7 @@ class ProviderRateLimit(ProviderError, status=429, cause="provider_rate_limit", 
     """HTTP 429: too many requests (RFC 6585 4)."""
 
 
-def of_new_token(error: Error) -> ProviderError:
+def build_new_token_error(error: Error) -> ProviderError:
     """Return the provider's error for the rejection *error* of a token that it has just issued."""
     text = f"the provider rejects the token that it has just issued: {error.detail}"
     return ProviderError(text, remedy=error.remedy or CHECK_PROFILE_URL)

@@ -162,8 +162,9 @@ def parse_groups(value: object, path: str) -> list[str]:
         text = "the groups at %a: %d of %d are unreadable and left out; the first one is %s"
         _log.warning(text, path, len(unreadable), len(items), describe(unreadable[0]))
     elif len(names) == 1 and "," in str(names[0]) and "=" not in str(names[0]):  # not a distinguished name (RFC 4514)
-        text = "the groups at %a: a text with commas counts as one name, because names can contain commas; let the "
-        _log.warning(text + "provider send a list", path)
+        text = "the groups at %a: a text with commas counts as one name, because names can contain commas; "
+        text += "let the provider send a list"
+        _log.warning(text, path)
     return [name for name in names if name is not None]
 
 

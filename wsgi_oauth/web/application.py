@@ -392,7 +392,7 @@ class OAuthApp:
             self.oauth.emit(session, SESSION_END, error=error)
             request.has_ended_session = True
         if in_loop:
-            raise errors.of_new_token(error) from error
+            raise errors.build_new_token_error(error) from error
 
     def report_error(
         self, request: Request, error: errors.Error, *, redirects: bool = True, with_traceback: bool = False
@@ -406,7 +406,7 @@ class OAuthApp:
         return build_error_response(request, error, **urls, redirects=redirects)
 
     def _log_error(self, request: Request, error: errors.Error, *, with_traceback: bool) -> None:
-        """Emit the audit event of a refusal or a failure. A redirect to the sign-in is only logged."""
+        """Emit the audit event of a refusal or a failure. A redirect and the answer to a prefetch are only logged."""
         # A refused access token is an event, because the program gets no redirect.
         if isinstance(error, (errors.NotSignedIn, errors.NotNow)) and not isinstance(error, errors.TokenUnknown):
             # The end of a session already has an audit event.

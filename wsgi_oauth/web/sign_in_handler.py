@@ -300,7 +300,7 @@ class SignInHandler(RequestHandler):
                 return
             if isinstance(error, errors.ProviderError):
                 raise
-            raise errors.of_new_token(error) from error
+            raise errors.build_new_token_error(error) from error
         self.oauth.check_access(identity, self.registration)
         stored = build_identity_record(self.registration.limit_identity(identity))
         # This is stored on save, because the change of the session id drops all earlier data.
