@@ -42,6 +42,8 @@ from werkzeug.test import create_environ, run_wsgi_app
 
 import wsgi_oauth
 from wsgi_oauth import Config, FileStore, LoginRequired, MemoryStore, RequestHandler, SessionStore, create_app
+from wsgi_oauth.cli import check
+from wsgi_oauth.cli.finding import Finding
 from wsgi_oauth.demo.fault_injection import Fault, FaultContext
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
@@ -449,6 +451,13 @@ def environ_for(provider: LocalProvider, **settings: str) -> dict[str, str]:
         **settings,
     }
     return {f"WSGI_OAUTH_{name}": value for name, value in variables.items()}
+
+
+def store_finding(provider: LocalProvider, url: str) -> Finding:
+    """Return the finding of ``wsgi-oauth check`` about the Redis server at *url*."""
+    findings = check.findings(environ_for(provider, SESSION_STORE=url))
+    [finding] = [each for each in findings if each.text.startswith("session store redis")]
+    return finding
 
 
 class Diary(RequestHandler):

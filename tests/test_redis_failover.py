@@ -29,11 +29,11 @@ from conftest import (
     redis_cluster,
     redis_server,
     sign_in_at,
+    store_finding,
 )
 
 from wsgi_oauth import Config, errors
-from wsgi_oauth.cli import check, main
-from wsgi_oauth.cli.finding import Finding
+from wsgi_oauth.cli import main
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.sessions import redis_servers
 from wsgi_oauth.sessions.redis import RedisStore
@@ -215,15 +215,6 @@ def test_a_planned_failover_needs_no_restart(watched: Watched):
     with watched.master().client as client:
         client.select(1)
         assert client.get(f"wsgi_oauth:session:{key(1)}") == b"data and more"
-
-
-def store_finding(provider: LocalProvider, url: str) -> Finding:
-    [finding] = [
-        each
-        for each in check.findings(environ_for(provider, SESSION_STORE=url))
-        if each.text.startswith("session store redis")
-    ]
-    return finding
 
 
 def test_check_warns_if_a_failover_would_lose_sessions(watched: Watched, provider: LocalProvider):

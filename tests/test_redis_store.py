@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 import requests
 import trustme
-from conftest import Browser, RedisServer, environ_for, gunicorn, redis_server, sign_in_at
+from conftest import Browser, RedisServer, environ_for, gunicorn, redis_server, sign_in_at, store_finding
 from system_calls import KEY, OTHER, key, record
 
 from wsgi_oauth import Config, create_app, errors
-from wsgi_oauth.cli import check, main
+from wsgi_oauth.cli import main
 from wsgi_oauth.cli.finding import Finding
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.polling import poll
@@ -601,15 +601,6 @@ def test_a_missing_package_is_an_error_that_names_the_package(provider: LocalPro
 
 
 # The commands
-
-
-def store_finding(provider: LocalProvider, url: str) -> Finding:
-    [finding] = [
-        each
-        for each in check.findings(environ_for(provider, SESSION_STORE=url))
-        if each.text.startswith("session store redis")
-    ]
-    return finding
 
 
 def test_check_reports_a_missing_package_without_further_advice(

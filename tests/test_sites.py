@@ -42,11 +42,6 @@ def user(provider: LocalProvider, oauth_app: Any) -> User:
     return User(LoginRequired(wiki, oauth_app), provider)
 
 
-@pytest.fixture
-def new_user(provider: LocalProvider, user: User) -> Callable[..., User]:
-    return lambda name="": User(user.app, provider, name)
-
-
 class TestHandOver:
     @pytest.mark.parametrize("page", ["/page?a=1&b=%20x&next=https://login.example.com/", "/", "/caf%C3%A9?q=%2F"])
     def test_anonymous_user_returns_to_the_exact_page(self, user: User, page: str):
