@@ -201,7 +201,7 @@ class OAuthService:
 
         :raises errors.NotSignedIn: if the session has ended or was revoked meanwhile.
         """
-        if Identity.from_dict(session.get(IDENTITY)) is not None:
+        if IDENTITY in session:
             return
         registration = self.registration_of(session)
         try:

@@ -56,7 +56,7 @@ def parse(raw: bytes) -> StoredSession | None:
     if start != _prefix(checksum(rest)):
         return None
     try:
-        stored = StoredSession(**json.loads(b"{" + rest))
+        stored = StoredSession(**json.loads("{" + rest.decode()))
         check_nesting(stored.data, rest)
         is_valid = isinstance(stored.data, dict) and are_plausible(stored.started, stored.seen)
     except (ValueError, TypeError, RecursionError):
