@@ -88,10 +88,10 @@ class Attempt(NamedTuple):
     def for_authorization(
         self,
         provider: Provider,
-        login_parameters: Mapping[str, str] | None = None,
+        login_parameters: Mapping[str, str] = {},
         *,
         choose_account: bool = False,
-        reauthentication: Mapping[str, str] | None = None,
+        reauthentication: Mapping[str, str] = {},
     ) -> Attempt:
         """Add the parameters of the authorization request: state, PKCE (RFC 7636 4.3), nonce (Core 3.1.2.1).
 
@@ -100,14 +100,13 @@ class Attempt(NamedTuple):
         :param reauthentication: the requirements of a page: ``max_age`` and ``acr_values``.
         :raises errors.AuthenticationNotConfirmed: if the provider cannot confirm the requirements.
         """
-        configured, requested = dict(provider.authorization_parameters), {**(login_parameters or {})}
-        requested |= reauthentication or {}
+        configured, requested = dict(provider.authorization_parameters), {**login_parameters, **reauthentication}
         parameters = {**configured, **requested}
         prompts = parameters.get("prompt", "").split()
         if choose_account:
             parameters.update(provider.choose_account)
             prompts = [*dict(provider.choose_account).get("prompt", "").split(), *prompts]
-        if "max_age" in (reauthentication or {}):
+        if "max_age" in reauthentication:
             # Not every provider supports max_age, so prompt=login asks for the same.
             prompts = ["login", *prompts]
         if choose_account or reauthentication:
@@ -119,9 +118,7 @@ class Attempt(NamedTuple):
                 f"max_age and acr_values: {provider.title} cannot confirm them, because it issues no ID token; use an "
                 "OpenID Connect provider with the scope openid"
             )
-        for name in ("max_age", "acr_values"):  # invalid values are dropped
-            parameters.pop(name, None)
-        parameters |= requirements
+        parameters |= {"max_age": "", "acr_values": "", **requirements}  # empty parameters are not sent
         parameters |= {"state": self.state, "code_challenge": self.code_challenge, "code_challenge_method": "S256"}
         if provider.sends_nonce:
             parameters["nonce"] = self.nonce
@@ -186,11 +183,11 @@ class AuthorizationResponse(NamedTuple):
         if any(len(value) > _MAX_PARAMETER or NOT_PRINTABLE.search(value) for _, value in known):
             raise errors.BadAuthorizationResponse("authorization response: a parameter is too long or not printable")
         # Facebook sends error_message: https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow
-        words = [value for name in ("error_description", "error_message") for known, value in pairs if known == name]
-        users = [value for name, value in pairs if name == "user"]
-        user = users[0] if len(users) == 1 and len(users[0]) <= _MAX_PARAMETER else ""
+        others = dict(pairs)
+        description = others.get("error_description") or others.get("error_message", "")
+        user = others.get("user", "") if len(others.get("user", "")) <= _MAX_PARAMETER else ""
         names = " ".join(dict.fromkeys(name for name, _ in pairs[:10] if _PARAMETER_NAME.fullmatch(name)))
-        return cls(**dict(known), description=next(filter(None, words), ""), user=user, names=names)
+        return cls(**dict(known), description=description, user=user, names=names)
 
     def describe(self) -> str:
         """Return the error in the response, otherwise the names of its parameters, for the log."""

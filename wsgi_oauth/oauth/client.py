@@ -145,18 +145,18 @@ class OAuth2Session:
         :raises errors.ProviderError: when the provider does not accept a pushed request.
         :raises errors.ConfigError: when the provider has no endpoint for pushed requests.
         """
-        parameters = {**dict(self.provider.authorization_parameters), **parameters}
-        if not self.provider.pkce:
-            parameters = {name: value for name, value in parameters.items() if not name.startswith("code_challenge")}
         request = {
             "response_type": "code",
             "client_id": self._client_id,
             "redirect_uri": self.redirect_uri or "",
             "scope": self.provider.scope,
             "state": state,
+            **dict(self.provider.authorization_parameters),
             **parameters,
         }
-        request = {name: value for name, value in request.items() if value}  # empty means absent (RFC 6749 3.1)
+        unused = () if self.provider.pkce else ("code_challenge", "code_challenge_method")
+        # Empty means absent (RFC 6749 3.1).
+        request = {name: value for name, value in request.items() if value and name not in unused}
         if self._pushes_requests:
             request = {"client_id": self._client_id, "request_uri": self._push_request(request)}
         # The URL's own query is kept (RFC 6749 3.1), without parameters that would appear twice.

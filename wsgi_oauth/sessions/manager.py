@@ -151,11 +151,6 @@ class SessionManager:
 
         self.update(pending, write)
 
-    def open_all_pending(self, environ: WSGIEnvironment, *, names: CookieNames) -> Iterator[Session]:
-        """Yield the pending sessions of the browser."""
-        for purpose, _ in pending_cookies(environ, names):
-            yield self.open(environ, purpose, names=names)
-
     def open_browser_session(self, pending: Session) -> Session:
         """Return the browser's session by the id that *pending* contains, or a new session.
 

@@ -19,7 +19,7 @@ from ..metrics import Metrics
 from ..oauth.reauthentication import check_redirect_loop
 from ..oauth.service import OAuthService
 from ..sessions.access_tokens import AccessTokens
-from ..sessions.cookie import FORM_POST, build_set_cookie, session_id_from_cookie
+from ..sessions.cookie import FORM_POST, build_set_cookie, pending_cookies, session_id_from_cookie
 from ..sessions.file import FileStore, check_folder
 from ..sessions.manager import MAX_PENDING, SessionManager
 from ..sessions.measured import original_store
@@ -335,7 +335,10 @@ class OAuthApp:
                 self._store_browser_session(request, [pending])
             cookies += self._evict_pending(request, keep=MAX_PENDING - 1)
         if request.has_used_state and self.oauth.uses_form_post:
-            self._store_browser_session(request, self.sessions.open_all_pending(request.environ, names=names))
+            purposes = [purpose for purpose, _ in pending_cookies(request.environ, names)]
+            # Opened one by one there, because a failure of the store is only logged there.
+            others = (self.sessions.open(request.environ, purpose, names=names) for purpose in purposes)
+            self._store_browser_session(request, others)
         return cookies
 
     def _store_browser_session(self, request: Request, pending: Iterable[Session]) -> None:
