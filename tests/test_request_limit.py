@@ -337,18 +337,14 @@ def test_refused_request_keeps_no_slot(slots: int, slots_of_part: int) -> None:
     total = RequestLimit(slots)
     part = RequestLimit(slots_of_part, total)
     other_request = copy_context()
-
-    def use(limit: RequestLimit) -> None:
-        with limit.slot():
-            pass
-
     with part.slot():
         for _ in range(5):
             with pytest.raises(errors.ProviderBusy):
-                other_request.run(use, part)
-        if slots > 1:
-            other_request.run(use, RequestLimit(1, total))
-    use(part)
+                other_request.run(part.slot().__enter__)
+        if slots > slots_of_part:
+            other_request.run(RequestLimit(1, total).slot().__enter__)
+    with part.slot():
+        pass
 
 
 def test_providers_share_the_connections(api: Server) -> None:

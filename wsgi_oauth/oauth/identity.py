@@ -68,7 +68,7 @@ class Identity:
         It fits the user tables of existing applications, because it contains only ``A-Z a-z 0-9 . _ - + @``. Each other
         character, and ``+`` and ``@`` in a part, is replaced by its UTF-8 bytes: ``+`` and two hexadecimal digits each.
         """
-        return build_id(self.subject, self.provider)
+        return f"{escape_id(self.subject)}@{escape_id(self.provider)}"
 
     @property
     def former_id(self) -> str:
@@ -111,13 +111,8 @@ class Identity:
 def revocation_names(session: Mapping[str, Any]) -> list[str]:
     """Return the names by which a revocation finds *session*: the user's id, and names from the ID token if known."""
     identity, names = read_record(session, IDENTITY), read_record(session, PROVIDER_SESSION).get("names")
-    ids = [build_id(str(identity.get("subject")), str(identity.get("provider")))] if identity else []
+    ids = [Identity(str(identity.get("provider")), str(identity.get("subject"))).id] if identity else []
     return [*ids, *(names if isinstance(names, list) else [])]
-
-
-def build_id(subject: str, provider: str) -> str:
-    """Return :attr:`Identity.id`."""
-    return f"{escape_id(subject)}@{escape_id(provider)}"
 
 
 def escape_id(part: str) -> str:

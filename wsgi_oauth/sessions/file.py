@@ -88,7 +88,8 @@ class FileStore:
             try:
                 return _read(descriptor, os.fstat(descriptor))
             finally:
-                _close(descriptor)
+                with suppress(OSError):  # The descriptor is closed in any case (close(2)).
+                    os.close(descriptor)
 
     def version(self, key: str) -> tuple[bytes, int, int] | None:
         """Return a value that changes with each write of the session and each call of :meth:`change_versions`.
@@ -326,12 +327,6 @@ def _read(descriptor: int, status: os.stat_result) -> bytes | None:
     return os.read(descriptor, status.st_size)
 
 
-def _close(descriptor: int) -> None:
-    """Close a descriptor that was only read or locked. An error is ignored: otherwise a finished update would fail."""
-    with suppress(OSError):  # The descriptor is closed in any case (close(2)).
-        os.close(descriptor)
-
-
 def write_atomically(path: str, record: Record) -> None:
     """Store *record* at *path*, or raise an error and leave the old file unchanged.
 
@@ -390,7 +385,8 @@ def _locked(path: str, timeout: float) -> Iterator[tuple[int, os.stat_result] | 
                 yield descriptor, status
                 return
         finally:
-            _close(descriptor)
+            with suppress(OSError):  # otherwise a finished update would fail
+                os.close(descriptor)
     raise TimeoutError(errno.ETIMEDOUT, "another process holds this session")
 
 

@@ -96,7 +96,7 @@ class SessionManager:
     ) -> None:
         self.store = store
         self._idle = idle
-        self._lifetime = lifetime
+        self.lifetime = lifetime
         self._sign_in_lifetime = sign_in_lifetime
         self._revocation_names = revocation_names
         self._late_responses = _HourlyLimit(_LATE_RESPONSES_PER_HOUR)
@@ -223,15 +223,11 @@ class SessionManager:
     def expiry(self, stored: StoredSession | Label) -> float:
         """Return when the session expires: seconds since the epoch. Anonymous sessions have a short lifetime."""
         if stored.signed_in:
-            return min(stored.seen + self._idle, stored.started + self._lifetime)
+            return min(stored.seen + self._idle, stored.started + self.lifetime)
         if not _is_pending(stored):
             return stored.seen + min(self._idle, self._sign_in_lifetime)
         unused = stored.seen == stored.started  # because each change of the session by a callback sets `seen`
         return stored.started + self._sign_in_lifetime + (_LATE_RESPONSE_TIME if unused else 0)
-
-    def latest_expiry(self, stored: StoredSession) -> float:
-        """Return when a signed-in session expires in any case: seconds since the epoch."""
-        return stored.started + self._lifetime
 
     def is_alive(self, stored: StoredSession | Label) -> bool:
         """Return whether the session has not expired."""
@@ -262,7 +258,7 @@ class SessionManager:
         :param lifetime: the longest lifetime of a session in the store, in seconds; by default this manager's.
         :raises errors.StoreError: when the store fails.
         """
-        self._store_revocations(map(revocation_key, names), issued, self._lifetime if lifetime is None else lifetime)
+        self._store_revocations(map(revocation_key, names), issued, self.lifetime if lifetime is None else lifetime)
 
     def _store_revocations(self, keys: Iterable[str], issued: float, lifetime: float) -> None:
         new = Revocation(self._store_time(), issued)
@@ -416,7 +412,7 @@ class SessionManager:
             late = self._sign_in_lifetime if session.is_form_post else _LATE_RESPONSE_TIME
             max_age = int(self._sign_in_lifetime + late)
         elif session.signed_in:
-            max_age = int(session.started + self._lifetime - time.time())
+            max_age = int(session.started + self.lifetime - time.time())
         is_linked = names.site and session.signed_in
         value = derive_link_id(session.id, names.site) if is_linked else session.id
         return build_set_cookie(value, session.purpose, names=names, max_age=max_age)

@@ -57,7 +57,7 @@ class Tickets:
         link_id = derive_link_id(session_id, site)
         link = LINK_ENTRY + encrypt_id(session_id, link_id, link_purpose(site))
         # The link has the longest lifetime that the session can have, because a request does not extend the link.
-        self._store.create(store_key(link_id), Record(link, self._sessions.latest_expiry(stored)))
+        self._store.create(store_key(link_id), Record(link, stored.started + self._sessions.lifetime))
         session = Session(self._sessions, stored, session_id)
         session.cookie_id = None  # the browser does not have a cookie of this session on this site yet
         return session
