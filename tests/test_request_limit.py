@@ -342,7 +342,8 @@ def test_refused_request_keeps_no_slot(slots: int, slots_of_part: int) -> None:
             with pytest.raises(errors.ProviderBusy):
                 other_request.run(part.slot().__enter__)
         if slots > slots_of_part:
-            other_request.run(RequestLimit(1, total).slot().__enter__)
+            with RequestLimit(1, total).slot():
+                pass
     with part.slot():
         pass
 
