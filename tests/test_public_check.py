@@ -260,6 +260,16 @@ class TestTrustedProxies:
         assert "/verify requires does not return to the requested page" in finding.text
         assert "TRUSTED_PROXIES=1" in finding.remedy
 
+    def test_more_than_there_are_hide_the_addresses_of_clients(self, check: Callable[..., list[Finding]], proxy: Proxy):
+        proxy.headers = {
+            "X-Forwarded-For": "203.0.113.9",
+            "X-Forwarded-Proto": "https",
+            "X-Forwarded-Host": "localhost",
+        }
+        finding = check(TRUSTED_PROXIES="2")[0]
+        assert (finding.level, finding.text) == ("warn", "proxies: 2 are trusted, but 1 set X-Forwarded-For")
+        assert finding.remedy == "set WSGI_OAUTH_TRUSTED_PROXIES=1, or correct the proxies"
+
 
 def test_cookie_that_the_proxy_drops_is_a_failure(check: Callable[..., list[Finding]], proxy: Proxy):
     proxy.drops_cookies = True
