@@ -201,7 +201,8 @@ class TestKeyFile:
     ) -> None:
         file = tmp_path / "key.json"
         algorithm = jwt.algorithms.get_default_algorithms()["ES256"]
-        file.write_text(json.dumps({**json.loads(algorithm.to_jwk(KEYS["ES256"])), "kid": "mine"}))
+        jwk = {**json.loads(algorithm.to_jwk(KEYS["ES256"])), "kid": "mine", "alg": "ESP256"}  # RFC 9864 2.1
+        file.write_text(json.dumps(jwk))
         visit(client_key_file=str(file)).sign_in()
         assert jwt.get_unverified_header(issuer.assertions[0][1])["kid"] == "mine"
 
