@@ -354,6 +354,26 @@ def test_a_hanging_cluster_fails_all_requests_in_time(own_cluster: RedisCluster)
     until(lambda: store.load(key(1)))
 
 
+def test_a_cluster_that_fails_while_no_thread_can_be_started_is_a_failing_store(
+    own_cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+):
+    """S76: the locations of the slots are refreshed in a thread."""
+    store, attempts = RedisStore(own_cluster.url), []
+
+    def fail(thread: threading.Thread) -> None:
+        attempts.append(thread)
+        raise RuntimeError("can't start new thread")
+
+    store.create(key(1), record())
+    for server in own_cluster.masters:
+        server.stop()
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    for _ in range(2):
+        with pytest.raises(errors.StoreError):
+            store.load(key(1))
+    assert len(attempts) == 2
+
+
 def test_a_session_whose_slot_moves_is_found_and_changed(one_cluster: RedisCluster, cluster_url: str):
     """MOVED and ASK: the cluster gives a part of the sessions to another server."""
     store = RedisStore(cluster_url)

@@ -176,8 +176,9 @@ class ClusterServers:
         )
 
     def run(self, key: str, operation: Operation[T], *, durable: bool) -> T:
-        client, node, asking = self.client, None, False
+        node, asking = None, False
         for _ in poll(_REDIRECT_TIMEOUT):
+            client = self.client  # another one if all servers have new addresses
             try:
                 server = client.get_redis_connection(node or client.get_node_from_key(key))
                 with server.client() if durable or asking else nullcontext(server) as connection:
@@ -207,7 +208,10 @@ class ClusterServers:
     def _refresh(self) -> None:
         """Ask the servers for the location of the slots, in a thread, unless another thread is doing so."""
         if self._refreshing.acquire(blocking=False):
-            threading.Thread(target=self._refresh_now, daemon=True).start()
+            try:
+                threading.Thread(target=self._refresh_now, daemon=True).start()
+            except RuntimeError:  # too many threads, or the process ends; the next failure tries again
+                self._refreshing.release()
 
     def _refresh_now(self) -> None:
         try:
