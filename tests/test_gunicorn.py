@@ -131,6 +131,14 @@ def test_settings_ignore_script_names_from_loopback(site: Site) -> None:
         assert visitor.get("/prefix/", SCRIPT_NAME="/prefix").status_code == 404
 
 
+def test_settings_accept_codes_of_8_kib(site: Site) -> None:
+    """The longest request line that gunicorn can accept without these settings has 8190 bytes."""
+    options = ("--config", "python:wsgi_oauth.gunicorn_conf", "--workers", "1")
+    with site.serve(*options) as server, site.visitor(server) as visitor:
+        answer = visitor.get(f"/callback?state=x&code={'x' * 8192}", Accept="application/json")
+        assert answer.json()["error"] == "no_login_in_progress"
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's /proc")
 def test_preloaded_application_opens_nothing_before_the_fork(site: Site) -> None:
     """S61: otherwise all workers would share it."""
@@ -309,6 +317,26 @@ def test_log_config_of_the_operator_is_used(site: Site, tmp_path: Path) -> None:
     with site.serve(*options, cwd=tmp_path) as server, site.visitor(server) as visitor:
         visitor.get("/callback?state=unknown")
         assert "sign_in refused" in (tmp_path / "all.log").read_text()
+
+
+GUNICORN_CONF = """
+from wsgi_oauth.gunicorn_conf import *
+
+handlers = {
+    "console": {"class": "logging.StreamHandler"},
+    "file": {"class": "logging.FileHandler", "filename": "application.log"},
+}
+logconfig_dict = {"handlers": handlers, "loggers": {"wsgi_oauth": {"handlers": ["file"], "propagate": False}}}
+"""
+
+
+def test_handlers_of_the_operator_for_the_log_of_the_application_are_used(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text(GUNICORN_CONF)
+    options = ("--config", f"{tmp_path / 'gunicorn.conf.py'}", "--workers", "1")
+    with site.serve(*options, cwd=tmp_path) as server, site.visitor(server) as visitor:
+        visitor.get("/callback?state=unknown")
+        assert "sign_in refused" not in server.stop()
+    assert "sign_in refused" in (tmp_path / "application.log").read_text()
 
 
 @pytest.mark.parametrize(
