@@ -376,7 +376,7 @@ class TestEndpoints:
     def test_page_of_the_authorization_endpoint_is_quoted(self, check):
         with serve(Response("<title>Unknown client</title>", 400, content_type="text/html")) as server:
             finding = one(check(AUTHORIZATION_URL=server.url), "authorization endpoint")
-        assert "Unknown client" in finding.text
+        assert (finding.level, "Unknown client" in finding.text) == ("FAIL", True)
 
     def test_authorization_endpoint_with_a_server_error_is_a_failure(self, check):
         with serve(Response(status=503)) as server:

@@ -127,6 +127,17 @@ class TestSignIn:
             browser.profile()
         assert audit.last("sign_in").user == audit.last("identification").user != ""
 
+    def test_names_no_user_whose_id_may_be_in_the_user_document(self, store: SessionStore, audit: Audit):
+        issuer = Issuer()
+        issuer.user = {**issuer.user, "employee": "7"}
+        with serve_provider(issuer):
+            app = create_app(config_for(issuer, SUBJECT_CLAIM="employee sub"), store=store, on_event=audit)
+            browser = Browser(app, issuer)
+            browser.sign_in()
+            browser.profile()
+        assert audit.last("sign_in").user == ""
+        assert audit.last("identification").user.startswith("7@")
+
     def test_that_is_refused_names_user_and_cause(
         self, make_browser: Callable[..., Browser], audit: Audit, provider: LocalProvider
     ):

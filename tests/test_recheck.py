@@ -302,12 +302,18 @@ class TestRefusal:
         assert is_sign_in(guest.get("/page"))
         assert issuer.count("refresh") == 1
 
-    def test_is_not_assumed_if_the_provider_asks_to_wait(
-        self, make_guest: Callable[..., Guest], issuer: Issuer, later: Callable[[float], None]
+    @pytest.mark.parametrize(("status", "headers"), [(403, {"Retry-After": "60"}), (500, {})])
+    def test_is_not_assumed_if_the_provider_asks_to_wait_or_fails(
+        self,
+        make_guest: Callable[..., Guest],
+        issuer: Issuer,
+        later: Callable[[float], None],
+        status: int,
+        headers: dict[str, str],
     ):
         """Some providers say that an account is blocked for a while after too many requests."""
         guest = make_guest()
-        block_account(issuer, '{"message": "Your account was suspended for a minute."}', 403, {"Retry-After": "60"})
+        block_account(issuer, '{"message": "Your account was suspended for a minute."}', status, headers)
         later(HOUR)
         assert guest.get("/page").status_int == 200
 
