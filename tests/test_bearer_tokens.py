@@ -92,6 +92,8 @@ OTHER_KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "key proof": ({"typ": "Bearer"}, {"typ": "dpop+jwt"}),
     "signed user document": ({"email": "mona@example.com"}, {"typ": None}),
     "internal token of Okta": ({}, {"typ": "application/okta-internal-at+jwt"}),
+    "a part of the mark of Entra ID": ({"azpacr": "1", "ver": "1.0"}, {"typ": "JWT"}),
+    "a part of the mark of Okta": ({"cid": "client", "scp": "read"}, {"typ": "JWT"}),
     "a type that is no text": ({"typ": "Bearer"}, {"typ": ["at+jwt"]}),
 }
 
