@@ -719,6 +719,18 @@ class TestSetting:
         assert statuses == [403, 200]
         assert inside.environ["REMOTE_USER"].endswith(f"@{escape_id(provider_name(other.url))}")
 
+    def test_does_not_apply_to_a_provider_without_published_keys(
+        self, issuer: Issuer, inside: Application, store: SessionStore, claims: dict[str, Any]
+    ):
+        """GitHub has an issuer (RFC 9207), but signs no tokens."""
+        providers = [
+            ProviderConfig(label="work", provider=issuer.url, client_id="x", client_secret="y"),
+            ProviderConfig(label="code", provider="github", client_id="x", client_secret="y"),
+        ]
+        gate = LoginRequired(inside, create_app(Config(providers=providers, bearer_audience=API), store=store))
+        token = access_token({**claims, "iss": "https://github.com/login/oauth"})
+        assert send(gate, "/page", headers=bearer(token)).status_code == 401
+
 
 class TestSeveralTenants:
     """Entra ID for all tenants, whose issuers differ; S68"""
