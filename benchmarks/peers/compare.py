@@ -224,7 +224,12 @@ def measure_memory(folder: Path, module: str) -> float:
             with Session() as http:
                 http.trust_env = False
                 url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-                http.get(f"{url}/page", headers={"Host": "localhost"}, timeout=STARTUP_TIMEOUT, allow_redirects=False)
+                http.get(
+                    f"{url}/page",
+                    headers={"Host": "localhost", "Accept": "text/html"},
+                    timeout=STARTUP_TIMEOUT,
+                    allow_redirects=False,
+                )
             time.sleep(1)  # otherwise the worker may still free memory that it needed to start
             return Application("", process).memory() / 1e6
         finally:
