@@ -6,11 +6,11 @@ import re
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
 
-_URL = re.compile(
+_URL = (
     r"(?P<scheme>rediss?)(\+(?P<kind>sentinel|cluster))?://"
     r"((?P<credentials>[^/?#]*)@)?(?P<hosts>[^/?#@]+)(?P<path>/[^?#]*)?(\?(?P<query>[^#]*))?"
 )
-_HOST = re.compile(r"(?P<host>[^\s:\[\]]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
+_HOST = r"(?P<host>[^\s:\[\]]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?"
 _FORMS = {
     "server": "redis://host:port/db, with user:password@ before the host if needed",
     "sentinel": "redis+sentinel://host:port,host:port/service/db, with user:password@ before the first host if needed",
@@ -45,12 +45,12 @@ class RedisURL(NamedTuple):
         if "?" in url:
             remedy += " (? is %3F), and remove all parameters except ssl_ca_certs, ssl_certfile and ssl_keyfile"
         invalid = ValueError(f"must be {_FORMS[kind]}; {remedy}")
-        match = _URL.fullmatch(url)
+        match = re.fullmatch(_URL, url)
         if not match:
             raise invalid
         tls = match["scheme"] == "rediss"
         tls_files = _read_query(match["query"] or "", tls, invalid)
-        hosts = [_HOST.fullmatch(each) for each in match["hosts"].split(",")]
+        hosts = [re.fullmatch(_HOST, each) for each in match["hosts"].split(",")]
         path = re.fullmatch(
             {
                 "server": "/?(?P<service>)(?P<database>[0-9]{0,9})",

@@ -296,10 +296,10 @@ def check_words(value: Iterable[str]) -> tuple[str, ...]:
 
 # POSIX Shell Command Language 2.2: a word consists of plain characters, escaped characters and quoted parts.
 _QUOTED = r""""(?:[^"\\]|\\.)*"|'[^']*'"""
-_WORD = re.compile(rf"""(?:[^\s"'\\]|\\.|{_QUOTED})+""", re.DOTALL)
-_QUOTED_VALUE = re.compile(r"""([:=])(["'])([^"']*)\2\Z""")
+_WORD = rf"""(?s)(?:[^\s"'\\]|\\.|{_QUOTED})+"""
+_QUOTED_VALUE = r"""([:=])(["'])([^"']*)\2\Z"""
 # RFC 4514: the names of a directory's groups contain commas, for example cn=staff,dc=example,dc=com.
-_WITH_DISTINGUISHED_NAME = re.compile(r"(?:group|claim):[^,=]+=[^,]+(?:,[^,=]+=[^,]+)*")
+_WITH_DISTINGUISHED_NAME = r"(?:group|claim):[^,=]+=[^,]+(?:,[^,=]+=[^,]+)*"
 
 
 def check_rules(value: Iterable[str]) -> tuple[str, ...]:
@@ -308,17 +308,17 @@ def check_rules(value: Iterable[str]) -> tuple[str, ...]:
     In a collection, each rule is a text of its own, and quotes around its value are allowed, but not needed.
     """
     if not isinstance(value, str):
-        return tuple(_QUOTED_VALUE.sub(r"\1\3", rule) for rule in value)
+        return tuple(re.sub(_QUOTED_VALUE, r"\1\3", rule) for rule in value)
     try:
         rules = tuple(shlex.split(value))
     except ValueError:  # an unfinished quote, or a backslash at the end
         raise ValueError(
             "has a quotation mark without its counterpart or ends with a backslash; " + _QUOTES_REMEDY
         ) from None
-    for word in _WORD.findall(value):
+    for word in re.findall(_WORD, value):
         unquoted = re.sub(_QUOTED, "", word, flags=re.DOTALL)
         if re.search(r"\\[A-Za-z0-9]", unquoted):
             raise ValueError("has a backslash before a letter; " + _QUOTES_REMEDY)
-        if "," in re.sub(r"\\.", "", unquoted) and not _WITH_DISTINGUISHED_NAME.fullmatch(word):
+        if "," in re.sub(r"\\.", "", unquoted) and not re.fullmatch(_WITH_DISTINGUISHED_NAME, word):
             raise ValueError("rules are separated by spaces, not by commas; write a space, or " + _QUOTES_REMEDY)
     return rules

@@ -14,7 +14,7 @@ from ..web.request import GATE_PREFIX_KEY
 from .paths import parse_path
 
 _SECURE_PREFIXES = ("__Host-", "__Secure-")  # browsers ignore Set-Cookie for them without `Secure` (RFC 6265bis 4.1.3)
-_COOKIE_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 6265 4.1.1, RFC 9110 5.6.2
+_COOKIE_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 6265 4.1.1, RFC 9110 5.6.2
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -34,7 +34,7 @@ class MountedSignIn:
         if isinstance(expire_cookies, str):
             raise TypeError(f"expire_cookies: must be a collection of names (got {expire_cookies!r})")
         for name in expire_cookies:
-            if not _COOKIE_NAME.fullmatch(name):
+            if not re.fullmatch(_COOKIE_NAME, name):
                 raise ValueError(f"expire_cookies: not the name of a cookie (got {name!a})")
         self._expirations = [
             ("Set-Cookie", f"{name}=; Max-Age=0; Path=/{'; Secure' if name.startswith(_SECURE_PREFIXES) else ''}")

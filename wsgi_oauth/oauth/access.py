@@ -31,7 +31,7 @@ KINDS = {
     "group": "staff",
     "claim": "department=sales",
 }
-_SECOND_RULE = re.compile(rf"[\s,](?:{'|'.join(KINDS)}):\S")  # in the value of a rule
+_SECOND_RULE = rf"[\s,](?:{'|'.join(KINDS)}):\S"  # in the value of a rule
 
 
 class Rule(NamedTuple):
@@ -172,7 +172,7 @@ class _RuleParser:
             if previous and kind not in KINDS:
                 quoted = _quote(previous[-1], text)
                 remedy = f"if it belongs to the value before it, use quotes: {quoted}; if not, {remedy}"
-        elif _SECOND_RULE.search(value):
+        elif re.search(_SECOND_RULE, value):
             problem, remedy = "two rules in one", "separate rules by spaces; quotes enclose the value of one rule"
         elif problem := _find_missing(kind, self._providers[label]):
             remedy = self._find_alternatives(kind, label)

@@ -18,7 +18,7 @@ TEMPORARY |= {"request_timeout", "temporarily_unavailable"}
 _ERROR_MEMBERS = ("error", "errors", "errcode", "error_code", "errorCode", "error_id")
 _CODE_MEMBERS = (*_ERROR_MEMBERS, "error_name", "code", "type", "reason")
 # Words of at most 20 letters, or a number. Error codes are logged, and a longer text could be a token.
-_CODE = re.compile(r"\s*(-?[0-9]{1,10}|[A-Za-z]{1,20}(?:[_.-][A-Za-z]{1,20}){0,5})(?::\s.*|\s*)", re.ASCII | re.DOTALL)
+_CODE = r"(?as)\s*(-?[0-9]{1,10}|[A-Za-z]{1,20}(?:[_.-][A-Za-z]{1,20}){0,5})(?::\s.*|\s*)"
 
 
 def is_error_object(document: object) -> bool:
@@ -39,7 +39,7 @@ def _find_codes(value: object, levels: int) -> Iterator[str]:
     if isinstance(value, int) and not isinstance(value, bool) and value:
         value = str(value)
     if isinstance(value, str):
-        if match := _CODE.fullmatch(value):
+        if match := re.fullmatch(_CODE, value):
             yield match[1]
     elif isinstance(value, list) and levels:
         for item in value[:10]:

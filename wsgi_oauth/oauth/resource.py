@@ -38,9 +38,8 @@ _FORBIDDEN = {"insufficient_scope", "missing_scope", "no_permission"}
 _OTHER_REASONS = _FORBIDDEN | TEMPORARY | {"invalid_request"}
 # GitLab: "Your account has been blocked"; GitHub: "Your account was suspended"; others: "user_not_found".
 _ENDED = "blocked|deactivated|deleted|disabled|inactive|locked|suspended|not[ _]found"
-_ENDED_ACCOUNT = re.compile(
-    rf"\b(account|user)[ _](is |was |has been |does )?({_ENDED}|not[ _]exist)|({_ENDED})[ _](account|user)\b",
-    re.IGNORECASE,
+_ENDED_ACCOUNT = (
+    rf"(?i)\b(account|user)[ _](is |was |has been |does )?({_ENDED}|not[ _]exist)|({_ENDED})[ _](account|user)\b"
 )
 _REPLACED = "\N{REPLACEMENT CHARACTER}"
 _log = logging.getLogger(__name__)
@@ -107,7 +106,7 @@ def _reports_ended_account(response: requests.Response) -> bool:
         parse_json(response.content, replaces_invalid=True)
     except ValueError:  # a page, perhaps of a proxy
         return False
-    return any(map(_ENDED_ACCOUNT.search, find_error(response)))
+    return any(re.search(_ENDED_ACCOUNT, text) for text in find_error(response))
 
 
 def _build_error(

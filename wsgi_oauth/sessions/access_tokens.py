@@ -32,7 +32,7 @@ USE_INTERVAL = 300  # seconds; the precision of the stored last use, because eac
 
 # Control characters, line separators, changes of the writing direction and lone surrogates. Every other character can
 # be a part of a name: Japanese has a space of its own, and Persian and emoji use invisible joiners.
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_FORBIDDEN = r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 _TOKEN_ENTRY = OTHER_ENTRY + b"token:1:"
 _LIST_ENTRY = OTHER_ENTRY + b"tokens:1:"
 _LIST_LIFETIME = 86400  # seconds for which a list is kept at least
@@ -69,7 +69,7 @@ class AccessTokens:
         :raises errors.BadToken: if the name is invalid, the lifetime too long, or the number of tokens too large.
         """
         name = name.strip()
-        if not 0 < len(name) <= MAX_NAME or _FORBIDDEN.search(name):
+        if not 0 < len(name) <= MAX_NAME or re.search(_FORBIDDEN, name):
             raise errors.BadToken(english("bad_token_request.name", maximum=MAX_NAME))
         if not 0 < lifetime <= self.max_lifetime:
             raise errors.BadToken(english("bad_token_request.lifetime", maximum=duration(self.max_lifetime)))

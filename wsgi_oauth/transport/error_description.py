@@ -48,15 +48,14 @@ _CONTAINERS = ("error", "errors", "fault")
 _PUBLIC = {"client_id", "grant_type", "redirect_uri", "response_type", "scope", "token_type_hint"}
 _SHORTEST_SECRET = 4  # characters; masking shorter texts would make the description unreadable
 _PREFIX = 12  # characters; a text that begins with so many characters of a secret counts as a shortened copy
-_JWT = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*)*", re.ASCII)
+_JWT = r"(?a)eyJ[\w-]{8,}(?:\.[\w-]*)*"
 # In text of an unknown format: the values of parameters, and strings that seem to be random if they have a digit.
 _LOOKS_SECRET = re.compile(r"""(?x) (?<==) ["']? [^\s"'&<>,;]+ | (?<=":) \s* "? [^"]+ | ([\w.~+/=-]{20,})""", re.ASCII)
-_DIGIT = re.compile("[0-9]")
 # The title of a page, and text that a browser does not show. An element without an end tag contains the rest of the
 # page, because the search for a missing end would take quadratic time.
-_TITLE = re.compile(r"<(title|h1)\b[^>]{0,500}>(.*?)(?:</\1|\Z)", re.DOTALL | re.IGNORECASE)
-_NOT_SHOWN = re.compile(r"<(style|script)\b.*?(?:</\1>|\Z)|<[a-zA-Z/!][^>]*(?:>|\Z)", re.DOTALL)
-_CHALLENGE = re.compile(r'\b(error|error_description)\s*=\s*"([^"]*)"', re.ASCII)  # RFC 6750 3
+_TITLE = r"(?is)<(title|h1)\b[^>]{0,500}>(.*?)(?:</\1|\Z)"
+_NOT_SHOWN = r"(?s)<(style|script)\b.*?(?:</\1>|\Z)|<[a-zA-Z/!][^>]*(?:>|\Z)"
+_CHALLENGE = r'(?a)\b(error|error_description)\s*=\s*"([^"]*)"'  # RFC 6750 3
 
 
 def describe_error(response: requests.Response, secrets: Collection[str] = ()) -> str:
@@ -79,7 +78,7 @@ def find_error(response: requests.Response, secrets: Collection[str] = ()) -> tu
         is_form = "form-urlencoded" in response.headers.get("Content-Type", "")
         document = dict(parse_qsl(body)) if is_form else _extract_text(body, is_error=not response.ok)
     code, description = _read_error(document)
-    challenge = dict(_CHALLENGE.findall(response.headers.get("WWW-Authenticate", "")))
+    challenge = dict(re.findall(_CHALLENGE, response.headers.get("WWW-Authenticate", "")))
     code, description = code or challenge.get("error", ""), description or challenge.get("error_description", "")
     return clean_description(code, secrets), clean_description(description, secrets)
 
@@ -109,7 +108,7 @@ def quote_description(description: str) -> str:
 
 def clean_description(text: str, secrets: Collection[str]) -> str:
     """Return *text* for a page: one line of at most 300 printable characters, without *secrets*."""
-    text = _JWT.sub(MASK, _mask(text, secrets))
+    text = re.sub(_JWT, MASK, _mask(text, secrets))
     printable = "".join(character if character.isprintable() else " " for character in text)
     return _shorten(" ".join(printable.split()))
 
@@ -138,15 +137,15 @@ def _first_text(document: dict[str, Any], names: Collection[str]) -> str:
 
 def _extract_text(body: str, *, is_error: bool) -> str:
     """Return the title of a page, or a text without markup. Possible secrets are masked."""
-    title = _TITLE.search(body)
+    title = re.search(_TITLE, body)
     if title is None and not is_error:  # this could be a token in an unknown format
         return ""
-    return mask_random(html.unescape(_NOT_SHOWN.sub(" ", title[2] if title else body)))
+    return mask_random(html.unescape(re.sub(_NOT_SHOWN, " ", title[2] if title else body)))
 
 
 def mask_random(text: str) -> str:
     """Return *text* without values of parameters and without strings that seem to be random: they may be secrets."""
-    return _LOOKS_SECRET.sub(lambda match: match[0] if match[1] and not _DIGIT.search(match[1]) else MASK, text)
+    return _LOOKS_SECRET.sub(lambda match: match[0] if match[1] and not re.search("[0-9]", match[1]) else MASK, text)
 
 
 def _secrets_of(request: requests.PreparedRequest) -> Iterator[str]:

@@ -18,10 +18,9 @@ from .request import Request
 from .site import local_path
 
 # Browsers, search engines and password managers request these paths from every site.
-_ROUTINE_PATH = re.compile(
-    r"/(?:(?:favicon|apple-touch-icon)[\w.-]*\.(?:ico|png|svg)|(?:robots|ads|app-ads|humans|security|llms)\.txt"
-    r"|sitemap[\w.-]*\.xml(?:\.gz)?|browserconfig\.xml|(?:site\.)?(?:web)?manifest(?:\.json)?|\.well-known/.*)",
-    re.ASCII,
+_ROUTINE_PATH = (
+    r"(?a)/(?:(?:favicon|apple-touch-icon)[\w.-]*\.(?:ico|png|svg)|(?:robots|ads|app-ads|humans|security|llms)\.txt"
+    r"|sitemap[\w.-]*\.xml(?:\.gz)?|browserconfig\.xml|(?:site\.)?(?:web)?manifest(?:\.json)?|\.well-known/.*)"
 )
 # Title, text and advice of the errors that requests to this application can cause.
 _HTTP_ERRORS = {
@@ -122,7 +121,7 @@ def build_http_error_response(request: Request, error: HTTPException) -> Respons
     message = pages.UserMessage(title, text, advice, cause, error.code, side, request.id)
     original_exception = getattr(error, "original_exception", None)  # an attribute of InternalServerError
     level = logging.ERROR if error.code >= 500 else logging.WARNING
-    if error.code == 404 and _ROUTINE_PATH.fullmatch(request.path):
+    if error.code == 404 and re.fullmatch(_ROUTINE_PATH, request.path):
         level = logging.INFO
     place, extra = (request.id, request.method_and_path), {"request_id": request.id, "cause": message.cause}
     _log.log(level, "[%s] %a: %s", *place, message.cause, exc_info=original_exception, extra=extra)

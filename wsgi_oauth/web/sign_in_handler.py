@@ -35,7 +35,7 @@ _PAGES = ("next", "target_link_uri")  # the parameters with the return URL
 # Their names in other programs: oauth2-proxy and ingress controllers, vouch-proxy, and applications.
 _FOREIGN_PAGES = frozenset({"rd", "url", "redirect", "redirect_to", "redirect_url", "return_to", "return_url"})
 # Long enough for a login_hint that is a token of the site that starts the sign-in.
-_LOGIN_PARAMETER = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,2048}")
+_LOGIN_PARAMETER = r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,2048}"
 
 
 class SignInHandler(RequestHandler):
@@ -157,7 +157,7 @@ class SignInHandler(RequestHandler):
         names = {*self.registration.login_parameters, *(["login_hint"] if "iss" in arguments else [])}
         parameters = {name: arguments[name] for name in names if name in arguments}
         for name, value in parameters.items():
-            if not _LOGIN_PARAMETER.fullmatch(value):
+            if not re.fullmatch(_LOGIN_PARAMETER, value):
                 raise errors.UserError(f"{name}: too long for a parameter of the sign-in, or not printable")
         return parameters
 
