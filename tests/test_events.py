@@ -385,6 +385,14 @@ class TestLog:
 CLAIMED = {"X-Forwarded-For": "203.0.113.9", "X-Request-ID": "edge-4711"}
 
 
+@pytest.mark.parametrize("client", ["::1 user=victim", "::1'", '::1"', "\u200b", "::1\n"], ids=ascii)
+def test_a_value_with_a_separator_is_quoted_in_the_log(client: str) -> None:
+    """S51: otherwise a client could add fields, for example by a header of a proxy that passes it on."""
+    assert str(Event(events.SIGN_OUT, user="ann@github", client=client)) == (
+        f"sign_out success user=ann@github client={client!a}"
+    )
+
+
 class TestSource:
     """S35, S71: the address and the id of a request."""
 
