@@ -115,11 +115,7 @@ def get_app() -> OAuthApp:
 
 
 def open_store(config: StoreConfig) -> SessionStore:
-    """Return the store that ``WSGI_OAUTH_SESSION_STORE`` names.
-
-    :raises errors.ConfigError: if it is not usable.
-    :raises errors.StoreError: if it cannot be created.
-    """
+    """Return the store that ``WSGI_OAUTH_SESSION_STORE`` names. Raise ConfigError or StoreError if it is unusable."""
     kind, _, place = config.session_store.partition(":")
     if kind == "memory":
         return MemoryStore()

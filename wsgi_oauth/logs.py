@@ -33,7 +33,9 @@ class JsonFormatter(logging.Formatter):
         }
         event = getattr(record, "event", None)
         if isinstance(event, Event):
-            members |= _event_members(event)
+            fields = {name: value for name, value in vars(event).items() if name not in {"name", "detail", "time"}}
+            message = f"{event.name} {event.outcome}" + (f": {event.detail}" if event.detail else "")
+            members |= {"event": event.name, **fields, "message": message}
         elif record.name == "gunicorn.access" and isinstance(record.args, Mapping):
             members |= _access_members(record.args)
         if record.exc_info:
@@ -41,13 +43,6 @@ class JsonFormatter(logging.Formatter):
         if record.stack_info:
             members["stack"] = self.formatStack(record.stack_info)
         return json.dumps({name: value for name, value in members.items() if value != ""}, default=str)
-
-
-def _event_members(event: Event) -> dict[str, Any]:
-    """Return the members for *event*: the name as ``event``, the other fields, and a message with the detail."""
-    fields = {name: value for name, value in vars(event).items() if name not in {"name", "detail", "time"}}
-    message = f"{event.name} {event.outcome}" + (f": {event.detail}" if event.detail else "")
-    return {"event": event.name, **fields, "message": message}
 
 
 def _access_members(atoms: Mapping[str, Any]) -> dict[str, Any]:

@@ -261,11 +261,8 @@ class ProviderCheck:
         preset, discovery = self._registration.configured_provider, self._registration.discovery
         setting = self._config.provider
         entry = "" if isinstance(setting, Provider) else "microsoft" if "://" in setting else setting
-        notes = (
-            f"read the notes on this provider: {locate_document('providers.md')}#{entry}"
-            if entry and preset.notes
-            else ""
-        )
+        has_notes = entry and preset.notes
+        notes = f"read the notes on this provider: {locate_document('providers.md')}#{entry}" if has_notes else ""
         yield Finding("ok", f"provider {preset.title}: client id {self._config.client_id}", notes)
         if self._public_url:
             remedy = f"register it at {preset.registration_url}" if preset.registration_url else ""

@@ -14,10 +14,7 @@ from .finding import locate_document
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command in *arguments*, by default those of the process, and return its exit status.
-
-    :raises SystemExit: with status 2 for a usage error.
-    """
+    """Run the command in *arguments*, by default those of the process, and return its exit status."""
     options = _build_parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -82,10 +82,7 @@ def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: 
 
 
 def check_refreshed_id_token(id_token: str, previous: str, provider: Provider, client_id: str) -> None:
-    """Validate the ID token of a refresh, which must be about the same user and sign-in as the *previous* (Core 12.2).
-
-    :raises errors.IdTokenRefused: when it is invalid or differs.
-    """
+    """Validate the ID token of a refresh, which must be about the user and sign-in of the *previous* (Core 12.2)."""
     claims = check_id_token(id_token, provider, client_id, nonce=None)
     first = read_id_token(previous)
     is_same_user = read_subject(claims) == read_subject(first) and claims["iss"] == first.get("iss")
@@ -160,12 +157,8 @@ def read_signed_document(document: str, provider: Provider, client_id: str) -> d
 
 
 def check_userinfo(document: Mapping[str, Any], id_token: str) -> None:
-    """Check that the user document and the ID token are about the same user (Core 5.3.2).
-
-    Otherwise an attacker who swaps the access token could sign in as another user.
-
-    :raises errors.IdTokenRefused: when their subjects differ.
-    """
+    """Raise IdTokenRefused unless the user document and the ID token are about the same user (Core 5.3.2)."""
+    # Otherwise an attacker who swaps the access token could sign in as another user.
     subject = read_subject(read_id_token(id_token))
     if subject is None or read_subject(document) != subject:
         raise errors.IdTokenRefused(

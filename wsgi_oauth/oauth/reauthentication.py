@@ -57,10 +57,7 @@ def combine_requirements(configured: Mapping[str, str], requested: Mapping[str, 
 
 
 def check_requirements(claims: Mapping[str, Any], requirements: Mapping[str, str]) -> None:
-    """Check that the claims of a valid ID token meet the requirements of the authorization request (Core 3.1.3.7).
-
-    :raises errors.AuthenticationNotConfirmed: if they do not.
-    """
+    """Raise AuthenticationNotConfirmed unless the claims of an ID token meet the *requirements* (Core 3.1.3.7)."""
     max_age, acr_values, now = requirements.get("max_age"), requirements.get("acr_values"), time.time()
     if max_age is not None:
         age = now - read_time(claims, "auth_time")
@@ -99,10 +96,7 @@ def require_recent_login(session: Mapping[str, Any], error: errors.Reauthenticat
 
 
 def check_redirect_loop(session: Mapping[str, Any], error: errors.ReauthenticationRequired) -> None:
-    """Check that *error* causes no redirect loop, as it would if the page raised it after each sign-in.
-
-    :raises errors.ReauthenticationLoop: if the user has just finished a sign-in that meets the requirements of *error*.
-    """
+    """Raise ReauthenticationLoop if the user has just finished a sign-in that meets the requirements of *error*."""
     record = read_record(session, AUTHENTICATION)
     if time.time() - record.get("finished", 0) < _LOOP_TIME and _meets(record, error):
         raise errors.ReauthenticationLoop(

@@ -155,14 +155,12 @@ class OAuthService:
         return next((each for each in self.registrations.values() if key in each.session_keys), None)
 
     def registration_of(self, session: Mapping[str, Any]) -> Registration:
-        """Return the registration that the data of a session or an access token names; the first one if anonymous.
-
-        :raises errors.TokenRejected: if that provider was removed from the configuration. No other may get its token.
-        """
+        """Return the registration that the data of a session or an access token names; the first one if anonymous."""
         if TOKEN not in session and PROVIDER not in session:
             return next(iter(self.registrations.values()))
         registration = self._find_registration(session)
         if registration is None:
+            # The provider was removed from the configuration. No other may get its token.
             raise errors.TokenRejected("the token is from a provider or client id that is not configured")
         return registration
 

@@ -17,10 +17,8 @@ SAFE_SLOTS = 3
 
 
 def default_slots() -> int:
-    """Return three quarters of the server's threads, and at most ``UPSTREAM_LIMIT``. The rest serves other requests.
-
-    The result is not cached, because the server can be recognized only in a thread that serves a request.
-    """
+    """Return three quarters of the server's threads, and at most ``UPSTREAM_LIMIT``. The rest serves other requests."""
+    # The result is not cached, because the server can be recognized only in a thread that serves a request.
     threads = count_threads()
     return SAFE_SLOTS if threads is None else max(1, min(UPSTREAM_LIMIT, threads * 3 // 4))
 

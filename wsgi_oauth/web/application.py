@@ -115,10 +115,7 @@ class OAuthApp:
             check_folder(store.folder)
 
     def base_url(self, environ: WSGIEnvironment) -> str:
-        """Return the URL of the mount point in browsers, without a trailing slash.
-
-        :raises errors.BadHost: if the Host header is not this site's.
-        """
+        """Return the URL of the mount point in browsers, without a trailing slash; see :meth:`.Site.base_url`."""
         return self.site.base_url(self.without_proxies(environ))
 
     def login_url(self, base_url: str) -> str:
@@ -202,10 +199,7 @@ class OAuthApp:
     def answer_and_save(
         self, request: Request, answer: Callable[[Request], Response]
     ) -> tuple[Response, list[tuple[str, str]], list[str]]:
-        """Return the response, its headers, and the Set-Cookie headers of its sessions.
-
-        The cookie is not put into the response, because a handler may return one response object to many users.
-        """
+        """Return the response, its headers, and the Set-Cookie headers of its sessions."""
         try:
             response = answer(request)
         except (errors.TokenRejected, errors.ReauthenticationRequired) as error:
@@ -213,6 +207,7 @@ class OAuthApp:
         except HTTPException as error:  # the session is saved, as after every answer
             response = build_http_error_response(request, error)
         try:
+            # The cookies are not put into the response, because a handler may return one response object to many users.
             headers = response.get_wsgi_headers(request.environ).to_wsgi_list()
             cookies = self._save_sessions(request)
         except BaseException:

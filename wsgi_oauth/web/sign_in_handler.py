@@ -75,14 +75,12 @@ class SignInHandler(RequestHandler):
         return self.registration.oauth2_session(token=token, redirect_uri=redirect_uri or self._attempt.redirect_uri)
 
     def new_attempt(self) -> sign_in.Attempt:
-        """Return a new sign-in attempt with the provider that the request names or the user chooses.
-
-        :raises werkzeug.exceptions.HTTPException: with the page on which the user chooses a provider.
-        """
+        """Return a new sign-in attempt with the named provider, or abort with a page to choose one."""
         arguments = self.request.args.to_dict()
         site, next_url = self._find_return_page(arguments)
         if site != self.request.base:
-            abort(self._start_on(site, next_url))
+            query = {name: value for name, value in arguments.items() if name not in _PAGES}
+            abort(self.redirect(f"{site}{self.route}?{urlencode({**query, 'next': next_url})}"))
         if self.request.is_further_site:
             abort(self._begin_hand_over(next_url))
         label = arguments.get("provider", "")
@@ -108,11 +106,6 @@ class SignInHandler(RequestHandler):
             reauthentication=parse_requirements(arguments.get("reauthenticate", "")),
         )
         return self._attempt
-
-    def _start_on(self, site: str, next_url: str) -> Response:
-        """Return the redirect that starts the sign-in on *site*, the site of the page *next_url*."""
-        query = {name: value for name, value in self.request.args.items() if name not in _PAGES}
-        return self.redirect(f"{site}{self.route}?{urlencode({**query, 'next': next_url})}")
 
     def _begin_hand_over(self, next_url: str) -> Response:
         """Return the redirect to the main site, which signs the user in and hands the session over with a ticket."""
@@ -197,10 +190,7 @@ class SignInHandler(RequestHandler):
         session.renew()  # a new session id, because an attacker may have planted the old one (session fixation)
 
     def consume_state(self, pending: Session, response: sign_in.AuthorizationResponse) -> sign_in.Attempt:
-        """Consume the state in *response*, and return its attempt. A duplicate is redirected to the same page.
-
-        :raises errors.NoLoginInProgress: see :func:`.sign_in.consume_state`.
-        """
+        """Consume the state in *response*, and return its attempt. A duplicate is redirected to the same page."""
         lifetime, timeout = self.oauth.sign_in_lifetime, self.oauth.sign_in_timeout
         try:
             attempt = sign_in.consume_state(pending, self.request.session, response, lifetime=lifetime, timeout=timeout)
