@@ -173,6 +173,24 @@ class TestHandOver:
         user = User(create_app(config(provider), store=store, handlers=[Basket]), provider)
         assert [user.get(f"{WIKI}/basket").json for _ in range(3)] == [1, 2, 3]
 
+    def test_starts_again_when_a_handler_has_signed_the_user_out(
+        self, provider: LocalProvider, store: SessionStore, caplog: pytest.LogCaptureFixture
+    ):
+        class Forget(RequestHandler):
+            route = "/forget"
+
+            def get(self, request):
+                del request.session["oauth_token"]
+                return self.jsonify("signed out")
+
+        caplog.set_level("INFO", "wsgi_oauth")
+        user = User(LoginRequired(wiki, create_app(config(provider), store=store, handlers=[Forget])), provider)
+        user.visit(f"{WIKI}/page", until="ticket=")
+        link = user.trail[-1]
+        user.get(f"{MAIN}/auth/forget")
+        assert user.visit(link).text == f"583231 at {WIKI}/page"
+        assert caplog.text.count("hand_over success") == 1
+
     def test_starts_again_when_another_browser_has_sent_the_ticket(self, user: User):
         """S66: a ticket that has leaked is worthless, also to an attacker who learns the cookie of the state later."""
         user.visit(f"{WIKI}/page", until="ticket=")
