@@ -257,12 +257,15 @@ def nginx(
     deployment: Deployment,
     folder: Path,
     certificate: dict[str, str],
+    *,
     root: Path | None = None,
     settings: str = "client_max_body_size 2m;",
+    main: str = "",
 ) -> Iterator[Proxy]:
     """Start nginx with a server block for each of the two sites, as docs/deployment.md says.
 
     :param settings: directives in the location of the application.
+    :param main: directives in the main file.
     """
     port = free_port()
     application = "proxy_pass http://127.0.0.1:3000;"
@@ -289,7 +292,7 @@ def nginx(
     temporary = "".join(f"{kind}_temp_path {folder};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     folder.joinpath("nginx.conf").write_text(
         "daemon off; master_process off; error_log stderr; pid pid; events {}\n"
-        f"http {{ {temporary} include sites.conf; }}"
+        f"http {{ {temporary} {main} include sites.conf; }}"
     )
     command = ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
     with started(command, folder, port):
@@ -668,6 +671,18 @@ def test_an_attacker_does_not_fill_the_disk_of_nginx_with_a_body_of_unknown_leng
     with running(nginx, deployment, tmp_path) as proxy, Guest(proxy) as guest:
         response = guest.send("/form", "POST", data=iter([b"a" * 1_500_000]))
     assert (response.status_code, "Location" in response.headers) == (413, False)
+
+
+@pytest.mark.parametrize("main", ["underscores_in_headers on;", "ignore_invalid_headers off;"])
+def test_nginx_does_not_start_with_a_setting_that_lets_clients_forge_headers(
+    deployment: Deployment, tmp_path: Path, main: str
+):
+    """S64: WSGI, CGI and PHP cannot distinguish `X_Auth_Request_User` from `X-Auth-Request-User`."""
+    with (
+        pytest.raises(AssertionError, match=f'"{main.partition(" ")[0]}" directive is duplicate'),
+        running(partial(nginx, main=main), deployment, tmp_path),
+    ):
+        pass
 
 
 def test_nginx_names_the_first_answer_when_it_asks_again(deployment: Deployment, tmp_path: Path):
