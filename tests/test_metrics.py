@@ -176,6 +176,14 @@ class TestReaders:
         assert response.get_json()["error"] == "configuration"
         assert "PROMETHEUS_MULTIPROC_DIR: missing" in caplog.text
 
+    def test_read_a_clear_error_if_the_folder_was_deleted(
+        self, app: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ):
+        """For example by a program that cleans /tmp."""
+        monkeypatch.setattr(app.metrics, "folder", "/nonexistent")
+        assert send(app, "/metrics", headers=JSON).get_json()["error"] == "configuration"
+        assert "PROMETHEUS_MULTIPROC_DIR: the folder was deleted" in caplog.text
+
 
 class TestFolder:
     """The folder in which the workers of gunicorn count. The main process may be root, and the workers another user."""

@@ -110,7 +110,15 @@ class Metrics:
         self._store.labels(operation, outcome).observe(seconds)
 
     def render(self) -> bytes:
-        """Return the values in Prometheus' text format."""
+        """Return the values in Prometheus' text format.
+
+        :raises errors.ConfigError: if the folder was deleted.
+        """
+        if self.folder and not os.path.isdir(self.folder):
+            raise errors.ConfigError(
+                f"{FOLDER_VARIABLE}: the folder was deleted (got {self.folder!a}); exclude it from the cleaning of "
+                "temporary files, and restart the server"
+            )
         text: bytes = self._client.generate_latest(self if self.folder else self._registry)
         return text
 
