@@ -132,8 +132,7 @@ class Attempt(NamedTuple):
         :param display_name: the user's name, if the authorization response contains it.
         """
         parameters = {"code": code, "code_verifier": self.code_verifier, "nonce": self.nonce}
-        parameters |= {"display_name": display_name} if display_name else {}
-        return self._replace(parameters={**parameters, "requirements": self.requirements})
+        return self._replace(parameters={**parameters, "requirements": self.requirements, "display_name": display_name})
 
     def save(self, session: Session, state: str) -> None:
         """Store this attempt in ``session["oauth_state"][state]`` (RFC 6749 10.12)."""
