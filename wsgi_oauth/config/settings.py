@@ -225,11 +225,8 @@ class ProviderConfig:
         if self.client_auth == "private_key_jwt" and not self.has_key:
             problems.append(f"{auth}: private_key_jwt needs a key; set {key} or {assertion}")
         without_key = () if self.client_key_file else ("client_key_id", "client_key_issuer")
-        return problems + [
-            f"{self.variable(name)}: has no effect without {key}; set {key}"
-            for name in without_key
-            if getattr(self, name)
-        ]
+        unused = [self.variable(name) for name in without_key if getattr(self, name)]
+        return problems + [f"{variable}: has no effect without {key}; set {key}" for variable in unused]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -139,10 +139,7 @@ def _check_claims(claims: Mapping[str, Any], provider: Provider, audience: str) 
         # Such a token is valid only together with a proof of its key (RFC 8705 3, RFC 9449 7), which is not supported.
         "cnf": ("cnf" not in claims, "a token that is not bound to a key"),
     }
-    problems = [
-        f"{name} (got {claims.get(name)!a:.200}, not {value})"
-        for name, (is_valid, value) in expected.items()
-        if not is_valid
-    ]
+    invalid = {name: value for name, (is_valid, value) in expected.items() if not is_valid}
+    problems = [f"{name} (got {claims.get(name)!a:.200}, not {value})" for name, value in invalid.items()]
     if problems:
         raise errors.InvalidBearerToken(f"the access token is refused for its {'; '.join(problems)}")

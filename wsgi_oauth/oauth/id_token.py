@@ -91,7 +91,7 @@ def check_refreshed_id_token(id_token: str, previous: str, provider: Provider, c
 
 
 def read_id_token(id_token: str) -> dict[str, Any]:
-    """Return the claims of an ID token without validation. Raise IdTokenRefused if it is no JSON Web Token."""
+    """Return the claims of an ID token without validation. Raise IdTokenRefused if it is missing or malformed."""
     if not id_token:
         raise errors.IdTokenRefused(
             "the token endpoint gave no ID token, and the scope openid asks for one",

@@ -135,10 +135,8 @@ class SigningKeys:
         """Return the payload if one of *keys* fits the header and verifies the token. Keys in a header are ignored."""
         kind = _KEYS[algorithm][0]
         suitable = [key for key in keys if _is_suitable(key, algorithm) and (kid is None or key.get("kid", kid) == kid)]
-        problem = errors.SignatureRefused(
-            f"the provider publishes no key for the token's signature (got alg {algorithm!a}, kid {kid!a:.80}; keys: "
-            f"{len(keys)})"
-        )
+        got = f"alg {algorithm!a}, kid {kid!a:.80}; keys: {len(keys)}"
+        problem = errors.SignatureRefused(f"the provider publishes no key for the token's signature (got {got})")
         for key in suitable[:_MAX_TRIES]:
             # Only the public members, because some providers add invalid or even private members.
             members = {name: key[name] for name in _PUBLIC_MEMBERS if name in key}
@@ -225,9 +223,8 @@ class SigningKeys:
             remedy = "let the provider sign the ID tokens of this client with a key"
             raise errors.ProviderError(f"{name} have no list `keys` (RFC 7517 5)", remedy=remedy)
         # Some providers write null for a member that a key lacks.
-        return tuple(
-            {name: value for name, value in key.items() if value is not None} for key in keys if isinstance(key, dict)
-        )
+        objects = (key for key in keys if isinstance(key, dict))
+        return tuple({name: value for name, value in key.items() if value is not None} for key in objects)
 
 
 def _is_suitable(key: Jwk, algorithm: str) -> bool:

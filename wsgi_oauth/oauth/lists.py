@@ -83,9 +83,8 @@ def _find_readable(
     granted = client.token.get("scope", "").split()
     # A list that a rule needs is read even without its scope, because one scope can include another: `user` includes
     # `user:email`.
-    lists = [
-        each for each in client.provider.lists if is_needed(each, rules) or set(each.scope.split()).issubset(granted)
-    ]
+    all_lists = client.provider.lists
+    lists = [each for each in all_lists if is_needed(each, rules) or set(each.scope.split()).issubset(granted)]
     for_overage = [each for each in lists if isinstance(each, GroupsDocument) and each.for_overage]
     if not _has_overage(identity):
         return [each for each in lists if each not in for_overage]

@@ -92,10 +92,8 @@ class OAuthService:
             )
         for provider in self._providers.values():
             if kind == "username" and not provider.username_is_unique:
-                raise errors.ConfigError(
-                    f"{setting}: a username at {provider.title} can pass to another user (got 'username'); use id, "
-                    "subject or email"
-                )
+                problem = f"a username at {provider.title} can pass to another user (got 'username')"
+                raise errors.ConfigError(f"{setting}: {problem}; use id, subject or email")
 
     def _check_response_modes(self, public_url: str | None) -> None:
         """Check that the public URL is https if a provider answers with a form, which needs a Secure cookie."""
@@ -144,7 +142,7 @@ class OAuthService:
         return self.registrations.get(label)
 
     def registration_with_issuer(self, issuer: str) -> Registration:
-        """Return the registration with exactly this *issuer*. Raise UnknownIssuer if there is none."""
+        """Return the registration with exactly this *issuer*, or raise UnknownIssuer."""
         for each in self.registrations.values():
             if each.configured_provider.issuer == issuer:
                 return each
@@ -174,7 +172,7 @@ class OAuthService:
         return verify_bearer_token(token, self._config.bearer_audience, self.registrations.values())
 
     def oauth2_session(self, session: Session) -> OAuth2Session:
-        """Return a client with the token of *session*, refreshed when it has expired. Raise NotSignedIn without one."""
+        """Return a client with the token of *session*, refreshed when it has expired, or raise NotSignedIn."""
         return self.registration_of(session).oauth2_session(token=session[TOKEN], session=session)
 
     def identify(self, session: Session) -> Identity:

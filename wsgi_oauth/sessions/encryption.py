@@ -61,10 +61,8 @@ class Encryption:
             from cryptography.exceptions import InvalidTag  # noqa: PLC0415  # optional dependency
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
         except ImportError as error:  # missing, or not usable in a subinterpreter of mod_wsgi
-            raise errors.ConfigError(
-                f"WSGI_OAUTH_SESSION_SEAL: yes needs the package cryptography (got {str(error)!a}); "
-                "pip install 'wsgi-oauth[sealed]'"
-            ) from None
+            text = f"WSGI_OAUTH_SESSION_SEAL: yes needs the package cryptography (got {str(error)!a})"
+            raise errors.ConfigError(f"{text}; pip install 'wsgi-oauth[sealed]'") from None
         self._aesgcm = AESGCM
         self._invalid = InvalidTag
 

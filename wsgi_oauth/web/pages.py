@@ -90,9 +90,8 @@ def render(
         )
         message = variables.get("message") or error_message(errors.Error(), id=request.id, login_url="")
         text = f"{message.title}\n\n{message.text} {message.advice}\n\n{message.cause} {message.id}\n"
-        return Response(
-            text.encode(errors="replace"), status if status >= 400 else errors.Error.status, mimetype="text/plain"
-        )
+        status = status if status >= 400 else errors.Error.status
+        return Response(text.encode(errors="replace"), status, mimetype="text/plain")
     return Response(page, status, headers={"Content-Language": request.texts.language}, mimetype="text/html")
 
 
@@ -165,9 +164,8 @@ def provider_choice(request: Request, sign_in_urls: Mapping[str, str]) -> Respon
     if request.wants_json:
         providers = [{"title": title, "login_url": url} for title, url in sign_in_urls.items()]
         return Response(json.dumps({"providers": providers}) + "\n", mimetype="application/json")
-    return render(
-        "providers.html", request, providers=[{"title": title, "url": url} for title, url in sign_in_urls.items()]
-    )
+    providers = [{"title": title, "url": url} for title, url in sign_in_urls.items()]
+    return render("providers.html", request, providers=providers)
 
 
 def error_message(error: errors.Error, *, id: str, login_url: str) -> UserMessage:  # noqa: A002  # as in the message

@@ -17,7 +17,6 @@ _FORWARDED_KEYS = frozenset(
     {"HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED"}
 )
 _log = logging.getLogger(__name__)
-_MAX_PORT = 65535
 _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 _NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f-\xa0\\\ud800-\udfff]")  # lone surrogates cannot be encoded
 _NOT_IN_A_PATH = re.compile(r"[\x00-\x1f\x7f\\]")
@@ -200,6 +199,6 @@ def _without_query(url: str) -> str:
 def _parse_host(header: str) -> tuple[str, int | None]:
     match = _HOST.fullmatch(header)
     port = int(match["port"]) if match and match["port"] else None
-    if match is None or (port or 0) > _MAX_PORT:
+    if match is None or (port or 0) > 65535:
         raise errors.BadHost("Host header: malformed")
     return match["name"].strip("[]").lower().rstrip("."), port
