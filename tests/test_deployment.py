@@ -14,7 +14,9 @@ import runpy
 import shlex
 import shutil
 import socket
+import socketserver
 import ssl
+import struct
 import subprocess
 import sys
 import threading
@@ -288,7 +290,8 @@ def nginx(
     server = sites[sites.index("server {\n    listen", sites.index("return 301")) :]
     folder.joinpath("sites.conf").write_text(sites + server.replace("app.example.com", "wiki.example.org"))
     folder.joinpath("snippets").mkdir()
-    shutil.copy(EXAMPLES / "nginx-sign-in.conf", folder / "snippets")
+    for snippet in EXAMPLES.glob("nginx-*.conf"):
+        shutil.copy(snippet, folder / "snippets")
     temporary = "".join(f"{kind}_temp_path {folder};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     folder.joinpath("nginx.conf").write_text(
         "daemon off; master_process off; error_log stderr; pid pid; events {}\n"
@@ -685,6 +688,38 @@ def test_nginx_does_not_start_with_a_setting_that_lets_clients_forge_headers(
         pass
 
 
+def test_an_application_with_fastcgi_sees_no_forged_header(deployment: Deployment, tmp_path: Path):
+    """S64: nginx passes all headers of a client on to it, as the variables HTTP_*."""
+
+    class FastCgi(socketserver.StreamRequestHandler):
+        """Answers with the variables of a request: each name with its value behind it (FastCGI 1.0, 3.4)."""
+
+        def handle(self) -> None:
+            variables, kind = b"", 0
+            while kind != 5:  # FCGI_STDIN, which is empty
+                _, kind, _, length, padding = struct.unpack(">BBHHBx", self.rfile.read(8))
+                content = self.rfile.read(length + padding)[:length]
+                variables += content if kind == 4 else b""  # FCGI_PARAMS
+            for kind, content in ((6, b"Content-Type: text/plain\r\n\r\n" + variables), (3, bytes(8))):
+                self.wfile.write(struct.pack(">BBHHBx", 1, kind, 1, len(content), 0) + content)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), FastCgi) as application:
+        threading.Thread(target=application.serve_forever, args=[0.05], daemon=True).start()
+        location = (
+            f"include snippets/nginx-sign-in-fastcgi.conf; fastcgi_pass 127.0.0.1:{application.server_address[1]};"
+        )
+        settings = f"}} location /php/ {{ {location} }} location /other/ {{"
+        with running(partial(nginx, settings=settings), deployment, tmp_path) as proxy, Guest(proxy) as guest:
+            forged = {f"X-Auth-Request-{name}": "evil" for name in ("User", "Email", "Preferred-Username", "Groups")}
+            assert guest.visit("/php/", user="bob").status_code == 200
+            guest.web.cookies.set("own", "1", domain="app.example.com")
+            variables = guest.send("/php/", headers={**forged, "Authorization": "Bearer evil"}).content
+        application.shutdown()
+    assert re.search(rb"HTTP_X_AUTH_REQUEST_USER\S+@", variables)
+    assert b"HTTP_COOKIEown=1" in variables
+    assert b"evil" not in variables
+
+
 def test_nginx_names_the_first_answer_when_it_asks_again(deployment: Deployment, tmp_path: Path):
     """The session store has failed for a moment: without the first answer, a 204 would follow it."""
 
@@ -815,7 +850,8 @@ class TestDocument:
         copied = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
         assert copied == {
             *("gunicorn.conf.py", "settings.env", "systemd/system/wsgi-oauth.service"),
-            *("nginx/snippets/nginx-sign-in.conf", "nginx/conf.d/app.example.com.conf"),
+            *("nginx/snippets/nginx-sign-in.conf", "nginx/snippets/nginx-sign-in-fastcgi.conf"),
+            "nginx/conf.d/app.example.com.conf",
         }
 
     def test_checks_the_settings_in_the_file(self, run: Callable[..., str], deployment: Deployment):
