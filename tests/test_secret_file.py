@@ -139,6 +139,16 @@ def test_pipe_is_read_once(tmp_path: Path) -> None:
     assert SecretFile(str(tmp_path / "pipe"), "from the start", "SETTING").read() == "from the start"
 
 
+def test_new_secret_with_the_length_and_the_time_of_the_old_one_is_noticed(file: Path) -> None:
+    """For example of `rsync --inplace --times`. No program can keep the time of the last change of the inode."""
+    secret, old = SecretFile(str(file), "x", "SETTING"), file.stat()
+    assert secret.read() == "demo-secret"
+    file.write_text("next-secret")
+    while file.stat().st_ctime_ns == old.st_ctime_ns or file.stat().st_mtime_ns != old.st_mtime_ns:
+        os.utime(file, ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert secret.read() == "next-secret"
+
+
 def test_unchanged_file_is_not_opened(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = SecretFile(str(file), "x", "SETTING")
     assert secret.read() == "demo-secret"
