@@ -158,8 +158,19 @@ def test_the_right_number_of_trusted_proxies_has_no_problem(check: Callable[...,
             },
             "settings": {"trusted_proxies": 0, "public_url": "", "sites": [], "allow": []},
         },
+        {
+            "request": {
+                "scheme": "\x1b[2Jhttps",
+                "host": "a",
+                "client": "",
+                "forwarded": {"For": 0, "Proto": 0},
+                "has_query": True,
+                "has_cookie": True,
+            },
+            "settings": {"trusted_proxies": 0, "public_url": "", "sites": [], "allow": []},
+        },
     ],
-    ids=["no settings", "empty", "a list", "an invalid host", "texts as numbers"],
+    ids=["no settings", "empty", "a list", "an invalid host", "texts as numbers", "escape sequences"],
 )
 def test_server_that_imitates_a_part_of_the_description_is_reported(
     check: Callable[..., list[Finding]], proxy: Proxy, document: dict[str, Any]

@@ -273,15 +273,16 @@ def _read_description(response: requests.Response) -> dict[str, Any] | None:
     document = _read_json(response)
     try:
         request, settings = document["request"], document["settings"]
-        texts = [request["scheme"], request["host"], request["client"], settings["public_url"] or ""]
-        texts += [*settings["sites"], *settings["allow"]]
+        shown = [request["scheme"], request["host"], request["client"], settings["public_url"] or ""]
+        texts = [*shown, *settings["sites"], *settings["allow"]]
         numbers = [settings["trusted_proxies"], request["forwarded"]["For"], request["forwarded"]["Proto"]]
         numbers += [request["has_query"], request["has_cookie"]]
         urlsplit(f"//{request['host']}")
     except (KeyError, TypeError, ValueError):
         return None
     is_valid = all(isinstance(each, str) for each in texts) and all(isinstance(each, int) for each in numbers)
-    return document if is_valid else None
+    # Otherwise another server could send escape sequences to the terminal.
+    return document if is_valid and all(map(str.isprintable, shown)) else None
 
 
 def _read_json(response: requests.Response) -> dict[str, Any]:
