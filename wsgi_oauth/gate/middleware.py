@@ -185,12 +185,8 @@ class LoginRequired:
             self._metrics.count_decision("gate", "public" if is_public else "admitted")
         passed = self.authenticator.application_environ(environ, context.login)
         passed[CONTEXT_KEY] = context
-        return GuardedResponse(
-            context,
-            start_response,
-            replaces_401=self.replace_401,
-            signs_out=signs_out and context.may_sign_out,
-        ).send(self._wsgi_app, passed)
+        signs_out = signs_out and context.may_sign_out
+        return GuardedResponse(context, start_response, self.replace_401, signs_out).send(self._wsgi_app, passed)
 
     def _has_other_destination(self, environ: WSGIEnvironment) -> bool:
         """Return whether a WebDAV request would copy or move the page to a path with other rules (RFC 4918 10.3)."""
