@@ -304,6 +304,18 @@ class TestOneSession:
         assert user.at(WIKI).post("/auth/logout", headers=headers).status_int == 403
         assert user.get(f"{WIKI}/page").status_int == 200
 
+    def test_is_not_opened_by_the_cookie_of_another_site_behind_a_proxy(self, provider: LocalProvider):
+        """S66: the Host of all sites is the same, so a cached login must depend on X-Forwarded-Host, too."""
+        app = create_app(config(provider, TRUSTED_PROXIES="1"), store=MemoryStore())
+        user = User(LoginRequired(wiki, app), provider)
+        user.visit(f"{WIKI}/page")
+        headers = {"Host": "backend:8000", "Cookie": f"__Host-wsgi_oauth={user.at(WIKI).cookie}"}
+        statuses = [
+            send(user.app, "/page", headers={**headers, "X-Forwarded-Host": urlsplit(site).netloc}).status_code
+            for site in (WIKI, WIKI, FILES, MAIN)
+        ]
+        assert statuses == [200, 200, 401, 401]
+
     def test_is_not_opened_by_the_cookie_of_another_site(self, user: User):
         """S66"""
         for ours, other in itertools.permutations((MAIN, WIKI, FILES), 2):
