@@ -445,6 +445,20 @@ class TestOutage:
         later(HOUR)
         assert guest.groups() == ["staff"]
 
+    def test_is_a_challenge_of_a_firewall(
+        self,
+        make_guest: Callable[..., Guest],
+        issuer: Issuer,
+        store: SessionStore,
+        later: Callable[[float], None],
+    ):
+        """Without a refresh token, another 403 without a reason would mean that the access token is invalid."""
+        guest = make_guest(RECHECK="10m")
+        change_session(store, guest.cookie, lambda data: data["oauth_token"].pop("refresh_token"))
+        block_account(issuer, "<title>Just a moment...</title>", 403, {"cf-mitigated": "challenge"})
+        later(10 * MINUTE)
+        assert guest.groups() == ["staff"]
+
     def test_is_logged_with_its_cause(
         self,
         make_guest: Callable[..., Guest],

@@ -342,6 +342,7 @@ def test_refusal_in_another_wording_ends_the_session(
         Response('{"ok": false, "error": "ratelimited"}'),
         Response('{"message": "Too many requests"}', 403, {"Retry-After": "30"}),
         Response("<h1>Sign in to the network of this hotel</h1>"),
+        Response("<title>Just a moment...</title>", 403, {"cf-mitigated": "challenge"}),  # a firewall
         Response("{}"),
         Response("", 429),
     ],

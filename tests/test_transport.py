@@ -350,6 +350,35 @@ def test_response_of_more_than_one_mebibyte_is_refused(
                 make_client().get(f"{server.url}/")
 
 
+@pytest.mark.parametrize(
+    ("status", "name", "value"),
+    [
+        (403, "cf-mitigated", "challenge"),
+        (202, "x-amzn-waf-action", "challenge"),
+        (405, "x-amzn-waf-action", "captcha"),
+    ],
+)
+def test_challenge_of_a_firewall_is_no_response_of_the_provider(
+    status: int, name: str, value: str, make_client: MakeClient
+) -> None:
+    """Otherwise a 403 would count as the provider's refusal, and the log would suggest more scopes."""
+    with (
+        answering("<title>Just a moment...</title>", status, {name: value}) as server,
+        pytest.raises(errors.ProviderFailed, match="the firewall of") as caught,
+    ):
+        make_client().get(f"{server.url}/")
+    assert "admit the requests of this machine" in caught.value.remedy
+
+
+def test_compression_that_was_not_requested_is_named(make_client: MakeClient) -> None:
+    """Some content delivery networks compress for all clients alike."""
+    with (
+        answering(b"\x8b\x02\x80{}\x03", headers={"Content-Encoding": "br"}) as server,
+        pytest.raises(errors.ProviderError, match="encoding br, which was not requested"),
+    ):
+        make_client().get_json(f"{server.url}/")
+
+
 def test_endless_response_is_refused(make_client: MakeClient) -> None:
     def talk(connection: socket.socket) -> None:
         read_head(connection)

@@ -52,6 +52,10 @@ _OUTDATED = {
     "UNSUPPORTED_PROTOCOL",
 }
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}  # RFC 9110 9.2.1
+# Headers of challenges, with which firewalls test whether the client is a browser, and their values:
+# https://developers.cloudflare.com/cloudflare-challenges/challenge-types/challenge-pages/detect-response/
+# https://docs.aws.amazon.com/waf/latest/developerguide/waf-captcha-and-challenge-actions.html
+_CHALLENGES = {"cf-mitigated": {"challenge"}, "x-amzn-waf-action": {"captcha", "challenge"}}
 
 
 class BoundedAdapter(HTTPAdapter):
@@ -84,6 +88,7 @@ class BoundedAdapter(HTTPAdapter):
                 response = self._send(request, deadline)
             response._content = read_body(response)
             response._content_consumed = True  # type: ignore[attr-defined]
+            check_challenge(response)
             return response
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
             # "from None", because the text of the original exception contains the URL.
@@ -179,6 +184,18 @@ def read_body(response: requests.Response) -> bytes:
             raise errors.ProviderError(f"the provider's response is larger than {MAX_BYTES} bytes")
         parts.append(part)
     return b"".join(parts)
+
+
+def check_challenge(response: requests.Response) -> None:
+    """Raise ProviderFailed if a firewall has answered with a challenge in place of the provider."""
+    # Otherwise its status, such as 403, would count as the provider's refusal, and end sessions.
+    for name, values in _CHALLENGES.items():
+        if response.headers.get(name) in values:
+            host = urlsplit(response.url).hostname
+            raise errors.ProviderFailed(
+                f"the firewall of {host} takes this application for a bot, and answered with a challenge ({name})",
+                remedy="let the firewall admit the requests of this machine to the provider",
+            )
 
 
 def build_provider_error(error: Exception, host: str, *, is_late: bool) -> errors.ProviderError:

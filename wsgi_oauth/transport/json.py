@@ -10,6 +10,8 @@ import requests
 from .. import errors
 
 _NAMES = {dict: "object", str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
+# Values of Content-Encoding that are not requested, unless an optional package for them is installed.
+_COMPRESSIONS = {"br", "compress", "dcb", "dcz", "zstd"}
 # Levels of nesting. A page writes documents from a template, with more calls on the stack than here.
 _MARGIN = 100
 
@@ -28,9 +30,12 @@ def read_json(
     try:
         document = parse_json(response.content, replaces_invalid=replaces_invalid)
     except ValueError as error:
-        content_type = response.headers.get("Content-Type", "no type")
+        content_type, encoding = (response.headers.get(f"Content-{name}", "") for name in ("Type", "Encoding"))
         expected = "UTF-8" if isinstance(error, UnicodeDecodeError) else "JSON"
-        message = f"{endpoint}: the response is not {expected} (got {content_type[:60]!a})"
+        message = f"{endpoint}: the response is not {expected} (got {content_type[:60] or 'no type'!a})"
+        if encoding.lower() in _COMPRESSIONS:
+            message = f"{endpoint}: the response has the encoding {encoding}, which was not requested"
+            remedy = "let the provider or its proxy compress as Accept-Encoding permits (RFC 9110 12.5.3)"
         raise errors.ProviderError(message, remedy=remedy) from None
     if not isinstance(document, of):
         expected, got = (_NAMES.get(kind, kind.__name__) for kind in (of, type(document)))
