@@ -285,7 +285,7 @@ def nginx(
     }
     sites = shipped("nginx.conf", **replacements)
     if root:  # a site without a part that has rules of its own
-        sites, removed = re.subn(r"location /reports/ {.*?}", "", sites, flags=re.DOTALL)
+        sites, removed = re.subn(r"location \^~ /reports/ {.*?}", "", sites, flags=re.DOTALL)
         assert removed
     server = sites[sites.index("server {\n    listen", sites.index("return 301")) :]
     folder.joinpath("sites.conf").write_text(sites + server.replace("app.example.com", "wiki.example.org"))
@@ -738,6 +738,15 @@ def test_nginx_names_the_first_answer_when_it_asks_again(deployment: Deployment,
             response = guest.send("/form", "POST", data="a=b", headers={"X-Refused-Status": "7"})
         sign_in.shutdown()
     assert (response.status_code, response.headers["X-First-Answer"]) == (418, "503")
+
+
+def test_a_location_of_nginx_for_file_names_takes_no_page_from_a_part_with_rules(
+    deployment: Deployment, tmp_path: Path
+):
+    own = "proxy_pass http://127.0.0.1:3000; } location ~ \\.pdf$ {"
+    with running(partial(nginx, settings=own), deployment, tmp_path) as proxy, Guest(proxy) as bob:
+        assert bob.visit("/a.pdf", user="bob").status_code == 200
+        assert bob.send("/reports/a.pdf").status_code == REFUSED
 
 
 def test_a_location_of_nginx_can_show_its_application_the_tokens_of_users(deployment: Deployment, tmp_path: Path):
