@@ -1,4 +1,4 @@
-"""Runs a provider over TLS in its own process, also reachable through a proxy with a longer round trip."""
+"""Run a provider over TLS in its own process, also reachable through a proxy with a longer round trip."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def pytest_collection(session: pytest.Session) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(sys, "dont_write_bytecode", False)
         for file in files[int(worker["workerid"][2:]) :: worker["workercount"]]:
-            with suppress(Exception, pytest.skip.Exception):  # reported by the collection
+            with suppress(Exception, pytest.skip.Exception):  # pytest reports the error when it collects the file
                 importlib.import_module(file.stem)
 
 

@@ -97,7 +97,7 @@ class TestAuthorizationUrl:
             AUTHORIZATION_URL=f"{provider.authorization_url}?{own}", AUTHORIZATION_PARAMETERS="prompt=login"
         )
         location = browser.start()
-        sent = parameters(location)  # which requires that none is repeated
+        sent = parameters(location)  # this fails if a parameter is repeated
         assert "evil" not in location
         assert (sent["prompt"], sent["keep"]) == ("login", "1")
         browser.sign_in()

@@ -275,7 +275,7 @@ class TestGate:
         issuer.claims["sid"] = "s1"
         guests[0].sign_in()
         guests[1].app.cookiejar = guests[0].app.cookiejar
-        later(3)  # so that the versions of the file store count
+        later(3)  # otherwise the file store would give no version
         for _ in range(3):
             assert [guest.get("/page").status_int for guest in guests] == [200, 200]
         own = {**JSON, "Sec-Fetch-Site": "same-origin"}

@@ -485,7 +485,7 @@ class TestUser:
         assert bob.send("/page").status_code == 200
 
     def test_can_have_a_page_with_the_query_of_a_rule(self, bob: Guest):
-        """The proxy alone writes the query of /verify."""
+        """A client cannot write the rules: the query of its URL does not become the query of /verify."""
         assert bob.send("/page?allow=group:staff&allow=nonsense").status_code == 200
 
     def test_needs_the_group_also_without_the_slash_at_the_end(self, bob: Guest):

@@ -308,7 +308,7 @@ class TestModes:
         assert "set WSGI_OAUTH_RESPONSE_MODE=query" in caplog.text
 
     def test_error_in_the_url_gets_its_page(self, browser: FormBrowser) -> None:
-        """S12. Providers redirect with errors, because they find them before they know the mode."""
+        """S12. Some providers find an error before they read the response mode, and redirect with it."""
         url = browser.consent(browser.start("/page"), decision="deny")
         response = browser.get(url)
         assert response.status_int == 403

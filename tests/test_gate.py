@@ -633,7 +633,7 @@ AMBIGUOUS_PATHS = [
     "/static/%2E%2E%2Fadmin",
     "/static%2fapp.css",
     "/static/%252e%252e/admin",
-    "/static/..?/admin",  # unquoted in a URL, the path ends before the ?
+    "/static/..?/admin",  # a `?` that is not percent-encoded ends the path
     "/static/..#/admin",
     "/static/\x00",
     "/static/\n../admin",

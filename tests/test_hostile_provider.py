@@ -90,7 +90,7 @@ transport.load()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     transport.send(request)
-except errors.ProviderUnreachable:  # and not ProviderTimeout, at the deadline
+except errors.ProviderUnreachable:  # otherwise ProviderTimeout, at the deadline
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 

@@ -181,26 +181,26 @@ def test_list_is_read_if_a_rule_needs_it_or_the_scope_permits_it(
 
 
 def with_link(request: Request, page: int) -> Response:
-    """RFC 8288 3, as GitHub sends it."""
+    """Answer as GitHub does: a header has the URL of the next page (RFC 8288 3)."""
     last = '<https://docs.example.com>; rel="help", '
     link = f'{last}<{request.base_url}?page={page + 1}>; rel="last next"'
     return json_response([{"login": f"org-{page}"}], **({"Link": link} if page < 30 else {}))
 
 
 def with_member(request: Request, page: int) -> Response:
-    """As at Bitbucket: the whole URL."""
+    """Answer as Bitbucket does: the document contains the URL of the next page."""
     following = {"next": f"{request.base_url}?page={page + 1}"} if page < 30 else {}
     return json_response({"values": [{"login": f"org-{page}"}], **following})
 
 
 def with_dotted_member(request: Request, page: int) -> Response:
-    """As at Microsoft Graph; the URL may be relative."""
+    """Answer as Microsoft Graph does. The URL may be relative."""
     following = {"@odata.nextLink": f"/user/orgs?page={page + 1}"} if page < 30 else {}
     return json_response({"value": [{"login": f"org-{page}"}], **following})
 
 
 def with_token(_: Request, page: int) -> Response:
-    """As at Google: a value for a parameter of the next request."""
+    """Answer as Google does: the document contains a parameter of the next request."""
     return json_response({"groups": [{"login": f"org-{page}"}], "next": str(page + 1) if page < 30 else ""})
 
 

@@ -533,7 +533,7 @@ class TestOAuthMetadata:
 class TestConfiguredEndpoints:
     @pytest.fixture
     def endpoints(self, issuer: Issuer) -> dict[str, str]:
-        """Return the settings of all endpoints, as when the issuer is known by another name inside a cluster."""
+        """Return the settings of all endpoints, for an issuer whose own URL is not reachable from the application."""
         return {f"{name}_URL": getattr(issuer, f"{name.lower()}_url") for name in ("AUTHORIZATION", "TOKEN", "PROFILE")}
 
     def test_make_the_document_unnecessary(
@@ -1052,7 +1052,7 @@ class TestUserDocument:
         assert not any("oauth_identity" in session for session in stored_sessions(store))
 
     @pytest.mark.parametrize("body", ["", "{}", "a.b"])
-    def test_that_is_announced_as_signed_and_is_not_is_named_in_the_log(
+    def test_that_is_declared_as_signed_but_malformed_is_named_in_the_log(
         self, body: str, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
     ) -> None:
         browser.sign_in()

@@ -271,7 +271,7 @@ class TestTrustedProxies:
         assert "/verify requires does not return to the requested page" in finding.text
         assert "TRUSTED_PROXIES=1" in finding.remedy
 
-    def test_more_than_there_are_hide_the_addresses_of_clients(self, check: Callable[..., list[Finding]], proxy: Proxy):
+    def test_more_than_exist_hide_the_addresses_of_clients(self, check: Callable[..., list[Finding]], proxy: Proxy):
         proxy.headers = {
             "X-Forwarded-For": "203.0.113.9",
             "X-Forwarded-Proto": "https",

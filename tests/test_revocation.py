@@ -111,7 +111,7 @@ class TestGate:
         guests = [Guest(make_gate(SESSION_SEAL="yes"), provider) for _ in range(2)]
         guests[0].sign_in()
         guests[1].share_cookies(guests[0])
-        later(3)  # so that the versions of the file store count
+        later(3)  # otherwise the file store would give no version
         for _ in range(3):
             assert [guest.get("/page").status_int for guest in guests] == [200, 200]
         return guests

@@ -75,7 +75,7 @@ def started(name: str, site: Site) -> Iterator[Gunicorn]:
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,  # so that its workers can be killed, too
+            start_new_session=True,  # its workers can then be killed, too
         ) as process,
     ):
         try:
@@ -121,7 +121,7 @@ def test_users_sign_in_and_out_through_the_gate_and_no_code_is_logged(name: str,
         assert_keeps_secrets(server.log.read_text(), secrets | {"c" * 1000})
 
 
-@pytest.mark.parametrize("name", [name for name in SERVERS if name != "wsgiref"])  # which has a single thread
+@pytest.mark.parametrize("name", [name for name in SERVERS if name != "wsgiref"])  # wsgiref has a single thread
 def test_gate_serves_signed_in_users_while_32_requests_wait(
     name: str, site: Site, barrier: Callable[[str], Barrier]
 ) -> None:

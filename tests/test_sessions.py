@@ -624,7 +624,7 @@ def test_an_idle_session_expires(make_visitor: Callable[..., Visitor], pass_time
     visitor.browser.sign_in()
     cookie = visitor.cookie
     pass_time(HOUR - 1)
-    assert visitor.is_signed_in()  # which restarts the idle time
+    assert visitor.is_signed_in()  # this request restarts the idle time
     pass_time(HOUR - 1)
     assert visitor.is_signed_in()
     pass_time(HOUR + 1)

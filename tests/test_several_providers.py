@@ -142,7 +142,7 @@ def test_choice_passes_the_parameters_of_the_link_on(two: TwoProviders) -> None:
     choice = two.another_browser().get("/?login_hint=ann%40example.com")
     to_one, to_two = [two.another_browser().get(link["href"]).location for link in choice.html.find_all("a")]
     assert parameters(to_two)["login_hint"] == "ann@example.com"
-    assert "ann" not in to_one  # whose settings do not list the parameter
+    assert "ann" not in to_one  # the settings of this provider do not list the parameter
 
 
 def test_each_provider_has_its_own_redirect_uri_client_and_profile(two: TwoProviders) -> None:

@@ -246,7 +246,7 @@ class TestIdToken:
         issuer.metadata["id_token_signing_alg_values_supported"] = ["ES256K", "ES512"]
         issuer.sign = lambda claims: sign_jwt(claims, alg="ES256K")
         assert not signs_in(browser)
-        assert "signed with 'ES256K', and accepted are ES512; let the provider" in caplog.text
+        assert "the algorithm of the token must be ES512 (got 'ES256K'); let the provider" in caplog.text
 
     @pytest.mark.parametrize("location", ["jku", "x5u"])
     def test_decides_nothing_about_its_key(self, location: str, browser: Browser, issuer: Issuer) -> None:
@@ -307,7 +307,7 @@ class TestConfusedAlgorithms:
         with serve_provider(issuer):
             config = Config(provider=issuer.url, client_id=issuer.client_id, client_auth="none")
             assert not signs_in(Browser(create_app(config, store=MemoryStore()), issuer))
-        assert "signed with 'HS256'" in caplog.text
+        assert "must be asymmetric (got 'HS256')" in caplog.text
 
     def test_client_secret_needs_no_published_keys(self, browser: Browser, issuer: Issuer) -> None:
         issuer.metadata |= {"id_token_signing_alg_values_supported": ["HS256"], "jwks_uri": None}

@@ -231,7 +231,7 @@ class TestEveryStore:
             store.create(key(number), record(seconds=60 if number % 2 else 600))
         assert store.sweep() == 0
         pass_time(61)
-        assert store.sweep() == (0 if isinstance(store, RedisStore) else 10)  # which deletes them by itself
+        assert store.sweep() == (0 if isinstance(store, RedisStore) else 10)  # Redis deletes expired keys by itself
         assert store.sweep() == 0
         assert len(list(store.keys())) == 10
         assert [number for number in range(20) if store.load(key(number))] == [*range(0, 20, 2)]

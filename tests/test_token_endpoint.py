@@ -469,7 +469,7 @@ def test_malformed_form_is_refused(body: str, make_browser: Callable[..., Browse
 
 
 def test_form_encoded_error_is_understood(make_browser: Callable[..., Browser]) -> None:
-    """GitHub sends it if it is asked for it, with status 200."""
+    """GitHub sends such errors, with status 200, to clients that do not ask for JSON."""
     body = "error=bad_verification_code&error_description=The+code+passed+is+incorrect+or+expired."
     with answering(body, headers={"Content-Type": "application/x-www-form-urlencoded"}) as server:
         browser = make_browser(TOKEN_URL=f"{server.url}/token")

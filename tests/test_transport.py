@@ -873,7 +873,7 @@ class TestSocksProxy:
             client = make_client()
             for _ in range(2):
                 assert client.get_json(f"https://provider.test:{server.port}/path") == {"here": True}
-            assert server.connections == 1  # which is kept
+            assert server.connections == 1  # the connection is kept open
         assert socks.hosts == ["provider.test"]
 
     def test_receives_an_address_if_this_machine_resolves_the_name(

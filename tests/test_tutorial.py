@@ -213,7 +213,7 @@ def user_whose_access_was_withdrawn_is_still_signed_in(site: Site) -> bool:
 
 @stopped_by_step(10)
 def next_user_of_the_computer_presses_back(site: Site) -> bool:
-    """The browser may show a stored response again, unless the response forbids to store it."""
+    """The browser may show a stored response again, unless the response forbids storing it."""
     site.victim.finish_sign_in()
     return "no-store" not in site.victim.profile().headers.get("Cache-Control", "")
 

@@ -44,9 +44,9 @@ class Error(Exception):
     provider: str = ""  # the label of the user's provider
 
     def __init_subclass__(cls, **attributes: object) -> None:
-        """Set the *attributes* of a class, and its texts in the catalogue: those under its cause. Others are inherited.
+        """Set *attributes* of the class, and its texts: those under its cause in the catalogue, or inherited ones.
 
-        :param attributes: ``advice`` and ``side`` are keys of the catalogue: ``contact_support``.
+        :param attributes: ``advice`` and ``side`` are keys of the catalogue, such as ``contact_support``.
         """
         for name, value in attributes.items():
             setattr(cls, name, english(f"{name}.{value}") if name in {"advice", "side"} else value)
@@ -390,7 +390,7 @@ class ProviderBusy(ProviderError, status=503, cause="provider_busy", advice="try
 class IdentityPending(
     ProviderError, status=503, cause="identity_pending", advice="try_again_in_a_moment", retry_after="2"
 ):
-    """The user of a session at ``/verify`` is not known yet, or only since the proxy has refused this request."""
+    """``/verify``: the provider has not described the user yet, or a request that was refused is allowed now."""
 
 
 class ProviderForbids(ProviderError, status=403, cause="provider_forbids"):

@@ -26,7 +26,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "process": record.process,
-            # Without the id of the request, which is a member of its own.
+            # The id of the request is removed, because it is a member of its own.
             "message": record.getMessage().removeprefix(f"[{getattr(record, 'request_id', '')}] "),
             "request_id": getattr(record, "request_id", ""),
             "cause": getattr(record, "cause", ""),

@@ -52,7 +52,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        # Before the import, because prometheus_client then reads the variable once for the whole process.
+        # This precedes the import, because prometheus_client then reads the variable once for the whole process.
         self.folder = os.environ.get(FOLDER_VARIABLE)
         if self.folder is not None and not os.access(self.folder, os.W_OK | os.X_OK):
             raise errors.ConfigError(
@@ -183,7 +183,7 @@ def create_folder() -> None:
 def hand_over_folder(user: int, group: int) -> None:
     """Give the folder of :func:`create_folder` to the user of the workers, if this process runs as root.
 
-    The files of this process are included, because the workers add them up, and the umask may protect them.
+    The files of this process belong to the workers, too, because they add up all files, and the umask may prevent that.
     """
     folder = os.environ.get(FOLDER_VARIABLE, "")
     if os.path.basename(folder).startswith(_FOLDER_PREFIX) and os.geteuid() == 0:

@@ -41,7 +41,7 @@ _POLL_INTERVAL = 0.05  # seconds
 
 _PARAMETERS = ("state", "code", "iss", "error")
 _MAX_PARAMETER = 8192  # characters; AD FS, Entra ID and authentik issue codes of several thousand
-# Without digits, so that no authorization code at the wrong place is logged.
+# Names with digits are not logged, because they could be an authorization code at the wrong place.
 _PARAMETER_NAME = re.compile("[A-Za-z_.;-]{1,24}")
 _ERROR_CODE = re.compile("[A-Za-z_ ]{1,40}")
 NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")  # RFC 6749 A.5, A.7, A.11
@@ -225,7 +225,7 @@ def consume_state(
     :param timeout: seconds for which a duplicate waits.
     :raises errors.NoLoginInProgress: if the state is missing, unknown, used or of another browser.
     """
-    # Before any comparison: otherwise a missing state would equal another missing state.
+    # This check comes before any comparison: otherwise a missing state would equal another missing state.
     if not response.state:
         raise errors.NoLoginInProgress(f"sign-in: the state is missing{response.describe()}")
     record = _consume(pending, response.state) or find_record(finished_records(session), response.state)
@@ -303,7 +303,7 @@ def removing_failed(pending: Session, attempt: Attempt) -> Iterator[None]:
 
 def finish(session: Session, attempt: Attempt) -> None:
     """Record in the browser's session that *attempt* has succeeded. Duplicates of the request then stop waiting."""
-    # Together with the token: otherwise a duplicate would be redirected before the user is signed in.
+    # The record is stored together with the token: otherwise a duplicate would be redirected before the sign-in ends.
     session.change_on_save(lambda data: _finish(data, attempt))
 
 

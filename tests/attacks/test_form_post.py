@@ -59,7 +59,7 @@ def test_page_of_the_attacker_posts_a_form_with_its_own_code(
 ) -> bool:
     """S1, S70. Login CSRF: no check of the origin helps, because the form of the provider is from another site, too."""
     form = attacker.form()
-    victim.start()  # so that the victim's browser has a cookie of this kind
+    victim.start()  # the victim's browser then has a cookie of this kind
     victim.send_form(form, {"Origin": "https://evil.example"})
     return form["code"] in exchanged_codes(provider)
 

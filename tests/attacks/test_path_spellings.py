@@ -166,7 +166,7 @@ class TestSpellings:
         assert paths.find("", "/admin/for_all/x") == ["/admin/for_all"]
 
     @pytest.mark.parametrize("path", ["/admin_areas", "/admin/area", "/adminarea", "/x/@@admin_area", "/.admin_area"])
-    def test_a_name_with_other_letters_is_not(self, path: str):
+    def test_a_name_with_other_letters_is_not_restricted(self, path: str):
         assert RestrictedPaths(["/admin_area"]).find("", path) == []
 
     def test_a_character_that_may_stand_for_letters_chooses_no_weaker_rule(self):

@@ -159,7 +159,7 @@ class PublicCheck:
             yield Finding("FAIL", text, f"{remedy}WSGI_OAUTH_TRUSTED_PROXIES={proxies} adds one value")
         for part, arrives in (("the query does", request["has_query"]), ("cookies do", request["has_cookie"])):
             if not arrives:
-                text = f"public URL {url}: {part} not arrive at the application, and sign-ins need both"
+                text = f"public URL {url}: {part} not arrive at the application, so sign-ins fail"
                 remedy = "let proxies, caches and content delivery networks pass the query and the Cookie header on"
                 yield Finding("FAIL", text, remedy)
         yield from self._check_proxies(url, proxies, request, token)

@@ -167,7 +167,7 @@ class Provider(NamedTuple):
 
     @property
     def signs_with_secret(self) -> bool:
-        """Whether it signs ID tokens only with the client secret (HMAC, OpenID Connect Core 10.1), and has no keys."""
+        """Whether the provider signs ID tokens with the client secret only (HMAC, Core 10.1), and has no keys."""
         algorithms = set(self.signing_algorithms) - {"none"}
         return bool(algorithms) and all(each.startswith("HS") for each in algorithms)
 

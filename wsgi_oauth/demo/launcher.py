@@ -262,7 +262,7 @@ def _build_environ(dispatcher: Dispatcher, sessions: Path, templates: Path) -> d
         **{f"WSGI_OAUTH_{name}": value for name, value in dispatcher.provider.settings.items()},
         "WSGI_OAUTH_NAME": NAME,
         "WSGI_OAUTH_SESSION_STORE": f"file:{sessions}",
-        "WSGI_OAUTH_RECHECK": "1m",  # so that a recheck can be watched, at /tokens
+        "WSGI_OAUTH_RECHECK": "1m",  # otherwise nobody would see a recheck at /tokens
         "WSGI_OAUTH_TOKENS": "yes",
         "WSGI_OAUTH_TEMPLATES": str(templates),
         RECORDER_URL: dispatcher.provider.url + RECORDER_PATH,
@@ -340,7 +340,7 @@ class Gunicorn:
             text=True,
             errors="replace",
             pass_fds=[listener.fileno()],
-            start_new_session=True,  # so that Ctrl-C reaches only this process, which then stops gunicorn
+            start_new_session=True,  # Ctrl-C reaches only this process, which then stops gunicorn
         )
         # Close this copy: otherwise the port would still accept connections after gunicorn has ended.
         listener.close()

@@ -100,7 +100,7 @@ class Recorder:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the demo ends."""
+        """Whether the demo is ending."""
         return self._is_closed
 
 

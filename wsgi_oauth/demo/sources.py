@@ -35,8 +35,8 @@ IsHandler = Callable[[FrameType], bool]
 def find_source(is_handler: IsHandler) -> Source:
     """Return the source of the message that the calling function is producing.
 
-    The main line is that of the handler. If no handler is running and none has raised the exception that is being
-    handled, it is the innermost line.
+    The main line is a line of the handler that is running, or that has raised the current exception. Without a handler,
+    it is the innermost line.
     """
     stack = list(_running_frames())
     handler = _find_handler(stack, is_handler)

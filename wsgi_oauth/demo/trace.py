@@ -86,7 +86,7 @@ class MessageView:
     number: int  # in the episode, from 1
     message: Message
     kind: Kind
-    step: str  # the heading above the message; "" if the step is that of the message before
+    step: str  # the heading above the message; "" if it has the same heading as the previous message
     label: str
     sender: int  # the position of the party in the diagram
     receiver: int

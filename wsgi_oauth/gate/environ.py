@@ -66,12 +66,12 @@ class RequestContext:
 
     @property
     def is_navigation(self) -> bool:
-        """Return whether a user waits for a page."""
+        """Return whether the request is a navigation, in which a user waits for a page."""
         return self._request.is_navigation
 
     @property
     def is_page_navigation(self) -> bool:
-        """Return whether a user waits for a page to which a sign-in can return."""
+        """Return whether the request is a navigation to a page to which a sign-in can return."""
         is_program = self.login is not None and self.login.is_token
         return not is_program and self._environ["REQUEST_METHOD"] in {"GET", "HEAD"} and self.is_navigation
 
@@ -132,7 +132,7 @@ class RequestContext:
             request = self._located_request
             if self.login is not None:
                 request.is_program = self.login.is_token
-                request.session = self.session  # the data that this request has read, so that a later change is noticed
+                request.session = self.session  # the data that this request has read
             is_page = request.method in {"GET", "HEAD"} and not request.is_htmx
             request.next_url = request.current_url if is_page else request.return_url
 

@@ -34,7 +34,7 @@ _SHORT_NAME = re.compile(r"~[0-9]")  # ADMINI~1: FAT and NTFS open `administrati
 
 
 class PathRule(NamedTuple):
-    """How the gate treats a path."""
+    """The rules that apply to a path."""
 
     is_sign_in: bool = False  # the sign-in itself answers
     is_public: bool = False
@@ -251,9 +251,9 @@ def _fold(text: str) -> str:
 
 
 def _normalize(folded: str) -> str:
-    """Return a folded path as an application may normalize it: without parameters, namespaces and dot segments.
+    """Return a path from :func:`_fold` as an application may normalize it: without parameters, `@@` and dot segments.
 
-    Windows ignores spaces and dots at the end of a file name.
+    Spaces and dots at the end of a name are removed, too, because Windows ignores them.
     """
     segments = _NAMESPACE.sub("", unquote(folded).replace("\\", "/")).split("/")
     names = [_PARAMETERS.split(segment, maxsplit=1)[0].strip(" ") for segment in segments]

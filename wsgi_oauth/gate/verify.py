@@ -43,7 +43,7 @@ _URL_HEADERS = ("HTTP_X_FORWARDED_URI", "HTTP_X_ORIGINAL_URI", "HTTP_X_ORIGINAL_
 _HOST = re.compile(r"https?://([^/?#:@\\]+)(?::[0-9]+)?(?=[/?#]|\Z)", re.IGNORECASE)
 _VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 _SAFE = _VISIBLE.replace("%", "")  # otherwise the encoded form of one name could be the name of another user
-_SAFE_IN_GROUP = _SAFE.replace(",", "")  # otherwise the name of a group could contain another group
+_SAFE_IN_GROUP = _SAFE.replace(",", "")  # otherwise one name could be read as two groups
 
 
 class OriginalRequest(NamedTuple):

@@ -88,9 +88,9 @@ class Rules:
     ) -> None:
         """
         :param providers: the providers by label.
-        :param has_labels: whether the names of a provider's settings contain its label.
-        :param setting: the name of the setting, for messages. By default the rules concern the whole application,
-            otherwise a part of it.
+        :param has_labels: whether each provider has settings of its own, whose names contain its label.
+        :param setting: the name of the setting, for messages. Rules of other settings than ``WSGI_OAUTH_ALLOW`` concern
+            a part of the application.
         :raises errors.ConfigError: for an invalid rule, or a kind of rule that its provider does not support.
         """
         texts = list(rules)

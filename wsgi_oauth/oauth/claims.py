@@ -146,7 +146,7 @@ def escape_for_display(text: str) -> str:
 
 
 def parse_groups(value: object, path: str) -> list[str]:
-    """Return the names of groups, and log the shape of unreadable ones.
+    """Return the names of groups, and log a description of unreadable ones.
 
     :param value: a list of names or of objects, a single name or object, or an object whose members are named after
         the groups (ZITADEL). The name of a group object is its ``name``, ``displayName`` or ``id``.
@@ -169,11 +169,11 @@ def parse_groups(value: object, path: str) -> list[str]:
 
 
 def describe(value: object) -> str:
-    """Return the shape of *value* without its content, for the log."""
+    """Return a description of *value* for the log: its type, and its size or members, without the content."""
     if isinstance(value, str):
         return f"a text of {len(value)} characters" + (" with control characters" if CONTROLS.search(value) else "")
     if isinstance(value, Mapping):
-        names = mask_random(ascii(sorted(value))[1:-1][:1000])  # a bare token in a form is a name
+        names = mask_random(ascii(sorted(value))[1:-1][:1000])  # a token without a name is read as a name
         return f"an object with the members {names[:200] or 'none'}"
     if isinstance(value, list):
         return f"a list of {len(value)} items"

@@ -269,6 +269,6 @@ def _read_algorithms(document: Mapping[str, Any], member: str) -> tuple[str, ...
 
 
 def issuer_of_tenants(configured: str) -> str:
-    """Return the issuer that the metadata must name: *configured*, with a placeholder for a group of tenants."""
+    """Return the issuer that the metadata must name: *configured*, with TENANT in place of a group of tenants."""
     # https://learn.microsoft.com/entra/identity-platform/howto-convert-app-to-be-multi-tenant
     return re.sub(r"(?<=/)(common|organizations)(?=/|$)", TENANT, configured, count=1)

@@ -187,7 +187,7 @@ def is_verified(email: str | None, sources: Iterable[Mapping[str, Any]], paths: 
 
 
 def _read_groups(sources: Iterable[Mapping[str, Any]], paths: str) -> tuple[str, ...]:
-    """Return the groups at all *paths*. Those at one path come from the first of the *sources* that has it."""
+    """Return the groups at all *paths*. Each path is read in the first of the *sources* that contains it."""
     names = (name for path in paths.split() for name in parse_groups(find_in_sources(sources, path), path))
     return tuple(dict.fromkeys(names))
 

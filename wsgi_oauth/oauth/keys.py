@@ -99,12 +99,12 @@ class SigningKeys:
         if types and str(header.get("typ", "")).lower().removeprefix("application/") not in types:  # RFC 7515 4.1.9
             raise errors.SignatureRefused(f"the token is of another type (got typ {header.get('typ')!a:.40})")
         algorithm = header.get("alg")
-        allowed = set(algorithms) & (ASYMMETRIC | _SYMMETRIC) or ASYMMETRIC
-        if not isinstance(algorithm, str) or algorithm not in allowed or (algorithm in _SYMMETRIC and not secret):
-            raise errors.SignatureRefused(
-                f"the token is signed with {algorithm!a:.40}, and accepted are {', '.join(sorted(allowed))}",
-                remedy="let the provider sign the tokens of this client with one of these algorithms",
-            )
+        allowed = (set(algorithms) & (ASYMMETRIC | _SYMMETRIC) or ASYMMETRIC) - (set() if secret else _SYMMETRIC)
+        if not isinstance(algorithm, str) or algorithm not in allowed:
+            accepted = " or ".join(sorted(allowed)) or "asymmetric"
+            remedy = "let the provider sign the tokens of this client with such an algorithm"
+            text = f"the algorithm of the token must be {accepted} (got {algorithm!a:.40})"
+            raise errors.SignatureRefused(text, remedy=remedy)
         if algorithm in _SYMMETRIC:
             return self._verify_with(secret.encode(), token, algorithm)
         kid, arrived = header.get("kid") or None, time.monotonic()

@@ -130,7 +130,7 @@ def read_expiry(claims: Mapping[str, Any]) -> float:
 
 
 def find_registrations(claims: Mapping[str, Any], registrations: Iterable[Registration]) -> list[Registration]:
-    """Return the registrations with the issuer in *claims*, whose client id is in their audience, or raise an error."""
+    """Return the registrations that ``iss`` and ``aud`` in *claims* name. Raise LogoutTokenRefused without one."""
     found = [each for each in registrations if each.is_issuer(claims.get("iss"))]
     if not found:
         raise errors.LogoutTokenRefused(

@@ -124,7 +124,7 @@ class Registration:
 
     @property
     def has_published_keys(self) -> bool:
-        """Whether the provider's signatures can be verified: its issuer and the URL of its keys can be found."""
+        """Whether signatures can be verified: the issuer is known, and the URL of its keys is known or discovered."""
         provider = self.configured_provider
         finds_keys = provider.jwks_url or (self.discovery is not None and self.discovery.is_needed)
         return bool(self.keys and provider.issuer and finds_keys)

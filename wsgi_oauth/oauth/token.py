@@ -166,7 +166,7 @@ def read_token_document(response: requests.Response) -> dict[str, Any]:
     """
     if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() == _FORM:
         return _read_form(response)
-    # Some providers add names in another encoding. Tokens and error codes are ASCII, so no replaced text is used.
+    # Invalid bytes are replaced, because some providers add names in another encoding. Tokens and codes are ASCII.
     return dict(read_json(response, dict, "token endpoint", remedy=_CHECK_URL, replaces_invalid=True))
 
 

@@ -94,8 +94,8 @@ class FileStore:
     def version(self, key: str) -> tuple[bytes, int, int] | None:
         """Return a value that changes with each write of the session and each call of :meth:`change_versions`.
 
-        Return None if the session must be loaded. A file that was just written must be, because two writes within one
-        tick of the file system's clock have the same change time. Programs cannot set a change time.
+        Return None if the session must be loaded, for example just after a write, because two writes within one tick of
+        the file system's clock have the same change time. Programs cannot set a change time.
         """
         generation = self._generation_path
         if generation == self.folder:
@@ -371,7 +371,7 @@ def _locked(path: str, timeout: float) -> Iterator[tuple[int, os.stat_result] | 
     :raises TimeoutError: when another process holds the lock for longer than *timeout* seconds.
     """
     for _ in poll(timeout):
-        # Also for writing, because otherwise a network file system such as NFS refuses the lock (flock(2)).
+        # The file is opened for writing, too: otherwise a network file system such as NFS refuses the lock (flock(2)).
         descriptor = _open(path, os.O_RDWR)
         if descriptor is None:
             yield None

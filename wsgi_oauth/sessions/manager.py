@@ -271,7 +271,7 @@ class SessionManager:
         for key in keys:
             if not self.store.update(key, merge):
                 self.store.create(key, Record(new.encode(), expires))
-        # After the record is stored: a request that notices the new version must find the record.
+        # The versions change last, because a request that notices the new version must find the record.
         change_versions: Callable[[], None] = getattr(self.store, "change_versions", lambda: None)
         change_versions()
 

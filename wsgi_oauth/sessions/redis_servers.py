@@ -64,7 +64,7 @@ _REMEDIES = {
 class SingleServer:
     """One server, or one address behind which a hosted provider replaces the server.
 
-    The methods of all classes raise one of FAILURES. ``client`` is for commands that concern all sessions.
+    The methods of all three classes raise one of FAILURES. ``client`` is for commands that concern all sessions.
     """
 
     replicated = False
@@ -259,7 +259,7 @@ class _SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
 
 
 def open_servers(url: RedisURL) -> SingleServer | ClusterServers:
-    """Return the servers at *url*, unconnected. Raise ConfigError for an old redis package or an unusable TLS file."""
+    """Return the servers at *url*. Raise ConfigError for an old redis package or an unusable TLS file."""
     if url.kind != "server" and _is_old():
         text = f"Sentinels and clusters need version 7 of the redis package (got {redis.__version__})"
         raise errors.ConfigError(f"{text}; pip install --upgrade 'redis>=7'")

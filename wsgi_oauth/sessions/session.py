@@ -54,7 +54,7 @@ class Session(dict[str, Any]):
 
     @property
     def is_form_post(self) -> bool:
-        """Whether it belongs to a pending sign-in with ``form_post``."""
+        """Whether the session belongs to a pending sign-in with ``form_post``."""
         return self.purpose.endswith(FORM_POST)
 
     @property

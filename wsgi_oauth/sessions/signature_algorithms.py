@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class SignatureAlgorithms:
-    """The algorithms that this process has seen, and those in *store*, by the key of the registration.
+    """The algorithms of the ID tokens that this process has received, and those in *store*, by registration.
 
     :param lifetime: the lifetime of a session, in seconds.
     """

@@ -39,9 +39,9 @@ MAX_BYTES = 768 * 1024
 """The size of the largest session: three tokens of 64 KiB, escaped, with claims, groups and pending sign-ins."""
 
 
-def store_key(secret: str) -> str:
-    """Return the store's key of a session id or a token: a hash, so that the store's keys are not session ids."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+def store_key(name: str) -> str:
+    """Return the store's key for a session id, a token or another name: a hash, which reveals no id and no token."""
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def check_size(record: Record) -> None:

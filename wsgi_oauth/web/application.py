@@ -311,7 +311,7 @@ class OAuthApp:
                 self.oauth.emit(session, session.event, detail=f"on {request.base}" if request.is_further_site else "")
             cookies.append(self.sessions.cookie(session, names=request.cookie_names))
         if request.pending is not None:
-            # After the user's session, because duplicates of the callback wait until the user is signed in.
+            # This follows the user's session, because duplicates of the callback wait until the user is signed in.
             cookies += self._save_pending(request, request.pending)
         if request.cancels_pending:
             cookies += self._evict_pending(request, keep=0)
@@ -331,7 +331,7 @@ class OAuthApp:
             cookies += self._evict_pending(request, keep=MAX_PENDING - 1)
         if request.has_used_state and self.oauth.uses_form_post:
             purposes = [purpose for purpose, _ in pending_cookies(request.environ, names)]
-            # Opened one by one there, because a failure of the store is only logged there.
+            # The called method opens each session, because it logs a failure of the store and does not raise it.
             others = (self.sessions.open(request.environ, purpose, names=names) for purpose in purposes)
             self._store_browser_session(request, others)
         return cookies

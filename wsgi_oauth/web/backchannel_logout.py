@@ -18,7 +18,7 @@ from ..sessions.store import Record, SessionStore, store_key
 from .handler import RequestHandler
 from .request import Request
 
-_USED_ENTRY = OTHER_ENTRY + b"used-token:1"  # under a hash of the token's id: every worker detects a replay
+_USED_ENTRY = OTHER_ENTRY + b"used-token:1"  # its key is a hash of the token's id; every worker detects a replay
 
 
 class BackchannelLogout(RequestHandler):

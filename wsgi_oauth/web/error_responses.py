@@ -84,7 +84,7 @@ def _find_actions(request: Request, error: errors.Error, *, login_url: str, logo
     """Return a list with the button that helps after *error*. *login_url* starts a sign-in, or is ""."""
     if isinstance(error, errors.CrossSite) and logout_url == request.base + request.path and request.form_token:
         return [pages.Action("sign_out", logout_url, request.form_token)]
-    is_form_of_provider = request.event_name == SIGN_IN and request.method == "POST"  # which a link cannot repeat
+    is_form_of_provider = request.event_name == SIGN_IN and request.method == "POST"  # a link cannot repeat a POST
     can_repeat = not (request.has_used_state or is_form_of_provider)
     if error.action == "open_page" or (error.action == "try_again" and can_repeat):
         return [pages.Action(error.action, _find_same_page(request))]

@@ -74,7 +74,7 @@ class Routes:
 @lru_cache(maxsize=16)
 def _compile(rules: tuple[tuple[str, str, frozenset[str]], ...]) -> MapAdapter:
     """Compile *rules*: routes, endpoints and methods. Applications with the same rules share the result."""
-    # For tests, which create many applications: this is nine tenths of the duration of create_app.
+    # The cache is for tests, which create many applications: compiling takes nine tenths of create_app.
     # Without redirects for slashes, because their target would contain a host name that the client chose.
     routes = Map(
         [Rule(route, endpoint=endpoint, methods=methods) for route, endpoint, methods in rules],

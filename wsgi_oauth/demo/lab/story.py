@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
 class Story:
     """An attack and its story. The victim is Victor, the attacker Mallory."""
 
-    name: str  # in URLs
+    name: str  # in the URLs of its pages
     title: str
     goal: str  # the attacker's situation and goal
     course: str  # the steps of the attack
