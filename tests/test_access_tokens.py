@@ -13,10 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HTML, JSON, Application, Guest, send
+from conftest import HTML, JSON, Application, Guest, environ_for, send
 from werkzeug import Response
 
-from wsgi_oauth import FileStore, LoginRequired, SessionStore, current_identity, errors, oauth2_session
+from wsgi_oauth import (
+    Config,
+    FileStore,
+    LoginRequired,
+    MemoryStore,
+    SessionStore,
+    create_app,
+    current_identity,
+    errors,
+    oauth2_session,
+)
 from wsgi_oauth.cli.main import main
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.sessions import access_tokens
@@ -121,10 +131,24 @@ class TestToken:
     @pytest.mark.parametrize("site", ["cross-site", "same-site"])
     def test_that_a_browser_remembers_is_of_no_use_to_another_site(self, guest: Guest, inside: Application, site: str):
         """A browser adds the password from `https://token:wo_...@app.example.com/` also to forms of other sites."""
-        headers = {**basic(create(guest)), **HTML, "Sec-Fetch-Site": site}
+        headers = {**basic(create(guest)), **HTML}
         inside.seen.clear()
-        assert send(guest.gate, "/page", method="POST", headers=headers).status_code == 401
+        assert send(guest.gate, "/page", method="POST", headers={**headers, "Sec-Fetch-Site": site}).status_code == 401
         assert inside.seen == []
+
+    def test_that_a_browser_remembers_is_of_no_use_to_another_site_after_a_request_of_this_site(
+        self, inside: Application, provider: LocalProvider
+    ):
+        """The gate remembers the login of the first request."""
+        config = Config.from_environ(environ_for(provider, TOKENS="yes"))
+        guest = Guest(LoginRequired(inside, create_app(config, store=MemoryStore())), provider)
+        guest.sign_in()
+        headers = basic(create(guest))
+        statuses = [
+            send(guest.gate, "/page", headers={**headers, "Sec-Fetch-Site": site}).status_code
+            for site in ("same-origin", "cross-site")
+        ]
+        assert statuses == [200, 401]
         headers["Cookie"] = f"wsgi_oauth={guest.cookie}"
         assert send(guest.gate, "/page", headers=headers).status_code == 200
         assert (inside.environ["AUTH_TYPE"], "HTTP_AUTHORIZATION" in inside.environ) == ("OAuth2", False)
