@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import threading
 from base64 import b64decode, urlsafe_b64encode
@@ -425,6 +426,27 @@ class TestRequestsWithoutAUserAction:
         assert response.status_code == 403
         assert "Set-Cookie" not in response.headers
         assert stored_sessions(store) == []
+
+    @pytest.mark.parametrize(
+        "agent",
+        [
+            "Mozilla/4.0 (compatible; ms-office; MSOffice 16)",
+            "Mozilla/4.0 (compatible; MSIE 7.0; Windows NT 10.0; Trident/7.0; ms-office)",
+            "Microsoft Office Word 2014",
+        ],
+    )
+    def test_link_in_an_office_document_is_left_to_the_browser(
+        self, agent: str, browser: Browser, provider: LocalProvider, store: SessionStore
+    ):
+        """Office follows redirects, and lets the browser open the last URL, without the cookies of the redirects."""
+        answer = browser.get("/?next=/page%3Fa%3D%221%22%26b%3D2", headers={"User-Agent": agent})
+        assert (answer.status_int, answer.content_type) == (200, "text/html")
+        assert stored_sessions(store) == []
+        assert "Set-Cookie" not in answer.headers
+        [url] = {html.unescape(each) for each in re.findall(r'(?:url=|href=")([^"]+)"', answer.text)}
+        started = browser.get(url, headers={"User-Agent": agent})  # a browser may have this name, too
+        back = browser.get(browser.consent(started.location))
+        assert (back.status_int, back.location) == (303, "/page?a=%221%22&b=2")
 
     def test_prefetch_of_the_callback_consumes_nothing(self, browser: Browser, provider: LocalProvider):
         callback = browser.callback_url()

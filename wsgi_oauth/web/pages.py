@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -157,6 +158,13 @@ def sign_out_question(title: str, request: Request, *, logout_url: str, cancel_u
     message = UserMessage(title, text, "", "signed_in", login_url=request.front_page)
     actions = [Action("sign_out", logout_url, request.form_token), Action("cancel", cancel_url)]
     return show_message(message, request, "sign_out.html", actions, as_json=request.wants_json)
+
+
+def continuation(request: Request, url: str) -> Response:
+    """Return a page that leads browsers to *url*, but no program that only follows redirects."""
+    url, text = html.escape(url), html.escape(request.texts.get("action.sign_in"))
+    head = f'<meta charset="utf-8"><title>{text}</title><meta http-equiv="refresh" content="0; url={url}">'
+    return Response(f'<!doctype html>{head}<a href="{url}">{text}</a>\n', mimetype="text/html")
 
 
 def provider_choice(request: Request, sign_in_urls: Mapping[str, str]) -> Response:

@@ -217,6 +217,16 @@ class Request(werkzeug.Request):
         return "Mozilla/" in agent and "Thunderbird/" not in agent  # Thunderbird reads calendars and address books
 
     @property
+    def is_office(self) -> bool:
+        """Return whether Microsoft Office resolves a link in a document, before the browser opens it.
+
+        Office follows redirects with cookies of its own, and then lets the browser open the last URL:
+        https://learn.microsoft.com/office/troubleshoot/office-suite-issues/click-hyperlink-to-sso-website
+        """
+        agent = self.environ.get("HTTP_USER_AGENT", "").lower()
+        return "ms-office" in agent or "msoffice" in agent or "microsoft office" in agent
+
+    @property
     def challenge(self) -> str:
         """The value of ``WWW-Authenticate`` in a 401 (RFC 9110 15.5.2).
 

@@ -77,6 +77,10 @@ class SignInHandler(RequestHandler):
     def new_attempt(self) -> sign_in.Attempt:
         """Return a new sign-in attempt with the named provider, or abort with a page to choose one."""
         arguments = self.request.args.to_dict()
+        if self.request.is_office and "browser" not in arguments:
+            # Otherwise the browser would open the provider's page, and return without the cookie of the sign-in.
+            url = f"{self.request.base}{self.route}?{urlencode({**arguments, 'browser': '1'})}"
+            abort(pages.continuation(self.request, url))
         site, next_url = self._find_return_page(arguments)
         if site != self.request.base:
             query = {name: value for name, value in arguments.items() if name not in _PAGES}
