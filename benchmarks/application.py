@@ -1,4 +1,4 @@
-"""Runs the application under gunicorn, and kills workers. Linux only, because it reads /proc."""
+"""Run the application under gunicorn, and kill workers. Linux only, because it reads /proc."""
 
 from __future__ import annotations
 

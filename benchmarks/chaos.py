@@ -1,4 +1,4 @@
-"""Checks that no session is lost when workers are killed and the provider fails.
+"""Check that no session is lost when workers are killed and the provider fails.
 
 Many browsers sign in, use their session, refresh tokens and sign out, while workers are killed with SIGKILL, the
 provider injects every fault that it knows, and anonymous browsers start sign-ins. Each error that a user meets must
@@ -208,7 +208,7 @@ def counted_events(metrics: str) -> Counter[tuple[str, str]]:
 
 
 def compare_events(chaos: Chaos, log: str, metrics: str, summary: Summary) -> None:
-    """Compare the audit events of the log and of the metrics with each other, and with what the browsers saw.
+    """Compare the audit events of the log and of the metrics with each other, and with the responses to the browsers.
 
     A worker may be killed after it has logged an event, and before it has counted it or has sent the response. The
     browser then sees a broken connection.

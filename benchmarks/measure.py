@@ -1,4 +1,4 @@
-"""Measures CPU and wall time of several cases, and reports their ratios.
+"""Measure CPU and wall time of several cases, and report their ratios.
 
 The speed of a machine varies, even within one run. Therefore each round runs all cases, in random order, and divides
 the time of a case by the time of its baseline in the *same* round. The result is the median of these ratios. Absolute

@@ -234,7 +234,7 @@ def write_plot() -> None:
     import matplotlib as mpl  # noqa: PLC0415
 
     mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "wsgi_oauth"  # the same file for the same results
+    mpl.rcParams["svg.hashsalt"] = "wsgi_oauth"  # otherwise each run would write other ids
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
     growth = json.loads(RESULTS.read_text())["growth"]

@@ -156,7 +156,7 @@ class Folder:
             os.utime(self.hand.path(key), (time.time() + HOUR,) * 2)
 
     def remove_extra(self) -> None:
-        """Delete the created sessions. Not between the rounds, because that would slow down ext4."""
+        """Delete the created sessions, only after the last round, because this would slow down ext4."""
         while self._extra:
             self.hand.delete(self._extra.pop())
 

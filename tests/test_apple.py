@@ -178,8 +178,8 @@ class TestName:
         browser.post_form(user=json.dumps({"name": {"firstName": "نیما", "lastName": "川口"}}, ensure_ascii=False))
         assert browser.identity().name == "نیما 川口"
 
-    def test_is_no_other_claim(self, browser: AppleBrowser) -> None:
-        """Users can choose it, because the browser sends it without a signature."""
+    def test_is_the_only_claim_that_is_read_from_the_form(self, browser: AppleBrowser) -> None:
+        """Users can change the form, because the browser sends it without a signature."""
         user = {"name": {"firstName": "a", "lastName": "b"}, "email": "boss@example.com", "sub": "boss"}
         browser.post_form(user=json.dumps({**user, "groups": ["admins"], "username": "boss"}))
         identity = browser.identity()

@@ -647,7 +647,7 @@ class TestBookmarkOfTheProvidersPage:
 
 
 class TestUnknownState:
-    """The log tells the operator what the cookies of the browser reveal."""
+    """The log tells the operator the cause that the browser's cookies reveal."""
 
     def logged(self, browser: Browser, callback: str, cookie: str, caplog: pytest.LogCaptureFixture) -> str:
         headers = {**HTML, **({"Cookie": cookie} if cookie else {})}

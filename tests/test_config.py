@@ -39,7 +39,7 @@ def problems(**settings: str | None) -> list[str]:
 
 
 def problem(**settings: str | None) -> str:
-    """Return the only line."""
+    """Return the only line of the error."""
     [line] = problems(**settings)
     return line
 

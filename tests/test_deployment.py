@@ -585,7 +585,7 @@ class TestAttacker:
             assert response.status_code == 400
             assert not attacker.web.cookies
             assert attacker.send(f"{WIKI}/page").is_redirect
-        assert guest.send(stolen).headers["Location"].startswith(f"{WIKI}/auth/?")  # the start again
+        assert guest.send(stolen).headers["Location"].startswith(f"{WIKI}/auth/?")  # the sign-in starts again
 
     def test_gains_nothing_by_the_cookie_of_another_site(self, guest: Guest):
         guest.visit(f"{WIKI}/page")

@@ -288,8 +288,8 @@ def test_concurrent_first_use_creates_the_metrics_once() -> None:
     assert len(set(map(id, found))) == 1
 
 
-def test_workers_are_added_up_also_after_the_death_of_one(provider: LocalProvider, tmp_path: Path) -> None:
-    """Under gunicorn with its settings, each worker answers for all, and the folder is deleted at the end."""
+def test_counts_of_all_workers_are_added_up_also_after_one_was_killed(provider: LocalProvider, tmp_path: Path) -> None:
+    """With the settings for gunicorn, each worker shows the sum. The folder is deleted at the end."""
     options = ["--config", "python:wsgi_oauth.gunicorn_conf", "--workers", "2"]
     settings = environ_for(provider, METRICS="yes", LOG_FORMAT="json", SESSION_STORE=f"file:{tmp_path}/sessions")
     environ = {**settings, "TMPDIR": str(tmp_path)}

@@ -8,8 +8,8 @@
     │   └── NotSignedIn                                the user, by signing in
     └── ProviderError                                  the provider, or the operator
 
-Each class has an HTTP ``status``, a stable ``cause`` code for programs, and texts for users: what happened (``title``,
-``text``) and what to do (``advice``). The catalogue (``texts/``) has these texts under the cause. ``str(error)`` is for
+Each class has an HTTP ``status``, a stable ``cause`` code for programs, and texts for users: the problem (``title``,
+``text``) and the remedy (``advice``). The catalogue (``texts/``) has these texts under the cause. ``str(error)`` is for
 the log: the detail, and the remedy for the operator. None of them contains a secret. ``docs/operating.md`` lists the
 codes.
 """

@@ -1,4 +1,4 @@
-"""A sign-in attempt: what is stored when it starts, and what is checked when the browser returns.
+"""A sign-in attempt: the record that its start stores, and the checks when the browser returns.
 
 Each attempt has a session of its own, the pending session, whose cookie is named after the state. Several tabs can
 therefore sign in side by side, even if they start at the same moment. The pending session contains a record of the

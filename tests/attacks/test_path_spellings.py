@@ -63,7 +63,7 @@ def _pyramid(path: str) -> bool:
     return path.split("/")[1].removeprefix("@@") == "admin"
 
 
-# How applications compare names: each returns whether a path is `/admin` to it.
+# Each function returns whether a kind of application reads a path as `/admin`.
 READINGS = [_upper_case, _regular_expression, _collation, _windows, _turbogears, _pyramid]
 
 _PARTS = st.sampled_from(

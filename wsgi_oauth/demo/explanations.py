@@ -134,7 +134,7 @@ DISCOVERY_RESPONSE: Explanations = {
     "end_session_endpoint": "where a sign-out continues (OpenID Connect RP-Initiated Logout 2)",
     "jwks_uri": "where the public keys are that verify ID tokens (OpenID Connect Discovery 3)",
     "response_types_supported": "code: the authorization code flow (RFC 8414 2)",
-    "grant_types_supported": "what the token endpoint exchanges (RFC 8414 2)",
+    "grant_types_supported": "the kinds of grants that the token endpoint exchanges (RFC 8414 2)",
     "code_challenge_methods_supported": "the methods of PKCE (RFC 8414 2)",
     "scopes_supported": "the permissions that an application can ask for (RFC 8414 2)",
     "id_token_signing_alg_values_supported": "the algorithms that sign ID tokens (OpenID Connect Discovery 3)",

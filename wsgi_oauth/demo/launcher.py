@@ -159,20 +159,20 @@ def _print_failure(reason: str, log: str = "") -> int:
 
 
 class StopRequests:
-    """Count the signals that ask the demo to stop, and pass each of them on."""
+    """Count the signals that ask the demo to stop, and call a function for each."""
 
     def __init__(self) -> None:
         self.count = 0
         self._callback: Callable[[], None] | None = None
 
     def add(self) -> None:
-        """Count one request and pass it on. Safe in a signal handler."""
+        """Count one signal, and call the function. This is safe in a signal handler."""
         self.count += 1
         if self._callback is not None:
             self._callback()
 
     def pass_on_to(self, callback: Callable[[], None]) -> None:
-        """Call *callback* for each request from now on, and at once if there were earlier ones."""
+        """Call *callback* for each signal from now on, and at once if there were earlier signals."""
         self._callback = callback
         if self.count:
             callback()

@@ -82,7 +82,7 @@ def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: 
 
 
 def check_refreshed_id_token(id_token: str, previous: str, provider: Provider, client_id: str) -> None:
-    """Validate the ID token of a refresh, which must be about the user and sign-in of the *previous* (Core 12.2)."""
+    """Validate the ID token of a refresh. User and sign-in must be those of the *previous* ID token (Core 12.2)."""
     claims = check_id_token(id_token, provider, client_id, nonce=None)
     first = read_id_token(previous)
     is_same_user = read_subject(claims) == read_subject(first) and claims["iss"] == first.get("iss")

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 _NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f-\xa0\\\ud800-\udfff]")  # lone surrogates cannot be encoded
 _NOT_IN_A_PATH = re.compile(r"[\x00-\x1f\x7f\\]")
-# Two slashes at the beginning, or a dot segment. Other empty segments are usual where a page is about a URL.
+# Two slashes at the beginning, or a dot segment. Other empty segments are usual in paths that contain a URL.
 _MAY_LEAVE_SITE = re.compile(r"\A/\s*/|/\s*\.\.?\s*(?:/|\Z)")
 _PATH_SAFE = "/!$&'()*+,;=:@~"  # RFC 3986 3.3, pchar
 _QUERY_SAFE = f"{_PATH_SAFE}?%"
