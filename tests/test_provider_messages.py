@@ -164,6 +164,12 @@ class TestLog:
             assert browser.get(browser.callback_url()).status_int == 502
         assert "canary" not in caplog.text
 
+    def test_contains_no_text_of_a_success(self, browser: Browser, provider: LocalProvider, caplog: Any):
+        """S49: it could be a token in an unknown form."""
+        answers(provider, "/token", lambda _: Response("canary", content_type="text/plain"))
+        assert browser.get(browser.callback_url()).status_int == 502
+        assert "canary" not in caplog.text
+
     @pytest.mark.parametrize("repeated", ["a", "-"])
     def test_costs_little_time_for_a_hostile_response(self, browser: Browser, provider: LocalProvider, repeated: str):
         """S24: a slow regular expression would stop all threads of the worker."""
