@@ -142,7 +142,7 @@ class Provider(NamedTuple):
         return match[1] if placeholder and match else None
 
     def is_tenant(self, tid: object, iss: object) -> bool:
-        """Return whether *tid* is the tenant in *iss*, an issuer of this provider. Without tenants, it is ignored."""
+        """Return whether *tid* is the tenant in *iss*, an issuer of this provider, or the provider has no tenants."""
         return not self.has_tenants or tid == self.tenant_of(str(iss))
 
     @property

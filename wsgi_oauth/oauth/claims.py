@@ -18,7 +18,7 @@ _MAX_SIZE = 16 * 1024  # characters of the claims that a session stores, as JSON
 _MAX_DEPTH = 20  # levels of nesting in these claims
 _MAX_MEMBERS = 100  # limit_claims treats an object with more members as one claim
 # Control characters, line separators and lone surrogates. Every other character can be a part of a name: Persian,
-# Indic scripts and emoji use invisible ones.
+# Indic scripts and emoji use invisible characters.
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # Embeddings, overrides and isolates: a name with one of them reorders the text around it (UAX #9, 2.1 to 2.4).
 _REORDERS = re.compile(rf"[\u202a-\u202e\u2066-\u2069]|{CONTROLS.pattern}")

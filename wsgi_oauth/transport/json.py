@@ -12,7 +12,7 @@ from .. import errors
 _NAMES = {dict: "object", str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
 # Values of Content-Encoding that are not requested, unless an optional package for them is installed.
 _COMPRESSIONS = {"br", "compress", "dcb", "dcz", "zstd"}
-# Levels of nesting. A page writes documents from a template, with more calls on the stack than here.
+# Levels of nesting for the calls of a template, which writes the document deeper in the call stack than this check.
 _MARGIN = 100
 
 

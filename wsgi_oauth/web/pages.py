@@ -161,7 +161,7 @@ def sign_out_question(title: str, request: Request, *, logout_url: str, cancel_u
 
 
 def continuation(request: Request, url: str) -> Response:
-    """Return a page that leads browsers to *url*, but no program that only follows redirects."""
+    """Return a page that leads a browser to *url*. A program that only follows redirects stops at this page."""
     url, text = html.escape(url), html.escape(request.texts.get("action.sign_in"))
     head = f'<meta charset="utf-8"><title>{text}</title><meta http-equiv="refresh" content="0; url={url}">'
     return Response(f'<!doctype html>{head}<a href="{url}">{text}</a>\n', mimetype="text/html")
