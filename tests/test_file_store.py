@@ -560,10 +560,12 @@ def test_readyz_fails_when_no_session_can_be_stored(system: SystemCalls, browser
     assert browser.get("/readyz").status_int == 200
 
 
-def test_readyz_fails_when_a_stored_session_is_not_found(system: SystemCalls, browser: Any):
-    """For example on a file system that does not keep modification times."""
+def test_readyz_fails_when_a_stored_session_is_not_found(system: SystemCalls, browser: Any, caplog: Any):
+    """For example on a file system that does not keep modification times, as those for object storage."""
     system.step = lambda name, call, arguments: None if name == "utime" else call(*arguments)
-    assert_unavailable(browser.get("/readyz"))
+    with caplog.at_level("ERROR"):
+        assert_unavailable(browser.get("/readyz"))
+    assert "modification times, use a local disk" in caplog.text
 
 
 def test_the_error_of_a_failing_store_names_no_session(system: SystemCalls, browser: Any, caplog: Any):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -147,6 +148,23 @@ def test_the_versions_of_all_sessions_change_in_every_process(tmp_path: Path, la
     assert before == here.version(key) == elsewhere.version(key)
     elsewhere.change_versions()
     assert before != here.version(key) == elsewhere.version(key)
+
+
+def test_the_versions_change_in_a_folder_that_belongs_to_the_image_of_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """overlayfs renames no folder of a lower layer."""
+    store = FileStore(tmp_path / "sessions")
+    store.version("0" * 64)
+    [before] = (tmp_path / "sessions" / ".generations").iterdir()
+
+    def rename(*_: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr("os.rename", rename)
+    store.change_versions()
+    [after] = (tmp_path / "sessions" / ".generations").iterdir()
+    assert before != after
 
 
 class TestRecords:

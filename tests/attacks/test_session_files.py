@@ -59,11 +59,10 @@ def find_generations_behind_links(store: FileStore) -> list[str]:
 
 
 @guarded_by({"wsgi_oauth.sessions.file.FileStore._find_generations": find_generations_behind_links})
-def test_the_end_of_a_users_sessions_renames_the_files_of_another_folder(store: FileStore, tmp_path: Path) -> bool:
-    """S55. The attacker has put a link where the store renames a folder, and asks an operator to sign a user out."""
+def test_the_end_of_a_users_sessions_removes_the_folders_of_another_folder(store: FileStore, tmp_path: Path) -> bool:
+    """S55. The attacker has put a link where the store replaces a folder, and asks an operator to sign a user out."""
     elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    elsewhere.joinpath("precious").touch()
+    elsewhere.joinpath("precious").mkdir(parents=True)
     Path(store.folder, ".generations").symlink_to(elsewhere)
     SessionManager(store, idle=3600, lifetime=3600).end_sessions_of("1@github")
     return not elsewhere.joinpath("precious").exists()
