@@ -262,6 +262,21 @@ def test_list_ends_quietly_when_its_reader_stops(store: FileStore, sign_in: Call
     assert done.stderr.splitlines() == [f"session store file:{store.folder}".encode()]
 
 
+@pytest.mark.parametrize("descriptor", [1, 2])
+def test_commands_succeed_with_a_closed_stream(store: FileStore, descriptor: int):
+    """Cron jobs and supervisors close streams (`>&-`)."""
+    for name in ("list", "sweep"):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f'exec "$@" {descriptor}>&-', "sh", *command(name)],
+            env=environ_of(store),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+
+
 # Ending
 
 

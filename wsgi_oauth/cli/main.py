@@ -15,6 +15,8 @@ from .finding import locate_document
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command in *arguments*, by default those of the process, and return its exit status."""
+    # A stream that is closed at the start is None, for example in a cron job with `>&-`.
+    sys.stdout, sys.stderr = (each or open(os.devnull, "w") for each in (sys.stdout, sys.stderr))  # noqa: SIM115
     options = _build_parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     if isinstance(sys.stdout, io.TextIOWrapper):
