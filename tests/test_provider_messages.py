@@ -159,15 +159,10 @@ class TestLog:
     ):
         """S49: a response in a wrong form can contain a good token."""
         alone = "canary-0123456789-0123456789==&x=1"  # a bare token, which is a name in a form
-        for body in ('{"access_token": "canary-1", "x', "access_token=canary-1&token_type=bearer&", alone):
+        short = ["canary"] if status == 200 else []  # the text of an error, which a failure may contain
+        for body in ('{"access_token": "canary-1", "x', "access_token=canary-1&token_type=bearer&", alone, *short):
             answers(provider, "/token", lambda _, body=body: Response(body, status, content_type=content_type))
             assert browser.get(browser.callback_url()).status_int == 502
-        assert "canary" not in caplog.text
-
-    def test_contains_no_text_of_a_success(self, browser: Browser, provider: LocalProvider, caplog: Any):
-        """S49: it could be a token in an unknown form."""
-        answers(provider, "/token", lambda _: Response("canary", content_type="text/plain"))
-        assert browser.get(browser.callback_url()).status_int == 502
         assert "canary" not in caplog.text
 
     @pytest.mark.parametrize("repeated", ["a", "-"])

@@ -76,7 +76,7 @@ def find_error(response: requests.Response, secrets: Collection[str] = ()) -> tu
     except ValueError:
         body = response.content[:_MAX_BODY].decode("utf-8", "replace")
         is_form = "form-urlencoded" in response.headers.get("Content-Type", "")
-        document = dict(parse_qsl(body)) if is_form else _extract_text(body, is_error=not response.ok)
+        document = dict(parse_qsl(body)) if is_form else _extract_text(body)
     code, description = _read_error(document)
     challenge = dict(re.findall(_CHALLENGE, response.headers.get("WWW-Authenticate", "")))
     code, description = code or challenge.get("error", ""), description or challenge.get("error_description", "")
@@ -135,11 +135,9 @@ def _first_text(document: dict[str, Any], names: Collection[str]) -> str:
     return next(filter(None, texts), "")
 
 
-def _extract_text(body: str, *, is_error: bool) -> str:
+def _extract_text(body: str) -> str:
     """Return the title of a page, or a text without markup. Possible secrets are masked."""
     title = re.search(_TITLE, body)
-    if title is None and not is_error:  # this could be a token in an unknown format
-        return ""
     return mask_random(html.unescape(re.sub(_NOT_SHOWN, " ", title[2] if title else body)))
 
 
