@@ -314,6 +314,23 @@ class TestSignOutOfTheApplication:
         guest.get("/bye/", {**HTML, **headers})
         assert guest.get("/page").text == "inside"
 
+    @pytest.mark.parametrize(
+        ("referrer", "status"),
+        [
+            ("http://localhost/page", 302),
+            ("https://evil.example/", 200),
+            ("http://localhost.evil.example/", 200),
+            ("", 200),
+        ],
+    )
+    def test_by_a_link_needs_the_referrer_of_this_site_in_an_old_browser(
+        self, enter: Callable[..., Guest], referrer: str, status: int
+    ):
+        """S41: such a browser sends no Sec-Fetch-Site."""
+        guest = enter(sign_out=["/bye/"])
+        guest.get("/bye/", {"Accept": "text/html", "Referer": referrer})
+        assert guest.get("/page").status_int == status
+
     def test_reports_that_the_session_could_not_be_ended(
         self, enter: Callable[..., Guest], store: SessionStore, monkeypatch: pytest.MonkeyPatch
     ):
