@@ -412,6 +412,11 @@ class TestIssuer:
         wrong = WRONG_ISSUERS[kind].format(issuer=provider.url, ISSUER=provider.url.upper())
         assert_refused(browser.get(changed(browser.callback_url(), iss=wrong)), provider)
 
+    def test_that_was_encoded_twice_is_refused_with_the_cause(self, browser: Browser, caplog: pytest.LogCaptureFixture):
+        response = browser.get(browser.callback_url().replace("%", "%25"), headers=JSON)
+        assert (response.status_int, response.json["error"]) == (400, "issuer_mismatch")
+        assert "encodes queries a second time" in caplog.text
+
     @pytest.mark.parametrize("error", ["access_denied", "server_error", "temporarily_unavailable"])
     def test_must_also_equal_it_in_an_error(self, browser: Browser, provider: LocalProvider, error: str):
         wrong = changed(browser.callback_url(), code=None, error=error, iss="https://attacker.example")

@@ -37,6 +37,7 @@ class Proxy:
         self.body = b"<title>of the proxy</title>"  # the body of this answer
         self.drops_cookies = False
         self.drops = ""  # a variable of the WSGI environ that does not arrive
+        self.encodes_queries = False
         self.makes_cookies_lax = False
         self.asks_verify = False  # asks /verify also for requests to the sign-in itself
 
@@ -59,6 +60,8 @@ class Proxy:
         environ.update({f"HTTP_{name.upper().replace('-', '_')}": value for name, value in self.headers.items()})
         environ["wsgi.url_scheme"] = "http"
         environ.pop(self.drops, None)
+        if self.encodes_queries:
+            environ["QUERY_STRING"] = environ["QUERY_STRING"].replace("%", "%25")
 
         def respond(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             if self.drops_cookies:
@@ -296,6 +299,12 @@ def test_part_of_requests_that_a_cache_drops_is_a_failure(
     proxy.drops = dropped
     finding = problem(check())
     assert (finding.level, text in finding.text) == ("FAIL", True)
+
+
+def test_query_that_is_encoded_a_second_time_is_a_failure(check: Callable[..., list[Finding]], proxy: Proxy):
+    """Some adapters between AWS load balancers and WSGI do that, and codes with a slash are then refused."""
+    proxy.encodes_queries = True
+    assert "the query does not arrive unchanged" in problem(check()).text
 
 
 def test_cookie_that_does_not_come_with_forms_of_the_provider_is_a_failure(

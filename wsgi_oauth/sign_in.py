@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from . import errors
 from .config.provider import Provider
@@ -265,10 +265,13 @@ def check_response(response: AuthorizationResponse, attempt: Attempt, registrati
         response.iss or (provider.always_sends_issuer and not response.error)
     )
     if issuer_expected and not provider.is_issuer(response.iss):
+        remedy = "set WSGI_OAUTH_ISSUER to the issuer in the provider's documentation, if another one is configured"
+        if provider.is_issuer(unquote(response.iss)):  # for example an adapter for AWS Lambda
+            remedy = "let the server or the proxy that encodes queries a second time pass them on unchanged"
         raise errors.IssuerMismatch(
             f"authorization response: iss is not the configured issuer {provider.issuer!a} "
             f"(got {response.iss[:200]!a})",
-            remedy="set WSGI_OAUTH_ISSUER to the issuer in the provider's documentation, if another one is configured",
+            remedy=remedy,
         )
     if response.error or not response.code:
         secrets = (response.state, response.code, attempt.code_verifier, attempt.nonce, registration.client_secret)

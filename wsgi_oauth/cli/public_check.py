@@ -19,7 +19,7 @@ import requests
 from .. import errors
 from ..config import Config
 from ..config.settings import variable_name
-from ..sessions.check_token import CHECK_HEADER, stored_check_token
+from ..sessions.check_token import CHECK_HEADER, CHECK_QUERY, stored_check_token
 from ..sessions.cookie import FORM_POST
 from ..sessions.memory import MemoryStore
 from ..sessions.store import SessionStore, store_key
@@ -69,7 +69,7 @@ class PublicCheck:
                 yield Finding("FAIL", f"public URL {url}: {error.detail}", remedy)
 
     def _check_site(self, url: str, token: str) -> Iterator[Finding]:
-        response = self._get(f"{url}/readyz?check=1", {CHECK_HEADER: token, "Cookie": "check=1"})
+        response = self._get(f"{url}/readyz?{CHECK_QUERY}", {CHECK_HEADER: token, "Cookie": "check=1"})
         problem = self._find_problem(url, response)
         if problem:
             yield problem
@@ -159,8 +159,8 @@ class PublicCheck:
             yield Finding("FAIL", text, f"{remedy}WSGI_OAUTH_TRUSTED_PROXIES={proxies} adds one value")
         for part, arrives in (("the query does", request["has_query"]), ("cookies do", request["has_cookie"])):
             if not arrives:
-                text = f"public URL {url}: {part} not arrive at the application, so sign-ins fail"
-                remedy = "let proxies, caches and content delivery networks pass the query and the Cookie header on"
+                text = f"public URL {url}: {part} not arrive unchanged at the application, so sign-ins fail"
+                remedy = "let proxies, caches and delivery networks pass the query and the Cookie header on as they are"
                 yield Finding("FAIL", text, remedy)
         yield from self._check_proxies(url, proxies, request, token)
 

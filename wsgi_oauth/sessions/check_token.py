@@ -17,6 +17,8 @@ from .encoding import OTHER_ENTRY
 from .store import Record, SessionStore, store_key
 
 CHECK_HEADER = "Wsgi-Oauth-Check"
+# A query that shows whether a proxy drops queries, or encodes them a second time, and the value of its parameter.
+CHECK_QUERY, CHECK_VALUE = "check=1%2F2", "1/2"
 
 _ENTRY = OTHER_ENTRY + b"check:1"
 _LIFETIME = 300  # seconds; the command deletes the entry earlier

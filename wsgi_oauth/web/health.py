@@ -7,7 +7,7 @@ from typing import Any
 from werkzeug import Response
 
 from ..config import Config
-from ..sessions.check_token import CHECK_HEADER, is_check_token
+from ..sessions.check_token import CHECK_HEADER, CHECK_VALUE, is_check_token
 from ..sessions.store import SessionStore
 from .handler import RequestHandler
 from .request import Request
@@ -46,7 +46,7 @@ class Readyz(RequestHandler):
                 "scheme": environ["wsgi.url_scheme"],
                 "host": environ.get("HTTP_HOST", ""),
                 "client": environ.get("REMOTE_ADDR", ""),
-                "has_query": bool(environ.get("QUERY_STRING")),
+                "has_query": request.args.get("check") == CHECK_VALUE,
                 "has_cookie": "HTTP_COOKIE" in environ,
                 "forwarded": {
                     name: len(split_values(headers.get(f"X-Forwarded-{name}", ""))) for name in ("For", "Proto", "Host")
