@@ -363,6 +363,7 @@ class TestEndpoints:
         [
             ("invalid_scope", "Unknown scope: groups", "WSGI_OAUTH_SCOPE"),
             ("invalid_request", "PKCE is not supported", "WSGI_OAUTH_PKCE=no"),
+            ("invalid_request", "Pushed Authorization Request is only allowed.", "WSGI_OAUTH_PUSHED_REQUESTS=yes"),
             ("unauthorized_client", "Flow not enabled", "enable the authorization code flow"),
         ],
     )
@@ -418,6 +419,10 @@ class TestEndpoints:
         monkeypatch.setattr(check_command, "time", SimpleNamespace(time=lambda: time.time() + ahead))
         finding = one(check(), "clock: ")
         assert (finding.level, text in finding.text) == ("warn", True)
+
+    def test_clock_that_is_ahead_shortens_the_lifetime_of_id_tokens(self, check_issuer, monkeypatch):
+        monkeypatch.setattr(check_command, "time", SimpleNamespace(time=lambda: time.time() + 3600))
+        assert re.search(r"ID tokens with a lifetime below 33\d\d s", one(check_issuer(), "clock: ").text)
 
     @pytest.mark.parametrize(("ahead", "level"), [(3600, "warn"), (-200, "warn"), (-3600, "FAIL")])
     def test_clock_with_which_every_id_token_is_refused_is_a_failure(self, ahead, level, check_issuer, monkeypatch):

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from conftest import JSON, Browser
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from openid import HOUR, Issuer
 from werkzeug import Request, Response
@@ -180,6 +180,16 @@ class TestAssertion:
         assert (response.status_int, response.json["error"]) == (502, "client_assertion_missing")
         assert "WSGI_OAUTH_CLIENT_ASSERTION_FILE: the file cannot be read" in caplog.text
 
+    def test_that_is_no_token_is_a_failure_of_the_check(
+        self, issuer: KeyIssuer, check: Callable[..., str], key_file: Path
+    ) -> None:
+        refusal = json_response(
+            {"error": "invalid_request", "error_description": "invalid client_assertion format"}, 400
+        )
+        issuer.routes["/token"] = ("token", {"POST": lambda _: refusal})
+        finding = check(CLIENT_ASSERTION_FILE=str(key_file)).partition("FAIL  token endpoint")[2]
+        assert "WSGI_OAUTH_CLIENT_ASSERTION_FILE) with the registration" in finding
+
     def test_is_masked_if_the_provider_repeats_it(
         self, issuer: KeyIssuer, visit: Callable[..., Browser], key_file: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -235,6 +245,11 @@ class TestKeyFile:
     def test_with_a_short_key_stops_the_start(self, visit: Callable[..., Browser], tmp_path: Path) -> None:
         file = write_pem(tmp_path / "key", rsa.generate_private_key(65537, 1024))
         with pytest.raises(errors.ConfigError, match="2048 bits or more"):
+            visit(client_key_file=str(file))
+
+    def test_with_a_key_for_encryption_stops_the_start(self, visit: Callable[..., Browser], tmp_path: Path) -> None:
+        file = write_pem(tmp_path / "key", x25519.X25519PrivateKey.generate())
+        with pytest.raises(errors.ConfigError, match=r"the key must be RSA, EC or Ed25519 \(got X25519PrivateKey\)"):
             visit(client_key_file=str(file))
 
     def test_that_is_missing_stops_the_start(self, visit: Callable[..., Browser], tmp_path: Path) -> None:

@@ -1051,6 +1051,14 @@ class TestUserDocument:
         assert said(browser.profile()) == (502, "id_token_refused")
         assert not any("oauth_identity" in session for session in stored_sessions(store))
 
+    def test_that_is_signed_for_another_client_names_the_setting_in_the_log(
+        self, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        browser.sign_in()
+        issuer.signs_user_document(aud="another client")
+        browser.profile()
+        assert "aud='another client' (Core 5.3.2); compare WSGI_OAUTH_CLIENT_ID" in caplog.text
+
     @pytest.mark.parametrize("body", ["", "{}", "a.b"])
     def test_that_is_declared_as_signed_but_malformed_is_named_in_the_log(
         self, body: str, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture

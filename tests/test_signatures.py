@@ -309,10 +309,13 @@ class TestConfusedAlgorithms:
             assert not signs_in(Browser(create_app(config, store=MemoryStore()), issuer))
         assert "must be asymmetric (got 'HS256')" in caplog.text
 
-    def test_client_secret_needs_no_published_keys(self, browser: Browser, issuer: Issuer) -> None:
+    def test_client_secret_needs_no_published_keys(
+        self, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture
+    ) -> None:
         issuer.metadata |= {"id_token_signing_alg_values_supported": ["HS256"], "jwks_uri": None}
         issuer.sign = lambda claims: jwt.encode(claims, "x" * 40, "HS256")
         assert not signs_in(browser)
+        assert "the signature of the token is invalid; compare WSGI_OAUTH_CLIENT_SECRET" in caplog.text
         issuer.sign = lambda claims: jwt.encode(claims, SECRET, "HS256")
         assert signs_in(browser)
 

@@ -623,4 +623,6 @@ class ProviderCheck:
         is_fatal = self._registration.provider.asks_for_id_token and skew < -MAX_CLOCK_SKEW
         if is_fatal:
             text += ", so ID tokens are refused: they seem to be issued in the future"
+        elif skew > MAX_CLOCK_SKEW:
+            text += f"; ID tokens with a lifetime below {round(skew - MAX_CLOCK_SKEW)} s are refused as expired"
         return Finding("FAIL" if is_fatal else "warn", text, "set this machine's clock, or synchronize it with NTP")

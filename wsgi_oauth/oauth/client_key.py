@@ -80,6 +80,8 @@ class ClientKey:
         except (ValueError, RecursionError, self._jwt.PyJWTError):
             pass
         if not isinstance(key, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
+            if hasattr(key, "private_bytes"):
+                raise self._error("the key must be RSA, EC or Ed25519", type(key).__name__)
             raise self._error(problem, f"{len(text)} characters")
         return key, kid if isinstance(kid, str) else ""
 

@@ -150,9 +150,10 @@ def read_signed_document(document: str, provider: Provider, client_id: str) -> d
         "exp": "exp" not in claims or read_time(claims, "exp") > time.time() - MAX_CLOCK_SKEW,
         "nbf": "nbf" not in claims or read_time(claims, "nbf") < time.time() + MAX_CLOCK_SKEW,
     }
-    invalid = [f"{claim}={claims[claim]!a:.200}" for claim, is_valid in valid.items() if not is_valid]
+    invalid = {claim: f"{claim}={claims[claim]!a:.200}" for claim, is_valid in valid.items() if not is_valid}
     if invalid:
-        raise errors.IdTokenRefused(f"the user document is refused for its {', '.join(invalid)} (Core 5.3.2)")
+        text = f"the user document is refused for its {', '.join(invalid.values())} (Core 5.3.2)"
+        raise errors.IdTokenRefused(text, remedy="; ".join(dict.fromkeys(_REMEDIES[claim] for claim in invalid)))
     return claims
 
 

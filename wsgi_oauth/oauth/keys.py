@@ -158,7 +158,8 @@ class SigningKeys:
         except self._pyjwt.InvalidKeyError as error:
             raise errors.SignatureRefused(f"the key for the token's signature is refused: {error}") from None
         except self._pyjwt.PyJWTError:
-            raise errors.SignatureRefused("the signature of the token is invalid") from None
+            remedy = "compare WSGI_OAUTH_CLIENT_SECRET with the registration" if algorithm in _SYMMETRIC else ""
+            raise errors.SignatureRefused("the signature of the token is invalid", remedy=remedy) from None
         return payload
 
     def _current_keys(self, url: str, *, is_direct: bool) -> tuple[Jwk, ...]:

@@ -56,6 +56,11 @@ _REFUSALS = (
         remedy="{pkce_remedy}",
     ),
     _Refusal(
+        errors.RequestRefused,
+        words=r"pushed authorization requests? .*\b(must|only|required)",
+        remedy="set WSGI_OAUTH_PUSHED_REQUESTS=yes",
+    ),
+    _Refusal(
         errors.ScopeRefused,
         {"invalid_scope"},
         r"invalid[ _]scope|'scope'",
@@ -69,7 +74,7 @@ _REFUSALS = (
     _Refusal(
         errors.ClientRefused,
         {"invalid_client", "incorrect_client_credentials", "bad_client_secret", "invalid_client_id"},
-        "client credentials",  # Keycloak calls a wrong secret unauthorized_client
+        "client credentials|client[ _]assertion",  # Keycloak calls a wrong secret unauthorized_client
         remedy="compare WSGI_OAUTH_CLIENT_ID and {credentials}",
     ),
     _Refusal(
