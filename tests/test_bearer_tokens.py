@@ -427,6 +427,12 @@ class TestRefusal:
         assert "Location" not in response.headers
         assert response.headers["WWW-Authenticate"].startswith('Bearer error="invalid_token"')
 
+    def test_that_is_no_json_web_token_names_the_remedy_in_the_log(
+        self, gate: LoginRequired, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        send(gate, headers=bearer("opaque"))
+        assert "let the program request one for the audience in WSGI_OAUTH_BEARER_AUDIENCE" in caplog.text
+
     def test_names_the_claim_and_the_expected_value_in_the_log(
         self,
         gate: LoginRequired,

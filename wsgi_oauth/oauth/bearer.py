@@ -59,7 +59,8 @@ def verify_bearer_token(token: str, audience: str, registrations: Iterable[Regis
     header, claims = map(decode_part, match.groups()) if match else (None, None)
     if header is None or claims is None:
         raise errors.InvalidBearerToken(
-            f"the access token is not a signed JSON Web Token of at most {MAX_LENGTH} characters (RFC 7519 3)"
+            f"the access token is not a signed JSON Web Token of at most {MAX_LENGTH} characters (RFC 7519 3)",
+            remedy=f"let the program request one for the audience in {SETTING}",
         )
     registration = _find_registration(claims.get("iss"), registrations)
     try:
