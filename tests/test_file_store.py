@@ -763,13 +763,25 @@ def test_sessions_are_locked_on_nfs(store: FileStore, system: SystemCalls):
 
 @pytest.mark.parametrize(
     ("call", "code", "remedy"),
-    [("flock", errno.ENOLCK, "has no locks, so use a local disk"), ("rename", errno.ENOSPC, "inodes")],
+    [
+        ("flock", errno.ENOLCK, "has no locks, so use a local disk"),
+        ("rename", errno.ENOSPC, "inodes"),
+        ("creat", errno.EMFILE, "LimitNOFILE="),
+        ("creat", errno.EROFS, "StateDirectory="),
+    ],
 )
 def test_the_error_of_a_disk_names_its_remedy(store: FileStore, system: SystemCalls, call: str, code: int, remedy: str):
     store.create(KEY, record())
     system.refuse(call, code)
     with pytest.raises(errors.StoreError, match=f"{os.strerror(code)}; .*{remedy}"):
         store.update(KEY, lambda _: record())
+
+
+def test_a_folder_on_a_read_only_file_system_names_the_remedy(tmp_path: Path, system: SystemCalls):
+    """For example with systemd's ProtectSystem=strict, or in a container with a read-only root file system."""
+    system.refuse("mkdir", errno.EROFS)
+    with pytest.raises(errors.StoreError, match=r"Read-only file system; .*StateDirectory="):
+        FileStore(tmp_path / "sessions")
 
 
 @pytest.mark.usefixtures("no_hanging")

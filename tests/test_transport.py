@@ -5,6 +5,7 @@ A provider that is slow, broken or hostile costs bounded time and memory, and er
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -573,6 +574,27 @@ def test_get_is_repeated_once_when_the_connection_breaks(
     with pytest.raises(errors.ProviderUnreachable):
         client.get(provider.profile_url)
     assert provider.count("profile") == 4
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        (errno.EACCES, "SELinux: setsebool -P httpd_can_network_connect on"),
+        (errno.EPERM, "systemd: IPAddressAllow="),
+        (errno.EMFILE, "raise the limit of open files"),
+        (errno.ECONNREFUSED, "whether the server is running"),
+    ],
+)
+def test_connection_that_this_machine_does_not_permit_names_the_remedy(
+    code: int, remedy: str, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    with pytest.raises(errors.ProviderUnreachable) as caught:
+        make_client().get("http://127.0.0.1:9/")
+    assert remedy in (caught.value.remedy or "")
 
 
 @pytest.mark.parametrize("warm", [True, False], ids=["pooled connection", "new connection"])

@@ -50,6 +50,8 @@ _ABSENT = {errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENODEV, e
 _NO_LOCKS = "the file system of the session folder has no locks, so use a local disk, or Redis"
 _REMEDIES = {
     errno.ENOSPC: "free disk space, or inodes (df -i)",
+    errno.EROFS: "name a writable folder in WSGI_OAUTH_SESSION_STORE (systemd: StateDirectory=; containers: a volume)",
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (systemd: LimitNOFILE=)"),
     **dict.fromkeys((errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP), _NO_LOCKS),  # errors of flock(2)
 }
 
@@ -72,7 +74,7 @@ class FileStore:
             check_folder(self.folder)
         except OSError as error:
             raise errors.StoreError(
-                f"the session folder {self.folder!r} cannot be created or read: {error.strerror}"
+                f"the session folder {self.folder!r} cannot be created or read: {_reason(error)}"
             ) from error
         self._sweeper = _Sweeper(self.folder)
         self._generation_path = self.folder  # as returned by _find_generation_path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import os
 import re
@@ -42,6 +43,15 @@ _CERTIFICATE_REMEDIES = {
     **dict.fromkeys(
         range(80, 95), "issue the certificate again as RFC 5280 requires, which Python 3.13 and newer check"
     ),
+}
+# By the error codes of connect(2) and socket(2) that this machine is responsible for.
+_LOCAL_REMEDIES = {
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM),
+        "let the security policy of this machine permit outgoing connections (SELinux: setsebool -P "
+        "httpd_can_network_connect on; systemd: IPAddressAllow=; or its firewall)",
+    ),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (systemd: LimitNOFILE=)"),
 }
 # The reasons of OpenSSL for refusing a server whose TLS is too old.
 _OUTDATED = {
@@ -228,6 +238,7 @@ def build_provider_error(error: Exception, host: str, *, is_late: bool) -> error
             remedy = "let the server offer TLS 1.2 or newer with secure keys, or use the URL of a server that does"
         return errors.TlsFailed(message, remedy=remedy)
     remedy = "check the host, the port, the firewall and HTTPS_PROXY, and whether the server is running"
+    remedy = _LOCAL_REMEDIES.get(getattr(cause, "errno", 0), remedy)
     if isinstance(cause, socket.gaierror):
         remedy = "check the host name, and whether this machine (or the proxy in HTTPS_PROXY) can resolve it"
     return errors.ProviderUnreachable(message, remedy=remedy)
