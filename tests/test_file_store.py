@@ -609,7 +609,7 @@ def test_a_file_size_limit_leaves_the_old_session(store: FileStore, folder: Path
 def test_a_process_without_free_descriptors_fails_and_recovers(tmp_path: Path):
     """S58, with the real kernel: EMFILE."""
     outcome = call_in_a_process("fail_without_descriptors", tmp_path, module=__name__)
-    reason = "the session store failed: Too many open files"
+    reason = "the session store failed: Too many open files; raise the limit of open files (systemd: LimitNOFILE=)"
     assert outcome["refused"] == dict.fromkeys(("load", "create", "update", "delete", "sweep", "check"), reason)
     assert outcome["untouched"]
     assert outcome["left"] == "data"
