@@ -377,6 +377,25 @@ class TestToken:
         assert response.headers["Cache-Control"] == "no-store"
         assert statuses(browser) == [200]
 
+    @pytest.mark.parametrize(
+        ("token", "remedy"),
+        [
+            (lambda issuer: logout_token(issuer, sub="mona", nbf=10**10), "compare the clock of this machine"),
+            (lambda issuer: sign_jwt(logout_claims(issuer, sid="s1"), alg="none"), "let the provider sign"),
+        ],
+        ids=["time", "algorithm"],
+    )
+    def test_that_is_refused_has_its_remedy_in_the_log(
+        self,
+        token: Callable[[Issuer], str],
+        remedy: str,
+        app: OAuthApp,
+        issuer: Issuer,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        deliver(app, token(issuer))
+        assert remedy in caplog.text
+
     def test_that_names_neither_a_user_nor_a_session_is_refused(self, app: OAuthApp, issuer: Issuer) -> None:
         assert deliver(app, logout_token(issuer)).status_code == 400
 

@@ -27,14 +27,14 @@ _OTHER_TYPES = frozenset(
 )
 
 _CHECK_CLIENT = "compare WSGI_OAUTH_CLIENT_ID with the registration"
-_CHECK_CLOCK = "compare the clock of this machine with the provider's"
+CHECK_CLOCK = "compare the clock of this machine with the provider's"
 _REMEDIES = {
     "iss": "set WSGI_OAUTH_ISSUER, or WSGI_OAUTH_PROVIDER, to the issuer in the provider's documentation",
     "aud": _CHECK_CLIENT,
     "azp": _CHECK_CLIENT,
-    "exp": _CHECK_CLOCK,
-    "nbf": _CHECK_CLOCK,
-    "iat": _CHECK_CLOCK,
+    "exp": CHECK_CLOCK,
+    "nbf": CHECK_CLOCK,
+    "iat": CHECK_CLOCK,
 }
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from .. import errors
 from ..transport.json import parse_json
-from .id_token import MAX_CLOCK_SKEW, read_audiences, read_id_token, read_subject, read_time
+from .id_token import CHECK_CLOCK, MAX_CLOCK_SKEW, read_audiences, read_id_token, read_subject, read_time
 from .registration import Registration
 
 EVENT = "http://schemas.openid.net/event/backchannel-logout"  # Back-Channel Logout 2.4
@@ -75,12 +75,13 @@ def check_logout_token(
         secret = registration.client_secret  # for HMAC, as in ID tokens
         claims = parse_json(registration.verify_signature(token, types=TYPES, algorithms=algorithms, secret=secret))
     except errors.SignatureRefused as error:
-        raise errors.LogoutTokenRefused(f"logout token: {error.detail}") from None
+        raise errors.LogoutTokenRefused(f"logout token: {error.detail}", remedy=error.remedy) from None
     invalid = find_invalid_claims(claims, registration)
     if invalid:
         got = ", ".join(f"{claim}={claims[claim]!a:.200}" for claim in invalid if claim in claims)
         raise errors.LogoutTokenRefused(
-            f"logout token: {', '.join(invalid)} invalid or missing (Back-Channel Logout 2.6{got and f'; got {got}'})"
+            f"logout token: {', '.join(invalid)} invalid or missing (Back-Channel Logout 2.6{got and f'; got {got}'})",
+            remedy=CHECK_CLOCK if any(claim in claims for claim in ("iat", "exp", "nbf") if claim in invalid) else "",
         )
     subject, session_id = read_subject(claims), read_subject(claims, "sid")
     names: list[str] = []
