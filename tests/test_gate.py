@@ -511,6 +511,7 @@ class TestFailures:
 
 FORGED = {
     "REMOTE_USER": "1@github",
+    "LOGON_USER": "1@github",
     "AUTH_TYPE": "OAuth2",
     "HTTP_REMOTE_USER": "1@github",
     "HTTP_AUTH_TYPE": "OAuth2",
@@ -550,6 +551,7 @@ class TestForgedIdentity:
             *("Remote-User-Group", "Remote-User-First-Name", "X-Forwarded-Remote-User", "X-Consumer-Custom-Id"),
             *("OIDC-Claim-Sub", "X-Amzn-Oidc-Data", "Kubeflow-Userid", "X-Pomerium-Claim-Email", "X-Proxy-User"),
             *("X-Goog-Authenticated-User-Email", "X-MS-CLIENT-PRINCIPAL", "Tailscale-User-Login", "X-Vouch-User"),
+            *("X-Otterwiki-Name", "X-Otterwiki-Permissions"),
             "X-Auth-Request-Any-Claim",  # oauth2-proxy can be configured to send any claim
         ]
         headers = {**dict.fromkeys(names, "forged"), "Cookie": f"wsgi_oauth={signed_in.cookie}"}

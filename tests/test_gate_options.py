@@ -117,11 +117,11 @@ class TestPathRules:
         assert send(guest.gate, "/page/admin", headers={**headers, header: prefix}).status_code == 403
 
     def test_of_all_paths_apply_if_the_application_may_remove_a_part_of_the_path(self, enter: Callable[..., Guest]):
-        """Some remove the value of the header everywhere: /adm-in becomes /admin."""
+        """Some remove the value of the header everywhere: /adm1in becomes /admin."""
         guest = enter(allow={"/admin": ("id:1",)})
         headers = {**HTML, "Cookie": f"wsgi_oauth={guest.cookie}"}
-        for value, status in (("-", 403), ("-in", 403), ("/adm-", 403), ("x", 200), ("/intern", 200)):
-            assert send(guest.gate, "/adm-in", headers={**headers, "Script-Name": value}).status_code == status
+        for value, status in (("1", 403), ("1in", 403), ("/adm1", 403), ("x", 200), ("/intern", 200)):
+            assert send(guest.gate, "/adm1in", headers={**headers, "Script-Name": value}).status_code == status
 
     @pytest.mark.parametrize(
         "header",

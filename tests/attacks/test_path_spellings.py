@@ -159,13 +159,32 @@ class TestSpellings:
         assert "/admin_area" in rule.restricted
         assert not rule.is_public
 
+    @pytest.mark.parametrize(
+        "path",
+        [
+            *("/_admin_area", "/.admin_area/x", "/admin_area-", "/-Admin_Area.json", "/a$dmin_area", "/admin_!area"),
+            *("/-/admin_area", "/--/_./admin-area", "/admin__area", "/[admin_area]", "/admin_area.../x"),
+        ],
+    )
+    def test_a_name_with_more_punctuation_is_restricted(self, path: str):
+        """`secure_filename` of Werkzeug removes punctuation at both ends, and Otter Wiki also inside a name."""
+        paths = PathRules(sign_in="/auth", public=["/*"], restricted=["/admin_area"], sign_out=())
+        assert paths.find("", path) == ((False, False, ("/admin_area",), False))
+
+    @pytest.mark.parametrize("path", ["/-/admin", "/-/x", "/--/x"])
+    def test_a_name_without_letters_can_have_a_rule(self, path: str):
+        assert "/-" in RestrictedPaths(["/", "/-", "/-/admin/x"]).find("", path)
+        assert RestrictedPaths(["/", "/x", "/-"]).find("", "/x/-/a") == ["/x"]
+
     def test_other_punctuation_chooses_no_weaker_rule(self):
         """/admin/for_all is open to more users, and `/admin/for-all` may be another page of /admin."""
         paths = RestrictedPaths(["/admin", "/admin/for_all"])
         assert paths.find("", "/admin/for-all") == paths.find("", "/admin/for_all.x") == ["/admin", "/admin/for_all"]
         assert paths.find("", "/admin/for_all/x") == ["/admin/for_all"]
 
-    @pytest.mark.parametrize("path", ["/admin_areas", "/admin/area", "/adminarea", "/x/@@admin_area", "/.admin_area"])
+    @pytest.mark.parametrize(
+        "path", ["/admin_areas", "/admin/area", "/adminarea", "/x/@@admin_area", "/-/x/admin_area"]
+    )
     def test_a_name_with_other_letters_is_not_restricted(self, path: str):
         assert RestrictedPaths(["/admin_area"]).find("", path) == []
 

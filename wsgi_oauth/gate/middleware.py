@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
 # Keys that name the user. Only the gate may set them: otherwise a client could impersonate a user. The headers are
 # those of oauth2-proxy, Authelia, Grafana, Traefik, Kong, mod_auth_openidc, cloud providers and others, and those that
-# NetBox (Remote-User-Group) and Redash (X-Forwarded-Remote-User) read by default.
+# NetBox (Remote-User-Group), Redash (X-Forwarded-Remote-User) and Otter Wiki (X-Otterwiki-Permissions) read by default.
+# CherryPy prefers LOGON_USER, which IIS sets, to REMOTE_USER.
 IDENTITY_KEYS = frozenset(
-    {"REMOTE_USER", "AUTH_TYPE", "HTTP_AUTH_TYPE", "HTTP_AUTHENTICATED_USER", IDENTITY_KEY, CONTEXT_KEY}
+    {"REMOTE_USER", "LOGON_USER", "AUTH_TYPE", "HTTP_AUTH_TYPE", "HTTP_AUTHENTICATED_USER", IDENTITY_KEY, CONTEXT_KEY}
     | {
         f"HTTP_{prefix}_{name}"
         for prefix in (
@@ -46,12 +47,13 @@ IDENTITY_KEYS = frozenset(
             "X_PROXY",
             "OIDC_CLAIM",
             "X_POMERIUM_CLAIM",
+            "X_OTTERWIKI",
         )
         for name in (
             *("USER", "USERNAME", "PREFERRED_USERNAME", "UID", "NAME", "EMAIL", "LOGIN"),
             *("USER_ID", "USER_NAME", "USER_EMAIL", "USER_GROUP", "USER_GROUPS", "USERID", "REMOTE_USER"),
             *("USER_FIRST_NAME", "USER_LAST_NAME", "ID", "CUSTOM_ID", "SUB"),
-            *("GROUP", "GROUPS", "ROLE", "ROLES", "ACCESS_TOKEN"),
+            *("GROUP", "GROUPS", "ROLE", "ROLES", "PERMISSIONS", "ACCESS_TOKEN"),
         )
     }
     | {"HTTP_CF_ACCESS_AUTHENTICATED_USER_EMAIL", "HTTP_X_VOUCH_USER", "HTTP_KUBEFLOW_USERID"}
@@ -106,8 +108,8 @@ class LoginRequired:
     :param allow: access rules for parts of the application, in addition to ``WSGI_OAUTH_ALLOW``:
         ``{"/admin": ("group:admins",)}``. A user has to match one of the rules of the longest path that includes the
         requested one; ``/`` includes all. The rules hold for other spellings, too: letter case and accents make no
-        difference, any other character outside ASCII counts as a wildcard, punctuation as any other punctuation, and
-        a name with an extension also as the name without it. An ambiguous path requires the rules of all paths, and so
+        difference, any other character outside ASCII counts as a wildcard, punctuation as any other or none, and a
+        name with an extension also as the name without it. An ambiguous path requires the rules of all paths, and so
         does a WebDAV request that moves or copies a page to a path with other rules.
     :param remote_user: returns the value of ``REMOTE_USER``, a name that belongs to one user only; by default
         ``WSGI_OAUTH_REMOTE_USER`` decides. If it returns None, "" or a control character, the user gets a 403.

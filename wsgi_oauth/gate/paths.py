@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -28,6 +28,8 @@ _NAMESPACE = re.compile(r"(?<=/)(?:@@|\+\+[^+/]*\+\+)")
 _EXTENSIONS = (re.compile(r"(?<=[^/])\.[^/]*"), re.compile(r"(?<=[^/])\.[^/.]*(?=/|\Z)"))
 # CherryPy and TurboGears read `/admin-area` and `/admin.area` as `/admin_area`.
 _PUNCTUATION = str.maketrans(dict.fromkeys(" !\"#$%&'()*+,-.:;<=>?@[\\]^`{|}~", "_"))
+# Others remove it: Werkzeug's `secure_filename` makes `admin` of `_admin`, and Otter Wiki of `ad$min` and `-/admin`.
+_NO_PUNCTUATION = dict.fromkeys([*_PUNCTUATION, ord("_")])
 _LETTER = re.compile(r"[a-z0-9]")  # in a folded name
 _MAX_NOT_ASCII = 2000  # bytes of a path
 _SHORT_NAME = re.compile(r"~[0-9]")  # ADMINI~1: FAT and NTFS open `administration` under this name, too
@@ -60,8 +62,8 @@ class PathRules:
         self._sign_out = SignOutPaths(sign_out)
         # Matches a plain path without any rule for it or for a path above it, as in most requests. This saves a seventh
         # of the time of a signed-in request through the gate.
-        paths = {sign_in, *self._public.paths, *self._sign_out.paths} - {"/"} | {*self._restricted.folded}
-        pattern = rf"(?!/?\Z|{_build_pattern(paths)}){_PLAIN.pattern}"
+        paths = {sign_in, *self._public.paths, *self._sign_out.paths} - {"/"}
+        pattern = rf"(?!/?\Z|{_build_pattern(paths)}|{_build_lenient_pattern(self._restricted.folded)}){_PLAIN.pattern}"
         self._has_no_rule = re.compile(pattern, re.ASCII | re.IGNORECASE).fullmatch
         self._no_rule = PathRule(is_public=self._public.includes_everything)
 
@@ -125,15 +127,15 @@ class RestrictedPaths:
         self.paths = list(self._segments)
         #: The folded paths; "" for the whole application.
         self.folded = {"/".join(["", *segments]) for segments in self._segments.values()}
-        self._may_include = re.compile(_build_pattern(self.folded - {""}), re.ASCII | re.IGNORECASE)
+        self._may_include = re.compile(_build_lenient_pattern(self.folded - {""}), re.ASCII | re.IGNORECASE)
 
     def find(self, script_name: str, path_info: str) -> list[str]:
         """Return the restricted paths whose rules apply.
 
         This is the longest one that includes the requested path, without regard to letter case, accents and characters
         that file systems ignore, and each longer one that may include it: any other character outside ASCII may stand
-        for any letters, punctuation for other punctuation, and a name with an extension for the name without it. For
-        an ambiguous path, all are returned, because the application may read it as any of them.
+        for any letters, punctuation for other or no punctuation, and a name with an extension for the name without it.
+        For an ambiguous path, all are returned, because the application may read it as any of them.
         """
         if not script_name and _PLAIN.fullmatch(path_info) and not self._may_include.match(path_info):
             return ["/"] if "" in self.folded else []
@@ -160,10 +162,11 @@ class RestrictedPaths:
         """Return the longest path that certainly includes the requested segments, and longer ones that may do so."""
         certain = [path for path, segments in self._segments.items() if requested[: len(segments)] == segments]
         longest = max((len(self._segments[path]) for path in certain), default=0)
+        with_letters = [segment for segment in requested if segment.translate(_NO_PUNCTUATION)]
         return [
             path
             for path, segments in self._segments.items()
-            if longest <= len(segments) <= len(requested) and all(map(_may_be, requested, segments))
+            if longest <= len(segments) and (_may_include(segments, requested) or _may_include(segments, with_letters))
         ]
 
 
@@ -211,10 +214,23 @@ def parse_path(path: str, setting: str) -> str:
 
 
 def _build_pattern(paths: Collection[str]) -> str:
-    """Return a pattern that matches every plain path that one of the folded *paths* may include."""
+    """Return a pattern that matches every plain path that one of the *paths* includes, also with other punctuation."""
     # A plain path contains no other punctuation.
     spellings = (re.escape(path.translate(_PUNCTUATION)).replace("_", "[_.-]") for path in paths)
     return "|".join(spelling + r"(?:[/.]|\Z)" for spelling in spellings) or "(?!)"
+
+
+def _build_lenient_pattern(folded: Collection[str]) -> str:
+    """Return a pattern that matches every plain path that one of the *folded* paths may include."""
+    if "" in folded or not folded:
+        return "" if folded else "(?!)"
+    # Each part matches a text in one way only, otherwise long paths could take seconds.
+    end, begin = r"[_-]*(?:\.[^/]*)?", "/(?:[_.-]+/)*[_.-]*"
+    names = sorted(path.translate(_NO_PUNCTUATION).removeprefix("/") for path in folded)
+    spellings = (
+        f"{end}{begin}".join("[_.-]*".join(map(re.escape, segment)) for segment in name.split("/")) for name in names
+    )
+    return rf"{begin}(?:{'|'.join(spellings)}){end}(?:/|\Z)"
 
 
 def _depth(path: str) -> int:
@@ -272,13 +288,18 @@ def _split(path: str) -> list[str]:
     return path.strip("/").split("/") if path.strip("/") else []
 
 
+def _may_include(segments: Sequence[str], requested: Sequence[str]) -> bool:
+    """Return whether the application may treat *requested* as a path that begins with *segments*. Both are folded."""
+    return len(segments) <= len(requested) and all(map(_may_be, requested, segments))
+
+
 def _may_be(segment: str, name: str) -> bool:
     """Return whether the application may treat *segment* as *name*. Both are folded.
 
-    A character that is still outside ASCII, such as a dotless i, may stand for any letters. Punctuation is ignored,
-    because the application may remove it together with such a character.
+    The application may replace or remove punctuation, but adds none. A character that is still outside ASCII, such as
+    a dotless i, may stand for any letters.
     """
-    if len(segment) == len(name) and segment.translate(_PUNCTUATION) == name.translate(_PUNCTUATION):
+    if len(segment) >= len(name) and segment.translate(_NO_PUNCTUATION) == name.translate(_NO_PUNCTUATION):
         return True
     if segment.isascii():
         return _SHORT_NAME.search(segment) is not None
