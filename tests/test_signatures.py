@@ -216,6 +216,10 @@ class TestIdToken:
         use(issuer, Key(RSA, "RS256"), use=None, alg=None, kid=None)
         assert signs_in(browser)
 
+    def test_is_verified_if_its_key_has_an_invalid_private_member(self, browser: Browser, issuer: Issuer) -> None:
+        use(issuer, Key(RSA, "RS256"), d="not Base64!")
+        assert signs_in(browser)
+
     def test_with_an_empty_key_id_is_verified_with_any_key(self, browser: Browser, issuer: Issuer) -> None:
         issuer.sign = lambda claims: sign_jwt(claims, kid="")
         assert signs_in(browser)
