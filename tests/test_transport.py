@@ -226,6 +226,7 @@ GZIP = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(b"x"
         pytest.param(CHUNKED + b"0\r\n", b"a: b\r\n", id="trailers"),
         pytest.param(b"HTTP/1.1 200 OK\r\n\r\n", b"x", id="body without a length"),
         pytest.param(b"", b"HTTP/1.1 100 Continue\r\n\r\n", id="endless continue"),
+        pytest.param(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n", id="endless hints"),
         pytest.param(GZIP, b"\0", id="gzip body"),
     ],
 )
@@ -619,6 +620,24 @@ def test_connection_is_not_reused_after_a_failure(fault: str, provider: LocalPro
         client.get(provider.profile_url)
     assert client.get(provider.profile_url).json() == {"message": "Bad credentials"}
     assert provider.server.connections == 2
+
+
+@pytest.mark.parametrize("interim", ["102 Processing", "103 Early Hints", "104 Upload Resumption Supported"])
+def test_interim_response_is_not_taken_for_the_response(interim: str, make_client: MakeClient) -> None:
+    """Otherwise the connection's next request would get the response, perhaps with another user's token."""
+
+    def talk(connection: socket.socket) -> None:
+        while head := read_head(connection):
+            path = head.split()[1]
+            connection.sendall(f"HTTP/1.1 {interim}\r\nLink: </style.css>; rel=preload\r\n\r\n".encode() * 2)
+            select.select([connection], [], [], 0.1)  # the response is late enough for a next request to come first
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(path), path))
+
+    client = make_client()
+    with talking(talk) as port:
+        for path in ("/first", "/second"):
+            response = client.get(f"http://127.0.0.1:{port}{path}")
+            assert (response.status_code, response.text) == (200, path)
 
 
 def test_connection_that_was_idle_for_a_minute_is_not_reused(

@@ -61,6 +61,11 @@ class _DeadlineResponse(http.client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
+        while self.status < 200:
+            # http.client takes each interim response except 100, such as 103 (Early Hints), for the response itself and
+            # leaves the real one, perhaps with the token of another user, to the connection's next request.
+            self.headers = self.msg = None  # type: ignore[assignment]
+            super().begin()
         if self.msg.defects:
             # Otherwise urllib3 would log the malformed headers, perhaps with a token in them, and continue.
             raise http.client.HTTPException("the headers are malformed")
