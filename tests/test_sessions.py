@@ -726,6 +726,15 @@ def test_an_unknown_id_is_not_adopted(make_visitor: Callable[..., Visitor], stor
     assert visitor.does(dict) == {}
 
 
+def test_the_id_of_a_pending_sign_in_opens_no_session(visitor: Visitor, make_visitor: Callable[..., Visitor]):
+    """S70: its cookie opens nothing else. Pages of the application would otherwise see the code verifier."""
+    visitor.browser.start()
+    [pending] = [each.value for each in visitor.browser.app.cookiejar if each.name.startswith("wsgi_oauth-")]
+    other = make_visitor()
+    other.sends(pending)
+    assert other.does(dict) == {}
+
+
 def test_an_ended_id_is_not_adopted(signed_in: Visitor, store: Watched):
     """S37"""
     ended = signed_in.cookie
