@@ -226,6 +226,14 @@ class TestReturnUrl:
         assert browser.get(f"/?{name}=%2Fpage&next=%2Fpage").status_int == 302
         assert caplog.text == ""
 
+    def test_next_that_is_not_encoded_leaves_a_log_line(self, browser: Browser, caplog: pytest.LogCaptureFixture):
+        """As with ``return 302 /auth/?next=$request_uri`` in nginx."""
+        for query in ("next=%2Fpage%3Fx%3D1%26y%3D2", "next=/page?x=1", "next=/page?x=1&provider=", "next=/&x=1"):
+            assert browser.get(f"/?{query}").status_int == 302
+        assert caplog.text == ""
+        assert browser.get("/?next=/page?x=1&y=2&z=3").status_int == 302
+        assert "next: ends before ['y', 'z']; write the page percent-encoded: ? as %3F, & as %26" in caplog.text
+
     def test_next_in_the_callback_is_ignored(self, browser: Browser):
         assert browser.get(browser.callback_url() + "&next=%2Felsewhere").location == "/profile"
 

@@ -34,6 +34,10 @@ HAND_OVER_ROUTE = "/hand-over"
 _PAGES = ("next", "target_link_uri")  # the parameters with the return URL
 # Their names in other programs: oauth2-proxy and ingress controllers, vouch-proxy, and applications.
 _FOREIGN_PAGES = frozenset({"rd", "url", "redirect", "redirect_to", "redirect_url", "return_to", "return_url"})
+# Parameters of the sign-in itself, beside those that are passed on to the provider.
+_OWN = frozenset(
+    {*_PAGES, "provider", "reauthenticate", "restarted", "again", "switch", "browser", "iss", "login_hint"}
+)
 # Long enough for a login_hint that is a token of the site that starts the sign-in.
 _LOGIN_PARAMETER = r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,2048}"
 
@@ -142,6 +146,13 @@ class SignInHandler(RequestHandler):
                 "[%s] %s: ignored (got %a); write the page to which a sign-in returns as next=",
                 *(self.request.id, name, arguments[name].partition("?")[0][:100]),
             )
+        if page and "?" in self.request.environ["QUERY_STRING"]:  # the page is not encoded, so an "&" has ended it
+            passed_on = {name for each in self.oauth.registrations.values() for name in each.login_parameters}
+            if lost := sorted(arguments.keys() - _OWN - passed_on):
+                _log.warning(
+                    "[%s] next: ends before %.100a; write the page percent-encoded: ? as %%3F, & as %%26, %% as %%25",
+                    *(self.request.id, lost),
+                )
         return page or (self.request.base, self._default_page)
 
     @property
