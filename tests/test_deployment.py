@@ -831,6 +831,14 @@ class TestSettingsFile:
         with pytest.raises(SystemExit, match=r"settings\.env, line 2: must be NAME=value; put special characters in"):
             read(f"A=b\n{line}\n")
 
+    def test_byte_order_mark_of_an_editor_is_named(self, read: Callable[[str], list[str]]):
+        """A shell reads it as a part of the first name."""
+        with pytest.raises(SystemExit, match=r"settings\.env, line 1: .*; save the file without a byte order mark"):
+            read("\ufeffA=b\n")
+
+    def test_lines_may_end_as_on_windows(self, read: Callable[[str], list[str]]):
+        assert read("A=b\r\nC=d\r\n") == ["A=b", "C=d"]
+
 
 class TestDocument:
     """The commands in docs/deployment.md."""

@@ -26,7 +26,9 @@ raw_env = []
 for number, line in enumerate(SETTINGS.read_text().splitlines(), 1):
     setting = SETTING.fullmatch(line.strip())
     if setting is None:
-        raise SystemExit(f"{SETTINGS}, line {number}: must be NAME=value; put special characters in single quotes")
+        has_mark = line.startswith("\ufeff")  # invisible in editors
+        remedy = "save the file without a byte order mark" if has_mark else "put special characters in single quotes"
+        raise SystemExit(f"{SETTINGS}, line {number}: must be NAME=value; {remedy}")
     raw_env += shlex.split(setting[1] or "")
 os.environ.update(line.split("=", 1) for line in raw_env)  # because the import reads PORT and others
 
