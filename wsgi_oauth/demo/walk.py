@@ -28,7 +28,7 @@ READING = {
     "source lines, and /lab carries out attacks, with the guards of this program and without them",
     "docs/tutorial.md": "ten small programs, from three handlers to a safe sign-in, each with the attack it stops",
     "wsgi_oauth/flow.py": "the code that has just run, on one page",
-    "docs/glossary.md": "thirty terms, with one sentence each",
+    "docs/glossary.md": "the terms, with one sentence each",
     "RFC 6749": "OAuth 2.0: section 4.1 describes steps 1 to 3, section 10 its threats",
     "RFC 7636": "PKCE",
     "RFC 9700": "the current rules for a safe OAuth 2.0, with the attacks behind them",
