@@ -266,6 +266,18 @@ def test_a_full_server_signs_nobody_out_and_users_can_sign_out(own_redis: RedisS
     assert stays.profile().status_int == 200
 
 
+def test_the_error_of_a_full_server_names_the_remedy(own_redis: RedisServer):
+    with own_redis.client as client:
+        client.config_set("maxmemory", 1)
+        with pytest.raises(errors.StoreError, match="'maxmemory'; give the server more memory"):
+            RedisStore(own_redis.url).create(KEY, record())
+        client.config_set("maxmemory", 0)
+        client.config_set("maxclients", 1)
+        with pytest.raises(errors.StoreError, match="reached; raise its maxclients"):
+            RedisStore(own_redis.url).create(KEY, record())
+        client.config_set("maxclients", 100)
+
+
 def test_a_read_only_replica_is_a_failing_store(own_redis: RedisServer):
     """S58: for example after a failover, before the address has moved."""
     store = RedisStore(own_redis.url)

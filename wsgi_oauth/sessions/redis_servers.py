@@ -58,6 +58,8 @@ _REMEDIES = {
     "Authentication required": "write redis://user:password@host:port, or redis://:password@host:port without a user",
     "invalid username-password pair": "correct user and password in the URL, with special characters percent-encoded",
     "this user has no permissions": "give it the access list in docs/operating.md",
+    "used memory > 'maxmemory'": "give the server more memory, or lower WSGI_OAUTH_SESSION_IDLE",
+    "max number of clients reached": "raise its maxclients, or start fewer workers and threads",
 }
 
 
