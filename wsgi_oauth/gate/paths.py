@@ -162,11 +162,13 @@ class RestrictedPaths:
         """Return the longest path that certainly includes the requested segments, and longer ones that may do so."""
         certain = [path for path, segments in self._segments.items() if requested[: len(segments)] == segments]
         longest = max((len(self._segments[path]) for path in certain), default=0)
-        with_letters = [segment for segment in requested if segment.translate(_NO_PUNCTUATION)]
+        # Translated once, not for each rule, because a segment can be long.
+        pairs = [(segment, segment.translate(_NO_PUNCTUATION)) for segment in requested]
+        with_letters = [(segment, letters) for segment, letters in pairs if letters]
         return [
             path
             for path, segments in self._segments.items()
-            if longest <= len(segments) and (_may_include(segments, requested) or _may_include(segments, with_letters))
+            if longest <= len(segments) and (_may_include(segments, pairs) or _may_include(segments, with_letters))
         ]
 
 
@@ -288,18 +290,22 @@ def _split(path: str) -> list[str]:
     return path.strip("/").split("/") if path.strip("/") else []
 
 
-def _may_include(segments: Sequence[str], requested: Sequence[str]) -> bool:
-    """Return whether the application may treat *requested* as a path that begins with *segments*. Both are folded."""
+def _may_include(segments: Sequence[str], requested: Sequence[tuple[str, str]]) -> bool:
+    """Return whether the application may treat *requested* as a path that begins with *segments*. Both are folded.
+
+    :param requested: the segments of the path, each with and without punctuation.
+    """
     return len(segments) <= len(requested) and all(map(_may_be, requested, segments))
 
 
-def _may_be(segment: str, name: str) -> bool:
-    """Return whether the application may treat *segment* as *name*. Both are folded.
+def _may_be(requested: tuple[str, str], name: str) -> bool:
+    """Return whether the application may treat a *requested* segment as *name*. Both are folded.
 
     The application may replace or remove punctuation, but adds none. A character that is still outside ASCII, such as
     a dotless i, may stand for any letters.
     """
-    if len(segment) >= len(name) and segment.translate(_NO_PUNCTUATION) == name.translate(_NO_PUNCTUATION):
+    segment, without_punctuation = requested
+    if len(segment) >= len(name) and without_punctuation == name.translate(_NO_PUNCTUATION):
         return True
     if segment.isascii():
         return _SHORT_NAME.search(segment) is not None
