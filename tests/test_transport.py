@@ -598,6 +598,32 @@ def test_connection_that_this_machine_does_not_permit_names_the_remedy(
     assert remedy in (caught.value.remedy or "")
 
 
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        pytest.param(b"\0\0\x12\4\0\0\0\0\0", "it does not begin as HTTP/1.1", id="HTTP/2"),
+        pytest.param(b"\x15\3\1\0\2\2\x46", "it does not begin as HTTP/1.1", id="alert of TLS"),
+        pytest.param(OK + b"a: b\r\n" * 101 + b"\r\n", "or more than 100", id="many headers"),
+        pytest.param(OK + b"Garbage\r\n\r\n", "its headers are malformed", id="malformed header"),
+        pytest.param(OK + b"a: " + b"b" * 65536 + b"\r\n\r\n", "more than 65536 bytes", id="long header"),
+        pytest.param(OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", "contradictory", id="two lengths"),
+    ],
+)
+def test_answer_that_is_no_http_names_the_reason(answer: bytes, reason: str, make_client: MakeClient) -> None:
+    """The remedy is neither to start the server nor to open the firewall."""
+
+    def talk(connection: socket.socket) -> None:
+        read_head(connection)
+        connection.sendall(answer)
+
+    with talking(talk) as port, pytest.raises(errors.ProviderUnreachable, match=f"is not valid: .*{reason}") as caught:
+        make_client().get(f"http://127.0.0.1:{port}/")
+    assert "HTTP/1.1 is needed" in (caught.value.remedy or "")
+
+
 @pytest.mark.parametrize("warm", [True, False], ids=["pooled connection", "new connection"])
 @pytest.mark.parametrize("fault", ["hang_up", "reset", "hang_up_in_headers", "cut_body"])
 def test_post_is_never_repeated(fault: str, warm: bool, provider: LocalProvider, make_client: MakeClient) -> None:
@@ -640,14 +666,18 @@ def test_interim_response_is_not_taken_for_the_response(interim: str, make_clien
             assert (response.status_code, response.text) == (200, path)
 
 
+@pytest.mark.parametrize("clock", ["monotonic", "time"])
 def test_connection_that_was_idle_for_a_minute_is_not_reused(
-    monkeypatch: pytest.MonkeyPatch, provider: LocalProvider, make_client: MakeClient
+    clock: str, monkeypatch: pytest.MonkeyPatch, provider: LocalProvider, make_client: MakeClient
 ) -> None:
-    """NAT devices and load balancers drop it, often without closing it; a POST would be lost."""
+    """NAT devices and load balancers drop it, often without closing it; a POST would be lost.
+
+    While a machine is suspended, only its wall clock goes on.
+    """
     client = make_client()
     client.get(provider.profile_url)
-    real = time.monotonic
-    monkeypatch.setattr(time, "monotonic", lambda: real() + MAX_IDLE + 1)
+    real = getattr(time, clock)
+    monkeypatch.setattr(time, clock, lambda: real() + MAX_IDLE + 1)
     client.get(provider.profile_url)
     assert provider.server.connections == 2
 

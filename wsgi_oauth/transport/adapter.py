@@ -53,6 +53,13 @@ _LOCAL_REMEDIES = {
     ),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (systemd: LimitNOFILE=)"),
 }
+# By the exact class, because subclasses stand for connections that have ended.
+_INVALID_ANSWERS: dict[type, str] = {
+    http.client.BadStatusLine: "it does not begin as HTTP/1.1",
+    http.client.LineTooLong: "a line of its headers has more than 65536 bytes",
+    http.client.HTTPException: "its headers are malformed, or more than 100",
+    urllib3.exceptions.InvalidHeader: "its headers are contradictory",
+}
 # The reasons of OpenSSL for refusing a server whose TLS is too old.
 _OUTDATED = {
     "DH_KEY_TOO_SMALL",
@@ -237,10 +244,17 @@ def build_provider_error(error: Exception, host: str, *, is_late: bool) -> error
         if (cause.reason or "") in _OUTDATED:
             remedy = "let the server offer TLS 1.2 or newer with secure keys, or use the URL of a server that does"
         return errors.TlsFailed(message, remedy=remedy)
+    return _build_unreachable(cause, target, message)
+
+
+def _build_unreachable(cause: BaseException, target: str, message: str) -> errors.ProviderUnreachable:
     remedy = "check the host, the port, the firewall and HTTPS_PROXY, and whether the server is running"
     remedy = _LOCAL_REMEDIES.get(getattr(cause, "errno", 0), remedy)
     if isinstance(cause, socket.gaierror):
         remedy = "check the host name, and whether this machine (or the proxy in HTTPS_PROXY) can resolve it"
+    elif invalid := _INVALID_ANSWERS.get(type(cause)):
+        message = f"the answer of {target} is not valid: {invalid}"
+        remedy = "check the port, and whether a proxy in between changes answers; HTTP/1.1 is needed"
     return errors.ProviderUnreachable(message, remedy=remedy)
 
 

@@ -71,13 +71,18 @@ class _DeadlineResponse(http.client.HTTPResponse):
             raise http.client.HTTPException("the headers are malformed")
 
 
+def _read_clocks() -> tuple[float, float]:
+    # The monotonic clock of Linux stops while the machine is suspended; the other one can be set back.
+    return time.monotonic(), time.time()
+
+
 class DeadlineConnection(HTTPConnection):
     """Apply urllib3's read timeout to the whole response, and its connect timeout to all addresses of a host."""
 
-    _last_used = 0.0
+    _last_used = (0.0, 0.0)
 
     def getresponse(self) -> Any:
-        self._last_used = time.monotonic()
+        self._last_used = _read_clocks()
         self._set_deadline()
         return super().getresponse()
 
@@ -92,7 +97,8 @@ class DeadlineConnection(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        return super().is_connected and time.monotonic() - self._last_used < MAX_IDLE
+        idle = max(now - then for now, then in zip(_read_clocks(), self._last_used, strict=True))
+        return super().is_connected and idle < MAX_IDLE
 
     def _new_conn(self) -> socket.socket:
         deadline = time.monotonic() + float(self.timeout or 0)
