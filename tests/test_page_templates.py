@@ -10,6 +10,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from bs4 import BeautifulSoup
@@ -315,3 +316,25 @@ def test_jinja2_and_a_language_are_loaded_with_the_first_page_also_if_eight_thre
     """S76"""
     done = run(FIRST_PAGES)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_built_in_pages_work_in_a_zip_file(tmp_path: Path):
+    """A zipapp contains the package without extracting it."""
+    package, archive = Path(sample_pages.__file__).parent.parent, tmp_path / "app.zip"
+    with ZipFile(archive, "w") as contents:
+        for path in package.rglob("*"):
+            if path.suffix in {".py", ".json", ".html", ".css"}:
+                contents.write(path, path.relative_to(package.parent))
+    script = f"""
+import sys
+sys.path.insert(0, {str(archive)!r})
+import werkzeug.test
+import wsgi_oauth
+app = wsgi_oauth.create_app(wsgi_oauth.Config(client_id="a", client_secret="b", session_store="memory:"))
+page = werkzeug.test.Client(app).get("/signed-out", headers={{"Accept": "text/html", "Accept-Language": "de"}})
+print(wsgi_oauth.__file__, page.status, 'lang="de"' in page.text)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr) == (f"{archive}/wsgi_oauth/__init__.py 200 OK True\n", "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from functools import cache
-from pathlib import Path
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def load(language: str) -> Texts:
     :raises OSError: if the file cannot be read.
     :raises ValueError: if it is malformed.
     """
-    texts = json.loads(Path(__file__).with_name(f"{language}.json").read_bytes())
+    texts = json.loads(files(__name__).joinpath(f"{language}.json").read_bytes())
     return Texts(language, {**(ENGLISH._texts if language != "en" else {}), **texts})
 
 

@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from functools import cache, partial
 from hashlib import sha256
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from markupsafe import Markup
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-BUILT_IN = Path(__file__).parent / "templates"
+BUILT_IN = files("wsgi_oauth.web") / "templates"  # not by their path, because the package may be in a zip file
 STYLE = "style.css"
 _IMPORT = f'@import "wsgi_oauth/{STYLE}";'
 _log = logging.getLogger("wsgi_oauth")
@@ -81,6 +82,7 @@ def _create_environment(folder: str) -> Environment:
         ChoiceLoader,
         Environment,
         FileSystemLoader,
+        PackageLoader,
         PrefixLoader,
         StrictUndefined,
         TemplateNotFound,
@@ -95,7 +97,7 @@ def _create_environment(folder: str) -> Environment:
                 os.listdir(f"{folder}/.")  # the dot also requires permission to open files in the folder
                 raise
 
-    built_in = FileSystemLoader(BUILT_IN)
+    built_in = PackageLoader("wsgi_oauth.web")
     own = [OperatorLoader(folder)] if folder else []
     return Environment(
         loader=ChoiceLoader([*own, built_in, PrefixLoader({"wsgi_oauth": built_in})]),
