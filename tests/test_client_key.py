@@ -154,12 +154,13 @@ class TestAssertion:
         assert path == "/par"
         assert read(assertion, "ES256", issuer.url)["aud"] == issuer.url
 
+    @pytest.mark.parametrize(("key", "supported"), [("RS256", "PS256"), ("EdDSA", "Ed25519")])
     def test_is_signed_with_an_algorithm_that_the_provider_supports(
-        self, issuer: KeyIssuer, visit: Callable[..., Browser], tmp_path: Path
+        self, key: str, supported: str, issuer: KeyIssuer, visit: Callable[..., Browser], tmp_path: Path
     ) -> None:
-        issuer.metadata["token_endpoint_auth_signing_alg_values_supported"] = ["ES256", "PS256"]
-        visit(client_key_file=str(write_pem(tmp_path / "key", KEYS["RS256"]))).sign_in()
-        assert jwt.get_unverified_header(issuer.assertions[0][1])["alg"] == "PS256"
+        issuer.metadata["token_endpoint_auth_signing_alg_values_supported"] = ["ES256", supported]
+        visit(client_key_file=str(write_pem(tmp_path / "key", KEYS[key]))).sign_in()
+        assert jwt.get_unverified_header(issuer.assertions[0][1])["alg"] == supported
 
     def test_comes_from_a_file_that_is_read_for_each_request(
         self, issuer: KeyIssuer, visit: Callable[..., Browser], tmp_path: Path
@@ -280,6 +281,13 @@ class TestKeyFile:
         assert '"kty": "EC"' in output
         assert '"d"' not in output
         assert "its mode is 0644" in output
+
+    @pytest.mark.parametrize(("supported", "is_warning"), [(["RS256", "PS256"], True), (["RS256", "ES256"], False)])
+    def test_of_a_type_that_the_provider_does_not_support_is_a_warning(
+        self, supported: list[str], is_warning: bool, check: Callable[..., str], issuer: KeyIssuer, key_file: Path
+    ) -> None:
+        issuer.metadata["token_endpoint_auth_signing_alg_values_supported"] = supported
+        assert ("warn  client key: signs with ES256" in check(CLIENT_KEY_FILE=str(key_file))) is is_warning
 
     @pytest.mark.parametrize(
         ("setting", "remedy"),

@@ -336,6 +336,11 @@ class ProviderCheck:
         if not self._registration.configured_provider.secret_audience:
             text = f"client key: {json.dumps(key.public_jwk())}"
             yield Finding("ok", text, "register this public key (JWK) at the provider")
+            supported = self._registration.provider.assertion_algorithms
+            if supported and not set(supported) & set(key.algorithms):
+                names = " ".join(supported)
+                text = f"client key: signs with {key.algorithms[0]}, and the provider supports {names!a:.200}"
+                yield Finding("warn", text, "create a key of another type: RS and PS need RSA, ES256 needs EC P-256")
         elif not self._config.client_key_id:
             text = f"{self._config.variable('client_key_id')}: missing (used: {key.key_id!a})"
             title = self._registration.configured_provider.title

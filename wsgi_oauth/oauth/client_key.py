@@ -38,6 +38,8 @@ class ClientKey:
         from cryptography.hazmat.primitives.asymmetric import ec, rsa  # noqa: PLC0415
 
         self._jwt = jwt
+        self._signatures = jwt.PyJWS()
+        self._signatures.register_algorithm("Ed25519", jwt.algorithms.OKPAlgorithm())  # the new name of EdDSA
         path = config.client_key_file or ""
         try:
             text = read_secret(path, longest=_MAX_FILE)
@@ -47,13 +49,13 @@ class ClientKey:
         if isinstance(self._key, rsa.RSAPrivateKey):
             if self._key.key_size < 2048:
                 raise self._error("an RSA key must have 2048 bits or more (RFC 7518 3.3)", f"{self._key.key_size} bits")
-            self._algorithms: tuple[str, ...] = _RSA_ALGORITHMS
+            self.algorithms: tuple[str, ...] = _RSA_ALGORITHMS
         elif isinstance(self._key, ec.EllipticCurvePrivateKey):
-            self._algorithms = _ALGORITHMS.get(self._key.curve.name, ())
-            if not self._algorithms:
+            self.algorithms = _ALGORITHMS.get(self._key.curve.name, ())
+            if not self.algorithms:
                 raise self._error("the curve must be P-256, P-384 or P-521", self._key.curve.name)
         else:
-            self._algorithms = ("EdDSA",)
+            self.algorithms = ("EdDSA", "Ed25519")  # RFC 9864 2.2
         self.key_id = config.client_key_id or kid or self._thumbprint()
 
     def _error(self, problem: str, got: str) -> errors.ConfigError:
@@ -86,7 +88,7 @@ class ClientKey:
         return key, kid if isinstance(kid, str) else ""
 
     def _public_members(self) -> dict[str, str]:
-        algorithm = self._jwt.algorithms.get_default_algorithms()[self._algorithms[0]]
+        algorithm = self._jwt.algorithms.get_default_algorithms()[self.algorithms[0]]
         document = json.loads(algorithm.to_jwk(self._key.public_key()))
         return {name: document[name] for name in ("crv", "e", "kty", "n", "x", "y") if name in document}
 
@@ -118,5 +120,6 @@ class ClientKey:
             "iat": now,
             "exp": now + int(lifetime),
         }
-        algorithm = next((each for each in self._algorithms if each in supported), self._algorithms[0])
-        return str(self._jwt.encode(claims, self._key, algorithm, headers={"kid": self.key_id}))
+        algorithm = next((each for each in self.algorithms if each in supported), self.algorithms[0])
+        content = json.dumps(claims).encode()
+        return str(self._signatures.encode(content, self._key, algorithm, headers={"kid": self.key_id}))
