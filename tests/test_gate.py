@@ -1168,6 +1168,26 @@ class TestWsgiBehaviour:
         assert status == "200 OK"
         assert sent == [*headers, ("Vary", "Cookie"), ("Cache-Control", "private, no-cache")]
 
+    @pytest.mark.parametrize(
+        ("sent", "headers", "expected"),
+        [
+            ({"Sec-Fetch-Mode": "cors"}, [("Content-Type", "text/html")], "no-store"),
+            ({"Sec-Fetch-Mode": "navigate"}, [("Content-Type", "application/json")], "no-store"),
+            ({"Sec-Fetch-Mode": "navigate"}, [], "no-store"),  # browsers guess that it is HTML
+            ({"Accept": "text/html,*/*;q=0.8"}, [("Content-Type", "text/plain")], "no-store"),
+            ({"Sec-Fetch-Mode": "navigate"}, [("Content-Disposition", "attachment; filename=a")], "no-cache"),
+            ({"Sec-Fetch-Mode": "no-cors", "Accept": "text/html"}, [("Content-Type", "image/png")], "no-cache"),
+            ({"Accept": "*/*"}, [("Content-Type", "text/plain")], "no-cache"),
+        ],
+    )
+    def test_browsers_do_not_keep_what_they_show_in_a_tab(
+        self, signed_in: Guest, inside: Application, sent: dict[str, str], headers: list[Any], expected: str
+    ):
+        """The back button would show it again after the sign-out."""
+        inside.answer = starting([b"x"], *headers)
+        response = send(signed_in.gate, "/page", headers={**sent, "Cookie": f"wsgi_oauth={signed_in.cookie}"})
+        assert response.headers["Cache-Control"] == f"private, {expected}"
+
     @pytest.mark.parametrize("said", [("Cache-Control", "public, max-age=60"), ("cache-control", "no-store")])
     def test_cache_headers_of_the_application_are_kept(self, serve: Callable[..., Server], said: tuple[str, str]):
         """Vary is added, so that a shared cache does not serve the page to an anonymous user."""

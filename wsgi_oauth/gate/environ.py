@@ -75,6 +75,12 @@ class RequestContext:
         is_program = self.login is not None and self.login.is_token
         return not is_program and self._environ["REQUEST_METHOD"] in {"GET", "HEAD"} and self.is_navigation
 
+    @property
+    def may_show_response(self) -> bool:
+        """Return whether a browser may show the response in a tab, such as a text, an image or a JSON document."""
+        mode = self._environ.get("HTTP_SEC_FETCH_MODE")
+        return mode == "navigate" if mode else "text/html" in self._environ.get("HTTP_ACCEPT", "")
+
     def get_source(self) -> Source:
         """Return the fields of audit events that describe this request."""
         return self._request.source

@@ -27,8 +27,9 @@ class GuardedResponse:
 
     A 401 without a ``WWW-Authenticate`` header to a browser's navigation, the challenge for a re-authentication (RFC
     9470), and a NotSignedIn that the application raises start a sign-in. A response to a signed-in user gets ``Vary:
-    Cookie``, and ``Cache-Control`` unless it has its own: ``private, no-store`` for pages, because a browser would
-    otherwise show them again after the sign-out (back/forward cache), and ``private, no-cache`` for the rest.
+    Cookie``, and ``Cache-Control`` unless it has its own: ``private, no-store`` for pages and for anything else that a
+    browser shows in a tab, because it would otherwise show it again after the sign-out (back/forward cache), and
+    ``private, no-cache`` for the rest.
 
     :param replaces_401: whether a 401 may start a sign-in.
     :param signs_out: whether a success of the application (2xx or 3xx) also ends the session of the sign-in.
@@ -75,19 +76,24 @@ class GuardedResponse:
                 return _discard
             headers = after_sign_out
         if self._context.login is not None:
-            cache_control = _FOR_DATA
-            for name, value in headers:
-                lower_name = name.lower()
-                if lower_name == "cache-control":
-                    headers = [*headers, _VARY]
-                    break
-                if lower_name == "content-type" and "html" in value:
-                    cache_control = _FOR_PAGES
-            else:
-                headers = [*headers, _VARY, cache_control]
+            headers = self._add_cache_headers(headers)
         if exc_info:
             return self._server_start_response(status, headers, exc_info)
         return self._server_start_response(status, headers)
+
+    def _add_cache_headers(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        is_page = None
+        for name, value in headers:
+            lower_name = name.lower()
+            if lower_name == "cache-control":
+                return [*headers, _VARY]
+            if lower_name == "content-type" and "html" in value:
+                is_page = True
+            elif lower_name == "content-disposition" and value[:10].lower() == "attachment":
+                is_page = False
+        if is_page is None:
+            is_page = self._context.may_show_response
+        return [*headers, _VARY, _FOR_PAGES if is_page else _FOR_DATA]
 
     def _replace_401(self, headers: list[tuple[str, str]], exc_info: Any) -> bool:
         """Start a sign-in in place of the application's 401. Return False if the 401 must be passed on."""
