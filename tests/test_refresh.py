@@ -335,6 +335,18 @@ def test_refusal_in_another_wording_ends_the_session(
     assert browser.profile().json["error"] == "not_signed_in"
 
 
+def test_page_of_a_firewall_ends_the_session_after_a_day(
+    provider: LocalProvider, make_browser: Callable[..., Browser], later: Callable[[float], None]
+) -> None:
+    browser = make_browser(SESSION_IDLE="48h")
+    browser.sign_in()
+    answer_refreshes(provider, *[Response("<h1>Forbidden</h1>", 403, content_type="text/html")] * 3)
+    later(24 * HOUR)
+    assert browser.profile().status_int == 502
+    later(26 * HOUR)
+    assert browser.profile().json["error"] == "token_rejected"
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -342,6 +354,7 @@ def test_refusal_in_another_wording_ends_the_session(
         Response('{"ok": false, "error": "ratelimited"}'),
         Response('{"message": "Too many requests"}', 403, {"Retry-After": "30"}),
         Response("<h1>Sign in to the network of this hotel</h1>"),
+        Response("<h1>Forbidden</h1>", 403, content_type="text/html"),  # a firewall
         Response("<title>Just a moment...</title>", 403, {"cf-mitigated": "challenge"}),  # a firewall
         Response("{}"),
         Response("", 429),

@@ -234,7 +234,7 @@ class OAuth2Session:
         except errors.ClientRefused:
             raise
         except (errors.UserError, errors.ProviderError) as error:
-            if isinstance(error, errors.UserError) or refuses_refresh(response):
+            if isinstance(error, errors.UserError) or refuses_refresh(response, token.get("expires_at", 0)):
                 raise errors.TokenRejected(f"the provider refuses to refresh the token: {error}") from None
             raise
         if self.provider.asks_for_id_token and "id_token" in fresh:  # it is optional (OpenID Connect Core 12.2)

@@ -46,6 +46,7 @@ _MAX_LIFETIME = 10 * 365 * 86400  # seconds
 _LEEWAY = 10
 
 _REFUSALS = range(400, 404)  # statuses with which a provider refuses a refresh token
+_LONGEST_BLOCK = 24 * 3600  # seconds for which a firewall may block refreshes without ending sessions
 _CHECK_URL = "compare WSGI_OAUTH_TOKEN_URL with the provider's documentation"
 _CHECK_SCOPE = "compare WSGI_OAUTH_TOKEN_URL and WSGI_OAUTH_SCOPE with the provider's documentation"
 _REMEDIES = {  # for a status without a known error code
@@ -192,18 +193,26 @@ def has_error(document: dict[str, Any]) -> bool:
     return bool(document.get("error")) or ("access_token" not in document and is_error_object(document))
 
 
-def refuses_refresh(response: requests.Response) -> bool:
+def refuses_refresh(response: requests.Response, expires_at: float) -> bool:
     """Return whether the token endpoint has refused a refresh token permanently.
 
     The error code should be ``invalid_grant``. Some providers send another code or none (problem+json, an empty 400),
     or status 200 and an error object. None of them would accept the same refresh token later, and a new sign-in always
     helps. With other statuses, and with errors that are known to be temporary, a later attempt may succeed.
+
+    An HTML page is not an answer of the endpoint (RFC 6749 5.2) but of a firewall in front of it. It counts as a
+    refusal if it is still there a day after the end of the access token, because such a session only shows errors.
+
+    :param expires_at: when the access token expires: seconds since the epoch.
     """
     try:
         document = read_token_document(response)
     except errors.ProviderError:
         document = {}
     if "Retry-After" in response.headers or not TEMPORARY.isdisjoint(find_error_codes(document)):
+        return False
+    is_page = not document and "html" in response.headers.get("Content-Type", "").lower()
+    if is_page and time.time() < expires_at + _LONGEST_BLOCK:
         return False
     return response.status_code in _REFUSALS or (200 <= response.status_code < 300 and has_error(document))
 
