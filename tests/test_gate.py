@@ -554,9 +554,10 @@ class TestForgedIdentity:
             *("X-Otterwiki-Name", "X-Otterwiki-Permissions"),
             "X-Auth-Request-Any-Claim",  # oauth2-proxy can be configured to send any claim
         ]
-        headers = {**dict.fromkeys(names, "forged"), "Cookie": f"wsgi_oauth={signed_in.cookie}"}
-        assert send(signed_in.gate, "/page", headers=headers).status_code == 200
-        assert [name for name, value in inside.environ.items() if value == "forged"] == []
+        for name in names:  # one at a time, because one such header can lead to the removal of others
+            headers = {name: "forged", "Cookie": f"wsgi_oauth={signed_in.cookie}"}
+            assert send(signed_in.gate, "/page", headers=headers).status_code == 200
+            assert "forged" not in inside.environ.values(), name
 
     def test_is_removed_for_handlers_of_the_oauth_application(
         self, provider: LocalProvider, store: SessionStore, inside: Application
