@@ -1,0 +1,163 @@
+"""The spellings of a path: texts that an application or its file system reads as the same path.
+
+A rule for ``/admin`` must hold for all of them, otherwise another spelling would bypass it:
+
+- ``/Admin``, ``/ádmin``, ``/ａdmin``: case, accents and compatibility characters (:func:`fold`);
+- ``/a/../admin``, ``/admin;v=1``, ``/admin.``, ``/@@admin``: removed parts of the path (:func:`normalize`);
+- ``/admin.json``: an extension (:func:`find_readings`);
+- ``/adm€in``: a removed character outside ASCII (:func:`find_readings`);
+- ``/admın``: a replaced one (:func:`may_include`);
+- ``/ad$min``, ``/-/admin``, and ``/admin-area`` for ``/admin_area``: punctuation (:func:`may_include`);
+- ``/ADMINI~1`` for ``/administration``: a short name (:func:`may_include`).
+
+A path with spellings that programs read in different ways is ambiguous: ``//admin``, ``/a/..`` (:func:`decode`).
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import unicodedata
+from collections.abc import Collection, Iterator, Sequence
+from urllib.parse import unquote
+
+# A path that every server and framework reads in the same way: no empty segments, no dot segments, no percent-encoding
+# that is left after decoding, no `;parameters`, no `?`, `#`, backslash or control characters.
+UNAMBIGUOUS = re.compile(r"(?:/(?![ .]*(?:/|\Z))[^/\\;%?#\x00-\x1f\x7f]+)*/?")
+# A path that has only one reading, apart from letter case. Nearly all paths are like this.
+PLAIN = re.compile(r"(?:/[\w-]+(?:\.[\w-]+)*)*/?", re.ASCII)
+_MAX_NOT_ASCII = 2000  # bytes of a path
+_TO_NORMALIZE = re.compile(r"[ .:;%?#\\]|//|/@@|/\+\+|[^\x00-\x7f]")  # normalization changes only paths that match
+_PARAMETERS = re.compile(r"[;:?#]")  # the beginning of parameters; on Windows, `admin:x` is a part of the file `admin`
+# Pyramid and Zope read `/@@admin` as the view `admin`, and Plone `/++api++/admin` as `/admin`.
+_NAMESPACE = re.compile(r"(?<=/)(?:@@|\+\+[^+/]*\+\+)")
+# TurboGears reads `/admin.json` as `/admin`. A name can contain a dot, so there are two ways to remove extensions.
+_EXTENSIONS = (re.compile(r"(?<=[^/])\.[^/]*"), re.compile(r"(?<=[^/])\.[^/.]*(?=/|\Z)"))
+_OTHER_SPACE = re.compile(r"[^\S ]")
+# CherryPy and TurboGears read `/admin-area` and `/admin.area` as `/admin_area`.
+_PUNCTUATION = str.maketrans(dict.fromkeys(" !\"#$%&'()*+,-.:;<=>?@[\\]^`{|}~", "_"))
+# Others remove it: Werkzeug's `secure_filename` makes `admin` of `_admin`, and Otter Wiki of `ad$min` and `-/admin`.
+_NO_PUNCTUATION = dict.fromkeys([*_PUNCTUATION, ord("_")])
+_LETTER = re.compile(r"[a-z0-9]")  # in a folded name
+_SHORT_NAME = re.compile(r"~[0-9]")  # FAT and NTFS open `administration` as ADMINI~1, too
+
+
+def decode(script_name: str, path_info: str) -> str | None:
+    """Return ``PATH_INFO`` as text; None if it is ambiguous, together with ``SCRIPT_NAME``.
+
+    A path without a leading slash is ambiguous: with ``SCRIPT_NAME=/app``, gunicorn turns ``/appadmin`` into ``admin``.
+    """
+    if is_too_long(path_info):
+        return None
+    try:
+        text = path_info.encode("latin-1").decode()
+        script_name.encode("latin-1").decode()
+    except UnicodeError:
+        return None
+    return text if path_info[:1] in {"", "/"} and UNAMBIGUOUS.fullmatch(script_name + path_info) else None
+
+
+def is_too_long(path_info: str) -> bool:
+    """Return whether the path is too long outside ASCII, because its normalization could take seconds."""
+    return len(path_info) > _MAX_NOT_ASCII and not path_info.isascii()
+
+
+def find_readings(script_name: str, text: str) -> Iterator[list[str]]:
+    """Yield the folded segments of each path as which an application may read *text*, the decoded ``PATH_INFO``."""
+    readings = [text]
+    if not text.isascii():
+        # Some applications remove characters outside ASCII, or some of them such as the no-break space.
+        ascii_only = "/".join(each.encode("ascii", "ignore").decode() or each for each in text.split("/"))
+        readings += [ascii_only, _OTHER_SPACE.sub("", text)]
+    if script_name:  # some applications append PATH_INFO to SCRIPT_NAME
+        readings.append(script_name.encode("latin-1").decode() + text)
+    for reading in map(fold, readings):
+        names = [reading]
+        if _TO_NORMALIZE.search(reading):
+            names.append(normalize(reading))
+            names += [extension.sub("", name) for extension in _EXTENSIONS for name in names]
+        yield from map(split, names)
+
+
+def fold(text: str) -> str:
+    """Return *text* without the differences that file systems and databases ignore: letter case, accents, ligatures."""
+    if text.isascii():
+        return text.lower()
+    decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    return "".join(each for each in decomposed if unicodedata.category(each) not in {"Cf", "Mn", "Me"})
+
+
+def normalize(folded: str) -> str:
+    """Return a path from :func:`fold` as an application may normalize it: without parameters, `@@` and dot segments.
+
+    Spaces and dots at the end of a name are removed, too, because Windows ignores them.
+    """
+    segments = _NAMESPACE.sub("", unquote(folded).replace("\\", "/")).split("/")
+    names = [_PARAMETERS.split(segment, maxsplit=1)[0].strip(" ") for segment in segments]
+    return posixpath.normpath("/" + "/".join(name.rstrip(" .") or name for name in names).lstrip("/"))
+
+
+def normalize_encoded(path: str) -> str:
+    """Decode *path* (PEP 3333: bytes as latin-1); return it folded and normalized, as an application may treat it."""
+    if PLAIN.fullmatch(path):
+        return path.lower().translate(_PUNCTUATION).rstrip("/") or "/"
+    folded = fold(unquote(path.encode("latin-1", "replace").decode(errors="replace")))
+    return normalize(folded).translate(_PUNCTUATION)
+
+
+def split(path: str) -> list[str]:
+    """Return the segments of *path*; an empty list for ``/``."""
+    return path.strip("/").split("/") if path.strip("/") else []
+
+
+def without_punctuation(requested: Sequence[str]) -> list[list[tuple[str, str]]]:
+    """Return two readings for :func:`may_include`: all *requested* segments, and those that are not only punctuation.
+
+    Each segment is paired with its text without punctuation.
+    """
+    pairs = [(segment, segment.translate(_NO_PUNCTUATION)) for segment in requested]
+    return [pairs, [pair for pair in pairs if pair[1]]]
+
+
+def may_include(segments: Sequence[str], requested: Sequence[tuple[str, str]]) -> bool:
+    """Return whether the application may treat *requested* as a path that begins with *segments*. Both are folded.
+
+    :param requested: a result of :func:`without_punctuation`.
+    """
+    return len(segments) <= len(requested) and all(map(_may_be, requested, segments))
+
+
+def _may_be(requested: tuple[str, str], name: str) -> bool:
+    """Return whether the application may treat a *requested* segment as *name*.
+
+    The application may replace or remove punctuation, but adds none. A character that is still outside ASCII, such as
+    a dotless i, may stand for any letters.
+    """
+    segment, letters = requested
+    if len(segment) >= len(name) and letters == name.translate(_NO_PUNCTUATION):
+        return True
+    if segment.isascii():
+        return _SHORT_NAME.search(segment) is not None
+    remaining = iter(name)
+    plain = _LETTER.findall(segment)
+    return bool(plain) and all(each in remaining for each in plain)
+
+
+def build_pattern(paths: Collection[str]) -> str:
+    """Return a pattern that matches every plain path that one of the *paths* includes, also with other punctuation."""
+    # A plain path contains no other punctuation.
+    spellings = (re.escape(path.translate(_PUNCTUATION)).replace("_", "[_.-]") for path in paths)
+    return "|".join(spelling + r"(?:[/.]|\Z)" for spelling in spellings) or "(?!)"
+
+
+def build_lenient_pattern(folded: Collection[str]) -> str:
+    """Return a pattern that matches every plain path that one of the *folded* paths may include."""
+    if "" in folded or not folded:
+        return "" if folded else "(?!)"
+    # Each part matches a text in one way only, otherwise long paths could take seconds.
+    end, begin = r"[_-]*(?:\.[^/]*)?", "/(?:[_.-]+/)*[_.-]*"
+    names = sorted(path.translate(_NO_PUNCTUATION).removeprefix("/") for path in folded)
+    spellings = (
+        f"{end}{begin}".join("[_.-]*".join(map(re.escape, segment)) for segment in name.split("/")) for name in names
+    )
+    return rf"{begin}(?:{'|'.join(spellings)}){end}(?:/|\Z)"
