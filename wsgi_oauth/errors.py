@@ -183,13 +183,7 @@ class NotAllowed(UserError, status=403, cause="not_allowed", action="switch_acco
         return {"WWW-Authenticate": self.challenge} if self.challenge else {}
 
     def __init__(
-        self,
-        user_id: str,
-        account: str,
-        reason: str = "",
-        *,
-        unread: Sequence[str] = (),
-        is_page: bool = False,
+        self, user_id: str, account: str, reason: str = "", *, unread: Sequence[str] = (), is_page: bool = False
     ) -> None:
         super().__init__(f"the access rules exclude {user_id}{reason and ': '}{reason}")
         self.text = english("not_allowed.text", account=account)

@@ -69,10 +69,7 @@ class Attempt(NamedTuple):
 
     @classmethod
     def new(cls, **values: Any) -> Attempt:
-        """Return an attempt with a random state (RFC 6749 10.10) and code verifier of 256 bits each.
-
-        :param values: the other fields.
-        """
+        """Return an attempt with a random state (RFC 6749 10.10) and code verifier of 256 bits each."""
         return cls(secrets.token_urlsafe(32), secrets.token_urlsafe(32), **values)
 
     @property

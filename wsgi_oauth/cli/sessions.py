@@ -27,16 +27,7 @@ from ..logs import JsonFormatter
 from ..oauth.claims import escape_for_display
 from ..oauth.identity import IDENTITY, Identity
 from ..sessions.access_tokens import AccessTokens
-from ..sessions.manager import (
-    ANONYMOUS,
-    EXPIRED,
-    IGNORED,
-    REVOKED,
-    SIGNED_IN,
-    UNREADABLE,
-    SessionManager,
-    SurveyEntry,
-)
+from ..sessions.manager import ANONYMOUS, EXPIRED, IGNORED, REVOKED, SIGNED_IN, UNREADABLE, SessionManager, SurveyEntry
 
 T = TypeVar("T")
 Command = Callable[[SessionManager, argparse.Namespace], None]

@@ -130,8 +130,6 @@ class Authenticator:
 
         Otherwise a fault of the application, such as a page that shows the request, would reveal the access token or
         the cookies.
-
-        :param login: the login of the request.
         """
         if login is not None and not login.is_token:
             passed = {**environ, **login.environ, "HTTP_COOKIE": login.other_cookies}
@@ -161,11 +159,7 @@ class Authenticator:
         return Session(self._sessions, login.stored, login.session_id)
 
     def identify(self, login: Login, session: Session) -> Login:
-        """Return *login* with its identity. The provider is asked once in each session, and at each recheck.
-
-        :raises errors.NotSignedIn: if the provider refuses a recheck, or if the session has ended meanwhile.
-        :raises errors.ProviderError: if the provider does not identify the user.
-        """
+        """Return *login* with its identity, see :meth:`.OAuthService.identify`."""
         identity = self._oauth.identify(session)
         return login._replace(identity=identity, environ=self._build_environ(identity), must_identify=False)
 
@@ -175,7 +169,6 @@ class Authenticator:
         A session has one thread at a time, and a process at most as many as requests may wait for the provider. If no
         thread can be started, a later request of the session tries again.
 
-        :param source: the request, for audit events.
         :return: the thread that this call has started, or None.
         """
         if login.key in self._in_background or len(self._in_background) >= self._max_background:

@@ -97,18 +97,13 @@ class MountedSignIn:
         return (*started[0], body)
 
     def base_url(self, environ: WSGIEnvironment, script_name: str) -> str:
-        """Return the URL of the sign-in in browsers, for a gate that is mounted at *script_name*.
-
-        :raises errors.BadHost: if the Host header is not this site's.
-        """
+        """Return the URL of the sign-in in browsers, for a gate that is mounted at *script_name*, or raise BadHost."""
         return self.app.base_url({**environ, "SCRIPT_NAME": script_name.rstrip("/") + self.prefix})
 
     def check_path(self, path: str) -> None:
         """Check that *path* (``PATH_INFO``) is not a URL of the sign-in with a prefix that the proxy should remove.
 
-        Otherwise the browser would be in a redirect loop.
-
-        :raises errors.ConfigError: if it contains the prefix.
+        Otherwise the browser would be in a redirect loop. Raise ConfigError if it contains the prefix.
         """
         public_path = unquote(urlsplit(self.app.site.public_url or "").path, "latin-1")
         if public_path != self.prefix and f"{path}/".startswith(f"{public_path}/") and public_path:

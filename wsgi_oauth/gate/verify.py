@@ -55,10 +55,7 @@ class OriginalRequest(NamedTuple):
 
     @classmethod
     def of(cls, environ: Mapping[str, Any], proxies: int) -> OriginalRequest:
-        """Return the original request from the headers of a trusted proxy. Without one, a client could send them.
-
-        :param proxies: the number of trusted proxies.
-        """
+        """Return the original request from the headers of a trusted proxy. Without one, a client could send them."""
         url = next(filter(None, map(environ.get, _URL_HEADERS)), "")
         if not proxies:
             if url:
@@ -165,7 +162,6 @@ class Verifier:
         """Return the response about *error*: for the browser if the proxy passes it on, otherwise for the proxy.
 
         :param login: the login of the refused user, for the audit event; None for an anonymous user.
-        :raises errors.BadHost: if the Host header is not this site's.
         """
         environ = request.environ
         request.base = self._app.site.base_url(environ)
@@ -216,8 +212,6 @@ def without_own_host(url: str, base_url: str) -> str:
     """Return *url* without the scheme, host and port, if the host is this site's.
 
     Behind another proxy, which terminates TLS, the proxy names the scheme and the port of its own connection.
-
-    :param base_url: the URL of the mount point.
     """
     match = _HOST.match(url)
     if match is None or match[1].lower() != urlsplit(base_url).hostname:

@@ -159,7 +159,6 @@ class _RuleParser:
         """Parse ``kind:value`` or ``kind:label:value``.
 
         :param previous: the rules before this one, for the error message about a value with a space.
-        :raises errors.ConfigError: for an invalid rule, or a kind of rule that its provider does not support.
         """
         kind, _, value = text.partition(":")
         # The longest label first, because one can begin with another: id.example.com and id.example.com:8443.

@@ -30,15 +30,7 @@ from .id_token import (
 from .keys import SigningKeys
 from .reauthentication import check_requirements
 from .resource import read_resource, read_user_document, rejects_token
-from .token import (
-    Token,
-    has_expired,
-    is_new,
-    is_token,
-    parse_pushed_response,
-    parse_token_response,
-    refuses_refresh,
-)
+from .token import Token, has_expired, is_new, is_token, parse_pushed_response, parse_token_response, refuses_refresh
 
 _DEFAULT_HEADERS = {**requests.utils.default_headers(), "User-Agent": USER_AGENT}
 _REPEATABLE = (type(None), str, bytes, dict, list, tuple)  # types of a request body that can be sent a second time
@@ -142,8 +134,6 @@ class OAuth2Session:
         """Return the URL of the authorization request (RFC 6749 4.1.1), and *state*, as requests-oauthlib does.
 
         :param parameters: further parameters, which take precedence over those of the provider's description.
-        :raises errors.ProviderError: when the provider does not accept a pushed request.
-        :raises errors.ConfigError: when the provider has no endpoint for pushed requests.
         """
         request = {
             "response_type": "code",
@@ -193,10 +183,7 @@ class OAuth2Session:
         :param requirements: ``max_age`` and ``acr_values`` of the authorization request.
         :param display_name: the user's name from the authorization response; stored with the token.
         :raises errors.CodeRefused: when the provider refuses the code.
-        :raises errors.ClientRefused: when the provider refuses the client.
-        :raises errors.IdTokenRefused: when the ID token is missing or is not for this sign-in.
-        :raises errors.AuthenticationNotConfirmed: when the ID token does not meet the *requirements*.
-        :raises errors.ProviderError: when the provider's response contains no valid token.
+        :raises errors.ProviderError: when it refuses the client, or gives no valid token for this sign-in.
         """
         grant = {"grant_type": "authorization_code", "code": code}
         if self.provider.pkce:
@@ -224,7 +211,6 @@ class OAuth2Session:
         The refresh token and the ID token stay the same when the response contains no new ones.
 
         :raises errors.TokenRejected: when the provider refuses the refresh token; the user has to sign in again.
-        :raises errors.ClientRefused: when the provider refuses the client.
         :raises errors.ProviderError: when the provider gives no usable response; a later attempt may succeed.
         """
         grant = {"grant_type": "refresh_token", "refresh_token": token["refresh_token"]}
@@ -249,11 +235,7 @@ class OAuth2Session:
         return dict(fresh)
 
     def renew_token(self) -> None:
-        """Refresh the user's token, if that is possible and the token was not issued moments ago.
-
-        :raises errors.TokenRejected: when the provider refuses the refresh token.
-        :raises errors.ProviderError: when the provider gives no usable response.
-        """
+        """Refresh the user's token, if that is possible and the token was not issued moments ago."""
         if self._can_refresh and not is_new(self.token):
             try:
                 self._replace_token()
@@ -263,10 +245,7 @@ class OAuth2Session:
                 _log.warning("the token is used until it expires, because it cannot be refreshed: %s", error)
 
     def revoke_token(self, revocation_url: str) -> None:
-        """Revoke the refresh token, then the access token (RFC 7009 2.1).
-
-        :raises errors.ProviderError: when the provider does not confirm it.
-        """
+        """Revoke the refresh token, then the access token (RFC 7009 2.1). Raise ProviderError if that fails."""
         if self.provider.revocation_by == "github":
             responses = [self._revoke_at_github(revocation_url)]
         else:

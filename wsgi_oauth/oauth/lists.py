@@ -111,8 +111,7 @@ def fetch_items(
 
     :param complete: whether a timeout is an error.
     :raises errors.ProviderForbids: for status 403, and for 404, by which some providers hide a list.
-    :raises errors.TokenRejected: when the provider rejects the token.
-    :raises errors.ProviderError: for every other response that is not a JSON document with status 2xx.
+    :raises errors.Error: for every other failure, as :func:`.read_resource` does.
     """
     deadline = time.monotonic() + timeout
     items: list[Any] = []

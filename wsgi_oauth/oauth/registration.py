@@ -94,7 +94,6 @@ class Registration:
         For an endpoint at another host than the token endpoint, the audience is the issuer. Otherwise a malicious
         issuer could name another provider's token endpoint, and use the assertion there (CVE-2025-27370).
 
-        :param endpoint: the URL to which the assertion is sent.
         :raises errors.ClientAssertionMissing: when the file cannot be read.
         """
         provider = self.provider
@@ -140,10 +139,7 @@ class Registration:
     ) -> bytes:
         """Verify the signature of a token that a client or the provider has sent, and return its payload.
 
-        The parameters are those of :meth:`.keys.SigningKeys.verify`. The caller checks the claims.
-
-        :raises errors.SignatureRefused: when no key of the provider verifies it, or it has another type.
-        :raises errors.ProviderError: when the keys are not available.
+        The parameters and the errors are those of :meth:`.keys.SigningKeys.verify`. The caller checks the claims.
         """
         url, has_tenants = self.provider.jwks_url, self.provider.has_tenants
         if self.keys is None or not url:
@@ -197,7 +193,6 @@ class Registration:
     ) -> Identity:
         """Return the user of *client*, as the ID token, the user document and the provider's lists describe them.
 
-        :param document: the user document, if it was read already.
         :param complete: whether the failure of a list is an error even if no access rule needs the list.
         :raises errors.ProviderError: if the provider does not identify the user.
         """

@@ -54,8 +54,6 @@ def read_resource(
 
     :param of: the expected type: dict, list, or object for any type.
     :param secrets: texts to mask in the provider's error description, besides the secrets of the request.
-    :param name: the name of the resource for the error message.
-    :param remedy: the operator's remedy for an unusable response.
     :raises errors.TokenRejected: when the provider rejects the token.
     :raises errors.ProviderForbids: for status 403.
     :raises errors.ProviderRateLimit: when the provider asks to wait.
@@ -75,7 +73,6 @@ def read_user_document(
     object. A request for the user document has no parameters, so in most cases only the token can be invalid.
 
     :param is_new: whether the token was issued moments ago. Then a refusal without a reason is the provider's error.
-    :param secrets: as for :func:`read_resource`.
     :raises errors.TokenRejected: when the token is invalid.
     :raises errors.Error: as :func:`read_resource` does.
     """

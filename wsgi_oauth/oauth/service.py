@@ -308,7 +308,6 @@ class OAuthService:
     def add_rules(self, rules: Iterable[str], setting: str) -> Rules:
         """Return access rules for a part of the application, and request their scopes at each sign-in from now on.
 
-        :param setting: the name of the setting that contains *rules*, for the error message.
         :raises errors.ConfigError: for an invalid rule, or if *rules* is empty.
         :raises TypeError: if *rules* is a single string.
         """
@@ -327,11 +326,7 @@ class OAuthService:
         return Rules(rules, self._providers, has_labels=self.has_labels, setting=setting)
 
     def check_access(self, identity: Identity, registration: Registration, rules: Rules | None = None) -> None:
-        """Check that the access rules admit *identity*, a user of this registration's provider.
-
-        :param rules: the rules of a part of the application; by default those of the configuration.
-        :raises errors.NotAllowed: if they do not.
-        """
+        """Raise NotAllowed unless *rules*, by default those of the configuration, admit a user of this provider."""
         try:
             (self._rules if rules is None else rules).check(identity, registration.label)
         except errors.NotAllowed as error:

@@ -89,7 +89,6 @@ def parse_token_response(
     """Parse the response of the token endpoint (RFC 6749 5.1, 5.2).
 
     :param previous: the token that was refreshed.
-    :param redirect_uri: the redirect URI of the sign-in.
     :param secrets: texts to mask in the provider's error description, besides the secrets of the request.
     :raises errors.Error: for an error code, see :func:`.refusal.build_refusal`.
     :raises errors.ProviderError: for every other response that contains no valid token.
@@ -130,11 +129,7 @@ def parse_token_response(
 
 
 def parse_pushed_response(response: requests.Response, provider: Provider, *, redirect_uri: str) -> str:
-    """Parse the response to a pushed authorization request, and return its ``request_uri`` (RFC 9126 2.2, 2.3).
-
-    :raises errors.Error: for an error code, see :func:`.refusal.build_refusal`.
-    :raises errors.ProviderError: for every other response without that URI.
-    """
+    """Parse the response to a pushed authorization request, and return its ``request_uri`` (RFC 9126 2.2, 2.3)."""
     endpoint = "the endpoint for pushed authorization requests"
     if not 200 <= response.status_code < 300:
         raise _read_refusal(response, provider, endpoint, redirect_uri)

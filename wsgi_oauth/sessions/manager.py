@@ -256,7 +256,6 @@ class SessionManager:
 
         :param issued: when the provider ended its own session: seconds since the epoch, by its clock.
         :param lifetime: the longest lifetime of a session in the store, in seconds; by default this manager's.
-        :raises errors.StoreError: when the store fails.
         """
         self._store_revocations(map(revocation_key, names), issued, self.lifetime if lifetime is None else lifetime)
 
@@ -280,8 +279,6 @@ class SessionManager:
 
         A record with a wrong time is corrected: otherwise each sign-in of its user would be ended at once, and the
         browser would be in a redirect loop.
-
-        :raises errors.StoreError: when the store fails.
         """
         keys = self.revocation_keys(stored)
         records = self.load_all(keys) if keys else []

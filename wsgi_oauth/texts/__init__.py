@@ -57,10 +57,7 @@ class Texts:
 
 
 def english(key: str, /, **values: Any) -> str:
-    """Return a text in English that :meth:`Texts.translate` translates into other languages.
-
-    :raises KeyError: if the key is unknown or a value is missing.
-    """
+    """Return a text in English, as :meth:`Texts.get`, that :meth:`Texts.translate` translates into other languages."""
     return Text(ENGLISH.get(key, **values), key, values)
 
 
@@ -90,11 +87,7 @@ def texts_for(request: Request) -> Texts:
 
 @cache
 def load(language: str) -> Texts:
-    """Return the texts in *language*, from their file at the first call.
-
-    :raises OSError: if the file cannot be read.
-    :raises ValueError: if it is malformed.
-    """
+    """Return the texts in *language*, from their file at the first call. Raise OSError or ValueError if that fails."""
     texts = json.loads(files(__name__).joinpath(f"{language}.json").read_bytes())
     return Texts(language, {**(ENGLISH._texts if language != "en" else {}), **texts})
 

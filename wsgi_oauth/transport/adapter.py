@@ -19,13 +19,7 @@ from urllib.request import (  # type: ignore[attr-defined]  # typeshed lacks pro
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.utils import (
-    address_in_network,
-    is_ipv4_address,
-    is_valid_cidr,
-    prepend_scheme_if_needed,
-    select_proxy,
-)
+from requests.utils import address_in_network, is_ipv4_address, is_valid_cidr, prepend_scheme_if_needed, select_proxy
 from urllib3.exceptions import NewConnectionError
 
 from .. import errors

@@ -22,9 +22,6 @@ def read_json(
     """Return the JSON document in *response*.
 
     :param of: the expected type: dict, list, or object for any type.
-    :param endpoint: name of the endpoint for the error message.
-    :param remedy: the operator's remedy for any other response.
-    :param replaces_invalid: as for :func:`parse_json`.
     :raises errors.ProviderError: when the body is not JSON, or JSON of another type.
     """
     try:

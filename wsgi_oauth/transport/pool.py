@@ -49,7 +49,6 @@ class Transport:
             server with few threads.
         :param http_hosts: the hosts for which plain http is accepted, besides this machine.
         :param total: the transport of all providers. Its connections are used, and its limit includes these requests.
-        :param metrics: observes the requests and the slots.
         :raises errors.ConfigError: if another package has replaced urllib3.
         """
         # An installation of niquests replaces urllib3. The deadlines depend on its classes.

@@ -148,10 +148,7 @@ class OAuthApp:
     def respond(
         self, request: Request, start_response: StartResponse, answer: Callable[[Request], Response]
     ) -> Iterable[bytes]:
-        """Save the session and send the response of *answer*, or a page about the error that it raises.
-
-        :param request: a result of :meth:`new_request`.
-        """
+        """Save the session and send the response of *answer*, or a page about the error that it raises."""
         environ = request.environ
         headers: list[tuple[str, str]] | None = None
         cookies: list[str] = []
@@ -250,10 +247,7 @@ class OAuthApp:
             raise
 
     def check_processes(self, environ: WSGIEnvironment) -> None:
-        """Check that the server has one process if sessions are stored in its memory.
-
-        :raises errors.ConfigError: if it has several.
-        """
+        """Raise ConfigError if sessions are stored in memory and the server has several processes."""
         if environ.get("wsgi.multiprocess") and isinstance(original_store(self.sessions.store), MemoryStore):
             raise errors.ConfigError(
                 "WSGI_OAUTH_SESSION_STORE: memory: is for a server with one process, and this server has several; use "
@@ -395,10 +389,7 @@ class OAuthApp:
     def report_error(
         self, request: Request, error: errors.Error, *, redirects: bool = True, with_traceback: bool = False
     ) -> Response:
-        """Log *error*, and return the page about it, or the redirect to the sign-in.
-
-        :param redirects: see :func:`.error_responses.build_error_response`.
-        """
+        """Log *error*, and return the page about it, or the redirect to the sign-in."""
         self._log_error(request, error, with_traceback=with_traceback)
         urls = {"login_url": self.login_url(request.base), "logout_url": self.logout_url(request.base)}
         return build_error_response(request, error, **urls, redirects=redirects)

@@ -39,11 +39,7 @@ class PageTemplates:
         self._environment = cache(partial(_create_environment, folder)) if folder else _built_in_environment
 
     def render(self, name: str, variables: dict[str, Any], *, request_id: str) -> str:
-        """Return a page: the operator's, or the built-in one if that fails.
-
-        :param name: the file name of the template.
-        :param request_id: the id for the log line about a failure.
-        """
+        """Return a page: the operator's, or the built-in one if that fails."""
         if self.folder:
             try:
                 return self.render_own(name, variables)
@@ -56,10 +52,7 @@ class PageTemplates:
         return self._render(_built_in_environment(), name, variables)
 
     def render_own(self, name: str, variables: dict[str, Any]) -> str:
-        """Return a page of the operator's templates. Built-in templates replace missing ones.
-
-        :raises Exception: if a template fails.
-        """
+        """Return a page of the operator's templates, or raise any exception. Built-in ones replace missing ones."""
         return self._render(self._environment(), name, variables)
 
     def _render(self, environment: Environment, name: str, variables: dict[str, Any]) -> str:

@@ -78,7 +78,6 @@ def render(
 ) -> Response:
     """Return the page of the template *name*, in the language of the browser.
 
-    :param name: the file name.
     :param variables: variables of the template, in addition to those of every page.
     """
     try:

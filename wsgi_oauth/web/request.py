@@ -72,10 +72,7 @@ class Request(werkzeug.Request):
 
     @cached_property
     def args(self) -> MultiDict[str, str]:
-        """The parameters of the query.
-
-        :raises errors.UserError: if the query is not UTF-8.
-        """
+        """The parameters of the query. Raises UserError if the query is not UTF-8."""
         if not self.environ.get("QUERY_STRING"):
             return MultiDict()
         try:
@@ -114,10 +111,7 @@ class Request(werkzeug.Request):
         return io.BytesIO(body)
 
     def check_content_length(self) -> None:
-        """Check that the body is not too large, before it is read.
-
-        :raises werkzeug.exceptions.RequestEntityTooLarge: for more than MAX_BODY bytes.
-        """
+        """Raise RequestEntityTooLarge if the body has more than MAX_BODY bytes, before it is read."""
         if "CONTENT_LENGTH" in self.environ and (self.content_length or 0) > MAX_BODY:
             raise RequestEntityTooLarge
 

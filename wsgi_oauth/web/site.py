@@ -179,12 +179,9 @@ def raw_path_info(environ: Mapping[str, Any], script_name: str, path_info: str) 
 
 
 def path_and_query(base_url: str, path: str, query: str, raw_path: str | None = None) -> str:
-    """Return the requested path and query as the browser's address bar shows them.
+    """Return the requested path and query as the browser's address bar shows them, below *base_url*.
 
-    :param base_url: the URL of the mount point.
-    :param path: ``PATH_INFO``.
-    :param query: ``QUERY_STRING``.
-    :param raw_path: the original spelling of *path*, if it is known.
+    :param raw_path: the original spelling of *path* (``PATH_INFO``), if it is known.
     """
     # PEP 3333 passes bytes as latin-1. Other characters come from broken servers only.
     encoded_path = quote((raw_path or path).encode("latin-1", "replace"), safe=_PATH_SAFE + ("%" if raw_path else ""))
