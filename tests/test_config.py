@@ -207,6 +207,7 @@ class TestInvalidValues:
             *(("TRUSTED_PROXIES", value, "number of proxies") for value in ("-1", "1.5", "10.0.0.0/8", "*")),
             ("PUBLIC_URL", "https://app.example/?a=b", "query"),
             ("PUBLIC_URL", "https://app.example/callback", "remove /callback"),
+            *(("PUBLIC_URL", f"https://app.example/{path}", "segment") for path in ("/auth", "a//b", "./auth", "a/..")),
             ("ISSUER", "https://provider.example/?a=b", "query"),
             ("PROVIDER", "https://provider.example/?a=b", "query"),
             ("END_SESSION", "no", "must be yes or the URL"),

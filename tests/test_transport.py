@@ -381,6 +381,25 @@ def test_compression_that_was_not_requested_is_named(make_client: MakeClient) ->
         make_client().get_json(f"{server.url}/")
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b" \n", "an empty body"),
+        (b")]}'\n{}", "Expecting value at character 0"),
+        (b'{"id": 1}<!-- canary -->', "Extra data at character 9"),
+        (b'{"id": NaN}', "NaN"),
+        (b'{"id": "\xff"}', "invalid at byte 8"),
+    ],
+)
+def test_answer_that_is_no_json_names_the_reason_without_its_content(
+    body: bytes, reason: str, make_client: MakeClient
+) -> None:
+    """The content type is often the right one, and the body can contain tokens."""
+    with answering(body) as server, pytest.raises(errors.ProviderError, match=reason) as caught:
+        make_client().get_json(f"{server.url}/")
+    assert "canary" not in str(caught.value)
+
+
 def test_endless_response_is_refused(make_client: MakeClient) -> None:
     def talk(connection: socket.socket) -> None:
         read_head(connection)

@@ -169,7 +169,11 @@ def check_public_url(value: str, http_hosts: Collection[str] = ()) -> str:
         raise ValueError("must not have a query")
     if value.endswith("/callback"):
         raise ValueError("must be the URL of the application; remove /callback")
-    return check_url(value, http_hosts)
+    check_url(value, http_hosts)
+    # Browsers and proxies change such a path, so requests would have another one than the redirect URI.
+    if re.search(r"/\.{0,2}(/|\Z)", value.partition("://")[2]):
+        raise ValueError("has an empty segment or a dot segment in its path; remove it")
+    return value
 
 
 def check_sites(value: Iterable[str], http_hosts: Collection[str] = ()) -> tuple[str, ...]:

@@ -29,7 +29,8 @@ def read_json(
     except ValueError as error:
         content_type, encoding = (response.headers.get(f"Content-{name}", "") for name in ("Type", "Encoding"))
         expected = "UTF-8" if isinstance(error, UnicodeDecodeError) else "JSON"
-        message = f"{endpoint}: the response is not {expected} (got {content_type[:60] or 'no type'!a})"
+        reason = "an empty body" if not response.content.strip() else _describe(error)
+        message = f"{endpoint}: the response is not {expected} (got {content_type[:60] or 'no type'!a}; {reason})"
         if encoding.lower() in _COMPRESSIONS:
             message = f"{endpoint}: the response has the encoding {encoding}, which was not requested"
             remedy = "let the provider or its proxy compress as Accept-Encoding permits (RFC 9110 12.5.3)"
@@ -39,6 +40,15 @@ def read_json(
         message = f"{endpoint}: the response must be a JSON {expected} (got {got})"
         raise errors.ProviderError(message, remedy=remedy)
     return document
+
+
+def _describe(error: ValueError) -> str:
+    """Return why a document is invalid, and where. The document itself is not quoted, because it can contain tokens."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at character {error.pos}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"invalid at byte {error.start}"
+    return "NaN, an infinite or too long number, or deep nesting"
 
 
 def parse_json(text: bytes, *, replaces_invalid: bool = False) -> Any:
