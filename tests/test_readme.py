@@ -100,9 +100,11 @@ def test_every_local_link_is_valid(document):
     assert broken == []
 
 
-def test_the_readme_documents_every_setting_and_every_route():
+@pytest.mark.parametrize("document", ["README.md", "docs/settings.md"])
+def test_the_document_names_every_setting_and_the_main_routes(document):
     from wsgi_oauth.config.settings import known_variables
 
-    undocumented = [name for name in known_variables() if name not in README]
-    assert not undocumented
-    assert all(f"{route}`" in README for route in ROUTES)
+    text = (ROOT / document).read_text()
+    names = set(re.findall(r"WSGI_OAUTH_\w+", text))
+    assert [name for name in known_variables() if name not in names] == []
+    assert all(f"{route}`" in text for route in ROUTES)

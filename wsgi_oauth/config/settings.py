@@ -22,7 +22,7 @@ from .provider import Provider
 from .secret_file import read_secret
 
 PREFIX = "WSGI_OAUTH_"
-THREADS = 16  # threads of a worker in gunicorn_conf.py and the README
+THREADS = 16  # threads of a worker in gunicorn_conf.py and docs/servers.md
 # Three quarters of THREADS, because the other threads serve requests that do not need the provider. transport/limit.py
 # lowers this default in a server with fewer threads.
 UPSTREAM_LIMIT = 12
