@@ -6,7 +6,6 @@ import logging
 import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from hashlib import sha256
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,8 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import errors
 from ..events import SESSION_END, TOKEN_FIRST_USE, Event, Source
 from ..oauth.access import Rules
+from ..oauth.bearer import verify_bearer_token
 from ..oauth.claims import CONTROLS
 from ..oauth.identity import IDENTITY, Identity
+from ..oauth.registration import Registration
 from ..sessions.access_tokens import TOKEN_PREFIX, USE_INTERVAL, read_info
 from ..sessions.cookie import COOKIE, CookieNames, own_cookies_pattern
 from ..sessions.encoding import StoredSession
@@ -240,41 +241,26 @@ class Authenticator:
         registration = self._oauth.registration_with_key(stored.data.get(PROVIDER, ""))
         if registration is None:
             raise errors.TokenUnknown("the provider of the owner of an access token was removed from the configuration")
+        info = read_info(stored)
         if self._access_tokens.record_use(stored):
-            event = Event(TOKEN_FIRST_USE, token=read_info(stored).id, user=identity.id, provider=registration.label)
-            self._oauth.events.emit(replace(event, **source()._asdict()))
-        environ = self._build_environ(identity)
-        return Login(
-            session_id="",
-            key=key,
-            raw=raw,
-            stored=stored,
-            identity=identity,
-            environ={**environ, "AUTH_TYPE": "Token"} if environ else environ,
-            valid_until=min(read_info(stored).expires, time.time() + USE_INTERVAL),
-            must_identify=False,
-            version=version,
-            is_token=True,
-        )
+            self._emit_first_use(info.id, identity, registration, source)
+        environ, valid_until = self._build_environ(identity, "Token"), min(info.expires, time.time() + USE_INTERVAL)
+        values = (key, raw, stored, identity, environ, valid_until)
+        return Login("", *values, must_identify=False, version=version, is_token=True)
 
     def _read_bearer_token(self, token: str, source: Callable[[], Source]) -> Login:
-        verified = self._oauth.verify_bearer_token(token)
-        identity, registration, now = verified.identity, verified.registration, time.time()
-        event = Event(TOKEN_FIRST_USE, token=verified.id, user=identity.id, provider=registration.label)
-        self._oauth.events.emit(replace(event, **source()._asdict()))
-        environ = self._build_environ(identity)
-        return Login(
-            session_id="",
-            key=_hash_token(token),
-            raw=b"",
-            stored=StoredSession(now, now, {PROVIDER: registration.key}),
-            identity=identity,
-            environ={**environ, "AUTH_TYPE": "Bearer"} if environ else environ,
-            valid_until=verified.valid_until,
-            must_identify=False,
-            is_token=True,
-            is_stored=False,
-        )
+        audience, registrations = self._app.config.bearer_audience, self._oauth.registrations.values()
+        identity, registration, valid_until, token_id = verify_bearer_token(token, audience, registrations)
+        self._emit_first_use(token_id, identity, registration, source)
+        now, environ = time.time(), self._build_environ(identity, "Bearer")
+        values = (_hash_token(token), b"", StoredSession(now, now, {PROVIDER: registration.key}), identity, environ)
+        return Login("", *values, valid_until, must_identify=False, is_token=True, is_stored=False)
+
+    def _emit_first_use(
+        self, token_id: str, identity: Identity, registration: Registration, source: Callable[[], Source]
+    ) -> None:
+        fields = {"token": token_id, "user": identity.id, "provider": registration.label, **source()._asdict()}
+        self._oauth.events.emit(Event(TOKEN_FIRST_USE, **fields))
 
     def _read_session(self, environ: WSGIEnvironment, names: CookieNames) -> Login | None:
         session_id = self._sessions.find_session_id(environ, names)
@@ -333,7 +319,7 @@ class Authenticator:
         self._cached_bytes += len(login.raw)
         self._cache[cache_key] = self._cache[login.key] = login
 
-    def _build_environ(self, identity: Identity | None) -> Mapping[str, Any]:
+    def _build_environ(self, identity: Identity | None, auth_type: str = "OAuth2") -> Mapping[str, Any]:
         """Return the keys of ``environ`` that name the user; empty if there is no valid value for ``REMOTE_USER``."""
         if identity is None:
             return {}
@@ -345,7 +331,7 @@ class Authenticator:
         if not isinstance(name, str) or not name or CONTROLS.search(name):
             return {}
         # PEP 3333: bytes as latin-1.
-        return {"REMOTE_USER": name.encode().decode("latin-1"), "AUTH_TYPE": "OAuth2", IDENTITY_KEY: identity}
+        return {"REMOTE_USER": name.encode().decode("latin-1"), "AUTH_TYPE": auth_type, IDENTITY_KEY: identity}
 
     def _touch(self, login: Login) -> None:
         """Store that the session was used now. A failure is only logged, because the next request tries again."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
+from werkzeug import Response
 from werkzeug.utils import cached_property
 
 from .. import errors
@@ -132,17 +133,18 @@ class RequestContext:
     def send_error(self, error: errors.Error, start_response: StartResponse) -> Iterable[bytes]:
         """Respond as the sign-in does: with a redirect to the sign-in, or with a page about *error*."""
 
-        def prepare() -> None:
-            if isinstance(error, errors.BadHost):
-                return
-            request = self._located_request
-            if self.login is not None:
-                request.is_program = self.login.is_token
-                request.session = self.session  # the data that this request has read
-            is_page = request.method in {"GET", "HEAD"} and not request.is_htmx
-            request.next_url = request.current_url if is_page else request.return_url
+        # The error is not raised again, because its traceback would refer to itself until a garbage collection.
+        def answer(request: Request) -> Response:
+            if not isinstance(error, errors.BadHost):
+                request = self._located_request
+                if self.login is not None:
+                    request.is_program = self.login.is_token
+                    request.session = self.session  # the data that this request has read
+                is_page = request.method in {"GET", "HEAD"} and not request.is_htmx
+                request.next_url = request.current_url if is_page else request.return_url
+            return self._sign_in.app.answer_error(request, error)
 
-        return self._sign_in.app.respond_with_error(self._request, start_response, error, prepare)
+        return self._sign_in.app.respond(self._request, start_response, answer)
 
     @cached_property
     def _located_request(self) -> Request:

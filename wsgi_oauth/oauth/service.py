@@ -19,7 +19,7 @@ from ..sessions.signature_algorithms import SignatureAlgorithms
 from ..transport.pool import Transport
 from ..urls import is_loopback
 from .access import Rules
-from .bearer import BearerToken, check_providers, verify_bearer_token
+from .bearer import check_providers
 from .client import OAuth2Session
 from .configured import provider_from_config
 from .identity import IDENTITY, Identity
@@ -166,10 +166,6 @@ class OAuthService:
         keys = [each.key for each in self.registrations.values()]
         # A session without a provider is from a version that had a single provider.
         return self.registration_with_key(session.get(PROVIDER, keys[0] if len(keys) == 1 else ""))
-
-    def verify_bearer_token(self, token: str) -> BearerToken:
-        """Verify an access token for ``WSGI_OAUTH_BEARER_AUDIENCE``; see :func:`.bearer.verify_bearer_token`."""
-        return verify_bearer_token(token, self._config.bearer_audience, self.registrations.values())
 
     def oauth2_session(self, session: Session) -> OAuth2Session:
         """Return a client with the token of *session*, refreshed when it has expired, or raise NotSignedIn."""

@@ -173,26 +173,6 @@ class OAuthApp:
             return [b""]
         return response.get_app_iter(environ)
 
-    def respond_with_error(
-        self,
-        request: Request,
-        start_response: StartResponse,
-        error: errors.Error,
-        prepare: Callable[[], object],
-    ) -> Iterable[bytes]:
-        """Send the page about *error*, or the redirect to the sign-in.
-
-        :param prepare: sets the URLs and the session of *request*.
-        """
-
-        # The error is not raised again, because its traceback would then refer to itself, which only the garbage
-        # collector frees.
-        def answer(request: Request) -> Response:
-            prepare()
-            return self._answer_error(request, error)
-
-        return self.respond(request, start_response, answer)
-
     def answer_and_save(
         self, request: Request, answer: Callable[[Request], Response]
     ) -> tuple[Response, list[tuple[str, str]], list[str]]:
@@ -200,7 +180,7 @@ class OAuthApp:
         try:
             response = answer(request)
         except (errors.TokenRejected, errors.ReauthenticationRequired) as error:
-            response = self._answer_error(request, error)
+            response = self.answer_error(request, error)
         except HTTPException as error:  # the session is saved, as after every answer
             response = build_http_error_response(request, error)
         try:
@@ -358,7 +338,7 @@ class OAuthApp:
             _log.warning("[%s] old sign-ins of a browser were not deleted: %s", request.id, error)
             return []
 
-    def _answer_error(self, request: Request, error: errors.Error) -> Response:
+    def answer_error(self, request: Request, error: errors.Error) -> Response:
         """Return the page about *error*, or the redirect to the sign-in. End a session whose token was rejected."""
         if isinstance(error, errors.TokenRejected):
             self._end_rejected(request, error)
