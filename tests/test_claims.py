@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from wsgi_oauth import Identity, errors
+from wsgi_oauth.characters import escape_for_display
 from wsgi_oauth.config.provider import Provider, UserDocument
-from wsgi_oauth.oauth.claims import escape_for_display, limit_claims
+from wsgi_oauth.oauth.claims import limit_claims
 from wsgi_oauth.oauth.identity import read_identity
 
 ISSUER = Provider("idp", "IdP", issuer="https://id.example.com", openid=True, user=UserDocument(groups="groups"))

@@ -19,12 +19,12 @@ from urllib.parse import unquote
 
 from .. import errors
 from ..app import build_sessions, open_store
+from ..characters import escape_for_display
 from ..config import PREFIX
 from ..config.checks import MAX_LIFETIME
 from ..config.settings import StoreConfig
 from ..events import SESSION_END, Event
 from ..logs import JsonFormatter
-from ..oauth.claims import escape_for_display
 from ..oauth.identity import IDENTITY, Identity
 from ..sessions.access_tokens import AccessTokens
 from ..sessions.manager import ANONYMOUS, EXPIRED, IGNORED, REVOKED, SIGNED_IN, UNREADABLE, SessionManager, SurveyEntry

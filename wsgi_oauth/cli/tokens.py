@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ..characters import escape_for_display
 from ..events import TOKEN_REVOCATION
-from ..oauth.claims import escape_for_display
 from ..sessions.access_tokens import TOKEN_PREFIX, AccessTokens
 from ..sessions.manager import SessionManager
 from ..sessions.store import store_key

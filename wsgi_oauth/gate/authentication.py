@@ -11,10 +11,10 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import errors
+from ..characters import CONTROLS
 from ..events import SESSION_END, TOKEN_FIRST_USE, Event, Source
 from ..oauth.access import Rules
 from ..oauth.bearer import verify_bearer_token
-from ..oauth.claims import CONTROLS
 from ..oauth.identity import IDENTITY, Identity
 from ..oauth.registration import Registration
 from ..sessions.access_tokens import TOKEN_PREFIX, USE_INTERVAL, read_info

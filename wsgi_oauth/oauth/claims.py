@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from ..characters import CONTROLS
 from ..sessions.encoding import copy_json
 from ..transport.error_description import mask_random
 
@@ -17,11 +18,6 @@ _MAX_TEXT = 512  # characters of a name or an address
 _MAX_SIZE = 16 * 1024  # characters of the claims that a session stores, as JSON
 _MAX_DEPTH = 20  # levels of nesting in these claims
 _MAX_MEMBERS = 100  # limit_claims treats an object with more members as one claim
-# Control characters, line separators and lone surrogates. Every other character can be a part of a name: Persian,
-# Indic scripts and emoji use invisible characters.
-CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-# Embeddings, overrides and isolates: a name with one of them reorders the text around it (UAX #9, 2.1 to 2.4).
-_REORDERS = re.compile(rf"[\u202a-\u202e\u2066-\u2069]|{CONTROLS.pattern}")
 # These claims describe the ID token, not the user (OpenID Connect Core 2, 3.3.2.11; RFC 7519 4.1).
 _ABOUT_THE_TOKEN = {"aud", "azp", "exp", "nbf", "iat", "jti", "nonce", "at_hash", "c_hash", "s_hash"}
 # These claims name the issuer of the ID token, so no user document may replace them.
@@ -138,11 +134,6 @@ def parse_text(value: object) -> str | None:
     """Return *value* if it can be a name or an address, in any script; None otherwise. A number becomes a text."""
     value = convert_number(value)
     return value if isinstance(value, str) and 0 < len(value) <= _MAX_TEXT and not CONTROLS.search(value) else None
-
-
-def escape_for_display(text: str) -> str:
-    """Return *text* for a page, a log or a terminal: control characters and changes of direction become escapes."""
-    return _REORDERS.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def parse_groups(value: object, path: str) -> list[str]:

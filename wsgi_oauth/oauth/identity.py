@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .. import errors
+from ..characters import escape_for_display
 from ..config.provider import EmailsDocument, GroupsDocument, Provider, UserDocument
 from ..sessions.encoding import read_record
 from ..sessions.keys import PROVIDER_SESSION
@@ -19,7 +20,6 @@ from .claims import (
     Claims,
     convert_number,
     describe,
-    escape_for_display,
     find_in_sources,
     find_text,
     find_value,

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from .. import errors
+from ..characters import NOT_DISPLAYED
 from ..texts import duration, english
 from .encoding import OTHER_ENTRY, StoredSession, parse
 from .manager import SessionManager
@@ -30,9 +30,6 @@ MAX_TOKENS = 50  # per user
 MAX_NAME = 100  # characters
 USE_INTERVAL = 300  # seconds; the precision of the stored last use, because each update costs a write
 
-# Control characters, line separators, changes of the writing direction and lone surrogates. Every other character can
-# be a part of a name: Japanese has a space of its own, and Persian and emoji use invisible joiners.
-_FORBIDDEN = r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 _TOKEN_ENTRY = OTHER_ENTRY + b"token:1:"
 _LIST_ENTRY = OTHER_ENTRY + b"tokens:1:"
 _LIST_LIFETIME = 86400  # seconds for which a list is kept at least
@@ -69,7 +66,7 @@ class AccessTokens:
         :raises errors.BadToken: if the name is invalid, the lifetime too long, or the number of tokens too large.
         """
         name = name.strip()
-        if not 0 < len(name) <= MAX_NAME or re.search(_FORBIDDEN, name):
+        if not 0 < len(name) <= MAX_NAME or NOT_DISPLAYED.search(name):
             raise errors.BadToken(english("bad_token_request.name", maximum=MAX_NAME))
         if not 0 < lifetime <= self.max_lifetime:
             raise errors.BadToken(english("bad_token_request.lifetime", maximum=duration(self.max_lifetime)))
