@@ -27,6 +27,14 @@ class Origin(NamedTuple):
         return cls(parts.scheme, (parts.hostname or "").rstrip("."), parts.port or DEFAULT_PORTS.get(parts.scheme))
 
 
+def have_same_origin(url: str, other: str) -> bool:
+    """Return whether two URLs have the same origin. An invalid URL, such as ``null``, has none."""
+    try:
+        return Origin.of(url) == Origin.of(other)
+    except ValueError:
+        return False
+
+
 def is_loopback(host: str) -> bool:
     """Return whether *host* is this machine: a loopback address (RFC 8252 7.3) or ``localhost`` (RFC 6761 6.3)."""
     host = host.strip("[]").lower()

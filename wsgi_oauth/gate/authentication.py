@@ -23,6 +23,7 @@ from ..sessions.encoding import StoredSession
 from ..sessions.revocation import is_revoked
 from ..sessions.session import PROVIDER, TOKEN, Session
 from ..sessions.store import store_key
+from ..urls import have_same_origin
 from ..web.application import OAuthApp
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Authenticator:
         self._version: Callable[[str], object] | None = store.version if has_versions else None
         self._has_version: Callable[[object], bool] | None = store.is_current if has_versions else None
         # Keyed by the request's headers and by the store's key, because different requests may share one session.
-        self._cache: dict[tuple[str | None, ...] | str, Login] = {}
+        self._cache: dict[tuple[str | bool | None, ...] | str, Login] = {}
         self._cached_bytes = 0  # approximate, because threads update it without a lock
         self._in_background = set[str]()  # keys of the sessions that background threads recheck
         self._max_background = app.config.upstream_limit
@@ -98,10 +99,11 @@ class Authenticator:
         authorization = get("HTTP_AUTHORIZATION")
         if authorization is not None and len(authorization) > _MAX_CACHED_HEADER:
             authorization = _hash_token(authorization)
+        is_foreign = authorization is not None and self._is_from_another_site(environ)
         # All headers that select the login: the token, the cookies, and the URL of this site.
         cache_key = (
             authorization,
-            get("HTTP_SEC_FETCH_SITE") if authorization is not None else None,
+            is_foreign,
             get("HTTP_COOKIE"),
             get("HTTP_HOST") or get("SERVER_NAME"),
             get("wsgi.url_scheme"),
@@ -111,7 +113,7 @@ class Authenticator:
         cached = self._cache.get(cache_key)
         if cached is not None and time.time() < cached.valid_until and self._is_current(cached):
             return cached
-        token = None if authorization is None or is_from_another_site(environ) else self._find_token(environ)
+        token = None if authorization is None or is_foreign else self._find_token(environ)
         if token is not None:
             self._cache.pop(cache_key, None)
             self._app.base_url(environ)  # checks the host
@@ -143,6 +145,18 @@ class Authenticator:
         ):
             del passed["HTTP_AUTHORIZATION"]
         return passed
+
+    def _is_from_another_site(self, environ: WSGIEnvironment) -> bool:
+        """Return whether a page of another site caused this request with Basic authentication (CSRF).
+
+        Browsers remember the user name and the password, for example from a URL that contains them, and add them to
+        such requests. ``Origin`` is for old browsers, and for plain http, where no browser sends ``Sec-Fetch-Site``.
+        """
+        if environ["HTTP_AUTHORIZATION"][:6].lower() != "basic ":
+            return False
+        if site := environ.get("HTTP_SEC_FETCH_SITE"):
+            return site in {"cross-site", "same-site"}
+        return "HTTP_ORIGIN" in environ and not have_same_origin(environ["HTTP_ORIGIN"], self._app.base_url(environ))
 
     def _find_token(self, environ: WSGIEnvironment) -> str | None:
         """Return the token in the Authorization header, or None if it contains none or tokens are not enabled."""
@@ -308,8 +322,8 @@ class Authenticator:
             revocation_keys=tuple(self._sessions.revocation_keys(stored)),
         )
 
-    def _update_cache(self, cache_key: tuple[str | None, ...], login: Login | None) -> None:
-        too_large = sum(len(text or "") for text in cache_key) > _MAX_CACHE_KEY
+    def _update_cache(self, cache_key: tuple[str | bool | None, ...], login: Login | None) -> None:
+        too_large = sum(len(text) for text in cache_key if isinstance(text, str)) > _MAX_CACHE_KEY
         if login is None or too_large:
             self._cache.pop(cache_key, None)
             return
@@ -341,16 +355,6 @@ class Authenticator:
             _log.warning("the last use of a session was not stored: %s", error)
 
 
-def is_from_another_site(environ: WSGIEnvironment) -> bool:
-    """Return whether a page of another site caused this request with Basic authentication (CSRF).
-
-    Browsers remember the user name and the password, for example from a URL that contains them, and add them to such
-    requests.
-    """
-    is_cross_site = environ.get("HTTP_SEC_FETCH_SITE") in {"cross-site", "same-site"}
-    return is_cross_site and environ.get("HTTP_AUTHORIZATION", "")[:6].lower() == "basic "
-
-
 def parse_authorization(header: str) -> str | None:
     """Return the access token of a program in an Authorization header; None if it contains something else.
 
@@ -360,8 +364,9 @@ def parse_authorization(header: str) -> str | None:
     credentials = credentials.strip()
     if scheme.lower() == "basic":
         try:
-            credentials = b64decode(credentials, validate=True).decode().partition(":")[2]
-        except ValueError:  # not Base64, or not UTF-8
+            # Many programs write the user name as latin-1, although the challenge asks for UTF-8.
+            credentials = b64decode(credentials, validate=True).partition(b":")[2].decode("latin-1")
+        except ValueError:  # not Base64
             return None
     elif scheme.lower() != "bearer":
         return None

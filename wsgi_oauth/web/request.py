@@ -21,7 +21,7 @@ from ..events import ACCESS, REQUEST_ID_KEY, Source
 from ..sessions.cookie import CookieNames
 from ..sessions.session import Session
 from ..texts import Texts, texts_for
-from ..urls import Origin
+from ..urls import have_same_origin
 from .page_templates import PageTemplates
 from .site import Site, local_path, path_and_query
 
@@ -294,10 +294,7 @@ class Request(werkzeug.Request):
 
     def is_own_url(self, url: str) -> bool:
         """Return whether *url* is a URL of this site."""
-        try:
-            return Origin.of(url) == Origin.of(self.base)
-        except ValueError:
-            return False
+        return have_same_origin(url, self.base)
 
 
 def _shorten(header: str) -> str:
