@@ -13,7 +13,16 @@ import pytest
 from conftest import HTML, Application, Guest, parameters, send, stored_sessions
 from werkzeug import Response
 
-from wsgi_oauth import Config, FileStore, LoginRequired, SessionStore, create_app, current_identity, errors
+from wsgi_oauth import (
+    Config,
+    FileStore,
+    LoginRequired,
+    SessionStore,
+    create_app,
+    current_identity,
+    errors,
+    oauth2_session,
+)
 from wsgi_oauth.config import ProviderConfig
 from wsgi_oauth.demo.local_provider import LocalProvider
 
@@ -440,6 +449,17 @@ class TestPreflight:
         assert send(gate, "/api", method="OPTIONS", query=query, headers=PREFLIGHT).status_code == 401
         assert inside.seen == []
         assert send(gate, "/api", method="OPTIONS", query="method=photos.list", headers=PREFLIGHT).status_code == 200
+
+    @pytest.mark.parametrize("is_late", [False, True])
+    def test_gets_a_401_if_the_application_requires_a_user(self, make_gate: MakeGate, is_late: bool):
+        def application(environ: Any, start_response: Any) -> Any:
+            oauth2_session(environ)
+
+        def late_application(environ: Any, start_response: Any) -> Iterator[bytes]:
+            yield from application(environ, start_response)
+
+        gate = make_gate(app=late_application if is_late else application, cors_preflight=True)
+        assert send(gate, "/api", method="OPTIONS", headers=PREFLIGHT).status_code == 401
 
     @pytest.mark.parametrize("kind", ["list", "generator", "write", "named arguments"])
     def test_shows_nothing_of_a_page(self, make_gate: MakeGate, kind: str):

@@ -173,7 +173,10 @@ class LoginRequired:
         if self.cors_preflight and is_preflight(environ):
             passed = self.authenticator.application_environ(environ, None)
             passed[CONTEXT_KEY] = context
-            return send_preflight_response(self._wsgi_app, passed, start_response)
+            try:
+                return send_preflight_response(self._wsgi_app, passed, start_response)
+            except errors.NotSignedIn as error:  # the application requires a user
+                return context.send_error(error, start_response)
         try:
             if is_public:
                 self._identify_optional(environ, context)
