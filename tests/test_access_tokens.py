@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import threading
@@ -31,6 +32,8 @@ from wsgi_oauth.cli.main import main
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.sessions import access_tokens
 from wsgi_oauth.sessions.access_tokens import MAX_TOKENS, USE_INTERVAL
+from wsgi_oauth.sessions.encoding import encode, parse
+from wsgi_oauth.sessions.store import Record, store_key
 
 MakeGate = Callable[..., LoginRequired]
 OWN = {"Sec-Fetch-Site": "same-origin"}
@@ -94,6 +97,11 @@ class TestToken:
         assert inside.environ["AUTH_TYPE"] == "Token"
         assert current_identity(inside.environ) == current_identity(in_browser)
 
+    def test_is_accepted_beside_a_user_name_in_latin_1(self, guest: Guest):
+        """requests (pip), .NET and Java write it so, although the challenge asks for UTF-8."""
+        credentials = b64encode(b"m\xfcller:" + create(guest).encode()).decode()
+        assert send(guest.gate, "/page", headers={"Authorization": f"Basic {credentials}"}).status_code == 200
+
     def test_is_not_passed_on_to_the_application(self, guest: Guest, inside: Application):
         send(guest.gate, "/page", headers=bearer(create(guest)))
         assert "HTTP_AUTHORIZATION" not in inside.environ
@@ -138,6 +146,19 @@ class TestToken:
         headers["Cookie"] = f"wsgi_oauth={guest.cookie}"
         assert send(guest.gate, "/page", headers=headers).status_code == 200
         assert (inside.environ["AUTH_TYPE"], "HTTP_AUTHORIZATION" in inside.environ) == ("OAuth2", False)
+
+    @pytest.mark.parametrize("origin", ["https://evil.example", "http://localhost:1", "null"])
+    def test_that_an_old_browser_remembers_is_of_no_use_to_another_site(
+        self, guest: Guest, inside: Application, origin: str
+    ):
+        """Old browsers send no `Sec-Fetch-Site`, and no browser does over plain http."""
+        token = create(guest)
+        own = {**basic(token), "Origin": "http://localhost"}
+        assert send(guest.gate, "/page", method="POST", headers=own).status_code == 200
+        inside.seen.clear()
+        assert send(guest.gate, "/page", method="POST", headers={**basic(token), "Origin": origin}).status_code == 401
+        assert inside.seen == []
+        assert send(guest.gate, "/page", method="POST", headers={**bearer(token), "Origin": origin}).status_code == 200
 
     def test_that_a_browser_remembers_is_of_no_use_to_another_site_after_a_request_of_this_site(
         self, inside: Application, provider: LocalProvider
@@ -477,6 +498,51 @@ def test_damaged_list_is_repaired_by_the_next_use(
     later(USE_INTERVAL + 1)
     assert send(guest.gate, "/page", headers=bearer(token)).status_code == 200
     assert [known["name"] for known in listed(guest)] == ["backup"]
+
+
+DAMAGED = [
+    {"id": "\x1b[2J"},
+    {"id": []},
+    {"name": 7},
+    {"created": "x"},
+    {"expires": None},
+    {"used": "x"},
+    {"key": "../x"},
+    {"more": 1},
+]
+
+
+class TestDamagedEntry:
+    """S56: otherwise a writer of session files could keep operators from revoking tokens."""
+
+    @pytest.fixture(autouse=True)
+    def environment(self, store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WSGI_OAUTH_SESSION_STORE", f"file:{store.folder}")
+
+    @pytest.mark.parametrize("damage", [*DAMAGED, "nested"], ids=str)
+    def test_of_the_list_counts_as_missing(self, guest: Guest, store: FileStore, damage: dict[str, Any] | str):
+        token = create(guest)
+        [(owner, info)] = guest.gate.oauth_app.access_tokens.survey()
+        tokens = json.dumps([{**info._asdict(), **damage}]) if isinstance(damage, dict) else "[" * 100_000
+        [key] = [key for key in store.keys() if (store.load(key) or b"").startswith(b"wo-tokens")]
+        document = f'{{"owner": "{owner}", "tokens": {tokens}}}'.encode()
+        store.update(key, lambda _: Record(b"wo-tokens:1:" + document, info.expires))
+        assert listed(guest) == []
+        assert main(["tokens", "revoke", "--user", owner]) == 0
+        assert send(guest.gate, "/page", headers=bearer(token)).status_code == 401
+
+    @pytest.mark.parametrize("damage", [*DAMAGED, {"info": None}, {"owner": 1}], ids=str)
+    def test_of_a_token_counts_as_missing(self, guest: Guest, store: FileStore, damage: dict[str, Any]):
+        damaged, other = create(guest), create(guest)
+        stored = parse((store.load(store_key(damaged)) or b"").removeprefix(b"wo-token:1:"))
+        assert stored is not None
+        is_outer = damage.keys() <= stored.data.keys()
+        data = {**stored.data, **(damage if is_outer else {"info": {**stored.data["info"], **damage}})}
+        record = Record(b"wo-token:1:" + encode(stored._replace(data=data)), time.time() + 100)
+        store.update(store_key(damaged), lambda _: record)
+        assert send(guest.gate, "/page", headers=bearer(damaged)).status_code == 401
+        assert main(["tokens", "revoke", "--all"]) == 0
+        assert send(guest.gate, "/page", headers=bearer(other)).status_code == 401
 
 
 def test_request_succeeds_if_the_last_use_cannot_be_stored(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -21,15 +22,16 @@ from typing import Any, NamedTuple
 from .. import errors
 from ..characters import NOT_DISPLAYED
 from ..texts import duration, english
-from .encoding import OTHER_ENTRY, StoredSession, parse
+from .encoding import OTHER_ENTRY, StoredSession, are_plausible, parse
 from .manager import SessionManager
-from .store import Record, store_key
+from .store import KEY, Record, store_key
 
 TOKEN_PREFIX = "wo_"  # noqa: S105  # not secret
 MAX_TOKENS = 50  # per user
 MAX_NAME = 100  # characters
 USE_INTERVAL = 300  # seconds; the precision of the stored last use, because each update costs a write
 
+_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _TOKEN_ENTRY = OTHER_ENTRY + b"token:1:"
 _LIST_ENTRY = OTHER_ENTRY + b"tokens:1:"
 _LIST_LIFETIME = 86400  # seconds for which a list is kept at least
@@ -92,7 +94,7 @@ class AccessTokens:
     def parse(self, token: str, raw: bytes) -> StoredSession | None:
         """Return the entry *raw* of *token*, with the data of :meth:`create` and ``info``; None if it is unusable."""
         stored = self._sessions.decode(token, raw[len(_TOKEN_ENTRY) :]) if raw.startswith(_TOKEN_ENTRY) else None
-        return stored if stored is not None and time.time() < read_info(stored).expires else None
+        return stored if stored is not None and _is_usable(stored) else None
 
     def list(self, owner: str) -> list[TokenInfo]:
         """Return the tokens of the user with the id *owner* that can still be used, oldest first."""
@@ -141,9 +143,12 @@ class AccessTokens:
                 owner = _decode_list(raw)[0]
                 yield from ((owner, info) for info in self.list(owner))
             # A token that a damaged list lacks is included, too, unless it is encrypted.
-            elif raw is not None and raw.startswith(_TOKEN_ENTRY) and (stored := parse(raw[len(_TOKEN_ENTRY) :])):
+            elif raw is not None and raw.startswith(_TOKEN_ENTRY):
+                stored = parse(raw[len(_TOKEN_ENTRY) :])
+                if stored is None or not _is_usable(stored):
+                    continue
                 owner, info = stored.data["owner"], read_info(stored)
-                if time.time() < info.expires and all(info.id != listed.id for listed in self.list(owner)):
+                if all(info.id != listed.id for listed in self.list(owner)):
                     yield owner, info
 
     def _usable(self, tokens: dict[str, TokenInfo]) -> tuple[TokenInfo, ...]:
@@ -165,8 +170,25 @@ class AccessTokens:
 
 
 def read_info(stored: StoredSession) -> TokenInfo:
-    """Return the name, the times and the key of a token from its entry."""
+    """Return the name, the times and the key of a token from its entry, a result of :meth:`AccessTokens.parse`."""
     return TokenInfo(**stored.data["info"])
+
+
+def _is_usable(stored: StoredSession) -> bool:
+    """Return whether the token of an entry can be used: the entry is undamaged, and has not expired."""
+    try:
+        return isinstance(stored.data["owner"], str) and time.time() < _parse_info(stored.data["info"]).expires
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
+def _parse_info(document: Any) -> TokenInfo:
+    """Return the description of a token. Raise TypeError or ValueError if it is damaged."""
+    info = TokenInfo(**document)
+    are_valid = are_plausible(info.created, info.expires) and are_plausible(info.created, info.used or info.created)
+    if not (are_valid and isinstance(info.name, str) and _ID.fullmatch(info.id) and KEY.fullmatch(info.key)):
+        raise ValueError("not the description of a token")
+    return info
 
 
 def _list_key(owner: str) -> str:
@@ -186,7 +208,8 @@ def _decode_list(raw: bytes) -> tuple[str, dict[str, TokenInfo]]:
     """Return the owner and the tokens of a list; none if the list is damaged. Each token is added again at its use."""
     try:
         document = json.loads(raw.removeprefix(_LIST_ENTRY))
-        return document["owner"], {token["id"]: TokenInfo(**token) for token in document["tokens"]}
-    except (ValueError, TypeError, KeyError):
+        tokens = [_parse_info(token) for token in document["tokens"]]
+        return str(document["owner"]), {info.id: info for info in tokens}
+    except (ValueError, TypeError, KeyError, RecursionError):
         _log.warning("the list of a user's access tokens is damaged")
         return "", {}
