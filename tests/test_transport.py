@@ -94,7 +94,7 @@ def exchange(client: OAuth2Session, url: str) -> dict[str, Any]:
 
 
 @contextmanager
-def talking(talk: Talk) -> Iterator[int]:
+def talking(talk: Talk, host: str = "127.0.0.1") -> Iterator[int]:
     """Run a TCP server that calls *talk* with each connection in a thread of its own; give its port."""
     connections: list[socket.socket] = []
     threads: list[threading.Thread] = []
@@ -111,7 +111,8 @@ def talking(talk: Talk) -> Iterator[int]:
                 threads.append(threading.Thread(target=serve_one, args=(connection,), daemon=True))
                 threads[-1].start()
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as listener:
         accepting = threading.Thread(target=accept, daemon=True)
         accepting.start()
         try:
@@ -810,7 +811,7 @@ def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TLS:
     return TLS(tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize("setting", ["HTTPS_PROXY=http://", "https_proxy=//", "ALL_PROXY="])
+@pytest.mark.parametrize("setting", ["HTTPS_PROXY=http://", "https_proxy=//", "ALL_PROXY=", "HTTPS_PROXY= http://"])
 def test_https_requests_use_the_proxy_of_the_environment(
     setting: str, monkeypatch: pytest.MonkeyPatch, proxy: Proxy, tls: TLS, make_client: MakeClient
 ) -> None:
@@ -826,6 +827,41 @@ def test_https_requests_use_the_proxy_of_the_environment(
     assert head.startswith(b"CONNECT 127.0.0.1:%d " % server.port)
     for secret in (b"canary", b"path", b"query", b"Authorization"):
         assert secret not in head
+
+
+def test_proxy_can_be_a_host_name_without_a_scheme(
+    monkeypatch: pytest.MonkeyPatch, proxy: Proxy, tls: TLS, make_client: MakeClient
+) -> None:
+    """Otherwise urllib3 takes a name without dots for a scheme."""
+    tls.trust()
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("http://127.0.0.1", "localhost"))
+    with answering(ssl_context=tls.server()) as server:
+        assert make_client().get(f"{server.url}/").ok
+    assert len(proxy.heads) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("scheme", ["http", "socks5h"])
+def test_proxy_can_have_an_ipv6_address(
+    scheme: str, monkeypatch: pytest.MonkeyPatch, tls: TLS, make_client: MakeClient
+) -> None:
+    tls.trust()
+    with talking((Proxy() if scheme == "http" else SocksProxy()).talk, "::1") as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"{scheme}://[::1]:{port}")
+        with answering(ssl_context=tls.server("provider.test", "127.0.0.1")) as server:
+            host = "127.0.0.1" if scheme == "http" else "provider.test"
+            assert make_client().get(f"https://{host}:{server.port}/").ok
+
+
+@pytest.mark.parametrize("value", ["http://127.0.0.1:99999", "direct://", '"http://user:canary@proxy.test:3128"'])
+def test_invalid_proxy_is_named_with_its_remedy(
+    value: str, monkeypatch: pytest.MonkeyPatch, make_client: MakeClient
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", value)
+    with pytest.raises(errors.ProviderUnreachable, match="HTTPS_PROXY or ALL_PROXY: is not the URL") as caught:
+        make_client().get("https://provider.test/")
+    assert "http://proxy.example.com:3128" in caught.value.remedy
+    assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -846,7 +882,7 @@ def test_refusal_of_the_proxy_is_quoted_with_its_remedy(
     assert "canary" not in str(refused.value)
 
 
-@pytest.mark.parametrize("no_proxy", ["127.0.0.1", "example.com, 127.0.0.1", "*", "127.0.0.0/8"])
+@pytest.mark.parametrize("no_proxy", ["127.0.0.1", "example.com, 127.0.0.1", "*", "127.0.0.0/8", "127.1.2.3/8"])
 def test_hosts_in_no_proxy_are_reached_directly(
     no_proxy: str, monkeypatch: pytest.MonkeyPatch, proxy: Proxy, tls: TLS, make_client: MakeClient
 ) -> None:
@@ -855,6 +891,21 @@ def test_hosts_in_no_proxy_are_reached_directly(
     monkeypatch.setenv("NO_PROXY", no_proxy)
     with answering(ssl_context=tls.server()) as server:
         assert make_client().get(f"{server.url}/").ok
+    assert proxy.heads == []
+
+
+@pytest.mark.parametrize(
+    ("host", "no_proxy"),
+    [("id.localhost", "*.localhost"), ("id.localhost", "a, *.LocalHost"), ("[::1]", "::/64"), ("[::1]", "[::1]")],
+)
+def test_no_proxy_can_have_the_forms_of_other_programs(
+    host: str, no_proxy: str, monkeypatch: pytest.MonkeyPatch, proxy: Proxy, make_client: MakeClient
+) -> None:
+    """Java and Go know names with an asterisk and networks of IPv6."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    with pytest.raises(errors.ProviderUnreachable):
+        make_client().get(f"https://{host}:1/")
     assert proxy.heads == []
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import http.client
+import ipaddress
 import os
 import re
 import socket
 import ssl
 import time
+from contextlib import suppress
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import (  # type: ignore[attr-defined]  # typeshed lacks proxy_bypass_environment
@@ -19,8 +21,8 @@ from urllib.request import (  # type: ignore[attr-defined]  # typeshed lacks pro
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.utils import address_in_network, is_ipv4_address, is_valid_cidr, prepend_scheme_if_needed, select_proxy
-from urllib3.exceptions import NewConnectionError
+from requests.utils import select_proxy
+from urllib3.exceptions import LocationParseError, NewConnectionError, ProxySchemeUnknown
 
 from .. import errors
 from .deadline import MAX_BYTES, POOL_CLASSES
@@ -111,7 +113,7 @@ class BoundedAdapter(HTTPAdapter):
         parts = urlsplit(request.url or "")
         manager: Any = self.poolmanager
         if proxy := self._find_proxy(parts):
-            manager = self.proxy_manager_for(prepend_scheme_if_needed(proxy, "http"))  # type: ignore[no-untyped-call]
+            manager = self.proxy_manager_for(proxy)
         pool = manager.connection_from_host(parts.hostname, parts.port, parts.scheme, _POOL_KEY)
         raw = pool.urlopen(
             request.method,
@@ -132,12 +134,11 @@ class BoundedAdapter(HTTPAdapter):
         # Plain http is never sent through a proxy: otherwise the proxy could read the token.
         if parts.scheme == "http" or not self._proxies or proxy_bypass_environment(parts.netloc, self._proxies):
             return None
-        host = parts.hostname or ""
-        networks = [name.strip() for name in self._proxies.get("no", "").split(",")]
-        bypassed = is_ipv4_address(host) and any(
-            address_in_network(host, name) for name in networks if is_valid_cidr(name)
-        )
-        return None if bypassed else select_proxy(parts.geturl(), self._proxies)
+        names = [name.strip() for name in self._proxies.get("no", "").split(",")]
+        if any(_is_within(parts.hostname or "", name) for name in names):
+            return None
+        proxy = (select_proxy(parts.geturl(), self._proxies) or "").strip()
+        return proxy if "://" in proxy or not proxy else f"http://{proxy.removeprefix('//')}"
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, ssl_context=self._tls, **kwargs)
@@ -154,9 +155,22 @@ class BoundedAdapter(HTTPAdapter):
                 ) from None
             # Desktops write socks:// for SOCKS 5. The proxy resolves the host names.
             proxy = re.sub("^socks:", "socks5h:", proxy, flags=re.IGNORECASE)
-        manager = super().proxy_manager_for(proxy, ssl_context=self._tls, **kwargs)
+        try:
+            manager = super().proxy_manager_for(proxy, ssl_context=self._tls, **kwargs)
+        except (ProxySchemeUnknown, LocationParseError):
+            raise errors.ProviderUnreachable(
+                "HTTPS_PROXY or ALL_PROXY: is not the URL of a proxy",
+                remedy="set http://proxy.example.com:3128, without quotes",
+            ) from None
         manager.pool_classes_by_scheme = pool_classes
         return manager
+
+
+def _is_within(host: str, name: str) -> bool:
+    """Return whether *name*, a network or ``*.example.com`` in NO_PROXY, includes *host*. Python knows neither."""
+    with suppress(ValueError):
+        return ipaddress.ip_address(host) in ipaddress.ip_network(name.strip("[]"), strict=False)
+    return name.startswith("*.") and host.endswith(name[1:].lower())
 
 
 def find_ca_bundle() -> str:

@@ -103,7 +103,9 @@ class DeadlineConnection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         deadline = time.monotonic() + float(self.timeout or 0)
         try:
-            addresses = socket.getaddrinfo(*self._first_hop(), type=socket.SOCK_STREAM)
+            host, port = self._first_hop()
+            # An IPv6 address in the URL of a proxy is still in brackets.
+            addresses = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
         except (socket.gaierror, UnicodeError) as error:
             raise NameResolutionError(self.host, self, socket.gaierror(*error.args[:2])) from error
         failure: OSError = OSError(errno.EADDRNOTAVAIL, "the host name has no address")
