@@ -262,6 +262,17 @@ def test_list_ends_quietly_when_its_reader_stops(store: FileStore, sign_in: Call
     assert done.stderr.splitlines() == [f"session store file:{store.folder}".encode()]
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_full_disk_under_the_output_is_an_error_with_its_remedy(store: FileStore):
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            command("count"), env=environ_of(store), stdout=full, stderr=subprocess.PIPE, check=False, timeout=60
+        )
+    assert done.returncode == 1
+    text = b"wsgi-oauth: standard output: the disk is full; free disk space, or use another file"
+    assert done.stderr.splitlines()[-1] == text
+
+
 @pytest.mark.parametrize("descriptor", [1, 2])
 def test_commands_succeed_with_a_closed_stream(store: FileStore, descriptor: int):
     """Cron jobs and supervisors close streams (`>&-`)."""

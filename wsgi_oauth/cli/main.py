@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -28,10 +29,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # the reader has finished, for example in: wsgi-oauth demo --walk | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
+        return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _discard_output()
+        print("wsgi-oauth: standard output: the disk is full; free disk space, or use another file", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130  # the status that shells report for SIGINT
+
+
+def _discard_output() -> None:
+    """Discard the output that is not written yet. Otherwise Python reports an error at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _build_parser() -> argparse.ArgumentParser:
