@@ -93,12 +93,12 @@ class Rules:
             a part of the application.
         :raises errors.ConfigError: for an invalid rule, or a kind of rule that its provider does not support.
         """
-        texts = list(rules)
-        parser = _RuleParser(providers, setting, has_labels=has_labels)
-        self._is_page_rule = setting != f"{PREFIX}ALLOW"
-        self._variable = parser.variable
-        self._rules = [parser.parse(text, previous=texts[:position]) for position, text in enumerate(texts)]
+        self._providers = providers
+        self._setting = setting
+        self._has_labels = has_labels
         self._function = function
+        texts = list(rules)
+        self._rules = [self._parse(text, previous=texts[:position]) for position, text in enumerate(texts)]
 
     def __bool__(self) -> bool:
         return bool(self._rules or self._function)
@@ -111,9 +111,10 @@ class Rules:
         """Raise NotAllowed unless a user of the provider with this *label* has access."""
         allowed = not self._rules or any(rule.label == label and rule.matches(identity) for rule in self._rules)
         if not (allowed and self._function_allows(identity)):
+            is_page_rule = self._setting != f"{PREFIX}ALLOW"
             reasons = "" if allowed else "; ".join(self._find_reasons(identity, label))
             raise errors.NotAllowed(
-                identity.id, identity.display_name, reasons, unread=identity.unread, is_page=self._is_page_rule
+                identity.id, identity.display_name, reasons, unread=identity.unread, is_page=is_page_rule
             )
 
     def _find_reasons(self, identity: Identity, label: str) -> Iterator[str]:
@@ -146,16 +147,7 @@ class Rules:
             _log.exception("the function `allow` failed for %s; access is denied", identity.id)
             return False
 
-
-class _RuleParser:
-    """Parses the rules in *setting* for *providers*, a mapping of labels to providers."""
-
-    def __init__(self, providers: Mapping[str, Provider], setting: str, *, has_labels: bool) -> None:
-        self._providers = providers
-        self._setting = setting
-        self._has_labels = has_labels
-
-    def parse(self, text: str, *, previous: Sequence[str] = ()) -> Rule:
+    def _parse(self, text: str, *, previous: Sequence[str] = ()) -> Rule:
         """Parse ``kind:value`` or ``kind:label:value``.
 
         :param previous: the rules before this one, for the error message about a value with a space.
@@ -186,7 +178,7 @@ class _RuleParser:
             return Rule(kind, value, label)
         raise errors.ConfigError(f"{self._setting}: {problem} (got {text!a:.300}); {remedy}")
 
-    def variable(self, setting: str, label: str) -> str:
+    def _variable(self, setting: str, label: str) -> str:
         """Return the environment variable of a provider's setting."""
         return variable_name(setting, label if self._has_labels else "")
 
@@ -202,10 +194,10 @@ class _RuleParser:
         provider = self._providers[label]
         remedy = f"use {' or '.join(f'{each}:' for each in KINDS if not _find_missing(each, provider))}"
         if kind == "email" and provider.user.email:
-            setting = self.variable("trust_unverified_email", label)
+            setting = self._variable("trust_unverified_email", label)
             remedy += f", or set {setting}=yes if users cannot choose addresses there"
         if kind in {"org", "group"}:
-            remedy += f", or set {self.variable('groups_claim', label)} to the claim with the groups, if there is one"
+            remedy += f", or set {self._variable('groups_claim', label)} to the claim with the groups, if there is one"
         return remedy
 
     def _check_claim(self, claim: str, value: str, label: str) -> tuple[str, str]:
