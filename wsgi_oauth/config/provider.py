@@ -156,11 +156,6 @@ class Provider(NamedTuple):
         return bool(self.user.email_verified or self.emails or self.trusts_emails)
 
     @property
-    def has_groups(self) -> bool:
-        """Whether the provider gives organizations, teams or groups."""
-        return bool(self.user.groups or self.groups)
-
-    @property
     def sends_nonce(self) -> bool:
         """Whether the sign-in is an OpenID Connect request (Core 3.1.2.1), for which some providers require a nonce."""
         return "openid" in self.scope.split()

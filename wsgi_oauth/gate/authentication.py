@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import errors
 from ..characters import CONTROLS
-from ..events import SESSION_END, TOKEN_FIRST_USE, Event, Source
+from ..events import TOKEN_FIRST_USE, Event, Source
 from ..oauth.access import Rules
 from ..oauth.bearer import verify_bearer_token
 from ..oauth.identity import IDENTITY, Identity
@@ -21,7 +21,7 @@ from ..sessions.access_tokens import TOKEN_PREFIX, USE_INTERVAL, read_info
 from ..sessions.cookie import COOKIE, CookieNames, own_cookies_pattern
 from ..sessions.encoding import StoredSession
 from ..sessions.revocation import is_revoked
-from ..sessions.session import PROVIDER, TOKEN, Session
+from ..sessions.session import PROVIDER, Session
 from ..sessions.store import store_key
 from ..urls import have_same_origin
 from ..web.application import OAuthApp
@@ -204,7 +204,7 @@ class Authenticator:
         try:
             self.identify(login, session)
         except errors.TokenRejected as error:
-            if not session.ended:  # a recheck has ended it
+            if not session.ended:  # otherwise a recheck has ended it
                 self._end_rejected(session, error)
         except errors.NotSignedIn:  # the session has ended meanwhile
             pass
@@ -216,13 +216,11 @@ class Authenticator:
             self._in_background.discard(login.key)
 
     def _end_rejected(self, session: Session, error: errors.TokenRejected) -> None:
-        """End the session, unless another request has replaced its rejected token. A failure is only logged."""
+        """End the session. A failure is only logged, and so is the refresh of the token by another request."""
         try:
-            if session.load_latest().get(TOKEN) == session[TOKEN]:
-                session.end()
-                self._oauth.emit(session, SESSION_END, error=error)
-        except errors.StoreError as store_error:
-            _log.warning("a session with a rejected token was not ended: %s", store_error)
+            self._oauth.end_rejected(session, error)
+        except (errors.StoreError, errors.ProviderError) as reason:
+            _log.warning("a session with a rejected token was not ended: %s", reason)
 
     def check_access(self, login: Login, rules: Rules | None = None) -> None:
         """Check that the current access rules admit the user, and that there is a value for ``REMOTE_USER``.

@@ -229,7 +229,7 @@ def _find_missing(kind: str, provider: Provider) -> str:
         return f"a username at {provider.title} can pass to another user"
     if kind == "email" and not provider.verifies_emails:
         return f"{provider.title} does not say which addresses it has verified"
-    if kind in {"org", "group"} and not provider.has_groups:
+    if kind in {"org", "group"} and not (provider.user.groups or provider.groups):
         return f"{provider.title} does not give organizations or groups"
     return ""
 

@@ -86,10 +86,6 @@ class Identity:
         primary = (self.email,) if self.email and self.email_verified else ()
         return primary + self.also_verified
 
-    def with_unread(self, name: str) -> Identity:
-        """Return the identity with *name* added to the lists that this application may not read."""
-        return replace(self, unread=tuple(dict.fromkeys([*self.unread, name])))
-
     def as_dict(self) -> dict[str, Any]:
         """Return the identity as JSON values, for a session."""
         lists = {name: list(getattr(self, name)) for name in _LISTS}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
@@ -59,7 +60,8 @@ def with_lists(
         except errors.ProviderForbids as error:
             _log.log(logging.WARNING if needed else logging.INFO, "the list of %s was not read: %s", name, error)
             if needed:
-                identity = identity.with_unread(f"{name} (scope {each.scope})" if each.scope else name)
+                unread = f"{name} (scope {each.scope})" if each.scope else name
+                identity = replace(identity, unread=tuple(dict.fromkeys([*identity.unread, unread])))
         except (errors.ProviderError, errors.TokenRejected) as error:
             if not (needed or complete):
                 _log.warning("the list of %s could not be read: %s", name, error)

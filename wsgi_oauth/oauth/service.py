@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from .. import errors
 from ..config import PREFIX, Config
 from ..config.checks import check_rules
-from ..events import FAILED, IDENTIFICATION, RECHECK, REFUSED, SIGN_IN, SUCCESS, Events
+from ..events import FAILED, IDENTIFICATION, RECHECK, REFUSED, SESSION_END, SIGN_IN, SUCCESS, Events
 from ..metrics import Metrics
 from ..sessions.session import PROVIDER, TOKEN, Session
 from ..sessions.signature_algorithms import SignatureAlgorithms
@@ -272,15 +272,26 @@ class OAuthService:
             if known is not None and (identity.provider, identity.subject) != (known.provider, known.subject):
                 raise errors.TokenRejected(f"the provider now describes another user (got {identity.id!a})")
         except (errors.TokenRejected, errors.IdTokenRefused) as error:
-            latest = session.load_latest().get(TOKEN)
-            if latest and latest != session.get(TOKEN):
-                raise errors.ProviderError("the token was rejected after another request had refreshed it") from error
-            session.end()
-            self.emit(session, RECHECK, REFUSED, error)
+            self.end_rejected(session, error, RECHECK, REFUSED)
             raise errors.TokenRejected(f"recheck: {error}") from error
         identity = registration.limit_identity(identity)
         self._store_identity(session, identity)
         self.emit(session, RECHECK, user=identity.id, detail="unchanged" if identity == known else "updated")
+
+    def end_rejected(
+        self, session: Session, error: errors.Error, event: str = SESSION_END, outcome: str = SUCCESS
+    ) -> bool:
+        """End *session*, whose token was rejected with *error*. Return whether it still existed.
+
+        :raises errors.ProviderError: if another request has refreshed the token meanwhile.
+        """
+        latest_token = session.load_latest().get(TOKEN)
+        if latest_token and latest_token != session.get(TOKEN):
+            raise errors.ProviderError("the token was rejected after another request had refreshed it") from error
+        session.end()
+        if latest_token:
+            self.emit(session, event, outcome, error)
+        return bool(latest_token)
 
     def emit(
         self,

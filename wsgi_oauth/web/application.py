@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException, abort
 
 from .. import errors, sign_in
 from ..config import Config
-from ..events import FAILED, REFUSED, REQUEST_ID_KEY, SESSION_END, SIGN_IN, valid_request_id
+from ..events import FAILED, REFUSED, REQUEST_ID_KEY, SIGN_IN, valid_request_id
 from ..metrics import Metrics
 from ..oauth.reauthentication import check_redirect_loop
 from ..oauth.service import OAuthService
@@ -24,7 +24,7 @@ from ..sessions.file import FileStore, check_folder
 from ..sessions.manager import MAX_PENDING, SessionManager
 from ..sessions.measured import original_store
 from ..sessions.memory import MemoryStore
-from ..sessions.session import TOKEN, Session
+from ..sessions.session import Session
 from ..urls import is_loopback
 from . import pages
 from .error_responses import build_error_response, build_http_error_response
@@ -352,17 +352,11 @@ class OAuthApp:
         return response
 
     def _end_rejected(self, request: Request, error: errors.TokenRejected) -> None:
-        """End the session, whose token was rejected, unless another request has refreshed the token meanwhile."""
+        """End the session, whose token was rejected. If the token was new, raise the provider's error."""
         request.open_session = self._open_session  # without access check, because it may have raised the error
         session = request.session
-        latest_token = session.load_latest().get(TOKEN)
-        if latest_token and latest_token != session.get(TOKEN):
-            raise errors.ProviderError("the token was rejected after another request had refreshed it") from error
         in_loop = sign_in.is_redirect_loop(session)
-        session.end()
-        if latest_token:
-            self.oauth.emit(session, SESSION_END, error=error)
-            request.has_ended_session = True
+        request.has_ended_session = self.oauth.end_rejected(session, error)
         if in_loop:
             raise errors.build_new_token_error(error) from error
 

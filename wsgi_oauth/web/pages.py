@@ -126,30 +126,6 @@ def show_message(
     return Response(text + "\n", message.status, mimetype="application/json")
 
 
-def signed_out(request: Request, providers: Sequence[str], *, confirmed: bool, logout_url: str) -> Response:
-    """Return the page after a sign-out, or ask whether to sign out if the session is signed in.
-
-    :param providers: the titles of the application's providers. The page names the provider only if there is just one,
-        because the provider of the ended session is unknown.
-    :param confirmed: whether the provider has confirmed the sign-out there.
-    """
-    if request.session.signed_in:
-        return sign_out_question(
-            english("signed_in.title"), request, logout_url=logout_url, cancel_url=request.front_page
-        )
-    name = request.application_name
-    text = english("signed_out.text_named", application=name) if name else english("signed_out.text")
-    if len(providers) == 1:
-        both = english("signed_out.both_named", provider=providers[0])
-        only_here = english("signed_out.only_here_named", provider=providers[0])
-    else:
-        both, only_here = english("signed_out.both"), english("signed_out.only_here")
-    advice = both if confirmed else only_here
-    message = UserMessage(english("signed_out.title"), text, advice, "signed_out", login_url=request.front_page)
-    action = Action("open_application" if request.gate_prefix else "sign_in", request.front_page)
-    return show_message(message, request, "signed_out.html", [action], as_json=request.wants_json)
-
-
 def sign_out_question(title: str, request: Request, *, logout_url: str, cancel_url: str) -> Response:
     """Ask a signed-in user whether to sign out, because a link must not do that (CSRF)."""
     name = request.application_name

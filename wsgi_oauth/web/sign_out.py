@@ -111,7 +111,21 @@ class SignedOut(RequestHandler):
 
 
 def _show_signed_out(handler: RequestHandler, *, confirmed: bool) -> Response:
-    """Return the signed-out page. It asks instead whether to sign out if the session is signed in."""
-    providers = [each.title for each in handler.oauth.registrations.values()]
-    logout_url = handler.url_for(".logout", external=True)
-    return pages.signed_out(handler.request, providers, confirmed=confirmed, logout_url=logout_url)
+    """Return the signed-out page. It asks instead whether to sign out if the session is signed in.
+
+    :param confirmed: whether the provider has confirmed the sign-out there.
+    """
+    request, front_page = handler.request, handler.request.front_page
+    if request.session.signed_in:
+        urls = {"logout_url": handler.url_for(".logout", external=True), "cancel_url": front_page}
+        return pages.sign_out_question(english("signed_in.title"), request, **urls)
+    name, providers = request.application_name, [each.title for each in handler.oauth.registrations.values()]
+    text = english("signed_out.text_named", application=name) if name else english("signed_out.text")
+    both, only_here = english("signed_out.both"), english("signed_out.only_here")
+    if len(providers) == 1:  # with several, the provider of the ended session is unknown
+        both = english("signed_out.both_named", provider=providers[0])
+        only_here = english("signed_out.only_here_named", provider=providers[0])
+    advice = both if confirmed else only_here
+    message = pages.UserMessage(english("signed_out.title"), text, advice, "signed_out", login_url=front_page)
+    action = pages.Action("open_application" if request.gate_prefix else "sign_in", front_page)
+    return pages.show_message(message, request, "signed_out.html", [action], as_json=request.wants_json)
