@@ -1160,6 +1160,15 @@ def test_folder_of_authorities_is_trusted(
         make_client().get(f"{impostor.url}/")
 
 
+def test_folder_of_authorities_needs_the_names_of_openssl(
+    tls: TLS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_client: MakeClient
+) -> None:
+    """A ConfigMap of Kubernetes has other names, and OpenSSL would ignore all of its files."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tls.bundle.parent))
+    with pytest.raises(errors.ConfigError, match="run openssl rehash"):
+        make_client().get("https://127.0.0.1:1/")
+
+
 def test_requests_ca_bundle_takes_precedence(
     tls: TLS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_client: MakeClient
 ) -> None:
@@ -1196,9 +1205,24 @@ def outdated_protocol(tls: TLS) -> ssl.SSLContext:
     return context
 
 
+def certificate_of_the_client_required(tls: TLS) -> ssl.SSLContext:
+    context = tls.server()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # with TLS 1.3, the connection can end before the client knows
+    return context
+
+
+def name_without_certificate(tls: TLS) -> ssl.SSLContext:
+    context = tls.server()
+    context.sni_callback = lambda *_: ssl.AlertDescription.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+    return context
+
+
 @pytest.mark.parametrize(
     ("impostor", "remedy"),
     [
+        (certificate_of_the_client_required, "without a certificate of the client"),
+        (name_without_certificate, "use a host name for which the server has a certificate"),
         (wrong_authority, "set REQUESTS_CA_BUNDLE"),
         (wrong_name, "use the host name of the certificate"),
         (expired, "renew the certificate"),
@@ -1225,6 +1249,13 @@ def test_certificate_that_violates_rfc_5280_has_its_own_remedy() -> None:
     refusal.verify_code, refusal.verify_message = 85, "Missing Authority Key Identifier"
     error = build_provider_error(refusal, "id.example.com", is_late=False)
     assert "Missing Authority Key Identifier; issue the certificate again" in str(error)
+
+
+def test_certificate_that_the_client_lacks_has_its_own_remedy() -> None:
+    refusal = ssl.SSLError(1, "tlsv13 alert certificate required")
+    refusal.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+    error = build_provider_error(refusal, "id.example.com", is_late=False)
+    assert "this application has none" in str(error)
 
 
 def test_ca_bundle_is_loaded_once(tls: TLS, make_client: MakeClient) -> None:

@@ -56,13 +56,23 @@ _INVALID_ANSWERS: dict[type, str] = {
     http.client.HTTPException: "its headers are malformed, or more than 100",
     urllib3.exceptions.InvalidHeader: "its headers are contradictory",
 }
-# The reasons of OpenSSL for refusing a server whose TLS is too old.
-_OUTDATED = {
-    "DH_KEY_TOO_SMALL",
-    "NO_PROTOCOLS_AVAILABLE",
-    "TLSV1_ALERT_PROTOCOL_VERSION",
-    "UNSAFE_LEGACY_RENEGOTIATION_DISABLED",
-    "UNSUPPORTED_PROTOCOL",
+# By the reasons of OpenSSL for a failed handshake: the TLS of the server is too old, or the server has refused.
+_TLS_REMEDIES = {
+    **dict.fromkeys(
+        (
+            "DH_KEY_TOO_SMALL",
+            "NO_PROTOCOLS_AVAILABLE",
+            "TLSV1_ALERT_PROTOCOL_VERSION",
+            "UNSAFE_LEGACY_RENEGOTIATION_DISABLED",
+            "UNSUPPORTED_PROTOCOL",
+        ),
+        "let the server offer TLS 1.2 or newer with secure keys, or use the URL of a server that does",
+    ),
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "use the URL of a server that requires no certificate of its clients, because "
+    "this application has none",
+    "TLSV1_UNRECOGNIZED_NAME": "use a host name for which the server has a certificate",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "use the host name of the server, and let it accept TLS 1.2 or newer without a "
+    "certificate of the client",
 }
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}  # RFC 9110 9.2.1
 # Headers of challenges, with which firewalls test whether the client is a browser, and their values:
@@ -190,6 +200,11 @@ def _load_tls_context() -> ssl.SSLContext:
     path = find_ca_bundle()
     try:
         if os.path.isdir(path):
+            if not any(re.fullmatch(r"[0-9a-f]{8}\.[0-9]+", name) for name in os.listdir(path)):
+                text = (
+                    f"the CA bundle {path!r} has no file named by a hash, as OpenSSL requires; run openssl rehash in it"
+                )
+                raise errors.ConfigError(text)
             return ssl.create_default_context(capath=path)
         return ssl.create_default_context(cafile=path)
     except OSError as error:  # including ssl.SSLError
@@ -249,9 +264,7 @@ def build_provider_error(error: Exception, host: str, *, is_late: bool) -> error
         return errors.TlsFailed(message, remedy=_CERTIFICATE_REMEDIES.get(cause.verify_code, remedy))
     if isinstance(cause, ssl.SSLError):
         remedy = "check whether the server uses https on this port"
-        if (cause.reason or "") in _OUTDATED:
-            remedy = "let the server offer TLS 1.2 or newer with secure keys, or use the URL of a server that does"
-        return errors.TlsFailed(message, remedy=remedy)
+        return errors.TlsFailed(message, remedy=_TLS_REMEDIES.get(cause.reason or "", remedy))
     return _build_unreachable(cause, target, message)
 
 
