@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import requests
@@ -58,11 +59,23 @@ def parse_json(text: bytes, *, replaces_invalid: bool = False) -> Any:
     :raises ValueError: when it is not valid JSON.
     """
     try:
-        document = json.loads(text.decode("utf-8-sig", "replace" if replaces_invalid else "strict"))
-        padded = document  # each level has a bracket
-        for _ in range(_MARGIN if text.count(b"[") + text.count(b"{") > _MARGIN else 0):
-            padded = [padded]
-        json.dumps(padded, allow_nan=False)  # fails for NaN, 1e999 and deep nesting, which Python can read
+        document = _DECODER.decode(text.decode("utf-8-sig", "replace" if replaces_invalid else "strict"))
+        if text.count(b"[") + text.count(b"{") > _MARGIN:  # each level has a bracket
+            padded = document
+            for _ in range(_MARGIN):
+                padded = [padded]
+            json.dumps(padded)  # fails for deep nesting, which Python can read
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return document
+
+
+def _parse_finite(text: str) -> float:
+    """Return the number in *text*. Raise ValueError for NaN and infinite numbers, such as 1e999."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("the number is not finite")
+    return number
+
+
+_DECODER = json.JSONDecoder(parse_float=_parse_finite, parse_constant=_parse_finite)
