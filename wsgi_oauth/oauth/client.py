@@ -392,7 +392,13 @@ class OAuth2Session:
     ) -> requests.Response:
         if self._requests_session is None:
             prepared = requests.PreparedRequest()
-            prepared.prepare(method, url, {**_DEFAULT_HEADERS, **headers}, data=data, **content)
+            if content:
+                prepared.prepare(method, url, {**_DEFAULT_HEADERS, **headers}, data=data, **content)
+            else:  # the same, without the search for cookies and for a password in the URL
+                prepared.prepare_method(method)
+                prepared.prepare_url(url, None)
+                prepared.prepare_headers({**_DEFAULT_HEADERS, **headers})
+                prepared.prepare_body(data, None)
         else:
             request = requests.Request(method, url, data=data, headers=headers, **content)
             prepared = self._requests_session.prepare_request(request)
