@@ -25,7 +25,7 @@ from ..config.checks import MAX_LIFETIME
 from ..config.settings import StoreConfig
 from ..events import SESSION_END, Event
 from ..logs import JsonFormatter
-from ..oauth.identity import IDENTITY, Identity
+from ..oauth.identity import IDENTITY, Identity, build_user_id
 from ..sessions.access_tokens import AccessTokens
 from ..sessions.manager import ANONYMOUS, EXPIRED, IGNORED, REVOKED, SIGNED_IN, UNREADABLE, SessionManager, SurveyEntry
 
@@ -223,7 +223,7 @@ def _find_user(sessions: SessionManager, options: argparse.Namespace) -> str:
         return str(options.user)
     if not ids and ":" in options.user:  # an id in the format of versions before 1.0
         provider, _, subject = options.user.rpartition(":")
-        return Identity(provider, unquote(subject)).id
+        return build_user_id(provider, unquote(subject))
     if not ids:
         why = ", but usernames in encrypted sessions cannot be read here" if encrypted else ""
         usage_error(f"--user: no signed-in user is called {options.user!a}{why}; write an id such as 583231@github")

@@ -68,7 +68,7 @@ class Identity:
         It fits the user tables of existing applications, because it contains only ``A-Z a-z 0-9 . _ - + @``. Each other
         character, and ``+`` and ``@`` in a part, is replaced by its UTF-8 bytes: ``+`` and two hexadecimal digits each.
         """
-        return f"{escape_id(self.subject)}@{escape_id(self.provider)}"
+        return build_user_id(self.provider, self.subject)
 
     @property
     def former_id(self) -> str:
@@ -107,8 +107,13 @@ class Identity:
 def revocation_names(session: Mapping[str, Any]) -> list[str]:
     """Return the names by which a revocation finds *session*: the user's id, and names from the ID token if known."""
     identity, names = read_record(session, IDENTITY), read_record(session, PROVIDER_SESSION).get("names")
-    ids = [Identity(str(identity.get("provider")), str(identity.get("subject"))).id] if identity else []
+    ids = [build_user_id(str(identity.get("provider")), str(identity.get("subject")))] if identity else []
     return [*ids, *(names if isinstance(names, list) else [])]
+
+
+def build_user_id(provider: str, subject: str) -> str:
+    """Return the :attr:`Identity.id` of a user."""
+    return f"{escape_id(subject)}@{escape_id(provider)}"
 
 
 def escape_id(part: str) -> str:

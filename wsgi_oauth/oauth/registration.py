@@ -23,7 +23,7 @@ from .client import OAuth2Session
 from .client_key import ClientKey
 from .discovery import Discovery, issuer_of_tenants
 from .id_token import read_id_token
-from .identity import Identity, find_subject, limit_lists, read_identity
+from .identity import Identity, build_user_id, find_subject, limit_lists, read_identity
 from .keys import SigningKeys, verifies_signatures
 from .lists import with_lists, with_scopes_for
 from .refresh import refresh_once
@@ -209,7 +209,7 @@ class Registration:
         if " " in provider.user.subject:  # several claims: which one counts depends on the user document
             return ""
         try:
-            return Identity(provider.name, find_subject(({}, read_id_token(token.get("id_token", ""))), provider)).id
+            return build_user_id(provider.name, find_subject(({}, read_id_token(token.get("id_token", ""))), provider))
         except errors.ProviderError:
             return ""
 
