@@ -123,8 +123,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def provider() -> Iterator[LocalProvider]:
     """Start an authorization server on its own socket, one per test."""
     provider = LocalProvider()
-    with serve_provider(provider) as server:
-        provider.server = server
+    with serve_provider(provider):
         yield provider
 
 
@@ -134,8 +133,7 @@ def issuer() -> Iterator[Any]:
     from openid import Issuer
 
     issuer = Issuer()
-    with serve_provider(issuer) as server:
-        issuer.server = server
+    with serve_provider(issuer):
         yield issuer
 
 
@@ -943,8 +941,7 @@ def site(provider: LocalProvider, tmp_path: Path) -> Site:
 def secure_site(certificates: Certificates, tmp_path: Path) -> Iterator[Site]:
     """Serve application and provider over TLS, with a private CA."""
     provider = LocalProvider()
-    with serve_provider(provider, ssl_context=certificates.context()) as server:
-        provider.server = server
+    with serve_provider(provider, ssl_context=certificates.context()):
         yield Site(provider, tmp_path, certificates)
 
 

@@ -74,8 +74,7 @@ class User:
 def provider_of_main() -> Iterator[LocalProvider]:
     """Start a provider that knows the redirect URI of the main site only."""
     provider = LocalProvider(redirect_uris=[f"{MAIN}/auth/callback"])
-    with serve_provider(provider) as server:
-        provider.server = server
+    with serve_provider(provider):
         yield provider
 
 

@@ -60,8 +60,7 @@ class Apple(FormPostIssuer):
 def apple(monkeypatch: pytest.MonkeyPatch) -> Iterator[Apple]:
     """Serve an imitation of Apple, to which the preset leads."""
     apple = Apple()
-    with serve_provider(apple) as server:
-        apple.server = server
+    with serve_provider(apple):
         local = PRESETS["apple"]._replace(
             issuer=apple.url,
             authorization_url=apple.authorization_url,

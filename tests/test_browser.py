@@ -189,8 +189,7 @@ class TestFormOfTheProvider:
     @pytest.fixture
     def issuer(self) -> Iterator[FormPostIssuer]:
         issuer = FormPostIssuer()
-        with serve_provider(issuer) as server:
-            issuer.server = server
+        with serve_provider(issuer):
             yield issuer
 
     @pytest.fixture

@@ -202,7 +202,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     folder = tmp_path_factory.mktemp("deployment")
     provider = GroupProvider(redirect_uris=[f"{APP}/auth/callback"])
     with ExitStack() as stack:
-        provider.server = stack.enter_context(serve_provider(provider))
+        stack.enter_context(serve_provider(provider))
         backend = ThreadingHTTPServer(("127.0.0.1", 0), Backend)
         stack.callback(backend.server_close)
         stack.callback(backend.shutdown)

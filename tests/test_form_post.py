@@ -23,8 +23,7 @@ FORM = "application/x-www-form-urlencoded"
 @pytest.fixture
 def provider() -> Iterator[FormPostIssuer]:
     provider = FormPostIssuer()
-    with serve_provider(provider) as server:
-        provider.server = server
+    with serve_provider(provider):
         yield provider
 
 

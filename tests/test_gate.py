@@ -1272,8 +1272,7 @@ class TestEnvironFunctions:
     ):
         """The session identifies the user; the token is only for the provider's API."""
         provider = LocalProvider(refresh_tokens=False)
-        with serve_provider(provider) as server:
-            provider.server = server
+        with serve_provider(provider):
             config = Config.from_environ(environ_for(provider))
             visitor = Guest(LoginRequired(inside, create_app(config, store=store)), provider)
             visitor.sign_in()
@@ -1361,7 +1360,7 @@ def test_user_ids_of_several_providers_are_distinct(inside: Application, store: 
         environ = {"WSGI_OAUTH_PROVIDERS": "one two", "WSGI_OAUTH_SESSION_STORE": "memory:"}
         for label, user in users.items():
             provider = LocalProvider(redirect_uris=callbacks, user=user)
-            provider.server = stack.enter_context(serve_provider(provider))
+            stack.enter_context(serve_provider(provider))
             own = environ_for(provider)
             environ |= {
                 name.replace("OAUTH_", f"OAUTH_{label.upper()}_"): own[name]

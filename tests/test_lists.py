@@ -62,8 +62,7 @@ def serve_api(answer: API) -> Iterator[Server]:
 def provider() -> Iterator[LocalProvider]:
     """Start an authorization server with a scope for each list."""
     provider = LocalProvider(scope="profile email read:org")
-    with serve_provider(provider) as server:
-        provider.server = server
+    with serve_provider(provider):
         yield provider
 
 

@@ -260,8 +260,7 @@ class TestProxyThatRemovesThePrefix:
     @pytest.fixture
     def behind(self) -> Iterator[Mounted]:
         provider = LocalProvider(redirect_uris=[f"{PUBLIC}/callback"])
-        with serve_provider(provider) as server:
-            provider.server = server
+        with serve_provider(provider):
             config = Config.from_environ(environ_for(provider, PUBLIC_URL=PUBLIC))
             app = create_app(config, store=MemoryStore(), handlers=[Repos])
             yield Mounted("/auth", "", proxied(app), provider)

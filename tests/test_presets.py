@@ -164,7 +164,7 @@ def imitate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], tuple[I
 
         def imitate(name: str) -> tuple[Imitation, Browser]:
             provider = Imitation(PRESETS[name])
-            provider.server = stack.enter_context(serve_provider(provider))
+            stack.enter_context(serve_provider(provider))
             local = PRESETS[name]._replace(
                 authorization_url=provider.authorization_url,
                 token_url=provider.token_url,

@@ -73,8 +73,7 @@ def store(tmp_path: Path) -> FileStore:
 def provider() -> Iterator[LocalProvider]:
     """A provider without refresh tokens, like GitHub's OAuth apps; see test_refresh.py for refresh tokens."""
     provider = LocalProvider(refresh_tokens=False)
-    with serve_provider(provider) as server:
-        provider.server = server
+    with serve_provider(provider):
         yield provider
 
 

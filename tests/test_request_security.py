@@ -288,8 +288,7 @@ class TestCookie:
     def secure(self, store: SessionStore) -> Any:
         """Return a browser for an application with a public https URL."""
         provider = LocalProvider(redirect_uris=[f"{PUBLIC}/callback"])
-        with serve_provider(provider) as server:
-            provider.server = server
+        with serve_provider(provider):
             app = create_app(Config.from_environ(environ_for(provider, PUBLIC_URL=PUBLIC)), store=store)
             yield Browser(app, provider, base=PUBLIC)
 

@@ -23,8 +23,7 @@ CALLBACKS = ("http://localhost/callback/one", "http://localhost/callback/two")
 @pytest.fixture
 def one() -> Iterator[LocalProvider]:
     provider = LocalProvider(redirect_uris=CALLBACKS)
-    with serve_provider(provider) as server:
-        provider.server = server
+    with serve_provider(provider):
         yield provider
 
 
@@ -36,8 +35,7 @@ def other() -> Iterator[LocalProvider]:
         redirect_uris=CALLBACKS,
         user={"id": 7, "login": "hubot", "name": "Hubot"},
     )
-    with serve_provider(provider) as server:
-        provider.server = server
+    with serve_provider(provider):
         yield provider
 
 

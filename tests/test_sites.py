@@ -489,8 +489,7 @@ def proxy(oauth_app: Any) -> Any:
 def issuer_user() -> Iterator[User]:
     """Return a user of an OpenID Connect provider, which can confirm a new sign-in, and end its own session."""
     issuer = Issuer(redirect_uris=[f"{MAIN}/auth/callback"])
-    with serve_provider(issuer) as server:
-        issuer.server = server
+    with serve_provider(issuer):
         environ = {
             "WSGI_OAUTH_PROVIDER": issuer.url,
             "WSGI_OAUTH_CLIENT_ID": issuer.client_id,
@@ -539,7 +538,7 @@ def test_sites_share_sessions_under_gunicorn(tmp_path: Path):
     main, further = "http://localhost", "http://127.0.0.1"  # without the port, which is not known yet
     provider = LocalProvider()
     with ExitStack() as stack:
-        provider.server = stack.enter_context(serve_provider(provider))
+        stack.enter_context(serve_provider(provider))
         settings = {"PUBLIC_URL": main, "SITES": further, "SESSION_SEAL": "yes"}
         environ = environ_for(provider, SESSION_STORE=f"file:{tmp_path}/sessions", **settings)
         server = stack.enter_context(gunicorn(tmp_path, environ, "--workers", "2"))

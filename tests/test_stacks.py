@@ -246,8 +246,7 @@ class TestBehindAProxy:
     @pytest.fixture
     def provider(self) -> Any:
         provider = LocalProvider(redirect_uris=[f"{PUBLIC}/site/auth/callback"])
-        with serve_provider(provider) as server:
-            provider.server = server
+        with serve_provider(provider):
             yield provider
 
     def gate(self, provider: LocalProvider, **settings: str) -> LoginRequired:

@@ -40,7 +40,7 @@ def _row(preset: Provider) -> Iterator[str]:
     yield "`WSGI_OAUTH_ISSUER`" if preset.issuer_example else ""
     yield "verified" if preset.verifies_emails else "not verified" if preset.user.email else "none"
     yield "unique" if preset.username_is_unique else "not unique" if preset.user.username else "none"
-    yield "yes" if preset.has_groups else "none"
+    yield "yes" if preset.user.groups or preset.groups else "none"
 
 
 def _section(preset: Provider) -> Iterator[str]:

@@ -25,8 +25,7 @@ from .lesson import guarded_by
 @pytest.fixture
 def provider(removed_guard: Any) -> Iterator[FormPostIssuer]:
     provider = FormPostIssuer()
-    with serve_provider(provider) as server:
-        provider.server = server
+    with serve_provider(provider):
         yield provider
 
 

@@ -51,6 +51,7 @@ from .fault_injection import ENDPOINTS, Fault, FaultContext, FaultInjector
 from .fault_stories import STORIES
 from .faults import FAULTS
 from .grants import Client, Grant, GrantValidator, check_code_challenge, check_code_verifier
+from .server import Server
 from .users import OCTOCAT, User, filter_claims, find_scope
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ class LocalProvider:
     title = "Local ID"
     #: The provider's URL, which is also its issuer identifier (RFC 9207). The server sets it.
     url = "http://127.0.0.1"
+    #: The server, which :func:`.server.serve_provider` sets.
+    server: Server
     #: The users that the sign-in page offers. Without any, the default user is always signed in.
     users: Sequence[User] = ()
     #: The pages to which the home page links: their URLs by the text of the link.

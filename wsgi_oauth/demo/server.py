@@ -106,6 +106,7 @@ class Provider(Protocol):
     """A WSGI application that needs to know its own URL."""
 
     url: str
+    server: Server
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse, /) -> Iterable[bytes]: ...
 
@@ -117,10 +118,10 @@ def serve_provider(
     port: int = 0,
     ssl_context: ssl.SSLContext | None = None,
 ) -> Server:
-    """Serve a provider, and set its URL, which is also its issuer identifier."""
-    server = Server(provider, host=host, port=port, ssl_context=ssl_context)
-    provider.url = server.url
-    return server.start()
+    """Serve a provider, and set its server and its URL, which is also its issuer identifier."""
+    provider.server = Server(provider, host=host, port=port, ssl_context=ssl_context)
+    provider.url = provider.server.url
+    return provider.server.start()
 
 
 class _Handler(WSGIRequestHandler):
