@@ -66,7 +66,8 @@ def _check_settings(config: Any, label: str = "", http_hosts: Collection[str] = 
         except ValueError as reason:
             problem, separator, remedy = str(reason).partition("; ")
             shown = value.name if isinstance(value, Provider) else value
-            shown = checks.mask_password(shown) if isinstance(shown, str) else shown
+            if isinstance(shown, str) and setting.name != "allow":  # rules contain addresses, and no password
+                shown = checks.mask_password(shown)
             got = "" if setting.name == "client_secret" else f" (got {shown!a})"
             problems.append(f"{variable_name(setting.name, label)}: {problem}{got}{separator}{remedy}")
     return problems

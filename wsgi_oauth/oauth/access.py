@@ -31,7 +31,7 @@ KINDS = {
     "group": "staff",
     "claim": "department=sales",
 }
-_SECOND_RULE = rf"[\s,](?:{'|'.join(KINDS)}):\S"  # in the value of a rule
+_SECOND_RULE = rf"[\s,;|](?:{'|'.join(KINDS)}):\S"  # in the value of a rule
 
 
 class Rule(NamedTuple):
@@ -165,6 +165,8 @@ class Rules:
                 remedy = f"if it belongs to the value before it, use quotes: {quoted}; if not, {remedy}"
         elif re.search(_SECOND_RULE, value):
             problem, remedy = "two rules in one", "separate rules by spaces; quotes enclose the value of one rule"
+        elif value == "*":
+            problem, remedy = "a * stands for itself here", "remove all rules to admit every user, or write their values"
         elif problem := _find_missing(kind, self._providers[label]):
             remedy = self._find_alternatives(kind, label)
         elif kind == "claim":
