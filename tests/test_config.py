@@ -182,6 +182,10 @@ class TestInvalidValues:
             ("CLIENT_ID", "ключ", "not allowed in a client id"),
             ("CLIENT_AUTH", "Basic", "must be one of basic, basic-raw, post, none"),
             ("CLIENT_AUTH", "client_secret_jwt", "must be one of basic, basic-raw, post, none, private_key_jwt"),
+            *(
+                ("GROUPS_CLAIM", value, "a path with dots such as realm_access.roles")
+                for value in ("$.groups", "roles[*]", "access['app'].roles", "groups,roles", "groups /roles")
+            ),
             ("SCOPE", 'read"user', "separated by spaces"),
             ("SCOPE", "read\\user", "separated by spaces"),
             ("SCOPE", "lesen:ü", "separated by spaces"),

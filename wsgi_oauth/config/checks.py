@@ -236,8 +236,10 @@ def check_yes_or_no(value: bool | str) -> bool:
     return value in {True, "yes"}
 
 
+# Brackets, commas, and $ or / at the beginning belong to other languages for paths, and no claim has such a name.
+_CLAIM_PATH = r"(?![$/])[^\s\x00-\x1f\x7f\[\],]+"
 check_claim_paths = _check_pattern(
-    r"[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*",
+    rf"\s*{_CLAIM_PATH}( +{_CLAIM_PATH})*\s*",
     "must be the name of a claim, or a path with dots such as realm_access.roles; separate several with spaces",
 )
 

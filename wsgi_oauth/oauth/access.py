@@ -166,7 +166,7 @@ class Rules:
         elif re.search(_SECOND_RULE, value):
             problem, remedy = "two rules in one", "separate rules by spaces; quotes enclose the value of one rule"
         elif value == "*":
-            problem, remedy = "a * stands for itself here", "remove all rules to admit every user, or write their values"
+            problem, remedy = "a * stands for itself", "remove all rules to admit every user, or write their values"
         elif problem := _find_missing(kind, self._providers[label]):
             remedy = self._find_alternatives(kind, label)
         elif kind == "claim":
