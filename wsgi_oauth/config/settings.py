@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
-from difflib import get_close_matches
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -58,7 +57,7 @@ def _check_settings(config: Any, label: str = "", http_hosts: Collection[str] = 
     problems = []
     for setting in _settings(config):
         value = getattr(config, setting.name)
-        if value is None:
+        if value is None or value is setting.default:  # each default is valid
             continue
         try:
             arguments = (value, http_hosts) if "is_url" in setting.metadata else (value,)
@@ -82,7 +81,7 @@ class StoreConfig:
     :raises errors.ConfigError: with one line for each invalid setting.
     """
 
-    session_store: str = _setting("", checks.check_session_store, in_repr=False)  # may contain a password
+    session_store: str = _setting(None, checks.check_session_store, in_repr=False)  # may contain a password
     session_idle: int = _setting(12 * 3600, checks.check_lifetime)
     session_lifetime: int = _setting(7 * 86400, checks.check_lifetime)
     session_seal: bool = _setting(False, checks.check_yes_or_no)
@@ -251,9 +250,10 @@ class SharedConfig(StoreConfig):
     metrics: bool = _setting(False, checks.check_yes_or_no)
     log_format: str = _setting("text", checks.check_log_format)  # for gunicorn_conf.py
     recheck: int = _setting(3600, checks.check_recheck)  # seconds; 0 means never
+    providers: tuple[ProviderConfig, ...] = ()
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False, eq=False)  # SharedConfig compares and shows all fields
 class Config(SharedConfig):
     """All settings of an application.
 
@@ -265,15 +265,12 @@ class Config(SharedConfig):
     :raises TypeError: for an unknown setting, or for a provider's setting together with ``providers``.
     """
 
-    providers: tuple[ProviderConfig, ...]
-
     def __init__(self, *, providers: Iterable[ProviderConfig] = (), **settings: Any) -> None:
         own = {each.name: settings.pop(each.name) for each in _settings(ProviderConfig) if each.name in settings}
         providers = tuple(providers)
         if own and providers:
             raise TypeError(f"Config: {', '.join(own)} given together with providers; put them into ProviderConfig")
-        object.__setattr__(self, "providers", providers or (ProviderConfig(**own),))
-        super().__init__(**settings)
+        super().__init__(providers=providers or (ProviderConfig(**own),), **settings)
 
     def _problems(self) -> list[str]:
         if self.has_labels or len(self.providers) > 1:
@@ -356,6 +353,8 @@ def _find_quoted(variables: Mapping[str, str]) -> list[str]:
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
     """Return a question that suggests the name among *known* that is most similar to *name*, or an empty string."""
+    from difflib import get_close_matches  # noqa: PLC0415  # because only a mistake needs this large module
+
     close = get_close_matches(name, known, 1, cutoff=0.8)
     return f"did you mean {close[0]}?" if close else ""
 
