@@ -85,13 +85,13 @@ class Metrics:
         self._events.labels(event.name, event.outcome, _known(event.cause), event.provider).inc()
 
     @never_fail
-    def count_decision(self, place: str, decision: str, error: errors.Error | None = None) -> None:
-        """Count a decision about a request.
-
-        :param place: ``gate`` or ``verify``.
-        :param decision: ``admitted`` or ``public``; with an *error*, ``refused`` or ``failed``.
-        """
-        self._decisions.labels(place, decision, _known(error.cause) if error else "").inc()
+    def count_decision(self, place: str, decision: str | errors.Error) -> None:
+        """Count a decision of *place*, the gate or /verify: ``admitted``, ``public``, or the error."""
+        cause = ""
+        if isinstance(decision, errors.Error):
+            cause = _known(decision.cause)
+            decision = "refused" if isinstance(decision, errors.UserError) else "failed"
+        self._decisions.labels(place, decision, cause).inc()
 
     @never_fail
     def observe_upstream(self, endpoint: str, outcome: str, seconds: float) -> None:
@@ -139,11 +139,6 @@ def _has_content(path: Path) -> bool:
         return path.stat().st_size > 0
     except FileNotFoundError:
         return False
-
-
-def decision_of(error: errors.Error) -> str:
-    """Return the name of the decision for *error*: ``refused`` for the user's errors, otherwise ``failed``."""
-    return "refused" if isinstance(error, errors.UserError) else "failed"
 
 
 def _known(cause: str) -> str:

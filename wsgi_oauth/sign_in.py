@@ -104,8 +104,7 @@ class Attempt(NamedTuple):
             parameters.update(provider.choose_account)
             prompts = [*dict(provider.choose_account).get("prompt", "").split(), *prompts]
         if "max_age" in reauthentication:
-            # Not every provider supports max_age, so prompt=login asks for the same.
-            prompts = ["login", *prompts]
+            prompts = ["login", *prompts]  # not every provider supports max_age, so this asks for the same
         if choose_account or reauthentication:
             # `login consent` asks for both; only `none` cannot be combined (Core 3.1.2.1).
             parameters["prompt"] = " ".join(dict.fromkeys(each for each in prompts if each != "none"))
@@ -303,8 +302,20 @@ def removing_failed(pending: Session, attempt: Attempt) -> Iterator[None]:
 
 def finish(session: Session, attempt: Attempt) -> None:
     """Record in the browser's session that *attempt* has succeeded. Duplicates of the request then stop waiting."""
+
+    def record(data: dict[str, Any]) -> None:
+        """Add a finished record of *attempt*, and drop old ones, which may be another user's."""
+        hour_ago = time.time() - 3600
+        records = {state: each for state, each in finished_records(data).items() if each["started"] > hour_ago}
+        records[attempt.state] = {"started": time.time(), "next": attempt.next_url, "claimed": "finished"}
+        while len(records) > MAX_FINISHED or sum(len(each["next"]) for each in records.values()) > MAX_RETURN_URLS:
+            del records[min(records, key=lambda state: records[state]["started"])]
+        data[STATE] = records
+        if attempt.after_rejection:
+            data[REDIRECT_LOOP] = True
+
     # The record is stored together with the token: otherwise a duplicate would be redirected before the sign-in ends.
-    session.change_on_save(lambda data: _finish(data, attempt))
+    session.change_on_save(record)
 
 
 def keep_consumed(data: dict[str, Any]) -> bool:
@@ -354,18 +365,6 @@ def find_record(records: dict[str, Any], state: str) -> dict[str, Any] | None:
     """Return the record of *state*. States are compared in constant time, against timing attacks."""
     found = [known for known in records if hmac.compare_digest(known.encode(), state.encode())]
     return records[found[0]] if found else None
-
-
-def _finish(data: dict[str, Any], attempt: Attempt) -> None:
-    """Add a finished record of *attempt* to the browser's session, and drop old ones, which may be another user's."""
-    hour_ago = time.time() - 3600
-    records = {state: record for state, record in finished_records(data).items() if record["started"] > hour_ago}
-    records[attempt.state] = {"started": time.time(), "next": attempt.next_url, "claimed": "finished"}
-    while len(records) > MAX_FINISHED or sum(len(record["next"]) for record in records.values()) > MAX_RETURN_URLS:
-        del records[min(records, key=lambda state: records[state]["started"])]
-    data[STATE] = records
-    if attempt.after_rejection:
-        data[REDIRECT_LOOP] = True
 
 
 def finished_records(data: dict[str, Any]) -> dict[str, Any]:

@@ -202,10 +202,11 @@ class Authenticator:
 
     def _identify_in_background(self, login: Login, session: Session) -> None:
         try:
-            self.identify(login, session)
-        except errors.TokenRejected as error:
-            if not session.ended:  # otherwise a recheck has ended it
-                self._end_rejected(session, error)
+            try:
+                self.identify(login, session)
+            except errors.TokenRejected as error:
+                if not session.ended:  # otherwise a recheck has ended it
+                    self._oauth.end_rejected(session, error)
         except errors.NotSignedIn:  # the session has ended meanwhile
             pass
         except errors.Error as error:
@@ -214,13 +215,6 @@ class Authenticator:
             _log.exception("the user of a session is not known yet")
         finally:
             self._in_background.discard(login.key)
-
-    def _end_rejected(self, session: Session, error: errors.TokenRejected) -> None:
-        """End the session. A failure is only logged, and so is the refresh of the token by another request."""
-        try:
-            self._oauth.end_rejected(session, error)
-        except (errors.StoreError, errors.ProviderError) as reason:
-            _log.warning("a session with a rejected token was not ended: %s", reason)
 
     def check_access(self, login: Login, rules: Rules | None = None) -> None:
         """Check that the current access rules admit the user, and that there is a value for ``REMOTE_USER``.

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
 from .. import errors
-from ..metrics import decision_of
 from ..oauth.identity import Identity
 from ..web.application import OAuthApp
 from .authentication import IDENTITY_KEY, Authenticator
@@ -184,7 +183,7 @@ class LoginRequired:
                 self._require_user(environ, context, restricted)
         except errors.Error as error:
             if self._metrics is not None:
-                self._metrics.count_decision("gate", decision_of(error), error)
+                self._metrics.count_decision("gate", error)
             return context.send_error(error, start_response)
         if self._metrics is not None:
             self._metrics.count_decision("gate", "public" if is_public else "admitted")

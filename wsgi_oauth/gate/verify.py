@@ -19,7 +19,6 @@ from werkzeug.exceptions import NotFound
 from .. import errors
 from ..config.checks import check_rules
 from ..config.settings import did_you_mean
-from ..metrics import decision_of
 from ..oauth.access import Rules
 from ..web import pages
 from ..web.application import OAuthApp
@@ -96,7 +95,7 @@ class Verifier:
                 raise errors.IdentityPending("the proxy has refused this request, which would have access now")
         except errors.Error as error:
             if self._app.metrics is not None:
-                self._app.metrics.count_decision("verify", decision_of(error), error)
+                self._app.metrics.count_decision("verify", error)
             request = self._app.new_request(environ)
             return self._app.respond(request, start_response, partial(self._refuse, error=error, login=login))
         if self._app.metrics is not None:

@@ -408,16 +408,13 @@ class OAuth2Session:
     def _endpoint_name(self, url: str) -> str:
         """Return the name of the provider's endpoint with this URL, for metrics."""
         provider = self.provider
-        if url == provider.token_url:
-            return "token"
-        if url == provider.profile_url:
-            return "user_document"
-        if url == (provider.revocation_url or "").replace("{client_id}", quote(self._client_id, safe="")):
-            return "revocation"
-        if url == provider.pushed_authorization_url:
-            return "pushed_authorization"
-        path = url.partition("?")[0]
-        return "list" if any(path == each.url.partition("?")[0] for each in provider.lists) else "api"
+        names = {each.url.partition("?")[0]: "list" for each in provider.lists} | {
+            (provider.revocation_url or "").replace("{client_id}", quote(self._client_id, safe="")): "revocation",
+            provider.pushed_authorization_url: "pushed_authorization",
+            provider.profile_url: "user_document",
+            provider.token_url: "token",
+        }
+        return names.get(url) or names.get(url.partition("?")[0], "api")
 
     def _authorization(self) -> dict[str, str]:
         """Return the header with the access token, and refresh an expired one first."""

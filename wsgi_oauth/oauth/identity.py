@@ -135,6 +135,7 @@ def read_identity(
     sources, paths = (document, id_token), provider.user
     names = (find_text(sources, name) for name in ("given_name", "family_name"))
     email = find_text(sources, paths.email)
+    groups = [each for path in paths.groups.split() for each in parse_groups(find_in_sources(sources, path), path)]
     return Identity(
         provider.name,
         find_subject(sources, provider),
@@ -142,7 +143,7 @@ def read_identity(
         name=find_text(sources, paths.name) or " ".join(filter(None, names)) or None,
         email=email,
         email_verified=provider.trusts_emails or is_verified(email, sources, paths),
-        groups=_read_groups(sources, paths.groups),
+        groups=tuple(dict.fromkeys(groups)),
         claims=merge_claims(document, id_token),
     )
 
@@ -185,12 +186,6 @@ def is_verified(email: str | None, sources: Iterable[Mapping[str, Any]], paths: 
     if paths.email_verified == "xms_edov" and verified in (1, "1"):
         verified = True  # Microsoft documents a boolean, and sends 1 in some tokens
     return email is not None and (verified is True or verified == "true")  # Amazon Cognito sends a string
-
-
-def _read_groups(sources: Iterable[Mapping[str, Any]], paths: str) -> tuple[str, ...]:
-    """Return the groups at all *paths*. Each path is read in the first of the *sources* that contains it."""
-    names = (name for path in paths.split() for name in parse_groups(find_in_sources(sources, path), path))
-    return tuple(dict.fromkeys(names))
 
 
 def with_emails(identity: Identity, items: list[Any], paths: EmailsDocument, *, trusted: bool = False) -> Identity:

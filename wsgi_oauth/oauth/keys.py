@@ -185,27 +185,24 @@ class SigningKeys:
         if not is_direct and self._keys and self._url == url and (is_fetching or self._is_early(FETCH_INTERVAL)):
             return self._keys
         with self._transport.slot():  # limits the waiting threads, including those that wait for the lock
-            return self._fetch_with_lock(url, seen, since, is_direct=is_direct)
-
-    def _fetch_with_lock(self, url: str, seen: tuple[Jwk, ...], since: float, *, is_direct: bool) -> tuple[Jwk, ...]:
-        # A timeout is needed, because a fork may have copied the lock while it was held.
-        is_locked = self._lock.acquire(timeout=self._transport.timeout + 1)
-        try:
-            is_early = not is_direct and self._is_early(FETCH_INTERVAL)
-            is_replaced = self._keys is not seen and self._loaded >= since
-            if self._keys and self._url == url and (is_replaced or is_early):
+            # A timeout is needed, because a fork may have copied the lock while it was held.
+            is_locked = self._lock.acquire(timeout=self._transport.timeout + 1)
+            try:
+                is_early = not is_direct and self._is_early(FETCH_INTERVAL)
+                is_replaced = self._keys is not seen and self._loaded >= since
+                if self._keys and self._url == url and (is_replaced or is_early):
+                    return self._keys
+                if is_early:
+                    raise errors.ProviderUnavailable(f"{url}, the keys of the provider, were requested a moment ago")
+                self._requested = time.monotonic()  # set before the request, because a failure also counts
+                self._valid_until = self._requested + RETRY_AFTER  # stays if the request fails
+                self._keys, self._url = self._request_keys(url), url
+                self._loaded = self._requested
+                self._valid_until = self._requested + CACHED_FOR
                 return self._keys
-            if is_early:
-                raise errors.ProviderUnavailable(f"{url}, the keys of the provider, were requested a moment ago")
-            self._requested = time.monotonic()  # set before the request, because a failure also counts
-            self._valid_until = self._requested + RETRY_AFTER  # stays if the request fails
-            self._keys, self._url = self._request_keys(url), url
-            self._loaded = self._requested
-            self._valid_until = self._requested + CACHED_FOR
-            return self._keys
-        finally:
-            if is_locked:
-                self._lock.release()
+            finally:
+                if is_locked:
+                    self._lock.release()
 
     def _is_early(self, interval: float) -> bool:
         """Return whether the keys were requested less than *interval* seconds ago."""

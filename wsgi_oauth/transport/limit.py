@@ -65,7 +65,10 @@ class RequestLimit:
                 yield
             finally:
                 _held.reset(outer)
-                self._release()
+                with self._lock:
+                    self._taken -= 1
+                if self._metrics is not None:
+                    self._metrics.add_slots(-1)
 
     def _take(self) -> None:
         with self._lock:
@@ -78,12 +81,6 @@ class RequestLimit:
             )
         if self._metrics is not None:
             self._metrics.add_slots(1)
-
-    def _release(self) -> None:
-        with self._lock:
-            self._taken -= 1
-        if self._metrics is not None:
-            self._metrics.add_slots(-1)
 
 
 # The limit in which the current thread or greenlet holds a slot.

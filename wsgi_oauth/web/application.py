@@ -341,7 +341,11 @@ class OAuthApp:
     def answer_error(self, request: Request, error: errors.Error) -> Response:
         """Return the page about *error*, or the redirect to the sign-in. End a session whose token was rejected."""
         if isinstance(error, errors.TokenRejected):
-            self._end_rejected(request, error)
+            request.open_session = self._open_session  # without access check, because it may have raised the error
+            in_loop = sign_in.is_redirect_loop(request.session)
+            request.has_ended_session = self.oauth.end_rejected(request.session, error)
+            if in_loop:
+                raise errors.build_new_token_error(error) from error
         elif isinstance(error, errors.ReauthenticationRequired):
             check_redirect_loop(request.session, error)
         response = self.report_error(request, error)
@@ -350,15 +354,6 @@ class OAuthApp:
             request.args = MultiDict(parse_qsl(urlsplit(response.headers["Location"]).query))
             return self._routes.handler("preauthorization")(request, self.oauth, self._routes.build_path).answer()
         return response
-
-    def _end_rejected(self, request: Request, error: errors.TokenRejected) -> None:
-        """End the session, whose token was rejected. If the token was new, raise the provider's error."""
-        request.open_session = self._open_session  # without access check, because it may have raised the error
-        session = request.session
-        in_loop = sign_in.is_redirect_loop(session)
-        request.has_ended_session = self.oauth.end_rejected(session, error)
-        if in_loop:
-            raise errors.build_new_token_error(error) from error
 
     def report_error(
         self, request: Request, error: errors.Error, *, redirects: bool = True, with_traceback: bool = False

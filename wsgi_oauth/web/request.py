@@ -39,36 +39,21 @@ class Request(werkzeug.Request):
     max_content_length = MAX_BODY
     max_form_memory_size = MAX_BODY
 
-    #: The URL of the mount point, without a trailing slash; empty until the host has been checked.
-    base: str = ""
-    #: The page to which a sign-in returns, as a path of this site.
-    next_url: str = ""
-    #: Whether programs can use access tokens of this application; set by the gate.
-    permits_tokens: bool = False
-    #: Whether a program with an access token sent this request; set by the gate.
-    is_program: bool = False
-    #: The URLs of the application; set by OAuthApp, as are the next four.
-    site: Site = Site(None)
-    #: The templates of the pages.
-    templates: PageTemplates
-    #: The value of ``WSGI_OAUTH_NAME``.
-    application_name: str = ""
-    #: Opens the session.
-    open_session: Callable[[Request], Session]
-    #: Opens the pending session of the sign-in with this state.
-    open_pending: Callable[[Request, str], Session]
-    #: The pending session that this request has opened.
-    pending: Session | None = None
-    #: Whether the authorization response is a form that the browser posts (``form_post``).
-    is_form_post: bool = False
-    #: Whether this request cancels the pending sign-ins of the browser.
-    cancels_pending: bool = False
-    #: The name of the audit event if this request fails; set by OAuthApp and by handlers.
-    event_name: str = ACCESS
-    #: Whether this request has ended its session, because the provider rejected the token.
-    has_ended_session: bool = False
-    #: Whether this request has used the pending session's state.
-    has_used_state: bool = False
+    base: str = ""  # the URL of the mount point, without a trailing slash; empty until the host has been checked
+    next_url: str = ""  # the page to which a sign-in returns, as a path of this site
+    permits_tokens: bool = False  # whether programs can use access tokens of this application; set by the gate
+    is_program: bool = False  # whether a program with an access token sent this request; set by the gate
+    site: Site = Site(None)  # the URLs of the application; set by OAuthApp, as are the next four
+    templates: PageTemplates  # the templates of the pages
+    application_name: str = ""  # the value of ``WSGI_OAUTH_NAME``
+    open_session: Callable[[Request], Session]  # opens the session
+    open_pending: Callable[[Request, str], Session]  # opens the pending session of the sign-in with this state
+    pending: Session | None = None  # the pending session that this request has opened
+    is_form_post: bool = False  # whether the authorization response is a form that the browser posts (``form_post``)
+    cancels_pending: bool = False  # whether this request cancels the pending sign-ins of the browser
+    event_name: str = ACCESS  # the name of the audit event if this request fails; set by OAuthApp and by handlers
+    has_ended_session: bool = False  # whether this request has ended its session, because its token was rejected
+    has_used_state: bool = False  # whether this request has used the pending session's state
 
     @cached_property
     def args(self) -> MultiDict[str, str]:

@@ -113,7 +113,9 @@ class Site:
         :return: None if it is not a page of any of the sites; see :func:`local_path`.
         """
         for site in (base_url, *self._urls_by_host.values()):
-            path = local_path(without_origin(url, site))
+            origin = urlsplit(site)._replace(path="").geturl()
+            is_absolute = url[: len(origin)].lower() == origin.lower()
+            path = local_path((url[len(origin) :] or "/") if is_absolute else url)
             if path is not None:
                 return site, path
         return None
@@ -153,12 +155,6 @@ def local_path(candidate: str | None) -> str | None:
         return None
     encoded = quote(candidate, safe="!#$%&'()*+,/:;=?@[]~")
     return encoded if len(encoded) <= MAX_RETURN_URL else None
-
-
-def without_origin(url: str, base_url: str) -> str:
-    """Return *url* without the origin of this site. The caller checks the rest with :func:`local_path`."""
-    origin = urlsplit(base_url)._replace(path="").geturl()
-    return (url[len(origin) :] or "/") if url[: len(origin)].lower() == origin.lower() else url
 
 
 def split_values(header: str) -> list[str]:
