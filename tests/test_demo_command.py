@@ -28,6 +28,7 @@ from wsgi_oauth.demo.launcher import DemoError, Options, start_demo
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.masking import mask, mask_json
 from wsgi_oauth.demo.printer import Printer
+from wsgi_oauth.demo.server import build_url
 from wsgi_oauth.demo.walk import WalkFailed, walk
 
 COMMAND = [sys.executable, "-m", "wsgi_oauth", "demo"]
@@ -434,6 +435,12 @@ class TestPorts:
         assert port in line
         assert option in line
         assert "in use" in line
+
+    @pytest.mark.parametrize(("scheme", "port"), [("http", 80), ("https", 443)])
+    def test_a_default_port_is_not_in_the_url_because_browsers_remove_it(self, scheme, port):
+        """Otherwise the redirect URI of the application would differ from the registered one."""
+        assert build_url(scheme, "127.0.0.1", port) == f"{scheme}://127.0.0.1"
+        assert build_url(scheme, "::1", port + 1) == f"{scheme}://[::1]:{port + 1}"
 
     def test_the_two_servers_cannot_share_a_port(self, capsys):
         with socket.create_server(("127.0.0.1", 0)) as free:

@@ -29,7 +29,7 @@ from .lab.web import LabPages
 from .local_provider import LocalProvider
 from .profiles import PROFILES
 from .recorder import Recorder
-from .server import Server
+from .server import Server, build_url
 from .trace import Trace
 from .traced_app import RECORDER_KEY, RECORDER_URL
 from .users import USERS
@@ -113,7 +113,7 @@ def start_demo(options: Options) -> Iterator[Demo]:
         sessions.mkdir(mode=0o700)
         config = _write_gunicorn_config(Path(folder), options, listener)
         environ = _build_environ(dispatcher, sessions, _write_layout(Path(folder), provider.url))
-        url = f"http://{HOST}:{listener.getsockname()[1]}"
+        url = build_url("http", HOST, listener.getsockname()[1])
         dispatcher.pages["/trace"] = Trace(recorder, provider.url, url, reveal=options.reveal)
         with Gunicorn(listener, config, environ, stop, echo=not options.walk) as gunicorn:
             gunicorn.wait_until_ready(url)

@@ -58,8 +58,7 @@ class Server:
             target=self._listener.serve_forever, args=(0.02,), name="demo-server", daemon=True
         )
         self.port: int = self._listener.port
-        scheme = "https" if ssl_context else "http"
-        self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
+        self.url = build_url("https" if ssl_context else "http", host, self.port)
 
     @property
     def connections(self) -> int:
@@ -100,6 +99,12 @@ def serve(
     :raises OSError: when the port is in use.
     """
     return Server(application, host=host, port=port, ssl_context=ssl_context).start()
+
+
+def build_url(scheme: str, host: str, port: int) -> str:
+    """Return the URL of a server, without the default port, because browsers and libraries remove it."""
+    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    return url.removesuffix(":443" if scheme == "https" else ":80")
 
 
 class Provider(Protocol):
