@@ -241,12 +241,15 @@ class SlowClient:
     provider = GITHUB
     secrets = ()
 
-    def __init__(self, pages: int, scope: str = "") -> None:
+    def __init__(self, pages: int, scope: str = "", link: str = "?page=2") -> None:
         self.pages = pages
         self.token = {"scope": scope}
+        self.link = link
+        self.urls: list[str] = []
         self.timeouts: list[float] = []
 
-    def get(self, _: str, *, timeout: float, **__: Any) -> Answer:
+    def get(self, url: str, *, timeout: float, **__: Any) -> Answer:
+        self.urls.append(url)
         self.timeouts.append(timeout)
         if len(self.timeouts) > self.pages:
             raise errors.ProviderTimeout("the provider did not answer in time")
@@ -254,7 +257,7 @@ class SlowClient:
         answer.status_code, answer._content, answer.headers["Link"] = (
             200,
             b'[{"login": "cats"}]',
-            '<?page=2>; rel="next"',
+            f'<{self.link}>; rel="next"',
         )
         return answer
 
@@ -268,6 +271,20 @@ def test_pages_that_do_not_arrive_in_time_are_left_out(caplog: pytest.LogCapture
     assert all(0 < timeout <= 5 for timeout in client.timeouts)
     with pytest.raises(errors.ProviderTimeout):
         fetch_items(SlowClient(pages=0), GITHUB.groups[0], timeout=5)  # type: ignore[arg-type]
+
+
+def test_next_page_with_http_is_read_with_https() -> None:
+    """GitLab and Gitea write http if their proxy does not say that it terminates TLS."""
+    client: Any = SlowClient(pages=1, link="http://api.github.com/user/orgs?page=2")
+    assert len(fetch_items(client, GITHUB.groups[0], timeout=5)) == 1
+    assert client.urls[1:] == ["https://api.github.com/user/orgs?page=2"]
+
+
+@pytest.mark.parametrize("link", ["http://api.github.com:8080/", "http://github.com/", "http:api.github.com/"])
+def test_next_page_with_http_elsewhere_is_not_read(link: str) -> None:
+    client: Any = SlowClient(pages=1, link=link)
+    assert len(fetch_items(client, GITHUB.groups[0], timeout=5)) == 1
+    assert len(client.urls) == 1
 
 
 @pytest.mark.parametrize("url", ["{other}/user/orgs", "//[", "http://127.0.0.1:port/"])

@@ -162,4 +162,7 @@ def _find_next_page(response: requests.Response, page: Any, document: EmailsDocu
     if not isinstance(following, str):
         links = requests.utils.parse_header_links(response.headers.get("Link", ""))
         following = next((link["url"] for link in links if "next" in link.get("rel", "").lower().split()), "")
-    return urljoin(document.url, following) if following else ""
+    url = urljoin(document.url, following) if following else ""
+    # A provider that does not know that its proxy terminates TLS writes http.
+    secure = f"https:{url[5:]}" if url.startswith("http:") else url
+    return secure if url and is_same_origin(secure, document.url) else url
