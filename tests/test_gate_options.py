@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -449,6 +450,13 @@ class TestPreflight:
         assert send(gate, "/api", method="OPTIONS", query=query, headers=PREFLIGHT).status_code == 401
         assert inside.seen == []
         assert send(gate, "/api", method="OPTIONS", query="method=photos.list", headers=PREFLIGHT).status_code == 200
+
+    def test_has_no_body_for_the_application(self, make_gate: MakeGate, inside: Application):
+        """HTTP/2 sends bodies without `Content-Length`: `_method=DELETE` in one would otherwise be obeyed."""
+        body = {"wsgi__input": io.BytesIO(b"_method=DELETE"), "wsgi__input_terminated": True}
+        gate = make_gate(cors_preflight=True)
+        assert send(gate, "/api", method="OPTIONS", headers=PREFLIGHT, **body).status_code == 200
+        assert inside.environ["wsgi.input"].read() == b""
 
     @pytest.mark.parametrize("is_late", [False, True])
     def test_gets_a_401_if_the_application_requires_a_user(self, make_gate: MakeGate, is_late: bool):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from io import BytesIO
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
@@ -172,6 +173,7 @@ class LoginRequired:
         if self.cors_preflight and is_preflight(environ):
             passed = self.authenticator.application_environ(environ, None)
             passed[CONTEXT_KEY] = context
+            passed["wsgi.input"] = BytesIO()  # with HTTP/2, no header shows that there is a body
             try:
                 return send_preflight_response(self._wsgi_app, passed, start_response)
             except errors.NotSignedIn as error:  # the application requires a user
