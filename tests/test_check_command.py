@@ -21,7 +21,7 @@ from werkzeug.utils import redirect
 
 import wsgi_oauth
 from wsgi_oauth.cli import check as check_command
-from wsgi_oauth.cli import main
+from wsgi_oauth.cli import main, provider_check
 from wsgi_oauth.cli.finding import Finding
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve, serve_provider
@@ -416,17 +416,17 @@ class TestEndpoints:
 
     @pytest.mark.parametrize(("ahead", "text"), [(3600, "ahead of"), (-3600, "behind")])
     def test_wrong_clock_is_a_warning(self, ahead, text, check, monkeypatch):
-        monkeypatch.setattr(check_command, "time", SimpleNamespace(time=lambda: time.time() + ahead))
+        monkeypatch.setattr(provider_check, "time", SimpleNamespace(time=lambda: time.time() + ahead))
         finding = one(check(), "clock: ")
         assert (finding.level, text in finding.text) == ("warn", True)
 
     def test_clock_that_is_ahead_shortens_the_lifetime_of_id_tokens(self, check_issuer, monkeypatch):
-        monkeypatch.setattr(check_command, "time", SimpleNamespace(time=lambda: time.time() + 3600))
+        monkeypatch.setattr(provider_check, "time", SimpleNamespace(time=lambda: time.time() + 3600))
         assert re.search(r"ID tokens with a lifetime below 33\d\d s", one(check_issuer(), "clock: ").text)
 
     @pytest.mark.parametrize(("ahead", "level"), [(3600, "warn"), (-200, "warn"), (-3600, "FAIL")])
     def test_clock_with_which_every_id_token_is_refused_is_a_failure(self, ahead, level, check_issuer, monkeypatch):
-        monkeypatch.setattr(check_command, "time", SimpleNamespace(time=lambda: time.time() + ahead))
+        monkeypatch.setattr(provider_check, "time", SimpleNamespace(time=lambda: time.time() + ahead))
         assert one(check_issuer(), "clock: ").level == level
 
 

@@ -22,7 +22,7 @@ from werkzeug import Request, Response
 
 from tools import providers as generator
 from wsgi_oauth import Config, MemoryStore, create_app, errors, urls
-from wsgi_oauth.cli.check import ProviderCheck
+from wsgi_oauth.cli.provider_check import ProviderCheck
 from wsgi_oauth.config import ProviderConfig
 from wsgi_oauth.config.checks import CLIENT_AUTH_METHODS
 from wsgi_oauth.config.provider import Provider

@@ -7,53 +7,29 @@ provider, in the same way as the application does. It prints no secrets.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
-import stat
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
-from requests import Response
-
-from .. import errors, sign_in
+from .. import errors
 from ..app import create_app, open_store
 from ..config import Config, ProviderConfig
-from ..config.provider import Provider
 from ..config.settings import PREFIX, THREADS, UPSTREAM_LIMIT, did_you_mean, variable_name
-from ..oauth import discovery
-from ..oauth.client import OAuth2Session
 from ..oauth.configured import provider_from_config
-from ..oauth.discovery import OtherIssuer, UnknownScheme
-from ..oauth.id_token import MAX_CLOCK_SKEW
 from ..oauth.presets import PRESETS
-from ..oauth.refusal import build_refusal
-from ..oauth.registration import Registration
-from ..oauth.token import Token
 from ..sessions.file import user_name
 from ..sessions.memory import MemoryStore
 from ..sessions.redis import RedisStore
 from ..transport.adapter import find_ca_bundle
-from ..transport.error_description import describe_error, find_error
-from ..urls import is_loopback
 from ..web.page_templates import BUILT_IN, PageTemplates, describe_failure
 from ..web.sample_pages import render_samples
 from ..web.site import Site
-from .finding import Finding, locate_document
+from .finding import Finding, fail, locate_document, ok, warn
+from .provider_check import DEFAULT_PORT, ProviderCheck
 from .public_check import PublicCheck
-
-DEFAULT_PORT = "8000"  # gunicorn's default
-CLOCK_SKEW = 60  # seconds by which the clocks of this machine and of the provider may differ
-INVALID = "made-up-by-wsgi-oauth-check-nobody-holds-it"  # sent as a code, a code verifier or a token
-
-_COMPARE_URL = "compare the URL with the provider's documentation"
-_WAIT = "wait some minutes, and check again"
-_BROKEN = {404, 405, *range(500, 600)}  # status codes of a missing or failing endpoint
 
 
 def add_command(parser: argparse.ArgumentParser) -> None:
@@ -101,28 +77,28 @@ def findings(environ: Mapping[str, str], *, public: bool = False) -> Iterator[Fi
     except errors.ConfigError as error:
         problems = str(error).splitlines()
         unknown = _find_unknown_providers(environ, problems) if config is None else ()
-        yield from (Finding("FAIL", line) for line in dict.fromkeys([*unknown, *problems]))
+        yield from (fail(line) for line in dict.fromkeys([*unknown, *problems]))
         return
     stored = _check_store(config)
     yield stored
     if config.session_seal:
-        yield Finding("ok", "session encryption: on; only the user's cookie can decrypt a session in the store")
+        yield ok("session encryption: on; only the user's cookie can decrypt a session in the store")
     else:
         text = "session encryption: off; the tokens in the session store are readable"
-        yield Finding("ok", text, "set WSGI_OAUTH_SESSION_SEAL=yes to encrypt sessions")
+        yield ok(text, "set WSGI_OAUTH_SESSION_SEAL=yes to encrypt sessions")
     yield _check_upstream_limit(config.upstream_limit)
     if config.allow:
-        yield Finding("ok", f"access: users who match one of: {shlex.join(config.allow)}")
+        yield ok(f"access: users who match one of: {shlex.join(config.allow)}")
     else:
-        yield Finding("ok", "access: all users who can sign in", "set WSGI_OAUTH_ALLOW to restrict access")
+        yield ok("access: all users who can sign in", "set WSGI_OAUTH_ALLOW to restrict access")
     if config.bearer_audience:
         verified = [each.configured_provider.issuer for each in oauth.registrations.values() if each.has_published_keys]
         issuers = " and ".join(map(str, verified))
-        yield Finding("ok", f"access tokens: those of {issuers} for the audience {config.bearer_audience!a}")
+        yield ok(f"access tokens: those of {issuers} for the audience {config.bearer_audience!a}")
     if config.insecure_http_hosts:
         hosts = ", ".join(config.insecure_http_hosts)
         text = f"plain http: accepted for {hosts}; attackers in that network can read and change tokens and cookies"
-        yield Finding("warn", text, "use https, and unset WSGI_OAUTH_INSECURE_HTTP_HOSTS")
+        yield warn(text, "use https, and unset WSGI_OAUTH_INSECURE_HTTP_HOSTS")
     yield from _check_templates(app.templates)
     yield from _describe_sites(app.site)
     for provider, registration in zip(config.providers, oauth.registrations.values(), strict=True):
@@ -145,7 +121,7 @@ def _check_templates(templates: PageTemplates) -> Iterator[Finding]:
     if writable := [path for path in paths if path.exists() and path.stat().st_mode & 0o022]:
         text = f"WSGI_OAUTH_TEMPLATES: other users of this machine can write to {', '.join(map(str, writable))}"
         remedy = f"run chmod -R go-w {templates.folder}, because templates can execute any code as the application"
-        yield Finding("warn", text, remedy)
+        yield warn(text, remedy)
     failures: dict[str, list[str]] = {}  # the pages by the failure, because one file can be a part of several pages
     for name, page in render_samples(templates).items():
         if isinstance(page, Exception):
@@ -154,13 +130,13 @@ def _check_templates(templates: PageTemplates) -> Iterator[Finding]:
     own = [name for name in files if name in known - failing]
     if own or not failures:
         names = ", ".join(own) or "none"
-        yield Finding("ok", f"templates: {names} of {templates.folder} in place of the built-in ones")
+        yield ok(f"templates: {names} of {templates.folder} in place of the built-in ones")
     for name in sorted(set(files) - known):
         if remedy := did_you_mean(name, known):
-            yield Finding("warn", f"templates: {name} replaces no built-in template", remedy)
+            yield warn(f"templates: {name} replaces no built-in template", remedy)
     for failure, pages in failures.items():
         text = f"templates: {', '.join(pages)} cannot be rendered, so users see the built-in page: {failure}"
-        yield Finding("warn", text, f"correct the file; {locate_document('pages.md')} lists the variables of each page")
+        yield warn(text, f"correct the file; {locate_document('pages.md')} lists the variables of each page")
 
 
 def _describe_sites(site: Site) -> Iterator[Finding]:
@@ -168,21 +144,20 @@ def _describe_sites(site: Site) -> Iterator[Finding]:
     for host, url in site.further_urls.items():
         if urlsplit(url).path:
             text = f"site {host}: shares the sign-in of {site.public_url}"
-            yield Finding("ok", text, f"let its proxy send {url}/ to this application, with the Host header {host}")
+            yield ok(text, f"let its proxy send {url}/ to this application, with the Host header {host}")
         else:
             text = f"site {host}: its URL has no path, so this application has to answer all paths of that host"
-            remedy = f"append the path that its proxy sends to this application, for example {url}/auth"
-            yield Finding("warn", text, remedy)
+            yield warn(text, f"append the path that its proxy sends to this application, for example {url}/auth")
 
 
 def _check_upstream_limit(limit: int) -> Finding:
     text = f"upstream limit: up to {limit} threads of a worker wait for the provider at the same time"
     if limit == UPSTREAM_LIMIT:
-        return Finding("ok", f"{text}, but never more than three quarters of them")
+        return ok(f"{text}, but never more than three quarters of them")
     if limit < THREADS:
-        return Finding("ok", text)
+        return ok(text)
     text += f"; wsgi_oauth.gunicorn_conf starts {THREADS}, so a provider that hangs can block all of them"
-    return Finding("warn", text, "set WSGI_OAUTH_UPSTREAM_LIMIT below gunicorn's --threads")
+    return warn(text, "set WSGI_OAUTH_UPSTREAM_LIMIT below gunicorn's --threads")
 
 
 def _find_unknown_providers(environ: Mapping[str, str], problems: list[str]) -> Iterator[str]:
@@ -219,13 +194,13 @@ def _check_store(config: Config) -> Finding:
                     "check the address, the password, the firewall, and whether the server is running; write rediss:// "
                     "for TLS, otherwise redis://; add ?ssl_certfile= if the server requires a certificate of clients"
                 )
-        return Finding("FAIL", f"{name}: {problem}", remedy)
+        return fail(f"{name}: {problem}", remedy)
     if warning:
-        return Finding("warn", f"{name}: {warning[0]}", warning[1])
+        return warn(f"{name}: {warning[0]}", warning[1])
     if isinstance(store, MemoryStore):
         remedy = "start gunicorn with one worker, or set WSGI_OAUTH_SESSION_STORE=file:/some/folder"
-        return Finding("warn", f"{name} works for one process only, and loses all sessions at its end", remedy)
-    return Finding("ok", f"{name}: a session can be stored")
+        return warn(f"{name} works for one process only, and loses all sessions at its end", remedy)
+    return ok(f"{name}: a session can be stored")
 
 
 def _check_owner(folder: str) -> None:
@@ -238,396 +213,3 @@ def _check_owner(folder: str) -> None:
         raise errors.ConfigError(
             f"missing, and root would create it in a folder of {user}, who could not use it; run this command as {user}"
         )
-
-
-class ProviderCheck:
-    """The check of one provider: its metadata and its endpoints."""
-
-    def __init__(
-        self, config: ProviderConfig, registration: Registration, public_url: str | None, port: str = DEFAULT_PORT
-    ) -> None:
-        self._config = config
-        self._registration = registration
-        self._public_url = public_url
-        url = public_url or f"http://127.0.0.1:{port}"
-        self._signed_out_url = f"{url}/signed-out"
-        self._backchannel_logout_uri = f"{url}/backchannel-logout"
-        self._redirect_uri = f"{url}/callback{'/' if config.label else ''}{config.label}"
-        self._response: Response | None = None  # the last response of the tested endpoint
-        self._date = ""  # the Date header of the last response
-
-    def findings(self) -> Iterator[Finding]:
-        """Run all checks. They end early if the issuer's metadata cannot be read."""
-        preset, discovery = self._registration.configured_provider, self._registration.discovery
-        setting = self._config.provider
-        entry = "" if isinstance(setting, Provider) else "microsoft" if "://" in setting else setting
-        has_notes = entry and preset.notes
-        notes = f"read the notes on this provider: {locate_document('providers.md')}#{entry}" if has_notes else ""
-        yield Finding("ok", f"provider {preset.title}: client id {self._config.client_id}", notes)
-        if self._public_url:
-            remedy = f"register it at {preset.registration_url}" if preset.registration_url else ""
-            yield Finding("ok", f"redirect URI: register exactly this URL: {self._redirect_uri}", remedy)
-        else:
-            remedy = "set WSGI_OAUTH_PUBLIC_URL to the https URL of the application, including its mount prefix"
-            yield Finding("warn", f"redirect URI: works on this machine only: {self._redirect_uri}", remedy)
-        try:
-            metadata = discovery.fetch_metadata().document if discovery else {}
-            provider = self._registration.provider
-        except errors.ProviderError as error:
-            variable = self._config.variable("issuer" if setting in PRESETS else "provider")
-            # ID tokens of another issuer are refused.
-            is_fatal = isinstance(error, OtherIssuer) and preset.asks_for_id_token
-            if discovery and not (discovery.is_needed or is_fatal):
-                remedy = "sign-ins do not need it, because all endpoints are known; "
-                remedy += f"if endpoints below fail, too, correct {variable}"
-                yield Finding("warn", f"issuer {preset.issuer}: {error.detail}", remedy)
-                yield from self._check_provider(self._registration.provider, {})
-                return
-            remedy = error.remedy
-            if isinstance(error, errors.ProviderRateLimit):
-                remedy = _WAIT
-            elif not isinstance(error, (errors.ProviderUnreachable, errors.ProviderTimeout, UnknownScheme)):
-                remedy = (
-                    f"set {variable} to the exact issuer of the provider, including realm or tenant, and a slash at "
-                    f"the end if it has one{remedy and '; '}{remedy}"
-                )
-            yield Finding("FAIL", f"issuer {preset.issuer}: {error.detail}", remedy)
-            return
-        if discovery:
-            differences = [*self._compare_endpoints(preset, metadata), *self._compare_features(provider, metadata)]
-            for finding in differences or [Finding("ok", "the metadata agrees with the configuration")]:
-                yield replace(finding, text=f"issuer {provider.issuer}: {finding.text}")
-        yield from self._check_provider(provider, metadata)
-
-    def _check_provider(self, provider: Provider, metadata: Mapping[str, Any]) -> Iterator[Finding]:
-        yield from self._check_rules(provider)
-        if self._config.pkce is False:
-            text = f"{self._config.variable('pkce')}=no: a stolen authorization code can be injected into a sign-in"
-            text += ", unless the nonce reveals it" if provider.asks_for_id_token else ""
-            yield Finding("warn", text, "unset it, unless the provider refuses the code verifier")
-        yield from self._check_response_mode(provider, metadata)
-        yield from self._check_client_key()
-        yield from self._check_signatures(provider)
-        yield from self._check_backchannel_logout(provider, metadata)
-        yield Finding("ok", f"scope: {provider.scope or 'none requested, so the provider chooses'}")
-        yield self._check_refresh(provider, metadata)
-        yield from self.endpoint_findings()
-
-    def _check_response_mode(self, provider: Provider, metadata: Mapping[str, Any]) -> Iterator[Finding]:
-        if provider.response_mode != "form_post":
-            return
-        modes = metadata.get("response_modes_supported")  # Discovery 3
-        if isinstance(modes, list) and "form_post" not in modes:
-            supported = ", ".join(map(str, modes))
-            text = f"response mode: form_post is configured, and the issuer supports {supported!a:.200}"
-            yield Finding("warn", text, f"unset {self._config.variable('response_mode')}")
-        elif not (self._public_url or "").startswith("https:"):
-            text = "response mode form_post: over http, some browsers (Safari) reject the cookie of a sign-in"
-            yield Finding("warn", text, f"set {PREFIX}PUBLIC_URL to an https URL")
-        else:
-            text = f"response mode form_post: the provider's form is posted to {self._redirect_uri}"
-            yield Finding("ok", text, "let proxies and firewalls accept this POST from other origins")
-
-    def _check_client_key(self) -> Iterator[Finding]:
-        """Print the public key for the registration, and warn if other users can read the private one."""
-        key = self._registration.client_key
-        if key is None:
-            return
-        if not self._registration.configured_provider.secret_audience:
-            text = f"client key: {json.dumps(key.public_jwk())}"
-            yield Finding("ok", text, "register this public key (JWK) at the provider")
-            supported = self._registration.provider.assertion_algorithms
-            if supported and not set(supported) & set(key.algorithms):
-                names = " ".join(supported)
-                text = f"client key: signs with {key.algorithms[0]}, and the provider supports {names!a:.200}"
-                yield Finding("warn", text, "create a key of another type: RS and PS need RSA, ES256 needs EC P-256")
-        elif not self._config.client_key_id:
-            text = f"{self._config.variable('client_key_id')}: missing (used: {key.key_id!a})"
-            title = self._registration.configured_provider.title
-            yield Finding("warn", text, f"set it to the id of the key at {title}")
-        path = self._config.client_key_file or ""
-        mode = stat.S_IMODE(os.stat(path).st_mode)
-        if mode & 0o077:
-            variable = self._config.variable("client_key_file")
-            text = f"{variable}: other users of this machine can use the file {path!a} (its mode is {mode:04o})"
-            yield Finding("warn", text, f"run chmod 600 {path}")
-
-    def _check_signatures(self, provider: Provider) -> Iterator[Finding]:
-        """Report whether ID tokens are protected by signatures or by TLS (OpenID Connect Core 3.1.3.7, item 6)."""
-        keys = self._registration.keys
-        if not provider.asks_for_id_token:
-            return
-        url = urlsplit(provider.token_url)
-        source = "over TLS" if url.scheme == "https" else "over plain http"
-        if is_loopback(url.hostname or ""):
-            source = "on this machine"
-        rule = f"ID tokens: accepted without their signatures, because they come from the token endpoint {source}"
-        if keys is None:
-            yield Finding("ok", rule, "to verify signatures, too, install wsgi-oauth[openid]")
-        elif provider.signs_with_secret:
-            names = ", ".join(provider.signing_algorithms)
-            yield Finding("ok", f"ID tokens: signatures are verified with the client secret ({names})")
-        elif not provider.jwks_url:
-            text = f"{rule}; the URL of the provider's keys is unknown"
-            yield Finding("warn", text, "add jwks_uri to the metadata of the issuer")
-        else:
-            try:
-                if count := keys.count(provider.jwks_url):
-                    yield Finding("ok", f"ID tokens: signatures are verified (keys: {count}, at {provider.jwks_url})")
-                else:
-                    text = f"ID tokens: no key is published for their signatures (at {provider.jwks_url})"
-                    yield Finding("FAIL", text, "let the provider sign the ID tokens of this client with a key")
-            except errors.ProviderError as error:
-                text = f"ID tokens: signatures cannot be verified: {error.detail}"
-                yield Finding("FAIL", text, error.remedy or _COMPARE_URL)
-
-    def _check_backchannel_logout(self, provider: Provider, metadata: Mapping[str, Any]) -> Iterator[Finding]:
-        """Print the URL for the registration, if the issuer supports back-channel logout (Back-Channel Logout 2.1)."""
-        if metadata.get("backchannel_logout_supported") is not True or not provider.asks_for_id_token:
-            return
-        if self._registration.keys is None:
-            text = "back-channel logout: supported by the issuer, but logout tokens cannot be verified here"
-            yield Finding("ok", text, "to let the provider sign users out, install wsgi-oauth[openid]")
-        else:
-            text = f"back-channel logout: register this URL: {self._backchannel_logout_uri}"
-            yield Finding("ok", text, "the provider then signs users out of this application")
-
-    def _check_rules(self, provider: Provider) -> Iterator[Finding]:
-        """Warn about access rules for values that users may be able to change."""
-        if provider.trusts_emails:
-            name = self._config.variable("trust_unverified_email")
-            text = f"{name}: a user who can enter an address at {provider.title} has the access of its owner"
-            yield Finding("warn", text, f"unset {name} unless only administrators can change addresses there")
-        user = provider.user
-        changeable = {*user.name.split(), *([] if provider.username_is_unique else user.username.split())}
-        for claim in sorted({rule.claim for rule in self._registration.rules} & changeable):
-            text = f"access: claim:{claim}= compares a value that users may be able to change at {provider.title}"
-            yield Finding("warn", text, "use id:, or a claim that only administrators can change")
-        if provider.has_tenants:
-            yield self._check_tenants()
-
-    def _check_tenants(self) -> Finding:
-        """Require a rule that names the tenants, because anyone can create a tenant."""
-        rules, name = self._registration.rules, f"{PREFIX}ALLOW"
-        if not any(rule.claim == "tid" for rule in rules):
-            text = "access: users of every tenant can sign in, and anybody can create a tenant"
-            return Finding("FAIL", text, f"list the ids of your tenants in {name}: claim:tid=<id> for each")
-        others = [f"{rule.kind}:{rule.value}" for rule in rules if rule.kind in {"group", "org"}]
-        others += [f"claim:{rule.claim}" for rule in rules if rule.claim not in {"", "tid"}]
-        if others:
-            text = f"access: {', '.join(others)} can match users of every tenant, because one rule of {name} is enough"
-            return Finding("warn", text, "use claim:tid= rules only, and decide about groups in the application")
-        return Finding("ok", "access: only users of the tenants in claim:tid= rules")
-
-    # The issuer's metadata (OpenID Connect Discovery 3).
-
-    def _compare_endpoints(self, preset: Provider, metadata: Mapping[str, Any]) -> Iterator[Finding]:
-        """Warn about endpoints in the settings or the preset that differ from the metadata."""
-        for name, member in discovery.ENDPOINTS.items():
-            setting = "end_session" if name == "end_session_url" else name
-            configured = getattr(self._config, setting, None)  # jwks_url has no setting
-            configured = None if configured == "yes" else configured
-            used, announced = configured or getattr(preset, name), metadata.get(member)
-            if used and announced and used != announced:
-                variable = self._config.variable(setting)
-                remedy = f"unset {variable} unless this is intended" if configured else f"set {variable} to {announced}"
-                yield Finding("warn", f"the {member} in the metadata is {announced!a}, but {used!a} is used", remedy)
-
-    def _compare_features(self, provider: Provider, metadata: Mapping[str, Any]) -> Iterator[Finding]:
-        """Warn about features that sign-ins need, but the metadata do not list."""
-        methods = {name: method for method, name in discovery.CLIENT_AUTH.items()}
-        method, pkce = methods[provider.client_auth.removesuffix("-raw")], "S256" if provider.pkce else ""
-        scope, client_auth = self._config.variable("scope"), self._config.variable("client_auth")
-        auth_remedy = f"unset {client_auth}, or set it to a supported method"
-        if method == "private_key_jwt":
-            auth_remedy = "permit private_key_jwt for this client at the provider, or use a client secret"
-        flow_remedy = "enable the authorization code flow at the provider"
-        pkce_remedy = "enable PKCE, which protects stolen authorization codes (RFC 7636); if sign-ins fail, set "
-        pkce_remedy += f"{self._config.variable('pkce')}=no"
-        # An issuer does not list the scopes of other APIs, such as Microsoft Graph.
-        api_scopes = {name for each in provider.lists for name in each.scope.split()}
-        scopes = " ".join(each for each in provider.scope.split() if each not in api_scopes)
-        for feature, values, remedy in (
-            ("response_types", "code", flow_remedy),
-            ("scopes", scopes, f"if sign-ins fail with invalid_scope, remove scopes from {scope}"),
-            ("grant_types", "authorization_code", flow_remedy),
-            ("code_challenge_methods", pkce, pkce_remedy),
-            ("token_endpoint_auth_methods", method, auth_remedy),
-        ):
-            supported = metadata.get(f"{feature}_supported")
-            if isinstance(supported, list) and (missing := [each for each in values.split() if each not in supported]):
-                yield Finding("warn", f"its {feature}_supported lacks {' '.join(missing)}", remedy)
-        supported, names_groups = metadata.get("scopes_supported"), "groups" in provider.user.groups.split()
-        is_offered = isinstance(supported, list) and "groups" in supported and "groups" not in provider.scope.split()
-        if is_offered and names_groups and any(rule.kind in {"group", "org"} for rule in self._registration.rules):
-            text = f"access: group: rules need groups, and the scope {provider.scope!a} does not request them"
-            yield Finding("warn", text, f"set {scope}={shlex.quote(f'{provider.scope} groups'.strip())}")
-
-    def _check_refresh(self, provider: Provider, metadata: Mapping[str, Any]) -> Finding:
-        """Report whether sign-ins probably give refresh tokens."""
-        remedy = "without a refresh token, a session whose access token has expired is not rechecked: behind the gate "
-        remedy += "and /verify it continues, and at /profile users sign in again"
-        grants, scopes = metadata.get("grant_types_supported"), metadata.get("scopes_supported")
-        if isinstance(grants, list) and "refresh_token" not in grants:
-            return Finding("warn", "refresh tokens: the issuer's grant_types_supported lacks refresh_token", remedy)
-        # OpenID Connect Core 11; Google and Dropbox have parameters instead of a scope.
-        if "offline_access" in provider.scope.split() or "offline" in dict(provider.authorization_parameters).values():
-            return Finding("ok", "refresh tokens: requested with each sign-in")
-        if isinstance(scopes, list) and "offline_access" in scopes:
-            remedy += f"; many providers give one if {self._config.variable('scope')} contains offline_access "
-            remedy += "(at Keycloak it is not needed)"
-        if isinstance(grants, list):
-            return Finding("ok", "refresh tokens: supported by the issuer, but perhaps not for every client", remedy)
-        return Finding("warn", "refresh tokens: unknown until a user signs in", remedy)
-
-    # Requests to the endpoints.
-
-    def endpoint_findings(self) -> Iterator[Finding]:
-        """Send a harmless request to each endpoint."""
-        provider, variable = self._registration.provider, self._config.variable
-        yield self._probe("authorization", provider.authorization_url, self._probe_authorization)
-        yield self._probe("token", provider.token_url, self._probe_token)
-        if provider.profile_url:  # otherwise the ID token describes the user
-            yield self._probe("profile", provider.profile_url, self._probe_profile)
-        if self._config.issuer and not self._registration.discovery:
-            yield Finding("ok", f"issuer {self._config.issuer}: compared with authorization responses at each sign-in")
-        if provider.revocation_url:
-            yield self._probe("revocation", provider.revocation_url, self._probe_revocation, failure="warn")
-        else:
-            text = "revocation: no endpoint, so tokens stay valid after sign-out until they expire"
-            remedy = f"set {variable('revocation_url')} if the provider has a revocation endpoint (RFC 7009)"
-            yield Finding("ok", text, remedy)
-        url = self._registration.end_session_url({}, signed_out_url=self._signed_out_url, state="check")
-        if url:
-            yield self._probe("end-session", url, self._probe_end_session, failure="warn")
-        elif self._config.end_session:
-            name = variable("end_session")
-            text = f"{name}: has no effect, because the provider announces no end-session endpoint"
-            yield Finding("warn", text, f"set {name} to the URL of the endpoint, or unset it")
-        yield self._check_clock()
-
-    def _probe(self, name: str, url: str, probe: Callable[[str], Finding], *, failure: str = "FAIL") -> Finding:
-        """Return the finding of *probe*. If it raises an error, return a finding of the level *failure* instead."""
-        self._response = None
-        try:
-            finding = probe(url)
-        except errors.ProviderRateLimit as error:
-            finding = Finding("warn", error.detail, _WAIT)
-        except errors.Error as error:
-            finding = Finding(failure, error.detail, error.remedy or _COMPARE_URL)
-        return replace(finding, text=f"{name} endpoint {url}: {finding.text}")
-
-    def _client(self, token: Token | None = None) -> OAuth2Session:
-        client = self._registration.oauth2_session(token=token, redirect_uri=self._redirect_uri)
-        client.requests_session.register_compliance_hook("access_token_response", self._remember)
-        return client
-
-    def _request(self, method: str, url: str, **headers: str) -> Response:
-        return self._remember(self._client().request(method, url, headers=headers, withhold_token=True))
-
-    def _remember(self, response: Response) -> Response:
-        self._response = response
-        self._date = response.headers.get("Date", "")
-        return response
-
-    def _probe_authorization(self, url: str) -> Finding:
-        """Send an authorization request as a browser does."""
-        provider, label = self._registration.provider, self._registration.label
-        attempt = sign_in.Attempt.new(redirect_uri=self._redirect_uri, next_url="/", provider=label)
-        attempt = attempt.for_authorization(provider)
-        request_url, _ = self._client().authorization_url(url, **attempt.parameters)
-        response = self._request("GET", request_url)
-        location, _, query = response.headers.get("Location", "").partition("?")
-        if location == self._redirect_uri and "error" in dict(parse_qsl(query)):  # RFC 6749 4.1.2.1
-            try:
-                sign_in.check_response(sign_in.AuthorizationResponse.parse(query.encode()), attempt, self._registration)
-            except errors.Error as error:
-                return Finding("FAIL", f"refuses every sign-in: {error.detail}", error.remedy)
-        status = response.status_code
-        if status < 400:
-            return Finding("ok", "answers")
-        refusal = build_refusal(*find_error(response), provider, endpoint="", redirect_uri=self._redirect_uri)
-        if status == 400 and isinstance(refusal, errors.RedirectUriRefused):
-            text = f"refuses every sign-in with status {status}{describe_error(response)}"
-            return Finding("FAIL", text, refusal.remedy)
-        # Without a public URL, the redirect URI is a guess, which may be the reason for status 400.
-        is_fatal = status in _BROKEN or (status == 400 and self._public_url)
-        remedy = "check the URL, the client id, and the registered redirect URI; a browser may show the reason"
-        text = f"answers with status {status}{describe_error(response)}"
-        return Finding("FAIL" if is_fatal else "warn", text, remedy)
-
-    def _probe_token(self, url: str) -> Finding:
-        """Exchange an invalid code: if the client is accepted, the error is about the code."""
-        try:
-            self._client().fetch_token(url, code=INVALID, code_verifier=INVALID)
-        except errors.CodeRefused:
-            credentials = "client id and secret" if self._config.client_secret else "client id"
-            return Finding("ok", f"accepts the {credentials}")
-        except errors.ClientRefused as error:
-            remedy = "copy the client id and secret again, or create a new secret; "
-            if self._config.has_key:
-                has_public_key = self._registration.provider.client_auth == "private_key_jwt"
-                remedy = "register the public key above; " if self._config.client_key_file and has_public_key else ""
-            return Finding("FAIL", error.detail, remedy + error.remedy)
-        except errors.IdTokenRefused:
-            pass  # the endpoint has issued an access token
-        except errors.ProviderError as error:
-            # Some providers do not answer invalid_grant to an invalid code (RFC 6749 5.2).
-            if self._response is not None and self._response.status_code in {400, 401, 403}:
-                remedy = "the reason may be the invalid code of this check: try to sign in"
-                return Finding("warn", error.detail, f"{remedy}; otherwise {error.remedy}" if error.remedy else remedy)
-            raise
-        return Finding("FAIL", "issues a token for an invalid code", "do not trust this provider")
-
-    def _probe_profile(self, url: str) -> Finding:
-        """Request the user document without a token."""
-        provider = self._registration.provider
-        headers = {"Accept": "application/json", **dict(provider.profile_headers)}
-        status = self._request(provider.profile_method, url, **headers).status_code
-        if status in {400, 401, 403}:
-            return Finding("ok", "requires a token")
-        level = "FAIL" if status in _BROKEN else "warn"
-        return Finding(level, f"answers with status {status} to a request without a token", "check the URL")
-
-    def _probe_revocation(self, url: str) -> Finding:
-        """Revoke an invalid token, which must succeed (RFC 7009 2.2)."""
-        if self._registration.provider.revocation_by != "rfc7009":
-            text = "unknown whether it revokes tokens: not tested, because it does not follow RFC 7009"
-            return Finding("warn", text, "sign out once, and look for a warning about the revocation in the log")
-        try:
-            self._client({"access_token": INVALID}).revoke_token(url)
-        except errors.ProviderError as error:
-            if self._response is None:
-                raise
-            # Google answers invalid_token to an invalid token.
-            if self._response.status_code != 400 or b"invalid_token" not in self._response.content:
-                remedy = "check the URL, and whether this client may revoke; tokens stay valid after sign-out"
-                return Finding("warn", error.detail, remedy)
-        return Finding("ok", "revokes tokens")
-
-    def _probe_end_session(self, url: str) -> Finding:
-        """Request the end-session endpoint as a browser without a session at the provider."""
-        status = self._request("GET", url).status_code
-        if status in _BROKEN:
-            return Finding("warn", f"answers with status {status}", "check the URL, because browsers are sent there")
-        if status == 400 and self._public_url:
-            remedy = f"register {self._signed_out_url} with the provider as a page after the sign-out"
-            return Finding("warn", "answers with status 400", remedy)
-        return Finding("ok", "answers")
-
-    def _check_clock(self) -> Finding:
-        """Compare the clocks, because this machine computes when a token expires."""
-        try:
-            skew = round(time.time() - parsedate_to_datetime(self._date).timestamp())
-        except ValueError:
-            text = "clock: unknown whether it agrees with the provider's, because no response has a valid Date"
-            return Finding("warn", text, "synchronize this machine's clock with NTP")
-        if abs(skew) <= CLOCK_SKEW:
-            return Finding("ok", "clock: agrees with the provider's clock")
-        text = f"clock: {abs(skew)} s {'ahead of' if skew > 0 else 'behind'} the provider's clock"
-        is_fatal = self._registration.provider.asks_for_id_token and skew < -MAX_CLOCK_SKEW
-        if is_fatal:
-            text += ", so ID tokens are refused: they seem to be issued in the future"
-        elif skew > MAX_CLOCK_SKEW:
-            text += f"; ID tokens with a lifetime below {round(skew - MAX_CLOCK_SKEW)} s are refused as expired"
-        return Finding("FAIL" if is_fatal else "warn", text, "set this machine's clock, or synchronize it with NTP")

@@ -23,6 +23,21 @@ class Finding:
         return f"{self.level:<5} {subject}{self.text}" + (f"\n      -> {self.remedy}" if self.remedy else "")
 
 
+def ok(text: str, remedy: str = "") -> Finding:
+    """Return the finding that a part works; *remedy* is a suggestion."""
+    return Finding("ok", text, remedy)
+
+
+def warn(text: str, remedy: str) -> Finding:
+    """Return the finding that a part may not work, or not for everyone."""
+    return Finding("warn", text, remedy)
+
+
+def fail(text: str, remedy: str = "") -> Finding:
+    """Return the finding that no user can sign in."""
+    return Finding("FAIL", text, remedy)
+
+
 def locate_document(name: str) -> str:
     """Return the path of a document in the environment or in the checkout, or its URL if it is in neither."""
     installed, checkout = Path(sys.prefix, "share", "doc", "wsgi-oauth", "docs"), Path(__file__).parents[2] / "docs"

@@ -27,7 +27,7 @@ from ..transport.adapter import BoundedAdapter
 from ..urls import Origin
 from ..version import USER_AGENT
 from ..web.application import OAuthApp
-from .finding import Finding
+from .finding import Finding, fail, ok, warn
 
 TIMEOUT = 15.0  # seconds for one request
 FORGED_HOST = "forged-by-wsgi-oauth-check.invalid"  # RFC 6761 6.4
@@ -54,19 +54,19 @@ class PublicCheck:
         """Check the main site, then the further sites."""
         if not self._config.public_url:
             text = "public URL: not set, so the application cannot be requested from outside"
-            yield Finding("FAIL", text, "set WSGI_OAUTH_PUBLIC_URL to the URL of the application as browsers see it")
+            yield fail(text, "set WSGI_OAUTH_PUBLIC_URL to the URL of the application as browsers see it")
             return
         for url in (self._config.public_url, *self._app.site.further_urls.values()):
             try:
                 with stored_check_token(self._store) as token:
                     yield from self._check_site(url, token)
             except errors.StoreError as error:
-                yield Finding("FAIL", f"public URL {url}: {error}")
+                yield fail(f"public URL {url}: {error}")
             except errors.ProviderError as error:  # from the transport; the "provider" is the application here
                 remedy = error.remedy
                 if isinstance(error, errors.TlsFailed):
                     remedy = f"install a valid certificate for this host, with its chain; or {remedy}"
-                yield Finding("FAIL", f"public URL {url}: {error.detail}", remedy)
+                yield fail(f"public URL {url}: {error.detail}", remedy)
 
     def _check_site(self, url: str, token: str) -> Iterator[Finding]:
         response = self._get(f"{url}/readyz?{CHECK_QUERY}", {CHECK_HEADER: token, "Cookie": "check=1"})
@@ -83,8 +83,7 @@ class PublicCheck:
             if isinstance(self._store, MemoryStore):
                 why = "only the application's own process can read its sessions in memory (memory:)"
             text = f"public URL {url}: answers, but the proxies cannot be checked: {why}"
-            remedy = "run this command as the application's user, with the application's environment"
-            yield Finding("warn", text, remedy)
+            yield warn(text, "run this command as the application's user, with the application's environment")
         if url == self._config.public_url:
             yield from self._check_start(url)
         yield from self._check_plain_http(url)
@@ -134,7 +133,7 @@ class PublicCheck:
         elif status in {401, 403}:
             text = f"something in front of the application refuses the request (status {status})"
             remedy = f"let the proxy pass requests for {path}/ without a sign-in of its own"
-        return Finding("FAIL", f"public URL {url}: {text}", remedy)
+        return fail(f"public URL {url}: {text}", remedy)
 
     # The request that the application receives
 
@@ -146,22 +145,22 @@ class PublicCheck:
             here = list(here) if isinstance(here, tuple) else here
             if here != there:
                 text = f"public URL {url}: the application runs with {name}={there}, and this shell has {here}"
-                yield Finding("FAIL", text, "restart the application, or run this command with its environment")
+                yield fail(text, "restart the application, or run this command with its environment")
         request, counts = seen["request"], seen["request"]["forwarded"]
         host, expected = urlsplit(f"//{request['host']}").hostname, Origin.of(url)
         if host != expected.host:
             text = f"Host: the application sees {host!a} in place of {expected.host!a}, and refuses all requests"
             remedy = "let the proxy pass the Host header on (nginx: `proxy_set_header Host $host;`), or send "
-            yield Finding("FAIL", text, f"{remedy}X-Forwarded-Host and set WSGI_OAUTH_TRUSTED_PROXIES")
+            yield fail(text, f"{remedy}X-Forwarded-Host and set WSGI_OAUTH_TRUSTED_PROXIES")
         if 0 < proxies <= counts["Proto"] and request["scheme"] != expected.scheme:
             text = f"scheme: the proxy reports {request['scheme']}, and browsers use {expected.scheme}"
             remedy = "let the outermost proxy set X-Forwarded-Proto, and the others pass it on; each of the "
-            yield Finding("FAIL", text, f"{remedy}WSGI_OAUTH_TRUSTED_PROXIES={proxies} adds one value")
+            yield fail(text, f"{remedy}WSGI_OAUTH_TRUSTED_PROXIES={proxies} adds one value")
         for part, arrives in (("the query does", request["has_query"]), ("cookies do", request["has_cookie"])):
             if not arrives:
                 text = f"public URL {url}: {part} not arrive unchanged at the application, so sign-ins fail"
                 remedy = "let proxies, caches and delivery networks pass the query and the Cookie header on as they are"
-                yield Finding("FAIL", text, remedy)
+                yield fail(text, remedy)
         yield from self._check_proxies(url, proxies, request, token)
 
     def _check_proxies(self, url: str, proxies: int, seen: Mapping[str, Any], token: str) -> Iterator[Finding]:
@@ -178,7 +177,7 @@ class PublicCheck:
         description = _read_description(response)
         if description is None:
             text = f"proxies: a request with X-Forwarded-* headers is answered with status {response.status_code}"
-            yield Finding("warn", text, "it is unknown whether the application believes them")
+            yield warn(text, "it is unknown whether the application believes them")
             return
         believed = [name for name, (key, value) in forged.items() if description["request"][key] == value]
         if believed:
@@ -187,18 +186,18 @@ class PublicCheck:
             remedy += ", X-Forwarded-Proto $scheme, X-Forwarded-For $remote_addr)"
             if reported < proxies:
                 remedy = f"set WSGI_OAUTH_TRUSTED_PROXIES={reported}, the number that set X-Forwarded-For; or {remedy}"
-            yield Finding("FAIL", text, remedy)
+            yield fail(text, remedy)
         elif reported > proxies:
             text = f"proxies: {reported} set X-Forwarded-For, but {proxies} are trusted, so the log names a proxy"
             if not proxies:
                 text += ", and a sign-in that /verify requires does not return to the requested page"
-            yield Finding("warn", text, f"set WSGI_OAUTH_TRUSTED_PROXIES={reported} if all of them are yours")
+            yield warn(text, f"set WSGI_OAUTH_TRUSTED_PROXIES={reported} if all of them are yours")
         elif reported < proxies:
             text = f"proxies: {proxies} are trusted, but {reported} set X-Forwarded-For"
-            yield Finding("warn", text, f"set WSGI_OAUTH_TRUSTED_PROXIES={reported}, or correct the proxies")
+            yield warn(text, f"set WSGI_OAUTH_TRUSTED_PROXIES={reported}, or correct the proxies")
         else:
             text = f"public URL {url}: host, path and scheme arrive unchanged; trusted proxies: {proxies}"
-            yield Finding("ok", f"{text}; forged X-Forwarded-* headers have no effect")
+            yield ok(f"{text}; forged X-Forwarded-* headers have no effect")
 
     # The start of a sign-in
 
@@ -218,7 +217,7 @@ class PublicCheck:
         if location.netloc == urlsplit(url).netloc and location.path.rstrip("/") == urlsplit(url).path:
             text = f"sign-in: {url}/ redirects to itself, because the application sees plain http"
             remedy = "let the proxy set X-Forwarded-Proto to the scheme that browsers use, and correct "
-            yield Finding("FAIL", text, f"{remedy}WSGI_OAUTH_TRUSTED_PROXIES")
+            yield fail(text, f"{remedy}WSGI_OAUTH_TRUSTED_PROXIES")
             return
         if "redirect_uri" not in parameters:
             answer, status = _read_json(self._get(f"{url}/{query}", {})), response.status_code
@@ -227,12 +226,12 @@ class PublicCheck:
             if {"error", "id"} <= answer.keys():
                 text += f": {answer['error']!a}"
                 remedy = f"look for {answer['id']!a} in the application's log, which explains it"
-            yield Finding("FAIL", text, remedy)
+            yield fail(text, remedy)
             return
         for name, value in (("client_id", provider.client_id), ("redirect_uri", redirect_uri)):
             if parameters.get(name) != value:
                 text = f"sign-in: the application sends the {name} {parameters.get(name)!a} in place of {value!a}"
-                yield Finding("FAIL", text, "restart the application, or run this command with its environment")
+                yield fail(text, "restart the application, or run this command with its environment")
                 return
         yield self._check_cookie(url, response, registration.title)
 
@@ -242,12 +241,12 @@ class PublicCheck:
         name, _, rest = response.headers.get("Set-Cookie", "").partition("=")
         if not name.startswith(f"{names.session}-"):
             text = f"sign-in: the cookie {names.session} does not arrive" + (f" (got {name[:100]!a})" if name else "")
-            return Finding("FAIL", text, "let the proxy pass Set-Cookie on unchanged, and cache nothing of this path")
+            return fail(text, "let the proxy pass Set-Cookie on unchanged, and cache nothing of this path")
         attributes = ("secure" if names.secure else "", "samesite=none" if FORM_POST in name else "")
         if any(each not in rest.lower() for each in attributes):
-            return Finding("FAIL", "sign-in: the proxy changes the attributes of cookies", "let it pass Set-Cookie on")
+            return fail("sign-in: the proxy changes the attributes of cookies", "let it pass Set-Cookie on")
         self._store.delete(store_key(rest.partition(";")[0]))
-        return Finding("ok", f"sign-in: {url}/ starts at {provider}, with its redirect URI and cookie")
+        return ok(f"sign-in: {url}/ starts at {provider}, with its redirect URI and cookie")
 
     def _check_plain_http(self, url: str) -> Iterator[Finding]:
         """Check that plain http is redirected to https."""
@@ -258,14 +257,13 @@ class PublicCheck:
         try:
             response = self._get(f"http://{host}{parts.path}/healthz", {})
         except errors.ProviderError:
-            yield Finding("ok", f"plain http: not answered at {host}")
+            yield ok(f"plain http: not answered at {host}")
             return
         if response.headers.get("Location", "").startswith("https:"):
-            yield Finding("ok", f"plain http: {host} redirects to https")
+            yield ok(f"plain http: {host} redirects to https")
         else:
             text = f"plain http: {host} answers with status {response.status_code} in place of a redirect to https"
-            remedy = "let the proxy redirect http to https (nginx: `return 301 https://$host$request_uri;`)"
-            yield Finding("warn", text, remedy)
+            yield warn(text, "let the proxy redirect http to https (nginx: `return 301 https://$host$request_uri;`)")
 
 
 def _read_description(response: requests.Response) -> dict[str, Any] | None:
