@@ -1243,12 +1243,22 @@ def test_impostor_receives_no_request(
         assert server.connections == 2
 
 
-def test_certificate_that_violates_rfc_5280_has_its_own_remedy() -> None:
-    """Only Python 3.13 and newer find the violation."""
+@pytest.mark.parametrize(
+    ("code", "message", "remedy"),
+    [
+        (20, "unable to get local issuer certificate", "let the server send its intermediate certificates"),
+        (26, "unsuitable certificate purpose", "serverAuth"),
+        (66, "EE certificate key too weak", "at least 2048 bits"),
+        (85, "Missing Authority Key Identifier", "issue the certificate again as RFC 5280 requires"),
+    ],
+)
+def test_certificate_that_openssl_refuses_has_its_own_remedy(code: int, message: str, remedy: str) -> None:
+    """Only Python 3.13 and newer find violations of RFC 5280."""
     refusal = ssl.SSLCertVerificationError(1, "certificate verify failed")
-    refusal.verify_code, refusal.verify_message = 85, "Missing Authority Key Identifier"
+    refusal.verify_code, refusal.verify_message = code, message
     error = build_provider_error(refusal, "id.example.com", is_late=False)
-    assert "Missing Authority Key Identifier; issue the certificate again" in str(error)
+    assert f"{message}; " in str(error)
+    assert remedy in str(error)
 
 
 def test_certificate_that_the_client_lacks_has_its_own_remedy() -> None:

@@ -35,6 +35,8 @@ _POOL_KEY = {"cert_reqs": "CERT_REQUIRED"}  # certificates are always verified, 
 # By the error codes of OpenSSL: https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
 _CERTIFICATE_REMEDIES = {
     **dict.fromkeys((9, 10), "renew the certificate of the server, or correct the clock of this machine"),
+    26: "issue the certificate of the server again with the extended key usage serverAuth",
+    **dict.fromkeys((66, 67, 68), "issue the certificate again with a key of at least 2048 bits, and with SHA-256"),
     **dict.fromkeys((62, 64), "use the host name of the certificate in the URLs of the provider"),
     **dict.fromkeys(
         range(80, 95), "issue the certificate again as RFC 5280 requires, which Python 3.13 and newer check"
@@ -260,7 +262,10 @@ def build_provider_error(error: Exception, host: str, *, is_late: bool) -> error
     reason = getattr(cause, "verify_message", "") or getattr(cause, "strerror", None) or ""
     message = f"the connection to {target} failed: {type(cause).__name__}{reason and ': '}{reason}"
     if isinstance(cause, ssl.SSLCertVerificationError):
-        remedy = "set REQUESTS_CA_BUNDLE to the file of a private certificate authority, or check the host"
+        remedy = (
+            "set REQUESTS_CA_BUNDLE to the file of a private certificate authority, or let the server send its "
+            "intermediate certificates, or check the host"
+        )
         return errors.TlsFailed(message, remedy=_CERTIFICATE_REMEDIES.get(cause.verify_code, remedy))
     if isinstance(cause, ssl.SSLError):
         remedy = "check whether the server uses https on this port"
