@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any, ClassVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 from conftest import HTML, JSON, Browser, environ_for, parameters, send, stored_sessions
@@ -112,20 +112,6 @@ class TestMethods:
         browser.sign_in()
         assert browser.get("/profile/", headers=JSON).json == OCTOCAT
 
-    @pytest.mark.parametrize("other_route", ["/other", "/other/<name>"], ids=["fixed", "with a variable"])
-    @pytest.mark.parametrize(("route", "path"), [("/notes", "/notes/"), ("/notes/", "/notes")])
-    def test_slash_at_the_end_of_a_route_makes_no_difference(
-        self, make_browser: Callable[..., Browser], route: str, path: str, other_route: str
-    ):
-        """Werkzeug's routing matches all routes if one has a variable."""
-        members = {"get": lambda self, request: self.jsonify([])}
-        handlers = tuple(
-            type(f"Own{each}", (RequestHandler,), {"route": each, **members}) for each in (route, other_route)
-        )
-        app = make_browser(handlers=handlers).app
-        assert app.get(path).json == []
-        assert allowed(app.options(path)) == {"GET", "HEAD", "OPTIONS"}
-
     @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "HEAD", "BREW"])
     def test_unknown_path_is_not_found(self, application: Any, method: str, store: SessionStore):
         for path in ("/nothing", "/profile/more", "/callbacks", "/Profile", "/favicon.ico", "/" + "x" * 7000):
@@ -202,13 +188,6 @@ class Links(RequestHandler):
         return self.jsonify(
             [self.url_for(".profile"), self.url_for("note", number=7), self.url_for(".callback", external=True)]
         )
-
-
-class Queries(RequestHandler):
-    route = "/näh & fern"
-
-    def get(self, request):
-        return self.jsonify([self.url_for(".queries", q="a b&c", tag=["x", "y"], none=None), self.url_for(".queries")])
 
 
 class Forgetful(RequestHandler):
@@ -330,24 +309,6 @@ class TestOwnHandlers:
 
     def test_can_build_urls_of_all_handlers(self, browser: Browser):
         assert browser.get("/links").json == ["/profile", "/notes/7", "http://localhost/callback"]
-
-    @pytest.mark.parametrize(
-        "handlers", [(Queries,), (Queries, Notes)], ids=["fixed routes", "a route with a variable"]
-    )
-    def test_url_for_puts_other_values_into_the_query(self, make_browser: Callable[..., Browser], handlers: Any):
-        """Werkzeug's routing builds only the paths of routes with variables."""
-        urls = make_browser(handlers=handlers).get(quote(Queries.route)).json
-        assert urls == ["/n%C3%A4h%20&%20fern?q=a+b%26c&tag=x&tag=y", "/n%C3%A4h%20&%20fern"]
-
-    def test_url_for_an_unknown_handler_names_the_known_ones(self, make_browser: Callable[..., Browser], caplog: Any):
-        class Lost(RequestHandler):
-            route = "/lost"
-
-            def get(self, request):
-                return self.redirect(self.url_for(".missing"))
-
-        assert make_browser(handlers=(Lost,)).get("/lost").status_int == 500
-        assert "url_for: no handler has the name 'missing'; use backchannellogout, callback, " in caplog.text
 
     def test_wrong_return_type_is_explained_in_the_log(self, browser: Browser, caplog: pytest.LogCaptureFixture):
         assert browser.get("/forgetful").status_int == 500
