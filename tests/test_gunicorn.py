@@ -180,6 +180,15 @@ def test_ignored_number_of_workers_is_logged(provider: LocalProvider, tmp_path: 
     assert said.count("WEB_CONCURRENCY: ignored") == 1
 
 
+@pytest.mark.parametrize(("port", "bind"), [("9000", "127.0.0.1:9000"), ("", "127.0.0.1:8000")])
+def test_port_of_the_environment_may_be_empty(port: str, bind: str) -> None:
+    """Docker Compose sets an empty value for a variable that it does not know."""
+    code = "from wsgi_oauth.gunicorn_conf import bind; print(bind)"
+    environ = {**os.environ, "PORT": port, "PYTHONPATH": str(CHECKOUT)}
+    said = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+    assert said.stdout == f"{bind}\n"
+
+
 INVALID = {
     "nothing is set": ({}, ["WSGI_OAUTH_CLIENT_ID", "WSGI_OAUTH_CLIENT_SECRET"]),
     "no secret": ({"CLIENT_ID": "an-id"}, ["WSGI_OAUTH_CLIENT_SECRET"]),

@@ -31,7 +31,7 @@ from .metrics import create_folder, forget_process, hand_over_folder
 wsgi_app = "wsgi_oauth:get_app()"
 
 # Listen on loopback only, because a proxy in front has to terminate TLS. `--bind` changes that.
-bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
+bind = f"127.0.0.1:{os.environ.get('PORT') or 8000}"
 
 # Use threads, because a sync worker that waits for the provider serves no other request. At most three
 # quarters of the threads wait for the provider at the same time (WSGI_OAUTH_UPSTREAM_LIMIT), so the others
