@@ -109,10 +109,7 @@ class Metrics:
         self._store.labels(operation, outcome).observe(seconds)
 
     def render(self) -> bytes:
-        """Return the values in Prometheus' text format.
-
-        :raises errors.ConfigError: if the folder was deleted.
-        """
+        """Return the values in Prometheus' text format. Raise ConfigError if the folder was deleted."""
         if self.folder and not os.path.isdir(self.folder):
             raise errors.ConfigError(
                 f"{FOLDER_VARIABLE}: the folder was deleted (got {self.folder!a}); exclude it from the cleaning of "

@@ -39,6 +39,8 @@ REDIRECT_LOOP = "oauth_again"  # session key: the last sign-in began after a rej
 _REDIRECT_LOOP_WINDOW = 600  # seconds
 _POLL_INTERVAL = 0.05  # seconds
 
+# The fields of an attempt that its record contains, besides the return URL and the time of the start.
+_STORED = ("code_verifier", "redirect_uri", "provider", "after_rejection", "restarted", "requirements")
 _PARAMETERS = ("state", "code", "iss", "error")
 _MAX_PARAMETER = 8192  # characters; AD FS, Entra ID and authentik issue codes of several thousand
 # Names with digits are not logged, because they could be an authorization code at the wrong place.
@@ -56,9 +58,9 @@ class Attempt(NamedTuple):
     """
 
     state: str
-    code_verifier: str
-    redirect_uri: str
-    next_url: str
+    code_verifier: str = ""  # a finished attempt lacks it
+    redirect_uri: str = ""
+    next_url: str = ""
     provider: str = ""  # the label of the provider (RFC 9700 4.4.2)
     after_rejection: bool = False  # started because the provider rejected the previous token
     restarted: bool = False  # it replaces an attempt that could not be finished
@@ -132,16 +134,7 @@ class Attempt(NamedTuple):
 
     def save(self, session: Session, state: str) -> None:
         """Store this attempt in ``session["oauth_state"][state]`` (RFC 6749 10.12)."""
-        record = {
-            "started": time.time(),
-            "code_verifier": self.code_verifier,
-            "redirect_uri": self.redirect_uri,
-            "next": self.next_url,
-            "provider": self.provider,
-            "after_rejection": self.after_rejection,
-            "restarted": self.restarted,
-            "requirements": dict(self.requirements),
-        }
+        record = {"started": time.time(), "next": self.next_url, **{name: getattr(self, name) for name in _STORED}}
         session[STATE] = {state: {name: value for name, value in record.items() if value}}
 
 
@@ -230,18 +223,9 @@ def consume_state(
         raise errors.UnknownState(f"sign-in: the state belongs to no sign-in of this browser{words}")
     if record.get("claimed") == "pending":
         wait_for_first_copy(pending, response.state, timeout)
-    return Attempt(
-        response.state,
-        record.get("code_verifier", ""),
-        record.get("redirect_uri", ""),
-        record["next"],
-        record.get("provider", ""),
-        record.get("after_rejection", False),
-        record.get("restarted", False),
-        finished="claimed" in record,
-        late=is_late(record, lifetime),
-        requirements=record.get("requirements", {}),
-    )
+    stored = {name: record[name] for name in _STORED if name in record}
+    finished, late = "claimed" in record, is_late(record, lifetime)
+    return Attempt(response.state, next_url=record["next"], finished=finished, late=late, **stored)
 
 
 def check_response(response: AuthorizationResponse, attempt: Attempt, registration: Registration) -> None:

@@ -159,10 +159,23 @@ class Authenticator:
         return "HTTP_ORIGIN" in environ and not have_same_origin(environ["HTTP_ORIGIN"], self._app.base_url(environ))
 
     def _find_token(self, environ: WSGIEnvironment) -> str | None:
-        """Return the token in the Authorization header, or None if it contains none or tokens are not enabled."""
-        header = environ["HTTP_AUTHORIZATION"]
-        token = parse_authorization(header) if self._access_tokens is not None else None
-        return parse_bearer(header) if token is None and self._oauth.accepts_bearer_tokens else token
+        """Return the access token of a program in the Authorization header; None if there is none that can be used.
+
+        It is a bearer token (RFC 6750 2.1). A token of this application can also be the password of Basic
+        authentication, with any user name (RFC 7617 2).
+        """
+        scheme, _, credentials = environ["HTTP_AUTHORIZATION"].partition(" ")
+        is_basic, credentials = scheme.lower() == "basic", credentials.strip()
+        if is_basic:
+            try:
+                # Many programs write the user name as latin-1, although the challenge asks for UTF-8.
+                credentials = b64decode(credentials, validate=True).partition(b":")[2].decode("latin-1")
+            except ValueError:  # not Base64
+                return None
+        elif scheme.lower() != "bearer":
+            return None
+        is_own = self._access_tokens is not None and credentials.startswith(TOKEN_PREFIX)
+        return credentials if is_own or (self._oauth.accepts_bearer_tokens and not is_basic) else None
 
     def _without_own_cookies(self, header: str) -> str:
         return self._own_cookies.sub("", header).lstrip(";, \t") if self._cookie_name in header else header
@@ -345,30 +358,6 @@ class Authenticator:
             self._sessions.save(self.session(login))
         except errors.StoreError as error:
             _log.warning("the last use of a session was not stored: %s", error)
-
-
-def parse_authorization(header: str) -> str | None:
-    """Return the access token of a program in an Authorization header; None if it contains something else.
-
-    It is a bearer token (RFC 6750 2.1), or the password of Basic authentication with any user name (RFC 7617 2).
-    """
-    scheme, _, credentials = header.partition(" ")
-    credentials = credentials.strip()
-    if scheme.lower() == "basic":
-        try:
-            # Many programs write the user name as latin-1, although the challenge asks for UTF-8.
-            credentials = b64decode(credentials, validate=True).partition(b":")[2].decode("latin-1")
-        except ValueError:  # not Base64
-            return None
-    elif scheme.lower() != "bearer":
-        return None
-    return credentials if credentials.startswith(TOKEN_PREFIX) else None
-
-
-def parse_bearer(header: str) -> str | None:
-    """Return the credentials in an Authorization header of the scheme Bearer (RFC 6750 2.1), or None."""
-    scheme, *credentials = header.split(maxsplit=1) or [""]
-    return "".join(credentials).strip() if scheme.lower() == "bearer" else None
 
 
 def _hash_token(token: str) -> str:

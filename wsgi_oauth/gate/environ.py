@@ -43,10 +43,7 @@ class RequestContext:
 
     @property
     def base_url(self) -> str:
-        """The URL of the sign-in.
-
-        :raises errors.BadHost: if the Host header is not this site's.
-        """
+        """The URL of the sign-in. Raise BadHost if the Host header is not this site's."""
         return self._sign_in.base_url(self._environ, self._script_name)
 
     @property

@@ -114,9 +114,8 @@ def _with_settings(provider: Provider, config: ProviderConfig) -> Provider:
 
 def _with_claims(provider: Provider, config: ProviderConfig) -> Provider:
     """Return *provider* with the configured sources of the user's subject, names, address and groups."""
-    settings = {"subject": config.subject_claim, "username": config.username_claim, "name": config.name_claim}
-    settings |= {"email": config.email_claim, "groups": config.groups_claim}
-    user = provider.user._replace(**{name: paths for name, paths in settings.items() if paths is not None})
+    configured = {name: getattr(config, f"{name}_claim") for name in ("subject", "username", "name", "email", "groups")}
+    user = provider.user._replace(**{name: paths for name, paths in configured.items() if paths is not None})
     if config.email_claim and not user.email_verified:
         user = user._replace(email_verified="email_verified")
     # Another claim may be less unique than the provider's username.

@@ -51,10 +51,7 @@ def verifies_signatures() -> bool:
 
 
 class SigningKeys:
-    """The public keys of one provider. Requests share them.
-
-    :raises ImportError: without the extra ``openid``.
-    """
+    """The public keys of one provider. Requests share them. Raise ImportError without the extra ``openid``."""
 
     def __init__(self, transport: Transport) -> None:
         import jwt  # noqa: PLC0415  # an optional package; imported now, before the first request thread needs it

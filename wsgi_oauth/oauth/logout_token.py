@@ -84,15 +84,10 @@ def check_logout_token(
             remedy=CHECK_CLOCK if any(claim in claims for claim in ("iat", "exp", "nbf") if claim in invalid) else "",
         )
     subject, session_id = read_subject(claims), read_subject(claims, "sid")
-    names: list[str] = []
-    for each in found:
-        name = partial(derive_name, each.key, claims["iss"])
-        if session_id is None:
-            names.append(name("subject", str(subject)))
-            continue
-        names.append(name("session", session_id))
-        if subject is not None:  # the provider may have omitted `sid` from the ID token
-            names.append(name("without session", subject))
+    kinds = [("subject", subject)]
+    if session_id is not None:  # without session: the provider may have omitted `sid` from the ID token
+        kinds = [("session", session_id), ("without session", subject)]
+    names = [derive_name(each.key, claims["iss"], kind, value) for each in found for kind, value in kinds if value]
     return Logout(
         registration.label,
         registration.read_user_id({"id_token": token}),

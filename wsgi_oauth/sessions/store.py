@@ -87,10 +87,7 @@ class SessionStore(Protocol):
         """Return the data stored under *key*, or None."""
 
     def create(self, key: str, record: Record) -> None:
-        """Store *record* under a new *key*.
-
-        :raises errors.SessionTooLarge: when the data is larger than MAX_BYTES.
-        """
+        """Store *record* under a new *key*. Raise SessionTooLarge when the data is larger than MAX_BYTES."""
 
     def update(self, key: str, change: Callable[[bytes], Record | None], *, move_to: str | None = None) -> bool:
         """Call *change* with the newest data under *key*, and store its result.
