@@ -315,7 +315,7 @@ def test_open_connections_to_a_former_master_are_replaced(
 
 def test_an_error_that_quotes_the_command_does_not_reveal_the_key(tmp_path: Path):
     """S49: the server quotes the arguments of an unknown command."""
-    with redis_server(tmp_path, "--rename-command", "GET", "RENAMED") as server:
+    with redis_server(tmp_path, "--rename-command", "MGET", "RENAMED") as server:
         with pytest.raises(errors.StoreError, match="unknown command") as caught:
             RedisStore(server.url).load(KEY)
         assert KEY in str(caught.value.__cause__)

@@ -88,11 +88,7 @@ class RedisStore:
         self._store_errors = StoreErrors(self._failures, redis_servers.describe)
 
     def load(self, key: str) -> bytes | None:
-        if not KEY.fullmatch(key):
-            return None
-        name = _SESSION + key
-        with self._store_errors:
-            return self._servers.run(name, lambda server: server.get(name), durable=False)  # type: ignore[no-any-return]
+        return self.load_all([key])[0] if KEY.fullmatch(key) else None
 
     def load_all(self, keys: Sequence[str]) -> list[bytes | None]:
         with self._store_errors:

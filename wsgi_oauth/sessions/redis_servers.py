@@ -98,7 +98,7 @@ class SingleServer:
     def get_all(self, names: Sequence[str]) -> list[bytes | None]:
         """Return the values of the keys *names*, None for each that is missing.
 
-        The gate calls this with each request. The client's method ``mget`` takes a quarter longer.
+        Each signed-in request calls this. The method ``mget`` of the client takes a quarter longer.
         """
         pool = self.client.connection_pool
         connection = pool.get_connection()
