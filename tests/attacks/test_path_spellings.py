@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from werkzeug import Request, Response
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
+from werkzeug.utils import secure_filename
 
 from wsgi_oauth import LoginRequired
 from wsgi_oauth.demo.local_provider import LocalProvider
@@ -170,6 +171,13 @@ class TestSpellings:
         """`secure_filename` of Werkzeug removes punctuation at both ends, and Otter Wiki also inside a name."""
         paths = PathRules(sign_in="/auth", public=["/*"], restricted=["/admin_area"], sign_out=())
         assert paths.find("", path) == ((False, False, ("/admin_area",), False))
+
+    @pytest.mark.parametrize("name", ["\u65e5/plan.txt", "\u65e5/_/\u672c/plan.txt", "\u65e5/_plan\u672c.txt"])
+    def test_a_name_without_ascii_before_a_name_is_no_other_path(self, name: str):
+        """`secure_filename` of Werkzeug removes it if the application passes a path with slashes."""
+        assert secure_filename(name) == "plan.txt"
+        paths = PathRules(sign_in="/auth", public=[], restricted=["/files/plan.txt"], sign_out=())
+        assert paths.find("", f"/files/{name}".encode().decode("latin-1")).restricted == ("/files/plan.txt",)
 
     @pytest.mark.parametrize("path", ["/-/admin", "/-/x", "/--/x"])
     def test_a_name_without_letters_can_have_a_rule(self, path: str):

@@ -5,7 +5,7 @@ A rule for ``/admin`` must hold for all of them, otherwise another spelling woul
 - ``/Admin``, ``/ádmin``, ``/ａdmin``: case, accents and compatibility characters (:func:`fold`);
 - ``/a/../admin``, ``/admin;v=1``, ``/admin.``, ``/@@admin``: removed parts of the path (:func:`normalize`);
 - ``/admin.json``: an extension (:func:`find_readings`);
-- ``/adm€in``: a removed character outside ASCII (:func:`find_readings`);
+- ``/adm€in``, ``/日/admin``: a removed character outside ASCII (:func:`find_readings`);
 - ``/admın``: a replaced one (:func:`may_include`);
 - ``/ad$min``, ``/-/admin``, and ``/admin-area`` for ``/admin_area``: punctuation (:func:`may_include`);
 - ``/ADMINI~1`` for ``/administration``: a short name (:func:`may_include`).
@@ -67,8 +67,7 @@ def find_readings(script_name: str, text: str) -> Iterator[list[str]]:
     readings = [text]
     if not text.isascii():
         # Some applications remove characters outside ASCII, or some of them such as the no-break space.
-        ascii_only = "/".join(each.encode("ascii", "ignore").decode() or each for each in text.split("/"))
-        readings += [ascii_only, _OTHER_SPACE.sub("", text)]
+        readings += [text.encode("ascii", "ignore").decode(), _OTHER_SPACE.sub("", text)]
     if script_name:  # some applications append PATH_INFO to SCRIPT_NAME
         readings.append(script_name.encode("latin-1").decode() + text)
     for reading in map(fold, readings):
