@@ -125,10 +125,7 @@ class Attempt(NamedTuple):
         return self._replace(parameters=parameters, requirements=requirements)
 
     def for_token_request(self, code: str, display_name: str = "") -> Attempt:
-        """Add the parameters of the token request, and the nonce and the requirements that the ID token must meet.
-
-        :param display_name: the user's name, if the authorization response contains it.
-        """
+        """Add the parameters of the token request, and the nonce and the requirements that the ID token must meet."""
         parameters = {"code": code, "code_verifier": self.code_verifier, "nonce": self.nonce}
         return self._replace(parameters={**parameters, "requirements": self.requirements, "display_name": display_name})
 
@@ -232,9 +229,7 @@ def check_response(response: AuthorizationResponse, attempt: Attempt, registrati
     """Check that *response* comes from the provider of *attempt* and contains a code.
 
     :raises errors.IssuerMismatch: if ``iss`` (RFC 9207 2.4) or the redirect URI (RFC 9700 4.4.2) is another provider's.
-    :raises errors.LoginDeclined: if the user declined, or the provider does not admit the account.
-    :raises errors.SignInExpired: if the provider's login page has expired.
-    :raises errors.Error: for every other error code (RFC 6749 4.1.2.1), see :func:`.refusal.build_refusal`.
+    :raises errors.Error: for an error code (RFC 6749 4.1.2.1), see :func:`.refusal.build_refusal`.
     :raises errors.BadAuthorizationResponse: if it contains neither a code nor an error.
     """
     provider = registration.provider

@@ -55,7 +55,6 @@ def checked(url: str, http_hosts: Collection[str] = ()) -> SplitResult:
 
     Plain http is accepted for loopback hosts (RFC 6749 3.1.2.1, RFC 8252 8.3) and for *http_hosts*.
 
-    :param http_hosts: the hosts in ``WSGI_OAUTH_INSECURE_HTTP_HOSTS``, in lower case.
     :raises ValueError: with the problem, to be shown to the operator after the name of the setting.
     """
     if _NOT_PRINTABLE_ASCII.search(url) or "\\" in url:

@@ -62,10 +62,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def findings(environ: Mapping[str, str], *, public: bool = False) -> Iterator[Finding]:
-    """Check the configuration in *environ*.
-
-    :param public: also check the running application at its public URL.
-    """
+    """Check the configuration in *environ*; with *public*, also the running application at its public URL."""
     config = None
     try:
         config = Config.from_environ(environ)

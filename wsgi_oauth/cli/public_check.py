@@ -38,11 +38,7 @@ _NO_UPSTREAM = {502, 503, 504}
 
 
 class PublicCheck:
-    """The check of an application from outside.
-
-    :param config: the settings of this shell, which should be the same as the application's.
-    :param store: the session store in these settings.
-    """
+    """The check of an application from outside, with the settings and the session store of this shell."""
 
     def __init__(self, config: Config, app: OAuthApp, store: SessionStore) -> None:
         self._config = config

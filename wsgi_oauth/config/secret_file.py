@@ -35,13 +35,9 @@ class SecretFile:
     """
 
     def __init__(self, path: str, secret: str, setting: str) -> None:
-        """
-        :param secret: the secret that was in the file at the start.
-        :param setting: the name of the environment variable, for the log.
-        """
         self._path = path
-        self._secret = secret
-        self._setting = setting
+        self._secret = secret  # the one that was read at the start
+        self._setting = setting  # the name of the environment variable, for the log
         self._version: object = None  # the version of the file when it was last read
 
     def read(self) -> str:

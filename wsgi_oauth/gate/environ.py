@@ -104,10 +104,7 @@ class RequestContext:
         return self._sign_in.sign_out({**self._environ, "SCRIPT_NAME": self._script_name})
 
     def oauth2_session(self) -> OAuth2Session:
-        """Return a client for the provider's API with the user's token.
-
-        :raises errors.NotSignedIn: if the user is anonymous, or a program.
-        """
+        """Return a client for the provider's API with the user's token, or raise NotSignedIn."""
         if self.login is not None and self.login.is_token:
             raise errors.NotSignedIn(
                 "oauth2_session: a program came with an access token for this application, and none for the provider's "

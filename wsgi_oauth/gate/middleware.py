@@ -203,10 +203,7 @@ class LoginRequired:
         )
 
     def check_process(self) -> None:
-        """Check that this process can use the session store. A server calls it after it has changed its user.
-
-        :raises errors.ConfigError: if the session folder belongs to another user.
-        """
+        """Raise ConfigError if this process, after a change of its user, cannot use the session store."""
         self.oauth_app.check_process()
 
     def _require_user(
@@ -215,7 +212,6 @@ class LoginRequired:
         """Require an authenticated and authorized user.
 
         :param restricted_paths: the paths with access rules that the user has to satisfy.
-        :raises errors.Error: NotSignedIn, NotAllowed, BadHost, StoreError, ProviderError or ConfigError.
         """
         login = context.login = self.authenticator.authenticate(environ, context.get_source)
         if login is None:

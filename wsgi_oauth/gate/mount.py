@@ -21,12 +21,9 @@ if TYPE_CHECKING:
 
 
 class MountedSignIn:
-    """*app*, mounted below *prefix*.
+    """*app*, mounted below *prefix*. The errors are those of :class:`.LoginRequired`.
 
     :param expire_cookies: names of the protected application's cookies that a sign-out deletes.
-    :raises errors.ConfigError: if ``WSGI_OAUTH_PUBLIC_URL`` does not end with *prefix*.
-    :raises TypeError: if *expire_cookies* is a string.
-    :raises ValueError: if *prefix* is not a plain path below ``/``, or a cookie name is invalid.
     """
 
     def __init__(self, app: OAuthApp, prefix: str, expire_cookies: Collection[str] = ()) -> None:

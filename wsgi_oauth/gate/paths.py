@@ -29,8 +29,6 @@ class PathRules:
     """The path rules of a gate, see :class:`PublicPaths`, :class:`RestrictedPaths` and :class:`SignOutPaths`.
 
     :param sign_in: the path of the sign-in, as returned by :func:`parse_path`.
-    :raises TypeError: if one of the others is a single string.
-    :raises ValueError: if a path is ambiguous or does not begin with a slash.
     """
 
     def __init__(

@@ -104,10 +104,7 @@ class Verifier:
         return [b""]
 
     def _require_user(self, environ: WSGIEnvironment, login: Login | None, rules: Rules | None) -> Login:
-        """Require an authorized user, and return the login with the user's identity.
-
-        :raises errors.Error: NotSignedIn, NotAllowed, BadHost, StoreError, IdentityPending or ConfigError.
-        """
+        """Require an authorized user, and return the login with the user's identity."""
         if login is not None and login.must_identify:
             source = Request(environ, populate_request=False).source
             thread = self._authenticator.identify_in_background(login, source)

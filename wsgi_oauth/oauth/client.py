@@ -274,10 +274,8 @@ class OAuth2Session:
     def get_user_document(self) -> dict[str, Any]:
         """Fetch the document that describes the user (UserInfo, OpenID Connect Core 5.3, or the provider's own).
 
-        Without such an endpoint, the claims of the ID token are returned.
-
-        :raises errors.TokenRejected: when the provider rejects the token.
-        :raises errors.ProviderError: for every other response without a user document.
+        Without such an endpoint, the claims of the ID token are returned. The errors are those of
+        :func:`.read_user_document`.
         """
         provider = self.provider
         if not provider.profile_url:

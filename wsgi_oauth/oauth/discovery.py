@@ -65,8 +65,6 @@ class Discovery:
     Configured endpoints take precedence over discovered ones. If none is missing, nothing is fetched. While the issuer
     cannot be reached, the last metadata stay in use.
 
-    :param configured: the provider, which may lack endpoints.
-    :param config: the settings of this provider.
     :param needs_keys: whether metadata without the URL of the keys are an error, because signatures are verified.
     """
 
@@ -123,8 +121,6 @@ class Discovery:
         """Fetch the discovery document, or the OAuth 2 metadata (RFC 8414 3) of an issuer without one.
 
         Redirects are followed within the origin only, because the metadata decide where the client secret is sent.
-
-        :raises errors.ProviderError: when they are missing, or belong to another issuer.
         """
         response, is_openid = self._get(self._url), True
         if response.status_code == 404 and not self._config.discovery_url:

@@ -138,10 +138,7 @@ def is_signed_document(response: requests.Response) -> bool:
 
 
 def read_signed_document(document: str, provider: Provider, client_id: str) -> dict[str, Any]:
-    """Return the claims of a signed user document. Its issuer and audience are checked if present (Core 5.3.2).
-
-    :raises errors.ProviderError: when it is not a JSON Web Token, or is encrypted, expired, or for another client.
-    """
+    """Return the claims of a signed user document. Its issuer and audience are checked if present (Core 5.3.2)."""
     refuse_encrypted(document, "user document", errors.ProviderError)
     claims = _read_claims(document, "user document")
     valid = {

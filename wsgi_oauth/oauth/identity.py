@@ -128,9 +128,7 @@ def read_identity(
 
     The user document takes precedence, and the ID token fills gaps (OpenID Connect Core 5.3.2).
 
-    :param id_token: the claims of the validated ID token.
-    :raises errors.ProviderError: when there is no valid id of the user.
-    :raises errors.IdTokenRefused: when the document and the ID token have different ids, or the tenant is missing.
+    :raises errors.ProviderError: when there is no valid id of the user, or the ID token has another one or no tenant.
     """
     sources, paths = (document, id_token), provider.user
     names = (find_text(sources, name) for name in ("given_name", "family_name"))

@@ -50,7 +50,6 @@ def with_lists(
     :param timeout: seconds for all pages of one list.
     :param complete: whether the failure of a list is an error even if no rule needs the list. A recheck sets it,
         because its result replaces a complete identity.
-    :raises errors.ProviderError: if the failure of a list is an error, unless the provider forbids to read it.
     """
     for each in _find_readable(identity, client, rules):
         needed = is_needed(each, rules)

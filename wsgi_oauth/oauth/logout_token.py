@@ -56,8 +56,7 @@ def check_logout_token(
     """Validate a logout token (Back-Channel Logout 2.6), and return its content. The caller checks for a replay.
 
     :param find_algorithms: returns the algorithms of the ID tokens for a registration's key; empty if unknown.
-    :raises errors.LogoutTokenRefused: when it is invalid.
-    :raises errors.ProviderError: when it cannot be verified, because the provider cannot be asked for its keys.
+    :raises errors.Error: LogoutTokenRefused, or a ProviderError when the provider cannot be asked for its keys.
     """
     if token.count(".") == 4:
         raise errors.LogoutTokenRefused(

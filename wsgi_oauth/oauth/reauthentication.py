@@ -74,10 +74,7 @@ def check_requirements(claims: Mapping[str, Any], requirements: Mapping[str, str
 
 
 def build_authentication_record(claims: Mapping[str, Any], requirements: Mapping[str, str]) -> dict[str, Any]:
-    """Return the value of :data:`AUTHENTICATION` for a sign-in that has just finished.
-
-    :param claims: the claims of its ID token, which meets *requirements*.
-    """
+    """Return the value of :data:`AUTHENTICATION` for a sign-in that has just finished, from its ID token."""
     now = time.time()
     record: dict[str, Any] = {"finished": now}
     at = read_time(claims, "auth_time")

@@ -112,10 +112,8 @@ def build_refusal(
     """Return the exception for an error code of the provider.
 
     :param description: the provider's words, from :func:`clean_description`.
-    :param endpoint: name of the endpoint for the message.
     :param redirect_uri: the redirect URI of the sign-in; empty for a refresh. The description of a refused refresh is
         ignored, because it does not concern the settings.
-    :param default: the exception for an unknown code.
     """
     name = code.partition(":")[0].strip().lower()
     by_code = next((each for each in _REFUSALS if name in each.codes), _Refusal(default))

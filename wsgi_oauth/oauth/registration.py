@@ -38,9 +38,7 @@ _log = logging.getLogger(__name__)
 class Registration:
     """One client at one provider. It is shared by all requests; each request gets its own :class:`OAuth2Session`.
 
-    :param provider: the provider in the configuration; missing endpoints are discovered.
     :param rules: the access rules for this provider's users. The scopes that they need are requested at each sign-in.
-    :param events: receives the audit events; by default they are only logged.
     """
 
     def __init__(
@@ -93,8 +91,6 @@ class Registration:
 
         For an endpoint at another host than the token endpoint, the audience is the issuer. Otherwise a malicious
         issuer could name another provider's token endpoint, and use the assertion there (CVE-2025-27370).
-
-        :raises errors.ClientAssertionMissing: when the file cannot be read.
         """
         provider = self.provider
         if self.client_key is not None:

@@ -55,8 +55,6 @@ def read_resource(
     :param of: the expected type: dict, list, or object for any type.
     :param secrets: texts to mask in the provider's error description, besides the secrets of the request.
     :raises errors.TokenRejected: when the provider rejects the token.
-    :raises errors.ProviderForbids: for status 403.
-    :raises errors.ProviderRateLimit: when the provider asks to wait.
     :raises errors.ProviderError: for every other response that is not a JSON document with status 2xx.
     """
     if not 200 <= response.status_code < 300:

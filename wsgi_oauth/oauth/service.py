@@ -34,9 +34,7 @@ class OAuthService:
     """The OAuth operations that handlers and the gate use. All requests share it, so it holds no data of a request.
 
     :param allow: decides about a signed-in user in addition to ``config.allow``; only ``True`` admits.
-    :param events: receives the audit events; by default they are only logged.
     :raises errors.ConfigError: if a provider or an access rule is unknown or unusable.
-    :raises TypeError: if *allow* is not callable.
     """
 
     def __init__(
@@ -174,8 +172,7 @@ class OAuthService:
     def identify(self, session: Session) -> Identity:
         """Return the signed-in user. The provider is asked once for each session, and then at each recheck.
 
-        :raises errors.NotSignedIn: if the user is anonymous.
-        :raises errors.TokenRejected: if the provider rejects the token, or describes another user at a recheck.
+        :raises errors.NotSignedIn: if the user is anonymous, or if a recheck ends the session.
         :raises errors.ProviderError: if the provider does not identify the user.
         """
         token, registration = session[TOKEN], self.registration_of(session)
@@ -313,11 +310,7 @@ class OAuthService:
         self.events.emit(build_event(session, name, outcome, error, **values), level=level, exc_info=exc_info)
 
     def add_rules(self, rules: Iterable[str], setting: str) -> Rules:
-        """Return access rules for a part of the application, and request their scopes at each sign-in from now on.
-
-        :raises errors.ConfigError: for an invalid rule, or if *rules* is empty.
-        :raises TypeError: if *rules* is a single string.
-        """
+        """Return access rules for a part of the application, and request their scopes at each sign-in from now on."""
         if isinstance(rules, str):
             raise TypeError(f"{setting}: must be a collection of rules (got the string {rules!r}); write ({rules!r},)")
         parsed = self.parse_rules(check_rules(rules), setting)

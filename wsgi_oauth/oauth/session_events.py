@@ -21,10 +21,8 @@ def build_event(
 ) -> Event:
     """Return the audit event *name* about *session* and its stored user.
 
-    :param error: the reason, if the outcome is not success.
     :param provider: the label of the provider, unless *error* has another one.
     :param user: the id of the user; by default from *error*, otherwise from the identity in the session.
-    :param values: further fields of the event.
     """
     if not user:
         known = Identity.from_dict((session.stored.data if session.stored else session).get(IDENTITY))

@@ -157,8 +157,6 @@ def read_token_document(response: requests.Response) -> dict[str, Any]:
 
     A form-encoded response needs the exact content type, otherwise a page of text that repeats a URL could be read as a
     token. The content type of a JSON object is ignored, because a page of text is not a JSON object.
-
-    :raises errors.ProviderError: when it contains neither.
     """
     if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() == _FORM:
         return _read_form(response)

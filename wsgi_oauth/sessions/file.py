@@ -268,10 +268,7 @@ def create_folder(folder: str) -> None:
 
 
 def check_folder(folder: str) -> None:
-    """Check that only this user can write to *folder*. Make it private if it is empty.
-
-    :raises errors.ConfigError: when it belongs to another user, or others can write to it.
-    """
+    """Raise ConfigError unless only this user can write to *folder*. Make it private if it is empty."""
     user = f"the user {user_name(os.geteuid())}"
     try:
         status = os.stat(folder)
@@ -335,11 +332,7 @@ def _read(descriptor: int, status: os.stat_result) -> bytes | None:
 
 
 def write_atomically(path: str, record: Record) -> None:
-    """Store *record* at *path*, or raise an error and leave the old file unchanged.
-
-    :raises errors.SessionTooLarge: when it is too large.
-    :raises OSError: when it cannot be written.
-    """
+    """Store *record* at *path*, or raise SessionTooLarge or OSError, and leave the old file unchanged."""
     check_size(record)
     temporary = f"{path}.{secrets.token_hex(8)}{_TEMPORARY}"
     descriptor = os.open(temporary, WRITE_FLAGS, 0o600)

@@ -16,10 +16,7 @@ _BYTES = 32  # the length of a decoded session id
 
 
 def derive_link_id(session_id: str, site: str) -> str:
-    """Return the value of the session cookie on *site*, from which the session id cannot be computed.
-
-    :param site: the URL of the application on that site.
-    """
+    """Return the session cookie of *site*, the URL of a further site. The session id cannot be computed from it."""
     return _encode(hmac.digest(session_id.encode(), f"wsgi_oauth: link to {site}".encode(), "sha256"))
 
 

@@ -152,10 +152,7 @@ class SessionManager:
         self.update(pending, write)
 
     def open_browser_session(self, pending: Session) -> Session:
-        """Return the browser's session by the id that *pending* contains, or a new session.
-
-        :meth:`store_browser_session` has stored the id.
-        """
+        """Return the browser's session, whose id *pending* contains (:meth:`store_browser_session`), or a new one."""
         for record in pending.get(STATE, {}).values():
             key, encrypted = record.get(_BROWSER_SESSION, ("", ""))
             session_id = decrypt_id(bytes.fromhex(encrypted), pending.id or "", browser_session_purpose(key))
@@ -308,10 +305,7 @@ class SessionManager:
     # Writing
 
     def save(self, session: Session) -> None:
-        """Store this request's changes.
-
-        :raises errors.StoreError: when they cannot be stored; the stored session is unchanged then.
-        """
+        """Store this request's changes, or raise StoreError, and leave the stored session unchanged."""
         if session.ended:
             return
         if session.renewing and session.signed_in:
@@ -335,10 +329,7 @@ class SessionManager:
     def update(
         self, session: Session, change: Callable[[StoredSession], StoredSession], *, new_id: str | None = None
     ) -> bool:
-        """Apply *change* to the newest stored version. With *new_id* the session moves to that id.
-
-        :return: False when the session no longer exists: an ended session stays ended.
-        """
+        """Apply *change* to the newest version, and move it to a *new_id*. Return False if the session has ended."""
         assert session.id is not None
         old_id, newest = session.id, list[StoredSession]()
 

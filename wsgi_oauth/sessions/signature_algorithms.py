@@ -20,10 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class SignatureAlgorithms:
-    """The algorithms of the ID tokens that this process has received, and those in *store*, by registration.
-
-    :param lifetime: the lifetime of a session, in seconds.
-    """
+    """The algorithms of the ID tokens that this process has received, and those in *store*, by registration."""
 
     def __init__(self, store: SessionStore, lifetime: float) -> None:
         self._store = store

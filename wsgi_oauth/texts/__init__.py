@@ -43,11 +43,9 @@ class Texts:
         self._texts = texts
 
     def get(self, key: str, /, **values: Any) -> str:
-        """Return a text as plain text, in which *values* replace the placeholders of the same names.
+        """Return a text as plain text, in which *values* replace the placeholders of the same names, or raise KeyError.
 
         Values that are texts of the catalogue are translated, too.
-
-        :raises KeyError: if the key is unknown or a value is missing.
         """
         return self._texts[key].format(**{name: self.translate(value) for name, value in values.items()})
 

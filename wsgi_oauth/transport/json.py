@@ -56,7 +56,6 @@ def parse_json(text: bytes, *, replaces_invalid: bool = False) -> Any:
     """Parse *text* strictly: UTF-8, without NaN, infinite numbers (RFC 8259), or too much nesting to be written again.
 
     :param replaces_invalid: replace invalid UTF-8 by U+FFFD. That changes no quotes, braces or other ASCII characters.
-    :raises ValueError: when it is not valid JSON.
     """
     try:
         document = _DECODER.decode(text.decode("utf-8-sig", "replace" if replaces_invalid else "strict"))

@@ -28,10 +28,7 @@ _log = logging.getLogger("wsgi_oauth")
 
 
 class PageTemplates:
-    """The templates of an application. All threads share this object.
-
-    :param folder: the folder with the operator's templates; "" if there is none.
-    """
+    """The templates of an application, with the operator's in *folder* if it is not "". All threads share them."""
 
     def __init__(self, folder: str = "") -> None:
         self.folder = folder

@@ -129,10 +129,7 @@ class SignInHandler(RequestHandler):
         return self.redirect(f"{self.request.site.public_url}{HAND_OVER_ROUTE}?{urlencode(query)}")
 
     def _find_return_page(self, arguments: Mapping[str, str]) -> tuple[str, str]:
-        """Return the page to which the sign-in leads: ``next``, ``target_link_uri`` or the default page.
-
-        :return: the URL of this application on the site of the page, and the path of the page.
-        """
+        """Return the site, as the URL of the application there, and the path of the page to which the sign-in leads."""
         given = next(filter(None, map(arguments.get, _PAGES)), "")
         page = self.request.site.find_page(given, self.request.base) if given else None
         if given and page is None:
@@ -175,8 +172,6 @@ class SignInHandler(RequestHandler):
 
         A duplicate of a finished callback is redirected to the same page. When the block succeeds, the session belongs
         to this provider and gets a new id; otherwise the attempt has failed.
-
-        :raises errors.Error: see :func:`.sign_in.consume_state` and :func:`.sign_in.check_response`.
         """
         if self.request.is_further_site or not self.choose_provider(self._callback_label):
             raise NotFound

@@ -55,10 +55,7 @@ class Site:
         }
 
     def base_url(self, environ: Mapping[str, Any]) -> str:
-        """Return the URL of the mount point, without a trailing slash.
-
-        :raises errors.BadHost: if the Host header is malformed or not the host of this site (RFC 9110 7.2).
-        """
+        """Return the URL of the mount point, without a trailing slash, or raise BadHost for another site's host."""
         if (exact := self._urls_by_host.get(environ.get("HTTP_HOST", ""))) is not None:
             return exact
         server = f"{environ.get('SERVER_NAME', '')}:{environ.get('SERVER_PORT', '')}"
