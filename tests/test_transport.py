@@ -896,17 +896,37 @@ def test_hosts_in_no_proxy_are_reached_directly(
 
 @pytest.mark.parametrize(
     ("host", "no_proxy"),
-    [("id.localhost", "*.localhost"), ("id.localhost", "a, *.LocalHost"), ("[::1]", "::/64"), ("[::1]", "[::1]")],
+    [
+        ("id.localhost", "*.localhost"),
+        ("id.localhost", "a, *.LocalHost"),
+        ("id.localhost", ".localhost"),
+        ("id.localhost", "a.localhost id.localhost"),
+        ("id.localhost", "localhost:1"),
+        ("localhost", "localhost"),
+        ("[::1]", "::/64"),
+        ("[::1]", "[::1]"),
+    ],
 )
 def test_no_proxy_can_have_the_forms_of_other_programs(
     host: str, no_proxy: str, monkeypatch: pytest.MonkeyPatch, proxy: Proxy, make_client: MakeClient
 ) -> None:
-    """Java and Go know names with an asterisk and networks of IPv6."""
+    """Java, Go and Node know names with an asterisk, networks of IPv6, and spaces as separators."""
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     monkeypatch.setenv("NO_PROXY", no_proxy)
     with pytest.raises(errors.ProviderUnreachable):
         make_client().get(f"https://{host}:1/")
     assert proxy.heads == []
+
+
+@pytest.mark.parametrize("no_proxy", ["", ",", ".", "*.", "a", "host", "ocalhost", "localhost:443", "127.0.0.1", "x*"])
+def test_other_names_in_no_proxy_do_not_bypass_the_proxy(
+    no_proxy: str, monkeypatch: pytest.MonkeyPatch, proxy: Proxy, make_client: MakeClient
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    with pytest.raises(errors.ProviderUnreachable):
+        make_client().get("https://localhost:1/")
+    assert proxy.heads
 
 
 def test_proxy_settings_are_read_once(

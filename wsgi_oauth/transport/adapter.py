@@ -13,10 +13,7 @@ import time
 from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
-from urllib.request import (  # type: ignore[attr-defined]  # typeshed lacks proxy_bypass_environment
-    getproxies,
-    proxy_bypass_environment,
-)
+from urllib.request import getproxies
 
 import requests
 import urllib3
@@ -155,10 +152,10 @@ class BoundedAdapter(HTTPAdapter):
     def _find_proxy(self, parts: SplitResult) -> str | None:
         """Return the proxy for a URL, from the values of HTTPS_PROXY and NO_PROXY at the creation of this adapter."""
         # Plain http is never sent through a proxy: otherwise the proxy could read the token.
-        if parts.scheme == "http" or not self._proxies or proxy_bypass_environment(parts.netloc, self._proxies):
+        if parts.scheme == "http" or not self._proxies:
             return None
-        names = [name.strip() for name in self._proxies.get("no", "").split(",")]
-        if any(_is_within(parts.hostname or "", name) for name in names):
+        names = re.split(r"[\s,]+", self._proxies.get("no", ""))
+        if any(_is_within(parts.hostname or "", str(parts.port or 443), name.lower()) for name in names):
             return None
         proxy = (select_proxy(parts.geturl(), self._proxies) or "").strip()
         return proxy if "://" in proxy or not proxy else f"http://{proxy.removeprefix('//')}"
@@ -189,11 +186,15 @@ class BoundedAdapter(HTTPAdapter):
         return manager
 
 
-def _is_within(host: str, name: str) -> bool:
-    """Return whether *name*, a network or ``*.example.com`` in NO_PROXY, includes *host*. Python knows neither."""
+def _is_within(host: str, port: str, name: str) -> bool:
+    """Return whether *name*, an item of NO_PROXY in one of the forms of other programs, includes *host*."""
+    if name == "*":
+        return True
     with suppress(ValueError):
         return ipaddress.ip_address(host) in ipaddress.ip_network(name.strip("[]"), strict=False)
-    return name.startswith("*.") and host.endswith(name[1:].lower())
+    name, _, name_port = name.partition(":")
+    domain = name.removeprefix("*").lstrip(".")
+    return bool(domain) and name_port in {"", port} and f".{host}".endswith(f".{domain}")
 
 
 def find_ca_bundle() -> str:
