@@ -27,8 +27,7 @@ from .web.application import OAuthApp
 from .web.backchannel_logout import BackchannelLogout
 from .web.hand_over import HandOver, Redemption
 from .web.handler import RequestHandler
-from .web.health import Healthz, Readyz
-from .web.metrics_page import MetricsPage
+from .web.health import Healthz, MetricsPage, Readyz
 from .web.routing import Routes
 from .web.sign_out import Logout, SignedOut
 from .web.third_party import ThirdPartyInitiatedLogin

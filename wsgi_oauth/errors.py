@@ -40,6 +40,7 @@ class Error(Exception):
     action: ClassVar[str] = "try_again"  # the button that helps the user; see web/pages.py
     retry_after: str | None = None  # seconds or an HTTP date, for the header of that name
     provider_says: str = ""  # the error_description of an authorization response, which the page shows
+    challenge: str = ""  # for the header WWW-Authenticate (RFC 9110 11.6.1)
     user: str = ""  # the id of the refused user, for the audit event
     provider: str = ""  # the label of the user's provider
 
@@ -70,7 +71,8 @@ class Error(Exception):
     @property
     def headers(self) -> dict[str, str]:
         """The headers of a response about this error, also for the error handler of a framework."""
-        return {"Retry-After": self.retry_after} if self.retry_after else {}
+        headers = {"Retry-After": self.retry_after, "WWW-Authenticate": self.challenge}
+        return {name: value for name, value in headers.items() if value}
 
 
 class ConfigError(Error, cause="configuration", advice="contact_support", action=""):
@@ -144,10 +146,10 @@ class ReauthenticationRequired(
         return max_age | ({"acr_values": " ".join(self.acr)} if self.acr else {})
 
     @property
-    def headers(self) -> dict[str, str]:
+    def challenge(self) -> str:  # type: ignore[override]
         """The challenge for programs (RFC 9470 3). The gate recognizes it in a response of the application, too."""
         parameters = {"error": self.cause, "error_description": self.text, **self.requirements}
-        return {"WWW-Authenticate": "Bearer " + ", ".join(f'{name}="{value}"' for name, value in parameters.items())}
+        return "Bearer " + ", ".join(f'{name}="{value}"' for name, value in parameters.items())
 
 
 class NoLoginInProgress(UserError, cause="no_login_in_progress", action="sign_in"):
@@ -175,12 +177,6 @@ class NotAllowed(UserError, status=403, cause="not_allowed", action="switch_acco
     :param unread: the lists that the provider did not permit this application to read, for the user.
     :param is_page: whether the rules protect a page and not the whole application, for the user.
     """
-
-    challenge = ""  # WWW-Authenticate for a program with an access token of the provider (RFC 6750 3.1)
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"WWW-Authenticate": self.challenge} if self.challenge else {}
 
     def __init__(
         self, user_id: str, account: str, reason: str = "", *, unread: Sequence[str] = (), is_page: bool = False
@@ -281,9 +277,9 @@ class InvalidBearerToken(UserError, status=401, cause="invalid_token"):
     """A program sent an access token of the provider that is invalid or not for this application."""
 
     @property
-    def headers(self) -> dict[str, str]:
+    def challenge(self) -> str:  # type: ignore[override]
         """The challenge for programs (RFC 6750 3)."""
-        return {"WWW-Authenticate": f'Bearer error="{self.cause}", error_description="{self.text}"'}
+        return f'Bearer error="{self.cause}", error_description="{self.text}"'
 
 
 class NotNow(UserError, status=403, cause="not_a_navigation", action="open_page"):

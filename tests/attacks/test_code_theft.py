@@ -56,7 +56,7 @@ class Repos(RequestHandler):
         return self.jsonify({"status": api.get(self.provider.profile_url, allow_redirects=True).status_code})
 
 
-@guarded_by({"wsgi_oauth.transport.pool.is_same_origin": lambda url, other: True})
+@guarded_by({"wsgi_oauth.transport.pool.have_same_origin": lambda url, other: True})
 def test_redirecting_api_sends_the_access_token_to_the_attacker(
     make_browser: Callable[..., Browser], provider: LocalProvider, attackers_server: AttackersServer
 ) -> bool:

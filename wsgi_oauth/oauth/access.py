@@ -87,7 +87,6 @@ class Rules:
         setting: str = f"{PREFIX}ALLOW",
     ) -> None:
         """
-        :param providers: the providers by label.
         :param has_labels: whether each provider has settings of its own, whose names contain its label.
         :param setting: the name of the setting, for messages. Rules of other settings than ``WSGI_OAUTH_ALLOW`` concern
             a part of the application.

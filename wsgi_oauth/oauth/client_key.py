@@ -17,7 +17,7 @@ from ..config import ProviderConfig
 from ..config.secret_file import read_secret
 from .keys import verifies_signatures
 
-LIFETIME = 60.0  # seconds; each request gets a new assertion (RFC 7523 3, item 4)
+LIFETIME = 60  # seconds; each request gets a new assertion (RFC 7523 3, item 4)
 _MAX_FILE = 64 * 1024  # characters
 _ALGORITHMS = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1": ("ES512",)}
 _RSA_ALGORITHMS = ("RS256", "PS256", "RS384", "PS384", "RS512", "PS512")  # in order of preference
@@ -101,15 +101,11 @@ class ClientKey:
         """Return the public key, which operators register at the provider (RFC 7517 4)."""
         return {**self._public_members(), "kid": self.key_id, "use": "sig"}
 
-    def build_assertion(
-        self, audience: str, supported: Collection[str] = (), *, issuer: str = "", lifetime: float = LIFETIME
-    ) -> str:
+    def build_assertion(self, audience: str, supported: Collection[str] = (), *, issuer: str = "") -> str:
         """Return a signed JSON Web Token that authenticates the client (RFC 7523 3; OpenID Connect Core 9).
 
         :param audience: the provider's issuer or token endpoint.
         :param supported: the algorithms that the provider supports; empty if they are unknown.
-        :param issuer: by default the client id.
-        :param lifetime: in seconds.
         """
         now = int(time.time())
         claims = {
@@ -118,7 +114,7 @@ class ClientKey:
             "aud": audience,
             "jti": secrets.token_urlsafe(16),
             "iat": now,
-            "exp": now + int(lifetime),
+            "exp": now + LIFETIME,
         }
         algorithm = next((each for each in self.algorithms if each in supported), self.algorithms[0])
         content = json.dumps(claims).encode()

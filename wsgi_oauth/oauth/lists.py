@@ -13,7 +13,7 @@ import requests
 
 from .. import errors
 from ..config.provider import EmailsDocument, GroupsDocument, Provider
-from ..transport.pool import is_same_origin
+from ..urls import have_same_origin
 from .access import Rule
 from .claims import find_value
 from .client import OAuth2Session
@@ -136,7 +136,7 @@ def fetch_items(
         try:
             url = _find_next_page(response, page, document)
             # Another origin must not receive the token.
-            if url and not is_same_origin(url, document.url):
+            if url and not have_same_origin(url, document.url):
                 return _leave_out_rest(items, "the next page has another origin")
         except ValueError:
             return _leave_out_rest(items, "the next page has an invalid URL")
@@ -164,4 +164,4 @@ def _find_next_page(response: requests.Response, page: Any, document: EmailsDocu
     url = urljoin(document.url, following) if following else ""
     # A provider that does not know that its proxy terminates TLS writes http.
     secure = f"https:{url[5:]}" if url.startswith("http:") else url
-    return secure if url and is_same_origin(secure, document.url) else url
+    return secure if url and have_same_origin(secure, document.url) else url

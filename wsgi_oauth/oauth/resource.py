@@ -53,7 +53,6 @@ def read_resource(
     """Return the JSON document of a protected resource.
 
     :param of: the expected type: dict, list, or object for any type.
-    :param secrets: texts to mask in the provider's error description, besides the secrets of the request.
     :raises errors.TokenRejected: when the provider rejects the token.
     :raises errors.ProviderError: for every other response that is not a JSON document with status 2xx.
     """

@@ -89,7 +89,6 @@ def parse_token_response(
     """Parse the response of the token endpoint (RFC 6749 5.1, 5.2).
 
     :param previous: the token that was refreshed.
-    :param secrets: texts to mask in the provider's error description, besides the secrets of the request.
     :raises errors.Error: for an error code, see :func:`.refusal.build_refusal`.
     :raises errors.ProviderError: for every other response that contains no valid token.
     """

@@ -64,7 +64,6 @@ class AccessTokens:
         """Create a token of the user with the id *owner*, and return it. Only its hash is stored.
 
         :param data: the owner's identity and provider, for requests with this token.
-        :param lifetime: seconds.
         :raises errors.BadToken: if the name is invalid, the lifetime too long, or the number of tokens too large.
         """
         name = name.strip()

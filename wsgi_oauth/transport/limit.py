@@ -36,7 +36,6 @@ class RequestLimit:
         """
         :param slots: number of requests that may wait at the same time, or a function that returns it.
         :param total: the limit of all providers together; each slot also occupies a slot there.
-        :param metrics: counts the slots in use.
         """
         self._metrics = metrics
         self._slots = slots

@@ -16,6 +16,7 @@ import urllib3
 from .. import errors, urls
 from ..config.settings import UPSTREAM_LIMIT
 from ..metrics import Metrics
+from ..urls import have_same_origin
 from ..version import USER_AGENT
 from .adapter import BoundedAdapter
 from .limit import RequestLimit, default_slots
@@ -130,7 +131,7 @@ class Transport:
                 if not (allow_redirects and response.is_redirect):
                     return response
                 request = build_redirected_request(response, self.http_hosts)
-                if same_origin and not is_same_origin(request.url or "", response.url):
+                if same_origin and not have_same_origin(request.url or "", response.url):
                     return response
         raise errors.ProviderError(f"the provider redirected more than {_MAX_REDIRECTS} times")
 
@@ -169,15 +170,10 @@ def build_redirected_request(response: requests.Response, http_hosts: Collection
         request.method, request.body = "GET", None
         for name in ("Content-Length", "Content-Type", "Transfer-Encoding"):
             request.headers.pop(name, None)
-    if not is_same_origin(request.url or "", response.url):
+    if not have_same_origin(request.url or "", response.url):
         for name in ("Authorization", "Cookie"):
             request.headers.pop(name, None)
     return request
-
-
-def is_same_origin(url: str, other: str) -> bool:
-    """Return whether both URLs have the same origin (RFC 6454 5), so that a token may be sent to both."""
-    return urls.Origin.of(url) == urls.Origin.of(other)
 
 
 def _total_seconds(timeout: object, default: float) -> float:
