@@ -116,7 +116,7 @@ class TestPathRules:
         "header",
         ["X-Script-Name", "X-Forwarded-Prefix", "X-Ingress-Path", "X-Forwarded-Path", "X-Proxy-Path", "X-URL-Prefix"],
     )
-    @pytest.mark.parametrize("prefix", ["/page", "/page/", "page", "/", "/pa"])
+    @pytest.mark.parametrize("prefix", ["/page", "/page/", "page", "/", "/pa", "/page, /x", "/x , /page/", "/p%61ge"])
     def test_of_all_paths_apply_if_the_application_may_remove_a_prefix(
         self, enter: Callable[..., Guest], header: str, prefix: str
     ):
@@ -137,7 +137,8 @@ class TestPathRules:
         "header",
         [
             *("X-Original-URL", "X-Original-URI", "X-Rewrite-URL", "X-Forwarded-URL", "X-Forwarded-Uri"),
-            *("X-Matched-Path", "X-Invoke-Path"),
+            *("X-Matched-Path", "X-Invoke-Path", "X-Real-Uri", "X-Now-Route-Matches", "X-Vercel-Path"),
+            *("X-Vercel-Original-Path", "X-Vercel-Forwarded-Path", "X-Vercel-Forwarded-Url"),
         ],
     )
     def test_of_all_paths_apply_if_the_application_may_read_the_path_in_a_header(
@@ -162,6 +163,17 @@ class TestPathRules:
         urls = {"http://x/page": 403, "//x/page;y?z": 403, "x:/pa\tge": 403, "http://[/page": 403}
         for url, status in {**urls, "http://x": 200, "http://x/other": 200}.items():
             assert send(guest.gate, "/page/admin", headers={**headers, "X-Outside-URL": url}).status_code == status
+
+    def test_of_all_paths_apply_if_the_application_may_remove_the_prefix_of_the_original_path(
+        self, enter: Callable[..., Guest]
+    ):
+        """Gordo removes the path from X-Envoy-Original-Path, and the rest from the path: /page/admin becomes /admin."""
+        guest = enter(allow={"/admin": ("id:1",)})
+        headers = {**HTML, "Cookie": f"wsgi_oauth={guest.cookie}"}
+        paths = {"/page": 403, "/pa/page/adminge": 403, "/site/page/admin": 200, "/page/admin": 200, "": 200}
+        for path, status in paths.items():
+            request = {**headers, "X-Envoy-Original-Path": path}
+            assert (path, send(guest.gate, "/page/admin", headers=request).status_code) == (path, status)
 
     def test_of_all_paths_apply_to_a_header_with_a_prefix_or_the_whole_path(self, make_gate: MakeGate):
         """Some applications read a prefix from X-Forwarded-Path, others the whole path. Kong sends the latter."""

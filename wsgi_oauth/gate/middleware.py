@@ -69,13 +69,16 @@ _PREFIX_HEADERS = frozenset(
     | {"HTTP_X_INGRESS_PATH", "HTTP_X_PREFIX", "HTTP_X_PROXY_PREFIX", "HTTP_X_BASE_PATH"}
     | {"HTTP_X_FORWARDED_PATH", "HTTP_X_PROXY_PATH", "HTTP_X_URL_PREFIX"}
 )
-# Headers with a URL whose path is such a prefix (devpi), a path that is prepended (Pyramid), or the whole path.
-_URL_HEADER, _ROOT_HEADER = "HTTP_X_OUTSIDE_URL", "HTTP_X_VHM_ROOT"
+# Headers with a URL whose path is such a prefix (devpi), with the path behind such a prefix (Gordo), or with a path to
+# prepend (Pyramid). The others contain the whole path; applications on Vercel read most of them.
+_URL_HEADER, _ORIGINAL_HEADER, _ROOT_HEADER = "HTTP_X_OUTSIDE_URL", "HTTP_X_ENVOY_ORIGINAL_PATH", "HTTP_X_VHM_ROOT"
 _WHOLE_PATH_HEADERS = frozenset(
     {"HTTP_X_ORIGINAL_URL", "HTTP_X_ORIGINAL_URI", "HTTP_X_REWRITE_URL", "HTTP_X_FORWARDED_URL", "HTTP_X_FORWARDED_URI"}
-    | {"HTTP_X_FORWARDED_PATH", "HTTP_X_MATCHED_PATH", "HTTP_X_INVOKE_PATH"}
+    | {"HTTP_X_FORWARDED_PATH", "HTTP_X_MATCHED_PATH", "HTTP_X_INVOKE_PATH", "HTTP_X_REAL_URI"}
+    | {f"HTTP_X_VERCEL_{name}" for name in ("PATH", "ORIGINAL_PATH", "FORWARDED_PATH", "FORWARDED_URL")}
+    | {"HTTP_X_NOW_ROUTE_MATCHES"}
 )
-_PATH_HEADERS = _PREFIX_HEADERS | _WHOLE_PATH_HEADERS | {_URL_HEADER, _ROOT_HEADER}
+_PATH_HEADERS = _PREFIX_HEADERS | _WHOLE_PATH_HEADERS | {_URL_HEADER, _ORIGINAL_HEADER, _ROOT_HEADER}
 _DESTINATION = "HTTP_DESTINATION"
 _ORIGIN = re.compile(r"\A[^/]*//[^/]*")
 _SUSPICIOUS_KEYS = IDENTITY_KEYS | _PATH_HEADERS | {_DESTINATION}
@@ -283,9 +286,13 @@ def may_change_path(environ: WSGIEnvironment) -> bool:
                 value = urlparse(value).path
             except ValueError:
                 return True
+        elif name == _ORIGINAL_HEADER:
+            value = value.replace(path, "")
         changes = False
-        if name in _PREFIX_HEADERS or name == _URL_HEADER:
-            changes = bool(value) and value.strip("/") in path  # some applications remove it everywhere
+        if name in _PREFIX_HEADERS or name in {_URL_HEADER, _ORIGINAL_HEADER}:
+            # Some applications remove it everywhere, or remove the first of several prefixes.
+            prefixes = unquote(value, "latin-1").split(",")
+            changes = bool(value) and any(prefix.strip(" /") in path for prefix in prefixes)
         elif name == _ROOT_HEADER:
             changes = bool(value.strip("/"))
         if name in _WHOLE_PATH_HEADERS:
