@@ -42,19 +42,14 @@ class Registration:
     """
 
     def __init__(
-        self,
-        config: ProviderConfig,
-        provider: Provider,
-        transport: Transport,
-        rules: Collection[Rule] = (),
-        events: Events | None = None,
+        self, config: ProviderConfig, provider: Provider, transport: Transport, rules: Collection[Rule], events: Events
     ) -> None:
         self._config = config
         self.with_own_variables = config.with_own_variables
         self._transport = transport
         self.slot = transport.slot  # a provider has slots of its own
         self.rules = rules
-        self._events = events or Events()
+        self._events = events
         self.configured_provider = with_scopes_for(rules, provider)
         #: The keys of the provider's signatures; None if signatures are not verified.
         self.keys = SigningKeys(transport) if provider.openid and verifies_signatures() else None

@@ -38,18 +38,14 @@ class OAuthService:
     """
 
     def __init__(
-        self,
-        config: Config,
-        allow: Callable[[Identity], bool] | None = None,
-        events: Events | None = None,
-        metrics: Metrics | None = None,
+        self, config: Config, allow: Callable[[Identity], bool] | None, events: Events, metrics: Metrics | None
     ) -> None:
         if not (allow is None or callable(allow)):
             raise TypeError(f"allow: must be a function of an Identity (got {allow!a}); put rules into Config.allow")
         self.transport = Transport(
             config.upstream_timeout, config.upstream_limit, http_hosts=config.insecure_http_hosts, metrics=metrics
         )
-        self.events = events or Events()
+        self.events = events
         #: The signature algorithms of ID tokens, in the session store; set by ``create_app``.
         self.algorithms: SignatureAlgorithms | None = None
         self._config = config

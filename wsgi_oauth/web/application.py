@@ -70,12 +70,7 @@ class OAuthApp:
     """The WSGI application. All threads share it, so it holds no data of a request."""
 
     def __init__(
-        self,
-        config: Config,
-        sessions: SessionManager,
-        oauth: OAuthService,
-        routes: Routes,
-        access_tokens: AccessTokens | None = None,  # None: not permitted by the configuration
+        self, config: Config, sessions: SessionManager, oauth: OAuthService, routes: Routes, tokens: AccessTokens | None
     ) -> None:
         self.config = config
         self.site = Site(
@@ -83,7 +78,7 @@ class OAuthApp:
         )
         self.sessions = sessions
         self.oauth = oauth
-        self.access_tokens = access_tokens
+        self.access_tokens = tokens  # None: not permitted by the configuration
         self._routes = routes
         self._login_path = routes.build_path("preauthorization", {})
         self.logout_path = routes.build_path("logout", {})
