@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import Browser, environ_for
 
-from wsgi_oauth import Config, create_app, errors, get_app
+from wsgi_oauth import Config, MemoryStore, create_app, errors, get_app
 from wsgi_oauth.config import ProviderConfig, StoreConfig
 from wsgi_oauth.config.settings import known_variables
 from wsgi_oauth.demo.local_provider import LocalProvider
@@ -604,6 +604,13 @@ class TestSeveralProviders:
 def test_application_of_a_plain_dictionary_is_refused_with_the_way_to_make_a_config() -> None:
     with pytest.raises(TypeError, match=r"config: must be a Config \(got dict\); use Config\(\.\.\.\)"):
         create_app({"client_id": "id"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("store", ["file:/var/lib/sessions", MemoryStore])
+def test_store_has_to_be_a_session_store(store: object) -> None:
+    config = Config(client_id="the-id", client_secret="the-secret")
+    with pytest.raises(TypeError, match=r"store: must be a session store, such as FileStore\('/a/folder'\)"):
+        create_app(config, store=store)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

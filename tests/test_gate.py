@@ -815,6 +815,21 @@ class TestInvalidArguments:
         with pytest.raises(ValueError, match="prefix: "):
             make_gate(prefix=rule)
 
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("remote_user", "email"),
+            ("replace_401", "no"),
+            ("cors_preflight", "no"),
+        ],
+    )
+    def test_argument_of_another_type_is_refused(
+        self, make_gate: Callable[..., LoginRequired], name: str, value: object
+    ):
+        """Otherwise each request would fail, or the text "no" would mean yes."""
+        with pytest.raises(TypeError, match=f"{name}: must be .*got {value!r}"):
+            make_gate(**{name: value})
+
     def test_wrapped_oauth_application_is_refused(self, inside: Application, provider: LocalProvider):
         app = create_app(Config.from_environ(environ_for(provider)), store=MemoryStore())
         with pytest.raises(TypeError, match="create_app"):

@@ -55,7 +55,7 @@ def create_app(
         it must be quick. Its exceptions are only logged.
     :raises errors.ConfigError: if the configuration cannot work.
     :raises errors.StoreError: if the session folder cannot be created.
-    :raises TypeError: if *config* is not a Config, or if *allow* or *on_event* is not a function.
+    :raises TypeError: if *config* is not a Config, *store* not a session store, *allow* or *on_event* not a function.
     :raises ValueError: if two handlers have the same name or route, or a route is invalid.
     """
     if not isinstance(config, Config):
@@ -64,6 +64,8 @@ def create_app(
         )
     if not (on_event is None or callable(on_event)):
         raise TypeError(f"on_event: must be a function of an Event (got {on_event!a})")
+    if not (store is None or (callable(getattr(store, "load", None)) and not isinstance(store, type))):
+        raise TypeError(f"store: must be a session store, such as FileStore('/a/folder') (got {store!a:.100})")
     metrics = get_metrics() if config.metrics else None
     listeners = [*([metrics.count_event] if metrics else []), *([on_event] if on_event else [])]
     oauth = OAuthService(config, allow, Events(*listeners), metrics)

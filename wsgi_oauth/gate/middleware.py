@@ -123,7 +123,7 @@ class LoginRequired:
     :param expire_cookies: names of the application's own cookies that a sign-out deletes.
     :param replace_401: False to pass on every response of status 401 unchanged.
     :raises errors.ConfigError: if the public URL does not end with *prefix*, or if an access rule is invalid.
-    :raises TypeError: if *oauth_app* is something else, or if a string is given in place of a collection.
+    :raises TypeError: if an argument has another type, such as a string in place of a collection.
     :raises ValueError: if *prefix* or another path is not a plain path.
     """
 
@@ -146,6 +146,12 @@ class LoginRequired:
                 f"oauth_app: must be the result of create_app or get_app (got {type(oauth_app).__name__}); "
                 "put other middleware around the gate"
             )
+        if not (remote_user is None or callable(remote_user)):
+            remedy = "WSGI_OAUTH_REMOTE_USER selects id, subject, username or email"
+            raise TypeError(f"remote_user: must be a function of an Identity (got {remote_user!a:.100}); {remedy}")
+        for name, value in (("cors_preflight", cors_preflight), ("replace_401", replace_401)):
+            if not isinstance(value, bool):
+                raise TypeError(f"{name}: must be True or False (got {value!a:.100})")
         self.oauth_app = oauth_app
         self.prefix = prefix
         self._wsgi_app = wsgi_app
