@@ -21,14 +21,14 @@ from .id_token import MAX_CLOCK_SKEW, read_time
 # times in seconds since the epoch. The last two are absent if the ID token lacks them. A refresh does not change them.
 AUTHENTICATION = "oauth_authentication"
 LEEWAY = 60.0  # seconds beyond max_age, because the way back from the provider takes time
+_REQUIREMENTS = ("max_age", "acr_values")
 _LOOP_TIME = 30.0  # seconds; a page that requires another sign-in within this time causes a redirect loop
 
 
 def parse_requirements(query: str) -> dict[str, str]:
     """Return the valid requirements in *query*, which has the form ``max_age=300&acr_values=gold``."""
     found = dict(parse_qsl(query[:2048])) if query else {}
-    valid = {name: found[name] for name in ("max_age", "acr_values") if name in found}
-    return {name: value for name, value in valid.items() if is_requirement(name, value)}
+    return {name: value for name, value in found.items() if name in _REQUIREMENTS and is_requirement(name, value)}
 
 
 def combine_requirements(configured: Mapping[str, str], requested: Mapping[str, str]) -> dict[str, str]:

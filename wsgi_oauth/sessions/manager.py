@@ -412,7 +412,7 @@ class SessionManager:
         :return: the Set-Cookie headers that delete their cookies.
         """
         pending = pending_cookies(environ, names)
-        evicted = pending[: max(0, len(pending) - keep)]
+        evicted = pending[:-keep] if keep else pending
         for _, session_id in evicted:
             self.delete(session_id)
         return [build_set_cookie("", purpose, names=names, max_age=0) for purpose, _ in evicted]

@@ -130,7 +130,7 @@ class SignInHandler(RequestHandler):
 
     def _find_return_page(self, arguments: Mapping[str, str]) -> tuple[str, str]:
         """Return the site, as the URL of the application there, and the path of the page to which the sign-in leads."""
-        given = next(filter(None, map(arguments.get, _PAGES)), "")
+        given = arguments.get("next") or arguments.get("target_link_uri") or ""
         page = self.request.site.find_page(given, self.request.base) if given else None
         if given and page is None:
             _log.warning(
@@ -159,8 +159,8 @@ class SignInHandler(RequestHandler):
 
     def _login_parameters(self, arguments: Mapping[str, str]) -> dict[str, str]:
         """Return the parameters in the link to the sign-in that may be passed on to the provider."""
-        names = {*self.registration.login_parameters, *(["login_hint"] if "iss" in arguments else [])}
-        parameters = {name: arguments[name] for name in names if name in arguments}
+        names = (*self.registration.login_parameters, *(("login_hint",) if "iss" in arguments else ()))
+        parameters = {name: value for name, value in arguments.items() if name in names}
         for name, value in parameters.items():
             if not re.fullmatch(_LOGIN_PARAMETER, value):
                 raise errors.UserError(f"{name}: too long for a parameter of the sign-in, or not printable")
