@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from base64 import b64encode
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache, partialmethod
@@ -34,6 +35,7 @@ from .token import Token, has_expired, is_new, is_token, parse_pushed_response, 
 
 _DEFAULT_HEADERS = {**requests.utils.default_headers(), "User-Agent": USER_AGENT}
 _REPEATABLE = (type(None), str, bytes, dict, list, tuple)  # types of a request body that can be sent a second time
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]+")  # RFC 3986 2.3
 _JWT_ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 2.2
 _log = logging.getLogger(__name__)
 
@@ -152,7 +154,9 @@ class OAuth2Session:
         # The URL's own query is kept (RFC 6749 3.1), without parameters that would appear twice.
         endpoint, _, own = url.partition("?")
         query = [pair for pair in own.split("&") if pair and unquote_plus(pair.partition("=")[0]) not in request]
-        query += [f"{name}={quote(value, safe='')}" for name, value in request.items()]
+        for name, value in request.items():
+            # `quote` takes three times as long as this check, and most values need no encoding.
+            query.append(f"{name}={value if _UNRESERVED.fullmatch(value) else quote(value, safe='')}")
         return f"{endpoint}?{'&'.join(query)}", state
 
     def _push_request(self, request: Mapping[str, str]) -> str:
