@@ -7,14 +7,13 @@ import io
 import secrets
 from collections.abc import Callable
 from hashlib import sha256
-from typing import IO
+from typing import IO, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 import werkzeug
 from werkzeug.datastructures import LanguageAccept, MIMEAccept, MultiDict
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.http import parse_accept_header
-from werkzeug.utils import cached_property  # functools.cached_property has a global lock before Python 3.12
 
 from .. import errors
 from ..events import ACCESS, REQUEST_ID_KEY, Source
@@ -25,12 +24,32 @@ from ..urls import have_same_origin
 from .page_templates import PageTemplates
 from .site import Site, local_path, path_and_query
 
+T = TypeVar("T")
 GATE_PREFIX_KEY = "wsgi_oauth.gate_prefix"  # in environ; set by the gate
 MAX_ACCEPT = 1000  # characters of Accept and Accept-Language that are read; Werkzeug needs 5 ms for 8,000
 MAX_BODY = 64 * 1024  # bytes; the sign-in itself reads no body
 _PREFETCH_HEADERS = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ", "HTTP_X_PURPOSE")
 _NAVIGATION_DESTINATIONS = {"document", "iframe", "frame", "empty"}  # Sec-Fetch-Dest
 _SAME_ORIGIN = {"same-origin", "none"}  # values of Sec-Fetch-Site; browsers send "none" for a typed address
+
+
+class cached_property(Generic[T]):  # noqa: N801  # a decorator, like those that it replaces
+    """A property that is computed once for each object, and then is a plain attribute.
+
+    Before Python 3.12, threads would wait for the lock of ``functools.cached_property`` while one of them opens its
+    session. Werkzeug's is called at every use.
+    """
+
+    def __init__(self, function: Callable[[Any], T]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type) -> T:
+        value = instance.__dict__[self._name] = self._function(instance)
+        return value
 
 
 class Request(werkzeug.Request):
