@@ -1311,6 +1311,15 @@ def test_invalid_ca_bundle_is_a_configuration_error(contents: str | None, tls: T
         make_client().get("https://127.0.0.1:1/")
 
 
+def test_key_log_that_cannot_be_written_is_not_called_a_ca_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_client: MakeClient
+) -> None:
+    """Programs that analyse TLS set this variable for all programs of a user."""
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "missing" / "keys"))
+    with pytest.raises(errors.ConfigError, match="SSLKEYLOGFILE: cannot be written: No such file"):
+        make_client().get("https://127.0.0.1:1/")
+
+
 def test_verification_cannot_be_switched_off(tls: TLS, make_client: MakeClient) -> None:
     with answering(ssl_context=tls.server()) as server:
         client = make_client()

@@ -222,6 +222,9 @@ def _load_tls_context() -> ssl.SSLContext:
             return ssl.create_default_context(capath=path)
         return ssl.create_default_context(cafile=path)
     except OSError as error:  # including ssl.SSLError
+        if error.filename == os.environ.get("SSLKEYLOGFILE", ""):
+            text = f"SSLKEYLOGFILE: cannot be written: {error.strerror} (got {error.filename!r}); unset it"
+            raise errors.ConfigError(text) from error
         raise errors.ConfigError(
             f"the CA bundle {path!r} cannot be loaded: {error.strerror or error}; let REQUESTS_CA_BUNDLE name a file "
             "with certificates in PEM format, or a folder of them"
