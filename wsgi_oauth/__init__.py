@@ -1,8 +1,7 @@
 """OAuth 2 login as a plain WSGI application: the requests-oauthlib tutorial's imaginary web application, made real.
 
-Start reading with ``flow.py``: the whole flow on one page, in the tutorial's words. ``sign_in.py`` creates and checks
-the state, ``oauth/client.py`` sends the requests to the provider, ``sessions/`` stores the sessions, and ``app.py``
-puts the parts together.
+Start reading with ``flow.py``: the whole flow on one page. ``sign_in.py`` creates and checks the state,
+``oauth/client.py`` sends the requests to the provider, ``sessions/`` stores the sessions, ``app.py`` puts all together.
 """
 
 # Imported first, because CPython 3.11 and newer allocate and free a block of the stack again and again while they

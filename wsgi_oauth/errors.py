@@ -9,9 +9,8 @@
     └── ProviderError                                  the provider, or the operator
 
 Each class has an HTTP ``status``, a stable ``cause`` code for programs, and texts for users: the problem (``title``,
-``text``) and the remedy (``advice``). The catalogue (``texts/``) has these texts under the cause. ``str(error)`` is for
-the log: the detail, and the remedy for the operator. None of them contains a secret. ``docs/operating.md`` lists the
-codes.
+``text``) and the remedy (``advice``). The catalogue (``texts/``) has them under the cause. ``str(error)`` is for the
+log: the detail and the operator's remedy. None of them contains a secret. ``docs/operating.md`` lists the codes.
 """
 
 from __future__ import annotations
@@ -122,8 +121,7 @@ class ReauthenticationRequired(
     The user is sent to the provider, and returns to the page by a GET. ``require_recent_login`` raises it only if the
     last sign-in is not sufficient.
 
-    :param max_age: the most seconds since the provider authenticated the user. 0, the default without *acr*, requires
-        a new authentication.
+    :param max_age: the most seconds since the user was authenticated. 0, the default without *acr*, requires it anew.
     :param acr: one or several acceptable authentication context class references, the preferred one first. The provider
         defines their names and meanings (OpenID Connect Core 2, ``acr``).
     :raises ValueError: if *max_age* is negative, or if an *acr* is not a word of printable ASCII.

@@ -54,9 +54,8 @@ def count_processors(cpu_max: str = "/sys/fs/cgroup/cpu.max") -> int:
     return min(count, math.ceil(used / period))
 
 
-# Two workers per processor and one more keep the processors busy. gunicorn's own variable
-# WEB_CONCURRENCY overrides it. Sessions in memory exist in one process only, so they need a single
-# worker.
+# Two workers per processor and one more keep the processors busy. gunicorn's own variable WEB_CONCURRENCY overrides it.
+# Sessions in memory exist in one process only, so they need a single worker.
 in_memory = os.environ.get("WSGI_OAUTH_SESSION_STORE", "").startswith("memory")
 concurrency = int(os.environ.get("WEB_CONCURRENCY") or 0)
 workers = 1 if in_memory else concurrency or 2 * count_processors() + 1
@@ -73,9 +72,8 @@ graceful_timeout = 30
 # connection first: otherwise it may send a request on a connection that gunicorn is just closing.
 keepalive = 75
 
-# Load the application once, before the fork. This is safe, because it opens files and sockets only
-# during a request. A worker that is replaced later starts with the same settings, even if their files
-# have changed.
+# Load the application once, before the fork. This is safe, because it opens files and sockets only during a request. A
+# worker that is replaced later starts with the same settings, even if their files have changed.
 preload_app = True
 
 
@@ -135,8 +133,7 @@ def post_worker_init(worker: Any) -> None:
             raise AppImportError(f"wsgi_oauth cannot start:\n{error}") from error
 
 
-# Log the path only, because the query string of a callback contains the authorization code, and so
-# may a Referer.
+# Log the path only, because the query string of a callback contains the authorization code, and so may a Referer.
 accesslog = "-"
 # The last field is the id that an error page and the application's log show, or `-`.
 access_log_format = '%(h)s %(t)s "%(m)s %(U)s" %(s)s %(B)s %(M)sms %(request_id)s'

@@ -149,8 +149,7 @@ _metrics: list[Metrics] = []
 def get_metrics() -> Metrics:
     """Return the metrics of this process, which all its applications share: prometheus_client accepts a name once."""
     if not _metrics:
-        # There is no lock, because a fork could copy it while it is held. If two threads create metrics, the first ones
-        # are used.
+        # There is no lock, because a fork could copy it while it is held. If two threads create them, one is used.
         _metrics.append(Metrics())
     return _metrics[0]
 

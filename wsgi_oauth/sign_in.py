@@ -3,8 +3,7 @@
 Each attempt has a session of its own, the pending session, whose cookie is named after the state. Several tabs can
 therefore sign in side by side, even if they start at the same moment. The pending session contains a record of the
 attempt. The callback consumes it before the code is exchanged, so it works once. The browser's session then keeps a
-finished record, so that a duplicate of the callback (a reload, a double click) leads to the same page instead of an
-error.
+finished record, so that a duplicate of the callback (a reload, a double click) leads to the same page.
 """
 
 from __future__ import annotations

@@ -19,8 +19,7 @@ from .provider import Provider
 
 CLIENT_AUTH_METHODS = ("basic", "basic-raw", "post", "none", "private_key_jwt")
 
-# Parameters on which the security of a sign-in depends. `request` and `request_uri` could replace all of them
-# (RFC 9101).
+# Parameters on which the security of a sign-in depends. `request` and `request_uri` replace all (RFC 9101).
 _RESERVED_PARAMETERS = {
     "client_id": "WSGI_OAUTH_CLIENT_ID",
     "client_secret": "WSGI_OAUTH_CLIENT_SECRET",

@@ -54,8 +54,7 @@ class SecretFile:
         except OSError as error:
             version = error.errno
         if version != self._version:
-            # The version is set before the file is read, so that a later change is detected. Other threads use the
-            # previous secret meanwhile.
+            # The version is set first, so that a later change is detected. Other threads use the previous secret.
             self._version = version
             try:
                 secret = checks.check_client_secret(read_secret(self._path))

@@ -131,8 +131,7 @@ class Authenticator:
     def application_environ(self, environ: WSGIEnvironment, login: Login | None) -> WSGIEnvironment:
         """Return a copy of *environ* with the keys that name the user, and without the credentials of this program.
 
-        Otherwise a fault of the application, such as a page that shows the request, would reveal the access token or
-        the cookies.
+        Otherwise a fault of the application, such as a page with the request, would reveal the token or the cookies.
         """
         if login is not None and not login.is_token:
             passed = {**environ, **login.environ, "HTTP_COOKIE": login.other_cookies}

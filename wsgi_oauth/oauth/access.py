@@ -88,8 +88,7 @@ class Rules:
     ) -> None:
         """
         :param has_labels: whether each provider has settings of its own, whose names contain its label.
-        :param setting: the name of the setting, for messages. Rules of other settings than ``WSGI_OAUTH_ALLOW`` concern
-            a part of the application.
+        :param setting: its name, for messages. Rules other than ``WSGI_OAUTH_ALLOW`` concern a part of the application.
         :raises errors.ConfigError: for an invalid rule, or a kind of rule that its provider does not support.
         """
         self._providers = providers

@@ -1,7 +1,6 @@
 """Access tokens of the provider for programs: JSON Web Tokens with this application as their audience (RFC 9068).
 
-The claims of the token describe the user or the program. The provider is asked only for its keys. The extra ``openid``
-is required.
+The claims of the token describe the user or the program. The provider is asked only for its keys.
 """
 
 from __future__ import annotations
@@ -51,8 +50,7 @@ def verify_bearer_token(token: str, audience: str, registrations: Iterable[Regis
     """Verify an access token (RFC 9068 4), and return the user or the program that it describes.
 
     :param audience: the name of this application in the provider's access tokens.
-    :raises errors.InvalidBearerToken: when it is malformed, expired, not an access token, from another issuer, or for
-        another audience.
+    :raises errors.InvalidBearerToken: when it is malformed, expired, of another kind, or of another issuer or audience.
     :raises errors.ProviderError: with status 503, when the provider's keys are not available.
     """
     match = _JWT.fullmatch(token) if len(token) <= MAX_LENGTH else None

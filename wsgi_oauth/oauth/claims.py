@@ -179,8 +179,7 @@ def limit_claims(
     The members of a small object count as single claims, because some providers wrap the whole user document.
 
     :param is_needed: whether an access rule names the claim at this path. Such claims are dropped last.
-    :param is_compared: whether an access rule names this item of a list at this path. Of a list that is too large, only
-        such items are kept.
+    :param is_compared: whether an access rule names this item of a list at this path. Large lists keep only such items.
     :param user: the user's id, for the log line about dropped claims.
     """
     if len(json.dumps(claims)) <= _MAX_SIZE:

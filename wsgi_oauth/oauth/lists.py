@@ -82,8 +82,7 @@ def _find_readable(
 ) -> list[EmailsDocument | GroupsDocument]:
     """Return the lists that *rules* need, and the other lists that the scope of the token permits to read."""
     granted = client.token.get("scope", "").split()
-    # A list that a rule needs is read even without its scope, because one scope can include another: `user` includes
-    # `user:email`.
+    # A list that a rule needs is read even without its scope: one can include another (`user` has `user:email`).
     all_lists = client.provider.lists
     lists = [each for each in all_lists if is_needed(each, rules) or set(each.scope.split()).issubset(granted)]
     for_overage = [each for each in lists if isinstance(each, GroupsDocument) and each.for_overage]

@@ -28,8 +28,7 @@ from .refusal import build_refusal
 
 Token = dict[str, Any]
 
-# Seconds after its issue during which a token is new. A new token cannot have expired, so a refusal without a reason is
-# an error of the provider.
+# Seconds in which a token is new. It cannot have expired then, so a refusal without a reason is the provider's error.
 NEW_FOR = 60
 
 MAX_TOKEN = 64 * 1024  # characters; access tokens with hundreds of groups have more than 16 KiB

@@ -1,7 +1,6 @@
 """Access tokens for programs: how they are stored, found and revoked.
 
-A token is ``wo_`` and 256 random bits; the prefix lets secret scanners recognize it. The store has two kinds of entries
-for tokens:
+A token is ``wo_`` and 256 random bits; the prefix lets secret scanners recognize it. The store has two kinds of entry:
 
 - The *token entry*, under the hash of the token: its owner's identity and its expiry. If sessions are encrypted, it is
   encrypted, too, with a key that is derived from the token. A request with a token reads only this entry.

@@ -1,8 +1,7 @@
 """Check tokens: the application recognizes a request of ``wsgi-oauth check --public``.
 
 The command stores an entry under the hash of 256 random bits, and sends these bits in a header. Only an operator can
-write to the store, so no other client gets a description of its request. The functions raise StoreError when the store
-fails.
+write to the store, so no other client gets a description of its request.
 """
 
 from __future__ import annotations

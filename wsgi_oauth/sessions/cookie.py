@@ -35,8 +35,7 @@ class CookieNames(NamedTuple):
     def of_site(cls, base_url: str, configured: str = "", *, site: str = "") -> CookieNames:
         """Return the names for the site at *base_url*.
 
-        A port other than 80 and 443 is a part of the name, because browsers send the cookies of all ports of a host
-        (RFC 6265 8.5).
+        A port other than 80 and 443 is a part of the name, because browsers send cookies to all ports (RFC 6265 8.5).
 
         :param configured: the value of ``WSGI_OAUTH_COOKIE_NAME``.
         :param site: *base_url* for a further site.

@@ -2,8 +2,7 @@
 
 An encrypted session consists of a label, a nonce, and the session under AES-256-GCM. Operators can read the label
 without a key, and the encryption authenticates it. The encryption key and the store's key are two different hashes of
-the session id, so neither reveals the other or the id. A stolen copy of the store is therefore useless without a
-browser's cookie.
+the session id, so neither reveals the other or the id. A stolen copy of the store is useless without a cookie.
 """
 
 from __future__ import annotations

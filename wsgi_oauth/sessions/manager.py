@@ -1,8 +1,7 @@
 """The lifecycle of sessions: open, save, renew, expire.
 
-The browser has a random id in a cookie. The store has the data under a hash of that id, so a copy of the store does not
-reveal session ids. An unknown id is never used for a new session, because an attacker could have planted it (session
-fixation).
+The browser has a random id in a cookie. The store has the data under a hash of that id, so a copy of it does not
+reveal session ids. An unknown id is never used, because an attacker could have planted it (session fixation).
 """
 
 from __future__ import annotations
@@ -62,8 +61,7 @@ class SurveyEntry(NamedTuple):
 def browser_session_purpose(key: str) -> str:
     """Return the purpose for the encryption of the browser's session id in a pending sign-in.
 
-    It contains the store's *key* of that session: otherwise one pad would encrypt two ids, and one of them would reveal
-    the other.
+    It contains the store's *key* of that session: otherwise one pad would encrypt two ids, and one reveal the other.
     """
     return f"browser session {key}"
 
@@ -136,8 +134,7 @@ class SessionManager:
     def store_browser_session(self, pending: Session, session_id: str) -> None:
         """Store the id of the browser's session in *pending*, unless *pending* is finished.
 
-        The callback needs it, because a form of another site comes without the session cookie. The id is encrypted with
-        the cookie of *pending*.
+        The callback needs it, because forms of other sites lack the session cookie. *pending*'s cookie encrypts it.
         """
         if pending.id is None or all("claimed" in record for record in pending.get(STATE, {}).values()):
             return
@@ -175,8 +172,7 @@ class SessionManager:
     def decrypt(self, session_id: str, raw: bytes) -> bytes | None:
         """Return the plaintext of *raw*, or None with a log line when it must not be used.
 
-        With encryption on, plaintext sessions are rejected: otherwise an attacker who can write to the store could
-        plant one.
+        With encryption on, plaintext sessions are rejected: otherwise an attacker could plant one in the store.
         """
         if raw.startswith(OTHER_ENTRY):
             return None

@@ -39,8 +39,7 @@ if data and not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then re
 return data
 """
 
-# KEYS: session, lock. ARGV: lock owner, data, time to live in ms, or 0 to delete the session. Returns 0 when the lock
-# has expired.
+# KEYS: session, lock. ARGV: lock owner, data, time to live in ms (0: delete it). Returns 0 when the lock has expired.
 _WRITE_AND_UNLOCK = """
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 if tonumber(ARGV[3]) > 0 then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) else redis.call('DEL', KEYS[1]) end

@@ -22,8 +22,7 @@ class Session(dict[str, Any]):
     """JSON values under string keys, for one browser.
 
     When the handler has answered, the keys that it set or removed are merged into the newest stored version. Concurrent
-    requests therefore lose nothing, unless two of them set the same key. :meth:`change` reads and writes in one atomic
-    step.
+    requests therefore lose nothing, unless two of them set the same key. :meth:`change` is one atomic step.
     """
 
     event: str = ""  # the name of the audit event that this request causes when the session is saved

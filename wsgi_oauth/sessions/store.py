@@ -77,8 +77,7 @@ class SessionStore(Protocol):
 
     - ``version(key)``, ``is_current(version)`` and ``change_versions()`` detect a changed session without loading it.
       ``version`` returns a value that changes with each write of the session and with each call of
-      ``change_versions``, or None if the session must be loaded. ``is_current`` returns whether the session still has
-      this version.
+      ``change_versions``, or None to load it. ``is_current`` returns whether the session still has this version.
     - ``load_all(keys)`` returns a list with the result of ``load`` for each key, in one request to the server.
     - ``time()`` returns the seconds since the epoch by the server's clock, where several machines share the store.
     """
@@ -107,8 +106,7 @@ class SessionStore(Protocol):
         """Yield the keys of all sessions, while others may read and write.
 
         A session that exists during the whole iteration is yielded, and only once unless it is written meanwhile.
-        A session that is created or deleted meanwhile may be yielded or not. So may one that has expired but was
-        not swept yet.
+        A session that is created or deleted meanwhile may be yielded or not. So may an expired one.
         """
 
     def sweep(self) -> int:

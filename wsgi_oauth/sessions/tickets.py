@@ -46,8 +46,7 @@ class Tickets:
     def redeem(self, ticket: str, site: str, state: str) -> Session | None:
         """Consume *ticket*, and return its session, with a new link for the session cookie of *site*.
 
-        :return: None if the ticket is unknown, used or expired, if it was issued for another site or another state, or
-            if the session has ended.
+        :return: None if the ticket is unknown, used, expired, or of another site or state, or if the session has ended.
         """
         entry = self.consume(ticket)
         session_id = decrypt_id(entry, ticket, ticket_purpose(site, state)) if entry else ""

@@ -46,8 +46,7 @@ class Transport:
     ) -> None:
         """
         :param timeout: seconds for a request, from connecting to the last byte of the response (wall clock).
-        :param limit: number of requests that may wait for the provider at the same time. The default is lower in a
-            server with few threads.
+        :param limit: how many requests may wait for the provider; by default fewer in a server with few threads.
         :param http_hosts: the hosts for which plain http is accepted, besides this machine.
         :param total: the transport of all providers. Its connections are used, and its limit includes these requests.
         :raises errors.ConfigError: if another package has replaced urllib3.
@@ -144,8 +143,7 @@ class Transport:
             else:
                 adapter, total = self._total._state()
                 state = _ProcessState(adapter, RequestLimit(lambda: max(1, total.slots * 2 // 3), total))
-            # There is no lock, because a fork could copy it while it is held. If two threads create a state, the first
-            # one is kept.
+            # There is no lock, because a fork could copy it while it is held. If two threads create one, one is kept.
             self._states.setdefault(pid, state)
         return self._states[pid]
 

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 class Redirect(Response):
     """A redirect to *location*, in which characters that are not allowed in a URL are percent-encoded.
 
-    Werkzeug's own way of encoding removes some control characters, which changes the target, and costs as much as a
-    whole response.
+    Werkzeug's own encoding removes some control characters, which changes the target, and costs as much as a response.
     """
 
     def __init__(self, location: str, code: int = 302) -> None:

@@ -18,8 +18,7 @@ class Routes:
     """Finds the handler of a request, and builds the path of a handler.
 
     :param handlers: pairs of a route and a handler class.
-    :raises ValueError: if two handlers have the same name or answer the same method of the same route, or if a route
-        is invalid.
+    :raises ValueError: if two handlers have the same name or answer the same method of a route, or a route is invalid.
     """
 
     def __init__(self, handlers: Iterable[tuple[str, type[RequestHandler]]]) -> None:
