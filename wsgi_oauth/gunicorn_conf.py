@@ -33,9 +33,8 @@ wsgi_app = "wsgi_oauth:get_app()"
 # Listen on loopback only, because a proxy in front has to terminate TLS. `--bind` changes that.
 bind = f"127.0.0.1:{os.environ.get('PORT') or 8000}"
 
-# Use threads, because a sync worker that waits for the provider serves no other request. At most three
-# quarters of the threads wait for the provider at the same time (WSGI_OAUTH_UPSTREAM_LIMIT), so the others
-# serve requests that do not need it.
+# Use threads, because a sync worker that waits for the provider serves no other request. At most three quarters of the
+# threads wait for it (WSGI_OAUTH_UPSTREAM_LIMIT), so the others serve requests that do not need it.
 worker_class = "gthread"
 threads = THREADS
 
@@ -145,8 +144,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types
     def setup(self, cfg: Any) -> None:
         """Create the handlers, for text or JSON as in ``WSGI_OAUTH_LOG_FORMAT``.
 
-        The application's log (sign-ins, refused requests, failures) has the handlers of gunicorn's error log: stderr,
-        the file of ``errorlog``, syslog.
+        The application's log has the handlers of gunicorn's error log: stderr, the file of ``errorlog``, syslog.
         """
         restore_stderr()
         if cfg.logconfig or cfg.logconfig_json:
@@ -194,8 +192,7 @@ def harmless(arg: Any) -> Any:
 
 logger_class = Logger
 
-# gunicorn would trust X-Forwarded-Proto from loopback. The application decides about proxies itself
-# (WSGI_OAUTH_TRUSTED_PROXIES).
+# gunicorn would trust X-Forwarded-Proto from loopback. The application decides itself (WSGI_OAUTH_TRUSTED_PROXIES).
 forwarded_allow_ips = ""
 
 # The request line of a callback contains an authorization code of up to 8 KiB (Entra ID and AD FS

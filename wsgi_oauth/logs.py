@@ -16,7 +16,7 @@ from .events import Event
 class JsonFormatter(logging.Formatter):
     """Formats a log record as one line with a JSON object in ASCII. A traceback is a string in it.
 
-    Audit events and gunicorn's access log have members of their own. Empty ones are left out. docs/operating.md has a list.
+    Audit events and gunicorn's access log have members of their own. Empty ones are left out (docs/operating.md).
     """
 
     def format(self, record: logging.LogRecord) -> str:

@@ -1,8 +1,7 @@
 """The settings: one line each, with the default and the check of its value.
 
 A setting is added as a field of :class:`StoreConfig`, :class:`ProviderConfig` or :class:`SharedConfig`. Its environment
-variable is ``WSGI_OAUTH_<FIELD>``. Values that depend on the known providers, such as provider names and access rules,
-are checked when the application is created.
+variable is ``WSGI_OAUTH_<FIELD>``. Provider names and access rules are checked when the application is created.
 """
 
 from __future__ import annotations

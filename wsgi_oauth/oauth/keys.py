@@ -22,8 +22,7 @@ from ..transport.pool import Transport
 
 CACHED_FOR = 3600.0  # seconds after which the keys are fetched again, because one may have been withdrawn
 RETRY_AFTER = 60.0  # seconds after a failure until the next attempt; the known keys stay in use
-# Seconds between two fetches for tokens that anyone can send: otherwise an attacker could make this application flood
-# the provider with requests.
+# Seconds between two fetches for tokens that anyone can send: otherwise an attacker could flood the provider.
 FETCH_INTERVAL = 10.0
 
 # For each algorithm, the type and curve of its keys (RFC 7518 3.1, RFC 8037 3.1, RFC 9864 2.2). `none` is missing, so

@@ -1,7 +1,6 @@
 """The servers of a Redis deployment: a single server, a master with Sentinels, or a cluster.
 
-Each class executes the commands of :class:`~wsgi_oauth.sessions.redis.RedisStore` on the right server, and knows which
-servers together have all sessions.
+Each class executes the commands of :class:`.RedisStore` on the right server, and knows the servers with all sessions.
 
 Replication is asynchronous: a server confirms a write before its replicas have it, and a failover would lose the write.
 With Sentinels and in a cluster, a write is therefore followed by ``WAIT``: it counts only after a replica has

@@ -1,7 +1,6 @@
 """The number of requests that the WSGI server of this process serves at the same time.
 
-WSGI does not give this number to an application (PEP 3333). It is read from variables of the server's functions, which
-are below the application on the stack.
+WSGI does not give this number to an application (PEP 3333). It is read from the server's functions on the stack.
 """
 
 from __future__ import annotations

@@ -24,8 +24,7 @@ _USED_ENTRY = OTHER_ENTRY + b"used-token:1"  # its key is a hash of the token's 
 class BackchannelLogout(RequestHandler):
     """Ends the sessions that a logout token names, in all workers.
 
-    Only the provider can sign such a token, so neither cookies nor the origin of the request matter, and it may use an
-    internal address of this application.
+    Only the provider can sign such a token, so cookies and origin do not matter, and it may use an internal address.
     """
 
     route = "/backchannel-logout"

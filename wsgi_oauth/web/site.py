@@ -33,8 +33,7 @@ class Site:
     public URL, the URL is taken from the request, for loopback hosts only.
 
     :param proxies: the number of proxies that are trusted for ``X-Forwarded-*``.
-    :param sites: the further sites. The application is mounted there at the path of the public URL, unless the URL of
-        the site has a path of its own.
+    :param sites: the further sites. The application is there at the path of the public URL, unless theirs have paths.
     :param cookie_name: the value of ``WSGI_OAUTH_COOKIE_NAME``.
     """
 
