@@ -16,6 +16,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
+from functools import lru_cache
 from operator import methodcaller
 from typing import Any, TypeVar
 
@@ -48,6 +49,7 @@ _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # seco
 _ACKNOWLEDGE_TIMEOUT = 1.0  # seconds, shorter than _RESPONSE_TIMEOUT, for the acknowledgement of a write by a replica
 _REDIRECT_TIMEOUT = 5.0  # seconds until a slot that moves to another server must have arrived
 MAX_CONNECTIONS = 64  # per process and server
+_pack = lru_cache(maxsize=1024)(redis.Connection().pack_command)  # this connection is never opened
 
 # The errors of a cluster, also of one with a single server, where no command is redirected.
 _SIGNS_OF_A_CLUSTER = ("Keys in request don't hash to the same slot", "SELECT is not allowed in cluster mode")
@@ -97,12 +99,13 @@ class SingleServer:
     def get_all(self, names: Sequence[str]) -> list[bytes | None]:
         """Return the values of the keys *names*, None for each that is missing.
 
-        Each signed-in request calls this. The method ``mget`` of the client takes a quarter longer.
+        Each signed-in request calls this, with the same names. So the command is packed once, and sent without the
+        client, whose method ``mget`` would make such a request a third slower.
         """
         pool = self.client.connection_pool
         connection = pool.get_connection()
         try:
-            connection.send_command("MGET", *names)
+            connection.send_packed_command(_pack("MGET", *names))
             return connection.read_response()  # type: ignore[no-any-return]
         finally:
             pool.release(connection)
