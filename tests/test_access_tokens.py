@@ -519,19 +519,20 @@ class TestDamagedEntry:
     def environment(self, store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("WSGI_OAUTH_SESSION_STORE", f"file:{store.folder}")
 
-    @pytest.mark.parametrize("damage", [*DAMAGED, "nested"], ids=str)
+    @pytest.mark.parametrize("damage", [*DAMAGED, "nested", "owner"], ids=ascii)
     def test_of_the_list_counts_as_missing(self, guest: Guest, store: FileStore, damage: dict[str, Any] | str):
         token = create(guest)
         [(owner, info)] = guest.gate.oauth_app.access_tokens.survey()
         tokens = json.dumps([{**info._asdict(), **damage}]) if isinstance(damage, dict) else "[" * 100_000
         [key] = [key for key in store.keys() if (store.load(key) or b"").startswith(b"wo-tokens")]
-        document = f'{{"owner": "{owner}", "tokens": {tokens}}}'.encode()
+        named = r"\ud800" if damage == "owner" else owner
+        document = f'{{"owner": "{named}", "tokens": {tokens}}}'.encode()
         store.update(key, lambda _: Record(b"wo-tokens:1:" + document, info.expires))
         assert listed(guest) == []
         assert main(["tokens", "revoke", "--user", owner]) == 0
         assert send(guest.gate, "/page", headers=bearer(token)).status_code == 401
 
-    @pytest.mark.parametrize("damage", [*DAMAGED, {"info": None}, {"owner": 1}], ids=str)
+    @pytest.mark.parametrize("damage", [*DAMAGED, {"info": None}, {"owner": 1}, {"owner": "\ud800"}], ids=ascii)
     def test_of_a_token_counts_as_missing(self, guest: Guest, store: FileStore, damage: dict[str, Any]):
         damaged, other = create(guest), create(guest)
         stored = parse((store.load(store_key(damaged)) or b"").removeprefix(b"wo-token:1:"))

@@ -112,6 +112,7 @@ def test_different_users_have_different_ids() -> None:
         ("github", "583231", "583231@github"),
         ("login.example.com:8443/realms/staff", "a.b_c-d", "a.b_c-d@login.example.com+3A8443+2Frealms+2Fstaff"),
         ("idp", "auth0|a+b@c d%", "auth0+7Ca+2Bb+40c+20d+25@idp"),
+        ("idp", "\ud800", "+ED+A0+80@idp"),  # from a changed session file
     ],
 )
 def test_id_contains_only_characters_that_user_tables_accept(provider: str, subject: str, user_id: str) -> None:

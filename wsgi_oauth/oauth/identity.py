@@ -118,7 +118,9 @@ def build_user_id(provider: str, subject: str) -> str:
 
 def escape_id(part: str) -> str:
     """Return a subject or the name of a provider in the characters of :attr:`Identity.id`."""
-    return _NOT_IN_AN_ID.sub(lambda match: "".join(f"+{byte:02X}" for byte in match[0].encode()), part)
+    return _NOT_IN_AN_ID.sub(
+        lambda match: "".join(f"+{byte:02X}" for byte in match[0].encode(errors="surrogatepass")), part
+    )
 
 
 def read_identity(

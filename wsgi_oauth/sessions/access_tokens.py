@@ -175,9 +175,17 @@ def read_info(stored: StoredSession) -> TokenInfo:
 def _is_usable(stored: StoredSession) -> bool:
     """Return whether the token of an entry can be used: the entry is undamaged, and has not expired."""
     try:
-        return isinstance(stored.data["owner"], str) and time.time() < _parse_info(stored.data["info"]).expires
+        _parse_owner(stored.data["owner"])
+        return time.time() < _parse_info(stored.data["info"]).expires
     except (ValueError, TypeError, KeyError):
         return False
+
+
+def _parse_owner(owner: Any) -> str:
+    """Return the id of a user. Raise TypeError or ValueError if it is damaged."""
+    if not re.fullmatch(r"[\x21-\x7e]+", owner):  # see Identity.id
+        raise ValueError("not the id of a user")
+    return str(owner)
 
 
 def _parse_info(document: Any) -> TokenInfo:
@@ -207,7 +215,7 @@ def _decode_list(raw: bytes) -> tuple[str, dict[str, TokenInfo]]:
     try:
         document = json.loads(raw.removeprefix(_LIST_ENTRY))
         tokens = [_parse_info(token) for token in document["tokens"]]
-        return str(document["owner"]), {info.id: info for info in tokens}
+        return _parse_owner(document["owner"]), {info.id: info for info in tokens}
     except (ValueError, TypeError, KeyError, RecursionError):
         _log.warning("the list of a user's access tokens is damaged")
         return "", {}
