@@ -190,6 +190,15 @@ class TestLog:
                 *("invalid_request", "transform algorithm not supported"),
                 *("pkce_refused", "WSGI_OAUTH_PKCE=no"),
             ),
+            (  # Entra ID
+                *("invalid_request", "Proof Key for Code Exchange is required for cross-origin redemption"),
+                *("client_refused", "for the platform Web"),
+            ),
+            ("invalid_grant", "The user has not consented to use it", "code_refused", "administrator of the provider"),
+            ("invalid_client", "The provided client secret keys are expired.", "client_refused", "a new client secret"),
+            ("use_dpop_nonce", "", "client_refused", "without DPoP"),
+            ("invalid_request", "HTTPS required", "request_refused", "X-Forwarded-Proto"),  # Keycloak
+            ("interaction_required", "Blocked by a policy", "interaction_required", "provider's policy"),
             ("invalid_scope", "", "scope_refused", "WSGI_OAUTH_SCOPE"),
             ("invalid_request", "Client is public", "client_refused", "WSGI_OAUTH_CLIENT_AUTH=none"),
             ("invalid_request", "", "request_refused", "WSGI_OAUTH_AUTHORIZATION_PARAMETERS"),

@@ -42,13 +42,20 @@ _REFUSALS = (
     _Refusal(
         errors.InteractionRequired,
         {"interaction_required", "login_required", "account_selection_required"},
-        remedy="remove prompt=none from WSGI_OAUTH_AUTHORIZATION_PARAMETERS and from links to the sign-in",
+        remedy="remove prompt=none from WSGI_OAUTH_AUTHORIZATION_PARAMETERS and from links to the sign-in, or change "
+        "the provider's policy that the description names",
     ),
     _Refusal(
         errors.RedirectUriRefused,
         {"redirect_uri_mismatch", "bad_redirect_uri"},
         r"redirect[ _]?ur[il](?![a-z])",
         "register exactly this redirect URI at the provider, or correct WSGI_OAUTH_PUBLIC_URL: {redirect_uri}",
+    ),
+    # Entra ID (AADSTS9002325 and AADSTS9002327), which mentions PKCE although the application sends it.
+    _Refusal(
+        errors.ClientRefused,
+        words="cross-origin",
+        remedy="register the redirect URI for the platform Web, and not for a single-page application",
     ),
     _Refusal(
         errors.PkceRefused,
@@ -65,6 +72,26 @@ _REFUSALS = (
         {"invalid_scope"},
         r"invalid[ _]scope|'scope'",
         "remove the scopes that this client may not request from WSGI_OAUTH_SCOPE (requested: {scope})",
+    ),
+    _Refusal(
+        errors.ScopeRefused,
+        words="not consented",  # Entra ID (AADSTS65001)
+        remedy="let an administrator of the provider consent to the scopes of this client (requested: {scope})",
+    ),
+    _Refusal(
+        errors.RequestRefused,
+        words="https (is )?required",  # Keycloak
+        remedy="use the provider's https URLs, or let its proxy report https (X-Forwarded-Proto)",
+    ),
+    _Refusal(
+        errors.ClientRefused,
+        words=r"\bsecret\b.*\bexpired",
+        remedy="create a new client secret at the provider, and set it as WSGI_OAUTH_CLIENT_SECRET",
+    ),
+    _Refusal(
+        errors.ClientRefused,
+        {"invalid_dpop_proof", "use_dpop_nonce"},  # RFC 9449 5 and 8
+        remedy="let the provider issue tokens without DPoP to this client",
     ),
     _Refusal(
         errors.ClientRefused,
