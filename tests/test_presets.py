@@ -28,7 +28,6 @@ from wsgi_oauth.config.checks import CLIENT_AUTH_METHODS
 from wsgi_oauth.config.provider import Provider
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import serve_provider
-from wsgi_oauth.events import Events
 from wsgi_oauth.oauth.configured import provider_from_config
 from wsgi_oauth.oauth.identity import read_identity
 from wsgi_oauth.oauth.presets import PRESETS
@@ -258,7 +257,7 @@ def test_check_command_requests_the_user_document_as_the_provider_requires(
 ) -> None:
     provider, _ = imitate(name)
     [config] = config_for(name, provider).providers
-    registration = Registration(config, provider_from_config(config), Transport(10), (), Events())
+    registration = Registration(config, provider_from_config(config), Transport(10), (), lambda *_: None)
     findings = list(ProviderCheck(config, registration, "http://localhost").endpoint_findings())
     assert [finding.level for finding in findings if "profile endpoint" in finding.text] == ["ok"]
     [sent] = [exchange for exchange in provider.exchanges if exchange.endpoint == "profile"]

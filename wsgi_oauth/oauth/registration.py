@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from .. import errors
 from ..config import ProviderConfig
 from ..config.provider import Provider
 from ..config.secret_file import SecretFile, read_secret
-from ..events import FAILED, REFRESH, REFUSED, Events
+from ..events import FAILED, REFRESH, REFUSED
 from ..sessions.session import Session
 from ..transport.pool import Transport
 from ..urls import Origin
@@ -27,12 +27,13 @@ from .identity import Identity, build_user_id, find_subject, limit_lists, read_i
 from .keys import SigningKeys, verifies_signatures
 from .lists import with_lists, with_scopes_for
 from .refresh import refresh_once
-from .session_events import build_event
 from .token import MAX_TOKEN, Token
 
 # Characters. Entra ID refuses URLs of more than 4 KB, and many servers and proxies refuse more than 8 KB.
 _MAX_END_SESSION_URL = 2000
 _log = logging.getLogger(__name__)
+
+Emit = Callable[..., None]  # OAuthService.emit
 
 
 class Registration:
@@ -42,14 +43,14 @@ class Registration:
     """
 
     def __init__(
-        self, config: ProviderConfig, provider: Provider, transport: Transport, rules: Collection[Rule], events: Events
+        self, config: ProviderConfig, provider: Provider, transport: Transport, rules: Collection[Rule], emit: Emit
     ) -> None:
         self._config = config
         self.with_own_variables = config.with_own_variables
         self._transport = transport
         self.slot = transport.slot  # a provider has slots of its own
         self.rules = rules
-        self._events = events
+        self._emit = emit
         self.configured_provider = with_scopes_for(rules, provider)
         #: The keys of the provider's signatures; None if signatures are not verified.
         self.keys = SigningKeys(transport) if provider.openid and verifies_signatures() else None
@@ -173,10 +174,10 @@ class Registration:
         except errors.Error as error:
             if has_asked:
                 outcome = REFUSED if isinstance(error, errors.TokenRejected) else FAILED
-                self._events.emit(build_event(session, REFRESH, outcome, error, provider=self.label))
+                self._emit(session, REFRESH, outcome, error)
             raise
         if has_asked:
-            self._events.emit(build_event(session, REFRESH, provider=self.label))
+            self._emit(session, REFRESH)
         return token
 
     def identify(

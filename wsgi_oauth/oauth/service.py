@@ -12,10 +12,22 @@ from urllib.parse import urlsplit
 from .. import errors
 from ..config import PREFIX, Config
 from ..config.checks import check_rules
-from ..events import FAILED, IDENTIFICATION, RECHECK, REFUSED, SESSION_END, SIGN_IN, SUCCESS, Events
+from ..events import (
+    FAILED,
+    IDENTIFICATION,
+    RECHECK,
+    REFUSED,
+    SESSION_END,
+    SIGN_IN,
+    SUCCESS,
+    Event,
+    Events,
+    build_fingerprint,
+)
 from ..metrics import Metrics
 from ..sessions.session import PROVIDER, TOKEN, Session
 from ..sessions.signature_algorithms import SignatureAlgorithms
+from ..sessions.store import store_key
 from ..transport.pool import Transport
 from ..urls import is_loopback
 from .access import Rules
@@ -25,7 +37,6 @@ from .configured import provider_from_config
 from .identity import IDENTITY, Identity
 from .recheck import RETRY_AFTER, begin_recheck, build_identity_record, next_recheck
 from .registration import Registration
-from .session_events import build_event
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +83,7 @@ class OAuthService:
                 # A provider that does not answer must not use up the slots of the other providers.
                 self.transport if len(self._providers) == 1 else self.transport.share(),
                 [rule for rules in (self._rules, *self._added_rules) for rule in rules.for_provider(label)],
-                self.events,
+                self.emit,
             )
             for each, (label, provider) in zip(self._config.providers, self._providers.items(), strict=True)
         }
@@ -297,13 +308,26 @@ class OAuthService:
         exc_info: bool = False,
         **values: str,
     ) -> None:
-        """Emit the audit event *name* about *session*, see :func:`.session_events.build_event`."""
+        """Emit the audit event *name* about *session* and its stored user.
+
+        :param error: the reason, if the outcome is not success.
+        :param values: further fields of the event.
+        """
         data = session.stored.data if session.stored else session
         registration = self._find_registration(data) if TOKEN in data else None
-        values["provider"] = registration.label if registration else ""
+        known = Identity.from_dict(data.get(IDENTITY))
+        fields: dict[str, Any] = {
+            "user": (error and error.user) or (known.id if known else ""),
+            "provider": (error and error.provider) or (registration.label if registration else ""),
+            "session": build_fingerprint(store_key(session.id)) if session.id else "",
+            "cause": error.cause if error else "",
+            "detail": str(error or ""),
+            **session.source._asdict(),
+            **values,
+        }
         if name == SIGN_IN and IDENTITY not in data and registration:
-            values["user"] = registration.read_user_id(data[TOKEN])
-        self.events.emit(build_event(session, name, outcome, error, **values), level=level, exc_info=exc_info)
+            fields["user"] = registration.read_user_id(data[TOKEN]) or fields["user"]
+        self.events.emit(Event(name, outcome, **fields), level=level, exc_info=exc_info)
 
     def add_rules(self, rules: Iterable[str], setting: str) -> Rules:
         """Return access rules for a part of the application, and request their scopes at each sign-in from now on."""
