@@ -469,6 +469,7 @@ class TestDiscoveryUrl:
     ) -> None:
         assert said(start(visit(PROVIDER=f"{issuer.url}/guid/v2.0/"))) == (502, "provider_error")
         assert 'status 404 ("Not found."); set WSGI_OAUTH_DISCOVERY_URL' in caplog.text
+        assert "correct the realm or tenant in the issuer" in caplog.text
 
     def test_of_a_provider_without_discovery_stops_the_start(
         self, visit: Callable[..., Browser], issuer: Issuer

@@ -138,7 +138,8 @@ class Discovery:
             raise errors.ProviderError(text, remedy=f"set {setting} to the URL of the metadata if that is right")
         if response.status_code != 200:
             message = f"{response.url} answered with status {response.status_code}{describe_error(response)}"
-            raise build_status_error(response, message, remedy=f"set {setting} if the metadata are at another URL")
+            remedy = f"set {setting} if the metadata are at another URL, or correct the realm or tenant in the issuer"
+            raise build_status_error(response, message, remedy=remedy)
         remedy = f"set {setting} if they are at another URL than {response.url}"
         document: dict[str, Any] = read_json(response, dict, "metadata", remedy=remedy)
         issuer, configured = ascii(document.get("issuer"))[:200], self._configured.issuer
