@@ -301,6 +301,15 @@ class TestAccessToken:
         assert admits(gate, token)
         assert not admits(gate, prefix + sha256(token.encode()).hexdigest())
 
+    @pytest.mark.parametrize("prefix", ["", "bearer "])
+    def test_in_a_long_header_is_not_replaced_by_the_hash_of_the_header(
+        self, gate: LoginRequired, claims: dict[str, Any], prefix: str
+    ):
+        header = f"Bearer {access_token({**claims, 'padding': 'x' * 1024})}"
+        assert send(gate, "/page", headers={"Authorization": header}).status_code == 200
+        hashed = prefix + sha256(header.encode()).hexdigest()
+        assert send(gate, "/page", headers={"Authorization": hashed}).status_code == 401
+
     def test_opens_nothing_under_another_host_name(
         self, gate: LoginRequired, inside: Application, claims: dict[str, Any]
     ):

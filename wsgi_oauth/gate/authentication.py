@@ -80,7 +80,7 @@ class Authenticator:
         self._version: Callable[[str], object] | None = store.version if has_versions else None
         self._has_version: Callable[[object], bool] | None = store.is_current if has_versions else None
         # Keyed by the request's headers and by the store's key, because different requests may share one session.
-        self._cache: dict[tuple[str | bool | None, ...] | str, Login] = {}
+        self._cache: dict[tuple[str | bytes | bool | None, ...] | str, Login] = {}
         self._cached_bytes = 0  # approximate, because threads update it without a lock
         self._in_background = set[str]()  # keys of the sessions that background threads recheck
         self._max_background = app.config.upstream_limit
@@ -96,9 +96,10 @@ class Authenticator:
         :raises errors.ProviderError: with status 503, if such a token cannot be verified now.
         """
         get = environ.get
-        authorization = get("HTTP_AUTHORIZATION")
-        if authorization is not None and len(authorization) > _MAX_CACHED_HEADER:
-            authorization = _hash_token(authorization)
+        authorization: str | bytes | None = get("HTTP_AUTHORIZATION")
+        if isinstance(authorization, str) and len(authorization) > _MAX_CACHED_HEADER:
+            # Bytes, which equal no header: otherwise the hash would be accepted in place of the token.
+            authorization = sha256(authorization.encode(errors="surrogatepass")).digest()
         is_foreign = authorization is not None and self._is_from_another_site(environ)
         # All headers that select the login: the token, the cookies, and the URL of this site.
         cache_key = (
@@ -271,7 +272,7 @@ class Authenticator:
         identity, registration, valid_until, token_id = verify_bearer_token(token, audience, registrations)
         self._emit_first_use(token_id, identity, registration, source)
         now, environ = time.time(), self._build_environ(identity, "Bearer")
-        values = (_hash_token(token), b"", StoredSession(now, now, {PROVIDER: registration.key}), identity, environ)
+        values = (store_key(token), b"", StoredSession(now, now, {PROVIDER: registration.key}), identity, environ)
         return Login("", *values, valid_until, must_identify=False, is_token=True, is_stored=False)
 
     def _emit_first_use(
@@ -326,7 +327,7 @@ class Authenticator:
             revocation_keys=tuple(self._sessions.revocation_keys(stored)),
         )
 
-    def _update_cache(self, cache_key: tuple[str | bool | None, ...], login: Login | None) -> None:
+    def _update_cache(self, cache_key: tuple[str | bytes | bool | None, ...], login: Login | None) -> None:
         too_large = sum(len(text) for text in cache_key if isinstance(text, str)) > _MAX_CACHE_KEY
         if login is None or too_large:
             self._cache.pop(cache_key, None)
@@ -357,7 +358,3 @@ class Authenticator:
             self._sessions.save(self.session(login))
         except errors.StoreError as error:
             _log.warning("the last use of a session was not stored: %s", error)
-
-
-def _hash_token(token: str) -> str:
-    return f"bearer {sha256(token.encode(errors='replace')).hexdigest()}"
