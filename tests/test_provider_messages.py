@@ -200,6 +200,7 @@ class TestLog:
             ("invalid_request", "HTTPS required", "request_refused", "X-Forwarded-Proto"),  # Keycloak
             ("interaction_required", "Blocked by a policy", "interaction_required", "provider's policy"),
             ("invalid_scope", "", "scope_refused", "WSGI_OAUTH_SCOPE"),
+            ("unauthorized_scope_error", "", "scope_refused", "WSGI_OAUTH_SCOPE"),  # LinkedIn
             ("invalid_request", "Client is public", "client_refused", "WSGI_OAUTH_CLIENT_AUTH=none"),
             ("invalid_request", "", "request_refused", "WSGI_OAUTH_AUTHORIZATION_PARAMETERS"),
         ],

@@ -69,7 +69,7 @@ _REFUSALS = (
     ),
     _Refusal(
         errors.ScopeRefused,
-        {"invalid_scope"},
+        {"invalid_scope", "unauthorized_scope_error"},  # the latter is LinkedIn's
         r"invalid[ _]scope|'scope'",
         "remove the scopes that this client may not request from WSGI_OAUTH_SCOPE (requested: {scope})",
     ),
