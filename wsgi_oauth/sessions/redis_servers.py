@@ -90,7 +90,7 @@ class SingleServer:
         try:
             return operation(self.client)
         except redis.ResponseError as error:
-            if not is_read_only(error) or _is_old():
+            if not is_read_only(error) or _is_older(7):  # old pools would close connections in use
                 raise
             # After a failover, the address belongs to the new master, but connections are still open to the old one.
             self.client.connection_pool.disconnect(inuse_connections=False)
@@ -273,8 +273,12 @@ class _SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
 
 def open_servers(url: RedisURL) -> SingleServer | ClusterServers:
     """Return the servers at *url*. Raise ConfigError for an old redis package or an unusable TLS file."""
-    if url.kind != "server" and _is_old():
-        text = f"Sentinels and clusters need version 7 of the redis package (got {redis.__version__})"
+    # Older pools close connections in use, and do not compare host names.
+    what, needed = (
+        ("the session store needs", (5, 3)) if url.kind == "server" else ("Sentinels and clusters need", (7,))
+    )
+    if _is_older(*needed):
+        text = f"{what} version {'.'.join(map(str, needed))} of the redis package (got {redis.__version__})"
         raise errors.ConfigError(f"{text}; pip install --upgrade 'redis>=7'")
     if url.tls_files:
         ca_certs, certificate, key = map(url.tls_files.get, ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"))
@@ -292,9 +296,9 @@ def open_servers(url: RedisURL) -> SingleServer | ClusterServers:
     return SentinelServers(url) if url.kind == "sentinel" else SingleServer(url)
 
 
-def _is_old() -> bool:
-    """Return whether redis-py is older than 7. Old pools close connections in use and do not compare host names."""
-    return int(redis.__version__.partition(".")[0]) < 7
+def _is_older(*version: int) -> bool:
+    """Return whether redis-py is older than *version*."""
+    return tuple(int(part) for part in redis.__version__.split(".")[:2]) < version
 
 
 def describe(error: Exception) -> str:
