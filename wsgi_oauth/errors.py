@@ -56,13 +56,9 @@ class Error(Exception):
                     setattr(cls, name, english(f"{cls.cause}.{name}"))
 
     def __init__(self, detail: str = "", *, remedy: str = "") -> None:
-        """
-        :param detail: the problem.
-        :param remedy: what the operator can do, with the name of the setting that helps.
-        """
         # `args` is not changed, because copying and pickling call the subclass with the original arguments.
-        self.detail = detail
-        self.remedy = remedy
+        self.detail = detail  # the problem
+        self.remedy = remedy  # what the operator can do, with the name of the setting that helps
 
     def __str__(self) -> str:
         return "; ".join(filter(None, (self.detail, self.remedy)))
@@ -169,8 +165,6 @@ class SignInExpired(UserError, cause="sign_in_expired", advice="sign_in_again", 
 class NotAllowed(UserError, status=403, cause="not_allowed", action="switch_account"):
     """The access rules exclude the user.
 
-    :param user_id: the user's id, for the log.
-    :param account: the name of the account, for the user.
     :param reason: a hint for the operator.
     :param unread: the lists that the provider did not permit this application to read, for the user.
     :param is_page: whether the rules protect a page and not the whole application, for the user.
@@ -199,12 +193,7 @@ def _describe_list(name: str) -> str:
 
 
 class NoUserName(NotAllowed, cause="no_user_name"):
-    """The provider does not give a name for the application behind the gate.
-
-    :param user_id: the user's id, for the log.
-    :param account: the name of the account, for the user.
-    :param kind: the value of ``WSGI_OAUTH_REMOTE_USER``, or ``function`` if a function of the application decides.
-    """
+    """There is no name for the application behind the gate. *kind* is ``WSGI_OAUTH_REMOTE_USER`` or "function"."""
 
     def __init__(self, user_id: str, account: str, kind: str) -> None:
         self.user = user_id
@@ -231,14 +220,11 @@ class BadAuthorizationResponse(UserError, cause="bad_authorization_response", ad
 
 
 class BadHost(UserError, cause="bad_host", action="open_application"):
-    """The Host header is malformed, or not the configured one.
-
-    :param site_url: the right URL, if it is known.
-    """
+    """The Host header is malformed, or not the configured one."""
 
     def __init__(self, detail: str, *, site_url: str = "") -> None:
         super().__init__(detail)
-        self.site_url = site_url
+        self.site_url = site_url  # the right URL, if it is known
 
 
 class CallbackWithoutProvider(UserError, status=404, cause="callback_without_provider", advice="contact_support"):

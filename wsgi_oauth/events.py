@@ -76,10 +76,7 @@ class Event:
 
 
 class Events:
-    """Writes events to the log and passes them to functions. A failure does not affect the request.
-
-    :param listeners: functions that are called with each :class:`Event`. They delay the request.
-    """
+    """Writes events to the log and passes them to *listeners*, which delay the request, but cannot make it fail."""
 
     def __init__(self, *listeners: Callable[[Event], object]) -> None:
         self._listeners = listeners

@@ -61,13 +61,11 @@ class Authenticator:
     It has the gate's only cache, which maps a request's headers to a login. Parsing and checking a session costs twice
     as much as all other work of the gate. A cached login is used only while the store holds the same data, so a
     sign-out or a change in another process takes effect at once. Access rules are evaluated with every request.
-
-    :param remote_user: returns the value of ``REMOTE_USER``; by default ``WSGI_OAUTH_REMOTE_USER`` decides.
     """
 
     def __init__(self, app: OAuthApp, remote_user: Callable[[Identity], str | None] | None = None) -> None:
         self._app = app
-        self._remote_user = remote_user or app.oauth.remote_user
+        self._remote_user = remote_user or app.oauth.remote_user  # returns the value of REMOTE_USER
         self._name_source = "function" if remote_user else app.oauth.remote_user_kind
         self._oauth = app.oauth
         self._sessions = app.sessions

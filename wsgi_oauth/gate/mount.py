@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 
 
 class MountedSignIn:
-    """*app*, mounted below *prefix*. The errors are those of :class:`.LoginRequired`.
-
-    :param expire_cookies: names of the protected application's cookies that a sign-out deletes.
-    """
+    """*app*, mounted below *prefix*. Its sign-out deletes *expire_cookies*. See :class:`.LoginRequired` for errors."""
 
     def __init__(self, app: OAuthApp, prefix: str, expire_cookies: Collection[str] = ()) -> None:
         self.app = app

@@ -26,10 +26,7 @@ class PathRule(NamedTuple):
 
 
 class PathRules:
-    """The path rules of a gate, see :class:`PublicPaths`, :class:`RestrictedPaths` and :class:`SignOutPaths`.
-
-    :param sign_in: the path of the sign-in, as returned by :func:`parse_path`.
-    """
+    """The :class:`PublicPaths`, :class:`RestrictedPaths` and :class:`SignOutPaths` of a gate with this *sign_in*."""
 
     def __init__(
         self, *, sign_in: str, public: Collection[str], restricted: Collection[str], sign_out: Collection[str]

@@ -86,14 +86,10 @@ class Rules:
         has_labels: bool = False,
         setting: str = f"{PREFIX}ALLOW",
     ) -> None:
-        """
-        :param has_labels: whether each provider has settings of its own, whose names contain its label.
-        :param setting: its name, for messages. Rules other than ``WSGI_OAUTH_ALLOW`` concern a part of the application.
-        :raises errors.ConfigError: for an invalid rule, or a kind of rule that its provider does not support.
-        """
+        """Raise ConfigError for an invalid rule, or a kind of rule that its provider does not support."""
         self._providers = providers
-        self._setting = setting
-        self._has_labels = has_labels
+        self._setting = setting  # its name; rules other than WSGI_OAUTH_ALLOW concern a part of the application
+        self._has_labels = has_labels  # whether the names of the providers' settings contain their labels
         self._function = function
         texts = list(rules)
         self._rules = [self._parse(text, previous=texts[:position]) for position, text in enumerate(texts)]

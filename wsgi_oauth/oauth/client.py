@@ -65,13 +65,7 @@ class OAuth2Session:
         redirect_uri: str | None = None,
         refresh: Callable[[OAuth2Session, Token], Token] | None = None,
     ) -> None:
-        """
-        :param keys: the keys that verify ID tokens and user documents; without them, only TLS protects these.
-        :param build_assertion: returns an assertion of the client for an endpoint, for ``private_key_jwt``.
-        :param pushes_requests: whether authorization requests are pushed to the provider first (RFC 9126).
-        :param refresh: function that gets a new token when the provider no longer accepts the current one.
-        :raises errors.TokenRejected: when *token* is not a token that this program stored.
-        """
+        """Raise TokenRejected when *token* is not a token that this program stored."""
         if token is not None and not is_token(token):
             raise errors.TokenRejected("the stored token is invalid")
         self.provider = provider
@@ -79,10 +73,10 @@ class OAuth2Session:
         self._client_id = client_id
         self._client_secret = client_secret or ""
         self._transport = transport
-        self._keys = keys
-        self._build_assertion = build_assertion
-        self._pushes_requests = pushes_requests
-        self._refresh = refresh
+        self._keys = keys  # they verify ID tokens and user documents; without them, only TLS protects these
+        self._build_assertion = build_assertion  # for an endpoint, with `private_key_jwt`
+        self._pushes_requests = pushes_requests  # whether authorization requests are pushed (RFC 9126)
+        self._refresh = refresh  # gets a new token when the provider no longer accepts the current one
         self._token: Token = token or {}
         self._has_refreshed = False
         self._requests_session: requests_oauthlib.OAuth2Session | None = None

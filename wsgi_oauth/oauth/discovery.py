@@ -64,14 +64,12 @@ class Discovery:
 
     Configured endpoints take precedence over discovered ones. If none is missing, nothing is fetched. While the issuer
     cannot be reached, the last metadata stay in use.
-
-    :param needs_keys: whether metadata without the URL of the keys are an error, because signatures are verified.
     """
 
     def __init__(
         self, configured: Provider, config: ProviderConfig, transport: Transport, *, needs_keys: bool = False
     ) -> None:
-        self._needs_keys = needs_keys
+        self._needs_keys = needs_keys  # whether signatures are verified, for which metadata must name the keys
         self._configured = configured
         self._config = config
         self._transport = transport

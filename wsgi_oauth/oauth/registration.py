@@ -37,10 +37,7 @@ Emit = Callable[..., None]  # OAuthService.emit
 
 
 class Registration:
-    """One client at one provider. It is shared by all requests; each request gets its own :class:`OAuth2Session`.
-
-    :param rules: the access rules for this provider's users. The scopes that they need are requested at each sign-in.
-    """
+    """One client at one provider. It is shared by all requests; each request gets its own :class:`OAuth2Session`."""
 
     def __init__(
         self, config: ProviderConfig, provider: Provider, transport: Transport, rules: Collection[Rule], emit: Emit
@@ -49,7 +46,7 @@ class Registration:
         self.with_own_variables = config.with_own_variables
         self._transport = transport
         self.slot = transport.slot  # a provider has slots of its own
-        self.rules = rules
+        self.rules = rules  # for its users; each sign-in requests the scopes that they need
         self._emit = emit
         self.configured_provider = with_scopes_for(rules, provider)
         #: The keys of the provider's signatures; None if signatures are not verified.

@@ -49,13 +49,10 @@ class TokenInfo(NamedTuple):
 
 
 class AccessTokens:
-    """The access tokens in the store of *sessions*. Methods raise StoreError if the store fails.
-
-    :param max_lifetime: seconds; the longest lifetime of a new token.
-    """
+    """The access tokens in the store of *sessions*. Methods raise StoreError if the store fails."""
 
     def __init__(self, sessions: SessionManager, max_lifetime: float) -> None:
-        self.max_lifetime = max_lifetime
+        self.max_lifetime = max_lifetime  # of a new token, in seconds
         self._sessions = sessions
         self._store = sessions.store
 

@@ -72,15 +72,7 @@ def link_purpose(site: str) -> str:
 
 
 class SessionManager:
-    """Opens and saves sessions in *store*, and enforces both lifetimes (ASVS 7.3.1, 7.3.2).
-
-    :param idle: seconds without a request after which a session expires.
-    :param lifetime: seconds after the sign-in at which a session expires in any case.
-    :param encrypted: whether sessions are encrypted with a key that is derived from the browser's cookie.
-    :param sign_in_lifetime: seconds that a sign-in may take.
-    :param revocation_names: returns the revocation names of a session's data; all sessions with a name end together.
-    :raises errors.ConfigError: when encryption needs a package that is missing.
-    """
+    """Opens and saves sessions in *store*, and enforces both lifetimes (ASVS 7.3.1, 7.3.2)."""
 
     def __init__(
         self,
@@ -93,12 +85,12 @@ class SessionManager:
         revocation_names: Callable[[Mapping[str, Any]], Iterable[str]] = lambda _: (),
     ) -> None:
         self.store = store
-        self._idle = idle
-        self.lifetime = lifetime
-        self._sign_in_lifetime = sign_in_lifetime
-        self._revocation_names = revocation_names
+        self._idle = idle  # seconds without a request after which a session expires
+        self.lifetime = lifetime  # seconds after the sign-in at which a session expires in any case
+        self._sign_in_lifetime = sign_in_lifetime  # seconds that a sign-in may take
+        self._revocation_names = revocation_names  # of a session's data; all sessions with a name end together
         self._late_responses = _HourlyLimit(_LATE_RESPONSES_PER_HOUR)
-        self.encrypted = encrypted
+        self.encrypted = encrypted  # with a key that is derived from the browser's cookie
         self._encryption = Encryption() if encrypted else None
 
     # Reading

@@ -54,13 +54,11 @@ class StoreErrors:
     """A context manager that raises StoreError for the *failures* of a store.
 
     A ``contextmanager`` function would make a load a tenth slower.
-
-    :param describe: returns the text of a failure, without session keys.
     """
 
     def __init__(self, failures: tuple[type[Exception], ...], describe: Callable[[Exception], str]) -> None:
         self._failures = failures
-        self._describe = describe
+        self._describe = describe  # returns the text of a failure, without session keys
 
     def __enter__(self) -> None:
         pass

@@ -33,13 +33,9 @@ class RequestLimit:
     def __init__(
         self, slots: int | Callable[[], int], total: RequestLimit | None = None, metrics: Metrics | None = None
     ) -> None:
-        """
-        :param slots: number of requests that may wait at the same time, or a function that returns it.
-        :param total: the limit of all providers together; each slot also occupies a slot there.
-        """
         self._metrics = metrics
         self._slots = slots
-        self._total = total
+        self._total = total  # the limit of all providers together; each slot also occupies a slot there
         self._taken = 0
         self._lock = threading.Lock()
 

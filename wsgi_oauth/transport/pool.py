@@ -44,13 +44,7 @@ class Transport:
         total: Transport | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        """
-        :param timeout: seconds for a request, from connecting to the last byte of the response (wall clock).
-        :param limit: how many requests may wait for the provider; by default fewer in a server with few threads.
-        :param http_hosts: the hosts for which plain http is accepted, besides this machine.
-        :param total: the transport of all providers. Its connections are used, and its limit includes these requests.
-        :raises errors.ConfigError: if another package has replaced urllib3.
-        """
+        """Raise ConfigError if another package has replaced urllib3."""
         # An installation of niquests replaces urllib3. The deadlines depend on its classes.
         if not issubclass(urllib3.connection.HTTPConnection, http.client.HTTPConnection):
             raise errors.ConfigError(
@@ -59,10 +53,10 @@ class Transport:
                 "`pip install --force-reinstall urllib3`"
             )
         self._metrics = metrics
-        self.timeout = timeout
-        self.limit = limit
-        self.http_hosts = http_hosts
-        self._total = total
+        self.timeout = timeout  # seconds from connecting to the last byte of the response (wall clock)
+        self.limit = limit  # of waiting requests; the default is lower in a server with few threads
+        self.http_hosts = http_hosts  # for which plain http is accepted, besides this machine
+        self._total = total  # of all providers: has the connections, and its limit includes these requests
         self._states: dict[int, _ProcessState] = {}  # by process id: a child must not use its parent's sockets
 
     def share(self) -> Transport:

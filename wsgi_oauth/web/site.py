@@ -32,9 +32,7 @@ class Site:
     The main site has the configured public URL. Users sign in there. Each further site has a URL of its own. Without a
     public URL, the URL is taken from the request, for loopback hosts only.
 
-    :param proxies: the number of proxies that are trusted for ``X-Forwarded-*``.
     :param sites: the further sites. The application is there at the path of the public URL, unless theirs have paths.
-    :param cookie_name: the value of ``WSGI_OAUTH_COOKIE_NAME``.
     """
 
     def __init__(
@@ -44,8 +42,8 @@ class Site:
         path = urlsplit(public_url or "").path
         #: The URLs of the application on the further sites, by host.
         self.further_urls = {Origin.of(url).host: url if urlsplit(url).path else url + path for url in sites}
-        self._proxies = proxies
-        self._cookie_name = cookie_name
+        self._proxies = proxies  # how many are trusted for X-Forwarded-*
+        self._cookie_name = cookie_name  # WSGI_OAUTH_COOKIE_NAME
         self._has_warned = False  # whether the log has the warning about a proxy without a public URL
         self._urls_by_host = {**self.further_urls, **({Origin.of(public_url).host: public_url} if public_url else {})}
         self._cookie_names = {
