@@ -180,6 +180,7 @@ def test_document_needs_a_2xx_status(status: int, make_browser: Callable[..., Br
     [
         (301, {"Location": "/user/?token=canary"}, "redirects to '/user/', which is not followed"),
         (404, {}, "404"),
+        (400, {}, "400"),
         (405, {}, "405"),
         (204, {}, "not JSON"),
     ],

@@ -120,7 +120,7 @@ def _build_error(
         error = errors.ProviderForbids(message, remedy=_CHECK_SCOPE)
         error.status = 403 if codes else 502  # without a reason, the provider is at fault
         return error
-    return errors.ProviderError(message)
+    return errors.ProviderError(message, remedy=errors.CHECK_PROFILE_URL)
 
 
 def _parse_user_document(content: bytes, provider: Provider) -> Any:
