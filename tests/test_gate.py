@@ -721,6 +721,16 @@ class TestPublicPath:
         assert current_identity(inside.environ) is None
         assert provider.count("profile") == 0
 
+    def test_counts_a_user_without_known_rights_as_anonymous(
+        self, visitor: Guest, make_gate: Callable[..., LoginRequired], inside: Application
+    ):
+        visitor.get(visitor.consent(visitor.get("/auth/").location))
+        gate = make_gate(public=["/static"], ALLOW="id:583231")  # a rule that did not exist at the sign-in
+        image = {**IMAGE, "Cookie": f"wsgi_oauth={visitor.cookie}"}
+        assert send(gate, "/static/x.png", headers=image).status_code == 200
+        with pytest.raises(errors.NotSignedIn):
+            oauth2_session(inside.environ)
+
     def test_is_served_if_the_provider_fails(self, visitor: Guest, inside: Application, provider: LocalProvider):
         visitor.get(visitor.consent(visitor.get("/auth/").location))
         provider.faults.add("profile.500")
