@@ -551,7 +551,8 @@ class TestForgedIdentity:
             *("Remote-User-Group", "Remote-User-First-Name", "X-Forwarded-Remote-User", "X-Consumer-Custom-Id"),
             *("OIDC-Claim-Sub", "X-Amzn-Oidc-Data", "Kubeflow-Userid", "X-Pomerium-Claim-Email", "X-Proxy-User"),
             *("X-Goog-Authenticated-User-Email", "X-MS-CLIENT-PRINCIPAL", "Tailscale-User-Login", "X-Vouch-User"),
-            *("X-Otterwiki-Name", "X-Otterwiki-Permissions"),
+            *("X-Otterwiki-Name", "X-Otterwiki-Permissions", "X-Auth-Username", "X-Auth-Roles", "SM_USER", "Iv-User"),
+            *("OAM_REMOTE_USER", "OAM_REMOTE_USER_GROUPS", "Eppn"),
             "X-Auth-Request-Any-Claim",  # oauth2-proxy can be configured to send any claim
         ]
         for name in names:  # one at a time, because one such header can lead to the removal of others

@@ -61,6 +61,10 @@ IDENTITY_KEYS = frozenset(
     | {f"HTTP_X_GOOG_AUTHENTICATED_USER_{name}" for name in ("EMAIL", "ID")}
     | {f"HTTP_X_MS_CLIENT_PRINCIPAL{name}" for name in ("", "_ID", "_IDP", "_NAME")}
     | {f"HTTP_TAILSCALE_USER_{name}" for name in ("LOGIN", "NAME")}
+    # Gatekeeper for Keycloak, SiteMinder, Oracle Access Manager, IBM WebSEAL, and Shibboleth at Seafile.
+    | {f"HTTP_X_AUTH_{name}" for name in ("USERID", "USERNAME", "SUBJECT", "EMAIL", "GROUPS", "ROLES")}
+    | {"HTTP_SM_USER", "HTTP_SM_USERDN", "HTTP_OAM_REMOTE_USER", "HTTP_OAM_REMOTE_USER_GROUPS"}
+    | {"HTTP_IV_USER", "HTTP_IV_GROUPS", "HTTP_EPPN"}
 )
 _IDENTITY_PREFIX = "HTTP_X_AUTH_REQUEST_"  # oauth2-proxy can be configured to send any claim
 # Headers from which applications behind a proxy take a prefix that they remove from the path.
