@@ -722,13 +722,20 @@ class TestPublicPath:
         assert current_identity(inside.environ) is None
         assert provider.count("profile") == 0
 
+    @pytest.mark.parametrize("headers", [IMAGE, HTML])
     def test_counts_a_user_without_known_rights_as_anonymous(
-        self, visitor: Guest, make_gate: Callable[..., LoginRequired], inside: Application
+        self,
+        visitor: Guest,
+        make_gate: Callable[..., LoginRequired],
+        inside: Application,
+        provider: LocalProvider,
+        headers: dict[str, str],
     ):
         visitor.get(visitor.consent(visitor.get("/auth/").location))
+        provider.faults.add("profile.500")
         gate = make_gate(public=["/static"], ALLOW="id:583231")  # a rule that did not exist at the sign-in
-        image = {**IMAGE, "Cookie": f"wsgi_oauth={visitor.cookie}"}
-        assert send(gate, "/static/x.png", headers=image).status_code == 200
+        cookie = {"Cookie": f"wsgi_oauth={visitor.cookie}"}
+        assert send(gate, "/static/x.png", headers={**headers, **cookie}).status_code == 200
         with pytest.raises(errors.NotSignedIn):
             oauth2_session(inside.environ)
 
