@@ -181,6 +181,15 @@ class TestToken:
         response = send(guest.gate, "/page", headers={**bearer(token), **HTML})
         assert (response.status_code, response.data) == (401, b"not yours")
 
+    def test_leads_to_no_sign_in_if_the_application_requires_another_user(self, guest: Guest, make_gate: MakeGate):
+        """Programs that follow redirects, such as git, would read the page of the sign-in as a success."""
+
+        def application(environ: Any, start_response: Any) -> Any:
+            oauth2_session(environ)
+
+        headers = {**bearer(create(guest)), **HTML}
+        assert send(make_gate(app=application, TOKENS="yes"), "/page", headers=headers).status_code == 401
+
     def test_takes_precedence_over_a_session(self, guest: Guest, inside: Application):
         headers = {**bearer(create(guest)), "Cookie": f"wsgi_oauth={guest.cookie}"}
         send(guest.gate, "/page", headers=headers)
