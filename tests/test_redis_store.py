@@ -598,17 +598,10 @@ def test_a_missing_file_of_certificates_stops_the_start(provider: LocalProvider,
         create_app(Config.from_environ(environ_for(provider, SESSION_STORE=url)))
 
 
-@pytest.mark.parametrize(
-    ("url", "version", "needed"),
-    [
-        ("redis://redis.example", "5.2.1", r"5\.3"),
-        ("redis+cluster://redis.example", "6.4.0", "7"),
-        ("redis+sentinel://redis.example/service", "6.4.0", "7"),
-    ],
-)
-def test_an_old_package_stops_the_start(monkeypatch: pytest.MonkeyPatch, url: str, version: str, needed: str):
-    monkeypatch.setattr("redis.__version__", version)
-    with pytest.raises(errors.ConfigError, match=rf"version {needed} of the redis package \(got {version}\)"):
+@pytest.mark.parametrize("url", ["redis+cluster://redis.example", "redis+sentinel://redis.example/service"])
+def test_an_old_package_cannot_be_used_for_several_servers(monkeypatch: pytest.MonkeyPatch, url: str):
+    monkeypatch.setattr("redis.__version__", "6.4.0")
+    with pytest.raises(errors.ConfigError, match="version 7 of the redis package"):
         RedisStore(url)
 
 

@@ -7,7 +7,7 @@ import logging
 import re
 from base64 import b64encode
 from collections.abc import Callable, Collection, Mapping
-from functools import lru_cache, partialmethod
+from functools import partialmethod
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote_plus, urlencode
@@ -387,13 +387,7 @@ class OAuth2Session:
     ) -> requests.Response:
         if self._requests_session is None:
             prepared = requests.PreparedRequest()
-            if content:
-                prepared.prepare(method, url, {**_DEFAULT_HEADERS, **headers}, data=data, **content)
-            else:  # the same, without the search for cookies and for a password in the URL
-                prepared.prepare_method(method)
-                prepared.url = _encode_url(url)
-                prepared.prepare_headers({**_DEFAULT_HEADERS, **headers})
-                prepared.prepare_body(data, None)
+            prepared.prepare(method, url, {**_DEFAULT_HEADERS, **headers}, data=data, **content)
         else:
             request = requests.Request(method, url, data=data, headers=headers, **content)
             prepared = self._requests_session.prepare_request(request)
@@ -459,14 +453,6 @@ class OAuth2Session:
         for hook in self._hooks("access_token_response"):
             response = hook(response)
         return response
-
-
-@lru_cache(maxsize=64)  # without it, a request for the user document takes 4 % longer
-def _encode_url(url: str) -> str | None:
-    """Return *url* with all characters encoded that need it."""
-    prepared = requests.PreparedRequest()
-    prepared.prepare_url(url, None)
-    return prepared.url
 
 
 def _basic(client_id: str, secret: str) -> str:

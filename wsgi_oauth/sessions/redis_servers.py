@@ -64,6 +64,14 @@ _REMEDIES = {
 }
 
 
+def _is_older(*version: int) -> bool:
+    """Return whether redis-py is older than *version*."""
+    return tuple(int(part) for part in redis.__version__.split(".")[:2]) < version
+
+
+_COMMAND = ["MGET"] if _is_older(5, 3) else []  # older pools require the name of the command
+
+
 class SingleServer:
     """One server, or one address behind which a hosted provider replaces the server.
 
@@ -103,7 +111,7 @@ class SingleServer:
         client, whose method ``mget`` would make such a request a third slower.
         """
         pool = self.client.connection_pool
-        connection = pool.get_connection()
+        connection = pool.get_connection(*_COMMAND)
         try:
             connection.send_packed_command(_pack("MGET", *names))
             return connection.read_response()  # type: ignore[no-any-return]
@@ -273,12 +281,8 @@ class _SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
 
 def open_servers(url: RedisURL) -> SingleServer | ClusterServers:
     """Return the servers at *url*. Raise ConfigError for an old redis package or an unusable TLS file."""
-    # Older pools close connections in use, and do not compare host names.
-    what, needed = (
-        ("the session store needs", (5, 3)) if url.kind == "server" else ("Sentinels and clusters need", (7,))
-    )
-    if _is_older(*needed):
-        text = f"{what} version {'.'.join(map(str, needed))} of the redis package (got {redis.__version__})"
+    if url.kind != "server" and _is_older(7):  # old pools close connections in use, and do not compare host names
+        text = f"Sentinels and clusters need version 7 of the redis package (got {redis.__version__})"
         raise errors.ConfigError(f"{text}; pip install --upgrade 'redis>=7'")
     if url.tls_files:
         ca_certs, certificate, key = map(url.tls_files.get, ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"))
@@ -294,11 +298,6 @@ def open_servers(url: RedisURL) -> SingleServer | ClusterServers:
     if url.kind == "cluster":
         return ClusterServers(url)
     return SentinelServers(url) if url.kind == "sentinel" else SingleServer(url)
-
-
-def _is_older(*version: int) -> bool:
-    """Return whether redis-py is older than *version*."""
-    return tuple(int(part) for part in redis.__version__.split(".")[:2]) < version
 
 
 def describe(error: Exception) -> str:

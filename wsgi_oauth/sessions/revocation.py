@@ -62,5 +62,4 @@ def revocation_key(name: str) -> str:
 
 def is_revoked(stored: StoredSession, records: Iterable[bytes | None]) -> bool:
     """Return whether one of the *records* ends the session *stored*."""
-    known = [raw for raw in records if raw is not None]
-    return len(known) > 0 and any(Revocation.decode(raw).ends(stored) for raw in known)
+    return any(raw is not None and Revocation.decode(raw).ends(stored) for raw in records)
