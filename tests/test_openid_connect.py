@@ -884,6 +884,30 @@ class TestIdToken:
             f"got {claim}=None); configure or update the provider so that its ID tokens contain {claim}" in caplog.text
         )
 
+    @pytest.mark.parametrize(
+        ("claim", "value", "remedy"),
+        [
+            ("exp", 1, "compare the clock of this machine"),
+            ("exp", "2031-01-01T00:00:00Z", "let the provider send exp in seconds since 1970"),
+            ("iat", 1_796_000_000_000, "let the provider send iat in seconds since 1970"),
+            ("nonce", "another", "let the provider return the nonce"),
+            ("sub", "", "as a text of sub"),
+        ],
+    )
+    def test_with_an_invalid_claim_is_refused_with_the_remedy(
+        self,
+        browser: Browser,
+        issuer: Issuer,
+        caplog: pytest.LogCaptureFixture,
+        *,
+        claim: str,
+        value: object,
+        remedy: str,
+    ) -> None:
+        issuer.claims[claim] = value
+        assert said(finish_sign_in(browser)) == (502, "id_token_refused")
+        assert remedy in caplog.text
+
     def test_that_is_encrypted_is_refused_with_the_remedy(self, browser: Browser, issuer: Issuer, caplog: Any) -> None:
         issuer.sign = lambda claims: "e30.b.c.d.e"  # RFC 7516 3.1
         assert said(finish_sign_in(browser)) == (502, "id_token_refused")

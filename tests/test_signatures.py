@@ -482,6 +482,7 @@ class TestKeys:
         issuer.sign = Key(RSA, "RS256").sign
         assert not signs_in(browser)
         assert "publishes no key for the token's signature (got alg 'RS256', kid 'new'; keys: 1)" in caplog.text
+        assert "let the provider publish its key" in caplog.text
 
     def test_are_required_in_the_metadata(
         self, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture

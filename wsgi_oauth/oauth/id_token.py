@@ -28,13 +28,13 @@ _OTHER_TYPES = frozenset(
 
 _CHECK_CLIENT = "compare WSGI_OAUTH_CLIENT_ID with the registration"
 CHECK_CLOCK = "compare the clock of this machine with the provider's"
+_TIMES = {"exp", "nbf", "iat"}
 _REMEDIES = {
     "iss": "set WSGI_OAUTH_ISSUER, or WSGI_OAUTH_PROVIDER, to the issuer in the provider's documentation",
     "aud": _CHECK_CLIENT,
     "azp": _CHECK_CLIENT,
-    "exp": CHECK_CLOCK,
-    "nbf": CHECK_CLOCK,
-    "iat": CHECK_CLOCK,
+    "nonce": "let the provider return the nonce of the authorization request unchanged",
+    "sub": "let the provider send the user's id as a text of sub",
 }
 
 
@@ -71,14 +71,22 @@ def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: 
         missing = [claim for claim in invalid if claims.get(claim) is None]
         shown = [claim for claim in invalid if claim in missing or claim not in {"nonce", "sub"}]
         got = ", ".join(f"{claim}={claims.get(claim)!a:.200}" for claim in shown)
-        remedies = dict.fromkeys(_REMEDIES[claim] for claim in invalid if claim in _REMEDIES and claim not in missing)
+        remedies = dict.fromkeys(_find_remedy(claims, claim) for claim in invalid if claim not in missing)
         if missing:
             remedies[f"configure or update the provider so that its ID tokens contain {', '.join(missing)}"] = None
         raise errors.IdTokenRefused(
             f"the ID token is refused for its {', '.join(invalid)} (Core 3.1.3.7{got and f'; got {got}'})",
-            remedy="; ".join(remedies),
+            remedy="; ".join(filter(None, remedies)),
         )
     return claims
+
+
+def _find_remedy(claims: Mapping[str, Any], claim: str) -> str:
+    """Return the remedy for an invalid claim. For a time, the clocks differ, or its unit is not seconds."""
+    if claim not in _TIMES:
+        return _REMEDIES.get(claim, "")
+    is_in_seconds = read_time(claims, claim) < 100 * time.time()  # false for NaN, too
+    return CHECK_CLOCK if is_in_seconds else f"let the provider send {claim} in seconds since 1970 (RFC 7519 2)"
 
 
 def check_refreshed_id_token(id_token: str, previous: str, provider: Provider, client_id: str) -> None:
@@ -150,7 +158,9 @@ def read_signed_document(document: str, provider: Provider, client_id: str) -> d
     invalid = {claim: f"{claim}={claims[claim]!a:.200}" for claim, is_valid in valid.items() if not is_valid}
     if invalid:
         text = f"the user document is refused for its {', '.join(invalid.values())} (Core 5.3.2)"
-        raise errors.IdTokenRefused(text, remedy="; ".join(dict.fromkeys(_REMEDIES[claim] for claim in invalid)))
+        raise errors.IdTokenRefused(
+            text, remedy="; ".join(dict.fromkeys(_find_remedy(claims, claim) for claim in invalid))
+        )
     return claims
 
 

@@ -132,7 +132,10 @@ class SigningKeys:
         kind = _KEYS[algorithm][0]
         suitable = [key for key in keys if _is_suitable(key, algorithm) and (kid is None or key.get("kid", kid) == kid)]
         got = f"alg {algorithm!a}, kid {kid!a:.80}; keys: {len(keys)}"
-        problem = errors.SignatureRefused(f"the provider publishes no key for the token's signature (got {got})")
+        problem = errors.SignatureRefused(
+            f"the provider publishes no key for the token's signature (got {got})",
+            remedy="let the provider publish its key at the jwks_uri of its metadata, with fitting kid, use and alg",
+        )
         for key in suitable[:_MAX_TRIES]:
             # Only the public members, because some providers add invalid or even private members.
             members = {name: key[name] for name in _PUBLIC_MEMBERS if name in key}
@@ -154,7 +157,9 @@ class SigningKeys:
         except self._pyjwt.InvalidKeyError as error:
             raise errors.SignatureRefused(f"the key for the token's signature is refused: {error}") from None
         except self._pyjwt.PyJWTError:
-            remedy = "compare WSGI_OAUTH_CLIENT_SECRET with the registration" if algorithm in _SYMMETRIC else ""
+            remedy = "compare jwks_uri in the metadata with the key of the provider"
+            if algorithm in _SYMMETRIC:
+                remedy = "compare WSGI_OAUTH_CLIENT_SECRET with the registration"
             raise errors.SignatureRefused("the signature of the token is invalid", remedy=remedy) from None
         return payload
 
