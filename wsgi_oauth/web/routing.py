@@ -43,6 +43,7 @@ class Routes:
         self._adapter = _compile(
             tuple((route, name, frozenset(own | ({"OPTIONS"} - self._methods[route]))) for route, name, own in rules)
         )
+        self._fixed_paths = {name: self._adapter.build(name) for route, name, _ in rules if "<" not in route}
 
     def match(self, request: Request) -> tuple[type[RequestHandler], dict[str, Any]]:
         """Return the handler class of *request* and the variables of its route, or raise a 404 or 405."""
@@ -58,6 +59,8 @@ class Routes:
 
     def build_path(self, endpoint: str, values: dict[str, Any]) -> str:
         """Return the path of a handler, below the mount point. Raise BuildError if there is no such handler."""
+        if endpoint in self._fixed_paths and not values:  # built once, because each start of a sign-in needs two
+            return self._fixed_paths[endpoint]
         return self._adapter.build(endpoint, values)
 
 
