@@ -58,7 +58,7 @@ class Error(Exception):
     def __init__(self, detail: str = "", *, remedy: str = "") -> None:
         # `args` is not changed, because copying and pickling call the subclass with the original arguments.
         self.detail = detail  # the problem
-        self.remedy = remedy  # what the operator can do, with the name of the setting that helps
+        self.remedy = remedy  # for the operator, with the name of the setting that helps
 
     def __str__(self) -> str:
         return "; ".join(filter(None, (self.detail, self.remedy)))

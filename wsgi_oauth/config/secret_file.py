@@ -36,7 +36,7 @@ class SecretFile:
 
     def __init__(self, path: str, secret: str, setting: str) -> None:
         self._path = path
-        self._secret = secret  # the one that was read at the start
+        self._secret = secret  # the latest one that was readable
         self._setting = setting  # the name of the environment variable, for the log
         self._version: object = None  # the version of the file when it was last read
 

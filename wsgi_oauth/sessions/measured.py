@@ -42,8 +42,3 @@ class MeasuredStore:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.original, name)
-
-
-def original_store(store: object) -> object:
-    """Return the store behind a :class:`MeasuredStore`, or *store* itself."""
-    return store.original if isinstance(store, MeasuredStore) else store

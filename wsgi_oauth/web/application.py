@@ -22,7 +22,6 @@ from ..sessions.access_tokens import AccessTokens
 from ..sessions.cookie import FORM_POST, build_set_cookie, pending_cookies, session_id_from_cookie
 from ..sessions.file import FileStore, check_folder
 from ..sessions.manager import MAX_PENDING, SessionManager
-from ..sessions.measured import original_store
 from ..sessions.memory import MemoryStore
 from ..sessions.session import Session
 from ..urls import is_loopback
@@ -77,6 +76,7 @@ class OAuthApp:
             config.public_url, proxies=config.trusted_proxies, sites=config.sites, cookie_name=config.cookie_name
         )
         self.sessions = sessions
+        self._store: object = getattr(sessions.store, "original", sessions.store)  # in a MeasuredStore
         self.oauth = oauth
         self.access_tokens = tokens  # None: not permitted by the configuration
         self._routes = routes
@@ -106,8 +106,8 @@ class OAuthApp:
 
     def check_process(self) -> None:
         """Raise ConfigError if this process, after a change of its user, cannot use the session store."""
-        if isinstance(store := original_store(self.sessions.store), FileStore):
-            check_folder(store.folder)
+        if isinstance(self._store, FileStore):
+            check_folder(self._store.folder)
 
     def base_url(self, environ: WSGIEnvironment) -> str:
         """Return the URL of the mount point in browsers, without a trailing slash; see :meth:`.Site.base_url`."""
@@ -223,7 +223,7 @@ class OAuthApp:
 
     def check_processes(self, environ: WSGIEnvironment) -> None:
         """Raise ConfigError if sessions are stored in memory and the server has several processes."""
-        if environ.get("wsgi.multiprocess") and isinstance(original_store(self.sessions.store), MemoryStore):
+        if environ.get("wsgi.multiprocess") and isinstance(self._store, MemoryStore):
             raise errors.ConfigError(
                 "WSGI_OAUTH_SESSION_STORE: memory: is for a server with one process, and this server has several; use "
                 "file: or redis:, or start one worker (gunicorn --workers 1 --threads 16)"
