@@ -959,6 +959,20 @@ def test_plain_http_never_uses_a_proxy(
     assert provider.count("profile") == 1
 
 
+def test_proxy_without_tls_needs_http_in_its_url(monkeypatch: pytest.MonkeyPatch, make_client: MakeClient) -> None:
+    """Many write https:// because of the name of the variable."""
+
+    def talk(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with talking(talk) as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"https://127.0.0.1:{port}")
+        with pytest.raises(errors.TlsFailed, match="the HTTP proxy in HTTPS_PROXY failed") as caught:
+            make_client().get("https://provider.test/")
+    assert "begin HTTPS_PROXY with http://" in caught.value.remedy
+
+
 def test_error_about_a_proxy_does_not_contain_its_password(
     monkeypatch: pytest.MonkeyPatch, proxy: Proxy, make_client: MakeClient
 ) -> None:

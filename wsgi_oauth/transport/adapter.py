@@ -285,7 +285,9 @@ def build_provider_error(error: Exception, host: str, *, is_late: bool) -> error
         )
         return errors.TlsFailed(message, remedy=_CERTIFICATE_REMEDIES.get(cause.verify_code, remedy))
     if isinstance(cause, ssl.SSLError):
-        remedy = "check whether the server uses https on this port"
+        remedy = "check whether the server uses https on this port, and whether a firewall ends the connection"
+        if isinstance(error, urllib3.exceptions.ProxyError):
+            remedy = "begin HTTPS_PROXY with http://, because most proxies use no TLS themselves"
         return errors.TlsFailed(message, remedy=_TLS_REMEDIES.get(cause.reason or "", remedy))
     return _build_unreachable(cause, target, message)
 
