@@ -68,10 +68,8 @@ class RedisURL(NamedTuple):
                 raise invalid
             addresses.append((each["host"].strip("[]").lower(), port))
         user, _, password = (match["credentials"] or "").partition(":")
-        return cls(
-            kind, tls, tuple(addresses), unquote(user), unquote(password), path["service"],
-            int(path["database"] or 0), tls_files,
-        )  # fmt: skip
+        user, password, database = unquote(user), unquote(password), int(path["database"] or 0)
+        return cls(kind, tls, tuple(addresses), user, password, path["service"], database, tls_files)
 
 
 def _read_query(query: str, tls: bool, invalid: ValueError) -> dict[str, str]:

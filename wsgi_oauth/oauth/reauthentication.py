@@ -27,8 +27,11 @@ _LOOP_TIME = 30.0  # seconds; a page that requires another sign-in within this t
 
 def parse_requirements(query: str) -> dict[str, str]:
     """Return the valid requirements in *query*, which has the form ``max_age=300&acr_values=gold``."""
-    found = dict(parse_qsl(query[:2048])) if query else {}
-    return {name: value for name, value in found.items() if name in _REQUIREMENTS and is_requirement(name, value)}
+    return _select_valid(dict(parse_qsl(query[:2048]))) if query else {}
+
+
+def _select_valid(parameters: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in parameters.items() if name in _REQUIREMENTS and is_requirement(name, value)}
 
 
 def combine_requirements(configured: Mapping[str, str], requested: Mapping[str, str]) -> dict[str, str]:
@@ -38,14 +41,10 @@ def combine_requirements(configured: Mapping[str, str], requested: Mapping[str, 
 
     :raises errors.AuthenticationNotConfirmed: if the two lists in ``acr_values`` have no value in common.
     """
-    found = {}
-    both = (configured, requested)
-    max_ages = [each["max_age"] for each in both if "max_age" in each and is_requirement("max_age", each["max_age"])]
-    if max_ages:
+    found, both = {}, [_select_valid(configured), _select_valid(requested)]
+    if max_ages := [each["max_age"] for each in both if "max_age" in each]:
         found["max_age"] = min(max_ages, key=int)
-    acr_values = [each["acr_values"] for each in both if "acr_values" in each]
-    lists = [each.split() for each in acr_values if is_requirement("acr_values", each)]
-    if lists:
+    if lists := [each["acr_values"].split() for each in both if "acr_values" in each]:
         common = [acr for acr in lists[-1] if acr in lists[0]]
         if not common:
             raise errors.AuthenticationNotConfirmed(
