@@ -26,9 +26,11 @@ app.config.update(
 @app.before_request  # before AppBuilder is created, because it reads the user in a function of its own
 def follow_the_gate():
     security = current_app.appbuilder.sm
-    name = request.environ["REMOTE_USER"]
+    name = request.environ.get("REMOTE_USER")
     if not current_user.is_authenticated or current_user.username != name:
         logout_user()
+        if name is None:  # an anonymous user of a public path
+            return
         user = security.auth_user_remote_user(name)
         if user is None:
             abort(403, "This account is not active.")
@@ -43,4 +45,6 @@ with app.app_context():
     db = get_sqla_class()(app)
     appbuilder = AppBuilder(app, db.session)
 
-app.wsgi_app = LoginRequired(app.wsgi_app, get_app(), sign_out=("/logout/",), expire_cookies=("session",))
+app.wsgi_app = LoginRequired(
+    app.wsgi_app, get_app(), public=("/static",), sign_out=("/logout/",), expire_cookies=("session",)
+)

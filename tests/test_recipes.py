@@ -148,6 +148,9 @@ class TestFlaskAppBuilder:
         assert "1@" in page
         assert "583231@" not in page
 
+    def test_serves_public_files_to_anonymous_users(self, serve: Serve):
+        assert serve("appbuilder_app").get("/static/appbuilder/css/ab.css").status_code == 200
+
     def test_ends_the_session_with_its_own_sign_out(self, serve: Serve):
         visitor = serve("appbuilder_app")
         sign_in(visitor)
