@@ -1508,3 +1508,11 @@ class TestCachedAuthentication:
         finally:
             tracemalloc.stop()
         assert grown < 1_500_000
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/auth/rights"), ("PUT", "/auth/"), ("POST", "/auth")])
+def test_log_explains_that_a_path_below_the_prefix_does_not_reach_the_application(
+    visitor: Guest, caplog: pytest.LogCaptureFixture, method: str, path: str
+):
+    assert send(visitor.gate, path, method=method, headers=JSON).status_code in {400, 404, 405}
+    assert "paths below /auth belong to the sign-in" in caplog.text

@@ -124,7 +124,8 @@ def build_http_error_response(request: Request, error: HTTPException) -> Respons
     if error.code == 404 and re.fullmatch(_ROUTINE_PATH, request.path):
         level = logging.INFO
     place, extra = (request.id, request.method_and_path), {"request_id": request.id, "cause": message.cause}
-    _log.log(level, "[%s] %a: %s", *place, message.cause, exc_info=original_exception, extra=extra)
+    prefix_advice = request.prefix_advice if error.code in {404, 405} else ""
+    _log.log(level, "[%s] %a: %s%s", *place, message.cause, prefix_advice, exc_info=original_exception, extra=extra)
     actions = _front_page_action(request)
     response = pages.show_message(message, request, "error.html", actions, as_json=request.wants_json)
     # Allow, WWW-Authenticate, Retry-After and Content-Range belong to their statuses.

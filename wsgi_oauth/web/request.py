@@ -251,6 +251,16 @@ class Request(werkzeug.Request):
         return str(self.environ.get(GATE_PREFIX_KEY, ""))
 
     @property
+    def prefix_advice(self) -> str:
+        """The end of a log message about an unknown request, which may be meant for the application behind the gate."""
+        if not self.gate_prefix:
+            return ""
+        return (
+            f"; paths below {self.gate_prefix} belong to the sign-in: if the application has such paths, pass another "
+            "prefix to LoginRequired"
+        )
+
+    @property
     def is_prefetch_or_subresource(self) -> bool:
         """Return whether a browser prefetches this URL, or loads it as a part of another page.
 

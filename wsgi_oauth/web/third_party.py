@@ -25,7 +25,8 @@ class ThirdPartyInitiatedLogin(RequestHandler):
 
     def post(self, request: Request) -> Response:
         if "iss" not in request.form:
-            raise errors.UnknownIssuer("iss: missing; a POST to this URL starts a sign-in from another site")
+            detail = "iss: missing; a POST to this URL starts a sign-in from another site"
+            raise errors.UnknownIssuer(detail + request.prefix_advice)
         query = urlencode(list(request.form.items()))
         if len(query) > MAX_QUERY:
             raise errors.UserError("the parameters of the sign-in are too long")
