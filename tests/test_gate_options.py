@@ -529,6 +529,17 @@ class TestHtmxRequest:
         assert response.headers["HX-Redirect"] == "http://localhost/auth/?next="
 
 
+class TestInertiaRequest:
+    """Inertia shows a 401 in a dialog, and follows no redirect to another origin (laravel/jetstream#128)."""
+
+    def test_sends_the_page_to_the_sign_in_after_the_session_has_ended(self, make_gate: MakeGate):
+        headers = {"Accept": "text/html, application/xhtml+xml", "X-Requested-With": "XMLHttpRequest"}
+        response = send(make_gate(), "/list", query="q=a", headers={**headers, "X-Inertia": "true"})
+        assert response.status_code == 409
+        assert parameters(response.headers["X-Inertia-Location"]) == {"next": "/list?q=a"}
+        assert send(make_gate(), "/list", headers=headers).status_code == 401
+
+
 class TestReturnUrl:
     @pytest.mark.parametrize("variable", ["RAW_URI", "REQUEST_URI"])
     @pytest.mark.parametrize(

@@ -189,6 +189,13 @@ class TestAnonymousUser:
         assert (answer.status_code, "Location" in answer.headers) == (401, False)
         assert answer.headers["HX-Redirect"] == f"{SITE}/?next=%2Fpage"
 
+    def test_gets_the_status_for_proxies_also_from_inertia(self, make_app: MakeApp):
+        """nginx takes a 409 for a failure of the sign-in."""
+        headers = {"X-Inertia": "true", "X-Requested-With": "XMLHttpRequest", "Accept": "text/html"}
+        assert Proxy(make_app()).ask(**headers).status_code == 401
+        passed_on = Proxy(make_app()).ask(X_Forwarded_Method="GET", X_Forwarded_Uri="/page", **headers)
+        assert (passed_on.status_code, "X-Inertia-Location" in passed_on.headers) == (409, True)
+
     def test_cannot_send_a_cors_preflight(self, make_app: MakeApp):
         headers = {"Origin": "https://other.example", "Access-Control-Request-Method": "GET"}
         answer = Proxy(make_app()).ask(X_Forwarded_Method="OPTIONS", X_Forwarded_Uri="/api", **headers)

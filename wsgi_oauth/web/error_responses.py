@@ -69,15 +69,27 @@ def build_error_response(
     actions = _find_actions(request, error, login_url=login_url, logout_url=logout_url)
     template = "not_allowed.html" if isinstance(error, errors.NotAllowed) else "error.html"
     response = pages.show_message(message, request, template, actions, as_json=as_json)
-    if sign_in_url and request.is_htmx:
-        # htmx shows no 401; this header makes it load the sign-in as a page (https://htmx.org/headers/hx-redirect/).
-        response.headers["HX-Redirect"] = sign_in_url
+    if sign_in_url:
+        _lead_script(request, response, sign_in_url, passes_on=redirects)
     if location:
         response.headers["Location"] = location
     response.headers.update(error.headers)
     if isinstance(error, errors.NotSignedIn):
         response.headers.setdefault("WWW-Authenticate", request.challenge)
     return response
+
+
+def _lead_script(request: Request, response: Response, sign_in_url: str, *, passes_on: bool) -> None:
+    """Let a script that replaces parts of a page load the sign-in as a page, because it would not show a 401.
+
+    :param passes_on: whether the browser gets this status. nginx takes other statuses than 401 for failures.
+    """
+    if request.is_htmx:
+        response.headers["HX-Redirect"] = sign_in_url  # https://htmx.org/headers/hx-redirect/
+    elif request.is_inertia and passes_on:
+        # https://inertiajs.com/docs/v2/the-basics/redirects#external-redirects
+        response.status_code = 409
+        response.headers["X-Inertia-Location"] = sign_in_url
 
 
 def _find_actions(request: Request, error: errors.Error, *, login_url: str, logout_url: str) -> list[pages.Action]:

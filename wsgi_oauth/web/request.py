@@ -241,6 +241,11 @@ class Request(werkzeug.Request):
         return self.environ.get("HTTP_HX_REQUEST") == "true"
 
     @property
+    def is_inertia(self) -> bool:
+        """Return whether Inertia sent this request for a page (https://inertiajs.com/docs/v2/core-concepts/the-protocol)."""
+        return self.environ.get("HTTP_X_INERTIA") == "true"
+
+    @property
     def front_page(self) -> str:
         """The URL of the application that the gate protects; without a gate, the URL that starts a sign-in."""
         return self.base.rsplit("/", self.gate_prefix.count("/"))[0] + "/"
