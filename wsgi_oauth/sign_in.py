@@ -130,8 +130,8 @@ class Attempt(NamedTuple):
 
     def save(self, session: Session, state: str) -> None:
         """Store this attempt in ``session["oauth_state"][state]`` (RFC 6749 10.12)."""
-        record = {"started": time.time(), "next": self.next_url, **{name: getattr(self, name) for name in _STORED}}
-        session[STATE] = {state: {name: value for name, value in record.items() if value}}
+        stored = {name: value for name in _STORED if (value := getattr(self, name))}
+        session[STATE] = {state: {"started": time.time(), "next": self.next_url, **stored}}
 
 
 def cookie_purpose(state: str) -> str:
