@@ -11,7 +11,9 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
@@ -32,6 +34,7 @@ from conftest import (
     secrets_of,
     until,
 )
+from gunicorn.config import Config as GunicornConfig
 
 from wsgi_oauth import gunicorn_conf
 from wsgi_oauth.demo.local_provider import LocalProvider
@@ -278,6 +281,16 @@ def test_access_log_has_no_query_and_no_referer(site: Site) -> None:
     assert "canary" not in said
     assert "?" not in "".join(line for line in said.splitlines() if '"GET ' in line)
     assert_keeps_secrets(said, secrets)
+
+
+def test_client_of_a_unix_socket_has_a_dash_in_the_access_log() -> None:
+    """It has no address, and programs that read the log expect a word in this place."""
+    logger = gunicorn_conf.Logger(GunicornConfig())
+    response, request = SimpleNamespace(status="200 OK", sent=0, headers=[]), SimpleNamespace(headers=[])
+    environ = {"REQUEST_METHOD": "GET", "RAW_URI": "/", "SERVER_PROTOCOL": "HTTP/1.1"}
+    for address, shown in (("", "-"), ("127.0.0.1", "127.0.0.1")):
+        atoms = logger.atoms(response, request, {**environ, "REMOTE_ADDR": address}, timedelta())
+        assert atoms["h"] == shown
 
 
 def test_file_of_the_error_log_has_the_log_of_the_application_also_after_a_rotation(site: Site, tmp_path: Path) -> None:

@@ -166,7 +166,8 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types
         request_id = valid_request_id(atoms.get("{x-request-id}o", ""))
         if not request_id and os.environ.get("WSGI_OAUTH_TRUSTED_PROXIES", "").strip() not in {"", "0"}:
             request_id = valid_request_id(environ.get("HTTP_X_REQUEST_ID", ""))
-        return {**atoms, "U": path, "request_id": request_id or "-"}
+        # On a Unix socket, a client has no address.
+        return {**atoms, "h": atoms["h"] or "-", "U": path, "request_id": request_id or "-"}
 
     def exception(self, msg: str, *args: Any, **kwargs: Any) -> None:
         """Cut the query string from the URI, because gunicorn logs the URI of a request that a timeout has ended."""
