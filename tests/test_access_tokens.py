@@ -211,8 +211,10 @@ class TestToken:
 
     def test_ends_with_its_lifetime(self, guest: Guest, later: Callable[[float], None]):
         token = create(guest, lifetime="1h")
-        assert send(guest.gate, "/page", headers=bearer(token)).status_code == 200
-        later(3601)
+        for seconds in (3500, 10):  # the next request finds the token in the cache of the gate
+            later(seconds)
+            assert send(guest.gate, "/page", headers=bearer(token)).status_code == 200
+        later(91)
         assert send(guest.gate, "/page", headers=bearer(token)).status_code == 401
 
     @pytest.mark.parametrize("token", ["wo_" + "A" * 43, "wo_short", "", "AAAA"])
@@ -353,8 +355,9 @@ class TestPage:
         send(guest.gate, "/page", headers=bearer(token))
         first = listed(guest)[0]["used"]
         assert first > 0
-        later(USE_INTERVAL + 1)
-        send(guest.gate, "/page", headers=bearer(token))
+        for seconds in (10, USE_INTERVAL + 1):  # the last request finds the token in the cache of the gate
+            later(seconds)
+            send(guest.gate, "/page", headers=bearer(token))
         assert listed(guest)[0]["used"] > first
 
     def test_leads_an_anonymous_user_to_the_sign_in(self, make_gate: MakeGate):
