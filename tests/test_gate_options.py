@@ -104,6 +104,17 @@ class TestPathRules:
     def test_of_all_paths_apply_to_an_ambiguous_path(self, enter: Callable[..., Guest], path: str):
         assert self.statuses(enter(allow=RULES), path) == {path: 403}
 
+    def test_are_named_in_the_log(self, enter: Callable[..., Guest], caplog: pytest.LogCaptureFixture):
+        self.statuses(enter(allow=RULES), "/admin")
+        assert "allow['/admin']" in caplog.text
+        assert "ambiguous" not in caplog.text
+
+    def test_are_explained_in_the_log_for_an_ambiguous_path(
+        self, enter: Callable[..., Guest], caplog: pytest.LogCaptureFixture
+    ):
+        self.statuses(enter(allow=RULES), "/notes/100%")
+        assert "allow['/admin']; the path is ambiguous" in caplog.text
+
     def test_of_the_slash_apply_to_the_whole_application(self, enter: Callable[..., Guest], make_gate: MakeGate):
         rules = {"/": ("id:1",), "/page": ("id:583231",)}
         expected = {"/": 403, "": 403, "/x": 403, "/page": 200, "/page/2": 200}

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlparse
 from .. import errors
 from ..oauth.identity import Identity
 from ..web.application import OAuthApp
+from . import spelling
 from .authentication import IDENTITY_KEY, Authenticator
 from .environ import CONTEXT_KEY, RequestContext
 from .mount import MountedSignIn
@@ -234,8 +235,13 @@ class LoginRequired:
             login = context.login = self.authenticator.identify(login, context.session)
         if self._is_restricted or not login.environ:
             self.authenticator.check_access(login)
-        for path in restricted_paths:
-            self.authenticator.check_access(login, self.path_rules[path])
+        try:
+            for path in restricted_paths:
+                self.authenticator.check_access(login, self.path_rules[path])
+        except errors.NotAllowed as error:
+            if spelling.decode(environ.get("SCRIPT_NAME", ""), context.path) is None:
+                error.remedy = "the path is ambiguous, so the rules of all paths apply to it"
+            raise
 
     def _identify_optional(self, environ: WSGIEnvironment, context: RequestContext) -> None:
         """Identify the user of a public path. Users without access count as anonymous.

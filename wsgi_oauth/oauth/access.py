@@ -107,8 +107,9 @@ class Rules:
         if not (allowed and self._function_allows(identity)):
             is_page_rule = self._setting != f"{PREFIX}ALLOW"
             reasons = "" if allowed else "; ".join(self._find_reasons(identity, label))
+            reason = ": ".join(filter(None, (self._setting if is_page_rule else "", reasons)))
             raise errors.NotAllowed(
-                identity.id, identity.display_name, reasons, unread=identity.unread, is_page=is_page_rule
+                identity.id, identity.display_name, reason, unread=identity.unread, is_page=is_page_rule
             )
 
     def _find_reasons(self, identity: Identity, label: str) -> Iterator[str]:
