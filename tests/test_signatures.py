@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from openid import HOUR, Issuer
 from werkzeug import Response
 
-from wsgi_oauth import Config, create_app
+from wsgi_oauth import Config, create_app, errors
 from wsgi_oauth.demo.local_provider import json_response
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.demo.signing import public_keys, sign_jwt
@@ -527,3 +527,11 @@ class TestRefreshedIdToken:
         issuer.sign = Key(RSA, "RS256").sign
         later(3600)
         assert browser.profile().status_int in {302, 401}
+
+
+def test_package_with_the_module_name_of_pyjwt_is_named(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package jwt, or a file jwt.py of the application, takes its place."""
+    monkeypatch.delattr("jwt.PyJWK")
+    with pytest.raises(errors.ConfigError, match=r"PyJWT: cannot be imported \(cannot import name 'PyJWK'") as caught:
+        create_app(Config(provider=issuer.url, client_id="id", client_secret=SECRET), store=MemoryStore())
+    assert "without the package jwt or a file jwt.py" in caught.value.remedy

@@ -45,8 +45,17 @@ Jwk = Mapping[str, Any]
 
 
 def verifies_signatures() -> bool:
-    """Return whether the extra ``openid`` is installed."""
-    return find_spec("jwt") is not None and find_spec("cryptography") is not None
+    """Return whether the extra ``openid`` is installed. Raise ConfigError if its packages cannot be imported."""
+    if find_spec("jwt") is None or find_spec("cryptography") is None:
+        return False
+    try:
+        from jwt import PyJWK, algorithms  # noqa: F401, PLC0415
+    except ImportError as error:
+        raise errors.ConfigError(
+            f"PyJWT: cannot be imported ({error})",
+            remedy="install 'wsgi-oauth[openid]' again, without the package jwt or a file jwt.py in its place",
+        ) from error
+    return True
 
 
 class SigningKeys:
