@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from difflib import get_close_matches
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -352,8 +353,6 @@ def _find_quoted(variables: Mapping[str, str]) -> list[str]:
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
     """Return a question that suggests the name among *known* that is most similar to *name*, or an empty string."""
-    from difflib import get_close_matches  # noqa: PLC0415  # because only a mistake needs this large module
-
     close = get_close_matches(name, known, 1, cutoff=0.8)
     return f"did you mean {close[0]}?" if close else ""
 
