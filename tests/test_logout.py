@@ -138,6 +138,12 @@ class TestRequest:
         browser.post("/logout")
         assert browser.get(callback).status_int == 400
 
+    def test_of_another_site_cancels_no_pending_sign_in(self, browser: Browser):
+        """Without a session there is no form token, which an empty one must not equal."""
+        callback = browser.callback_url()
+        assert browser.post("/logout", headers={"Sec-Fetch-Site": "cross-site"}).status_int == 403
+        assert browser.get(callback).status_int == 303
+
 
 class TestResponse:
     def test_redirects_to_a_page_that_does_not_start_a_sign_in(self, browser: Browser, provider: LocalProvider):

@@ -340,6 +340,14 @@ class TestFurtherSite:
         assert user.at(WIKI).post("/auth/tokens", headers={"Origin": WIKI}, params=form).status_int == 404
         assert user.at(MAIN).post("/auth/tokens", headers={"Origin": MAIN}, params=form).status_int == 201
 
+    def test_cannot_use_the_form_token_of_another_site(self, user: User):
+        """Otherwise a script on one site could submit forms of the others in old browsers."""
+        user.visit(f"{WIKI}/page")
+        for ours, other, status in ((MAIN, WIKI, 403), (MAIN, MAIN, 303)):
+            token = user.get(f"{other}/auth/logout").form["token"].value
+            old_browser = {"Origin": "null"}
+            assert user.at(ours).post("/auth/logout", headers=old_browser, params={"token": token}).status_int == status
+
     def test_can_continue_its_sign_out_on_the_main_site(self, user: User):
         """S46: Chromium applies form-action to redirects, too."""
         policy = user.get(f"{WIKI}/auth/signed-out").headers["Content-Security-Policy"]
