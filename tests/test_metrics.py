@@ -239,7 +239,7 @@ class TestFailures:
 
     def test_missing_package_stops_the_start(self, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setitem(sys.modules, "prometheus_client", None)
-        with pytest.raises(errors.ConfigError, match=r"pip install 'wsgi-oauth\[metrics\]'"):
+        with pytest.raises(errors.ConfigError, match=r"got 'import of .*pip install 'wsgi-oauth\[metrics\]'"):
             create_app(Config.from_environ(environ_for(provider, METRICS="yes")))
 
     def test_missing_folder_stops_the_start(self, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch):

@@ -60,9 +60,9 @@ class Metrics:
             )
         try:
             import prometheus_client  # noqa: PLC0415  # optional dependency
-        except ImportError:
-            text = "WSGI_OAUTH_METRICS: yes needs the package prometheus_client; pip install 'wsgi-oauth[metrics]'"
-            raise errors.ConfigError(text) from None
+        except ImportError as error:
+            text = f"WSGI_OAUTH_METRICS: yes needs the package prometheus_client (got {str(error)!a})"
+            raise errors.ConfigError(f"{text}; pip install 'wsgi-oauth[metrics]'") from None
         self.content_type: str = prometheus_client.CONTENT_TYPE_LATEST
         self.has_failed = False
         self._client = prometheus_client

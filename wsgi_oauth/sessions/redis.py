@@ -79,8 +79,8 @@ class RedisStore:
             import redis  # noqa: F401, PLC0415  # optional dependency
 
             from . import redis_servers  # noqa: PLC0415  # imports it, too
-        except ImportError:
-            text = "sessions on Redis need the redis package: pip install 'wsgi-oauth[redis]'"
+        except ImportError as error:  # missing, too old, or another module is called redis
+            text = f"sessions on Redis need the redis package (got {str(error)!a}): pip install 'wsgi-oauth[redis]'"
             raise errors.ConfigError(text) from None
         self._servers = redis_servers.open_servers(RedisURL.parse(url))
         self._failures = redis_servers.FAILURES
