@@ -631,6 +631,8 @@ OK = b"HTTP/1.1 200 OK\r\n"
         pytest.param(OK + b"Garbage\r\n\r\n", "its headers are malformed", id="malformed header"),
         pytest.param(OK + b"a: " + b"b" * 65536 + b"\r\n\r\n", "more than 65536 bytes", id="long header"),
         pytest.param(OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", "contradictory", id="two lengths"),
+        pytest.param(OK + b"Content-Length: 9\r\n\r\n{}", "it ends too early", id="short body"),
+        pytest.param(OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n", "it ends too early", id="no last chunk"),
     ],
 )
 def test_answer_that_is_no_http_names_the_reason(answer: bytes, reason: str, make_client: MakeClient) -> None:

@@ -54,6 +54,8 @@ _INVALID_ANSWERS: dict[type, str] = {
     http.client.LineTooLong: "a line of its headers has more than 65536 bytes",
     http.client.HTTPException: "its headers are malformed, or more than 100",
     urllib3.exceptions.InvalidHeader: "its headers are contradictory",
+    urllib3.exceptions.IncompleteRead: "it ends too early",
+    ValueError: "it ends too early, or a chunk is malformed",  # from the length of the chunk
 }
 # By the reasons of OpenSSL for a failed handshake: the TLS of the server is too old, or the server has refused.
 _TLS_REMEDIES = {
