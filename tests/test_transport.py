@@ -1434,6 +1434,8 @@ def test_origin_is_scheme_host_and_port() -> None:
     assert not have_same_origin("https://a.example/", "http://a.example/")
     assert not have_same_origin("http://a.example/", "https://a.example/")
     assert not have_same_origin("https://a.example/", "https://a.example:444/")
+    for url in ("null", "", "/path", "https://a.example:x/", "https://[a/"):
+        assert not have_same_origin(url, url)
 
 
 @pytest.mark.parametrize(

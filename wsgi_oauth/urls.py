@@ -28,9 +28,10 @@ class Origin(NamedTuple):
 
 
 def have_same_origin(url: str, other: str) -> bool:
-    """Return whether two URLs have the same origin. An invalid URL, such as ``null``, has none."""
+    """Return whether two URLs have the same origin. ``null``, an invalid URL and a path have none."""
     try:
-        return Origin.of(url) == Origin.of(other)
+        origin = Origin.of(url)
+        return bool(origin.host) and origin == Origin.of(other)
     except ValueError:
         return False
 
