@@ -350,7 +350,7 @@ def test_response_of_more_than_one_mebibyte_is_refused(
         if fits:
             assert len(make_client().get_json(f"{server.url}/")["padding"]) == size - 15
         else:
-            with pytest.raises(errors.ProviderError, match="larger"):
+            with pytest.raises(errors.ProviderError, match=r"larger than .*let it send less"):
                 make_client().get(f"{server.url}/")
 
 
@@ -372,6 +372,14 @@ def test_challenge_of_a_firewall_is_no_response_of_the_provider(
     ):
         make_client().get(f"{server.url}/")
     assert "admit the requests of this machine" in caught.value.remedy
+
+
+def test_wrong_declaration_of_the_compression_names_its_remedy(make_client: MakeClient) -> None:
+    with (
+        answering("{}", headers={"Content-Encoding": "gzip"}) as server,
+        pytest.raises(errors.ProviderError, match="correct Content-Encoding"),
+    ):
+        make_client().get(f"{server.url}/")
 
 
 def test_compression_that_was_not_requested_is_named(make_client: MakeClient) -> None:

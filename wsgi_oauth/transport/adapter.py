@@ -240,7 +240,8 @@ def read_body(response: requests.Response) -> bytes:
         size += len(part)
         if size > MAX_BYTES:
             response.close()  # closes the connection, too, because the rest of the body is unread
-            raise errors.ProviderError(f"the provider's response is larger than {MAX_BYTES} bytes")
+            message = f"the provider's response is larger than {MAX_BYTES} bytes"
+            raise errors.ProviderError(message, remedy="let it send less, such as fewer groups or no picture")
         parts.append(part)
     return b"".join(parts)
 
@@ -263,7 +264,10 @@ def build_provider_error(error: Exception, host: str, *, is_late: bool) -> error
     """Return an exception that describes *error* without its text, which could contain a URL or a secret."""
     cause = _find_cause(error)
     if isinstance(error, urllib3.exceptions.DecodeError):
-        return errors.ProviderError("the provider's response does not have the encoding that it declares")
+        message = "the provider's response does not have the encoding that it declares"
+        return errors.ProviderError(
+            message, remedy="correct Content-Encoding at the provider, or at a proxy in between"
+        )
     # To urllib3 a refused connection is a kind of timeout.
     timed_out = isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError))
     if is_late or isinstance(cause, TimeoutError) or (timed_out and not isinstance(error, NewConnectionError)):
