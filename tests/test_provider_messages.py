@@ -34,6 +34,7 @@ TOKEN_ERRORS: list[Callable[..., Response]] = [
     json_response({"type": "about:blank", "title": "Unauthorized", "detail": WORDS}, 401, "application/problem+json"),
     json_response({"errors": [{"code": "E1", "message": WORDS}]}, 400),
     json_response({"errorCode": "E1", "errorSummary": WORDS}, 400),
+    json_response({"error": "invalid_grant", "error_description": [WORDS]}, 400),
     lambda _: Response(f"<html><title>{WORDS}</title></html>", 400, content_type="text/html"),
     lambda _: Response(WORDS, 400, content_type="text/plain"),
 ]

@@ -131,6 +131,7 @@ def _read_error(document: Any) -> tuple[str, str]:
 
 def _first_text(document: dict[str, Any], names: Collection[str]) -> str:
     values = (document.get(name) for name in names)
+    values = (value[0] if isinstance(value, list) and value else value for value in values)
     texts = (str(value) for value in values if isinstance(value, (str, int)) and not isinstance(value, bool))
     return next(filter(None, texts), "")
 
