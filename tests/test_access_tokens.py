@@ -477,10 +477,41 @@ class TestChallenge:
         response = send(make_gate(TOKENS="yes"), "/page", headers={"User-Agent": "git/2.39"})
         assert response.headers["WWW-Authenticate"] == 'Basic realm="localhost", charset="UTF-8"'
 
-    def test_opens_no_dialog_in_a_browser(self, make_gate: MakeGate):
+    @pytest.mark.parametrize(
+        ("method", "agent", "accept"),
+        [
+            ("OPTIONS", "Mozilla/5.0 (X11; rv:109.0) Gecko/20100101 Firefox/115.0", "*/*"),  # Zotero 7
+            ("GET", "Mozilla/5.0 (X11; rv:140.0) Gecko/20100101 Zotero/9.0", "*/*"),
+            ("REPORT", "Mozilla/5.0 (X11; rv:140.0) Gecko/20100101 Thunderbird/140.0", "text/xml"),
+            ("GET", "Mozilla/5.0 (Windows NT; Windows NT 10.0; en-US) WindowsPowerShell/5.1", ""),
+            ("PROPFIND", "Mozilla/5.0 (X11; Linux x86_64) KIO/6.5", "text/html, text/*;q=0.9"),
+        ],
+    )
+    def test_asks_a_program_with_the_user_agent_of_a_browser(
+        self, make_gate: MakeGate, method: str, agent: str, accept: str
+    ):
+        headers = {"User-Agent": agent, "Accept": accept}
+        response = send(make_gate(TOKENS="yes"), "/page", method=method, headers=headers)
+        assert response.headers["WWW-Authenticate"].startswith("Basic ")
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Sec-Fetch-Mode": "cors"},
+            {"Referer": "http://localhost/"},
+            {"Origin": "http://localhost"},
+            {"X-Requested-With": "XMLHttpRequest"},
+        ],
+    )
+    def test_opens_no_dialog_in_a_browser(self, make_gate: MakeGate, headers: dict[str, str]):
+        """Browsers without Sec-Fetch-Mode: Safari before version 16.4, and others on a site without https."""
         gate = make_gate(TOKENS="yes")
-        for headers in ({"Sec-Fetch-Mode": "cors"}, {"User-Agent": "Mozilla/5.0 (X11) Firefox/140"}):
-            assert send(gate, "/page", headers=headers).headers["WWW-Authenticate"] == "Bearer"
+        agent = {"User-Agent": "Mozilla/5.0 (Macintosh) AppleWebKit/605.1.15 Version/15.0 Safari/605.1.15"}
+        for method in ("GET", "PUT", "PROPFIND"):
+            response = send(gate, "/page", method=method, headers={**agent, **headers})
+            assert response.headers["WWW-Authenticate"] == "Bearer"
+        response = send(gate, "/page", method="POST", headers={**agent, "Accept": "text/html,*/*;q=0.8"})
+        assert response.headers["WWW-Authenticate"] == "Bearer"
 
     def test_names_no_password_if_tokens_are_not_enabled(self, make_gate: MakeGate):
         assert send(make_gate(), "/page").headers["WWW-Authenticate"] == "Bearer"

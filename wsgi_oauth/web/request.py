@@ -25,6 +25,7 @@ from .page_templates import PageTemplates
 from .site import Site, local_path, path_and_query
 
 T = TypeVar("T")
+_HEADERS_OF_SCRIPTS = {"HTTP_REFERER", "HTTP_ORIGIN", "HTTP_X_REQUESTED_WITH"}  # of images in a page, too
 GATE_PREFIX_KEY = "wsgi_oauth.gate_prefix"  # in environ; set by the gate
 MAX_ACCEPT = 1000  # characters of Accept and Accept-Language that are read; Werkzeug needs 5 ms for 8,000
 MAX_BODY = 64 * 1024  # bytes; the sign-in itself reads no body
@@ -208,11 +209,17 @@ class Request(werkzeug.Request):
 
     @property
     def is_browser(self) -> bool:
-        """Return whether a browser sent this request, for which a challenge would open a password dialog."""
-        if any(name.startswith("HTTP_SEC_FETCH_") for name in self.environ):
+        """Return whether a browser sent this request, for which a challenge would open a password dialog.
+
+        Zotero, Thunderbird, PowerShell and KDE's file manager send the user agent of a browser. But a browser without
+        Fetch Metadata names the page whose script or image causes the request.
+        """
+        environ = self.environ
+        if any(name.startswith("HTTP_SEC_FETCH_") for name in environ):
             return True
-        agent = self.headers.get("User-Agent", "")
-        return "Mozilla/" in agent and "Thunderbird/" not in agent  # Thunderbird reads calendars and address books
+        is_page = self.method in {"GET", "HEAD", "POST"} and "text/html" in environ.get("HTTP_ACCEPT", "")
+        is_agent = "Mozilla/" in environ.get("HTTP_USER_AGENT", "")
+        return is_agent and (is_page or not _HEADERS_OF_SCRIPTS.isdisjoint(environ))
 
     @property
     def is_office(self) -> bool:
