@@ -263,3 +263,9 @@ class TestScriptName:
         headers = {**HTML, "Cookie": f"wsgi_oauth={guest.cookie}"}
         assert send(guest.gate, path, headers=headers, SCRIPT_NAME=script_name).status_code == 403
         assert send(guest.gate, "/page", headers=headers, SCRIPT_NAME="/app").status_code == 200
+
+    def test_does_not_make_a_restricted_path_public(self):
+        """Applications that append PATH_INFO to SCRIPT_NAME read the page as one below /admin."""
+        rules = PathRules(sign_in="/auth", public=["/static/css"], restricted=["/admin", "/static"], sign_out=())
+        assert not rules.find("/admin", "/static/css/x").is_public
+        assert rules.find("/app", "/static/css/x") == (False, True, ("/static",), False)

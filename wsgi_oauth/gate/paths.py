@@ -59,6 +59,9 @@ class PathRules:
         restricted = self._restricted.find(script_name, path_info)
         public = self._public.find(script_name, path_info)
         is_public = public is not None and all(_depth(public) > _depth(each) for each in restricted)
+        if is_public and script_name and restricted:
+            # A path that is restricted only together with SCRIPT_NAME does not lie above the public one.
+            is_public = restricted == self._restricted.find("", path_info)
         return PathRule(is_public=is_public, restricted=tuple(restricted), signs_out=signs_out)
 
 
