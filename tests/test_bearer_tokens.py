@@ -442,6 +442,25 @@ class TestRefusal:
         send(gate, headers=bearer("opaque"))
         assert "let the program request one for the audience in WSGI_OAUTH_BEARER_AUDIENCE" in caplog.text
 
+    @pytest.mark.parametrize(
+        ("issuer_of_token", "remedy"),
+        [
+            ("https://other.example", "let the program request its token from this issuer"),
+            ("https://sts.windows.net/11111111-2222-3333-4444-555555555555/", "set requestedAccessTokenVersion to 2"),
+        ],
+    )
+    def test_of_another_issuer_names_the_remedy_in_the_log(
+        self,
+        gate: LoginRequired,
+        claims: dict[str, Any],
+        caplog: pytest.LogCaptureFixture,
+        issuer_of_token: str,
+        remedy: str,
+    ) -> None:
+        """The second one is that of Entra ID, version 1.0, unless the API requests version 2.0."""
+        send(gate, headers=bearer(access_token({**claims, "iss": issuer_of_token})))
+        assert remedy in caplog.text
+
     def test_names_the_claim_and_the_expected_value_in_the_log(
         self,
         gate: LoginRequired,

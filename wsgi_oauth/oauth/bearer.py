@@ -121,7 +121,11 @@ def _find_registration(issuer: object, registrations: Iterable[Registration]) ->
         if registration.is_issuer(issuer):
             return registration
     expected = ", ".join(ascii(each.configured_provider.issuer) for each in candidates)
-    raise errors.InvalidBearerToken(f"the access token is refused for its iss (got {issuer!a:.200}, not {expected})")
+    remedy = "let the program request its token from this issuer"
+    if str(issuer).startswith("https://sts.windows.net/"):  # Entra ID, version 1.0
+        remedy = "set requestedAccessTokenVersion to 2 in the manifest of the API at Entra ID"
+    text = f"the access token is refused for its iss (got {issuer!a:.200}, not {expected})"
+    raise errors.InvalidBearerToken(text, remedy=remedy)
 
 
 def _check_claims(claims: Mapping[str, Any], provider: Provider, audience: str) -> None:
