@@ -77,6 +77,12 @@ class TestLog:
         assert WORDS in caplog.text
         assert "WSGI_OAUTH_SCOPE" in caplog.text
 
+    def test_contains_the_words_of_an_xml_document_alone(self, browser: Browser, provider: LocalProvider, caplog: Any):
+        text = f"<?xml version='1.0'?><OAuth><error>invalid_client</error><text>{WORDS}</text></OAuth>"
+        answers(provider, "/token", lambda _: Response(text, 400, content_type="application/xml"))
+        browser.get(browser.callback_url())
+        assert f'"invalid_client {WORDS}"' in caplog.text
+
     @pytest.mark.parametrize("state", ["", "&state=", "&state=unknown"])
     def test_contains_the_words_of_a_response_without_a_valid_state(self, browser: Browser, state: str, caplog: Any):
         """S72"""

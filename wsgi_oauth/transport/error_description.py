@@ -54,7 +54,7 @@ _LOOKS_SECRET = re.compile(r"""(?x) (?<==) ["']? [^\s"'&<>,;]+ | (?<=":) \s* "? 
 # The title of a page, and text that a browser does not show. An element without an end tag contains the rest of the
 # page, because the search for a missing end would take quadratic time.
 _TITLE = r"(?is)<(title|h1)\b[^>]{0,500}>(.*?)(?:</\1|\Z)"
-_NOT_SHOWN = r"(?s)<(style|script)\b.*?(?:</\1>|\Z)|<[a-zA-Z/!][^>]*(?:>|\Z)"
+_NOT_SHOWN = r"(?s)<(style|script)\b.*?(?:</\1>|\Z)|<[a-zA-Z/!?][^>]*(?:>|\Z)"
 _CHALLENGE = r'(?a)\b(error|error_description)\s*=\s*"([^"]*)"'  # RFC 6750 3
 
 
