@@ -43,6 +43,8 @@ from wsgi_oauth.demo.server import serve_provider
 AJAX = {"Accept": "text/html", "X-Requested-With": "XMLHttpRequest"}
 FETCH = {"Accept": "*/*", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}
 IMAGE = {"Accept": "text/html,image/*", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+PIP = {"Accept": "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01"}
+UV = {"Accept": "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"}
 KEYS = ("REMOTE_USER", "AUTH_TYPE", "wsgi_oauth.identity")
 HOUR = 3600
 
@@ -73,11 +75,15 @@ class TestAnonymousUser:
         location = visitor.get(path).location
         assert parameters(location)["next"] == path.rstrip("?")
 
-    @pytest.mark.parametrize("headers", [JSON, AJAX, FETCH, IMAGE, {"Accept": "*/*"}, {}], ids=repr)
+    @pytest.mark.parametrize("headers", [JSON, AJAX, FETCH, IMAGE, PIP, UV, {"Accept": "*/*"}, {}], ids=repr)
     def test_gets_401_as_json_for_a_request_that_is_no_navigation(self, visitor: Guest, headers: dict[str, str]):
         response = visitor.app.get("/api", headers=headers, status="*")
         assert (response.status_int, response.content_type) == (401, "application/json")
         assert (response.json["error"], response.json["login_url"]) == ("not_signed_in", "http://localhost/auth/")
+
+    @pytest.mark.parametrize("accept", ["text/html;q=0.9, */*;q=0.8", "text/html, */*; q=0.01", "text/html;q=x"])
+    def test_signs_in_with_an_unusual_browser(self, visitor: Guest, accept: str):
+        assert parameters(visitor.get("/page", {"Accept": accept}).location)["next"] == "/page"
 
     @pytest.mark.parametrize("mode", [{}, {"Sec-Fetch-Mode": "navigate"}], ids=["http", "https"])
     def test_signs_in_within_an_android_app(self, visitor: Guest, mode: dict[str, str]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import io
+import re
 import secrets
 from collections.abc import Callable
 from hashlib import sha256
@@ -25,6 +26,7 @@ from .page_templates import PageTemplates
 from .site import Site, local_path, path_and_query
 
 T = TypeVar("T")
+_HTML_WITH_QUALITY = re.compile(r"text/html\s*;\s*q=")
 _HEADERS_OF_SCRIPTS = {"HTTP_REFERER", "HTTP_ORIGIN", "HTTP_X_REQUESTED_WITH"}  # of images in a page, too
 GATE_PREFIX_KEY = "wsgi_oauth.gate_prefix"  # in environ; set by the gate
 MAX_ACCEPT = 1000  # characters of Accept and Accept-Language that are read; Werkzeug needs 5 ms for 8,000
@@ -200,7 +202,14 @@ class Request(werkzeug.Request):
             return False
         # Scripts name XMLHttpRequest. Android's WebView names its app, such as com.example.app, in each navigation.
         is_script = "." not in environ.get("HTTP_X_REQUESTED_WITH", ".") or self.is_htmx
-        return "text/html" in environ.get("HTTP_ACCEPT", "") and not is_script
+        accept = environ.get("HTTP_ACCEPT", "")
+        if is_script or "text/html" not in accept:
+            return False
+        if not _HTML_WITH_QUALITY.search(accept):  # nearly always, and parsing is slow
+            return True
+        # pip and uv accept HTML as the last choice. Without a 401, they would not ask a keyring for a password.
+        accepted = self.accept_mimetypes
+        return bool(accepted.quality("text/html") >= max((quality for _, quality in accepted), default=0))
 
     @property
     def wants_page(self) -> bool:
