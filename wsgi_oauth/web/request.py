@@ -202,8 +202,9 @@ class Request(werkzeug.Request):
             return False
         # Scripts name XMLHttpRequest. Android's WebView names its app, such as com.example.app, in each navigation.
         is_script = "." not in environ.get("HTTP_X_REQUESTED_WITH", ".") or self.is_htmx
+        is_java = "Java/" in environ.get("HTTP_USER_AGENT", "")  # java.net.HttpURLConnection prefers HTML
         accept = environ.get("HTTP_ACCEPT", "")
-        if is_script or "text/html" not in accept:
+        if is_script or is_java or "text/html" not in accept:
             return False
         if not _HTML_WITH_QUALITY.search(accept):  # nearly always, and parsing is slow
             return True
