@@ -249,10 +249,13 @@ class TestForm:
         page = browser.send_form(form)
         assert (page.status_int, page.html.select_one(".actions a")["href"]) == (503, f"{PUBLIC_URL}/")
 
-    def test_is_refused_where_no_provider_sends_forms(self, make: Callable[..., FormBrowser]) -> None:
-        """S16"""
+    def test_is_refused_where_no_provider_sends_forms(
+        self, make: Callable[..., FormBrowser], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """S16. Some providers send forms unasked."""
         response = make(RESPONSE_MODE="query").send_form({"state": "x", "code": "y"})
         assert response.status_int == 405
+        assert "set WSGI_OAUTH_RESPONSE_MODE=form_post" in caplog.text
         assert set(response.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
 
     def test_is_refused_on_a_further_site(self, make: Callable[..., FormBrowser]) -> None:
