@@ -429,12 +429,13 @@ class TestIssuer:
 
     @pytest.mark.parametrize("fault", ["missing_iss", "empty_iss"])
     def test_must_be_present_if_the_provider_always_sends_it(
-        self, application: Any, provider: LocalProvider, fault: str
+        self, application: Any, provider: LocalProvider, fault: str, caplog: pytest.LogCaptureFixture
     ):
         [registration] = application.oauth.registrations.values()
         registration.configured_provider = registration.provider._replace(always_sends_issuer=True)
         browser = Browser(application, provider)
         assert_refused(browser.get(browser.callback_url(fault=f"authorize.{fault}")), provider)
+        assert "let the provider send iss, as its metadata announce" in caplog.text
         assert browser.sign_in().status_int == 303
 
     def test_of_github_is_known_without_configuration(self, provider: LocalProvider):

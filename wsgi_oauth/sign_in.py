@@ -240,7 +240,9 @@ def check_response(response: AuthorizationResponse, attempt: Attempt, registrati
     )
     if issuer_expected and not provider.is_issuer(response.iss):
         remedy = "set WSGI_OAUTH_ISSUER to the issuer in the provider's documentation, if another one is configured"
-        if provider.is_issuer(unquote(response.iss)):  # for example an adapter for AWS Lambda
+        if not response.iss:
+            remedy = "let the provider send iss, as its metadata announce (RFC 9207 3), and proxies pass it on"
+        elif provider.is_issuer(unquote(response.iss)):  # for example an adapter for AWS Lambda
             remedy = "let the server or the proxy that encodes queries a second time pass them on unchanged"
         raise errors.IssuerMismatch(
             f"authorization response: iss is not the configured issuer {provider.issuer!a} "
