@@ -45,7 +45,7 @@ FETCH = {"Accept": "*/*", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}
 IMAGE = {"Accept": "text/html,image/*", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
 PIP = {"Accept": "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01"}
 UV = {"Accept": "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"}
-JAVA = {"Accept": "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", "User-Agent": "Java/17.0.15"}
+JAVA = {"Accept": "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", "User-Agent": "Apache Ivy/2.5.2"}
 KEYS = ("REMOTE_USER", "AUTH_TYPE", "wsgi_oauth.identity")
 HOUR = 3600
 

@@ -26,6 +26,7 @@ from .page_templates import PageTemplates
 from .site import Site, local_path, path_and_query
 
 T = TypeVar("T")
+_ACCEPT_OF_JAVA = "text/html, image/gif, image/jpeg, "  # java.net.HttpURLConnection, also in Ivy and Jenkins
 _HTML_WITH_QUALITY = re.compile(r"text/html\s*;\s*q=")
 _HEADERS_OF_SCRIPTS = {"HTTP_REFERER", "HTTP_ORIGIN", "HTTP_X_REQUESTED_WITH"}  # of images in a page, too
 GATE_PREFIX_KEY = "wsgi_oauth.gate_prefix"  # in environ; set by the gate
@@ -202,9 +203,8 @@ class Request(werkzeug.Request):
             return False
         # Scripts name XMLHttpRequest. Android's WebView names its app, such as com.example.app, in each navigation.
         is_script = "." not in environ.get("HTTP_X_REQUESTED_WITH", ".") or self.is_htmx
-        is_java = "Java/" in environ.get("HTTP_USER_AGENT", "")  # java.net.HttpURLConnection prefers HTML
         accept = environ.get("HTTP_ACCEPT", "")
-        if is_script or is_java or "text/html" not in accept:
+        if is_script or "text/html" not in accept or accept.startswith(_ACCEPT_OF_JAVA):
             return False
         if not _HTML_WITH_QUALITY.search(accept):  # nearly always, and parsing is slow
             return True
