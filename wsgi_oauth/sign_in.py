@@ -109,7 +109,7 @@ class Attempt(NamedTuple):
         if choose_account or reauthentication:
             # `login consent` asks for both; only `none` cannot be combined (Core 3.1.2.1).
             parameters["prompt"] = " ".join(dict.fromkeys(each for each in prompts if each != "none"))
-        requirements = combine_requirements(configured, requested) if parameters else {}
+        requirements = combine_requirements(configured, requested)
         if requirements and not provider.asks_for_id_token:
             raise errors.AuthenticationNotConfirmed(
                 f"max_age and acr_values: {provider.title} cannot confirm them, because it issues no ID token; use an "

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from werkzeug import Response
+from werkzeug.utils import cached_property
 
 from .. import errors
 from ..config.provider import Provider
@@ -28,7 +29,7 @@ from ..oauth.registration import Registration
 from ..oauth.service import OAuthService
 from ..sessions.session import TOKEN
 from .redirect import Redirect
-from .request import Request, cached_property
+from .request import Request
 
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
 # Returns the path of a handler, below the mount point, for its endpoint and the variables of its route.

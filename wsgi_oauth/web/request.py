@@ -8,13 +8,14 @@ import re
 import secrets
 from collections.abc import Callable
 from hashlib import sha256
-from typing import IO, Any, Generic, TypeVar
+from typing import IO
 from urllib.parse import urlsplit
 
 import werkzeug
 from werkzeug.datastructures import LanguageAccept, MIMEAccept, MultiDict
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.http import parse_accept_header
+from werkzeug.utils import cached_property  # functools.cached_property has a global lock before Python 3.12
 
 from .. import errors
 from ..events import ACCESS, REQUEST_ID_KEY, Source
@@ -25,7 +26,6 @@ from ..urls import have_same_origin
 from .page_templates import PageTemplates
 from .site import Site, local_path, path_and_query
 
-T = TypeVar("T")
 _ACCEPT_OF_JAVA = "text/html, image/gif, image/jpeg, "  # java.net.HttpURLConnection, also in Ivy and Jenkins
 _HTML_WITH_QUALITY = re.compile(r"text/html\s*;\s*q=")
 _HEADERS_OF_SCRIPTS = {"HTTP_REFERER", "HTTP_ORIGIN", "HTTP_X_REQUESTED_WITH"}  # of images in a page, too
@@ -35,25 +35,6 @@ MAX_BODY = 64 * 1024  # bytes; the sign-in itself reads no body
 _PREFETCH_HEADERS = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ", "HTTP_X_PURPOSE")
 _NAVIGATION_DESTINATIONS = {"document", "iframe", "frame", "empty"}  # Sec-Fetch-Dest
 _SAME_ORIGIN = {"same-origin", "none"}  # values of Sec-Fetch-Site; browsers send "none" for a typed address
-
-
-class cached_property(Generic[T]):  # noqa: N801  # a decorator, like those that it replaces
-    """A property that is computed once for each object, and then is a plain attribute.
-
-    Before Python 3.12, threads would wait for the lock of ``functools.cached_property`` while one of them opens its
-    session. Werkzeug's is called at every use.
-    """
-
-    def __init__(self, function: Callable[[Any], T]) -> None:
-        self._function = function
-        self.__doc__ = function.__doc__
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: object, owner: type) -> T:
-        value = instance.__dict__[self._name] = self._function(instance)
-        return value
 
 
 class Request(werkzeug.Request):
