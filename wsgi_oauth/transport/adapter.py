@@ -11,7 +11,7 @@ import socket
 import ssl
 import time
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies
 
@@ -21,14 +21,14 @@ from requests.adapters import HTTPAdapter
 from requests.utils import select_proxy
 from urllib3.exceptions import LocationParseError, NewConnectionError, ProxySchemeUnknown
 
-from .. import errors, urls
+from .. import errors
 from .deadline import MAX_BYTES, POOL_CLASSES
 from .error_description import clean_description, quote_description
 
 _POOL_SIZE = 32  # idle connections to each host; a worker rarely has more threads
 _CHUNK = 64 * 1024
 _NO_RETRIES = urllib3.Retry(False, redirect=False)
-_POOL_SETTINGS = {"cert_reqs": "CERT_REQUIRED"}  # certificates are always verified, by the TLS context
+_POOL_KEY = {"cert_reqs": "CERT_REQUIRED"}  # certificates are always verified, by the TLS context
 # By the error codes of OpenSSL: https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
 _CERTIFICATE_REMEDIES = {
     **dict.fromkeys((9, 10), "renew the certificate of the server, or correct the clock of this machine"),
@@ -82,14 +82,6 @@ _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}  # RFC 9110 9.2.1
 _CHALLENGES = {"cf-mitigated": {"challenge"}, "x-amzn-waf-action": {"captcha", "challenge"}}
 
 
-class _PoolKey(NamedTuple):
-    """A server with a pool of connections."""
-
-    scheme: str
-    host: str
-    port: int
-
-
 class BoundedAdapter(HTTPAdapter):
     """requests' adapter with a TLS context and proxy settings that are loaded once.
 
@@ -133,10 +125,7 @@ class BoundedAdapter(HTTPAdapter):
         manager: Any = self.poolmanager
         if proxy := self._find_proxy(parts):
             manager = self.proxy_manager_for(proxy)
-        key = _PoolKey(parts.scheme, parts.hostname or "", parts.port or urls.DEFAULT_PORTS[parts.scheme])
-        # A key of urllib3 would also contain the settings, which are the same for all pools.
-        settings = {**manager.connection_pool_kw, **_POOL_SETTINGS, **key._asdict()}
-        pool = manager.connection_from_pool_key(key, settings)
+        pool = manager.connection_from_host(parts.hostname, parts.port, parts.scheme, _POOL_KEY)
         raw = pool.urlopen(
             request.method,
             request.path_url,
@@ -248,8 +237,6 @@ def read_body(response: requests.Response) -> bytes:
 
 def check_challenge(response: requests.Response) -> None:
     """Raise ProviderFailed if a firewall has answered with a challenge in place of the provider."""
-    if response.status_code == 200:  # no challenge
-        return
     # Otherwise its status, such as 403, would count as the provider's refusal, and end sessions.
     for name, values in _CHALLENGES.items():
         if response.headers.get(name) in values:
