@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from typing import Any
@@ -98,6 +99,7 @@ def test_a_decoded_session_can_always_be_copied_and_encoded():
             return False
         return True
 
+    gc.collect()  # otherwise the objects of other tests would be finalized in the deep recursion, which would fail
     low, high = 1, MAX_BYTES // 2 - 100
     while high - low > 1 and not is_accepted(high):
         middle = (low + high) // 2

@@ -85,11 +85,7 @@ def are_plausible(started: float, seen: float) -> bool:
 def copy_json(value: Any) -> Any:
     """Return a deep copy of a JSON value. ``copy.deepcopy`` takes three times as long."""
     if isinstance(value, dict):
-        copied = dict(value)
-        for name, inner in value.items():
-            if isinstance(inner, (dict, list)):
-                copied[name] = copy_json(inner)
-        return copied
+        return {name: copy_json(inner) for name, inner in value.items()}
     return [copy_json(inner) for inner in value] if isinstance(value, list) else value
 
 

@@ -119,9 +119,7 @@ class Session(dict[str, Any]):
 
     def changes(self) -> dict[str, Any]:
         """Return the keys that this request set, with their values, and the removed keys with ``_REMOVED``."""
-        if self.stored is None:
-            return dict(self)
-        before = self.stored.data
+        before = self.stored.data if self.stored else {}
         changed = {key: value for key, value in self.items() if key not in before or before[key] != value}
         return {**changed, **dict.fromkeys(before.keys() - self.keys(), _REMOVED)}
 
