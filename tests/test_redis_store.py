@@ -620,8 +620,8 @@ def test_check_reports_a_missing_package_without_further_advice(
 ):
     monkeypatch.setitem(sys.modules, "redis", None)
     finding = store_finding(provider, "redis://localhost")
-    assert (finding.level, finding.remedy) == ("FAIL", "")
-    assert "pip install" in finding.text
+    assert (finding.level, finding.remedy) == ("FAIL", "pip install 'wsgi-oauth[redis]'")
+    assert "need the redis package (got 'import of redis halted, None" in finding.text
 
 
 def test_check_reports_whether_a_session_can_be_stored(locked_redis: RedisServer, provider: LocalProvider):

@@ -81,7 +81,7 @@ class RedisStore:
             from . import redis_servers  # noqa: PLC0415  # imports it, too
         except ImportError as error:  # missing, too old, or another module is called redis
             reason = str(error).replace(";", ",")  # a semicolon would separate the remedy
-            text = f"sessions on Redis need the redis package (got {reason!a}): pip install 'wsgi-oauth[redis]'"
+            text = f"sessions on Redis need the redis package (got {reason!a}); pip install 'wsgi-oauth[redis]'"
             raise errors.ConfigError(text) from None
         self._servers = redis_servers.open_servers(RedisURL.parse(url))
         self._failures = redis_servers.FAILURES
