@@ -283,7 +283,7 @@ def removing_failed(pending: Session, attempt: Attempt) -> Iterator[None]:
 def finish(session: Session, attempt: Attempt) -> None:
     """Record in the browser's session that *attempt* has succeeded. Duplicates of the request then stop waiting."""
 
-    def record(data: dict[str, Any]) -> None:
+    def add_record(data: dict[str, Any]) -> None:
         """Add a finished record of *attempt*, and drop old ones, which may be another user's."""
         hour_ago = time.time() - 3600
         records = {state: each for state, each in finished_records(data).items() if each["started"] > hour_ago}
@@ -295,7 +295,7 @@ def finish(session: Session, attempt: Attempt) -> None:
             data[REDIRECT_LOOP] = True
 
     # The record is stored together with the token: otherwise a duplicate would be redirected before the sign-in ends.
-    session.change_on_save(record)
+    session.change_on_save(add_record)
 
 
 def keep_consumed(data: dict[str, Any]) -> bool:

@@ -262,16 +262,19 @@ class Authenticator:
         if self._access_tokens.record_use(stored):
             self._emit_first_use(info.id, identity, registration, source)
         environ, valid_until = self._build_environ(identity, "Token"), min(info.expires, time.time() + USE_INTERVAL)
-        values = (key, raw, stored, identity, environ, valid_until)
-        return Login("", *values, must_identify=False, version=version, is_token=True)
+        return Login(
+            "", key, raw, stored, identity, environ, valid_until, must_identify=False, version=version, is_token=True
+        )
 
     def _read_bearer_token(self, token: str, source: Callable[[], Source]) -> Login:
         audience, registrations = self._app.config.bearer_audience, self._oauth.registrations.values()
         identity, registration, valid_until, token_id = verify_bearer_token(token, audience, registrations)
         self._emit_first_use(token_id, identity, registration, source)
         now, environ = time.time(), self._build_environ(identity, "Bearer")
-        values = (store_key(token), b"", StoredSession(now, now, {PROVIDER: registration.key}), identity, environ)
-        return Login("", *values, valid_until, must_identify=False, is_token=True, is_stored=False)
+        key, stored = store_key(token), StoredSession(now, now, {PROVIDER: registration.key})
+        return Login(
+            "", key, b"", stored, identity, environ, valid_until, must_identify=False, is_token=True, is_stored=False
+        )
 
     def _emit_first_use(
         self, token_id: str, identity: Identity, registration: Registration, source: Callable[[], Source]

@@ -22,6 +22,7 @@ from ..sessions.access_tokens import AccessTokens
 from ..sessions.cookie import FORM_POST, build_set_cookie, pending_cookies, session_id_from_cookie
 from ..sessions.file import FileStore, check_folder
 from ..sessions.manager import MAX_PENDING, SessionManager
+from ..sessions.measured import MeasuredStore
 from ..sessions.memory import MemoryStore
 from ..sessions.session import Session
 from ..urls import is_loopback
@@ -76,7 +77,8 @@ class OAuthApp:
             config.public_url, proxies=config.trusted_proxies, sites=config.sites, cookie_name=config.cookie_name
         )
         self.sessions = sessions
-        self._store: object = getattr(sessions.store, "original", sessions.store)  # in a MeasuredStore
+        store = sessions.store
+        self._store: object = store.original if isinstance(store, MeasuredStore) else store
         self.oauth = oauth
         self.access_tokens = tokens  # None: not permitted by the configuration
         self._routes = routes

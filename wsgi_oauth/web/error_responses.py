@@ -70,7 +70,7 @@ def build_error_response(
     template = "not_allowed.html" if isinstance(error, errors.NotAllowed) else "error.html"
     response = pages.show_message(message, request, template, actions, as_json=as_json)
     if sign_in_url:
-        _lead_script(request, response, sign_in_url, passes_on=redirects)
+        _redirect_script(request, response, sign_in_url, passes_on=redirects)
     if location:
         response.headers["Location"] = location
     response.headers.update(error.headers)
@@ -79,8 +79,8 @@ def build_error_response(
     return response
 
 
-def _lead_script(request: Request, response: Response, sign_in_url: str, *, passes_on: bool) -> None:
-    """Let a script that replaces parts of a page load the sign-in as a page, because it would not show a 401.
+def _redirect_script(request: Request, response: Response, sign_in_url: str, *, passes_on: bool) -> None:
+    """Redirect a script that replaces parts of a page to the sign-in, because it would not show a 401.
 
     :param passes_on: whether the browser gets this status. nginx takes other statuses than 401 for failures.
     """
