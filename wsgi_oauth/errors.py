@@ -117,7 +117,8 @@ class ReauthenticationRequired(
     The user is sent to the provider, and returns to the page by a GET. ``require_recent_login`` raises it only if the
     last sign-in is not sufficient.
 
-    :param max_age: the most seconds since the user was authenticated. 0, the default without *acr*, requires it anew.
+    :param max_age: the most seconds since the user was authenticated. 0, the default without *acr*, requires a new
+        authentication.
     :param acr: one or several acceptable authentication context class references, the preferred one first. The provider
         defines their names and meanings (OpenID Connect Core 2, ``acr``).
     :raises ValueError: if *max_age* is negative, or if an *acr* is not a word of printable ASCII.

@@ -110,8 +110,9 @@ class LoginRequired:
     :param oauth_app: the application that ``create_app`` or ``get_app`` returned.
     :param prefix: the path below which *oauth_app* answers; ``WSGI_OAUTH_PUBLIC_URL`` ends with it.
     :param public: paths that need no sign-in: ``/static`` includes everything below it, ``/`` is the front page only,
-        and ``/*`` is the whole application except the paths in *allow*. They begin at the gate, not percent-encoded.
-        Ambiguous paths (``//``, ``..``, ``;``, ``%``, ``?``, ``#``, backslash, invalid UTF-8) are never public.
+        and ``/*`` is the whole application except the paths in *allow*. They begin at the gate and are written without
+        percent-encoding. Ambiguous paths (``//``, ``..``, ``;``, ``%``, ``?``, ``#``, backslash, invalid UTF-8) are
+        never public.
     :param allow: access rules for parts of the application, in addition to ``WSGI_OAUTH_ALLOW``:
         ``{"/admin": ("group:admins",)}``. A user has to match one of the rules of the longest path that includes the
         requested one; ``/`` includes all. The rules hold for other spellings, too: letter case and accents make no

@@ -26,7 +26,10 @@ class PathRule(NamedTuple):
 
 
 class PathRules:
-    """The :class:`PublicPaths`, :class:`RestrictedPaths` and :class:`SignOutPaths` of a gate with this *sign_in*."""
+    """The :class:`PublicPaths`, :class:`RestrictedPaths` and :class:`SignOutPaths` of a gate.
+
+    :param sign_in: the path of the sign-in, a result of :func:`parse_path`.
+    """
 
     def __init__(
         self, *, sign_in: str, public: Collection[str], restricted: Collection[str], sign_out: Collection[str]
@@ -67,7 +70,7 @@ class PathRules:
 
 class PublicPaths:
     """The paths that anonymous users may visit: ``/static`` includes everything below it, ``/`` is the front page only,
-    and ``/*`` is the whole application. :func:`parse_paths` describes the exceptions.
+    and ``/*`` is the whole application. Errors are those of :func:`parse_paths`.
     """
 
     def __init__(self, paths: Collection[str]) -> None:

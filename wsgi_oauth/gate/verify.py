@@ -36,7 +36,8 @@ _MAX_CACHED_RULES = 128  # queries
 _VARY = ("Vary", "Cookie")
 _IDENTIFICATION_TIMEOUT = 1.0  # seconds, for the first request of a session without a stored user
 _log = logging.getLogger(__name__)
-# The headers in which proxies name the URL of the original request; the second one is nginx's, the third its ingress'.
+# The headers in which proxies name the URL of the original request. nginx's documentation uses the second one, its
+# ingress controller the third one.
 _URL_HEADERS = ("HTTP_X_FORWARDED_URI", "HTTP_X_ORIGINAL_URI", "HTTP_X_ORIGINAL_URL")
 _HOST = re.compile(r"https?://([^/?#:@\\]+)(?::[0-9]+)?(?=[/?#]|\Z)", re.IGNORECASE)
 _VISIBLE = "".join(map(chr, range(0x21, 0x7F)))

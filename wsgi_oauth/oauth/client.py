@@ -84,7 +84,8 @@ class OAuth2Session:
         """The session of requests-oauthlib that prepares each request; created when it is first needed.
 
         ``headers``, ``params``, ``auth`` and ``cookies`` that are set on it apply to all requests, and so do its
-        compliance fixes for providers that deviate from the standard. Its TLS and proxy settings have no effect.
+        compliance fixes for providers that deviate from the standard. Its settings for TLS, proxies and redirects have
+        no effect.
         """
         if self._requests_session is None:
             self._requests_session = requests_oauthlib.OAuth2Session(

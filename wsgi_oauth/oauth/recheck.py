@@ -17,7 +17,8 @@ from .id_token import MAX_CLOCK_SKEW
 from .identity import IDENTITY, Identity
 from .token import has_expired, is_token
 
-# In the session: {"checked": when the provider last described the user, "retry": when to ask again}, since the epoch.
+# In the session: {"checked": when the provider last described the user, "retry": when to ask again}, in seconds
+# since the epoch.
 RECHECK = "oauth_recheck"
 RETRY_AFTER = 60.0  # seconds after a recheck without an answer
 

@@ -44,7 +44,7 @@ _FILE_NAME = re.compile(r"([0-9a-f]{64})\.json(\.[0-9a-f]{16}\.tmp)?", re.ASCII)
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
-# The errors of open(2) without a session file: missing, a link, a socket, a device without a driver, a folder.
+# The errors of open(2) if there is no session file: missing, a link, a socket, a device without a driver, a folder.
 _ABSENT = {errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG, errno.EISDIR}
 _NO_LOCKS = "the file system of the session folder has no locks, so use a local disk, or Redis"
 _REMEDIES = {

@@ -16,7 +16,7 @@ _BYTES = 32  # the length of a decoded session id
 
 
 def derive_link_id(session_id: str, site: str) -> str:
-    """Return the session cookie of *site*, the URL of a further site. The session id cannot be computed from it."""
+    """Return the value of the session cookie on a further *site* (a URL). It does not reveal the session id."""
     return _encode(hmac.digest(session_id.encode(), f"wsgi_oauth: link to {site}".encode(), "sha256"))
 
 

@@ -61,7 +61,8 @@ class SurveyEntry(NamedTuple):
 def browser_session_purpose(key: str) -> str:
     """Return the purpose for the encryption of the browser's session id in a pending sign-in.
 
-    It contains the store's *key* of that session: otherwise one pad would encrypt two ids, and one reveal the other.
+    It contains the store's *key* of that session: otherwise one pad would encrypt two ids, and one of them would reveal
+    the other.
     """
     return f"browser session {key}"
 
@@ -317,7 +318,7 @@ class SessionManager:
     def update(
         self, session: Session, change: Callable[[StoredSession], StoredSession], *, new_id: str | None = None
     ) -> bool:
-        """Apply *change* to the newest version, and move it to a *new_id*. Return False if the session has ended."""
+        """Apply *change* to the newest version, and move it to *new_id*, if given. Return False if it has ended."""
         assert session.id is not None
         old_id, newest = session.id, list[StoredSession]()
 

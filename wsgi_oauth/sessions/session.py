@@ -62,7 +62,7 @@ class Session(dict[str, Any]):
         return self.stored.started if self.stored else time.time()
 
     def change(self, function: Callable[[dict[str, Any]], T]) -> T:
-        """Call *function* with the newest stored data under the session's lock, store the data, and return its result.
+        """Call *function* with the newest stored data under the session's lock, and store them. Return its result.
 
         No other request can change the data in between, so a check and the change that depends on it are one step.
         If another request has ended the session, *function* gets an empty dictionary whose changes are discarded.

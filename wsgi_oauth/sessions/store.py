@@ -75,7 +75,7 @@ class SessionStore(Protocol):
 
     - ``version(key)``, ``is_current(version)`` and ``change_versions()`` detect a changed session without loading it.
       ``version`` returns a value that changes with each write of the session and with each call of
-      ``change_versions``, or None to load it. ``is_current`` returns whether the session still has this version.
+      ``change_versions``, or None if it must be loaded. ``is_current`` returns whether it still has this version.
     - ``load_all(keys)`` returns a list with the result of ``load`` for each key, in one request to the server.
     - ``time()`` returns the seconds since the epoch by the server's clock, where several machines share the store.
     """
