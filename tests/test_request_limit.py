@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -42,6 +44,40 @@ WORKERS = {
 GTHREAD = ("--workers", "1", *WORKERS["gthread"])
 
 
+# Garbage whose collection lets another thread run, as closing a socket does, while threads start and end.
+COUNT_DURING_COLLECTIONS = """
+import gc
+import threading
+import time
+
+from wsgi_oauth.transport.server_threads import count_threads
+
+
+class Garbage:
+    def __del__(self):
+        time.sleep(0)
+
+
+def start_threads():
+    while not done.is_set():
+        thread = threading.Thread(target=time.sleep, args=[0.0001])
+        thread.start()
+        thread.join()
+
+
+done = threading.Event()
+gc.set_threshold(3)
+for _ in range(8):
+    threading.Thread(target=start_threads, daemon=True).start()
+for number in range(1000):
+    for _ in range(number % 4):
+        one, other = Garbage(), Garbage()
+        one.other, other.other = other, one
+    count_threads()
+done.set()
+"""
+
+
 @contextmanager
 def in_background(copies: list[tuple[Visitor, str]]) -> Iterator[list[Future[requests.Response]]]:
     """Send all requests at the same time, each on its own connection."""
@@ -71,6 +107,11 @@ def assert_serves_other_requests(site: Site, server: Gunicorn) -> None:
         assert stranger.get("/profile", **JSON).status_code == 401
         assert stranger.get("/").status_code == 302
         assert stranger.post("/logout").status_code == 303
+
+
+def test_counting_the_threads_never_blocks_all_of_them() -> None:
+    """https://github.com/python/cpython/issues/106883"""
+    subprocess.run([sys.executable, "-c", COUNT_DURING_COLLECTIONS], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("worker", WORKERS.values(), ids=WORKERS)

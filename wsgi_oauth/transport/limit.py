@@ -35,6 +35,7 @@ class RequestLimit:
     ) -> None:
         self._metrics = metrics
         self._slots = slots
+        self._smallest = UPSTREAM_LIMIT  # the smallest result of `slots` so far
         self._total = total  # the limit of all providers together; each slot also occupies a slot there
         self._taken = 0
         self._lock = threading.Lock()
@@ -42,7 +43,11 @@ class RequestLimit:
     @property
     def slots(self) -> int:
         """The number of requests that may wait at the same time."""
-        return self._slots if isinstance(self._slots, int) else self._slots()
+        if isinstance(self._slots, int):
+            return self._slots
+        # The result is larger in a thread that serves no request, because the server is not visible there.
+        self._smallest = min(self._smallest, self._slots())
+        return self._smallest
 
     @contextmanager
     def slot(self) -> Iterator[None]:

@@ -25,8 +25,8 @@ def count_threads() -> int | None:
         if isinstance(threads := getattr(sys.modules.get(name), attribute, None), int):
             return threads
     is_multithreaded = _is_multithreaded(sys._getframe())
-    for top in (sys._getframe(), sys._current_frames().get(threading.main_thread().ident or 0)):
-        for frame in _stack(top):
+    for top in (sys._getframe, _main_frame):
+        for frame in _stack(top()):
             key = (frame.f_globals.get("__name__"), frame.f_code.co_name)
             # Applications use executors for other purposes, too.
             if key not in _SERVERS or (key == _EXECUTOR and not is_multithreaded):
@@ -37,6 +37,14 @@ def count_threads() -> int | None:
             except Exception:  # noqa: BLE001  # another version of the server may differ
                 return None
     return None if is_multithreaded else UNLIMITED
+
+
+def _main_frame() -> FrameType | None:
+    """Return the current frame of the main thread, where some servers are visible; None before Python 3.12."""
+    # Before, this call can block all threads forever: https://github.com/python/cpython/issues/106883.
+    if sys.version_info < (3, 12):
+        return None
+    return sys._current_frames().get(threading.main_thread().ident or 0)
 
 
 def _stack(frame: FrameType | None) -> Iterator[FrameType]:
