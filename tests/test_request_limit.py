@@ -109,6 +109,13 @@ def assert_serves_other_requests(site: Site, server: Gunicorn) -> None:
         assert stranger.post("/logout").status_code == 303
 
 
+def test_the_number_of_slots_is_that_of_a_thread_that_serves_requests() -> None:
+    """Other threads, such as those of rechecks, do not see the server, and would permit more."""
+    counted = iter([3, 12])
+    limit = RequestLimit(lambda: next(counted))
+    assert [limit.slots, limit.slots] == [3, 3]
+
+
 def test_counting_the_threads_never_blocks_all_of_them() -> None:
     """https://github.com/python/cpython/issues/106883"""
     subprocess.run([sys.executable, "-c", COUNT_DURING_COLLECTIONS], check=True, timeout=60)
