@@ -346,6 +346,20 @@ class TestEndSessionAtTheProvider:
         assert stored_sessions(store) == []
         assert provider.count("revoke") == 2
 
+    @pytest.mark.parametrize("headers", [{}, {"HX-Request": "true"}], ids=["fetch", "htmx"])
+    def test_a_script_gets_the_url_because_it_cannot_follow_a_redirect_to_the_provider(
+        self, make_browser: Callable[..., Browser], store: SessionStore, headers: dict[str, str]
+    ):
+        browser = make_browser(END_SESSION="https://id.example.com/end")
+        browser.sign_in()
+        answer = browser.post("/logout", headers={**headers, "Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "same-origin"})
+        assert answer.status_int == 200
+        url = answer.json["end_session_url"]
+        assert url.startswith("https://id.example.com/end?")
+        assert answer.headers.get("HX-Redirect") == (url if headers else None)
+        assert stored_sessions(store) == []
+        assert "is complete, too" in browser.get(f"/signed-out?state={parameters(url)['state']}").text
+
     def test_parameters_of_the_configured_url_are_kept_and_not_repeated(self, make_browser: Callable[..., Browser]):
         own = "https://id.example.com/end?client_id=mine&tenant=1&post_logout_redirect_uri=https%3A%2F%2Fexample.org%2F"
         browser = make_browser(END_SESSION=own)

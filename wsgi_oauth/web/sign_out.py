@@ -63,6 +63,11 @@ class Logout(RequestHandler):
         registered_url = f"{request.site.public_url or request.base}{SignedOut.route}"
         end_session_url = self._sign_out_at_provider(last, registered_url, state)
         response = self.redirect(end_session_url or signed_out_url, 303)
+        if end_session_url and request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
+            # A script cannot follow a redirect to the provider (CORS), so it gets the URL to open.
+            response = self.jsonify(end_session_url=end_session_url)
+            if request.is_htmx:
+                response.headers["HX-Redirect"] = end_session_url
         cookie = partial(build_set_cookie, purpose=SIGN_OUT_PURPOSE, names=request.cookie_names)
         if end_session_url:
             response.headers.add("Set-Cookie", cookie(state, max_age=_STATE_LIFETIME))
