@@ -313,6 +313,21 @@ class TestSignOutOfTheApplication:
         inside.answer = Response(status=302, headers={"Location": "/"})
         assert guest.post("/bye/", OWN_FORM).location.startswith(f"{provider.url}/logout")
 
+    @pytest.mark.parametrize("library", [{}, {"X-Inertia": "true"}], ids=["fetch", "Inertia"])
+    def test_keeps_the_redirect_for_a_script_because_it_cannot_follow_one_to_the_provider(
+        self,
+        enter: Callable[..., Guest],
+        inside: Application,
+        provider: LocalProvider,
+        store: SessionStore,
+        library: dict[str, str],
+    ):
+        guest = enter(sign_out=["/bye/"], END_SESSION=f"{provider.url}/logout")
+        inside.answer = Response(status=302, headers={"Location": "/goodbye"})
+        answer = guest.post("/bye/", {**OWN_FORM, **library, "Sec-Fetch-Mode": "cors"})
+        assert answer.location == "/goodbye"
+        assert stored_sessions(store) == []
+
     @pytest.mark.parametrize("status", [403, 404, 500])
     def test_that_fails_ends_no_session(self, enter: Callable[..., Guest], inside: Application, status: int):
         guest = enter(sign_out=["/bye/"])

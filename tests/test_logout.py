@@ -346,17 +346,32 @@ class TestEndSessionAtTheProvider:
         assert stored_sessions(store) == []
         assert provider.count("revoke") == 2
 
-    @pytest.mark.parametrize("headers", [{}, {"HX-Request": "true"}], ids=["fetch", "htmx"])
+    @pytest.mark.parametrize(
+        ("library", "status", "names"),
+        [
+            ({}, 200, set()),
+            ({"HX-Request": "true"}, 200, {"HX-Redirect"}),
+            ({"X-Inertia": "true"}, 409, {"X-Inertia-Location"}),
+        ],
+        ids=["fetch", "htmx", "Inertia"],
+    )
     def test_a_script_gets_the_url_because_it_cannot_follow_a_redirect_to_the_provider(
-        self, make_browser: Callable[..., Browser], store: SessionStore, headers: dict[str, str]
+        self,
+        make_browser: Callable[..., Browser],
+        store: SessionStore,
+        library: dict[str, str],
+        *,
+        status: int,
+        names: set[str],
     ):
         browser = make_browser(END_SESSION="https://id.example.com/end")
         browser.sign_in()
-        answer = browser.post("/logout", headers={**headers, "Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "same-origin"})
-        assert answer.status_int == 200
+        headers = {**library, "Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "same-origin"}
+        answer = browser.post("/logout", headers=headers)
+        assert answer.status_int == status
         url = answer.json["end_session_url"]
         assert url.startswith("https://id.example.com/end?")
-        assert answer.headers.get("HX-Redirect") == (url if headers else None)
+        assert {name: value for name, value in answer.headers.items() if value == url} == dict.fromkeys(names, url)
         assert stored_sessions(store) == []
         assert "is complete, too" in browser.get(f"/signed-out?state={parameters(url)['state']}").text
 

@@ -13,7 +13,7 @@ from .. import errors
 from ..events import HAND_OVER, SIGN_IN
 from ..texts import english
 from . import pages
-from .redirect import Redirect
+from .redirect import Redirect, redirect_script
 from .request import Request
 from .site import local_path
 
@@ -70,26 +70,13 @@ def build_error_response(
     template = "not_allowed.html" if isinstance(error, errors.NotAllowed) else "error.html"
     response = pages.show_message(message, request, template, actions, as_json=as_json)
     if sign_in_url:
-        _redirect_script(request, response, sign_in_url, passes_on=redirects)
+        redirect_script(request, response, sign_in_url, passes_on=redirects)
     if location:
         response.headers["Location"] = location
     response.headers.update(error.headers)
     if isinstance(error, errors.NotSignedIn):
         response.headers.setdefault("WWW-Authenticate", request.challenge)
     return response
-
-
-def _redirect_script(request: Request, response: Response, sign_in_url: str, *, passes_on: bool) -> None:
-    """Redirect a script that replaces parts of a page to the sign-in, because it would not show a 401.
-
-    :param passes_on: whether the browser gets this status. nginx takes other statuses than 401 for failures.
-    """
-    if request.is_htmx:
-        response.headers["HX-Redirect"] = sign_in_url  # https://htmx.org/headers/hx-redirect/
-    elif request.is_inertia and passes_on:
-        # https://inertiajs.com/docs/v2/the-basics/redirects#external-redirects
-        response.status_code = 409
-        response.headers["X-Inertia-Location"] = sign_in_url
 
 
 def _find_actions(request: Request, error: errors.Error, *, login_url: str, logout_url: str) -> list[pages.Action]:

@@ -1,4 +1,4 @@
-"""A redirect response."""
+"""Redirects of browsers, and of scripts in a page."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from werkzeug import Response
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from werkzeug.datastructures import Headers
+
+    from .request import Request
 
 
 class Redirect(Response):
@@ -29,3 +31,16 @@ class Redirect(Response):
         if self.headers["Content-Length"] == "0":  # the handler added a body after __init__
             del self.headers["Content-Length"]
         return super().get_wsgi_headers(environ)
+
+
+def redirect_script(request: Request, response: Response, url: str, *, passes_on: bool = True) -> None:
+    """Let a script that replaces parts of a page open *url* as a page, because it would not show *response*.
+
+    :param passes_on: whether the browser gets this status. nginx takes other statuses than 401 for failures.
+    """
+    if request.is_htmx:
+        response.headers["HX-Redirect"] = url  # https://htmx.org/headers/hx-redirect/
+    elif request.is_inertia and passes_on:
+        # https://inertiajs.com/docs/v2/the-basics/redirects#external-redirects
+        response.status_code = 409
+        response.headers["X-Inertia-Location"] = url

@@ -18,6 +18,7 @@ from ..sessions.session import TOKEN
 from ..texts import english
 from . import pages
 from .handler import RequestHandler
+from .redirect import redirect_script
 from .request import Request
 
 _STATE_LIFETIME = 3600  # seconds
@@ -66,8 +67,7 @@ class Logout(RequestHandler):
         if end_session_url and request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
             # A script cannot follow a redirect to the provider (CORS), so it gets the URL to open.
             response = self.jsonify(end_session_url=end_session_url)
-            if request.is_htmx:
-                response.headers["HX-Redirect"] = end_session_url
+            redirect_script(request, response, end_session_url)
         cookie = partial(build_set_cookie, purpose=SIGN_OUT_PURPOSE, names=request.cookie_names)
         if end_session_url:
             response.headers.add("Set-Cookie", cookie(state, max_age=_STATE_LIFETIME))
