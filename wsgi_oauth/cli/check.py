@@ -16,10 +16,8 @@ from urllib.parse import urlsplit
 
 from .. import errors
 from ..app import create_app, open_store
-from ..config import Config, ProviderConfig
-from ..config.settings import PREFIX, THREADS, UPSTREAM_LIMIT, did_you_mean, variable_name
-from ..oauth.configured import provider_from_config
-from ..oauth.presets import PRESETS
+from ..config import Config
+from ..config.settings import PREFIX, THREADS, did_you_mean
 from ..sessions.file import user_name
 from ..sessions.memory import MemoryStore
 from ..sessions.redis import RedisStore
@@ -63,7 +61,6 @@ def _check(options: argparse.Namespace) -> int:
 
 def findings(environ: Mapping[str, str], *, public: bool = False) -> Iterator[Finding]:
     """Check the configuration in *environ*; with *public*, also the running application at its public URL."""
-    config = None
     try:
         config = Config.from_environ(environ)
         find_ca_bundle()
@@ -72,9 +69,7 @@ def findings(environ: Mapping[str, str], *, public: bool = False) -> Iterator[Fi
         oauth = app.oauth
         oauth.transport.load()
     except errors.ConfigError as error:
-        problems = str(error).splitlines()
-        unknown = _find_unknown_providers(environ, problems) if config is None else ()
-        yield from (fail(line) for line in dict.fromkeys([*unknown, *problems]))
+        yield from map(fail, str(error).splitlines())
         return
     stored = _check_store(config)
     yield stored
@@ -83,7 +78,9 @@ def findings(environ: Mapping[str, str], *, public: bool = False) -> Iterator[Fi
     else:
         text = "session encryption: off; the tokens in the session store are readable"
         yield ok(text, "set WSGI_OAUTH_SESSION_SEAL=yes to encrypt sessions")
-    yield _check_upstream_limit(config.upstream_limit)
+    if config.upstream_limit >= THREADS:
+        text = f"upstream limit: a provider that hangs can block all {THREADS} threads of wsgi_oauth.gunicorn_conf"
+        yield warn(text, "set WSGI_OAUTH_UPSTREAM_LIMIT below gunicorn's --threads")
     if config.allow:
         yield ok(f"access: users who match one of: {shlex.join(config.allow)}")
     else:
@@ -145,30 +142,6 @@ def _describe_sites(site: Site) -> Iterator[Finding]:
         else:
             text = f"site {host}: its URL has no path, so this application has to answer all paths of that host"
             yield warn(text, f"append the path that its proxy sends to this application, for example {url}/auth")
-
-
-def _check_upstream_limit(limit: int) -> Finding:
-    text = f"upstream limit: up to {limit} threads of a worker wait for the provider at the same time"
-    if limit == UPSTREAM_LIMIT:
-        return ok(f"{text}, but never more than three quarters of them")
-    if limit < THREADS:
-        return ok(text)
-    text += f"; wsgi_oauth.gunicorn_conf starts {THREADS}, so a provider that hangs can block all of them"
-    return warn(text, "set WSGI_OAUTH_UPSTREAM_LIMIT below gunicorn's --threads")
-
-
-def _find_unknown_providers(environ: Mapping[str, str], problems: list[str]) -> Iterator[str]:
-    """Yield a message for each unknown provider. create_app reports them, too, but only without other *problems*."""
-    if problems[0].startswith(f"{PREFIX}PROVIDERS:"):
-        return  # a label is invalid
-    for label in environ.get(f"{PREFIX}PROVIDERS", "").lower().split() or [""]:
-        name = environ.get(variable_name("provider", label), "").strip() or label
-        urls = [environ.get(variable_name(f"{each}_url", label)) for each in ("authorization", "token", "profile")]
-        if name and "://" not in name and name not in PRESETS and not any(urls):
-            try:
-                provider_from_config(ProviderConfig(label=label, provider=name))
-            except errors.ConfigError as error:
-                yield str(error)
 
 
 def _check_store(config: Config) -> Finding:

@@ -29,16 +29,8 @@ _POOL_SIZE = 32  # idle connections to each host; a worker rarely has more threa
 _CHUNK = 64 * 1024
 _NO_RETRIES = urllib3.Retry(False, redirect=False)
 _POOL_KEY = {"cert_reqs": "CERT_REQUIRED"}  # certificates are always verified, by the TLS context
-# By the error codes of OpenSSL: https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
-_CERTIFICATE_REMEDIES = {
-    **dict.fromkeys((9, 10), "renew the certificate of the server, or correct the clock of this machine"),
-    26: "issue the certificate of the server again with the extended key usage serverAuth",
-    **dict.fromkeys((66, 67, 68), "issue the certificate again with a key of at least 2048 bits, and with SHA-256"),
-    **dict.fromkeys((62, 64), "use the host name of the certificate in the URLs of the provider"),
-    **dict.fromkeys(
-        range(80, 95), "issue the certificate again as RFC 5280 requires, which Python 3.13 and newer check"
-    ),
-}
+# The error codes of OpenSSL for an unknown authority: https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
+_UNKNOWN_AUTHORITY = {2, 18, 19, 20, 21}
 # By the error codes of connect(2) and socket(2) that this machine is responsible for.
 _LOCAL_REMEDIES = {
     **dict.fromkeys(
@@ -56,24 +48,6 @@ _INVALID_ANSWERS: dict[type, str] = {
     urllib3.exceptions.InvalidHeader: "its headers are contradictory",
     urllib3.exceptions.IncompleteRead: "it ends too early",
     ValueError: "it ends too early, or a chunk is malformed",  # from the length of the chunk
-}
-# By the reasons of OpenSSL for a failed handshake: the TLS of the server is too old, or the server has refused.
-_TLS_REMEDIES = {
-    **dict.fromkeys(
-        (
-            "DH_KEY_TOO_SMALL",
-            "NO_PROTOCOLS_AVAILABLE",
-            "TLSV1_ALERT_PROTOCOL_VERSION",
-            "UNSAFE_LEGACY_RENEGOTIATION_DISABLED",
-            "UNSUPPORTED_PROTOCOL",
-        ),
-        "let the server offer TLS 1.2 or newer with secure keys, or use the URL of a server that does",
-    ),
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "use the URL of a server that requires no certificate of its clients, because "
-    "this application has none",
-    "TLSV1_UNRECOGNIZED_NAME": "use a host name for which the server has a certificate",
-    "SSLV3_ALERT_HANDSHAKE_FAILURE": "use the host name of the server, and let it accept TLS 1.2 or newer without a "
-    "certificate of the client",
 }
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}  # RFC 9110 9.2.1
 # Headers of challenges, with which firewalls test whether the client is a browser, and their values:
@@ -251,9 +225,9 @@ def build_provider_error(error: Exception, host: str, *, is_late: bool) -> error
     """Return an exception that describes *error* without its text, which could contain a URL or a secret."""
     cause = _find_cause(error)
     if isinstance(error, urllib3.exceptions.DecodeError):
-        message = "the provider's response does not have the encoding that it declares"
+        remedy = "correct Content-Encoding at the provider, or at a proxy in between"
         return errors.ProviderError(
-            message, remedy="correct Content-Encoding at the provider, or at a proxy in between"
+            "the provider's response does not have the encoding that it declares", remedy=remedy
         )
     # To urllib3 a refused connection is a kind of timeout.
     timed_out = isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError))
@@ -276,12 +250,20 @@ def build_provider_error(error: Exception, host: str, *, is_late: bool) -> error
             "set REQUESTS_CA_BUNDLE to the file of a private certificate authority, or let the server send its "
             "intermediate certificates, or check the host"
         )
-        return errors.TlsFailed(message, remedy=_CERTIFICATE_REMEDIES.get(cause.verify_code, remedy))
+        if cause.verify_code not in _UNKNOWN_AUTHORITY:
+            remedy = (
+                "give the server a valid certificate for this host name, of at least 2048 bits and as RFC 5280 "
+                "requires, or correct the clock of this machine"
+            )
+        return errors.TlsFailed(message, remedy=remedy)
     if isinstance(cause, ssl.SSLError):
-        remedy = "check whether the server uses https on this port, and whether a firewall ends the connection"
+        remedy = (
+            "check whether the server uses https on this port, with TLS 1.2 or newer and secure keys, has a "
+            "certificate for this host name, and requires none of its clients, or a firewall ends the connection"
+        )
         if isinstance(error, urllib3.exceptions.ProxyError):
             remedy = "begin HTTPS_PROXY with http://, because most proxies use no TLS themselves"
-        return errors.TlsFailed(message, remedy=_TLS_REMEDIES.get(cause.reason or "", remedy))
+        return errors.TlsFailed(message, remedy=remedy)
     return _build_unreachable(cause, target, message)
 
 
