@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
+from itertools import count
 from threading import Event, Thread
 from typing import Any
 
@@ -74,6 +76,10 @@ def rsa_key(size: int = 2048) -> rsa.RSAPrivateKey:
 
 
 RSA = rsa_key()
+
+
+def keys_on(curve: ec.EllipticCurve) -> Iterator[ec.EllipticCurvePrivateKey]:
+    return (ec.derive_private_key(number, curve) for number in count(1))
 
 
 def use(issuer: Issuer, key: Key, *others: dict[str, Any], **members: Any) -> None:
@@ -214,6 +220,16 @@ class TestIdToken:
 
     def test_is_verified_if_members_of_its_key_are_null(self, browser: Browser, issuer: Issuer) -> None:
         use(issuer, Key(RSA, "RS256"), use=None, alg=None, kid=None)
+        assert signs_in(browser)
+
+    @pytest.mark.parametrize("encode", [lambda x: x.lstrip(b"\0"), lambda x: b"\0" + x], ids=["shorter", "longer"])
+    def test_is_verified_if_a_coordinate_of_its_key_has_another_length(
+        self, encode: Callable[[bytes], bytes], browser: Browser, issuer: Issuer
+    ) -> None:
+        """As with numbers that Keycloak 19 and other encoders in Java publish (RFC 7518 6.2.1.2)."""
+        private = next(key for key in keys_on(ec.SECP256R1()) if key.public_key().public_numbers().x < 1 << 248)
+        x = private.public_key().public_numbers().x.to_bytes(32, "big")
+        use(issuer, Key(private, "ES256"), x=urlsafe_b64encode(encode(x)).rstrip(b"=").decode())
         assert signs_in(browser)
 
     def test_is_verified_if_its_key_has_an_invalid_private_member(self, browser: Browser, issuer: Issuer) -> None:

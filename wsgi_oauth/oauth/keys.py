@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -38,6 +39,7 @@ _KEYS = {
 ASYMMETRIC = frozenset(_KEYS)
 _SYMMETRIC = frozenset({"HS256", "HS384", "HS512"})
 _PUBLIC_MEMBERS = ("kty", "crv", "n", "e", "x", "y")
+_COORDINATE_SIZES = {"P-256": 32, "P-384": 48, "P-521": 66}  # bytes
 # Keys that are tried for one token: otherwise a forged token without `kid` could cost thousands of verifications.
 _MAX_TRIES = 100
 
@@ -149,6 +151,8 @@ class SigningKeys:
             # Only the public members, because some providers add invalid or even private members.
             members = {name: key[name] for name in _PUBLIC_MEMBERS if name in key}
             try:
+                if kind == "EC":
+                    members |= {name: _encode_coordinate(key.get(name), key["crv"]) for name in ("x", "y")}
                 public = self._pyjwt.PyJWK(members, "EdDSA" if kind == "OKP" else algorithm).key
                 payload = self._verify_with(public, token, algorithm)
                 if has_tenants and not _signs_for(key, payload):
@@ -156,7 +160,7 @@ class SigningKeys:
                 return payload
             except errors.SignatureRefused as error:
                 problem = error
-            except (self._pyjwt.PyJWTError, ValueError, TypeError):  # an unusable key
+            except (self._pyjwt.PyJWTError, ValueError, TypeError, OverflowError):  # an unusable key
                 continue
         raise problem
 
@@ -247,6 +251,12 @@ def _is_suitable(key: Jwk, algorithm: str) -> bool:
         # With a known curve, EdDSA and Ed25519 are the same algorithm (RFC 9864 2.2).
         and key.get("alg", algorithm) in (("EdDSA", "Ed25519") if kind == "OKP" else (algorithm,))
     )
+
+
+def _encode_coordinate(text: Any, curve: str) -> str:
+    """Return a coordinate in the full size of *curve* (RFC 7518 6.2.1.2). Some providers omit leading zeros."""
+    number = int.from_bytes(urlsafe_b64decode(text + "=" * (-len(text) % 4)), "big")
+    return urlsafe_b64encode(number.to_bytes(_COORDINATE_SIZES[curve], "big")).decode()
 
 
 def _signs_for(key: Jwk, payload: bytes) -> bool:
