@@ -145,13 +145,12 @@ class TestAssertion:
         self, issuer: KeyIssuer, visit: Callable[..., Browser], key_file: Path
     ) -> None:
         """A malicious issuer receives it, and names the token endpoint of another one (CVE-2025-27370)."""
-        issuer.metadata |= {
-            "token_endpoint": "https://honest.example.com/token",
-            "pushed_authorization_request_endpoint": f"{issuer.url}/par",
-        }
-        visit(client_key_file=str(key_file), pushed_requests=True).start()
-        [(path, assertion)] = issuer.assertions
-        assert path == "/par"
+        issuer.metadata["revocation_endpoint"] = f"{issuer.url.replace('127.0.0.1', 'localhost')}/revoke"
+        browser = visit(client_key_file=str(key_file))
+        browser.sign_in()
+        browser.post("/logout", headers={"Origin": "http://localhost"})
+        path, assertion = issuer.assertions[-1]
+        assert path == "/revoke"
         assert read(assertion, "ES256", issuer.url)["aud"] == issuer.url
 
     @pytest.mark.parametrize(("key", "supported"), [("RS256", "PS256"), ("EdDSA", "Ed25519")])
@@ -326,6 +325,14 @@ class TestPushedRequest:
         pushed = {name: value for name, value in issuer.pushed[0].items() if name != "client_assertion"}
         callback = browser.consent(f"{issuer.authorization_url}?{urlencode(pushed)}")
         assert browser.get(callback).status_int == 303
+
+    def test_and_the_token_request_have_the_issuer_as_the_audience_of_their_assertions(
+        self, browser: Browser, issuer: KeyIssuer
+    ) -> None:
+        """FAPI 2.0 5.3.2.1, item 8"""
+        self.test_leads_to_a_complete_sign_in(browser, issuer)
+        assert [path for path, _ in issuer.assertions] == ["/par", "/token"]
+        assert {read(assertion, "ES256", issuer.url)["aud"] for _, assertion in issuer.assertions} == {issuer.url}
 
     @pytest.mark.parametrize("is_required", [True, False])
     def test_follows_the_metadata_without_a_setting(

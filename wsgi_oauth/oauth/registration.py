@@ -83,12 +83,13 @@ class Registration:
         """Return the assertion with which the client authenticates (RFC 7521 4.2), from the key or from the file.
 
         For an endpoint at another host than the token endpoint, the audience is the issuer. Otherwise a malicious
-        issuer could name another provider's token endpoint, and use the assertion there (CVE-2025-27370).
+        issuer could name another provider's token endpoint, and use the assertion there (CVE-2025-27370). With pushed
+        requests it is also the issuer: all such providers accept that (RFC 9126 2), and some nothing else (FAPI 2.0).
         """
         provider = self.provider
         if self.client_key is not None:
             is_at_token_host = Origin.of(endpoint) == Origin.of(provider.token_url)
-            is_for_issuer = provider.assertion_audience == "issuer" or not is_at_token_host
+            is_for_issuer = provider.assertion_audience == "issuer" or self.pushes_requests or not is_at_token_host
             audience = provider.issuer if is_for_issuer else provider.token_url
             return self.client_key.build_assertion(audience or provider.token_url, provider.assertion_algorithms)
         path = self._config.client_assertion_file or ""
