@@ -191,6 +191,13 @@ class TestSpellings:
         assert paths.find("", "/admin/for-all") == paths.find("", "/admin/for_all.x") == ["/admin", "/admin/for_all"]
         assert paths.find("", "/admin/for_all/x") == ["/admin/for_all"]
 
+    @pytest.mark.parametrize("path", ["/admin/ME", "/Admin/me", "/admin/me\u200b", "/admin/\uff2de/x"])
+    def test_letter_case_and_invisible_characters_choose_no_weaker_rule(self, path: str):
+        """/admin/me is open to more users, and `/admin/ME` may be the page of another user."""
+        found = RestrictedPaths(["/admin", "/admin/me"]).find("", path.encode().decode("latin-1"))
+        assert sorted(found) == ["/admin", "/admin/me"]
+        assert RestrictedPaths(["/Admin", "/Admin/Me"]).find("", "/Admin/Me/x") == ["/Admin/Me"]
+
     @pytest.mark.parametrize(
         "path", ["/admin_areas", "/admin/area", "/adminarea", "/x/@@admin_area", "/-/x/admin_area"]
     )

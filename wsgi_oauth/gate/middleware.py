@@ -117,8 +117,9 @@ class LoginRequired:
         ``{"/admin": ("group:admins",)}``. A user has to match one of the rules of the longest path that includes the
         requested one; ``/`` includes all. The rules hold for other spellings, too: letter case and accents make no
         difference, any other character outside ASCII counts as a wildcard, punctuation as any other or none, and a
-        name with an extension also as the name without it. An ambiguous path requires the rules of all paths, and so
-        does a WebDAV request that moves or copies a page to a path with other rules.
+        name with an extension also as the name without it. Such a path also requires the rules of shorter paths. An
+        ambiguous path requires the rules of all paths, and so does a WebDAV request that moves or copies a page to a
+        path with other rules.
     :param remote_user: returns the value of ``REMOTE_USER``, a name that belongs to one user only; by default
         ``WSGI_OAUTH_REMOTE_USER`` decides. If it returns None, "" or a control character, the user gets a 403.
     :param cors_preflight: pass the preflight requests of other origins to *wsgi_app*, without an identity. The body of

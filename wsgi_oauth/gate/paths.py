@@ -6,6 +6,7 @@ because the protected application may treat them as the same path.
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Collection
@@ -99,8 +100,8 @@ class RestrictedPaths:
     """The paths that only some signed-in users may visit, with everything below; ``/`` is the whole application."""
 
     def __init__(self, paths: Collection[str]) -> None:
-        texts = {path: parse_path(path, "allow").encode("latin-1").decode() for path in paths}
-        self._segments = {path: spelling.split(spelling.fold(text)) for path, text in texts.items()}
+        self._texts = {path: parse_path(path, "allow").encode("latin-1").decode().rstrip("/") for path in paths}
+        self._segments = {path: spelling.split(spelling.fold(text)) for path, text in self._texts.items()}
         self.paths = list(self._segments)
         #: The folded paths; "" for the whole application.
         self.folded = {"/".join(["", *segments]) for segments in self._segments.values()}
@@ -109,23 +110,30 @@ class RestrictedPaths:
     def find(self, script_name: str, path_info: str) -> list[str]:
         """Return the restricted paths whose rules apply.
 
-        This is the longest one that includes the requested path, without regard to letter case, accents and characters
-        that file systems ignore, and each longer one that may include it: any other character outside ASCII may stand
-        for any letters, punctuation for other or no punctuation, and a name with an extension for the name without it.
-        For an ambiguous path, all are returned, because the application may read it as any of them.
+        This is the longest one that includes the requested path exactly, and each longer one that may include it:
+        letter case, accents and characters that file systems ignore make no difference, any other character outside
+        ASCII may stand for any letters, punctuation for other or no punctuation, and a name with an extension for the
+        name without it. For an ambiguous path, all are returned, because the application may read it as any of them.
         """
         if not script_name and spelling.PLAIN.fullmatch(path_info) and not self._may_include.match(path_info):
             return ["/"] if "" in self.folded else []
         text = spelling.decode(script_name, path_info)
         if text is None:
             return self.paths
-        readings = map(self._find_longest, spelling.find_readings(script_name, text))
+        readings = itertools.starmap(self._find_longest, spelling.find_readings(script_name, text))
         return list(dict.fromkeys(path for paths in readings for path in paths))
 
-    def _find_longest(self, requested: list[str]) -> list[str]:
-        """Return the longest path that certainly includes the requested segments, and longer ones that may do so."""
-        certain = [path for path, segments in self._segments.items() if requested[: len(segments)] == segments]
-        longest = max((len(self._segments[path]) for path in certain), default=0)
+    def _find_longest(self, reading: str, requested: list[str]) -> list[str]:
+        """Return the longest path that certainly includes *reading*, and longer ones that may do so.
+
+        :param requested: the segments of *reading*, folded and perhaps normalized.
+        """
+        certain = [
+            segments
+            for path, segments in self._segments.items()
+            if requested[: len(segments)] == segments and f"{reading}/".startswith(f"{self._texts[path]}/")
+        ]
+        longest = max(map(len, certain), default=0)
         readings = spelling.without_punctuation(requested)  # once, not for each rule, because a segment can be long
         return [
             path

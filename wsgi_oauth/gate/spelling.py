@@ -62,20 +62,20 @@ def is_too_long(path_info: str) -> bool:
     return len(path_info) > _MAX_NOT_ASCII and not path_info.isascii()
 
 
-def find_readings(script_name: str, text: str) -> Iterator[list[str]]:
-    """Yield the folded segments of each path as which an application may read *text*, the decoded ``PATH_INFO``."""
+def find_readings(script_name: str, text: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield each path as which an application may read *text*, the decoded ``PATH_INFO``, with its folded segments."""
     readings = [text]
     if not text.isascii():
         # Some applications remove characters outside ASCII, or some of them such as the no-break space.
         readings += [text.encode("ascii", "ignore").decode(), _OTHER_SPACE.sub("", text)]
     if script_name:  # some applications append PATH_INFO to SCRIPT_NAME
         readings.append(script_name.encode("latin-1").decode() + text)
-    for reading in map(fold, readings):
-        names = [reading]
-        if _TO_NORMALIZE.search(reading):
-            names.append(normalize(reading))
+    for reading in readings:
+        names = [folded := fold(reading)]
+        if _TO_NORMALIZE.search(folded):
+            names.append(normalize(folded))
             names += [extension.sub("", name) for extension in _EXTENSIONS for name in names]
-        yield from map(split, names)
+        yield from ((reading, split(name)) for name in names)
 
 
 def fold(text: str) -> str:
