@@ -393,6 +393,39 @@ class TestSignOutOfTheApplication:
         guest.get("/bye/", {"Accept": "text/html", "Referer": referrer})
         assert guest.get("/page").status_int == status
 
+    def test_at_a_public_path_ends_the_session_of_a_user_without_access(
+        self, make_gate: MakeGate, store: SessionStore, provider: LocalProvider
+    ):
+        """The application sees no user there, but the browser has a session."""
+        guest = Guest(make_gate(public=["/*"]), provider)
+        guest.get(guest.consent(guest.get("/auth/").location))
+        assert len(stored_sessions(store)) == 1
+        stricter = make_gate(public=["/*"], sign_out=["/bye/"], ALLOW="id:1")
+        headers = {**OWN_FORM, "Cookie": guest.cookie_header}
+        assert send(stricter, "/bye/", method="POST", headers=headers).data == b"inside"
+        assert stored_sessions(store) == []
+
+    def test_at_a_public_path_reports_that_the_session_could_not_be_read(
+        self, make_gate: MakeGate, store: SessionStore, provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Otherwise the user would be signed in again as soon as the store works."""
+        guest = Guest(make_gate(public=["/*"], sign_out=["/bye/"]), provider)
+        guest.get(guest.consent(guest.get("/auth/").location))
+
+        def fail(key: str) -> None:
+            raise errors.StoreError("the disk is broken")
+
+        monkeypatch.setattr(store, "load", fail)
+        assert guest.get("/page").status_int == 200
+        assert guest.post("/bye/", {**OWN_FORM, **HTML}, expect_errors=True).status_int == 503
+
+    def test_of_an_anonymous_user_keeps_the_response_of_the_application(
+        self, make_gate: MakeGate, inside: Application, provider: LocalProvider
+    ):
+        inside.answer = Response(status=302, headers={"Location": "/goodbye"})
+        guest = Guest(make_gate(public=["/*"], sign_out=["/bye/"]), provider)
+        assert guest.post("/bye/", OWN_FORM).location == "/goodbye"
+
     def test_reports_that_the_session_could_not_be_ended(
         self, enter: Callable[..., Guest], store: SessionStore, monkeypatch: pytest.MonkeyPatch
     ):

@@ -15,6 +15,7 @@ from ..events import Source
 from ..oauth import reauthentication
 from ..oauth.client import OAuth2Session
 from ..oauth.identity import Identity
+from ..sessions.cookie import session_id_from_cookie
 from ..sessions.session import Session
 from ..web.request import GATE_PREFIX_KEY, Request
 from ..web.site import MAX_RETURN_URL, local_path, path_and_query, raw_path_info
@@ -89,10 +90,13 @@ class RequestContext:
 
     @property
     def may_sign_out(self) -> bool:
-        """Return whether a page of this site sent this request: a POST, or a GET navigation."""
-        if self.login is None:
-            return False
+        """Return whether a page of this site sent this request, a POST or a GET navigation, with a session's cookie.
+
+        The session may have no :attr:`login` here: on a public path, a user without access counts as anonymous.
+        """
         request = self._located_request
+        if session_id_from_cookie(self._environ, names=request.cookie_names) is None:
+            return False
         if request.method == "POST":
             return request.is_same_origin
         is_page = request.method == "GET" and request.is_navigation and not request.is_prefetch_or_subresource

@@ -198,6 +198,7 @@ class LoginRequired:
                 self._identify_optional(environ, context)
             else:
                 self._require_user(environ, context, restricted)
+            signs_out = signs_out and context.may_sign_out
         except errors.Error as error:
             if self._metrics is not None:
                 self._metrics.count_decision("gate", error)
@@ -206,7 +207,6 @@ class LoginRequired:
             self._metrics.count_decision("gate", "public" if is_public else "admitted")
         passed = self.authenticator.application_environ(environ, context.login)
         passed[CONTEXT_KEY] = context
-        signs_out = signs_out and context.may_sign_out
         return GuardedResponse(context, start_response, self.replace_401, signs_out).send(self._wsgi_app, passed)
 
     def _has_other_destination(self, environ: WSGIEnvironment) -> bool:
