@@ -19,7 +19,7 @@ from werkzeug.test import create_environ
 
 from wsgi_oauth import Config, Identity, LoginRequired, create_app
 from wsgi_oauth.oauth.identity import IDENTITY
-from wsgi_oauth.sessions.session import PROVIDER
+from wsgi_oauth.sessions.encoding import PROVIDER
 from wsgi_oauth.testing import signed_in
 
 from .measure import Report, arguments, interleave, temporary_folder

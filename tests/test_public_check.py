@@ -18,8 +18,8 @@ from wsgi_oauth.cli import check as check_command
 from wsgi_oauth.cli.finding import Finding
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.demo.server import Server, serve
-from wsgi_oauth.sessions.check_token import CHECK_HEADER, stored_check_token
 from wsgi_oauth.transport.adapter import BoundedAdapter
+from wsgi_oauth.web.health import CHECK_HEADER, stored_check_token
 
 PREFIX = "/auth"
 

@@ -10,13 +10,12 @@ from . import errors, flow
 from .config import Config, StoreConfig
 from .events import Event, Events
 from .gate.verify import Verifier, Verify
-from .metrics import get_metrics
+from .metrics import MeasuredStore, get_metrics
 from .oauth.identity import Identity, revocation_names
 from .oauth.service import OAuthService
 from .sessions.access_tokens import AccessTokens
 from .sessions.file import FileStore
 from .sessions.manager import SessionManager
-from .sessions.measured import MeasuredStore
 from .sessions.memory import MemoryStore
 from .sessions.redis import RedisStore
 from .sessions.signature_algorithms import SignatureAlgorithms
@@ -29,8 +28,8 @@ from .web.hand_over import HandOver, Redemption
 from .web.handler import RequestHandler
 from .web.health import Healthz, MetricsPage, Readyz
 from .web.routing import Routes
+from .web.sign_in_handler import ThirdPartyInitiatedLogin
 from .web.sign_out import Logout, SignedOut
-from .web.third_party import ThirdPartyInitiatedLogin
 from .web.tokens import Tokens
 
 

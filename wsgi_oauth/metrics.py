@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
@@ -24,6 +25,7 @@ _NAMESPACE = "wsgi_oauth"
 _FOLDER_PREFIX = "wsgi-oauth-metrics-"
 _STORE_BUCKETS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)  # seconds
 _UPSTREAM_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_OPERATIONS = ("load", "load_all", "create", "update", "delete", "sweep", "check", "version", "is_current", "time")
 _CAUSES = {each.cause for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.Error)}
 _log = logging.getLogger(__name__)
 
@@ -125,6 +127,36 @@ class Metrics:
         for metric in MultiProcessCollector.merge(filter(_has_content, Path(self.folder or "").glob("*.db"))):
             if metric.name.startswith(f"{_NAMESPACE}_"):
                 yield metric
+
+
+class MeasuredStore:
+    """Behaves like the session store *original*, and reports the duration of each operation to *metrics*."""
+
+    def __init__(self, original: Any, metrics: Metrics) -> None:
+        self.original = original
+        self._metrics = metrics
+        for name in _OPERATIONS:
+            if hasattr(original, name):
+                setattr(self, name, self._measured(name, getattr(original, name)))
+
+    def _measured(self, name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
+        observe, clock = self._metrics.observe_store, time.perf_counter
+
+        @wraps(operation)
+        def measured(*arguments: Any, **options: Any) -> Any:
+            started, outcome = clock(), "ok"
+            try:
+                return operation(*arguments, **options)
+            except errors.StoreError:
+                outcome = "error"
+                raise
+            finally:
+                observe(name, outcome, clock() - started)
+
+        return measured
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.original, name)
 
 
 def _has_content(path: Path) -> bool:

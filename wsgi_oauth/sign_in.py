@@ -28,7 +28,8 @@ from .oauth.refusal import build_refusal
 from .oauth.registration import Registration
 from .polling import poll
 from .sessions.cookie import PENDING_PURPOSE_LENGTH
-from .sessions.session import STATE, Session
+from .sessions.encoding import STATE
+from .sessions.session import Session
 from .transport.error_description import clean_description, quote_description
 from .transport.json import parse_json
 

@@ -19,7 +19,6 @@ import requests
 from .. import errors
 from ..config import Config
 from ..config.settings import variable_name
-from ..sessions.check_token import CHECK_HEADER, CHECK_QUERY, stored_check_token
 from ..sessions.cookie import FORM_POST
 from ..sessions.memory import MemoryStore
 from ..sessions.store import SessionStore, store_key
@@ -27,6 +26,7 @@ from ..transport.adapter import BoundedAdapter
 from ..urls import Origin
 from ..version import USER_AGENT
 from ..web.application import OAuthApp
+from ..web.health import CHECK_HEADER, CHECK_QUERY, stored_check_token
 from .finding import Finding, fail, ok, warn
 
 TIMEOUT = 15.0  # seconds for one request

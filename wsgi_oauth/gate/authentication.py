@@ -19,9 +19,9 @@ from ..oauth.identity import IDENTITY, Identity
 from ..oauth.registration import Registration
 from ..sessions.access_tokens import TOKEN_PREFIX, USE_INTERVAL, read_info
 from ..sessions.cookie import COOKIE, CookieNames, own_cookies_pattern
-from ..sessions.encoding import StoredSession
+from ..sessions.encoding import PROVIDER, StoredSession
 from ..sessions.revocation import is_revoked
-from ..sessions.session import PROVIDER, Session
+from ..sessions.session import Session
 from ..sessions.store import store_key
 from ..urls import have_same_origin
 from ..web.application import OAuthApp

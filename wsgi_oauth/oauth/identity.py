@@ -14,8 +14,7 @@ from typing import Any
 from .. import errors
 from ..characters import escape_for_display
 from ..config.provider import EmailsDocument, GroupsDocument, Provider, UserDocument
-from ..sessions.encoding import read_record
-from ..sessions.keys import PROVIDER_SESSION
+from ..sessions.encoding import PROVIDER_SESSION, read_record
 from .claims import (
     Claims,
     convert_number,

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from math import inf
 from typing import Any
 
-from ..sessions.encoding import read_record
-from ..sessions.session import TOKEN
+from ..sessions.encoding import TOKEN, read_record
 from .id_token import MAX_CLOCK_SKEW
 from .identity import IDENTITY, Identity
 from .token import has_expired, is_token

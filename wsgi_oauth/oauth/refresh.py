@@ -17,7 +17,8 @@ from typing import Any
 
 from .. import errors
 from ..polling import poll
-from ..sessions.session import TOKEN, Session
+from ..sessions.encoding import TOKEN
+from ..sessions.session import Session
 from .token import Token
 
 # The session's key of the lease: {"by": owner, "at": seconds since the epoch}. After a failure, the value is

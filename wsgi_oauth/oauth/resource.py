@@ -14,7 +14,7 @@ from ..config.provider import Provider
 from ..transport.error_description import build_status_error, describe_error, find_error, read_retry_after
 from ..transport.json import parse_json, read_json
 from .claims import find_value
-from .error_object import MUST_WAIT, TEMPORARY, find_error_codes, is_error_object
+from .refusal import MUST_WAIT, TEMPORARY, find_error_codes, is_error_object
 
 # Codes that mean that the token is invalid, in lower case: RFC 6750 3.1, and codes of single APIs.
 # https://docs.slack.dev/reference/methods/users.identity
@@ -126,8 +126,8 @@ def _build_error(
 def _parse_user_document(content: bytes, provider: Provider) -> Any:
     """Parse a user document; return None if it is not JSON. Invalid UTF-8 is accepted if the document names the user.
 
-    The invalid bytes of a displayed name are replaced. Every other text with invalid bytes is removed, because two
-    different texts could be equal after a replacement, and an access rule could match the wrong one.
+    Each text with invalid bytes is left out, because two different texts could be equal after a replacement, and an
+    access rule could match the wrong one.
     """
     try:
         return parse_json(content)
@@ -135,17 +135,13 @@ def _parse_user_document(content: bytes, provider: Provider) -> Any:
         pass
     except ValueError:
         return None
-    compared = " ".join(provider.user._replace(name="")).split()
-    displayed = {*provider.user.name.split(), "given_name", "family_name"} - set(compared)
-    removed: list[str] = []
     try:
-        document = _without_replaced_text(parse_json(content, replaces_invalid=True), "", displayed, removed)
+        document = _without_replaced_text(parse_json(content, replaces_invalid=True))
     except (ValueError, RecursionError):
         return None
     if not _names_user(document, provider):
         return None
-    names = " ".join(removed) or "nothing else"
-    _log.warning("user document: invalid UTF-8; replaced in names that are displayed, removed: %.200a", names)
+    _log.warning("user document: invalid UTF-8; texts that contain it are left out")
     return document
 
 
@@ -153,23 +149,12 @@ def _names_user(document: Any, provider: Provider) -> bool:
     return find_value(document, f"{provider.user.subject} sub") is not None
 
 
-def _without_replaced_text(value: Any, path: str, displayed: set[str], removed: list[str]) -> Any:
-    """Return *value* without texts that contain a replacement, except at *displayed* paths; list the *removed* ones."""
+def _without_replaced_text(value: Any) -> Any:
     if isinstance(value, dict):
-        members = {}
-        for name, member in value.items():
-            kept = _without_replaced_text(member, f"{path}.{name}".lstrip("."), displayed, removed)
-            if _REPLACED in name:
-                removed.append(name)
-            elif kept is not None or member is None:
-                members[name] = kept
-        return members
-    if isinstance(value, list):  # keep the positions, because a path can contain one
-        return [_without_replaced_text(item, f"{path}.{i}", displayed, removed) for i, item in enumerate(value)]
-    if isinstance(value, str) and _REPLACED in value and path not in displayed:
-        removed.append(path)
-        return None
-    return value
+        return {name: _without_replaced_text(member) for name, member in value.items() if _REPLACED not in name}
+    if isinstance(value, list):
+        return [_without_replaced_text(item) for item in value]
+    return None if isinstance(value, str) and _REPLACED in value else value
 
 
 def _find_error_codes(response: requests.Response) -> set[str]:

@@ -25,7 +25,8 @@ from ..events import (
     build_fingerprint,
 )
 from ..metrics import Metrics
-from ..sessions.session import PROVIDER, TOKEN, Session
+from ..sessions.encoding import PROVIDER, TOKEN
+from ..sessions.session import Session
 from ..sessions.signature_algorithms import SignatureAlgorithms
 from ..sessions.store import store_key
 from ..transport.pool import Transport

@@ -22,9 +22,8 @@ from ..config.provider import Provider
 from ..transport.error_description import find_error, read_retry_after
 from ..transport.json import read_json
 from .claims import describe
-from .error_object import MUST_WAIT, TEMPORARY, find_error_codes, is_error_object
 from .id_token import read_id_token, refuse_encrypted
-from .refusal import build_refusal
+from .refusal import MUST_WAIT, TEMPORARY, build_refusal, find_error_codes, is_error_object
 
 Token = dict[str, Any]
 

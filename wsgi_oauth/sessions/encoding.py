@@ -1,4 +1,4 @@
-"""The stored form of a session: JSON that begins with a checksum.
+"""The stored form of a session: JSON that begins with a checksum, and the keys in it.
 
 The checksum detects damage such as a flipped bit in a token. It is no protection against an attacker.
 """
@@ -11,7 +11,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from .keys import TOKEN
+# The keys in the data of a session. The first two are the tutorial's.
+STATE = "oauth_state"  # the pending sign-ins, by state
+TOKEN = "oauth_token"  # noqa: S105
+PROVIDER = "oauth_provider"  # the registration (label and name) with the provider that issued the token
+# {"asked": when the sign-in started, by the clock of the store; "issued": when the provider issued the ID token, by its
+# own clock; "names": the names by which the provider can end the session}, times in seconds since the epoch.
+PROVIDER_SESSION = "oauth_session"
 
 OTHER_ENTRY = b"wo-"
 """The prefix of other entries in a store than sessions, such as access tokens."""

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..config.checks import MAX_LIFETIME
 from ..events import SIGN_IN
 from .cookie import CookieNames, build_set_cookie, pending_cookies, session_id_from_cookie
-from .encoding import OTHER_ENTRY, StoredSession, are_plausible, decode, encode, parse
+from .encoding import OTHER_ENTRY, PROVIDER, STATE, TOKEN, StoredSession, are_plausible, decode, encode, parse
 from .encryption import Encryption, Label, is_encrypted, read_label
-from .keys import PROVIDER, STATE, TOKEN
 from .links import decrypt_id, derive_link_id, encrypt_id
 from .revocation import Revocation, is_revoked, revocation_key
 from .session import Session

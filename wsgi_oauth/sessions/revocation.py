@@ -12,8 +12,7 @@ from contextlib import suppress
 from math import inf
 from typing import NamedTuple
 
-from .encoding import OTHER_ENTRY, StoredSession, checksum, read_record
-from .keys import PROVIDER_SESSION
+from .encoding import OTHER_ENTRY, PROVIDER_SESSION, StoredSession, checksum, read_record
 from .store import store_key
 
 _RECORD = OTHER_ENTRY + b"revoked:1:"

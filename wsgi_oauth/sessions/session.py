@@ -9,10 +9,7 @@ from typing import Any, Protocol, TypeVar
 from .. import errors
 from ..events import Source
 from .cookie import FORM_POST
-from .encoding import StoredSession, copy_json
-from .keys import PROVIDER, STATE, TOKEN
-
-__all__ = ["PROVIDER", "STATE", "TOKEN", "Session", "SessionBackend"]
+from .encoding import TOKEN, StoredSession, copy_json
 
 T = TypeVar("T")
 _REMOVED = object()  # stands for the value of a key that the request removed

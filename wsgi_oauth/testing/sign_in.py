@@ -11,7 +11,8 @@ from ..oauth.identity import Identity
 from ..oauth.reauthentication import AUTHENTICATION, build_authentication_record
 from ..oauth.recheck import build_identity_record
 from ..sessions.cookie import CookieNames
-from ..sessions.session import PROVIDER, TOKEN, Session
+from ..sessions.encoding import PROVIDER, TOKEN
+from ..sessions.session import Session
 from ..web.application import OAuthApp
 
 if TYPE_CHECKING:

@@ -15,14 +15,13 @@ from werkzeug.exceptions import HTTPException, abort
 from .. import errors, sign_in
 from ..config import Config
 from ..events import FAILED, REFUSED, REQUEST_ID_KEY, SIGN_IN, valid_request_id
-from ..metrics import Metrics
+from ..metrics import MeasuredStore, Metrics
 from ..oauth.reauthentication import check_redirect_loop
 from ..oauth.service import OAuthService
 from ..sessions.access_tokens import AccessTokens
 from ..sessions.cookie import FORM_POST, build_set_cookie, pending_cookies, session_id_from_cookie
 from ..sessions.file import FileStore, check_folder
 from ..sessions.manager import MAX_PENDING, SessionManager
-from ..sessions.measured import MeasuredStore
 from ..sessions.memory import MemoryStore
 from ..sessions.session import Session
 from ..urls import is_loopback

@@ -27,7 +27,7 @@ from ..oauth.identity import Identity
 from ..oauth.reauthentication import require_recent_login
 from ..oauth.registration import Registration
 from ..oauth.service import OAuthService
-from ..sessions.session import TOKEN
+from ..sessions.encoding import TOKEN
 from .redirect import Redirect
 from .request import Request
 

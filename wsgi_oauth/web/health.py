@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from werkzeug import Response
@@ -10,12 +14,19 @@ from werkzeug.exceptions import NotFound
 from .. import errors
 from ..config import Config
 from ..metrics import FOLDER_VARIABLE, Metrics
-from ..sessions.check_token import CHECK_HEADER, CHECK_VALUE, is_check_token
-from ..sessions.store import SessionStore
+from ..sessions.cookie import SESSION_ID
+from ..sessions.encoding import OTHER_ENTRY
+from ..sessions.store import Record, SessionStore, store_key
 from .handler import RequestHandler
 from .request import Request
 from .site import split_values
 
+CHECK_HEADER = "Wsgi-Oauth-Check"
+# A query that shows whether a proxy drops queries, or encodes them a second time, and the value of its parameter.
+CHECK_QUERY, CHECK_VALUE = "check=1%2F2", "1/2"
+
+_CHECK_ENTRY = OTHER_ENTRY + b"check:1"
+_CHECK_LIFETIME = 300  # seconds; the command deletes the entry earlier
 # Proxies add at least one of these to each request that they forward.
 _PROXY_HEADERS = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
 
@@ -89,3 +100,27 @@ class MetricsPage(RequestHandler):
                 "the server, because HUP is not enough"
             )
         return Response(self.metrics.render(), content_type=self.metrics.content_type)
+
+
+@contextmanager
+def stored_check_token(store: SessionStore) -> Iterator[str]:
+    """Store a new check token in *store* during the block, and return it.
+
+    The application recognizes requests of ``wsgi-oauth check --public`` by it. Only an operator can write to the store,
+    so no other client gets a description of its request.
+    """
+    token = secrets.token_urlsafe(32)
+    store.create(_check_key(token), Record(_CHECK_ENTRY, time.time() + _CHECK_LIFETIME))
+    try:
+        yield token
+    finally:
+        store.delete(_check_key(token))
+
+
+def is_check_token(store: SessionStore, token: str) -> bool:
+    """Return whether *token* is in *store*."""
+    return SESSION_ID.fullmatch(token) is not None and store.load(_check_key(token)) == _CHECK_ENTRY
+
+
+def _check_key(token: str) -> str:
+    return store_key(f"wsgi-oauth check {token}")

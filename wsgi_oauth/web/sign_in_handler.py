@@ -1,4 +1,4 @@
-"""The base class of the sign-in's handlers: several providers, duplicate callbacks and access rules."""
+"""The base class of the sign-in's handlers: several providers, duplicate callbacks, access rules and other sites."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ from ..oauth.logout_token import build_provider_session
 from ..oauth.reauthentication import AUTHENTICATION, build_authentication_record, parse_requirements
 from ..oauth.recheck import build_identity_record
 from ..sessions.cookie import FORM_POST, read_cookies
-from ..sessions.keys import PROVIDER_SESSION
-from ..sessions.session import PROVIDER, Session
+from ..sessions.encoding import PROVIDER, PROVIDER_SESSION
+from ..sessions.session import Session
 from . import pages
 from .handler import RequestHandler
+from .request import Request
 from .site import MAX_RETURN_URL
 
 _log = logging.getLogger("wsgi_oauth")
 HAND_OVER_ROUTE = "/hand-over"
+_MAX_QUERY = 8000  # characters; servers accept about 8 kB in a request line
 _PAGES = ("next", "target_link_uri")  # the parameters with the return URL
 # Their names in other programs: oauth2-proxy and ingress controllers, vouch-proxy, and applications.
 _FOREIGN_PAGES = frozenset({"rd", "url", "redirect", "redirect_to", "redirect_url", "return_to", "return_url"})
@@ -337,3 +339,23 @@ class SignInHandler(RequestHandler):
             )
             for label, each in registrations.items()
         }
+
+
+class ThirdPartyInitiatedLogin(RequestHandler):
+    """Redirects ``POST /`` to ``GET /`` with the same parameters (OpenID Connect Core 1.0, 4).
+
+    Browsers send the session cookie with the GET, but not with a POST from another site. Without the cookie, the
+    sign-in would replace the session of a signed-in user.
+    """
+
+    route = "/"
+    skips_access_check = True
+
+    def post(self, request: Request) -> Response:
+        if "iss" not in request.form:
+            detail = "iss: missing; a POST to this URL starts a sign-in from another site"
+            raise errors.UnknownIssuer(detail + request.prefix_advice)
+        query = urlencode(list(request.form.items()))
+        if len(query) > _MAX_QUERY:
+            raise errors.UserError("the parameters of the sign-in are too long")
+        return self.redirect(f"{request.base}/?{query}", 303)

@@ -14,7 +14,7 @@ from werkzeug import Response
 from .. import errors
 from ..events import SIGN_OUT
 from ..sessions.cookie import SIGN_OUT_PURPOSE, build_set_cookie, read_cookie
-from ..sessions.session import TOKEN
+from ..sessions.encoding import TOKEN
 from ..texts import english
 from . import pages
 from .handler import RequestHandler

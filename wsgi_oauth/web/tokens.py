@@ -14,7 +14,7 @@ from ..config.checks import check_lifetime
 from ..events import TOKEN_CREATION, TOKEN_REVOCATION
 from ..oauth.identity import IDENTITY
 from ..sessions.access_tokens import MAX_NAME, AccessTokens, TokenInfo
-from ..sessions.session import PROVIDER
+from ..sessions.encoding import PROVIDER
 from ..texts import duration, english
 from . import pages
 from .handler import RequestHandler
