@@ -262,6 +262,16 @@ class SlowClient:
         return answer
 
 
+def test_organizations_that_github_leaves_out_are_named_in_the_log(
+    make_browser: MakeBrowser, caplog: pytest.LogCaptureFixture
+) -> None:
+    """https://docs.github.com/rest/authentication/authenticating-to-the-rest-api (X-GitHub-SSO)"""
+    header = "partial-results; organizations=21955855,20582480"
+    browser = make_browser(lambda request: json_response([], **{"X-GitHub-SSO": header}), allow="org:github")
+    assert browser.get(browser.callback_url()).status_int == 403
+    assert "authorize this application with SAML single sign-on at GitHub for 'organizations=219" in caplog.text
+
+
 def test_pages_that_do_not_arrive_in_time_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
     """S24: all pages of a list share the time of one request."""
     client: Any = SlowClient(pages=3)

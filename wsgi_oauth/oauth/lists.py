@@ -132,6 +132,10 @@ def fetch_items(
             raise errors.ProviderError(f"the document contains no list at {document.items!a}")
         items += found
         pages += 1
+        kind, _, omitted = response.headers.get("X-GitHub-SSO", "").partition("; ")
+        if kind == "partial-results":
+            reason = "the user has to authorize this application with SAML single sign-on at GitHub for"
+            _leave_out_rest(items, f"{reason} {omitted!a:.200}")
         try:
             url = _find_next_page(response, page, document)
             # Another origin must not receive the token.

@@ -41,6 +41,9 @@ GITHUB = Provider(
         "(read) of the organization.",
         "Access tokens of an OAuth app do not expire. Those of a GitHub App expire, and are refreshed.",
         "An organization that restricts OAuth apps is missing from its members' groups until it approves your app.",
+        "An organization with SAML single sign-on is missing, with a line in the log, until the member has signed in "
+        "to it (`https://github.com/orgs/<name>/sso`), revoked your app (*Settings*, *Applications*) "
+        "and signed in again.",
     ),
 )
 
