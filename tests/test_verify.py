@@ -332,12 +332,13 @@ class TestProgram:
         assert Proxy(make_app()).ask(**JSON, Authorization=f"Bearer {token}").status_code == 401
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-def test_other_methods_than_get_and_head_are_not_answered(make_app: MakeApp, method: str):
+@pytest.mark.parametrize("method", ["POST", "DELETE", "OPTIONS", "PROPFIND"])
+def test_proxy_may_ask_with_the_method_of_the_client(make_app: MakeApp, method: str):
+    """S64: Traefik does so with `preserveRequestMethod`. The answer to OPTIONS must not count as access."""
     app = make_app()
-    answer = Proxy(app, Cookie=str(signed_in(app, ANN))).ask(method=method)
-    assert answer.status_code == 405
-    assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+    assert Proxy(app, Cookie=str(signed_in(app, ANN))).ask(method=method).headers["X-Auth-Request-User"] == "7@github"
+    refused = Proxy(app, X_Forwarded_Uri="/page").ask(method=method)
+    assert (refused.status_code, "Location" in refused.headers) == (401, False)
 
 
 def test_store_that_fails_gives_no_access(make_app: MakeApp, store: SessionStore, monkeypatch: pytest.MonkeyPatch):

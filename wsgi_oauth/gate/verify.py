@@ -1,7 +1,7 @@
 """``GET /verify``: the gate for a reverse proxy, which protects applications in any language.
 
 The proxy asks with each request of a client, and passes the client's headers on. The answer says whether the
-client has access, and names the user.
+client has access, and names the user. Other methods get the same answer, because some proxies keep that of the client.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _SAFE_IN_GROUP = _SAFE.replace(",", "")  # otherwise one name could be read as t
 class OriginalRequest(NamedTuple):
     """The client's request to the proxy, for which the proxy asks ``/verify``."""
 
-    method: str = "GET"
+    method: str
     url: str = ""  # path and query, or the whole URL, in the client's spelling
     is_response_for_browser: bool = False  # whether the proxy passes the response on, as Caddy and Traefik do
 
@@ -56,16 +56,17 @@ class OriginalRequest(NamedTuple):
     def of(cls, environ: Mapping[str, Any], proxies: int) -> OriginalRequest:
         """Return the original request from the headers of a trusted proxy. Without one, a client could send them."""
         url = next(filter(None, map(environ.get, _URL_HEADERS)), "")
+        own_method = environ["REQUEST_METHOD"].replace("HEAD", "GET")  # HAProxy asks with HEAD about all requests
         if not proxies:
             if url:
                 _log.info(
                     "the URL of the original request is ignored, and a sign-in leads to the default page; set "
                     "WSGI_OAUTH_TRUSTED_PROXIES to the number of proxies"
                 )
-            return cls()
+            return cls(own_method)
         method = environ.get("HTTP_X_FORWARDED_METHOD", "")
         return cls(
-            method or environ.get("HTTP_X_ORIGINAL_METHOD") or "GET",
+            method or environ.get("HTTP_X_ORIGINAL_METHOD") or own_method,
             url,
             is_response_for_browser=bool(method) and "HTTP_X_FORWARDED_URI" in environ,
         )
@@ -195,7 +196,7 @@ class Verifier:
 
 
 class Verify(RequestHandler):
-    """The route of :class:`Verifier`, which answers GET and HEAD itself."""
+    """The route of :class:`Verifier`, which answers requests itself."""
 
     route = "/verify"
     skips_access_check = True

@@ -84,7 +84,7 @@ class OAuthApp:
         self._login_path = routes.build_path("preauthorization", {})
         self.logout_path = routes.build_path("logout", {})
         self._verify_path = routes.build_path("verify", {})
-        #: Answers ``GET /verify`` in place of a handler, which would take twice as long.
+        #: Answers ``/verify`` in place of a handler, which would take twice as long.
         self.verifier: WSGIApplication | None = None
         self.metrics: Metrics | None = None
         self.templates = PageTemplates(config.templates)
@@ -97,11 +97,7 @@ class OAuthApp:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ = self.without_proxies(environ)
-        if (
-            environ.get("PATH_INFO") == self._verify_path
-            and self.verifier
-            and environ["REQUEST_METHOD"] in {"GET", "HEAD"}
-        ):
+        if environ.get("PATH_INFO") == self._verify_path and self.verifier:
             return self.verifier(environ, start_response)
         return self.respond(self.new_request(environ), start_response, self._dispatch)
 
