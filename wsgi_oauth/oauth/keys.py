@@ -234,9 +234,9 @@ class SigningKeys:
         if not isinstance(keys, list):
             remedy = "let the provider sign the ID tokens of this client with a key"
             raise errors.ProviderError(f"{name} have no list `keys` (RFC 7517 5)", remedy=remedy)
-        # Some providers write null for a member that a key lacks.
+        # Some providers write null or an empty text for a member that a key lacks.
         objects = (key for key in keys if isinstance(key, dict))
-        return tuple({name: value for name, value in key.items() if value is not None} for key in objects)
+        return tuple({name: value for name, value in key.items() if value not in (None, "")} for key in objects)
 
 
 def _is_suitable(key: Jwk, algorithm: str) -> bool:
