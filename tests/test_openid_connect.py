@@ -824,6 +824,15 @@ class TestIdToken:
         browser.sign_in()
         assert browser.profile().status_int == 200
 
+    @pytest.mark.parametrize(("client_id", "status"), [("35", 303), ("035", 502), ("35.0", 502)])
+    def test_may_contain_numbers_as_audience_and_authorized_party(self, client_id: str, status: int) -> None:
+        """The ids of clients are numbers in some databases, for example in that of Laravel Passport."""
+        issuer = Issuer(client_id=client_id)
+        issuer.claims.update(aud=[35], azp=35)
+        with serve_provider(issuer):
+            browser = Browser(create_app(config_for(issuer), store=MemoryStore()), issuer)
+            assert browser.get(browser.callback_url()).status_int == status
+
     @pytest.mark.parametrize(
         ("claimed", "documented"),
         [(35, "035"), (35, "35.0"), (35, "+35"), (35, 35.0), (1, True), ("1", True), (35, 36)],

@@ -59,7 +59,7 @@ def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: 
         "iss": provider.is_issuer(claims.get("iss")),
         "tid": provider.is_tenant(claims.get("tid"), claims.get("iss")),
         "aud": client_id in read_audiences(claims),
-        "azp": claims.get("azp", client_id) == client_id,
+        "azp": convert_number(claims.get("azp", client_id)) == client_id,
         "exp": read_time(claims, "exp") > now - MAX_CLOCK_SKEW,
         "nbf": "nbf" not in claims or read_time(claims, "nbf") < now + MAX_CLOCK_SKEW,
         "iat": read_time(claims, "iat") < now + MAX_CLOCK_SKEW,
@@ -177,9 +177,9 @@ def check_userinfo(document: Mapping[str, Any], id_token: str) -> None:
 
 
 def read_audiences(claims: Mapping[str, Any]) -> list[Any]:
-    """Return the claim ``aud`` as a list (Core 2). A single audience is sent as a string."""
+    """Return the claim ``aud`` as a list (Core 2). A single audience is sent as a string. Numbers become strings."""
     audience = claims.get("aud")
-    return audience if isinstance(audience, list) else [audience]
+    return [convert_number(each) for each in (audience if isinstance(audience, list) else [audience])]
 
 
 def read_subject(claims: Mapping[str, Any], name: str = "sub") -> str | None:
