@@ -124,10 +124,10 @@ def post_worker_init(worker: Any) -> None:
 
     With `--user`, workers run as another user than the main process, with the same HOME.
     """
-    check_process = getattr(worker.wsgi, "check_process", None)
-    if check_process is not None:
+    check_store_access = getattr(worker.wsgi, "check_store_access", None)
+    if check_store_access is not None:
         try:
-            check_process()
+            check_store_access()
         except Exception as error:
             raise AppImportError(f"wsgi_oauth cannot start:\n{error}") from error
 
@@ -171,20 +171,20 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types
 
     def exception(self, msg: str, *args: Any, **kwargs: Any) -> None:
         """Cut the query string from the URI, because gunicorn logs the URI of a request that a timeout has ended."""
-        super().exception(msg, *map(harmless, args), **kwargs)
+        super().exception(msg, *map(redact, args), **kwargs)
 
     def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
         """Log only the type of the error, because gunicorn would quote the malformed line with its code or cookie."""
         kind = getattr(sys.exc_info()[0], "__name__", "malformed")
         msg = re.sub(r"(Invalid request from ip=\S*:).*", rf"\1 {kind}", str(msg), flags=re.DOTALL)
-        super().warning(msg, *map(harmless, args), **kwargs)
+        super().warning(msg, *map(redact, args), **kwargs)
 
     def debug(self, msg: str, *args: Any, **kwargs: Any) -> None:
         """Remove the data of incomplete requests, which gunicorn would quote."""
-        super().debug(msg, *map(harmless, args), **kwargs)
+        super().debug(msg, *map(redact, args), **kwargs)
 
 
-def harmless(arg: Any) -> Any:
+def redact(arg: Any) -> Any:
     """Return *arg* as printable ASCII without its query string. Errors that quote a request become their name."""
     if type(arg).__module__ == "gunicorn.http.errors":
         return type(arg).__name__

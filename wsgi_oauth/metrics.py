@@ -189,7 +189,7 @@ def get_metrics() -> Metrics:
 def create_folder() -> None:
     """Set ``PROMETHEUS_MULTIPROC_DIR`` to a new folder, which is deleted when this process ends.
 
-    A folder that the operator has set is kept. The folder of a gunicorn that this process replaces (USR2) is not.
+    A folder that the operator has set is kept. That of a gunicorn that this process replaces (USR2) is not used.
     """
     former = os.environ.get(FOLDER_VARIABLE)
     if former and not os.path.basename(former).startswith(_FOLDER_PREFIX):
@@ -206,7 +206,7 @@ def create_folder() -> None:
 def hand_over_folder(user: int, group: int) -> None:
     """Give the folder of :func:`create_folder` to the user of the workers, if this process runs as root.
 
-    The files of this process belong to the workers, too, because they add up all files, and the umask may prevent that.
+    So are the files of this process, because a worker adds up all files, and the umask may forbid it to read them.
     """
     folder = os.environ.get(FOLDER_VARIABLE, "")
     if os.path.basename(folder).startswith(_FOLDER_PREFIX) and os.geteuid() == 0:

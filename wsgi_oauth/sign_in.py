@@ -168,9 +168,10 @@ class AuthorizationResponse(NamedTuple):
         if any(len(value) > _MAX_PARAMETER or NOT_PRINTABLE.search(value) for _, value in known):
             raise errors.BadAuthorizationResponse("authorization response: a parameter is too long or not printable")
         # Facebook sends error_message: https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow
-        others = dict(pairs)
-        description = others.get("error_description") or others.get("error_message", "")
-        user = others.get("user", "") if len(others.get("user", "")) <= _MAX_PARAMETER else ""
+        parameters = dict(pairs)
+        description = parameters.get("error_description") or parameters.get("error_message", "")
+        user = parameters.get("user", "")
+        user = user if len(user) <= _MAX_PARAMETER else ""
         names = " ".join(dict.fromkeys(name for name, _ in pairs[:10] if _PARAMETER_NAME.fullmatch(name)))
         return cls(**dict(known), description=description, user=user, names=names)
 
@@ -299,7 +300,7 @@ def finish(session: Session, attempt: Attempt) -> None:
     session.change_on_save(add_record)
 
 
-def keep_consumed(data: dict[str, Any]) -> bool:
+def mark_finished(data: dict[str, Any]) -> bool:
     """Mark the consumed record in the pending session as finished. Return False if a failure has removed the record.
 
     A second copy of a form needs the record: browsers send only the cookie of the pending session with it.
@@ -377,7 +378,7 @@ def wait_for_first_copy(pending: Session, state: str, timeout: float) -> None:
     """
     for _ in poll(timeout, pause=_POLL_INTERVAL, longest_pause=_POLL_INTERVAL):
         records = pending.load_latest().get(STATE)
-        # When the first copy has succeeded, the pending session has ended or has a finished record (keep_consumed).
+        # When the first copy has succeeded, the pending session has ended or has a finished record (mark_finished).
         if records is None or records.get(state, {}).get("claimed") == "finished":
             return
         if state not in records:

@@ -169,7 +169,7 @@ def _check_store(config: Config) -> Finding:
         return warn(f"{name}: {warning[0]}", warning[1])
     if isinstance(store, MemoryStore):
         remedy = "start gunicorn with one worker, or set WSGI_OAUTH_SESSION_STORE=file:/some/folder"
-        return warn(f"{name} works for one process only, and loses all sessions at its end", remedy)
+        return warn(f"{name} works for one process only, and all sessions end with that process", remedy)
     return ok(f"{name}: a session can be stored")
 
 

@@ -50,7 +50,8 @@ def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wsgi-oauth",
         description="The OAuth 2 web application flow as a plain WSGI application.",
-        epilog=f"{locate_document('operating.md')} explains the commands.",
+        epilog="`gunicorn -c python:wsgi_oauth.gunicorn_conf` serves the application. "
+        f"{locate_document('operating.md')} explains the commands.",
     )
     parser.add_argument("--version", action="version", version=f"wsgi-oauth {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

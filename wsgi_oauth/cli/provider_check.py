@@ -208,7 +208,7 @@ class ProviderCheck:
         """Require a rule that names the tenants, because anyone can create a tenant."""
         rules, name = self._registration.rules, f"{PREFIX}ALLOW"
         if not any(rule.claim == "tid" for rule in rules):
-            text = "access: users of every tenant can sign in, and anybody can create a tenant"
+            text = "access: users of every tenant can sign in, and anyone can create a tenant"
             return fail(text, f"list the ids of your tenants in {name}: claim:tid=<id> for each")
         others = [f"{rule.kind}:{rule.value}" for rule in rules if rule.kind in {"group", "org"}]
         others += [f"claim:{rule.claim}" for rule in rules if rule.claim not in {"", "tid"}]

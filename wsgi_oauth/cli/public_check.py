@@ -172,8 +172,9 @@ class PublicCheck:
         response = self._get(f"{url}/readyz", {CHECK_HEADER: token, **headers})
         description = _read_description(response)
         if description is None:
-            text = f"proxies: a request with X-Forwarded-* headers is answered with status {response.status_code}"
-            yield warn(text, "it is unknown whether the application believes them")
+            text = f"proxies: a request with X-Forwarded-* headers is answered with status {response.status_code}, "
+            text += "so it is unknown whether the application believes them"
+            yield warn(text, "compare WSGI_OAUTH_TRUSTED_PROXIES with the number of proxies that set these headers")
             return
         believed = [name for name, (key, value) in forged.items() if description["request"][key] == value]
         if believed:
@@ -240,7 +241,7 @@ class PublicCheck:
             return fail(text, "let the proxy pass Set-Cookie on unchanged, and cache nothing of this path")
         attributes = ("secure" if names.secure else "", "samesite=none" if FORM_POST in name else "")
         if any(each not in rest.lower() for each in attributes):
-            return fail("sign-in: the proxy changes the attributes of cookies", "let it pass Set-Cookie on")
+            return fail("sign-in: the proxy changes the attributes of cookies", "let it pass Set-Cookie on unchanged")
         self._store.delete(store_key(rest.partition(";")[0]))
         return ok(f"sign-in: {url}/ starts at {provider}, with its redirect URI and cookie")
 

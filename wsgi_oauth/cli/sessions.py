@@ -41,7 +41,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     add = describe_group(parser, "sessions")
     add("count", _count, "print the number of sessions by state")
     add("sweep", _sweep, "delete expired sessions")
-    add("list", _list, "print a line for each signed-in session: sign-in, last request, expiry (UTC), user")
+    add("list", _list, "print a line for each signed-in session: sign-in, last use, expiry (UTC), user")
     end = add("end", _end, "end all sessions of a user, or all sessions")
     selection = end.add_mutually_exclusive_group(required=True)
     selection.add_argument("--user", metavar="ID", help="an id as `list` prints it (583231@github), or a username")
@@ -54,8 +54,8 @@ def describe_group(
     """Describe the commands ``sessions`` or ``tokens``. Return a function that adds a command with its help text."""
     objects = "access tokens of programs" if group == "tokens" else group
     parser.description = (
-        f"Manage the {objects} in the store of WSGI_OAUTH_SESSION_STORE. Run it as the application's user, with the "
-        "application's environment. Exit with 0 on success, 1 if the store fails, and 2 for a usage error."
+        f"Manage the {objects} in the store of WSGI_OAUTH_SESSION_STORE. Run this command as the application's user, "
+        "with the application's environment. Exit with 0 on success, 1 if the store fails, and 2 for a usage error."
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 

@@ -139,7 +139,7 @@ def _check_description(provider: Provider, http_hosts: Collection[str]) -> None:
     if missing and not provider.discovery:
         raise ValueError(f"it has no {', '.join(missing)}; add them, or the issuer with discovery=True")
     if (provider.openid or provider.discovery) and not provider.issuer:
-        raise ValueError("it has no issuer, with which ID tokens and the metadata are compared")
+        raise ValueError("it has no issuer, with which ID tokens and the metadata are compared; add it")
     urls_by_name = {f"{name}_url": getattr(provider, f"{name}_url") for name in _ENDPOINTS}
     urls_by_name |= {"issuer": provider.issuer, **{each.scope or "list": each.url for each in provider.lists}}
     for name, url in urls_by_name.items():

@@ -26,9 +26,9 @@ THREADS = 16  # threads of a worker in gunicorn_conf.py and docs/servers.md
 # lowers this default in a server with fewer threads.
 UPSTREAM_LIMIT = 12
 
-# Variables that Kubernetes and Docker set in each container for a service whose name begins with "wsgi-oauth":
+# Variables that Kubernetes and Docker set in each container for a service with a name that begins with "wsgi-oauth":
 # https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables
-_OF_A_SERVICE = r"(?a)_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)\Z"
+_SERVICE_VARIABLE = r"(?a)_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)\Z"
 
 C = TypeVar("C", bound="StoreConfig")
 
@@ -332,7 +332,7 @@ def _find_unknown(variables: Collection[str], labels: list[str]) -> list[str]:
     problems = []
     known = {*known_variables(), *(variable_name(name, label) for name in _provider_settings() for label in labels)}
     settings = "|".join(_provider_settings()).upper()
-    for name in sorted(name for name in set(variables) - known if not re.search(_OF_A_SERVICE, name)):
+    for name in sorted(name for name in set(variables) - known if not re.search(_SERVICE_VARIABLE, name)):
         remedy = did_you_mean(name, known) or "remove it, or correct its name"
         match = re.fullmatch(rf"{PREFIX}(\w+?)_({settings})", name, re.ASCII)
         if match and match[1].lower() not in labels:

@@ -130,7 +130,7 @@ class Authenticator:
     def application_environ(self, environ: WSGIEnvironment, login: Login | None) -> WSGIEnvironment:
         """Return a copy of *environ* with the keys that name the user, and without the credentials of this program.
 
-        Otherwise a fault of the application, such as a page with the request, would reveal the token or the cookies.
+        Otherwise a page of the application that shows its request would reveal the token or the cookies.
         """
         if login is not None and not login.is_token:
             passed = {**environ, **login.environ, "HTTP_COOKIE": login.other_cookies}
@@ -157,10 +157,10 @@ class Authenticator:
         return "HTTP_ORIGIN" in environ and not have_same_origin(environ["HTTP_ORIGIN"], self._app.base_url(environ))
 
     def _find_token(self, environ: WSGIEnvironment) -> str | None:
-        """Return the access token of a program in the Authorization header; None if there is none that can be used.
+        """Return the access token of a program in the Authorization header; None without a token that can be used.
 
-        It is a bearer token (RFC 6750 2.1). A token of this application can also be the password of Basic
-        authentication, with any user name (RFC 7617 2).
+        The header contains a bearer token (RFC 6750 2.1), or a token of this application as the password of Basic
+        authentication with any user name (RFC 7617 2).
         """
         scheme, _, credentials = environ["HTTP_AUTHORIZATION"].partition(" ")
         is_basic, credentials = scheme.lower() == "basic", credentials.strip()

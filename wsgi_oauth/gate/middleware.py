@@ -115,11 +115,10 @@ class LoginRequired:
         never public.
     :param allow: access rules for parts of the application, in addition to ``WSGI_OAUTH_ALLOW``:
         ``{"/admin": ("group:admins",)}``. A user has to match one of the rules of the longest path that includes the
-        requested one; ``/`` includes all. The rules hold for other spellings, too: letter case and accents make no
-        difference, any other character outside ASCII counts as a wildcard, punctuation as any other or none, and a
-        name with an extension also as the name without it. Such a path also requires the rules of shorter paths. An
-        ambiguous path requires the rules of all paths, and so does a WebDAV request that moves or copies a page to a
-        path with other rules.
+        requested one; ``/`` includes all. The rules also hold for spellings that applications treat as the same path:
+        with other letter case, accents or punctuation, with other characters outside ASCII, and with an extension. Such
+        a path also requires the rules of shorter paths. An ambiguous path requires the rules of all paths, and so does
+        a WebDAV request that moves or copies a page to a path with other rules.
     :param remote_user: returns the value of ``REMOTE_USER``, a name that belongs to one user only; by default
         ``WSGI_OAUTH_REMOTE_USER`` decides. If it returns None, "" or a control character, the user gets a 403.
     :param cors_preflight: pass the preflight requests of other origins to *wsgi_app*, without an identity. The body of
@@ -217,9 +216,9 @@ class LoginRequired:
             self._paths.find(script_name, destination) != self._paths.find(script_name, environ.get("PATH_INFO", ""))
         )
 
-    def check_process(self) -> None:
+    def check_store_access(self) -> None:
         """Raise ConfigError if this process, after a change of its user, cannot use the session store."""
-        self.oauth_app.check_process()
+        self.oauth_app.check_store_access()
 
     def _require_user(
         self, environ: WSGIEnvironment, context: RequestContext, restricted_paths: Collection[str]
@@ -231,7 +230,7 @@ class LoginRequired:
         login = context.login = self.authenticator.authenticate(environ, context.get_source)
         if login is None:
             self._sign_in.check_path(context.path)
-            self.oauth_app.check_processes(environ)
+            self.oauth_app.check_memory_store(environ)
             raise errors.NotSignedIn("the gate requires a signed-in user")
         if login.must_identify:
             login = context.login = self.authenticator.identify(login, context.session)

@@ -36,7 +36,7 @@ class MountedSignIn:
         ]
         self.prefix = parse_path(prefix, "prefix")
         if self.prefix == "/":
-            raise ValueError("prefix: must be a path below which only the sign-in lives (got '/'); use /auth")
+            raise ValueError("prefix: must be a path that the application does not use (got '/'); use /auth")
         urls = [("WSGI_OAUTH_PUBLIC_URL", app.site.public_url)]
         urls += [("WSGI_OAUTH_SITES", url) for url in app.site.further_urls.values()]
         for variable, url in urls:

@@ -40,8 +40,8 @@ class PathRules:
         self._public = PublicPaths(public)
         self._restricted = RestrictedPaths(restricted)
         self._sign_out = SignOutPaths(sign_out)
-        # Matches a plain path without any rule for it or for a path above it, as in most requests. This saves a seventh
-        # of the time of a signed-in request through the gate.
+        # Matches the path of most requests: a plain path, without a rule for it or for a path above it. This saves a
+        # seventh of the time of a signed-in request through the gate.
         paths = {sign_in, *self._public.paths, *self._sign_out.paths} - {"/"}
         ruled = f"{spelling.build_pattern(paths)}|{spelling.build_lenient_pattern(self._restricted.folded)}"
         pattern = rf"(?!/?\Z|{ruled}){spelling.PLAIN.pattern}"
@@ -110,10 +110,11 @@ class RestrictedPaths:
     def find(self, script_name: str, path_info: str) -> list[str]:
         """Return the restricted paths whose rules apply.
 
-        This is the longest one that includes the requested path exactly, and each longer one that may include it:
-        letter case, accents and characters that file systems ignore make no difference, any other character outside
-        ASCII may stand for any letters, punctuation for other or no punctuation, and a name with an extension for the
-        name without it. For an ambiguous path, all are returned, because the application may read it as any of them.
+        - The longest path that includes the requested one exactly.
+        - Each longer path that may include it, because the application may ignore letter case, accents and characters
+          that file systems ignore, replace or remove the other characters outside ASCII and punctuation, and remove an
+          extension.
+        - For an ambiguous path all paths, because the application may read it as any of them.
         """
         if not script_name and spelling.PLAIN.fullmatch(path_info) and not self._may_include.match(path_info):
             return ["/"] if "" in self.folded else []

@@ -25,11 +25,11 @@ _NOT_IN_PREFLIGHTS = {"content-length", "content-encoding", "content-disposition
 class GuardedResponse:
     """Passes a response on, with a few changes.
 
-    A 401 without a ``WWW-Authenticate`` header to a browser's navigation, the challenge for a re-authentication (RFC
-    9470), and a NotSignedIn that the application raises start a sign-in. A response to a signed-in user gets ``Vary:
-    Cookie``, and ``Cache-Control`` unless it has its own: ``private, no-store`` for pages and for anything else that a
-    browser shows in a tab, because it would otherwise show it again after the sign-out (back/forward cache), and
-    ``private, no-cache`` for the rest.
+    - A sign-in starts in place of a 401 without ``WWW-Authenticate`` to a browser's navigation, of a challenge for a
+      re-authentication (RFC 9470), and of a NotSignedIn that the application raises.
+    - A response to a signed-in user gets ``Vary: Cookie``, and ``Cache-Control`` unless it has its own:
+      ``private, no-store`` for pages and other documents that a browser shows in a tab, because the browser could show
+      them again after the sign-out (back/forward cache), and ``private, no-cache`` for all other responses.
 
     :param replaces_401: whether a 401 may start a sign-in.
     :param signs_out: whether a success of the application (2xx or 3xx) also ends the session of the sign-in.

@@ -36,7 +36,8 @@ _EXTENSIONS = (re.compile(r"(?<=[^/])\.[^/]*"), re.compile(r"(?<=[^/])\.[^/.]*(?
 _OTHER_SPACE = re.compile(r"[^\S ]")
 # CherryPy and TurboGears read `/admin-area` and `/admin.area` as `/admin_area`.
 _PUNCTUATION = str.maketrans(dict.fromkeys(" !\"#$%&'()*+,-.:;<=>?@[\\]^`{|}~", "_"))
-# Others remove it: Werkzeug's `secure_filename` makes `admin` of `_admin`, and Otter Wiki of `ad$min` and `-/admin`.
+# Others remove punctuation: Werkzeug's `secure_filename` makes `admin` of `_admin`, and Otter Wiki of `ad$min` and
+# `-/admin`.
 _NO_PUNCTUATION = dict.fromkeys([*_PUNCTUATION, ord("_")])
 _LETTER = re.compile(r"[a-z0-9]")  # in a folded name
 _SHORT_NAME = re.compile(r"~[0-9]")  # FAT and NTFS open `administration` as ADMINI~1, too
@@ -58,12 +59,15 @@ def decode(script_name: str, path_info: str) -> str | None:
 
 
 def is_too_long(path_info: str) -> bool:
-    """Return whether the path is too long outside ASCII, because its normalization could take seconds."""
+    """Return whether a path with characters outside ASCII is so long that its normalization could take seconds."""
     return len(path_info) > _MAX_NOT_ASCII and not path_info.isascii()
 
 
 def find_readings(script_name: str, text: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield each path as which an application may read *text*, the decoded ``PATH_INFO``, with its folded segments."""
+    """Yield each path that an application may read in place of *text*, the decoded ``PATH_INFO``.
+
+    Each comes with its folded segments. The first path is *text* itself.
+    """
     readings = [text]
     if not text.isascii():
         # Some applications remove characters outside ASCII, or some of them such as the no-break space.

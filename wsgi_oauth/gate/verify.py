@@ -116,7 +116,7 @@ class Verifier:
                 if login is not None and login.identity is None:
                     raise errors.IdentityPending("the provider has not described the user of this session yet")
         if login is None:
-            self._app.check_processes(environ)
+            self._app.check_memory_store(environ)
             raise errors.NotSignedIn("the proxy requires a signed-in user")
         if self._app.oauth.is_restricted or not login.environ:
             self._authenticator.check_access(login)

@@ -42,7 +42,7 @@ def next_recheck(session: Mapping[str, Any], started: float, interval: float) ->
     times = read_record(session, RECHECK)
     checked = _read_time(times, "checked", default=0.0 if IDENTITY in session else started)
     retry = _read_time(times, "retry", default=0.0)
-    # The clock was ahead when a later time was stored. Otherwise the session would not be checked for that long.
+    # A later time was stored while the clock was ahead. It is ignored, otherwise the session would not be checked.
     latest = time.time() + interval + MAX_CLOCK_SKEW
     due = max(0.0 if checked > latest else checked + interval, 0.0 if retry > latest else retry)
     token = session[TOKEN]

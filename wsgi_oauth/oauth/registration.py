@@ -37,7 +37,7 @@ Emit = Callable[..., None]  # OAuthService.emit
 
 
 class Registration:
-    """One client at one provider. It is shared by all requests; each request gets its own :class:`OAuth2Session`."""
+    """One client at one provider. All requests share it; each request gets its own :class:`OAuth2Session`."""
 
     def __init__(
         self, config: ProviderConfig, provider: Provider, transport: Transport, rules: Collection[Rule], emit: Emit

@@ -190,8 +190,8 @@ def refuses_refresh(response: requests.Response, expires_at: float) -> bool:
     or status 200 and an error object. None of them would accept the same refresh token later, and a new sign-in always
     helps. With other statuses, and with errors that are known to be temporary, a later attempt may succeed.
 
-    An HTML page is not an answer of the endpoint (RFC 6749 5.2) but of a firewall in front of it. It counts as a
-    refusal if it is still there a day after the end of the access token, because such a session only shows errors.
+    An HTML page is the answer of a firewall in front of the endpoint (RFC 6749 5.2). It counts as a refusal from a day
+    after the expiry of the access token on, because the session could only show errors.
 
     :param expires_at: when the access token expires: seconds since the epoch.
     """

@@ -14,9 +14,11 @@ COOKIE = "wsgi_oauth"
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 """A session id: 256 random bits from ``secrets.token_urlsafe(32)``."""
 
-PENDING_PURPOSE_LENGTH = 10  # characters of the name of a sign-in's cookie, after the name of the session cookie
-SIGN_OUT_PURPOSE = "sign-out"  # of the cookie with the state of the sign-out at the provider
-FORM_POST = ".post"  # the suffix of that name if the provider's response is a form post
+# The purpose of a cookie is the part of its name after the name of the session cookie. That of a pending sign-in is a
+# hash of its state, with this number of characters, and ends with FORM_POST if the provider answers with a form.
+PENDING_PURPOSE_LENGTH = 10
+FORM_POST = ".post"
+SIGN_OUT_PURPOSE = "sign-out"  # the cookie contains the state of the sign-out at the provider
 _PENDING_PURPOSE = re.compile(rf"[A-Za-z0-9_-]{{{PENDING_PURPOSE_LENGTH}}}(?:{re.escape(FORM_POST)})?", re.ASCII)
 
 

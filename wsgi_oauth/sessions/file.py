@@ -33,7 +33,7 @@ LOCK_TIMEOUT = 5.0  # seconds to wait for another update, which takes far less t
 STALE_AFTER = 3600.0  # seconds after which the writer of a temporary file must have died
 _SETTLED_AFTER = 2.0  # seconds; longer than a tick of a file system's clock, about a hundredth of a second
 _SLICE = 20  # the most entries of the folder that one create checks
-_STARTS = 1000  # _walk starts at a random one of the first so many entries
+_STARTS = 1000  # the number of entries among which _walk chooses its start
 
 _SUFFIX = ".json"
 _TEMPORARY = ".tmp"  # a key never ends like this, so a temporary file is never loaded
@@ -219,9 +219,9 @@ class FileStore:
     def sweep_slice(self) -> None:
         """Remove a few expired sessions and stale temporary files. Log errors instead of raising them.
 
-        Each create does this. It checks up to 20 entries, and stops at the first one that is not removed. The more
-        sessions have expired, the more are removed per create. So with one worker the folder has at most about twice as
-        many files as live sessions, and with more workers a few times as many.
+        Each create calls this method, which checks up to 20 entries, and stops at the first one that is not removed.
+        The more sessions have expired, the more are removed per create. So with one worker the folder has at most about
+        twice as many files as live sessions, and with more workers a few times as many.
         """
         try:
             if self._sweeper.pid != os.getpid():  # after a fork; several threads may do this at once

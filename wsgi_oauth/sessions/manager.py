@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 SIGN_IN_LIFETIME = 3600  # seconds; the default of WSGI_OAUTH_SIGN_IN_LIFETIME
 MAX_PENDING = 20  # pending sign-ins per browser
-_LATE_RESPONSE_TIME = 86400  # seconds after the lifetime of a sign-in in which a late response starts it again
-_LATE_RESPONSES_PER_HOUR = 1000  # sign-ins per process whose records are kept for a late response
+# Seconds for which a pending sign-in is kept after WSGI_OAUTH_SIGN_IN_LIFETIME, so that a late response can restart it.
+_LATE_RESPONSE_TIME = 86400
+_LATE_RESPONSES_PER_HOUR = 1000  # pending sign-ins per process that are kept so long
 
 SIGNED_IN, ANONYMOUS, EXPIRED, UNREADABLE = "signed in", "anonymous", "expired", "unreadable"
 REVOKED = "revoked"
@@ -151,7 +152,7 @@ class SessionManager:
         return Session(self)
 
     def read(self, session_id: str) -> StoredSession | None:
-        """Return the stored session, or None when it is unknown, damaged, revoked, or expired by the settings."""
+        """Return the stored session, or None when it is unknown, damaged, revoked, or expired (:meth:`expiry`)."""
         raw = self.store.load(store_key(session_id))
         stored = None if raw is None else self.decode(session_id, raw)
         return stored if stored and self.is_alive(stored) and not self.is_revoked(stored) else None

@@ -90,10 +90,10 @@ class SingleServer:
     def run(self, key: str, operation: Operation[T], *, durable: bool) -> T:
         """Call *operation* with a client of the server that has *key*, and return its result.
 
-        It is called again if the server has rejected its command without executing it.
+        If the server has rejected the command without executing it, *operation* is called again.
 
-        :param durable: whether a replica must acknowledge the result, if there is one.
-        :raises errors.StoreError: when no replica has acknowledged it.
+        :param durable: whether a connected replica must acknowledge the write.
+        :raises errors.StoreError: when no replica has acknowledged the write.
         """
         try:
             return operation(self.client)
@@ -147,7 +147,7 @@ class SentinelServers(SingleServer):
             return operation(self.client)
         with self.client.client() as connection:
             result = operation(connection)
-            if not _is_acknowledged(connection):
+            if not _wait_for_replica(connection):
                 # No replica is connected. This is normal for a single server, but also for a former master.
                 address = (connection.connection.host, connection.connection.port)
                 if self._pool.get_master_address() != address:
@@ -207,7 +207,7 @@ class ClusterServers:
                         connection.execute_command("ASKING")
                     result = operation(connection)
                     if durable:
-                        _is_acknowledged(connection)
+                        _wait_for_replica(connection)
                     return result
             except AskError as error:  # or MovedError: the slot is moving or has moved; the command was not executed
                 asking = not isinstance(error, MovedError)
@@ -324,8 +324,11 @@ def is_read_only(error: redis.ResponseError) -> bool:
     return isinstance(error, redis.exceptions.ReadOnlyError) or "READONLY" in str(error)
 
 
-def _is_acknowledged(connection: Any) -> bool:
-    """Wait until a replica has the writes of *connection*. Return False when no replica is connected."""
+def _wait_for_replica(connection: Any) -> bool:
+    """Wait until a replica has the writes of *connection*. Return False when no replica is connected.
+
+    :raises errors.StoreError: when a connected replica does not acknowledge them in time.
+    """
     if not connection.role()[2]:
         return False
     if not connection.wait(1, round(_ACKNOWLEDGE_TIMEOUT * 1000)):

@@ -31,7 +31,7 @@ _NO_RETRIES = urllib3.Retry(False, redirect=False)
 _POOL_KEY = {"cert_reqs": "CERT_REQUIRED"}  # certificates are always verified, by the TLS context
 # The error codes of OpenSSL for an unknown authority: https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
 _UNKNOWN_AUTHORITY = {2, 18, 19, 20, 21}
-# By the error codes of connect(2) and socket(2) that this machine is responsible for.
+# Remedies for failures of this machine, by the error codes of connect(2) and socket(2).
 _LOCAL_REMEDIES = {
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM),
@@ -40,7 +40,7 @@ _LOCAL_REMEDIES = {
     ),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (systemd: LimitNOFILE=)"),
 }
-# By the exact class, because subclasses stand for connections that have ended.
+# Problems of an answer, by the exact class of the exception, because subclasses stand for connections that have ended.
 _INVALID_ANSWERS: dict[type, str] = {
     http.client.BadStatusLine: "it does not begin as HTTP/1.1",
     http.client.LineTooLong: "a line of its headers has more than 65536 bytes",

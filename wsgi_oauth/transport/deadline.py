@@ -72,7 +72,7 @@ class _DeadlineResponse(http.client.HTTPResponse):
 
 
 def _read_clocks() -> tuple[float, float]:
-    # The monotonic clock of Linux stops while the machine is suspended; the other one can be set back.
+    # The monotonic clock of Linux stops while the machine is suspended, and the wall clock can be set back.
     return time.monotonic(), time.time()
 
 

@@ -51,8 +51,8 @@ _PREFIX = 12  # characters; a text that begins with so many characters of a secr
 _JWT = r"(?a)eyJ[\w-]{8,}(?:\.[\w-]*)*"
 # In text of an unknown format: the values of parameters, and strings that seem to be random if they have a digit.
 _LOOKS_SECRET = re.compile(r"""(?x) (?<==) ["']? [^\s"'&<>,;]+ | (?<=":) \s* "? [^"]+ | ([\w.~+/=-]{20,})""", re.ASCII)
-# The title of a page, and text that a browser does not show. An element without an end tag contains the rest of the
-# page, because the search for a missing end would take quadratic time.
+# The title of a page, and text that a browser does not show. Without an end tag, the rest of the page belongs to the
+# element, because a search for the missing end, repeated for each element, would take quadratic time.
 _TITLE = r"(?is)<(title|h1)\b[^>]{0,500}>(.*?)(?:</\1|\Z)"
 _NOT_SHOWN = r"(?s)<(style|script)\b.*?(?:</\1>|\Z)|<[a-zA-Z/!?][^>]*(?:>|\Z)"
 _CHALLENGE = r'(?a)\b(error|error_description)\s*=\s*"([^"]*)"'  # RFC 6750 3

@@ -13,7 +13,7 @@ from .. import errors
 _NAMES = {dict: "object", str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
 # Values of Content-Encoding that are not requested, unless an optional package for them is installed.
 _COMPRESSIONS = {"br", "compress", "dcb", "dcz", "zstd"}
-# Levels of nesting for the calls of a template, which writes the document deeper in the call stack than this check.
+# Levels of nesting that a document must leave free, because a template writes it deeper in the call stack than this.
 _MARGIN = 100
 
 

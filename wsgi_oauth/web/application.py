@@ -101,7 +101,7 @@ class OAuthApp:
             return self.verifier(environ, start_response)
         return self.respond(self.new_request(environ), start_response, self._dispatch)
 
-    def check_process(self) -> None:
+    def check_store_access(self) -> None:
         """Raise ConfigError if this process, after a change of its user, cannot use the session store."""
         if isinstance(self._store, FileStore):
             check_folder(self._store.folder)
@@ -188,10 +188,10 @@ class OAuthApp:
         """Return the answer of the request's handler, after the checks that each request has to pass."""
         handler_class, arguments = self._find_handler(request)
         if not handler_class.any_host:
-            self.check_processes(request.environ)
+            self.check_memory_store(request.environ)
             request.base = self.site.base_url(request.environ)
             self._redirect_to_https(request)
-        # Such a handler asks the provider about the user with every request.
+        # A handler that skips the recheck asks the provider about the user itself, with every request.
         asks_provider = handler_class.skips_recheck and not (self.oauth.is_restricted or self.oauth.has_request_limit)
         if not (asks_provider or handler_class.skips_access_check):
             request.open_session = self._open_checked_session
@@ -218,7 +218,7 @@ class OAuthApp:
                 ) from None
             raise
 
-    def check_processes(self, environ: WSGIEnvironment) -> None:
+    def check_memory_store(self, environ: WSGIEnvironment) -> None:
         """Raise ConfigError if sessions are stored in memory and the server has several processes."""
         if environ.get("wsgi.multiprocess") and isinstance(self._store, MemoryStore):
             raise errors.ConfigError(
@@ -230,7 +230,8 @@ class OAuthApp:
         """Redirect a navigation over http to the https URL, because browsers reject Secure cookies over http.
 
         Only a trusted proxy can tell that the browser used http. Browsers send Fetch Metadata over https only (and to
-        loopback hosts). With them, the proxy is wrong, and the redirect would be repeated forever.
+        loopback hosts). If they are present, the proxy reports the wrong scheme, and a redirect would be repeated
+        forever.
         """
         environ = request.environ
         reports_scheme = self.config.trusted_proxies and "HTTP_X_FORWARDED_PROTO" in environ
@@ -268,7 +269,7 @@ class OAuthApp:
         return session
 
     def _save_sessions(self, request: Request) -> list[str]:
-        """Store the sessions, without which no cookie and no redirect may be sent. Return the Set-Cookie headers."""
+        """Store the sessions, before any cookie or redirect is sent. Return the Set-Cookie headers."""
         cookies: list[str | None] = []
         if request.has_opened_session:
             session = request.session
@@ -277,7 +278,7 @@ class OAuthApp:
                 self.oauth.emit(session, session.event, detail=f"on {request.base}" if request.is_further_site else "")
             cookies.append(self.sessions.cookie(session, names=request.cookie_names))
         if request.pending is not None:
-            # This follows the user's session, because duplicates of the callback wait until the user is signed in.
+            # The pending session is stored last, because duplicates of the callback wait until the user is signed in.
             cookies += self._save_pending(request, request.pending)
         if request.cancels_pending:
             cookies += self._evict_pending(request, keep=0)
@@ -297,13 +298,13 @@ class OAuthApp:
             cookies += self._evict_pending(request, keep=MAX_PENDING - 1)
         if request.has_used_state and self.oauth.uses_form_post:
             purposes = [purpose for purpose, _ in pending_cookies(request.environ, names)]
-            # The called method opens each session, because it logs a failure of the store and does not raise it.
+            # A generator, because _store_browser_session opens each session, and only logs a failure of the store.
             others = (self.sessions.open(request.environ, purpose, names=names) for purpose in purposes)
             self._store_browser_session(request, others)
         return cookies
 
     def _store_browser_session(self, request: Request, pending: Iterable[Session]) -> None:
-        """Store the browser's session in its pending sign-ins that expect a form. A failure is only logged."""
+        """Store the id of the browser's session in *pending* sessions that expect a form. A failure is only logged."""
         session_id = session_id_from_cookie(request.environ, names=request.cookie_names)
         session_id = request.session.id if request.has_opened_session else session_id
         try:
@@ -316,8 +317,8 @@ class OAuthApp:
     def _end_pending(self, request: Request, pending: Session) -> None:
         """End the pending session of a finished sign-in. A failure is only logged, because the user is signed in."""
         try:
-            # With form_post it is kept until it expires, because a second copy of the form has no other cookie.
-            if not (pending.is_form_post and pending.change(sign_in.keep_consumed)):
+            # With form_post the record is kept until it expires, because a duplicate of the form has no other cookie.
+            if not (pending.is_form_post and pending.change(sign_in.mark_finished)):
                 pending.end()
         except errors.StoreError as error:
             _log.warning("[%s] the record of a finished sign-in was not deleted: %s", request.id, error)
@@ -361,8 +362,8 @@ class OAuthApp:
         if isinstance(error, (errors.NotSignedIn, errors.NotNow)) and not isinstance(error, errors.TokenUnknown):
             # The end of a session already has an audit event.
             if not request.has_ended_session and _log.isEnabledFor(logging.INFO):
-                place, extra = request.method_and_path, {"request_id": request.id, "cause": error.cause}
-                _log.info("[%s] %a: %s: %s", request.id, place, error.cause, error, extra=extra)
+                extra = {"request_id": request.id, "cause": error.cause}
+                _log.info("[%s] %a: %s: %s", request.id, request.method_and_path, error.cause, error, extra=extra)
             return
         # The event of a failed sign-in names no user, because the signed-in user may be another one.
         has_session = request.has_opened_session and request.event_name != SIGN_IN
@@ -372,10 +373,8 @@ class OAuthApp:
         # ERROR for the operator's problems. WARNING for those of users and providers, because Python shows warnings
         # even without a logging configuration, and the id on an error page must be found in the log.
         level = logging.ERROR if error.side == errors.Error.side else logging.WARNING
-        place = request.method_and_path
-        self.oauth.emit(
-            session, request.event_name, outcome, error, level=level, exc_info=with_traceback, request=place
-        )
+        name, request_line = request.event_name, request.method_and_path
+        self.oauth.emit(session, name, outcome, error, level=level, exc_info=with_traceback, request=request_line)
 
     def _add_headers(self, headers: list[tuple[str, str]], cookies: list[str]) -> list[tuple[str, str]]:
         """Return *headers* with the cookies of sessions, the security headers and ``Vary``."""

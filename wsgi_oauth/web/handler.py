@@ -48,11 +48,11 @@ class RequestHandler:
     endpoint: ClassVar[str] = ""
     #: Whether a GET changes something. Then HEAD is answered without calling ``get``, and prefetches are rejected.
     get_is_unsafe: ClassVar[bool] = False
-    #: Whether users whom the access rules (``WSGI_OAUTH_ALLOW``) exclude may use it, too.
+    #: Whether the handler also serves users that the access rules (``WSGI_OAUTH_ALLOW``) exclude.
     skips_access_check: ClassVar[bool] = False
     #: Whether each request asks the provider about the user, so that a recheck would be a second request.
     skips_recheck: ClassVar[bool] = False
-    #: Whether it answers under every host name, for probes of load balancers. It then has no session and no URLs.
+    #: Whether the handler answers under every host name, for probes of load balancers. It has no session and no URLs.
     any_host: ClassVar[bool] = False
     #: The name of the audit event of a request that fails.
     event_name: ClassVar[str] = ACCESS
@@ -64,7 +64,7 @@ class RequestHandler:
 
     @cached_property
     def registration(self) -> Registration:
-        """The registration with the provider of the session's token; without a token, with the first provider."""
+        """The registration with the provider that issued the session's token; without a token, with the first one."""
         return self.oauth.registration_of(self.request.session)
 
     @property
@@ -151,7 +151,7 @@ class RequestHandler:
         """Return a client for the provider's API.
 
         :param token: by default the signed-in user's. The user's own token is refreshed when it has expired.
-        :param redirect_uri: for a sign-in: the client has no token then.
+        :param redirect_uri: the redirect URI of a sign-in, which needs no token.
         """
         if redirect_uri is not None:
             return self.registration.oauth2_session(token=token, redirect_uri=redirect_uri)

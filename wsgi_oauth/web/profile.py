@@ -1,4 +1,4 @@
-"""The page that shows signed-in users the provider's data about them."""
+"""The page that shows a signed-in user the user document."""
 
 from __future__ import annotations
 

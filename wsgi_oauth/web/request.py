@@ -28,7 +28,8 @@ from .site import Site, local_path, path_and_query
 
 _ACCEPT_OF_JAVA = "text/html, image/gif, image/jpeg, "  # java.net.HttpURLConnection, also in Ivy and Jenkins
 _HTML_WITH_QUALITY = re.compile(r"text/html\s*;\s*q=")
-_HEADERS_OF_SCRIPTS = {"HTTP_REFERER", "HTTP_ORIGIN", "HTTP_X_REQUESTED_WITH"}  # of images in a page, too
+# A browser without Fetch Metadata sends one of these headers with the requests of a page's scripts and images.
+_HEADERS_OF_SUBRESOURCES = {"HTTP_REFERER", "HTTP_ORIGIN", "HTTP_X_REQUESTED_WITH"}
 GATE_PREFIX_KEY = "wsgi_oauth.gate_prefix"  # in environ; set by the gate
 MAX_ACCEPT = 1000  # characters of Accept and Accept-Language that are read; Werkzeug needs 5 ms for 8,000
 MAX_BODY = 64 * 1024  # bytes; the sign-in itself reads no body
@@ -182,7 +183,8 @@ class Request(werkzeug.Request):
         environ = self.environ
         if self.is_program or environ.get("HTTP_SEC_FETCH_MODE", "navigate") != "navigate":
             return False
-        # Scripts name XMLHttpRequest. Android's WebView names its app, such as com.example.app, in each navigation.
+        # Scripts send XMLHttpRequest in this header, and Android's WebView in each navigation the name of its app, such
+        # as com.example.app.
         is_script = "." not in environ.get("HTTP_X_REQUESTED_WITH", ".") or self.is_htmx
         accept = environ.get("HTTP_ACCEPT", "")
         if is_script or "text/html" not in accept or accept.startswith(_ACCEPT_OF_JAVA):
@@ -202,15 +204,15 @@ class Request(werkzeug.Request):
     def is_browser(self) -> bool:
         """Return whether a browser sent this request, for which a challenge would open a password dialog.
 
-        Zotero, Thunderbird, PowerShell and KDE's file manager send the user agent of a browser. But a browser without
-        Fetch Metadata names the page whose script or image causes the request.
+        Zotero, Thunderbird, PowerShell and KDE's file manager send the user agent of a browser, too. But they accept no
+        HTML, and send none of the headers that a browser adds for the scripts and images of a page.
         """
         environ = self.environ
         if any(name.startswith("HTTP_SEC_FETCH_") for name in environ):
             return True
-        is_page = self.method in {"GET", "HEAD", "POST"} and "text/html" in environ.get("HTTP_ACCEPT", "")
-        is_agent = "Mozilla/" in environ.get("HTTP_USER_AGENT", "")
-        return is_agent and (is_page or not _HEADERS_OF_SCRIPTS.isdisjoint(environ))
+        accepts_page = self.method in {"GET", "HEAD", "POST"} and "text/html" in environ.get("HTTP_ACCEPT", "")
+        has_agent = "Mozilla/" in environ.get("HTTP_USER_AGENT", "")
+        return has_agent and (accepts_page or not _HEADERS_OF_SUBRESOURCES.isdisjoint(environ))
 
     @property
     def is_office(self) -> bool:

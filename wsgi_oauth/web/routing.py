@@ -68,7 +68,7 @@ class Routes:
 def _compile(rules: tuple[tuple[str, str, frozenset[str]], ...]) -> MapAdapter:
     """Compile *rules*: routes, endpoints and methods. Applications with the same rules share the result."""
     # The cache is for tests, which create many applications: compiling takes nine tenths of create_app.
-    # Without redirects for slashes, because their target would contain a host name that the client chose.
+    # Redirects for slashes are off, because their target would contain a host name that the client chose.
     routes = Map(
         [Rule(route, endpoint=endpoint, methods=methods) for route, endpoint, methods in rules],
         merge_slashes=False,
@@ -91,6 +91,6 @@ class _Options(RequestHandler):
 
 
 class _ProbeOptions(_Options):
-    """The same for a probe under any host name, because load balancers send the server's address as the host."""
+    """Answers OPTIONS for probes: under any host name, because load balancers send the server's address as the host."""
 
     any_host = True

@@ -33,12 +33,12 @@ from .site import MAX_RETURN_URL
 _log = logging.getLogger("wsgi_oauth")
 HAND_OVER_ROUTE = "/hand-over"
 _MAX_QUERY = 8000  # characters; servers accept about 8 kB in a request line
-_PAGES = ("next", "target_link_uri")  # the parameters with the return URL
-# Their names in other programs: oauth2-proxy and ingress controllers, vouch-proxy, and applications.
-_FOREIGN_PAGES = frozenset({"rd", "url", "redirect", "redirect_to", "redirect_url", "return_to", "return_url"})
+_RETURN_NAMES = ("next", "target_link_uri")  # the parameters with the return URL
+# The parameters with the return URL at oauth2-proxy, ingress controllers and vouch-proxy, and in many applications.
+_FOREIGN_RETURN_NAMES = frozenset({"rd", "url", "redirect", "redirect_to", "redirect_url", "return_to", "return_url"})
 # Parameters of the sign-in itself, beside those that are passed on to the provider.
-_OWN = frozenset(
-    {*_PAGES, "provider", "reauthenticate", "restarted", "again", "switch", "browser", "iss", "login_hint"}
+_OWN_NAMES = frozenset(
+    {*_RETURN_NAMES, "provider", "reauthenticate", "restarted", "again", "switch", "browser", "iss", "login_hint"}
 )
 # Long enough for a login_hint that is a token of the site that starts the sign-in.
 _LOGIN_PARAMETER = r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,2048}"
@@ -89,7 +89,7 @@ class SignInHandler(RequestHandler):
             abort(pages.continuation(self.request, url))
         site, next_url = self._find_return_page(arguments)
         if site != self.request.base:
-            query = {name: value for name, value in arguments.items() if name not in _PAGES}
+            query = {name: value for name, value in arguments.items() if name not in _RETURN_NAMES}
             abort(self.redirect(f"{site}{self.route}?{urlencode({**query, 'next': next_url})}"))
         if self.request.is_further_site:
             abort(self._begin_hand_over(next_url))
@@ -126,7 +126,7 @@ class SignInHandler(RequestHandler):
             restarted="restarted" in self.request.args,
         )
         attempt.save(self.request.pending_session(attempt.state), attempt.state)
-        query = {name: value for name, value in self.request.args.items() if name not in {*_PAGES, "restarted"}}
+        query = {name: value for name, value in self.request.args.items() if name not in {*_RETURN_NAMES, "restarted"}}
         query |= {"site": urlsplit(self.request.base).hostname or "", "state": attempt.state}
         return self.redirect(f"{self.request.site.public_url}{HAND_OVER_ROUTE}?{urlencode(query)}")
 
@@ -140,14 +140,14 @@ class SignInHandler(RequestHandler):
                 "(got %d characters, %a); the sign-in leads to %s",
                 *(self.request.id, MAX_RETURN_URL, len(given), given.partition("?")[0][:100], self._default_page),
             )
-        for name in () if given else _FOREIGN_PAGES.intersection(arguments):
+        for name in _FOREIGN_RETURN_NAMES.intersection(arguments if not given else ()):
             _log.warning(
                 "[%s] %s: ignored (got %a); write the page to which a sign-in returns as next=",
                 *(self.request.id, name, arguments[name].partition("?")[0][:100]),
             )
         if page and "?" in self.request.environ["QUERY_STRING"]:  # the page is not encoded, so an "&" has ended it
             passed_on = {name for each in self.oauth.registrations.values() for name in each.login_parameters}
-            if lost := sorted(arguments.keys() - _OWN - passed_on):
+            if lost := sorted(arguments.keys() - _OWN_NAMES - passed_on):
                 _log.warning(
                     "[%s] next: ends before %.100a; write the page percent-encoded: ? as %%3F, & as %%26, %% as %%25",
                     *(self.request.id, lost),
@@ -231,7 +231,7 @@ class SignInHandler(RequestHandler):
         return sign_in.AuthorizationResponse.parse(request.get_data(cache=False))
 
     def check_response_mode(self) -> None:
-        """Raise BadAuthorizationResponse for a code in the URL, which could leak, if a form was requested."""
+        """Raise BadAuthorizationResponse if a form was requested, and the code came in the URL, which can leak."""
         if self.request.is_form_post and self.request.method != "POST":
             raise errors.BadAuthorizationResponse(
                 "authorization response: the code came in the URL, although form_post was requested",

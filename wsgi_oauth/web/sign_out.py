@@ -50,7 +50,7 @@ class Logout(RequestHandler):
         if not (request.is_same_origin or request.has_form_token):
             raise errors.CrossSite("sign-out: requested by another site")
         if request.is_further_site and not request.session.signed_in:
-            # The session may still exist under a new id. The main site opens it and then shows the right page.
+            # The session may still exist under a new id, which only the main site's cookie has.
             return self.redirect(f"{request.site.public_url}{SignedOut.route}", 303)
         last = request.session.load_latest()  # another request may have refreshed the token meanwhile
         request.session.end()  # before the requests to the provider, which may fail
@@ -72,8 +72,8 @@ class Logout(RequestHandler):
         if end_session_url:
             response.headers.add("Set-Cookie", cookie(state, max_age=_STATE_LIFETIME))
         elif TOKEN in last and "Chrome/" in request.headers.get("User-Agent", ""):
-            # A second cookie changes, because Chromium otherwise shows the pages of the session again (back/forward
-            # cache): it overlooks one change if redirects that set a cookie led to the page, as after a sign-in.
+            # Chromium keeps pages in its back/forward cache until a cookie changes, and overlooks one change if
+            # redirects that set a cookie led to the page, as after a sign-in. So a second cookie changes.
             response.headers.add("Set-Cookie", cookie(state, max_age=_STATE_LIFETIME))
             response.headers.add("Set-Cookie", cookie("", max_age=0))
         return response
@@ -92,9 +92,9 @@ class Logout(RequestHandler):
 
 
 class SignedOut(RequestHandler):
-    """Confirm the sign-out: to browsers that come from ``/logout``, or back from the provider.
+    """Confirm the sign-out to browsers that come from ``/logout`` or from the provider.
 
-    It changes nothing and never starts a sign-in, because many providers would finish one without asking.
+    The page changes nothing and never starts a sign-in, because many providers would finish one without asking.
     """
 
     route = "/signed-out"
@@ -116,9 +116,9 @@ class SignedOut(RequestHandler):
 
 
 def _show_signed_out(handler: RequestHandler, *, confirmed: bool) -> Response:
-    """Return the signed-out page. It asks instead whether to sign out if the session is signed in.
+    """Return the signed-out page; for a signed-in session, the page that asks whether to sign out.
 
-    :param confirmed: whether the provider has confirmed the sign-out there.
+    :param confirmed: whether the provider has confirmed the sign-out at the provider.
     """
     request, front_page = handler.request, handler.request.front_page
     if request.session.signed_in:
