@@ -1142,6 +1142,15 @@ class TestRefreshedIdToken:
         [after] = stored_sessions(store)
         assert before["oauth_token"]["id_token"] == after["oauth_token"]["id_token"]
 
+    def test_may_be_the_first_although_it_has_expired(
+        self, browser: Browser, issuer: Issuer, store: MemoryStore, later: Callable[[float], None]
+    ) -> None:
+        browser.sign_in()
+        [before] = stored_sessions(store)
+        later(2 * HOUR)
+        issuer.sign = lambda claims: before["oauth_token"]["id_token"]
+        assert browser.profile().status_int == 200
+
     @pytest.mark.parametrize(
         "claims",
         [{"sub": "mallory"}, {"nonce": "another"}, {"aud": "another-client"}, {"iss": "https://id.example.com"}],

@@ -217,10 +217,12 @@ class OAuth2Session:
             if isinstance(error, errors.UserError) or refuses_refresh(response, token.get("expires_at", 0)):
                 raise errors.TokenRejected(f"the provider refuses to refresh the token: {error}") from None
             raise
-        if self.provider.asks_for_id_token and "id_token" in fresh:  # it is optional (OpenID Connect Core 12.2)
+        first = token.get("id_token", "")
+        # It is optional (OpenID Connect Core 12.2), and may be the first one again.
+        if self.provider.asks_for_id_token and fresh.get("id_token", first) != first:
             try:
                 self._verify_signature(fresh["id_token"])
-                check_refreshed_id_token(fresh["id_token"], token.get("id_token", ""), self.provider, self._client_id)
+                check_refreshed_id_token(fresh["id_token"], first, self.provider, self._client_id)
             except errors.IdTokenRefused as error:
                 # The user has to sign in again, because the old refresh token may be used up.
                 raise errors.TokenRejected(f"the refreshed token is refused: {error}") from None
