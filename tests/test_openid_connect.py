@@ -1051,7 +1051,9 @@ class TestUserDocument:
         assert said(start(visit(SCOPE="email"))) == (502, "provider_error")
         assert "has no userinfo_endpoint" in caplog.text
 
-    @pytest.mark.parametrize("content_type", ["application/jwt", "Application/JWT; charset=utf-8"])
+    @pytest.mark.parametrize(
+        "content_type", ["application/jwt", "Application/JWT; charset=utf-8", "application/jwt; charset=undefined"]
+    )
     def test_may_be_a_signed_token(self, content_type: str, browser: Browser, issuer: Issuer) -> None:
         issuer.signs_user_document(content_type, iss=issuer.url, aud=[issuer.client_id, "another"])
         browser.sign_in()

@@ -407,6 +407,7 @@ def test_granted_scope_is_stored_as_a_sorted_set(
         ({"expires_in": 60, "expires": 3600}, {"expires_in": 60}, ""),
         ({"expires_in": "0"}, {"expires_in": None}, ""),
         ({"expires_in": -1}, {"expires_in": None}, ""),
+        pytest.param({"expires_in": -(10**400)}, {"expires_in": None}, "", id="expires_in of 401 digits"),
         ({"expires_in": "soon"}, {"expires_in": None}, "expires_in must be a number of seconds (got 'soon')"),
         ({"expires_in": "1e5"}, {"expires_in": None}, "(got '1e5')"),
         ({"expires_in": True}, {"expires_in": None}, "(got True)"),

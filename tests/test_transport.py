@@ -30,7 +30,7 @@ from typing import Any
 import pytest
 import trustme
 import urllib3
-from conftest import Browser, environ_for
+from conftest import Browser, environ_for, free_port
 from fixed_server import answering
 from werkzeug import Request, Response
 
@@ -603,6 +603,23 @@ def test_get_is_repeated_once_when_the_connection_breaks(
     with pytest.raises(errors.ProviderUnreachable):
         client.get(provider.profile_url)
     assert provider.count("profile") == 4
+
+
+def test_exception_that_is_handled_meanwhile_is_no_cause_of_a_failure(
+    provider: LocalProvider, make_client: MakeClient
+) -> None:
+    """A rejected token is refreshed, and keys are fetched again, while an exception is handled."""
+    client = make_client()
+    provider.faults.add("profile.reset")
+    try:
+        raise PermissionError(errno.EACCES, "of a file")
+    except PermissionError:
+        assert client.get(provider.profile_url).status_code == 401
+        with pytest.raises(errors.ProviderUnreachable) as caught:
+            client.get(f"http://127.0.0.1:{free_port()}/")
+    assert provider.count("profile") == 2
+    assert "ConnectionRefusedError" in caught.value.detail
+    assert "whether the server is running" in caught.value.remedy
 
 
 @pytest.mark.parametrize(

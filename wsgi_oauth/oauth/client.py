@@ -287,8 +287,9 @@ class OAuth2Session:
                 provider.profile_method, provider.profile_url, provider.profile_body or None, headers
             )
             if is_signed_document(response):
-                claims = read_signed_document(response.text, provider, self._client_id)
-                self._verify_signature(response.text, provider.document_algorithms)
+                document = response.content.decode("ascii", "replace")  # RFC 7515 3.1, whatever charset is declared
+                claims = read_signed_document(document, provider, self._client_id)
+                self._verify_signature(document, provider.document_algorithms)
                 return claims
             return read_user_document(response, provider, is_new=is_new(self.token), secrets=self.secrets)
 

@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import ssl
+import sys
 import time
 from contextlib import suppress
 from typing import Any
@@ -74,13 +75,14 @@ class BoundedAdapter(HTTPAdapter):
         :param deadline: seconds of ``time.monotonic``.
         :raises errors.ProviderError: when it fails; see :meth:`Transport.send`.
         """
+        handled = sys.exc_info()[1]  # for example the rejection of a token, which this request refreshes
         try:
             try:
                 response = self._send(request, deadline)
             except urllib3.exceptions.HTTPError as error:
                 # The provider closed a pooled connection just now. A POST is not repeated, because its authorization
                 # code or refresh token can be used only once.
-                closed = isinstance(_find_cause(error), (ConnectionResetError, BrokenPipeError))
+                closed = isinstance(_find_cause(error, handled), (ConnectionResetError, BrokenPipeError))
                 if request.method not in _SAFE_METHODS or not closed:
                     raise
                 response = self._send(request, deadline)
@@ -91,7 +93,7 @@ class BoundedAdapter(HTTPAdapter):
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
             # "from None", because the text of the original exception contains the URL.
             host = urlsplit(request.url or "").hostname or ""
-            raise build_provider_error(error, host, is_late=time.monotonic() >= deadline) from None
+            raise build_provider_error(error, host, is_late=time.monotonic() >= deadline, handled=handled) from None
 
     def _send(self, request: requests.PreparedRequest, deadline: float) -> requests.Response:
         """Send *request* through urllib3. The method of requests would add half the cost of an exchange."""
@@ -221,9 +223,14 @@ def check_challenge(response: requests.Response) -> None:
             )
 
 
-def build_provider_error(error: Exception, host: str, *, is_late: bool) -> errors.ProviderError:
-    """Return an exception that describes *error* without its text, which could contain a URL or a secret."""
-    cause = _find_cause(error)
+def build_provider_error(
+    error: Exception, host: str, *, is_late: bool, handled: BaseException | None = None
+) -> errors.ProviderError:
+    """Return an exception that describes *error* without its text, which could contain a URL or a secret.
+
+    :param handled: the exception that was handled when the request was sent.
+    """
+    cause = _find_cause(error, handled)
     if isinstance(error, urllib3.exceptions.DecodeError):
         remedy = "correct Content-Encoding at the provider, or at a proxy in between"
         return errors.ProviderError(
@@ -278,9 +285,9 @@ def _build_unreachable(cause: BaseException, target: str, message: str) -> error
     return errors.ProviderUnreachable(message, remedy=remedy)
 
 
-def _find_cause(error: BaseException) -> BaseException:
-    """Return the innermost exception: requests wraps urllib3's exception, which wraps that of the operating system."""
-    seen = {id(error)}
+def _find_cause(error: BaseException, handled: BaseException | None) -> BaseException:
+    """Return the innermost exception: urllib3 wraps that of the operating system. *handled* is no cause of *error*."""
+    seen = {id(error), id(handled)}
     while True:
         wrapped = [error.__cause__, getattr(error, "reason", None), *reversed(error.args), error.__context__]
         inner = next((e for e in wrapped if isinstance(e, BaseException) and id(e) not in seen), None)
