@@ -70,7 +70,7 @@ def pytest_configure() -> None:
         derandomize=True,
         database=None,
         deadline=None,  # because the duration of an example is irrelevant here
-        max_examples=150,
+        max_examples=75,
         suppress_health_check=[HealthCheck.too_slow],
     )
     settings.register_profile(

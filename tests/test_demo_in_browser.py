@@ -149,10 +149,9 @@ def test_reloading_the_page_after_declining_offers_a_new_sign_in(page: Any, demo
 
 
 class TestLab:
-    @pytest.mark.parametrize("name", STORIES)
-    def test_attack_succeeds_without_its_guard_and_fails_with_it(self, page: Any, demo: Demo, name: str) -> None:
+    def test_attack_succeeds_without_its_guard_and_fails_with_it(self, page: Any, demo: Demo) -> None:
         page.goto(f"{demo.provider_url}/lab")
-        page.get_by_role("link", name=STORIES[name].title).click()
+        page.get_by_role("link", name=STORIES["code-injection"].title).click()
         page.get_by_role("button", name="Attack with the guard").click()
         page.get_by_role("heading", name="The attack failed", exact=True).wait_for()
         page.get_by_role("button", name="Attack without the guard").click()

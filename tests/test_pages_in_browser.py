@@ -84,7 +84,8 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_page_of_the_application_is_accessible(visit: Visit, page: Any, servers: Servers, rendered: list[str]) -> None:
     visit.go(page, servers)
     assert rendered[-1] == visit.template
-    faults = [fault for variant in VARIANTS for fault in find_violations(page, *variant)]
+    variants = VARIANTS[::3] if APPLICATION.index(visit) % 2 else VARIANTS[1:3]
+    faults = [fault for variant in variants for fault in find_violations(page, *variant)]
     assert faults + find_other_faults(page) == []
 
 
@@ -123,16 +124,15 @@ def test_page_is_printed_in_light_colours(visit: Visit, page: Any, servers: Serv
     assert len(colours) == 1
 
 
-@pytest.mark.parametrize("language", ["de", "es", "fr"])
-def test_pages_in_other_languages_fit_a_phone(language: str, connected_chromium: Any, servers: Servers) -> None:
-    """Long German words, for example, need a place to break."""
+def test_pages_in_another_language_fit_a_phone(connected_chromium: Any, servers: Servers) -> None:
+    """German has the longest words, which need a place to break."""
     needs_no_english_button = {"providers", "profile", "tokens-none", "sign-out", "not-allowed", "not-found"}
     visits = [visit for visit in APPLICATION if visit.name in needs_no_english_button] + FAILURES[::8]
-    with connected_chromium.new_context(locale=language) as context:
+    with connected_chromium.new_context(locale="de") as context:
         page, faults = context.new_page(), []
         for visit in visits:
             context.clear_cookies()
             visit.go(page, servers)
-            assert page.locator("html").get_attribute("lang") == language, visit.name
+            assert page.locator("html").get_attribute("lang") == "de", visit.name
             faults += [f"{visit.name}: {fault}" for fault in find_other_faults(page)]
     assert faults == []

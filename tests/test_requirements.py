@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import requirements
 
@@ -35,13 +32,6 @@ def test_every_attack_has_a_guard_and_names_a_requirement():
 
 def test_the_document_is_up_to_date():
     assert requirements.DOCUMENT.read_text() == requirements.document(), "run `python tests/requirements.py --write`"
-
-
-def test_the_command_prints_the_document():
-    done = subprocess.run(
-        [sys.executable, requirements.TESTS / "requirements.py"], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert done.stdout == requirements.document()
 
 
 def test_a_test_run_reports_the_requirements_that_it_proved():
