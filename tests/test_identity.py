@@ -32,7 +32,7 @@ def test_id_as_a_string_is_the_same_subject() -> None:
 
 @pytest.mark.parametrize("subject", [None, "", True, 1.5, [], {}, "a\nb", " a", "a ", "é", "x" * 256])
 def test_invalid_subject_is_refused(subject: object) -> None:
-    with pytest.raises(errors.ProviderError):
+    with pytest.raises(errors.ProviderError, match=r"'sub' must be 1 to 255 characters of printable ASCII \(.*; got "):
         read_identity({"sub": subject}, STANDARD)
 
 

@@ -161,8 +161,8 @@ def find_subject(sources: tuple[Mapping[str, Any], Mapping[str, Any]], provider:
     subject = subjects[0] if subjects else None
     if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject):
         raise errors.ProviderError(
-            f"the user document and the ID token have no valid id of the user at {provider.user.subject!a} "
-            f"(got {describe(sources[0] if subject is None else subject)})",
+            f"the id of the user at {provider.user.subject!a} must be 1 to 255 characters of printable ASCII "
+            f"(OpenID Connect Core 2; got {describe(sources[0] if subject is None else subject)})",
             remedy="set WSGI_OAUTH_SUBJECT_CLAIM to the claim that identifies the user",
         )
     if not provider.has_tenants:
