@@ -296,6 +296,7 @@ class TestUnknownVariables:
             ("PUBLIC_URI", "PUBLIC_URL"),
             ("SESSION_IDLE_", "SESSION_IDLE"),
             ("TRUSTED_PROXY", "TRUSTED_PROXIES"),
+            ("client_id", "CLIENT_ID"),
             ("COMPLETELY_DIFFERENT", None),
         ],
     )
@@ -349,9 +350,9 @@ class TestSecrets:
         assert "read:user" in repr(config)
         assert config.store_name == "redis://***@localhost/"
 
-    @pytest.mark.parametrize("secret", ["line\nbreak", "nul\0", "tab\there", "delete\x7f"])
-    def test_control_characters_are_refused(self, secret: str) -> None:
-        assert problem(CLIENT_SECRET=secret).startswith("WSGI_OAUTH_CLIENT_SECRET: contains a line break or another")
+    @pytest.mark.parametrize("secret", ["line\nbreak", "nul\0", "tab\there", "delete\x7f", "copied\u200b", "\ufeffbom"])
+    def test_control_characters_and_invisible_ones_are_refused(self, secret: str) -> None:
+        assert problem(CLIENT_SECRET=secret).startswith("WSGI_OAUTH_CLIENT_SECRET: contains a line break, a control")
 
 
 class TestSecretFile:
@@ -378,8 +379,9 @@ class TestSecretFile:
             (lambda path: path.write_text(" \n\n"), "is empty"),
             (lambda path: path.write_bytes(b"\xff\xfe\x00canary"), "not UTF-8"),
             (lambda path: path.write_text("canary" * 1000), "too large"),
+            (lambda path: path.write_text("'canary'\n"), "has quotes around the secret"),
         ],
-        ids=["missing", "folder", "empty", "blank", "binary", "large"],
+        ids=["missing", "folder", "empty", "blank", "binary", "large", "quoted"],
     )
     def test_unreadable_file_is_the_only_problem(
         self, create: Callable[[Path], object], text: str, tmp_path: Path
@@ -628,6 +630,12 @@ def test_store_has_to_be_a_session_store(store: object) -> None:
 )
 def test_variables_of_a_kubernetes_service_are_ignored(name: str) -> None:
     environ = {"WSGI_OAUTH_CLIENT_ID": "x", "WSGI_OAUTH_CLIENT_SECRET": "x", f"WSGI_OAUTH_{name}": "tcp://10.0.0.1:80"}
+    assert Config.from_environ(environ).providers[0].client_id == "x"
+
+
+def test_byte_order_mark_before_a_name_is_ignored() -> None:
+    """python-dotenv and Podman take it for a part of the first name of a file."""
+    environ = {"\ufeffWSGI_OAUTH_CLIENT_ID": "x", "WSGI_OAUTH_CLIENT_SECRET": "x"}
     assert Config.from_environ(environ).providers[0].client_id == "x"
 
 

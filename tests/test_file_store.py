@@ -768,6 +768,9 @@ def test_sessions_are_locked_on_nfs(store: FileStore, system: SystemCalls):
         ("rename", errno.ENOSPC, "inodes"),
         ("creat", errno.EMFILE, "LimitNOFILE="),
         ("creat", errno.EROFS, "StateDirectory="),
+        ("creat", errno.EACCES, "StateDirectory="),
+        ("creat", errno.EDQUOT, "free disk space"),
+        ("creat", errno.ENOENT, "restart this program, which creates the folder"),
     ],
 )
 def test_the_error_of_a_disk_names_its_remedy(store: FileStore, system: SystemCalls, call: str, code: int, remedy: str):

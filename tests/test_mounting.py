@@ -381,10 +381,19 @@ class TestMisconfiguredProxy:
         status, log = self.answer(app, "/", caplog, Host="10.0.0.5:8000", User_Agent="GoogleHC/1.0")
         assert (status, "let health checks request /healthz" in log) == (400, True)
 
-    def test_that_adds_too_few_values_is_named(self, provider: LocalProvider, caplog: Any):
-        app = self.make(provider, PUBLIC_URL="https://app.example.com", TRUSTED_PROXIES="2")
-        status, log = self.answer(app, "/", caplog, Host="127.0.0.1:8000", X_Forwarded_Host="app.example.com")
-        assert (status, "has 1 values, and WSGI_OAUTH_TRUSTED_PROXIES is 2" in log) == (400, True)
+    @pytest.mark.parametrize(
+        ("hosts", "proxies", "problem"),
+        [
+            ("app.example.com", "2", "has 1 values, and WSGI_OAUTH_TRUSTED_PROXIES is 2"),
+            ("app.example.com, inner.example", "1", "has 2 values, and WSGI_OAUTH_TRUSTED_PROXIES is 1"),
+        ],
+    )
+    def test_that_adds_another_number_of_values_is_named(
+        self, provider: LocalProvider, caplog: Any, hosts: str, proxies: str, problem: str
+    ):
+        app = self.make(provider, PUBLIC_URL="https://app.example.com", TRUSTED_PROXIES=proxies)
+        status, log = self.answer(app, "/", caplog, Host="127.0.0.1:8000", X_Forwarded_Host=hosts)
+        assert (status, problem in log) == (400, True)
 
     def test_that_forwards_http_to_an_https_site_is_redirected(self, provider: LocalProvider):
         app = self.make(provider, PUBLIC_URL="https://app.example.com/x", TRUSTED_PROXIES="1")

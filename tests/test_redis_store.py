@@ -266,7 +266,7 @@ def test_a_full_server_signs_nobody_out_and_users_can_sign_out(own_redis: RedisS
     assert stays.profile().status_int == 200
 
 
-def test_the_error_of_a_full_server_names_the_remedy(own_redis: RedisServer):
+def test_the_error_of_a_server_names_the_remedy(own_redis: RedisServer):
     with own_redis.client as client:
         client.config_set("maxmemory", 1)
         with pytest.raises(errors.StoreError, match="'maxmemory'; give the server more memory"):
@@ -276,6 +276,10 @@ def test_the_error_of_a_full_server_names_the_remedy(own_redis: RedisServer):
         with pytest.raises(errors.StoreError, match="reached; raise its maxclients"):
             RedisStore(own_redis.url).create(KEY, record())
         client.config_set("maxclients", 100)
+        client.config_set("min-replicas-to-write", 1)
+        with pytest.raises(errors.StoreError, match=r"NOREPLICAS .*; look into the log and the configuration"):
+            RedisStore(own_redis.url).create(KEY, record())
+        client.config_set("min-replicas-to-write", 0)
 
 
 def test_a_read_only_replica_is_a_failing_store(own_redis: RedisServer):

@@ -68,7 +68,10 @@ check_client_id = _check_pattern(
     r"[\x20-\x7e]*", "contains characters that are not allowed in a client id (RFC 6749 A.1)"
 )
 # Providers issue secrets with other characters than RFC 6749 A.2 allows.
-check_client_secret = _check_pattern(r"[^\x00-\x1f\x7f]*", "contains a line break or another control character")
+check_client_secret = _check_pattern(
+    r"[^\x00-\x1f\x7f\u200b-\u200f\u2028-\u202e\u2060\ufeff]*",
+    "contains a line break, a control character or an invisible character",
+)
 check_client_auth = _check_pattern("|".join(CLIENT_AUTH_METHODS), f"must be one of {', '.join(CLIENT_AUTH_METHODS)}")
 check_cookie_name = _check_pattern(
     r"|(?!__)[A-Za-z0-9_-]{1,64}",

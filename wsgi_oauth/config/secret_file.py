@@ -23,6 +23,8 @@ def read_secret(path: str, *, longest: int = _LONGEST_SECRET) -> str:
         raise ValueError("is not UTF-8 text") from None
     if not secret:
         raise ValueError("is empty")
+    if secret[0] == secret[-1] and secret[0] in "\"'":
+        raise ValueError("has quotes around the secret, which would be a part of it")
     if len(secret) > longest:
         raise ValueError("is too large for a secret")
     return secret

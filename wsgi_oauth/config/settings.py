@@ -111,7 +111,9 @@ class StoreConfig:
         :raises errors.ConfigError: with one line for each missing, invalid or unknown variable.
         """
         # Compose and systemd files set empty variables.
-        variables = {name: text.strip() for name, text in environ.items() if name.startswith(PREFIX) and text.strip()}
+        # Some loaders of .env files take a byte order mark for a part of the first name.
+        named = {name.removeprefix("\ufeff"): text.strip() for name, text in environ.items()}
+        variables = {name: text for name, text in named.items() if name.startswith(PREFIX) and text}
         labels = variables.get(f"{PREFIX}PROVIDERS", "").lower().split()
         _check_labels(labels)  # otherwise the messages below would contain an invalid label
         problems = _find_unknown(variables.keys(), labels) + _find_quoted(variables)
@@ -333,7 +335,7 @@ def _find_unknown(variables: Collection[str], labels: list[str]) -> list[str]:
     known = {*known_variables(), *(variable_name(name, label) for name in _provider_settings() for label in labels)}
     settings = "|".join(_provider_settings()).upper()
     for name in sorted(name for name in set(variables) - known if not re.search(_SERVICE_VARIABLE, name)):
-        remedy = did_you_mean(name, known) or "remove it, or correct its name"
+        remedy = did_you_mean(name.upper(), known) or "remove it, or correct its name"
         match = re.fullmatch(rf"{PREFIX}(\w+?)_({settings})", name, re.ASCII)
         if match and match[1].lower() not in labels:
             remedy = f"is {match[1].lower()!a} missing from {PREFIX}PROVIDERS?"

@@ -48,8 +48,12 @@ WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _ABSENT = {errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG, errno.EISDIR}
 _NO_LOCKS = "the file system of the session folder has no locks, so use a local disk, or Redis"
 _REMEDIES = {
-    errno.ENOSPC: "free disk space, or inodes (df -i)",
-    errno.EROFS: "name a writable folder in WSGI_OAUTH_SESSION_STORE (systemd: StateDirectory=; containers: a volume)",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free disk space, or inodes (df -i)"),
+    **dict.fromkeys(
+        (errno.EROFS, errno.EACCES),
+        "name a writable folder in WSGI_OAUTH_SESSION_STORE (systemd: StateDirectory=; containers: a volume)",
+    ),
+    errno.ENOENT: "mount its disk, or restart this program, which creates the folder, and let nothing clean it up",
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (systemd: LimitNOFILE=)"),
     **dict.fromkeys((errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP), _NO_LOCKS),  # errors of flock(2)
 }

@@ -315,6 +315,8 @@ def describe(error: Exception) -> str:
         return "the server is not a Sentinel; write the address of a Sentinel (usually port 26379), or redis://host:port/db"
     if "Cluster mode is not enabled" in text or "cluster support disabled" in text:
         return "the server does not belong to a cluster; write redis://host:port/db"
+    if isinstance(error, redis.ResponseError):  # for example without scripts, or without a replica that it requires
+        text = f"{text.rstrip('.')}; look into the log and the configuration of the server, which gave this answer"
     return text
 
 

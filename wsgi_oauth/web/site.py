@@ -120,7 +120,7 @@ class Site:
         values = len(split_values(environ.get("HTTP_X_FORWARDED_HOST", "")))
         if values and not self._proxies:
             return "; X-Forwarded-Host is ignored unless WSGI_OAUTH_TRUSTED_PROXIES is set"
-        if 0 < values < self._proxies:
+        if values and values != self._proxies:
             return (
                 f"; X-Forwarded-Host has {values} values, and WSGI_OAUTH_TRUSTED_PROXIES is {self._proxies}: each "
                 "proxy has to add its own value, so correct the number or the proxies"
