@@ -8,6 +8,7 @@ A rule for ``/admin`` must hold for all of them, otherwise another spelling woul
 - ``/adm€in``, ``/日/admin``: a removed character outside ASCII (:func:`find_readings`);
 - ``/admın``: a replaced one (:func:`may_include`);
 - ``/ad$min``, ``/-/admin``, and ``/admin-area`` for ``/admin_area``: punctuation (:func:`may_include`);
+- ``/042`` and ``/٤٢`` for ``/42``: a number (:func:`may_include`, :func:`fold`);
 - ``/ADMINI~1`` for ``/administration``: a short name (:func:`may_include`).
 
 A path with spellings that programs read in different ways is ambiguous: ``//admin``, ``/a/..`` (:func:`decode`).
@@ -29,8 +30,9 @@ PLAIN = re.compile(r"(?:/[\w-]+(?:\.[\w-]+)*)*/?", re.ASCII)
 _MAX_NOT_ASCII = 2000  # bytes of a path
 _TO_NORMALIZE = re.compile(r"[ .:;%?#\\]|//|/@@|/\+\+|[^\x00-\x7f]")  # normalization changes only paths that match
 _PARAMETERS = re.compile(r"[;:?#]")  # the beginning of parameters; on Windows, `admin:x` is a part of the file `admin`
-# Pyramid and Zope read `/@@admin` as the view `admin`, and Plone `/++api++/admin` as `/admin`.
-_NAMESPACE = re.compile(r"(?<=/)(?:@@|\+\+[^+/]*\+\+)")
+# Pyramid and Zope read `/@@admin` as the view `admin`, and Plone `/++api++/admin` as `/admin`. Python's UUID removes
+# `urn:uuid:`.
+_NAMESPACE = re.compile(r"(?<=/)(?:@@|\+\+[^+/]*\+\+)|u(?:rn|uid):")
 # TurboGears reads `/admin.json` as `/admin`. A name can contain a dot, so there are two ways to remove extensions.
 _EXTENSIONS = (re.compile(r"(?<=[^/])\.[^/]*"), re.compile(r"(?<=[^/])\.[^/.]*(?=/|\Z)"))
 _OTHER_SPACE = re.compile(r"[^\S ]")
@@ -39,6 +41,7 @@ _PUNCTUATION = str.maketrans(dict.fromkeys(" !\"#$%&'()*+,-.:;<=>?@[\\]^`{|}~", 
 # Others remove punctuation: Werkzeug's `secure_filename` makes `admin` of `_admin`, and Otter Wiki of `ad$min` and
 # `-/admin`.
 _NO_PUNCTUATION = dict.fromkeys([*_PUNCTUATION, ord("_")])
+_LEADING_ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")  # Python's `int` and others read 042 as 42
 _LETTER = re.compile(r"[a-z0-9]")  # in a folded name
 _SHORT_NAME = re.compile(r"~[0-9]")  # FAT and NTFS open `administration` as ADMINI~1, too
 
@@ -83,11 +86,15 @@ def find_readings(script_name: str, text: str) -> Iterator[tuple[str, list[str]]
 
 
 def fold(text: str) -> str:
-    """Return *text* without the differences that file systems and databases ignore: letter case, accents, ligatures."""
+    """Return *text* without the differences that file systems and databases ignore: letter case, accents, ligatures.
+
+    Digits of all scripts become ASCII, because Python's `int` reads them.
+    """
     if text.isascii():
         return text.lower()
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    return "".join(each for each in decomposed if unicodedata.category(each) not in {"Cf", "Mn", "Me"})
+    kept = (each for each in decomposed if unicodedata.category(each) not in {"Cf", "Mn", "Me"})
+    return "".join(str(unicodedata.decimal(each, each)) for each in kept)
 
 
 def normalize(folded: str) -> str:
@@ -116,9 +123,9 @@ def split(path: str) -> list[str]:
 def without_punctuation(requested: Sequence[str]) -> list[list[tuple[str, str]]]:
     """Return two readings for :func:`may_include`: all *requested* segments, and those that are not only punctuation.
 
-    Each segment is paired with its text without punctuation.
+    Each segment is paired with its letters.
     """
-    pairs = [(segment, segment.translate(_NO_PUNCTUATION)) for segment in requested]
+    pairs = [(segment, _letters(segment)) for segment in requested]
     return [pairs, [pair for pair in pairs if pair[1]]]
 
 
@@ -133,17 +140,22 @@ def may_include(segments: Sequence[str], requested: Sequence[tuple[str, str]]) -
 def _may_be(requested: tuple[str, str], name: str) -> bool:
     """Return whether the application may treat a *requested* segment as *name*.
 
-    The application may replace or remove punctuation, but adds none. A character that is still outside ASCII, such as
-    a dotless i, may stand for any letters.
+    The application may replace, remove or add punctuation. A character that is still outside ASCII, such as a dotless
+    i, may stand for any letters.
     """
     segment, letters = requested
-    if len(segment) >= len(name) and letters == name.translate(_NO_PUNCTUATION):
+    if letters == _letters(name):
         return True
     if segment.isascii():
         return _SHORT_NAME.search(segment) is not None
     remaining = iter(name)
     plain = _LETTER.findall(segment)
     return bool(plain) and all(each in remaining for each in plain)
+
+
+def _letters(name: str) -> str:
+    """Return *name* without punctuation and without the leading zeros of numbers."""
+    return _LEADING_ZEROS.sub("", name.translate(_NO_PUNCTUATION))
 
 
 def build_pattern(paths: Collection[str]) -> str:
@@ -158,9 +170,15 @@ def build_lenient_pattern(folded: Collection[str]) -> str:
     if "" in folded or not folded:
         return "" if folded else "(?!)"
     # Each part matches a text in one way only, otherwise long paths could take seconds.
-    end, begin = r"[_-]*(?:\.[^/]*)?", "/(?:[_.-]+/)*[_.-]*"
-    names = sorted(path.translate(_NO_PUNCTUATION).removeprefix("/") for path in folded)
-    spellings = (
-        f"{end}{begin}".join("[_.-]*".join(map(re.escape, segment)) for segment in name.split("/")) for name in names
-    )
+    end, begin = r"[_-]*(?:\.[^/]*)?", r"/(?:[_-]+(?:\.[^/]*)?/)*[_.-]*"
+    names = sorted(_letters(path).removeprefix("/") for path in folded)
+    spellings = (f"{end}{begin}".join(map(_build_name_pattern, name.split("/"))) for name in names)
     return rf"{begin}(?:{'|'.join(spellings)}){end}(?:/|\Z)"
+
+
+def _build_name_pattern(name: str) -> str:
+    """Return a pattern that matches *name* with more punctuation and with leading zeros."""
+    parts = (
+        ("(?:0[_.-]*)*" if part.isdigit() else "", map(re.escape, part)) for part in re.findall("[0-9]+|[^0-9]+", name)
+    )
+    return "[_.-]*".join(zeros + "[_.-]*".join(characters) for zeros, characters in parts)
