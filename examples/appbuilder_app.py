@@ -1,6 +1,7 @@
-"""Flask-AppBuilder behind the gate: members of the provider's group ``admins`` have its role Admin, others Public.
+"""Flask-AppBuilder behind the gate: ``gunicorn -c python:wsgi_oauth.gunicorn_conf appbuilder_app:app``.
 
-Set ``FLASK_SECRET_KEY`` in the environment; ``gunicorn --threads 16 appbuilder_app:app``.
+Set ``FLASK_SECRET_KEY`` in the environment. Members of the provider's group ``admins`` get the role Admin, other users
+Public.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A WSGI application without a framework behind the gate: ``gunicorn --threads 16 bare_wsgi:app``."""
+"""An application without a framework behind the gate: ``gunicorn -c python:wsgi_oauth.gunicorn_conf bare_wsgi:app``."""
 
 import json
 from html import escape

@@ -1,4 +1,4 @@
-"""Bottle behind the gate: ``gunicorn --threads 16 bottle_app:app``."""
+"""Bottle behind the gate: ``gunicorn -c python:wsgi_oauth.gunicorn_conf bottle_app:app``."""
 
 from bottle import Bottle, HTTPResponse, request, template
 

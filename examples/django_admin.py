@@ -1,7 +1,7 @@
 """Django's admin behind the gate: members of the provider's group ``admins`` have all rights, other users none.
 
 Set ``DJANGO_SECRET_KEY`` in the environment, run ``python django_admin.py migrate``, then
-``gunicorn --threads 16 django_admin:app``. Settings, URLs and the middleware are in this file.
+``gunicorn -c python:wsgi_oauth.gunicorn_conf django_admin:app``. Settings, URLs and the middleware are in this file.
 """
 
 import os

@@ -1,8 +1,8 @@
 """Django behind the gate.
 
 Set ``DJANGO_SECRET_KEY`` in the environment, run ``python django_app.py migrate``, then
-``gunicorn --threads 16 django_app:app``. Settings, URLs and views are in this file. The gate sets ``REMOTE_USER``,
-and Django's RemoteUserMiddleware turns it into ``request.user``.
+``gunicorn -c python:wsgi_oauth.gunicorn_conf django_app:app``. Settings, URLs and views are in this file. The gate
+sets ``REMOTE_USER``, and Django's RemoteUserMiddleware turns it into ``request.user``.
 """
 
 import os

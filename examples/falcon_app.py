@@ -1,4 +1,4 @@
-"""Falcon behind the gate: ``gunicorn --threads 16 falcon_app:app``."""
+"""Falcon behind the gate: ``gunicorn -c python:wsgi_oauth.gunicorn_conf falcon_app:app``."""
 
 from html import escape
 

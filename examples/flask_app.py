@@ -1,4 +1,4 @@
-"""Flask behind the gate: ``gunicorn --threads 16 flask_app:app``."""
+"""Flask behind the gate: ``gunicorn -c python:wsgi_oauth.gunicorn_conf flask_app:app``."""
 
 from flask import Flask, render_template_string, request
 

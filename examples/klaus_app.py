@@ -1,6 +1,6 @@
-"""A git server, klaus, behind the gate serves the folder ``repositories``: ``gunicorn --threads 16 klaus_app:app``.
+"""klaus, a git server, behind the gate: ``gunicorn -c python:wsgi_oauth.gunicorn_conf klaus_app:app``.
 
-Set ``WSGI_OAUTH_TOKENS=yes``: git sends an access token as the password.
+It serves the folder ``repositories``. Set ``WSGI_OAUTH_TOKENS=yes``: git sends an access token as the password.
 """
 
 from glob import glob

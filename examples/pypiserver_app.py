@@ -1,6 +1,6 @@
-"""A package index, pypiserver, behind the gate serves ``packages``: ``gunicorn --threads 16 pypiserver_app:app``.
+"""pypiserver, a package index, behind the gate: ``gunicorn -c python:wsgi_oauth.gunicorn_conf pypiserver_app:app``.
 
-Set ``WSGI_OAUTH_TOKENS=yes``: pip sends an access token as the password.
+It serves the folder ``packages``. Set ``WSGI_OAUTH_TOKENS=yes``: pip sends an access token as the password.
 """
 
 import pypiserver

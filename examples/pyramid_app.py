@@ -1,4 +1,4 @@
-"""Pyramid behind the gate: ``gunicorn --threads 16 pyramid_app:app``."""
+"""Pyramid behind the gate: ``gunicorn -c python:wsgi_oauth.gunicorn_conf pyramid_app:app``."""
 
 from html import escape
 

@@ -1,4 +1,4 @@
-"""Calendars and contacts, Radicale, behind the gate: ``gunicorn --threads 16 radicale_app:app``.
+"""Radicale (calendars and contacts) behind the gate: ``gunicorn -c python:wsgi_oauth.gunicorn_conf radicale_app:app``.
 
 Set ``WSGI_OAUTH_TOKENS=yes``: CalDAV clients send an access token as the password. ``RADICALE_CONFIG`` is the path of
 Radicale's configuration file.

@@ -1,6 +1,6 @@
-"""Two applications behind one gate, and a public front page: ``gunicorn --threads 16 two_applications:app``.
+"""Two applications behind one gate: ``gunicorn -c python:wsgi_oauth.gunicorn_conf two_applications:app``.
 
-A user who signs in to one application is signed in to both.
+A user who signs in to one application is signed in to both. The front page is public.
 """
 
 from html import escape

@@ -1,6 +1,6 @@
-"""WsgiDAV behind the gate serves the folder ``files``: ``gunicorn --threads 16 wsgidav_app:app``.
+"""WsgiDAV behind the gate: ``gunicorn -c python:wsgi_oauth.gunicorn_conf wsgidav_app:app``.
 
-Set ``WSGI_OAUTH_TOKENS=yes``: WebDAV clients send an access token as the password.
+It serves the folder ``files``. Set ``WSGI_OAUTH_TOKENS=yes``: WebDAV clients send an access token as the password.
 """
 
 from wsgidav.wsgidav_app import WsgiDAVApp

@@ -90,7 +90,8 @@ def site(folder: Path) -> Iterator[Site]:
 def server(example: Example, site: Site) -> Iterator[Gunicorn]:
     """The example, started with the command in its docstring."""
     variables = environ_for(site.provider, SESSION_STORE=f"file:{site.sessions}") | ENVIRONMENT
-    with gunicorn(site.folder, variables, "--threads", "16", app=f"{example.module}:app") as server:
+    options = ("-c", "python:wsgi_oauth.gunicorn_conf")
+    with gunicorn(site.folder, variables, *options, app=f"{example.module}:app") as server:
         yield server
         assert "Traceback" not in server.stop()
 
@@ -119,7 +120,8 @@ def test_every_example_is_tested() -> None:
 
 def test_each_docstring_has_the_gunicorn_command() -> None:
     for example in ALL:
-        assert f"``gunicorn --threads 16 {example.module}:app``" in (EXAMPLES / f"{example.module}.py").read_text()
+        command = f"gunicorn -c python:wsgi_oauth.gunicorn_conf {example.module}:app"
+        assert f"``{command}``" in (EXAMPLES / f"{example.module}.py").read_text()
 
 
 def test_a_user_signs_in_sees_the_name_and_signs_out(example: Example, server: Gunicorn, site: Site) -> None:

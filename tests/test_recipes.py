@@ -34,9 +34,10 @@ def serve(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     with ExitStack() as stack:
 
         def start(module: str) -> Visitor:
-            assert f"``gunicorn --threads 16 {module}:app``" in (EXAMPLES / f"{module}.py").read_text()
+            command = f"gunicorn -c python:wsgi_oauth.gunicorn_conf {module}:app"
+            assert f"``{command}``" in (EXAMPLES / f"{module}.py").read_text()
             settings = {"TOKENS": "yes", "GROUPS_CLAIM": "groups"}
-            options = ("--threads", "16", "--pythonpath", str(EXAMPLES))
+            options = ("-c", "python:wsgi_oauth.gunicorn_conf", "--pythonpath", str(EXAMPLES))
             server: Gunicorn = stack.enter_context(site.serve(*options, app=f"{module}:app", **settings))
             return stack.enter_context(site.visitor(server))
 

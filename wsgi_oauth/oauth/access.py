@@ -161,7 +161,7 @@ class Rules:
         elif re.search(_SECOND_RULE, value):
             problem, remedy = "two rules in one", "separate rules by spaces; quotes enclose the value of one rule"
         elif value == "*":
-            problem, remedy = "a * stands for itself", "name the users, or remove all rules to admit every user"
+            problem, remedy = "a * is not a wildcard here", "name the users, or remove all rules to admit every user"
         elif problem := _find_missing(kind, self._providers[label]):
             remedy = self._find_alternatives(kind, label)
         elif kind == "claim":
