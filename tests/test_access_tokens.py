@@ -32,7 +32,7 @@ from wsgi_oauth.cli.main import main
 from wsgi_oauth.demo.local_provider import LocalProvider
 from wsgi_oauth.sessions import access_tokens
 from wsgi_oauth.sessions.access_tokens import MAX_TOKENS, USE_INTERVAL
-from wsgi_oauth.sessions.encoding import encode, parse
+from wsgi_oauth.sessions.encoding import decode, encode
 from wsgi_oauth.sessions.store import Record, store_key
 
 MakeGate = Callable[..., LoginRequired]
@@ -593,7 +593,7 @@ class TestDamagedEntry:
     @pytest.mark.parametrize("damage", [*DAMAGED, {"info": None}, {"owner": 1}, {"owner": "\ud800"}], ids=ascii)
     def test_of_a_token_counts_as_missing(self, guest: Guest, store: FileStore, damage: dict[str, Any]):
         damaged, other = create(guest), create(guest)
-        stored = parse((store.load(store_key(damaged)) or b"").removeprefix(b"wo-token:1:"))
+        stored = decode((store.load(store_key(damaged)) or b"").removeprefix(b"wo-token:1:"))
         assert stored is not None
         is_outer = damage.keys() <= stored.data.keys()
         data = {**stored.data, **(damage if is_outer else {"info": {**stored.data["info"], **damage}})}

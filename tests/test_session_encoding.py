@@ -36,11 +36,10 @@ def test_data_that_json_cannot_hold_is_not_encoded(value: Any):
         encode(STORED._replace(data={"value": value}))
 
 
-def test_a_session_that_was_truncated_at_any_offset_is_rejected(caplog: pytest.LogCaptureFixture):
+def test_a_session_that_was_truncated_at_any_offset_is_rejected():
     """S56, S60"""
     raw = encode(STORED)
     assert [length for length in range(len(raw)) if decode(raw[:length])] == []
-    assert "damaged" in caplog.text
 
 
 def test_a_session_with_any_flipped_bit_is_rejected():

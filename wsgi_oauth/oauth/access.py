@@ -156,8 +156,9 @@ class Rules:
         if kind not in KINDS or not value or not label:
             problem, remedy = "not a rule", self._describe_rules()
             if previous and kind not in KINDS:
-                quoted = _quote(previous[-1], text)
-                remedy = f"if it belongs to the value before it, use quotes: {quoted}; if not, {remedy}"
+                start, _, rest = f"{previous[-1]} {text}".partition(":")
+                quoted = re.sub(r'(["\\])', r"\\\1", rest)
+                remedy = f'if it belongs to the value before it, use quotes: {start}:"{quoted}"; if not, {remedy}'
         elif re.search(_SECOND_RULE, value):
             problem, remedy = "two rules in one", "separate rules by spaces; quotes enclose the value of one rule"
         elif value == "*":
@@ -209,13 +210,6 @@ class Rules:
                 remedy = self._find_alternatives("email", label)
             return "the claim does not say whether the address is verified", remedy
         return "", ""
-
-
-def _quote(*words: str) -> str:
-    """Join *words* into one rule, and put its value into quotes."""
-    kind, _, value = " ".join(words).partition(":")
-    value = re.sub(r'(["\\])', r"\\\1", value)
-    return f'{kind}:"{value}"'
 
 
 def _find_missing(kind: str, provider: Provider) -> str:

@@ -56,7 +56,10 @@ class ClientKey:
                 raise self._error("the curve must be P-256, P-384 or P-521", self._key.curve.name)
         else:
             self.algorithms = ("EdDSA", "Ed25519")  # RFC 9864 2.2
-        self.key_id = config.client_key_id or kid or self._thumbprint()
+        # By default, the thumbprint of the public key (RFC 7638 3).
+        text = json.dumps(self._public_members(), separators=(",", ":"), sort_keys=True)
+        thumbprint = jwt.utils.base64url_encode(sha256(text.encode()).digest()).decode()
+        self.key_id: str = config.client_key_id or kid or thumbprint
 
     def _error(self, problem: str, got: str) -> errors.ConfigError:
         return errors.ConfigError(f"{self._setting}: {problem} (got {got})")
@@ -91,11 +94,6 @@ class ClientKey:
         algorithm = self._jwt.algorithms.get_default_algorithms()[self.algorithms[0]]
         document = json.loads(algorithm.to_jwk(self._key.public_key()))
         return {name: document[name] for name in ("crv", "e", "kty", "n", "x", "y") if name in document}
-
-    def _thumbprint(self) -> str:
-        """Return the thumbprint of the public key (RFC 7638 3)."""
-        text = json.dumps(self._public_members(), separators=(",", ":"), sort_keys=True)
-        return str(self._jwt.utils.base64url_encode(sha256(text.encode()).digest()).decode())
 
     def public_jwk(self) -> dict[str, str]:
         """Return the public key, which operators register at the provider (RFC 7517 4)."""

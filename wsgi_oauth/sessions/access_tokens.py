@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from .. import errors
 from ..characters import NOT_DISPLAYED
 from ..texts import duration, english
-from .encoding import OTHER_ENTRY, StoredSession, are_plausible, parse
+from .encoding import OTHER_ENTRY, StoredSession, are_plausible, decode
 from .manager import SessionManager
 from .store import KEY, Record, store_key
 
@@ -139,7 +139,7 @@ class AccessTokens:
                 yield from ((owner, info) for info in self.list(owner))
             # A token that a damaged list lacks is included, too, unless it is encrypted.
             elif raw is not None and raw.startswith(_TOKEN_ENTRY):
-                stored = parse(raw[len(_TOKEN_ENTRY) :])
+                stored = decode(raw[len(_TOKEN_ENTRY) :])
                 if stored is None or not _is_usable(stored):
                     continue
                 owner, info = stored.data["owner"], read_info(stored)

@@ -6,7 +6,6 @@ The checksum detects damage such as a flipped bit in a token. It is no protectio
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -26,7 +25,6 @@ _MAX_BRACKETS = 100  # data with fewer brackets cannot be nested too deeply
 _MAX_TIME = 1e11  # seconds since the epoch; a session with a later time is damaged
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
-_log = logging.getLogger(__name__)
 
 
 class StoredSession(NamedTuple):
@@ -49,14 +47,6 @@ def encode(stored: StoredSession) -> bytes:
 
 
 def decode(raw: bytes) -> StoredSession | None:
-    """Return the session in *raw*, or None with a log line when it is damaged."""
-    stored = parse(raw)
-    if stored is None:
-        _log.warning("stored session: damaged; it is ignored, and the user has to sign in again")
-    return stored
-
-
-def parse(raw: bytes) -> StoredSession | None:
     """Return the session in *raw*, or None when it is damaged."""
     start, rest = raw[:_PREFIX_LENGTH], raw[_PREFIX_LENGTH:]
     if start != _prefix(checksum(rest)):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..config.checks import MAX_LIFETIME
 from ..events import SIGN_IN
 from .cookie import CookieNames, build_set_cookie, pending_cookies, session_id_from_cookie
-from .encoding import OTHER_ENTRY, PROVIDER, STATE, TOKEN, StoredSession, are_plausible, decode, encode, parse
+from .encoding import OTHER_ENTRY, PROVIDER, STATE, TOKEN, StoredSession, are_plausible, decode, encode
 from .encryption import Encryption, Label, is_encrypted, read_label
 from .links import decrypt_id, derive_link_id, encrypt_id
 from .revocation import Revocation, is_revoked, revocation_key
@@ -39,6 +39,8 @@ IGNORED = "ignored"  # encrypted although encryption is off, or the other way ar
 _BROWSER_SESSION = "browser_session"  # in the record of a sign-in: key and encrypted id of the browser's session
 LINK_ENTRY = OTHER_ENTRY + b"link:1:"  # see the module links
 _REVOCATION_MARGIN = 3600  # seconds that a revocation record outlives the sessions, because clocks differ
+
+_DAMAGED = "stored session: damaged; it is ignored, and the user has to sign in again"
 
 _log = logging.getLogger(__name__)
 
@@ -160,7 +162,10 @@ class SessionManager:
     def decode(self, session_id: str, raw: bytes) -> StoredSession | None:
         """Decrypt and decode *raw*. Return None with a log line when it is damaged or must not be used."""
         plain = self.decrypt(session_id, raw)
-        return None if plain is None else decode(plain)
+        stored = None if plain is None else decode(plain)
+        if plain is not None and stored is None:
+            _log.warning(_DAMAGED)
+        return stored
 
     def decrypt(self, session_id: str, raw: bytes) -> bytes | None:
         """Return the plaintext of *raw*, or None with a log line when it must not be used.
@@ -179,7 +184,7 @@ class SessionManager:
             return raw
         plain = self._encryption.decrypt(session_id, store_key(session_id), raw)
         if plain is None:
-            _log.warning("stored session: damaged; it is ignored, and the user has to sign in again")
+            _log.warning(_DAMAGED)
         return plain
 
     def survey(self) -> Iterator[SurveyEntry]:
@@ -191,7 +196,7 @@ class SessionManager:
 
     def _describe(self, key: str, raw: bytes) -> SurveyEntry:
         encrypted = is_encrypted(raw)
-        found = read_label(raw) if encrypted else parse(raw)
+        found = read_label(raw) if encrypted else decode(raw)
         if found is None or not are_plausible(found.started, found.seen):
             return SurveyEntry(key, UNREADABLE)
         if not self.is_alive(found):

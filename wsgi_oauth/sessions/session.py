@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from .. import errors
 from ..events import Source
@@ -29,14 +29,12 @@ class Session(dict[str, Any]):
     source = Source()  # the request that opened the session, for audit events
     purpose: str = ""  # the suffix of its cookie's name, for a pending sign-in; empty for the browser's session
 
-    def __init__(
-        self, manager: SessionBackend, stored: StoredSession | None = None, session_id: str | None = None
-    ) -> None:
+    def __init__(self, manager: Any, stored: StoredSession | None = None, session_id: str | None = None) -> None:
         self.id = session_id  # None until the session is stored
         self.cookie_id = session_id  # the id that the browser sent
         self.stored: StoredSession | None = None
         self.changes_on_save: list[Callable[[dict[str, Any]], object]] = []
-        self._manager = manager
+        self._manager = manager  # a SessionManager; an import of its module would be circular
         if stored is not None:
             self.replace(stored)
 
@@ -125,19 +123,6 @@ class Session(dict[str, Any]):
         _apply(self.changes(), data)
         for function in self.changes_on_save:
             function(data)
-
-
-class SessionBackend(Protocol):
-    """The methods of ``SessionManager`` that a session calls. An import of its module would be circular."""
-
-    def read(self, session_id: str) -> StoredSession | None:
-        """Return the stored session, or None when it is unknown, expired or damaged."""
-
-    def update(self, session: Session, change: Callable[[StoredSession], StoredSession]) -> bool:
-        """Apply *change* to the newest stored version. Return False when the session has ended."""
-
-    def delete(self, session_id: str) -> None:
-        """Delete the session, if it exists."""
 
 
 def _apply(changes: dict[str, Any], data: dict[str, Any]) -> None:

@@ -99,7 +99,10 @@ class Transport:
         :raises errors.ProviderError: for a response of more than 1 MiB, or a redirect that cannot be followed.
         """
         started, outcome = time.monotonic(), errors.Error.cause
-        deadline = started + _total_seconds(timeout, self.timeout)
+        seconds = sum(filter(None, timeout)) if isinstance(timeout, tuple) else timeout
+        if not isinstance(seconds, (int, float, type(None))):
+            raise TypeError(f"timeout: must be a number of seconds for the whole request (got {timeout!a})")
+        deadline = started + (seconds or self.timeout)
         try:
             response = self._send(request, deadline, allow_redirects=allow_redirects, same_origin=same_origin)
             outcome = f"{response.status_code // 100}xx"
@@ -166,10 +169,3 @@ def build_redirected_request(response: requests.Response, http_hosts: Collection
         for name in ("Authorization", "Cookie"):
             request.headers.pop(name, None)
     return request
-
-
-def _total_seconds(timeout: object, default: float) -> float:
-    seconds = sum(filter(None, timeout)) if isinstance(timeout, tuple) else timeout
-    if not isinstance(seconds, (int, float, type(None))):
-        raise TypeError(f"timeout: must be a number of seconds for the whole request (got {timeout!a})")
-    return float(seconds or default)

@@ -64,7 +64,8 @@ def build_error_response(
         login_url += f"?{urlencode({'switch': '1', 'next': next_url})}"
     elif login_url and (query := ({"next": next_url} if next_url and not as_json else {}) | requirements):
         login_url += f"?{urlencode(query)}"  # without `next` for programs: it would be the URL of an API call
-    login_url = login_url or _find_site_url(request, error)
+    site_url = getattr(error, "site_url", "")  # of BadHost, whose request has a wrong host
+    login_url = login_url or (site_url and f"{site_url.removesuffix(request.gate_prefix)}/")
     message = pages.error_message(error, id=request.id, login_url=login_url)
     actions = _find_actions(request, error, login_url=login_url, logout_url=logout_url)
     template = "not_allowed.html" if isinstance(error, errors.NotAllowed) else "error.html"
@@ -133,9 +134,3 @@ def build_http_error_response(request: Request, error: HTTPException) -> Respons
     # Allow, WWW-Authenticate, Retry-After and Content-Range belong to their statuses.
     response.headers.extend(header for header in error.get_headers() if header[0].lower() != "content-type")
     return response
-
-
-def _find_site_url(request: Request, error: errors.Error) -> str:
-    """Return the URL of this application for a request with a wrong host; "" if it is unknown."""
-    site_url = error.site_url if isinstance(error, errors.BadHost) else ""
-    return site_url and f"{site_url.removesuffix(request.gate_prefix)}/"
