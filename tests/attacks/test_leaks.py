@@ -99,7 +99,7 @@ class Repos(RequestHandler):
         return self.jsonify(self.oauth2_session().get_json(self.url))
 
 
-def with_the_message_of_requests(error: Exception, host: str, *, is_late: bool) -> errors.ProviderError:
+def with_the_message_of_requests(*_: object, **__: object) -> errors.ProviderError:
     with pytest.raises(requests.ConnectionError) as caught:
         requests.get(Repos.url, timeout=10)
     return errors.ProviderUnreachable(str(caught.value))
