@@ -67,9 +67,9 @@ timeout = 60
 # Seconds that running requests have to finish when gunicorn is stopped.
 graceful_timeout = 30
 
-# Longer than the usual idle timeout of proxies (a minute), because the proxy should close a
-# connection first: otherwise it may send a request on a connection that gunicorn is just closing.
-keepalive = 75
+# Longer than the idle timeout of proxies (a minute; 90 seconds in Traefik and at Heroku, two minutes in Caddy), because
+# the proxy should close a connection first: otherwise it may send a request on a connection that gunicorn is just closing.
+keepalive = 130
 
 # Load the application once, before the fork. This is safe, because it opens files and sockets only during a request. A
 # worker that is replaced later starts with the same settings, even if their files have changed.
