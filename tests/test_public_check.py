@@ -38,7 +38,7 @@ class Proxy:
         self.drops_cookies = False
         self.drops = ""  # a variable of the WSGI environ that does not arrive
         self.encodes_queries = False
-        self.makes_cookies_lax = False
+        self.changed_cookie = ("", "")  # a text of Set-Cookie, and its replacement
         self.asks_verify = False  # asks /verify also for requests to the sign-in itself
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
@@ -66,8 +66,8 @@ class Proxy:
         def respond(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             if self.drops_cookies:
                 headers = [header for header in headers if header[0] != "Set-Cookie"]
-            if self.makes_cookies_lax:
-                headers = [(name, value.replace("SameSite=None", "SameSite=Lax")) for name, value in headers]
+            if self.changed_cookie[0]:
+                headers = [(name, value.replace(*self.changed_cookie)) for name, value in headers]
             return start_response(status, headers, exc_info)
 
         return self.application(environ, respond)
@@ -307,13 +307,21 @@ def test_query_that_is_encoded_a_second_time_is_a_failure(check: Callable[..., l
     assert "the query does not arrive unchanged" in problem(check()).text
 
 
-def test_cookie_that_does_not_come_with_forms_of_the_provider_is_a_failure(
-    check: Callable[..., list[Finding]], proxy: Proxy
-):
-    """S70"""
-    assert all(finding.level == "ok" for finding in check(RESPONSE_MODE="form_post"))
-    proxy.makes_cookies_lax = True
-    assert problem(check(RESPONSE_MODE="form_post")).text == "sign-in: the proxy changes the attributes of cookies"
+@pytest.mark.parametrize(
+    ("mode", "old", "new"),
+    [
+        ("query", "SameSite=Lax", "SameSite=Lax; SameSite=Strict"),  # does not come with the response of the provider
+        ("query", "Path=/", "Path=/app/"),
+        ("query", "Path=/", "Path=/; Domain=localhost"),
+        ("query", "Secure; ", ""),
+        ("form_post", "SameSite=None", "SameSite=Lax"),
+    ],
+)
+def test_changed_cookie_is_a_failure(check: Callable[..., list[Finding]], proxy: Proxy, mode: str, old: str, new: str):
+    """S38, S70"""
+    assert all(finding.level == "ok" for finding in check(RESPONSE_MODE=mode))
+    proxy.changed_cookie = old, new
+    assert "sign-in: the proxy changes the attributes of cookies" in problem(check(RESPONSE_MODE=mode)).text
 
 
 class TestPlainHttp:

@@ -67,8 +67,8 @@ timeout = 60
 # Seconds that running requests have to finish when gunicorn is stopped.
 graceful_timeout = 30
 
-# Longer than the idle timeout of proxies (a minute; 90 seconds in Traefik and at Heroku, two minutes in Caddy), because
-# the proxy should close a connection first: otherwise it may send a request on a connection that gunicorn is just closing.
+# Longer than the idle timeout of proxies (a minute; in Traefik and at Heroku 90 seconds, in Caddy two minutes), because
+# the proxy should close a connection first: otherwise it may send a request on a connection that gunicorn is closing.
 keepalive = 130
 
 # Load the application once, before the fork. This is safe, because it opens files and sockets only during a request. A

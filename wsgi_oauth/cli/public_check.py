@@ -239,9 +239,16 @@ class PublicCheck:
         if not name.startswith(f"{names.session}-"):
             text = f"sign-in: the cookie {names.session} does not arrive" + (f" (got {name[:100]!a})" if name else "")
             return fail(text, "let the proxy pass Set-Cookie on unchanged, and cache nothing of this path")
-        attributes = ("secure" if names.secure else "", "samesite=none" if FORM_POST in name else "")
-        if any(each not in rest.lower() for each in attributes):
-            return fail("sign-in: the proxy changes the attributes of cookies", "let it pass Set-Cookie on unchanged")
+        attributes = dict(
+            part.strip().lower().partition("=")[::2] for part in rest.split(";")[1:]
+        )  # the last one counts
+        got = [attributes.get(each) for each in ("path", "samesite", "secure", "domain")]
+        is_form = FORM_POST in name
+        if got != ["/", "none" if is_form else "lax", "" if names.secure or is_form else None, None]:
+            shown = rest.partition(";")[2][:200].strip()
+            text = f"sign-in: the proxy changes the attributes of cookies, so sign-ins fail (got {shown!a})"
+            remedy = "let it pass Set-Cookie on unchanged (nginx: proxy_cookie_flags, proxy_cookie_path)"
+            return fail(text, remedy)
         self._store.delete(store_key(rest.partition(";")[0]))
         return ok(f"sign-in: {url}/ starts at {provider}, with its redirect URI and cookie")
 
