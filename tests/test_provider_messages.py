@@ -35,6 +35,8 @@ TOKEN_ERRORS: list[Callable[..., Response]] = [
     json_response({"errors": [{"code": "E1", "message": WORDS}]}, 400),
     json_response({"errorCode": "E1", "errorSummary": WORDS}, 400),
     json_response({"error": "invalid_grant", "error_description": [WORDS]}, 400),
+    json_response({"error": "invalid_client", "error_description": "malformed", "hint": WORDS}, 401),
+    json_response({"error": "invalid_client", "error_description": "malformed", "error_hint": WORDS}, 401),
     lambda _: Response(f"<html><title>{WORDS}</title></html>", 400, content_type="text/html"),
     lambda _: Response(WORDS, 400, content_type="text/plain"),
 ]
@@ -70,10 +72,11 @@ class TestLog:
         browser.profile()
         assert WORDS in caplog.text
 
-    def test_contains_the_words_of_the_authorization_endpoint(self, browser: Browser, caplog: Any):
+    @pytest.mark.parametrize("name", ["error_description", "error_description=malformed&hint", "error_hint"])
+    def test_contains_the_words_of_the_authorization_endpoint(self, name: str, browser: Browser, caplog: Any):
         """S72"""
         state = parameters(browser.callback_url())["state"]
-        browser.get(f"/callback?error=invalid_scope&error_description={quote(WORDS)}&state={state}")
+        browser.get(f"/callback?error=invalid_scope&{name}={quote(WORDS)}&state={state}")
         assert WORDS in caplog.text
         assert "WSGI_OAUTH_SCOPE" in caplog.text
 
@@ -210,6 +213,11 @@ class TestLog:
             ("unauthorized_scope_error", "", "scope_refused", "WSGI_OAUTH_SCOPE"),  # LinkedIn
             ("invalid_request", "Client is public", "client_refused", "WSGI_OAUTH_CLIENT_AUTH=none"),
             ("invalid_request", "", "request_refused", "WSGI_OAUTH_AUTHORIZATION_PARAMETERS"),
+            ("100", "This authorization code has been used.", "code_refused", ""),  # Facebook
+            ("invalid_request", "Invalid authorization code", "code_refused", ""),  # Zoom
+            ("invalid_request", "Cannot decrypt the authorization code", "code_refused", ""),  # league/oauth2-server
+            ("x", "redirect uri does not match. Or authorization code expired", "redirect_uri_refused", ""),  # LinkedIn
+            ("unauthorized_client", "The authorization code grant type is invalid", "client_refused", ""),
         ],
     )
     def test_names_the_setting_that_helps(

@@ -30,7 +30,7 @@ from .polling import poll
 from .sessions.cookie import PENDING_PURPOSE_LENGTH
 from .sessions.encoding import STATE
 from .sessions.session import Session
-from .transport.error_description import clean_description, quote_description
+from .transport.error_description import clean_description, quote_description, with_hint
 from .transport.json import parse_json
 
 MAX_FINISHED = 20  # records of finished attempts in one session
@@ -170,6 +170,8 @@ class AuthorizationResponse(NamedTuple):
         # Facebook sends error_message: https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow
         parameters = dict(pairs)
         description = parameters.get("error_description") or parameters.get("error_message", "")
+        # Ory Hydra and league/oauth2-server send a hint.
+        description = with_hint(parameters.get("error_hint") or parameters.get("hint", ""), description)
         user = parameters.get("user", "")
         user = user if len(user) <= _MAX_PARAMETER else ""
         names = " ".join(dict.fromkeys(name for name, _ in pairs[:10] if _PARAMETER_NAME.fullmatch(name)))

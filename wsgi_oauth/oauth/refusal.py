@@ -138,6 +138,12 @@ _REFUSALS = (
         remedy="compare WSGI_OAUTH_SCOPE, WSGI_OAUTH_AUTHORIZATION_PARAMETERS, WSGI_OAUTH_CLIENT_AUTH and "
         "WSGI_OAUTH_PKCE with the provider's documentation",
     ),
+    # With another code than `invalid_grant`: Facebook, Shopify, Twitch, Zoom, league/oauth2-server.
+    _Refusal(
+        errors.CodeRefused,
+        words=r"(authorization|verification) code\b(?! grant| flow).*\b(expired|invalid|not found|revoked|used)\b|"
+        r"\b(expired|invalid|decrypt the) (authorization|verification) code\b(?! grant| flow)",
+    ),
 )
 
 

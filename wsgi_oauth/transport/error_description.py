@@ -26,8 +26,8 @@ _MAX_BODY = 20_000  # bytes that are searched for a description
 MASK = "***"
 
 # Members with an error code or a description, the most specific first, and members with an object of these: RFC 6749,
-# Facebook and Google, RFC 9457, Okta, VK, WeChat, Salesforce, Apigee.
-_CODES = ("error", "code", "error_code", "errorCode", "type", "errcode")
+# Facebook and Google, RFC 9457, Okta, Fitbit, VK, WeChat, Salesforce, Apigee.
+_CODES = ("error", "code", "error_code", "errorCode", "errorType", "type", "errcode")
 _DESCRIPTIONS = (
     "error_description",
     "message",
@@ -43,6 +43,7 @@ _DESCRIPTIONS = (
     "reason",
     "faultstring",
 )
+_HINTS = ("error_hint", "hint")  # Ory Hydra, league/oauth2-server
 _CONTAINERS = ("error", "errors", "fault")
 # Parameters of a request that are not secret.
 _PUBLIC = {"client_id", "grant_type", "redirect_uri", "response_type", "scope", "token_type_hint"}
@@ -101,6 +102,11 @@ def build_status_error(response: requests.Response, message: str, *, remedy: str
     return error
 
 
+def with_hint(hint: str, description: str) -> str:
+    """Return a general *description* with the *hint* that some providers send beside it, which names the problem."""
+    return ": ".join(filter(None, (hint.rstrip("."), description)))
+
+
 def quote_description(description: str) -> str:
     """Return a cleaned *description* as `` ("...")`` in printable ASCII, for a message; "" for an empty one."""
     return f' ("{_shorten(description.encode("ascii", "backslashreplace").decode())}")' if description else ""
@@ -126,6 +132,7 @@ def _read_error(document: Any) -> tuple[str, str]:
     if "title" in document and "detail" in document:
         description = description or f"{document['title']}: {document['detail']}"
     description = description or _first_text(document, _DESCRIPTIONS)
+    description = with_hint(_first_text(document, _HINTS), description)
     return code, "" if description == code else description
 
 
