@@ -543,10 +543,11 @@ def test_a_missing_folder_is_a_failing_store_and_signs_nobody_out(folder: Path, 
     browser.sign_in()
     cookie = browser.cookie
     folder.rename(folder.parent / "unmounted")
-    for url in ("/profile", "/", "/readyz"):
+    for url in ("/profile", "/verify", "/", "/readyz"):
         assert_unavailable(browser.get(url))
     with pytest.raises(errors.StoreError):
         list(store.keys())
+    assert not folder.exists()
     (folder.parent / "unmounted").rename(folder)
     assert browser.cookie == cookie
     assert browser.profile().status_int == 200

@@ -146,6 +146,7 @@ class FileStore:
         try:
             generations = self._find_generations()
             if not generations and not os.path.islink(f"{self.folder}/{_GENERATIONS}"):
+                os.stat(self.folder)  # otherwise the session folder of an unmounted disk would be created, too
                 create_folder(self._new_generation())
                 generations = self._find_generations()
             return f"{generations[0]}/../.."
