@@ -538,7 +538,7 @@ class TestMetadata:
         assert last.level == "FAIL"
         assert f"'{issuer.url}'" in last.text
         assert f"'{issuer.url}/'" in last.text
-        assert last.remedy.startswith(f"set WSGI_OAUTH_{variable} to the exact issuer")
+        assert last.remedy.startswith(f"set WSGI_OAUTH_{variable} to exactly the issuer")
 
     @pytest.mark.parametrize(
         ("response", "text"),

@@ -135,6 +135,7 @@ class TestDiscovery:
         issuer.metadata["issuer"] = other(issuer.url)
         assert said(start(browser)) == (502, "provider_error")
         assert "describes the issuer" in caplog.text
+        assert "set WSGI_OAUTH_PROVIDER to exactly the issuer in the metadata" in caplog.text
 
     def test_issuer_that_does_not_know_its_scheme_is_refused_with_the_remedy(self) -> None:
         """Its proxy terminates TLS, and does not say so."""

@@ -21,7 +21,7 @@ from ..config.provider import Provider
 from ..config.settings import PREFIX
 from ..oauth import discovery
 from ..oauth.client import OAuth2Session
-from ..oauth.discovery import OtherIssuer, UnknownScheme
+from ..oauth.discovery import OtherIssuer
 from ..oauth.id_token import MAX_CLOCK_SKEW
 from ..oauth.presets import PRESETS
 from ..oauth.refusal import build_refusal
@@ -86,7 +86,7 @@ class ProviderCheck:
             remedy = error.remedy
             if isinstance(error, errors.ProviderRateLimit):
                 remedy = _WAIT
-            elif not isinstance(error, (errors.ProviderUnreachable, errors.ProviderTimeout, UnknownScheme)):
+            elif not isinstance(error, (errors.ProviderUnreachable, errors.ProviderTimeout, OtherIssuer)):
                 remedy = (
                     f"set {variable} to the exact issuer of the provider, including realm or tenant, and a slash at "
                     f"the end if it has one{remedy and '; '}{remedy}"

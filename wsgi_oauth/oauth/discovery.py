@@ -47,10 +47,6 @@ class OtherIssuer(errors.ProviderError):
     """The metadata name another issuer than the configured one."""
 
 
-class UnknownScheme(OtherIssuer):
-    """The metadata name the configured issuer with http, because its proxy does not forward the scheme https."""
-
-
 class Metadata(NamedTuple):
     """An issuer's metadata: its discovery document (Discovery 3) or its OAuth 2 metadata (RFC 8414 2)."""
 
@@ -144,10 +140,12 @@ class Discovery:
         # Compared exactly, including a trailing slash (Discovery 4.3).
         if document.get("issuer") not in ((configured, issuer_of_tenants(configured)) if configured else ()):
             problem = f"{response.url} describes the issuer {issuer}, and {configured!a} is configured"
+            variable = self._config.variable("issuer" if self._config.issuer else "provider")
+            remedy = f"set {variable} to exactly the issuer in the metadata if it is the right one; if they are not "
+            remedy += f"below that URL, set {setting}, too"
             if configured and document.get("issuer") == configured.replace("https:", "http:", 1):
                 remedy = "correct the public URL of the provider, or let its proxy send X-Forwarded-Proto: https"
-                raise UnknownScheme(problem, remedy=remedy)
-            raise OtherIssuer(problem, remedy=f"if its metadata are not below that URL, set {setting}, too")
+            raise OtherIssuer(problem, remedy=remedy)
         return Metadata(response.url, document, is_openid)
 
     def _get(self, url: str) -> requests.Response:
