@@ -125,7 +125,10 @@ class TestPathRules:
 
     @pytest.mark.parametrize(
         "header",
-        ["X-Script-Name", "X-Forwarded-Prefix", "X-Ingress-Path", "X-Forwarded-Path", "X-Proxy-Path", "X-URL-Prefix"],
+        [
+            *("X-Script-Name", "X-Forwarded-Prefix", "X-Ingress-Path", "X-Forwarded-Path", "X-Proxy-Path"),
+            *("X-URL-Prefix", "X-Path-Prefix"),
+        ],
     )
     @pytest.mark.parametrize("prefix", ["/page", "/page/", "page", "/", "/pa", "/page, /x", "/x , /page/", "/p%61ge"])
     def test_of_all_paths_apply_if_the_application_may_remove_a_prefix(
@@ -149,7 +152,8 @@ class TestPathRules:
         [
             *("X-Original-URL", "X-Original-URI", "X-Rewrite-URL", "X-Forwarded-URL", "X-Forwarded-Uri"),
             *("X-Matched-Path", "X-Invoke-Path", "X-Real-Uri", "X-Now-Route-Matches", "X-Vercel-Path"),
-            *("X-Vercel-Original-Path", "X-Vercel-Forwarded-Path", "X-Vercel-Forwarded-Url"),
+            *("X-Vercel-Original-Path", "X-Vercel-Forwarded-Path", "X-Vercel-Forwarded-Url", "X-Vercel-Matched-Path"),
+            *("X-Vercel-Original-Pathname", "X-Original-Path"),
         ],
     )
     def test_of_all_paths_apply_if_the_application_may_read_the_path_in_a_header(
