@@ -33,7 +33,6 @@ from wsgi_oauth.oauth.identity import escape_id
 
 jwt = pytest.importorskip("jwt")
 
-from cryptography.hazmat.primitives import serialization  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: E402
 
 API = "https://app.example.com/api"
@@ -240,18 +239,6 @@ class TestAccessToken:
         headers = {"Authorization": f"{scheme}  {access_token(claims)}"}
         assert send(gate, "/page", headers=headers).status_code == 200
 
-    def test_takes_precedence_over_a_session(
-        self, gate: LoginRequired, inside: Application, issuer: Issuer, claims: dict[str, Any]
-    ):
-        guest = Guest(gate, issuer)
-        guest.sign_in()
-        cookie = {"Cookie": f"wsgi_oauth={guest.cookie}"}
-        send(gate, "/page", headers={**bearer(access_token(claims)), **cookie})
-        assert inside.environ["AUTH_TYPE"] == "Bearer"
-        assert guest.cookie not in str(inside.environ)
-        expired = access_token({**claims, "exp": 5})
-        assert send(gate, "/page", headers={**bearer(expired), **cookie}).status_code == 401
-
     def test_is_verified_with_a_request_for_the_keys_only(
         self, gate: LoginRequired, issuer: Issuer, claims: dict[str, Any]
     ):
@@ -309,16 +296,6 @@ class TestAccessToken:
         assert send(gate, "/page", headers={"Authorization": header}).status_code == 200
         hashed = prefix + sha256(header.encode()).hexdigest()
         assert send(gate, "/page", headers={"Authorization": hashed}).status_code == 401
-
-    def test_opens_nothing_under_another_host_name(
-        self, gate: LoginRequired, inside: Application, claims: dict[str, Any]
-    ):
-        """S34"""
-        token = access_token(claims)
-        assert admits(gate, token)
-        inside.seen.clear()
-        assert send(gate, "/page", headers={**bearer(token), "Host": "evil.example"}).status_code == 400
-        assert inside.seen == []
 
     @pytest.mark.parametrize("path", ["/auth/profile", "/auth/tokens", "/auth/"])
     def test_opens_no_page_of_the_sign_in(self, make_issuer_gate: MakeGate, claims: dict[str, Any], path: str):
@@ -554,41 +531,13 @@ class TestSignature:
         content, signature = access_token({**claims, "sub": "lisa"}).rpartition(".")[0], token.rpartition(".")[2]
         assert not admits(gate, f"{content}.{signature}")
 
-    @pytest.mark.parametrize("name", ["none", "None", "NONE", "nOnE", ""])
-    @pytest.mark.parametrize("signature", ["", "e30"])
-    def test_is_required(self, name: str, signature: str, gate: LoginRequired, claims: dict[str, Any]):
-        content = unsigned(claims, alg=name)
-        assert not admits(gate, f"{content}.{signature}")
-
-    @pytest.mark.parametrize("form", ["PEM", "DER", "JWK", "client secret"])
-    def test_with_a_shared_secret_is_refused(
-        self, form: str, gate: LoginRequired, issuer: Issuer, claims: dict[str, Any]
-    ):
+    def test_with_the_client_secret_is_refused(self, gate: LoginRequired, issuer: Issuer, claims: dict[str, Any]):
         """Also if the provider signs ID tokens with the client secret (OpenID Connect Core 10.1)."""
         issuer.metadata["id_token_signing_alg_values_supported"] = ["RS256", "HS256"]
-        subject_info = serialization.PublicFormat.SubjectPublicKeyInfo
-        secret = {
-            "PEM": RSA.public_key().public_bytes(serialization.Encoding.PEM, subject_info),
-            "DER": RSA.public_key().public_bytes(serialization.Encoding.DER, subject_info),
-            "JWK": json.dumps(PUBLIC_KEY).encode(),
-            "client secret": SECRET.encode(),
-        }[form]
         content = unsigned(claims, alg="HS256")
         hmac = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
-        signature = jwt.utils.base64url_encode(hmac.sign(content.encode(), secret)).decode()
+        signature = jwt.utils.base64url_encode(hmac.sign(content.encode(), SECRET.encode())).decode()
         assert not admits(gate, f"{content}.{signature}")
-
-    @pytest.mark.parametrize("location", ["jku", "x5u", "jwk", "x5c"])
-    @pytest.mark.parametrize("kid", ["new", "foreign", "../../keys", "' OR 1=1 --", "/dev/null"])
-    def test_with_a_key_that_the_token_names_itself_is_refused(
-        self, kid: str, location: str, gate: LoginRequired, issuer: Issuer, claims: dict[str, Any]
-    ):
-        public = {**json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(FOREIGN_RSA.public_key())), "kid": kid}
-        issuer.routes["/foreign"] = ("foreign", {"GET": lambda request: json_response({"keys": [public]})})
-        value = {"jwk": public, "x5c": ["MII"]}.get(location, f"{issuer.url}/foreign")
-        token = access_token(claims, FOREIGN_RSA, **{"kid": kid, location: value})
-        assert not admits(gate, token)
-        assert issuer.count("foreign") == 0
 
     def test_may_use_another_algorithm_than_those_of_id_tokens(
         self, gate: LoginRequired, issuer: Issuer, claims: dict[str, Any]

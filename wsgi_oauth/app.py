@@ -104,8 +104,7 @@ def create_app(
 def get_app() -> OAuthApp:
     """Return the WSGI application for the ``WSGI_OAUTH_*`` environment variables: ``gunicorn "wsgi_oauth:get_app()"``.
 
-    :raises errors.ConfigError: if the configuration cannot work.
-    :raises errors.StoreError: if the session folder cannot be created.
+    Errors are those of :func:`create_app`.
     """
     try:
         find_ca_bundle()  # raises ConfigError for a missing file; the bundle is loaded with the first request

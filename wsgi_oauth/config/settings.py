@@ -89,15 +89,13 @@ class StoreConfig:
 
     def __post_init__(self) -> None:
         if not self.session_store:
-            object.__setattr__(self, "session_store", _default_session_store({}, self._client_ids()))
+            client_ids = [each.client_id for each in getattr(self, "providers", ())]
+            object.__setattr__(self, "session_store", _default_session_store({}, client_ids))
         if problems := self._problems():
             raise errors.ConfigError("\n".join(problems))
 
     def _problems(self) -> list[str]:
         return _check_settings(self)
-
-    def _client_ids(self) -> list[str]:
-        return []
 
     @property
     def store_name(self) -> str:
@@ -297,9 +295,6 @@ class Config(SharedConfig):
             for host in dict.fromkeys(hosts)
             if hosts.count(host) > 1
         ]
-
-    def _client_ids(self) -> list[str]:
-        return [each.client_id for each in self.providers]
 
     @property
     def has_labels(self) -> bool:

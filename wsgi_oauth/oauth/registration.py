@@ -183,7 +183,7 @@ class Registration:
     ) -> Identity:
         """Return the user of *client*, as the ID token, the user document and the provider's lists describe them.
 
-        :param complete: whether the failure of a list is an error even if no access rule needs the list.
+        :param complete: see :func:`.with_lists`.
         :raises errors.ProviderError: if the provider does not identify the user.
         """
         if document is None:

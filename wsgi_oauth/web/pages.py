@@ -144,10 +144,10 @@ def continuation(request: Request, url: str) -> Response:
 
 def provider_choice(request: Request, sign_in_urls: Mapping[str, str]) -> Response:
     """Let the user choose a provider. *sign_in_urls* has the start URL of a sign-in by the provider's title."""
+    key = "login_url" if request.wants_json else "url"
+    providers = [{"title": title, key: url} for title, url in sign_in_urls.items()]
     if request.wants_json:
-        providers = [{"title": title, "login_url": url} for title, url in sign_in_urls.items()]
         return Response(json.dumps({"providers": providers}) + "\n", mimetype="application/json")
-    providers = [{"title": title, "url": url} for title, url in sign_in_urls.items()]
     return render("providers.html", request, providers=providers)
 
 
