@@ -38,6 +38,7 @@ class Proxy:
         self.drops_cookies = False
         self.drops = ""  # a variable of the WSGI environ that does not arrive
         self.encodes_queries = False
+        self.cached_path = ""  # the answer to this path becomes the answer to all later requests
         self.changed_cookie = ("", "")  # a text of Set-Cookie, and its replacement
         self.asks_verify = False  # asks /verify also for requests to the sign-in itself
 
@@ -64,10 +65,10 @@ class Proxy:
             environ["QUERY_STRING"] = environ["QUERY_STRING"].replace("%", "%25")
 
         def respond(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            self.answer = (status, headers) if self.cached_path == environ["PATH_INFO"] else None
             if self.drops_cookies:
                 headers = [header for header in headers if header[0] != "Set-Cookie"]
-            if self.changed_cookie[0]:
-                headers = [(name, value.replace(*self.changed_cookie)) for name, value in headers]
+            headers = [(name, value.replace(*self.changed_cookie)) for name, value in headers]
             return start_response(status, headers, exc_info)
 
         return self.application(environ, respond)
@@ -305,6 +306,12 @@ def test_query_that_is_encoded_a_second_time_is_a_failure(check: Callable[..., l
     """Some adapters between AWS load balancers and WSGI do that, and codes with a slash are then refused."""
     proxy.encodes_queries = True
     assert "the query does not arrive unchanged" in problem(check()).text
+
+
+def test_cache_that_stores_the_start_of_a_sign_in_is_a_failure(check: Callable[..., list[Finding]], proxy: Proxy):
+    """For example nginx with `proxy_ignore_headers Cache-Control Set-Cookie`. Users would get the cookies of others."""
+    proxy.cached_path = "/"
+    assert "a cache in front of the application has stored it" in problem(check()).text
 
 
 @pytest.mark.parametrize(

@@ -216,7 +216,8 @@ def consume_state(
     """
     # This check comes before any comparison: otherwise a missing state would equal another missing state.
     if not response.state:
-        raise errors.NoLoginInProgress(f"sign-in: the state is missing{response.describe()}")
+        remedy = "if this persists, a proxy removes the query, which `wsgi-oauth check --public` finds"
+        raise errors.NoLoginInProgress(f"sign-in: the state is missing{response.describe()}", remedy=remedy)
     record = _consume(pending, response.state) or find_record(finished_records(session), response.state)
     if record is None:
         words = response.describe() if response.error else ""

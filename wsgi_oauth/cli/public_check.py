@@ -204,7 +204,8 @@ class PublicCheck:
         registration = next(iter(self._app.oauth.registrations.values()))
         query = f"?{urlencode({'provider': provider.label})}" if provider.label else ""
         browser = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
-        response = self._get(f"{url}/{query}", browser)
+        # The second answer reveals a cache, which would give the state and the cookie of one user to all others.
+        first, response = self._get(f"{url}/{query}", browser), self._get(f"{url}/{query}", browser)
         try:
             location = urlsplit(response.headers.get("Location", ""))
         except ValueError:
@@ -230,6 +231,11 @@ class PublicCheck:
                 text = f"sign-in: the application sends the {name} {parameters.get(name)!a} in place of {value!a}"
                 yield fail(text, "restart the application, or run this command with its environment")
                 return
+        if first.headers.get("Location") == response.headers["Location"]:
+            text = "sign-in: two requests get the same answer, so a cache in front of the application has stored it"
+            yield fail(text, f"let proxies and delivery networks store nothing of {url}/ (`Cache-Control: no-store`)")
+            return
+        self._check_cookie(url, first, registration.title)  # deletes this sign-in, too
         yield self._check_cookie(url, response, registration.title)
 
     def _check_cookie(self, url: str, response: requests.Response, provider: str) -> Finding:

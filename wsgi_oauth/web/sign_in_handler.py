@@ -268,7 +268,7 @@ class SignInHandler(RequestHandler):
         return (
             "the browser sent no cookie of this application: it blocks cookies, or the user has bookmarked the "
             "provider's page, or the sign-in started in another browser or at another address (the right one is "
-            f"{request.base}/)"
+            f"{request.base}/), or a proxy changes Set-Cookie, which `wsgi-oauth check --public` finds"
         )
 
     def restart(self, attempt: sign_in.Attempt) -> Response:
