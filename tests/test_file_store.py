@@ -771,6 +771,7 @@ def test_sessions_are_locked_on_nfs(store: FileStore, system: SystemCalls):
         ("creat", errno.EROFS, "StateDirectory="),
         ("creat", errno.EACCES, "StateDirectory="),
         ("creat", errno.EDQUOT, "free disk space"),
+        ("creat", errno.EPERM, "file system has permissions"),
         ("creat", errno.ENOENT, "restart this program, which creates the folder"),
     ],
 )

@@ -53,6 +53,7 @@ _REMEDIES = {
         (errno.EROFS, errno.EACCES),
         "name a writable folder in WSGI_OAUTH_SESSION_STORE (systemd: StateDirectory=; containers: a volume)",
     ),
+    errno.EPERM: "use a folder whose file system has permissions (not exFAT, CIFS or a folder of Windows)",
     errno.ENOENT: "mount its disk, or restart this program, which creates the folder, and let nothing clean it up",
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (systemd: LimitNOFILE=)"),
     **dict.fromkeys((errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP), _NO_LOCKS),  # errors of flock(2)
