@@ -333,6 +333,11 @@ class TestEndpoints:
         provider.faults.add(fault)
         assert one(check(), "token endpoint").level == "warn"
 
+    def test_refusal_with_status_200_may_be_due_to_the_invalid_code_too(self, check):
+        """As at Naver."""
+        with serve(Response('{"error": "invalid_request", "error_description": "no valid data in session"}')) as server:
+            assert one(check(TOKEN_URL=f"{server.url}/token"), "token endpoint").level == "warn"
+
     def test_token_for_an_invalid_code_is_a_failure(self, check):
         with serve(Response('{"access_token": "for-everyone", "token_type": "bearer"}')) as server:
             finding = failure(check(TOKEN_URL=f"{server.url}/token"))

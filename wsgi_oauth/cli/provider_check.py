@@ -368,8 +368,10 @@ class ProviderCheck:
         except errors.IdTokenRefused:
             pass  # the endpoint has issued an access token
         except errors.ProviderError as error:
-            # Some providers do not answer invalid_grant to an invalid code (RFC 6749 5.2).
-            if self._response is not None and self._response.status_code in {400, 401, 403}:
+            # Some providers do not answer invalid_grant to an invalid code (RFC 6749 5.2), or with status 200.
+            response = self._response
+            status = 0 if response is None else response.status_code
+            if response is not None and (status in {400, 401, 403} or (status == 200 and find_error(response)[0])):
                 remedy = "the reason may be the invalid code of this check: try to sign in"
                 return warn(error.detail, f"{remedy}; otherwise {error.remedy}" if error.remedy else remedy)
             raise
