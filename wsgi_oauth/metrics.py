@@ -83,7 +83,6 @@ class Metrics:
 
     @never_fail
     def count_event(self, event: Event) -> None:
-        """Count an audit event."""
         self._events.labels(event.name, event.outcome, _known(event.cause), event.provider).inc()
 
     @never_fail
@@ -102,7 +101,6 @@ class Metrics:
 
     @never_fail
     def add_slots(self, number: int) -> None:
-        """Add *number* to the slots in use."""
         self._slots.inc(number)
 
     @never_fail

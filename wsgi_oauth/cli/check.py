@@ -31,7 +31,6 @@ from .public_check import PublicCheck
 
 
 def add_command(parser: argparse.ArgumentParser) -> None:
-    """Set up *parser* for ``wsgi-oauth check``."""
     parser.description = (
         "Check the settings in the environment, the session store, and each endpoint of the provider. Print a line for "
         "each finding, with the remedy below it. Exit with 0 if the application would work, and with 1 if not."

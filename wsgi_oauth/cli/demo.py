@@ -13,7 +13,6 @@ _PROFILES = ("keycloak", "entra-id", "adfs", "okta", "github")  # wsgi_oauth.dem
 
 
 def add_command(parser: argparse.ArgumentParser) -> None:
-    """Add the demo's description, options and function to *parser*."""
     parser.description = (
         "Start a local provider, and the application under gunicorn, both on loopback. Open the URL that is printed, "
         "or let --walk sign in by itself. Ctrl-C stops both."

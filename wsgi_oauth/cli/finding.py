@@ -11,8 +11,6 @@ from ..version import DOCUMENTS
 
 @dataclass(frozen=True)
 class Finding:
-    """One result of the check."""
-
     level: str  # ok, warn or FAIL
     text: str
     remedy: str = ""

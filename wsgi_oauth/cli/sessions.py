@@ -37,7 +37,6 @@ _PROGRESS_STEP = 10_000  # sessions between two lines of progress
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
-    """Add the commands ``count``, ``sweep``, ``list`` and ``end`` to *parser*."""
     add = describe_group(parser, "sessions")
     add("count", _count, "print the number of sessions by state")
     add("sweep", _sweep, "delete expired sessions")

@@ -14,7 +14,6 @@ from .sessions import describe_group, format_time, print_event
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
-    """Add the commands ``list`` and ``revoke`` to *parser*."""
     add = describe_group(parser, "tokens")
     add("list", _list, "print a line for each token: creation, last use, expiry (UTC), id, owner, name")
     revoke = add("revoke", _revoke, "revoke one token, all tokens of a user, or all tokens")

@@ -43,7 +43,6 @@ def _url_setting(default: Any, check: Callable[[Any, Collection[str]], Any]) -> 
 
 
 def _settings(config: Any) -> list[Field[Any]]:
-    """Return the fields of a configuration class or object that are settings."""
     return [each for each in fields(config) if each.metadata]
 
 

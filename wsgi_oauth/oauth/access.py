@@ -98,7 +98,6 @@ class Rules:
         return bool(self._rules or self._function)
 
     def for_provider(self, label: str) -> list[Rule]:
-        """Return the rules for the users of one provider."""
         return [rule for rule in self._rules if rule.label == label]
 
     def check(self, identity: Identity, label: str) -> None:
@@ -177,7 +176,6 @@ class Rules:
         raise errors.ConfigError(f"{self._setting}: {problem} (got {text!a:.300}); {remedy}")
 
     def _variable(self, setting: str, label: str) -> str:
-        """Return the environment variable of a provider's setting."""
         return variable_name(setting, label if self._has_labels else "")
 
     def _describe_rules(self) -> str:

@@ -27,8 +27,6 @@ _JWT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+", re.ASCI
 
 
 class BearerToken(NamedTuple):
-    """A valid access token."""
-
     identity: Identity
     registration: Registration
     valid_until: float  # seconds since the epoch; then it has expired, or must be verified again

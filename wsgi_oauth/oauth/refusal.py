@@ -186,7 +186,6 @@ def build_refusal(
 
 
 def is_error_object(document: object) -> bool:
-    """Return whether *document* reports an error."""
     if not isinstance(document, dict):
         return False
     has_code = document.get("code") and ("message" in document or "msg" in document)

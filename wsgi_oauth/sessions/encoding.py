@@ -61,7 +61,6 @@ def decode(raw: bytes) -> StoredSession | None:
 
 
 def checksum(rest: bytes) -> int:
-    """Return the CRC-32 of *rest*."""
     return crc32(rest)
 
 

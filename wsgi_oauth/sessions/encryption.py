@@ -31,7 +31,6 @@ class Label(NamedTuple):
 
 
 def is_encrypted(raw: bytes) -> bool:
-    """Return whether *raw* is in the format of encrypted sessions."""
     return raw.startswith(_MAGIC)
 
 

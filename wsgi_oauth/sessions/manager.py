@@ -221,7 +221,6 @@ class SessionManager:
         return stored.started + self._sign_in_lifetime + (_LATE_RESPONSE_TIME if unused else 0)
 
     def is_alive(self, stored: StoredSession | Label) -> bool:
-        """Return whether the session has not expired."""
         return time.time() < self.expiry(stored)
 
     def needs_touch(self, stored: StoredSession) -> bool:
@@ -341,7 +340,6 @@ class SessionManager:
         return True
 
     def delete(self, session_id: str) -> None:
-        """Delete the session, if it exists."""
         self.store.delete(store_key(session_id))
 
     def build_record(self, session_id: str, stored: StoredSession) -> Record:

@@ -26,7 +26,6 @@ class Revocation(NamedTuple):
     issued: float = -inf  # when the provider ended its own session, by its own clock
 
     def ends(self, stored: StoredSession) -> bool:
-        """Return whether this revocation ends the session *stored*."""
         # A sign-in that started before the revocation may have finished after it. The times of the ID token and the
         # logout token are compared, too, because both are from the provider's clock.
         times = read_record(stored.data, PROVIDER_SESSION)

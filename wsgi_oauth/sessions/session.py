@@ -48,7 +48,6 @@ class Session(dict[str, Any]):
 
     @property
     def is_form_post(self) -> bool:
-        """Whether the session belongs to a pending sign-in with ``form_post``."""
         return self.purpose.endswith(FORM_POST)
 
     @property

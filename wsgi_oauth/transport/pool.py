@@ -73,7 +73,6 @@ class Transport:
         self._state()
 
     def close(self) -> None:
-        """Close the idle connections of this process."""
         self._state().adapter.close()
 
     def send(

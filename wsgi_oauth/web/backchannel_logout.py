@@ -73,5 +73,4 @@ class BackchannelLogout(RequestHandler):
 
 
 def is_used(store: SessionStore, token_id: str) -> bool:
-    """Return whether a logout token was received before."""
     return store.load(store_key(f"the used token {token_id}")) is not None

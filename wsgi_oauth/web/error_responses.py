@@ -99,7 +99,6 @@ def _front_page_action(request: Request) -> list[pages.Action]:
 
 
 def _find_same_page(request: Request) -> str:
-    """Return the URL of the page that the user sees."""
     # During a sign-in it contains a code or a ticket, which no page may show. Browsers resolve "" to it (RFC 3986 4.4).
     if request.event_name in {SIGN_IN, HAND_OVER}:
         return ""

@@ -118,7 +118,6 @@ def stored_check_token(store: SessionStore) -> Iterator[str]:
 
 
 def is_check_token(store: SessionStore, token: str) -> bool:
-    """Return whether *token* is in *store*."""
     return SESSION_ID.fullmatch(token) is not None and store.load(_check_key(token)) == _CHECK_ENTRY
 
 

@@ -152,6 +152,5 @@ def provider_choice(request: Request, sign_in_urls: Mapping[str, str]) -> Respon
 
 
 def error_message(error: errors.Error, *, id: str, login_url: str) -> UserMessage:  # noqa: A002  # as in the message
-    """Return the message about *error*."""
     own = {name: getattr(error, name) for name in UserMessage._fields if name not in {"id", "login_url"}}
     return UserMessage(**own, id=id, login_url=login_url)

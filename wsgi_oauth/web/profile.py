@@ -12,8 +12,6 @@ from .handler import RequestHandler
 
 
 class ProfileHandler(RequestHandler):
-    """A handler that shows the user document."""
-
     skips_recheck = True  # because it asks the provider anyway
 
     def show_page(self, document: dict[str, Any]) -> Response:

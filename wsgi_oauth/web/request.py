@@ -143,7 +143,6 @@ class Request(werkzeug.Request):
 
     @cached_property
     def texts(self) -> Texts:
-        """The texts of pages in the language of the browser."""
         return texts_for(self)
 
     @cached_property
@@ -158,12 +157,10 @@ class Request(werkzeug.Request):
 
     @property
     def source(self) -> Source:
-        """The fields of audit events that describe this request."""
         return Source(self.id, self.remote_addr or "")
 
     @cached_property
     def cookie_names(self) -> CookieNames:
-        """The names of this site's cookies."""
         return self.site.cookie_names(self.base)
 
     @property
@@ -312,7 +309,6 @@ class Request(werkzeug.Request):
         return bool(expected) and hmac.compare_digest(expected.encode(), given.encode(errors="replace"))
 
     def is_own_url(self, url: str) -> bool:
-        """Return whether *url* is a URL of this site."""
         return have_same_origin(url, self.base)
 
 

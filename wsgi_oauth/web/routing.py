@@ -54,7 +54,6 @@ class Routes:
         return self._handlers[rule.endpoint], dict(arguments)
 
     def handler(self, name: str) -> type[RequestHandler]:
-        """Return the handler class with this name."""
         return self._handlers[name]
 
     def build_path(self, endpoint: str, values: dict[str, Any]) -> str:

@@ -98,7 +98,6 @@ class Site:
         return self.further_urls.get(host)
 
     def cookie_names(self, base_url: str) -> CookieNames:
-        """Return the names of the cookies on the site of *base_url*."""
         return self._cookie_names.get(base_url) or CookieNames.of_site(base_url, self._cookie_name)
 
     def find_page(self, url: str, base_url: str) -> tuple[str, str] | None:

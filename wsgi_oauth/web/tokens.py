@@ -93,7 +93,6 @@ class Tokens(RequestHandler):
         return response
 
     def _describe(self, tokens: list[TokenInfo], token: str) -> dict[str, Any]:
-        """Return the variables of the page."""
         # Behind a proxy that asks /verify, the application is at the root of the host.
         site = self.request.front_page if self.request.gate_prefix else urljoin(self.request.front_page, "/")
         parts = urlsplit(site)
