@@ -254,8 +254,9 @@ def build_provider_error(
     message = f"the connection to {target} failed: {type(cause).__name__}{reason and ': '}{reason}"
     if isinstance(cause, ssl.SSLCertVerificationError):
         remedy = (
-            "set REQUESTS_CA_BUNDLE to the file of a private certificate authority, or let the server send its "
-            "intermediate certificates, or check the host"
+            "set REQUESTS_CA_BUNDLE to a file with the private certificate authority (with those of the system: "
+            "/etc/ssl/certs/ca-certificates.crt), or let the server send its intermediate certificates, or check the "
+            "host"
         )
         if cause.verify_code not in _UNKNOWN_AUTHORITY:
             remedy = (
