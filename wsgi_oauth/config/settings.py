@@ -80,7 +80,8 @@ class StoreConfig:
     :raises errors.ConfigError: with one line for each invalid setting.
     """
 
-    session_store: str = _setting(None, checks.check_session_store, in_repr=False)  # may contain a password
+    # None becomes the default folder. The value is not in the repr, because it may contain a password.
+    session_store: str = _setting(None, checks.check_session_store, in_repr=False)
     session_idle: int = _setting(12 * 3600, checks.check_lifetime)
     session_lifetime: int = _setting(7 * 86400, checks.check_lifetime)
     session_seal: bool = _setting(False, checks.check_yes_or_no)

@@ -271,7 +271,7 @@ _KINDS = [
     ),
     Kind(
         "Discovery document",
-        "The provider names its endpoints and abilities.",
+        "The provider names its endpoints and features.",
         "The document must name the issuer under which the application asked for it: otherwise another provider could "
         "pose as this one.",
         explanations.DISCOVERY_RESPONSE,

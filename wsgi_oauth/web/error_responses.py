@@ -45,35 +45,37 @@ def build_error_response(
     :param redirects: False for a page with the URL of the sign-in in ``Location``, in place of the redirect.
     """
     concerns_user = isinstance(error, (errors.NotSignedIn, errors.NotAllowed, errors.InvalidBearerToken))
+    as_json = request.wants_json or (concerns_user and not request.is_navigation)
     next_url = request.next_url or (local_path(request.page_url) if concerns_user else "") or ""
     requirements = {}
     if isinstance(error, errors.ReauthenticationRequired):
         requirements = {"reauthenticate": urlencode(error.requirements)}
         next_url = next_url or local_path(request.current_url) or ""  # the form's own URL if it has no referrer
-    sign_in_url = location = ""
+    sign_in_url = ""
     if isinstance(error, errors.NotSignedIn) and login_url:
         again = {"again": "1"} if error.after_rejection else {}
         sign_in_url = f"{login_url}?{urlencode({'next': next_url, **again, **requirements})}"
-        # With an unknown token, the request after the sign-in would be refused again.
-        if request.is_navigation and request.method == "GET" and not isinstance(error, errors.TokenUnknown):
-            if redirects:
-                return Redirect(sign_in_url)
-            location = sign_in_url
-    as_json = request.wants_json or (concerns_user and not request.is_navigation)
-    if login_url and isinstance(error, (errors.NotAllowed, errors.LoginDeclined)):
-        login_url += f"?{urlencode({'switch': '1', 'next': next_url})}"
-    elif login_url and (query := ({"next": next_url} if next_url and not as_json else {}) | requirements):
-        login_url += f"?{urlencode(query)}"  # without `next` for programs: it would be the URL of an API call
+    # With an unknown token, the request after the sign-in would be refused again.
+    starts_sign_in = request.is_navigation and request.method == "GET" and not isinstance(error, errors.TokenUnknown)
+    if sign_in_url and starts_sign_in and redirects:
+        return Redirect(sign_in_url)
+
+    # The link on the page. For programs it lacks `next`, which would be the URL of an API call.
+    query = {"next": next_url} if next_url and not as_json else {}
+    if isinstance(error, (errors.NotAllowed, errors.LoginDeclined)):
+        query = {"switch": "1", "next": next_url}
     site_url = getattr(error, "site_url", "")  # of BadHost, whose request has a wrong host
-    login_url = login_url or (site_url and f"{site_url.removesuffix(request.gate_prefix)}/")
-    message = pages.error_message(error, id=request.id, login_url=login_url)
-    actions = _find_actions(request, error, login_url=login_url, logout_url=logout_url)
+    link_url = site_url and f"{site_url.removesuffix(request.gate_prefix)}/"
+    if login_url:
+        link_url = f"{login_url}?{urlencode(query | requirements)}".rstrip("?")
+    message = pages.error_message(error, id=request.id, login_url=link_url)
+    actions = _find_actions(request, error, login_url=link_url, logout_url=logout_url)
     template = "not_allowed.html" if isinstance(error, errors.NotAllowed) else "error.html"
     response = pages.show_message(message, request, template, actions, as_json=as_json)
     if sign_in_url:
         redirect_script(request, response, sign_in_url, passes_on=redirects)
-    if location:
-        response.headers["Location"] = location
+    if sign_in_url and starts_sign_in:
+        response.headers["Location"] = sign_in_url
     response.headers.update(error.headers)
     if isinstance(error, errors.NotSignedIn):
         response.headers.setdefault("WWW-Authenticate", request.challenge)
