@@ -28,35 +28,17 @@ SILENCE = 504
 
 # The outcome of a sign-in for each fault of the token endpoint.
 OUTCOMES = {
+    **dict.fromkeys(TOKEN_FAULTS, PROVIDERS_FAULT),
     # RFC 6749 5.2: error responses. Only a refused code can be corrected by the user.
-    "invalid_request": PROVIDERS_FAULT,
-    "invalid_client": PROVIDERS_FAULT,
-    "invalid_client_401": PROVIDERS_FAULT,
     "invalid_grant": CODE_REFUSED,
     "invalid_grant_403": CODE_REFUSED,
-    "unauthorized_client": PROVIDERS_FAULT,
-    "unsupported_grant_type": PROVIDERS_FAULT,
-    "invalid_scope": PROVIDERS_FAULT,
-    "unknown_error": PROVIDERS_FAULT,
     "error_200": CODE_REFUSED,
-    "markup": PROVIDERS_FAULT,
-    "empty_400": PROVIDERS_FAULT,
-    "problem_400": PROVIDERS_FAULT,
     # RFC 6749 5.1: responses with a token, valid or not
-    "token_in_500": PROVIDERS_FAULT,
     "token_as_html": SIGNED_IN,
     "form_encoded": SIGNED_IN,
     "extra_members": SIGNED_IN,
-    "access_token_missing": PROVIDERS_FAULT,
-    "access_token_null": PROVIDERS_FAULT,
-    "access_token_number": PROVIDERS_FAULT,
-    "access_token_list": PROVIDERS_FAULT,
-    "access_token_empty": PROVIDERS_FAULT,
-    "access_token_non_ascii": PROVIDERS_FAULT,
-    "access_token_newline": PROVIDERS_FAULT,
     "token_type_missing": SIGNED_IN,
     "token_type_null": SIGNED_IN,
-    "token_type_mac": PROVIDERS_FAULT,
     "token_type_upper": SIGNED_IN,
     "expires_in_missing": SIGNED_IN,
     "expires_in_null": SIGNED_IN,
@@ -65,8 +47,6 @@ OUTCOMES = {
     "expires_in_string": SIGNED_IN,
     "expires_in_word": SIGNED_IN,
     "expires_in_huge": SIGNED_IN,
-    "expires_in_nan": PROVIDERS_FAULT,
-    "expires_in_infinity": PROVIDERS_FAULT,
     "expires_at": SIGNED_IN,
     "scope_commas": SIGNED_IN,
     "scope_smaller": SIGNED_IN,
@@ -74,34 +54,11 @@ OUTCOMES = {
     "scope_missing": SIGNED_IN,
     "scope_list": SIGNED_IN,
     "refresh_token_missing": SIGNED_IN,
-    "refresh_token_number": PROVIDERS_FAULT,
     "id_token_for_another_client": SIGNED_IN,  # without OpenID Connect there is no ID token
     # Responses without a token
-    "empty_200": PROVIDERS_FAULT,
-    "html_200": PROVIDERS_FAULT,
-    "500": PROVIDERS_FAULT,
-    "502": PROVIDERS_FAULT,
-    "503": PROVIDERS_FAULT,
-    "json_list": PROVIDERS_FAULT,
-    "json_string": PROVIDERS_FAULT,
-    "malformed_json": PROVIDERS_FAULT,
-    "deep_json": PROVIDERS_FAULT,
-    "huge_json": PROVIDERS_FAULT,
-    "gzip_bomb": PROVIDERS_FAULT,
-    "broken_gzip": PROVIDERS_FAULT,
-    "invalid_utf8": PROVIDERS_FAULT,
-    "redirect_301": PROVIDERS_FAULT,
-    "redirect_302": PROVIDERS_FAULT,
-    "redirect_303": PROVIDERS_FAULT,
-    "redirect_307": PROVIDERS_FAULT,
-    "redirect_308": PROVIDERS_FAULT,
     "slow": SILENCE,
     "dribble_headers": SILENCE,
     "dribble_body": SILENCE,
-    "hang_up": PROVIDERS_FAULT,
-    "hang_up_in_headers": PROVIDERS_FAULT,
-    "cut_body": PROVIDERS_FAULT,
-    "reset": PROVIDERS_FAULT,
     "close": SIGNED_IN,
 }
 REDIRECTS = [f"redirect_{status}" for status in (301, 302, 303, 307, 308)]
@@ -148,10 +105,6 @@ def a_token(**members: Any) -> str:
 
 
 # Invalid responses
-
-
-def test_every_fault_has_an_outcome() -> None:
-    assert OUTCOMES.keys() == TOKEN_FAULTS.keys()
 
 
 @pytest.mark.parametrize("fault", REFUSED)
