@@ -213,6 +213,10 @@ class TestLog:
             ("unauthorized_scope_error", "", "scope_refused", "WSGI_OAUTH_SCOPE"),  # LinkedIn
             ("invalid_request", "Client is public", "client_refused", "WSGI_OAUTH_CLIENT_AUTH=none"),
             ("invalid_request", "", "request_refused", "WSGI_OAUTH_AUTHORIZATION_PARAMETERS"),
+            ("1", "Error validating client secret.", "client_refused", "WSGI_OAUTH_CLIENT_SECRET"),  # Facebook
+            ("101", "Invalid application ID.", "client_refused", "WSGI_OAUTH_CLIENT_ID"),  # Facebook
+            ("invalid_request", "wrong client id / secret pair", "client_refused", "WSGI_OAUTH_CLIENT_ID"),  # Naver
+            ("invalid_scope", "Invalid client scopes: groups", "scope_refused", "WSGI_OAUTH_SCOPE"),
             ("100", "This authorization code has been used.", "code_refused", ""),  # Facebook
             ("invalid_request", "Invalid authorization code", "code_refused", ""),  # Zoom
             ("invalid_request", "Cannot decrypt the authorization code", "code_refused", ""),  # league/oauth2-server
@@ -228,6 +232,16 @@ class TestLog:
         assert page.json["error"] == cause
         assert remedy in caplog.text
 
+    def test_names_the_settings_of_the_client_if_the_token_endpoint_denies_access_to_it(
+        self, browser: Browser, provider: LocalProvider, caplog: Any
+    ):
+        """As Auth0 and Atlassian do, for a wrong client secret."""
+        denial = {"error": "access_denied", "error_description": "Unauthorized"}
+        answers(provider, "/token", json_response(denial, 401))
+        page = browser.get(browser.callback_url(), {"Accept": "application/json"})
+        assert page.json["error"] == "client_refused"
+        assert "compare WSGI_OAUTH_CLIENT_ID and WSGI_OAUTH_CLIENT_SECRET" in caplog.text
+
 
 class TestPage:
     def back(self, browser: Browser, **response: str) -> Any:
@@ -240,6 +254,14 @@ class TestPage:
         page = self.back(browser, error="access_denied", error_description="<b>Not assigned</b>")
         assert "&lt;b&gt;Not assigned&lt;/b&gt;" in page.text
         assert "provider" in page.text.lower()
+
+    def test_shows_the_words_of_the_token_endpoint_about_the_user(self, browser: Browser, provider: LocalProvider):
+        """GitHub requires a verified address: https://docs.github.com/apps/oauth-apps/maintaining-oauth-apps"""
+        denial = {"error": "unverified_user_email", "error_description": "The user must have a <verified> email."}
+        answers(provider, "/token", json_response(denial, 200))
+        page = browser.get(browser.callback_url(), HTML)
+        assert page.status_int == 403
+        assert "The user must have a &lt;verified&gt; email." in page.text
 
     def test_blames_no_user_for_the_decision_of_an_administrator(self, browser: Browser):
         page = self.back(browser, error="access_denied", error_description="User is not assigned")

@@ -38,7 +38,7 @@ class Error(Exception):
     advice: str = english("advice.try_again")
     action: ClassVar[str] = "try_again"  # the button that helps the user; see web/pages.py
     retry_after: str | None = None  # seconds or an HTTP date, for the header of that name
-    provider_says: str = ""  # the error_description of an authorization response, which the page shows
+    provider_says: str = ""  # the provider's reason for refusing a sign-in of this browser, which the page shows
     challenge: str = ""  # for the header WWW-Authenticate (RFC 9110 11.6.1)
     user: str = ""  # the id of the refused user, for the audit event
     provider: str = ""  # the label of the user's provider

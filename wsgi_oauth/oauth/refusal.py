@@ -47,9 +47,11 @@ _REFUSALS = (
         {"invalid_grant", "bad_verification_code", "bad_refresh_token", "invalid_refresh_token", "invalid_code"},
     ),
     # LinkedIn: https://learn.microsoft.com/linkedin/shared/authentication/authorization-code-flow
+    # GitHub (as above), Salesforce: https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_oauth_flow_errors.htm
     _Refusal(
         errors.LoginDeclined,
-        {"access_denied", "consent_required", "user_cancelled_login", "user_cancelled_authorize"},
+        {"access_denied", "consent_required", "user_cancelled_login", "user_cancelled_authorize"}
+        | {"unverified_user_email", "inactive_user"},
         remedy="if the user did not decline, permit this account or group to use this client, at the provider",
     ),
     _Refusal(errors.ProviderUnavailable, {"temporarily_unavailable"}),
@@ -115,7 +117,8 @@ _REFUSALS = (
     _Refusal(
         errors.ClientRefused,
         {"invalid_client", "incorrect_client_credentials", "bad_client_secret", "invalid_client_id"},
-        "client credentials|client[ _]assertion",  # Keycloak calls a wrong secret unauthorized_client
+        # Keycloak calls a wrong secret unauthorized_client; Facebook, Naver, Twitch and WeChat have codes of their own.
+        r"client credentials|client[ _]assertion|(invalid|wrong|validating) (client(?! scope)|app)",
         remedy="compare WSGI_OAUTH_CLIENT_ID and {credentials}",
     ),
     _Refusal(
@@ -166,8 +169,8 @@ def build_refusal(
     by_code = next((each for each in _REFUSALS if name in each.codes), _Refusal(default))
     searched = _REFUSALS if redirect_uri else ()
     by_words = next((each for each in searched if re.search(each.words, description, re.IGNORECASE)), by_code)
-    # The description can only add a remedy if the code or the sign-in was refused, because then the user has to act.
-    refusal = by_code if issubclass(by_code.error, errors.UserError) else by_words
+    # The description can only add a remedy if the code, the sign-in or a scope was refused, because that is specific.
+    refusal = by_code if issubclass(by_code.error, (errors.UserError, errors.ScopeRefused)) else by_words
     pkce_remedy = "set WSGI_OAUTH_PKCE=no" if provider.pkce else "remove WSGI_OAUTH_PKCE=no"
     client_auth = provider.client_auth or "basic"
     if client_auth == "private_key_jwt":

@@ -145,6 +145,10 @@ def _read_refusal(
     default = errors.ProviderRateLimit if status == 429 or code in MUST_WAIT else default
     code = code or f"status {status}"
     error = build_refusal(code, description, provider, endpoint=endpoint, redirect_uri=redirect_uri, default=default)
+    if redirect_uri and isinstance(error, errors.LoginDeclined):
+        if status == 401:  # Auth0 and Atlassian deny access to a client with a wrong secret
+            error = errors.ClientRefused(error.detail, remedy=_REMEDIES[status])
+        error.provider_says = description
     error.retry_after = read_retry_after(response) or error.retry_after
     return error
 
