@@ -165,7 +165,10 @@ class OAuthService:
         registration = self._find_registration(session)
         if registration is None:
             # The provider was removed from the configuration. No other may get its token.
-            raise errors.TokenRejected("the token is from a provider or client id that is not configured")
+            raise errors.TokenRejected(
+                "the token is from a provider or client id that is not configured; if another application on this host "
+                "has created the session, give each its own WSGI_OAUTH_COOKIE_NAME"
+            )
         return registration
 
     def _find_registration(self, session: Mapping[str, Any]) -> Registration | None:
