@@ -106,7 +106,7 @@ class Attempt(NamedTuple):
             parameters.update(provider.choose_account)
             prompts = [*dict(provider.choose_account).get("prompt", "").split(), *prompts]
         if "max_age" in reauthentication:
-            prompts = ["login", *prompts]  # not every provider supports max_age, so this asks for the same
+            prompts = ["login", *prompts]  # for providers that ignore max_age
         if choose_account or reauthentication:
             # `login consent` asks for both; only `none` cannot be combined (Core 3.1.2.1).
             parameters["prompt"] = " ".join(dict.fromkeys(each for each in prompts if each != "none"))

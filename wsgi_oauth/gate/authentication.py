@@ -46,7 +46,7 @@ class Login(NamedTuple):
     stored: StoredSession
     identity: Identity | None  # None until the provider has been asked
     environ: Mapping[str, Any]  # the keys for the protected application
-    valid_until: float  # seconds since the epoch; then it expires, its last use must be stored, or it must be rechecked
+    valid_until: float  # seconds since the epoch: when it expires, must be rechecked, or its last use must be stored
     must_identify: bool  # whether the provider must be asked for the user: for the first time, or at a recheck
     version: object = None  # the version of the stored session; None if the store has no versions
     revocation_keys: tuple[str, ...] = ()  # the store's keys of the records that can revoke this session

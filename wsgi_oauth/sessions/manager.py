@@ -298,7 +298,7 @@ class SessionManager:
     # Writing
 
     def save(self, session: Session) -> None:
-        """Store this request's changes, or raise StoreError, and leave the stored session unchanged."""
+        """Store this request's changes. If that fails, raise StoreError; the stored session stays unchanged."""
         if session.ended:
             return
         if session.renewing and session.signed_in:

@@ -27,7 +27,7 @@ from .store import KEY, Record, StoreErrors, check_size
 
 _SESSION = "wsgi_oauth:session:"
 _LOCK = "wsgi_oauth:lock:"
-_CLOCK = "wsgi_oauth:clock"  # this key does not exist; the server for it is the clock of a cluster
+_CLOCK = "wsgi_oauth:clock"  # never stored; the server that would have this key is the clock of a cluster
 LEASE = 3.0  # seconds after which a lock expires; an update takes about a millisecond
 LOCK_TIMEOUT = 5.0  # seconds to wait for a lock; longer than the lease of a process that died
 _SCAN_COUNT = 1000  # keys per SCAN command

@@ -267,7 +267,7 @@ def build_provider_error(
     if isinstance(cause, ssl.SSLError):
         remedy = (
             "check whether the server uses https on this port, with TLS 1.2 or newer and secure keys, has a "
-            "certificate for this host name, and requires none of its clients, or a firewall ends the connection"
+            "certificate for this host name, and requires none of its clients; or whether a firewall ends connections"
         )
         if isinstance(error, urllib3.exceptions.ProxyError):
             remedy = "begin HTTPS_PROXY with http://, because most proxies use no TLS themselves"

@@ -34,9 +34,9 @@ class Redirect(Response):
 
 
 def redirect_script(request: Request, response: Response, url: str, *, passes_on: bool = True) -> None:
-    """Let a script that replaces parts of a page open *url* as a page, because it would not show *response*.
+    """Let a script of htmx or Inertia open *url* as a page, because the script would not show *response*.
 
-    :param passes_on: whether the browser gets this status. nginx takes other statuses than 401 for failures.
+    :param passes_on: whether the browser gets the status of *response*. nginx takes other ones than 401 for failures.
     """
     if request.is_htmx:
         response.headers["HX-Redirect"] = url  # https://htmx.org/headers/hx-redirect/

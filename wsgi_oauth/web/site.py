@@ -32,8 +32,7 @@ class Site:
     The main site has the configured public URL. Users sign in there. Each further site has a URL of its own. Without a
     public URL, the URL is taken from the request, for loopback hosts only.
 
-    :param sites: the further sites. The application is there at the path of the public URL, unless their
-        URLs have paths.
+    :param sites: the URLs of the further sites. A URL without a path gets the path of the public URL.
     """
 
     def __init__(
