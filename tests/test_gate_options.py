@@ -397,6 +397,17 @@ class TestSignOutOfTheApplication:
         guest.get("/bye/", {"Accept": "text/html", "Referer": referrer})
         assert guest.get("/page").status_int == status
 
+    @pytest.mark.parametrize("header", ["HX-Redirect", "HX-Location"])
+    def test_replaces_the_redirect_of_a_page_with_htmx(
+        self, enter: Callable[..., Guest], inside: Application, provider: LocalProvider, header: str
+    ):
+        inside.answer = Response(headers={header: "/"})
+        answer = enter(sign_out=["/bye/"]).post("/bye/", {**OWN_FORM, **HTMX})
+        assert (answer.headers["HX-Redirect"], answer.location) == ("http://localhost/auth/signed-out", None)
+        assert "HX-Location" not in answer.headers
+        answer = enter(sign_out=["/bye/"], END_SESSION=f"{provider.url}/logout").post("/bye/", {**OWN_FORM, **HTMX})
+        assert answer.headers["HX-Redirect"].startswith(f"{provider.url}/logout")
+
     def test_at_a_public_path_ends_the_session_of_a_user_without_access(
         self, make_gate: MakeGate, store: SessionStore, provider: LocalProvider
     ):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _VARY = ("Vary", "Cookie")
 _FOR_PAGES, _FOR_DATA = ("Cache-Control", "private, no-store"), ("Cache-Control", "private, no-cache")
+_HTMX_REDIRECTS = ("hx-redirect", "hx-location")  # https://htmx.org/reference/#response_headers
 _SIGN_OUT_HEADERS = {"set-cookie", "clear-site-data"}
 _NOT_IN_PREFLIGHTS = {"content-length", "content-encoding", "content-disposition", "etag", "set-cookie"}
 
@@ -146,9 +147,12 @@ class GuardedResponse:
             return None
         if hasattr(body, "close"):
             body.close()
-        target = [header for header in own_headers if header[0].lower() == "location"]
-        if target and any(name.lower() == "location" for name, _ in headers):
-            headers = [header for header in headers if header[0].lower() != "location"] + target
+        own = {name.lower(): value for name, value in own_headers}
+        location, page = own.get("location"), own.get("hx-redirect") or own.get("location")
+        replaced = {"location": ("Location", location)} if location else {}
+        if page:
+            replaced |= dict.fromkeys(_HTMX_REDIRECTS, ("HX-Redirect", page))
+        headers = [replaced.get(header[0].lower(), header) for header in headers]
         return headers + [header for header in own_headers if header[0].lower() in _SIGN_OUT_HEADERS]
 
     def _replace(
