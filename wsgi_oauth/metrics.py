@@ -133,11 +133,11 @@ class MeasuredStore:
     def __init__(self, original: Any, metrics: Metrics) -> None:
         self.original = original
         self._metrics = metrics
-        for name in _OPERATIONS:
-            if hasattr(original, name):
-                setattr(self, name, self._measured(name, getattr(original, name)))
 
-    def _measured(self, name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
+    def __getattr__(self, name: str) -> Any:
+        operation = getattr(self.original, name)
+        if name not in _OPERATIONS:
+            return operation
         observe, clock = self._metrics.observe_store, time.perf_counter
 
         @wraps(operation)
@@ -151,10 +151,8 @@ class MeasuredStore:
             finally:
                 observe(name, outcome, clock() - started)
 
+        setattr(self, name, measured)  # the next access does not call this method
         return measured
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.original, name)
 
 
 def _has_content(path: Path) -> bool:

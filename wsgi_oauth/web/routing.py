@@ -24,7 +24,6 @@ class Routes:
     def __init__(self, handlers: Iterable[tuple[str, type[RequestHandler]]]) -> None:
         self._handlers: dict[str, type[RequestHandler]] = {}
         self._methods: defaultdict[str, set[str]] = defaultdict(set)  # the answered methods of each route
-        self._any_host: set[str] = set()  # the routes that are answered under every host name
         rules = []
         for route, handler in handlers:
             name, methods = handler.name(), handler.methods()
@@ -36,8 +35,6 @@ class Routes:
                 )
             self._handlers[name] = handler
             self._methods[route] |= methods
-            if handler.any_host:
-                self._any_host.add(route)
             rules.append((route, name, methods))
         # OPTIONS has one answer for each route, unless a handler has its own.
         self._adapter = _compile(
@@ -50,7 +47,7 @@ class Routes:
         rule, arguments = self._adapter.match(request.path, request.method, return_rule=True)
         if request.method == "OPTIONS" and "OPTIONS" not in self._methods[rule.rule]:
             allowed = ", ".join(sorted(self._methods[rule.rule] | {"OPTIONS"}))
-            return _ProbeOptions if rule.rule in self._any_host else _Options, {"allowed": allowed}
+            return _ProbeOptions if self._handlers[rule.endpoint].any_host else _Options, {"allowed": allowed}
         return self._handlers[rule.endpoint], dict(arguments)
 
     def handler(self, name: str) -> type[RequestHandler]:
