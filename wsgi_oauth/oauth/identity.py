@@ -14,7 +14,7 @@ from typing import Any
 from .. import errors
 from ..characters import escape_for_display
 from ..config.provider import EmailsDocument, GroupsDocument, Provider, UserDocument
-from ..sessions.encoding import PROVIDER_SESSION, read_record
+from ..sessions.encoding import PROVIDER_SESSION, read_object
 from .claims import (
     Claims,
     convert_number,
@@ -105,7 +105,7 @@ class Identity:
 
 def revocation_names(session: Mapping[str, Any]) -> list[str]:
     """Return the names by which a revocation finds *session*: the user's id, and names from the ID token if known."""
-    identity, names = read_record(session, IDENTITY), read_record(session, PROVIDER_SESSION).get("names")
+    identity, names = read_object(session, IDENTITY), read_object(session, PROVIDER_SESSION).get("names")
     ids = [build_user_id(str(identity.get("provider")), str(identity.get("subject")))] if identity else []
     return [*ids, *(names if isinstance(names, list) else [])]
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 from .. import errors
 from ..config.checks import is_requirement
-from ..sessions.encoding import read_record
+from ..sessions.encoding import read_object
 from .id_token import MAX_CLOCK_SKEW, read_time
 
 # In the session: {"finished": when the sign-in finished, "at": when the provider authenticated the user, "acr": ...},
@@ -72,35 +72,37 @@ def check_requirements(claims: Mapping[str, Any], requirements: Mapping[str, str
         )
 
 
-def build_authentication_record(claims: Mapping[str, Any], requirements: Mapping[str, str]) -> dict[str, Any]:
+def build_authentication(claims: Mapping[str, Any], requirements: Mapping[str, str]) -> dict[str, Any]:
     """Return the value of :data:`AUTHENTICATION` for a sign-in that has just finished, from its ID token."""
     now = time.time()
-    record: dict[str, Any] = {"finished": now}
+    authentication: dict[str, Any] = {"finished": now}
     at = read_time(claims, "auth_time")
     if not isnan(at):
         # The provider's clock may be wrong. With max_age, the user was authenticated at most that long ago.
-        record["at"] = min(now, max(at, now - int(requirements["max_age"]) if "max_age" in requirements else at))
+        authentication["at"] = min(
+            now, max(at, now - int(requirements["max_age"]) if "max_age" in requirements else at)
+        )
     if isinstance(claims.get("acr"), str):
-        record["acr"] = claims["acr"]
-    return record
+        authentication["acr"] = claims["acr"]
+    return authentication
 
 
 def require_recent_login(session: Mapping[str, Any], error: errors.ReauthenticationRequired) -> None:
     """Raise *error* unless the last sign-in of *session* meets the requirements of *error*."""
-    if not _meets(read_record(session, AUTHENTICATION), error):
+    if not _meets(read_object(session, AUTHENTICATION), error):
         raise error
 
 
 def check_redirect_loop(session: Mapping[str, Any], error: errors.ReauthenticationRequired) -> None:
     """Raise ReauthenticationLoop if the user has just finished a sign-in that meets the requirements of *error*."""
-    record = read_record(session, AUTHENTICATION)
-    if time.time() - record.get("finished", 0) < _LOOP_TIME and _meets(record, error):
+    authentication = read_object(session, AUTHENTICATION)
+    if time.time() - authentication.get("finished", 0) < _LOOP_TIME and _meets(authentication, error):
         raise errors.ReauthenticationLoop(
             "ReauthenticationRequired: raised although the user has just signed in as required; raise it with "
             "require_recent_login, which looks at the last sign-in"
         ) from error
 
 
-def _meets(record: Mapping[str, Any], error: errors.ReauthenticationRequired) -> bool:
-    is_recent = error.max_age is None or time.time() - record.get("at", -inf) <= error.max_age + LEEWAY
-    return is_recent and (not error.acr or record.get("acr") in error.acr)
+def _meets(authentication: Mapping[str, Any], error: errors.ReauthenticationRequired) -> bool:
+    is_recent = error.max_age is None or time.time() - authentication.get("at", -inf) <= error.max_age + LEEWAY
+    return is_recent and (not error.acr or authentication.get("acr") in error.acr)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from math import inf
 from typing import Any
 
-from ..sessions.encoding import TOKEN, read_record
+from ..sessions.encoding import TOKEN, read_object
 from .id_token import MAX_CLOCK_SKEW
 from .identity import IDENTITY, Identity
 from .token import has_expired, is_token
@@ -22,7 +22,7 @@ RECHECK = "oauth_recheck"
 RETRY_AFTER = 60.0  # seconds after a recheck without an answer
 
 
-def build_identity_record(identity: Identity) -> dict[str, Any]:
+def build_identity_data(identity: Identity) -> dict[str, Any]:
     """Return the session data for *identity*, which the provider has just described."""
     return {IDENTITY: identity.as_dict(), RECHECK: {"checked": time.time()}}
 
@@ -39,7 +39,7 @@ def next_recheck(session: Mapping[str, Any], started: float, interval: float) ->
     """
     if not interval or TOKEN not in session:
         return inf
-    times = read_record(session, RECHECK)
+    times = read_object(session, RECHECK)
     checked = _read_time(times, "checked", default=0.0 if IDENTITY in session else started)
     retry = _read_time(times, "retry", default=0.0)
     # A later time was stored while the clock was ahead. It is ignored, otherwise the session would not be checked.
@@ -59,7 +59,7 @@ def begin_recheck(session: dict[str, Any], *, started: float, interval: float, r
     now = time.time()
     if now < next_recheck(session, started, interval):
         return False
-    session[RECHECK] = {**read_record(session, RECHECK), "retry": now + retry_after}
+    session[RECHECK] = {**read_object(session, RECHECK), "retry": now + retry_after}
     return True
 
 

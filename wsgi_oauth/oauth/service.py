@@ -36,7 +36,7 @@ from .bearer import check_providers
 from .client import OAuth2Session
 from .configured import provider_from_config
 from .identity import IDENTITY, Identity
-from .recheck import RETRY_AFTER, begin_recheck, build_identity_record, next_recheck
+from .recheck import RETRY_AFTER, begin_recheck, build_identity_data, next_recheck
 from .registration import Registration
 
 _log = logging.getLogger(__name__)
@@ -211,7 +211,7 @@ class OAuthService:
 
     def _store_identity(self, session: Session, identity: Identity) -> None:
         """Store the user. A failure is only logged, because the next request asks the provider again."""
-        data = build_identity_record(identity)
+        data = build_identity_data(identity)
 
         def replace(stored: dict[str, Any]) -> bool:
             is_new = TOKEN in stored and IDENTITY not in stored

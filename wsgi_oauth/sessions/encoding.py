@@ -84,10 +84,10 @@ def copy_json(value: Any) -> Any:
     return [copy_json(inner) for inner in value] if isinstance(value, list) else value
 
 
-def read_record(data: Mapping[str, Any], key: str) -> dict[str, Any]:
+def read_object(data: Mapping[str, Any], key: str) -> dict[str, Any]:
     """Return the object under *key* in the data of a session; an empty one if another version stored something else."""
-    record = data.get(key)
-    return record if isinstance(record, dict) else {}
+    value = data.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def _prefix(crc: int) -> bytes:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from math import inf
 from typing import NamedTuple
 
-from .encoding import OTHER_ENTRY, PROVIDER_SESSION, StoredSession, checksum, read_record
+from .encoding import OTHER_ENTRY, PROVIDER_SESSION, StoredSession, checksum, read_object
 from .store import store_key
 
 _RECORD = OTHER_ENTRY + b"revoked:1:"
@@ -28,7 +28,7 @@ class Revocation(NamedTuple):
     def ends(self, stored: StoredSession) -> bool:
         # A sign-in that started before the revocation may have finished after it. The times of the ID token and the
         # logout token are compared, too, because both are from the provider's clock.
-        times = read_record(stored.data, PROVIDER_SESSION)
+        times = read_object(stored.data, PROVIDER_SESSION)
         return bool(times.get("asked", stored.started) <= self.time or times.get("issued", inf) < self.issued)
 
     def corrected(self, now: float) -> Revocation:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..demo.users import OCTOCAT
 from ..gate.middleware import LoginRequired
 from ..oauth.identity import Identity
-from ..oauth.reauthentication import AUTHENTICATION, build_authentication_record
-from ..oauth.recheck import build_identity_record
+from ..oauth.reauthentication import AUTHENTICATION, build_authentication
+from ..oauth.recheck import build_identity_data
 from ..sessions.cookie import CookieNames
 from ..sessions.encoding import PROVIDER, TOKEN
 from ..sessions.session import Session
@@ -57,8 +57,8 @@ def signed_in(
     session = Session(oauth_app.sessions)
     session[TOKEN] = dict(token or {"access_token": "test-token", "token_type": "Bearer"})
     session[PROVIDER] = next((each.key for each in others if each.configured_provider.name == user.provider), first.key)
-    session.update(build_identity_record(user))
-    session[AUTHENTICATION] = build_authentication_record(user.claims, {})
+    session.update(build_identity_data(user))
+    session[AUTHENTICATION] = build_authentication(user.claims, {})
     oauth_app.sessions.save(session)
     assert session.id is not None
     names = CookieNames.of_site(oauth_app.site.public_url or "http://localhost", oauth_app.config.cookie_name)

@@ -20,8 +20,8 @@ from ..oauth.id_token import read_algorithm
 from ..oauth.identity import IDENTITY
 from ..oauth.keys import ASYMMETRIC
 from ..oauth.logout_token import build_provider_session
-from ..oauth.reauthentication import AUTHENTICATION, build_authentication_record, parse_requirements
-from ..oauth.recheck import build_identity_record
+from ..oauth.reauthentication import AUTHENTICATION, build_authentication, parse_requirements
+from ..oauth.recheck import build_identity_data
 from ..sessions.cookie import FORM_POST, read_cookies
 from ..sessions.encoding import PROVIDER, PROVIDER_SESSION
 from ..sessions.session import Session
@@ -304,7 +304,7 @@ class SignInHandler(RequestHandler):
                 raise
             raise errors.build_new_token_error(error) from error
         self.oauth.check_access(identity, self.registration)
-        stored = build_identity_record(self.registration.limit_identity(identity))
+        stored = build_identity_data(self.registration.limit_identity(identity))
         # This is stored on save, because the change of the session id drops all earlier data.
         self.request.session.change_on_save(lambda data: data.update(stored))
 
@@ -313,7 +313,7 @@ class SignInHandler(RequestHandler):
         session, pending, claims = self.request.session, self.request.pending, client.id_token_claims
         assert pending is not None
         session.pop(IDENTITY, None)
-        session[AUTHENTICATION] = build_authentication_record(claims, self._attempt.requirements)
+        session[AUTHENTICATION] = build_authentication(claims, self._attempt.requirements)
         session[PROVIDER_SESSION] = build_provider_session(self.registration, claims, pending.started)
         if claims and self.registration.keys and self.oauth.algorithms:
             algorithm, announced = read_algorithm(client.token["id_token"]), self.provider.signing_algorithms
