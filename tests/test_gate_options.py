@@ -742,7 +742,8 @@ class TestCookies:
     @pytest.mark.parametrize(
         ("sent", "seen"),
         [
-            ("{own}", ""),
+            ("{own}", None),  # as without cookies: Webware, for example, fails at an empty header
+            ("wsgi_oauth_8000=2", None),  # of an anonymous user
             ("a=1; {own}; b=2", "a=1; b=2"),
             ("a=1;{own}", "a=1"),
             ("{own}; {own}; a=1", "a=1"),
@@ -757,10 +758,12 @@ class TestCookies:
             ("a=wsgi_oauth; wsgi_oauth_of_mine=1; xwsgi_oauth=2", "a=wsgi_oauth; wsgi_oauth_of_mine=1; xwsgi_oauth=2"),
         ],
     )
-    def test_of_the_sign_in_are_removed(self, enter: Callable[..., Guest], inside: Application, sent: str, seen: str):
+    def test_of_the_sign_in_are_removed(
+        self, enter: Callable[..., Guest], inside: Application, sent: str, seen: str | None
+    ):
         guest = enter(public=["/"])
         send(guest.gate, "/", headers={"Cookie": sent.format(own=f"wsgi_oauth={guest.cookie}", id=guest.cookie)})
-        assert inside.environ["HTTP_COOKIE"] == seen
+        assert inside.environ.get("HTTP_COOKIE") == seen
 
     def test_of_the_application_stay_beside_a_session_cookie_with_a_similar_name(
         self, enter: Callable[..., Guest], inside: Application

@@ -136,8 +136,9 @@ class Authenticator:
             passed = {**environ, **login.environ, "HTTP_COOKIE": login.other_cookies}
         else:
             passed = {**environ, **(login.environ if login is not None else {})}
-            if "HTTP_COOKIE" in environ:
-                passed["HTTP_COOKIE"] = self._without_own_cookies(environ["HTTP_COOKIE"])
+            passed["HTTP_COOKIE"] = self._without_own_cookies(environ.get("HTTP_COOKIE", ""))
+        if not passed["HTTP_COOKIE"]:  # some applications cannot read an empty header
+            del passed["HTTP_COOKIE"]
         if "HTTP_AUTHORIZATION" in environ and (
             (login is not None and login.is_token) or self._find_token(environ) is not None
         ):
