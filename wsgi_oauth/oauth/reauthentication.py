@@ -79,9 +79,8 @@ def build_authentication(claims: Mapping[str, Any], requirements: Mapping[str, s
     at = read_time(claims, "auth_time")
     if not isnan(at):
         # The provider's clock may be wrong. With max_age, the user was authenticated at most that long ago.
-        authentication["at"] = min(
-            now, max(at, now - int(requirements["max_age"]) if "max_age" in requirements else at)
-        )
+        earliest = now - int(requirements["max_age"]) if "max_age" in requirements else at
+        authentication["at"] = min(now, max(at, earliest))
     if isinstance(claims.get("acr"), str):
         authentication["acr"] = claims["acr"]
     return authentication
