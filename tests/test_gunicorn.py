@@ -374,6 +374,17 @@ def test_number_of_workers_depends_on_the_processors_of_the_container(
     assert gunicorn_conf.count_processors(str(tmp_path / "missing")) == 4
 
 
+@pytest.mark.parametrize(("limit", "expected"), [("max", 129), (512 * 2**20, 8), (2**30 * 64, 129), (2**20, 1)])
+def test_number_of_workers_follows_the_memory_of_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str | int, expected: int
+) -> None:
+    """Without a limit of its processors, a container has all those of the machine."""
+    monkeypatch.setattr(gunicorn_conf, "count_processors", lambda: 64)
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    assert gunicorn_conf.count_workers(str(tmp_path / "memory.max")) == expected
+    assert gunicorn_conf.count_workers(str(tmp_path / "missing")) == 129
+
+
 MOUNTED_SITE = """
 from werkzeug import Response
 from werkzeug.middleware.dispatcher import DispatcherMiddleware

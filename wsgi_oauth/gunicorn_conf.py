@@ -39,6 +39,9 @@ worker_class = "gthread"
 threads = THREADS
 
 
+WORKER_MEMORY = 64 * 1024 * 1024  # bytes for each worker; one needs 37 MB without an application
+
+
 def count_processors(cpu_max: str = "/sys/fs/cgroup/cpu.max") -> int:
     """Return how many processors this process may use. A container may use fewer than the machine has.
 
@@ -53,11 +56,26 @@ def count_processors(cpu_max: str = "/sys/fs/cgroup/cpu.max") -> int:
     return min(count, math.ceil(used / period))
 
 
-# Two workers per processor and one more keep the processors busy. gunicorn's own variable WEB_CONCURRENCY overrides it.
-# Sessions in memory exist in one process only, so they need a single worker.
+def count_workers(memory_max: str = "/sys/fs/cgroup/memory.max") -> int:
+    """Return two workers per processor and one more, which keep the processors busy, or fewer if memory is short.
+
+    A container with a limit of its memory often has no limit of its processors, and could start a hundred workers.
+
+    :param memory_max: the file with the limit of the control group: bytes, or ``max``.
+    """
+    count = 2 * count_processors() + 1
+    try:
+        with open(memory_max) as file:
+            return max(1, min(count, int(file.read()) // WORKER_MEMORY))
+    except (OSError, ValueError):  # another system, or no limit
+        return count
+
+
+# gunicorn's own variable WEB_CONCURRENCY overrides the number. Sessions in memory exist in one process only, so they
+# need a single worker.
 in_memory = os.environ.get("WSGI_OAUTH_SESSION_STORE", "").startswith("memory")
 concurrency = int(os.environ.get("WEB_CONCURRENCY") or 0)
-workers = 1 if in_memory else concurrency or 2 * count_processors() + 1
+workers = 1 if in_memory else concurrency or count_workers()
 
 # gunicorn kills a worker that gives no sign of life for this many seconds. For a sync worker this
 # also limits the duration of a request. A callback sends up to six requests to the provider, each
