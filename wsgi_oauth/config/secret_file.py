@@ -24,7 +24,7 @@ def read_secret(path: str, *, longest: int = _LONGEST_SECRET) -> str:
     if not secret:
         raise ValueError("is empty")
     if secret[0] == secret[-1] and secret[0] in "\"'":
-        raise ValueError("has quotes around the secret, which would be a part of it")
+        raise ValueError("has quotes around the secret, which would be a part of it, so remove them")
     if len(secret) > longest:
         raise ValueError("is too large for a secret")
     return secret

@@ -169,7 +169,7 @@ def build_refusal(
     by_code = next((each for each in _REFUSALS if name in each.codes), _Refusal(default))
     searched = _REFUSALS if redirect_uri else ()
     by_words = next((each for each in searched if re.search(each.words, description, re.IGNORECASE)), by_code)
-    # The description can only add a remedy if the code, the sign-in or a scope was refused, because that is specific.
+    # An error code for the sign-in, the authorization code or a scope is specific: the description only adds a remedy.
     refusal = by_code if issubclass(by_code.error, (errors.UserError, errors.ScopeRefused)) else by_words
     pkce_remedy = "set WSGI_OAUTH_PKCE=no" if provider.pkce else "remove WSGI_OAUTH_PKCE=no"
     client_auth = provider.client_auth or "basic"

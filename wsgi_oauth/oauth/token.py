@@ -245,7 +245,7 @@ def parse_lifetime(expires_in: object) -> dict[str, float]:
     if isinstance(expires_in, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,18}(\.[0-9]{0,18})?\s*", expires_in, re.ASCII):
         seconds = float(expires_in)
     elif isinstance(expires_in, (int, float)) and not isinstance(expires_in, bool):
-        seconds = max(0, min(expires_in, _MAX_LIFETIME))  # a float has no room for each integer
+        seconds = max(0, min(expires_in, _MAX_LIFETIME))  # because not every integer fits into a float
     if math.isnan(seconds):
         _log.warning("token endpoint: expires_in must be a number of seconds (got %.60a); it is ignored", expires_in)
     if not seconds > 0:

@@ -287,7 +287,7 @@ def _build_unreachable(cause: BaseException, target: str, message: str) -> error
 
 
 def _find_cause(error: BaseException, handled: BaseException | None) -> BaseException:
-    """Return the innermost exception: urllib3 wraps that of the operating system. *handled* is no cause of *error*."""
+    """Return the innermost exception: urllib3 wraps that of the operating system. *handled* did not cause *error*."""
     seen = {id(error), id(handled)}
     while True:
         wrapped = [error.__cause__, getattr(error, "reason", None), *reversed(error.args), error.__context__]
