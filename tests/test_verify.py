@@ -341,6 +341,13 @@ def test_proxy_may_ask_with_the_method_of_the_client(make_app: MakeApp, method: 
     assert (refused.status_code, "Location" in refused.headers) == (401, False)
 
 
+@pytest.mark.parametrize("path", ["/verify/", "//verify"])
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+def test_other_spelling_of_the_path_gives_no_access(make_app: MakeApp, path: str, method: str):
+    app = make_app()
+    assert Proxy(app, path, Cookie=str(signed_in(app, ANN))).ask(method=method).status_code == 404
+
+
 def test_store_that_fails_gives_no_access(make_app: MakeApp, store: SessionStore, monkeypatch: pytest.MonkeyPatch):
     app = make_app()
     proxy = Proxy(app, Cookie=str(signed_in(app, ANN)))

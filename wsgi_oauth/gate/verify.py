@@ -204,6 +204,8 @@ class Verify(RequestHandler):
     def get(self, request: Request) -> Response:
         raise NotFound  # only for another spelling of the path
 
+    options = get  # otherwise the answer would be a 204
+
 
 def without_own_host(url: str, base_url: str) -> str:
     """Return *url* without the scheme, host and port, if the host is this site's.
