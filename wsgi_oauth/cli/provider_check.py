@@ -52,8 +52,7 @@ class ProviderCheck:
         self._signed_out_url = f"{url}/signed-out"
         self._backchannel_logout_uri = f"{url}/backchannel-logout"
         self._redirect_uri = f"{url}/callback{'/' if config.label else ''}{config.label}"
-        self._response: Response | None = None  # the last response of the tested endpoint
-        self._date = ""  # the Date header of the last response
+        self._clients: list[OAuth2Session] = []  # one for each request, with its response
 
     def findings(self) -> Iterator[Finding]:
         """Run all checks. They end early if the issuer's metadata cannot be read."""
@@ -300,7 +299,6 @@ class ProviderCheck:
 
     def _probe(self, name: str, url: str, probe: Callable[[str], Finding], *, failure: str = "FAIL") -> Finding:
         """Return the finding of *probe*. If it raises an error, return a finding of the level *failure* instead."""
-        self._response = None
         try:
             finding = probe(url)
         except errors.ProviderRateLimit as error:
@@ -310,17 +308,15 @@ class ProviderCheck:
         return replace(finding, text=f"{name} endpoint {url}: {finding.text}")
 
     def _client(self, token: Token | None = None) -> OAuth2Session:
-        client = self._registration.oauth2_session(token=token, redirect_uri=self._redirect_uri)
-        client.requests_session.register_compliance_hook("access_token_response", self._remember)
-        return client
+        self._clients.append(self._registration.oauth2_session(token=token, redirect_uri=self._redirect_uri))
+        return self._clients[-1]
+
+    @property
+    def _response(self) -> Response | None:
+        return self._clients[-1].response
 
     def _request(self, method: str, url: str, **headers: str) -> Response:
-        return self._remember(self._client().request(method, url, headers=headers, withhold_token=True))
-
-    def _remember(self, response: Response) -> Response:
-        self._response = response
-        self._date = response.headers.get("Date", "")
-        return response
+        return self._client().request(method, url, headers=headers, withhold_token=True)
 
     def _probe_authorization(self, url: str) -> Finding:
         """Send an authorization request as a browser does."""
@@ -410,8 +406,9 @@ class ProviderCheck:
 
     def _check_clock(self) -> Finding:
         """Compare the clocks, because this machine computes when a token expires."""
+        dates = [each.response.headers.get("Date", "") for each in self._clients if each.response is not None]
         try:
-            skew = round(time.time() - parsedate_to_datetime(self._date).timestamp())
+            skew = round(time.time() - parsedate_to_datetime("".join(dates[-1:])).timestamp())
         except ValueError:
             text = "clock: unknown whether it agrees with the provider's, because no response has a valid Date"
             return warn(text, "synchronize this machine's clock with NTP")

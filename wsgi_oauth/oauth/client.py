@@ -77,15 +77,15 @@ class OAuth2Session:
         self._refresh = refresh  # gets a new token when the provider no longer accepts the current one
         self._token: Token = token or {}
         self._has_refreshed = False
+        self.response: requests.Response | None = None  # the last one, for `wsgi-oauth check`
         self._requests_session: requests_oauthlib.OAuth2Session | None = None
 
     @property
     def requests_session(self) -> requests_oauthlib.OAuth2Session:
         """The session of requests-oauthlib that prepares each request; created when it is first needed.
 
-        ``headers``, ``params``, ``auth`` and ``cookies`` that are set on it apply to all requests, and so do its
-        compliance fixes for providers that deviate from the standard. Its settings for TLS, proxies and redirects have
-        no effect.
+        ``headers``, ``params``, ``auth`` and ``cookies`` that are set on it apply to all requests. Its settings for
+        TLS, proxies and redirects have no effect, and neither have its compliance fixes.
         """
         if self._requests_session is None:
             self._requests_session = requests_oauthlib.OAuth2Session(
@@ -93,13 +93,6 @@ class OAuth2Session:
             )
             self._requests_session.headers["User-Agent"] = USER_AGENT
         return self._requests_session
-
-    def _hooks(self, name: str) -> Collection[Callable[..., Any]]:
-        """Return the compliance hooks of requests-oauthlib, if its session is used."""
-        if self._requests_session is None:
-            return ()
-        hooks: dict[str, Any] = dict(self._requests_session.compliance_hook)  # the type stubs lack some names
-        return hooks[name]  # type: ignore[no-any-return]
 
     @property
     def token(self) -> Token:
@@ -355,8 +348,6 @@ class OAuth2Session:
         headers = dict(headers or {})
         if withhold_token:
             return self._send(method, url, data, headers, **options)
-        for hook in self._hooks("protected_request"):
-            url, headers, data = hook(url, headers, data)
         response = self._send(method, url, data, headers | self._authorization(), **options)
         is_repeatable = isinstance(data, _REPEATABLE) and not options.get("files")
         if rejects_token(response) and self._can_refresh and is_repeatable:
@@ -392,7 +383,10 @@ class OAuth2Session:
             request = requests.Request(method, url, data=data, headers=headers, **content)
             prepared = self._requests_session.prepare_request(request)
         endpoint = self._endpoint_name(url)
-        return self._transport.send(prepared, timeout=timeout, allow_redirects=allow_redirects, endpoint=endpoint)
+        self.response = None
+        send = self._transport.send
+        self.response = send(prepared, timeout=timeout, allow_redirects=allow_redirects, endpoint=endpoint)
+        return self.response
 
     def _endpoint_name(self, url: str) -> str:
         """Return the name of the provider's endpoint with this URL, for metrics."""
@@ -429,10 +423,7 @@ class OAuth2Session:
         self._has_refreshed = True
 
     def _post_as_client(self, url: str, form: dict[str, str]) -> requests.Response:
-        """POST *form* to an endpoint at which the client authenticates itself (RFC 6749 2.3.1).
-
-        The compliance hooks of requests-oauthlib for token requests apply.
-        """
+        """POST *form* to an endpoint at which the client authenticates itself (RFC 6749 2.3.1)."""
         headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
         method = self.provider.client_auth or "basic"
         if method == "basic":
@@ -446,13 +437,7 @@ class OAuth2Session:
             elif method == "private_key_jwt":
                 assert self._build_assertion is not None
                 form |= {"client_assertion_type": _JWT_ASSERTION, "client_assertion": self._build_assertion(url)}
-        request = {"data": form}
-        for hook in self._hooks("access_token_request"):
-            url, headers, request = hook(url, headers, request)
-        response = self._send("POST", url, urlencode(request["data"], doseq=True), headers)
-        for hook in self._hooks("access_token_response"):
-            response = hook(response)
-        return response
+        return self._send("POST", url, urlencode(form), headers)
 
 
 def _basic(client_id: str, secret: str) -> str:
