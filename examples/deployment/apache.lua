@@ -56,7 +56,7 @@ function verify(r)
                 r.headers_in[name] = value
             end
         end
-        -- They open every application of the site, so no application sees them.
+        -- An access token and the session cookie open every application of the site, so no application sees them.
         r.headers_in["Authorization"] = nil
         local cookies = (headers["cookie"] or ""):gsub("__Host%-wsgi_oauth[^;]*;? ?", "")
         r.headers_in["Cookie"] = cookies ~= "" and cookies or nil
