@@ -30,9 +30,8 @@ PLAIN = re.compile(r"(?:/[\w-]+(?:\.[\w-]+)*)*/?", re.ASCII)
 _MAX_NOT_ASCII = 2000  # bytes of a path
 _TO_NORMALIZE = re.compile(r"[ .:;%?#\\]|//|/@@|/\+\+|[^\x00-\x7f]")  # normalization changes only paths that match
 _PARAMETERS = re.compile(r"[;:?#]")  # the beginning of parameters; on Windows, `admin:x` is a part of the file `admin`
-# Pyramid and Zope read `/@@admin` as the view `admin`, and Plone `/++api++/admin` as `/admin`. Python's UUID removes
-# `urn:uuid:`.
-_NAMESPACE = re.compile(r"(?<=/)(?:@@|\+\+[^+/]*\+\+)|u(?:rn|uid):")
+# Pyramid and Zope read `/@@admin` as the view `admin`, and Plone `/++api++/admin` as `/admin`.
+_NAMESPACE = re.compile(r"(?<=/)(?:@@|\+\+[^+/]*\+\+)")
 # TurboGears reads `/admin.json` as `/admin`. A name can contain a dot, so there are two ways to remove extensions.
 _EXTENSIONS = (re.compile(r"(?<=[^/])\.[^/]*"), re.compile(r"(?<=[^/])\.[^/.]*(?=/|\Z)"))
 _OTHER_SPACE = re.compile(r"[^\S ]")
@@ -93,7 +92,7 @@ def fold(text: str) -> str:
     if text.isascii():
         return text.lower()
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    kept = (each for each in decomposed if unicodedata.category(each) not in {"Cf", "Mn", "Me"})
+    kept = (each for each in decomposed if unicodedata.category(each) not in {"Cc", "Cf", "Mn", "Me"})
     return "".join(str(unicodedata.decimal(each, each)) for each in kept)
 
 
@@ -102,7 +101,8 @@ def normalize(folded: str) -> str:
 
     Spaces and dots at the end of a name are removed, too, because Windows ignores them.
     """
-    segments = _NAMESPACE.sub("", unquote(folded).replace("\\", "/")).split("/")
+    path = unquote(folded).replace("\\", "/").replace("urn:", "").replace("uuid:", "")  # like Python's `UUID`
+    segments = _NAMESPACE.sub("", path).split("/")
     names = [_PARAMETERS.split(segment, maxsplit=1)[0].strip(" ") for segment in segments]
     return posixpath.normpath("/" + "/".join(name.rstrip(" .") or name for name in names).lstrip("/"))
 
