@@ -165,8 +165,11 @@ class TestReaders:
     @pytest.mark.parametrize(
         "header", ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded", "Via", "X-Real-IP"]
     )
-    def test_are_refused_through_a_proxy(self, app: Any, header: str):
+    def test_are_refused_through_a_proxy(self, app: Any, header: str, caplog: pytest.LogCaptureFixture):
+        """The sidecar of a service mesh (Istio) is one, too."""
+        caplog.set_level("INFO")
         assert send(app, "/metrics", headers={header: "203.0.113.9"}).status_code == 404
+        assert f"metrics: not shown, because the request has headers of proxies ({header})" in caplog.text
 
     def test_find_nothing_without_the_setting(self, provider: LocalProvider):
         assert send(create_app(Config.from_environ(environ_for(provider))), "/metrics").status_code == 404

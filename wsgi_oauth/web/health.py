@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ CHECK_QUERY, CHECK_VALUE = "check=1%2F2", "1/2"
 
 _CHECK_ENTRY = OTHER_ENTRY + b"check:1"
 _CHECK_LIFETIME = 300  # seconds; the command deletes the entry earlier
+_log = logging.getLogger(__name__)
 # Proxies add at least one of these to each request that they forward.
 _PROXY_HEADERS = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
 
@@ -90,7 +92,9 @@ class MetricsPage(RequestHandler):
     metrics: Metrics  # set by create_app
 
     def get(self, request: Request) -> Response:
-        if any(name in request.headers for name in _PROXY_HEADERS):
+        if names := [name for name in _PROXY_HEADERS if name in request.headers]:
+            text = "[%s] metrics: not shown, because the request has headers of proxies (%s); request them directly"
+            _log.info(text, request.id, ", ".join(names))
             raise NotFound
         if request.environ.get("wsgi.multiprocess") and self.metrics.folder is None:
             raise errors.ConfigError(
