@@ -1052,6 +1052,16 @@ class TestUserDocument:
         assert said(start(visit(SCOPE="email"))) == (502, "provider_error")
         assert "has no userinfo_endpoint" in caplog.text
 
+    def test_is_requested_with_post_where_get_is_not_allowed(self, browser: Browser, issuer: Issuer) -> None:
+        """OpenID Connect Core 5.3: issuers must support both, but itsme supported only POST (IdentityModel#93)."""
+        answer = issuer.routes["/user"][1]["GET"]
+        issuer.routes["/user"] = ("profile", {"POST": answer})
+        browser.sign_in()
+        assert browser.profile().json["sub"] == "mona"
+        request = issuer.exchanges[-1]
+        assert (request.method, request.body) == ("POST", "")
+        assert request.headers["Authorization"].startswith("Bearer ")
+
     @pytest.mark.parametrize(
         "content_type", ["application/jwt", "Application/JWT; charset=utf-8", "application/jwt; charset=undefined"]
     )

@@ -276,9 +276,12 @@ class OAuth2Session:
         headers = {"Accept": f"application/json{signed}", **dict(provider.profile_headers)}
 
         def fetch() -> dict[str, Any]:
-            response = self.request(
-                provider.profile_method, provider.profile_url, provider.profile_body or None, headers
-            )
+            def ask(method: str) -> requests.Response:
+                return self.request(method, provider.profile_url, provider.profile_body or None, headers)
+
+            response = ask(provider.profile_method)
+            if response.status_code == 405 and provider.profile_method == "GET":
+                response = ask("POST")  # some issuers accept nothing else (Core 5.3.1)
             if is_signed_document(response):
                 document = response.content.decode("ascii", "replace")  # RFC 7515 3.1, whatever charset is declared
                 claims = read_signed_document(document, provider, self._client_id)
