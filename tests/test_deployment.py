@@ -875,6 +875,17 @@ class TestDocument:
         assert f"redirect URI: register exactly this URL: {APP}/auth/callback" in run("check", deployment.folder)
 
 
+def test_traefik_prefers_the_sign_in_to_the_application():
+    """Traefik takes the matching router with the highest priority, by default the length of its rule."""
+    found = re.findall(
+        r"^    ([\w-]+):\n      rule: (.+)\n(?:      priority: (\d+)\n)?",
+        (EXAMPLES / "traefik.yml").read_text(),
+        re.MULTILINE,
+    )
+    order = sorted(found, key=lambda router: int(router[2] or len(router[1])), reverse=True)
+    assert [name for name, *_ in order] == ["sign-in", "reports", "application"]
+
+
 class TestImage:
     """The commands of the Dockerfile, outside of a container."""
 
