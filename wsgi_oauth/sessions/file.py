@@ -216,10 +216,7 @@ class FileStore:
         with _store_errors, os.scandir(self.folder) as entries:
             now, removed = time.time(), 0
             for entry in entries:
-                try:
-                    removed += _remove_if_expired(entry, now) and entry.name.endswith(_SUFFIX)
-                except FileNotFoundError:
-                    continue  # Another worker was faster.
+                removed += _remove_if_expired(entry, now) and entry.name.endswith(_SUFFIX)
             return removed
 
     def sweep_slice(self) -> None:
@@ -430,13 +427,8 @@ class _Sweeper:
                 if entry is None:  # the end of a walk
                     self._entries = _walk(self._folder)
                     entry = next(self._entries, None)
-                if entry is None:
+                if entry is None or not _remove_if_expired(entry, now):
                     break
-                try:
-                    if not _remove_if_expired(entry, now):
-                        break
-                except FileNotFoundError:
-                    continue  # Another worker was faster.
         finally:
             self._lock.release()
 
@@ -455,11 +447,9 @@ def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
 
 
 def _remove_if_expired(entry: os.DirEntry[str], now: float) -> bool:
-    """Remove an expired session or a stale temporary file. Return whether *entry* was removed.
+    """Remove an expired session or a stale temporary file. Return whether *entry* was removed, also by another worker.
 
     A session that another process has locked, or a file of another user, is skipped.
-
-    :raises FileNotFoundError: when another worker has removed it since the folder was read.
     """
     try:
         status = entry.stat(follow_symlinks=False)
@@ -469,15 +459,17 @@ def _remove_if_expired(entry: os.DirEntry[str], now: float) -> bool:
             return False  # another kind of file
         if entry.name.endswith(_TEMPORARY):
             # The modification time may already be the session's expiry, so the change time is compared.
-            if status.st_ctime < now - STALE_AFTER:
+            is_stale = status.st_ctime < now - STALE_AFTER
+            if is_stale:
                 os.unlink(entry.path)
-                return True
-            return False
+            return is_stale
         with _locked(entry.path, timeout=0) as found:
             # Checked again under the lock, because another worker may have removed or stored the session meanwhile.
             if found is not None and found[1].st_mtime <= now:
                 os.unlink(entry.path)
                 return True
+    except FileNotFoundError:  # Another worker was faster.
+        return True
     except (TimeoutError, PermissionError):
         pass
     return False
