@@ -126,7 +126,9 @@ class ReauthenticationRequired(
 
     def __init__(self, *, max_age: float | None = None, acr: str | Iterable[str] = ()) -> None:
         self.acr = (acr,) if isinstance(acr, str) else tuple(acr)
-        self.max_age = 0 if max_age is None and not self.acr else None if max_age is None else int(max_age)
+        if max_age is None and not self.acr:
+            max_age = 0
+        self.max_age = None if max_age is None else int(max_age)
         if self.max_age is not None and not 0 <= self.max_age < 10**9:
             raise ValueError(f"max_age: must be a number of seconds, 0 or more (got {max_age!r})")
         for value in self.acr:  # neither quotes nor backslashes, because the challenge quotes it (RFC 9110 5.6.4)

@@ -58,9 +58,10 @@ class ProviderCheck:
         """Run all checks. They end early if the issuer's metadata cannot be read."""
         preset, discovery = self._registration.configured_provider, self._registration.discovery
         setting = self._config.provider
-        entry = "" if isinstance(setting, Provider) else "microsoft" if "://" in setting else setting
-        has_notes = entry and preset.notes
-        notes = f"read the notes on this provider: {locate_document('providers.md')}#{entry}" if has_notes else ""
+        notes = ""
+        if preset.notes and isinstance(setting, str):
+            entry = "microsoft" if "://" in setting else setting  # no other provider set by its URL has notes
+            notes = f"read the notes on this provider: {locate_document('providers.md')}#{entry}"
         yield ok(f"provider {preset.title}: client id {self._config.client_id}", notes)
         if self._public_url:
             remedy = f"register it at {preset.registration_url}" if preset.registration_url else ""

@@ -108,9 +108,9 @@ class StoreConfig:
 
         :raises errors.ConfigError: with one line for each missing, invalid or unknown variable.
         """
-        # Compose and systemd files set empty variables.
         # Some loaders of .env files take a byte order mark for a part of the first name.
         named = {name.removeprefix("\ufeff"): text.strip() for name, text in environ.items()}
+        # Compose and systemd files set empty variables.
         variables = {name: text for name, text in named.items() if name.startswith(PREFIX) and text}
         labels = variables.get(f"{PREFIX}PROVIDERS", "").lower().split()
         _check_labels(labels)  # otherwise the messages below would contain an invalid label

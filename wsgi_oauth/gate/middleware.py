@@ -307,7 +307,7 @@ def may_change_path(environ: WSGIEnvironment) -> bool:
             value = value.replace(path, "")
         changes = False
         if name in _PREFIX_HEADERS or name in {_URL_HEADER, _ORIGINAL_HEADER}:
-            # Some applications remove it everywhere, or remove the first of several prefixes.
+            # Some applications remove the prefix everywhere in the path, or remove the first of several prefixes.
             prefixes = unquote(value, "latin-1").split(",")
             changes = bool(value) and any(prefix.strip(" /") in path for prefix in prefixes)
         elif name == _ROOT_HEADER:

@@ -148,6 +148,7 @@ class GuardedResponse:
         if hasattr(body, "close"):
             body.close()
         own = {name.lower(): value for name, value in own_headers}
+        # A redirect of the application, also one for htmx, leads to the target of the sign-out.
         location, page = own.get("location"), own.get("hx-redirect") or own.get("location")
         replaced = {"location": ("Location", location)} if location else {}
         if page:

@@ -148,9 +148,10 @@ def _may_be(requested: tuple[str, str], name: str) -> bool:
         return True
     if segment.isascii():
         return _SHORT_NAME.search(segment) is not None
-    remaining = iter(name)
     plain = _LETTER.findall(segment)
-    return bool(plain) and all(each in remaining for each in plain)
+    remaining = iter(name)
+    # Each test consumes the name up to the letter, so the letters have to occur in the same order.
+    return bool(plain) and all(letter in remaining for letter in plain)
 
 
 def _letters(name: str) -> str:

@@ -29,7 +29,7 @@ class SignatureAlgorithms:
         self._stored: dict[str, tuple[str, float]] = {}  # the algorithm that this process stored, and the time
 
     def record(self, registration_key: str, algorithm: str, *, is_ambiguous: bool) -> None:
-        """Remember the algorithm of an ID token. A failure is only logged, because the next sign-in tries again.
+        """Record the algorithm of an ID token. A failure is only logged, because the next sign-in tries again.
 
         :param is_ambiguous: whether the issuer announces several algorithms with public keys. Only then is the
             algorithm stored for other processes.

@@ -82,8 +82,8 @@ class BoundedAdapter(HTTPAdapter):
             except urllib3.exceptions.HTTPError as error:
                 # The provider closed a pooled connection just now. A POST is not repeated, because its authorization
                 # code or refresh token can be used only once.
-                closed = isinstance(_find_cause(error, handled), (ConnectionResetError, BrokenPipeError))
-                if request.method not in _SAFE_METHODS or not closed:
+                is_closed = isinstance(_find_cause(error, handled), (ConnectionResetError, BrokenPipeError))
+                if request.method not in _SAFE_METHODS or not is_closed:
                     raise
                 response = self._send(request, deadline)
             response._content = read_body(response)

@@ -51,7 +51,7 @@ class RequestLimit:
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Hold a slot until the end of the block. The same thread (or greenlet) can use it several times inside.
+        """Hold a slot until the end of the block. Inside it, the same thread (or greenlet) takes no other slot.
 
         :raises errors.ProviderBusy: when all slots are taken.
         """

@@ -111,17 +111,19 @@ def build_http_error_response(request: Request, error: HTTPException) -> Respons
     """Return the page of a Werkzeug error such as 404 or 405. A response inside the exception is returned unchanged."""
     if error.response is not None or error.code is None or error.code < 400:
         return Response.force_type(error.get_response(request.environ))
+    has_failed = error.code >= 500
     title, text, advice = _HTTP_ERRORS.get(error.code) or (
-        english("bad_request.title") if error.code < 500 else english("internal_error.title"),
+        english("internal_error.title" if has_failed else "bad_request.title"),
         english("http_error.text", status=f"{error.code} {error.name}"),
-        english("bad_request.advice") if error.code < 500 else english("advice.try_again"),
+        english("advice.try_again" if has_failed else "bad_request.advice"),
     )
     if error.description and error.description != type(error).description:  # not Werkzeug's own text
         text = error.description
-    cause, side = error.name.lower().replace(" ", "_"), errors.UserError.side if error.code < 500 else errors.Error.side
+    cause = error.name.lower().replace(" ", "_")
+    side = errors.Error.side if has_failed else errors.UserError.side
     message = pages.UserMessage(title, text, advice, cause, error.code, side, request.id)
     original_exception = getattr(error, "original_exception", None)  # an attribute of InternalServerError
-    level = logging.ERROR if error.code >= 500 else logging.WARNING
+    level = logging.ERROR if has_failed else logging.WARNING
     if error.code == 404 and re.fullmatch(_ROUTINE_PATH, request.path):
         level = logging.INFO
     extra = {"request_id": request.id, "cause": message.cause}
