@@ -211,6 +211,14 @@ class TestPathRules:
         anonymous = {"Destination": destination}
         assert send(guest.gate, "/public/x", method="COPY", headers=anonymous).status_code == 401
 
+    @pytest.mark.parametrize("destination", ["http://localhost", "http://localhost/mount", "/mount", ""])
+    def test_of_the_slash_apply_if_webdav_moves_a_page_to_a_url_without_path(
+        self, make_gate: MakeGate, destination: str
+    ):
+        """Otherwise an anonymous user could write outside the public paths."""
+        headers, gate = {"Destination": destination}, make_gate(public=["/public"])
+        assert send(gate, "/public/x", method="COPY", headers=headers, SCRIPT_NAME="/mount").status_code == 401
+
     def test_of_the_same_path_apply_if_webdav_moves_a_page_there(self, enter: Callable[..., Guest]):
         guest = enter(allow={"/admin": ("id:1",)}, public=["/public"])
         headers = {"Cookie": f"wsgi_oauth={guest.cookie}", "Destination": "http://localhost/other%20page"}

@@ -211,11 +211,11 @@ class LoginRequired:
 
     def _has_other_destination(self, environ: WSGIEnvironment) -> bool:
         """Return whether a WebDAV request would copy or move the page to a path with other rules (RFC 4918 10.3)."""
+        if _DESTINATION not in environ:
+            return False
         script_name = environ.get("SCRIPT_NAME", "")
-        destination = _ORIGIN.sub("", unquote(environ.get(_DESTINATION, ""), "latin-1")).removeprefix(script_name)
-        return bool(destination) and (
-            self._paths.find(script_name, destination) != self._paths.find(script_name, environ.get("PATH_INFO", ""))
-        )
+        destination = _ORIGIN.sub("", unquote(environ[_DESTINATION], "latin-1")).removeprefix(script_name) or "/"
+        return self._paths.find(script_name, destination) != self._paths.find(script_name, environ.get("PATH_INFO", ""))
 
     def check_store_access(self) -> None:
         """Raise ConfigError if this process, after a change of its user, cannot use the session store."""
