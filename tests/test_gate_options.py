@@ -201,6 +201,13 @@ class TestPathRules:
         [
             *("http://localhost/admin/x", "/admin/x", "//localhost/%41dmin/x", "http:/admin/x", "http://x/%2561dmin"),
             *("http://localhost/page/../admin", "http://localhost//admin", "http://localhost/a;/admin", "admin"),
+            *("admin//x", "admin?//x/y", "x//localhost/public/y", "http:x//localhost/public/y", "/%2Fadmin/x"),
+            *(
+                "http://localhost%2Fpublic/y",
+                "http:%2F%2Fadmin/x",
+                "http://localhost#/public/y",
+                "//localhost?/public/y",
+            ),
         ],
     )
     def test_of_the_path_to_which_webdav_moves_a_page_apply(self, enter: Callable[..., Guest], destination: str):

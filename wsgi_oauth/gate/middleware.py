@@ -86,7 +86,7 @@ _WHOLE_PATH_HEADERS = frozenset(
 )
 _PATH_HEADERS = _PREFIX_HEADERS | _WHOLE_PATH_HEADERS | {_URL_HEADER, _ORIGINAL_HEADER, _ROOT_HEADER}
 _DESTINATION = "HTTP_DESTINATION"
-_ORIGIN = re.compile(r"\A[^/]*//[^/]*")
+_ORIGIN = re.compile(r"\A(?:[a-z][a-z0-9+.-]*:)?//[^/?#]*", re.ASCII | re.IGNORECASE)
 _SUSPICIOUS_KEYS = IDENTITY_KEYS | _PATH_HEADERS | {_DESTINATION}
 _REQUESTED_METHOD = "HTTP_ACCESS_CONTROL_REQUEST_METHOD"
 _METHOD_PARAMETER = re.compile(r"_method|method[_-]?override", re.IGNORECASE)
@@ -213,9 +213,12 @@ class LoginRequired:
         """Return whether a WebDAV request would copy or move the page to a path with other rules (RFC 4918 10.3)."""
         if _DESTINATION not in environ:
             return False
-        script_name = environ.get("SCRIPT_NAME", "")
-        destination = _ORIGIN.sub("", unquote(environ[_DESTINATION], "latin-1")).removeprefix(script_name) or "/"
-        return self._paths.find(script_name, destination) != self._paths.find(script_name, environ.get("PATH_INFO", ""))
+        header, script_name = environ[_DESTINATION], environ.get("SCRIPT_NAME", "")
+        destination = unquote(_ORIGIN.sub("", header), "latin-1")
+        if destination != _ORIGIN.sub("", unquote(header, "latin-1")):  # some applications decode the URL first
+            return True
+        path = destination.removeprefix(script_name) or "/"
+        return self._paths.find(script_name, path) != self._paths.find(script_name, environ.get("PATH_INFO", ""))
 
     def check_store_access(self) -> None:
         """Raise ConfigError if this process, after a change of its user, cannot use the session store."""
