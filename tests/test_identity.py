@@ -30,6 +30,18 @@ def test_id_as_a_string_is_the_same_subject() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "subject", ["Not supported currently. Use oid claim.", "00000000-0000-0000-0000-000000000000", "undefined", "null"]
+)
+def test_text_in_place_of_a_subject_is_refused(subject: str) -> None:
+    """Otherwise all users would be one: all ID tokens of Azure AD B2C had that text (passport-azure-ad#253)."""
+    with pytest.raises(errors.ProviderError, match="which is no id and could stand for several users") as raised:
+        read_identity({"sub": subject, "oid": "7"}, STANDARD)
+    assert "set WSGI_OAUTH_SUBJECT_CLAIM" in (raised.value.remedy or "")
+    by_oid = STANDARD._replace(user=UserDocument(subject="oid"))
+    assert read_identity({"sub": subject, "oid": "7"}, by_oid).subject == "7"
+
+
 @pytest.mark.parametrize("subject", [None, "", True, 1.5, [], {}, "a\nb", " a", "a ", "é", "x" * 256])
 def test_invalid_subject_is_refused(subject: object) -> None:
     with pytest.raises(errors.ProviderError, match=r"'sub' must be 1 to 255 characters of printable ASCII \(.*; got "):

@@ -33,6 +33,18 @@ _log = logging.getLogger(__name__)
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9._-]")
 
 _SUBJECT = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?", re.ASCII)  # OpenID Connect Core 2, `sub`
+# Texts that some providers send for every user without an id: Azure AD B2C, and programs in .NET, Go, JavaScript, Java
+# and Python.
+_NO_SUBJECTS = {
+    "Not supported currently. Use oid claim.",
+    "00000000-0000-0000-0000-000000000000",
+    "<no value>",
+    "[object Object]",
+    "undefined",
+    "NaN",
+    "null",
+    "None",
+}
 _LISTS = ("groups", "also_verified", "unread")  # fields of an identity
 _MAX_LIST = 32 * 1024  # characters of the groups, and of the addresses, as JSON
 
@@ -164,6 +176,13 @@ def find_subject(sources: tuple[Mapping[str, Any], Mapping[str, Any]], provider:
             f"the id of the user at {provider.user.subject!a} must be 1 to 255 characters of printable ASCII "
             f"(OpenID Connect Core 2; got {describe(sources[0] if subject is None else subject)})",
             remedy="set WSGI_OAUTH_SUBJECT_CLAIM to the claim that identifies the user",
+        )
+    if subject in _NO_SUBJECTS:
+        raise errors.ProviderError(
+            f"the id of the user at {provider.user.subject!a} is {subject!a}, which is no id and could stand for "
+            "several users",
+            remedy="correct the claim at the provider, or set WSGI_OAUTH_SUBJECT_CLAIM to the claim that identifies "
+            "the user",
         )
     if not provider.has_tenants:
         return subject

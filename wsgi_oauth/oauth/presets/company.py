@@ -136,6 +136,8 @@ PROVIDERS = (
             "The issuer stands in that document, including the slash at the end.",
             "Select the claims *Display Name*, *Email Addresses* and *User's Object ID* as application claims of the "
             "user flow. They are in the ID token, because Azure AD B2C has no UserInfo endpoint.",
+            "Leave *Subject (sub) claim* in the token settings of the user flow at *ObjectID*. With *Not supported*, "
+            "all users would have the same id, and no one can sign in until `WSGI_OAUTH_SUBJECT_CLAIM` is `oid`.",
             "Choose a user flow of the version *Recommended*, and enable *Self-service password reset*: otherwise "
             "a forgotten password ends the sign-in with an error page (`AADB2C90118`).",
             "Since May 2025 Microsoft sells Azure AD B2C to existing customers only.",
