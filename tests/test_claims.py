@@ -154,6 +154,8 @@ class TestGroups:
             ([{"name": "staff", "id": "5"}, {"displayName": "admins", "id": "6"}, {"id": 7}], ("staff", "admins", "7")),
             ({"name": "staff"}, ("staff",)),
             ({"staff": {"org1": "example.com"}, "admins": {}}, ("staff", "admins")),
+            ({"0": "staff", "2": "admins"}, ("staff", "admins")),  # PHP, if an item was removed (pkp-lib#6007)
+            ({"0": {"0": "example.com"}, "2": {}}, ("0", "2")),
             ([], ()),
             (["", None], ()),
         ],

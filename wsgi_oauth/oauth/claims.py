@@ -140,11 +140,13 @@ def parse_groups(value: object, path: str) -> list[str]:
     """Return the names of groups, and log a description of unreadable ones.
 
     :param value: a list of names or of objects, a single name or object, or an object whose members are named after
-        the groups (ZITADEL). The name of a group object is its ``name``, ``displayName`` or ``id``.
+        the groups (ZITADEL) or numbered. The name of a group object is its ``name``, ``displayName`` or ``id``.
     :param path: the path of *value*, for the log.
     """
     if isinstance(value, Mapping) and value and all(isinstance(member, Mapping) for member in value.values()):
         value = list(value)
+    elif isinstance(value, Mapping) and all(key.isdecimal() and isinstance(value[key], str) for key in value):
+        value = list(value.values())  # PHP writes a list with gaps as an object
     items = [item for item in (value if isinstance(value, list) else [value]) if item not in (None, "")]
     found = (find_value(item, "name displayName id") if isinstance(item, Mapping) else item for item in items)
     names = [parse_text(each) for each in found]
