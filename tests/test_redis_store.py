@@ -351,7 +351,7 @@ def test_a_late_response_is_not_taken_for_the_next_one(own_redis: RedisServer):
 
 
 def test_the_number_of_connections_is_limited(one_redis: RedisServer, redis_url: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(redis_servers, "MAX_CONNECTIONS", 2)
+    monkeypatch.setitem(redis_servers._POOL_OPTIONS, "max_connections", 2)
     store = RedisStore(redis_url)
     store.create(KEY, record(b"0"))
     with one_redis.client as client, ThreadPoolExecutor(8) as threads:

@@ -48,7 +48,7 @@ _RESPONSE_TIMEOUT = 2.0  # seconds; also the longest wait for a free connection 
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # seconds, seconds, number of attempts
 _ACKNOWLEDGE_TIMEOUT = 1.0  # seconds, shorter than _RESPONSE_TIMEOUT, for the acknowledgement of a write by a replica
 _REDIRECT_TIMEOUT = 5.0  # seconds until a slot that moves to another server must have arrived
-MAX_CONNECTIONS = 64  # per process and server
+_POOL_OPTIONS: dict[str, Any] = {"max_connections": 64, "timeout": _RESPONSE_TIMEOUT}  # for each process and server
 _pack = lru_cache(maxsize=1024)(redis.Connection().pack_command)  # this connection is never opened
 
 # The errors of a cluster, also of one with a single server, where no command is redirected.
@@ -83,7 +83,7 @@ class SingleServer:
     def __init__(self, url: RedisURL) -> None:
         [(host, port)] = url.hosts
         kind = redis.SSLConnection if url.tls else redis.Connection
-        options = _pool_options() | _connection_options(url)
+        options = _POOL_OPTIONS | _connection_options(url)
         pool = redis.BlockingConnectionPool(connection_class=kind, host=host, port=port, db=url.database, **options)
         self.client: Any = redis.Redis(connection_pool=pool)
 
@@ -137,7 +137,7 @@ class SentinelServers(SingleServer):
             sentinels,
             connection_class=SentinelManagedSSLConnection if url.tls else SentinelManagedConnection,
             db=url.database,
-            **_pool_options(),
+            **_POOL_OPTIONS,
             **options,
         )
         self.client: Any = redis.Redis(connection_pool=self._pool)
@@ -192,7 +192,7 @@ class ClusterServers:
             startup_nodes=[ClusterNode(host, port) for host, port in url.hosts],
             connection_pool_class=redis.BlockingConnectionPool,
             require_full_coverage=False,  # the sessions of the other servers stay usable
-            **_pool_options(),
+            **_POOL_OPTIONS,
             **_connection_options(url),
         )
 
@@ -350,10 +350,6 @@ def _connect_to_sentinel(connection: Any) -> None:
             connection.read_response()
         finally:
             connection.credential_provider = credentials
-
-
-def _pool_options() -> dict[str, Any]:
-    return {"max_connections": MAX_CONNECTIONS, "timeout": _RESPONSE_TIMEOUT}
 
 
 def _connection_options(url: RedisURL) -> dict[str, Any]:
