@@ -175,7 +175,7 @@ def test_ticket_from_a_listing_of_the_store(victim: User, store: SessionStore) -
 @pytest.mark.parametrize("redeemed", [False, True], ids=["ticket", "link"])
 @guarded_by(
     {
-        "wsgi_oauth.sessions.links.apply_pad": lambda data, secret, purpose: data,
+        "wsgi_oauth.sessions.encryption.apply_pad": lambda data, secret, purpose: data,
     }
 )
 def test_session_id_from_the_data_of_the_store(

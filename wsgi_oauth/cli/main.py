@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ..version import __version__
-from . import check, demo, sessions, tokens
+from . import check, demo, sessions
 from .finding import locate_document
 
 
@@ -58,5 +58,5 @@ def _build_parser() -> argparse.ArgumentParser:
     demo.add_command(commands.add_parser("demo", help="try it offline with a local provider"))
     check.add_command(commands.add_parser("check", help="check the configuration"))
     sessions.add_commands(commands.add_parser("sessions", help="count, list, sweep or end sessions"))
-    tokens.add_commands(commands.add_parser("tokens", help="list or revoke the access tokens of programs"))
+    sessions.add_token_commands(commands.add_parser("tokens", help="list or revoke the access tokens of programs"))
     return parser

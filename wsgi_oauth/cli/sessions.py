@@ -1,4 +1,4 @@
-"""``wsgi-oauth sessions``: count, list, sweep and end the sessions in the store.
+"""``wsgi-oauth sessions`` and ``wsgi-oauth tokens``: what operators do with the session store.
 
 Operators see the signed-in users and the times of their sign-ins. Tokens are never printed. Session ids cannot be
 printed, because the store has only their hashes.
@@ -23,11 +23,12 @@ from ..characters import escape_for_display
 from ..config import PREFIX
 from ..config.checks import MAX_LIFETIME
 from ..config.settings import StoreConfig
-from ..events import SESSION_END, Event
+from ..events import SESSION_END, TOKEN_REVOCATION, Event
 from ..logs import JsonFormatter
 from ..oauth.identity import IDENTITY, Identity, build_user_id
-from ..sessions.access_tokens import AccessTokens
+from ..sessions.access_tokens import TOKEN_PREFIX, AccessTokens
 from ..sessions.manager import ANONYMOUS, EXPIRED, IGNORED, REVOKED, SIGNED_IN, UNREADABLE, SessionManager, SurveyEntry
+from ..sessions.store import store_key
 
 T = TypeVar("T")
 Command = Callable[[SessionManager, argparse.Namespace], None]
@@ -240,3 +241,43 @@ def _with_progress(items: Iterable[T]) -> Iterator[T]:
         yield item
         if on_terminal and number % _PROGRESS_STEP == 0:
             print(f"{number:,} sessions read", file=sys.stderr)
+
+
+# Access tokens of programs
+
+
+def add_token_commands(parser: argparse.ArgumentParser) -> None:
+    add = describe_group(parser, "tokens")
+    add("list", _list_tokens, "print a line for each token: creation, last use, expiry (UTC), id, owner, name")
+    revoke = add("revoke", _revoke, "revoke one token, all tokens of a user, or all tokens")
+    selection = revoke.add_mutually_exclusive_group(required=True)
+    selection.add_argument("--id", help="the id of a token, as `list` prints it, or a token that has leaked (wo_...)")
+    selection.add_argument("--user", metavar="ID", help="the id of a user, as `list` prints it (583231@github)")
+    selection.add_argument("--all", action="store_true", help="every token")
+
+
+def _list_tokens(sessions: SessionManager, options: argparse.Namespace) -> None:
+    print(options.store, file=sys.stderr)  # other programs may read the list on stdout
+    for owner, info in AccessTokens(sessions, max_lifetime=0).survey():
+        used = format_time(info.used) if info.used else f"{'never':<20}"
+        names = map(escape_for_display, (owner, info.name))
+        print(format_time(info.created), used, format_time(info.expires), info.id, *names, sep="  ")
+
+
+def _revoke(sessions: SessionManager, options: argparse.Namespace) -> None:
+    tokens, revoked = AccessTokens(sessions, max_lifetime=0), 0
+    is_token = (options.id or "").startswith(TOKEN_PREFIX) and options.id.isascii()
+    key = store_key(options.id) if is_token else None
+    try:
+        for owner, info in tokens.survey():
+            if options.all or options.id == info.id or key == info.key or options.user == owner:
+                tokens.delete(owner, info)
+                revoked += 1
+                print_event(TOKEN_REVOCATION, user=owner, token=info.id, detail=escape_for_display(info.name))
+    finally:
+        print(options.store)
+        print(f"access tokens: {revoked} revoked")
+    if not (revoked or options.all):
+        problem = f"belongs to {options.user!a}" if options.id is None else f"has the id {options.id!a}"
+        problem = "has this value" if is_token else problem  # never printed
+        print(f"No access token {problem}. `wsgi-oauth tokens list` prints all ids and owners.")

@@ -3,12 +3,19 @@
 An encrypted session consists of a label, a nonce, and the session under AES-256-GCM. Operators can read the label
 without a key, and the encryption authenticates it. The encryption key and the store's key are two different hashes of
 the session id, so neither reveals the other or the id. A stolen copy of the store is useless without a cookie.
+
+*Links.* Browsers send a cookie to one host only, and a stolen cookie of one site must not be valid on another site. The
+session cookie of a further site (``WSGI_OAUTH_SITES``) therefore contains a *link id*, which is derived from the
+session id. Under the hash of the link id, the store has the *link*: the session id, encrypted with a one-time pad. The
+pad is derived from the link id and the site, so neither the store nor another site's cookie reveals the session id. A
+changed or copied link decrypts to a random id without a session.
 """
 
 from __future__ import annotations
 
 import hmac
 import os
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from struct import Struct
 from typing import NamedTuple
 
@@ -19,6 +26,7 @@ _LABEL = Struct("!8sdd?")  # magic, started, seen, signed in
 _NONCE = 12  # bytes (SP 800-38D 5.2.1.1)
 _TAG = 16  # bytes
 _SALT = bytes(32)  # RFC 5869 3.1: a session id is random and unique, so it needs no salt.
+_ID = 32  # bytes of a decoded session id
 _PURPOSE = b"wsgi_oauth: the key that seals a session"
 
 
@@ -81,3 +89,32 @@ class Encryption:
             return cipher.decrypt(rest[:_NONCE], rest[_NONCE:], header + key.encode())
         except self._invalid:
             return None
+
+
+def derive_link_id(session_id: str, site: str) -> str:
+    """Return the value of the session cookie on a further *site* (a URL). It does not reveal the session id."""
+    return _encode(hmac.digest(session_id.encode(), f"wsgi_oauth: link to {site}".encode(), "sha256"))
+
+
+def encrypt_id(session_id: str, secret: str, purpose: str) -> bytes:
+    """Return *session_id*, encrypted with a one-time pad.
+
+    :param secret: 256 random bits that are used for one session id only.
+    :param purpose: part of the key; :func:`decrypt_id` needs the same value.
+    """
+    return apply_pad(urlsafe_b64decode(f"{session_id}="), secret, purpose)
+
+
+def decrypt_id(encrypted: bytes, secret: str, purpose: str) -> str:
+    """Return the session id in *encrypted*; an unknown id if *secret* or *purpose* is wrong."""
+    return _encode(apply_pad(encrypted, secret, purpose))
+
+
+def apply_pad(data: bytes, secret: str, purpose: str) -> bytes:
+    """Encrypt or decrypt *data*: both are the same operation."""
+    pad = hmac.digest(secret.encode(), f"wsgi_oauth: pad for {purpose}".encode(), "sha256")
+    return bytes(a ^ b for a, b in zip(data[:_ID], pad, strict=False))
+
+
+def _encode(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -17,8 +17,7 @@ from ..config.checks import MAX_LIFETIME
 from ..events import SIGN_IN
 from .cookie import CookieNames, build_set_cookie, pending_cookies, session_id_from_cookie
 from .encoding import OTHER_ENTRY, PROVIDER, STATE, TOKEN, StoredSession, are_plausible, decode, encode
-from .encryption import Encryption, Label, is_encrypted, read_label
-from .links import decrypt_id, derive_link_id, encrypt_id
+from .encryption import Encryption, Label, decrypt_id, derive_link_id, encrypt_id, is_encrypted, read_label
 from .revocation import Revocation, is_revoked, revocation_key
 from .session import Session
 from .store import Record, SessionStore, store_key
@@ -37,7 +36,7 @@ REVOKED = "revoked"
 IGNORED = "ignored"  # encrypted although encryption is off, or the other way around
 
 _BROWSER_SESSION = "browser_session"  # in the record of a sign-in: key and encrypted id of the browser's session
-LINK_ENTRY = OTHER_ENTRY + b"link:1:"  # see the module links
+LINK_ENTRY = OTHER_ENTRY + b"link:1:"  # see the module encryption
 _REVOCATION_MARGIN = 3600  # seconds that a revocation record outlives the sessions, because clocks differ
 
 _DAMAGED = "stored session: damaged; it is ignored, and the user has to sign in again"

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from .. import errors
 from .encoding import OTHER_ENTRY
-from .links import decrypt_id, derive_link_id, encrypt_id
+from .encryption import decrypt_id, derive_link_id, encrypt_id
 from .manager import LINK_ENTRY, SessionManager, link_purpose
 from .session import Session
 from .store import Record, store_key
