@@ -227,7 +227,7 @@ def _sign_out(page: Any, servers: Servers) -> None:
 
 def _fail(page: Any, servers: Servers, *, error: str) -> None:
     url = servers.application()
-    if not page.url.startswith(url):  # another error's page is good, too
+    if not page.url.startswith(url):  # the page of another error may stay open, because its origin is the same
         page.goto(f"{url}/signed-out")
     with page.expect_navigation():
         page.evaluate(
@@ -244,7 +244,7 @@ def _open_demo(path: str) -> Callable[[Any, Servers], object]:
 
 def _trace(page: Any, servers: Servers, *, message: str = "") -> None:
     _open_demo("/trace")(page, servers)
-    if page.locator("#empty").is_visible():  # the messages of another visit are good, too
+    if page.locator("#empty").is_visible():  # otherwise the page shows the messages of an earlier visit
         sign_in_at_demo(page, servers.demo)
         _open_demo("/trace")(page, servers)
     if message:

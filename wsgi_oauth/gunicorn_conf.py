@@ -77,10 +77,10 @@ in_memory = os.environ.get("WSGI_OAUTH_SESSION_STORE", "").startswith("memory")
 concurrency = int(os.environ.get("WEB_CONCURRENCY") or 0)
 workers = 1 if in_memory else concurrency or count_workers()
 
-# gunicorn kills a worker that gives no sign of life for this many seconds. For a sync worker this
-# also limits the duration of a request. A callback sends up to six requests to the provider, each
-# with a deadline of 10 seconds (WSGI_OAUTH_UPSTREAM_TIMEOUT): for the issuer's metadata, the token,
-# the keys, the user document, email addresses and groups.
+# gunicorn kills a worker that has not reported to it for this many seconds. A sync worker does not
+# report during a request, so this also limits a request. A callback sends up to six requests to the
+# provider, each with a deadline of 10 seconds (WSGI_OAUTH_UPSTREAM_TIMEOUT): for the issuer's
+# metadata, the token, the keys, the user document, email addresses and groups.
 timeout = 60
 # Seconds that running requests have to finish when gunicorn is stopped.
 graceful_timeout = 30

@@ -103,11 +103,14 @@ class GuardedResponse:
             self._replace(challenge, exc_info=exc_info)
             return True
         has_challenge = any(name.lower() == "www-authenticate" for name, _ in headers)
-        error = None if has_challenge or not self._context.is_page_navigation else self._sign_in_error()
-        if error is not None:
-            cookies = [header for header in headers if header[0].lower() == "set-cookie"]
-            self._replace(error, cookies, exc_info)
-        return error is not None
+        if has_challenge or not self._context.is_page_navigation:
+            return False
+        error = self._sign_in_error()
+        if error is None:
+            return False
+        cookies = [header for header in headers if header[0].lower() == "set-cookie"]
+        self._replace(error, cookies, exc_info)
+        return True
 
     def _find_challenge(self, headers: Iterable[tuple[str, str]]) -> errors.ReauthenticationRequired | None:
         """Return the requirements in the RFC 9470 challenge of the application's 401, for a signed-in user.

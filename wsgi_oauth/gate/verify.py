@@ -76,7 +76,7 @@ class Verifier:
     """Answers 204 with the user in ``X-Auth-Request-*``, 401 or 403, from the session or the access token.
 
     A user whose identity is stored never waits for the provider: a due recheck runs in a thread. A proxy asks with each
-    request, so this is not a :class:`RequestHandler`, which would cost four times as much.
+    request, so this is not a :class:`RequestHandler`, which would take four times as long.
     """
 
     def __init__(self, app: OAuthApp) -> None:

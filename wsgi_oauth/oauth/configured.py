@@ -33,22 +33,10 @@ def provider_from_config(config: ProviderConfig) -> Provider:
                 f"(got the name {config.provider.name!a}); choose another name"
             )
         return _with_settings(_from_preset(config.provider, config), config)
-    got = f"(got {config.provider!a})"
     if "://" in config.provider:
         provider = _from_issuer(config.provider, config)
     elif not missing:
-        # The default, the label, and a name that resembles no preset are harmless.
-        if config.provider not in {ProviderConfig.provider, config.label} and (suggestion := _suggestion(config)):
-            remedy = "" if config.provider in PRESETS else f"{suggestion} "
-            raise errors.ConfigError(
-                f"{config.variable('provider')}: conflicts with {', '.join(variables)}, which describe a provider "
-                f"without a preset {got}; {remedy}remove the name or the URLs"
-            )
-        name = provider_name(config.issuer or urljoin(config.authorization_url or "", "/"))
-        # Most user documents of providers without OpenID Connect have these members.
-        user = UserDocument(subject="sub id", username="preferred_username login username")
-        # ID tokens are used only with a configured issuer, because they could not be validated without it.
-        provider = Provider(name=name, title=name, issuer=config.issuer, openid=bool(config.issuer), user=user)
+        provider = _from_urls(config)
     elif len(missing) == 1:
         # Otherwise the third endpoint would be the preset's, which would receive the tokens of another provider.
         raise errors.ConfigError(
@@ -58,17 +46,40 @@ def provider_from_config(config: ProviderConfig) -> Provider:
     elif config.provider in PRESETS:
         provider = _from_preset(PRESETS[config.provider], config)
     else:
-        suggestion = _suggestion(config)
-        is_label = config.provider == config.label
-        problem = "missing, because its label is not a known name" if is_label else "unknown provider"
-        if "." in config.provider and not suggestion:
-            suggestion = f"did you mean https://{config.provider}?"
-        remedy = suggestion or (
-            f"use the https URL of an OpenID Connect issuer, or describe another provider with {', '.join(variables)}, "
+        raise _unknown_provider(config.provider, config)
+    return _with_settings(provider, config)
+
+
+def _from_urls(config: ProviderConfig) -> Provider:
+    """Return the provider that the authorization, token and profile URLs describe."""
+    # The default, the label, and a name that resembles no preset are harmless.
+    if config.provider not in {ProviderConfig.provider, config.label} and (suggestion := _suggestion(config)):
+        variables = ", ".join(config.variable(name) for name in _ENDPOINTS)
+        remedy = "" if config.provider in PRESETS else f"{suggestion} "
+        raise errors.ConfigError(
+            f"{config.variable('provider')}: conflicts with {variables}, which describe a provider without a preset "
+            f"(got {config.provider!a}); {remedy}remove the name or the URLs"
+        )
+    name = provider_name(config.issuer or urljoin(config.authorization_url or "", "/"))
+    # Most user documents of providers without OpenID Connect have these members.
+    user = UserDocument(subject="sub id", username="preferred_username login username")
+    # ID tokens are used only with a configured issuer, because they could not be validated without it.
+    return Provider(name=name, title=name, issuer=config.issuer, openid=bool(config.issuer), user=user)
+
+
+def _unknown_provider(name: str, config: ProviderConfig) -> errors.ConfigError:
+    """Return the error for a *name* without a preset, with the most likely remedy."""
+    problem = "missing, because its label is not a known name" if name == config.label else "unknown provider"
+    remedy = _suggestion(config)
+    if not remedy and "." in name:
+        remedy = f"did you mean https://{name}?"
+    if not remedy:
+        variables = ", ".join(config.variable(endpoint) for endpoint in _ENDPOINTS)
+        remedy = (
+            f"use the https URL of an OpenID Connect issuer, or describe another provider with {variables}, "
             f"or use a known name: {', '.join(PRESETS)}"
         )
-        raise errors.ConfigError(f"{config.variable('provider')}: {problem} {got}; {remedy}")
-    return _with_settings(provider, config)
+    return errors.ConfigError(f"{config.variable('provider')}: {problem} (got {name!a}); {remedy}")
 
 
 def _suggestion(config: ProviderConfig) -> str:

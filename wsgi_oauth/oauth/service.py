@@ -79,14 +79,14 @@ class OAuthService:
         """Return a registration for each provider, by label. Each requests the scopes that the access rules need."""
         return {
             label: Registration(
-                each,
+                config,
                 provider,
                 # A provider that does not answer must not use up the slots of the other providers.
                 self.transport if len(self._providers) == 1 else self.transport.share(),
                 [rule for rules in (self._rules, *self._added_rules) for rule in rules.for_provider(label)],
                 self.emit,
             )
-            for each, (label, provider) in zip(self._config.providers, self._providers.items(), strict=True)
+            for config, (label, provider) in zip(self._config.providers, self._providers.items(), strict=True)
         }
 
     def _check_remote_user(self, kind: str) -> None:

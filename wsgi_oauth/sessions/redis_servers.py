@@ -51,7 +51,7 @@ _REDIRECT_TIMEOUT = 5.0  # seconds until a slot that moves to another server mus
 _POOL_OPTIONS: dict[str, Any] = {"max_connections": 64, "timeout": _RESPONSE_TIMEOUT}  # for each process and server
 _pack = lru_cache(maxsize=1024)(redis.Connection().pack_command)  # this connection is never opened
 
-# The errors of a cluster, also of one with a single server, where no command is redirected.
+# Errors that only a cluster returns. A cluster of one server redirects no command, so it is recognized by these.
 _SIGNS_OF_A_CLUSTER = ("Keys in request don't hash to the same slot", "SELECT is not allowed in cluster mode")
 _REMEDIES = {
     "DB index is out of range": "write a smaller number of the database, or none",

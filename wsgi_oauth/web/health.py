@@ -93,7 +93,7 @@ class MetricsPage(RequestHandler):
 
     def get(self, request: Request) -> Response:
         if names := [name for name in _PROXY_HEADERS if name in request.headers]:
-            text = "[%s] metrics: not shown, because the request has headers of proxies (%s); request them directly"
+            text = "[%s] metrics: not shown, because the request has headers of proxies (%s); send it without a proxy"
             _log.info(text, request.id, ", ".join(names))
             raise NotFound
         if request.environ.get("wsgi.multiprocess") and self.metrics.folder is None:
