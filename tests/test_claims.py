@@ -93,6 +93,8 @@ class TestEmail:
             ({"email": "a@b.c"}, {"email_verified": True}, False),
             ({"email_verified": True}, {"email": "a@b.c"}, False),
             ({"email": "a@b.c", "email_verified": None}, {"email": "a@b.c", "email_verified": True}, True),
+            ({"email": ["a@b.c"], "email_verified": True}, {}, True),  # Micro Focus Access Manager (vouch-proxy#329)
+            ({"email": ["a@b.c"]}, {"email": ["mine@b.c"], "email_verified": True}, False),
         ],
     )
     def test_is_verified_for_this_address_only(
@@ -101,6 +103,11 @@ class TestEmail:
         identity = read(document, id_token)
         assert (identity.email, identity.email_verified) == ("a@b.c", verified)
         assert (identity.claims.get("email_verified") in (True, "true")) == verified
+
+    @pytest.mark.parametrize("email", [["a@b.c", "d@b.c"], [], [["a@b.c"]], [None]], ids=repr)
+    def test_in_another_list_is_left_out(self, email: list[object]) -> None:
+        identity = read({"email": email, "email_verified": True})
+        assert (identity.email, identity.email_verified) == (None, False)
 
     def test_at_another_claim_is_not_verified_by_a_statement_about_the_standard_claim(self) -> None:
         document = {"mail": "boss@b.c", "email": "me@b.c", "email_verified": True}
@@ -130,6 +137,7 @@ class TestNames:
         assert read({"given_name": "Ada"}, {"family_name": "Lovelace"}).name == "Ada Lovelace"
         assert read({"given_name": "Ada"}).name == "Ada"
         assert read({"name": "A. L.", "given_name": "Ada"}).name == "A. L."
+        assert read({"given_name": ["Ada"], "family_name": ["Lovelace"]}).name == "Ada Lovelace"
 
     @pytest.mark.parametrize("character", ["\u202a", "\u202e", "\u2066", "\u2069", "\x1b", "\n", "\u2028"])
     def test_do_not_reorder_the_text_around_them(self, character: str) -> None:

@@ -66,7 +66,7 @@ def test_address_in_the_user_document_of_github_is_not_verified() -> None:
 
 
 def test_values_that_are_not_short_printable_text_are_left_out() -> None:
-    identity = read_identity({"sub": "1", "name": "a\nb", "email": ["x"], "preferred_username": "y" * 513}, STANDARD)
+    identity = read_identity({"sub": "1", "name": "a\nb", "email": {"x": 1}, "preferred_username": "y" * 513}, STANDARD)
     assert (identity.name, identity.email, identity.username) == (None, None, None)
 
 

@@ -98,9 +98,10 @@ def merge_claims(document: Mapping[str, Any], id_token: Mapping[str, Any]) -> di
 def find_text(sources: Iterable[Mapping[str, Any]], paths: str) -> str | None:
     """Return the value that :func:`find_in_sources` finds, if it is a short text or a number; None otherwise.
 
-    A number becomes its decimal digits. Every other value is left out with a log line.
+    A number becomes its decimal digits, and a list with one item that item. Every other value is left out with a log
+    line.
     """
-    value = find_in_sources(sources, paths)
+    value = unwrap(find_in_sources(sources, paths))
     text = parse_text(value)
     if text is None and value is not None:
         _log.warning("the claim %a is left out, because it is %s", paths, describe(value))
@@ -123,6 +124,11 @@ def _find_joined(source: Mapping[str, Any], path: str) -> Any:
         texts = [find_value(source, part) for part in path.split("+")]
         value = " ".join(text for text in texts if isinstance(text, str)) or None
     return value
+
+
+def unwrap(value: object) -> object:
+    """Return the only item of a list, otherwise *value*. Some directories send single values as lists."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def convert_number(value: object) -> object:

@@ -25,6 +25,7 @@ from .claims import (
     merge_claims,
     parse_groups,
     parse_text,
+    unwrap,
 )
 
 IDENTITY = "oauth_identity"  # key in the session
@@ -198,7 +199,7 @@ def is_verified(email: str | None, sources: Iterable[Mapping[str, Any]], paths: 
         find_value(source, paths.email_verified)
         for source in sources
         # If `email` differs from the configured claim, `email_verified` is not about the address in that claim.
-        if find_value(source, paths.email) == email and find_value(source, "email") in (None, email)
+        if unwrap(find_value(source, paths.email)) == email and unwrap(find_value(source, "email")) in (None, email)
     )
     verified = next((each for each in statements if each is not None), False)
     if paths.email_verified == "xms_edov" and verified in (1, "1"):
