@@ -159,18 +159,17 @@ def read_token_document(response: requests.Response) -> dict[str, Any]:
     A form-encoded response needs the exact content type, otherwise a page of text that repeats a URL could be read as a
     token. The content type of a JSON object is ignored, because a page of text is not a JSON object.
     """
-    if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() == _FORM:
-        return _read_form(response)
-    # Invalid bytes are replaced, because some providers add names in another encoding. Tokens and codes are ASCII.
-    return dict(read_json(response, dict, "token endpoint", remedy=_CHECK_URL, replaces_invalid=True))
+    try:
+        # Invalid bytes are replaced, because some providers add names in another encoding. Tokens and codes are ASCII.
+        return dict(read_json(response, dict, "token endpoint", remedy=_CHECK_URL, replaces_invalid=True))
+    except errors.ProviderError:
+        if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() != _FORM:
+            raise
+    return _read_form(response)
 
 
 def _read_form(response: requests.Response) -> dict[str, Any]:
     """Return the members of a form-encoded response. A repeated name is an error (RFC 6749 3.2)."""
-    try:
-        return dict(read_json(response, dict, "token endpoint"))  # some providers declare JSON wrongly
-    except errors.ProviderError:
-        pass
     try:
         text = response.content.decode("utf-8-sig").strip()
         pairs = parse_qsl(text, strict_parsing=True, errors="strict", max_num_fields=50)
