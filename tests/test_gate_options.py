@@ -218,6 +218,18 @@ class TestPathRules:
         anonymous = {"Destination": destination}
         assert send(guest.gate, "/public/x", method="COPY", headers=anonymous).status_code == 401
 
+    @pytest.mark.parametrize("header", ["X-Script-Name", "X-Forwarded-Prefix"])
+    def test_of_all_paths_apply_if_webdav_may_remove_a_prefix_from_the_destination(
+        self, enter: Callable[..., Guest], header: str
+    ):
+        """Radicale removes X-Script-Name: /x/admin/y becomes /admin/y."""
+        guest = enter(allow={"/admin": ("id:1",)})
+        headers = {"Cookie": f"wsgi_oauth={guest.cookie}", "Destination": "http://localhost/mount/x/admin/y"}
+        for prefix, status in (("/mount/x", 403), ("/mount/x/", 403), ("/other", 200), ("", 200)):
+            request = {**headers, header: prefix}
+            moved = send(guest.gate, "/page", method="MOVE", headers=request, SCRIPT_NAME="/mount")
+            assert (prefix, moved.status_code) == (prefix, status)
+
     @pytest.mark.parametrize("destination", ["http://localhost", "http://localhost/mount", "/mount", ""])
     def test_of_the_slash_apply_if_webdav_moves_a_page_to_a_url_without_path(
         self, make_gate: MakeGate, destination: str

@@ -217,6 +217,9 @@ class LoginRequired:
         destination = unquote(_ORIGIN.sub("", header), "latin-1")
         if destination != _ORIGIN.sub("", unquote(header, "latin-1")):  # some applications decode the URL first
             return True
+        prefixes = {name: environ[name] for name in (_PREFIX_HEADERS - _WHOLE_PATH_HEADERS).intersection(environ)}
+        if may_change_path({**prefixes, "PATH_INFO": destination}):  # Radicale removes X-Script-Name
+            return True
         path = destination.removeprefix(script_name) or "/"
         return self._paths.find(script_name, path) != self._paths.find(script_name, environ.get("PATH_INFO", ""))
 
