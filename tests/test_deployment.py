@@ -640,6 +640,11 @@ class TestProxy:
         assert {"/auth/callback", "/auth/redeem", "/page"} <= set(re.findall(r"/[a-z/-]+(?=\")", log))
         assert not re.search("secret|code=|ticket|state=", log)
 
+    def test_closes_the_connection_of_a_client_that_asks_for_it(self, guest: Guest):
+        """RFC 9112 9.6: some clients, such as PHP's `file_get_contents`, read until the end of the connection."""
+        with guest.connect("/", [("Connection", "Close")]) as response:
+            assert response.getheader("Connection") == "close"
+
     def test_passes_the_public_check(self, proxy: Proxy, monkeypatch: pytest.MonkeyPatch):
         """`wsgi-oauth check --public` finds no mistake in the shipped configuration."""
         lookup = socket.getaddrinfo

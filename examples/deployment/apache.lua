@@ -14,7 +14,8 @@ function verify(r)
     local upgrade = r.headers_in["Upgrade"] or ""
     local is_websocket = upgrade:lower() == "websocket"
     r.headers_in["Upgrade"] = is_websocket and "websocket" or nil
-    r.headers_in["Connection"] = is_websocket and "upgrade" or nil
+    local closes = (r.headers_in["Connection"] or ""):lower():find("close")
+    r.headers_in["Connection"] = is_websocket and "upgrade" or closes and "close" or nil
 
     local headers = {}
     for name, value in pairs(r:headers_in_table()) do
