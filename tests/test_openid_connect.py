@@ -1052,6 +1052,24 @@ class TestUserDocument:
         assert said(start(visit(SCOPE="email"))) == (502, "provider_error")
         assert "has no userinfo_endpoint" in caplog.text
 
+    @pytest.mark.parametrize(
+        ("document", "status"),
+        [
+            ({"data": {"sub": "mona"}}, 200),
+            ({"data": {"sub": "mallory"}}, 502),
+            ({"sub": "mallory", "data": {"sub": "mona"}}, 502),
+            ({"data": {"id": "mona"}}, 502),
+        ],
+    )
+    def test_may_be_wrapped(
+        self, document: dict[str, object], status: int, visit: Callable[..., Browser], issuer: Issuer
+    ) -> None:
+        """The configured path names the subject, which must still be that of the ID token (openidconnect-rs#100)."""
+        browser = visit(SUBJECT_CLAIM="data.sub sub")
+        browser.sign_in()
+        issuer.user = {"code": 200, "msg": "OK", **document}
+        assert browser.profile().status_int == status
+
     def test_is_requested_with_post_where_get_is_not_allowed(self, browser: Browser, issuer: Issuer) -> None:
         """OpenID Connect Core 5.3: issuers must support both, but itsme supported only POST (IdentityModel#93)."""
         answer = issuer.routes["/user"][1]["GET"]

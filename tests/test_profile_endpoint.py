@@ -377,6 +377,8 @@ def test_error_with_another_reason_ends_no_session(
         {"id": 1, "error": "a member of that name"},
         {"id": 1, "errors": ["partial"]},
         {"login": "octocat", "error": None, "errors": [], "code": 0},
+        {"code": 200, "msg": "OK", "data": {"uid": 1}},  # openidconnect-rs#100
+        {"code": "0000", "message": "Success", "data": {"uid": 1}},
     ],
 )
 def test_document_that_names_the_user_is_no_error(

@@ -55,7 +55,7 @@ def test_own_verified_address_vouches_for_another_one(issuer: Issuer, sign_in: S
     return sign_in(ALLOW="email:boss@example.com")
 
 
-def ignore_the_subject(document: Mapping[str, Any], id_token: str) -> None:
+def ignore_the_subject(document: Mapping[str, Any], id_token: str, paths: str) -> None:
     """Accept the user document of another user."""
 
 
@@ -65,6 +65,14 @@ def test_swapped_user_document_with_a_subject_of_its_own(issuer: Issuer, sign_in
     issuer.claims["sub"] = "mallory"
     issuer.user = {"sub": "mona", "employee": "1"}
     return sign_in(SUBJECT_CLAIM="employee")
+
+
+@guarded_by({"wsgi_oauth.oauth.client.check_userinfo": ignore_the_subject})
+def test_swapped_user_document_with_a_wrapped_subject(issuer: Issuer, sign_in: SignIn) -> Any:
+    """S30: the subject in the document counts before one in an object of it."""
+    issuer.claims |= {"sub": "mallory", "data": {"sub": "mona"}}
+    issuer.user = {"sub": "mona", "data": {"sub": "mona"}}
+    return sign_in(SUBJECT_CLAIM="data.sub")
 
 
 def read_as_a_number(value: Any) -> Any:

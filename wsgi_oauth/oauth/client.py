@@ -297,7 +297,7 @@ class OAuth2Session:
             self._replace_token()
             document = fetch()
         if provider.asks_for_id_token and "id_token" in self.token:
-            check_userinfo(document, self.token["id_token"])
+            check_userinfo(document, self.token["id_token"], provider.user.subject)
         return document
 
     def _verify_signature(self, jwt: str, algorithms: Collection[str] = ()) -> None:

@@ -14,7 +14,7 @@ import requests
 from .. import errors
 from ..config.provider import Provider
 from ..transport.json import parse_json
-from .claims import convert_number
+from .claims import convert_number, find_value
 
 MAX_CLOCK_SKEW = 300.0  # seconds that the provider's clock may differ from ours
 
@@ -164,15 +164,21 @@ def read_signed_document(document: str, provider: Provider, client_id: str) -> d
     return claims
 
 
-def check_userinfo(document: Mapping[str, Any], id_token: str) -> None:
-    """Raise IdTokenRefused unless the user document and the ID token are about the same user (Core 5.3.2)."""
+def check_userinfo(document: Mapping[str, Any], id_token: str, paths: str = "") -> None:
+    """Raise IdTokenRefused unless the user document and the ID token are about the same user (Core 5.3.2).
+
+    :param paths: the configured paths of the id of the user. Some providers wrap the document: ``data.sub``.
+    """
     # Otherwise an attacker who swaps the access token could sign in as another user.
     subject = read_subject(read_id_token(id_token))
-    if subject is None or read_subject(document) != subject:
+    wrapped = " ".join(path for path in paths.split() if path.endswith(".sub"))
+    found = document["sub"] if document.get("sub") is not None else find_value(document, wrapped)
+    if subject is None or convert_number(found) != subject:
         raise errors.IdTokenRefused(
             "the user document and the ID token have different subjects "
-            f"(Core 5.3.2; got {document.get('sub')!a:.80} and {subject!a:.80})",
-            remedy="set WSGI_OAUTH_PROFILE_URL to the provider's UserInfo endpoint, whose response must contain sub",
+            f"(Core 5.3.2; got {found!a:.80} and {subject!a:.80})",
+            remedy="set WSGI_OAUTH_PROFILE_URL to the provider's UserInfo endpoint, whose response must contain sub; "
+            "if an object of the response contains it, set WSGI_OAUTH_SUBJECT_CLAIM to its path, such as data.sub",
         )
 
 

@@ -25,6 +25,7 @@ TEMPORARY |= {"request_timeout", "temporarily_unavailable"}
 # These decide whether a session ends. Those of `transport/error_description.py` only find words for the log.
 _ERROR_MEMBERS = ("error", "errors", "errcode", "error_code", "errorCode", "error_id")
 _CODE_MEMBERS = (*_ERROR_MEMBERS, "error_name", "code", "type", "reason")
+_SUCCESS = {"ok", "success", "successful", "\u6210\u529f", "\u64cd\u4f5c\u6210\u529f"}  # messages beside `"code": 200`
 # Words of at most 20 letters, or a number. Error codes are logged, and a longer text could be a token.
 _CODE = r"(?as)\s*(-?[0-9]{1,10}|[A-Za-z]{1,20}(?:[_.-][A-Za-z]{1,20}){0,5})(?::\s.*|\s*)"
 
@@ -191,7 +192,8 @@ def build_refusal(
 def is_error_object(document: object) -> bool:
     if not isinstance(document, dict):
         return False
-    has_code = document.get("code") and ("message" in document or "msg" in document)
+    messages = [document[name] for name in ("message", "msg") if name in document]
+    has_code = document.get("code") and messages and str(messages[0]).strip().lower() not in _SUCCESS
     has_failed = any(document.get(name) is False for name in ("ok", "success"))
     return bool(has_code or has_failed or any(map(document.get, _ERROR_MEMBERS)))
 
