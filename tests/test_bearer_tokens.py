@@ -438,6 +438,14 @@ class TestRefusal:
         send(gate, headers=bearer(access_token({**claims, "iss": issuer_of_token})))
         assert remedy in caplog.text
 
+    def test_names_the_scope_that_keycloak_needs_for_a_subject(
+        self, gate: LoginRequired, claims: dict[str, Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Since version 25, Keycloak omits `sub` for some clients (keycloak#31082, keycloak#34306, keycloak#41098)."""
+        send(gate, headers=bearer(access_token({**claims, "sub": None})))
+        assert "for its sub (got None, not a text); let the provider add sub" in caplog.text
+        assert "the client scope basic" in caplog.text
+
     def test_names_the_claim_and_the_expected_value_in_the_log(
         self,
         gate: LoginRequired,

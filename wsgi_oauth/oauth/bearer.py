@@ -143,4 +143,8 @@ def _check_claims(claims: Mapping[str, Any], provider: Provider, audience: str) 
     invalid = {name: value for name, (is_valid, value) in expected.items() if not is_valid}
     problems = [f"{name} (got {claims.get(name)!a:.200}, not {value})" for name, value in invalid.items()]
     if problems:
-        raise errors.InvalidBearerToken(f"the access token is refused for its {'; '.join(problems)}")
+        # Keycloak omits it since version 25 if a client that is older, or imported, lacks this scope.
+        remedy = (
+            "let the provider add sub to access tokens (Keycloak: the client scope basic)" if "sub" in invalid else ""
+        )
+        raise errors.InvalidBearerToken(f"the access token is refused for its {'; '.join(problems)}", remedy=remedy)
