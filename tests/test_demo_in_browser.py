@@ -202,7 +202,7 @@ class TestTrace:
             "addEventListener('beforeprint', () => { window.printed ="
             " [...document.querySelectorAll('.inside')].every(each => each.checkVisibility()) })"
         )
-        page.pdf()
+        page.pdf(page_ranges="1")
         assert page.evaluate("window.printed")
         page.wait_for_function("!document.querySelector('ol.diagram details[open]')")
 
