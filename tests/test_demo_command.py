@@ -517,7 +517,7 @@ class TestServing:
         assert launcher.run(Options()) == 0
         assert "ignores the WSGI_OAUTH_* variables of your environment" in capsys.readouterr().out
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP])
     def test_a_signal_during_the_start_is_no_error(self, monkeypatch, capsys, number):
         write = launcher._write_gunicorn_config
 

@@ -190,7 +190,7 @@ def _stop_on_signals() -> Iterator[StopRequests]:
     def handle(_number: int, _frame: FrameType | None) -> None:
         stop.add()
 
-    numbers = [signal.SIGINT, signal.SIGTERM]
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # keep it ignored under nohup
         numbers.append(signal.SIGHUP)
     previous = {number: signal.signal(number, handle) for number in numbers}
