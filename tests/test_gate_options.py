@@ -242,7 +242,7 @@ class TestPathRules:
         guest = enter(allow={"/admin": ("id:1",)}, public=["/public"])
         headers = {"Cookie": f"wsgi_oauth={guest.cookie}", "Destination": "http://localhost/other%20page"}
         assert send(guest.gate, "/page", method="MOVE", headers=headers).status_code == 200
-        headers["Destination"] = "http://localhost/mount/other"
+        headers |= {"Destination": "HTTP://localhost/mount/other", "X-Forwarded-Path": "/mount/page"}
         assert send(guest.gate, "/page", method="MOVE", headers=headers, SCRIPT_NAME="/mount").status_code == 200
         anonymous = {"Destination": "/public/y"}
         assert send(guest.gate, "/public/x", method="COPY", headers=anonymous).status_code == 200

@@ -86,7 +86,7 @@ _WHOLE_PATH_HEADERS = frozenset(
 )
 _PATH_HEADERS = _PREFIX_HEADERS | _WHOLE_PATH_HEADERS | {_URL_HEADER, _ORIGINAL_HEADER, _ROOT_HEADER}
 _DESTINATION = "HTTP_DESTINATION"
-_ORIGIN = re.compile(r"\A(?:[a-z][a-z0-9+.-]*:)?//[^/?#]*", re.ASCII | re.IGNORECASE)
+_ORIGIN = re.compile(r"\A(?:https?:)?//[^/?#]*", re.IGNORECASE)
 _SUSPICIOUS_KEYS = IDENTITY_KEYS | _PATH_HEADERS | {_DESTINATION}
 _REQUESTED_METHOD = "HTTP_ACCESS_CONTROL_REQUEST_METHOD"
 _METHOD_PARAMETER = re.compile(r"_method|method[_-]?override", re.IGNORECASE)
@@ -220,7 +220,7 @@ class LoginRequired:
         prefixes = {name: environ[name] for name in (_PREFIX_HEADERS - _WHOLE_PATH_HEADERS).intersection(environ)}
         if may_change_path({**prefixes, "PATH_INFO": destination}):  # Radicale removes X-Script-Name
             return True
-        path = destination.removeprefix(script_name) or "/"
+        path = destination.removeprefix(script_name)
         return self._paths.find(script_name, path) != self._paths.find(script_name, environ.get("PATH_INFO", ""))
 
     def check_store_access(self) -> None:
