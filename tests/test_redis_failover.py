@@ -219,6 +219,8 @@ def test_a_planned_failover_needs_no_restart(watched: Watched):
     with watched.sentinel.client as sentinel:
         sentinel.sentinel_failover("sessions")
     until(lambda: watched.master() is not former)
+    with former.client as client:
+        until(lambda: client.role()[0] == b"slave")  # before, it still accepts changes, and loses them
     until(lambda: store.update(key(1), lambda data: record(data + b" and more")))
     with watched.master().client as client:
         client.select(1)
