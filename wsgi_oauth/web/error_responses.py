@@ -45,7 +45,6 @@ def build_error_response(
     :param redirects: False for a page with the URL of the sign-in in ``Location``, in place of the redirect.
     """
     concerns_user = isinstance(error, (errors.NotSignedIn, errors.NotAllowed, errors.InvalidBearerToken))
-    as_json = request.wants_json or (concerns_user and not request.is_navigation)
     next_url = request.next_url or (local_path(request.page_url) if concerns_user else "") or ""
     requirements = {}
     if isinstance(error, errors.ReauthenticationRequired):
@@ -60,6 +59,8 @@ def build_error_response(
     if sign_in_url and starts_sign_in and redirects:
         return Redirect(sign_in_url)
 
+    # The redirect does not need this, and reading the Accept header takes nearly as long as the redirect itself.
+    as_json = request.wants_json or (concerns_user and not request.is_navigation)
     # The link on the page. For programs it lacks `next`, which would be the URL of an API call.
     query = {"next": next_url} if next_url and not as_json else {}
     if isinstance(error, (errors.NotAllowed, errors.LoginDeclined)):
