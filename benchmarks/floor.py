@@ -50,6 +50,18 @@ def gate_by_hand(session: Path, cookie: str) -> WSGIApplication:
     return gate
 
 
+def uncached_gate_by_hand(folder: Path) -> WSGIApplication:
+    """Return a gate without rules and without a cache, which reads one cookie and one file."""
+
+    def gate(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        session_id = environ["HTTP_COOKIE"].partition("=")[2]
+        with open(f"{folder}/{session_id}", "rb") as file:
+            identity = json.load(file)
+        return protected({**environ, "REMOTE_USER": identity["id"]}, start_response)
+
+    return gate
+
+
 def redirect_by_hand(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Redirect, with Werkzeug's request, routing and response alone."""
     _ROUTES.match(Request(environ).path)
@@ -91,6 +103,7 @@ def measure(folder: Path, rounds: int) -> dict[str, list[Cost]]:
     """Return the costs of the parts, and of the bare application, with files in *folder*."""
     write_session(folder, "an-id", {"oauth_token": "x" * 400})
     [session] = folder.iterdir()
+    (folder / "an-id").write_text(json.dumps({"id": "583231@github"}))
     cookie = "__Host-wsgi_oauth=an-id"
     environ = {**create_environ("/", SITE, headers={"Cookie": cookie}), "REMOTE_ADDR": "127.0.0.1"}
     data = {"oauth_state": {"x" * 43: {"code_verifier": "x" * 43, "next": "/profile"}}}
@@ -98,6 +111,9 @@ def measure(folder: Path, rounds: int) -> dict[str, list[Cost]]:
         BARE: request_case(hello, environ, 300),
         "`lstat` of a session file": repeated(lambda: os.lstat(session), 300),
         "a gate by hand: one dictionary, one `lstat`": request_case(gate_by_hand(session, cookie), environ, 300),
+        "a gate by hand without a cache: one cookie, one file": request_case(
+            uncached_gate_by_hand(folder), environ, 300
+        ),
         "a redirect by hand: Werkzeug's request, routing and response": request_case(redirect_by_hand, environ, 100),
         "writing a session file, with its rename": repeated(lambda: write_session(folder, "another-id", data), 100),
         "a start of a sign-in by hand: PKCE, one file, one cookie": request_case(start_by_hand(folder), environ, 50),

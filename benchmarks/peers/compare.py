@@ -210,17 +210,21 @@ class Comparison:
         os.environ.update(self.settings.to_environ())
         costs = interleave("start", {name: process_case(text) for name, text in programs.items()}, self.rounds)
         self.record("import and creation", costs, "")
-        self.rows["memory of a worker, MB"] = {
-            name: measure_memory(self._folder / f"start-{module}", module) for name, module in modules.items()
-        }
+        memory = self.rows["memory of a worker, MB"] = {}
+        for name, module in modules.items():
+            config = os.devnull if name in PEERS else "python:wsgi_oauth.gunicorn_conf"
+            memory[name] = measure_memory(self._folder / f"start-{module}", module, config)
+        memory["without its settings for gunicorn"] = measure_memory(self._folder / "start-ours", "ours", os.devnull)
 
 
-def measure_memory(folder: Path, module: str) -> float:
-    """Return the resident set size of a gunicorn worker after its first response, in MB."""
+def measure_memory(folder: Path, module: str, config: str) -> float:
+    """Return the resident set size of a gunicorn worker after its first response, in MB.
+
+    :param config: the settings for gunicorn. Those of this project import the application before the fork.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         target = f"benchmarks.peers.serve:create({module!r}, {str(folder)!r})"
-        # Without the configuration file of this project, which imports the package.
-        command = [sys.executable, "-m", "gunicorn", "--config", os.devnull, "--no-control-socket"]
+        command = [sys.executable, "-m", "gunicorn", "--config", config, "--no-control-socket", "--workers", "1"]
         command += ["--bind", f"fd://{listener.fileno()}", "--worker-class", "gthread", "--threads", "4"]
         command += ["--log-level", "error", target]
         process = subprocess.Popen(command, pass_fds=[listener.fileno()])
