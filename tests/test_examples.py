@@ -90,7 +90,8 @@ def site(folder: Path) -> Iterator[Site]:
 def server(example: Example, site: Site) -> Iterator[Gunicorn]:
     """The example, started with the command in its docstring."""
     variables = environ_for(site.provider, SESSION_STORE=f"file:{site.sessions}") | ENVIRONMENT
-    options = ("-c", "python:wsgi_oauth.gunicorn_conf")
+    # One worker, because gunicorn waits 30 seconds for a worker that it stops while the worker starts.
+    options = ("-c", "python:wsgi_oauth.gunicorn_conf", "--workers", "1")
     with gunicorn(site.folder, variables, *options, app=f"{example.module}:app") as server:
         yield server
         assert "Traceback" not in server.stop()

@@ -37,7 +37,8 @@ def serve(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
             command = f"gunicorn -c python:wsgi_oauth.gunicorn_conf {module}:app"
             assert f"``{command}``" in (EXAMPLES / f"{module}.py").read_text()
             settings = {"TOKENS": "yes", "GROUPS_CLAIM": "groups"}
-            options = ("-c", "python:wsgi_oauth.gunicorn_conf", "--pythonpath", str(EXAMPLES))
+            # One worker, because gunicorn waits 30 seconds for a worker that it stops while the worker starts.
+            options = ("-c", "python:wsgi_oauth.gunicorn_conf", "--workers", "1", "--pythonpath", str(EXAMPLES))
             server: Gunicorn = stack.enter_context(site.serve(*options, app=f"{module}:app", **settings))
             return stack.enter_context(site.visitor(server))
 
