@@ -1,6 +1,7 @@
 """The contract of a session store, as wsgi_oauth/sessions/store.py states it, checked for every store.
 
-To check another store, add it to the ``every_store`` fixture, and to ``SHARED`` if several processes can share it.
+To check another store, add it to ``STORES`` and ``new_store`` in tests/conftest.py, and to ``SHARED`` if several
+processes can share it.
 """
 
 from __future__ import annotations
