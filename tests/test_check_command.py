@@ -158,7 +158,7 @@ class TestCommand:
         done = run(PUBLIC_URL="")
         assert done.returncode == 0
         assert "\nwarn  redirect URI: works on this machine only: http://127.0.0.1:8000/callback\n" in done.stdout
-        assert "\n      -> set WSGI_OAUTH_PUBLIC_URL" in done.stdout
+        assert "register it to try the sign-in on this machine; on a server, set WSGI_OAUTH_PUBLIC_URL" in done.stdout
         assert done.stdout.endswith("The application would work; look at the lines marked warn.\n")
 
     def test_failures_exit_with_1(self, run):

@@ -67,7 +67,10 @@ class ProviderCheck:
             remedy = f"register it at {preset.registration_url}" if preset.registration_url else ""
             yield ok(f"redirect URI: register exactly this URL: {self._redirect_uri}", remedy)
         else:
-            remedy = "set WSGI_OAUTH_PUBLIC_URL to the https URL of the application, including its mount prefix"
+            remedy = (
+                "register it to try the sign-in on this machine; on a server, set WSGI_OAUTH_PUBLIC_URL to the https "
+            )
+            remedy += "URL of the application, including its mount prefix"
             yield warn(f"redirect URI: works on this machine only: {self._redirect_uri}", remedy)
         try:
             metadata = discovery.fetch_metadata().document if discovery else {}
