@@ -37,7 +37,7 @@ def application(environ, start_response):
     if path == "/public/print":
         print("printed\nin two lines", file=sys.stderr)
         environ["wsgi.errors"].write("written\nin two lines\n")
-        logging.getLogger("shop").warning("logged by the shop")
+        logging.getLogger("shop").warning("[shop] logged by the shop")
         warnings.warn("a warning of Python")
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"ok"]
@@ -79,6 +79,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Written]:
             requests.get(f"{server.url}/public/error?code=canary", timeout=30)
             requests.get(f"{server.url}/public/print", timeout=30)
             requests.get(f"{server.url}/public/x", headers={"X-Request-ID": "edge-1", "User-Agent": '"}{'}, timeout=30)
+            headers = {"X-Request-ID": "next-1", **HTML}
+            requests.get(f"{server.url}/auth/?next=//evil.example", headers=headers, allow_redirects=False, timeout=30)
             requests.get(server.url + quote(f"/public/{FORGED}"), headers=HTML, timeout=30)
             malformed(server.url)
             text = server.stop()
@@ -106,6 +108,15 @@ def test_event_has_its_fields(written: Written) -> None:
     assert event["client"] == "127.0.0.1"
     assert event.keys() >= {"provider", "session", "request_id"}
     assert "cause" not in event
+
+
+def test_message_about_a_request_has_its_id(written: Written) -> None:
+    note = written.find(level="WARNING", request_id="next-1")
+    assert note["message"].startswith("next: dropped, because it is not a path of this site")
+
+
+def test_message_of_the_application_keeps_its_brackets(written: Written) -> None:
+    assert written.find(logger="shop", message="[shop] logged by the shop").keys().isdisjoint({"request_id"})
 
 
 def test_page_event_and_access_log_have_the_same_id(written: Written) -> None:
@@ -144,7 +155,7 @@ def test_start_and_stop_of_gunicorn(written: Written) -> None:
     [
         {"logger": "stderr", "message": "printed\nin two lines"},
         {"logger": "stderr", "message": "written\nin two lines"},
-        {"logger": "shop", "message": "logged by the shop", "level": "WARNING"},
+        {"logger": "shop", "message": "[shop] logged by the shop", "level": "WARNING"},
     ],
     ids=lambda members: members["message"],
 )

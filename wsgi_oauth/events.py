@@ -93,10 +93,8 @@ class Events:
             try:
                 listener(event)
             except (Exception, SystemExit):  # noqa: BLE001  # an event must not fail its request
-                request_id = event.request_id
                 with suppress(Exception):
-                    extra = {"request_id": request_id}
-                    _log.exception("[%s] on_event failed for %s", request_id, event.name, extra=extra)
+                    _log.exception("[%s] on_event failed for %s", event.request_id, event.name)
 
 
 def build_fingerprint(key: str) -> str:

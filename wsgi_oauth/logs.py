@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import threading
 from collections.abc import Mapping
@@ -11,6 +12,9 @@ from datetime import datetime, timezone
 from typing import Any, TextIO
 
 from .events import Event
+
+# Messages about a request begin with its id, see `events.valid_request_id`.
+_MESSAGE = re.compile(r"(?:\[([A-Za-z0-9._:+/=@-]+)\] )?(.*)", re.ASCII | re.DOTALL)
 
 
 class JsonFormatter(logging.Formatter):
@@ -20,14 +24,14 @@ class JsonFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
+        request_id, message = _split_message(record)
         members = {
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
             "process": record.process,
-            # The id of the request is removed, because it is a member of its own.
-            "message": record.getMessage().removeprefix(f"[{getattr(record, 'request_id', '')}] "),
-            "request_id": getattr(record, "request_id", ""),
+            "message": message,
+            "request_id": request_id,
             "cause": getattr(record, "cause", ""),
         }
         event = getattr(record, "event", None)
@@ -42,6 +46,12 @@ class JsonFormatter(logging.Formatter):
         if record.stack_info:
             members["stack"] = self.formatStack(record.stack_info)
         return json.dumps({name: value for name, value in members.items() if value != ""}, default=str)
+
+
+def _split_message(record: logging.LogRecord) -> tuple[str, str]:
+    """Return the id of the request that the message is about, and the text of the message behind it."""
+    match = _MESSAGE.fullmatch(record.getMessage()) if record.name.startswith("wsgi_oauth") else None
+    return (match[1] or "", match[2]) if match else ("", record.getMessage())
 
 
 def _access_members(atoms: Mapping[str, Any]) -> dict[str, Any]:

@@ -362,8 +362,8 @@ class OAuthApp:
         if isinstance(error, (errors.NotSignedIn, errors.NotNow)) and not isinstance(error, errors.TokenUnknown):
             # The end of a session already has an audit event.
             if not request.has_ended_session and _log.isEnabledFor(logging.INFO):
-                extra = {"request_id": request.id, "cause": error.cause}
-                _log.info("[%s] %a: %s: %s", request.id, request.method_and_path, error.cause, error, extra=extra)
+                values = (request.id, request.method_and_path, error.cause, error)
+                _log.info("[%s] %a: %s: %s", *values, extra={"cause": error.cause})
             return
         # The event of a failed sign-in names no user, because the signed-in user may be another one.
         has_session = request.has_opened_session and request.event_name != SIGN_IN

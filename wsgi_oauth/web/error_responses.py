@@ -127,12 +127,11 @@ def build_http_error_response(request: Request, error: HTTPException) -> Respons
     level = logging.ERROR if has_failed else logging.WARNING
     if error.code == 404 and re.fullmatch(_ROUTINE_PATH, request.path):
         level = logging.INFO
-    extra = {"request_id": request.id, "cause": message.cause}
     remedy = request.prefix_advice if error.code in {404, 405} else ""
     if error.code == 405 and request.method == "POST" and request.path.startswith("/callback"):
         remedy = "; if the provider sends its response as a form, set WSGI_OAUTH_RESPONSE_MODE=form_post"
     values = (request.id, request.method_and_path, message.cause, remedy)
-    _log.log(level, "[%s] %a: %s%s", *values, exc_info=original_exception, extra=extra)
+    _log.log(level, "[%s] %a: %s%s", *values, exc_info=original_exception, extra={"cause": message.cause})
     actions = _front_page_action(request)
     response = pages.show_message(message, request, "error.html", actions, as_json=request.wants_json)
     # Allow, WWW-Authenticate, Retry-After and Content-Range belong to their statuses.

@@ -44,7 +44,6 @@ class PageTemplates:
                 _log.error(
                     "[%s] WSGI_OAUTH_TEMPLATES: %s; users see the built-in %s until this is corrected",
                     *(request_id, describe_failure(error), name),
-                    extra={"request_id": request_id},
                 )
         return self._render(_built_in_environment(), name, variables)
 

@@ -86,7 +86,6 @@ def render(
         _log.error(
             "[%s] the page %s cannot be rendered, so its text is sent: %s",
             *(request.id, name, describe_failure(error)),
-            extra={"request_id": request.id},
         )
         message = variables.get("message") or error_message(errors.Error(), id=request.id, login_url="")
         text = f"{message.title}\n\n{message.text} {message.advice}\n\n{message.cause} {message.id}\n"
