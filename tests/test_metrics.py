@@ -171,6 +171,10 @@ class TestReaders:
         assert send(app, "/metrics", headers={header: "203.0.113.9"}).status_code == 404
         assert f"metrics: not shown, because the request has headers of proxies ({header})" in caplog.text
 
+    def test_are_not_told_about_another_prefix_then(self, guest: Guest, caplog: pytest.LogCaptureFixture):
+        assert send(guest.gate, "/auth/metrics", headers={"Via": "1.1 proxy"}).status_code == 404
+        assert "paths below" not in caplog.text
+
     def test_find_nothing_without_the_setting(self, provider: LocalProvider):
         assert send(create_app(Config.from_environ(environ_for(provider))), "/metrics").status_code == 404
 

@@ -187,6 +187,7 @@ class OAuthApp:
     def _dispatch(self, request: Request) -> Response:
         """Return the answer of the request's handler, after the checks that each request has to pass."""
         handler_class, arguments = self._find_handler(request)
+        request.has_handler = True
         if not handler_class.any_host:
             self.check_memory_store(request.environ)
             request.base = self.site.base_url(request.environ)

@@ -127,7 +127,7 @@ def build_http_error_response(request: Request, error: HTTPException) -> Respons
     level = logging.ERROR if has_failed else logging.WARNING
     if error.code == 404 and re.fullmatch(_ROUTINE_PATH, request.path):
         level = logging.INFO
-    remedy = request.prefix_advice if error.code in {404, 405} else ""
+    remedy = request.prefix_advice if error.code in {404, 405} and not request.has_handler else ""
     if error.code == 405 and request.method == "POST" and request.path.startswith("/callback"):
         remedy = "; if the provider sends its response as a form, set WSGI_OAUTH_RESPONSE_MODE=form_post"
     values = (request.id, request.method_and_path, message.cause, remedy)

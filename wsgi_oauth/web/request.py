@@ -57,6 +57,7 @@ class Request(werkzeug.Request):
     is_form_post: bool = False  # whether the authorization response is a form that the browser posts (``form_post``)
     cancels_pending: bool = False  # whether this request cancels the pending sign-ins of the browser
     event_name: str = ACCESS  # the name of the audit event if this request fails; set by OAuthApp and by handlers
+    has_handler: bool = False  # whether a handler has the path and the method of this request
     has_ended_session: bool = False  # whether this request has ended its session, because its token was rejected
     has_used_state: bool = False  # whether this request has used the pending session's state
 
