@@ -615,6 +615,15 @@ def test_store_has_to_be_a_session_store(store: object) -> None:
         create_app(config, store=store)  # type: ignore[arg-type]
 
 
+def test_methods_that_a_session_store_lacks_are_named() -> None:
+    class Shelf:
+        load = create = update = delete = keys = MemoryStore.load
+
+    config = Config(client_id="the-id", client_secret="the-secret")
+    with pytest.raises(TypeError, match=r"store: Shelf lacks sweep, check; see wsgi_oauth\.SessionStore"):
+        create_app(config, store=Shelf())  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -63,8 +63,8 @@ def create_app(
         )
     if not (on_event is None or callable(on_event)):
         raise TypeError(f"on_event: must be a function of an Event (got {on_event!a})")
-    if not (store is None or (callable(getattr(store, "load", None)) and not isinstance(store, type))):
-        raise TypeError(f"store: must be a session store, such as FileStore('/a/folder') (got {store!a:.100})")
+    if store is not None:
+        _check_store(store)
     metrics = get_metrics() if config.metrics else None
     listeners = [*([metrics.count_event] if metrics else []), *([on_event] if on_event else [])]
     oauth = OAuthService(config, allow, Events(*listeners), metrics)
@@ -99,6 +99,16 @@ def create_app(
     app.metrics = metrics
     app.verifier = Verifier(app)
     return app
+
+
+def _check_store(store: object) -> None:
+    """Raise TypeError if *store* is no session store."""
+    methods = ("load", "create", "update", "delete", "keys", "sweep", "check")
+    missing = [name for name in methods if not callable(getattr(store, name, None))]
+    if len(missing) == len(methods) or isinstance(store, type):
+        raise TypeError(f"store: must be a session store, such as FileStore('/a/folder') (got {store!a:.100})")
+    if missing:
+        raise TypeError(f"store: {type(store).__name__} lacks {', '.join(missing)}; see wsgi_oauth.SessionStore")
 
 
 def get_app() -> OAuthApp:
