@@ -641,7 +641,8 @@ def test_operators_list_and_revoke_tokens(
     assert main(["tokens", "revoke", "--id", lines[0].split()[3]]) == 0
     assert capsys.readouterr().out.endswith("access tokens: 1 revoked\n")
     assert [send(guest.gate, "/page", headers=bearer(token)).status_code for token in (first, second)] == [401, 200]
-    assert main(["tokens", "revoke", "--user", owner]) == 0
+    subject, _, provider = owner.replace("+3A", ":").partition("@")
+    assert main(["tokens", "revoke", "--user", f"{provider}:{subject}"]) == 0  # as versions before 1.0 wrote ids
     assert send(guest.gate, "/page", headers=bearer(second)).status_code == 401
 
 
@@ -664,13 +665,24 @@ def test_revoking_nothing_tells_operators_how_to_find_ids(
     create(guest)
     monkeypatch.setenv("WSGI_OAUTH_SESSION_STORE", f"file:{tmp_path / 'sessions'}")
     for option, value, problem in (
-        ("--user", "octocat", "belongs to 'octocat'"),
+        ("--user", "7@github", "belongs to '7@github'"),
         ("--id", "0123456789abcdef", "has the id '0123456789abcdef'"),
         ("--id", "", "has the id ''"),
     ):
         assert main(["tokens", "revoke", option, value]) == 0
         hint = f"No access token {problem}. `wsgi-oauth tokens list` prints all ids and owners.\n"
         assert capsys.readouterr().out.endswith(f"access tokens: 0 revoked\n{hint}")
+
+
+def test_tokens_of_a_user_are_not_selected_by_username(
+    guest: Guest, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store has the ids of owners only, and nothing must be left without notice."""
+    monkeypatch.setenv("WSGI_OAUTH_SESSION_STORE", f"file:{tmp_path / 'sessions'}")
+    with pytest.raises(SystemExit) as stopped:
+        main(["tokens", "revoke", "--user", "octocat"])
+    assert stopped.value.code == 2
+    assert "--user: not an id (got 'octocat'); `wsgi-oauth tokens list` prints ids" in capsys.readouterr().err
 
 
 def test_ending_all_sessions_keeps_tokens(

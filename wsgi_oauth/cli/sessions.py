@@ -219,15 +219,20 @@ def _find_user(sessions: SessionManager, options: argparse.Namespace) -> str:
     if len(ids) > 1:
         choices = " or ".join(f"--user {escape_for_display(user)}" for user in sorted(ids))
         usage_error(f"--user: several users are called {options.user!a}; write {choices}")
-    if not ids and "@" in options.user:  # an id without a readable session
-        return str(options.user)
-    if not ids and ":" in options.user:  # an id in the format of versions before 1.0
-        provider, _, subject = options.user.rpartition(":")
-        return build_user_id(provider, unquote(subject))
+    if not ids and (user := _parse_user_id(options.user)):  # an id without a readable session
+        return user
     if not ids:
         why = ", but usernames in encrypted sessions cannot be read here" if encrypted else ""
         usage_error(f"--user: no signed-in user is called {options.user!a}{why}; write an id such as 583231@github")
     return ids.pop()
+
+
+def _parse_user_id(text: str) -> str | None:
+    """Return the id of a user, also if *text* has the format of versions before 1.0; None if it is a username."""
+    if "@" in text:
+        return text
+    provider, colon, subject = text.rpartition(":")
+    return build_user_id(provider, unquote(subject)) if colon else None
 
 
 def _identity(entry: SurveyEntry) -> Identity | None:
@@ -265,12 +270,14 @@ def _list_tokens(sessions: SessionManager, options: argparse.Namespace) -> None:
 
 
 def _revoke(sessions: SessionManager, options: argparse.Namespace) -> None:
-    tokens, revoked = AccessTokens(sessions, max_lifetime=0), 0
+    tokens, revoked, user = AccessTokens(sessions, max_lifetime=0), 0, None
+    if options.user is not None and (user := _parse_user_id(options.user)) is None:
+        options.usage_error(f"--user: not an id (got {options.user!a}); `wsgi-oauth tokens list` prints ids")
     is_token = (options.id or "").startswith(TOKEN_PREFIX) and options.id.isascii()
     key = store_key(options.id) if is_token else None
     try:
         for owner, info in tokens.survey():
-            if options.all or options.id == info.id or key == info.key or options.user == owner:
+            if options.all or options.id == info.id or key == info.key or user == owner:
                 tokens.delete(owner, info)
                 revoked += 1
                 print_event(TOKEN_REVOCATION, user=owner, token=info.id, detail=escape_for_display(info.name))
