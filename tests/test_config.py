@@ -652,3 +652,14 @@ def test_byte_order_mark_before_a_name_is_ignored() -> None:
 def test_value_in_quotes_is_refused_with_the_remedy(value: str) -> None:
     with pytest.raises(errors.ConfigError, match="WSGI_OAUTH_CLIENT_ID: the value is in quotes; remove them"):
         Config.from_environ({"WSGI_OAUTH_CLIENT_ID": value, "WSGI_OAUTH_CLIENT_SECRET": "x"})
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_value_in_quotes_is_reported_once(quote: str) -> None:
+    environ = {"WSGI_OAUTH_CLIENT_ID": "x", "WSGI_OAUTH_CLIENT_SECRET": "x"}
+    environ["WSGI_OAUTH_PUBLIC_URL"] = f"{quote}https://app.example.com{quote}"
+    with pytest.raises(errors.ConfigError) as caught:
+        Config.from_environ(environ)
+    assert caught.value.detail.splitlines() == [
+        "WSGI_OAUTH_PUBLIC_URL: the value is in quotes; remove them, because they are a part of the value here"
+    ]

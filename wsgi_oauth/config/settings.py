@@ -114,7 +114,10 @@ class StoreConfig:
         variables = {name: text for name, text in named.items() if name.startswith(PREFIX) and text}
         labels = variables.get(f"{PREFIX}PROVIDERS", "").lower().split()
         _check_labels(labels)  # otherwise the messages below would contain an invalid label
-        problems = _find_unknown(variables.keys(), labels) + _find_quoted(variables)
+        problems = _find_unknown(variables.keys(), labels)
+        for name in _find_quoted(variables):
+            problems.append(f"{name}: the value is in quotes; remove them, because they are a part of the value here")
+            variables[name] = variables[name][1:-1]  # otherwise a second message would be about the quotes
         client_ids = [text for name, text in variables.items() if name.endswith("CLIENT_ID")]
         values = {"session_store": _default_session_store(environ, client_ids), **_read(cls, variables)}
         if issubclass(cls, Config):
@@ -339,10 +342,10 @@ def _find_unknown(variables: Collection[str], labels: list[str]) -> list[str]:
 
 
 def _find_quoted(variables: Mapping[str, str]) -> list[str]:
-    """Return a message for each value in quotes, because `docker run --env-file` does not remove them."""
+    """Return the names of variables with quotes, which `docker run --env-file` does not remove."""
     # In access rules, quotes are part of the syntax.
     return [
-        f"{name}: the value is in quotes; remove them, because they are a part of the value here"
+        name
         for name, text in variables.items()
         if name != f"{PREFIX}ALLOW" and len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
     ]
