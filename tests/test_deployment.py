@@ -319,8 +319,14 @@ def caddy(deployment: Deployment, folder: Path, certificate: dict[str, str]) -> 
 
 
 @contextmanager
-def apache2(deployment: Deployment, folder: Path, certificate: dict[str, str]) -> Iterator[Proxy]:
-    """Start Apache with a virtual host for each of the two sites."""
+def apache2(
+    deployment: Deployment, folder: Path, certificate: dict[str, str], *, application: str = "", modules: str = ""
+) -> Iterator[Proxy]:
+    """Start Apache with a virtual host for each of the two sites.
+
+    :param application: directives in place of those that pass requests on to an application.
+    :param modules: the names of the modules that they need.
+    """
     port = free_port()
     replacements = {
         "127.0.0.1:8000": urlsplit(deployment.server.url).netloc,
@@ -332,6 +338,8 @@ def apache2(deployment: Deployment, folder: Path, certificate: dict[str, str]) -
         "*:443": f"*:{port}",
     }
     host = shipped("apache.conf", **replacements)
+    if application:
+        host = re.sub(r"ProxyPass / .*", lambda _: application, host)
     folder.joinpath("hosts.conf").write_text(host + host.replace("app.example.com", "wiki.example.org"))
     folder.joinpath("wsgi-oauth.lua").write_text(
         shipped("apache.lua", **{"127.0.0.1:8000": urlsplit(deployment.server.url).netloc})
@@ -339,8 +347,9 @@ def apache2(deployment: Deployment, folder: Path, certificate: dict[str, str]) -
     enabled = re.search(r"a2enmod (.*)", host)
     assert enabled
     # Debian enables the first four, and the fifth one together with ssl.
-    modules = ["mpm_event", "authz_core", "setenvif", "alias", "socache_shmcb", *enabled[1].split()]
-    loaded = "".join(f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n" for name in modules)
+    standard = ["mpm_event", "authz_core", "setenvif", "alias", "socache_shmcb"]
+    names = [*standard, *enabled[1].split(), *modules.split()]
+    loaded = "".join(f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n" for name in names)
     folder.joinpath("apache.conf").write_text(
         f"ServerName localhost\nServerRoot {folder}\nListen 127.0.0.1:{port}\nPidFile pid\nErrorLog /dev/stderr\n"
         f"Mutex pthread\n{loaded}Include hosts.conf\n"
@@ -691,6 +700,36 @@ def test_nginx_does_not_start_with_a_setting_that_lets_clients_forge_headers(
         running(partial(nginx, main=main), deployment, tmp_path),
     ):
         pass
+
+
+def test_a_program_that_apache_runs_finds_the_user_in_remote_user(deployment: Deployment, tmp_path: Path):
+    """Nagios, gitweb, Subversion and PHP read it. Apache calls the script again for an index and a rewritten path."""
+    site = tmp_path / "site"
+    site.joinpath("reports").mkdir(parents=True)
+    program = site / "index.cgi"
+    program.write_text(
+        f"#!{sys.executable}\nimport json, os\n"
+        "print('Content-Type: application/json\\n')\nprint(json.dumps(dict(os.environ)))\n"
+    )
+    program.chmod(0o700)
+    shutil.copy(program, site / "reports")
+    directives = (
+        f"DocumentRoot {site}\n<Directory {site}>\nRequire all granted\nOptions ExecCGI FollowSymLinks\n"
+        "DirectoryIndex index.cgi\nRewriteEngine On\nRewriteRule ^wiki/ /index.cgi [L]\n"
+        "RewriteRule ^short$ /reports/index.cgi [L]\nRewriteRule ^old/ /wiki/a [L]\n</Directory>\n"
+        "<FilesMatch cgi$>\nSetHandler cgi-script\n</FilesMatch>"
+    )
+    start = partial(apache2, application=directives, modules="cgi dir rewrite")
+    with running(start, deployment, tmp_path) as proxy, Guest(proxy) as ann, Guest(proxy) as bob:
+        assert bob.visit("/", user="bob").status_code == 200
+        seen = ann.visit("/").json()
+        assert seen["REMOTE_USER"] == seen["HTTP_X_AUTH_REQUEST_USER"]
+        assert "HTTP_COOKIE" not in seen
+        for page in ("/index.cgi", "/index.cgi/a/b", "/wiki/a", "/old/a", "/reports/"):
+            assert ann.send(page).json()["REMOTE_USER"] == seen["REMOTE_USER"], page
+            assert bob.send(page).status_code == (REFUSED if page == "/reports/" else 200), page
+        assert ann.send("/short").status_code == REFUSED  # the user has satisfied the rules of another path
+    assert "SIGN_IN_RULES" in tmp_path.joinpath("output").read_text()
 
 
 def test_an_application_with_fastcgi_sees_no_forged_header(deployment: Deployment, tmp_path: Path):

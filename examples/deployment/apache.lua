@@ -9,6 +9,19 @@ local NOT_PASSED = {connection = true, ["content-length"] = true, expect = true,
 http.TIMEOUT = 10  -- seconds
 
 function verify(r)
+    -- Apache calls this function again during a request: for the index of a folder, and for a path that mod_rewrite has changed. By
+    -- then, the session cookie is removed, so the new path must have the rules that the user has satisfied.
+    local environ = r.subprocess_env
+    local rules, verified = environ["SIGN_IN_RULES"] or "", environ["SIGN_IN_VERIFIED"] or environ["REDIRECT_SIGN_IN_VERIFIED"]
+    if verified and not r.is_initial_req then
+        if verified ~= rules then
+            r:err("refused, because SIGN_IN_RULES differ between the requested path and " .. r.uri)
+            return 403
+        end
+        environ["SIGN_IN_VERIFIED"], r.user = rules, r.headers_in["X-Auth-Request-User"]
+        return apache2.OK
+    end
+
     -- WebSockets, and no other protocol: with h2c, a client could send requests through Apache that it does not see. With another
     -- Connection, a client could let Apache remove headers about its user and about its connection (RFC 9110 7.6.1).
     local upgrade = r.headers_in["Upgrade"] or ""
@@ -42,7 +55,7 @@ function verify(r)
 
     local body = {}
     local done, status, answer = http.request {
-        url = SIGN_IN .. "verify?" .. (r.subprocess_env["SIGN_IN_RULES"] or ""),
+        url = SIGN_IN .. "verify?" .. rules,
         headers = headers,
         redirect = false,
         sink = ltn12.sink.table(body),
@@ -57,6 +70,7 @@ function verify(r)
                 r.headers_in[name] = value
             end
         end
+        environ["SIGN_IN_VERIFIED"], r.user = rules, answer["x-auth-request-user"]  -- r.user is REMOTE_USER
         -- An access token and the session cookie open every application of the site, so no application sees them.
         r.headers_in["Authorization"] = nil
         local cookies = (headers["cookie"] or ""):gsub("__Host%-wsgi_oauth[^;]*;? ?", "")
