@@ -53,13 +53,10 @@ CHANGED_CLAIMS: dict[str, dict[str, Any]] = {
     "another issuer": {"iss": "https://evil.example.com"},
     "no issuer": {"iss": None},
     "a list of issuers": {"iss": ["https://id.example.com"]},
-    "expired": {"exp": time.time() - 1},
     "no expiry": {"exp": None},
     "an unreadable expiry": {"exp": "tomorrow"},
     "true as expiry": {"exp": True},
-    "not valid yet": {"nbf": time.time() + 300},
     "an unreadable beginning": {"nbf": []},
-    "issued in the future": {"iat": time.time() + 300},
     "no subject": {"sub": None},
     "an empty subject": {"sub": ""},
     "a list as subject": {"sub": ["mona"]},
@@ -385,6 +382,18 @@ class TestRefusal:
     def test_of_claims(self, change: dict[str, Any], gate: LoginRequired, claims: dict[str, Any], inside: Application):
         changed = {name: value for name, value in {**claims, **change}.items() if value is not None}
         assert not admits(gate, access_token(changed))
+        assert inside.seen == []
+
+    # The times are computed in the test, because minutes can pass between the import of this file and the test.
+    @pytest.mark.parametrize(
+        ("claim", "seconds"),
+        [("exp", -1), ("nbf", 300), ("iat", 300)],
+        ids=["expired", "not valid yet", "issued in the future"],
+    )
+    def test_of_times(
+        self, claim: str, seconds: int, gate: LoginRequired, claims: dict[str, Any], inside: Application
+    ) -> None:
+        assert not admits(gate, access_token({**claims, claim: time.time() + seconds}))
         assert inside.seen == []
 
     @pytest.mark.parametrize("slash", ["/", "?", "#", " "])
