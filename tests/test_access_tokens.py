@@ -102,6 +102,10 @@ class TestToken:
         credentials = b64encode(b"m\xfcller:" + create(guest).encode()).decode()
         assert send(guest.gate, "/page", headers={"Authorization": f"Basic {credentials}"}).status_code == 200
 
+    def test_is_accepted_with_the_end_of_the_line_that_a_file_has(self, guest: Guest):
+        """A program that reads the password from a file often sends it, too."""
+        assert send(guest.gate, "/page", headers=basic(create(guest) + "\r\n")).status_code == 200
+
     def test_is_not_passed_on_to_the_application(self, guest: Guest, inside: Application):
         send(guest.gate, "/page", headers=bearer(create(guest)))
         assert "HTTP_AUTHORIZATION" not in inside.environ
@@ -146,6 +150,15 @@ class TestToken:
         headers["Cookie"] = f"wsgi_oauth={guest.cookie}"
         assert send(guest.gate, "/page", headers=headers).status_code == 200
         assert (inside.environ["AUTH_TYPE"], "HTTP_AUTHORIZATION" in inside.environ) == ("OAuth2", False)
+
+    def test_says_in_the_log_why_it_is_of_no_use(self, guest: Guest, caplog: pytest.LogCaptureFixture):
+        """Desktop applications (Electron) send an `Origin` of their own."""
+        caplog.set_level("INFO")
+        headers = {"Sec-Fetch-Site": "cross-site", "Origin": "app://notes.example"}
+        assert send(guest.gate, "/page", method="PUT", headers={**basic("a password"), **headers}).status_code == 401
+        assert "bearer token" not in caplog.text
+        assert send(guest.gate, "/page", method="PUT", headers={**basic(create(guest)), **headers}).status_code == 401
+        assert "send it as a bearer token (Origin: 'app://notes.example')" in caplog.text
 
     @pytest.mark.parametrize("origin", ["https://evil.example", "http://localhost:1", "null"])
     def test_that_an_old_browser_remembers_is_of_no_use_to_another_site(

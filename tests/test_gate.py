@@ -559,6 +559,7 @@ class TestForgedIdentity:
             *("OIDC-Claim-Sub", "X-Amzn-Oidc-Data", "Kubeflow-Userid", "X-Pomerium-Claim-Email", "X-Proxy-User"),
             *("X-Goog-Authenticated-User-Email", "X-MS-CLIENT-PRINCIPAL", "Tailscale-User-Login", "X-Vouch-User"),
             *("X-Otterwiki-Name", "X-Otterwiki-Permissions", "X-Auth-Username", "X-Auth-Roles", "SM_USER", "Iv-User"),
+            *("X-Webauth-Fullname", "X-Forwarded-Displayname", "X-Authentik-Entitlements"),
             *("OAM_REMOTE_USER", "OAM_REMOTE_USER_GROUPS", "Eppn"),
             "X-Auth-Request-Any-Claim",  # oauth2-proxy can be configured to send any claim
         ]

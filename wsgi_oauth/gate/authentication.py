@@ -112,7 +112,14 @@ class Authenticator:
         cached = self._cache.get(cache_key)
         if cached is not None and time.time() < cached.valid_until and self._is_current(cached):
             return cached
-        token = None if authorization is None or is_foreign else self._find_token(environ)
+        token = None if authorization is None else self._find_token(environ)
+        if token is not None and is_foreign:
+            _log.info(
+                "an access token as the password is ignored, because another site has caused the request; send it as a "
+                "bearer token (Origin: %.200a)",
+                get("HTTP_ORIGIN"),
+            )
+            token = None
         if token is not None:
             self._cache.pop(cache_key, None)
             self._app.base_url(environ)  # checks the host
@@ -168,7 +175,8 @@ class Authenticator:
         if is_basic:
             try:
                 # Many programs write the user name as latin-1, although the challenge asks for UTF-8.
-                credentials = b64decode(credentials, validate=True).partition(b":")[2].decode("latin-1")
+                # A password from a file often ends with the end of a line.
+                credentials = b64decode(credentials, validate=True).partition(b":")[2].decode("latin-1").rstrip()
             except ValueError:  # not Base64
                 return None
         elif scheme.lower() != "bearer":
