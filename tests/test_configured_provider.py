@@ -245,6 +245,8 @@ class TestDescription:
         [
             ({"name": "my wiki"}, "its name must have"),
             ({"name": "wiki:admin"}, "its name must have"),
+            ({"scope": ("read", "write")}, "its scope must be of the type str"),
+            ({"user": "id"}, "its user must be of the type UserDocument"),
             ({"token_url": "http://wiki.example.com/token"}, "its token_url must begin with https"),
             ({"profile_url": ""}, "it has no profile_url"),
             ({"openid": True, "scope": "openid"}, "it has no issuer"),

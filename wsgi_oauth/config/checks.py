@@ -134,7 +134,11 @@ def check_provider(value: str | Provider, http_hosts: Collection[str] = ()) -> s
 
 
 def _check_description(provider: Provider, http_hosts: Collection[str]) -> None:
-    """Require a usable name, endpoints that may receive secrets, and an issuer for ID tokens."""
+    """Require values of the right types, a usable name, endpoints that may receive secrets, an issuer for ID tokens."""
+    for name, default in {"name": "", "title": "", **Provider._field_defaults}.items():
+        value = getattr(provider, name)
+        if default is not None and not isinstance(value, type(default)):
+            raise ValueError(f"its {name} must be of the type {type(default).__name__} (got {value!a:.100})")
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,62}", provider.name, re.ASCII):
         raise ValueError("its name must have at most 63 characters from a-z, 0-9, dots and hyphens")
     endpoints = ("authorization_url", "token_url", *(() if provider.openid else ("profile_url",)))
