@@ -19,7 +19,7 @@ from wsgi_oauth.demo.server import serve, serve_provider
 pytest.importorskip("playwright", reason="the extra `browser` is not installed")
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "embedding.md").read_text()
-[FETCH_SCRIPT] = re.findall(r"```js\n(const originalFetch.*?)```", DOCUMENT, re.DOTALL)
+[FETCH_SCRIPT] = re.findall(r"```js\n(const signInAgain.*?)```", DOCUMENT, re.DOTALL)
 PAGE = """<!doctype html>
 <title>Wiki</title>
 <script>{script}</script>
@@ -28,6 +28,12 @@ PAGE = """<!doctype html>
 <button onclick="fetch('/data').then(response => response.text()).then(text => data.textContent = text)">Load</button>
 <form method=post action="{logout_url}"><button>Sign out</button></form>
 """
+OLD_REQUEST = """(type) => {
+  const request = new XMLHttpRequest();
+  request.open("GET", "/data");
+  request.responseType = type;
+  request.send();
+}"""
 WORKER = """
 addEventListener("fetch", (event) => {
   if (event.request.mode === "navigate" && !new URL(event.request.url).pathname.startsWith("/auth/")) {
@@ -111,6 +117,21 @@ def test_a_page_that_fetches_data_recovers_from_the_end_of_its_session(
     page.wait_for_url(f"{site}/page")
     load.click()
     page.get_by_text("data of Mona Lisa Octocat").wait_for()
+
+
+@pytest.mark.parametrize("response_type", ["", "json", "arraybuffer"])
+def test_a_page_that_fetches_data_with_an_old_library_recovers(
+    page: Any, site: str, store: MemoryStore, response_type: str
+) -> None:
+    """axios, jQuery, Angular and Unpoly use XMLHttpRequest."""
+    sign_in(page, site)
+    page.evaluate(OLD_REQUEST, response_type)
+    assert page.url == f"{site}/page"
+    for key in list(store.keys()):
+        store.delete(key)
+    page.evaluate(OLD_REQUEST, response_type)
+    page.get_by_role("button", name="Allow").click()
+    page.wait_for_url(f"{site}/page")
 
 
 def test_a_page_that_a_service_worker_keeps_recovers_and_returns_to_its_part(
