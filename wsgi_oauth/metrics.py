@@ -202,7 +202,7 @@ def create_folder() -> None:
 def hand_over_folder(user: int, group: int) -> None:
     """Give the folder of :func:`create_folder` to the user of the workers, if this process runs as root.
 
-    So are the files of this process, because a worker adds up all files, and the umask may forbid it to read them.
+    The files in it get the same owner, because a worker adds up all files, and the umask may forbid it to read them.
     """
     folder = os.environ.get(FOLDER_VARIABLE, "")
     if os.path.basename(folder).startswith(_FOLDER_PREFIX) and os.geteuid() == 0:
