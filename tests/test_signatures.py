@@ -9,12 +9,14 @@ import json
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 import pytest
-from conftest import Browser
+from conftest import Browser, Visitor, gunicorn
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from openid import HOUR, Issuer
@@ -24,6 +26,7 @@ from wsgi_oauth import Config, create_app, errors
 from wsgi_oauth.demo.local_provider import json_response
 from wsgi_oauth.demo.server import serve_provider
 from wsgi_oauth.demo.signing import public_keys, sign_jwt
+from wsgi_oauth.polling import poll
 from wsgi_oauth.sessions.memory import MemoryStore
 from wsgi_oauth.transport.pool import Transport
 from wsgi_oauth.web.application import OAuthApp
@@ -500,6 +503,36 @@ class TestKeys:
         assert not signs_in(browser)
         assert "publishes no key for the token's signature (got alg 'RS256', kid 'new'; keys: 1)" in caplog.text
         assert "let the provider publish its key" in caplog.text
+
+    def test_do_not_stop_a_worker_with_greenlets_while_several_sign_ins_wait_for_them(
+        self, issuer: Issuer, tmp_path: Path
+    ) -> None:
+        """gunicorn loads the application before gevent replaces the locks, and such a lock blocks all greenlets."""
+        pytest.importorskip("gevent")
+        asked, answered = Event(), Event()
+
+        def publish_later() -> Response:
+            asked.set()
+            assert answered.wait(60)
+            return json_response(public_keys())
+
+        issuer.publish_keys = publish_later
+        settings = {"PROVIDER": issuer.url, "CLIENT_ID": issuer.client_id, "CLIENT_SECRET": SECRET}
+        environ = {f"WSGI_OAUTH_{name}": value for name, value in settings.items()}
+        environ["WSGI_OAUTH_SESSION_STORE"] = "memory:"
+        options = ("--worker-class", "gevent", "--preload")
+        with gunicorn(tmp_path, environ, *options) as server, ThreadPoolExecutor(2) as threads:
+            visitors = [Visitor(server.url, issuer) for _ in range(3)]
+            urls = [visitor.callback_url() for visitor in visitors[:2]]
+            callbacks = [threads.submit(visitor.get, url) for visitor, url in zip(visitors, urls, strict=False)]
+            assert asked.wait(60)
+            for _ in poll(60):
+                if issuer.count("token") == 2:
+                    break
+            assert visitors[2].get("/healthz").status_code == 200
+            answered.set()
+            assert [callback.result().status_code for callback in callbacks] == [303, 303]
+            assert issuer.count("keys") == 1
 
     def test_are_required_in_the_metadata(
         self, browser: Browser, issuer: Issuer, caplog: pytest.LogCaptureFixture

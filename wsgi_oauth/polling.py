@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 
@@ -30,3 +31,9 @@ def poll(timeout: float, *, pause: float = 0.0005, longest_pause: float = 0.02) 
             return
         time.sleep(min(pause, left))
         pause = min(pause * 2, longest_pause)
+
+
+def acquire(lock: threading.Lock, timeout: float) -> bool:
+    """Acquire *lock*, and return whether that was possible within *timeout* seconds. Threads and greenlets can wait."""
+    # gunicorn loads the application before gevent replaces the locks, so `lock` may block all greenlets of the worker.
+    return any(lock.acquire(blocking=False) for _ in poll(timeout))

@@ -17,6 +17,7 @@ import requests
 
 from .. import errors
 from ..config.provider import Provider
+from ..polling import acquire
 from ..transport.error_description import build_status_error, describe_error
 from ..transport.json import parse_json, read_json
 from ..transport.pool import Transport
@@ -200,7 +201,7 @@ class SigningKeys:
             return self._keys
         with self._transport.slot():  # limits the waiting threads, including those that wait for the lock
             # A timeout is needed, because a fork may have copied the lock while it was held.
-            is_locked = self._lock.acquire(timeout=self._transport.timeout + 1)
+            is_locked = acquire(self._lock, self._transport.timeout + 1)
             try:
                 is_early = not is_direct and self._is_early(FETCH_INTERVAL)
                 is_replaced = self._keys is not seen and self._loaded >= since

@@ -34,7 +34,7 @@ from redis.sentinel import (
 )
 
 from .. import errors
-from ..polling import poll
+from ..polling import acquire, poll
 from ..redis_url import RedisURL
 
 T = TypeVar("T")
@@ -174,7 +174,7 @@ class ClusterServers:
     def client(self) -> Any:
         """Return the client, which connects when it is created."""
         if self._client is None:
-            if not self._connecting.acquire(timeout=_CONNECT_TIMEOUT):
+            if not acquire(self._connecting, _CONNECT_TIMEOUT):
                 raise errors.StoreError("the session store failed: no server of the cluster has answered yet")
             try:
                 if self._client is None:
