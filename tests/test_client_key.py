@@ -384,6 +384,33 @@ class TestPushedRequest:
         known = {f"{name}_url": getattr(issuer, f"{name}_url") for name in ("authorization", "token", "profile")}
         assert "request_uri=" in visit(client_key_file=str(key_file), pushed_requests=True, **known).start()
 
+    @pytest.mark.parametrize(
+        ("endpoint", "problem"),
+        [
+            (None, "requires pushed authorization requests, but has no endpoint for them"),
+            ("/par", "the issuer's pushed_authorization_request_endpoint must"),
+        ],
+    )
+    def test_without_an_endpoint_is_a_fault_of_metadata_that_require_it(
+        self,
+        endpoint: str | None,
+        problem: str,
+        issuer: KeyIssuer,
+        visit: Callable[..., Browser],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        issuer.metadata |= {
+            "pushed_authorization_request_endpoint": endpoint,
+            "require_pushed_authorization_requests": True,
+            "token_endpoint_auth_methods_supported": ["client_secret_basic"],
+        }
+        response = visit(client_secret="secret").get("/", headers=JSON)
+        assert (response.status_int, response.json["error"]) == (502, "provider_error")
+        assert problem in caplog.text
+        assert "correct the metadata, or set WSGI_OAUTH_PUSHED_REQUESTS=no" in caplog.text
+        browser = visit(client_secret="secret", pushed_requests=False)
+        assert "code_challenge=" in browser.start()
+
     def test_without_an_endpoint_is_a_wrong_setting_of_the_operator(
         self, visit: Callable[..., Browser], key_file: Path, caplog: pytest.LogCaptureFixture
     ) -> None:

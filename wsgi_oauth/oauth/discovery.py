@@ -193,6 +193,11 @@ class Discovery:
         needs_keys = self._needs_keys and provider.asks_for_id_token and not provider.signs_with_secret
         if needs_keys and metadata_url:
             required.append("jwks_url")
+        requires_push = provider.requires_pushed_requests and self._config.pushed_requests is None
+        if requires_push and metadata_url and not provider.pushed_authorization_url:
+            text = f"{metadata_url} requires pushed authorization requests, but has no endpoint for them (RFC 9126 5)"
+            remedy = f"correct the metadata, or set {self._config.variable('pushed_requests')}=no"
+            raise errors.ProviderError(problems.get("pushed_authorization_url", text), remedy=remedy)
         for name, problem in problems.items():
             if name in required:
                 remedy = "correct the metadata"
