@@ -29,7 +29,7 @@ from conftest import environ_for
 from werkzeug.test import Client
 
 import wsgi_oauth
-from wsgi_oauth import Config, create_app
+from wsgi_oauth import Config, MemoryStore, create_app
 from wsgi_oauth.demo.browser import Browser, Page, location_of
 from wsgi_oauth.demo.dispatcher import Dispatcher
 from wsgi_oauth.demo.episodes import divide
@@ -215,6 +215,15 @@ class TestMessages:
             ("provider", "browser"),
         ]
         assert demo.recorder.messages[0].source is None
+
+    def test_a_request_of_the_check_command_is_one_of_the_application(self, demo: Demo) -> None:
+        """As is one of an application that the demo has not started, such as the one in the README."""
+        config = Config(client_id=demo.provider.client_id, client_secret="s", provider=demo.provider.url)
+        Client(create_app(config, store=MemoryStore())).get("/")
+        assert [(each.sender, each.receiver, each.endpoint) for each in demo.recorder.messages] == [
+            ("application", "provider", "discovery"),
+            ("provider", "application", "discovery"),
+        ]
 
     def test_a_deeply_nested_origin_header_is_ignored(self, demo: Demo) -> None:
         assert Browser().get(f"{demo.provider.url}/", {ORIGIN_HEADER: "[" * 8000}).status_code == 200

@@ -3,7 +3,8 @@
 A server records each request that arrives and each response that it sends, so that every message between two parties
 is recorded once, by the server. A request from another server, such as a token request, has a header that only the demo
 adds (:func:`build_origin`). It contains the sender, the source lines and the request of the browser to which it
-belongs. The middleware removes it, so neither the application nor the trace contains it.
+belongs. The middleware removes it, so neither the application nor the trace contains it. Requests of this package's
+processes that the demo has not started are recognized by their User-Agent.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from werkzeug.datastructures import EnvironHeaders
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
 
-from .messages import BROWSER, MAX_BODY, ROOT, Files, Message, SourceLine, load_json
+from .messages import APPLICATION, BROWSER, MAX_BODY, PROVIDER, ROOT, Files, Message, SourceLine, load_json
 from .recorder import TakesMessages
 from .sources import IsHandler, Source, find_source, is_own_module
 
@@ -148,8 +149,11 @@ class RecordedParty:
         origin = read_origin(self._recorder.key, environ.pop(_ORIGIN_KEY, ""))
         if environ["PATH_INFO"] in _IGNORED:
             return self._application(environ, start_response)
+        sender = origin.sender
+        if self._party == PROVIDER and environ.get("HTTP_USER_AGENT", "").startswith("wsgi-oauth/"):
+            sender = APPLICATION  # an application that the demo has not started, or `wsgi-oauth check`
         request = Message(
-            sender=origin.sender,
+            sender=sender,
             receiver=self._party,
             exchange=secrets.token_hex(8),
             method=environ["REQUEST_METHOD"],
