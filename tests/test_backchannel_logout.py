@@ -409,6 +409,14 @@ class TestToken:
         log_out(app, issuer, sid="s1", aud=["other-client", issuer.client_id])
         assert statuses(browser) == [401]
 
+    @pytest.mark.parametrize("claim", ["sub", "nbf", "nonce"])
+    def test_with_a_claim_that_is_null_is_accepted(
+        self, claim: str, app: OAuthApp, browser: Browser, issuer: Issuer
+    ) -> None:
+        claims = {**logout_claims(issuer, sid="s1"), claim: None}
+        assert deliver(app, sign_jwt(claims, typ="logout+jwt")).status_code == 200
+        assert statuses(browser) == [401]
+
     @pytest.mark.parametrize("typ", ["logout+jwt", "application/logout+jwt", "LOGOUT+JWT", "JWT", None])
     def test_with_a_usual_type_is_accepted(self, typ: str | None, app: OAuthApp, issuer: Issuer) -> None:
         header = {} if typ == "none" else {"typ": typ}

@@ -409,6 +409,10 @@ class TestRefusal:
         assert admits(gate, access_token({**claims, "iss": f"{issuer.url}/common"}))
         assert not admits(gate, access_token({**claims, "iss": f"{issuer.url}/11111111"}))
 
+    @pytest.mark.parametrize("claim", ["nbf", "iat", "cnf"])
+    def test_ignores_an_optional_claim_that_is_null(self, claim: str, gate: LoginRequired, claims: dict[str, Any]):
+        assert admits(gate, access_token({**claims, claim: None}))
+
     def test_tolerates_a_clock_that_is_slightly_ahead(self, gate: LoginRequired, claims: dict[str, Any]):
         soon = time.time() + 30
         assert admits(gate, access_token({**claims, "nbf": soon, "iat": soon}))

@@ -1102,7 +1102,7 @@ class TestUserDocument:
             {"aud": []},
             {"iss": "https://another.example"},
             {"exp": 1},
-            {"exp": None},
+            {"exp": "tomorrow"},
             {"nbf": 9_999_999_999},
             {"sub": "mallory"},
         ],

@@ -548,6 +548,12 @@ class TestUserDocument:
         browser.sign_in()
         assert browser.profile().json["sub"] == "mona"
 
+    @pytest.mark.parametrize("claim", ["iss", "aud", "exp", "nbf"])
+    def test_can_have_claims_that_are_null(self, claim: str, browser: Browser, issuer: Issuer) -> None:
+        issuer.signs_user_document(**{claim: None})
+        browser.sign_in()
+        assert browser.profile().json["sub"] == "mona"
+
     def test_with_another_signature_is_refused(self, browser: Browser, issuer: Issuer) -> None:
         browser.sign_in()
         issuer.sign = Key(RSA, "RS256").sign

@@ -46,8 +46,7 @@ def check_id_token(id_token: str, provider: Provider, client_id: str, *, nonce: 
     :param nonce: the nonce of the authorization request; None for an ID token of a refresh (Core 12.2).
     :raises errors.IdTokenRefused: when it is malformed, expired, or issued by or for another party.
     """
-    # Some providers write null for a claim that is missing.
-    claims = {name: value for name, value in read_id_token(id_token).items() if value is not None}
+    claims = read_id_token(id_token)
     media_type = str((decode_part(id_token.partition(".")[0]) or {}).get("typ"))
     if media_type.lower().removeprefix("application/") in _OTHER_TYPES:  # RFC 7515 4.1.9
         raise errors.IdTokenRefused(
@@ -126,12 +125,17 @@ def refuse_encrypted(token: str, name: str, error: type[errors.ProviderError] = 
 
 
 def decode_part(part: str) -> dict[str, Any] | None:
-    """Return the header or the claims in a part of a JSON Web Token (RFC 7515 3.1), or None if it is malformed."""
+    """Return the header or the claims in a part of a JSON Web Token (RFC 7515 3.1), or None if it is malformed.
+
+    Members with the value null are left out, because some providers write it for a claim that is missing.
+    """
     try:
         document = parse_json(urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     except ValueError:
         return None
-    return document if isinstance(document, dict) else None
+    if not isinstance(document, dict):
+        return None
+    return {name: value for name, value in document.items() if value is not None}
 
 
 def read_algorithm(id_token: str) -> str:

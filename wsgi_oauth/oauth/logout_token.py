@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from .. import errors
-from ..transport.json import parse_json
 from .id_token import CHECK_CLOCK, MAX_CLOCK_SKEW, read_audiences, read_id_token, read_subject, read_time
 from .registration import Registration
 
@@ -72,7 +71,7 @@ def check_logout_token(
     try:
         algorithms = find_algorithms(registration.key) or registration.provider.signing_algorithms
         secret = registration.client_secret  # for HMAC, as in ID tokens
-        claims = parse_json(registration.verify_signature(token, types=TYPES, algorithms=algorithms, secret=secret))
+        registration.verify_signature(token, types=TYPES, algorithms=algorithms, secret=secret)
     except errors.SignatureRefused as error:
         raise errors.LogoutTokenRefused(f"logout token: {error.detail}", remedy=error.remedy) from None
     invalid = find_invalid_claims(claims, registration)
