@@ -44,6 +44,9 @@ AJAX = {"Accept": "text/html", "X-Requested-With": "XMLHttpRequest"}
 FETCH = {"Accept": "*/*", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}
 IMAGE = {"Accept": "text/html,image/*", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
 PIP = {"Accept": "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01"}
+MINIFLUX = {
+    "Accept": "application/xml, application/atom+xml, application/rss+xml, application/rdf+xml, text/html, */*;q=0.9"
+}
 UV = {"Accept": "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"}
 JAVA = {"Accept": "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", "User-Agent": "Apache Ivy/2.5.2"}
 KEYS = ("REMOTE_USER", "AUTH_TYPE", "wsgi_oauth.identity")
@@ -76,7 +79,9 @@ class TestAnonymousUser:
         location = visitor.get(path).location
         assert parameters(location)["next"] == path.rstrip("?")
 
-    @pytest.mark.parametrize("headers", [JSON, AJAX, FETCH, IMAGE, PIP, UV, JAVA, {"Accept": "*/*"}, {}], ids=repr)
+    @pytest.mark.parametrize(
+        "headers", [JSON, AJAX, FETCH, IMAGE, PIP, UV, MINIFLUX, JAVA, {"Accept": "*/*"}, {}], ids=repr
+    )
     def test_gets_401_as_json_for_a_request_that_is_no_navigation(self, visitor: Guest, headers: dict[str, str]):
         response = visitor.app.get("/api", headers=headers, status="*")
         assert (response.status_int, response.content_type) == (401, "application/json")

@@ -27,6 +27,7 @@ from .page_templates import PageTemplates
 from .site import Site, local_path, path_and_query
 
 _ACCEPT_OF_JAVA = "text/html, image/gif, image/jpeg, "  # java.net.HttpURLConnection, also in Ivy and Jenkins
+_FEED = "application/rss+xml"  # feed readers accept pages, too, because a page can name its feed
 _HTML_WITH_QUALITY = re.compile(r"text/html\s*;\s*q=")
 # A browser without Fetch Metadata sends one of these headers with the requests of a page's scripts and images.
 _HEADERS_OF_SUBRESOURCES = {"HTTP_REFERER", "HTTP_ORIGIN", "HTTP_X_REQUESTED_WITH"}
@@ -185,7 +186,7 @@ class Request(werkzeug.Request):
         # as com.example.app.
         is_script = "." not in environ.get("HTTP_X_REQUESTED_WITH", ".") or self.is_htmx
         accept = environ.get("HTTP_ACCEPT", "")
-        if is_script or "text/html" not in accept or accept.startswith(_ACCEPT_OF_JAVA):
+        if is_script or "text/html" not in accept or accept.startswith(_ACCEPT_OF_JAVA) or _FEED in accept:
             return False
         if not _HTML_WITH_QUALITY.search(accept):  # nearly always, and parsing is slow
             return True
