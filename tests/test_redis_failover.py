@@ -23,8 +23,11 @@ from conftest import (
     STORES,
     RedisCluster,
     RedisServer,
+    Visitor,
+    at_the_same_time,
     environ_for,
     free_port,
+    get_and_close,
     gunicorn,
     redis_cluster,
     redis_server,
@@ -436,6 +439,17 @@ def test_sessions_of_all_servers_are_counted(
     monkeypatch.setattr("os.environ", {"WSGI_OAUTH_SESSION_STORE": cluster_url})
     assert main.main(["sessions", "count"]) == 0
     assert "unreadable  30" in capsys.readouterr().out
+
+
+def test_first_requests_of_a_worker_with_greenlets_wait_for_one_connection_to_the_cluster(
+    cluster_url: str, provider: LocalProvider, tmp_path: Path
+):
+    """gunicorn loads the application before gevent replaces the locks, and such a lock blocks all greenlets."""
+    pytest.importorskip("gevent")
+    environ = environ_for(provider, SESSION_STORE=cluster_url)
+    with gunicorn(tmp_path, environ, "--worker-class", "gevent", "--preload") as server:
+        copies = [(Visitor(server.url, provider), "/") for _ in range(4)]
+        assert [answer.status_code for answer in at_the_same_time(get_and_close, copies)] == [302] * 4
 
 
 def test_a_cluster_reads_several_keys_at_once_and_has_one_clock(cluster_url: str):
