@@ -142,6 +142,11 @@ class TestAnonymousUser:
         assert answer.headers["WWW-Authenticate"] == "Bearer"
         assert return_url(answer) == "/d/a%2Fb?q=%C3%BC&x=1+2"
 
+    def test_gets_the_location_also_from_a_proxy_that_asks_with_head(self, make_app: MakeApp):
+        """HAProxy asks with HEAD about all requests."""
+        answer = Proxy(make_app()).ask(method="HEAD", X_Forwarded_Uri="/page")
+        assert (answer.status_code, return_url(answer)) == (401, "/page")
+
     def test_gets_a_page_with_the_sign_in_from_a_proxy_that_shows_the_401(self, make_app: MakeApp):
         answer = Proxy(make_app()).ask(X_Forwarded_Uri="/page?x=1")
         assert escape(answer.headers["Location"]) in answer.get_data(as_text=True)
