@@ -27,7 +27,7 @@ MakeBrowser = Callable[..., Browser]
 MakeGate = Callable[..., LoginRequired]
 WRONG_TIME = pytest.mark.parametrize(
     "record",
-    [b"wo-revoked:1:17x", Revocation(time.time() + HOUR).encode()],
+    [b"wo-revoked:1:17x", Revocation(time.time() + 24 * HOUR).encode()],
     ids=["damaged", "stored while the clock was ahead"],
 )
 
