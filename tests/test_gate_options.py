@@ -238,8 +238,29 @@ class TestPathRules:
         headers, gate = {"Destination": destination}, make_gate(public=["/public"])
         assert send(gate, "/public/x", method="COPY", headers=headers, SCRIPT_NAME="/mount").status_code == 401
 
+    @pytest.mark.parametrize(
+        ("source", "destination"),
+        [
+            *(("/docs", "/copy"), ("/docs/", "/copy"), ("/DOCS", "/copy"), ("/-/d\xc3\xb6cs", "/copy"), ("/", "/copy")),
+            *(("/page", "/docs"), ("/page", "/%64ocs/"), ("/page", "/Docs"), ("/page", "http://localhost")),
+        ],
+    )
+    def test_of_all_paths_apply_if_webdav_copies_or_replaces_a_folder_that_contains_a_restricted_page(
+        self, enter: Callable[..., Guest], make_gate: MakeGate, source: str, destination: str
+    ):
+        """RFC 4918 9.8.3 and 9.8.4. Otherwise a user could read the page in the copy of its folder, or delete it."""
+        guest, headers = enter(allow={"/docs/private": ("id:1",)}), {"Destination": destination}
+        cookie = {"Cookie": f"wsgi_oauth={guest.cookie}"}
+        assert send(guest.gate, source, method="COPY", headers={**headers, **cookie}).status_code == 403
+        public = make_gate(allow={"/docs/private": ("id:1",)}, public=["/*"])
+        assert send(public, source, method="COPY", headers=headers).status_code == 401
+
+    def test_make_no_copy_of_all_pages_public_if_the_front_page_is_public(self, make_gate: MakeGate):
+        gate = make_gate(public=["/", "/public"])
+        assert send(gate, "/", method="COPY", headers={"Destination": "/public/y"}).status_code == 401
+
     def test_of_the_same_path_apply_if_webdav_moves_a_page_there(self, enter: Callable[..., Guest]):
-        guest = enter(allow={"/admin": ("id:1",)}, public=["/public"])
+        guest = enter(allow={"/admin": ("id:1",), "/": ("id:583231",)}, public=["/public"])
         headers = {"Cookie": f"wsgi_oauth={guest.cookie}", "Destination": "http://localhost/other%20page"}
         assert send(guest.gate, "/page", method="MOVE", headers=headers).status_code == 200
         headers |= {"Destination": "HTTP://localhost/mount/other", "X-Forwarded-Path": "/mount/page"}

@@ -119,7 +119,7 @@ class LoginRequired:
         requested one; ``/`` includes all. The rules also hold for spellings that applications treat as the same path:
         with other letter case, accents or punctuation, with other characters outside ASCII, and with an extension. Such
         a path also requires the rules of shorter paths. An ambiguous path requires the rules of all paths, and so does
-        a WebDAV request that moves or copies a page to a path with other rules.
+        a WebDAV request that moves or copies a page to a path with other rules, or a folder with a restricted page.
     :param remote_user: returns the value of ``REMOTE_USER``, a name that belongs to one user only; by default
         ``WSGI_OAUTH_REMOTE_USER`` decides. If it returns None, "" or a control character, the user gets a 403.
     :param cors_preflight: pass the preflight requests of other origins to *wsgi_app*, without an identity. The body of
@@ -210,7 +210,10 @@ class LoginRequired:
         return GuardedResponse(context, start_response, self.replace_401, signs_out).send(self._wsgi_app, passed)
 
     def _has_other_destination(self, environ: WSGIEnvironment) -> bool:
-        """Return whether a WebDAV request would copy or move the page to a path with other rules (RFC 4918 10.3)."""
+        """Return whether a WebDAV request would copy or move a page to a path with other rules (RFC 4918 10.3).
+
+        The page may be a folder. Its contents are copied, too, and those of a folder at the destination are deleted.
+        """
         if _DESTINATION not in environ:
             return False
         header, script_name = environ[_DESTINATION], environ.get("SCRIPT_NAME", "")
@@ -220,8 +223,11 @@ class LoginRequired:
         prefixes = {name: environ[name] for name in (_PREFIX_HEADERS - _WHOLE_PATH_HEADERS).intersection(environ)}
         if may_change_path({**prefixes, "PATH_INFO": destination}):  # Radicale removes X-Script-Name
             return True
-        path = destination.removeprefix(script_name)
-        return self._paths.find(script_name, path) != self._paths.find(script_name, environ.get("PATH_INFO", ""))
+        paths = (environ.get("PATH_INFO", ""), destination.removeprefix(script_name))
+        if any(self._paths.may_differ_below(script_name, path) for path in paths):
+            return True
+        source, target = (self._paths.find(script_name, path) for path in paths)
+        return source != target
 
     def check_store_access(self) -> None:
         """Raise ConfigError if this process, after a change of its user, cannot use the session store."""

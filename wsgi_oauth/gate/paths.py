@@ -68,6 +68,11 @@ class PathRules:
             is_public = restricted == self._restricted.find("", path_info)
         return PathRule(is_public=is_public, restricted=tuple(restricted), signs_out=signs_out)
 
+    def may_differ_below(self, script_name: str, path_info: str) -> bool:
+        """Return whether pages below the requested path may have other rules than that path."""
+        # A public front page does not include the pages below it.
+        return not path_info.strip("/") or self._restricted.has_path_below(script_name, path_info)
+
 
 class PublicPaths:
     """The paths that anonymous users may visit: ``/static`` includes everything below it, ``/`` is the front page only,
@@ -123,6 +128,18 @@ class RestrictedPaths:
             return self.paths
         readings = itertools.starmap(self._find_longest, spelling.find_readings(script_name, text))
         return list(dict.fromkeys(path for paths in readings for path in paths))
+
+    def has_path_below(self, script_name: str, path_info: str) -> bool:
+        """Return whether a restricted path may be below the requested one."""
+        text = spelling.decode(script_name, path_info)
+        if text is None:
+            return True
+        return any(
+            len(names) < len(segments) and spelling.may_include(segments[: len(names)], names)
+            for _, requested in spelling.find_readings(script_name, text)
+            for names in spelling.without_punctuation(requested)
+            for segments in self._segments.values()
+        )
 
     def _find_longest(self, reading: str, requested: list[str]) -> list[str]:
         """Return the longest path that certainly includes *reading*, and longer ones that may do so.
