@@ -8,6 +8,7 @@ import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Browser, environ_for
@@ -601,6 +602,16 @@ class TestSeveralProviders:
         [line] = self.problems(PROVIDERS=labels)
         assert line.startswith("WSGI_OAUTH_PROVIDERS: ")
         assert re.search(text, line)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("client_id", 5), ("public_url", 5), ("scope", ["a", "b"]), ("session_store", MemoryStore())],
+)
+def test_value_of_another_type_is_refused_with_its_name(setting: str, value: object) -> None:
+    values: dict[str, Any] = {"client_id": "the-id", "client_secret": "the-secret", setting: value}
+    with pytest.raises(errors.ConfigError, match=f"WSGI_OAUTH_{setting.upper()}: must not be of the type "):
+        Config(**values)
 
 
 def test_application_of_a_plain_dictionary_is_refused_with_the_way_to_make_a_config() -> None:

@@ -247,13 +247,20 @@ class TestDescription:
             ({"name": "wiki:admin"}, "its name must have"),
             ({"scope": ("read", "write")}, "its scope must be of the type str"),
             ({"user": "id"}, "its user must be of the type UserDocument"),
-            ({"token_url": "http://wiki.example.com/token"}, "its token_url must begin with https"),
+            ({"token_url": "http://wiki.example.com/token"}, "its token_url must begin with https:// (got 'http://w"),
             ({"profile_url": ""}, "it has no profile_url"),
             ({"openid": True, "scope": "openid"}, "it has no issuer"),
             ({"discovery": True}, "it has no issuer"),
             ({"issuer": "http://wiki.example.com"}, "its issuer must begin with https"),
             ({"groups": (GroupsDocument("http://wiki.example.com/groups"),)}, "must begin with https"),
-            ({"client_auth": "header"}, "must be one of basic"),
+            (
+                {"groups": GroupsDocument("https://wiki.example.com/groups")},
+                "its groups must be a tuple of GroupsDocument",
+            ),
+            ({"groups": ("https://wiki.example.com/groups",)}, "its groups must be a tuple of GroupsDocument"),
+            ({"emails": "https://wiki.example.com/emails"}, "its emails must be an EmailsDocument"),
+            ({"client_auth": "header"}, "its client_auth must be one of basic"),
+            ({"response_mode": "fragment"}, "its response_mode must be query or form_post (got 'fragment')"),
         ],
     )
     def test_unusable_description_stops_the_start(self, change: dict[str, Any], problem: str) -> None:
@@ -261,7 +268,7 @@ class TestDescription:
             Config(client_id="i", client_secret="s", provider=WIKI._replace(**change))
         assert str(caught.value).startswith("WSGI_OAUTH_PROVIDER: ")
         assert problem in str(caught.value)
-        assert f"(got {WIKI._replace(**change).name!a})" in str(caught.value)
+        assert f"(in the description of {WIKI._replace(**change).name!a})" in str(caught.value)
 
     def test_plain_http_is_accepted_for_listed_hosts(self) -> None:
         local = WIKI._replace(token_url="http://wiki.internal/token")

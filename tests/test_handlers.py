@@ -421,6 +421,19 @@ class TestInvalidHandlers:
         with pytest.raises((ValueError, LookupError)):
             make_browser(handlers=(handler,))
 
+    def test_incomplete_handler_stops_the_start_with_its_name(self, make_browser):
+        def get(self: RequestHandler, request: object) -> None: ...
+
+        for name, bases, members, problem in (
+            ("Repos", (RequestHandler,), {"get": get}, r"Repos\.route: missing"),
+            ("Repos", (RequestHandler,), {"route": "/repos", "GET": get}, "Repos: has no method"),
+            ("Repos", (), {"route": "/repos", "get": get}, "must be subclasses of RequestHandler .*Repos"),
+        ):
+            with pytest.raises(TypeError, match=problem):
+                make_browser(handlers=(type(name, bases, members),))
+        with pytest.raises(TypeError, match=r"handlers: must be a collection of classes .*; write handlers=\[\.\.\.\]"):
+            make_browser(handlers=RequestHandler)
+
 
 class TestContentNegotiation:
     @pytest.mark.parametrize(

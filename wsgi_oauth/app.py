@@ -54,7 +54,8 @@ def create_app(
         it must be quick. Its exceptions are only logged.
     :raises errors.ConfigError: if the configuration cannot work.
     :raises errors.StoreError: if the session folder cannot be created.
-    :raises TypeError: if *config* is not a Config, *store* not a session store, *allow* or *on_event* not a function.
+    :raises TypeError: if *config* is not a Config, *store* not a session store, *allow* or *on_event* not a function,
+        or *handlers* not a collection of complete handler classes.
     :raises ValueError: if two handlers have the same name or route, or a route is invalid.
     """
     if not isinstance(config, Config):
@@ -65,6 +66,7 @@ def create_app(
         raise TypeError(f"on_event: must be a function of an Event (got {on_event!a})")
     if store is not None:
         _check_store(store)
+    handlers = _check_handlers(handlers)
     metrics = get_metrics() if config.metrics else None
     listeners = [*([metrics.count_event] if metrics else []), *([on_event] if on_event else [])]
     oauth = OAuthService(config, allow, Events(*listeners), metrics)
@@ -109,6 +111,22 @@ def _check_store(store: object) -> None:
         raise TypeError(f"store: must be a session store, such as FileStore('/a/folder') (got {store!a:.100})")
     if missing:
         raise TypeError(f"store: {type(store).__name__} lacks {', '.join(missing)}; see wsgi_oauth.SessionStore")
+
+
+def _check_handlers(handlers: object) -> list[type[RequestHandler]]:
+    """Return the handler classes as a list. Raise TypeError if one is incomplete or no handler class."""
+    if not isinstance(handlers, Iterable):
+        raise TypeError(f"handlers: must be a collection of classes (got {handlers!a:.100}); write handlers=[...]")
+    checked = []
+    for handler in handlers:
+        if not (isinstance(handler, type) and issubclass(handler, RequestHandler)):
+            raise TypeError(f"handlers: must be subclasses of RequestHandler (got {handler!a:.100})")
+        if not hasattr(handler, "route"):
+            raise TypeError(f"{handler.__qualname__}.route: missing; set it to a path such as '/repos'")
+        if not handler.methods():
+            raise TypeError(f"{handler.__qualname__}: has no method; write get(self, request), post or another one")
+        checked.append(handler)
+    return checked
 
 
 def get_app() -> OAuthApp:

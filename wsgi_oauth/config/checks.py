@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 from .. import urls
 from ..redis_url import SCHEMES, RedisURL
-from .provider import Provider
+from .provider import EmailsDocument, GroupsDocument, Provider
 
 CLIENT_AUTH_METHODS = ("basic", "basic-raw", "post", "none", "private_key_jwt")
 
@@ -135,10 +135,7 @@ def check_provider(value: str | Provider, http_hosts: Collection[str] = ()) -> s
 
 def _check_description(provider: Provider, http_hosts: Collection[str]) -> None:
     """Require values of the right types, a usable name, endpoints that may receive secrets, an issuer for ID tokens."""
-    for name, default in {"name": "", "title": "", **Provider._field_defaults}.items():
-        value = getattr(provider, name)
-        if default is not None and not isinstance(value, type(default)):
-            raise ValueError(f"its {name} must be of the type {type(default).__name__} (got {value!a:.100})")
+    _check_types(provider)
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,62}", provider.name, re.ASCII):
         raise ValueError("its name must have at most 63 characters from a-z, 0-9, dots and hyphens")
     endpoints = ("authorization_url", "token_url", *(() if provider.openid else ("profile_url",)))
@@ -154,10 +151,33 @@ def _check_description(provider: Provider, http_hosts: Collection[str]) -> None:
             if url and not url.startswith("{issuer}"):  # replaced by WSGI_OAUTH_ISSUER, which is checked, too
                 check_url(url, http_hosts)
         except ValueError as reason:
-            raise ValueError(f"its {name} {reason}") from None
-    if provider.client_auth:
-        check_client_auth(provider.client_auth)
-    check_response_mode(provider.response_mode)
+            problem, separator, remedy = str(reason).partition("; ")
+            raise ValueError(f"its {name} {problem} (got {mask_password(url)!a}){separator}{remedy}") from None
+    _check_value("client_auth", provider.client_auth or "basic", check_client_auth)
+    _check_value("response_mode", provider.response_mode, check_response_mode)
+
+
+def _check_value(name: str, value: str, check: Callable[[str], object]) -> None:
+    try:
+        check(value)
+    except ValueError as reason:
+        raise ValueError(f"its {name} {reason} (got {value!a})") from None
+
+
+def _check_types(provider: Provider) -> None:
+    """Require values of the types of the fields, and lists that can be read."""
+    for name, default in {"name": "", "title": "", **Provider._field_defaults}.items():
+        value = getattr(provider, name)
+        if default is not None and not isinstance(value, type(default)):
+            raise ValueError(f"its {name} must be of the type {type(default).__name__} (got {value!a:.100})")
+    # A single GroupsDocument, without a comma behind it, is a tuple of texts.
+    are_groups = all(isinstance(each, GroupsDocument) for each in provider.groups)
+    for name, is_right, right in (
+        ("groups", are_groups, "a tuple of GroupsDocument"),
+        ("emails", isinstance(provider.emails, EmailsDocument | None), "an EmailsDocument"),
+    ):
+        if not is_right:
+            raise ValueError(f"its {name} must be {right} (got {getattr(provider, name)!a:.100})")
 
 
 def check_end_session(value: str, http_hosts: Collection[str] = ()) -> str:

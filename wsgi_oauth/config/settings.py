@@ -63,11 +63,16 @@ def _check_settings(config: Any, label: str = "", http_hosts: Collection[str] = 
             object.__setattr__(config, setting.name, setting.metadata["check"](*arguments))
         except ValueError as reason:
             problem, separator, remedy = str(reason).partition("; ")
-            shown = value.name if isinstance(value, Provider) else value
+            shown = value
             if isinstance(shown, str) and setting.name != "allow":  # rules contain addresses, and no password
                 shown = checks.mask_password(shown)
             got = "" if setting.name == "client_secret" else f" (got {shown!a})"
+            if isinstance(value, Provider):
+                got = f" (in the description of {value.name!a})"
             problems.append(f"{variable_name(setting.name, label)}: {problem}{got}{separator}{remedy}")
+        except (AttributeError, TypeError):
+            problem = f"must not be of the type {type(value).__name__}; write a text, as in the environment variable"
+            problems.append(f"{variable_name(setting.name, label)}: {problem}")
     return problems
 
 
@@ -397,5 +402,5 @@ def _default_session_store(environ: Mapping[str, str], client_ids: Iterable[str]
         if home.startswith("~"):  # neither HOME nor an entry in the user database
             return ""
         state = os.path.join(home, ".local", "state")
-    application = sha256(" ".join(sorted(client_ids)).encode()).hexdigest()[:8]
+    application = sha256(" ".join(sorted(map(str, client_ids))).encode()).hexdigest()[:8]
     return f"file:{os.path.join(state, 'wsgi_oauth', f'sessions-{application}')}"
