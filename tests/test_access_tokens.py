@@ -374,6 +374,16 @@ class TestPage:
             send(guest.gate, "/page", headers=bearer(token))
         assert listed(guest)[0]["used"] > first
 
+    def test_shows_the_last_use_also_after_the_clock_was_ahead(
+        self, guest: Guest, make_gate: MakeGate, later: Callable[[float], None]
+    ):
+        token, day = create(guest), 86400
+        later(day)
+        send(guest.gate, "/page", headers=bearer(token))
+        later(-day)  # the clock is corrected
+        send(make_gate(TOKENS="yes"), "/page", headers=bearer(token))  # of a worker that has started since
+        assert listed(guest)[0]["used"] <= time.time()
+
     def test_leads_an_anonymous_user_to_the_sign_in(self, make_gate: MakeGate):
         response = send(make_gate(TOKENS="yes"), "/auth/tokens", headers=HTML)
         assert (response.status_code, response.location) == (302, "http://localhost/auth/?next=%2Fauth%2Ftokens")

@@ -118,7 +118,7 @@ class AccessTokens:
             nonlocal is_first
             known = tokens.get(info.id, info)
             is_first = known.used == 0
-            if now - known.used < USE_INTERVAL:
+            if abs(now - known.used) < USE_INTERVAL:  # later than now: the clock was ahead
                 return False
             tokens[info.id] = known._replace(used=now)
             return True
