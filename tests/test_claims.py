@@ -180,7 +180,10 @@ class TestGroups:
             ("admins,staff", "a text with commas counts as one name"),
             (["admins,staff"], "let the provider send a list"),
             ([True, "staff"], "1 of 2 are unreadable and left out; the first one is a JSON value of the type bool"),
-            ([{"uid": "s3cret"}], "an object with the members 'uid'"),
+            (
+                [{"uid": "s3cret"}],
+                "an object with the members 'uid'; name the member with the group in WSGI_OAUTH_GROUPS",
+            ),
             ([["s3cret"]], "a list of 1 items"),
             ({"staff": True}, "an object with the members 'staff'"),
             (["s3cret" * 100], "a text of 600 characters"),
@@ -204,6 +207,17 @@ class TestGroups:
         }
         identity = read(document, {"groups": ["not this"], "realm_access": {"roles": ["e"]}}, groups=paths)
         assert identity.groups == ("a", "b", "c", "e", "d")
+
+    def test_can_have_their_names_in_any_member_of_objects(self) -> None:
+        """The groups of cidaas have a ``groupId`` in place of a name."""
+        said = [{"groupId": "staff", "roles": ["user"]}, {"roles": ["user"]}, "other", {"groupId": "admins"}]
+        assert read({"groups": said}, groups="groups.groupId").groups == ("staff", "admins")
+        assert read({"teams": [{"team": {"slug": "ops"}}]}, groups="teams.team.slug").groups == ("ops",)
+        assert read({"groups": [{"name": "staff"}]}, groups="groups.groupId").groups == ()
+
+    def test_at_a_member_of_objects_can_be_missing_in_the_user_document(self) -> None:
+        id_token = {"groups": [{"groupId": "staff"}]}
+        assert read({"groups": []}, id_token, groups="groups.groupId").groups == ("staff",)
 
 
 class TestSize:

@@ -58,10 +58,13 @@ def find_path(document: Any, path: str) -> Any:
     """Return the value at *path*, or None.
 
     :param path: names with dots between them. A name may itself contain dots: the longest matching name is tried first.
+        In a list, a number selects one item, and a name the values of all items: ``groups.groupId``.
     """
     if isinstance(document, list):
         name, _, rest = path.partition(".")
-        found = document[int(name)] if re.fullmatch("[0-9]{1,6}", name) and int(name) < len(document) else None
+        if not re.fullmatch("[0-9]{1,6}", name):
+            return [found for item in document if (found := find_path(item, path)) is not None] or None
+        found = document[int(name)] if int(name) < len(document) else None
         return find_path(found, rest) if rest else found
     if not isinstance(document, Mapping):
         return None
@@ -159,6 +162,8 @@ def parse_groups(value: object, path: str) -> list[str]:
     unreadable = [item for item, name in zip(items, names, strict=True) if name is None]
     if unreadable:
         text = "the groups at %a: %d of %d are unreadable and left out; the first one is %s"
+        if isinstance(unreadable[0], Mapping):
+            text += "; name the member with the group in WSGI_OAUTH_GROUPS_CLAIM, in the form groups.member"
         _log.warning(text, path, len(unreadable), len(items), describe(unreadable[0]))
     elif len(names) == 1 and "," in str(names[0]) and "=" not in str(names[0]):  # not a distinguished name (RFC 4514)
         text = "the groups at %a: a text with commas counts as one name, because names can contain commas; "
