@@ -56,7 +56,7 @@ def test_urls_are_https_and_without_placeholders(preset: Provider) -> None:
     ]
     for url in [*used_urls, *(each.url for each in found.lists)]:
         page = url.partition("#")[0] if url in {found.documentation_url, found.registration_url} else url
-        assert urls.checked(page).scheme == "https", url
+        assert urls.parse_url(page).scheme == "https", url
         assert not re.search(r"[{}\s]|//.*//", url), url
     endpoints = [found.authorization_url, found.token_url]
     if not found.openid:  # otherwise the ID token can describe the user

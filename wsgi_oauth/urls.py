@@ -51,12 +51,12 @@ def is_address(host: str) -> bool:
     return True
 
 
-def checked(url: str, http_hosts: Collection[str] = ()) -> SplitResult:
-    """Check that *url* is an absolute URL that may receive secrets, and return its parts.
+def parse_url(url: str, http_hosts: Collection[str] = ()) -> SplitResult:
+    """Return the parts of *url*, an absolute URL that may receive secrets.
 
     Plain http is accepted for loopback hosts (RFC 6749 3.1.2.1, RFC 8252 8.3) and for *http_hosts*.
 
-    :raises ValueError: with the problem, to be shown to the operator after the name of the setting.
+    :raises ValueError: for any other URL. A message to the operator has its text after the name of the setting.
     """
     if _NOT_PRINTABLE_ASCII.search(url) or "\\" in url:
         raise ValueError(
@@ -86,7 +86,7 @@ def checked(url: str, http_hosts: Collection[str] = ()) -> SplitResult:
 def is_secure(url: str, http_hosts: Collection[str] = ()) -> bool:
     """Return whether secrets may be sent to *url*: over https, to this machine, or to one of *http_hosts*."""
     try:
-        checked(url.partition("#")[0], http_hosts)
+        parse_url(url.partition("#")[0], http_hosts)
     except ValueError:
         return False
     return True

@@ -111,7 +111,7 @@ def check_folder(value: str) -> str:
 
 def check_url(value: str, http_hosts: Collection[str] = ()) -> str:
     """Require an https URL, or http on a loopback host or one of *http_hosts*."""
-    urls.checked(value, http_hosts)
+    urls.parse_url(value, http_hosts)
     return value
 
 

@@ -238,7 +238,7 @@ class Discovery:
             if not url or getattr(self._configured, name):
                 continue
             try:
-                parts = urls.checked(url, http_hosts)
+                parts = urls.parse_url(url, http_hosts)
                 # Otherwise a remote issuer could make this application send requests to services of this machine.
                 is_allowed = parts.hostname in http_hosts or not str(document["issuer"]).startswith("https:")
                 if parts.scheme == "http" and not is_allowed:
