@@ -124,7 +124,8 @@ class Authenticator:
             self._cache.pop(cache_key, None)
             self._app.base_url(environ)  # checks the host
             is_own = self._access_tokens is not None and token.startswith(TOKEN_PREFIX)
-            login: Login | None = (self._read_access_token if is_own else self._read_bearer_token)(token, source)
+            read_token = self._read_access_token if is_own else self._read_bearer_token
+            login: Login | None = read_token(token, source)
         elif self._cookie_name in environ.get("HTTP_COOKIE", ""):
             login = self._read_session(environ, self._app.site.cookie_names(self._app.base_url(environ)))
         else:
@@ -240,7 +241,8 @@ class Authenticator:
         """Check that the current access rules admit the user, and that there is a value for ``REMOTE_USER``.
 
         :param rules: the rules of a part of the application; by default those of the configuration.
-        :raises errors.NotAllowed: if they do not, or if the user is not identified yet.
+        :raises errors.NotAllowed: if the rules exclude the user, or if the user is not identified yet.
+        :raises errors.NoUserName: if there is no such value.
         """
         if login.identity is None:
             raise errors.NotAllowed("an unidentified user", "an unidentified user")

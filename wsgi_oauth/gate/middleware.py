@@ -104,8 +104,9 @@ class LoginRequired:
     ``AUTH_TYPE`` is ``OAuth2`` and ``wsgi_oauth.identity`` the :class:`Identity`. All three are absent for anonymous
     users of a public path, even if the client or the server sends them.
 
-    A response to a signed-in user gets ``Vary: Cookie``, and ``Cache-Control: private, no-cache`` unless it has its
-    own. An ordinary request reads the session once and writes nothing.
+    A response to a signed-in user gets ``Vary: Cookie``, and unless it has a ``Cache-Control`` of its own,
+    ``private, no-store`` for pages and ``private, no-cache`` for the rest. An ordinary request reads the session once
+    and writes nothing.
 
     :param wsgi_app: any WSGI application. Other middleware belongs around the gate.
     :param oauth_app: the application that ``create_app`` or ``get_app`` returned.
