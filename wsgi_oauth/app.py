@@ -104,7 +104,7 @@ def create_app(
 
 
 def _check_store(store: object) -> None:
-    """Raise TypeError if *store* is no session store."""
+    """Raise TypeError if *store* is not a session store."""
     methods = ("load", "create", "update", "delete", "keys", "sweep", "check")
     missing = [name for name in methods if not callable(getattr(store, name, None))]
     if len(missing) == len(methods) or isinstance(store, type):

@@ -122,7 +122,7 @@ class OAuthService:
 
     @property
     def is_restricted(self) -> bool:
-        """Return whether access rules keep some signed-in users out."""
+        """Whether access rules keep some signed-in users out."""
         return bool(self._rules)
 
     @property

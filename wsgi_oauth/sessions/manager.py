@@ -225,7 +225,7 @@ class SessionManager:
     def needs_touch(self, stored: StoredSession) -> bool:
         """Return whether the time of the last request should be written.
 
-        It is written with the precision of a twelfth of the idle time, so that most requests write nothing.
+        It is written at most once in a twelfth of the idle time, so most requests write nothing.
         """
         return stored.signed_in and time.time() > self._next_touch(stored)
 

@@ -54,7 +54,7 @@ _pack = lru_cache(maxsize=1024)(redis.Connection().pack_command)  # this connect
 # Errors that only a cluster returns. A cluster of one server redirects no command, so it is recognized by these.
 _SIGNS_OF_A_CLUSTER = ("Keys in request don't hash to the same slot", "SELECT is not allowed in cluster mode")
 _REMEDIES = {
-    "DB index is out of range": "write a smaller number of the database, or none",
+    "DB index is out of range": "write a smaller database number, or leave it out",
     "called without any password configured": "remove user and password from the URL",
     "Authentication required": "write redis://user:password@host:port, or redis://:password@host:port without a user",
     "invalid username-password pair": "correct user and password in the URL, with special characters percent-encoded",

@@ -287,7 +287,7 @@ class SignInHandler(RequestHandler):
         The session gets the identity of the user, because ``/verify`` does not ask the provider. Without access rules,
         the identity is left to the gate and to ``/profile`` if the sign-in leads there.
 
-        :raises errors.NotAllowed: if they do not.
+        :raises errors.NotAllowed: if the access rules exclude the user.
         :raises errors.ProviderError: if there are access rules, and the provider does not identify the user.
         """
         self._record_sign_in(client)
