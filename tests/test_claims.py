@@ -160,7 +160,7 @@ class TestGroups:
             ("Domain Admins", ("Domain Admins",)),
             ("cn=staff,dc=example", ("cn=staff,dc=example",)),
             ([{"name": "staff", "id": "5"}, {"displayName": "admins", "id": "6"}, {"id": 7}], ("staff", "admins", "7")),
-            ({"name": "staff"}, ("staff",)),
+            ({"name": "staff", "id": "5"}, ("staff",)),
             ({"staff": {"org1": "example.com"}, "admins": {}}, ("staff", "admins")),
             ({"0": "staff", "2": "admins"}, ("staff", "admins")),  # PHP, if an item was removed (pkp-lib#6007)
             ({"0": {"0": "example.com"}, "2": {}}, ("0", "2")),

@@ -1065,7 +1065,7 @@ class TestUserDocument:
         self, document: dict[str, object], status: int, visit: Callable[..., Browser], issuer: Issuer
     ) -> None:
         """The configured path names the subject, which must still be that of the ID token (openidconnect-rs#100)."""
-        browser = visit(SUBJECT_CLAIM="data.sub sub")
+        browser = visit(SUBJECT_CLAIM="data.sub data.id sub")
         browser.sign_in()
         issuer.user = {"code": 200, "msg": "OK", **document}
         assert browser.profile().status_int == status

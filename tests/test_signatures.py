@@ -236,6 +236,15 @@ class TestIdToken:
         use(issuer, Key(private, "ES256"), x=urlsafe_b64encode(encode(x)).rstrip(b"=").decode())
         assert signs_in(browser)
 
+    @pytest.mark.parametrize("x", ["B" * 44, "", "?", 5, None])
+    def test_is_verified_beside_a_key_with_an_invalid_coordinate(
+        self, x: Any, browser: Browser, issuer: Issuer
+    ) -> None:
+        key = Key(ec.generate_private_key(ec.SECP256R1()), "ES256")
+        issuer.sign = key.sign
+        publish(issuer, {**key.jwk(), "x": x}, key.jwk())
+        assert signs_in(browser)
+
     def test_is_verified_if_its_key_has_an_invalid_private_member(self, browser: Browser, issuer: Issuer) -> None:
         use(issuer, Key(RSA, "RS256"), d="not Base64!")
         assert signs_in(browser)

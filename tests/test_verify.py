@@ -260,6 +260,9 @@ class TestUntrustedProxy:
         assert (answer.status_code, return_url(answer)) == (401, "")
         assert "set WSGI_OAUTH_TRUSTED_PROXIES" in caplog.text
 
+    def test_gets_no_location_of_the_sign_in_for_a_form(self, make_app: MakeApp):
+        assert "Location" not in Proxy(make_app(TRUSTED_PROXIES="0")).ask(method="POST").headers
+
 
 class TestAccessRule:
     """S64"""
