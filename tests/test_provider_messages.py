@@ -222,6 +222,7 @@ class TestLog:
             ("invalid_request", "Cannot decrypt the authorization code", "code_refused", ""),  # league/oauth2-server
             ("x", "redirect uri does not match. Or authorization code expired", "redirect_uri_refused", ""),  # LinkedIn
             ("unauthorized_client", "The authorization code grant type is invalid", "client_refused", ""),
+            ("unauthorized_client", "Invalid authorization code flow", "client_refused", ""),
         ],
     )
     def test_names_the_setting_that_helps(

@@ -280,7 +280,7 @@ class OAuth2Session:
                 return self.request(method, provider.profile_url, provider.profile_body or None, headers)
 
             response = ask(provider.profile_method)
-            if response.status_code == 405 and provider.profile_method == "GET":
+            if response.status_code == 405:
                 response = ask("POST")  # some issuers accept nothing else (Core 5.3.1)
             if is_signed_document(response):
                 document = response.content.decode("ascii", "replace")  # RFC 7515 3.1, whatever charset is declared

@@ -25,7 +25,8 @@ TEMPORARY |= {"request_timeout", "temporarily_unavailable"}
 # These decide whether a session ends. Those of `transport/error_description.py` only find words for the log.
 _ERROR_MEMBERS = ("error", "errors", "errcode", "error_code", "errorCode", "error_id")
 _CODE_MEMBERS = (*_ERROR_MEMBERS, "error_name", "code", "type", "reason")
-_SUCCESS = {"ok", "success", "successful", "\u6210\u529f", "\u64cd\u4f5c\u6210\u529f"}  # messages beside `"code": 200`
+# Messages beside `"code": 200`. The last two are Chinese: "success", and "operation successful".
+_SUCCESS = {"ok", "success", "successful", "成功", "操作成功"}
 # Words of at most 20 letters, or a number. Error codes are logged, and a longer text could be a token.
 _CODE = r"(?as)\s*(-?[0-9]{1,10}|[A-Za-z]{1,20}(?:[_.-][A-Za-z]{1,20}){0,5})(?::\s.*|\s*)"
 
@@ -119,7 +120,7 @@ _REFUSALS = (
         errors.ClientRefused,
         {"invalid_client", "incorrect_client_credentials", "bad_client_secret", "invalid_client_id"},
         # Keycloak calls a wrong secret unauthorized_client; Facebook, Naver, Twitch and WeChat have codes of their own.
-        r"client credentials|client[ _]assertion|(invalid|wrong|validating) (client(?! scope)|app)",
+        r"client credentials|client[ _]assertion|(invalid|wrong|validating) (client|app)",
         remedy="compare WSGI_OAUTH_CLIENT_ID and {credentials}",
     ),
     _Refusal(
