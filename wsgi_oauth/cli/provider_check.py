@@ -315,10 +315,6 @@ class ProviderCheck:
         self._clients.append(self._registration.oauth2_session(token=token, redirect_uri=self._redirect_uri))
         return self._clients[-1]
 
-    @property
-    def _response(self) -> Response | None:
-        return self._clients[-1].response
-
     def _request(self, method: str, url: str, **headers: str) -> Response:
         return self._client().request(method, url, headers=headers, withhold_token=True)
 
@@ -349,8 +345,9 @@ class ProviderCheck:
 
     def _probe_token(self, url: str) -> Finding:
         """Exchange an invalid code: if the client is accepted, the error is about the code."""
+        client = self._client()
         try:
-            self._client().fetch_token(url, code=INVALID, code_verifier=INVALID)
+            client.fetch_token(url, code=INVALID, code_verifier=INVALID)
         except errors.CodeRefused:
             credentials = "client id and secret" if self._config.client_secret else "client id"
             return ok(f"accepts the {credentials}")
@@ -364,7 +361,7 @@ class ProviderCheck:
             pass  # the endpoint has issued an access token
         except errors.ProviderError as error:
             # Some providers do not answer invalid_grant to an invalid code (RFC 6749 5.2), or with status 200.
-            response = self._response
+            response = client.response
             status = 0 if response is None else response.status_code
             if response is not None and (status in {400, 401, 403} or (status == 200 and find_error(response)[0])):
                 remedy = "the reason may be the invalid code of this check: try to sign in"
@@ -387,13 +384,14 @@ class ProviderCheck:
         if self._registration.provider.revocation_by != "rfc7009":
             text = "unknown whether it revokes tokens: not tested, because it does not follow RFC 7009"
             return warn(text, "sign out once, and look for a warning about the revocation in the log")
+        client = self._client({"access_token": INVALID})
         try:
-            self._client({"access_token": INVALID}).revoke_token(url)
+            client.revoke_token(url)
         except errors.ProviderError as error:
-            if self._response is None:
+            if client.response is None:
                 raise
             # Google answers invalid_token to an invalid token.
-            if self._response.status_code != 400 or b"invalid_token" not in self._response.content:
+            if client.response.status_code != 400 or b"invalid_token" not in client.response.content:
                 remedy = "check the URL, and whether this client may revoke; tokens stay valid after sign-out"
                 return warn(error.detail, remedy)
         return ok("revokes tokens")
@@ -410,9 +408,10 @@ class ProviderCheck:
 
     def _check_clock(self) -> Finding:
         """Compare the clocks, because this machine computes when a token expires."""
-        dates = [each.response.headers.get("Date", "") for each in self._clients if each.response is not None]
+        responses = [each.response for each in self._clients if each.response is not None]
         try:
-            skew = round(time.time() - parsedate_to_datetime("".join(dates[-1:])).timestamp())
+            date = responses[-1].headers.get("Date", "") if responses else ""
+            skew = round(time.time() - parsedate_to_datetime(date).timestamp())
         except ValueError:
             text = "clock: unknown whether it agrees with the provider's, because no response has a valid Date"
             return warn(text, "synchronize this machine's clock with NTP")

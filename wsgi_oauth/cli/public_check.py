@@ -245,9 +245,10 @@ class PublicCheck:
         if not name.startswith(f"{names.session}-"):
             text = f"sign-in: the cookie {names.session} does not arrive" + (f" (got {name[:100]!a})" if name else "")
             return fail(text, "let the proxy pass Set-Cookie on unchanged, and cache nothing of this path")
-        attributes = dict(
-            part.strip().lower().partition("=")[::2] for part in rest.split(";")[1:]
-        )  # the last one counts
+        attributes = {}
+        for attribute in rest.lower().split(";")[1:]:
+            key, _, value = attribute.strip().partition("=")
+            attributes[key] = value  # browsers use the last one of several values
         got = [attributes.get(each) for each in ("path", "samesite", "secure", "domain")]
         is_form = FORM_POST in name
         if got != ["/", "none" if is_form else "lax", "" if names.secure or is_form else None, None]:
