@@ -105,7 +105,7 @@ class RestrictedPaths:
     """The paths that only some signed-in users may visit, with everything below; ``/`` is the whole application."""
 
     def __init__(self, paths: Collection[str]) -> None:
-        self._texts = {path: parse_path(path, "allow").encode("latin-1").decode().rstrip("/") for path in paths}
+        self._texts = {path: parse_path(path, "allow").encode("latin-1").decode() for path in paths}
         self._segments = {path: spelling.split(spelling.fold(text)) for path, text in self._texts.items()}
         self.paths = list(self._segments)
         #: The folded paths; "" for the whole application.
