@@ -255,6 +255,18 @@ class TestPathRules:
         public = make_gate(allow={"/docs/private": ("id:1",)}, public=["/*"])
         assert send(public, source, method="COPY", headers=headers).status_code == 401
 
+    @pytest.mark.parametrize("path", ["/docs", "/docs/", "/DOCS", "/-/d\xc3\xb6cs", "/", ""])
+    @pytest.mark.parametrize("method", ["DELETE", "delete"])
+    def test_of_all_paths_apply_if_a_folder_that_contains_a_restricted_page_is_deleted(
+        self, enter: Callable[..., Guest], make_gate: MakeGate, method: str, path: str
+    ):
+        """RFC 4918 9.6.1"""
+        guest = enter(allow={"/docs/private": ("id:1",)})
+        cookie = {"Cookie": f"wsgi_oauth={guest.cookie}"}
+        assert send(guest.gate, path, method=method, headers=cookie).status_code == 403
+        assert send(guest.gate, "/docs/other", method=method, headers=cookie).status_code == 200
+        assert send(make_gate(public=["/"]), "/", method=method).status_code == 401
+
     def test_make_no_copy_of_all_pages_public_if_the_front_page_is_public(self, make_gate: MakeGate):
         gate = make_gate(public=["/", "/public"])
         assert send(gate, "/", method="COPY", headers={"Destination": "/public/y"}).status_code == 401

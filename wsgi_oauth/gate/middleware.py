@@ -120,7 +120,8 @@ class LoginRequired:
         requested one; ``/`` includes all. The rules also hold for spellings that applications treat as the same path:
         with other letter case, accents or punctuation, with other characters outside ASCII, and with an extension. Such
         a path also requires the rules of shorter paths. An ambiguous path requires the rules of all paths, and so does
-        a WebDAV request that moves or copies a page to a path with other rules, or a folder with a restricted page.
+        a WebDAV request that moves or copies a page to a path with other rules, and one that moves, copies or deletes a
+        folder with a restricted page.
     :param remote_user: returns the value of ``REMOTE_USER``, a name that belongs to one user only; by default
         ``WSGI_OAUTH_REMOTE_USER`` decides. If it returns None, "" or a control character, the user gets a 403.
     :param cors_preflight: pass the preflight requests of other origins to *wsgi_app*, without an identity. The body of
@@ -175,14 +176,14 @@ class LoginRequired:
         self._metrics = oauth_app.metrics
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        is_ambiguous = False
+        script_name, path = environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", "")
+        # The deletion of a folder also deletes the pages in it (RFC 4918 9.6.1).
+        is_ambiguous = environ["REQUEST_METHOD"].upper() == "DELETE" and self._paths.may_differ_below(script_name, path)
         if not _SUSPICIOUS_KEYS.isdisjoint(environ) or _IDENTITY_PREFIX in "".join(environ):
-            is_ambiguous = may_change_path(environ) or self._has_other_destination(environ)
+            is_ambiguous = is_ambiguous or may_change_path(environ) or self._has_other_destination(environ)
             environ = {**environ}
             remove_identity(environ)
-        is_sign_in, is_public, restricted, signs_out = self._paths.find(
-            environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", ""), is_ambiguous
-        )
+        is_sign_in, is_public, restricted, signs_out = self._paths.find(script_name, path, is_ambiguous)
         if is_sign_in:
             return self._sign_in(environ, start_response)
         context = RequestContext(self._sign_in, self.authenticator, environ)
