@@ -94,6 +94,11 @@ class TestLog:
         assert f"invalid_scope: {WORDS}" in caplog.text
         assert WORDS not in page.text
 
+    def test_names_the_check_of_proxies_if_the_response_has_no_state(self, browser: Browser, caplog: Any):
+        browser.start()
+        browser.get("/callback")
+        assert "a proxy removes the query, which `wsgi-oauth check --public` finds" in caplog.text
+
     @pytest.mark.parametrize("query", ["authCode=c0de&app_id=1&state={}", "authCode=c0de&app_id=1&amp;state={}"])
     def test_contains_the_names_of_the_parameters_of_an_incomplete_response(
         self, browser: Browser, query: str, caplog: Any
@@ -232,6 +237,15 @@ class TestLog:
         page = browser.get(browser.callback_url(), {"Accept": "application/json"})
         assert page.json["error"] == cause
         assert remedy in caplog.text
+
+    def test_names_the_settings_of_the_client_for_an_error_in_the_form_of_fitbit(
+        self, browser: Browser, provider: LocalProvider, caplog: Any
+    ):
+        refusal = {"errors": [{"errorType": "invalid_client", "message": "Unknown"}], "success": False}
+        answers(provider, "/token", json_response(refusal, 401))
+        page = browser.get(browser.callback_url(), {"Accept": "application/json"})
+        assert page.json["error"] == "client_refused"
+        assert 'invalid_client ("Unknown")' in caplog.text
 
     def test_names_the_settings_of_the_client_if_the_token_endpoint_denies_access_to_it(
         self, browser: Browser, provider: LocalProvider, caplog: Any
