@@ -238,5 +238,7 @@ def _list_claims(claims: Mapping[str, Any], parents: tuple[str, ...] = ()) -> It
 
 
 def _is_shallow(value: object, levels: int) -> bool:
-    members = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    members = value if isinstance(value, list) else []
     return levels > 0 and all(_is_shallow(member, levels - 1) for member in members)

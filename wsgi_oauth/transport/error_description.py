@@ -151,7 +151,12 @@ def _extract_text(body: str) -> str:
 
 def mask_random(text: str) -> str:
     """Return *text* without values of parameters and without strings that seem to be random: they may be secrets."""
-    return _LOOKS_SECRET.sub(lambda match: match[0] if match[1] and not re.search("[0-9]", match[1]) else MASK, text)
+
+    def mask(match: re.Match[str]) -> str:
+        is_long_word = match[1] and not re.search("[0-9]", match[1])
+        return match[0] if is_long_word else MASK
+
+    return _LOOKS_SECRET.sub(mask, text)
 
 
 def _secrets_of(request: requests.PreparedRequest) -> Iterator[str]:

@@ -140,7 +140,8 @@ class SignInHandler(RequestHandler):
                 "(got %d characters, %a); the sign-in leads to %s",
                 *(self.request.id, MAX_RETURN_URL, len(given), given.partition("?")[0][:100], self._default_page),
             )
-        for name in _FOREIGN_RETURN_NAMES.intersection(arguments if not given else ()):
+        ignored = set() if given else _FOREIGN_RETURN_NAMES.intersection(arguments)
+        for name in ignored:
             _log.warning(
                 "[%s] %s: ignored (got %a); write the page to which a sign-in returns as next=",
                 *(self.request.id, name, arguments[name].partition("?")[0][:100]),
