@@ -581,6 +581,25 @@ def test_damaged_list_is_repaired_by_the_next_use(
     assert [known["name"] for known in listed(guest)] == ["backup"]
 
 
+@pytest.mark.parametrize("seal", ["no", "yes"])
+def test_operators_revoke_a_token_that_was_created_at_the_same_moment_as_another_one(
+    make_gate: MakeGate, provider: LocalProvider, store: FileStore, monkeypatch: pytest.MonkeyPatch, seal: str
+) -> None:
+    """Both find no list, and the second list replaces the first. Its owner could keep access with the other token."""
+    guest = Guest(make_gate(TOKENS="yes", SESSION_SEAL=seal), provider)
+    guest.sign_in()
+    hidden, visible = create(guest), create(guest, "another")
+    [(owner, info)] = [each for each in guest.gate.oauth_app.access_tokens.survey() if each[1].name == "backup"]
+    [key] = [key for key in store.keys() if (store.load(key) or b"").startswith(b"wo-tokens")]
+    document = json.loads((store.load(key) or b"").removeprefix(b"wo-tokens:1:"))
+    document["tokens"] = [each for each in document["tokens"] if each["id"] != info.id]
+    store.create(key, Record(b"wo-tokens:1:" + json.dumps(document).encode(), info.expires))
+    monkeypatch.setenv("WSGI_OAUTH_SESSION_STORE", f"file:{store.folder}")
+    assert main(["tokens", "revoke", "--user", owner]) == 0
+    for token in (hidden, visible):
+        assert send(guest.gate, "/page", headers=bearer(token)).status_code == 401
+
+
 DAMAGED = [
     {"id": "\x1b[2J"},
     {"id": []},

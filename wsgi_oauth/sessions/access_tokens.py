@@ -3,7 +3,8 @@
 A token is ``wo_`` and 256 random bits; the prefix lets secret scanners recognize it. The store has two kinds of entry:
 
 - The *token entry*, under the hash of the token: its owner's identity and its expiry. If sessions are encrypted, it is
-  encrypted, too, with a key that is derived from the token. A request with a token reads only this entry.
+  encrypted, too, with a key that is derived from the token. Operators then find the token by the line in front, which
+  describes it as the list does. A request with a token reads only this entry.
 - The *list* of a user's tokens, under the hash of the user's id: names, times and keys, but not the tokens. Users and
   operators see and revoke tokens with it.
 """
@@ -15,7 +16,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from .. import errors
@@ -32,6 +33,7 @@ USE_INTERVAL = 300  # seconds; the precision of the stored last use, because eac
 
 _ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _TOKEN_ENTRY = OTHER_ENTRY + b"token:1:"
+_DESCRIBED_ENTRY = OTHER_ENTRY + b"token:2:"  # an encrypted token entry with a description
 _LIST_ENTRY = OTHER_ENTRY + b"tokens:1:"
 _LIST_LIFETIME = 86400  # seconds for which a list is kept at least
 _log = logging.getLogger(__name__)
@@ -71,6 +73,7 @@ class AccessTokens:
         info = TokenInfo(secrets.token_hex(8), name, now, now + lifetime, 0, store_key(token))
         entry = {**data, "owner": owner, "info": info._asdict()}
         raw = self._sessions.build_record(token, StoredSession(now, now, entry)).data
+        start = _DESCRIBED_ENTRY + _encode_tokens(owner, [info]) + b"\n" if self._sessions.encrypted else _TOKEN_ENTRY
 
         def add(tokens: dict[str, TokenInfo]) -> None:
             if len(tokens) >= MAX_TOKENS and len(self._usable(tokens)) >= MAX_TOKENS:
@@ -78,7 +81,7 @@ class AccessTokens:
             tokens[info.id] = info
 
         # The token first: a token without an entry in the list is added to the list when it is used.
-        self._store.create(info.key, Record(_TOKEN_ENTRY + raw, info.expires))
+        self._store.create(info.key, Record(start + raw, info.expires))
         try:
             self._change_list(owner, add)
         except errors.Error:
@@ -88,7 +91,13 @@ class AccessTokens:
 
     def parse(self, token: str, raw: bytes) -> StoredSession | None:
         """Return the entry *raw* of *token*, with the data of :meth:`create` and ``info``; None if it is unusable."""
-        stored = self._sessions.decode(token, raw[len(_TOKEN_ENTRY) :]) if raw.startswith(_TOKEN_ENTRY) else None
+        if raw.startswith(_DESCRIBED_ENTRY):
+            raw = raw.partition(b"\n")[2]
+        elif raw.startswith(_TOKEN_ENTRY):
+            raw = raw.removeprefix(_TOKEN_ENTRY)
+        else:
+            return None
+        stored = self._sessions.decode(token, raw)
         return stored if stored is not None and _is_usable(stored) else None
 
     def list(self, owner: str) -> list[TokenInfo]:
@@ -134,17 +143,17 @@ class AccessTokens:
         """Yield each token that can be used, with the id of its owner, for operators."""
         for key in self._store.keys():
             raw = self._store.load(key)
-            if raw is not None and raw.startswith(_LIST_ENTRY):
+            if raw is None:
+                continue
+            if raw.startswith(_LIST_ENTRY):
                 owner = _decode_list(raw)[0]
                 yield from ((owner, info) for info in self.list(owner))
-            # A token that a damaged list lacks is included, too, unless it is encrypted.
-            elif raw is not None and raw.startswith(_TOKEN_ENTRY):
-                stored = decode(raw[len(_TOKEN_ENTRY) :])
-                if stored is None or not _is_usable(stored):
-                    continue
-                owner, info = stored.data["owner"], read_info(stored)
-                if all(info.id != listed.id for listed in self.list(owner)):
-                    yield owner, info
+                continue
+            # A token that the list lacks is included, too: the list can be damaged, and of several tokens that a user
+            # without a list creates at the same moment, it may have only one.
+            owner, info = _read_description(raw)
+            if info is not None and all(info.id != listed.id for listed in self.list(owner)):
+                yield owner, info
 
     def _usable(self, tokens: dict[str, TokenInfo]) -> tuple[TokenInfo, ...]:
         now = time.time()
@@ -167,6 +176,18 @@ class AccessTokens:
 def read_info(stored: StoredSession) -> TokenInfo:
     """Return the name, the times and the key of a token from its entry, a result of :meth:`AccessTokens.parse`."""
     return TokenInfo(**stored.data["info"])
+
+
+def _read_description(raw: bytes) -> tuple[str, TokenInfo | None]:
+    """Return the owner and the description of the token with the entry *raw*, or None if it cannot be used."""
+    if raw.startswith(_DESCRIBED_ENTRY):
+        owner, tokens = _decode_list(raw.partition(b"\n")[0])
+        info = next(iter(tokens.values()), None)
+        return owner, info if info is not None and time.time() < info.expires else None
+    stored = decode(raw.removeprefix(_TOKEN_ENTRY)) if raw.startswith(_TOKEN_ENTRY) else None
+    if stored is None or not _is_usable(stored):
+        return "", None
+    return stored.data["owner"], read_info(stored)
 
 
 def _is_usable(stored: StoredSession) -> bool:
@@ -201,16 +222,19 @@ def _list_key(owner: str) -> str:
 def _encode_list(owner: str, tokens: dict[str, TokenInfo]) -> Record:
     now = time.time()
     usable = {token_id: info for token_id, info in tokens.items() if info.expires > now}
-    document = {"owner": owner, "tokens": [info._asdict() for info in usable.values()]}
     # An empty list is kept, because tokens that are created at the same time without a list replace each other's list.
     expires = max([now + _LIST_LIFETIME, *(info.expires for info in usable.values())])
-    return Record(_LIST_ENTRY + json.dumps(document).encode(), expires)
+    return Record(_LIST_ENTRY + _encode_tokens(owner, usable.values()), expires)
+
+
+def _encode_tokens(owner: str, tokens: Iterable[TokenInfo]) -> bytes:
+    return json.dumps({"owner": owner, "tokens": [info._asdict() for info in tokens]}).encode()
 
 
 def _decode_list(raw: bytes) -> tuple[str, dict[str, TokenInfo]]:
     """Return the owner and the tokens of a list; none if the list is damaged. Each token is added again at its use."""
     try:
-        document = json.loads(raw.removeprefix(_LIST_ENTRY))
+        document = json.loads(raw.removeprefix(_LIST_ENTRY).removeprefix(_DESCRIBED_ENTRY))
         tokens = [_parse_info(token) for token in document["tokens"]]
         return _parse_owner(document["owner"]), {info.id: info for info in tokens}
     except (ValueError, TypeError, KeyError, RecursionError):
