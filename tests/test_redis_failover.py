@@ -248,8 +248,8 @@ def test_errors_name_the_form_of_the_url(watched: Watched, one_cluster: RedisClu
         (f"redis+cluster://127.0.0.1:{server}", "does not belong to a cluster; write redis://"),
         (f"redis://127.0.0.1:{part}/0", r"belongs to a cluster; write redis\+cluster://"),
         # Valkey 9 counts the databases of a cluster, which is one by default.
-        (f"redis://127.0.0.1:{part}/1", r"belongs to a cluster; write redis\+cluster://|write a smaller number"),
-        (f"redis://127.0.0.1:{server}/999", "DB index is out of range; write a smaller number"),
+        (f"redis://127.0.0.1:{part}/1", r"belongs to a cluster; write redis\+cluster://|write a smaller database"),
+        (f"redis://127.0.0.1:{server}/999", "DB index is out of range; write a smaller database"),
         (f"redis://127.0.0.1:{watched.replica().port}/0", r"read only replica.*; write .*redis\+sentinel://"),
     ]:
         # Of 20 sessions, some belong to another server of the cluster.
