@@ -659,6 +659,23 @@ def test_request_succeeds_if_the_last_use_cannot_be_stored(
     assert send(guest.gate, "/page", headers=bearer(token)).status_code == 200
 
 
+def test_full_store_keeps_nobody_from_revoking_tokens(
+    guest: Guest, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Redis server whose memory is full refuses to change a list, but deletes tokens."""
+    tokens = [create(guest) for _ in range(3)]
+
+    def fail(*_: object, **__: object) -> bool:
+        raise errors.StoreError("out of memory")
+
+    monkeypatch.setattr(FileStore, "update", fail)
+    monkeypatch.setenv("WSGI_OAUTH_SESSION_STORE", f"file:{store.folder}")
+    assert revoke(guest, listed(guest)[0]["id"]).status_int == 200
+    assert len(listed(guest)) == 2
+    assert main(["tokens", "revoke", "--all"]) == 0
+    assert [send(guest.gate, "/page", headers=bearer(token)).status_code for token in tokens] == [401, 401, 401]
+
+
 def test_tokens_are_no_sessions(guest: Guest, store: SessionStore) -> None:
     create(guest)
     states = [entry.state for entry in guest.gate.oauth_app.sessions.survey()]

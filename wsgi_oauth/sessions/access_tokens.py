@@ -116,8 +116,11 @@ class AccessTokens:
 
     def delete(self, owner: str, info: TokenInfo) -> None:
         """Delete a token of :meth:`list` or :meth:`survey`."""
-        self._store.delete(info.key)  # first, because a token without an entry is refused
-        self._change_list(owner, lambda tokens: tokens.pop(info.id, None))
+        self._store.delete(info.key)  # a token without an entry is refused, and is not shown
+        try:
+            self._change_list(owner, lambda tokens: tokens.pop(info.id, None))
+        except errors.StoreError as error:  # such as a store that is full, and can still delete
+            _log.warning("a revoked access token is still in the list of its owner: %s", error)
 
     def record_use(self, stored: StoredSession) -> bool:
         """Store that a token was used now, and return whether it was the first time. A failure is only logged."""
