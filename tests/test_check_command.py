@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import parameters, raw_server
+from conftest import free_port, parameters, raw_server
 from openid import Issuer
 from werkzeug import Request, Response
 from werkzeug.utils import redirect
@@ -132,11 +131,6 @@ def failure(found: list[Finding]) -> Finding:
     """Return the only failure."""
     [finding] = [each for each in found if each.level == "FAIL"]
     return finding
-
-
-def closed_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
 class TestCommand:
@@ -429,7 +423,7 @@ class TestConnection:
         assert "host name" in failure(check(TOKEN_URL="https://nowhere.invalid/token")).remedy
 
     def test_closed_port(self, check):
-        assert "the host, the port" in failure(check(TOKEN_URL=f"{closed_port()}/token")).remedy
+        assert "the host, the port" in failure(check(TOKEN_URL=f"http://127.0.0.1:{free_port()}/token")).remedy
 
     def test_port_without_https(self, check, provider):
         assert "uses https" in failure(check(TOKEN_URL=provider.token_url.replace("http:", "https:"))).remedy
@@ -506,7 +500,7 @@ class TestMetadata:
         assert one(found, f"token endpoint {issuer.token_url}: ")
 
     def test_unreachable_issuer_is_the_last_finding(self, check_issuer):
-        url = closed_port()
+        url = f"http://127.0.0.1:{free_port()}"
         *others, last = check_issuer(PROVIDER=url)
         assert problems(others) == []
         assert (last.level, last.text.startswith(f"issuer {url}: ")) == ("FAIL", True)
@@ -796,7 +790,7 @@ class TestSeveralProviders:
         assert warning.remedy.endswith("WSGI_OAUTH_WORK_SCOPE")
 
     def test_unreachable_provider_does_not_stop_the_check_of_the_next_one(self, settings):
-        found = find({**settings, "PROVIDERS": "work local", "WORK_PROVIDER": closed_port()})
+        found = find({**settings, "PROVIDERS": "work local", "WORK_PROVIDER": f"http://127.0.0.1:{free_port()}"})
         assert failure(found).label == "work"
         assert one(found, "token endpoint").label == "local"
 

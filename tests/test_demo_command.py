@@ -20,6 +20,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from conftest import free_port
 
 import wsgi_oauth
 from wsgi_oauth.cli.main import main
@@ -443,8 +444,7 @@ class TestPorts:
         assert build_url(scheme, "::1", port + 1) == f"{scheme}://[::1]:{port + 1}"
 
     def test_the_two_servers_cannot_share_a_port(self, capsys):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = str(free.getsockname()[1])
+        port = str(free_port())
         assert main(["demo", "--walk", "--port", port, "--provider-port", port]) == 1
         assert len(capsys.readouterr().err.splitlines()) == 1
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 import requests
-from conftest import JSON, Browser, parameters, stored_sessions
+from conftest import JSON, Browser, free_port, parameters, stored_sessions
 from openid import HOUR, Issuer, config_for
 from webtest import TestResponse
 from werkzeug import Response
@@ -351,9 +350,7 @@ class TestDiscovery:
 
     def test_unreachable_issuer_is_a_provider_error(self, visit: Callable[..., Browser]) -> None:
         """S26"""
-        with socket.create_server(("127.0.0.1", 0)) as nobody:
-            nowhere = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-        assert said(start(visit(PROVIDER=nowhere))) == (502, "provider_unreachable")
+        assert said(start(visit(PROVIDER=f"http://127.0.0.1:{free_port()}"))) == (502, "provider_unreachable")
 
     def test_byte_order_mark_and_unknown_members_are_ignored(self, browser: Browser, issuer: Issuer) -> None:
         issuer.metadata["x_endpoint"] = "relative"

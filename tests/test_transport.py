@@ -1127,8 +1127,7 @@ class TestSocksProxy:
     def test_that_does_not_listen_is_a_provider_error(
         self, monkeypatch: pytest.MonkeyPatch, make_client: MakeClient
     ) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as nobody:
-            monkeypatch.setenv("HTTPS_PROXY", f"socks5h://127.0.0.1:{nobody.getsockname()[1]}")
+        monkeypatch.setenv("HTTPS_PROXY", f"socks5h://127.0.0.1:{free_port()}")
         with pytest.raises(errors.ProviderUnreachable, match="ConnectionRefusedError"):
             make_client().get("https://provider.test/")
 
