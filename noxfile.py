@@ -51,7 +51,7 @@ def quick(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run all tests, and measure branch coverage."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-q", "-n", "4", "--cov", "--cov-report=term:skip-covered", *session.posargs)
+    session.run("pytest", "-q", "-n", "4", "--cov", "--cov-branch", "--cov-report=term:skip-covered", *session.posargs)
 
 
 @nox.session
