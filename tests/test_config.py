@@ -111,6 +111,12 @@ class TestKeywordArguments:
         config = Config(client_id="a", client_secret="b", session_idle="30m", allow="user:a user:b", session_seal="no")
         assert (config.session_idle, config.allow, config.session_seal) == (1800, ("user:a", "user:b"), False)
 
+    def test_none_is_the_default_of_each_setting(self) -> None:
+        settings = [each for cls in (Config, ProviderConfig) for each in dataclasses.fields(cls) if each.metadata]
+        absent: dict[str, Any] = {each.name: None for each in settings}
+        given = {"client_id": "the-id", "client_secret": "the-secret", "session_store": "memory:"}
+        assert Config(**{**absent, **given}) == load()
+
     def test_configuration_is_immutable(self) -> None:
         config = load()
         for instance in (config, *config.providers):
@@ -606,7 +612,13 @@ class TestSeveralProviders:
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("client_id", 5), ("public_url", 5), ("scope", ["a", "b"]), ("session_store", MemoryStore())],
+    [
+        ("client_id", 5),
+        ("public_url", 5),
+        ("scope", ["a", "b"]),
+        ("session_store", MemoryStore()),
+        ("insecure_http_hosts", [5]),
+    ],
 )
 def test_value_of_another_type_is_refused_with_its_name(setting: str, value: object) -> None:
     values: dict[str, Any] = {"client_id": "the-id", "client_secret": "the-secret", setting: value}

@@ -56,6 +56,8 @@ def _check_settings(config: Any, label: str = "", http_hosts: Collection[str] = 
     problems = []
     for setting in _settings(config):
         value = getattr(config, setting.name)
+        if value is None:
+            object.__setattr__(config, setting.name, setting.default)
         if value is None or value is setting.default:  # each default is valid
             continue
         try:
@@ -267,7 +269,7 @@ class Config(SharedConfig):
 
     ``Config(client_id="...", client_secret="...", public_url="...")`` configures one provider. Several are given as
     ``Config(providers=[ProviderConfig(label="work", ...), ...], public_url="...")``. ``provider`` is a name, the URL of
-    an issuer, or a :class:`Provider`.
+    an issuer, or a :class:`Provider`. A setting that is None has its default.
 
     :raises errors.ConfigError: with one line for each invalid setting.
     :raises TypeError: for an unknown setting, or for a provider's setting together with ``providers``.
@@ -284,8 +286,8 @@ class Config(SharedConfig):
         if self.has_labels or len(self.providers) > 1:
             _check_labels([provider.label for provider in self.providers])
         try:
-            http_hosts = checks.check_hosts(self.insecure_http_hosts)
-        except ValueError:  # _check_settings reports it below
+            http_hosts = checks.check_hosts(self.insecure_http_hosts or ())
+        except (AttributeError, TypeError, ValueError):  # _check_settings reports it below
             http_hosts = ()
         problems = [problem for each in self.providers for problem in each.problems(http_hosts)]
         return problems + (_check_settings(self, http_hosts=http_hosts) or self._find_site_problems())
