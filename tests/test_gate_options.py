@@ -256,11 +256,11 @@ class TestPathRules:
         assert send(public, source, method="COPY", headers=headers).status_code == 401
 
     @pytest.mark.parametrize("path", ["/docs", "/docs/", "/DOCS", "/-/d\xc3\xb6cs", "/", ""])
-    @pytest.mark.parametrize("method", ["DELETE", "delete"])
-    def test_of_all_paths_apply_if_a_folder_that_contains_a_restricted_page_is_deleted(
+    @pytest.mark.parametrize("method", ["DELETE", "delete", "PUT"])
+    def test_of_all_paths_apply_if_a_folder_that_contains_a_restricted_page_is_deleted_or_replaced(
         self, enter: Callable[..., Guest], make_gate: MakeGate, method: str, path: str
     ):
-        """RFC 4918 9.6.1"""
+        """RFC 4918 9.6.1. In Radicale, PUT replaces a folder with everything in it."""
         guest = enter(allow={"/docs/private": ("id:1",)})
         cookie = {"Cookie": f"wsgi_oauth={guest.cookie}"}
         assert send(guest.gate, path, method=method, headers=cookie).status_code == 403

@@ -88,6 +88,8 @@ _PATH_HEADERS = _PREFIX_HEADERS | _WHOLE_PATH_HEADERS | {_URL_HEADER, _ORIGINAL_
 _DESTINATION = "HTTP_DESTINATION"
 _ORIGIN = re.compile(r"\A(?:https?:)?//[^/?#]*", re.IGNORECASE)
 _SUSPICIOUS_KEYS = IDENTITY_KEYS | _PATH_HEADERS | {_DESTINATION}
+# They delete the pages in a folder, too: DELETE by RFC 4918 9.6.1, and PUT in Radicale, where it replaces a folder.
+_REPLACING_METHODS = frozenset({"DELETE", "PUT"})
 _REQUESTED_METHOD = "HTTP_ACCESS_CONTROL_REQUEST_METHOD"
 _METHOD_PARAMETER = re.compile(r"_method|method[_-]?override", re.IGNORECASE)
 _log = logging.getLogger(__name__)
@@ -120,8 +122,8 @@ class LoginRequired:
         requested one; ``/`` includes all. The rules also hold for spellings that applications treat as the same path:
         with other letter case, accents or punctuation, with other characters outside ASCII, and with an extension. Such
         a path also requires the rules of shorter paths. An ambiguous path requires the rules of all paths, and so does
-        a WebDAV request that moves or copies a page to a path with other rules, and one that moves, copies or deletes a
-        folder with a restricted page.
+        a WebDAV request that moves or copies a page to a path with other rules, and one that moves, copies, replaces or
+        deletes a folder with a restricted page.
     :param remote_user: returns the value of ``REMOTE_USER``, a name that belongs to one user only; by default
         ``WSGI_OAUTH_REMOTE_USER`` decides. If it returns None, "" or a control character, the user gets a 403.
     :param cors_preflight: pass the preflight requests of other origins to *wsgi_app*, without an identity. The body of
@@ -177,8 +179,8 @@ class LoginRequired:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         script_name, path = environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", "")
-        # The deletion of a folder also deletes the pages in it (RFC 4918 9.6.1).
-        is_ambiguous = environ["REQUEST_METHOD"].upper() == "DELETE" and self._paths.may_differ_below(script_name, path)
+        replaces = environ["REQUEST_METHOD"].upper() in _REPLACING_METHODS
+        is_ambiguous = replaces and self._paths.may_differ_below(script_name, path)
         if not _SUSPICIOUS_KEYS.isdisjoint(environ) or _IDENTITY_PREFIX in "".join(environ):
             is_ambiguous = is_ambiguous or may_change_path(environ) or self._has_other_destination(environ)
             environ = {**environ}
