@@ -256,16 +256,24 @@ class TestPathRules:
         assert send(public, source, method="COPY", headers=headers).status_code == 401
 
     @pytest.mark.parametrize("path", ["/docs", "/docs/", "/DOCS", "/-/d\xc3\xb6cs", "/", ""])
-    @pytest.mark.parametrize("method", ["DELETE", "delete", "PUT"])
-    def test_of_all_paths_apply_if_a_folder_that_contains_a_restricted_page_is_deleted_or_replaced(
+    @pytest.mark.parametrize("method", ["DELETE", "delete", "PUT", "LOCK", "UNBIND"])
+    def test_of_all_paths_apply_if_a_folder_that_contains_a_restricted_page_is_deleted_replaced_or_locked(
         self, enter: Callable[..., Guest], make_gate: MakeGate, method: str, path: str
     ):
-        """RFC 4918 9.6.1. In Radicale, PUT replaces a folder with everything in it."""
+        """RFC 4918 9.6.1 and 9.10.3, RFC 5842 5. In Radicale, PUT replaces a folder with everything in it."""
         guest = enter(allow={"/docs/private": ("id:1",)})
         cookie = {"Cookie": f"wsgi_oauth={guest.cookie}"}
         assert send(guest.gate, path, method=method, headers=cookie).status_code == 403
         assert send(guest.gate, "/docs/other", method=method, headers=cookie).status_code == 200
         assert send(make_gate(public=["/"]), "/", method=method).status_code == 401
+
+    @pytest.mark.parametrize("method", ["GET", "POST", "PROPFIND", "MKCOL"])
+    def test_leave_a_folder_that_contains_a_restricted_page_to_other_users(
+        self, enter: Callable[..., Guest], method: str
+    ):
+        guest = enter(allow={"/docs/private": ("id:1",)})
+        headers = {"Cookie": f"wsgi_oauth={guest.cookie}"}
+        assert send(guest.gate, "/docs", method=method, headers=headers).status_code == 200
 
     def test_make_no_copy_of_all_pages_public_if_the_front_page_is_public(self, make_gate: MakeGate):
         gate = make_gate(public=["/", "/public"])

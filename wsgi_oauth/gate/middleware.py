@@ -88,8 +88,10 @@ _PATH_HEADERS = _PREFIX_HEADERS | _WHOLE_PATH_HEADERS | {_URL_HEADER, _ORIGINAL_
 _DESTINATION = "HTTP_DESTINATION"
 _ORIGIN = re.compile(r"\A(?:https?:)?//[^/?#]*", re.IGNORECASE)
 _SUSPICIOUS_KEYS = IDENTITY_KEYS | _PATH_HEADERS | {_DESTINATION}
-# They delete the pages in a folder, too: DELETE by RFC 4918 9.6.1, and PUT in Radicale, where it replaces a folder.
-_REPLACING_METHODS = frozenset({"DELETE", "PUT"})
+# These methods change at most the requested page. Others, such as DELETE and LOCK (RFC 4918 9.6.1 and 9.10.3), and PUT
+# in Radicale, change a folder with everything in it.
+_METHODS_FOR_ONE_PAGE = frozenset({"GET", "HEAD", "POST", "PATCH", "OPTIONS"})
+_METHODS_FOR_ONE_PAGE |= {"PROPFIND", "PROPPATCH", "MKCOL", "REPORT", "SEARCH"}  # WebDAV
 _REQUESTED_METHOD = "HTTP_ACCESS_CONTROL_REQUEST_METHOD"
 _METHOD_PARAMETER = re.compile(r"_method|method[_-]?override", re.IGNORECASE)
 _log = logging.getLogger(__name__)
@@ -122,8 +124,8 @@ class LoginRequired:
         requested one; ``/`` includes all. The rules also hold for spellings that applications treat as the same path:
         with other letter case, accents or punctuation, with other characters outside ASCII, and with an extension. Such
         a path also requires the rules of shorter paths. An ambiguous path requires the rules of all paths, and so does
-        a WebDAV request that moves or copies a page to a path with other rules, and one that moves, copies, replaces or
-        deletes a folder with a restricted page.
+        a WebDAV request that moves or copies a page to a path with other rules, and one that moves, copies, locks,
+        replaces or deletes a folder with a restricted page.
     :param remote_user: returns the value of ``REMOTE_USER``, a name that belongs to one user only; by default
         ``WSGI_OAUTH_REMOTE_USER`` decides. If it returns None, "" or a control character, the user gets a 403.
     :param cors_preflight: pass the preflight requests of other origins to *wsgi_app*, without an identity. The body of
@@ -179,8 +181,8 @@ class LoginRequired:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         script_name, path = environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", "")
-        replaces = environ["REQUEST_METHOD"].upper() in _REPLACING_METHODS
-        is_ambiguous = replaces and self._paths.may_differ_below(script_name, path)
+        is_for_folder = environ["REQUEST_METHOD"] not in _METHODS_FOR_ONE_PAGE
+        is_ambiguous = is_for_folder and self._paths.may_differ_below(script_name, path)
         if not _SUSPICIOUS_KEYS.isdisjoint(environ) or _IDENTITY_PREFIX in "".join(environ):
             is_ambiguous = is_ambiguous or may_change_path(environ) or self._has_other_destination(environ)
             environ = {**environ}
