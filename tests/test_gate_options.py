@@ -115,6 +115,13 @@ class TestPathRules:
         self.statuses(enter(allow=RULES), "/notes/100%")
         assert "allow['/admin']; the path is ambiguous" in caplog.text
 
+    def test_are_explained_in_the_log_for_a_change_of_a_parent_folder(
+        self, enter: Callable[..., Guest], caplog: pytest.LogCaptureFixture
+    ):
+        guest = enter(allow={"/docs/private": ("id:1",)})
+        send(guest.gate, "/docs", method="DELETE", headers={"Cookie": f"wsgi_oauth={guest.cookie}"})
+        assert "allow['/docs/private']; the method or a header may select pages of other paths" in caplog.text
+
     def test_of_the_slash_apply_to_the_whole_application(self, enter: Callable[..., Guest], make_gate: MakeGate):
         rules = {"/": ("id:1",), "/page": ("id:583231",)}
         expected = {"/": 403, "": 403, "/x": 403, "/page": 200, "/page/2": 200}

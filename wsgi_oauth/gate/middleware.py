@@ -203,7 +203,7 @@ class LoginRequired:
             if is_public:
                 self._identify_optional(environ, context)
             else:
-                self._require_user(environ, context, restricted)
+                self._require_user(environ, context, restricted, is_ambiguous)
             signs_out = signs_out and context.may_sign_out
         except errors.Error as error:
             if self._metrics is not None:
@@ -240,11 +240,12 @@ class LoginRequired:
         self.oauth_app.check_store_access()
 
     def _require_user(
-        self, environ: WSGIEnvironment, context: RequestContext, restricted_paths: Collection[str]
+        self, environ: WSGIEnvironment, context: RequestContext, restricted_paths: Collection[str], is_ambiguous: bool
     ) -> None:
         """Require an authenticated and authorized user.
 
         :param restricted_paths: the paths with access rules that the user has to satisfy.
+        :param is_ambiguous: whether these are all paths, because of the method or a header.
         """
         login = context.login = self.authenticator.authenticate(environ, context.get_source)
         if login is None:
@@ -261,6 +262,8 @@ class LoginRequired:
         except errors.NotAllowed as error:
             if spelling.decode(environ.get("SCRIPT_NAME", ""), context.path) is None:
                 error.remedy = "the path is ambiguous, so the rules of all paths apply to it"
+            elif is_ambiguous:
+                error.remedy = "the method or a header may select pages of other paths, so the rules of all paths apply"
             raise
 
     def _identify_optional(self, environ: WSGIEnvironment, context: RequestContext) -> None:
