@@ -789,19 +789,24 @@ def test_another_worker_takes_over_the_lease_of_a_killed_worker(site: Site, barr
         with ThreadPoolExecutor(1) as thread:
             answers = thread.submit(profiles, site, server, visitor, 32)
             waiting.wait_for(1)
-            os.kill(owner_of_connection(waiting.ports[0], site.provider.server.port), signal.SIGKILL)
+            os.kill(owner_of_connection(server, waiting.ports[0], site.provider.server.port), signal.SIGKILL)
             site.provider.faults.clear()
             assert [answer.status_code for answer in answers.result()] == [200] * 32
         assert site.provider.count("refresh") == 2
 
 
-def owner_of_connection(source: int, target: int) -> int:
-    """Return the process that connected from one port to the other (proc(5), /proc/net/tcp and /proc/PID/fd)."""
+def owner_of_connection(server: Gunicorn, source: int, target: int) -> int:
+    """Return the worker of *server* that connected from one port to the other (proc(5)).
+
+    It has to be quick, because the connection has a deadline. Reading the files of all processes can take seconds.
+    """
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     ports = [f":{source:04X}", f":{target:04X}"]
     [inode] = [fields[9] for fields in lines if [address[-5:] for address in fields[1:3]] == ports]
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
-        with suppress(OSError):
-            if str(descriptor.readlink()) == f"socket:[{inode}]":
-                return int(descriptor.parts[2])
-    raise AssertionError(f"no process is connected from port {source}")
+    master = server.process.pid
+    for worker in Path(f"/proc/{master}/task/{master}/children").read_text().split():
+        for descriptor in Path(f"/proc/{worker}/fd").iterdir():
+            with suppress(OSError):
+                if str(descriptor.readlink()) == f"socket:[{inode}]":
+                    return int(worker)
+    raise AssertionError(f"no worker is connected from port {source}")
