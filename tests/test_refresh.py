@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -803,8 +804,7 @@ def owner_of_connection(server: Gunicorn, source: int, target: int) -> int:
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     ports = [f":{source:04X}", f":{target:04X}"]
     [inode] = [fields[9] for fields in lines if [address[-5:] for address in fields[1:3]] == ports]
-    master = server.process.pid
-    for worker in Path(f"/proc/{master}/task/{master}/children").read_text().split():
+    for worker in re.findall(r"Booting worker with pid: (\d+)", server.log.read_text()):
         for descriptor in Path(f"/proc/{worker}/fd").iterdir():
             with suppress(OSError):
                 if str(descriptor.readlink()) == f"socket:[{inode}]":
