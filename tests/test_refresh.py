@@ -323,6 +323,11 @@ def answer_refreshes(provider: LocalProvider, *answers: Response) -> None:
         ('{"error": "invalid_grant: Token is expired or invalid."}', 400),  # EVE Online
         ("error=bad_refresh_token&error_description=Expired", 400),
         ("<h1>Forbidden</h1>", 403),
+        # Atlassian: https://github.com/raycast/extensions/issues/11836
+        ('{"error": "unauthorized_client", "error_description": "refresh_token is invalid"}', 403),
+        # Gitea and Forgejo, for an expired one, and for one that was used
+        ('{"error": "unauthorized_client", "error_description": "unable to parse refresh token"}', 400),
+        ('{"error": "unauthorized_client", "error_description": "token was already used"}', 400),
     ],
 )
 def test_refusal_in_another_wording_ends_the_session(
@@ -434,6 +439,27 @@ def test_refused_client_does_not_end_the_session(
     assert (answer.status_int, answer.json["error"]) == (502, "client_refused")
     assert token_of(store)
     assert browser.profile().json["login"] == "octocat"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"error": "unauthorized_client"},
+        {  # Auth0
+            "error": "unauthorized_client",
+            "error_description": "Grant type 'refresh_token' not allowed for the client.",
+        },
+        {"error": "invalid_client", "error_description": "JWT token is expired"},  # a client assertion
+    ],
+    ids=str,
+)
+def test_client_that_may_not_refresh_tokens_is_the_cause_in_the_log(
+    error: dict[str, str], provider: LocalProvider, browser: Browser, later: Callable[[float], None]
+) -> None:
+    browser.sign_in()
+    later(HOUR)
+    answer_refreshes(provider, Response(json.dumps(error), 400))
+    assert browser.profile().json["error"] == "client_refused"
 
 
 def test_user_has_to_sign_in_again_without_a_refresh_token(

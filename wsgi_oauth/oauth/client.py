@@ -30,7 +30,16 @@ from .id_token import (
 from .keys import SigningKeys
 from .reauthentication import check_requirements
 from .resource import read_resource, read_user_document, rejects_token
-from .token import Token, has_expired, is_new, is_token, parse_pushed_response, parse_token_response, refuses_refresh
+from .token import (
+    Token,
+    blames_refresh_token,
+    has_expired,
+    is_new,
+    is_token,
+    parse_pushed_response,
+    parse_token_response,
+    refuses_refresh,
+)
 
 _DEFAULT_HEADERS = {**requests.utils.default_headers(), "User-Agent": USER_AGENT}
 _REPEATABLE = (type(None), str, bytes, dict, list, tuple)  # types of a request body that can be sent a second time
@@ -204,9 +213,11 @@ class OAuth2Session:
         response = self._post_as_client(token_url, grant)
         try:
             fresh = parse_token_response(response, self.provider, previous=token, secrets=self.secrets)
-        except errors.ClientRefused:
-            raise
         except (errors.UserError, errors.ProviderError) as error:
+            if isinstance(error, errors.ClientRefused):
+                if not blames_refresh_token(response):
+                    raise
+                error.remedy = ""  # the settings of the client are right
             if isinstance(error, errors.UserError) or refuses_refresh(response, token.get("expires_at", 0)):
                 raise errors.TokenRejected(f"the provider refuses to refresh the token: {error}") from None
             raise

@@ -44,6 +44,8 @@ _MAX_LIFETIME = 10 * 365 * 86400  # seconds
 _LEEWAY = 10
 
 _REFUSALS = range(400, 404)  # statuses with which a provider refuses a refresh token
+# Descriptions of a refused refresh token: "refresh_token is invalid", "unable to parse refresh token".
+_REFUSED = r"(?i)token\b.*\b(already used|expired|invalid|revoked)\b|\b(expired|invalid|parse|revoked)\b.*token\b"
 _LONGEST_BLOCK = 24 * 3600  # seconds for which a firewall may block refreshes without ending sessions
 _CHECK_URL = "compare WSGI_OAUTH_TOKEN_URL with the provider's documentation"
 _CHECK_SCOPE = "compare WSGI_OAUTH_TOKEN_URL and WSGI_OAUTH_SCOPE with the provider's documentation"
@@ -208,6 +210,15 @@ def refuses_refresh(response: requests.Response, expires_at: float) -> bool:
     if is_page and time.time() < expires_at + _LONGEST_BLOCK:
         return False
     return response.status_code in _REFUSALS or (200 <= response.status_code < 300 and has_error(document))
+
+
+def blames_refresh_token(response: requests.Response) -> bool:
+    """Return whether ``unauthorized_client`` is about the refresh token: at Atlassian, Gitea and Forgejo.
+
+    Otherwise this client may not refresh tokens, and the access token stays in use.
+    """
+    code, description = find_error(response)
+    return code.lower() == "unauthorized_client" and bool(re.search(_REFUSED, description))
 
 
 def parse_token_string(document: dict[str, Any], name: str) -> str:
