@@ -217,8 +217,12 @@ class TestIdToken:
         use(issuer, Key(RSA, "RS256"), other)
         assert signs_in(browser)
 
-    def test_is_verified_if_its_key_lists_no_operations(self, browser: Browser, issuer: Issuer) -> None:
-        use(issuer, Key(RSA, "RS256"), key_ops=None)
+    @pytest.mark.parametrize("operations", [None, ["sign"], ["verify"]])
+    def test_is_verified_if_its_key_is_for_signatures(
+        self, operations: list[str] | None, browser: Browser, issuer: Issuer
+    ) -> None:
+        """Programs that export the private key and leave out its secret members publish ``sign``."""
+        use(issuer, Key(RSA, "RS256"), key_ops=operations)
         assert signs_in(browser)
 
     @pytest.mark.parametrize("value", [None, ""])
@@ -556,6 +560,17 @@ class TestUserDocument:
         issuer.signs_user_document(iss=issuer.url, aud=issuer.client_id)
         browser.sign_in()
         assert browser.profile().json["sub"] == "mona"
+
+    @pytest.mark.parametrize("content_type", ["application/json", "text/plain", ""])
+    def test_has_another_content_type_at_some_providers(
+        self, content_type: str, browser: Browser, issuer: Issuer
+    ) -> None:
+        """As with WSO2 Identity Server up to 5.11: https://github.com/wso2/product-is/issues/12128"""
+        issuer.signs_user_document(content_type)
+        browser.sign_in()
+        assert browser.profile().json["sub"] == "mona"
+        issuer.sign = Key(RSA, "RS256").sign
+        assert browser.profile().json["error"] == "id_token_refused"
 
     @pytest.mark.parametrize("claim", ["iss", "aud", "exp", "nbf"])
     def test_can_have_claims_that_are_null(self, claim: str, browser: Browser, issuer: Issuer) -> None:

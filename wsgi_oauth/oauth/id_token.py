@@ -146,7 +146,9 @@ def read_algorithm(id_token: str) -> str:
 def is_signed_document(response: requests.Response) -> bool:
     """Return whether *response* is a user document in the form of a JSON Web Token (Core 5.3.2)."""
     content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    return response.status_code == 200 and content_type == "application/jwt"
+    # Some providers send another type. The header of a token begins with `{"`, in Base64, which is not JSON.
+    is_token = content_type == "application/jwt" or response.content.startswith(b"eyJ")
+    return response.status_code == 200 and is_token
 
 
 def read_signed_document(document: str, provider: Provider, client_id: str) -> dict[str, Any]:

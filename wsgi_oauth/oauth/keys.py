@@ -146,7 +146,7 @@ class SigningKeys:
         got = f"alg {algorithm!a}, kid {kid!a:.80}; keys: {len(keys)}"
         problem = errors.SignatureRefused(
             f"the provider publishes no key for the token's signature (got {got})",
-            remedy="let the provider publish its key at the jwks_uri of its metadata, with fitting kid, use and alg",
+            remedy="let the provider publish its key at the jwks_uri of its metadata, with fitting kid, use, key_ops and alg",
         )
         for key in suitable[:_MAX_TRIES]:
             # Only the public members, because some providers add invalid or even private members.
@@ -248,7 +248,8 @@ def _is_suitable(key: Jwk, algorithm: str) -> bool:
         key.get("kty") == kind
         and (curve is None or key.get("crv") == curve)
         and key.get("use", "sig") == "sig"
-        and (operations is None or (isinstance(operations, list) and "verify" in operations))
+        # Some providers publish the operation of the private key.
+        and (operations is None or (isinstance(operations, list) and ("verify" in operations or "sign" in operations)))
         # With a known curve, EdDSA and Ed25519 are the same algorithm (RFC 9864 2.2).
         and key.get("alg", algorithm) in (("EdDSA", "Ed25519") if kind == "OKP" else (algorithm,))
     )
