@@ -135,6 +135,36 @@ class TestLog:
         assert line.isascii()
         assert len(line) < 600
 
+    @pytest.mark.parametrize(
+        ("status", "remedy"),
+        [(401, "WSGI_OAUTH_CLIENT_SECRET"), (403, "firewall"), (404, "WSGI_OAUTH_TOKEN_URL")],
+    )
+    def test_names_the_remedy_for_a_status_without_an_error_code(
+        self, browser: Browser, provider: LocalProvider, caplog: Any, *, status: int, remedy: str
+    ):
+        answers(provider, "/token", lambda _: Response("<h1>Access denied</h1>", status, content_type="text/html"))
+        assert browser.get(browser.callback_url()).status_int == 502
+        assert remedy in caplog.text
+
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_names_no_setting_if_the_code_is_refused(
+        self, browser: Browser, provider: LocalProvider, caplog: Any, status: int
+    ):
+        """Doorkeeper and Auth0 send these statuses in place of 400."""
+        answers(provider, "/token", json_response({"error": "invalid_grant"}, status))
+        assert browser.get(browser.callback_url()).status_int == 400
+        assert "invalid_grant" in caplog.text
+        assert "WSGI_OAUTH_" not in caplog.text
+
+    def test_names_scopes_of_another_api_if_a_new_token_is_refused(
+        self, make_browser: Callable[..., Browser], provider: LocalProvider, caplog: Any
+    ):
+        """As with Entra ID: https://github.com/oauth2-proxy/oauth2-proxy/issues/1680"""
+        answers(provider, "/user", json_response({"error": {"message": "Invalid audience."}}, 401))
+        browser = make_browser(ALLOW="id:583231")
+        assert browser.get(browser.callback_url()).status_int == 502
+        assert "request no scope of another API" in caplog.text
+
     @pytest.mark.parametrize("encode", [str, quote, lambda secret: secret[:30] + "..."])
     def test_contains_no_secret_that_they_repeat(
         self, browser: Browser, provider: LocalProvider, encode: Callable[[str], str], caplog: Any

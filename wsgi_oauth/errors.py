@@ -381,7 +381,8 @@ class ProviderRateLimit(ProviderError, status=429, cause="provider_rate_limit", 
 def build_new_token_error(error: Error) -> ProviderError:
     """Return the provider's error for the rejection *error* of a token that it has just issued."""
     text = f"the provider rejects the token that it has just issued: {error.detail}"
-    return ProviderError(text, remedy=error.remedy or CHECK_PROFILE_URL)
+    remedy = "request no scope of another API, because Entra ID and AD FS issue a token for one API only, or "
+    return ProviderError(text, remedy=error.remedy or remedy + CHECK_PROFILE_URL)
 
 
 def without_gunicorn_traceback(error: Error) -> Error:

@@ -146,7 +146,8 @@ class SigningKeys:
         got = f"alg {algorithm!a}, kid {kid!a:.80}; keys: {len(keys)}"
         problem = errors.SignatureRefused(
             f"the provider publishes no key for the token's signature (got {got})",
-            remedy="let the provider publish its key at the jwks_uri of its metadata, with fitting kid, use, key_ops and alg",
+            remedy="let the provider publish its key at the jwks_uri of its metadata, with fitting kid, use, key_ops "
+            "and alg",
         )
         for key in suitable[:_MAX_TRIES]:
             # Only the public members, because some providers add invalid or even private members.

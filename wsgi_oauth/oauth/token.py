@@ -52,6 +52,7 @@ _CHECK_SCOPE = "compare WSGI_OAUTH_TOKEN_URL and WSGI_OAUTH_SCOPE with the provi
 _REMEDIES = {  # for a status without a known error code
     401: "compare WSGI_OAUTH_CLIENT_ID and WSGI_OAUTH_CLIENT_SECRET with the registration, and try another "
     "WSGI_OAUTH_CLIENT_AUTH",
+    403: "let the provider, and a firewall in front of it, permit the requests of this machine",
     **dict.fromkeys((404, 405, 410), _CHECK_URL),
 }
 _log = logging.getLogger(__name__)
@@ -102,7 +103,8 @@ def parse_token_response(
     document = read_token_document(response) if 200 <= status < 300 else {}
     if not 200 <= status < 300 or has_error(document):
         error = _read_refusal(response, provider, "the token endpoint", redirect_uri, secrets)
-        error.remedy = error.remedy or _REMEDIES.get(status, "")
+        if isinstance(error, errors.ProviderError):
+            error.remedy = error.remedy or _REMEDIES.get(status, "")
         raise error
     token = {
         "access_token": parse_token_string(document, "access_token"),

@@ -270,6 +270,8 @@ PROVIDERS = (
             "of every tenant in the world can sign in. The subject of a user then begins with the tenant's id.",
             "A user has a different subject in each application. The username is the address with which the user "
             "signs in, and can pass to another user.",
+            "Request no scope of another API (`api://...`), because Entra ID issues a token for one API only: its "
+            "UserInfo endpoint would refuse it.",
             "In place of a client secret, Entra ID takes no key without a certificate, but federated credentials, in a "
             "[file that the platform renews](operating.md#client-authentication-with-a-key).",
         ),
