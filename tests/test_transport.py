@@ -880,7 +880,16 @@ def test_proxy_can_have_an_ipv6_address(
             assert make_client().get(f"https://{host}:{server.port}/").ok
 
 
-@pytest.mark.parametrize("value", ["http://127.0.0.1:99999", "direct://", '"http://user:canary@proxy.test:3128"'])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "http://127.0.0.1:99999",
+        "direct://",
+        '"http://user:canary@proxy.test:3128"',
+        "http://user:canary#1@proxy.test:3128",
+        "http://CORP\\user:canary@proxy.test:3128",  # a user of a Windows domain
+    ],
+)
 def test_invalid_proxy_is_named_with_its_remedy(
     value: str, monkeypatch: pytest.MonkeyPatch, make_client: MakeClient
 ) -> None:
@@ -888,12 +897,18 @@ def test_invalid_proxy_is_named_with_its_remedy(
     with pytest.raises(errors.ProviderUnreachable, match="HTTPS_PROXY or ALL_PROXY: is not the URL") as caught:
         make_client().get("https://provider.test/")
     assert "http://proxy.example.com:3128" in caught.value.remedy
+    assert "percent-encoded" in caught.value.remedy
     assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("status", "remedy"),
-    [("407 Proxy Authentication Required", "user and password into HTTPS_PROXY"), ("403 Forbidden host", "NO_PROXY")],
+    [
+        ("407 Proxy Authentication Required", "user and password into HTTPS_PROXY"),
+        ("407 Negotiate", "NTLM or Kerberos"),
+        ("403 Forbidden host", "NO_PROXY"),
+        ("503 Service Unavailable", "can resolve and reach"),  # Squid, for an unknown or unreachable host
+    ],
 )
 def test_refusal_of_the_proxy_is_quoted_with_its_remedy(
     status: str, remedy: str, monkeypatch: pytest.MonkeyPatch, proxy: Proxy, make_client: MakeClient

@@ -143,11 +143,14 @@ class BoundedAdapter(HTTPAdapter):
             # Desktops write socks:// for SOCKS 5. The proxy resolves the host names.
             proxy = re.sub("^socks:", "socks5h:", proxy, flags=re.IGNORECASE)
         try:
+            if "\\" in proxy:  # ends the host for urllib3, as for browsers
+                raise LocationParseError("")
             manager = super().proxy_manager_for(proxy, ssl_context=self._tls, **kwargs)
         except (ProxySchemeUnknown, LocationParseError):
             raise errors.ProviderUnreachable(
                 "HTTPS_PROXY or ALL_PROXY: is not the URL of a proxy",
-                remedy="set http://proxy.example.com:3128, without quotes",
+                remedy="set http://proxy.example.com:3128, without quotes, and with special characters of user and "
+                "password percent-encoded",
             ) from None
         manager.pool_classes_by_scheme = pool_classes
         return manager
@@ -247,6 +250,9 @@ def build_provider_error(
         remedy = "permit this host there, or name it in NO_PROXY"
         if status == "407":
             remedy = "put user and password into HTTPS_PROXY, percent-encoded: http://user:password@proxy.example.com"
+            remedy += "; if the proxy requires NTLM or Kerberos, run a program such as Px or Cntlm in between"
+        elif status.startswith("5"):
+            remedy = "check whether the proxy can resolve and reach this host, or name it in NO_PROXY"
         text = f"the HTTP proxy refuses the connection to {host} with status {status}"
         return errors.ProxyRefused(text + quote_description(clean_description(reason, ())), remedy=remedy)
     target = "the HTTP proxy in HTTPS_PROXY" if isinstance(error, urllib3.exceptions.ProxyError) else host
