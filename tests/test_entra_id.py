@@ -239,6 +239,7 @@ class TestGroupOverage:
         assert sign_in(browser).status_int == 303
         browser.profile()
         assert "has too many groups for the ID token" in caplog.text
+        assert "let the provider send fewer" in caplog.text
         assert not graph
 
     def test_scope_is_requested_for_a_rule_about_groups(self, make_browser: MakeBrowser) -> None:
