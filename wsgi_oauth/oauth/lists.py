@@ -89,8 +89,11 @@ def _find_readable(
     if not _has_overage(identity):
         return [each for each in lists if each not in for_overage]
     if not for_overage:
-        text = "%s has too many groups for the ID token, and they are read from no other document; let the provider "
-        _log.warning(f"{text}send fewer, such as those that are assigned to this application", identity.id)
+        _log.warning(
+            "%s has too many groups for the ID token, and they are read from no other document; let the provider send "
+            "fewer, such as those that are assigned to this application",
+            identity.id,
+        )
     return lists
 
 
