@@ -645,6 +645,33 @@ class TestDamagedEntry:
         assert main(["tokens", "revoke", "--all"]) == 0
         assert send(guest.gate, "/page", headers=bearer(other)).status_code == 401
 
+    @pytest.mark.parametrize("change", [{"expires": 2.0, "created": 1.0}, {"name": "x"}, {"more": 1}], ids=ascii)
+    def test_of_an_encrypted_token_with_a_changed_description_counts_as_missing(
+        self, make_gate: MakeGate, provider: LocalProvider, store: FileStore, change: dict[str, Any]
+    ):
+        guest = Guest(make_gate(TOKENS="yes", SESSION_SEAL="yes"), provider)
+        guest.sign_in()
+        token = create(guest)
+        line, _, rest = (store.load(store_key(token)) or b"").partition(b"\n")
+        document = json.loads(line.removeprefix(b"wo-token:2:"))
+        document["tokens"][0] |= change
+        changed = b"wo-token:2:" + json.dumps(document).encode() + b"\n" + rest
+        store.update(store_key(token), lambda _: Record(changed, time.time() + 100))
+        assert send(guest.gate, "/page", headers=bearer(token)).status_code == 401
+
+    @pytest.mark.parametrize("seal", ["no", "yes"])
+    def test_of_the_list_with_the_key_of_another_entry_hides_no_token(
+        self, make_gate: MakeGate, provider: LocalProvider, store: FileStore, seal: str
+    ):
+        guest = Guest(make_gate(TOKENS="yes", SESSION_SEAL=seal), provider)
+        guest.sign_in()
+        token = create(guest)
+        [(owner, info)] = guest.gate.oauth_app.access_tokens.survey()
+        [key] = [key for key in store.keys() if (store.load(key) or b"").startswith(b"wo-tokens")]
+        changed = json.dumps({"owner": owner, "tokens": [info._replace(key=key)._asdict()]}).encode()
+        store.update(key, lambda _: Record(b"wo-tokens:1:" + changed, info.expires))
+        assert store_key(token) in [found.key for _, found in guest.gate.oauth_app.access_tokens.survey()]
+
 
 def test_request_succeeds_if_the_last_use_cannot_be_stored(
     guest: Guest, store: SessionStore, monkeypatch: pytest.MonkeyPatch

@@ -91,14 +91,20 @@ class AccessTokens:
 
     def parse(self, token: str, raw: bytes) -> StoredSession | None:
         """Return the entry *raw* of *token*, with the data of :meth:`create` and ``info``; None if it is unusable."""
-        if raw.startswith(_DESCRIBED_ENTRY):
-            raw = raw.partition(b"\n")[2]
+        is_described = raw.startswith(_DESCRIBED_ENTRY)
+        if is_described:
+            line, _, encoded = raw.partition(b"\n")
         elif raw.startswith(_TOKEN_ENTRY):
-            raw = raw.removeprefix(_TOKEN_ENTRY)
+            line, encoded = b"", raw.removeprefix(_TOKEN_ENTRY)
         else:
             return None
-        stored = self._sessions.decode(token, raw)
-        return stored if stored is not None and _is_usable(stored) else None
+        stored = self._sessions.decode(token, encoded)
+        if stored is None or not _is_usable(stored):
+            return None
+        # The line is not encrypted. If it was changed, operators would not find the token.
+        if is_described and _read_description(line) != (stored.data["owner"], read_info(stored)):
+            return None
+        return stored
 
     def list(self, owner: str) -> list[TokenInfo]:
         """Return the tokens of the user with the id *owner* that can still be used, oldest first."""
@@ -155,8 +161,8 @@ class AccessTokens:
             # A token that the list lacks is included, too: the list can be damaged, and of several tokens that a user
             # without a list creates at the same moment, it may have only one.
             owner, info = _read_description(raw)
-            if info is not None and all(info.id != listed.id for listed in self.list(owner)):
-                yield owner, info
+            if info is not None and all(key != listed.key for listed in self.list(owner)):
+                yield owner, info._replace(key=key)
 
     def _usable(self, tokens: dict[str, TokenInfo]) -> tuple[TokenInfo, ...]:
         now = time.time()
